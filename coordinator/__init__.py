@@ -1,0 +1,1 @@
+"""The maintainer's side: admission, closing rounds, following the log, checkpoints, the gateway."""

@@ -1,0 +1,197 @@
+"""The run's book: its log, its state and its open round, kept so that a restart finds all of it again."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from barnraise.codec import blob_size
+from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.checkpoint_files import read_state
+from barnraise.errors import StateError
+from barnraise.identity import Identity
+from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash, short
+from barnraise.log import Link, Tip, advance, check_link, genesis_tip
+from barnraise.manifest import Manifest, open_manifest
+from barnraise.records import Close, Commit, Head, blob_name, fold_order
+from barnraise.rounds import Window
+from barnraise.signed import Signed, open_signed, sign
+from barnraise.spec import Charter
+from barnraise.state import TrainState
+from coordinator.checkpoints import folder_name, write_checkpoint
+from coordinator.journal import Event, Journal, Kind, Replay
+from coordinator.retention import orphaned, outdated
+
+log = logging.getLogger("coordinator.book")
+
+
+@dataclass
+class Book:
+    """Synchronous and slow where it folds: the session calls those parts in a thread, one at a time."""
+
+    authority: Identity
+    charter: Charter
+    base: Path
+    folder: Path
+    blobs: BlobStore
+    journal: Journal
+    tip: Tip
+    state: TrainState
+    opens: Millis
+    tokens: int
+    """Tokens folded so far."""
+    loss: float | None = None
+    """Token-weighted training loss of the last close."""
+    closes: list[BlobHash] = field(default_factory=list)
+    accepted: dict[PublicKey, Signed[Commit]] = field(default_factory=dict)
+    checkpoints: dict[int, Signed[Manifest]] = field(default_factory=dict)
+
+    @classmethod
+    def begin(
+        cls,
+        authority: Identity,
+        charter: Charter,
+        genesis: TrainState,
+        base: Path,
+        folder: Path,
+        journal: Journal,
+        now: Millis,
+    ) -> Book:
+        """A new run: its charter and state[0] as the first checkpoint are journaled."""
+        tip, blobs = genesis_tip(charter), BlobStore(folder / "blobs")
+        book = cls(authority, charter, base, folder, blobs, journal, tip, genesis, now, 0)
+        book.write_checkpoint(now)
+        journal.append(Event(Kind.CHARTERED, now, 0, sign(authority, charter).wire))
+        book.reopen(now)
+        return book
+
+    @classmethod
+    def restore(
+        cls, authority: Identity, charter: Charter, base: Path, folder: Path, journal: Journal, replay: Replay
+    ) -> Book:
+        """Go on where the journal ends: the newest checkpoint, and what was closed after it.
+
+        Raises StateError when files that the journal names are gone or damaged.
+        """
+        blobs = BlobStore(folder / "blobs")
+        try:
+            manifests = {
+                round: open_manifest(blobs.get(name), run=charter.run, authority=authority.public)
+                for round, name in replay.checkpoints.items()
+                if name in blobs
+            }
+            newest = manifests[max(manifests)].value
+            state = read_state(newest, charter.layout, blobs.path)
+            opens = Millis(replay.opens or 0)
+            book = cls(
+                authority, charter, base, folder, blobs, journal, newest.tip, state, opens, newest.tokens,
+                closes=list(replay.closes), checkpoints=manifests,
+            )  # fmt: skip
+            for name in replay.closes[newest.round :]:
+                book.fold(check_link(blobs.get(name), charter, book.tip.round))
+        except (FileNotFoundError, ValueError) as error:
+            raise StateError(
+                f"{folder} lacks files that its journal names: {error}",
+                fix="Restore the folder from a backup; without it the run cannot go on.",
+            ) from None
+        for wire in replay.accepted:
+            commit = open_signed(Commit, wire, signer=None)
+            if blob_name(commit.value) in blobs:
+                book.accepted[commit.signer] = commit
+        return book
+
+    @property
+    def window(self) -> Window:
+        return Window(Round(len(self.closes)), self.opens, self.charter.spec.round)
+
+    @property
+    def blob_size(self) -> int:
+        return blob_size(self.charter.spec.codec, self.state.layout)
+
+    def reopen(self, now: Millis) -> None:
+        """Begin the open round's TRAIN phase (again)."""
+        self.journal.append(Event(Kind.OPENED, now, self.window.round, b""))
+        self.opens = now
+
+    def accept(self, commit: Signed[Commit], now: Millis) -> None:
+        """Its blob is in the store and was checked. From here on it is not lost."""
+        self.journal.append(Event(Kind.ACCEPTED, now, commit.value.round, commit.wire))
+        self.accepted[commit.signer] = commit
+
+    def close(self, reason: str, now: Millis) -> Link:
+        """Sign and journal the close of the open round; the next one opens at once."""
+        round = self.window.round
+        seed = self.charter.spec.seed
+        ordered = sorted(self.accepted.values(), key=lambda entry: fold_order(seed, round, entry.signer))
+        close = Close(
+            run=self.charter.run,
+            round=round,
+            previous=self.tip.previous,
+            base_state=self.tip.state,
+            commits=tuple(entry.text for entry in ordered),
+            at=now,
+            reason=reason,
+        )
+        name = self.blobs.put(sign(self.authority, close).wire)
+        self.journal.append(Event(Kind.CLOSED, now, round, bytes.fromhex(name)))
+        self.closes.append(name)
+        self.opens, self.accepted = now, {}
+        return Link(close, tuple(entry.value for entry in ordered), name)
+
+    def fold(self, link: Link) -> None:
+        blobs = [self.blobs.get(blob_name(commit)) for commit in link.commits]
+        self.tip, self.state = advance(self.tip, self.state, link, blobs, self.charter)
+        counts = [commit.tokens for commit in link.commits]
+        self.tokens += sum(counts)
+        self.loss = sum(commit.loss * commit.tokens for commit in link.commits) / sum(counts)
+        log.info(
+            "round %d folded: %d contributions, %d tokens, training loss %.4f, state %s",
+            link.close.round, len(counts), sum(counts), self.loss, short(self.tip.state),
+        )  # fmt: skip
+
+    def checkpoint_due(self) -> bool:
+        return self.tip.round % self.charter.spec.checkpoint.every == 0
+
+    def write_checkpoint(self, now: Millis) -> Signed[Manifest]:
+        """Write state[r] as files, and drop what no kept checkpoint needs any more."""
+        signed = write_checkpoint(
+            self.folder / "checkpoints", self.charter, self.base, self.state, self.tip, self.tokens,
+            self.authority, self.blobs,
+        )  # fmt: skip
+        name = self.blobs.put(signed.wire)
+        self.journal.append(Event(Kind.CHECKPOINTED, now, self.tip.round, bytes.fromhex(name)))
+        self.checkpoints[self.tip.round] = signed
+        self._forget()
+        return signed
+
+    def _forget(self) -> None:
+        """Drop old checkpoints, and contributions that no kept one needs for a replay. Closes stay."""
+        manifests = {round: signed.value for round, signed in self.checkpoints.items()}
+        rounds = outdated(manifests, self.charter.spec.checkpoint.keep)
+        removed = [manifests.pop(round) for round in rounds]
+        for name in orphaned(removed, list(manifests.values())):
+            self.blobs.remove(name)
+        for round in rounds:
+            self.blobs.remove(blob_hash(self.checkpoints.pop(round).wire))
+            shutil.rmtree(self.folder / "checkpoints" / folder_name(round), ignore_errors=True)
+        for round in range(rounds[0] if rounds else 0, min(manifests) if rounds else 0):
+            for commit in check_link(self.blobs.get(self.closes[round]), self.charter, Round(round)).commits:
+                self.blobs.remove(blob_name(commit))
+
+    def newest_checkpoint(self) -> Signed[Manifest]:
+        return self.checkpoints[max(self.checkpoints)]
+
+    def head(self, now: Millis, bootstrap: tuple[str, ...]) -> Head:
+        newest = self.newest_checkpoint()
+        return Head(
+            run=self.charter.run,
+            round=self.window.round,
+            close=self.closes[-1] if self.closes else None,
+            opens=self.opens,
+            checkpoint=blob_hash(newest.wire),
+            checkpoint_round=newest.value.round,
+            at=now,
+            bootstrap=bootstrap,
+        )

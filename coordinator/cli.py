@@ -1,0 +1,121 @@
+"""The `coordinator` command line."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import click
+from platformdirs import user_cache_path, user_data_path
+
+from barnraise import __version__
+from barnraise.edge.console import plain_errors, start_logging
+from barnraise.edge.files import write_atomic
+from barnraise.errors import SpecError, UserError
+from barnraise.ids import RUN_PATTERN
+from barnraise.invite import SCHEME, parse_invite
+from barnraise.spec import read_spec
+
+DEFAULT_PORT = 7451
+DEFAULT_P2P_PORT = 7452
+
+_spec_argument = click.argument("spec_path", metavar="RUN.TOML", type=click.Path(path_type=Path))
+_cache_option = click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    default=user_cache_path("barnraise"),
+    show_default="the user's cache folder",
+    help="Where base models are kept.",
+)
+
+
+@click.group()
+@click.version_option(__version__, prog_name="coordinator")
+@click.option("--debug", is_flag=True, help="More logs, and tracebacks on errors.")
+def main(debug: bool) -> None:
+    """Run a Barnraise training run that volunteers join.
+
+    Exit status: 0 done, 1 a fault of Barnraise, 2 the command or a file, 3 this machine,
+    4 the network, 5 bytes that are not what they claim, 6 refused, 7 saved state.
+    """
+    start_logging(debug)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("run.toml"), show_default=True)
+@plain_errors
+def new(name: str, output: Path) -> None:
+    """Write a commented run.toml for a run called NAME."""
+    from coordinator.template import template
+
+    if not re.match(RUN_PATTERN, name):
+        raise SpecError(
+            f"{name!r} cannot be a run's name",
+            fix="Use lower-case letters, digits and hyphens, at most 40, a letter or digit first.",
+        )
+    if output.exists():
+        raise UserError(f"{output} is there already", fix="Choose another with --output, or remove it.")
+    write_atomic(output, template(name).encode())
+    click.echo(f"wrote {output}: set the model and the data, then `coordinator check {output}`")
+
+
+@main.command()
+@_spec_argument
+@_cache_option
+@click.option("--peers", default=4, show_default=True, help="Volunteers to reckon with.")
+@plain_errors
+def check(spec_path: Path, cache_dir: Path, peers: int) -> None:
+    """Validate RUN.TOML and tell what the run will need."""
+    from coordinator.check import report
+
+    click.echo(report(read_spec(spec_path), cache_dir, peers))
+
+
+@main.command()
+@_spec_argument
+@_cache_option
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port for volunteers to join by.")
+@click.option("--p2p-port", default=DEFAULT_P2P_PORT, show_default=True, help="TCP port of the swarm.")
+@click.option("--public-host", help="Name or address under which volunteers reach this machine.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
+@plain_errors
+def serve(
+    spec_path: Path,
+    cache_dir: Path,
+    host: str,
+    port: int,
+    p2p_port: int,
+    public_host: str | None,
+    data_dir: Path | None,
+) -> None:
+    """Serve the run of RUN.TOML until Ctrl-C, and go on with it when started again."""
+    from coordinator.serve import ServeSettings, Serving
+    from coordinator.serve import serve as serve_run
+
+    spec = read_spec(spec_path)
+    folder = data_dir or user_data_path("barnraise") / "coordinator" / spec.name
+    settings = ServeSettings(host=host, port=port, p2p_port=p2p_port, public_host=public_host)
+
+    def ready(serving: Serving) -> None:
+        click.echo(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")
+        click.echo(f"    peer join '{serving.invite}'\n")
+
+    asyncio.run(serve_run(spec_path, folder, cache_dir, settings, ready))
+
+
+@main.command()
+@click.argument("address", default=f"127.0.0.1:{DEFAULT_PORT}")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_errors
+def status(address: str, as_json: bool) -> None:
+    """Show how the run at ADDRESS (host:port, or its invite) stands."""
+    from coordinator.service import ask_status
+    from coordinator.status import render
+
+    if address.startswith(SCHEME):
+        address = parse_invite(address).address
+    found = asyncio.run(ask_status(address))
+    click.echo(found.model_dump_json(indent=2) if as_json else render(found))

@@ -1,0 +1,112 @@
+"""When a round closes, and why: pure decisions about one open round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from barnraise.ids import Millis, PublicKey, StateHash, short
+from barnraise.records import Commit
+from barnraise.rounds import Phase, Window, seconds_between
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the closer knows of the open round."""
+
+    window: Window
+    accepted: Mapping[PublicKey, Commit]
+    """Contributions that were fetched, checked and journaled."""
+    pending: frozenset[PublicKey]
+    """Owners whose contribution is announced and being fetched."""
+    expected: Mapping[PublicKey, str]
+    """Live peers that work on this round, or are about to, and what they are called."""
+    min_contributions: int
+    swarm_tokens: int = 0
+    """What the live peers say they trained in this round."""
+
+
+@dataclass(frozen=True)
+class CloseNow:
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reopen:
+    """Begin the round's TRAIN phase again: its time passed without enough contributions."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    reason: str
+
+
+Decision = CloseNow | Reopen | Wait
+
+
+def decide(now: Millis, situation: Situation) -> Decision:
+    """Close once everybody expected has contributed, or at the deadline with who did."""
+    window, accepted = situation.window, situation.accepted
+    missing = {key: name for key, name in situation.expected.items() if key not in accepted}
+    enough = len(accepted) >= situation.min_contributions
+    if enough and not missing and not situation.pending:
+        return CloseNow(f"all {len(accepted)} volunteers contributed")
+    if now >= window.deadline:
+        if enough:
+            who = f"without {_names(missing)}" if missing else "with everybody"
+            return CloseNow(f"the deadline passed: {len(accepted)} contributions, {who}")
+        if missing:
+            return Reopen(
+                f"{len(accepted)} of at least {situation.min_contributions} contributions came in time;"
+                f" the round goes on for another {window.spec.seconds:g} s"
+            )
+    if not situation.expected and not accepted:
+        return Wait("no volunteer is here: hand out the invite")
+    if not missing and not situation.pending:
+        return Wait(
+            f"{len(accepted)} of at least {situation.min_contributions} contributions: more volunteers must join"
+        )
+    left = seconds_between(now, window.deadline)
+    match window.phase(now, situation.swarm_tokens):
+        case Phase.TRAIN:
+            return Wait(f"training: {_names(missing)}; at most {max(left, 0):.0f} s until the deadline")
+        case Phase.PUBLISH | Phase.CLOSE:
+            return Wait(
+                f"{len(accepted)} contributed; waiting for {_names(missing)}, at most {max(left, 0):.0f} s"
+            )
+
+
+@dataclass(frozen=True)
+class Fits:
+    """The commit may be part of the open round, if its blob is what it names."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    reason: str
+
+
+def judge(
+    commit: Commit, window: Window, now: Millis, state: StateHash, blob_size: int, sequence_length: int
+) -> Fits | Misfit:
+    """Judge a commit before its blob is fetched."""
+    if commit.round != window.round:
+        return Misfit(f"it is for round {commit.round}, the open one is {window.round}")
+    if now > window.deadline:
+        return Misfit(f"it came {seconds_between(window.deadline, now):.0f} s after the deadline")
+    if commit.base_state != state:
+        return Misfit(f"it starts from state {short(commit.base_state)}, the round's is {short(state)}")
+    if commit.size != blob_size:
+        return Misfit(f"its blob has {commit.size} bytes, this run's have {blob_size}")
+    if commit.tokens > commit.samples * sequence_length:
+        return Misfit(f"it claims {commit.tokens} tokens from {commit.samples} samples of {sequence_length}")
+    return Fits()
+
+
+def _names(missing: Mapping[PublicKey, str]) -> str:
+    names = [name or short(key) for key, name in missing.items()]
+    return (
+        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "the last blobs"
+    )

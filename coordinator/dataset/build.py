@@ -1,0 +1,206 @@
+"""A run's dataset is tokenized and packed once, into shards that peers fetch by their hash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from barnraise.errors import DatasetError, ModelUnavailable
+from barnraise.ids import BlobHash
+from barnraise.shards import BYTES_PER_TOKEN, DataIndex, Sample, ShardRef, pack_shard
+from barnraise.spec import RunSpec
+from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
+from coordinator.dataset.read import read
+from coordinator.dataset.records import Record
+from coordinator.dataset.render import Renderer
+
+SHARD_BYTES = 1 << 20
+"""A shard is closed at about this size, …"""
+SHARD_SAMPLES = 256
+"""… or at this many samples."""
+SHUFFLE_TOKENS = 8 << 20
+"""Tokens that are mixed at a time: about 100 MB of memory."""
+_REPORT_EVERY = 5_000
+_FIX_MODEL = "Give a base model whose folder holds a complete tokenizer, with tokenizer.json."
+
+Put = Callable[[bytes], BlobHash]
+"""Stores bytes under their SHA-256 and returns it."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A dataset in shards."""
+
+    index: DataIndex
+    """What peers train on."""
+    held_out: DataIndex
+    """What the coordinator evaluates on and shows to nobody; without shards if nothing is held out."""
+    preview: str
+    """The first training record as text, its trained parts between ⟦ and ⟧."""
+    records: int
+    """Records in the dataset."""
+    held_out_records: int
+    """Records among them that are held out."""
+    chat_template: str
+    """The template that chats were rendered with; checkpoints carry it."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first reading of a dataset finds: its size, and what is held out."""
+
+    records: int
+    held_out_records: int
+    bound: int
+    """Records whose digest is below this are held out."""
+
+
+@dataclass
+class _Counter:
+    """Counts what flows past on its way into the shards."""
+
+    tokens: int = 0
+    trained: int = 0
+    refs: list[ShardRef] = field(default_factory=list)
+
+    def count(self, pieces: Iterable[Document]) -> Iterator[Document]:
+        for piece in pieces:
+            self.tokens += len(piece.input_ids)
+            self.trained += int(piece.trained.sum())
+            yield piece
+
+
+def survey(spec: RunSpec) -> Survey:
+    """Read all records once, for their digests alone. Raises DatasetError."""
+    digests = [record.digest(spec.seed) for record in read(spec.data)]
+    if not digests:
+        raise DatasetError(f"the dataset {spec.data.source} is empty", fix="Give it at least one record.")
+    bound = held_out_below(spec.data.held_out, min(digests), max(digests))
+    return Survey(len(digests), sum(digest < bound for digest in digests), bound)
+
+
+def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Callable[[str], None]) -> Built:
+    """Read, render, pack and store a run's dataset; the same input gives the same hashes.
+
+    `put` gets the bytes of every shard. `progress` gets lines for a person to read. Raises
+    DatasetError for data that cannot be trained on, ModelUnavailable for a tokenizer that cannot be read.
+    """
+    renderer, vocab_size = _renderer(tokenizer_folder)
+    progress(f"reading {spec.data.source}")
+    found = survey(spec)
+    training = _records(spec, found.bound, held_out=False)
+    index = _store(spec, _documents(renderer, training, vocab_size, progress), renderer, vocab_size, put)
+    if not index.shards:
+        raise DatasetError(
+            f"no token of {spec.data.source} can be trained on",
+            fix="Give it longer texts, or raise `sequence_length` under [data] in run.toml.",
+        )
+    kept = _records(spec, found.bound, held_out=True)
+    held_out = _store(spec, _documents(renderer, kept, vocab_size, progress), renderer, vocab_size, put)
+    if spec.data.held_out > 0 and not held_out.shards:
+        progress("nothing is held out: the dataset has too few different records")
+    first = next(_records(spec, found.bound, held_out=False))
+    progress(f"{found.records} records in {index.samples} samples, {index.trained_tokens} trained tokens")
+    return Built(
+        index=index,
+        held_out=held_out,
+        preview=renderer.preview(renderer.render(first)),
+        records=found.records,
+        held_out_records=found.held_out_records,
+        chat_template=renderer.template,
+    )
+
+
+def render_preview(spec: RunSpec, tokenizer_folder: Path) -> str:
+    """The first record as the model will see it, its trained parts between ⟦ and ⟧.
+
+    Reads no further than that record. Raises DatasetError, ModelUnavailable.
+    """
+    renderer, _ = _renderer(tokenizer_folder)
+    for record in read(spec.data):
+        return renderer.preview(renderer.render(record))
+    raise DatasetError(f"the dataset {spec.data.source} is empty", fix="Give it at least one record.")
+
+
+def _records(spec: RunSpec, bound: int, *, held_out: bool) -> Iterator[Record]:
+    return (record for record in read(spec.data) if (record.digest(spec.seed) < bound) == held_out)
+
+
+def _documents(
+    renderer: Renderer, records: Iterable[Record], vocab_size: int, progress: Callable[[str], None]
+) -> Iterator[Document]:
+    for number, record in enumerate(records, start=1):
+        document = renderer.render(record)
+        if int(document.input_ids.max()) >= vocab_size:
+            raise ModelUnavailable(
+                f"the tokenizer makes tokens that the model does not have (it has {vocab_size})",
+                fix=_FIX_MODEL,
+            )
+        yield document
+        if number % _REPORT_EVERY == 0:
+            progress(f"{number} records tokenized")
+
+
+def _store(
+    spec: RunSpec, documents: Iterable[Document], renderer: Renderer, vocab_size: int, put: Put
+) -> DataIndex:
+    length = spec.data.sequence_length
+    counter = _Counter()
+    pad = renderer.tokenizer.pad_token_id
+    pad_id = renderer.tokenizer.eos_token_id if pad is None else pad
+    samples = pack(counter.count(split(documents, length)), length, pad_id)
+    for batch in _batches(shuffled(samples, spec.seed, max(1, SHUFFLE_TOKENS // length)), length):
+        data = pack_shard(batch)
+        put(data)
+        counter.refs.append(ShardRef.of(data, len(batch)))
+    return DataIndex(
+        sequence_length=length,
+        vocab_size=vocab_size,
+        shards=tuple(counter.refs),
+        tokens=counter.tokens,
+        trained_tokens=counter.trained,
+    )
+
+
+def _batches(samples: Iterable[Sample], length: int) -> Iterator[list[Sample]]:
+    size = min(SHARD_SAMPLES, max(1, SHARD_BYTES // (BYTES_PER_TOKEN * length)))
+    batch: list[Sample] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _renderer(folder: Path) -> tuple[Renderer, int]:
+    """The folder's tokenizer, and the number of tokens that the model knows."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelUnavailable(f"the tokenizer in {folder} cannot be read: {error}", fix=_FIX_MODEL) from None
+    ends = _table(folder / "generation_config.json").get("eos_token_id")
+    also = ends if isinstance(ends, list) else [ends]
+    known = {end for end in [tokenizer.eos_token_id, *also] if isinstance(end, int)}
+    config = _table(folder / "config.json")
+    embedded = config.get("text_config", config).get("vocab_size", len(tokenizer))
+    return Renderer(tokenizer, frozenset(known)), min(len(tokenizer), int(embedded))
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where the model has no such file. Raises ModelUnavailable."""
+    if not path.exists():
+        return {}
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"{path} cannot be read: {error}", fix=_FIX_MODEL) from None
+    if not isinstance(table, dict):
+        raise ModelUnavailable(f"{path} is not a JSON object", fix=_FIX_MODEL)
+    return table

@@ -1,0 +1,112 @@
+"""The journal: every event of a run in SQLite. A restart replays it, so a crash loses nothing accepted."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from barnraise.edge.files import disk_errors
+from barnraise.errors import DiskFull, StateError
+from barnraise.ids import BlobHash, Millis
+
+
+class Kind(Enum):
+    CHARTERED = "chartered"
+    """body: the signed charter"""
+    ADMITTED = "admitted"
+    """body: the peer's key"""
+    OPENED = "opened"
+    """a round's TRAIN phase begins; body: nothing"""
+    ACCEPTED = "accepted"
+    """a contribution was fetched and checked; body: its signed commit"""
+    CLOSED = "closed"
+    """body: hash of the close, which is a blob"""
+    CHECKPOINTED = "checkpointed"
+    """body: hash of the signed manifest, which is a blob"""
+
+
+@dataclass(frozen=True)
+class Event:
+    kind: Kind
+    at: Millis
+    round: int
+    body: bytes
+
+
+@dataclass
+class Replay:
+    """What the events add up to."""
+
+    charter: bytes | None = None
+    round: int = 0
+    """The open round."""
+    opens: Millis | None = None
+    """Begin of its TRAIN phase; None before the run was ever served."""
+    accepted: list[bytes] = field(default_factory=list)
+    """Signed commits of the open round."""
+    closes: list[BlobHash] = field(default_factory=list)
+    """closes[r] closed round r."""
+    checkpoints: dict[int, BlobHash] = field(default_factory=dict)
+    """Manifest by the round whose base state it is."""
+
+    def apply(self, event: Event) -> None:
+        match event.kind:
+            case Kind.CHARTERED:
+                self.charter = event.body
+            case Kind.ADMITTED:
+                return
+            case Kind.OPENED:
+                self.opens = event.at
+            case Kind.ACCEPTED:
+                if event.round == self.round:
+                    self.accepted.append(event.body)
+            case Kind.CLOSED:
+                self.closes.append(BlobHash(event.body.hex()))
+                self.round, self.opens, self.accepted = event.round + 1, event.at, []
+            case Kind.CHECKPOINTED:
+                self.checkpoints[event.round] = BlobHash(event.body.hex())
+
+
+class Journal:
+    """Append-only. Used from one thread."""
+
+    def __init__(self, path: Path) -> None:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,"
+                " at INTEGER NOT NULL, round INTEGER NOT NULL, body BLOB NOT NULL)"
+            )
+        except sqlite3.DatabaseError as error:
+            raise StateError(
+                f"the journal {path} cannot be opened: {error}",
+                fix="Free disk space if it is full; otherwise restore the journal from a backup.",
+            ) from None
+
+    def append(self, event: Event) -> None:
+        """On disk when this returns. Raises DiskFull."""
+        try:
+            self._db.execute(
+                "INSERT INTO events (kind, at, round, body) VALUES (?, ?, ?, ?)",
+                (event.kind.value, event.at, event.round, event.body),
+            )
+        except sqlite3.OperationalError as error:
+            raise DiskFull(
+                f"the journal cannot be written: {error}",
+                fix="Free disk space and start `coordinator serve` again: it goes on where it was.",
+            ) from None
+
+    def replay(self) -> Replay:
+        result = Replay()
+        for kind, at, round, body in self._db.execute("SELECT kind, at, round, body FROM events ORDER BY id"):
+            result.apply(Event(Kind(kind), Millis(at), round, body))
+        return result
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,135 @@
+"""The composition root of `coordinator serve`: from a run.toml and settings to a running session."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.edge.base_model import resolve
+from barnraise.edge.files import load_identity, owned_folder
+from barnraise.edge.swarm import Swarm
+from barnraise.identity import Identity
+from barnraise.ids import Millis
+from barnraise.invite import Invite
+from barnraise.signed import open_signed
+from barnraise.spec import Charter, RunSpec, read_spec
+from barnraise.strict import Strict
+from coordinator.book import Book
+from coordinator.charter import check_unchanged, prepare
+from coordinator.journal import Journal
+from coordinator.service import serve as serve_grpc
+from coordinator.session import Session
+
+log = logging.getLogger("coordinator")
+
+STOP_SECONDS = 2.0
+"""Grace that gRPC calls get when the program ends."""
+
+
+class ServeSettings(Strict):
+    """What may differ between machines: not part of the run spec."""
+
+    host: str
+    """Address to listen on."""
+    port: int
+    """TCP port of the gRPC service."""
+    p2p_port: int
+    """TCP port of the libp2p daemon; 0 takes a free one."""
+    public_host: str | None
+    """Name or address under which volunteers reach this machine; found out where it is None."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What the world needs to know of a coordinator that is up."""
+
+    invite: Invite
+    folder: Path
+
+
+def clock() -> Millis:
+    return Millis(time.time_ns() // 1_000_000)
+
+
+async def serve(
+    spec_path: Path, folder: Path, cache: Path, settings: ServeSettings, ready: Callable[[Serving], None]
+) -> None:
+    """Serve a run until SIGINT or SIGTERM; `ready` is told the invite once volunteers can join."""
+    spec = read_spec(spec_path)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with owned_folder(folder, "coordinator"):
+        authority = load_identity(folder / "authority.key")
+        journal = Journal(folder / "journal.sqlite")
+        try:
+            book = await asyncio.to_thread(_open_book, spec, spec_path, folder, cache, authority, journal)
+            public = settings.public_host or _outward_address(settings.host)
+            swarm = await Swarm.start(
+                authority,
+                book.charter.run,
+                authority.public,
+                clock=clock,
+                blobs=book.blobs,
+                folder=folder,
+                listen=_multiaddress(settings.host, settings.p2p_port),
+                announce=[_multiaddress(public, settings.p2p_port)] if settings.p2p_port else [],
+            )
+            try:
+                session = Session(book, swarm, clock, await swarm.addresses())
+                server, port = await serve_grpc(session, settings.host, settings.port)
+                try:
+                    ready(Serving(Invite(public, port, book.charter.run, authority.public), folder))
+                    await session.run(stop)
+                finally:
+                    await server.stop(STOP_SECONDS)
+            finally:
+                await swarm.stop()
+        finally:
+            journal.close()
+
+
+def _open_book(
+    spec: RunSpec, spec_path: Path, folder: Path, cache: Path, authority: Identity, journal: Journal
+) -> Book:
+    """Charter a new run, or go on with the one in the journal."""
+    replay = journal.replay()
+    if replay.charter is None:
+        prepared = prepare(spec, authority.public, folder, cache, log.info)
+        return Book.begin(
+            authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
+        )
+    charter = open_signed(Charter, replay.charter, signer=authority.public).value
+    check_unchanged(charter, spec, spec_path)
+    base = resolve(
+        spec.model.source, charter.spec.model.revision, cache, expected=charter.model_files, progress=log.info
+    )
+    log.info("going on with round %d", replay.round)
+    return Book.restore(authority, charter, base.path, folder, journal, replay)
+
+
+def _multiaddress(host: str, port: int) -> str:
+    try:
+        kind = f"ip{ipaddress.ip_address(host).version}"
+    except ValueError:
+        kind = "dns4"
+    return f"/{kind}/{host}/tcp/{port}"
+
+
+def _outward_address(host: str) -> str:
+    """The address by which this machine talks to others; `host` itself unless that is "any"."""
+    if not ipaddress.ip_address(host).is_unspecified:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: only asks the kernel for a route (RFC 5737)
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -1,0 +1,180 @@
+"""The gRPC face of a coordinator. It only translates: decisions are elsewhere. Nothing else in `coordinator`
+imports grpc."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from pydantic import ValidationError
+
+from barnraise.errors import (
+    BarnraiseError,
+    MalformedRecord,
+    NetworkError,
+    RefusedError,
+    TrustError,
+    Unreachable,
+    UserError,
+)
+from barnraise.ids import BlobHash, Millis
+from barnraise.manifest import Manifest
+from barnraise.records import JoinClaim
+from barnraise.signed import Signed, open_signed
+from barnraise.status import RunStatus
+from barnraise.v1 import coordinator_pb2 as pb
+from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+log = logging.getLogger("coordinator.service")
+
+CHUNK = 256 * 1024
+STATUS_SECONDS = 10.0
+MAX_DOWNLOADS = 64
+"""Fetches served at once; more are told to come back."""
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What a joiner gets."""
+
+    charter: bytes
+    admission: bytes
+    head: bytes
+    now: Millis
+
+
+class Desk(Protocol):
+    """What the service translates to."""
+
+    def charter(self) -> bytes: ...
+
+    def join(self, claim: Signed[JoinClaim]) -> Welcome:
+        """Raises RefusedError."""
+        ...
+
+    def status(self) -> RunStatus: ...
+
+    def checkpoints(self) -> Sequence[Signed[Manifest]]: ...
+
+    def checkpoint_file(self, name: BlobHash) -> Path:
+        """Raises UserError when no checkpoint has such a file."""
+        ...
+
+
+_CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
+    (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
+    (TrustError, grpc.StatusCode.UNAUTHENTICATED),
+    (UserError, grpc.StatusCode.NOT_FOUND),
+    (NetworkError, grpc.StatusCode.UNAVAILABLE),
+]
+
+
+class Service(pb_grpc.CoordinatorServicer):
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._downloads = 0
+
+    async def GetCharter(self, request: pb.GetCharterRequest, context: Context) -> pb.GetCharterReply:
+        return pb.GetCharterReply(signed_charter=self._desk.charter())
+
+    async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
+        try:
+            claim = open_signed(JoinClaim, request.signed_claim, signer=None, limit=4096)
+            if claim.signer != claim.value.owner:
+                raise RefusedError(
+                    "this claim is signed by another key than it names", fix="Update Barnraise."
+                )
+            welcome = self._desk.join(claim)
+        except BarnraiseError as error:
+            await _abort(context, error)
+        return pb.JoinReply(
+            signed_charter=welcome.charter,
+            signed_admission=welcome.admission,
+            head=welcome.head,
+            now_ms=welcome.now,
+        )
+
+    async def Renew(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
+        return await self.Join(request, context)
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
+        return pb.GetStatusReply(json=self._desk.status().model_dump_json())
+
+    async def ListCheckpoints(
+        self, request: pb.ListCheckpointsRequest, context: Context
+    ) -> pb.ListCheckpointsReply:
+        return pb.ListCheckpointsReply(signed_manifests=[entry.wire for entry in self._desk.checkpoints()])
+
+    async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.FetchChunk]:
+        if self._downloads >= MAX_DOWNLOADS:
+            await _abort(context, Unreachable("too many downloads at once", fix="Try again in a minute."))
+        self._downloads += 1
+        try:
+            path = self._desk.checkpoint_file(BlobHash(request.hash))
+            with path.open("rb") as file:
+                file.seek(max(request.offset, 0))
+                while chunk := await asyncio.to_thread(file.read, CHUNK):
+                    yield pb.FetchChunk(data=chunk)
+        except BarnraiseError as error:
+            await _abort(context, error)
+        finally:
+            self._downloads -= 1
+
+
+async def _abort(context: Context, error: BarnraiseError) -> NoReturn:
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    await context.abort(code, f"{error.problem}\n{error.fix}")
+
+
+async def serve(desk: Desk, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+    """Listen, with health and reflection beside the service. Port 0 takes a free one.
+
+    Returns the server and its port. Raises Unreachable when the port cannot be had.
+    """
+    server = grpc.aio.server(
+        options=[("grpc.max_receive_message_length", 64 * 1024), ("grpc.so_reuseport", 0)]
+    )
+    pb_grpc.add_CoordinatorServicer_to_server(Service(desk), server)
+    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
+    reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    try:
+        port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError:
+        raise Unreachable(
+            f"cannot listen on {host}:{port}", fix="Is another coordinator running? Choose another --port."
+        ) from None
+    await server.start()
+    for service in ("", name):
+        await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return server, port
+
+
+async def ask_status(address: str) -> RunStatus:
+    """The status of the run at `host:port`. Raises Unreachable, MalformedRecord."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            reply = await pb_grpc.CoordinatorStub(channel).GetStatus(
+                pb.GetStatusRequest(), timeout=STATUS_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            raise Unreachable(
+                f"no coordinator answers at {address} ({error.code().name.lower()})",
+                fix="Give its host:port; `coordinator serve` prints them in the invite.",
+            ) from None
+    try:
+        return RunStatus.model_validate_json(reply.json)
+    except ValidationError:
+        raise MalformedRecord(
+            f"{address} answers with another version's status",
+            fix="Compare `coordinator --version` on both sides.",
+        ) from None

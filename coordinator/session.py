@@ -1,0 +1,238 @@
+"""`coordinator serve`, running: the swarm, the gRPC service and the loop that closes rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from barnraise.edge.swarm import Swarm
+from barnraise.errors import RefusedError, TrustError, Unreachable, UserError
+from barnraise.ids import BlobHash, Millis, PublicKey, short
+from barnraise.log import check_blob
+from barnraise.manifest import Manifest
+from barnraise.records import Commit, JoinClaim, Presence, StateNote, blob_name, seal
+from barnraise.rounds import seconds_between
+from barnraise.signed import Signed, sign
+from barnraise.status import PeerStatus, RunStatus
+from coordinator.admission import Admitted, Refused, admit
+from coordinator.book import Book
+from coordinator.closing import CloseNow, Fits, Misfit, Reopen, Situation, Wait, decide, judge
+from coordinator.journal import Event, Kind
+from coordinator.service import Welcome
+
+log = logging.getLogger("coordinator")
+
+TICK_SECONDS = 0.25
+"""Pause between two looks at the DHT."""
+HEAD_SECONDS = 5.0
+"""Pause between two announcements of the head while nothing changes."""
+RETRY_SECONDS = 3.0
+"""Pause before a blob that could not be fetched is asked for again."""
+
+Clock = Callable[[], Millis]
+
+
+@dataclass
+class Session:
+    """Connects a book to its swarm. Also the desk that the gRPC service asks."""
+
+    book: Book
+    swarm: Swarm
+    clock: Clock
+    bootstrap: tuple[str, ...]
+    _presences: dict[PublicKey, Presence] = field(default_factory=dict)
+    _fetching: dict[PublicKey, asyncio.Task[None]] = field(default_factory=dict)
+    _refused: dict[bytes, str] = field(default_factory=dict)
+    _waiting_for: str = "starting"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Close rounds until `stop`. What a tick raises ends the run, with nothing accepted lost."""
+        announcing = asyncio.create_task(self._announce_forever())
+        try:
+            await self._announce_state()
+            while not stop.is_set() and not announcing.done():
+                await self._tick()
+                await _pause(stop, TICK_SECONDS)
+        finally:
+            announcing.cancel()
+            for task in self._fetching.values():
+                task.cancel()
+        if announcing.done() and not announcing.cancelled():
+            announcing.result()
+
+    # The desk: what the gRPC service asks.
+
+    def charter(self) -> bytes:
+        return sign(self.book.authority, self.book.charter).wire
+
+    def join(self, claim: Signed[JoinClaim]) -> Welcome:
+        now = self.clock()
+        match admit(claim.value, self.book.charter.run, now):
+            case Refused(reason, fix):
+                log.info("refused %s: %s", short(claim.signer), reason)
+                raise RefusedError(reason, fix=fix)
+            case Admitted(admission):
+                self.book.journal.append(
+                    Event(Kind.ADMITTED, now, self.book.window.round, bytes.fromhex(claim.signer))
+                )
+                log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
+                head = seal(self.book.authority, self.book.head(now, self.bootstrap))
+                return Welcome(self.charter(), sign(self.book.authority, admission).wire, head, now)
+
+    def status(self) -> RunStatus:
+        now, window = self.clock(), self.book.window
+        peers = tuple(
+            PeerStatus(
+                name=presence.name,
+                key=owner,
+                round=presence.round,
+                tokens=presence.tokens,
+                tokens_per_second=presence.tokens_per_second,
+                seen_seconds_ago=max(0.0, seconds_between(Millis(presence.at), now)),
+            )
+            for owner, presence in sorted(self._presences.items())
+        )
+        return RunStatus(
+            run=self.book.charter.run,
+            round=window.round,
+            phase=window.phase(now, self._swarm_tokens()).value,
+            waiting_for=self._waiting_for,
+            state=self.book.tip.state,
+            state_round=self.book.tip.round,
+            tokens=self.book.tokens,
+            loss=self.book.loss,
+            checkpoint_round=self.book.newest_checkpoint().value.round,
+            peers=peers,
+        )
+
+    def checkpoints(self) -> Sequence[Signed[Manifest]]:
+        return [self.book.checkpoints[round] for round in sorted(self.book.checkpoints)]
+
+    def checkpoint_file(self, name: BlobHash) -> Path:
+        if any(entry.hash == name for signed in self.checkpoints() for entry in signed.value.files):
+            return self.book.blobs.path(name)
+        raise UserError(f"no checkpoint has the file {name[:80]!r}", fix="List the checkpoints again.")
+
+    # The loop.
+
+    async def _tick(self) -> None:
+        now = self.clock()
+        for owner in [owner for owner, task in self._fetching.items() if task.done()]:
+            self._fetching.pop(owner).result()
+        self._presences = {PublicKey(p.owner): p for p in await self.swarm.peers() if not p.leaving}
+        for commit in await self.swarm.commits(self.book.window.round):
+            self._consider(commit, now)
+        match decide(now, self._situation()):
+            case CloseNow(reason):
+                await self._close(reason, now)
+            case Reopen(reason):
+                self._tell(reason)
+                self.book.reopen(now)
+                await self._announce_head()
+            case Wait(reason):
+                self._tell(reason)
+
+    def _consider(self, commit: Signed[Commit], now: Millis) -> None:
+        """Start to fetch a contribution that fits; refuse one that does not, and say so once."""
+        owner = commit.signer
+        if owner in self.book.accepted or owner in self._fetching or commit.wire in self._refused:
+            return
+        book = self.book
+        length = book.charter.spec.data.sequence_length
+        match judge(commit.value, book.window, now, book.tip.state, book.blob_size, length):
+            case Fits():
+                self._fetching[owner] = asyncio.create_task(self._fetch(commit))
+            case Misfit(reason):
+                self._refuse(commit, reason)
+
+    async def _fetch(self, commit: Signed[Commit]) -> None:
+        try:
+            path = await self.swarm.fetch(blob_name(commit.value), commit.value.size, [commit.signer])
+            blob = await asyncio.to_thread(path.read_bytes)
+            await asyncio.to_thread(check_blob, commit.value, blob, self.book.charter, self.book.state.layout)
+            if commit.value.round == self.book.window.round:
+                self.book.accept(commit, self.clock())
+                log.info("accepted %s: %d tokens", self._name(commit.signer), commit.value.tokens)
+        except Unreachable as error:
+            log.info("%s: %s; asking again", self._name(commit.signer), error.problem)
+            await asyncio.sleep(RETRY_SECONDS)
+        except TrustError as error:
+            self._refuse(commit, error.problem)
+
+    async def _close(self, reason: str, now: Millis) -> None:
+        link = self.book.close(reason, now)
+        self._tell(f"round {link.close.round} closed: {reason}")
+        self._refused.clear()
+        await self._announce_head()
+        await asyncio.to_thread(self.book.fold, link)
+        await self._announce_state()
+        if self.book.checkpoint_due():
+            await asyncio.to_thread(self.book.write_checkpoint, self.clock())
+            log.info("checkpoint of round %d written", self.book.tip.round)
+            await self._announce_head()
+
+    def _situation(self) -> Situation:
+        round = self.book.window.round
+        return Situation(
+            window=self.book.window,
+            accepted={owner: commit.value for owner, commit in self.book.accepted.items()},
+            pending=frozenset(self._fetching),
+            expected={
+                owner: presence.name
+                for owner, presence in self._presences.items()
+                if presence.round >= round - 1
+            },
+            min_contributions=self.book.charter.spec.round.min_contributions,
+            swarm_tokens=self._swarm_tokens(),
+        )
+
+    def _swarm_tokens(self) -> int:
+        round = self.book.window.round
+        return sum(presence.tokens for presence in self._presences.values() if presence.round == round)
+
+    async def _announce_forever(self) -> None:
+        while True:
+            await self._announce_head()
+            await asyncio.sleep(HEAD_SECONDS)
+
+    async def _announce_head(self) -> None:
+        await self.swarm.publish(self.book.head(self.clock(), self.bootstrap))
+
+    async def _announce_state(self) -> None:
+        tip = self.book.tip
+        note = StateNote(
+            run=self.book.charter.run,
+            round=tip.round,
+            state=tip.state,
+            owner=self.book.authority.public,
+            admission="",
+        )
+        await self.swarm.publish(note)
+
+    def _refuse(self, commit: Signed[Commit], reason: str) -> None:
+        self._refused[commit.wire] = reason
+        log.warning("refused the contribution of %s: %s", self._name(commit.signer), reason)
+
+    def _name(self, owner: PublicKey) -> str:
+        presence = self._presences.get(owner)
+        return presence.name if presence is not None and presence.name else short(owner)
+
+    def _tell(self, reason: str) -> None:
+        """Log why the round is where it is, when that changes (seconds that pass are no change)."""
+        if _without_numbers(reason) != _without_numbers(self._waiting_for):
+            log.info("round %d: %s", self.book.window.round, reason)
+        self._waiting_for = reason
+
+
+def _without_numbers(text: str) -> str:
+    return "".join(character for character in text if not character.isdigit())
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except asyncio.TimeoutError:
+        return

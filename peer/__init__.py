@@ -1,0 +1,1 @@
+"""The volunteer's and the downloader's program."""

@@ -1,0 +1,99 @@
+"""The `peer` command line."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+from platformdirs import user_cache_path, user_data_path
+
+from barnraise import __version__
+from barnraise.edge.console import plain_errors, start_logging
+from barnraise.invite import parse_invite
+
+
+@click.group()
+@click.version_option(__version__, prog_name="peer")
+@click.option("--debug", is_flag=True, help="More logs, and tracebacks on errors.")
+def main(debug: bool) -> None:
+    """Take part in a Barnraise training run, or download what it made.
+
+    Exit status: 0 done, 1 a fault of Barnraise, 2 the command or a file, 3 this machine,
+    4 the network, 5 bytes that are not what they claim, 6 refused, 7 saved state.
+    """
+    start_logging(debug)
+
+
+@main.command()
+@click.argument("invite")
+@click.option("--name", default="", help="What you are called in the run's status. Default: nobody.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.")
+@click.option(
+    "--micro-batch", type=click.IntRange(min=1), default=4, show_default=True, help="Samples at once."
+)
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
+)
+@click.option(
+    "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where your key and your work are kept.")
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    default=user_cache_path("barnraise"),
+    show_default="the user's cache folder",
+    help="Where base models are kept.",
+)
+@plain_errors
+def join(
+    invite: str,
+    name: str,
+    device: str,
+    threads: int | None,
+    micro_batch: int,
+    base: Path | None,
+    listen: str,
+    data_dir: Path | None,
+    cache_dir: Path,
+) -> None:
+    """Train with others in the run of INVITE, until Ctrl-C.
+
+    Ctrl-C once leaves after the step at hand and sends what was trained; twice stops at once.
+    The same command again goes on where you left.
+    """
+    wanted = parse_invite(invite)
+
+    from rich.console import Console
+
+    from peer.join import JoinSettings
+    from peer.join import join as join_run
+    from peer.report import display_for
+
+    settings = JoinSettings(
+        name=name[:40], device=device, threads=threads, micro_batch=micro_batch, listen=listen, base=base
+    )
+    folder = data_dir or user_data_path("barnraise") / "peer" / wanted.run
+    asyncio.run(join_run(wanted, folder, cache_dir, settings, display_for(Console(stderr=True))))
+
+
+@main.command()
+@click.argument("source", metavar="INVITE|URL")
+@click.option(
+    "--round", "round_number", type=click.IntRange(min=0), help="Which checkpoint. Default: the newest."
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder. Default: RUN-round-NNNNNN.")
+@click.option("--key", help="The run's key, for a URL that does not carry it.")
+@plain_errors
+def download(source: str, round_number: int | None, output: Path | None, key: str | None) -> None:
+    """Download a checkpoint and check every hash. A broken download is resumed by the same command.
+
+    SOURCE is a run's invite, or the http(s) address of a folder that holds a checkpoint,
+    followed by ?key=… as in the invite.
+    """
+    from peer.download import download as fetch
+
+    folder = asyncio.run(fetch(source, round_number, output, key, click.echo))
+    click.echo(f"{folder}: every file is what the run's key signed")

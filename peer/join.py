@@ -1,0 +1,197 @@
+"""The composition root of `peer join`: from an invite to a volunteer at work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.edge.base_model import BaseFolder, resolve
+from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.files import load_identity, owned_folder
+from barnraise.edge.swarm import Swarm
+from barnraise.edge.trainable import layout, parameter_count
+from barnraise.errors import NetworkError, RefusedError, StateError, TrustError
+from barnraise.footprint import memory_needed
+from barnraise.identity import Identity
+from barnraise.ids import Millis
+from barnraise.invite import Invite
+from barnraise.rounds import seconds_between
+from barnraise.spec import Charter
+from barnraise.strict import Strict
+from peer.api import Joined, connect
+from peer.device import Device, available_memory, check_memory, pick
+from peer.follower import Follower, first_follower
+from peer.report import Display, size
+from peer.samples import Samples, fetch_index
+from peer.store import Nothing, Saved, Store
+from peer.trainer import Trainer
+from peer.volunteer import Volunteer
+from peer.work import Work
+
+log = logging.getLogger("peer")
+
+RENEW_RETRY_SECONDS = 60.0
+
+
+class JoinSettings(Strict):
+    """What may differ between volunteers: not part of the run spec."""
+
+    name: str
+    """What the volunteer is called in the run's status; empty for nobody."""
+    device: str
+    """auto, cpu, mps, cuda or cuda:N."""
+    threads: int | None
+    """CPU threads to train with; torch's own choice where None."""
+    micro_batch: int
+    """Samples that go through the model at once."""
+    listen: str
+    """Multiaddress that the libp2p daemon listens on."""
+    base: Path | None
+    """The base model's folder or GGUF file, where it is not to be fetched."""
+
+
+@dataclass
+class _Pass:
+    """Our admission, renewed at half of its life."""
+
+    invite: Invite
+    identity: Identity
+    name: str
+    joined: Joined
+
+    def text(self) -> str:
+        return self.joined.admission.text
+
+    async def keep(self, clock: Callable[[], Millis]) -> None:
+        while True:
+            left = seconds_between(clock(), Millis(self.joined.admission.value.expires))
+            await asyncio.sleep(max(left / 2, RENEW_RETRY_SECONDS))
+            try:
+                async with connect(self.invite) as api:
+                    self.joined = await api.join(self.identity, self.name, renew=True)
+            except (NetworkError, RefusedError) as error:
+                log.warning(
+                    "our admission was not renewed (%s); it holds for another %.0f h",
+                    error.problem,
+                    left / 3600,
+                )
+
+
+async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings, display: Display) -> None:
+    """Take part in a run until Ctrl-C."""
+    leaving = _leave_on_signals()
+    with owned_folder(folder, "peer"):
+        identity = load_identity(folder / "peer.key")
+        async with connect(invite) as api:
+            joined = await api.join(identity, settings.name)
+        charter = joined.charter
+        log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
+        device = pick(settings.device, settings.threads)
+        log.info("training on %s: %s", device.name, device.reason)
+        source = str(settings.base) if settings.base else charter.spec.model.source
+        base = await asyncio.to_thread(
+            resolve,
+            source,
+            charter.spec.model.revision,
+            cache,
+            expected=charter.model_files,
+            progress=log.info,
+        )
+        await asyncio.to_thread(_check_room, charter, base, device, settings.micro_batch)
+        admission = _Pass(invite, identity, settings.name, joined)
+        blobs = BlobStore(folder / "blobs")
+
+        def clock() -> Millis:
+            return Millis(time.time_ns() // 1_000_000 + joined.ahead)
+
+        swarm = await Swarm.start(
+            identity,
+            charter.run,
+            charter.authority_key,
+            clock=clock,
+            blobs=blobs,
+            folder=folder,
+            listen=settings.listen,
+            bootstrap=joined.head.bootstrap,
+        )
+        renewing = asyncio.create_task(admission.keep(clock))
+        try:
+            trainer = await asyncio.to_thread(Trainer, base, charter.spec, device, settings.micro_batch)
+            work = Work(charter, identity, trainer, Store(folder / "work", charter.spec.digest()), blobs)
+            follower = await _take_up(charter, base, swarm, blobs, joined, work)
+            index = await fetch_index(charter, swarm, blobs)
+            volunteer = Volunteer(
+                identity=identity,
+                name=settings.name,
+                admission=admission.text,
+                clock=clock,
+                swarm=swarm,
+                blobs=blobs,
+                follower=follower,
+                samples=Samples(charter, identity.public, index, swarm, blobs),
+                work=work,
+                display=display,
+                head=joined.head,
+                leaving=leaving,
+            )
+            with display:
+                await volunteer.run()
+            log.info("left; up %s, down %s. Come back with the same command.", *_traffic(swarm))
+        finally:
+            renewing.cancel()
+            await swarm.stop()
+
+
+async def _take_up(
+    charter: Charter, base: BaseFolder, swarm: Swarm, blobs: BlobStore, joined: Joined, work: Work
+) -> Follower:
+    """Go on with what this folder holds, or start from the run's newest checkpoint."""
+    try:
+        match await asyncio.to_thread(work.store.load):
+            case Saved() as saved:
+                work.resume(saved)
+                log.info("going on with round %d", saved.tip.round)
+                return Follower(charter, swarm, blobs, saved.tip, saved.state)
+            case Nothing():
+                log.info("starting from the run's newest checkpoint")
+    except (StateError, TrustError) as error:
+        log.warning("%s %s", error.problem, error.fix)
+    return await first_follower(charter, base.path, swarm, blobs, joined.head)
+
+
+def _check_room(charter: Charter, base: BaseFolder, device: Device, micro_batch: int) -> None:
+    """Raises TooLargeForMemory before anything large is loaded."""
+    spec = charter.spec
+    needed = memory_needed(
+        parameter_count(base.path),
+        layout(base.path, spec.train.target).parameters,
+        spec.train.target,
+        spec.train.method,
+        tokens=micro_batch * spec.data.sequence_length,
+    )
+    check_memory(needed, available_memory(device))
+
+
+def _leave_on_signals() -> asyncio.Event:
+    """The first Ctrl-C asks to leave, the second stops at once."""
+    leaving = asyncio.Event()
+
+    def handle() -> None:
+        if leaving.is_set():
+            os._exit(130)
+        log.info("leaving after this step; Ctrl-C again to stop at once")
+        leaving.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, handle)
+    return leaving
+
+
+def _traffic(swarm: Swarm) -> tuple[str, str]:
+    return size(swarm.traffic.up), size(swarm.traffic.down)

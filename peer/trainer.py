@@ -1,0 +1,136 @@
+"""A volunteer's training, round by round, without network or clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from barnraise.edge.base_model import BaseFolder
+from barnraise.shards import Sample
+from barnraise.spec import RunSpec
+from barnraise.state import Array, Layout, Tensors, TrainState
+from peer.device import Device
+from peer.local_model import LocalModel
+from peer.methods import Saved, method_for
+
+_MICRO_BATCH_CPU = 1
+"""Samples at once on a CPU: more took twice the memory and were no faster (SmolLM2-135M, 512 tokens)."""
+_MICRO_BATCH_GPU = 4
+
+
+@dataclass(frozen=True)
+class StepResult:
+    loss: float
+    """Mean loss of the step's trained tokens, in nats; 0 where there were none."""
+    tokens: int
+    """Trained tokens."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a peer contributes to a round, before compression."""
+
+    tensors: dict[str, Array]
+    """Pseudo-gradient (state − local) or mean gradient per trained token, fp32."""
+    tokens: int
+    """Trained tokens behind it: its weight."""
+    samples: int
+    """Samples used, in the order in which they were given."""
+    loss: float
+    """Mean loss of those tokens as they were trained on, in nats; 0 where there were none."""
+
+
+class Trainer:
+    """Trains one run's parameters by the run's method: `load`, then `step`s, then `take_update`."""
+
+    def __init__(
+        self, folder: BaseFolder | Path, spec: RunSpec, device: Device, micro_batch: int | None = None
+    ) -> None:
+        """Load the base model. `micro_batch` samples go through it at once; None chooses by the device.
+
+        Raises ModelUnavailable, SpecError or TooLargeForMemory."""
+        path = folder.path if isinstance(folder, BaseFolder) else folder
+        usual = _MICRO_BATCH_CPU if device.torch_device == "cpu" else _MICRO_BATCH_GPU
+        self._model = LocalModel(path, spec.train.target, device, micro_batch or usual)
+        self._method = method_for(spec.train, self._model)
+        self._forget()
+
+    @property
+    def layout(self) -> Layout:
+        return self._model.layout
+
+    @property
+    def tokens(self) -> int:
+        """Trained tokens since the last `load` or `take_update`."""
+        return self._tokens
+
+    @property
+    def samples(self) -> int:
+        """Samples used since the last `load` or `take_update`."""
+        return self._samples
+
+    def load(self, state: TrainState) -> None:
+        """Start from `state`, dropping unfinished work. The inner optimizer keeps its moments.
+
+        Raises StateError where the state is not of this run's tensors.
+        """
+        self._model.load(state.params)
+        self._method.restart()
+        self._forget()
+
+    def merge(self, published: Tensors, folded: TrainState) -> None:
+        """Keep-local merge: parameters become `folded` + what was moved since `published`, work is kept.
+
+        `published` is `params()` as it was at `take_update`. Raises StateError as `load` does.
+        """
+        self.layout.check(folded.params, "the folded state")
+        local = self._model.tensors()
+        self._model.load({name: folded.params[name] + (local[name] - published[name]) for name in local})
+
+    def params(self) -> dict[str, Array]:
+        """Copies of the local parameters, fp32."""
+        return self._model.tensors()
+
+    def step(self, samples: Sequence[Sample]) -> StepResult:
+        """Train on one batch: an inner AdamW step (`diloco`), or more gradient (`gradient`).
+
+        Raises MachineError where loss or gradient are not finite, TooLargeForMemory on a GPU.
+        """
+        loss = self._method.step(samples)
+        self._tokens += loss.tokens
+        self._samples += len(samples)
+        self._loss += loss.total
+        return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
+
+    def take_update(self, state: TrainState) -> Update:
+        """The contribution to the round that started from `state`; the counters start anew.
+
+        Raises MachineError where a gradient is not finite.
+        """
+        tensors = self._method.update(state.params, self._tokens)
+        update = Update(tensors, self._tokens, self._samples, self._loss / max(1, self._tokens))
+        self._method.restart()
+        self._forget()
+        return update
+
+    def evaluate(self, samples: Sequence[Sample]) -> StepResult:
+        """Mean loss of `samples`' trained tokens under the local parameters, without training."""
+        loss = self._model.loss(samples)
+        return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
+
+    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
+        """The inner optimizer's state as plain arrays, for a safetensors file."""
+        return self._method.export_inner()
+
+    def import_inner(self, saved: Saved) -> None:
+        """Continue with an exported inner optimizer. Raises StateError where it is not of this run."""
+        self._method.import_inner(saved)
+
+    def _forget(self) -> None:
+        self._tokens = 0
+        self._samples = 0
+        self._loss = 0.0

@@ -1,0 +1,56 @@
+"""What both command lines share: errors as two sentences and an exit status, logs as plain lines."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import click
+
+from barnraise.errors import BarnraiseError
+
+P = ParamSpec("P")
+V = TypeVar("V")
+
+DEBUG_VARIABLE = "BARNRAISE_DEBUG"
+
+
+def debug_wanted() -> bool:
+    return bool(os.environ.get(DEBUG_VARIABLE))
+
+
+def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
+    """End a command by its error's exit status, in two lines; with --debug by a traceback."""
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> V:
+        try:
+            return command(*args, **kwargs)
+        except BarnraiseError as error:
+            if debug_wanted():
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+    return guarded
+
+
+def start_logging(debug: bool) -> None:
+    """Log to standard error, one plain line each. Libraries speak only when something is wrong."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+    logging.basicConfig(
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        level=logging.WARNING,
+        stream=sys.stderr,
+        force=True,
+    )
+    for ours in ("barnraise", "coordinator", "peer"):
+        logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
+    # hivemind reports its own shutdown as errors, and unreachable neighbours as warnings
+    logging.getLogger("hivemind").setLevel(logging.WARNING if debug else logging.CRITICAL)

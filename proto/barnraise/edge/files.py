@@ -1,0 +1,75 @@
+"""Files that are either written whole or not at all, and folders that one program owns."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from barnraise.errors import DiskFull, FolderInUse, MachineError, StateError
+from barnraise.identity import Identity
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError about `path` into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"no room left on the disk of {path}",
+                fix="Free some space and start again: what was done so far is kept.",
+            ) from error
+        raise MachineError(f"cannot write {path}: {error.strerror}", fix="Check its permissions.") from error
+
+
+def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644) -> None:
+    """Raises DiskFull, MachineError; an older file at `path` then stays as it was."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), mode)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def owned_folder(folder: Path, what: str) -> Iterator[None]:
+    """Hold `folder` for this program alone. Raises FolderInUse."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FolderInUse(
+            f"another {what} is running in {folder}",
+            fix="Stop it first, or give this one its own folder with --data-dir.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def load_identity(path: Path) -> Identity:
+    """The key in `path`, made at the first call. Raises StateError on a broken file."""
+    if path.exists():
+        try:
+            return Identity.from_seed(path.read_bytes())
+        except StateError as error:
+            raise StateError(f"{path}: {error.problem}", fix=error.fix) from None
+    identity = Identity.generate()
+    write_atomic(path, identity.seed, mode=0o600)
+    return identity

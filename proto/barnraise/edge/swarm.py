@@ -1,0 +1,376 @@
+"""The swarm: hivemind's DHT for records and its libp2p daemon for blobs. Nothing else imports hivemind.
+
+hivemind's DHTNode and P2P run in our own asyncio loop (no forked processes). Blobs use a raw
+libp2p stream of ours instead of hivemind's protobuf streams, whose length field a stranger may set
+to anything: here a request has a fixed size, and a reply is read only up to the size that the
+signed commit promised.
+
+    request:  32 bytes SHA-256, 8 bytes offset
+    reply:    8 bytes size of the whole blob (NOT_HELD when we have none), then its bytes from offset on
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hivemind.dht.node import DHTNode
+from hivemind.dht.routing import DHTID
+from hivemind.dht.validation import DHTRecord, RecordValidatorBase
+from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
+from hivemind.proto import crypto_pb2
+from hivemind.utils import MSGPackSerializer, get_dht_time
+from hivemind.utils.logging import use_hivemind_log_handler
+from hivemind.utils.multiaddr import Multiaddr
+
+from barnraise.edge import tether
+from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.files import disk_errors
+from barnraise.errors import BarnraiseError, HashMismatch, TrustError, Unreachable
+from barnraise.identity import Identity
+from barnraise.ids import BlobHash, Millis, PublicKey, Round, RunId, short
+from barnraise.records import (
+    Commit,
+    Head,
+    Presence,
+    Record,
+    StateNote,
+    commits_key,
+    head_key,
+    open_record,
+    peers_key,
+    place_of,
+    seal,
+    states_key,
+)
+from barnraise.signed import Signed
+
+log = logging.getLogger("barnraise.swarm")
+
+PROTOCOL = "barnraise/blob/1"
+NOT_HELD = 2**64 - 1
+PIECE = 256 * 1024
+"""Bytes sent between two looks at the receiver's pace."""
+STALL_SECONDS = 20.0
+"""A stream that moves nothing for this long is given up."""
+MAX_STREAMS = 32
+"""Blob streams served at once; more are refused, and the asker tries elsewhere."""
+MAX_TTL = 2 * 3600.0
+"""Seconds that a record may live in the DHT."""
+SKEW = 300.0
+"""Seconds by which clocks may differ before a record's own time counts against it."""
+HEAD_TTL = 3600.0
+PRESENCE_TTL = 30.0
+ROUND_TTL = 3600.0
+
+R = TypeVar("R", bound=Record)
+
+
+class _TetheredP2P(P2P):
+    """hivemind's P2P with a daemon that dies with us, and sockets that carry our process id."""
+
+    _UNIX_SOCKET_PREFIX = f"/unix{tempfile.gettempdir()}/barnraise-{os.getpid()}-"
+
+    @staticmethod
+    def _make_process_args(*args: Any, **options: Any) -> list[str]:
+        program: list[str] = P2P._make_process_args(*args, **options)
+        return [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid()), *program]
+
+
+class _Validator(RecordValidatorBase):
+    """Runs on every node for every record, so that a stranger's record is stored nowhere."""
+
+    def __init__(self, run: RunId, authority: PublicKey, clock: Callable[[], Millis]) -> None:
+        self._run, self._authority, self._clock = run, authority, clock
+
+    def validate(self, record: DHTRecord) -> bool:
+        try:
+            value = MSGPackSerializer.loads(record.value)
+            if not isinstance(value, bytes):
+                return False
+            signed = open_record(value, run=self._run, authority=self._authority, now=self._clock())
+        except (TrustError, ValueError, TypeError) as error:
+            log.debug("refused a DHT record: %s", error)
+            return False
+        return _in_place(record, signed.value) and record.expiration_time <= _latest_expiry(signed.value)
+
+
+def _in_place(stored: DHTRecord, record: Record) -> bool:
+    place = place_of(record)
+    key, subkey = DHTID.generate(source=place.key).to_bytes(), MSGPackSerializer.dumps(place.subkey)
+    return bool(stored.key == key and stored.subkey == subkey)
+
+
+def _latest_expiry(record: Record) -> float:
+    """A record that tells its time cannot be replayed to live longer than its author wanted."""
+    now: float = get_dht_time()
+    match record:
+        case Head(at=at):
+            return at / 1000 + HEAD_TTL + SKEW
+        case Presence(at=at):
+            return at / 1000 + PRESENCE_TTL + SKEW
+        case _:
+            return now + MAX_TTL
+
+
+@dataclass
+class Traffic:
+    """Bytes of blobs since the start."""
+
+    up: int = 0
+    down: int = 0
+
+
+@dataclass
+class Swarm:
+    """One node of the swarm. Made by `start`, ended by `stop`."""
+
+    _identity: Identity
+    _run: RunId
+    _authority: PublicKey
+    _clock: Callable[[], Millis]
+    _blobs: BlobStore
+    _p2p: P2P
+    _node: DHTNode
+    traffic: Traffic = field(default_factory=Traffic)
+    served: set[BlobHash] = field(default_factory=set)
+    """Blobs that somebody read to the end."""
+    _streams: int = 0
+
+    @classmethod
+    async def start(
+        cls,
+        identity: Identity,
+        run: RunId,
+        authority: PublicKey,
+        *,
+        clock: Callable[[], Millis],
+        blobs: BlobStore,
+        folder: Path,
+        listen: str,
+        bootstrap: Sequence[str] = (),
+        announce: Sequence[str] = (),
+    ) -> Swarm:
+        """Start the daemon and join the DHT.
+
+        listen: a multiaddress. bootstrap: addresses of nodes to join by; where none of them
+        answers this raises Unreachable. announce: addresses to tell instead of those found.
+        """
+        use_hivemind_log_handler("nowhere")
+        remove_stale_sockets()
+        try:
+            p2p = await _TetheredP2P.create(
+                identity_path=str(_identity_file(identity, folder)),
+                check_if_identity_free=False,
+                host_maddrs=[listen],
+                announce_maddrs=list(announce) or None,
+                initial_peers=list(bootstrap) or None,
+                nat_port_map=False,
+            )
+        except P2PDaemonError as error:
+            raise Unreachable(
+                f"the libp2p daemon did not start on {listen}: {error}",
+                fix="Is the port free, and is the program allowed to listen? Try another port.",
+            ) from None
+        try:
+            node = await DHTNode.create(
+                p2p=p2p,
+                initial_peers=list(bootstrap) or None,
+                record_validator=_Validator(run, authority, clock),
+                strict=False,
+                cache_locally=False,
+                cache_nearest=0,
+                cache_on_store=False,
+                blacklist_time=2.0,
+                backoff_rate=1.0,
+            )
+        except RuntimeError:
+            await p2p.shutdown()
+            raise Unreachable(
+                f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
+                fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
+            ) from None
+        swarm = cls(identity, run, authority, clock, blobs, p2p, node)
+        await p2p.add_binary_stream_handler(PROTOCOL, swarm._serve)
+        return swarm
+
+    async def stop(self) -> None:
+        await self._node.shutdown()
+        await self._p2p.shutdown()
+
+    async def addresses(self) -> tuple[str, ...]:
+        """Multiaddresses under which others may reach this node."""
+        return tuple(str(address) for address in await self._p2p.get_visible_maddrs(latest=True))
+
+    async def reconnect(self, addresses: Sequence[str]) -> bool:
+        """Dial nodes that may have come back, and enter them in the routing table. True if one answered."""
+        answered = False
+        for text in addresses:
+            address = Multiaddr(text)
+            peer = PeerID.from_base58(address["p2p"])
+            if peer == self._p2p.peer_id:
+                continue
+            try:
+                await self._p2p._client.connect(peer, [address.decapsulate(Multiaddr(f"/p2p/{peer}"))])
+            except P2PDaemonError as error:
+                log.debug("cannot reach %s: %s", text, error)
+                continue
+            answered |= await self._node.protocol.call_ping(peer) is not None
+        return answered
+
+    async def publish(self, record: Record) -> bool:
+        """Sign and store a record. False when no node took it."""
+        ttl = {Head: HEAD_TTL, Presence: PRESENCE_TTL}.get(type(record), ROUND_TTL)
+        place = place_of(record)
+        value = seal(self._identity, record)
+        return bool(await self._node.store(place.key, value, get_dht_time() + ttl, subkey=place.subkey))
+
+    async def heads(self) -> list[Head]:
+        """The head that the DHT has, if it has one."""
+        found = await self._node.get(head_key(self._run), latest=True)
+        return [] if found is None else [self._open(Head, found.value).value]
+
+    async def peers(self) -> list[Presence]:
+        return [signed.value for signed in await self._collect(Presence, peers_key(self._run))]
+
+    async def commits(self, round: Round) -> list[Signed[Commit]]:
+        return await self._collect(Commit, commits_key(self._run, round))
+
+    async def states(self, round: Round) -> list[StateNote]:
+        return [signed.value for signed in await self._collect(StateNote, states_key(self._run, round))]
+
+    async def _collect(self, model: type[R], key: str) -> list[Signed[R]]:
+        found = await self._node.get(key, latest=True)
+        entries = found.value if found is not None and isinstance(found.value, dict) else {}
+        return [self._open(model, entry.value) for _, entry in sorted(entries.items())]
+
+    def _open(self, model: type[R], value: bytes) -> Signed[R]:
+        """The validator passed it, and its place says which kind it is."""
+        signed = open_record(value, run=self._run, authority=self._authority, now=Millis(0))
+        assert isinstance(signed.value, model)
+        return signed  # type: ignore[return-value]
+
+    async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
+        """Get a blob of at most `limit` bytes into the store, from the first holder that gives it whole.
+
+        A stream that breaks is resumed, at the next holder where there is one. Raises Unreachable
+        with what each holder did.
+        """
+        if name in self._blobs:
+            return self._blobs.path(name)
+        trouble: list[str] = []
+        for holder in holders:
+            try:
+                await self._receive(name, limit, _peer_id(holder))
+                return await asyncio.to_thread(self._blobs.accept, name)
+            except BarnraiseError as error:
+                if not isinstance(error, Unreachable | HashMismatch):
+                    raise
+                trouble.append(f"{short(holder)}: {error.problem}")
+            except (P2PDaemonError, OSError, EOFError, asyncio.TimeoutError) as error:
+                trouble.append(f"{short(holder)}: {type(error).__name__} {error}".rstrip())
+        raise Unreachable(
+            f"nobody gave the blob {short(name)} ({'; '.join(trouble) or 'no holder is known'})",
+            fix="It is asked for again; if this goes on, its owner left before anybody copied it.",
+        )
+
+    async def _receive(self, name: BlobHash, limit: int, holder: PeerID) -> None:
+        part = self._blobs.partial(name)
+        offset = part.stat().st_size if part.exists() else 0
+        _, reader, writer = await _within(self._p2p.call_binary_stream_handler(holder, PROTOCOL))
+        try:
+            writer.write(bytes.fromhex(name) + offset.to_bytes(8, "little"))
+            size = int.from_bytes(await _within(reader.readexactly(8)), "little")
+            if not offset <= size <= limit:
+                held = "it does not hold it" if size == NOT_HELD else f"it offers {size} bytes, not {limit}"
+                raise Unreachable(held, fix="Another holder is asked.")
+            with part.open("ab") as file:
+                while offset < size:
+                    piece = await _within(reader.read(min(PIECE, size - offset)))
+                    if not piece:
+                        raise EOFError(f"the stream ended at {offset} of {size} bytes")
+                    with disk_errors(part):
+                        file.write(piece)
+                    offset += len(piece)
+                    self.traffic.down += len(piece)
+        finally:
+            writer.close()
+
+    async def _serve(self, _info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._streams += 1
+        try:
+            if self._streams <= MAX_STREAMS:
+                await self._answer(reader, writer)
+        except (OSError, EOFError, asyncio.TimeoutError, HashMismatch) as error:
+            log.debug("a blob stream ended early: %s", error)
+        finally:
+            self._streams -= 1
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await _within(reader.readexactly(40))
+        name, offset = BlobHash(request[:32].hex()), int.from_bytes(request[32:], "little")
+        if name not in self._blobs:
+            writer.write(NOT_HELD.to_bytes(8, "little"))
+            await _within(writer.drain())
+            return
+        with self._blobs.path(name).open("rb") as file:
+            writer.write(os.fstat(file.fileno()).st_size.to_bytes(8, "little"))
+            file.seek(min(offset, os.fstat(file.fileno()).st_size))
+            while piece := file.read(PIECE):
+                writer.write(piece)
+                await _within(writer.drain())
+                self.traffic.up += len(piece)
+        self.served.add(name)
+
+
+V = TypeVar("V")
+
+
+async def _within(step: Awaitable[V]) -> V:
+    return await asyncio.wait_for(step, STALL_SECONDS)
+
+
+def _identity_file(identity: Identity, folder: Path) -> Path:
+    """Our Ed25519 key in libp2p's own format, so that one key names the peer everywhere."""
+    path = folder / "libp2p.key"
+    secret = identity.seed + bytes.fromhex(identity.public)
+    key = crypto_pb2.PrivateKey(key_type=crypto_pb2.KeyType.Ed25519, data=secret)
+    with disk_errors(path):
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(key.SerializeToString())
+    return path
+
+
+def _peer_id(key: PublicKey) -> PeerID:
+    """libp2p's name of an Ed25519 key: an identity multihash of its protobuf
+    (github.com/libp2p/specs, peer-ids)."""
+    public = bytes([0x08, 0x01, 0x12, 0x20]) + bytes.fromhex(key)
+    return PeerID(bytes([0x00, len(public)]) + public)
+
+
+def remove_stale_sockets() -> None:
+    """Remove sockets of ours whose program was killed."""
+    for path in Path(tempfile.gettempdir()).glob("barnraise-*-p2p*.sock"):
+        owner = path.name.split("-")[1]
+        if owner.isdigit() and not _process_lives(int(owner)):
+            path.unlink(missing_ok=True)
+
+
+def _process_lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

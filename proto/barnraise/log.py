@@ -1,0 +1,81 @@
+"""The log: a chain of closes. Following it is checking each link, then folding it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from barnraise.codec import Decoder
+from barnraise.errors import MalformedBlob, StateError
+from barnraise.fold import Contribution, fold
+from barnraise.ids import BlobHash, Round, StateHash, blob_hash, short
+from barnraise.records import Close, Commit, open_close
+from barnraise.spec import Charter
+from barnraise.state import Layout, TrainState
+
+
+@dataclass(frozen=True)
+class Tip:
+    """How far a follower has come: `state` is the base of `round`."""
+
+    round: Round
+    previous: BlobHash
+    """Blob hash of the close of round - 1; the spec digest while round is 0."""
+    state: StateHash
+
+
+@dataclass(frozen=True)
+class Link:
+    """A close whose signatures and place in the chain were checked."""
+
+    close: Close
+    commits: tuple[Commit, ...]
+    hash: BlobHash
+
+
+def genesis_tip(charter: Charter) -> Tip:
+    return Tip(Round(0), BlobHash(charter.spec.digest()), charter.genesis_hash)
+
+
+def check_link(wire: bytes, charter: Charter, round: Round) -> Link:
+    """Raises MalformedRecord or BadSignature unless `wire` is the authority's close of `round`."""
+    signed, commits = open_close(wire, run=charter.run, authority=charter.authority_key, round=round)
+    return Link(signed.value, commits, blob_hash(wire))
+
+
+def check_next(tip: Tip, link: Link) -> None:
+    """Raises StateError unless `link` continues the chain from `tip` and starts from its state."""
+    close = link.close
+    if (close.round, close.previous) != (tip.round, tip.previous):
+        raise StateError(
+            f"the close of round {close.round} does not continue the log at round {tip.round}",
+            fix="The state is thrown away and taken from the newest checkpoint.",
+        )
+    if close.base_state != tip.state:
+        raise StateError(
+            f"round {tip.round} starts from state {short(close.base_state)}, ours is {short(tip.state)}",
+            fix="The state is thrown away and taken from the newest checkpoint.",
+        )
+
+
+def check_blob(commit: Commit, blob: bytes, charter: Charter, layout: Layout) -> Contribution:
+    """Raises MalformedBlob unless `blob` is what the commit names and what the codec reads."""
+    if len(blob) != commit.size or blob_hash(blob) != commit.blob:
+        raise MalformedBlob(
+            f"the blob of {short(commit.owner)} is not the one that its commit names",
+            fix="It is refused; another holder of it is asked.",
+        )
+    return Contribution(Decoder(blob, charter.spec.codec, layout), commit.tokens)
+
+
+def advance(
+    tip: Tip, state: TrainState, link: Link, blobs: Sequence[bytes], charter: Charter
+) -> tuple[Tip, TrainState]:
+    """Fold one link. blobs: in the order of the close's commits. Raises StateError, MalformedBlob."""
+    check_next(tip, link)
+    layout = state.layout
+    contributions = [
+        check_blob(commit, blob, charter, layout) for commit, blob in zip(link.commits, blobs, strict=True)
+    ]
+    folded = fold(state, contributions, charter.spec)
+    return Tip(Round(tip.round + 1), link.hash, folded.hash()), folded

@@ -1,0 +1,269 @@
+"""What the parties tell each other: the records of the DHT and of the log, and who may sign each.
+
+| record    | DHT key              | subkey  | signer          |
+|-----------|----------------------|---------|-----------------|
+| Presence  | RUN/peers            | owner   | an admitted key |
+| Commit    | RUN/commits/ROUND    | owner   | an admitted key |
+| Head      | RUN/head             | –       | run authority   |
+| StateNote | RUN/states/ROUND     | signer  | an admitted key, or the authority |
+
+An `Admission`, signed by the authority, travels inside the records of a peer, so that every
+node of the DHT can refuse a stranger's record by itself. A `Close` is a blob that the head
+names by hash: the log is the chain of closes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from barnraise.errors import BadSignature, MalformedRecord
+from barnraise.identity import Identity
+from barnraise.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId, StateHash
+from barnraise.signed import Signed, open_signed, open_text, sign
+from barnraise.strict import Strict
+
+Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
+Run = Annotated[str, Field(pattern=RUN_PATTERN)]
+RoundNumber = Annotated[int, Field(ge=0, lt=2**40)]
+Time = Annotated[int, Field(ge=0, lt=2**53)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Embedded = Annotated[str, Field(max_length=4096)]
+
+MAX_RECORD_BYTES = 16_384
+MAX_CLOSE_BYTES = 4 * 2**20
+MAX_CONTRIBUTIONS = 1024
+
+
+class Admission(Strict):
+    """The authority's word that a key may take part until a time."""
+
+    run: Run
+    peer: Hash
+    expires: Time
+    """Milliseconds on the run's clock."""
+
+
+class Presence(Strict):
+    """A peer's heartbeat."""
+
+    run: Run
+    owner: Hash
+    admission: Embedded
+    name: Annotated[str, Field(max_length=40)]
+    """What the volunteer wants to be called; empty for nobody."""
+    addresses: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=16)]
+    """libp2p multiaddresses."""
+    round: RoundNumber
+    """The round that this peer works on: it has folded all before."""
+    tokens: Count
+    """Tokens trained in that round so far."""
+    tokens_per_second: Annotated[float, Field(ge=0)]
+    leaving: bool
+    """Nobody need wait for this peer any more."""
+    at: Time
+
+
+class Commit(Strict):
+    """A contribution's small, signed description; the blob itself is fetched by its hash."""
+
+    run: Run
+    round: RoundNumber
+    base_state: Hash
+    """Hash of the state[round] that it was trained from."""
+    owner: Hash
+    admission: Embedded
+    blob: Hash
+    size: Annotated[int, Field(gt=0, lt=2**40)]
+    """Bytes of the blob."""
+    tokens: Annotated[int, Field(gt=0, lt=2**40)]
+    """Tokens trained on: the contribution's weight."""
+    samples: Annotated[int, Field(gt=0, lt=2**40)]
+    loss: Annotated[float, Field(ge=0)]
+    """Mean training loss, for people to look at; nothing is decided by it."""
+
+
+class Close(Strict):
+    """The signed, ordered list of commits that one round folds: one link of the log."""
+
+    run: Run
+    round: RoundNumber
+    previous: Hash
+    """Blob hash of the close of round - 1; for round 0 the spec digest."""
+    base_state: Hash
+    commits: Annotated[tuple[Embedded, ...], Field(min_length=1, max_length=MAX_CONTRIBUTIONS)]
+    """`Signed[Commit]` in base64, in the order in which they are folded."""
+    at: Time
+    """When it was closed: the next round's TRAIN phase begins."""
+    reason: Annotated[str, Field(max_length=400)]
+
+
+class JoinClaim(Strict):
+    """A key's signed wish to take part, made for one run at one time."""
+
+    run: Run
+    owner: Hash
+    name: Annotated[str, Field(max_length=40)]
+    at: Time
+
+
+class Head(Strict):
+    """Where the run stands. The newest one counts."""
+
+    run: Run
+    round: RoundNumber
+    """The open round."""
+    close: Hash | None
+    """Blob hash of the close of round - 1; None while round 0 is open."""
+    opens: Time
+    """Begin of the open round's TRAIN phase. Moved forward when nobody had contributed in time."""
+    checkpoint: Hash
+    """Blob hash of the newest checkpoint's manifest."""
+    checkpoint_round: RoundNumber
+    at: Time
+    bootstrap: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=16)]
+    """libp2p multiaddresses of the coordinator."""
+
+
+class StateNote(Strict):
+    """`I folded up to here and hold this state`: what replicas are compared by."""
+
+    run: Run
+    round: RoundNumber
+    """The round whose base state this is."""
+    state: Hash
+    owner: Hash
+    admission: Embedded
+    """Empty where the authority itself signs."""
+
+
+Record = Presence | Commit | Head | StateNote
+
+_TAGS: dict[bytes, type[Record]] = {b"P": Presence, b"C": Commit, b"H": Head, b"S": StateNote}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the DHT a record belongs."""
+
+    key: str
+    subkey: str | None
+
+
+def peers_key(run: RunId) -> str:
+    return f"{run}/peers"
+
+
+def commits_key(run: RunId, round: Round) -> str:
+    return f"{run}/commits/{round}"
+
+
+def head_key(run: RunId) -> str:
+    return f"{run}/head"
+
+
+def states_key(run: RunId, round: Round) -> str:
+    return f"{run}/states/{round}"
+
+
+def place_of(record: Record) -> Place:
+    run = RunId(record.run)
+    match record:
+        case Presence():
+            return Place(peers_key(run), record.owner)
+        case Commit():
+            return Place(commits_key(run, Round(record.round)), record.owner)
+        case Head():
+            return Place(head_key(run), None)
+        case StateNote():
+            return Place(states_key(run, Round(record.round)), record.owner)
+
+
+def seal(identity: Identity, record: Record) -> bytes:
+    """The record's DHT value: a tag byte and the signed record."""
+    tag = next(tag for tag, model in _TAGS.items() if model is type(record))
+    return tag + sign(identity, record).wire
+
+
+def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Record]:
+    """Everything that can be checked of a DHT value by itself: what the validator on every node runs.
+
+    Raises MalformedRecord, BadSignature.
+    """
+    model = _TAGS.get(value[:1])
+    if model is None:
+        raise _refused("a record of an unknown kind")
+    signed: Signed[Record] = open_signed(model, value[1:], signer=None, limit=MAX_RECORD_BYTES)
+    record = signed.value
+    if record.run != run:
+        raise _refused(f"a record of the run {record.run!r}")
+    if isinstance(record, Head):
+        _must_be(signed.signer, authority)
+    else:
+        _must_be(signed.signer, PublicKey(record.owner))
+        if record.owner != authority:
+            check_admission(record.admission, PublicKey(record.owner), run=run, authority=authority, now=now)
+        elif not isinstance(record, StateNote):
+            raise _refused("a peer's record signed by the run authority")
+    return signed
+
+
+def check_admission(
+    text: str, peer: PublicKey, *, run: RunId, authority: PublicKey, now: Millis
+) -> Admission:
+    """Raises MalformedRecord or BadSignature unless the authority admitted `peer` and it has not run out."""
+    admission = open_text(Admission, text, signer=authority).value
+    if admission.run != run or admission.peer != peer:
+        raise _refused("an admission of somebody else")
+    if admission.expires < now:
+        raise _refused(f"an admission that ended {(now - admission.expires) // 1000} s ago")
+    return admission
+
+
+def open_close(
+    wire: bytes, *, run: RunId, authority: PublicKey, round: Round
+) -> tuple[Signed[Close], tuple[Commit, ...]]:
+    """A close and the commits in it, each with its owner's signature and its place in the log checked.
+
+    Admissions are not checked against a clock: the authority did that when it took the commit.
+    Raises MalformedRecord, BadSignature.
+    """
+    signed = open_signed(Close, wire, signer=authority, limit=MAX_CLOSE_BYTES)
+    close = signed.value
+    if close.run != run or close.round != round:
+        raise _refused(f"a close of {close.run} round {close.round} where {run} round {round} was expected")
+    commits = []
+    for text in close.commits:
+        entry = open_text(Commit, text, signer=None, limit=MAX_RECORD_BYTES)
+        _must_be(entry.signer, PublicKey(entry.value.owner))
+        if (entry.value.run, entry.value.round, entry.value.base_state) != (run, round, close.base_state):
+            raise _refused(f"a close of round {round} with a commit of another round or state")
+        commits.append(entry.value)
+    if len({commit.owner for commit in commits}) != len(commits):
+        raise _refused(f"a close of round {round} that counts one peer twice")
+    return signed, tuple(commits)
+
+
+def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:
+    """Sort key of a close's commits: seeded, so that no key is always first."""
+    return hashlib.sha256(f"{seed}/{round}/{owner}".encode()).digest()
+
+
+def blob_name(commit: Commit) -> BlobHash:
+    return BlobHash(commit.blob)
+
+
+def base_of(commit: Commit) -> StateHash:
+    return StateHash(commit.base_state)
+
+
+def _must_be(signer: PublicKey, owner: PublicKey) -> None:
+    if signer != owner:
+        raise BadSignature(f"a record of {owner[:8]} signed by {signer[:8]}", fix="It is dropped.")
+
+
+def _refused(what: str) -> MalformedRecord:
+    return MalformedRecord(what, fix="It is dropped. If it keeps coming, tell the run's maintainer.")

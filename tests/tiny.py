@@ -1,0 +1,73 @@
+"""A complete but tiny model folder, and samples for it, made in a moment and without downloads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from barnraise.shards import Sample
+
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
+VOCABULARY = len(SPECIAL) + 256
+
+
+def make_tiny_model(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
+    """Write a 2-layer LLaMA of width 64 with tied embeddings, a byte tokenizer and a chat template."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
+    make_tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for each byte, and three special ones; `<|im_end|>` ends a turn and a text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        chat_template=TEMPLATE,
+    )
+
+
+def tiny_samples(count: int, length: int = 24, seed: int = 0) -> list[Sample]:
+    """Random samples of two packed documents each; about two thirds of the tokens are trained on."""
+    random = np.random.default_rng(seed)
+    return [_sample(random, length) for _ in range(count)]
+
+
+def _sample(random: np.random.Generator, length: int) -> Sample:
+    border = int(random.integers(4, length - 4))
+    ids = random.integers(len(SPECIAL), VOCABULARY, length).astype(np.int32)
+    positions = np.concatenate([np.arange(border), np.arange(length - border)]).astype(np.int32)
+    trained = (random.random(length) < 0.67) & (positions > 0)
+    return Sample(ids, np.where(trained, ids, -100).astype(np.int32), positions)
