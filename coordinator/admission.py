@@ -9,7 +9,7 @@ from barnraise.records import Admission, JoinClaim
 from barnraise.rounds import seconds_between
 
 LIFE_SECONDS = 48 * 3600
-"""How long an admission holds; peers renew at half of it, so that a day without the coordinator is survived."""
+"""How long an admission holds. Peers renew at half of it, so a day without the coordinator is survived."""
 CLAIM_SECONDS = 900
 """A claim older than this, by the run's clock, is a replay or comes from a clock that is far off."""
 

@@ -189,6 +189,7 @@ class Book:
             run=self.charter.run,
             round=self.window.round,
             close=self.closes[-1] if self.closes else None,
+            state=self.tip.state if self.tip.round == self.window.round else None,
             opens=self.opens,
             checkpoint=blob_hash(newest.wire),
             checkpoint_round=newest.value.round,

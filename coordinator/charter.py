@@ -18,6 +18,8 @@ from coordinator.dataset.build import Built, build
 
 Progress = Callable[[str], None]
 
+CHAT_TEMPLATE = "chat_template.jinja"
+"""The template that the data was rendered with: every checkpoint carries it."""
 HELD_OUT = "held-out"
 """Folder of the samples that nobody trains on; not among the blobs that are served."""
 
@@ -53,6 +55,7 @@ def prepare(spec: RunSpec, authority: PublicKey, folder: Path, cache: Path, prog
     built = build(spec, base.path, blobs.put, progress)
     _set_apart(built, blobs, folder / HELD_OUT)
     index = blobs.put(built.index.to_bytes())
+    write_atomic(folder / CHAT_TEMPLATE, built.chat_template.encode())
     progress("making the first state")
     genesis = initial_state(base.path, spec.train.target, spec.seed)
     charter = Charter(

@@ -20,6 +20,7 @@ from barnraise.manifest import FileEntry, Manifest
 from barnraise.signed import Signed, sign
 from barnraise.spec import Charter, Lora
 from barnraise.state import Array, TrainState
+from coordinator.charter import CHAT_TEMPLATE
 
 SHARD_BYTES = 500 * 10**6
 """Largest safetensors file of a full model: small enough to resume a download cheaply."""
@@ -34,7 +35,6 @@ _FROM_BASE = (
     "tokenizer.model",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
     "vocab.json",
     "merges.txt",
 )
@@ -54,14 +54,17 @@ def write_checkpoint(
     authority: Identity,
     blobs: BlobStore,
 ) -> Signed[Manifest]:
-    """Write `root`/round-…, and every file of it into `blobs` too. Raises DiskFull, and leaves nothing half-done."""
+    """Write `root`/round-…, and every file of it into `blobs` too.
+
+    Raises DiskFull, and leaves nothing half-done.
+    """
     final = root / folder_name(tip.round)
     work = root / f".{final.name}-{os.getpid()}"
     with disk_errors(work):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
-            _write_files(work, charter, base, state, tip, tokens)
+            _write_files(work, root.parent / CHAT_TEMPLATE, charter, base, state, tip, tokens)
             files = tuple(
                 FileEntry(name=path.name, hash=blobs.adopt(path), size=path.stat().st_size)
                 for path in sorted(work.iterdir())
@@ -86,12 +89,13 @@ def write_checkpoint(
 
 
 def _write_files(
-    folder: Path, charter: Charter, base: Path, state: TrainState, tip: Tip, tokens: int
+    folder: Path, template: Path, charter: Charter, base: Path, state: TrainState, tip: Tip, tokens: int
 ) -> None:
     for name in _FROM_BASE:
         target = charter.spec.train.target
         if (base / name).is_file() and not (isinstance(target, Lora) and name == "config.json"):
             shutil.copyfile(base / name, folder / name)
+    shutil.copyfile(template, folder / CHAT_TEMPLATE)
     if isinstance(charter.spec.train.target, Lora):
         _save(state.params, folder / "adapter_model.safetensors")
         config = adapter_config(charter.spec.train.target, charter.spec.model.source)
@@ -136,11 +140,12 @@ def _save(tensors: dict[str, Array], path: Path) -> None:
 def _card(charter: Charter, tip: Tip, tokens: int) -> str:
     spec = charter.spec
     adapter = isinstance(spec.train.target, Lora)
-    load = (
-        f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("<{spec.model.source}>"), "<this folder>")'
-        if adapter
-        else 'model = AutoModelForCausalLM.from_pretrained("<this folder>")'
-    )
+    load = 'model = AutoModelForCausalLM.from_pretrained("<this folder>")'
+    if adapter:
+        load = (
+            f'base = AutoModelForCausalLM.from_pretrained("<{spec.model.source}>")\n'
+            'model = PeftModel.from_pretrained(base, "<this folder>")'
+        )
     imports = "from peft import PeftModel\n" if adapter else ""
     return f"""---
 library_name: {"peft" if adapter else "transformers"}

@@ -66,7 +66,8 @@ def decide(now: Millis, situation: Situation) -> Decision:
         return Wait("no volunteer is here: hand out the invite")
     if not missing and not situation.pending:
         return Wait(
-            f"{len(accepted)} of at least {situation.min_contributions} contributions: more volunteers must join"
+            f"{len(accepted)} of at least {situation.min_contributions} contributions:"
+            " more volunteers must join"
         )
     left = seconds_between(now, window.deadline)
     match window.phase(now, situation.swarm_tokens):

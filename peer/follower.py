@@ -90,7 +90,7 @@ async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest
 async def first_follower(
     charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
 ) -> Follower:
-    """A follower that starts from nothing: state[0] made here where that gives the run's, else a checkpoint."""
+    """A follower that starts from nothing: from state[0] made here, or from a checkpoint."""
     manifest = await newest_manifest(charter, swarm, blobs, head)
     if manifest.round == 0:
         spec = charter.spec

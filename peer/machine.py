@@ -22,6 +22,8 @@ class View:
     """Seconds since the coordinator was last heard of."""
     base: Round
     """The round whose base state we hold."""
+    differs: bool
+    """The coordinator holds another state of `base` than we do."""
     checkpoint: Round
     """The round of the newest checkpoint."""
     published: bool
@@ -92,6 +94,8 @@ def _leave(view: View) -> Action | None:
 
 
 def _catch_up(view: View) -> Action | None:
+    if view.differs:
+        return CatchUp("our state is not the run's: starting again from the newest checkpoint", True)
     behind = view.window.round - view.base
     if behind <= 0:
         return None

@@ -77,7 +77,7 @@ class DilocoMethod:
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
         """base − local: an outer SGD step with rate 1 lands on the local parameters."""
-        return {name: base[name] - local for name, local in self._model.tensors().items()}
+        return {name: base[name] - as_array(local) for name, local in self._model.params.items()}
 
     def restart(self) -> None:
         self._model.clear_gradients()
@@ -124,7 +124,9 @@ class GradientMethod:
         sums = self._model.gradients()
         if not all(np.isfinite(array).all() for array in sums.values()):
             raise diverged("the gradient is not finite")
-        return {name: array / np.float32(max(1, tokens)) for name, array in sums.items()}
+        for array in sums.values():
+            np.divide(array, np.float32(max(1, tokens)), out=array)
+        return sums
 
     def restart(self) -> None:
         self._model.clear_gradients()

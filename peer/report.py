@@ -58,8 +58,9 @@ class Lines:
         self._last = kind
         loss = f"loss {progress.loss:.3f}, " if progress.loss else ""
         click.echo(
-            f"round {progress.round}: {progress.doing} ({loss}{progress.tokens_per_second:.0f} tokens/s, "
-            f"{progress.peers} peers, up {size(progress.up)}, down {size(progress.down)}, state {progress.state})"
+            f"round {progress.round}: {progress.doing} "
+            f"({loss}{progress.tokens_per_second:.0f} tokens/s, {progress.peers} peers, "
+            f"up {size(progress.up)}, down {size(progress.down)}, state {progress.state})"
         )
 
 

@@ -14,7 +14,7 @@ from barnraise.errors import NetworkError, StateError, TrustError, Unreachable
 from barnraise.identity import Identity
 from barnraise.ids import Millis, Round, short
 from barnraise.log import Link
-from barnraise.records import Commit, Head, Presence, StateNote, blob_name
+from barnraise.records import Commit, Head, Presence, blob_name
 from barnraise.rounds import Window, seconds_between
 from peer.follower import Follower
 from peer.machine import Action, CatchUp, Hold, Leave, Publish, Train, View, plan
@@ -59,7 +59,6 @@ class Volunteer:
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""
         await asyncio.to_thread(self.work.begin, self.follower.tip, self.follower.state)
-        await self._announce_state()
         beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_present())]
         try:
             while not isinstance(action := plan(self._view()), Leave):
@@ -98,8 +97,8 @@ class Volunteer:
         work, count = self.work, self.follower.charter.spec.train.batch
         batch = await self.samples.batch(self.follower.tip.round, work.trainer.samples, count)
         began = self.clock()
-        await asyncio.to_thread(work.step, batch)
-        work.step_seconds.append(seconds_between(began, self.clock()))
+        tokens = await asyncio.to_thread(work.step, batch)
+        work.recent.append((tokens, seconds_between(began, self.clock())))
 
     async def _publish(self) -> None:
         follower = self.follower
@@ -121,7 +120,6 @@ class Volunteer:
             log.warning("%s; taking the newest checkpoint", error.problem)
             await follower.take_checkpoint(head)
         await asyncio.to_thread(self.work.begin, follower.tip, follower.state)
-        await self._announce_state()
         await self._be_present()
 
     async def _prefetch(self) -> None:
@@ -139,10 +137,12 @@ class Volunteer:
     async def _say_goodbye(self) -> None:
         """Wait until somebody holds our last contribution, and tell the others not to wait for us."""
         pending = self.work.pending
-        if pending is not None and self.work.in_round(self.follower.tip.round):
-            deadline = self.clock() + GOODBYE_SECONDS * 1000
-            while blob_name(pending.value) not in self.swarm.served and self.clock() < deadline:
-                await asyncio.sleep(LOOK_SECONDS)
+        if pending is None or not self.work.in_round(self.follower.tip.round):
+            served = True
+        else:
+            served = await self.swarm.wait_served(blob_name(pending.value), GOODBYE_SECONDS)
+        if not served:
+            log.warning("nobody fetched our last contribution; it is kept for when you come back")
         await self._be_present(leaving=True)
 
     def _forget(self, link: Link) -> None:
@@ -184,6 +184,7 @@ class Volunteer:
                 name=self.name,
                 addresses=(await self.swarm.addresses())[:16],
                 round=self.follower.tip.round,
+                state=self.follower.tip.state,
                 tokens=self.work.tokens,
                 tokens_per_second=self.work.tokens_per_second,
                 leaving=leaving,
@@ -196,18 +197,6 @@ class Volunteer:
         if self.work.pending is not None:
             await self.swarm.publish(self.work.pending.value)
 
-    async def _announce_state(self) -> None:
-        tip = self.follower.tip
-        await self.swarm.publish(
-            StateNote(
-                run=self.follower.charter.run,
-                round=tip.round,
-                state=tip.state,
-                owner=self.identity.public,
-                admission=self.admission(),
-            )
-        )
-
     # What the machine decides by, and what the volunteer sees.
 
     def _view(self) -> View:
@@ -218,11 +207,12 @@ class Volunteer:
             window=Window(Round(self.head.round), Millis(self.head.opens), self.follower.charter.spec.round),
             head_age=self._head_age(),
             base=round,
+            differs=self.head.round == round and self.head.state not in (None, self.follower.tip.state),
             checkpoint=Round(self.head.checkpoint_round),
             published=work.in_round(round),
             tokens=work.tokens,
             steps=work.steps,
-            step_seconds=max(work.step_seconds, default=0.0),
+            step_seconds=work.step_seconds,
             swarm_tokens=others + work.tokens,
             leaving=self.leaving.is_set(),
         )

@@ -44,8 +44,8 @@ class Work:
     """Steps taken in this round."""
     loss: float = 0.0
     """Training loss of the last step."""
-    step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=5))
-    """How long the last steps took."""
+    recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=5))
+    """Tokens and seconds of the last steps."""
 
     def resume(self, saved: Saved) -> None:
         """Take up saved work. Raises StateError, TrustError where it is not ours or not whole."""
@@ -56,9 +56,12 @@ class Work:
             if blob_name(pending.value) in self.blobs:
                 self.pending = pending
 
-    def step(self, samples: Sequence[Sample]) -> None:
-        self.loss = self.trainer.step(samples).loss
+    def step(self, samples: Sequence[Sample]) -> int:
+        """Take one step and return its trained tokens."""
+        result = self.trainer.step(samples)
+        self.loss = result.loss
         self.steps += 1
+        return result.tokens
 
     @property
     def tokens(self) -> int:
@@ -67,10 +70,13 @@ class Work:
 
     @property
     def tokens_per_second(self) -> float:
-        seconds = sum(self.step_seconds)
-        if not seconds or not self.steps:
-            return 0.0
-        return self.tokens / self.steps * len(self.step_seconds) / seconds
+        seconds = sum(seconds for _, seconds in self.recent)
+        return sum(tokens for tokens, _ in self.recent) / seconds if seconds else 0.0
+
+    @property
+    def step_seconds(self) -> float:
+        """The longest of the last steps; 0 before the first."""
+        return max((seconds for _, seconds in self.recent), default=0.0)
 
     def contribute(self, tip: Tip, state: TrainState, admission: str) -> None:
         """Turn the round's work into a blob and its commit, saved so that a crash loses neither."""

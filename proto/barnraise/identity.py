@@ -57,5 +57,5 @@ def verify(signer: PublicKey, message: bytes, signature: bytes) -> None:
     except (InvalidSignature, ValueError):
         raise BadSignature(
             f"the signature is not {signer[:8]}'s",
-            fix="Nothing to do here: the bytes are dropped. If it is the run's own record, ask for a new invite.",
+            fix="The bytes are dropped. If it is the run's own record, ask for a new invite.",
         ) from None

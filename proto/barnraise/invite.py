@@ -45,9 +45,9 @@ def parse_invite(text: str) -> Invite:
         raise _bad(text, f"it does not begin with {SCHEME}://")
     if not host or not port:
         raise _bad(text, "it has no HOST:PORT")
-    if not re.match(RUN_PATTERN, run):
+    if not re.fullmatch(RUN_PATTERN, run):
         raise _bad(text, "it has no run name after the port")
-    if len(keys) != 1 or not re.match(HASH_PATTERN, keys[0]):
+    if len(keys) != 1 or not re.fullmatch(HASH_PATTERN, keys[0]):
         raise _bad(text, "its key is not 64 hex digits; was the end cut off?")
     return Invite(host, port, RunId(run), PublicKey(keys[0]))
 

@@ -29,7 +29,7 @@ class FileEntry(Strict):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        if not SAFE_NAME.match(name) or _WINDOWS_DEVICES.match(name) or name.endswith("."):
+        if not SAFE_NAME.fullmatch(name) or _WINDOWS_DEVICES.match(name) or name.endswith("."):
             raise ValueError("not a plain file name")
         return name
 

@@ -5,7 +5,6 @@
 | Presence  | RUN/peers            | owner   | an admitted key |
 | Commit    | RUN/commits/ROUND    | owner   | an admitted key |
 | Head      | RUN/head             | –       | run authority   |
-| StateNote | RUN/states/ROUND     | signer  | an admitted key, or the authority |
 
 An `Admission`, signed by the authority, travels inside the records of a peer, so that every
 node of the DHT can refuse a stranger's record by itself. A `Close` is a blob that the head
@@ -59,6 +58,8 @@ class Presence(Strict):
     """libp2p multiaddresses."""
     round: RoundNumber
     """The round that this peer works on: it has folded all before."""
+    state: Hash
+    """Hash of the state that it folded to: what replicas are compared by."""
     tokens: Count
     """Tokens trained in that round so far."""
     tokens_per_second: Annotated[float, Field(ge=0)]
@@ -118,6 +119,8 @@ class Head(Strict):
     """The open round."""
     close: Hash | None
     """Blob hash of the close of round - 1; None while round 0 is open."""
+    state: Hash | None
+    """Hash of state[round], once the coordinator has folded it: whoever holds another one resyncs."""
     opens: Time
     """Begin of the open round's TRAIN phase. Moved forward when nobody had contributed in time."""
     checkpoint: Hash
@@ -128,21 +131,9 @@ class Head(Strict):
     """libp2p multiaddresses of the coordinator."""
 
 
-class StateNote(Strict):
-    """`I folded up to here and hold this state`: what replicas are compared by."""
+Record = Presence | Commit | Head
 
-    run: Run
-    round: RoundNumber
-    """The round whose base state this is."""
-    state: Hash
-    owner: Hash
-    admission: Embedded
-    """Empty where the authority itself signs."""
-
-
-Record = Presence | Commit | Head | StateNote
-
-_TAGS: dict[bytes, type[Record]] = {b"P": Presence, b"C": Commit, b"H": Head, b"S": StateNote}
+_TAGS: dict[bytes, type[Record]] = {b"P": Presence, b"C": Commit, b"H": Head}
 
 
 @dataclass(frozen=True)
@@ -165,10 +156,6 @@ def head_key(run: RunId) -> str:
     return f"{run}/head"
 
 
-def states_key(run: RunId, round: Round) -> str:
-    return f"{run}/states/{round}"
-
-
 def place_of(record: Record) -> Place:
     run = RunId(record.run)
     match record:
@@ -178,8 +165,6 @@ def place_of(record: Record) -> Place:
             return Place(commits_key(run, Round(record.round)), record.owner)
         case Head():
             return Place(head_key(run), None)
-        case StateNote():
-            return Place(states_key(run, Round(record.round)), record.owner)
 
 
 def seal(identity: Identity, record: Record) -> bytes:
@@ -204,10 +189,7 @@ def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) 
         _must_be(signed.signer, authority)
     else:
         _must_be(signed.signer, PublicKey(record.owner))
-        if record.owner != authority:
-            check_admission(record.admission, PublicKey(record.owner), run=run, authority=authority, now=now)
-        elif not isinstance(record, StateNote):
-            raise _refused("a peer's record signed by the run authority")
+        check_admission(record.admission, PublicKey(record.owner), run=run, authority=authority, now=now)
     return signed
 
 

@@ -8,7 +8,6 @@ for a signed close.
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -75,7 +74,7 @@ def open_text(model: type[T], text: str, *, signer: PublicKey | None, limit: int
     """`open_signed` for base64 text."""
     try:
         wire = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; text that is not ASCII raises the plain one
         raise MalformedRecord(
             f"a signed {model.__name__} that is not base64", fix="It is dropped; ask its sender to update."
         ) from None

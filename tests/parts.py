@@ -1,0 +1,109 @@
+"""Small values of the contract's types, for tests that need some and do not care which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from barnraise.codec import Decoder, encode_in_place
+from barnraise.fold import Contribution
+from barnraise.identity import Identity
+from barnraise.ids import BlobHash, Millis, Round, RunId, StateHash
+from barnraise.records import Admission, Close, Commit
+from barnraise.signed import Signed, sign
+from barnraise.spec import AdamW, Charter, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, TrainSpec
+from barnraise.state import Array, Layout, TrainState
+
+RUN = RunId("barn")
+AUTHORITY, ADA, BEN, STRANGER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 5))
+NOW = Millis(1_700_000_000_000)
+HASH_A, HASH_B = "ab" * 32, "cd" * 32
+
+CODECS: tuple[CodecSpec, ...] = (
+    Dense(bits=2, block=8),
+    Dense(bits=4, block=16),
+    Dense(bits=8, block=32),
+    Dense(bits=16),
+    Raw(),
+)
+LAYOUT = Layout((("a", (5, 7)), ("b", (3,)), ("c", (2, 2, 16))))
+"""No tensor but the last fills its blocks."""
+
+
+def codec_name(codec: CodecSpec) -> str:
+    return f"dense{codec.bits}" if isinstance(codec, Dense) else "raw"
+
+
+def tensors(seed: int, layout: Layout = LAYOUT, scale: float = 1.0) -> dict[str, Array]:
+    random = np.random.default_rng(seed)
+    return {name: (random.standard_normal(shape) * scale).astype(np.float32) for name, shape in layout}
+
+
+def copied(arrays: dict[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def run_spec(codec: CodecSpec | None = None, outer: Sgd | AdamW | None = None) -> RunSpec:
+    outer = outer or Sgd()
+    method = TrainSpec(method="gradient" if isinstance(outer, AdamW) else "diloco")
+    return RunSpec(name=RUN, data=DataSpec(source="x"), train=method, outer=outer, codec=codec or Raw())
+
+
+def contribution(
+    update: dict[str, Array], tokens: int, codec: CodecSpec, layout: Layout = LAYOUT
+) -> Contribution:
+    """`update` is encoded from a copy."""
+    return Contribution(Decoder(encode_in_place(codec, copied(update), layout), codec, layout), tokens)
+
+
+def charter(spec: RunSpec, genesis: TrainState) -> Charter:
+    return Charter(
+        spec=spec,
+        authority=AUTHORITY.public,
+        model_files=HASH_A,
+        layout=genesis.layout.digest(),
+        genesis=genesis.hash(),
+        data_index=HASH_B,
+    )
+
+
+def admission(peer: Identity, *, run: str = RUN, by: Identity = AUTHORITY, expires: int = NOW + 1000) -> str:
+    return sign(by, Admission(run=run, peer=peer.public, expires=expires)).text
+
+
+def commit(owner: Identity, *, round: int = 0, base: str = HASH_A, run: str = RUN, **other: object) -> Commit:
+    fields: dict[str, object] = {
+        "run": run,
+        "round": round,
+        "base_state": base,
+        "owner": owner.public,
+        "admission": admission(owner),
+        "blob": HASH_B,
+        "size": 100,
+        "tokens": 64,
+        "samples": 4,
+        "loss": 2.5,
+    }
+    return Commit.model_validate(fields | other)
+
+
+def close(commits: Sequence[Signed[Commit]], *, previous: str, by: Identity = AUTHORITY) -> Signed[Close]:
+    """The close of the round and state that the first commit names."""
+    first = commits[0].value
+    return sign(
+        by,
+        Close(
+            run=first.run,
+            round=first.round,
+            previous=BlobHash(previous),
+            base_state=StateHash(first.base_state),
+            commits=tuple(entry.text for entry in commits),
+            at=NOW,
+            reason="all contributed",
+        ),
+    )
+
+
+def state(seed: int = 0, step: int = 0) -> TrainState:
+    return TrainState(tensors(seed), {}, Round(step))

@@ -1,0 +1,126 @@
+"""Content-addressed files: a name is a promise that every read keeps."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from barnraise.edge import files
+from barnraise.edge.blobstore import BlobStore, file_hash
+from barnraise.errors import DiskFull, HashMismatch, MachineError
+from barnraise.ids import BlobHash, blob_hash
+
+DATA = b"two barns" * 1000
+NAME = blob_hash(DATA)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs")
+
+
+def everything(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_what_was_put_is_got(store: BlobStore) -> None:
+    assert NAME not in store
+    assert store.put(DATA) == NAME
+    assert NAME in store
+    assert (store.get(NAME), store.size(NAME)) == (DATA, len(DATA))
+
+
+def test_putting_twice_keeps_one_file(store: BlobStore, tmp_path: Path) -> None:
+    store.put(DATA)
+    store.put(bytearray(DATA))
+    assert everything(tmp_path) == [store.path(NAME)]
+
+
+@pytest.mark.parametrize("spoil", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"y" + d[1:], lambda _: b""])
+def test_a_damaged_file_is_found_and_removed(store: BlobStore, spoil: Callable[[bytes], bytes]) -> None:
+    store.put(DATA)
+    store.path(NAME).write_bytes(spoil(DATA))
+    with pytest.raises(HashMismatch, match="damaged"):
+        store.get(NAME)
+    assert NAME not in store
+    store.put(DATA)
+    assert store.get(NAME) == DATA
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../../etc/passwd", NAME.upper(), NAME[:-1], NAME + "0", "/" + NAME, NAME[:-1] + "\0"]
+)
+def test_a_name_that_is_no_hash_reaches_no_file(store: BlobStore, name: str) -> None:
+    with pytest.raises(HashMismatch, match="not a SHA-256"):
+        store.path(BlobHash(name))
+
+
+def test_a_download_that_is_whole_is_accepted(store: BlobStore) -> None:
+    part = store.partial(NAME)
+    part.write_bytes(DATA[:10])
+    with store.partial(NAME).open("ab") as file:
+        file.write(DATA[10:])
+    assert NAME not in store
+    assert store.accept(NAME) == store.path(NAME)
+    assert store.get(NAME) == DATA
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("got", [DATA[:-1], b"other", b""])
+def test_a_download_of_other_bytes_is_dropped(store: BlobStore, got: bytes, tmp_path: Path) -> None:
+    store.partial(NAME).write_bytes(got)
+    with pytest.raises(HashMismatch, match="asked for"):
+        store.accept(NAME)
+    assert NAME not in store
+    assert everything(tmp_path) == []
+
+
+def test_a_file_is_adopted_and_outlives_its_first_name(store: BlobStore, tmp_path: Path) -> None:
+    file = tmp_path / "model.bin"
+    file.write_bytes(DATA)
+    assert store.adopt(file) == NAME == file_hash(file)
+    file.unlink()
+    assert store.get(NAME) == DATA
+
+
+def test_where_there_are_no_links_a_file_is_copied(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    monkeypatch.setattr(os, "link", no_link)
+    (tmp_path / "model.bin").write_bytes(DATA)
+    assert store.get(store.adopt(tmp_path / "model.bin")) == DATA
+
+
+def test_all_but_what_is_needed_is_forgotten(store: BlobStore, tmp_path: Path) -> None:
+    kept, gone = store.put(b"kept"), store.put(b"gone")
+    store.partial(NAME).write_bytes(DATA[:5])
+    store.keep_only({kept})
+    assert (kept in store, gone in store) == (True, False)
+    assert everything(tmp_path) == [store.path(kept)]
+    store.remove(kept)
+    store.remove(kept)
+    assert everything(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EACCES, MachineError)]
+)
+def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing_half(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[MachineError]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, "replace", refuse)
+    with pytest.raises(error) as caught:
+        store.put(DATA)
+    assert caught.value.exit_code == 3
+    assert NAME not in store
+    assert everything(tmp_path) == []

@@ -1,0 +1,208 @@
+"""`coordinator check`: the arithmetic, the warnings, and the whole report over a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from barnraise.codec import blob_size
+from barnraise.edge.trainable import layout, parameter_count
+from barnraise.errors import DatasetError, ModelUnavailable, SpecError, UserError
+from barnraise.footprint import memory_needed
+from barnraise.ids import blob_hash
+from barnraise.spec import AdamW, DataSpec, Dense, Full, Lora, ModelSpec, Raw, RoundSpec, RunSpec, TrainSpec
+from barnraise.state import Layout
+from coordinator.check import MICRO_BATCH, needs, render, report, warnings
+from coordinator.dataset.build import build
+from tests.tiny import make_tiny_model
+
+MILLION = Layout((("a", (1000, 900)), ("b", (100_000,))))
+CHAT = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "four"}]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def spec_of(**settings: object) -> RunSpec:
+    fields: dict[str, object] = {"name": "barn", "data": DataSpec(source="data.jsonl"), "codec": Raw()}
+    return RunSpec.model_validate(fields | settings)
+
+
+def run_of(folder: Path, model: Path, rows: list[object], **settings: object) -> RunSpec:
+    source = folder / "data.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = DataSpec(source=str(source), sequence_length=64, held_out=0.1)
+    return spec_of(model=ModelSpec(source=str(model)), data=data, **settings)
+
+
+# The arithmetic
+
+
+def test_what_is_sent_follows_from_the_blob_and_the_peers() -> None:
+    found = needs(spec_of(), 5_000_000, MILLION, peers=4)
+    assert found.trainable_params == 1_000_000
+    assert found.blob == blob_size(Raw(), MILLION)
+    assert (found.up, found.down) == (4 * found.blob, 3 * found.blob)
+    assert found.up_seconds == pytest.approx(4 * 4e6 * 8 / 10e6, rel=1e-3)
+
+
+def test_one_volunteer_alone_receives_nothing_but_sends_to_the_coordinator() -> None:
+    found = needs(spec_of(), 5_000_000, MILLION, peers=1)
+    assert (found.up, found.down) == (found.blob, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "arrays"),
+    [
+        ({}, 1),
+        ({"outer": {"kind": "sgd", "momentum": 0.9}}, 2),
+        ({"train": {"method": "gradient"}, "outer": {"kind": "adamw"}}, 3),
+    ],
+)
+def test_a_checkpoint_holds_the_parameters_and_the_outer_buffers(
+    settings: dict[str, object], arrays: int
+) -> None:
+    found = needs(spec_of(**settings), 5_000_000, MILLION, peers=2)
+    assert found.checkpoint == arrays * 4_000_000
+    assert found.coordinator_memory > 2 * found.checkpoint + 2 * found.blob
+
+
+def test_the_disk_holds_the_kept_checkpoints_and_the_log_between_them() -> None:
+    once = needs(spec_of(checkpoint={"every": 1, "keep": 1}), 5_000_000, MILLION, peers=3)
+    assert once.disk == once.checkpoint + once.log_per_round
+    assert once.log_per_round > 3 * once.blob
+    more = needs(spec_of(checkpoint={"every": 5, "keep": 10}), 5_000_000, MILLION, peers=3)
+    assert more.disk == 10 * once.checkpoint + 50 * once.log_per_round
+
+
+def test_a_peers_memory_is_the_estimate_that_a_peer_checks_before_it_joins() -> None:
+    spec = spec_of(train=TrainSpec(method="gradient", target=Full()), outer=AdamW())
+    found = needs(spec, 1_000_000, MILLION, peers=2)
+    expected = memory_needed(1_000_000, 1_000_000, Full(), "gradient", tokens=MICRO_BATCH * 512)
+    assert found.peer_memory == expected
+
+
+# The warnings
+
+
+def test_nothing_is_warned_of_when_a_blob_is_small_for_the_round() -> None:
+    spec = spec_of(codec=Dense(bits=4), round=RoundSpec(seconds=300, grace=30))
+    assert warnings(spec, needs(spec, 5_000_000, MILLION, peers=4)) == []
+
+
+def test_a_round_that_is_short_for_its_blobs_is_told_a_length_that_helps() -> None:
+    spec = spec_of(round=RoundSpec(seconds=30, grace=30))
+    (told,) = warnings(spec, needs(spec, 5_000_000, MILLION, peers=4))
+    assert "43% of a round" in told
+    assert "round.seconds to 129 " in told
+    assert "codec.bits" in told
+    helped = spec_of(round=RoundSpec(seconds=129, grace=30))
+    assert warnings(helped, needs(helped, 5_000_000, MILLION, peers=4)) == []
+
+
+def test_a_grace_that_is_short_for_its_blobs_is_told_too() -> None:
+    spec = spec_of(round=RoundSpec(seconds=1000, grace=10))
+    (told,) = warnings(spec, needs(spec, 5_000_000, MILLION, peers=4))
+    assert "round.grace to 13 " in told
+
+
+def test_the_advice_names_only_what_can_be_lowered() -> None:
+    spec = spec_of(codec=Dense(bits=2), train=TrainSpec(target=Full()), round=RoundSpec(seconds=1))
+    (told,) = warnings(spec, needs(spec, 5_000_000, MILLION, peers=4))
+    assert "codec.bits" not in told
+    assert "train an adapter" in told
+
+
+# The report
+
+
+def test_the_report_tells_model_data_needs_and_a_masked_sample(tmp_path: Path, model: Path) -> None:
+    rows: list[object] = [CHAT | {"id": i} for i in range(5)]
+    rows += [{"text": f"Text number {i}."} for i in range(15)]
+    spec = run_of(tmp_path, model, rows, train=TrainSpec(target=Lora(rank=4)))
+    text = report(spec, tmp_path / "cache", peers=3)
+    trained = layout(model, Lora(rank=4)).parameters
+    assert f"{parameter_count(model):,} parameters" in text
+    assert f"{trained:,} parameters" in text
+    assert "LoRA of rank 4" in text
+    assert "3 volunteers" in text
+    assert "20, of which" in text
+    assert "⟦four<|im_end|>⟧" in text
+    assert "All is well" in text
+
+
+def test_the_values_of_the_report_stand_in_one_column(tmp_path: Path, model: Path) -> None:
+    text = report(run_of(tmp_path, model, [{"text": "a text"}] * 3), tmp_path / "cache", peers=2)
+    rows = [
+        line for line in text.splitlines() if line.startswith(("  trained", "  tokens", "  time to send"))
+    ]
+    columns = {len(line) - len(line[2:].lstrip().split("  ", 1)[1].lstrip()) for line in rows}
+    assert len(rows) == 3
+    assert len(columns) == 1
+
+
+def test_warnings_end_the_report(tmp_path: Path, model: Path) -> None:
+    spec = run_of(tmp_path, model, [CHAT], round=RoundSpec(seconds=0.01))
+    text = report(spec, tmp_path / "cache", peers=2)
+    assert "All is well" not in text
+    assert "It can run, but:\n  - sending takes" in text
+
+
+def test_nothing_of_the_data_is_kept(tmp_path: Path, model: Path) -> None:
+    spec = run_of(tmp_path, model, [CHAT])
+    report(spec, tmp_path / "cache", peers=2)
+    kept = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == {".jsonl", ".json"}  # the data itself, and the note of the model's hashes
+
+
+def test_an_empty_dataset_is_refused(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(DatasetError, match="is empty"):
+        report(run_of(tmp_path, model, []), tmp_path / "cache", peers=2)
+
+
+def test_a_template_that_never_ends_an_answer_is_refused(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_end|>", ""))
+    with pytest.raises(DatasetError, match="without an end-of-sequence token"):
+        report(run_of(tmp_path, folder, [CHAT]), tmp_path / "cache", peers=2)
+
+
+def test_a_broken_record_far_down_is_found(tmp_path: Path, model: Path) -> None:
+    rows: list[object] = [CHAT] * 30 + [{"nothing": "known"}]
+    with pytest.raises(DatasetError, match=r"data\.jsonl:31"):
+        report(run_of(tmp_path, model, rows), tmp_path / "cache", peers=2)
+
+
+def test_a_module_that_the_model_lacks_is_refused(tmp_path: Path, model: Path) -> None:
+    spec = run_of(tmp_path, model, [CHAT], train=TrainSpec(target=Lora(modules=("c_attn",))))
+    with pytest.raises(SpecError, match="no linear layer called `c_attn`"):
+        report(spec, tmp_path / "cache", peers=2)
+
+
+def test_no_peers_are_refused(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(UserError, match="0 peers"):
+        report(run_of(tmp_path, model, [CHAT]), tmp_path / "cache", peers=0)
+
+
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable):
+        report(run_of(tmp_path, tmp_path / "no-model", [CHAT]), tmp_path / "cache", peers=2)
+
+
+@pytest.mark.parametrize(
+    ("layout_", "shown"),
+    [(Layout((("a", (100,)),)), " 452 B"), (MILLION, " 4 MB"), (Layout((("a", (10**9,)),)), " 4 GB")],
+)
+def test_sizes_are_told_in_the_unit_that_fits(
+    tmp_path: Path, model: Path, layout_: Layout, shown: str
+) -> None:
+    spec = run_of(tmp_path, model, [CHAT])
+    built = build(spec, model, blob_hash, lambda line: None)
+    text = render(spec, needs(spec, 10**9, layout_, peers=2), built, peers=2)
+    line = next(line for line in text.splitlines() if line.startswith("  a contribution"))
+    assert line.endswith(shown)

@@ -1,0 +1,95 @@
+"""Error feedback: what is not sent now is sent later, and nothing is sent twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.codec import Decoder
+from barnraise.errors import MalformedBlob
+from barnraise.feedback import encode_with_feedback, take_back
+from barnraise.spec import CodecSpec, Dense
+from barnraise.state import Array
+from tests.parts import CODECS, LAYOUT, codec_name, copied, tensors
+
+every_codec = pytest.mark.parametrize("codec", CODECS, ids=codec_name)
+
+
+def send(
+    codec: CodecSpec, update: dict[str, Array], residual: dict[str, Array]
+) -> tuple[bytearray, dict[str, Array]]:
+    """The blob, and the residual after it."""
+    blob = encode_with_feedback(codec, update, residual, LAYOUT)
+    return blob, update
+
+
+def add(total: dict[str, Array], codec: CodecSpec, blob: bytearray) -> None:
+    decoder = Decoder(blob, codec, LAYOUT)
+    for name in total:
+        total[name] += decoder.tensor(name)
+
+
+def zeros() -> dict[str, Array]:
+    return {name: np.zeros(shape, np.float32) for name, shape in LAYOUT}
+
+
+@given(st.sampled_from(CODECS), st.lists(st.integers(0, 2**32), min_size=1, max_size=8))
+def test_over_rounds_all_that_was_done_is_sent_or_kept(codec: CodecSpec, seeds: list[int]) -> None:
+    done, sent, residual = zeros(), zeros(), {}
+    for seed in seeds:
+        update = tensors(seed)
+        for name in done:
+            done[name] += update[name]
+        blob, residual = send(codec, update, residual)
+        add(sent, codec, blob)
+    for name in done:
+        np.testing.assert_allclose(sent[name] + residual[name], done[name], atol=1e-5 * len(seeds))
+
+
+@every_codec
+def test_what_missed_its_close_is_taken_back(codec: CodecSpec) -> None:
+    first = tensors(1)
+    whole = copied(first)
+    blob, residual = send(codec, first, {})
+    take_back(codec, blob, residual, LAYOUT)
+    for name in whole:
+        np.testing.assert_allclose(residual[name], whole[name], rtol=0, atol=1e-6)
+
+
+def test_a_constant_update_arrives_in_the_mean_even_at_two_bits() -> None:
+    codec, rounds = Dense(bits=2, block=8), 64
+    sent, residual = zeros(), {}
+    for _ in range(rounds):
+        blob, residual = send(codec, tensors(2), residual)
+        add(sent, codec, blob)
+    for name, once in tensors(2).items():
+        np.testing.assert_allclose(sent[name] / rounds, once, atol=0.15)
+        assert np.abs(residual[name]).max() < 8  # it stays bounded
+
+
+def test_without_feedback_two_bits_lose_what_feedback_keeps() -> None:
+    """The bound above is not one that any codec meets."""
+    codec = Dense(bits=2, block=8)
+    blob, _ = send(codec, tensors(2), {})
+    once = zeros()
+    add(once, codec, blob)
+    assert max(np.abs(once[name] - tensors(2)[name]).max() for name in once) > 0.15
+
+
+def test_the_old_residual_is_not_changed() -> None:
+    _, residual = send(Dense(bits=4, block=8), tensors(3), {})
+    before = copied(residual)
+    send(Dense(bits=4, block=8), tensors(4), residual)
+    for name in before:
+        np.testing.assert_array_equal(residual[name], before[name])
+
+
+def test_a_blob_that_was_damaged_is_not_taken_back() -> None:
+    blob, residual = send(CODECS[0], tensors(5), {})
+    before = copied(residual)
+    with pytest.raises(MalformedBlob):
+        take_back(CODECS[0], blob[:-1], residual, LAYOUT)
+    for name in before:
+        np.testing.assert_array_equal(residual[name], before[name])

@@ -1,0 +1,75 @@
+"""The invite: one line, copied by hand, so every way to spoil it is told."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.errors import InviteError
+from barnraise.ids import PublicKey, RunId
+from barnraise.invite import Invite, parse_invite
+
+KEY = "0123456789abcdef" * 4
+GOOD = f"barnraise://example.org:7000/my-run?key={KEY}"
+hosts = st.one_of(
+    st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z]{2,5})?", fullmatch=True),
+    st.ip_addresses().map(str),
+)
+
+
+@given(
+    hosts,
+    st.integers(1, 65_535),
+    st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True),
+    st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+)
+def test_an_invite_survives_its_text(host: str, port: int, run: str, key: str) -> None:
+    invite = Invite(host, port, RunId(run), PublicKey(key))
+    assert parse_invite(str(invite)) == invite
+    assert parse_invite(f"  {invite}\n") == invite
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "does not begin with barnraise://"),
+        (GOOD.replace("barnraise", "https"), "does not begin with barnraise://"),
+        (GOOD.replace(":7000", ""), "no HOST:PORT"),
+        (GOOD.replace("example.org", ""), "no HOST:PORT"),
+        (GOOD.replace(":7000", ":0"), "no HOST:PORT"),
+        (GOOD.replace("7000", "70000"), "ort"),
+        (GOOD.replace("7000", "port"), "ort"),
+        (GOOD.replace("example.org", "[::1"), "IPv6"),
+        (GOOD.replace("my-run", ""), "no run name"),
+        (GOOD.replace("my-run", "My_Run"), "no run name"),
+        (GOOD.replace("my-run", "a/b"), "no run name"),
+        (GOOD.replace("my-run", "r" * 41), "no run name"),
+        (GOOD[:-1], "was the end cut off?"),
+        (GOOD.partition("?")[0], "was the end cut off?"),
+        (GOOD + "0", "64 hex digits"),
+        (GOOD.replace("abcdef", "ABCDEF"), "64 hex digits"),
+        (GOOD + f"&key={KEY}", "64 hex digits"),
+        (GOOD + "%0A", "64 hex digits"),
+    ],
+)
+def test_a_spoilt_invite_is_told_by_the_part_that_is_wrong(text: str, why: str) -> None:
+    with pytest.raises(InviteError) as caught:
+        parse_invite(text)
+    assert why in caught.value.problem
+    assert "Copy the whole line" in caught.value.fix
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_invite_error(text: str) -> None:
+    for candidate in (text, f"barnraise://{text}", GOOD.replace("example.org", text)):
+        try:
+            invite = parse_invite(candidate)
+        except InviteError:
+            continue
+        assert parse_invite(str(invite)) == invite
+
+
+def test_an_address_of_six_is_bracketed() -> None:
+    invite = parse_invite(GOOD.replace("example.org", "[2001:db8::1]"))
+    assert (invite.host, invite.address) == ("2001:db8::1", "[2001:db8::1]:7000")

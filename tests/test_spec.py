@@ -1,0 +1,166 @@
+"""The run spec: what a maintainer may write, and how a mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from barnraise.errors import SpecError
+from barnraise.spec import AdamW, DataSpec, Dense, Full, Lora, Raw, RunSpec, Sgd, parse_spec, read_spec
+
+SMALLEST = 'name = "barn"\n[data]\nsource = "x"\n'
+FULL = (
+    SMALLEST
+    + """
+[train]
+method = "gradient"
+batch = 8
+[train.target]
+kind = "full"
+[train.inner]
+lr = 3
+[round]
+seconds = 60
+steps = 100
+target_tokens = 10_000
+[outer]
+kind = "adamw"
+lr = 0.5
+[codec]
+kind = "raw"
+[checkpoint]
+every = 2
+"""
+)
+
+
+def test_the_smallest_spec_is_the_defaults() -> None:
+    assert parse_spec(SMALLEST) == RunSpec(name="barn", data=DataSpec(source="x"))
+
+
+def test_every_part_can_be_set() -> None:
+    spec = parse_spec(FULL)
+    assert (spec.train.target, spec.codec, spec.outer) == (Full(), Raw(), AdamW(lr=0.5))
+    assert (spec.train.inner.lr, spec.round.seconds, spec.round.target_tokens) == (3.0, 60.0, 10_000)
+
+
+def test_the_digest_does_not_change() -> None:
+    """Peers pin it: a change here parts new programs from runs that are under way."""
+    spec = parse_spec(SMALLEST)
+    assert spec.digest() == "b7b66e27b84d4d51c0b38f4c1e2dd57916befb670f8d86a8f08f8d6b75895370"
+    assert parse_spec(FULL).digest() == "46dac0242a8bbf6866a961d881b48206c1b9a9ce272ef3270bc3e5ae34f56a23"
+
+
+def test_the_digest_is_of_the_meaning_not_of_the_text() -> None:
+    other = "# a comment\n" + SMALLEST + 'licence = "unknown"\n[codec]\nkind = "dense"\nbits = 4\n'
+    assert parse_spec(other).digest() == parse_spec(SMALLEST).digest()
+    assert parse_spec(SMALLEST.replace("barn", "barns")).digest() != parse_spec(SMALLEST).digest()
+
+
+def test_a_spec_survives_its_json() -> None:
+    spec = parse_spec(FULL)
+    assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("added", "problem"),
+    [
+        ("lisense = 1", "unknown key `data.lisense` (did you mean `licence`?)"),
+        ("zzz = 1", "unknown key `data.zzz` (known keys: held_out"),
+        ("[trian]\nbatch = 1", "unknown key `trian` (did you mean `train`?)"),
+        ('[train.target]\nkind = "lora"\nrnk = 3', "(did you mean `rank`?)"),
+        ('[train.target]\nkind = "full"\nrank = 3', "unknown key `train.target.full.rank`"),
+        ("[train.inner]\nleaning = 3", "unknown key `train.inner.leaning`"),
+        ('[outer]\nkind = "sgd"\nmomentun = 0.9', "(did you mean `momentum`?)"),
+        ('[outer]\nkind = "sgd"\nbeta1 = 0.9', "unknown key `outer.sgd.beta1`"),
+        ('[codec]\nkind = "dense"\nbit = 4', "(did you mean `bits`?)"),
+        ('[codec]\nkind = "raw"\nbits = 4', "unknown key `codec.raw.bits`"),
+        ('[codec]\nkind = "zip"', "'zip'"),
+        ("[round]\nsecnds = 3", "unknown key `round.secnds` (did you mean `seconds`?)"),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_near_one(added: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(SMALLEST + added)
+    assert problem in caught.value.problem
+    assert "\n" not in caught.value.problem
+    assert caught.value.fix
+
+
+def test_a_suggestion_comes_from_the_kind_that_was_chosen() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(SMALLEST + '[outer]\nkind = "sgd"\nzzz = 1')
+    assert "momentum" in caught.value.problem
+    assert "beta1" not in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", "`name` is missing; `data` is missing"),
+        (SMALLEST.replace("barn", "The Barn"), "`name`"),
+        (SMALLEST.replace("barn", "b" * 41), "`name`"),
+        (SMALLEST.replace('"x"', "3"), "`data.source`"),
+        (SMALLEST + "held_out = 0.6", "`data.held_out`"),
+        (SMALLEST + "sequence_length = 4", "`data.sequence_length`"),
+        (SMALLEST + "[round]\nseconds = 0", "`round.seconds`"),
+        (SMALLEST + '[round]\nseconds = "5"', "`round.seconds`"),
+        (SMALLEST + "[round]\nmin_contributions = 0", "`round.min_contributions`"),
+        (SMALLEST + "[train.inner]\nlr = nan", "`train.inner.lr`"),
+        (SMALLEST + "[train.inner]\nlr = inf", "`train.inner.lr`"),
+        (SMALLEST + "[train.inner]\nbeta1 = 1.0", "`train.inner.beta1`"),
+        (SMALLEST + '[codec]\nkind = "dense"\nbits = 3', "`codec.dense.bits`"),
+        (SMALLEST + '[codec]\nkind = "dense"\nblock = 12', "`codec.dense.block`"),
+        (SMALLEST + '[outer]\nkind = "sgd"\nnesterov = true', "nesterov needs a momentum"),
+        (SMALLEST + '[outer]\nkind = "adamw"', "belongs to train.method `gradient`"),
+        ('name = "x"\ndata = 2020-01-01', "`data`"),
+        ("seed = -1\n" + SMALLEST, "`seed`"),
+        ("seed = 1.0\n" + SMALLEST, "`seed`"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_by_its_key(text: str, where: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, "my.toml")
+    assert caught.value.problem.startswith("my.toml: ")
+    assert where in caught.value.problem
+
+
+@pytest.mark.parametrize("text", ["name = ", 'name = "x', "a = 1\na = 2", "[a\n", "\0"])
+def test_what_is_not_toml_is_told_with_its_place(text: str) -> None:
+    with pytest.raises(SpecError, match=r"is not valid TOML: .*\(at .*\)") as caught:
+        parse_spec(text)
+    assert caught.value.exit_code == 2
+
+
+def test_several_mistakes_are_told_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec('nmae = "x"\n[data]\nsource = 1\n')
+    assert all(part in caught.value.problem for part in ("`name` is missing", "`nmae`", "`data.source`"))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_bytes(b"\xff\xfe")],
+    ids=["missing", "a folder", "not text"],
+)
+def test_a_file_that_cannot_be_read_is_a_spec_error(tmp_path: Path, write: object) -> None:
+    assert callable(write)
+    write(tmp_path / "run.toml")
+    with pytest.raises(SpecError, match="cannot read"):
+        read_spec(tmp_path / "run.toml")
+
+
+def test_paths_are_taken_from_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    text = 'name = "barn"\n[data]\nsource = "data"\n[model]\nsource = "owner/name"\n'
+    (tmp_path / "run.toml").write_text(text)
+    spec = read_spec(tmp_path / "run.toml")
+    assert spec.data.source == str((tmp_path / "data").resolve())
+    assert spec.model.source == "owner/name"
+
+
+@pytest.mark.parametrize("value", [Dense(bits=2), Sgd(momentum=0.9, nesterov=True), Lora(rank=4)])
+def test_specs_are_frozen(value: Dense | Sgd | Lora) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        value.kind = "other"  # type: ignore[assignment]
