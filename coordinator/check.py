@@ -105,8 +105,8 @@ def warnings(spec: RunSpec, found: Needs) -> list[str]:
     if share > LARGEST_SHARE:
         enough = math.ceil(found.up_seconds / LARGEST_SHARE)
         told.append(
-            f"sending takes {share:.0%} of a round, and above {LARGEST_SHARE:.0%} much time goes that could be"
-            f" trained in. Set round.seconds to {enough} or more, {less}"
+            f"sending takes {share:.0%} of a round, and above {LARGEST_SHARE:.0%} too much of it is not training."
+            f" Set round.seconds to {enough} or more, {less}"
         )
     if found.up_seconds > spec.round.grace:
         told.append(

@@ -10,7 +10,7 @@ from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.checkpoint_files import read_state
 from barnraise.edge.swarm import Swarm
 from barnraise.edge.trainable import initial_state
-from barnraise.errors import StateError
+from barnraise.errors import Unreachable
 from barnraise.ids import BlobHash, PublicKey, Round
 from barnraise.log import Link, Tip, advance, check_link, genesis_tip
 from barnraise.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
@@ -90,7 +90,26 @@ async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest
 async def first_follower(
     charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
 ) -> Follower:
-    """A follower that starts from nothing: from state[0] made here, or from a checkpoint."""
+    """A follower that starts from nothing: from state[0] made here, or from a checkpoint.
+
+    The run goes on meanwhile, so a checkpoint that is dropped under our hands is no fault: the next one
+    is taken. Raises Unreachable when none can be had, TrustError, StateError.
+    """
+    while True:
+        head = await newest_head(swarm, head)
+        try:
+            return await _follower_at(charter, base, swarm, blobs, head)
+        except Unreachable:
+            if (await newest_head(swarm, head)).checkpoint == head.checkpoint:
+                raise
+
+
+async def newest_head(swarm: Swarm, known: Head) -> Head:
+    """The swarm's head where it is newer than the one that is known."""
+    return max([known, *await swarm.heads()], key=lambda head: head.at)
+
+
+async def _follower_at(charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head) -> Follower:
     manifest = await newest_manifest(charter, swarm, blobs, head)
     if manifest.round == 0:
         spec = charter.spec
@@ -98,6 +117,4 @@ async def first_follower(
         if await asyncio.to_thread(state.hash) == charter.genesis:
             return Follower(charter, swarm, blobs, genesis_tip(charter), state)
     state = await fetch_state(charter, swarm, blobs, manifest)
-    if state.layout.digest() != charter.layout:
-        raise StateError("the checkpoint has other tensors than the run", fix="Tell the run's maintainer.")
     return Follower(charter, swarm, blobs, manifest.tip, state)

@@ -16,7 +16,7 @@ from barnraise.ids import Millis, Round, short
 from barnraise.log import Link
 from barnraise.records import Commit, Head, Presence, blob_name
 from barnraise.rounds import Window, seconds_between
-from peer.follower import Follower
+from peer.follower import Follower, newest_head
 from peer.machine import Action, CatchUp, Hold, Leave, Publish, Train, View, plan
 from peer.report import Display, Progress
 from peer.samples import Samples
@@ -156,9 +156,7 @@ class Volunteer:
         """Keep the head fresh, and dial the coordinator again when it falls silent."""
         dialled = self.clock()
         while True:
-            for head in await self.swarm.heads():
-                if head.at > self.head.at:
-                    self.head = head
+            self.head = await newest_head(self.swarm, self.head)
             if (
                 self._head_age() > RECONNECT_SECONDS
                 and seconds_between(dialled, self.clock()) > PRESENCE_SECONDS

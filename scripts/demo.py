@@ -185,7 +185,7 @@ def perform(stage: Stage, wanted: argparse.Namespace) -> None:
     say.print(f"  peer join '{invite}'")
     held_out = work / "coordinator" / "held-out"
     before = evaluate(base, held_out, wanted.prompt)
-    say.print(f"  held-out loss before: {before['loss']:.4f} ({before['tokens']} tokens)")
+    say.print(f"  held-out loss before: {before.loss:.4f} ({before.tokens} tokens)")
 
     say.print("[bold]3. volunteers[/]")
     ada, ben = stage.volunteer("ada", invite), stage.volunteer("ben", invite)
@@ -227,13 +227,11 @@ def perform(stage: Stage, wanted: argparse.Namespace) -> None:
     checkpoint = work / "checkpoint"
     run(PROGRAMS / "peer", "download", invite, "--round", str(final.state_round), "--output", checkpoint)
     after = evaluate(base, held_out, wanted.prompt, checkpoint)
-    say.print(
-        f"  held-out loss: {before['loss']:.4f} before, {after['loss']:.4f} after {final.tokens:,} tokens"
-    )
+    say.print(f"  held-out loss: {before.loss:.4f} before, {after.loss:.4f} after {final.tokens:,} tokens")
     say.print(f"\n  asked: {wanted.prompt}", markup=False)
-    say.print(f"  base:  {before['answer']}", markup=False)
-    say.print(f"  tuned: {after['answer']}\n", markup=False)
-    if before["loss"] - after["loss"] < FALL:
+    say.print(f"  base:  {before.answer}", markup=False)
+    say.print(f"  tuned: {after.answer}\n", markup=False)
+    if before.loss - after.loss < FALL:
         raise DemoFailed(f"the held-out loss fell by less than {FALL}")
     if wanted.keep:
         say.print(f"It keeps running. Join it:\n\n    {PROGRAMS}/peer join '{invite}'\n\nCtrl-C ends it.")
@@ -328,12 +326,20 @@ def table(stage: Stage) -> Table:
     return grid
 
 
-def evaluate(base: Path, held_out: Path, prompt: str, checkpoint: Path | None = None) -> dict[str, object]:
-    """Loss and answer, from a fresh process that knows nothing of the run."""
-    more = ["--checkpoint", checkpoint] if checkpoint else []
+@dataclass(frozen=True)
+class Trial:
+    """What a fresh process found that knows nothing of the run."""
+
+    loss: float
+    """Held-out, in nats per trained token."""
+    tokens: int
+    answer: str
+
+
+def evaluate(base: Path, held_out: Path, prompt: str, checkpoint: Path | None = None) -> Trial:
+    more = ["--checkpoint", str(checkpoint)] if checkpoint else []
     printed = run(sys.executable, SCRIPTS / "evaluate.py", base, held_out, "--prompt", prompt, *more)
-    result: dict[str, object] = json.loads(printed.splitlines()[-1])
-    return result
+    return Trial(**json.loads(printed.splitlines()[-1]))
 
 
 def run(*command: str | Path) -> str:

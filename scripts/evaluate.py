@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -37,7 +38,7 @@ def main() -> None:
     print(json.dumps({"loss": loss, "tokens": tokens, "answer": said}))
 
 
-def load(base: Path, checkpoint: Path | None) -> torch.nn.Module:
+def load(base: Path, checkpoint: Path | None) -> Any:
     """The base model, with the checkpoint's adapter, or the checkpoint's full model."""
     if checkpoint is not None and not (checkpoint / "adapter_config.json").exists():
         return AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
@@ -45,7 +46,7 @@ def load(base: Path, checkpoint: Path | None) -> torch.nn.Module:
     return (model if checkpoint is None else PeftModel.from_pretrained(model, checkpoint)).eval()
 
 
-def held_out_loss(model: torch.nn.Module, folder: Path) -> tuple[float, int]:
+def held_out_loss(model: Any, folder: Path) -> tuple[float, int]:
     """Mean cross entropy over the trained tokens of the samples that no volunteer saw."""
     index = DataIndex.from_bytes((folder / "index.json").read_bytes())
     blobs = BlobStore(folder)
@@ -57,7 +58,7 @@ def held_out_loss(model: torch.nn.Module, folder: Path) -> tuple[float, int]:
     return total / tokens, tokens
 
 
-def summed_loss(model: torch.nn.Module, sample: Sample) -> float:
+def summed_loss(model: Any, sample: Sample) -> float:
     ids = torch.from_numpy(sample.input_ids).long()[None]
     positions = torch.from_numpy(sample.position_ids).long()[None]
     with torch.inference_mode():
@@ -66,7 +67,7 @@ def summed_loss(model: torch.nn.Module, sample: Sample) -> float:
     return float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
 
 
-def answer(model: torch.nn.Module, tokenizer_folder: Path, prompt: str) -> str:
+def answer(model: Any, tokenizer_folder: Path, prompt: str) -> str:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     messages = [{"role": "user", "content": prompt}]
     inputs = tokenizer.apply_chat_template(

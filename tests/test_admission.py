@@ -37,7 +37,7 @@ def test_an_admission_survives_a_day_without_the_coordinator() -> None:
 
 
 @pytest.mark.parametrize(
-    ("off", "word"), [(-CLAIM_SECONDS - 1, "behind"), (CLAIM_SECONDS + 1, "ahead"), (-10**9, "behind")]
+    ("off", "word"), [(-CLAIM_SECONDS - 1, "behind"), (CLAIM_SECONDS + 1, "ahead"), (-(10**9), "behind")]
 )
 def test_a_claim_of_another_time_is_refused_with_what_to_do(off: int, word: str) -> None:
     refused = admit(claim(at=max(0, NOW + 1000 * off)), RUN, NOW)

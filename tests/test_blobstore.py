@@ -40,7 +40,9 @@ def test_putting_twice_keeps_one_file(store: BlobStore, tmp_path: Path) -> None:
     assert everything(tmp_path) == [store.path(NAME)]
 
 
-@pytest.mark.parametrize("spoil", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"y" + d[1:], lambda _: b""])
+@pytest.mark.parametrize(
+    "spoil", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"y" + d[1:], lambda _: b""]
+)
 def test_a_damaged_file_is_found_and_removed(store: BlobStore, spoil: Callable[[bytes], bytes]) -> None:
     store.put(DATA)
     store.path(NAME).write_bytes(spoil(DATA))

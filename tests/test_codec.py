@@ -19,7 +19,9 @@ LINE = Layout((("x", (64,)),))
 codecs = st.sampled_from(CODECS)
 every_codec = pytest.mark.parametrize("codec", CODECS, ids=codec_name)
 values = st.one_of(
-    st.floats(-(2.0**100), 2.0**100, width=32), st.floats(-4, 4, width=32), st.sampled_from([0.0, -0.0, 1e-45])
+    st.floats(-(2.0**100), 2.0**100, width=32),
+    st.floats(-4, 4, width=32),
+    st.sampled_from([0.0, -0.0, 1e-45]),
 )
 shapes = st.sampled_from([(), (1,), (7,), (8,), (9,), (3, 5), (2, 3, 16)])
 

@@ -14,7 +14,15 @@ from barnraise.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, open_man
 from barnraise.signed import sign
 from tests.parts import ADA, AUTHORITY, HASH_A, HASH_B, RUN
 
-GOOD = ["model.safetensors", "model-00001-of-00002.safetensors", "a", "README.md", "con1", "console.txt", "a" * 100]
+GOOD = [
+    "model.safetensors",
+    "model-00001-of-00002.safetensors",
+    "a",
+    "README.md",
+    "con1",
+    "console.txt",
+    "a" * 100,
+]
 BAD = [
     "", ".", "..", "../x", "a/b", "a\\b", "/etc/passwd", ".hidden", "-rf", "a b", "a:b", "a\0", "a\n", "é",
     "con", "CON", "Con.txt", "nul", "prn.json", "aux.a.b", "com1", "LPT9.bin", "trailing.", "a..", "a" * 101,

@@ -15,9 +15,7 @@ ORDER = [Phase.TRAIN, Phase.PUBLISH, Phase.CLOSE]
 
 
 def window(target_tokens: int | None = None, opens: int = OPENS) -> Window:
-    return Window(
-        Round(3), Millis(opens), RoundSpec(seconds=10.0, grace=2.5, target_tokens=target_tokens)
-    )
+    return Window(Round(3), Millis(opens), RoundSpec(seconds=10.0, grace=2.5, target_tokens=target_tokens))
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,9 @@ def test_after_a_failed_save_the_next_one_counts(tmp_path: Path, monkeypatch: py
     check(loaded(tmp_path), 4, 54, "")
 
 
-DAMAGE = [(kind, how) for kind in ("state", "residual", "inner", "current") for how in ("cut", "emptied", "gone")]
+DAMAGE = [
+    (kind, how) for kind in ("state", "residual", "inner", "current") for how in ("cut", "emptied", "gone")
+]
 DAMAGE.remove(("current", "gone"))  # then nothing was saved
 
 

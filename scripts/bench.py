@@ -1,0 +1,129 @@
+"""What the parts cost, measured on this machine, as markdown tables.
+
+Every figure is the median of its repetitions, next to something that every machine can do (a plain
+copy) or to a bound that follows from the design, so that two machines' tables can be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from scripts.bench_parts import KINDS, SEED
+from scripts.bench_round import measure_round
+from scripts.demo import DemoFailed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class BenchFailed(Exception):
+    """A measurement that did not come to its end."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    wanted = parser.add_subparsers(dest="what", required=True)
+    codec = wanted.add_parser("codec", help="encode, decode and fold one contribution of 135M values")
+    codec.add_argument("--repeats", type=int, default=3)
+    memory = wanted.add_parser("memory", help="a volunteer's memory in a full run of 135M parameters")
+    memory.add_argument("--kinds", nargs="*", choices=KINDS, default=["4-bit", "2-bit"])
+    whole = wanted.add_parser("round", help="bytes and overhead of real rounds on loopback")
+    whole.add_argument("--peers", type=int, default=2)
+    whole.add_argument("--rounds", type=int, default=3, help="whole rounds to measure, after the first")
+    chosen = parser.parse_args()
+    print(header(sys.argv[1:]), flush=True)
+    try:
+        match chosen.what:
+            case "codec":
+                print(codec_table(chosen.repeats))
+            case "memory":
+                print(memory_table(chosen.kinds))
+            case _:
+                print(measure_round(chosen.peers, chosen.rounds))
+    except (BenchFailed, DemoFailed) as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def header(arguments: Sequence[str]) -> str:
+    """Where, with what and how the figures came to be."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch"))
+    return (
+        f"- command: `scripts/bench {shlex.join(arguments)}`, seed {SEED}\n"
+        f"- machine: {_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB,"
+        f" {platform.system()} {platform.machine()}; load before: {os.getloadavg()[0]:.1f}\n"
+        f"- Python {platform.python_version()}, {libraries}\n"
+    )
+
+
+def codec_table(repeats: int) -> str:
+    rows = []
+    for kind in KINDS:
+        found = child("codec", kind, repeats)
+        work = found["encode"] + found["check"] + found["decode"] + found["fold"]
+        rows.append(
+            [
+                kind,
+                f"{found['blob'] / 1e6:.1f}",
+                *(f"{found[what]:.2f}" for what in ("copy", "encode", "check", "decode", "fold")),
+                f"{found['encode'] + found['decode'] + found['fold']:.2f}",
+                f"{work / found['copy']:.1f}",
+                f"{found['encode_peak'] / found['state']:.2f}",
+                f"{found['fold_peak'] / found['state']:.2f}",
+            ]
+        )
+    return table(
+        ["kind", "blob, MB", "copy, s", "encode, s", "check, s", "decode, s", "fold, s",
+         "encode + decode + fold, s", "all ÷ copy", "encode's peak ÷ state", "fold's peak ÷ state"],
+        rows,
+    )  # fmt: skip
+
+
+def memory_table(kinds: Sequence[str]) -> str:
+    phases = ("contribute", "fold 2", "fold 4", "save")
+    rows = []
+    for kind in kinds:
+        found = child("memory", kind, 1)
+        rows.append([kind, *(f"{found[phase] / found['state']:.2f}" for phase in phases)])
+    return table(["kind", *(f"{phase}, ÷ state" for phase in phases)], rows)
+
+
+def child(what: str, kind: str, repeats: int) -> dict[str, float]:
+    """A measurement in a process of its own, on one core as far as that can be asked for."""
+    single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.bench_parts", what, kind, str(repeats)],
+        cwd=ROOT, env=os.environ | single, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise BenchFailed(f"{what} of {kind} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    names = facts.read_text().splitlines() if facts.exists() else []
+    return next(
+        (line.partition(": ")[2] for line in names if line.startswith("model name")), platform.machine()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""The measuring halves of `scripts/bench codec` and `memory`: each runs in a process of its own.
+
+`python -m scripts.bench_parts WHAT KIND REPEATS` prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from barnraise.codec import Decoder, chunks, encode_in_place
+from barnraise.edge.blobstore import BlobStore
+from barnraise.errors import MachineError
+from barnraise.feedback import encode_with_feedback
+from barnraise.fold import Contribution, fold
+from barnraise.ids import BlobHash, Round
+from barnraise.log import Tip
+from barnraise.spec import CodecSpec, DataSpec, Dense, Raw, RunSpec
+from barnraise.state import Array, Layout, TrainState
+from peer.store import Store
+
+SEED = 0
+SPREAD = np.float32(1e-5)
+"""Standard deviation of the values: what fine-tuning moves a weight by in a round."""
+KINDS: dict[str, CodecSpec] = {"raw": Raw()} | {
+    f"{bits}-bit": Dense.model_validate({"bits": bits}) for bits in (16, 8, 4, 2)
+}
+
+
+def smollm2_layout() -> Layout:
+    """SmolLM2-135M's tensors: 134,515,008 values, 30 layers of width 576, embeddings tied."""
+    layer = {
+        "input_layernorm": (576,),
+        "mlp.down_proj": (576, 1536),
+        "mlp.gate_proj": (1536, 576),
+        "mlp.up_proj": (1536, 576),
+        "post_attention_layernorm": (576,),
+        "self_attn.k_proj": (192, 576),
+        "self_attn.o_proj": (576, 576),
+        "self_attn.q_proj": (576, 576),
+        "self_attn.v_proj": (192, 576),
+    }
+    shapes = {f"model.layers.{i}.{name}": shape for i in range(30) for name, shape in layer.items()}
+    return Layout(tuple(sorted((shapes | {"embed": (49_152, 576), "norm": (576,)}).items())))
+
+
+def drawn(layout: Layout, seed: int) -> dict[str, Array]:
+    random = np.random.default_rng(seed)
+    return {name: random.standard_normal(shape, dtype=np.float32) * SPREAD for name, shape in layout}
+
+
+def zeros(layout: Layout) -> dict[str, Array]:
+    """Written, so that the pages are there."""
+    return {name: np.full(shape, 0, np.float32) for name, shape in layout}
+
+
+class Memory:
+    """Peak memory of this process above where it stood when this was made."""
+
+    def __init__(self) -> None:
+        self._before = self._resident("VmRSS")
+        self.restart()
+
+    def restart(self) -> None:
+        """The peak starts anew; what it is compared with stays."""
+        Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        return self._resident("VmHWM") - self._before
+
+    @staticmethod
+    def _resident(what: str) -> int:
+        status = Path("/proc/self/status")
+        found = re.search(rf"{what}:\s+(\d+) kB", status.read_text() if status.exists() else "")
+        if found is None:
+            raise MachineError("this system does not tell a process's peak memory", fix="Measure on Linux.")
+        return int(found[1]) * 1024
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def measure_codec(kind: str, repeats: int) -> dict[str, float]:
+    """Median seconds of a copy, encoding, checking, decoding and folding one contribution; peak bytes."""
+    codec, layout = KINDS[kind], smollm2_layout()
+    spec = RunSpec(name="bench", data=DataSpec(source="none"), codec=codec)
+    update, target = drawn(layout, SEED), zeros(layout)
+    state = TrainState(zeros(layout))
+    seconds: dict[str, list[float]] = {what: [] for what in ("copy", "encode", "check", "decode", "fold")}
+    peaks = {"encode_peak": 0, "fold_peak": 0}
+    blob = bytearray()
+
+    def copy() -> None:
+        for name, array in update.items():
+            np.copyto(target[name], array)
+
+    for _ in range(repeats):
+        seconds["copy"].append(timed(copy))
+        blob = bytearray()
+        memory = Memory()
+        began = time.perf_counter()
+        blob = encode_in_place(codec, target, layout)
+        seconds["encode"].append(time.perf_counter() - began)
+        peaks["encode_peak"] = max(peaks["encode_peak"], memory.peak())
+        memory = Memory()
+        began = time.perf_counter()
+        decoder = Decoder(blob, codec, layout)
+        seconds["check"].append(time.perf_counter() - began)
+
+        def decode(decoder: Decoder = decoder) -> None:
+            for name, array in target.items():
+                for start, stop in chunks(codec, array.size):
+                    decoder.values(name, start, stop)
+
+        seconds["decode"].append(timed(decode))
+        memory = Memory()
+        began = time.perf_counter()
+        fold(state, [Contribution(decoder, 1)], spec)
+        seconds["fold"].append(time.perf_counter() - began)
+        peaks["fold_peak"] = max(peaks["fold_peak"], memory.peak())
+    medians = {what: statistics.median(taken) for what, taken in seconds.items()}
+    return medians | peaks | {"blob": len(blob), "state": 4 * layout.parameters}
+
+
+def measure_memory(kind: str, _repeats: int) -> dict[str, float]:
+    """Peak bytes beyond local parameters and inner optimizer, phase by phase of a full run's round.
+
+    As a volunteer does it: state and residual are held throughout. `save` is what is written then.
+    """
+    codec, layout = KINDS[kind], smollm2_layout()
+    spec = RunSpec(name="bench", data=DataSpec(source="none"), codec=codec)
+    peaks: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        blobs = BlobStore(Path(folder) / "blobs")
+        # Before the rest, so that what the allocator keeps of it is used again and not counted.
+        names = [blobs.put(encode_in_place(codec, drawn(layout, seed), layout)) for seed in range(3, 6)]
+        local = drawn(layout, SEED)
+        moments = [drawn(layout, SEED + 1), drawn(layout, SEED + 2)]
+        inner = {f"{i}/{name}": array for i, arrays in enumerate(moments) for name, array in arrays.items()}
+        memory = Memory()
+
+        state, residual = TrainState(zeros(layout)), zeros(layout)
+        update = {name: state.params[name] - local[name] for name in local}
+        names.append(blobs.put(encode_with_feedback(codec, update, residual, layout)))
+        residual = update
+        del update
+        peaks["contribute"] = memory.peak()
+
+        for count in (2, 4):
+            memory.restart()
+            parts = [Contribution(Decoder(blobs.get(name), codec, layout), 1) for name in names[-count:]]
+            fold(state, parts, spec).hash()
+            del parts
+            peaks[f"fold {count}"] = memory.peak()
+
+        memory.restart()
+        tip = Tip(Round(0), BlobHash("0" * 64), state.hash())
+        Store(Path(folder) / "store", "bench").save_state(tip, state, residual, inner, "")
+        peaks["save"] = memory.peak()
+    return peaks | {"state": 4 * layout.parameters}
+
+
+def main() -> None:
+    what, kind, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    measure = {"codec": measure_codec, "memory": measure_memory}[what]
+    print(json.dumps(measure(kind, repeats)))
+
+
+if __name__ == "__main__":
+    main()

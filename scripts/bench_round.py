@@ -1,0 +1,135 @@
+"""`scripts/bench round`: real rounds on loopback, with the demo's settings, as the volunteers' own logs tell.
+
+A volunteer prints a line whenever the reason for what it does changes, with the bytes that it has
+sent and received so far. The lines' arrival is timed here.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from barnraise.codec import blob_size
+from barnraise.edge.base_model import resolve
+from barnraise.edge.trainable import layout
+from barnraise.spec import read_spec
+from scripts.demo import CACHE, MODEL, RUN, DemoFailed, Program, Stage, corpus, serve
+
+FIRST = 2
+"""Volunteers join in rounds 0 and 1; from here on all of them are there."""
+LOOK_SECONDS = 0.05
+PATIENCE_SECONDS = 400.0
+_LINE = re.compile(r"^round (\d+): (.*) \(.*up ([\d.]+ \w+), down ([\d.]+ \w+), state \S+\)$")
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True)
+class Line:
+    at: float
+    """Seconds, on a clock of this process."""
+    round: int
+    doing: str
+    up: float
+    """Bytes so far, as rounded in print."""
+    down: float
+
+
+@dataclass
+class Tail:
+    """The lines of one volunteer's log as they come."""
+
+    program: Program
+    lines: list[Line] = field(default_factory=list)
+    _read: int = 0
+
+    def look(self) -> None:
+        now = time.monotonic()
+        text = self.program.log.read_text()
+        whole = text.rfind("\n") + 1
+        for line in text[self._read : whole].splitlines():
+            if found := _LINE.match(line):
+                up, down = (_bytes(found[place]) for place in (3, 4))
+                self.lines.append(Line(now, int(found[1]), found[2], up, down))
+        self._read = whole
+
+    @property
+    def round(self) -> int:
+        return max((line.round for line in self.lines), default=-1)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one volunteer spent on one round, or on several by their mean."""
+
+    seconds: float
+    training: float
+    up: float
+    down: float
+
+
+def measure_round(peers: int, rounds: int) -> str:
+    """Run `peers` volunteers until `rounds` whole rounds were seen; the table. Raises DemoFailed."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        stage = Stage(work, Console(stderr=True, highlight=False))
+        try:
+            (work / "run.toml").write_text(RUN.format(model=MODEL, data=corpus(work)), encoding="utf-8")
+            spec = read_spec(work / "run.toml")
+            base = resolve(MODEL, None, CACHE)
+            blob = blob_size(spec.codec, layout(base.path, spec.train.target))
+            invite, _ = serve(stage)
+            tails = [Tail(stage.volunteer(f"peer-{number}", invite)) for number in range(peers)]
+            _follow(tails, FIRST + rounds)
+        finally:
+            stage.stop_all()
+    rows = []
+    for tail in tails:
+        found = [spent(tail.lines, round) for round in range(FIRST, FIRST + rounds)]
+        length = statistics.median(each.seconds for each in found)
+        overhead = statistics.median(1 - each.training / each.seconds for each in found)
+        up, down = (statistics.mean(getattr(each, way) for each in found) / blob for way in ("up", "down"))
+        rows.append(
+            f"| {tail.program.name} | {length:.1f} | {overhead:.1%} | {up:.2f} | {down:.2f} | {peers - 1} |"
+        )
+    return "\n".join(
+        [
+            f"{rounds} rounds of {spec.round.seconds:g} s, {peers} volunteers; a blob has {blob / 1e6:.2f} MB\n",
+            "| volunteer | round, s | not inner steps | sent, blobs a round | received, blobs a round"
+            " | bound, blobs |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
+            *rows,
+        ]
+    )
+
+
+def spent(lines: list[Line], round: int) -> Spent:
+    """From a round's first line to the next one's. Training ends with the first other thing done."""
+    of_round = [line for line in lines if line.round == round]
+    after = next(line for line in lines if line.round > round)
+    begin = next(line for line in of_round if line.doing.startswith("training"))
+    end = next(line for line in of_round if line.at >= begin.at and not line.doing.startswith("training"))
+    start = of_round[0]
+    return Spent(after.at - start.at, end.at - begin.at, after.up - start.up, after.down - start.down)
+
+
+def _follow(tails: list[Tail], until: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(tail.round < until for tail in tails):
+        for tail in tails:
+            if not tail.program.alive():
+                raise DemoFailed(f"{tail.program.name} ended early:\n{tail.program.log.read_text()[-2000:]}")
+            tail.look()
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"round {until} did not open: {[tail.lines[-1:] for tail in tails]}")
+        time.sleep(LOOK_SECONDS)
+
+
+def _bytes(text: str) -> float:
+    amount, _, unit = text.partition(" ")
+    return float(amount) * _UNITS[unit]

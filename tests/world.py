@@ -1,0 +1,318 @@
+"""A model of a run on a fake clock: one coordinator and several volunteers, all deciding by the real rules.
+
+Only what surrounds the decisions is simulated: the DHT, the transfer of blobs, the journal and the
+saved work. Work is counted in tokens, so that it can be seen that none is lost or counted twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from barnraise.ids import Millis, PublicKey, Round, StateHash
+from barnraise.records import Commit
+from barnraise.rounds import Window
+from barnraise.spec import RoundSpec
+from coordinator.closing import CloseNow, Decision, Misfit, Reopen, Situation, decide, judge
+from peer.machine import Action, CatchUp, Hold, Leave, Publish, Train, View, plan
+
+BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 100, 16, 3
+TICK, PRESENCE_LIFE, HEAD_PAUSE = 500, 30_000, 5_000
+
+
+@dataclass(frozen=True)
+class Head:
+    round: Round
+    state: StateHash
+    opens: Millis
+    checkpoint: Round
+    at: Millis
+
+
+@dataclass(frozen=True)
+class Presence:
+    round: Round
+    tokens: int
+    at: Millis
+
+
+@dataclass
+class Peer:
+    key: PublicKey
+    name: str
+    head: Head
+    base: Round
+    state: StateHash
+    step: int = 1_000
+    """Milliseconds that a step takes."""
+    lag: int = 0
+    """Milliseconds until others see its commit."""
+    alive: bool = True
+    leaving: bool = False
+    faulty: bool = False
+    """Its next fold goes wrong."""
+    tokens: int = 0
+    steps: int = 0
+    busy_until: int = 0
+    pending: Commit | None = None
+    owed: int = 0
+    """Tokens whose work is in the residual."""
+    action: Action | None = None
+
+
+@dataclass
+class World:
+    spec: RoundSpec
+    now: int = 1_000_000
+    up: bool = True
+    opens: int = 1_000_000
+    peers: dict[PublicKey, Peer] = field(default_factory=dict)
+    presences: dict[PublicKey, Presence] = field(default_factory=dict)
+    announced: dict[tuple[int, PublicKey], tuple[int, Commit]] = field(default_factory=dict)
+    """By round and owner: from when it is seen, and the commit."""
+    accepted: dict[PublicKey, Commit] = field(default_factory=dict)
+    fetching: dict[PublicKey, Commit] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    closes: list[tuple[Commit, ...]] = field(default_factory=list)
+    states: list[StateHash] = field(default_factory=lambda: [_state_after(())])
+    """states[r] is the base of round r."""
+    folded: dict[str, int] = field(default_factory=dict)
+    """Tokens by blob, of what the closes list."""
+    work_in: dict[str, int] = field(default_factory=dict)
+    """Tokens whose work a blob carries: trained in its round, and owed from before."""
+    decision: Decision | None = None
+    trained: int = 0
+    dropped: int = 0
+    """Tokens trained in a round that a crash or a late leave cut off."""
+    seen: Counter[str] = field(default_factory=Counter)
+    heads: list[Head] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._announce_head()
+
+    @property
+    def round(self) -> Round:
+        return Round(len(self.closes))
+
+    @property
+    def window(self) -> Window:
+        return Window(self.round, Millis(self.opens), self.spec)
+
+    @property
+    def live(self) -> list[Peer]:
+        return [peer for peer in self.peers.values() if peer.alive]
+
+    # What happens to them.
+
+    def join(self) -> Peer:
+        number = len(self.peers)
+        key = PublicKey(f"{number:064x}")
+        head = self.heads[-1]
+        peer = Peer(key, f"peer {number}" if number % 2 else "", head, head.round, head.state)
+        self.peers[key] = peer
+        return peer
+
+    def crash(self, peer: Peer) -> None:
+        """Saved work stays; what was trained since the round began is gone."""
+        self._drop(peer)
+        peer.alive = False
+
+    def come_back(self, peer: Peer, *, stale: bool = False) -> None:
+        """stale: it first meets an old head."""
+        peer.alive, peer.leaving, peer.steps, peer.busy_until = True, False, 0, self.now
+        peer.head = self.heads[0] if stale else self.heads[-1]
+        self._act(peer)
+
+    def crash_coordinator(self) -> None:
+        self.up = False
+        self.fetching.clear()
+        self.refused.clear()
+
+    def cheat(self, **wrong: object) -> None:
+        """An admitted key announces a commit that is not what it should be."""
+        key = PublicKey("f" * 64)
+        fields = self._commit_fields(key, self.round, self.states[-1], LENGTH) | wrong
+        self.announced[self.round, key] = (self.now, Commit.model_validate(fields))
+
+    def tick(self) -> None:
+        """Half a second: everybody looks and acts once."""
+        self.now += TICK
+        for peer in self.live:
+            if self.heads[-1].at > peer.head.at:
+                peer.head = self.heads[-1]
+            if self.now >= peer.busy_until:
+                self._act(peer)
+        if self.up:
+            self._coordinate()
+
+    # A volunteer.
+
+    def _act(self, peer: Peer) -> None:
+        # The others' tokens come from a heartbeat and may be old; our own do not.
+        others = sum(p.tokens for k, p in self._present().items() if p.round == peer.base and k != peer.key)
+        view = View(
+            now=Millis(self.now),
+            window=Window(peer.head.round, peer.head.opens, self.spec),
+            head_age=(self.now - peer.head.at) / 1000,
+            base=peer.base,
+            differs=peer.head.round == peer.base and peer.head.state != peer.state,
+            checkpoint=peer.head.checkpoint,
+            published=peer.pending is not None and peer.pending.round == peer.base,
+            tokens=peer.tokens,
+            steps=peer.steps,
+            step_seconds=peer.step / 1000 if peer.steps else 0.0,
+            swarm_tokens=others + peer.tokens,
+            leaving=peer.leaving,
+        )
+        peer.action = action = plan(view)
+        self._note(action)
+        match action:
+            case Train():
+                peer.tokens += LENGTH
+                peer.steps += 1
+                peer.busy_until = self.now + peer.step
+                self.trained += LENGTH
+            case Publish():
+                self._publish(peer)
+            case CatchUp(from_checkpoint=from_checkpoint):
+                assert peer.base < peer.head.round or view.differs
+                assert not from_checkpoint or view.differs or peer.head.checkpoint > peer.base + 1
+                self._catch_up(peer)
+            case Hold():
+                assert not peer.leaving
+            case Leave():
+                could_publish = view.base == view.window.round and view.now < view.window.deadline
+                assert not (peer.tokens and could_publish), "left with work that could have gone out"
+                self._drop(peer)
+                peer.alive = False
+                self.presences.pop(peer.key, None)
+                return
+        self.presences[peer.key] = Presence(peer.base, peer.tokens, Millis(self.now))
+
+    def _publish(self, peer: Peer) -> None:
+        assert peer.tokens, "published nothing"
+        assert peer.pending is None, "a second contribution before the first was settled"
+        fields = self._commit_fields(peer.key, peer.base, peer.state, peer.tokens)
+        peer.pending = commit = Commit.model_validate(fields)
+        self.work_in[commit.blob] = peer.tokens + peer.owed
+        peer.tokens = peer.owed = 0
+        self.announced[commit.round, peer.key] = (self.now + peer.lag, commit)
+
+    def _catch_up(self, peer: Peer) -> None:
+        if peer.pending is not None:
+            if peer.pending.blob not in self.folded:
+                peer.owed += self.work_in[peer.pending.blob]
+            peer.pending = None
+        peer.owed += peer.tokens
+        peer.tokens = peer.steps = 0
+        peer.base, peer.state = peer.head.round, self.states[peer.head.round]
+        if peer.faulty:
+            peer.state, peer.faulty = StateHash("e" * 64), False
+
+    def _commit_fields(self, key: PublicKey, round: int, state: StateHash, tokens: int) -> dict[str, object]:
+        blob = hashlib.sha256(f"{key}/{round}/{len(self.work_in)}".encode()).hexdigest()
+        return {
+            "run": "barn", "round": round, "base_state": state, "owner": key, "admission": "", "blob": blob,
+            "size": BLOB_SIZE, "tokens": tokens, "samples": -(-tokens // LENGTH), "loss": 1.0,
+        }  # fmt: skip
+
+    def _drop(self, peer: Peer) -> None:
+        self.dropped += peer.tokens
+        peer.tokens = 0
+
+    # The coordinator.
+
+    def _coordinate(self) -> None:
+        for owner, commit in list(self.fetching.items()):
+            peer = self.peers[owner]
+            if peer.alive or commit.round != self.round:
+                del self.fetching[owner]
+                if peer.alive and commit.round == self.round:
+                    self.accepted[owner] = commit
+        for (round, owner), (visible, commit) in self.announced.items():
+            if round == self.round and visible <= self.now:
+                self._consider(owner, commit)
+        self.decision = decide(Millis(self.now), self._situation())
+        self._note(self.decision)
+        match self.decision:
+            case CloseNow():
+                self._close(tuple(self.accepted.values()))
+                self.refused.clear()
+                self._announce_head()
+            case Reopen():
+                self.opens = self.now
+                self.refused.clear()  # what came late is in time now
+                self._announce_head()
+        if self.now - self.heads[-1].at >= HEAD_PAUSE:
+            self._announce_head()
+
+    def _close(self, commits: tuple[Commit, ...]) -> None:
+        assert len(commits) >= self.spec.min_contributions
+        for commit in commits:
+            assert (commit.round, commit.base_state) == (self.round, self.states[-1])
+            assert commit.size == BLOB_SIZE
+            assert commit.owner in self.peers
+            assert commit.tokens <= commit.samples * LENGTH
+            assert commit.blob not in self.folded, "one contribution is folded twice"
+            self.folded[commit.blob] = self.work_in[commit.blob]
+        self.closes.append(commits)
+        self.states.append(_state_after([self.states[-1], *(commit.blob for commit in commits)]))
+        self.opens, self.accepted = self.now, {}
+
+    def _consider(self, owner: PublicKey, commit: Commit) -> None:
+        if owner in self.accepted or owner in self.fetching or commit.blob in self.refused:
+            return
+        verdict = judge(commit, self.window, Millis(self.now), self.states[-1], BLOB_SIZE, LENGTH)
+        if isinstance(verdict, Misfit):
+            self.refused[commit.blob] = verdict.reason
+            self._note(verdict)
+        else:
+            self.fetching[owner] = commit
+
+    def _situation(self) -> Situation:
+        present = self._present()
+        return Situation(
+            window=self.window,
+            accepted=self.accepted,
+            pending=frozenset(self.fetching),
+            expected={k: self.peers[k].name for k, p in present.items() if p.round >= self.round - 1},
+            min_contributions=self.spec.min_contributions,
+            swarm_tokens=sum(p.tokens for p in present.values() if p.round == self.round),
+        )
+
+    def _present(self) -> dict[PublicKey, Presence]:
+        return {k: p for k, p in self.presences.items() if self.now - p.at < PRESENCE_LIFE}
+
+    def _announce_head(self) -> None:
+        checkpoint = Round(self.round // CHECKPOINT_EVERY * CHECKPOINT_EVERY)
+        self.heads.append(Head(self.round, self.states[-1], Millis(self.opens), checkpoint, Millis(self.now)))
+
+    def _note(self, told: Action | Decision | Misfit) -> None:
+        assert told.reason.strip(), f"{told} gives no reason"
+        self.seen[kind_of(type(told).__name__, told.reason)] += 1
+
+    def check(self) -> None:
+        """All work that was ever done is in exactly one place."""
+        peers = self.peers.values()
+        pending = [peer.pending.blob for peer in peers if peer.pending is not None]
+        flying = sum(self.work_in[blob] for blob in pending if blob not in self.folded)
+        kept = sum(peer.tokens + peer.owed for peer in peers)
+        folded = sum(self.folded.values())
+        assert self.trained == folded + flying + kept + self.dropped, "work was lost or counted twice"
+
+
+def _state_after(parts: Iterable[str]) -> StateHash:
+    return StateHash(hashlib.sha256("/".join(parts).encode()).hexdigest())
+
+
+@lru_cache(maxsize=4096)
+def kind_of(kind: str, told: str) -> str:
+    """`Wait: training: …`: the reason without its numbers and names."""
+    reason = re.sub(r"; the coordinator was last heard of .*", " (away)", told)
+    reason = re.sub(r"(training: |waiting for |without )(?!the last).*", r"\1…", reason)
+    reason = re.sub(r"\b[0-9a-f]{8}\b", "…", reason)
+    return f"{kind}: {re.sub(r'[0-9]+([.][0-9]+)?', '#', reason)}"
