@@ -105,7 +105,7 @@ def warnings(spec: RunSpec, found: Needs) -> list[str]:
     if share > LARGEST_SHARE:
         enough = math.ceil(found.up_seconds / LARGEST_SHARE)
         told.append(
-            f"sending takes {share:.0%} of a round, and above {LARGEST_SHARE:.0%} too much of it is not training."
+            f"sending takes {share:.0%} of a round, above {LARGEST_SHARE:.0%}, so that too little is trained."
             f" Set round.seconds to {enough} or more, {less}"
         )
     if found.up_seconds > spec.round.grace:

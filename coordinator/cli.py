@@ -50,7 +50,7 @@ def new(name: str, output: Path) -> None:
     """Write a commented run.toml for a run called NAME."""
     from coordinator.template import template
 
-    if not re.match(RUN_PATTERN, name):
+    if not re.fullmatch(RUN_PATTERN, name):
         raise SpecError(
             f"{name!r} cannot be a run's name",
             fix="Use lower-case letters, digits and hyphens, at most 40, a letter or digit first.",

@@ -20,8 +20,10 @@ class Situation:
     pending: frozenset[PublicKey]
     """Owners whose contribution is announced and being fetched."""
     expected: Mapping[PublicKey, str]
-    """Live peers that work on this round, or are about to, and what they are called."""
+    """Live peers that train in this round, or are about to, and what they are called."""
     min_contributions: int
+    idle: int = 0
+    """Live peers that sit this round out."""
     swarm_tokens: int = 0
     """What the live peers say they trained in this round."""
 
@@ -57,26 +59,26 @@ def decide(now: Millis, situation: Situation) -> Decision:
         if enough:
             who = f"without {_names(missing)}" if missing else "with everybody"
             return CloseNow(f"the deadline passed: {len(accepted)} contributions, {who}")
-        if missing:
+        if missing or situation.idle:
             return Reopen(
                 f"{len(accepted)} of at least {situation.min_contributions} contributions came in time;"
                 f" the round goes on for another {window.spec.seconds:g} s"
             )
-    if not situation.expected and not accepted:
+    if not situation.expected and not situation.idle and not accepted:
         return Wait("no volunteer is here: hand out the invite")
+    left = max(0.0, seconds_between(now, window.deadline))
+    if situation.idle and not missing and not situation.pending:
+        return Wait(f"{situation.idle} came too late to train; the round begins anew in {left:.0f} s")
     if not missing and not situation.pending:
         return Wait(
             f"{len(accepted)} of at least {situation.min_contributions} contributions:"
             " more volunteers must join"
         )
-    left = seconds_between(now, window.deadline)
     match window.phase(now, situation.swarm_tokens):
         case Phase.TRAIN:
-            return Wait(f"training: {_names(missing)}; at most {max(left, 0):.0f} s until the deadline")
+            return Wait(f"training: {_names(missing)}; at most {left:.0f} s until the deadline")
         case Phase.PUBLISH | Phase.CLOSE:
-            return Wait(
-                f"{len(accepted)} contributed; waiting for {_names(missing)}, at most {max(left, 0):.0f} s"
-            )
+            return Wait(f"{len(accepted)} contributed; waiting for {_names(missing)}, at most {left:.0f} s")
 
 
 @dataclass(frozen=True)

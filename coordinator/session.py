@@ -29,8 +29,12 @@ TICK_SECONDS = 0.25
 """Pause between two looks at the DHT."""
 HEAD_SECONDS = 5.0
 """Pause between two announcements of the head while nothing changes."""
+SETTLE_SECONDS = 6.0
+"""After a start, volunteers get this long to be heard of (a heartbeat is 5 s) before a round is closed."""
 RETRY_SECONDS = 3.0
 """Pause before a blob that could not be fetched is asked for again."""
+
+NEVER = Millis(0)
 
 Clock = Callable[[], Millis]
 
@@ -47,9 +51,13 @@ class Session:
     _fetching: dict[PublicKey, asyncio.Task[None]] = field(default_factory=dict)
     _refused: dict[bytes, str] = field(default_factory=dict)
     _waiting_for: str = "starting"
+    _started: Millis = NEVER
 
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. What a tick raises ends the run, with nothing accepted lost."""
+        self._started = self.clock()
+        if self._started > self.book.window.train_ends:
+            self.book.reopen(self._started)
         announcing = asyncio.create_task(self._announce_forever())
         try:
             while not stop.is_set() and not announcing.done():
@@ -122,14 +130,18 @@ class Session:
         now = self.clock()
         for owner in [owner for owner, task in self._fetching.items() if task.done()]:
             self._fetching.pop(owner).result()
-        self._presences = {PublicKey(p.owner): p for p in await self.swarm.peers() if not p.leaving}
+        self._presences = {PublicKey(p.owner): p for p in await self.swarm.peers() if p.doing != "leaving"}
         for commit in await self.swarm.commits(self.book.window.round):
             self._consider(commit, now)
+        if seconds_between(self._started, now) < SETTLE_SECONDS:
+            self._tell("just started: looking who is here")
+            return
         match decide(now, self._situation()):
             case CloseNow(reason):
                 await self._close(reason, now)
             case Reopen(reason):
                 self._tell(reason)
+                self._refused.clear()
                 self.book.reopen(now)
                 await self._announce_head()
             case Wait(reason):
@@ -183,8 +195,9 @@ class Session:
             expected={
                 owner: presence.name
                 for owner, presence in self._presences.items()
-                if presence.round >= round - 1
+                if presence.round >= round - 1 and presence.doing == "training"
             },
+            idle=sum(presence.doing == "waiting" for presence in self._presences.values()),
             min_contributions=self.book.charter.spec.round.min_contributions,
             swarm_tokens=self._swarm_tokens(),
         )

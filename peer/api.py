@@ -6,7 +6,7 @@ Nothing else in `peer` imports grpc.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -83,7 +83,7 @@ class Api:
         manifests = reply.signed_manifests[:MAX_CHECKPOINTS]
         return [open_manifest(wire, run=self._invite.run, authority=self._invite.key) for wire in manifests]
 
-    async def fetch(self, name: BlobHash, offset: int) -> AsyncIterator[bytes]:
+    async def fetch(self, name: BlobHash, offset: int) -> AsyncGenerator[bytes, None]:
         """A checkpoint file's bytes from `offset` on; the caller checks their hash. Raises Unreachable."""
         try:
             async for chunk in self._stub.Fetch(pb.FetchRequest(hash=name, offset=offset)):

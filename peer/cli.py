@@ -30,9 +30,7 @@ def main(debug: bool) -> None:
 @click.option("--name", default="", help="What you are called in the run's status. Default: nobody.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.")
-@click.option(
-    "--micro-batch", type=click.IntRange(min=1), default=4, show_default=True, help="Samples at once."
-)
+@click.option("--micro-batch", type=click.IntRange(min=1), help="Samples at once. Default: by the device.")
 @click.option(
     "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
 )
@@ -53,7 +51,7 @@ def join(
     name: str,
     device: str,
     threads: int | None,
-    micro_batch: int,
+    micro_batch: int | None,
     base: Path | None,
     listen: str,
     data_dir: Path | None,

@@ -29,6 +29,11 @@ class Device:
     reason: str
     """Why this device and this precision, in a few words."""
 
+    @property
+    def micro_batch(self) -> int:
+        """Samples that go through the model at once: more of them help a GPU, and cost a CPU only memory."""
+        return 1 if self.torch_device == "cpu" else 4
+
 
 @dataclass(frozen=True)
 class Probe:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import re
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -38,7 +39,9 @@ class Source(Protocol):
         """Oldest first; their signature is checked."""
         ...
 
-    def read(self, entry: FileEntry, offset: int) -> AsyncIterator[bytes]: ...
+    def read(self, entry: FileEntry, offset: int) -> AsyncGenerator[bytes, None]:
+        """The file's bytes from `offset` on. Raises Unreachable when they break off."""
+        ...
 
 
 async def download(text: str, round: int | None, output: Path | None, key: str | None, say: Say) -> Path:
@@ -65,7 +68,7 @@ async def download(text: str, round: int | None, output: Path | None, key: str |
 
 async def _fetch_file(source: Source, entry: FileEntry, folder: Path, say: Say) -> None:
     target, part = folder / entry.name, folder / f".{entry.name}.part"
-    if target.exists() and await asyncio.to_thread(file_hash, target) == entry.hash:
+    if target.is_file() and await asyncio.to_thread(file_hash, target) == entry.hash:
         return
     for attempt in range(1, TRIES + 1):
         try:
@@ -92,9 +95,11 @@ async def _receive(source: Source, entry: FileEntry, part: Path) -> None:
     with disk_errors(part), _growing(part) as file:
         got = file.tell()
         if got < entry.size:
-            async for piece in source.read(entry, got):
-                file.write(piece[: entry.size - got])
-                got += len(piece)
+            async with aclosing(source.read(entry, got)) as pieces:
+                async for piece in pieces:
+                    got += file.write(piece[: entry.size - got])
+                    if got == entry.size:  # a source may go on for ever
+                        break
     if got < entry.size:
         raise Unreachable(
             f"the source ended after {got} of {entry.size} bytes",
@@ -128,7 +133,7 @@ class _Coordinator:
     async def manifests(self) -> list[Signed[Manifest]]:
         return await self.api.checkpoints()
 
-    def read(self, entry: FileEntry, offset: int) -> AsyncIterator[bytes]:
+    def read(self, entry: FileEntry, offset: int) -> AsyncGenerator[bytes, None]:
         return self.api.fetch(BlobHash(entry.hash), offset)
 
 
@@ -141,9 +146,14 @@ class _Mirror:
 
     @classmethod
     def of(cls, text: str, key: str | None) -> _Mirror:
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:
+            raise InviteError(
+                f"this is not a URL: {text[:100]!r}: {error}", fix="Give 'https://HOST/FOLDER?key=…'."
+            ) from None
         found = key or next(iter(parse_qs(parts.query).get("key", [])), "")
-        if not re.match(HASH_PATTERN, found):
+        if not re.fullmatch(HASH_PATTERN, found):
             raise InviteError(
                 "a URL alone does not say whose signature to check",
                 fix="Add ?key=… (64 hex digits, from the run's invite) or give --key.",
@@ -157,26 +167,36 @@ class _Mirror:
         run = open_signed(Manifest, wire, signer=self.key, limit=MAX_MANIFEST_BYTES).value.run
         return [open_manifest(wire, run=run, authority=self.key)]  # type: ignore[arg-type]
 
-    async def read(self, entry: FileEntry, offset: int) -> AsyncIterator[bytes]:
+    async def read(self, entry: FileEntry, offset: int) -> AsyncGenerator[bytes, None]:
         response = await asyncio.to_thread(self._open, entry.name, offset)
         with response:
             skip = offset if response.status == 200 else 0
-            while chunk := await asyncio.to_thread(response.read, CHUNK):
+            while chunk := await asyncio.to_thread(self._read, response, entry.name, CHUNK):
                 yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
 
     def _get_manifest(self) -> bytes:
         with self._open(MANIFEST, 0) as response:
-            wire: bytes = response.read(MAX_MANIFEST_BYTES + 1)
-        return wire
+            return self._read(response, MANIFEST, MAX_MANIFEST_BYTES + 1)
 
-    def _open(self, name: str, offset: int):  # type: ignore[no-untyped-def]
-        request = urllib.request.Request(
-            self.url + quote(name), headers={"Range": f"bytes={offset}-"} if offset else {}
-        )
+    def _open(self, name: str, offset: int) -> http.client.HTTPResponse:
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._broken(name):
+            request = urllib.request.Request(self.url + quote(name), headers=headers)
+            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        return response
+
+    def _read(self, response: http.client.HTTPResponse, name: str, limit: int) -> bytes:
+        with self._broken(name):
+            return response.read(limit)
+
+    @contextmanager
+    def _broken(self, name: str) -> Iterator[None]:
         try:
-            return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-        except (urllib.error.URLError, OSError) as error:
+            yield
+        except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
+            if isinstance(error, urllib.error.HTTPError):  # it holds the connection
+                error.close()
             raise Unreachable(
                 f"{self.url}{name} cannot be read: {error}", fix="Check the address, or try another mirror."
             ) from None

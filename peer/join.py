@@ -19,9 +19,11 @@ from barnraise.edge.trainable import layout, parameter_count
 from barnraise.errors import NetworkError, RefusedError, StateError, TrustError
 from barnraise.footprint import memory_needed
 from barnraise.identity import Identity
-from barnraise.ids import Millis
+from barnraise.ids import BlobHash, Millis
 from barnraise.invite import Invite
+from barnraise.records import blob_name
 from barnraise.rounds import seconds_between
+from barnraise.shards import DataIndex
 from barnraise.spec import Charter
 from barnraise.strict import Strict
 from peer.api import Joined, connect
@@ -48,8 +50,8 @@ class JoinSettings(Strict):
     """auto, cpu, mps, cuda or cuda:N."""
     threads: int | None
     """CPU threads to train with; torch's own choice where None."""
-    micro_batch: int
-    """Samples that go through the model at once."""
+    micro_batch: int | None
+    """Samples that go through the model at once; None: what suits the device."""
     listen: str
     """Multiaddress that the libp2p daemon listens on."""
     base: Path | None
@@ -103,7 +105,8 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
             expected=charter.model_files,
             progress=log.info,
         )
-        await asyncio.to_thread(_check_room, charter, base, device, settings.micro_batch)
+        micro_batch = settings.micro_batch or device.micro_batch
+        await asyncio.to_thread(_check_room, charter, base, device, micro_batch)
         admission = _Pass(invite, identity, settings.name, joined)
         blobs = BlobStore(folder / "blobs")
 
@@ -122,10 +125,11 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
         )
         renewing = asyncio.create_task(admission.keep(clock))
         try:
-            trainer = await asyncio.to_thread(Trainer, base, charter.spec, device, settings.micro_batch)
+            trainer = await asyncio.to_thread(Trainer, base, charter.spec, device, micro_batch)
             work = Work(charter, identity, trainer, Store(folder / "work", charter.spec.digest()), blobs)
             follower = await _take_up(charter, base, swarm, blobs, joined, work)
             index = await fetch_index(charter, swarm, blobs)
+            blobs.keep_only(_still_needed(charter, index, work))
             volunteer = Volunteer(
                 identity=identity,
                 name=settings.name,
@@ -163,6 +167,13 @@ async def _take_up(
     except (StateError, TrustError) as error:
         log.warning("%s %s", error.problem, error.fix)
     return await first_follower(charter, base.path, swarm, blobs, joined.head)
+
+
+def _still_needed(charter: Charter, index: DataIndex, work: Work) -> set[BlobHash]:
+    """Blobs of an earlier visit that are worth their disk."""
+    shards = {ref.blob for ref in index.shards}
+    sent = {blob_name(work.pending.value)} if work.pending is not None else set()
+    return {charter.data_index_hash} | shards | sent
 
 
 def _check_room(charter: Charter, base: BaseFolder, device: Device, micro_batch: int) -> None:

@@ -12,14 +12,10 @@ import numpy.typing as npt
 from barnraise.edge.base_model import BaseFolder
 from barnraise.shards import Sample
 from barnraise.spec import RunSpec
-from barnraise.state import Array, Layout, Tensors, TrainState
+from barnraise.state import Array, Layout, TrainState
 from peer.device import Device
 from peer.local_model import LocalModel
 from peer.methods import Saved, method_for
-
-_MICRO_BATCH_CPU = 1
-"""Samples at once on a CPU: more took twice the memory and were no faster (SmolLM2-135M, 512 tokens)."""
-_MICRO_BATCH_GPU = 4
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,7 @@ class Trainer:
 
         Raises ModelUnavailable, SpecError or TooLargeForMemory."""
         path = folder.path if isinstance(folder, BaseFolder) else folder
-        usual = _MICRO_BATCH_CPU if device.torch_device == "cpu" else _MICRO_BATCH_GPU
-        self._model = LocalModel(path, spec.train.target, device, micro_batch or usual)
+        self._model = LocalModel(path, spec.train.target, device, micro_batch or device.micro_batch)
         self._method = method_for(spec.train, self._model)
         self._forget()
 
@@ -81,15 +76,6 @@ class Trainer:
         self._model.load(state.params)
         self._method.restart()
         self._forget()
-
-    def merge(self, published: Tensors, folded: TrainState) -> None:
-        """Keep-local merge: parameters become `folded` + what was moved since `published`, work is kept.
-
-        `published` is `params()` as it was at `take_update`. Raises StateError as `load` does.
-        """
-        self.layout.check(folded.params, "the folded state")
-        local = self._model.tensors()
-        self._model.load({name: folded.params[name] + (local[name] - published[name]) for name in local})
 
     def params(self) -> dict[str, Array]:
         """Copies of the local parameters, fp32."""

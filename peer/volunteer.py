@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Literal, assert_never
 
 from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.swarm import Swarm
@@ -53,6 +53,7 @@ class Volunteer:
     leaving: asyncio.Event
     _peers: list[Presence] = field(default_factory=list)
     _reason: str = "starting"
+    _doing: Literal["training", "waiting", "leaving"] = "waiting"
     _previous: tuple[Commit, ...] = ()
     """Contributions of the last folded round, kept for those who fold later."""
 
@@ -62,8 +63,7 @@ class Volunteer:
         beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_present())]
         try:
             while not isinstance(action := plan(self._view()), Leave):
-                self._reason = action.reason
-                self._show()
+                await self._tell(action)
                 await self._carry_out(action)
                 for task in beside:
                     if task.done():
@@ -143,7 +143,8 @@ class Volunteer:
             served = await self.swarm.wait_served(blob_name(pending.value), GOODBYE_SECONDS)
         if not served:
             log.warning("nobody fetched our last contribution; it is kept for when you come back")
-        await self._be_present(leaving=True)
+        self._doing = "leaving"
+        await self._be_present()
 
     def _forget(self, link: Link) -> None:
         for commit in self._previous:
@@ -173,7 +174,7 @@ class Volunteer:
             self._show()
             await asyncio.sleep(PRESENCE_SECONDS)
 
-    async def _be_present(self, *, leaving: bool = False) -> None:
+    async def _be_present(self) -> None:
         await self.swarm.publish(
             Presence(
                 run=self.follower.charter.run,
@@ -185,7 +186,7 @@ class Volunteer:
                 state=self.follower.tip.state,
                 tokens=self.work.tokens,
                 tokens_per_second=self.work.tokens_per_second,
-                leaving=leaving,
+                doing=self._doing,
                 at=self.clock(),
             )
         )
@@ -194,6 +195,16 @@ class Volunteer:
         """Also again and again, as long as it is open: a coordinator that restarts has to learn of it."""
         if self.work.pending is not None:
             await self.swarm.publish(self.work.pending.value)
+
+    async def _tell(self, action: Action) -> None:
+        """Show why, and let the swarm know at once when we begin to train or sit a round out."""
+        self._reason = action.reason
+        self._show()
+        sits_out = isinstance(action, Hold) and not self.work.in_round(self.follower.tip.round)
+        doing: Literal["training", "waiting"] = "waiting" if sits_out else "training"
+        if doing != self._doing:
+            self._doing = doing
+            await self._be_present()
 
     # What the machine decides by, and what the volunteer sees.
 

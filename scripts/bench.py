@@ -101,7 +101,7 @@ def memory_table(kinds: Sequence[str]) -> str:
 
 def child(what: str, kind: str, repeats: int) -> dict[str, float]:
     """A measurement in a process of its own, on one core as far as that can be asked for."""
-    single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-m", "scripts.bench_parts", what, kind, str(repeats)],
         cwd=ROOT, env=os.environ | single, capture_output=True, text=True, check=False,

@@ -99,7 +99,7 @@ def measure_round(peers: int, rounds: int) -> str:
         )
     return "\n".join(
         [
-            f"{rounds} rounds of {spec.round.seconds:g} s, {peers} volunteers; a blob has {blob / 1e6:.2f} MB\n",
+            f"{rounds} rounds of {spec.round.seconds:g} s, {peers} volunteers; a blob: {blob / 1e6:.2f} MB\n",
             "| volunteer | round, s | not inner steps | sent, blobs a round | received, blobs a round"
             " | bound, blobs |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",

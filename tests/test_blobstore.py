@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge import files
 from barnraise.edge.blobstore import BlobStore, file_hash
 from barnraise.errors import DiskFull, HashMismatch, MachineError
 from barnraise.ids import BlobHash, blob_hash
@@ -120,7 +119,7 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing_half(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(error) as caught:
         store.put(DATA)
     assert caught.value.exit_code == 3

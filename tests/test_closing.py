@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +58,8 @@ RULES: list[tuple[float, Situation, type[Decision], str]] = [
     (500, situation("ada", "ada", enough=2), Wait, "more volunteers must join"),
     (5, situation(), Wait, "no volunteer is here"),
     (500, situation(), Wait, "no volunteer is here"),
+    (110, replace(situation(), idle=2), Wait, "2 came too late to train; the round begins anew in 10 s"),
+    (120, replace(situation(), idle=2), Reopen, "0 of at least 1 contributions came in time"),
 ]
 
 

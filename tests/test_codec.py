@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,7 +111,7 @@ def test_chunks_cover_everything_once_and_cut_no_block(chunk: int, size: int, co
         cut = list(chunks(codec, size))
     assert cut[0][0] == 0
     assert cut[-1][1] == size
-    assert all(stop == start for (_, stop), (start, _) in zip(cut, cut[1:], strict=False))
+    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(cut))
     block = codec.block if isinstance(codec, Dense) else 1
     assert all(start % block == 0 for start, _ in cut)
 

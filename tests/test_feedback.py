@@ -37,7 +37,8 @@ def zeros() -> dict[str, Array]:
 
 @given(st.sampled_from(CODECS), st.lists(st.integers(0, 2**32), min_size=1, max_size=8))
 def test_over_rounds_all_that_was_done_is_sent_or_kept(codec: CodecSpec, seeds: list[int]) -> None:
-    done, sent, residual = zeros(), zeros(), {}
+    residual: dict[str, Array] = {}
+    done, sent = zeros(), zeros()
     for seed in seeds:
         update = tensors(seed)
         for name in done:
@@ -60,7 +61,8 @@ def test_what_missed_its_close_is_taken_back(codec: CodecSpec) -> None:
 
 def test_a_constant_update_arrives_in_the_mean_even_at_two_bits() -> None:
     codec, rounds = Dense(bits=2, block=8), 64
-    sent, residual = zeros(), {}
+    residual: dict[str, Array] = {}
+    sent = zeros()
     for _ in range(rounds):
         blob, residual = send(codec, tensors(2), residual)
         add(sent, codec, blob)

@@ -33,10 +33,19 @@ def integers(seed: int, divisor: int) -> dict[str, Array]:
 
 
 BLOBS = {
-BLOBS_HERE
+    "dense2": "74bd364a75cb41d8864ccd767c31d916df9122737448d9ce412e6973aad6d6f1",
+    "dense4": "04763ee470276cb9bb1c74fa51b40f30f47817fdad582a7bb5dc6f403520f9ad",
+    "dense8": "402aad8a00bcc2ba6c97be688f08abce045d5d78eed294a08aa6adcf6a135b3f",
+    "dense16": "db28810c983b8a333e3b2fff4a1338bb8b1d0974aea3b8e4544efe9a310b8beb",
+    "raw": "af6f6e06261b529369612506b991aead736821e1f26064470ebea48fdc7ec011",
 }
 STATES = {
-STATES_HERE
+    "mean dense4": "8ed42dc5d39acdf2ec074409f52d8fc6c5cac66251db69a4c833ab0ab117c538",
+    "mean raw": "7542e270041b9f352d19fa12fff3f39c9a014b8247478f489087385396093496",
+    "nesterov dense4": "c76af63e5d4f9dd68c3be2673654140954f97f6c66017090e16a339e0ca772fd",
+    "nesterov raw": "aa16a1b025ea64652b9f00b3eda66ff7c3d784dab406bdbb90b7b33ccfb7cbab",
+    "adamw dense4": "d7d5d5690b079f85cf476140e2d205572e9ddc98bfac0a20dd7b530e184842e0",
+    "adamw raw": "61c5cff17295fd9be3ea545b8d5b77ba1635fd3df0e3549e0973d21a826ab62d",
 }
 OUTERS: dict[str, Sgd | AdamW] = {
     "mean": Sgd(),
@@ -75,5 +84,8 @@ def test_folded_states_are_the_same_bits_for_ever(codec: CodecSpec, outer: str) 
 
 
 def test_the_first_state_has_the_same_hash_for_ever() -> None:
-    assert TrainState(integers(0, 1 << 8)).hash() == "FIRST_HERE"
+    assert (
+        TrainState(integers(0, 1 << 8)).hash()
+        == "79bac9ef63394a6493f7da0375f6dab75a712543741015fdfddec095fb319a3e"
+    )
     assert LAYOUT.digest() == "LAYOUT_HERE"

@@ -78,7 +78,9 @@ RULES: list[tuple[View, type[Action], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("view", "action", "reason"), RULES, ids=[f"{i}: {r[2]}" for i, r in enumerate(RULES)])
+@pytest.mark.parametrize(
+    ("view", "action", "reason"), RULES, ids=[f"{i}: {r[2]}" for i, r in enumerate(RULES)]
+)
 def test_the_rules(view: View, action: type[Action], reason: str) -> None:
     found = plan(view)
     assert type(found) is action

@@ -1,4 +1,4 @@
-"""The round machine as a whole: volunteers that come, go, crash and dawdle, and a coordinator that does too."""
+"""The round machine as a whole: volunteers that come, go, crash and dawdle, and so the coordinator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHEATS: tuple[dict[str, object], ...] = (
     {"base_state": "d" * 64},
 )
 BOUND = 300
-"""Seconds in which a round closes once enough volunteers stay: a few windows, slow steps and stale heartbeats."""
+"""Seconds in which a round closes once enough volunteers stay: windows, slow steps, stale heartbeats."""
 
 
 def close_one_round(world: World) -> None:

@@ -42,7 +42,7 @@ def presence(owner: Identity = ADA, **other: object) -> Presence:
     fields: dict[str, object] = {
         "run": RUN, "owner": owner.public, "admission": admission(owner), "name": "Ada",
         "addresses": ("/ip4/127.0.0.1/tcp/1",), "round": 2, "state": HASH_A, "tokens": 5,
-        "tokens_per_second": 1.5, "leaving": False, "at": NOW,
+        "tokens_per_second": 1.5, "doing": "training", "at": NOW,
     }  # fmt: skip
     return Presence.model_validate(fields | other)
 
@@ -221,7 +221,9 @@ CLOSES: dict[str, Callable[[], Signed[Close]]] = {
     "of another run": lambda: close([entry(ADA, run="other")], previous=HASH_B),
     "with one peer twice": lambda: close([entry(ADA), entry(ADA, tokens=9)], previous=HASH_B),
     "with a commit of another round": lambda: close([entry(ADA), entry(BEN, round=1)], previous=HASH_B),
-    "with a commit of another state": lambda: close([entry(ADA), entry(BEN, base_state=HASH_B)], previous=HASH_B),
+    "with a commit of another state": lambda: close(
+        [entry(ADA), entry(BEN, base_state=HASH_B)], previous=HASH_B
+    ),
     "with a commit of another run": lambda: close([entry(ADA), entry(BEN, run="other")], previous=HASH_B),
     "with a commit in another's name": lambda: close([sign(BEN, commit(ADA))], previous=HASH_B),
 }  # fmt: skip

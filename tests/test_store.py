@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from barnraise.edge.files import write_atomic
 from barnraise.errors import DiskFull, StateError
 from barnraise.ids import BlobHash, Round
 from barnraise.log import Tip
@@ -17,7 +20,7 @@ from peer import store as store_module
 from peer.store import Nothing, Saved, Store
 from tests.parts import HASH_A, HASH_B, tensors
 
-INNER = {"step": np.array([7], np.int64), "m/a": np.ones(3, np.float32)}
+INNER: dict[str, npt.NDArray[Any]] = {"step": np.array([7], np.int64), "m/a": np.ones(3, np.float32)}
 
 
 def state(round: int) -> TrainState:
@@ -103,7 +106,7 @@ def test_a_crash_between_two_writes_leaves_the_older_save(
 ) -> None:
     store = Store(tmp_path, HASH_A)
     save(store, 3, "old")
-    monkeypatch.setattr(store_module, "write_atomic", dying_after(writes, store_module.write_atomic))
+    monkeypatch.setattr(store_module, "write_atomic", dying_after(writes, write_atomic))
     if writes < 4:
         with pytest.raises(DiskFull):
             save(store, 4, "new")
@@ -117,7 +120,7 @@ def test_a_crash_between_two_writes_leaves_the_older_save(
 def test_the_same_for_a_contribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
     store = Store(tmp_path, HASH_A)
     save(store, 3, "")
-    monkeypatch.setattr(store_module, "write_atomic", dying_after(writes, store_module.write_atomic))
+    monkeypatch.setattr(store_module, "write_atomic", dying_after(writes, write_atomic))
     if writes < 2:
         with pytest.raises(DiskFull):
             store.save_contribution(tip(3), tensors(9), "new")
@@ -131,7 +134,7 @@ def test_after_a_failed_save_the_next_one_counts(tmp_path: Path, monkeypatch: py
     store = Store(tmp_path, HASH_A)
     save(store, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "write_atomic", dying_after(2, store_module.write_atomic))
+        patch.setattr(store_module, "write_atomic", dying_after(2, write_atomic))
         with pytest.raises(DiskFull):
             save(store, 4)
     save(store, 4)

@@ -180,23 +180,6 @@ def test_a_foreign_inner_optimizer_is_refused(folder: Path) -> None:
         trainer(folder, "gradient", Lora(rank=2, modules=("q_proj",))).import_inner(saved)
 
 
-def test_keep_local_merge_adds_what_was_moved_since_publication(folder: Path) -> None:
-    target = Lora(rank=2, modules=("q_proj",))
-    peer = trainer(folder, "diloco", target)
-    state = initial_state(folder, target, 0)
-    peer.load(state)
-    peer.step(tiny_samples(2, seed=1))
-    published = peer.params()
-    peer.take_update(state)
-    done = peer.step(tiny_samples(2, seed=2))
-    moved = {name: array - published[name] for name, array in peer.params().items()}
-    folded = TrainState({name: array + np.float32(0.5) for name, array in state.params.items()})
-    peer.merge(published, folded)
-    assert peer.tokens == done.tokens
-    for name, delta in peer.take_update(folded).tensors.items():
-        np.testing.assert_allclose(delta, -moved[name], rtol=0, atol=1e-6)
-
-
 def test_a_batch_without_trained_tokens_changes_nothing(folder: Path) -> None:
     sample = tiny_samples(1)[0]
     blank = Sample(sample.input_ids, np.full_like(sample.labels, -100), sample.position_ids)

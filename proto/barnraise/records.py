@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -63,8 +63,8 @@ class Presence(Strict):
     tokens: Count
     """Tokens trained in that round so far."""
     tokens_per_second: Annotated[float, Field(ge=0)]
-    leaving: bool
-    """Nobody need wait for this peer any more."""
+    doing: Literal["training", "waiting", "leaving"]
+    """Whether the open round has to reckon with this peer: `waiting` sits it out, `leaving` goes."""
     at: Time
 
 

@@ -20,7 +20,7 @@ class BlobStore:
         self._folder = folder
 
     def path(self, name: BlobHash) -> Path:
-        if not re.match(HASH_PATTERN, name):
+        if not re.fullmatch(HASH_PATTERN, name):
             raise HashMismatch(
                 f"{name[:80]!r} is not a SHA-256", fix="Nothing to do: the request is refused."
             )

@@ -39,6 +39,13 @@ def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
     return guarded
 
 
+class _CurrentStderr(logging.Handler):
+    """Writes to what standard error is at the time: a live panel takes it over while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), file=sys.stderr)
+
+
 def start_logging(debug: bool) -> None:
     """Log to standard error, one plain line each. Libraries speak only when something is wrong."""
     if debug:
@@ -47,7 +54,7 @@ def start_logging(debug: bool) -> None:
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
         level=logging.WARNING,
-        stream=sys.stderr,
+        handlers=[_CurrentStderr()],
         force=True,
     )
     for ours in ("barnraise", "coordinator", "peer"):

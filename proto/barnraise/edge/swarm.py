@@ -61,13 +61,12 @@ STALL_SECONDS = 20.0
 """A stream that moves nothing for this long is given up."""
 MAX_STREAMS = 32
 """Blob streams served at once; more are refused, and the asker tries elsewhere."""
-MAX_TTL = 2 * 3600.0
-"""Seconds that a record may live in the DHT."""
-SKEW = 300.0
-"""Seconds by which clocks may differ before a record's own time counts against it."""
-HEAD_TTL = 3600.0
-PRESENCE_TTL = 30.0
-ROUND_TTL = 3600.0
+RECORD_SECONDS = 3600.0
+"""How long a record lives in the DHT."""
+SKEW_SECONDS = 1200.0
+"""By how much clocks may differ before records are refused for it."""
+ALIVE_SECONDS = 30.0
+"""A peer whose heartbeat is older is taken for gone."""
 
 R = TypeVar("R", bound=Record)
 
@@ -108,15 +107,14 @@ def _in_place(stored: DHTRecord, record: Record) -> bool:
 
 
 def _latest_expiry(record: Record) -> float:
-    """A record that tells its time cannot be replayed to live longer than its author wanted."""
+    """When a record ends. The DHT keeps the one that ends last, so one that tells its time ends by that
+    alone: with any slack, an older one could be replayed over a newer."""
     now: float = get_dht_time()
     match record:
-        case Head(at=at):
-            return at / 1000 + HEAD_TTL + SKEW
-        case Presence(at=at):
-            return at / 1000 + PRESENCE_TTL + SKEW
-        case _:
-            return now + MAX_TTL
+        case Head(at=at) | Presence(at=at):
+            return at / 1000 + RECORD_SECONDS
+        case Commit():
+            return now + RECORD_SECONDS + SKEW_SECONDS
 
 
 @dataclass
@@ -225,10 +223,12 @@ class Swarm:
 
     async def publish(self, record: Record) -> bool:
         """Sign and store a record. False when no node took it."""
-        ttl = {Head: HEAD_TTL, Presence: PRESENCE_TTL}.get(type(record), ROUND_TTL)
         place = place_of(record)
         value = seal(self._identity, record)
-        return bool(await self._node.store(place.key, value, get_dht_time() + ttl, subkey=place.subkey))
+        expiry = _latest_expiry(record)
+        if isinstance(record, Commit):
+            expiry -= SKEW_SECONDS
+        return bool(await self._node.store(place.key, value, expiry, subkey=place.subkey))
 
     async def heads(self) -> list[Head]:
         """The head that the DHT has, if it has one."""
@@ -236,7 +236,10 @@ class Swarm:
         return [] if found is None else [self._open(Head, found.value).value]
 
     async def peers(self) -> list[Presence]:
-        return [signed.value for signed in await self._collect(Presence, peers_key(self._run))]
+        """The heartbeats of those who are there now."""
+        oldest = self._clock() - ALIVE_SECONDS * 1000
+        found = await self._collect(Presence, peers_key(self._run))
+        return [signed.value for signed in found if signed.value.at >= oldest]
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:
         return await self._collect(Commit, commits_key(self._run, round))

@@ -1,0 +1,175 @@
+"""A coordinator in this process: a real book and a real session on small tensors, and a pretended swarm."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from barnraise.codec import encode_in_place
+from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.swarm import Swarm
+from barnraise.errors import BarnraiseError, HashMismatch, Unreachable
+from barnraise.identity import Identity
+from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash
+from barnraise.invite import Invite
+from barnraise.log import Link
+from barnraise.records import Commit, Head, Presence, Record
+from barnraise.signed import Signed, sign
+from barnraise.spec import RunSpec
+from coordinator.book import Book
+from coordinator.charter import CHAT_TEMPLATE
+from coordinator.checkpoints import folder_name
+from coordinator.journal import Journal
+from coordinator.service import Desk, serve
+from coordinator.session import Session
+from tests import parts
+
+NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
+LARGE = "tokenizer.json"
+"""The one file of a checkpoint that travels in more than one piece."""
+
+
+@dataclass
+class PretendedSwarm:
+    """What others hold and announce, without a network."""
+
+    blobs: BlobStore
+    held: dict[BlobHash, bytes] = field(default_factory=dict)
+    """What the holders give for a name."""
+    announced: list[Signed[Commit]] = field(default_factory=list)
+    present: list[Presence] = field(default_factory=list)
+    published: list[Record] = field(default_factory=list)
+    fetched: list[BlobHash] = field(default_factory=list)
+
+    async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
+        if name in self.blobs:
+            return self.blobs.path(name)
+        self.fetched.append(name)
+        if name not in self.held:
+            raise Unreachable(f"nobody gave the blob {name[:8]}", fix="It is asked for again.")
+        self.blobs.partial(name).write_bytes(self.held[name][:limit])
+        try:
+            return self.blobs.accept(name)
+        except HashMismatch as error:
+            raise Unreachable(f"nobody gave the blob {name[:8]} ({error.problem})", fix=error.fix) from None
+
+    async def commits(self, round: Round) -> list[Signed[Commit]]:
+        return [commit for commit in self.announced if commit.value.round == round]
+
+    async def peers(self) -> list[Presence]:
+        return self.present
+
+    async def heads(self) -> list[Head]:
+        return [record for record in self.published if isinstance(record, Head)][-1:]
+
+    async def publish(self, record: Record) -> bool:
+        self.published.append(record)
+        return True
+
+    @property
+    def as_swarm(self) -> Swarm:
+        return cast(Swarm, self)
+
+
+@contextmanager
+def opened_book(folder: Path, spec: RunSpec | None = None) -> Iterator[Book]:
+    """A run of two adapter-like tensors that has just begun, with its checkpoint of round 0."""
+    genesis = parts.state()
+    base = folder / "base"
+    base.mkdir(parents=True)
+    (base / LARGE).write_bytes(np.random.default_rng(0).bytes(700_000))
+    (folder / CHAT_TEMPLATE).write_text("{{ messages }}", encoding="utf-8")
+    journal = Journal(folder / "journal.sqlite")
+    try:
+        charter = parts.charter(spec or parts.run_spec(), genesis)
+        yield Book.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+    finally:
+        journal.close()
+
+
+def contribution(book: Book, owner: Identity, seed: int = 1) -> tuple[Signed[Commit], bytes]:
+    """A commit that fits the open round, and its blob, which nobody holds yet."""
+    codec = book.charter.spec.codec
+    blob = bytes(encode_in_place(codec, parts.tensors(seed, scale=0.01), book.state.layout))
+    return announce(book, owner, blob), blob
+
+
+def announce(book: Book, owner: Identity, blob: bytes) -> Signed[Commit]:
+    """A commit that fits the open round and names `blob`, whatever that is."""
+    commit = parts.commit(
+        owner, round=book.tip.round, base=book.tip.state, blob=blob_hash(blob), size=len(blob)
+    )
+    return sign(owner, commit)
+
+
+def train_round(book: Book, *owners: Identity) -> Link:
+    """Accept a contribution of each, close, fold, and write the checkpoint."""
+    for seed, owner in enumerate(owners, start=book.tip.round * 10):
+        commit, blob = contribution(book, owner, seed)
+        book.blobs.put(blob)
+        book.accept(commit, parts.NOW)
+    link = book.close("all contributed", parts.NOW)
+    book.fold(link)
+    book.write_checkpoint(parts.NOW)
+    return link
+
+
+def checkpoint(book: Book, round: int = 0) -> Path:
+    """The folder of a checkpoint on the coordinator's disk."""
+    return book.folder / "checkpoints" / folder_name(round)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def session_of(book: Book, swarm: PretendedSwarm | None = None, now: Millis = parts.NOW) -> Session:
+    pretended = swarm or PretendedSwarm(book.blobs)
+    return Session(book, pretended.as_swarm, lambda: now, (NODE,))
+
+
+@asynccontextmanager
+async def served(desk: Desk) -> AsyncIterator[Invite]:
+    """The real gRPC service on a free port of this machine, and the invite to it."""
+    server, port = await serve(desk, "127.0.0.1", 0)
+    try:
+        yield Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public)
+    finally:
+        await server.stop(None)
+
+
+def with_key(invite: Invite, key: PublicKey) -> Invite:
+    return replace(invite, key=key)
+
+
+def unused_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until_idle(session: Session) -> None:
+    """Let every fetch that a tick began come to its end."""
+    await asyncio.gather(*session._fetching.values())
+
+
+@contextmanager
+def told(kind: type[BarnraiseError], status: int, *words: str) -> Iterator[None]:
+    """An error of exactly this kind, whose two sentences name what a person has to know."""
+    with pytest.raises(kind) as caught:
+        yield
+    error = caught.value
+    assert type(error) is kind
+    assert error.exit_code == status
+    assert all(word in str(error) for word in words), str(error)
+    assert error.problem.strip()
+    assert error.fix.strip().endswith((".", ")", "'", "`"))
