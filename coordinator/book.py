@@ -141,7 +141,7 @@ class Book:
         return Link(close, tuple(entry.value for entry in ordered), name)
 
     def fold(self, link: Link) -> None:
-        blobs = [self.blobs.get(blob_name(commit)) for commit in link.commits]
+        blobs = [self.blobs.view(blob_name(commit)) for commit in link.commits]
         self.tip, self.state = advance(self.tip, self.state, link, blobs, self.charter)
         counts = [commit.tokens for commit in link.commits]
         self.tokens += sum(counts)

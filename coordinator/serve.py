@@ -87,7 +87,7 @@ async def serve(
                 server, port = await serve_grpc(session, settings.host, settings.port)
                 try:
                     ready(Serving(Invite(public, port, book.charter.run, authority.public), folder))
-                    await session.run(stop)
+                    await swarm.guard(session.run(stop))
                 finally:
                     await server.stop(STOP_SECONDS)
             finally:

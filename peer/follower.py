@@ -56,7 +56,7 @@ class Follower:
         self.tip, self.state = await asyncio.to_thread(self._advance, link)
 
     def _advance(self, link: Link) -> tuple[Tip, TrainState]:
-        blobs = [self.blobs.get(blob_name(commit)) for commit in link.commits]
+        blobs = [self.blobs.view(blob_name(commit)) for commit in link.commits]
         return advance(self.tip, self.state, link, blobs, self.charter)
 
     async def prefetch(self, commit: Commit) -> None:

@@ -145,7 +145,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
                 leaving=leaving,
             )
             with display:
-                await volunteer.run()
+                await swarm.guard(volunteer.run())
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(swarm))
         finally:
             renewing.cancel()

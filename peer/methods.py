@@ -83,11 +83,14 @@ class DilocoMethod:
         self._model.clear_gradients()
 
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
-        """`steps` (int64 [1]) and, once there are any, `exp_avg/NAME` and `exp_avg_sq/NAME` (fp32)."""
+        """`steps` (int64 [1]) and, once there are any, `exp_avg/NAME` and `exp_avg_sq/NAME` (fp32).
+
+        Where training is on the CPU these are the optimizer's own arrays: save them before the next step.
+        """
         saved: dict[str, npt.NDArray[Any]] = {_STEPS: np.array([self._steps], np.int64)}
         for name, parameter in self._model.params.items():
             moments = self._optimizer.state.get(parameter, {})
-            saved |= {f"{kind}/{name}": as_array(moments[kind]) for kind in _MOMENTS if kind in moments}
+            saved |= {f"{kind}/{name}": _shared(moments[kind]) for kind in _MOMENTS if kind in moments}
         return saved
 
     def import_inner(self, saved: Saved) -> None:
@@ -108,6 +111,12 @@ class DilocoMethod:
                     kind: torch.tensor(saved[f"{kind}/{name}"], device=parameter.device) for kind in _MOMENTS
                 }
                 self._optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
+
+
+def _shared(tensor: torch.Tensor) -> Array:
+    """`tensor` as an array, fp32: its own memory where it is on the CPU."""
+    array: Array = tensor.detach().to("cpu", torch.float32).numpy()
+    return array
 
 
 class GradientMethod:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from barnraise.edge.checkpoint_files import join_groups, split_groups
 from barnraise.edge.files import write_atomic
+from barnraise.edge.tensor_files import write_tensors
 from barnraise.errors import StateError
 from barnraise.ids import BlobHash, Round, StateHash, short
 from barnraise.log import Tip
@@ -98,7 +99,7 @@ class Store:
         files = dict(self._files)
         for kind, tensors in changed.items():
             files[kind] = f"{kind}-{self._number}.safetensors"
-            write_atomic(self._folder / files[kind], save(dict(tensors)))
+            write_tensors(self._folder / files[kind], tensors)
         current = _Current(
             charter=self._charter,
             round=tip.round,

@@ -10,6 +10,7 @@ import re
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,26 +64,37 @@ def zeros(layout: Layout) -> dict[str, Array]:
 
 
 class Memory:
-    """Peak memory of this process above where it stood when this was made."""
+    """Peak memory of this process above where it stood when this was made, looked at every few ms.
+
+    Anonymous memory only: a file that is mapped can be dropped by the system at any time.
+    """
 
     def __init__(self) -> None:
-        self._before = self._resident("VmRSS")
-        self.restart()
+        self._before = self._highest = anonymous_bytes()
+        self._stop = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.003):
+            self._highest = max(self._highest, anonymous_bytes())
 
     def restart(self) -> None:
         """The peak starts anew; what it is compared with stays."""
-        Path("/proc/self/clear_refs").write_text("5")
+        self._highest = anonymous_bytes()
 
     def peak(self) -> int:
-        return self._resident("VmHWM") - self._before
+        return max(self._highest, anonymous_bytes()) - self._before
 
-    @staticmethod
-    def _resident(what: str) -> int:
-        status = Path("/proc/self/status")
-        found = re.search(rf"{what}:\s+(\d+) kB", status.read_text() if status.exists() else "")
-        if found is None:
-            raise MachineError("this system does not tell a process's peak memory", fix="Measure on Linux.")
-        return int(found[1]) * 1024
+    def stop(self) -> None:
+        self._stop.set()
+
+
+def anonymous_bytes() -> int:
+    status = Path("/proc/self/status")
+    found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text() if status.exists() else "")
+    if found is None:
+        raise MachineError("this system does not tell a process's memory", fix="Measure on Linux.")
+    return int(found[1]) * 1024
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -113,6 +125,7 @@ def measure_codec(kind: str, repeats: int) -> dict[str, float]:
         blob = encode_in_place(codec, target, layout)
         seconds["encode"].append(time.perf_counter() - began)
         peaks["encode_peak"] = max(peaks["encode_peak"], memory.peak())
+        memory.stop()
         memory = Memory()
         began = time.perf_counter()
         decoder = Decoder(blob, codec, layout)
@@ -129,6 +142,7 @@ def measure_codec(kind: str, repeats: int) -> dict[str, float]:
         fold(state, [Contribution(decoder, 1)], spec)
         seconds["fold"].append(time.perf_counter() - began)
         peaks["fold_peak"] = max(peaks["fold_peak"], memory.peak())
+        memory.stop()
     medians = {what: statistics.median(taken) for what, taken in seconds.items()}
     return medians | peaks | {"blob": len(blob), "state": 4 * layout.parameters}
 
@@ -159,7 +173,7 @@ def measure_memory(kind: str, _repeats: int) -> dict[str, float]:
 
         for count in (2, 4):
             memory.restart()
-            parts = [Contribution(Decoder(blobs.get(name), codec, layout), 1) for name in names[-count:]]
+            parts = [Contribution(Decoder(blobs.view(name), codec, layout), 1) for name in names[-count:]]
             fold(state, parts, spec).hash()
             del parts
             peaks[f"fold {count}"] = memory.peak()

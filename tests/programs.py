@@ -34,6 +34,7 @@ class Program:
             text=True,
             bufsize=1,
             cwd=ROOT,
+            start_new_session=True,
             env=os.environ
             | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "proto")]), "PYTHONUNBUFFERED": "1"},
         )
@@ -64,8 +65,8 @@ class Program:
         return {int(round): state for round, state in told} | {int(r) + 1: state for r, state in folded}
 
     def interrupt(self, deadline: float = DEADLINE) -> int:
-        """Ctrl-C, and the exit status."""
-        self.process.send_signal(signal.SIGINT)
+        """Ctrl-C as a terminal sends it, to the whole process group, and the exit status."""
+        os.killpg(self.process.pid, signal.SIGINT)
         return self.wait(deadline)
 
     def wait(self, deadline: float = DEADLINE) -> int:

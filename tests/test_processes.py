@@ -135,6 +135,12 @@ def test_late_joiner_kill_and_resume(tmp_path: Path) -> None:
         agree(coordinator, ada, ben, cyd, again)
         assert again.states(), "the resumed peer trained"
 
+        (daemon,) = daemons(cyd)
+        daemon.kill()
+        assert cyd.wait() == 3
+        assert "the libp2p daemon ended by itself" in cyd.output
+        assert "Traceback" not in cyd.output
+
 
 def test_coordinator_restart_loses_nothing_accepted(tmp_path: Path) -> None:
     prepare(tmp_path)

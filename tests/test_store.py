@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from barnraise.edge.files import write_atomic
 from barnraise.errors import DiskFull, StateError
 from barnraise.ids import BlobHash, Round
 from barnraise.log import Tip
 from barnraise.state import TrainState
-from peer import store as store_module
 from peer.store import Nothing, Saved, Store
 from tests.parts import HASH_A, HASH_B, tensors
 
@@ -89,15 +89,16 @@ def test_old_files_are_not_left_behind(tmp_path: Path) -> None:
 Write = Callable[[Path, bytes], None]
 
 
-def dying_after(writes: int, real: Write) -> Write:
-    left = iter(range(writes))
+def dying_after(writes: int) -> Callable[..., None]:
+    """An `os.replace` that works that many times, and then finds the disk full."""
+    left, real = iter(range(writes)), os.replace
 
-    def write(path: Path, data: bytes) -> None:
+    def replace(*paths: Path) -> None:
         if next(left, None) is None:
-            raise DiskFull("no room", fix="Free some.")
-        real(path, data)
+            raise OSError(errno.ENOSPC, "no room")
+        real(*paths)
 
-    return write
+    return replace
 
 
 @pytest.mark.parametrize("writes", range(5))
@@ -106,7 +107,7 @@ def test_a_crash_between_two_writes_leaves_the_older_save(
 ) -> None:
     store = Store(tmp_path, HASH_A)
     save(store, 3, "old")
-    monkeypatch.setattr(store_module, "write_atomic", dying_after(writes, write_atomic))
+    monkeypatch.setattr(os, "replace", dying_after(writes))
     if writes < 4:
         with pytest.raises(DiskFull):
             save(store, 4, "new")
@@ -120,7 +121,7 @@ def test_a_crash_between_two_writes_leaves_the_older_save(
 def test_the_same_for_a_contribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
     store = Store(tmp_path, HASH_A)
     save(store, 3, "")
-    monkeypatch.setattr(store_module, "write_atomic", dying_after(writes, write_atomic))
+    monkeypatch.setattr(os, "replace", dying_after(writes))
     if writes < 2:
         with pytest.raises(DiskFull):
             store.save_contribution(tip(3), tensors(9), "new")
@@ -134,7 +135,7 @@ def test_after_a_failed_save_the_next_one_counts(tmp_path: Path, monkeypatch: py
     store = Store(tmp_path, HASH_A)
     save(store, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "write_atomic", dying_after(2, write_atomic))
+        patch.setattr(os, "replace", dying_after(2))
         with pytest.raises(DiskFull):
             save(store, 4)
     save(store, 4)

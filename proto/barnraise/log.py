@@ -58,7 +58,7 @@ def check_next(tip: Tip, link: Link) -> None:
         )
 
 
-def check_blob(commit: Commit, blob: bytes, charter: Charter, layout: Layout) -> Contribution:
+def check_blob(commit: Commit, blob: bytes | memoryview, charter: Charter, layout: Layout) -> Contribution:
     """Raises MalformedBlob unless `blob` is what the commit names and what the codec reads."""
     if len(blob) != commit.size or blob_hash(blob) != commit.blob:
         raise MalformedBlob(
@@ -69,7 +69,7 @@ def check_blob(commit: Commit, blob: bytes, charter: Charter, layout: Layout) ->
 
 
 def advance(
-    tip: Tip, state: TrainState, link: Link, blobs: Sequence[bytes], charter: Charter
+    tip: Tip, state: TrainState, link: Link, blobs: Sequence[bytes | memoryview], charter: Charter
 ) -> tuple[Tip, TrainState]:
     """Fold one link. blobs: in the order of the close's commits. Raises StateError, MalformedBlob."""
     check_next(tip, link)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -29,19 +30,29 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise MachineError(f"cannot write {path}: {error.strerror}", fix="Check its permissions.") from error
 
 
-def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644) -> None:
-    """Raises DiskFull, MachineError; an older file at `path` then stays as it was."""
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends well.
+
+    Raises DiskFull, MachineError; an older file at `path` then stays as it was.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 os.fchmod(file.fileno(), mode)
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644) -> None:
+    """Write `data` to `path`, whole or not at all. Raises DiskFull, MachineError."""
+    with replacing(path, mode=mode) as file:
+        file.write(data)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ from hivemind.utils.multiaddr import Multiaddr
 from barnraise.edge import tether
 from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.files import disk_errors
-from barnraise.errors import BarnraiseError, HashMismatch, TrustError, Unreachable
+from barnraise.errors import BarnraiseError, HashMismatch, MachineError, TrustError, Unreachable
 from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, PublicKey, Round, RunId, short
 from barnraise.records import (
@@ -57,6 +57,7 @@ PROTOCOL = "barnraise/blob/1"
 NOT_HELD = 2**64 - 1
 PIECE = 256 * 1024
 """Bytes sent between two looks at the receiver's pace."""
+STOP_SECONDS = 5.0
 STALL_SECONDS = 20.0
 """A stream that moves nothing for this long is given up."""
 MAX_STREAMS = 32
@@ -74,6 +75,7 @@ R = TypeVar("R", bound=Record)
 class _TetheredP2P(P2P):
     """hivemind's P2P with a daemon that dies with us, and sockets that carry our process id."""
 
+    _client_listen_maddr = None  # where `create` fails early, `__del__` looks for it
     _UNIX_SOCKET_PREFIX = f"/unix{tempfile.gettempdir()}/barnraise-{os.getpid()}-"
 
     @staticmethod
@@ -197,9 +199,31 @@ class Swarm:
         await p2p.add_binary_stream_handler(PROTOCOL, swarm._serve)
         return swarm
 
+    async def guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as long as the daemon lives. Raises MachineError when it ends by itself."""
+        main, daemon = asyncio.create_task(work), asyncio.create_task(self._p2p._child.wait())
+        try:
+            await asyncio.wait({main, daemon}, return_when=asyncio.FIRST_COMPLETED)
+            if not main.done():
+                raise MachineError(
+                    f"the libp2p daemon ended by itself (status {daemon.result()})",
+                    fix="Start again: you go on where you were. If it repeats, look for what kills `p2pd`.",
+                )
+            main.result()
+        finally:
+            main.cancel()
+            daemon.cancel()
+
     async def stop(self) -> None:
-        await self._node.shutdown()
-        await self._p2p.shutdown()
+        """Leave the swarm and end the daemon, also where it no longer answers."""
+        try:
+            await asyncio.wait_for(self._node.shutdown(), STOP_SECONDS)
+        except asyncio.TimeoutError:
+            log.debug("the DHT node did not stop in time")
+        try:
+            await asyncio.wait_for(self._p2p.shutdown(), STOP_SECONDS)
+        except asyncio.TimeoutError:
+            self._p2p._child.kill()
 
     async def addresses(self) -> tuple[str, ...]:
         """Multiaddresses under which others may reach this node."""

@@ -18,6 +18,7 @@ WATCH_SECONDS = 0.5
 
 
 def main(parent: int, command: list[str]) -> None:
+    os.setpgid(0, 0)  # Ctrl-C in a terminal is for the program, which stops the daemon last
     if sys.platform == "linux":
         import ctypes
 
