@@ -64,7 +64,9 @@ def new(name: str, output: Path) -> None:
 @main.command()
 @_spec_argument
 @_cache_option
-@click.option("--peers", default=4, show_default=True, help="Volunteers to reckon with.")
+@click.option(
+    "--peers", type=click.IntRange(min=1), default=4, show_default=True, help="Volunteers to reckon with."
+)
 @plain_errors
 def check(spec_path: Path, cache_dir: Path, peers: int) -> None:
     """Validate RUN.TOML and tell what the run will need."""

@@ -11,6 +11,8 @@ from barnraise.edge.files import disk_errors
 from barnraise.errors import DiskFull, StateError
 from barnraise.ids import BlobHash, Millis
 
+_SQLITE_FULL = 13  # sqlite.org/rescode.html; the module names it from Python 3.11 on
+
 
 class Kind(Enum):
     CHARTERED = "chartered"
@@ -75,6 +77,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -84,10 +87,7 @@ class Journal:
                 " at INTEGER NOT NULL, round INTEGER NOT NULL, body BLOB NOT NULL)"
             )
         except sqlite3.DatabaseError as error:
-            raise StateError(
-                f"the journal {path} cannot be opened: {error}",
-                fix="Free disk space if it is full; otherwise restore the journal from a backup.",
-            ) from None
+            raise _unreadable(path, error) from None
 
     def append(self, event: Event) -> None:
         """On disk when this returns. Raises DiskFull."""
@@ -96,17 +96,30 @@ class Journal:
                 "INSERT INTO events (kind, at, round, body) VALUES (?, ?, ?, ?)",
                 (event.kind.value, event.at, event.round, event.body),
             )
-        except sqlite3.OperationalError as error:
-            raise DiskFull(
-                f"the journal cannot be written: {error}",
-                fix="Free disk space and start `coordinator serve` again: it goes on where it was.",
-            ) from None
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL or "full" in str(error):
+                raise DiskFull(
+                    f"the journal cannot be written: {error}",
+                    fix="Free disk space and start `coordinator serve` again: it goes on where it was.",
+                ) from None
+            raise _unreadable(self._path, error) from None
 
     def replay(self) -> Replay:
         result = Replay()
-        for kind, at, round, body in self._db.execute("SELECT kind, at, round, body FROM events ORDER BY id"):
-            result.apply(Event(Kind(kind), Millis(at), round, body))
+        try:
+            rows = self._db.execute("SELECT kind, at, round, body FROM events ORDER BY id")
+            for kind, at, round, body in rows:
+                result.apply(Event(Kind(kind), Millis(at), round, body))
+        except (sqlite3.DatabaseError, ValueError) as error:  # ValueError: a kind of another version
+            raise _unreadable(self._path, error) from None
         return result
 
     def close(self) -> None:
         self._db.close()
+
+
+def _unreadable(path: Path, error: Exception) -> StateError:
+    return StateError(
+        f"the journal {path} cannot be used: {error}",
+        fix="See that nothing else uses it and that its disk is writable; else restore it from a backup.",
+    )

@@ -29,6 +29,8 @@ TICK_SECONDS = 0.25
 """Pause between two looks at the DHT."""
 HEAD_SECONDS = 5.0
 """Pause between two announcements of the head while nothing changes."""
+MAX_TRIES = 5
+"""Fetches of one contribution, and refused contributions of one owner, in a round."""
 SETTLE_SECONDS = 6.0
 """After a start, volunteers get this long to be heard of (a heartbeat is 5 s) before a round is closed."""
 RETRY_SECONDS = 3.0
@@ -50,6 +52,10 @@ class Session:
     _presences: dict[PublicKey, Presence] = field(default_factory=dict)
     _fetching: dict[PublicKey, asyncio.Task[None]] = field(default_factory=dict)
     _refused: dict[bytes, str] = field(default_factory=dict)
+    _failures: dict[bytes, int] = field(default_factory=dict)
+    """Fetches that failed, by commit."""
+    _strikes: dict[PublicKey, int] = field(default_factory=dict)
+    """Refused contributions of this round, by owner."""
     _waiting_for: str = "starting"
     _started: Millis = NEVER
 
@@ -141,7 +147,7 @@ class Session:
                 await self._close(reason, now)
             case Reopen(reason):
                 self._tell(reason)
-                self._refused.clear()
+                self._forgive()
                 self.book.reopen(now)
                 await self._announce_head()
             case Wait(reason):
@@ -152,6 +158,8 @@ class Session:
         owner = commit.signer
         if owner in self.book.accepted or owner in self._fetching or commit.wire in self._refused:
             return
+        if self._strikes.get(owner, 0) >= MAX_TRIES:
+            return
         book = self.book
         length = book.charter.spec.data.sequence_length
         match judge(commit.value, book.window, now, book.tip.state, book.blob_size, length):
@@ -161,23 +169,31 @@ class Session:
                 self._refuse(commit, reason)
 
     async def _fetch(self, commit: Signed[Commit]) -> None:
+        name = blob_name(commit.value)
+        ours = name in self.book.blobs  # a commit may name a shard of ours, or another one's contribution
         try:
-            path = await self.swarm.fetch(blob_name(commit.value), commit.value.size, [commit.signer])
+            path = await self.swarm.fetch(name, commit.value.size, [commit.signer])
             blob = await asyncio.to_thread(path.read_bytes)
             await asyncio.to_thread(check_blob, commit.value, blob, self.book.charter, self.book.state.layout)
             if commit.value.round == self.book.window.round:
                 self.book.accept(commit, self.clock())
                 log.info("accepted %s: %d tokens", self._name(commit.signer), commit.value.tokens)
         except Unreachable as error:
+            self._failures[commit.wire] = self._failures.get(commit.wire, 0) + 1
+            if self._failures[commit.wire] >= MAX_TRIES:
+                self._refuse(commit, error.problem)
+                return
             log.info("%s: %s; asking again", self._name(commit.signer), error.problem)
             await asyncio.sleep(RETRY_SECONDS)
         except TrustError as error:
             self._refuse(commit, error.problem)
+            if not ours:
+                self.book.blobs.remove(name)
 
     async def _close(self, reason: str, now: Millis) -> None:
         link = self.book.close(reason, now)
         self._tell(f"round {link.close.round} closed: {reason}")
-        self._refused.clear()
+        self._forgive()
         await self._announce_head()
         await asyncio.to_thread(self.book.fold, link)
         await self._announce_head()
@@ -214,8 +230,16 @@ class Session:
     async def _announce_head(self) -> None:
         await self.swarm.publish(self.book.head(self.clock(), self.bootstrap))
 
+    def _forgive(self) -> None:
+        """A new round, or the same one begun anew: what was late or unreachable may be in time now."""
+        self._refused.clear()
+        self._failures.clear()
+        self._strikes.clear()
+
     def _refuse(self, commit: Signed[Commit], reason: str) -> None:
+        """Also ignores its owner for the rest of the round after a few."""
         self._refused[commit.wire] = reason
+        self._strikes[commit.signer] = self._strikes.get(commit.signer, 0) + 1
         log.warning("refused the contribution of %s: %s", self._name(commit.signer), reason)
 
     def _name(self, owner: PublicKey) -> str:

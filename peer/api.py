@@ -5,6 +5,7 @@ Nothing else in `peer` imports grpc.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 
 DEADLINE_SECONDS = 15.0
+STALL_SECONDS = 30.0
 MAX_CHARTER_BYTES = 2**20
 MAX_CHECKPOINTS = 10_000
 
@@ -85,11 +87,18 @@ class Api:
 
     async def fetch(self, name: BlobHash, offset: int) -> AsyncGenerator[bytes, None]:
         """A checkpoint file's bytes from `offset` on; the caller checks their hash. Raises Unreachable."""
+        call = self._stub.Fetch(pb.FetchRequest(hash=name, offset=offset))
         try:
-            async for chunk in self._stub.Fetch(pb.FetchRequest(hash=name, offset=offset)):
+            while (chunk := await asyncio.wait_for(call.read(), STALL_SECONDS)) is not grpc.aio.EOF:  # type: ignore[attr-defined]
                 yield chunk.data
+        except asyncio.TimeoutError:
+            raise Unreachable(
+                f"{self._invite.address} sent nothing for {STALL_SECONDS:g} s", fix="Run the command again."
+            ) from None
         except grpc.aio.AioRpcError as error:
             raise _told(error, self._invite) from None
+        finally:
+            call.cancel()
 
     def _check_charter(self, wire: bytes) -> Charter:
         signed = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
@@ -128,6 +137,8 @@ def _told(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
             return RefusedError(f"the coordinator refused: {problem}", fix=fix or "Ask the run's maintainer.")
         case grpc.StatusCode.NOT_FOUND:
             return UserError(problem, fix=fix)
+        case grpc.StatusCode.INTERNAL:
+            return RefusedError(f"the coordinator failed: {problem}", fix=fix or "Tell the run's maintainer.")
         case code:
             return Unreachable(
                 f"no coordinator answers at {invite.address} ({code.name.lower()})",

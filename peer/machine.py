@@ -118,26 +118,22 @@ def _keep_company(view: View) -> Action | None:
 
 
 def _work(view: View) -> Action:
-    limit = view.window.spec.steps
-    if limit is not None and view.steps >= limit:
-        return Publish(f"{limit} steps are done")
     phase = view.window.phase(view.now, view.swarm_tokens)
     left = seconds_between(view.now, view.window.train_ends)
-    if phase is Phase.TRAIN and (view.tokens == 0 or view.step_seconds <= left):
+    limit = view.window.spec.steps
+    done = limit is not None and view.steps >= limit
+    if phase is Phase.TRAIN and not done and (view.tokens == 0 or view.step_seconds <= left):
         return Train(f"training for another {left:.0f} s")
     if view.tokens == 0:
         away = f"; the coordinator was last heard of {view.head_age:.0f} s ago" if _silent(view) else ""
         return Hold(f"round {view.window.round} is closing; we train in the next one{away}")
     if phase is Phase.CLOSE and not _silent(view):
         return Hold("too late for this round: what we trained waits for the next one")
-    why = (
-        "the swarm reached its tokens"
-        if phase is not Phase.TRAIN and left > 0
-        else "the round's time is over"
-    )
-    return Publish(
-        why if phase is not Phase.TRAIN else f"no time for another step of {view.step_seconds:.1f} s"
-    )
+    if done:
+        return Publish(f"{limit} steps are done")
+    if phase is Phase.TRAIN:
+        return Publish(f"no time for another step of {view.step_seconds:.1f} s")
+    return Publish("the swarm reached its tokens" if left > 0 else "the round's time is over")
 
 
 def _silent(view: View) -> bool:

@@ -83,6 +83,8 @@ class Store:
             tensors = {kind: load_file(self._folder / name) for kind, name in current.files.items()}
         except (ValidationError, SafetensorError, OSError) as error:
             raise self._damaged(str(error).splitlines()[0]) from None
+        if set(tensors) != {"state", "residual", "inner"}:
+            raise self._damaged("it names other files than a save has")
         if current.charter != self._charter:
             raise self._damaged("it is of another run, or the run was made anew")
         groups = split_groups(tensors["state"])

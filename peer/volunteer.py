@@ -136,6 +136,7 @@ class Volunteer:
 
     async def _say_goodbye(self) -> None:
         """Wait until somebody holds our last contribution, and tell the others not to wait for us."""
+        await asyncio.to_thread(self.work.leave, self.follower.tip, self.follower.state)
         pending = self.work.pending
         if pending is None or not self.work.in_round(self.follower.tip.round):
             served = True

@@ -113,9 +113,19 @@ class Work:
             self.pending = None
         elif self.tokens:
             log.info("what we trained since round %d began goes into the next", state.step)
-            for name, array in self.trainer.take_update(state).tensors.items():
-                kept = self.residual.get(name)
-                self.residual[name] = array if kept is None else np.add(kept, array, out=kept)
+            self._put_aside(state)
+
+    def leave(self, tip: Tip, state: TrainState) -> None:
+        """Keep for a later visit what was trained and could not be sent."""
+        if self.tokens and self.pending is None:
+            self._put_aside(state)
+            self.store.save_contribution(tip, self.residual, "")
+
+    def _put_aside(self, state: TrainState) -> None:
+        """Move the work since `state` into the residual."""
+        for name, array in self.trainer.take_update(state).tensors.items():
+            kept = self.residual.get(name)
+            self.residual[name] = array if kept is None else np.add(kept, array, out=kept)
 
     def begin(self, tip: Tip, state: TrainState) -> None:
         """Start a round from `state`, and save all that a restart needs."""

@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 
 from barnraise import __version__
 from barnraise.edge.console import DEBUG_VARIABLE
-from barnraise.errors import UserError
 from barnraise.spec import read_spec
 from coordinator.cli import main as coordinator
 from peer.cli import main as peer
@@ -215,5 +214,6 @@ def test_a_command_that_is_none_ends_with_the_user_s_status(program: click.Comma
 
 def test_debug_shows_where_it_happened() -> None:
     result = run(coordinator, "--debug", "new", "No Name")
-    assert isinstance(result.exception, UserError)
-    assert result.exit_code == 1
+    assert "Traceback" in result.output
+    assert "SpecError" in result.output
+    assert result.exit_code == 2

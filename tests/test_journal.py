@@ -138,7 +138,7 @@ def test_a_disk_that_is_full_is_told_and_nothing_is_half_written(tmp_path: Path)
 
 def test_a_file_that_is_no_journal_is_a_state_error(tmp_path: Path) -> None:
     (tmp_path / "events.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StateError, match="cannot be opened"):
+    with pytest.raises(StateError, match="cannot be used: file is not a database"):
         Journal(tmp_path / "events.db")
 
 

@@ -46,6 +46,8 @@ def _describe(model: type[BaseModel], fault: Any) -> str:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(sorted(known))}"
         return f"unknown key `{name}` ({hint})"
+    if fault["type"] == "union_tag_not_found":
+        return f"`{name}.kind` is missing"
     if fault["type"] == "missing":
         return f"`{name}` is missing"
     message = str(fault["msg"]).removeprefix("Value error, ")

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -24,7 +25,7 @@ def debug_wanted() -> bool:
 
 
 def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
-    """End a command by its error's exit status, in two lines; with --debug by a traceback."""
+    """End a command by its error's exit status, in two lines; with --debug after a traceback."""
 
     @functools.wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> V:
@@ -32,7 +33,7 @@ def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
             return command(*args, **kwargs)
         except BarnraiseError as error:
             if debug_wanted():
-                raise
+                traceback.print_exc()
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
 
@@ -59,5 +60,6 @@ def start_logging(debug: bool) -> None:
     )
     for ours in ("barnraise", "coordinator", "peer"):
         logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is first imported
     # hivemind reports its own shutdown as errors, and unreachable neighbours as warnings
     logging.getLogger("hivemind").setLevel(logging.WARNING if debug else logging.CRITICAL)

@@ -173,6 +173,8 @@ class Swarm:
                 nat_port_map=False,
             )
         except P2PDaemonError as error:
+            if "bootstrap" in str(error):
+                raise _no_swarm(bootstrap) from None
             raise Unreachable(
                 f"the libp2p daemon did not start on {listen}: {error}",
                 fix="Is the port free, and is the program allowed to listen? Try another port.",
@@ -191,10 +193,7 @@ class Swarm:
             )
         except RuntimeError:
             await p2p.shutdown()
-            raise Unreachable(
-                f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
-                fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
-            ) from None
+            raise _no_swarm(bootstrap) from None
         swarm = cls(identity, run, authority, clock, blobs, p2p, node)
         await p2p.add_binary_stream_handler(PROTOCOL, swarm._serve)
         return swarm
@@ -360,6 +359,13 @@ class Swarm:
                 await _within(writer.drain())
                 self.traffic.up += len(piece)
         self._served.setdefault(name, asyncio.Event()).set()
+
+
+def _no_swarm(bootstrap: Sequence[str]) -> Unreachable:
+    return Unreachable(
+        f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
+        fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
+    )
 
 
 V = TypeVar("V")
