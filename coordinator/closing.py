@@ -55,6 +55,10 @@ def decide(now: Millis, situation: Situation) -> Decision:
     enough = len(accepted) >= situation.min_contributions
     if enough and not missing and not situation.pending:
         return CloseNow(f"all {len(accepted)} volunteers contributed")
+    phase = window.phase(now, situation.swarm_tokens)
+    nobody = not accepted and not situation.expected and not situation.pending
+    if nobody and situation.idle and phase is not Phase.TRAIN:
+        return Reopen(f"nobody trained in this round and {situation.idle} came after it: it begins anew")
     if now >= window.deadline:
         if enough:
             who = f"without {_names(missing)}" if missing else "with everybody"
@@ -74,7 +78,7 @@ def decide(now: Millis, situation: Situation) -> Decision:
             f"{len(accepted)} of at least {situation.min_contributions} contributions:"
             " more volunteers must join"
         )
-    match window.phase(now, situation.swarm_tokens):
+    match phase:
         case Phase.TRAIN:
             return Wait(f"training: {_names(missing)}; at most {left:.0f} s until the deadline")
         case Phase.PUBLISH | Phase.CLOSE:

@@ -58,8 +58,10 @@ RULES: list[tuple[float, Situation, type[Decision], str]] = [
     (500, situation("ada", "ada", enough=2), Wait, "more volunteers must join"),
     (5, situation(), Wait, "no volunteer is here"),
     (500, situation(), Wait, "no volunteer is here"),
-    (110, replace(situation(), idle=2), Wait, "2 came too late to train; the round begins anew in 10 s"),
-    (120, replace(situation(), idle=2), Reopen, "0 of at least 1 contributions came in time"),
+    (110, replace(situation(), idle=2), Reopen, "nobody trained in this round and 2 came after it"),
+    (50, replace(situation(), idle=2), Wait, "2 came too late to train"),
+    (110, replace(situation("ada", enough=2), idle=1), Wait, "1 came too late to train; the round"),
+    (120, replace(situation("ada", enough=2), idle=1), Reopen, "1 of at least 2 contributions came in time"),
 ]
 
 

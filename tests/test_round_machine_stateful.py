@@ -185,6 +185,7 @@ Publish: no time for another step of # s
 Publish: the round's time is over
 Publish: the swarm reached its tokens
 Reopen: # of at least # contributions came in time; the round goes on for another # s
+Reopen: nobody trained in this round and # came after it: it begins anew
 Train: training for another # s
 Wait: # contributed; waiting for the last blobs, at most # s
 Wait: # contributed; waiting for …

@@ -38,6 +38,8 @@ class Presence:
     round: Round
     tokens: int
     at: Millis
+    sits_out: bool
+    """It does not train in this round."""
 
 
 @dataclass
@@ -187,11 +189,13 @@ class World:
             case Leave():
                 could_publish = view.base == view.window.round and view.now < view.window.deadline
                 assert not (peer.tokens and could_publish), "left with work that could have gone out"
-                self._drop(peer)
+                peer.owed += peer.tokens
+                peer.tokens = 0
                 peer.alive = False
                 self.presences.pop(peer.key, None)
                 return
-        self.presences[peer.key] = Presence(peer.base, peer.tokens, Millis(self.now))
+        sits_out = isinstance(action, Hold) and not view.published
+        self.presences[peer.key] = Presence(peer.base, peer.tokens, Millis(self.now), sits_out)
 
     def _publish(self, peer: Peer) -> None:
         assert peer.tokens, "published nothing"
@@ -279,7 +283,12 @@ class World:
             window=self.window,
             accepted=self.accepted,
             pending=frozenset(self.fetching),
-            expected={k: self.peers[k].name for k, p in present.items() if p.round >= self.round - 1},
+            expected={
+                k: self.peers[k].name
+                for k, p in present.items()
+                if p.round >= self.round - 1 and not p.sits_out
+            },
+            idle=sum(p.sits_out for p in present.values()),
             min_contributions=self.spec.min_contributions,
             swarm_tokens=sum(p.tokens for p in present.values() if p.round == self.round),
         )

@@ -1,12 +1,8 @@
 """The swarm: hivemind's DHT for records and its libp2p daemon for blobs. Nothing else imports hivemind.
 
 hivemind's DHTNode and P2P run in our own asyncio loop (no forked processes). Blobs use a raw
-libp2p stream of ours instead of hivemind's protobuf streams, whose length field a stranger may set
-to anything: here a request has a fixed size, and a reply is read only up to the size that the
-signed commit promised.
-
-    request:  32 bytes SHA-256, 8 bytes offset
-    reply:    8 bytes size of the whole blob (NOT_HELD when we have none), then its bytes from offset on
+libp2p stream of ours (`blob_stream`) instead of hivemind's protobuf streams, whose length field a
+stranger may set to anything.
 """
 
 from __future__ import annotations
@@ -16,7 +12,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +28,7 @@ from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 
 from barnraise.edge import tether
+from barnraise.edge.blob_stream import NotHeld, Sent, Traffic, answer, receive, within
 from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.files import disk_errors
 from barnraise.errors import BarnraiseError, HashMismatch, MachineError, TrustError, Unreachable
@@ -54,12 +51,7 @@ from barnraise.signed import Signed
 log = logging.getLogger("barnraise.swarm")
 
 PROTOCOL = "barnraise/blob/1"
-NOT_HELD = 2**64 - 1
-PIECE = 256 * 1024
-"""Bytes sent between two looks at the receiver's pace."""
 STOP_SECONDS = 5.0
-STALL_SECONDS = 20.0
-"""A stream that moves nothing for this long is given up."""
 MAX_STREAMS = 32
 """Blob streams served at once; more are refused, and the asker tries elsewhere."""
 RECORD_SECONDS = 3600.0
@@ -120,14 +112,6 @@ def _latest_expiry(record: Record) -> float:
 
 
 @dataclass
-class Traffic:
-    """Bytes of blobs since the start."""
-
-    up: int = 0
-    down: int = 0
-
-
-@dataclass
 class Swarm:
     """One node of the swarm. Made by `start`, ended by `stop`."""
 
@@ -140,6 +124,7 @@ class Swarm:
     _node: DHTNode
     traffic: Traffic = field(default_factory=Traffic)
     _served: dict[BlobHash, asyncio.Event] = field(default_factory=dict)
+    _fetching: dict[BlobHash, asyncio.Lock] = field(default_factory=dict)
     _streams: int = 0
 
     @classmethod
@@ -162,6 +147,7 @@ class Swarm:
         answers this raises Unreachable. announce: addresses to tell instead of those found.
         """
         use_hivemind_log_handler("nowhere")
+        asyncio.get_running_loop().set_exception_handler(_lost_connections_quietly)
         remove_stale_sockets()
         try:
             p2p = await _TetheredP2P.create(
@@ -284,13 +270,18 @@ class Swarm:
         A stream that breaks is resumed, at the next holder where there is one. Raises Unreachable
         with what each holder did.
         """
-        if name in self._blobs:
-            return self._blobs.path(name)
+        async with self._fetching.setdefault(name, asyncio.Lock()):  # two commits may name one blob
+            if name not in self._blobs:
+                await self._fetch(name, limit, holders)
+        return self._blobs.path(name)
+
+    async def _fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> None:
         trouble: list[str] = []
         for holder in holders:
             try:
                 await self._receive(name, limit, _peer_id(holder))
-                return await asyncio.to_thread(self._blobs.accept, name)
+                await asyncio.to_thread(self._blobs.accept, name)
+                return
             except BarnraiseError as error:
                 if not isinstance(error, Unreachable | HashMismatch):
                     raise
@@ -312,24 +303,9 @@ class Swarm:
         return True
 
     async def _receive(self, name: BlobHash, limit: int, holder: PeerID) -> None:
-        part = self._blobs.partial(name)
-        offset = part.stat().st_size if part.exists() else 0
-        _, reader, writer = await _within(self._p2p.call_binary_stream_handler(holder, PROTOCOL))
+        _, reader, writer = await within(self._p2p.call_binary_stream_handler(holder, PROTOCOL))
         try:
-            writer.write(bytes.fromhex(name) + offset.to_bytes(8, "little"))
-            size = int.from_bytes(await _within(reader.readexactly(8)), "little")
-            if not offset <= size <= limit:
-                held = "it does not hold it" if size == NOT_HELD else f"it offers {size} bytes, not {limit}"
-                raise Unreachable(held, fix="Another holder is asked.")
-            with part.open("ab") as file:
-                while offset < size:
-                    piece = await _within(reader.read(min(PIECE, size - offset)))
-                    if not piece:
-                        raise EOFError(f"the stream ended at {offset} of {size} bytes")
-                    with disk_errors(part):
-                        file.write(piece)
-                    offset += len(piece)
-                    self.traffic.down += len(piece)
+            await receive(name, limit, self._blobs, reader, writer, self.traffic)
         finally:
             writer.close()
 
@@ -337,28 +313,24 @@ class Swarm:
         self._streams += 1
         try:
             if self._streams <= MAX_STREAMS:
-                await self._answer(reader, writer)
-        except (OSError, EOFError, asyncio.TimeoutError, HashMismatch) as error:
+                match await answer(self._blobs, reader, writer, self.traffic):
+                    case Sent(name):
+                        self._served.setdefault(name, asyncio.Event()).set()
+                    case NotHeld(name):
+                        log.debug("asked for %s, which is not here", short(name))
+        except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("a blob stream ended early: %s", error)
         finally:
             self._streams -= 1
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await _within(reader.readexactly(40))
-        name, offset = BlobHash(request[:32].hex()), int.from_bytes(request[32:], "little")
-        if name not in self._blobs:
-            writer.write(NOT_HELD.to_bytes(8, "little"))
-            await _within(writer.drain())
-            return
-        with self._blobs.path(name).open("rb") as file:
-            writer.write(os.fstat(file.fileno()).st_size.to_bytes(8, "little"))
-            file.seek(min(offset, os.fstat(file.fileno()).st_size))
-            while piece := file.read(PIECE):
-                writer.write(piece)
-                await _within(writer.drain())
-                self.traffic.up += len(piece)
-        self._served.setdefault(name, asyncio.Event()).set()
+
+def _lost_connections_quietly(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """hivemind's own tasks end by an error when the daemon or a neighbour goes: nobody waits for them."""
+    if isinstance(context.get("exception"), OSError | EOFError | P2PDaemonError):
+        log.debug("%s: %s", context["message"], context["exception"])
+    else:
+        loop.default_exception_handler(context)
 
 
 def _no_swarm(bootstrap: Sequence[str]) -> Unreachable:
@@ -366,13 +338,6 @@ def _no_swarm(bootstrap: Sequence[str]) -> Unreachable:
         f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
         fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
     )
-
-
-V = TypeVar("V")
-
-
-async def _within(step: Awaitable[V]) -> V:
-    return await asyncio.wait_for(step, STALL_SECONDS)
 
 
 def _identity_file(identity: Identity, folder: Path) -> Path:
