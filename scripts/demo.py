@@ -30,7 +30,11 @@ from rich.table import Table
 from barnraise.edge.base_model import resolve
 from barnraise.edge.console import start_logging
 from barnraise.ids import short
+from barnraise.spec import read_spec
 from barnraise.status import RunStatus
+from coordinator.dataset.build import survey
+from coordinator.dataset.read import read
+from coordinator.dataset.records import Chat, Text
 from coordinator.service import ask_status
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,9 +153,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave it running, so that you can join by hand")
     parser.add_argument("--data", type=Path, help="your own text instead of Python's documentation")
-    parser.add_argument(
-        "--prompt", default="What does `textwrap.dedent` do in Python?", help="asked at the end"
-    )
+    parser.add_argument("--prompt", help="asked at the end; default: a question that no volunteer saw")
     parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="where everything is kept")
     wanted = parser.parse_args()
     start_logging(debug=False)
@@ -184,7 +186,8 @@ def perform(stage: Stage, wanted: argparse.Namespace) -> None:
     invite, port = serve(stage)
     say.print(f"  peer join '{invite}'")
     held_out = work / "coordinator" / "held-out"
-    before = evaluate(base, held_out, wanted.prompt)
+    prompt = wanted.prompt or held_out_question(work / "run.toml")
+    before = evaluate(base, held_out, prompt)
     say.print(f"  held-out loss before: {before.loss:.4f} ({before.tokens} tokens)")
 
     say.print("[bold]3. volunteers[/]")
@@ -226,9 +229,9 @@ def perform(stage: Stage, wanted: argparse.Namespace) -> None:
     say.print("[bold]5. a stranger downloads the checkpoint[/]")
     checkpoint = work / "checkpoint"
     run(PROGRAMS / "peer", "download", invite, "--round", str(final.state_round), "--output", checkpoint)
-    after = evaluate(base, held_out, wanted.prompt, checkpoint)
+    after = evaluate(base, held_out, prompt, checkpoint)
     say.print(f"  held-out loss: {before.loss:.4f} before, {after.loss:.4f} after {final.tokens:,} tokens")
-    say.print(f"\n  asked: {wanted.prompt}", markup=False)
+    say.print(f"\n  asked: {prompt}", markup=False)
     say.print(f"  base:  {before.answer}", markup=False)
     say.print(f"  tuned: {after.answer}\n", markup=False)
     if before.loss - after.loss < FALL:
@@ -243,6 +246,20 @@ def corpus(work: Path) -> Path:
     path = work / "python.jsonl"
     run(sys.executable, SCRIPTS / "demo_corpus.py", path)
     return path
+
+
+def held_out_question(run: Path) -> str:
+    """The first question, or the first words of the first text, that is held out from training."""
+    spec = read_spec(run)
+    bound = survey(spec).bound
+    record = next((record for record in read(spec.data) if record.digest(spec.seed) < bound), None)
+    match record:
+        case Chat(messages):
+            return next(message.content for message in messages if message.role == "user")
+        case Text(text):
+            return " ".join(text.split()[:12])
+        case None:
+            raise DemoFailed("nothing is held out: give a text of more than one record")
 
 
 def serve(stage: Stage) -> tuple[str, int]:
