@@ -12,7 +12,7 @@ from barnraise.codec import blob_size
 from barnraise.edge.base_model import pin_revision, resolve
 from barnraise.edge.trainable import layout, parameter_count
 from barnraise.errors import UserError
-from barnraise.footprint import memory_needed
+from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
 from barnraise.ids import blob_hash
 from barnraise.outer import outer_for
 from barnraise.spec import Dense, Lora, RunSpec
@@ -23,8 +23,6 @@ log = logging.getLogger("coordinator.check")
 
 UPLINK_MBIT = 10
 """Uplink to reckon with, in Mbit/s: what many homes have."""
-MICRO_BATCH = 4
-"""Samples that a peer has in memory at once, unless its volunteer says otherwise."""
 LARGEST_SHARE = 0.1
 """Of a round that sending may take before the report warns of it."""
 
@@ -44,7 +42,9 @@ class Needs:
     trainable_params: int
     """Values that are trained."""
     peer_memory: int
-    """Memory of a volunteer's machine, device and host together."""
+    """Memory of a volunteer's machine that trains on its CPU."""
+    gpu_memory: int
+    """Memory of one that trains on a GPU, device and host together."""
     coordinator_memory: int
     blob: int
     """One contribution."""
@@ -69,16 +69,16 @@ def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs
     blob = blob_size(spec.codec, tensors)
     log_per_round = peers * (blob + _CLOSE_ENTRY)
     up = peers * blob
+
+    def memory(samples: int) -> int:
+        tokens = samples * spec.data.sequence_length
+        return memory_needed(base_params, trainable, spec.train.target, spec.train.method, tokens=tokens)
+
     return Needs(
         base_params=base_params,
         trainable_params=trainable,
-        peer_memory=memory_needed(
-            base_params,
-            trainable,
-            spec.train.target,
-            spec.train.method,
-            tokens=MICRO_BATCH * spec.data.sequence_length,
-        ),
+        peer_memory=memory(MICRO_BATCH_CPU),
+        gpu_memory=memory(MICRO_BATCH_GPU),
         # A fold holds the state before and after it, and the round's blobs.
         coordinator_memory=_COORDINATOR_RUNTIME + 2 * state + peers * blob,
         blob=blob,
@@ -158,7 +158,7 @@ def render(spec: RunSpec, found: Needs, built: Built, peers: int) -> str:
             [
                 (
                     "memory of a volunteer",
-                    f"{_size(found.peer_memory)} with {_count(MICRO_BATCH, 'sample')} at once",
+                    f"{_size(found.peer_memory)} to train on a CPU, {_size(found.gpu_memory)} on a GPU",
                 ),
                 ("memory of the coordinator", _size(found.coordinator_memory)),
                 ("a contribution", _size(found.blob)),

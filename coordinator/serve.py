@@ -15,6 +15,7 @@ from pathlib import Path
 from barnraise.edge.base_model import resolve
 from barnraise.edge.files import load_identity, owned_folder
 from barnraise.edge.swarm import Swarm
+from barnraise.errors import UserError
 from barnraise.identity import Identity
 from barnraise.ids import Millis
 from barnraise.invite import Invite
@@ -63,6 +64,7 @@ async def serve(
 ) -> None:
     """Serve a run until SIGINT or SIGTERM; `ready` is told the invite once volunteers can join."""
     spec = read_spec(spec_path)
+    _check_host(settings.host)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -113,6 +115,16 @@ def _open_book(
     )
     log.info("going on with round %d", replay.round)
     return Book.restore(authority, charter, base.path, folder, journal, replay)
+
+
+def _check_host(host: str) -> None:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise UserError(
+            f"cannot listen on {host!r}: it is not an IP address",
+            fix="Give --host an address of this machine, or 0.0.0.0 for all; names belong in --public-host.",
+        ) from None
 
 
 def _multiaddress(host: str, port: int) -> str:

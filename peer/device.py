@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from barnraise.errors import TooLargeForMemory, UserError
+from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU
 
 _CLEARLY_FASTER = 1.3
 """bf16 has to beat fp32 on a CPU by this much: below it, the lost precision is not worth it."""
@@ -31,8 +32,8 @@ class Device:
 
     @property
     def micro_batch(self) -> int:
-        """Samples that go through the model at once: more of them help a GPU, and cost a CPU only memory."""
-        return 1 if self.torch_device == "cpu" else 4
+        """Samples that go through the model at once."""
+        return MICRO_BATCH_CPU if self.torch_device == "cpu" else MICRO_BATCH_GPU
 
 
 @dataclass(frozen=True)

@@ -119,5 +119,5 @@ class Store:
     def _damaged(self, why: str) -> StateError:
         return StateError(
             f"the work saved in {self._folder} cannot be used: {why}",
-            fix="It is set aside, and the run's newest checkpoint is taken instead.",
+            fix="The run's newest checkpoint is taken instead.",
         )

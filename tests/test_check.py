@@ -10,11 +10,11 @@ import pytest
 from barnraise.codec import blob_size
 from barnraise.edge.trainable import layout, parameter_count
 from barnraise.errors import DatasetError, ModelUnavailable, SpecError, UserError
-from barnraise.footprint import memory_needed
+from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
 from barnraise.ids import blob_hash
 from barnraise.spec import AdamW, DataSpec, Dense, Full, Lora, ModelSpec, Raw, RoundSpec, RunSpec, TrainSpec
 from barnraise.state import Layout
-from coordinator.check import MICRO_BATCH, needs, render, report, warnings
+from coordinator.check import needs, render, report, warnings
 from coordinator.dataset.build import build
 from tests.tiny import make_tiny_model
 
@@ -82,8 +82,12 @@ def test_the_disk_holds_the_kept_checkpoints_and_the_log_between_them() -> None:
 def test_a_peers_memory_is_the_estimate_that_a_peer_checks_before_it_joins() -> None:
     spec = spec_of(train=TrainSpec(method="gradient", target=Full()), outer=AdamW())
     found = needs(spec, 1_000_000, MILLION, peers=2)
-    expected = memory_needed(1_000_000, 1_000_000, Full(), "gradient", tokens=MICRO_BATCH * 512)
-    assert found.peer_memory == expected
+
+    def expected(samples: int) -> int:
+        return memory_needed(1_000_000, 1_000_000, Full(), "gradient", tokens=samples * 512)
+
+    assert found.peer_memory == expected(MICRO_BATCH_CPU)
+    assert found.gpu_memory == expected(MICRO_BATCH_GPU)
 
 
 # The warnings
