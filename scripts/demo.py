@@ -229,7 +229,7 @@ def perform(stage: Stage, wanted: argparse.Namespace) -> None:
     say.print("[bold]5. a stranger downloads the checkpoint[/]")
     checkpoint = work / "checkpoint"
     run(PROGRAMS / "peer", "download", invite, "--round", str(final.state_round), "--output", checkpoint)
-    after = evaluate(base, held_out, prompt, checkpoint)
+    after = evaluate(base, held_out, prompt, checkpoint, alone=not wanted.keep)
     say.print(f"  held-out loss: {before.loss:.4f} before, {after.loss:.4f} after {final.tokens:,} tokens")
     say.print(f"\n  asked: {prompt}", markup=False)
     say.print(f"  base:  {before.answer}", markup=False)
@@ -353,8 +353,12 @@ class Trial:
     answer: str
 
 
-def evaluate(base: Path, held_out: Path, prompt: str, checkpoint: Path | None = None) -> Trial:
+def evaluate(
+    base: Path, held_out: Path, prompt: str, checkpoint: Path | None = None, *, alone: bool = True
+) -> Trial:
+    """In a fresh process. Beside training, more than one thread would only wait for each other."""
     more = ["--checkpoint", str(checkpoint)] if checkpoint else []
+    more += [] if alone else ["--threads", "1"]
     printed = run(sys.executable, SCRIPTS / "evaluate.py", base, held_out, "--prompt", prompt, *more)
     return Trial(**json.loads(printed.splitlines()[-1]))
 
