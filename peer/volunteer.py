@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
+from barnraise.codec import blob_size
 from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.swarm import Swarm
 from barnraise.errors import NetworkError, StateError, TrustError, Unreachable
 from barnraise.identity import Identity
-from barnraise.ids import Millis, Round, short
+from barnraise.ids import BlobHash, Millis, Round, short
 from barnraise.log import Link
-from barnraise.records import Commit, Head, Presence, blob_name
+from barnraise.records import Head, Presence, blob_name
 from barnraise.rounds import Window, seconds_between
 from peer.follower import Follower, newest_head
 from peer.machine import Action, CatchUp, Hold, Leave, Publish, Train, View, plan
@@ -54,8 +55,10 @@ class Volunteer:
     _peers: list[Presence] = field(default_factory=list)
     _reason: str = "starting"
     _doing: Literal["training", "waiting", "leaving"] = "waiting"
-    _previous: tuple[Commit, ...] = ()
+    _folded: set[BlobHash] = field(default_factory=set)
     """Contributions of the last folded round, kept for those who fold later."""
+    _prefetched: set[BlobHash] = field(default_factory=set)
+    """Contributions to the open round of which no close is known yet."""
 
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""
@@ -124,13 +127,17 @@ class Volunteer:
 
     async def _prefetch(self) -> None:
         """While the round is closing, get what its close will most likely list."""
-        round = self.follower.tip.round
-        if not self.work.in_round(round):
+        tip = self.follower.tip
+        if not self.work.in_round(tip.round):
             return
-        for signed in await self.swarm.commits(round):
-            if blob_name(signed.value) not in self.blobs:
+        size = blob_size(self.follower.charter.spec.codec, self.follower.state.layout)
+        for signed in await self.swarm.commits(tip.round):
+            commit = signed.value
+            fits = (commit.size, commit.base_state) == (size, tip.state)
+            if fits and blob_name(commit) not in self.blobs:
                 try:
-                    await self.follower.prefetch(signed.value)
+                    await self.follower.prefetch(commit)
+                    self._prefetched.add(blob_name(commit))
                 except Unreachable as error:
                     log.debug("not prefetched: %s", error.problem)
 
@@ -148,9 +155,11 @@ class Volunteer:
         await self._be_present()
 
     def _forget(self, link: Link) -> None:
-        for commit in self._previous:
-            self.blobs.remove(blob_name(commit))
-        self._previous = link.commits
+        """Drop what the round before folded, and what was prefetched for this one in vain."""
+        folded = {blob_name(commit) for commit in link.commits}
+        for name in self._folded | (self._prefetched - folded):
+            self.blobs.remove(name)
+        self._folded, self._prefetched = folded, set()
 
     # What goes on beside the work.
 
