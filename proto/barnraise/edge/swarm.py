@@ -245,10 +245,10 @@ class Swarm:
         return [] if found is None else [self._open(Head, found.value).value]
 
     async def peers(self) -> list[Presence]:
-        """The heartbeats of those who are there now."""
-        oldest = self._clock() - ALIVE_SECONDS * 1000
+        """The heartbeats of those who are there now; one from the future is nobody's."""
+        now, slack = self._clock(), ALIVE_SECONDS * 1000
         found = await self._collect(Presence, peers_key(self._run))
-        return [signed.value for signed in found if signed.value.at >= oldest]
+        return [signed.value for signed in found if abs(signed.value.at - now) <= slack]
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:
         return await self._collect(Commit, commits_key(self._run, round))
