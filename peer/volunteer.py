@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, assert_never
+from typing import Literal
+
+from typing_extensions import assert_never
 
 from barnraise.codec import blob_size
 from barnraise.edge.blobstore import BlobStore
