@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="where everything is kept")
     wanted = parser.parse_args()
     start_logging(debug=False)
-    say = Console(highlight=False)
+    say = Console(highlight=False, soft_wrap=True)  # an invite that is cut in two cannot be copied
     began = time.monotonic()
     stage = Stage(wanted.work.resolve(), say)
     try:
