@@ -160,7 +160,7 @@ class Book:
             self.folder / "checkpoints", self.charter, self.base, self.state, self.tip, self.tokens,
             self.authority, self.blobs,
         )  # fmt: skip
-        name = self.blobs.put(signed.wire)
+        name = blob_hash(signed.wire)
         self.journal.append(Event(Kind.CHECKPOINTED, now, self.tip.round, bytes.fromhex(name)))
         self.checkpoints[self.tip.round] = signed
         self._forget()

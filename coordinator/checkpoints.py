@@ -16,7 +16,7 @@ from barnraise.edge.files import disk_errors, write_atomic
 from barnraise.edge.trainable import adapter_config
 from barnraise.identity import Identity
 from barnraise.log import Tip
-from barnraise.manifest import FileEntry, Manifest
+from barnraise.manifest import MANIFEST, FileEntry, Manifest
 from barnraise.signed import Signed, sign
 from barnraise.spec import Charter, Lora
 from barnraise.state import Array, TrainState
@@ -24,8 +24,6 @@ from coordinator.charter import CHAT_TEMPLATE
 
 SHARD_BYTES = 500 * 10**6
 """Largest safetensors file of a full model: small enough to resume a download cheaply."""
-MANIFEST = "manifest.bin"
-"""The signed manifest, as it travels."""
 
 _FROM_BASE = (
     "config.json",

@@ -19,12 +19,11 @@ from barnraise.edge.files import disk_errors, write_atomic
 from barnraise.errors import HashMismatch, InviteError, Unreachable, UserError
 from barnraise.ids import HASH_PATTERN, BlobHash, PublicKey, short
 from barnraise.invite import SCHEME, parse_invite
-from barnraise.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, open_manifest
+from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest, open_manifest
 from barnraise.signed import Signed, open_signed
 from peer.api import Api, connect
 from peer.report import size
 
-MANIFEST = "manifest.bin"
 TRIES = 3
 CHUNK = 256 * 1024
 TIMEOUT_SECONDS = 30.0

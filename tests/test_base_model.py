@@ -58,7 +58,7 @@ def test_a_folder_is_named_by_what_it_holds_not_where(model: Path, cache: Path, 
 
 def test_a_second_start_reads_no_weights(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = resolve(str(model), None, cache)
-    monkeypatch.setattr(base_model, "_sha256", lambda path: pytest.fail(f"read {path} again"))
+    monkeypatch.setattr(base_model, "file_hash", lambda path: pytest.fail(f"read {path} again"))
     assert resolve(str(model), None, cache) == first
 
 

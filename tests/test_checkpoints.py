@@ -22,12 +22,12 @@ from barnraise.edge.trainable import initial_state
 from barnraise.errors import DiskFull, MalformedBlob, StateError
 from barnraise.ids import BlobHash, Round, blob_hash
 from barnraise.log import Tip
-from barnraise.manifest import FileEntry, Manifest, open_manifest
+from barnraise.manifest import MANIFEST, FileEntry, Manifest, open_manifest
 from barnraise.spec import AdamW, Charter, DataSpec, Full, Lora, RunSpec, Sgd, TrainSpec
 from barnraise.state import TrainState
 from coordinator import checkpoints
 from coordinator.charter import CHAT_TEMPLATE
-from coordinator.checkpoints import MANIFEST, folder_name, write_checkpoint
+from coordinator.checkpoints import folder_name, write_checkpoint
 from peer.device import Device
 from peer.trainer import Trainer
 from tests import parts

@@ -15,10 +15,10 @@ import pytest
 
 from barnraise.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable
 from barnraise.ids import PublicKey
-from barnraise.manifest import FileEntry, Manifest
+from barnraise.manifest import MANIFEST, FileEntry, Manifest
 from barnraise.signed import sign
 from coordinator.book import Book
-from peer.download import CHUNK, MANIFEST, download
+from peer.download import CHUNK, download
 from tests import parts
 from tests.desk import LARGE, checkpoint, files_in, opened_book
 

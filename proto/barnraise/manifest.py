@@ -15,6 +15,8 @@ from barnraise.strict import Strict
 
 Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
 
+MANIFEST = "manifest.bin"
+"""File of a checkpoint that holds its signed manifest, as it travels."""
 MAX_MANIFEST_BYTES = 2**20
 SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 _WINDOWS_DEVICES = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$", re.IGNORECASE)

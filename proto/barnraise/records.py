@@ -21,7 +21,7 @@ from pydantic import Field
 
 from barnraise.errors import BadSignature, MalformedRecord
 from barnraise.identity import Identity
-from barnraise.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId, StateHash
+from barnraise.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.signed import Signed, open_signed, open_text, sign
 from barnraise.strict import Strict
 
@@ -236,10 +236,6 @@ def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:
 
 def blob_name(commit: Commit) -> BlobHash:
     return BlobHash(commit.blob)
-
-
-def base_of(commit: Commit) -> StateHash:
-    return StateHash(commit.base_state)
 
 
 def _must_be(signer: PublicKey, owner: PublicKey) -> None:

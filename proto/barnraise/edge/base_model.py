@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.edge.base_sources import find, pin_revision
+from barnraise.edge.blobstore import file_hash
 from barnraise.edge.gguf_import import converted, full_disk
 from barnraise.errors import HashMismatch, ModelUnavailable
 from barnraise.ids import short
@@ -90,7 +91,7 @@ def _file_hashes(files: Mapping[str, Path], cache: Path) -> dict[str, str]:
             stat = path.stat()
             seen = known.get(name, [])
             same = seen[:2] == [stat.st_size, stat.st_mtime_ns]
-            found[name] = seen if same else [stat.st_size, stat.st_mtime_ns, _sha256(path)]
+            found[name] = seen if same else [stat.st_size, stat.st_mtime_ns, file_hash(path)]
         except OSError as error:
             raise ModelUnavailable(
                 f"{path} cannot be read: {error.strerror}", fix="Check the disk and the file's permissions."
@@ -115,11 +116,3 @@ def _remembered(memory: Path) -> dict[str, list[str | int]]:
     if not isinstance(noted, dict):
         return {}
     return {name: seen for name, seen in noted.items() if isinstance(seen, list) and len(seen) == 3}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()

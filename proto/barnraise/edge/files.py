@@ -44,9 +44,8 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
                 yield file
                 os.fchmod(file.fileno(), mode)
             os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        finally:
+            Path(name).unlink(missing_ok=True)  # gone already where it took its place
 
 
 def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644) -> None:
