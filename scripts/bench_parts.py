@@ -1,6 +1,6 @@
 """The measuring halves of `scripts/bench codec` and `memory`: each runs in a process of its own.
 
-`python -m scripts.bench_parts WHAT KIND REPEATS` prints one JSON object.
+`python -m scripts.bench_parts WHAT KIND REPEATS PARAMETERS` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -24,16 +24,23 @@ from barnraise.feedback import encode_with_feedback
 from barnraise.fold import Contribution, fold
 from barnraise.ids import BlobHash, Round
 from barnraise.log import Tip
-from barnraise.spec import CodecSpec, DataSpec, Dense, Raw, RunSpec
+from barnraise.spec import CodecSpec, DataSpec, Dense, Raw, RunSpec, Sparse
 from barnraise.state import Array, Layout, TrainState
 from peer.store import Store
 
 SEED = 0
 SPREAD = np.float32(1e-5)
 """Standard deviation of the values: what fine-tuning moves a weight by in a round."""
-KINDS: dict[str, CodecSpec] = {"raw": Raw()} | {
-    f"{bits}-bit": Dense.model_validate({"bits": bits}) for bits in (16, 8, 4, 2)
-}
+KINDS: dict[str, CodecSpec] = (
+    {"raw": Raw()}
+    | {f"{bits}-bit": Dense.model_validate({"bits": bits}) for bits in (16, 8, 4, 2)}
+    | {
+        f"1/{share}-{bits}-bit": Sparse.model_validate({"density": 1 / share, "bits": bits})
+        for share in (8, 16, 64)
+        for bits in (4, 2)
+    }
+)
+"""Dense ones by their bits, sparse ones by density and bits."""
 
 
 def smollm2_layout() -> Layout:
@@ -53,9 +60,37 @@ def smollm2_layout() -> Layout:
     return Layout(tuple(sorted((shapes | {"embed": (49_152, 576), "norm": (576,)}).items())))
 
 
+def llama_layout() -> Layout:
+    """Llama-3.2-1B's tensors: 1,235,814,400 values, 16 layers of width 2048, embeddings tied."""
+    layer = {
+        "input_layernorm": (2048,),
+        "mlp.down_proj": (2048, 8192),
+        "mlp.gate_proj": (8192, 2048),
+        "mlp.up_proj": (8192, 2048),
+        "post_attention_layernorm": (2048,),
+        "self_attn.k_proj": (512, 2048),
+        "self_attn.o_proj": (2048, 2048),
+        "self_attn.q_proj": (2048, 2048),
+        "self_attn.v_proj": (512, 2048),
+    }
+    shapes = {f"model.layers.{i}.{name}": shape for i in range(16) for name, shape in layer.items()}
+    return Layout(tuple(sorted((shapes | {"embed": (128_256, 2048), "norm": (2048,)}).items())))
+
+
+LAYOUTS = {"135M": smollm2_layout, "1B": llama_layout}
+
+
 def drawn(layout: Layout, seed: int) -> dict[str, Array]:
+    arrays = {name: np.empty(shape, np.float32) for name, shape in layout}
+    draw(arrays, seed)
+    return arrays
+
+
+def draw(arrays: dict[str, Array], seed: int) -> None:
     random = np.random.default_rng(seed)
-    return {name: random.standard_normal(shape, dtype=np.float32) * SPREAD for name, shape in layout}
+    for array in arrays.values():
+        random.standard_normal(out=array, dtype=np.float32)
+        array *= SPREAD
 
 
 def zeros(layout: Layout) -> dict[str, Array]:
@@ -98,61 +133,62 @@ def anonymous_bytes() -> int:
 
 
 def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    """CPU seconds of this thread, the system's part with it: whatever else runs does not count."""
+    began = time.thread_time()
     work()
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
-def measure_codec(kind: str, repeats: int) -> dict[str, float]:
-    """Median seconds of a copy, encoding, checking, decoding and folding one contribution; peak bytes."""
-    codec, layout = KINDS[kind], smollm2_layout()
+def measure_codec(kind: str, repeats: int, layout: Layout) -> dict[str, float]:
+    """Median CPU seconds of a copy, encoding, checking, decoding and folding one contribution; peak bytes."""
+    codec = KINDS[kind]
     spec = RunSpec(name="bench", data=DataSpec(source="none"), codec=codec)
-    update, target = drawn(layout, SEED), zeros(layout)
-    state = TrainState(zeros(layout))
+    update, state = zeros(layout), TrainState(zeros(layout))
     seconds: dict[str, list[float]] = {what: [] for what in ("copy", "encode", "check", "decode", "fold")}
     peaks = {"encode_peak": 0, "fold_peak": 0}
     blob = bytearray()
 
     def copy() -> None:
         for name, array in update.items():
-            np.copyto(target[name], array)
+            np.copyto(state.params[name], array)
 
     for _ in range(repeats):
+        draw(update, SEED)
         seconds["copy"].append(timed(copy))
         blob = bytearray()
         memory = Memory()
-        began = time.perf_counter()
-        blob = encode_in_place(codec, target, layout)
-        seconds["encode"].append(time.perf_counter() - began)
+        began = time.thread_time()
+        blob = encode_in_place(codec, update, layout)
+        seconds["encode"].append(time.thread_time() - began)
         peaks["encode_peak"] = max(peaks["encode_peak"], memory.peak())
         memory.stop()
-        memory = Memory()
-        began = time.perf_counter()
+        began = time.thread_time()
         decoder = Decoder(blob, codec, layout)
-        seconds["check"].append(time.perf_counter() - began)
+        seconds["check"].append(time.thread_time() - began)
 
         def decode(decoder: Decoder = decoder) -> None:
-            for name, array in target.items():
+            for name, array in update.items():
                 for start, stop in chunks(codec, array.size):
                     decoder.values(name, start, stop)
 
+        def folded(decoder: Decoder = decoder) -> None:
+            fold(state, [Contribution(decoder, 1)], spec)
+
         seconds["decode"].append(timed(decode))
         memory = Memory()
-        began = time.perf_counter()
-        fold(state, [Contribution(decoder, 1)], spec)
-        seconds["fold"].append(time.perf_counter() - began)
+        seconds["fold"].append(timed(folded))
         peaks["fold_peak"] = max(peaks["fold_peak"], memory.peak())
         memory.stop()
     medians = {what: statistics.median(taken) for what, taken in seconds.items()}
     return medians | peaks | {"blob": len(blob), "state": 4 * layout.parameters}
 
 
-def measure_memory(kind: str, _repeats: int) -> dict[str, float]:
+def measure_memory(kind: str, _repeats: int, layout: Layout) -> dict[str, float]:
     """Peak bytes beyond local parameters and inner optimizer, phase by phase of a full run's round.
 
     As a volunteer does it: state and residual are held throughout. `save` is what is written then.
     """
-    codec, layout = KINDS[kind], smollm2_layout()
+    codec = KINDS[kind]
     spec = RunSpec(name="bench", data=DataSpec(source="none"), codec=codec)
     peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -186,9 +222,9 @@ def measure_memory(kind: str, _repeats: int) -> dict[str, float]:
 
 
 def main() -> None:
-    what, kind, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    what, kind, repeats, parameters = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     measure = {"codec": measure_codec, "memory": measure_memory}[what]
-    print(json.dumps(measure(kind, repeats)))
+    print(json.dumps(measure(kind, repeats, LAYOUTS[parameters]())))
 
 
 if __name__ == "__main__":

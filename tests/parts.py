@@ -12,7 +12,7 @@ from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, Round, RunId, StateHash
 from barnraise.records import Admission, Close, Commit
 from barnraise.signed import Signed, sign
-from barnraise.spec import AdamW, Charter, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, TrainSpec
+from barnraise.spec import AdamW, Charter, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
 from barnraise.state import Array, Layout, TrainState
 
 RUN = RunId("barn")
@@ -26,13 +26,15 @@ CODECS: tuple[CodecSpec, ...] = (
     Dense(bits=8, block=32),
     Dense(bits=16),
     Raw(),
+    Sparse(density=0.25, bits=2, block=64, ef_decay=1.0),
+    Sparse(density=0.125, bits=4, block=64, ef_decay=1.0),
 )
 LAYOUT = Layout((("a", (5, 7)), ("b", (3,)), ("c", (2, 2, 16))))
 """No tensor but the last fills its blocks."""
 
 
 def codec_name(codec: CodecSpec) -> str:
-    return f"dense{codec.bits}" if isinstance(codec, Dense) else "raw"
+    return "raw" if isinstance(codec, Raw) else f"{codec.kind}{codec.bits}"
 
 
 def tensors(seed: int, layout: Layout = LAYOUT, scale: float = 1.0) -> dict[str, Array]:
@@ -81,6 +83,7 @@ def commit(owner: Identity, *, round: int = 0, base: str = HASH_A, run: str = RU
         "admission": admission(owner),
         "blob": HASH_B,
         "size": 100,
+        "pieces": HASH_A,
         "tokens": 64,
         "samples": 4,
         "loss": 2.5,

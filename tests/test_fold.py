@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise import codec as codec_module
+from barnraise import dense
 from barnraise.fold import Contribution, fold
 from barnraise.ids import StateHash
 from barnraise.spec import AdamW, CodecSpec, Dense, Raw, RunSpec, Sgd
@@ -72,7 +72,7 @@ def test_the_chunk_size_changes_nothing(
     spec = run_spec(codec, outer)
     whole = hash_after(spec)
     for chunk in (1, 16, 40):
-        monkeypatch.setattr(codec_module, "CHUNK", chunk)
+        monkeypatch.setattr(dense, "CHUNK", chunk)
         assert hash_after(spec) == whole
 
 

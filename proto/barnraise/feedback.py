@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from barnraise.codec import Decoder, chunks, encode_in_place
-from barnraise.spec import CodecSpec
+import numpy as np
+
+from barnraise.codec import chunks, encode_in_place
+from barnraise.spec import CodecSpec, Sparse
 from barnraise.state import Array, Layout
 
 
@@ -12,17 +14,14 @@ def encode_with_feedback(
 ) -> bytearray:
     """Encode `update` + `residual`. Consumes `update`: its arrays become the new residual.
 
+    A sparse codec first multiplies the old residual by its `ef_decay`: a value may wait many rounds for
+    its turn, and by then it was meant for parameters that are no more.
+
     update, residual: fp32 tensors of the layout; an empty `residual` counts as zeros.
     """
+    decay = np.float32(codec.ef_decay if isinstance(codec, Sparse) else 1)
     for name, tensor in residual.items():
-        update[name] += tensor
-    return encode_in_place(codec, update, layout)
-
-
-def take_back(codec: CodecSpec, blob: bytes | bytearray, residual: dict[str, Array], layout: Layout) -> None:
-    """Return a contribution that missed its close to the residual, in place."""
-    decoder = Decoder(blob, codec, layout)
-    for name, tensor in residual.items():
-        flat = tensor.reshape(-1)
+        flat, kept = update[name].reshape(-1), tensor.reshape(-1)
         for start, stop in chunks(codec, flat.size):
-            flat[start:stop] += decoder.values(name, start, stop)
+            flat[start:stop] += kept[start:stop] * decay
+    return encode_in_place(codec, update, layout)

@@ -104,6 +104,17 @@ class RoundSpec(Strict):
     """Seconds after TRAIN in which contributions still make the close."""
     min_contributions: Annotated[int, Field(ge=1)] = 1
     """A round does not close with fewer."""
+    max_contributions: Annotated[int, Field(ge=1, le=1024)] = 32
+    """A round folds no more. More volunteers take turns, so that a peer's bytes a round stay bounded."""
+    overlap: Literal["auto", "always", "never"] = "auto"
+    """Whether training goes on while its round is exchanged: `auto` where the exchange takes more than a
+    tenth of the time. What is trained meanwhile is kept and counts in the next round."""
+
+    @model_validator(mode="after")
+    def _room_for_the_least(self) -> RoundSpec:
+        if self.min_contributions > self.max_contributions:
+            raise ValueError("min_contributions is above max_contributions")
+        return self
 
 
 class Sgd(Strict):
@@ -145,7 +156,34 @@ class Raw(Strict):
     kind: Literal["raw"] = "raw"
 
 
-CodecSpec = Annotated[Dense | Raw, Field(discriminator="kind")]
+class Sparse(Strict):
+    """Only the largest values of each block are sent; the rest waits in the sender's residual."""
+
+    kind: Literal["sparse"] = "sparse"
+    density: Annotated[float, Field(gt=0, le=0.5)] = 1 / 16
+    """Share of the values that is sent in a round. It takes some 4 / density rounds until all of an update is
+    out, so a run wants at least that many: at 1/16, 64 rounds. 1/64 is for runs of 256 rounds and more."""
+    bits: Literal[2, 4, 8] = 2
+    """Bits of a value that is sent: its sign, and a level between the smallest and the largest of its block.
+    These are close together, so two bits lose far less than the values that are not sent."""
+    block: Annotated[int, Field(ge=64, le=65_536)] = 4096
+    """Values among which the largest are chosen, and whose levels are the same: a power of two."""
+    ef_decay: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """What is left of the residual after a round: below 1, stale moves fade rather than arrive late."""
+
+    @model_validator(mode="after")
+    def _block_is_a_power_of_two(self) -> Sparse:
+        if self.block & (self.block - 1):
+            raise ValueError(f"block must be a power of two, as {1 << self.block.bit_length() - 1} is")
+        return self
+
+    @property
+    def kept(self) -> int:
+        """Values of a whole block that are sent."""
+        return max(1, round(self.density * self.block))
+
+
+CodecSpec = Annotated[Dense | Raw | Sparse, Field(discriminator="kind")]
 
 
 class CheckpointSpec(Strict):
