@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.codec import blob_size
+from barnraise.codec import typical_blob
 from barnraise.edge.base_model import pin_revision, resolve
 from barnraise.edge.trainable import layout, parameter_count
 from barnraise.errors import UserError
 from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
 from barnraise.ids import blob_hash
 from barnraise.outer import outer_for
-from barnraise.spec import Dense, Lora, RunSpec
+from barnraise.spec import Lora, RunSpec
 from barnraise.state import Layout
+from coordinator.advice import advise, contributions, exchange_seconds, objections, told
 from coordinator.dataset.build import Built, build
 
 log = logging.getLogger("coordinator.check")
-
-UPLINK_MBIT = 10
-"""Uplink to reckon with, in Mbit/s: what many homes have."""
-LARGEST_SHARE = 0.1
-"""Of a round that sending may take before the report warns of it."""
 
 _FP32 = 4
 _COORDINATOR_RUNTIME = 500_000_000
@@ -47,13 +42,11 @@ class Needs:
     """Memory of one that trains on a GPU, device and host together."""
     coordinator_memory: int
     blob: int
-    """One contribution."""
+    """One contribution; of a sparse one about."""
     up: int
-    """At most, per round and peer: every other peer and the coordinator fetch its blob from it."""
+    """Per round and peer, about: its own blob once and those of others passed on."""
     down: int
-    """Per round and peer: the others' blobs."""
-    up_seconds: float
-    """For `up` at UPLINK_MBIT."""
+    """Per round and peer, at most: the others' blobs."""
     checkpoint: int
     """The tensors of one checkpoint."""
     log_per_round: int
@@ -66,9 +59,8 @@ def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs
     """Reckon with `peers` volunteers (at least 1) and the trainable tensors' layout. Pure arithmetic."""
     trainable = tensors.parameters
     state = _FP32 * trainable * (1 + len(outer_for(spec.outer, 0).buffer_names))
-    blob = blob_size(spec.codec, tensors)
-    log_per_round = peers * (blob + _CLOSE_ENTRY)
-    up = peers * blob
+    blob, count = typical_blob(spec.codec, tensors), contributions(spec, peers)
+    log_per_round = count * (blob + _CLOSE_ENTRY)
 
     def memory(samples: int) -> int:
         tokens = samples * spec.data.sequence_length
@@ -80,43 +72,17 @@ def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs
         peer_memory=memory(MICRO_BATCH_CPU),
         gpu_memory=memory(MICRO_BATCH_GPU),
         # A fold holds the state before and after it, and the round's blobs.
-        coordinator_memory=_COORDINATOR_RUNTIME + 2 * state + peers * blob,
+        coordinator_memory=_COORDINATOR_RUNTIME + 2 * state + count * blob,
         blob=blob,
-        up=up,
-        down=(peers - 1) * blob,
-        up_seconds=up * 8 / (UPLINK_MBIT * 1e6),
+        up=count * blob,
+        down=min(peers - 1, count) * blob,
         checkpoint=state,
         log_per_round=log_per_round,
         disk=spec.checkpoint.keep * (state + spec.checkpoint.every * log_per_round),
     )
 
 
-def warnings(spec: RunSpec, found: Needs) -> list[str]:
-    """What will not go well at UPLINK_MBIT, each with the setting to change."""
-    can_lower = not isinstance(spec.codec, Dense) or spec.codec.bits > 2
-    levers = ["codec.bits"] if can_lower else []
-    if isinstance(spec.train.target, Lora):
-        levers.append("train.target.rank")
-    else:
-        levers.append("what is trained: train an adapter")
-    less = f"or lower {' or '.join(levers)}."
-    told = []
-    share = found.up_seconds / spec.round.seconds
-    if share > LARGEST_SHARE:
-        enough = math.ceil(found.up_seconds / LARGEST_SHARE)
-        told.append(
-            f"sending takes {share:.0%} of a round, above {LARGEST_SHARE:.0%}, so that too little is trained."
-            f" Set round.seconds to {enough} or more, {less}"
-        )
-    if found.up_seconds > spec.round.grace:
-        told.append(
-            f"sending takes longer than round.grace ({spec.round.grace:g} s), so some contributions will be"
-            f" late. Set round.grace to {math.ceil(found.up_seconds)} or more, {less}"
-        )
-    return told
-
-
-def report(spec: RunSpec, cache: Path, peers: int) -> str:
+def report(spec: RunSpec, cache: Path, peers: int, uplink_mbit: float) -> str:
     """All that `prepare` does for a run, but nothing is kept; then its needs as text.
 
     Raises SpecError, ModelUnavailable, DiskFull, and DatasetError for data that cannot be trained on
@@ -128,11 +94,14 @@ def report(spec: RunSpec, cache: Path, peers: int) -> str:
     base = resolve(spec.model.source, revision, cache, progress=log.info)
     tensors = layout(base.path, spec.train.target)
     built = build(spec, base.path, blob_hash, log.info)
-    return render(spec, needs(spec, parameter_count(base.path), tensors, peers), built, peers)
+    found = needs(spec, parameter_count(base.path), tensors, peers)
+    return render(spec, found, built, tensors, peers, uplink_mbit)
 
 
-def render(spec: RunSpec, found: Needs, built: Built, peers: int) -> str:
+def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: int, uplink_mbit: float) -> str:
     """The report as plain text."""
+    advice = advise(spec, tensors, peers, uplink_mbit)
+    exchange = exchange_seconds(found.blob, contributions(spec, peers), uplink_mbit)
     target = spec.train.target
     share = found.trainable_params / found.base_params
     what = f"LoRA of rank {target.rank}" if isinstance(target, Lora) else "all parameters"
@@ -162,13 +131,21 @@ def render(spec: RunSpec, found: Needs, built: Built, peers: int) -> str:
                 ),
                 ("memory of the coordinator", _size(found.coordinator_memory)),
                 ("a contribution", _size(found.blob)),
-                ("sent per round and volunteer", f"at most {_size(found.up)}"),
-                ("received per round and volunteer", _size(found.down)),
+                ("sent per round and volunteer", f"about {_size(found.up)}"),
+                ("received per round and volunteer", f"at most {_size(found.down)}"),
                 (
-                    "time to send",
-                    f"{found.up_seconds:.1f} s at {UPLINK_MBIT} Mbit/s,"
-                    f" {found.up_seconds / spec.round.seconds:.1%} of a round of {spec.round.seconds:g} s",
+                    "time to exchange",
+                    f"{exchange:.1f} s at {uplink_mbit:g} Mbit/s up,"
+                    f" {exchange / spec.round.seconds:.1%} of a round of {spec.round.seconds:g} s",
                 ),
+            ],
+        ),
+        (
+            f"recommended at {uplink_mbit:g} Mbit/s up",
+            [
+                ("codec", f"{told(advice.codec)}, because {advice.because}"),
+                ("round.seconds", f"{advice.seconds} or more: five minutes, and ten times the exchange"),
+                ("round.grace", f"{advice.grace} or more: one and a half times the exchange"),
             ],
         ),
         (
@@ -190,7 +167,7 @@ def render(spec: RunSpec, found: Needs, built: Built, peers: int) -> str:
         for title, rows in sections
     ]
     parts.append(f"the first sample: what stands between ⟦ and ⟧ is trained on\n{_indented(built.preview)}")
-    parts.append(_verdict(warnings(spec, found)))
+    parts.append(_verdict(objections(spec, tensors, peers, uplink_mbit)))
     return "\n\n".join(parts)
 
 

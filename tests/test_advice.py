@@ -1,0 +1,173 @@
+"""What is advised: the first rung of the ladder whose exchange is short, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.codec import typical_blob
+from barnraise.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RoundSpec, RunSpec, Sgd, Sparse, TrainSpec
+from barnraise.state import Layout
+from coordinator.advice import LARGEST_SHARE, LOWEST_DENSITY, advise, exchange_seconds, objections, told
+
+MILLION = 1_000_000
+sizes = st.integers(1000, 20_000 * MILLION)
+uplinks = st.floats(0.5, 1000)
+crowds = st.integers(1, 2000)
+
+
+def layout(parameters: int) -> Layout:
+    return Layout((("x", (parameters,)),))
+
+
+def spec_of(codec: CodecSpec | None = None, **settings: Any) -> RunSpec:
+    fields: dict[str, Any] = {"name": "barn", "data": DataSpec(source="x"), "codec": codec or Dense()}
+    return RunSpec.model_validate(fields | settings)
+
+
+GRADIENT: dict[str, Any] = {"train": TrainSpec(method="gradient"), "outer": AdamW()}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "peers", "uplink", "codec"),
+    [
+        (42 * MILLION, 1, 10, Dense(bits=4)),  # an adapter of an 8B model
+        (5 * MILLION, 8, 10, Dense(bits=4)),
+        (135 * MILLION, 8, 200, Dense(bits=4)),
+        (135 * MILLION, 8, 100, Dense(bits=2)),
+        (135 * MILLION, 4, 20, Sparse(density=1 / 8, bits=2)),
+        (135 * MILLION, 8, 20, Sparse(density=1 / 16, bits=2)),
+        (135 * MILLION, 8, 10, Sparse(density=1 / 32, bits=2)),
+        (135 * MILLION, 16, 10, Sparse(density=1 / 64, bits=2)),
+        (8000 * MILLION, 8, 10, Sparse(density=1 / 64, bits=2)),
+    ],
+)
+def test_the_codec_is_the_first_whose_exchange_is_short(
+    parameters: int, peers: int, uplink: float, codec: CodecSpec
+) -> None:
+    assert advise(spec_of(), layout(parameters), peers, uplink).codec == codec
+
+
+def test_a_large_model_on_a_thin_line_gets_long_rounds_that_it_is_told_of() -> None:
+    advice = advise(spec_of(), layout(8000 * MILLION), 8, 10)
+    assert advice.seconds >= 10 * advice.exchange > 3000
+    assert advice.grace > advice.exchange
+    assert "make the rounds longer" in advice.because
+    assert "plan 256 rounds or more" in advice.because
+
+
+def test_a_small_one_gets_five_minutes() -> None:
+    advice = advise(spec_of(), layout(MILLION), 4, 10)
+    assert (advice.seconds, advice.grace) == (300, 30)
+    assert advice.because == "a round's exchange takes 1.7 s, 0.6% of 300 s"
+
+
+def test_a_spec_with_long_rounds_may_stay_dense() -> None:
+    long = spec_of(round=RoundSpec(seconds=3000))
+    assert advise(long, layout(135 * MILLION), 4, 10).codec == Dense(bits=4)
+
+
+def test_gradients_for_adamw_are_never_sparse() -> None:
+    advice = advise(spec_of(**GRADIENT), layout(8000 * MILLION), 8, 10)
+    assert advice.codec == Dense(bits=2)
+    assert 'train.method = "diloco"' in advice.because
+
+
+@pytest.mark.parametrize("outer", [Sgd(lr=1.2), Sgd(lr=0.7, momentum=0.5, nesterov=True)])
+def test_what_the_outer_step_makes_larger_is_not_sent_in_two_bits(outer: Sgd) -> None:
+    for parameters in (MILLION, 60 * MILLION, 8000 * MILLION):
+        assert advise(spec_of(outer=outer), layout(parameters), 8, 10).codec.bits == 4
+
+
+@given(sizes, crowds, uplinks, st.sampled_from([{}, GRADIENT, {"outer": Sgd(lr=1.3)}]))
+def test_what_is_advised_needs_no_objection(
+    parameters: int, peers: int, uplink: float, settings: dict[str, Any]
+) -> None:
+    tensors, spec = layout(parameters), spec_of(**settings)
+    advice = advise(spec, tensors, peers, uplink)
+    better = spec.model_copy(
+        update={
+            "codec": advice.codec,
+            "round": RoundSpec(seconds=advice.seconds, grace=advice.grace),
+        }
+    )
+    lines = objections(better, tensors, peers, uplink)
+    assert not [line for line in lines if "exchange takes" in line]
+
+
+@given(sizes, crowds, uplinks)
+def test_a_faster_line_never_gets_a_smaller_blob(parameters: int, peers: int, uplink: float) -> None:
+    tensors = layout(parameters)
+    slow, fast = (advise(spec_of(), tensors, peers, speed) for speed in (uplink, 2 * uplink))
+    assert typical_blob(fast.codec, tensors) >= typical_blob(slow.codec, tensors)
+    assert fast.seconds <= max(slow.seconds, 300)
+
+
+@given(sizes, uplinks)
+def test_beyond_a_full_round_more_volunteers_change_nothing(parameters: int, uplink: float) -> None:
+    spec = spec_of(round=RoundSpec(max_contributions=16))
+    assert advise(spec, layout(parameters), 16, uplink) == advise(spec, layout(parameters), 1000, uplink)
+
+
+# Objections
+
+
+def test_nothing_is_said_against_a_blob_that_is_small_for_the_round() -> None:
+    assert objections(spec_of(), layout(MILLION), 4, 10) == []
+
+
+def test_a_round_that_is_short_for_its_exchange_is_told_a_length_that_helps() -> None:
+    spec = spec_of(Raw(), round=RoundSpec(seconds=30, grace=30))
+    (line,) = objections(spec, layout(MILLION), 4, 10)
+    assert "takes 43% of it" in line
+    assert "goes on beside it" in line
+    assert "round.seconds to 129 or more" in line
+    assert 'codec to kind = "dense", bits = 4' in line
+    helped = spec_of(Raw(), round=RoundSpec(seconds=129, grace=30))
+    assert objections(helped, layout(MILLION), 4, 10) == []
+
+
+def test_without_overlap_it_is_said_that_training_stands_still() -> None:
+    spec = spec_of(Raw(), round=RoundSpec(seconds=30, overlap="never"))
+    (line,) = objections(spec, layout(MILLION), 4, 10)
+    assert "stands still" in line
+
+
+def test_a_grace_that_is_short_for_its_exchange_is_told_too() -> None:
+    (line,) = objections(spec_of(Raw(), round=RoundSpec(seconds=1000, grace=10)), layout(MILLION), 4, 10)
+    assert "round.grace to 20 or more" in line
+
+
+def test_only_a_codec_that_sends_less_is_named_as_a_remedy() -> None:
+    spec = spec_of(Dense(bits=2), round=RoundSpec(seconds=1))
+    (line,) = objections(spec, layout(MILLION), 4, 10)
+    assert "codec" not in line
+
+
+def test_a_sparse_codec_is_objected_to_where_a_dense_one_is_short_enough() -> None:
+    (line,) = objections(spec_of(Sparse()), layout(MILLION), 4, 10)
+    assert 'Set codec to kind = "dense", bits = 4: a round' in line
+
+
+def test_too_low_a_density_is_objected_to() -> None:
+    (line,) = objections(spec_of(Sparse(density=0.005)), layout(800 * MILLION), 8, 100)
+    assert f"Set it to {LOWEST_DENSITY:g} or more" in line
+
+
+def test_a_sparse_gradient_for_adamw_is_objected_to() -> None:
+    lines = objections(spec_of(Sparse(), **GRADIENT), layout(8000 * MILLION), 1, 1000)
+    assert any("gradients of zero" in line for line in lines)
+
+
+def test_codecs_are_told_as_a_run_spec_has_them() -> None:
+    assert told(Raw()) == 'kind = "raw"'
+    assert told(Dense(bits=2)) == 'kind = "dense", bits = 2'
+    assert told(Sparse(density=0.125, bits=4)) == 'kind = "sparse", density = 0.125, bits = 4'
+
+
+def test_the_exchange_is_every_blob_over_every_uplink() -> None:
+    assert exchange_seconds(10 * MILLION, 4, 8) == pytest.approx(40)
+    assert LARGEST_SHARE == 0.1
