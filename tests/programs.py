@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scripts.netns import Host
+
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 90.0
 """Seconds within which anything that a test waits for has to happen, on a busy machine."""
@@ -22,12 +24,13 @@ DEADLINE = 90.0
 class Program:
     """A process, its output line by line, and everything it said."""
 
-    def __init__(self, name: str, module: str, *arguments: str) -> None:
+    def __init__(self, name: str, module: str, *arguments: str, on: Host | None = None) -> None:
+        command = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
         self.name = name
         self.said: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", f"from {module} import main; main()", *arguments],
+            on.command(*command) if on is not None else command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -60,7 +63,7 @@ class Program:
 
     def states(self) -> dict[int, str]:
         """The state (shortened hash) that this program held as the base of each round, as it told it."""
-        told = re.findall(r"^round (\d+): training .* state (\w{8})\)", self.output, re.MULTILINE)
+        told = re.findall(r"^round (\d+): .* state (\w{8})\)", self.output, re.MULTILINE)
         folded = re.findall(r"round (\d+) folded: .* state (\w{8})", self.output)
         return {int(round): state for round, state in told} | {int(r) + 1: state for r, state in folded}
 
@@ -94,24 +97,27 @@ class Stage:
         self.folder = folder
         self._programs: list[Program] = []
 
-    def serve(self, port: int = 0, p2p_port: int = 0) -> tuple[Program, str]:
+    def serve(self, port: int = 0, p2p_port: int = 0, *, on: Host | None = None) -> tuple[Program, str]:
         """A coordinator and its invite."""
-        program = self._start(
-            "coordinator", "coordinator.cli", "serve", str(self.folder / "run.toml"), "--host", "127.0.0.1",
+        program = self.start(
+            "coordinator", "coordinator.cli", "serve", str(self.folder / "run.toml"),
+            "--host", on.address if on is not None else "127.0.0.1",
             "--port", str(port), "--p2p-port", str(p2p_port), "--data-dir", str(self.folder / "coordinator"),
-            "--cache-dir", str(self.folder / "cache"),
+            "--cache-dir", str(self.folder / "cache"), on=on,
         )  # fmt: skip
         return program, program.wait_for(r"(barnraise://\S+)'")[1]
 
-    def join(self, name: str, invite: str, *more: str) -> Program:
-        return self._start(
+    def join(self, name: str, invite: str, *more: str, on: Host | None = None) -> Program:
+        listen = "0.0.0.0" if on is not None else "127.0.0.1"
+        return self.start(
             name, "peer.cli", "join", invite, "--name", name, "--device", "cpu", "--threads", "1",
             "--base", str(self.folder / "model"), "--data-dir", str(self.folder / name),
-            "--cache-dir", str(self.folder / "cache"), "--listen", "/ip4/127.0.0.1/tcp/0", *more,
+            "--cache-dir", str(self.folder / "cache"), "--listen", f"/ip4/{listen}/tcp/0", *more, on=on,
         )  # fmt: skip
 
-    def _start(self, name: str, module: str, *arguments: str) -> Program:
-        program = Program(name, module, *arguments)
+    def start(self, name: str, module: str, *arguments: str, on: Host | None = None) -> Program:
+        """`main` of a module as a process, on this machine or on a host of a small internet."""
+        program = Program(name, module, *arguments, on=on)
         self._programs.append(program)
         return program
 

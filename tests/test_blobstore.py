@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from barnraise.edge.blobstore import BlobStore, file_hash
-from barnraise.errors import DiskFull, HashMismatch, MachineError
+from barnraise.errors import DiskFull, HashMismatch, MachineError, Unreachable
 from barnraise.ids import BlobHash, blob_hash
+from barnraise.pieces import PIECE_BYTES, piece_list
 
 DATA = b"two barns" * 1000
 NAME = blob_hash(DATA)
@@ -80,6 +81,28 @@ def test_a_download_of_other_bytes_is_dropped(store: BlobStore, got: bytes, tmp_
     assert everything(tmp_path) == []
 
 
+def test_a_piece_list_is_made_once_and_again_where_it_is_cut(store: BlobStore) -> None:
+    data = bytes(PIECE_BYTES) + b"x"
+    name = store.put(data)
+    assert store.piece_list(name) == piece_list(data)
+    store.listing(name).write_bytes(piece_list(data)[:-1])
+    assert store.piece_list(name) == piece_list(data)
+    assert store.listing(name).read_bytes() == piece_list(data)
+    assert store.piece_list(store.put(b"")) == b""
+
+
+def test_pieces_that_are_whole_are_accepted_or_dropped(store: BlobStore, tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="was dropped"):
+        store.accept_pieces(NAME)
+    store.in_pieces(NAME).write_bytes(DATA[:-1])
+    with pytest.raises(HashMismatch, match="asked for"):
+        store.accept_pieces(NAME)
+    assert everything(tmp_path) == []
+    store.in_pieces(NAME).write_bytes(DATA)
+    assert store.accept_pieces(NAME) == store.path(NAME)
+    assert store.get(NAME) == DATA
+
+
 def test_a_file_is_adopted_and_outlives_its_first_name(store: BlobStore, tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(DATA)
@@ -102,9 +125,12 @@ def test_where_there_are_no_links_a_file_is_copied(
 def test_all_but_what_is_needed_is_forgotten(store: BlobStore, tmp_path: Path) -> None:
     kept, gone = store.put(b"kept"), store.put(b"gone")
     store.partial(NAME).write_bytes(DATA[:5])
+    store.in_pieces(NAME).write_bytes(DATA[:5])
+    for name in (kept, gone):
+        store.piece_list(name)
     store.keep_only({kept})
     assert (kept in store, gone in store) == (True, False)
-    assert everything(tmp_path) == [store.path(kept)]
+    assert set(everything(tmp_path)) == {store.path(kept), store.listing(kept)}
     store.remove(kept)
     store.remove(kept)
     assert everything(tmp_path) == []

@@ -20,10 +20,13 @@ from hivemind.dht.protocol import DHTProtocol
 from hivemind.dht.routing import DHTID
 
 from barnraise.edge.blobstore import BlobStore
-from barnraise.edge.swarm import PROTOCOL, Swarm, remove_stale_sockets
+from barnraise.edge.carrier import PIECES, WHOLE
+from barnraise.edge.libp2p_names import remove_stale_sockets
+from barnraise.edge.swarm import Swarm
 from barnraise.errors import Unreachable
 from barnraise.identity import Identity
 from barnraise.ids import Millis, Round, blob_hash
+from barnraise.pieces import PIECE_BYTES, Wanted, piece_list, pieces_hash
 from barnraise.records import Commit, Head, Presence, Record, place_of, seal
 from tests import parts
 
@@ -36,6 +39,7 @@ NOW = Millis(0)
 """When the test began: hivemind drops what has expired by this machine's clock."""
 BLOB = np.random.default_rng(0).bytes(3 * 2**20)
 NAME = blob_hash(BLOB)
+WANTED = Wanted(NAME, len(BLOB), pieces_hash(BLOB), parts.STRANGER.public)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +84,8 @@ def admission(of: Identity, by: Identity = parts.AUTHORITY) -> str:
 def presence(of: Identity = parts.ADA, *, admitted: str = "", name: str = "ada", later: int = 0) -> Presence:
     return Presence(
         run=parts.RUN, owner=of.public, admission=admitted or admission(of), name=name, addresses=(), round=0,
-        state=parts.HASH_A, tokens=7, tokens_per_second=1.5, doing="training", at=NOW + later,
+        state=parts.HASH_A, tokens=7, tokens_per_second=1.5, doing="training", beat=5.0, keeps=0,
+        at=NOW + later,
     )  # fmt: skip
 
 
@@ -90,8 +95,8 @@ def commit(round: int) -> Commit:
 
 def head(round: int = 0, later: int = 0) -> Head:
     return Head(
-        run=parts.RUN, round=round, close=None, state=parts.HASH_A, opens=NOW, checkpoint=parts.HASH_B,
-        checkpoint_round=0, at=NOW + later, bootstrap=(),
+        run=parts.RUN, round=round, close=None, state=parts.HASH_A, opens=NOW, turns=1,
+        checkpoint=parts.HASH_B, checkpoint_round=0, at=NOW + later, bootstrap=(),
     )  # fmt: skip
 
 
@@ -112,6 +117,9 @@ def test_what_is_published_is_collected(tmp_path: Path) -> None:
         assert [there.name for there in await coordinator.peers()] == ["ada2"]
 
     with_two(tmp_path, scene)
+
+
+CLEO = Identity.from_seed(b"c" * 32)
 
 
 def spoilt(value: bytes) -> bytes:
@@ -263,9 +271,9 @@ def test_a_blob_that_nobody_is_known_to_hold_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("request_bytes", [bytes(40), bytes(32) + b"\xff" * 8])
 def test_a_request_for_what_is_not_held_is_answered(tmp_path: Path, request_bytes: bytes) -> None:
     async def scene(coordinator: Swarm, ada: Swarm) -> None:
-        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(ada._p2p.peer_id, PROTOCOL)
+        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(ada._p2p.peer_id, WHOLE)
         writer.write(request_bytes)
-        assert await asyncio.wait_for(reader.read(), 60) == b"\xff" * 8
+        assert await asyncio.wait_for(reader.readexactly(8), 60) == b"\xff" * 8
         writer.close()
 
     with_two(tmp_path, scene)
@@ -275,9 +283,66 @@ def test_an_offset_behind_the_end_gives_no_bytes(tmp_path: Path) -> None:
     async def scene(coordinator: Swarm, ada: Swarm) -> None:
         ada._blobs.put(b"short")
         name = blob_hash(b"short")
-        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(ada._p2p.peer_id, PROTOCOL)
+        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(ada._p2p.peer_id, WHOLE)
         writer.write(bytes.fromhex(name) + (2**64 - 1).to_bytes(8, "little"))
-        assert await asyncio.wait_for(reader.read(), 60) == (5).to_bytes(8, "little")
+        assert await asyncio.wait_for(reader.readexactly(8), 60) == (5).to_bytes(8, "little")
+        writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.close()
+
+    with_two(tmp_path, scene)
+
+
+# Blobs in pieces
+
+
+def has_pieces(swarm: Swarm, *indices: int) -> None:
+    """As if an earlier try had brought these, before the program was started again."""
+    blobs = swarm._blobs
+    blobs.listing(NAME).write_bytes(piece_list(BLOB))
+    part = bytearray(len(BLOB))
+    for index in indices:
+        place = slice(index * PIECE_BYTES, (index + 1) * PIECE_BYTES)
+        part[place] = BLOB[place]
+    blobs.in_pieces(NAME).write_bytes(part)
+
+
+def test_halves_of_two_and_junk_of_a_third_make_a_whole(tmp_path: Path) -> None:
+    """The owner is gone. Ada and Ben have a half each, the coordinator serves junk."""
+
+    async def scene(coordinator: Swarm, ada: Swarm) -> None:
+        async with node(tmp_path, parts.BEN, coordinator) as ben, node(tmp_path, CLEO, ada) as cleo:
+            junk = coordinator._blobs.path(NAME)
+            coordinator._blobs.listing(NAME).write_bytes(piece_list(BLOB))
+            junk.write_bytes(bytes(len(BLOB)))
+            has_pieces(ada, *range(6))
+            has_pieces(ben, *range(6, 12))
+            everybody = [parts.STRANGER, parts.AUTHORITY, parts.ADA, parts.BEN, CLEO]
+            holders = [who.public for who in everybody]
+            paths = await asyncio.gather(*(swarm.gather(WANTED, holders) for swarm in (ada, ben, cleo)))
+            assert [blob_hash(path.read_bytes()) for path in paths] == [NAME] * 3
+            assert cleo.traffic.down >= len(BLOB)
+            assert min(ada.traffic.up, ben.traffic.up) > 0
+
+    with_two(tmp_path, scene)
+
+
+def test_a_contribution_goes_out_in_pieces(tmp_path: Path) -> None:
+    async def scene(coordinator: Swarm, ada: Swarm) -> None:
+        ada._blobs.put(BLOB)
+        path = await coordinator.gather(WANTED, [parts.ADA.public])
+        assert path.read_bytes() == BLOB
+        assert await ada.wait_served(NAME, timeout=60)
+
+    with_two(tmp_path, scene)
+
+
+def test_what_is_no_request_for_a_piece_ends_the_stream(tmp_path: Path) -> None:
+    async def scene(coordinator: Swarm, ada: Swarm) -> None:
+        ada._blobs.put(BLOB)
+        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(ada._p2p.peer_id, PIECES)
+        writer.write(b"\xff" * 44)
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
 
     with_two(tmp_path, scene)

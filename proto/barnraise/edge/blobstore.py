@@ -10,8 +10,12 @@ from collections.abc import Container
 from pathlib import Path
 
 from barnraise.edge.files import disk_errors, write_atomic
-from barnraise.errors import HashMismatch
+from barnraise.errors import HashMismatch, Unreachable
 from barnraise.ids import HASH_PATTERN, BlobHash, blob_hash, short
+from barnraise.pieces import HASH_BYTES, piece_count, piece_list
+
+PART, PIECES, LISTING = ".part", ".pieces", ".list"
+"""What stands beside a blob's name: a download from its start, one in pieces, and its piece list."""
 
 
 class BlobStore:
@@ -69,33 +73,71 @@ class BlobStore:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def partial(self, name: BlobHash) -> Path:
-        """Where a download of `name` grows, so that a broken one can be resumed."""
-        path = self.path(name).with_suffix(".part")
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        """Where a download of `name` grows from its start on, so that a broken one can be resumed."""
+        return self._beside(name, PART)
+
+    def in_pieces(self, name: BlobHash) -> Path:
+        """Where a download of `name` grows piece by piece, in any order."""
+        return self._beside(name, PIECES)
 
     def accept(self, name: BlobHash) -> Path:
-        """Check a finished download and give it its name. Raises HashMismatch, and drops the bytes."""
-        part = self.partial(name)
-        found = file_hash(part)
-        if found != name:
-            part.unlink()
-            raise HashMismatch(
-                f"asked for {short(name)}, got bytes that hash to {short(found)}",
-                fix="They were dropped. Try again: another source is asked where there is one.",
-            )
-        os.replace(part, self.path(name))
-        return self.path(name)
+        """Check a finished download and give it its name. Raises HashMismatch, and drops the bytes.
+
+        Raises Unreachable where somebody removed it meanwhile.
+        """
+        return self._accept(name, self.partial(name))
+
+    def accept_pieces(self, name: BlobHash) -> Path:
+        """As `accept`, of a download in pieces."""
+        return self._accept(name, self.in_pieces(name))
+
+    def _accept(self, name: BlobHash, part: Path) -> Path:
+        try:
+            found = file_hash(part)
+            if found == name:
+                os.replace(part, self.path(name))
+                return self.path(name)
+        except FileNotFoundError:
+            raise Unreachable(
+                f"the blob {short(name)} was dropped while it was fetched",
+                fix="It is asked for again where it is still needed.",
+            ) from None
+        part.unlink(missing_ok=True)
+        raise HashMismatch(
+            f"asked for {short(name)}, got bytes that hash to {short(found)}",
+            fix="They were dropped. Try again: another source is asked where there is one.",
+        )
+
+    def listing(self, name: BlobHash) -> Path:
+        """Where the piece list of `name` is kept, once it is known."""
+        return self._beside(name, LISTING)
+
+    def piece_list(self, name: BlobHash) -> bytes:
+        """The piece list of a blob that is here. Slow at the first call: it reads the blob."""
+        path, count = self.listing(name), piece_count(self.size(name))
+        if path.is_file() and path.stat().st_size == count * HASH_BYTES:
+            return path.read_bytes()
+        wire = piece_list(self.view(name)) if count else b""
+        write_atomic(path, wire)
+        return wire
 
     def keep_only(self, names: Container[BlobHash]) -> None:
         """Remove every other blob, and downloads that were never finished."""
         for path in self._folder.glob("??/*"):
-            if BlobHash(path.name) not in names:
+            name = path.name.removesuffix(LISTING)
+            if BlobHash(name) not in names:
                 path.unlink()
 
     def remove(self, name: BlobHash) -> None:
-        self.path(name).unlink(missing_ok=True)
+        """Remove a blob, what is known of its pieces, and what came of it so far."""
+        for path in (self.path(name), *(self.path(name).with_suffix(end) for end in (PART, PIECES, LISTING))):
+            path.unlink(missing_ok=True)
+
+    def _beside(self, name: BlobHash, end: str) -> Path:
+        path = self.path(name).with_suffix(end)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
 
 def file_hash(file: Path) -> BlobHash:

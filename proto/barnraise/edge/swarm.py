@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,19 +19,26 @@ from hivemind.dht.node import DHTNode
 from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import DHTRecord, RecordValidatorBase
 from hivemind.p2p import P2P, PeerID
-from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
-from hivemind.proto import crypto_pb2
+from hivemind.p2p.p2p_daemon_bindings.utils import (
+    P2PDaemonError,
+    raise_if_failed,
+    read_pbmsg_safe,
+    write_pbmsg,
+)
+from hivemind.proto import p2pd_pb2
 from hivemind.utils import MSGPackSerializer, get_dht_time
 from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 
-from barnraise.edge import tether
-from barnraise.edge.blob_stream import NotHeld, Sent, Traffic, answer, receive, within
 from barnraise.edge.blobstore import BlobStore
-from barnraise.edge.files import disk_errors
-from barnraise.errors import BarnraiseError, HashMismatch, MachineError, TrustError, Unreachable
+from barnraise.edge.carrier import PIECES, WHOLE, Carrier
+from barnraise.edge.libp2p_daemon import start_daemon
+from barnraise.edge.libp2p_names import peer_id_bytes, remove_stale_sockets, write_identity
+from barnraise.errors import MachineError, TrustError, Unreachable
+from barnraise.heartbeat import is_there
 from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Millis, PublicKey, Round, RunId, short
+from barnraise.ids import BlobHash, Millis, PublicKey, Round, RunId
+from barnraise.pieces import Wanted
 from barnraise.records import (
     Commit,
     Head,
@@ -47,33 +52,17 @@ from barnraise.records import (
     seal,
 )
 from barnraise.signed import Signed
+from barnraise.throttle import UNCAPPED, Caps
 
 log = logging.getLogger("barnraise.swarm")
 
-PROTOCOL = "barnraise/blob/1"
 STOP_SECONDS = 5.0
-MAX_STREAMS = 32
-"""Blob streams served at once; more are refused, and the asker tries elsewhere."""
 RECORD_SECONDS = 3600.0
 """How long a record lives in the DHT."""
 SKEW_SECONDS = 1200.0
 """By how much clocks may differ before records are refused for it."""
-ALIVE_SECONDS = 30.0
-"""A peer whose heartbeat is older is taken for gone."""
 
 R = TypeVar("R", bound=Record)
-
-
-class _TetheredP2P(P2P):
-    """hivemind's P2P with a daemon that dies with us, and sockets that carry our process id."""
-
-    _client_listen_maddr = None  # where `create` fails early, `__del__` looks for it
-    _UNIX_SOCKET_PREFIX = f"/unix{tempfile.gettempdir()}/barnraise-{os.getpid()}-"
-
-    @staticmethod
-    def _make_process_args(*args: Any, **options: Any) -> list[str]:
-        program: list[str] = P2P._make_process_args(*args, **options)
-        return [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid()), *program]
 
 
 class _Validator(RecordValidatorBase):
@@ -122,10 +111,11 @@ class Swarm:
     _blobs: BlobStore
     _p2p: P2P
     _node: DHTNode
-    traffic: Traffic = field(default_factory=Traffic)
-    _served: dict[BlobHash, asyncio.Event] = field(default_factory=dict)
-    _fetching: dict[BlobHash, asyncio.Lock] = field(default_factory=dict)
-    _streams: int = 0
+    _caps: Caps
+
+    def __post_init__(self) -> None:
+        self._carrier = Carrier(self._identity.public, self._blobs, self._caps, self._open_stream)
+        self.traffic = self._carrier.traffic
 
     @classmethod
     async def start(
@@ -140,24 +130,19 @@ class Swarm:
         listen: str,
         bootstrap: Sequence[str] = (),
         announce: Sequence[str] = (),
+        caps: Caps = UNCAPPED,
     ) -> Swarm:
         """Start the daemon and join the DHT.
 
         listen: a multiaddress. bootstrap: addresses of nodes to join by; where none of them
         answers this raises Unreachable. announce: addresses to tell instead of those found.
+        caps: what the blobs may take of the line; records are small and go uncapped.
         """
         use_hivemind_log_handler("nowhere")
         asyncio.get_running_loop().set_exception_handler(_lost_connections_quietly)
         remove_stale_sockets()
         try:
-            p2p = await _TetheredP2P.create(
-                identity_path=str(_identity_file(identity, folder)),
-                check_if_identity_free=False,
-                host_maddrs=[listen],
-                announce_maddrs=list(announce) or None,
-                initial_peers=list(bootstrap) or None,
-                nat_port_map=False,
-            )
+            p2p = await start_daemon(write_identity(identity, folder), listen, bootstrap, announce)
         except P2PDaemonError as error:
             if "bootstrap" in str(error):
                 raise _no_swarm(bootstrap) from None
@@ -180,8 +165,8 @@ class Swarm:
         except RuntimeError:
             await p2p.shutdown()
             raise _no_swarm(bootstrap) from None
-        swarm = cls(identity, run, authority, clock, blobs, p2p, node)
-        await p2p.add_binary_stream_handler(PROTOCOL, swarm._serve)
+        swarm = cls(identity, run, authority, clock, blobs, p2p, node, caps)
+        await swarm._serve()
         return swarm
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
@@ -201,6 +186,7 @@ class Swarm:
 
     async def stop(self) -> None:
         """Leave the swarm and end the daemon, also where it no longer answers."""
+        self._carrier.close()
         try:
             await asyncio.wait_for(self._node.shutdown(), STOP_SECONDS)
         except asyncio.TimeoutError:
@@ -245,10 +231,10 @@ class Swarm:
         return [] if found is None else [self._open(Head, found.value).value]
 
     async def peers(self) -> list[Presence]:
-        """The heartbeats of those who are there now; one from the future is nobody's."""
-        now, slack = self._clock(), ALIVE_SECONDS * 1000
+        """The heartbeats of those who are there now."""
+        now = self._clock()
         found = await self._collect(Presence, peers_key(self._run))
-        return [signed.value for signed in found if abs(signed.value.at - now) <= slack]
+        return [s.value for s in found if is_there(Millis(s.value.at), s.value.beat, now)]
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:
         return await self._collect(Commit, commits_key(self._run, round))
@@ -260,69 +246,56 @@ class Swarm:
 
     def _open(self, model: type[R], value: bytes) -> Signed[R]:
         """The validator passed it, and its place says which kind it is."""
-        signed = open_record(value, run=self._run, authority=self._authority, now=Millis(0))
+        signed = _open_once(value, self._run, self._authority)
         assert isinstance(signed.value, model)
         return signed  # type: ignore[return-value]
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
-        """Get a blob of at most `limit` bytes into the store, from the first holder that gives it whole.
+        """As `Carrier.fetch`: a whole blob from the first holder that gives it."""
+        return await self._carrier.fetch(name, limit, holders)
 
-        A stream that breaks is resumed, at the next holder where there is one. Raises Unreachable
-        with what each holder did.
-        """
-        async with self._fetching.setdefault(name, asyncio.Lock()):  # two commits may name one blob
-            if name not in self._blobs:
-                await self._fetch(name, limit, holders)
-        return self._blobs.path(name)
-
-    async def _fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> None:
-        trouble: list[str] = []
-        for holder in holders:
-            try:
-                await self._receive(name, limit, _peer_id(holder))
-                await asyncio.to_thread(self._blobs.accept, name)
-                return
-            except BarnraiseError as error:
-                if not isinstance(error, Unreachable | HashMismatch):
-                    raise
-                trouble.append(f"{short(holder)}: {error.problem}")
-            except (P2PDaemonError, OSError, EOFError, asyncio.TimeoutError) as error:
-                trouble.append(f"{short(holder)}: {type(error).__name__} {error}".rstrip())
-        raise Unreachable(
-            f"nobody gave the blob {short(name)} ({'; '.join(trouble) or 'no holder is known'})",
-            fix="It is asked for again; if this goes on, its owner left before anybody copied it.",
-        )
+    async def gather(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        """As `Carrier.gather`: a contribution in pieces, from all who hold some of it."""
+        return await self._carrier.gather(wanted, holders)
 
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
-        """Wait until somebody has read a blob of ours to its end. False when nobody did in time."""
-        event = self._served.setdefault(name, asyncio.Event())
-        try:
-            await asyncio.wait_for(event.wait(), timeout)
-        except asyncio.TimeoutError:
-            return False
-        return True
+        """As `Carrier.wait_served`: whether all of a blob of ours went out."""
+        return await self._carrier.wait_served(name, timeout)
 
-    async def _receive(self, name: BlobHash, limit: int, holder: PeerID) -> None:
-        _, reader, writer = await within(self._p2p.call_binary_stream_handler(holder, PROTOCOL))
+    async def _open_stream(
+        self, peer: PublicKey, protocol: str
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As hivemind's `stream_open`, which forgets to close the socket where the peer cannot be reached."""
+        reader, writer = await self._p2p._client.control.daemon_connector.open_connection()
+        wish = p2pd_pb2.StreamOpenRequest(peer=peer_id_bytes(peer), proto=[protocol])
+        answer = p2pd_pb2.Response()
+        opened = False
         try:
-            await receive(name, limit, self._blobs, reader, writer, self.traffic)
+            await write_pbmsg(writer, p2pd_pb2.Request(type=p2pd_pb2.Request.STREAM_OPEN, streamOpen=wish))
+            await read_pbmsg_safe(reader, answer)
+            raise_if_failed(answer)
+            opened = True
+        except P2PDaemonError as error:
+            raise ConnectionError(str(error)) from None
         finally:
-            writer.close()
+            if not opened:
+                writer.close()
+        return reader, writer
 
-    async def _serve(self, _info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._streams += 1
-        try:
-            if self._streams <= MAX_STREAMS:
-                match await answer(self._blobs, reader, writer, self.traffic):
-                    case Sent(name):
-                        self._served.setdefault(name, asyncio.Event()).set()
-                    case NotHeld(name):
-                        log.debug("asked for %s, which is not here", short(name))
-        except (OSError, EOFError, asyncio.TimeoutError) as error:
-            log.debug("a blob stream ended early: %s", error)
-        finally:
-            self._streams -= 1
-            writer.close()
+    async def _serve(self) -> None:
+        """Answer whoever opens a stream with us."""
+        for protocol, serve in ((WHOLE, self._carrier.serve), (PIECES, self._carrier.serve_pieces)):
+
+            async def visited(info: Any, *stream: Any, serve: Callable[..., Awaitable[None]] = serve) -> None:
+                await serve(str(info.peer_id), *stream)
+
+            await self._p2p.add_binary_stream_handler(protocol, visited)
+
+
+@lru_cache(maxsize=4096)
+def _open_once(value: bytes, run: RunId, authority: PublicKey) -> Signed[Record]:
+    """The same records are read again and again, and checking a signature takes long."""
+    return open_record(value, run=run, authority=authority, now=Millis(0))
 
 
 def _lost_connections_quietly(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -338,40 +311,3 @@ def _no_swarm(bootstrap: Sequence[str]) -> Unreachable:
         f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
         fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
     )
-
-
-def _identity_file(identity: Identity, folder: Path) -> Path:
-    """Our Ed25519 key in libp2p's own format, so that one key names the peer everywhere."""
-    path = folder / "libp2p.key"
-    secret = identity.seed + bytes.fromhex(identity.public)
-    key = crypto_pb2.PrivateKey(key_type=crypto_pb2.KeyType.Ed25519, data=secret)
-    with disk_errors(path):
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600)
-        path.write_bytes(key.SerializeToString())
-    return path
-
-
-def _peer_id(key: PublicKey) -> PeerID:
-    """libp2p's name of an Ed25519 key: an identity multihash of its protobuf
-    (github.com/libp2p/specs, peer-ids)."""
-    public = bytes([0x08, 0x01, 0x12, 0x20]) + bytes.fromhex(key)
-    return PeerID(bytes([0x00, len(public)]) + public)
-
-
-def remove_stale_sockets() -> None:
-    """Remove sockets of ours whose program was killed."""
-    for path in Path(tempfile.gettempdir()).glob("barnraise-*-p2p*.sock"):
-        owner = path.name.split("-")[1]
-        if owner.isdigit() and not _process_lives(int(owner)):
-            path.unlink(missing_ok=True)
-
-
-def _process_lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
