@@ -1,18 +1,28 @@
-"""Which processor a volunteer trains on, and whether the model fits its memory."""
+"""Which processor a volunteer trains on, and how its memory is asked for and ends."""
 
 from __future__ import annotations
 
+import gc
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 import torch
 
 from barnraise.errors import TooLargeForMemory, UserError
-from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU
+from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU, Precision
+from peer.fitting import Room
 
+_OUT_OF_MEMORY = (
+    "can't allocate memory",  # the CPU's allocator
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
+"""How torch's RuntimeErrors tell it, where it raises no OutOfMemoryError."""
 _CLEARLY_FASTER = 1.3
 """bf16 has to beat fp32 on a CPU by this much: below it, the lost precision is not worth it."""
 
@@ -34,6 +44,11 @@ class Device:
     def micro_batch(self) -> int:
         """Samples that go through the model at once."""
         return MICRO_BATCH_CPU if self.torch_device == "cpu" else MICRO_BATCH_GPU
+
+    @property
+    def frozen(self) -> Precision:
+        """How an adapter's frozen weights are kept without loss: as they are multiplied."""
+        return "bf16" if self.autocast else "fp32"
 
 
 @dataclass(frozen=True)
@@ -102,19 +117,44 @@ def cpu_bf16_speedup(size: int = 512, repetitions: int = 5) -> float:
     return best[torch.float32] / best[torch.bfloat16]
 
 
-def available_memory(device: Device) -> int:
-    """Bytes free for the model on `device`: the GPU's own, or the machine's."""
+def room(device: Device) -> Room:
+    """The memory that is free for training on `device`."""
+    host = int(psutil.virtual_memory().available)
     if device.torch_device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(torch.device(device.torch_device))[0])
-    return int(psutil.virtual_memory().available)
+        return Room(int(torch.cuda.mem_get_info(torch.device(device.torch_device))[0]), host, shared=False)
+    return Room(host, host, shared=True)
 
 
-def check_memory(needed_bytes: int, available_bytes: int) -> None:
-    """Raise TooLargeForMemory where `needed_bytes` do not fit in `available_bytes`."""
-    if needed_bytes > available_bytes:
-        raise TooLargeForMemory(
-            f"training this model takes about {needed_bytes / 1e9:.1f} GB, and "
-            f"{available_bytes / 1e9:.1f} GB are free here",
-            fix="Close other programs, use a machine with more memory, or join a run that trains "
-            "an adapter or a smaller model.",
-        )
+@contextmanager
+def memory_limit(device: torch.device, doing: str) -> Iterator[None]:
+    """Turn the end of `device`'s memory into TooLargeForMemory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise too_large(device, doing) from error
+
+
+def too_large(device: torch.device, doing: str) -> TooLargeForMemory:
+    return TooLargeForMemory(
+        f"the memory of {device} is too small for {doing}",
+        fix="Close other programs that use it, use another device, or join a run that trains an adapter "
+        "or a smaller model.",
+    )
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that memory ended, on whatever device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Free what a failed attempt left, and what torch keeps of it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

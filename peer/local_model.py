@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,16 @@ from torch import nn
 
 from barnraise.edge.causal_lm import load
 from barnraise.edge.trainable import attach, trainable_parameters
-from barnraise.errors import MachineError, TooLargeForMemory
+from barnraise.errors import MachineError
+from barnraise.footprint import Precision
 from barnraise.shards import IGNORED, Sample
 from barnraise.spec import Full, Lora
 from barnraise.state import Array, Layout, Tensors
-from peer.device import Device
+from peer.device import Device, give_back_memory, memory_limit, out_of_memory, too_large
+from peer.frozen import store_frozen
+from peer.recompute import recompute_blocks
+
+log = logging.getLogger("peer")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,11 @@ class Loss:
     """Sum of the trained tokens' losses, in nats."""
     tokens: int
     """Trained tokens."""
+
+
+@dataclass(frozen=True)
+class _OutOfMemory:
+    what: str
 
 
 def trained_tokens(samples: Sequence[Sample]) -> int:
@@ -40,22 +50,43 @@ class LocalModel:
     It stays in evaluation mode, without dropout, so that an auditor can repeat a contribution.
     """
 
-    def __init__(self, folder: Path, target: Lora | Full, device: Device, micro_batch: int) -> None:
-        """Load the model in `folder`. Raises ModelUnavailable, SpecError or TooLargeForMemory."""
-        self._device = torch.device(device.torch_device)
+    def __init__(
+        self,
+        folder: Path,
+        target: Lora | Full,
+        device: Device,
+        micro_batch: int,
+        *,
+        frozen: Precision | None = None,
+        checkpointing: bool = False,
+    ) -> None:
+        """Load the model in `folder`.
+
+        micro_batch: samples that go through it at once, until memory asks for fewer. frozen: how the
+        weights below an adapter are kept, as the device multiplies where None. checkpointing: whether
+        blocks are computed again in the backward pass.
+        Raises ModelUnavailable, SpecError, TooLargeForMemory, or UserError for missing packages.
+        """
+        self.device = torch.device(device.torch_device)
         self._autocast = device.autocast
         self._micro_batch = micro_batch
-        if self._device.type == "cpu":
+        self._checkpointing = False
+        if self.device.type == "cpu":
             torch.set_num_threads(device.threads)
-        halved = device.autocast and isinstance(target, Lora)
-        model = attach(load(folder, "auto" if halved else torch.float32), target)
-        if halved:
-            _halve_frozen_products(model)
-        with self._memory():
-            self._model = model.to(self._device).eval()
+        precision = frozen or device.frozen if isinstance(target, Lora) else "fp32"
+        model = attach(load(folder, torch.float32 if precision == "fp32" else "auto"), target)
+        with memory_limit(self.device, "the model"):
+            if precision != "fp32":
+                store_frozen(model, precision, self.device, autocast=device.autocast)
+            self._model = model.to(self.device).eval()
+        if checkpointing:
+            self._checkpointing = recompute_blocks(self._model)
         self._sparse_logits = "logits_to_keep" in inspect.signature(_inner(model).forward).parameters
         self.params: dict[str, nn.Parameter] = dict(sorted(trainable_parameters(self._model).items()))
         self.layout = Layout(tuple((name, tuple(p.shape)) for name, p in self.params.items()))
+        self._added: set[nn.Parameter] = set()
+        for parameter in self.params.values():
+            parameter.register_post_accumulate_grad_hook(self._added.add)
 
     def load(self, tensors: Tensors) -> None:
         """Copy `tensors` into the parameters. Raises StateError where names or shapes differ."""
@@ -63,6 +94,14 @@ class LocalModel:
         with torch.no_grad():
             for name, parameter in self.params.items():
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(tensors[name])))
+
+    def shift(self, before: Tensors, after: Tensors) -> None:
+        """parameters ← after + (parameters − before). Raises StateError where names or shapes differ."""
+        self.layout.check(after, "the state to go over to")
+        with torch.no_grad():
+            for name, parameter in self.params.items():
+                parameter.sub_(torch.from_numpy(before[name]).to(parameter.device))
+                parameter.add_(torch.from_numpy(after[name]).to(parameter.device))
 
     def tensors(self) -> dict[str, Array]:
         """Copies of the parameters, fp32."""
@@ -82,27 +121,89 @@ class LocalModel:
     def backward(self, samples: Sequence[Sample], divisor: int) -> Loss:
         """Add the gradient of (summed loss / `divisor`) of `samples`, micro-batch by micro-batch.
 
-        Raises MachineError where the loss is not a number, TooLargeForMemory where a GPU's memory ends.
+        Raises MachineError where the loss is not a number, TooLargeForMemory where memory ends even
+        with one sample at a time.
         """
-        total = 0.0
-        with self._memory():
-            for part in self._parts(samples):
-                summed = self._summed_loss(part)
-                total += _finite(summed)
-                torch.autograd.backward(summed / divisor)
-        return Loss(total, trained_tokens(samples))
+
+        def add_gradient(part: Sequence[Sample], open_: list[nn.Parameter]) -> float:
+            summed = self._summed_loss(part)
+            value = _finite(summed)
+            torch.autograd.backward(summed / divisor, inputs=open_)
+            return value
+
+        return Loss(self._sum_parts(samples, add_gradient), trained_tokens(samples))
 
     def loss(self, samples: Sequence[Sample]) -> Loss:
         """The loss of `samples` without gradients. Raises as `backward` does."""
-        with torch.inference_mode(), self._memory():
-            total = sum(_finite(self._summed_loss(part)) for part in self._parts(samples))
-        return Loss(total, trained_tokens(samples))
 
-    def _parts(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
-        for start in range(0, len(samples), self._micro_batch):
-            part = samples[start : start + self._micro_batch]
-            if trained_tokens(part):
-                yield part
+        def add_loss(part: Sequence[Sample], _: list[nn.Parameter]) -> float:
+            return _finite(self._summed_loss(part))
+
+        with torch.inference_mode():
+            return Loss(self._sum_parts(samples, add_loss), trained_tokens(samples))
+
+    def _sum_parts(
+        self, samples: Sequence[Sample], run: Callable[[Sequence[Sample], list[nn.Parameter]], float]
+    ) -> float:
+        """`run` over the micro-batches of `samples`, summed; smaller ones from where memory ends.
+
+        A backward pass that breaks off has added the whole micro-batch's gradient to some parameters and
+        nothing to the others. Its parts are therefore run for those others alone: nothing is added
+        twice, and no second copy of the gradients is needed just when memory is short.
+        """
+        total = 0.0
+        todo = [(samples, list(self.params.values()))]
+        while todo:
+            part, open_ = todo.pop()
+            if len(part) > self._micro_batch:
+                size = self._micro_batch
+                starts = reversed(range(0, len(part), size))
+                todo += [(part[start : start + size], open_) for start in starts]
+                continue
+            if not trained_tokens(part):
+                continue
+            self._added.clear()
+            match self._attempt(run, part, open_):
+                case float() as value:
+                    total += value
+                case _OutOfMemory(what):
+                    self._back_off(len(part), what)
+                    todo.append((part, [tensor for tensor in open_ if tensor not in self._added]))
+        return total
+
+    def _attempt(
+        self,
+        run: Callable[[Sequence[Sample], list[nn.Parameter]], float],
+        part: Sequence[Sample],
+        open_: list[nn.Parameter],
+    ) -> float | _OutOfMemory:
+        """A function of its own, so that what it held is free once it has returned."""
+        try:
+            return run(part, open_)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return _OutOfMemory(str(error).partition("\n")[0][:200])
+
+    def _back_off(self, samples: int, what: str) -> None:
+        """Take less memory than an attempt with `samples` did. Raises TooLargeForMemory at the least."""
+        give_back_memory(self.device)
+        if samples > 1:
+            self._micro_batch = samples // 2
+            log.warning(
+                "%d samples at once do not fit the memory: going on with %d (%s)",
+                samples,
+                self._micro_batch,
+                what,
+            )
+        elif not self._checkpointing and recompute_blocks(self._model):
+            self._checkpointing = True
+            log.warning(
+                "one sample does not fit the memory: computing blocks twice from now on, to keep less (%s)",
+                what,
+            )
+        else:
+            raise too_large(self.device, f"one sample at a time ({what})")
 
     def _summed_loss(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Summed cross entropy of the next token over the trained ones; fp32, on the device."""
@@ -111,7 +212,7 @@ class LocalModel:
         targets = self._stack([sample.labels for sample in samples])[:, 1:]
         # The vocabulary product is a large part of a small model: only where some sample has a target.
         columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             # Without an attention mask and a cache, transformers keeps each document of a packed
             # sample to itself, by the positions that start anew.
             inputs = {"input_ids": ids, "position_ids": positions, "use_cache": False}
@@ -127,17 +228,7 @@ class LocalModel:
         )
 
     def _stack(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self._device)
-
-    @contextmanager
-    def _memory(self) -> Iterator[None]:
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise TooLargeForMemory(
-                f"the memory of {self._device} is too small for {self._micro_batch} samples at a time",
-                fix="Use a smaller micro-batch, close other programs on the GPU, or use another device.",
-            ) from error
+        return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)
 
 
 def as_array(tensor: torch.Tensor) -> Array:
@@ -166,18 +257,3 @@ def _inner(model: nn.Module) -> nn.Module:
     unwrap = getattr(model, "get_base_model", None)
     inner: nn.Module = model if unwrap is None else unwrap()
     return inner
-
-
-def _halve_frozen_products(model: nn.Module) -> None:
-    """Keep frozen linear weights in bf16, everything else in fp32.
-
-    Autocast multiplies in bf16 anyway, so the results are the same; it saves half the memory and a
-    conversion in every step. Embeddings (also where tied to the output layer) stay as they are,
-    because the residual stream starts from them.
-    """
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for module in model.modules():
-        product = isinstance(module, nn.Linear)
-        for parameter in module.parameters(recurse=False):
-            frozen = not parameter.requires_grad and id(parameter) not in embeddings
-            parameter.data = parameter.data.to(torch.bfloat16 if product and frozen else torch.float32)

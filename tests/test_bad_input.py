@@ -35,6 +35,7 @@ from coordinator.book import Book
 from coordinator.check import report
 from peer import join as joining
 from peer.device import Device
+from peer.fitting import Room
 from peer.join import JoinSettings
 from peer.report import Lines
 from peer.samples import read_blob
@@ -60,7 +61,14 @@ sequence_length = 64
 """
 CHAT = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "four"}]}
 SETTINGS = JoinSettings(
-    name="ada", device="cpu", threads=1, micro_batch=1, listen="/ip4/127.0.0.1/tcp/0", base=None
+    name="ada",
+    device="cpu",
+    threads=1,
+    micro_batch=1,
+    listen="/ip4/127.0.0.1/tcp/0",
+    max_upload=None,
+    max_download=None,
+    base=None,
 )
 CPU = Device("CPU", "cpu", False, 1, "test")
 
@@ -102,7 +110,7 @@ def check(folder: Path, *rows: object, template: Callable[[str], str] = str) -> 
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "data.jsonl").write_text(lines, encoding="utf-8")
     (folder / "run.toml").write_text(SPEC, encoding="utf-8")
-    return report(read_spec(folder / "run.toml"), folder / "cache", 1)
+    return report(read_spec(folder / "run.toml"), folder / "cache", 1, 10.0)
 
 
 def test_the_dataset_of_the_next_tests_is_good_before_it_is_spoilt(tmp_path: Path) -> None:
@@ -187,11 +195,11 @@ def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_model_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = BaseFolder(make_tiny_model(tmp_path / "model"), parts.HASH_A)
     charter = parts.charter(parts.run_spec(), parts.state())
-    monkeypatch.setattr(joining, "available_memory", lambda _: 10**12)
-    joining._check_room(charter, base, CPU, 1)
-    monkeypatch.setattr(joining, "available_memory", lambda _: 10**9)
+    monkeypatch.setattr(joining, "room", lambda _: Room(10**12, 10**12, shared=True))
+    joining._fitted(charter, base, CPU, SETTINGS)
+    monkeypatch.setattr(joining, "room", lambda _: Room(10**9, 10**9, shared=True))
     with told(TooLargeForMemory, 3, "1.0 GB are free here", "a machine with more memory"):
-        joining._check_room(charter, base, CPU, 1)
+        joining._fitted(charter, base, CPU, SETTINGS)
 
 
 # Shards

@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 from barnraise.edge import base_model, base_sources, gguf_import
 from barnraise.edge.base_model import pin_revision, resolve
 from barnraise.edge.causal_lm import load
-from barnraise.errors import DiskFull, HashMismatch, ModelUnavailable, TooLargeForMemory, UserError
+from barnraise.errors import DiskFull, HashMismatch, ModelUnavailable, UserError
 from barnraise.footprint import memory_needed
 from barnraise.spec import Full, Lora
-from peer.device import Probe, check_memory, choose
+from peer.device import Probe, choose
 from tests.tiny import make_tiny_model
 
 
@@ -230,11 +230,8 @@ def test_a_device_that_is_not_there_is_told(requested: str) -> None:
         choose(requested, Probe(("A", "B"), True, False, 4, lambda: 1.0))
 
 
-def test_memory_is_checked_before_training() -> None:
+def test_memory_is_estimated_before_training() -> None:
     adapter = memory_needed(7_000_000_000, 40_000_000, Lora(), "diloco")
     full = memory_needed(7_000_000_000, 7_000_000_000, Full(), "diloco")
     assert 28e9 < adapter < 60e9 < 28e9 * 8 < full
     assert memory_needed(7_000_000_000, 7_000_000_000, Full(), "gradient") < full
-    check_memory(adapter, adapter)
-    with pytest.raises(TooLargeForMemory, match="GB are free here"):
-        check_memory(full, adapter)

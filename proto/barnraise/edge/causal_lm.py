@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from barnraise.errors import ModelUnavailable
+from barnraise.footprint import ModelShape
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +78,43 @@ def skeleton(folder: Path) -> PreTrainedModel:
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return model
+
+
+def model_shape(folder: Path) -> ModelShape:
+    """What decides the model's memory, from its config and its files' headers. Raises ModelUnavailable."""
+    from torch import nn
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model = skeleton(folder)
+    embedding = model.get_input_embeddings()
+    head = model.get_output_embeddings()
+    shared = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    linear = {
+        id(module.weight): module.weight.numel()
+        for module in model.modules()
+        if type(module) is nn.Linear and id(module.weight) not in shared
+    }
+    of_head = 0 if head is None else linear.pop(id(head.weight), 0)
+    vocabulary, width = embedding.weight.shape
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        products=sum(linear.values()),
+        head=of_head,
+        largest=max(linear.values(), default=0),
+        vocabulary=vocabulary,
+        width=width,
+        blocks=sum(isinstance(module, GradientCheckpointingLayer) for module in model.modules()),
+        half=_dtypes(folder) == {"BF16"},
+    )
+
+
+def _dtypes(folder: Path) -> set[str]:
+    """The types of the model's tensors on disk, by the names of the safetensors format."""
+    found = set()
+    for file in folder.glob("model*.safetensors"):
+        with unreadable(file), safe_open(file, framework="numpy") as tensors:
+            found |= {str(tensors.get_slice(name).get_dtype()) for name in tensors.keys()}  # noqa: SIM118
+    return found
 
 
 def load(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
