@@ -19,9 +19,16 @@ from pathlib import Path
 
 import psutil
 
-from scripts.bench_parts import KINDS, SEED
+from scripts.bench_convergence import add_arguments as add_convergence
+from scripts.bench_convergence import convergence
+from scripts.bench_parts import KINDS, LAYOUTS, SEED
 from scripts.bench_round import measure_round
+from scripts.bench_scale import measure_processes, simulate
+from scripts.bench_uplink import add_options as add_uplink
+from scripts.bench_uplink import measure_uplink, wish_of
 from scripts.demo import DemoFailed
+from scripts.netns import NetworkFailed
+from scripts.rival_hivemind import RivalFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,24 +40,39 @@ class BenchFailed(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     wanted = parser.add_subparsers(dest="what", required=True)
-    codec = wanted.add_parser("codec", help="encode, decode and fold one contribution of 135M values")
+    codec = wanted.add_parser("codec", help="encode, decode and fold one contribution")
     codec.add_argument("--repeats", type=int, default=3)
+    codec.add_argument("--parameters", choices=LAYOUTS, default="135M", help="1B takes some 20 GB of memory")
+    codec.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     memory = wanted.add_parser("memory", help="a volunteer's memory in a full run of 135M parameters")
     memory.add_argument("--kinds", nargs="*", choices=KINDS, default=["4-bit", "2-bit"])
     whole = wanted.add_parser("round", help="bytes and overhead of real rounds on loopback")
     whole.add_argument("--peers", type=int, default=2)
     whole.add_argument("--rounds", type=int, default=3, help="whole rounds to measure, after the first")
+    add_convergence(wanted.add_parser("convergence", help="loss and bytes of each way of training together"))
+    add_uplink(wanted.add_parser("uplink", help="real runs on lines of 20 Mbit/s, in network namespaces"))
+    scale = wanted.add_parser("scale", help="bytes and seconds as a swarm grows")
+    scale.add_argument("--processes", type=int, nargs="*", default=[2, 4, 8, 16], help="that really run")
+    scale.add_argument("--simulated", type=int, nargs="*", default=[8, 32, 100, 1000])
+    scale.add_argument("--rounds", type=int, default=4)
     chosen = parser.parse_args()
     print(header(sys.argv[1:]), flush=True)
     try:
         match chosen.what:
             case "codec":
-                print(codec_table(chosen.repeats))
+                print(codec_table(chosen.kinds, chosen.repeats, chosen.parameters))
             case "memory":
                 print(memory_table(chosen.kinds))
-            case _:
+            case "round":
                 print(measure_round(chosen.peers, chosen.rounds))
-    except (BenchFailed, DemoFailed) as failure:
+            case "convergence":
+                print(convergence(chosen))
+            case "uplink":
+                print(measure_uplink(wish_of(chosen)))
+            case _:
+                print(measure_processes(chosen.processes, chosen.rounds), flush=True)
+                print(simulate(chosen.simulated, chosen.rounds, SEED))
+    except (BenchFailed, DemoFailed, NetworkFailed, RivalFailed) as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
     return 0
@@ -67,10 +89,10 @@ def header(arguments: Sequence[str]) -> str:
     )
 
 
-def codec_table(repeats: int) -> str:
+def codec_table(kinds: Sequence[str], repeats: int, parameters: str) -> str:
     rows = []
-    for kind in KINDS:
-        found = child("codec", kind, repeats)
+    for kind in kinds:
+        found = child("codec", kind, repeats, parameters)
         work = found["encode"] + found["check"] + found["decode"] + found["fold"]
         rows.append(
             [
@@ -78,6 +100,7 @@ def codec_table(repeats: int) -> str:
                 f"{found['blob'] / 1e6:.1f}",
                 *(f"{found[what]:.2f}" for what in ("copy", "encode", "check", "decode", "fold")),
                 f"{found['encode'] + found['decode'] + found['fold']:.2f}",
+                f"{4e9 * work / found['state']:.1f}",
                 f"{work / found['copy']:.1f}",
                 f"{found['encode_peak'] / found['state']:.2f}",
                 f"{found['fold_peak'] / found['state']:.2f}",
@@ -85,7 +108,8 @@ def codec_table(repeats: int) -> str:
         )
     return table(
         ["kind", "blob, MB", "copy, s", "encode, s", "check, s", "decode, s", "fold, s",
-         "encode + decode + fold, s", "all ÷ copy", "encode's peak ÷ state", "fold's peak ÷ state"],
+         "encode + decode + fold, s", "all, ns a value", "all ÷ copy",
+         "encode's peak ÷ state", "fold's peak ÷ state"],
         rows,
     )  # fmt: skip
 
@@ -94,16 +118,16 @@ def memory_table(kinds: Sequence[str]) -> str:
     phases = ("contribute", "fold 2", "fold 4", "save")
     rows = []
     for kind in kinds:
-        found = child("memory", kind, 1)
+        found = child("memory", kind, 1, "135M")
         rows.append([kind, *(f"{found[phase] / found['state']:.2f}" for phase in phases)])
     return table(["kind", *(f"{phase}, ÷ state" for phase in phases)], rows)
 
 
-def child(what: str, kind: str, repeats: int) -> dict[str, float]:
+def child(what: str, kind: str, repeats: int, parameters: str) -> dict[str, float]:
     """A measurement in a process of its own, on one core as far as that can be asked for."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.bench_parts", what, kind, str(repeats)],
+        [sys.executable, "-m", "scripts.bench_parts", what, kind, str(repeats), parameters],
         cwd=ROOT, env=os.environ | single, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

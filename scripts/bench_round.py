@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from barnraise.codec import blob_size
+from barnraise.codec import typical_blob
 from barnraise.edge.base_model import resolve
 from barnraise.edge.trainable import layout
 from barnraise.spec import read_spec
@@ -25,6 +25,7 @@ FIRST = 2
 """Volunteers join in rounds 0 and 1; from here on all of them are there."""
 LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 400.0
+_TRAINS = re.compile(r"^training|training goes on|^a step takes")
 _LINE = re.compile(r"^round (\d+): (.*) \(.*up ([\d.]+ \w+), down ([\d.]+ \w+), state \S+\)$")
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -82,10 +83,10 @@ def measure_round(peers: int, rounds: int) -> str:
             (work / "run.toml").write_text(RUN.format(model=MODEL, data=corpus(work)), encoding="utf-8")
             spec = read_spec(work / "run.toml")
             base = resolve(MODEL, None, CACHE)
-            blob = blob_size(spec.codec, layout(base.path, spec.train.target))
+            blob = typical_blob(spec.codec, layout(base.path, spec.train.target))
             invite, _ = serve(stage)
             tails = [Tail(stage.volunteer(f"peer-{number}", invite)) for number in range(peers)]
-            _follow(tails, FIRST + rounds)
+            follow(tails, FIRST + rounds)
         finally:
             stage.stop_all()
     rows = []
@@ -109,16 +110,24 @@ def measure_round(peers: int, rounds: int) -> str:
 
 
 def spent(lines: list[Line], round: int) -> Spent:
-    """From a round's first line to the next one's. Training ends with the first other thing done."""
+    """From a round's first line to the next one's; each line says what is done until the next line."""
     of_round = [line for line in lines if line.round == round]
     after = next(line for line in lines if line.round > round)
-    begin = next(line for line in of_round if line.doing.startswith("training"))
-    end = next(line for line in of_round if line.at >= begin.at and not line.doing.startswith("training"))
+    training = sum(
+        later.at - line.at
+        for line, later in zip(of_round, [*of_round[1:], after], strict=True)
+        if trains(line)
+    )
     start = of_round[0]
-    return Spent(after.at - start.at, end.at - begin.at, after.up - start.up, after.down - start.down)
+    return Spent(after.at - start.at, training, after.up - start.up, after.down - start.down)
 
 
-def _follow(tails: list[Tail], until: int) -> None:
+def trains(line: Line) -> bool:
+    """Whether the volunteer trains from this line on."""
+    return _TRAINS.search(line.doing) is not None
+
+
+def follow(tails: list[Tail], until: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(tail.round < until for tail in tails):
         for tail in tails:

@@ -1,0 +1,222 @@
+"""Arms of `scripts/bench convergence`: ways for K machines to train one model, on the real codec and fold.
+
+The peers of an arm run one after the other in this process, each with a Trainer of its own, so a
+result depends on the arm and the seed alone. Nothing is sent; blobs are counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from barnraise.codec import Decoder
+from barnraise.edge.trainable import initial_state
+from barnraise.feedback import encode_with_feedback
+from barnraise.fold import Contribution, fold
+from barnraise.shards import Sample
+from barnraise.spec import CodecSpec, Full, InnerSpec, Lora, Raw, RunSpec, Sgd, TrainSpec
+from barnraise.state import Array, TrainState
+from peer.trainer import Trainer
+from scripts.bench_lab import BATCH, CPU, held_out_loss, spec
+
+STEPS = 160
+"""Inner steps of every machine in every arm, but where speeds differ."""
+INNER_LR = 1e-3
+FP32 = 4
+
+FULL, RAW, MEAN = Full(), Raw(), Sgd()
+"""All parameters, uncompressed, the mean of the peers' results: what an arm does unless it says otherwise."""
+
+Batches = Sequence[Sequence[Sequence[Sample]]]
+"""[peer][step]: a batch."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Every machine by itself; the mean of their losses."""
+
+    target: Full | Lora = FULL
+
+
+@dataclass(frozen=True)
+class Ddp:
+    """A step on all machines' batches at once: what data parallel training computes."""
+
+    target: Full | Lora = FULL
+
+
+@dataclass(frozen=True)
+class Diloco:
+    """Rounds of local steps, contributions and a fold."""
+
+    steps: int = 20
+    """H: inner steps of one round."""
+    codec: CodecSpec = RAW
+    outer: Sgd = MEAN
+    target: Full | Lora = FULL
+    ahead: int = 0
+    """Steps of the next round that are done before the fold arrives (keep-local overlap)."""
+    speeds: tuple[float, ...] = ()
+    """What share of a round's steps each machine manages; all of them where it is empty."""
+    weights: Literal["tokens", "uniform"] = "tokens"
+    late: Literal["none", "kept", "owed", "dropped"] = "none"
+    """What becomes of contributions that miss their close, a third of all: training goes on from them
+    (what a volunteer does), they go into their sender's residual, or they are dropped."""
+
+
+Arm = Alone | Ddp | Diloco
+
+
+@dataclass(frozen=True)
+class Outcome:
+    loss: float
+    """Held out, nats a byte."""
+    once: float
+    """Bytes that leave one machine when each contribution leaves its owner once."""
+    sent: float
+    """Bytes that leave one machine when everybody gets everything (all-gather, or a ring of all-reduce)."""
+    told: str = ""
+    """What else there is to say."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the arms of one seed have in common."""
+
+    start: Path
+    batches: Batches
+    held_out: Sequence[Sample]
+    seed: int
+
+
+def key(arm: object) -> str:
+    """Names an arm, a dataclass, by all of its settings, for the file of results."""
+    settings = TypeAdapter(type(arm)).dump_python(arm, mode="json")
+    return f"{type(arm).__name__} {json.dumps(settings, sort_keys=True)}"
+
+
+def run(arm: Arm, lab: Lab) -> Outcome:
+    match arm:
+        case Alone():
+            return _alone(arm, lab)
+        case Ddp():
+            return _ddp(arm, lab)
+        case Diloco():
+            return _diloco(arm, lab)
+
+
+def run_spec(target: Full | Lora, seed: int, **more: object) -> RunSpec:
+    inner = InnerSpec(lr=INNER_LR, clip_norm=0.0)  # hivemind's optimizer does not clip
+    return spec(TrainSpec(target=target, inner=inner, batch=BATCH), seed=seed, **more)
+
+
+def _alone(arm: Alone, lab: Lab) -> Outcome:
+    losses = []
+    for batches in lab.batches:
+        trainer = Trainer(lab.start, run_spec(arm.target, lab.seed), CPU, micro_batch=BATCH)
+        trainer.load(initial_state(lab.start, arm.target, lab.seed))
+        for batch in batches:
+            trainer.step(batch)
+        losses.append(held_out_loss(trainer, lab.held_out))
+    return Outcome(float(np.mean(losses)), 0, 0)
+
+
+def _ddp(arm: Ddp, lab: Lab) -> Outcome:
+    peers = len(lab.batches)
+    trainer = Trainer(lab.start, run_spec(arm.target, lab.seed), CPU, micro_batch=peers * BATCH)
+    trainer.load(initial_state(lab.start, arm.target, lab.seed))
+    for batches in zip(*lab.batches, strict=True):
+        trainer.step([sample for batch in batches for sample in batch])
+    gradient = FP32 * trainer.layout.parameters * STEPS
+    ring = 2 * (peers - 1) / peers * gradient
+    return Outcome(held_out_loss(trainer, lab.held_out), ring, ring)
+
+
+@dataclass
+class _Peer:
+    trainer: Trainer
+    batches: Sequence[Sequence[Sample]]
+    steps: int
+    """Of one round."""
+    done: int = 0
+    """Batches used so far."""
+    in_round: int = 0
+    residual: dict[str, Array] = field(default_factory=dict)
+    published_at: dict[str, Array] = field(default_factory=dict)
+    """Where local work that is in no contribution begins, if there is any."""
+
+    def train(self, until: int) -> None:
+        """Go on until `until` steps of this round are done."""
+        while self.in_round < until:
+            self.trainer.step(self.batches[self.done])
+            self.done += 1
+            self.in_round += 1
+
+    def train_ahead(self, steps: int) -> None:
+        self.published_at = self.trainer.params()
+        self.train(steps)
+
+    def miss(self, decoder: Decoder, fate: str) -> None:
+        """What it sent came too late."""
+        if fate == "kept":
+            local = self.published_at or self.trainer.params()
+            self.published_at = {name: array + decoder.tensor(name) for name, array in local.items()}
+        elif fate == "owed":
+            for name, array in self.residual.items():
+                array += decoder.tensor(name)
+
+    def take_up(self, state: TrainState) -> None:
+        if self.published_at:
+            self.trainer.merge(self.published_at, state)
+            self.published_at = {}
+        else:
+            self.trainer.load(state)
+
+
+def late_peers(number: int, peers: int, seed: int) -> set[int]:
+    """Who misses the close of round `number`: a third of all contributions, spread evenly over the rounds."""
+    count = (number + 1) * peers // 3 - number * peers // 3
+    chosen = np.random.default_rng((seed, number)).choice(peers, count, replace=False)
+    return set(chosen.tolist())
+
+
+def _diloco(arm: Diloco, lab: Lab) -> Outcome:
+    settings = run_spec(arm.target, lab.seed, codec=arm.codec, outer=arm.outer)
+    speeds = arm.speeds or (1.0,) * len(lab.batches)
+    peers = [
+        _Peer(Trainer(lab.start, settings, CPU, micro_batch=BATCH), batches, round(arm.steps * speed))
+        for batches, speed in zip(lab.batches, speeds, strict=True)
+    ]
+    state = initial_state(lab.start, arm.target, lab.seed)
+    for peer in peers:
+        peer.trainer.load(state)
+    rounds, sent = STEPS // arm.steps, 0
+    for number in range(rounds):
+        late = late_peers(number, len(peers), lab.seed) if arm.late != "none" else set()
+        contributions = []
+        for place, peer in enumerate(peers):
+            peer.train(peer.steps)
+            update = peer.trainer.take_update(state)
+            blob = encode_with_feedback(arm.codec, update.tensors, peer.residual, state.layout)
+            peer.residual, peer.in_round = update.tensors, 0
+            sent += len(blob)
+            decoder = Decoder(blob, arm.codec, state.layout)
+            if arm.ahead and number + 1 < rounds:
+                peer.train_ahead(min(arm.ahead, peer.steps))
+            if place not in late:
+                tokens = update.tokens if arm.weights == "tokens" else 1
+                contributions.append(Contribution(decoder, tokens))
+            else:
+                peer.miss(decoder, arm.late)
+        state = fold(state, contributions, settings)
+        for peer in peers:
+            peer.take_up(state)
+    peers[0].trainer.load(state)
+    one = sent / len(peers)
+    return Outcome(held_out_loss(peers[0].trainer, lab.held_out), one, one * (len(peers) - 1))

@@ -1,0 +1,250 @@
+"""`scripts/bench convergence`: what each way of training together loses against the others, and sends.
+
+Every arm trains the same small LLaMA from the same start on the same batches, so that arms of one seed
+differ in nothing else and are compared in pairs. Finished arms are kept in a file of results and not
+run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from barnraise.edge.files import write_atomic
+from barnraise.spec import CodecSpec, Dense, Full, Lora, Sgd, Sparse
+from peer.trainer import Trainer
+from scripts.bench_arms import (
+    INNER_LR,
+    STEPS,
+    Alone,
+    Ddp,
+    Diloco,
+    Lab,
+    Outcome,
+    key,
+    run,
+    run_spec,
+)
+from scripts.bench_lab import (
+    BATCH,
+    CPU,
+    HELD_OUT,
+    LENGTH,
+    Text,
+    common_start,
+    held_out_loss,
+    held_out_samples,
+    peers_batches,
+    read_text,
+)
+from scripts.bench_verdict import Row, convergence_table, verdicts
+from scripts.demo import CACHE
+from scripts.netns import NetworkFailed, why_not
+from scripts.rival_hivemind import Rival, RivalFailed, race
+
+SEEDS = (1, 2, 3)
+ADAPTER = Lora(rank=8, alpha=16.0)
+NESTEROV = Sgd(lr=0.7, momentum=0.5, nesterov=True)
+SPEEDS = (1.0, 1.0, 0.5, 0.2)
+
+
+def sparse(density: float, bits: int = 2) -> CodecSpec:
+    return Sparse.model_validate({"density": density, "bits": bits})
+
+
+def dense(bits: int) -> CodecSpec:
+    return Dense.model_validate({"bits": bits})
+
+
+def rows(peers: int) -> list[Row]:
+    """The arms for `peers` machines; above 4, those that tell how things grow."""
+    speeds = (SPEEDS * peers)[:peers]
+    average = "uncompressed average"
+    few = [
+        Row("one machine alone", Alone()),
+        Row("DDP (bytes: fp32 ring, reckoned)", Ddp()),
+        Row("hivemind.Optimizer, a step every batch", Rival()),
+        Row("hivemind.Optimizer, parameters averaged every 20 steps", Rival(state_every=20), once=True),
+        Row("hivemind.Optimizer, a step every 20 batches", Rival(epoch_steps=20)),
+        Row(
+            "hivemind.Optimizer, local updates, H = 20",
+            Rival(epoch_steps=20, local_updates=True),
+        ),
+        Row(average, Diloco()),
+        Row("4 bit", Diloco(codec=dense(4))),
+        Row("2 bit", Diloco(codec=dense(2))),
+        Row("sparse 12.5 %, 2 bit", Diloco(codec=sparse(1 / 8))),
+        Row("2 bit, Nesterov 0.7 / 0.5", Diloco(codec=dense(2), outer=NESTEROV)),
+        Row("2 bit, H = 10, Nesterov 0.7 / 0.5", Diloco(steps=10, codec=dense(2), outer=NESTEROV)),
+        Row(
+            "sparse 12.5 %, 2 bit, H = 10, Nesterov 0.7 / 0.5",
+            Diloco(steps=10, codec=sparse(1 / 8), outer=NESTEROV),
+        ),
+        Row("overlap, 5 of 20 steps ahead, 4 bit", Diloco(codec=dense(4), ahead=5)),
+    ]
+    many = [
+        Row("sparse 3.1 %, 2 bit", Diloco(codec=sparse(1 / 32))),
+        Row("sparse 1.6 %, 2 bit", Diloco(codec=sparse(1 / 64))),
+        Row("H = 10", Diloco(steps=10)),
+        Row("Nesterov 0.7 / 0.5", Diloco(outer=NESTEROV)),
+        Row("H = 10, Nesterov 0.7 / 0.5", Diloco(steps=10, outer=NESTEROV)),
+        Row(
+            "sparse 6.2 %, 2 bit, H = 10, Nesterov 0.7 / 0.5",
+            Diloco(steps=10, codec=sparse(1 / 16), outer=NESTEROV),
+        ),
+        Row("overlap, 10 of 20 steps ahead", Diloco(ahead=10)),
+        Row("speeds 1, 1, 0.5, 0.2, weights by tokens", Diloco(speeds=speeds)),
+        Row("speeds 1, 1, 0.5, 0.2, equal weights", Diloco(speeds=speeds, weights="uniform"),
+            "speeds 1, 1, 0.5, 0.2, weights by tokens"),
+        Row("late (a third), trained on from", Diloco(late="kept")),
+        Row("late (a third), trained on from, 2 bit", Diloco(codec=dense(2), late="kept"), "2 bit"),
+        Row("late (a third), into the residual", Diloco(late="owed")),
+        Row("late (a third), dropped", Diloco(late="dropped")),
+        Row("LoRA, one machine alone", Alone(target=ADAPTER), "LoRA, uncompressed average"),
+        Row("LoRA, DDP (bytes: fp32 ring, reckoned)", Ddp(target=ADAPTER), "LoRA, uncompressed average"),
+        Row("LoRA, uncompressed average", Diloco(target=ADAPTER), "LoRA, uncompressed average"),
+        Row("LoRA, 4 bit", Diloco(target=ADAPTER, codec=dense(4)), "LoRA, uncompressed average"),
+        Row("LoRA, 2 bit", Diloco(target=ADAPTER, codec=dense(2)), "LoRA, uncompressed average"),
+        Row("LoRA, sparse 12.5 %, 2 bit", Diloco(target=ADAPTER, codec=sparse(1 / 8)),
+            "LoRA, uncompressed average"),
+    ]  # fmt: skip
+    return few + many if peers <= 4 else few
+
+
+@dataclass
+class Book:
+    """Results so far, on disk after every arm."""
+
+    path: Path
+    done: dict[str, Outcome]
+
+    @classmethod
+    def open(cls, path: Path) -> Book:
+        saved = json.loads(path.read_text()) if path.exists() else {}
+        return cls(path, {name: Outcome(**outcome) for name, outcome in saved.items()})
+
+    def add(self, name: str, outcome: Outcome) -> None:
+        self.done[name] = outcome
+        saved = {name: asdict(outcome) for name, outcome in self.done.items()}
+        write_atomic(self.path, json.dumps(saved, indent=1).encode())
+
+
+@dataclass(frozen=True)
+class Job:
+    row: Row
+    peers: int
+    seed: int
+    start: Path
+
+    def name(self, text: Text) -> str:
+        return f"{text.digest} {self.peers} peers, seed {self.seed}: {key(self.row.arm)}"
+
+
+def measure(peers: int, seeds: Sequence[int], path: Path, only: str, rivals: bool, at_once: int) -> str:
+    """Run what is missing in the results at `path`; the table and the verdicts. Raises RivalFailed."""
+    text, book = read_text(), Book.open(path)
+    wanted = [row for row in rows(peers) if only in row.name]
+    reason = "not asked for" if not rivals else why_not()
+    if reason:
+        wanted = [row for row in wanted if not isinstance(row.arm, Rival)]
+    start = common_start(text, CACHE / "bench")
+    jobs = [
+        Job(row, peers, seed, start) for seed in seeds for row in wanted if seed == seeds[0] or not row.once
+    ]
+    for job, outcome, seconds in _run_all([job for job in jobs if job.name(text) not in book.done], at_once):
+        book.add(job.name(text), outcome)
+        print(f"{peers} peers, seed {job.seed}, {job.row.name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    found: dict[str, list[Outcome]] = {row.name: [] for row in wanted}
+    for job in jobs:
+        found[job.row.name].append(book.done[job.name(text)])
+    parts = [_setting(peers, seeds, text), convergence_table(wanted, found), *verdicts(found)]
+    if reason:
+        parts.append(f"- hivemind.Optimizer was not run: {reason}.")
+    return "\n".join(parts)
+
+
+def _run_all(jobs: Sequence[Job], at_once: int) -> Iterator[tuple[Job, Outcome, float]]:
+    """Outcomes and seconds as they come, `at_once` arms beside each other in processes of one thread.
+
+    Rivals run one after the other beside them: they mostly wait for each other.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    ours, rivals = (ProcessPoolExecutor(n, mp_context=get_context("spawn")) for n in (at_once, 1))
+    try:
+        running = {
+            (rivals if isinstance(job.row.arm, Rival) else ours).submit(_run_one, job): job for job in jobs
+        }
+        for ended in as_completed(running):
+            yield running[ended], *ended.result()
+    finally:
+        for pool in (ours, rivals):
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_one(job: Job) -> tuple[Outcome, float]:
+    text, began = read_text(), time.monotonic()
+    batches = peers_batches(text, job.peers, STEPS, job.seed)
+    lab = Lab(job.start, batches, held_out_samples(text), job.seed)
+    outcome = _rival(job.row.arm, lab) if isinstance(job.row.arm, Rival) else run(job.row.arm, lab)
+    return outcome, time.monotonic() - began
+
+
+def _rival(rival: Rival, lab: Lab) -> Outcome:
+    end = race(rival, lab.start, len(lab.batches), STEPS, lab.seed)
+    trainer = Trainer(lab.start, run_spec(Full(), lab.seed), CPU, micro_batch=BATCH)
+    trainer.load(end.params)
+    told = (
+        f"groups of {end.group:.2f} on average, replicas {end.apart:.1e} apart,"
+        f" {1000 * end.seconds / STEPS:.0f} ms a batch"
+    )
+    return Outcome(held_out_loss(trainer, lab.held_out), end.sent, end.sent, told)
+
+
+def _setting(peers: int, seeds: Sequence[int], text: Text) -> str:
+    return (
+        f"- {peers} peers, {STEPS} inner steps of {BATCH} x {LENGTH} bytes each, AdamW {INNER_LR:g}, H = 20"
+        f" unless said; seeds {', '.join(map(str, seeds))}; {HELD_OUT} held-out samples\n"
+        f"- text {text.digest}: {len(text.prose) / 1e6:.1f} MB of prose for the start,"
+        f" {sum(map(len, text.train)) / 1e6:.1f} MB of code to train on\n"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", type=int, choices=(4, 8), default=4)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--results", type=Path, default=Path("bench-convergence.json"),
+                        help="finished arms are kept in this file and not run again")  # fmt: skip
+    parser.add_argument("--at-once", type=int, default=1, help="arms beside each other")
+    parser.add_argument("--only", default="", help="only arms with this in their name")
+    parser.add_argument("--no-rival", action="store_true", help="leave hivemind.Optimizer out")
+
+
+def convergence(chosen: argparse.Namespace) -> str:
+    """The tables that the arguments of `add_arguments` ask for. Raises RivalFailed, NetworkFailed."""
+    return measure(
+        chosen.peers, chosen.seeds, chosen.results, chosen.only, not chosen.no_rival, chosen.at_once
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench convergence", description=__doc__)
+    add_arguments(parser)
+    chosen = parser.parse_args()
+    try:
+        print(convergence(chosen))
+    except (RivalFailed, NetworkFailed) as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""A laboratory for training by many: a small LLaMA, two domains of real text, and nothing to download.
+
+The text is the Python distribution's own, under its PSF licence. The model learns the language
+reference (prose) first, which is the start that all arms have in common, and is fine-tuned on the
+standard library's sources (code). Tokens are bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from barnraise.edge.trainable import initial_state
+from barnraise.shards import Sample
+from barnraise.spec import DataSpec, Full, InnerSpec, RunSpec, TrainSpec
+from peer.device import Device
+from peer.trainer import Trainer
+
+LENGTH = 64
+"""Tokens of a sample."""
+BATCH = 8
+"""Samples of one inner step of one peer."""
+HELD_OUT = 384
+"""Samples that no arm trains on."""
+WARM_UP_STEPS = 400
+"""Steps of four batches that make the common start out of random parameters."""
+CPU = Device("CPU", "cpu", autocast=False, threads=1, reason="the same arithmetic for all arms")
+
+Bytes = npt.NDArray[np.uint8]
+
+# Big, and not written by hand: they would be most of the text.
+_LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "pydoc_data", "encodings", "site-packages"}
+_LEFT_OUT |= {"dist-packages", "ensurepip", "__pycache__"}
+
+
+@dataclass(frozen=True)
+class Text:
+    """The laboratory's text as bytes."""
+
+    prose: Bytes
+    """Python's language reference, as `help()` shows it."""
+    train: tuple[Bytes, ...]
+    """Sources of the standard library, one array a file."""
+    held_out: Bytes
+    """Other files of it."""
+
+    @property
+    def digest(self) -> str:
+        """Names the text: it differs between versions of Python."""
+        parts = [self.prose, *self.train, self.held_out]
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:12]
+
+
+def read_text() -> Text:
+    """The text of the Python that runs this. Every tenth file, by the hash of its name, is held out."""
+    from pydoc_data.topics import topics
+
+    root = Path(sysconfig.get_path("stdlib"))
+    files = [
+        path.relative_to(root)
+        for path in root.rglob("*.py")
+        if not _LEFT_OUT & set(path.relative_to(root).parts)
+    ]
+    files.sort(key=lambda path: hashlib.sha256(path.as_posix().encode()).hexdigest())
+    sources = [np.frombuffer((root / path).read_bytes(), np.uint8) for path in files]
+    tenth = len(sources) // 10
+    prose = "\n\n".join(topics[name] for name in sorted(topics)).encode()
+    return Text(np.frombuffer(prose, np.uint8), tuple(sources[tenth:]), np.concatenate(sources[:tenth]))
+
+
+def samples_of(text: Bytes) -> list[Sample]:
+    """`text` in samples of LENGTH bytes; all but the first byte of each is trained on."""
+    positions = np.arange(LENGTH, dtype=np.int32)
+    rows = text[: len(text) // LENGTH * LENGTH].reshape(-1, LENGTH).astype(np.int32)
+    return [Sample(row, np.where(positions > 0, row, -100).astype(np.int32), positions) for row in rows]
+
+
+def held_out_samples(text: Text) -> list[Sample]:
+    """HELD_OUT samples from all over the held-out files: the same for every arm and seed."""
+    samples = samples_of(text.held_out)
+    return samples[:: len(samples) // HELD_OUT][:HELD_OUT]
+
+
+def peers_batches(text: Text, peers: int, steps: int, seed: int) -> list[list[list[Sample]]]:
+    """[peer][step]: its batches. Whole files are dealt to the peers, so that each has text of its own."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(text.train))
+    batches = []
+    for peer in range(peers):
+        own = samples_of(np.concatenate([text.train[i] for i in order[peer::peers]]))
+        chosen = random.choice(len(own), steps * BATCH, replace=False)
+        batches.append([[own[i] for i in chosen[at : at + BATCH]] for at in range(0, len(chosen), BATCH)])
+    return batches
+
+
+def spec(train: TrainSpec, **more: object) -> RunSpec:
+    return RunSpec.model_validate(
+        {"name": "bench", "data": DataSpec(source="none"), "train": train} | more, strict=False
+    )
+
+
+def common_start(text: Text, cache: Path) -> Path:
+    """The folder of the model that all arms start from; made once in `cache` and used again."""
+    folder = cache / f"start-{text.digest}-{WARM_UP_STEPS}"
+    if (folder / "model.safetensors").exists():
+        return folder
+    blank = cache / "blank"
+    torch.manual_seed(0)
+    LlamaForCausalLM(_config()).save_pretrained(blank)
+    inner = InnerSpec(lr=2e-3, warmup_steps=40, clip_norm=1.0)
+    run = spec(TrainSpec(target=Full(), inner=inner))
+    trainer = Trainer(blank, run, CPU, micro_batch=4 * BATCH)
+    trainer.load(initial_state(blank, Full(), 0))
+    prose, random = samples_of(text.prose), np.random.default_rng(0)
+    for _ in range(WARM_UP_STEPS):
+        trainer.step([prose[i] for i in random.integers(len(prose), size=4 * BATCH)])
+    model = LlamaForCausalLM(_config())
+    tensors = {name: torch.from_numpy(array) for name, array in trainer.params().items()}
+    model.load_state_dict(tensors, strict=False)  # the output layer is the embedding, tied
+    model.save_pretrained(folder)
+    return folder
+
+
+def held_out_loss(trainer: Trainer, held_out: Sequence[Sample]) -> float:
+    """Nats a byte."""
+    return trainer.evaluate(held_out).loss
+
+
+def _config() -> LlamaConfig:
+    """0.39M parameters."""
+    return LlamaConfig(
+        vocab_size=256,
+        hidden_size=96,
+        intermediate_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        max_position_embeddings=LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )

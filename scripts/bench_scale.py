@@ -1,0 +1,134 @@
+"""`scripts/bench scale`: what a volunteer and the coordinator bear as a swarm grows.
+
+Real programs with a small model on loopback for a few volunteers, a simulation for many.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from barnraise.codec import blob_limit
+from barnraise.edge.trainable import layout
+from barnraise.spec import DataSpec, RoundSpec, RunSpec, read_spec
+from scripts.bench_round import Tail, follow, spent
+from scripts.demo import Program, Stage, corpus, serve
+from scripts.simulation import COORDINATOR_LINE, DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS, Found, Simulation
+from tests.tiny import make_tiny_model
+
+FIRST = 1
+"""The round from which on all volunteers are there."""
+SIMULATED_BLOB = 22_000_000
+"""Bytes: the 4-bit update of an adapter of rank 16 on an 8B model (42M values)."""
+RUN = """\
+name = "scale"
+[model]
+source = "model"
+[data]
+source = "{data}"
+sequence_length = 64
+[train]
+batch = 1
+target = {{ kind = "full" }}
+[round]
+seconds = {seconds}
+grace = 60
+steps = 4
+min_contributions = {peers}
+[checkpoint]
+every = 1000
+"""
+
+
+@dataclass(frozen=True)
+class Usage:
+    cpu: float
+    """Seconds of a core since the start, the libp2p daemon's included."""
+    memory: int
+    """Resident bytes."""
+
+    @classmethod
+    def of(cls, program: Program) -> Usage:
+        process = psutil.Process(program.process.pid)
+        family = [process, *process.children(recursive=True)]
+        times = [member.cpu_times() for member in family]
+        return cls(sum(each.user + each.system for each in times), sum(m.memory_info().rss for m in family))
+
+
+def measure_processes(counts: Sequence[int], rounds: int) -> str:
+    rows = [_measure(count, rounds) for count in counts]
+    return "\n".join(
+        [
+            "| volunteers | blob, MB | round, s | received, blobs | sent, blobs"
+            " | coordinator's CPU, s a round | coordinator's memory, MB |",
+            "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *rows,
+        ]
+    )
+
+
+def _measure(peers: int, rounds: int) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        make_tiny_model(work / "model", width=192, layers=4)
+        run = RUN.format(data=corpus(work), seconds=20 + 10 * peers, peers=peers)
+        (work / "run.toml").write_text(run, encoding="utf-8")
+        spec = read_spec(work / "run.toml")
+        blob = blob_limit(spec.codec, layout(work / "model", spec.train.target))
+        stage = Stage(work, Console(stderr=True, highlight=False))
+        try:
+            invite, _ = serve(stage)
+            coordinator = stage.running[-1]
+            tails = [Tail(stage.volunteer(f"peer-{number}", invite)) for number in range(peers)]
+            follow(tails, FIRST)
+            before = Usage.of(coordinator)
+            follow(tails, FIRST + rounds)
+            after = Usage.of(coordinator)
+        finally:
+            stage.stop_all()
+    found = [spent(tail.lines, round) for tail in tails for round in range(FIRST, FIRST + rounds)]
+    seconds = statistics.median(each.seconds for each in found)
+    down, up = (statistics.mean(getattr(each, way) for each in found) / blob for way in ("down", "up"))
+    return (
+        f"| {peers} | {blob / 1e6:.2f} | {seconds:.1f} | {down:.2f} | {up:.2f}"
+        f" | {(after.cpu - before.cpu) / rounds:.2f} | {after.memory / 1e6:.0f} |"
+    )
+
+
+def simulate(counts: Sequence[int], rounds: int, seed: int) -> str:
+    spec = RunSpec(
+        name="scale",
+        data=DataSpec(source="none", sequence_length=512),
+        round=RoundSpec(seconds=600, grace=120),
+    )
+    without = spec.model_copy(update={"round": RoundSpec(seconds=600, grace=120, max_contributions=1024)})
+    rows = []
+    for count in counts:
+        rows.append(_row(Simulation(spec, count, SIMULATED_BLOB, seed).run(rounds), "32"))
+        if count > spec.round.max_contributions:
+            rows.append(_row(Simulation(without, count, SIMULATED_BLOB, seed).run(rounds), "all"))
+    return "\n".join(
+        [
+            f"{rounds} rounds of {spec.round.seconds:g} s; a blob of {SIMULATED_BLOB / 1e6:.0f} MB; steps of"
+            f" {STEP_SECONDS:g} to {STEP_SECONDS * SLOWEST:g} s; {UPLINKS[0]} to {UPLINKS[1]} Mbit/s up,"
+            f" {DOWNLINKS[0]} to {DOWNLINKS[1]} down, the coordinator {COORDINATOR_LINE} each way\n",
+            "| volunteers | at most | turns | folded | round, s | received, MB | sent, MB | records, MB"
+            " | stood still | missed | coordinator's CPU, s | coordinator received, MB |",
+            "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *rows,
+        ]
+    )
+
+
+def _row(found: Found, limit: str) -> str:
+    return (
+        f"| {found.volunteers} | {limit} | {found.turns} | {found.contributions:.1f} | {found.seconds:.0f}"
+        f" | {found.down / 1e6:.0f} | {found.up / 1e6:.0f} | {found.records / 1e6:.1f} | {found.still:.1%}"
+        f" | {found.late:.1%} | {found.coordinator_cpu:.1f} | {found.coordinator_down / 1e6:.0f} |"
+    )

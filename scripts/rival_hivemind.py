@@ -1,0 +1,235 @@
+"""`hivemind.Optimizer` as an arm of `scripts/bench convergence`: real processes, one network namespace each.
+
+It averages in fp16. What a peer sends is read from its namespace's own link: headers, matchmaking and
+DHT included. A peer that has done its share of a batch waits for the others instead of training on, so
+that every machine sees exactly as many tokens as in the other arms; left alone, peers run ahead while
+progress records travel, and every step gets larger and rarer.
+
+    python -m scripts.rival_hivemind WORK     one peer, started by `race`
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from barnraise.spec import Full
+from barnraise.state import Array, TrainState
+from peer.local_model import LocalModel, trained_tokens
+from scripts.bench_lab import BATCH, CPU, peers_batches, read_text
+from scripts.netns import Host, network
+
+PORT = 4711
+POLL_SECONDS = 0.02
+MATCHMAKING_SECONDS = 3.0
+"""hivemind's documentation has 3 to 5 for small local runs; 2 left groups incomplete on a busy machine."""
+PATIENCE_SECONDS = 1200.0
+_GROUP = re.compile(r"Averaged (?:gradients|parameters) with (\d+) peers")
+
+
+class RivalFailed(Exception):
+    """The rival did not come to its end."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """How hivemind's optimizer is set."""
+
+    epoch_steps: int = 1
+    """Inner batches of every peer that make one of its global steps."""
+    state_every: int = 1
+    """Epochs between two averages of the parameters. More sends less, and leaves replicas apart after a step
+    whose group was incomplete."""
+    lr: float = 1e-3
+    local_updates: bool = False
+    """Step locally, and average parameters once an epoch."""
+
+
+@dataclass(frozen=True)
+class RivalOutcome:
+    params: TrainState
+    """The mean of the peers' final parameters."""
+    apart: float
+    """Largest distance of one peer's parameters from the mean, relative to the mean's norm."""
+    sent: float
+    """Bytes that left one machine, mean over the machines."""
+    group: float
+    """Mean size of the groups that averaged."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one peer has to know."""
+
+    rival: Rival
+    start: str
+    out: str
+    peer: int
+    peers: int
+    steps: int
+    seed: int
+    address: str
+    bootstrap: str
+
+
+def race(rival: Rival, start: Path, peers: int, steps: int, seed: int) -> RivalOutcome:
+    """Train with `peers` processes. Raises RivalFailed, and NetworkFailed where there are no namespaces."""
+    with tempfile.TemporaryDirectory() as folder, network() as net:
+        hosts = [net.public(f"peer{i}") for i in range(peers)]
+        running: list[subprocess.Popen[str]] = []
+        try:
+            bootstrap = ""
+            for i, host in enumerate(hosts):
+                task = Task(
+                    rival,
+                    str(start),
+                    f"{folder}/{i}.safetensors",
+                    i,
+                    peers,
+                    steps,
+                    seed,
+                    host.address,
+                    bootstrap,
+                )
+                running.append(_start(host, task, Path(folder) / f"{i}.log"))
+                bootstrap = bootstrap or _line(running[0])
+            for process in running[1:]:
+                _line(process)
+            before, began = [host.traffic().up for host in hosts], time.monotonic()
+            _all_to(running, "go")
+            groups = [float(_line(process)) for process in running]
+            seconds = time.monotonic() - began
+            sent = [host.traffic().up - was for host, was in zip(hosts, before, strict=True)]
+            results = [load_file(f"{folder}/{i}.safetensors") for i in range(peers)]
+        except RivalFailed as error:
+            logs = [(Path(folder) / f"{i}.log").read_text()[-6000:] for i in range(len(running))]
+            raise RivalFailed(f"{error}\n" + "\n---\n".join(logs)) from None
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+    mean = {name: np.mean([result[name] for result in results], axis=0) for name in results[0]}
+    apart = max(_distance(result, mean) for result in results)
+    return RivalOutcome(TrainState(mean), apart, float(np.mean(sent)), float(np.mean(groups)), seconds)
+
+
+def _start(host: Host, task: Task, log: Path) -> subprocess.Popen[str]:
+    command = host.command(sys.executable, "-m", "scripts.rival_hivemind", json.dumps(asdict(task)))
+    with log.open("w") as errors:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    """The next line that the peer says to us, without its mark."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("> "):
+            return line[2:].strip()
+    raise RivalFailed("a peer of hivemind's ended early; the ends of the logs:")
+
+
+def _all_to(running: Sequence[subprocess.Popen[str]], word: str) -> None:
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write(word + "\n")
+        process.stdin.flush()
+
+
+def _distance(tensors: dict[str, Array], mean: dict[str, Array]) -> float:
+    apart = sum(float(np.square(tensors[name] - mean[name]).sum()) for name in mean)
+    size = sum(float(np.square(array).sum()) for array in mean.values())
+    return float(np.sqrt(apart / size))
+
+
+class _Groups(logging.Handler):
+    """Notes the sizes of the groups that averaged, as hivemind's own log tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := _GROUP.search(record.getMessage()):
+            self.sizes.append(int(found[1]))
+
+
+def work(task: Task) -> None:
+    """One peer: says its address, waits for the word, trains, says its groups' mean size, and waits."""
+    import hivemind
+    import torch
+    from hivemind.compression import Float16Compression
+
+    groups = _Groups()
+    logging.getLogger("hivemind").addHandler(groups)
+    dht = hivemind.DHT(
+        initial_peers=[task.bootstrap] if task.bootstrap else [],
+        host_maddrs=[f"/ip4/{task.address}/tcp/{PORT}"],
+        start=True,
+    )
+    model = LocalModel(Path(task.start), Full(), CPU, micro_batch=BATCH)
+    batches = peers_batches(read_text(), task.peers, task.steps, task.seed)[task.peer]
+    share = task.rival.epoch_steps * BATCH
+    fp16 = Float16Compression()
+    optimizer = hivemind.Optimizer(
+        dht=dht,
+        run_id="bench",
+        target_batch_size=share * task.peers,
+        batch_size_per_step=BATCH,
+        optimizer=lambda params: torch.optim.AdamW(params, lr=task.rival.lr, weight_decay=0.0),
+        params=list(model.params.values()),
+        matchmaking_time=MATCHMAKING_SECONDS,
+        grad_compression=fp16,
+        state_averaging_compression=fp16,
+        load_state_compression=fp16,
+        average_state_every=task.rival.state_every,
+        use_local_updates=task.rival.local_updates,
+        # In the background, as is its default, but where it is all the averaging there is.
+        delay_state_averaging=not task.rival.local_updates,
+        # A group that is full begins at once.
+        averager_opts={"target_group_size": task.peers, "request_timeout": MATCHMAKING_SECONDS / 3},
+        verbose=True,
+    )
+    address = next(str(maddr) for maddr in dht.get_visible_maddrs() if task.address in str(maddr))
+    print(f"> {address}", flush=True)
+    sys.stdin.readline()
+    for batch in batches:
+        model.clear_gradients()
+        model.backward(batch, divisor=trained_tokens(batch))
+        optimizer.step()
+        began = time.monotonic()
+        while optimizer.local_progress.samples_accumulated >= share:
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                raise RivalFailed("an epoch did not end")
+            # What its step() does after each batch. Without the first, every other epoch is not averaged.
+            if optimizer.use_gradient_averaging:
+                optimizer._maybe_schedule_gradient_averaging()
+            if optimizer.tracker.ready_to_update_epoch:
+                optimizer._update_global_epoch(None)
+            else:
+                time.sleep(POLL_SECONDS)
+    save_file(model.tensors(), task.out)
+    print(f"> {np.mean(groups.sizes or [1])}", flush=True)
+    sys.stdin.readline()
+
+
+def main() -> None:
+    given = json.loads(sys.argv[1])
+    work(Task(**given | {"rival": Rival(**given["rival"])}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""`hivemind.Optimizer` training a real language model, for `scripts/bench uplink`: one peer, as a program.
+
+    python -m scripts.rival_hivemind_lm TASK.json
+
+It averages gradients in fp16, and parameters now and then. It says where it listens, that it is ready,
+and after its time what it did; the first peer also how well the model does on held-out samples.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from barnraise.assign import Assignment
+from barnraise.edge.blobstore import BlobStore
+from barnraise.ids import BlobHash, PublicKey, Round
+from barnraise.shards import DataIndex, Sample, Shard, parse_shard
+from barnraise.spec import read_spec
+from peer.device import Device
+from peer.local_model import LocalModel, trained_tokens
+
+PORT = 4711
+MATCHMAKING_SECONDS = 5.0
+POLL_SECONDS = 0.1
+_GROUP = re.compile(r"Averaged gradients with (\d+) peers")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one peer has to know."""
+
+    spec: str
+    """The run.toml of our own arm: target, batch, inner optimizer and seed are taken from it."""
+    base: str
+    data: str
+    """Our coordinator's blobs."""
+    index: str
+    """The data index in there."""
+    held_out: str
+    """A folder of samples that nobody trains on; empty for a peer that does not evaluate."""
+    peer: int
+    peers: int
+    target_batch: int
+    """Samples that all peers together take for one step of the optimizer."""
+    state_every: int
+    """Steps between two averages of the parameters."""
+    seconds: float
+    address: str
+    bootstrap: str
+    go: str
+    """A file that appears when all are ready."""
+
+
+class Shards:
+    """A peer's samples, assigned as ours are."""
+
+    def __init__(self, folder: Path, index: DataIndex, seed: int, peer: int) -> None:
+        self._assigned = Assignment(seed, Round(0), PublicKey(f"{peer:064x}"), index.shard_sizes)
+        self._shards = parsed(folder, index)
+
+    def batch(self, number: int, size: int) -> list[Sample]:
+        return [self._shards[s].sample(row) for s, row in self._assigned.take(number * size, size)]
+
+
+class _Groups(logging.Handler):
+    """Notes the sizes of the groups that averaged, as hivemind's own log tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := _GROUP.search(record.getMessage()):
+            self.sizes.append(int(found[1]))
+
+
+def work(task: Task) -> None:
+    import hivemind
+    import torch
+    from hivemind.compression import Float16Compression
+
+    groups = _Groups()
+    logging.getLogger("hivemind").addHandler(groups)
+    spec = read_spec(Path(task.spec))
+    inner, size = spec.train.inner, spec.train.batch
+    index = DataIndex.from_bytes(BlobStore(Path(task.data)).get(BlobHash(task.index)))
+    shards = Shards(Path(task.data), index, spec.seed, task.peer)
+    device = Device("CPU", "cpu", autocast=False, threads=1, reason="as in our own arm")
+    model = LocalModel(Path(task.base), spec.train.target, device, micro_batch=1)
+    dht = hivemind.DHT(
+        initial_peers=[task.bootstrap] if task.bootstrap else [],
+        host_maddrs=[f"/ip4/{task.address}/tcp/{PORT}"],
+        start=True,
+    )
+    fp16 = Float16Compression()
+    optimizer = hivemind.Optimizer(
+        dht=dht,
+        run_id="bench",
+        target_batch_size=task.target_batch,
+        batch_size_per_step=size,
+        optimizer=lambda params: torch.optim.AdamW(
+            params,
+            lr=inner.lr,
+            betas=(inner.beta1, inner.beta2),
+            eps=inner.eps,
+            weight_decay=inner.weight_decay,
+        ),
+        params=list(model.params.values()),
+        matchmaking_time=MATCHMAKING_SECONDS,
+        averaging_timeout=task.seconds,
+        grad_compression=fp16,
+        state_averaging_compression=fp16,
+        load_state_compression=fp16,
+        average_state_every=task.state_every,
+        delay_state_averaging=False,
+        # A group that is full begins at once.
+        averager_opts={"target_group_size": task.peers, "request_timeout": MATCHMAKING_SECONDS / 3},
+        verbose=True,
+    )
+    address = next(str(maddr) for maddr in dht.get_visible_maddrs() if task.address in str(maddr))
+    say(ready=address)
+    while not Path(task.go).exists():
+        time.sleep(POLL_SECONDS)
+    began, number, training = time.monotonic(), 0, 0.0
+    while time.monotonic() - began < task.seconds:
+        batch = shards.batch(number, size)
+        started = time.monotonic()
+        model.clear_gradients()
+        model.backward(batch, divisor=trained_tokens(batch))
+        training += time.monotonic() - started
+        optimizer.step()
+        number += 1
+    took = time.monotonic() - began
+    done: dict[str, Any] = {
+        "seconds": took,
+        "training": training / took,
+        "samples": number * size,
+        "epochs": int(optimizer.local_epoch),
+        "group": float(np.mean(groups.sizes or [1])),
+        "groups": len(groups.sizes),
+    }
+    if task.held_out:
+        done["loss"] = held_out_loss(model, Path(task.held_out))
+    say(**done)
+
+
+def held_out_loss(model: LocalModel, folder: Path) -> float:
+    """In nats per trained token, as scripts/evaluate.py has it."""
+    index = DataIndex.from_bytes((folder / "index.json").read_bytes())
+    found = [model.loss([sample]) for shard in parsed(folder, index) for sample in shard]
+    return sum(loss.total for loss in found) / sum(loss.tokens for loss in found)
+
+
+def parsed(folder: Path, index: DataIndex) -> list[Shard]:
+    """All of a dataset's shards, out of the blobs in `folder`."""
+    blobs = BlobStore(folder)
+    return [parse_shard(blobs.get(ref.blob), index.sequence_length, index.vocab_size) for ref in index.shards]
+
+
+def say(**what: object) -> None:
+    print(f"> {json.dumps(what)}", flush=True)
+
+
+if __name__ == "__main__":
+    work(Task(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -1,0 +1,408 @@
+"""A swarm on a simulated network: real decisions, records, codec and fold; time and lines are made up.
+
+Volunteers differ in pace (a step takes 1 to 50 times the fastest one's) and in their lines. Blobs
+spread as a fluid: pieces are passed on, so that all uplinks together feed all downlinks.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from barnraise.codec import Decoder, blob_sizes
+from barnraise.feedback import encode_with_feedback
+from barnraise.fold import Contribution, fold
+from barnraise.heartbeat import heartbeat_seconds
+from barnraise.identity import Identity
+from barnraise.ids import Millis, PublicKey, Round, RunId, StateHash, blob_hash
+from barnraise.log import Tip
+from barnraise.records import Admission, Commit, Presence, fold_order, open_record, seal
+from barnraise.rounds import Window
+from barnraise.signed import sign
+from barnraise.spec import Charter, RunSpec
+from barnraise.state import Array, Layout, TrainState
+from barnraise.turns import has_turn, turns_for
+from coordinator.closing import CloseNow, Fits, Reopen, Situation, decide, judge
+from peer.machine import CatchUp, Hold, Merge, Publish, Train, View, plan
+from peer.pace import Pace
+
+LAYOUT = Layout((("a", (32, 64)), ("b", (2048,))))
+"""What is really encoded and folded; its blob stands for one of `blob_bytes`."""
+STEP_SECONDS, SLOWEST = 0.6, 50.0
+UPLINKS, DOWNLINKS = (5, 50), (25, 250)
+"""Mbit/s, drawn evenly on a logarithmic scale."""
+COORDINATOR_LINE = 100
+"""Mbit/s each way."""
+LOOK_SECONDS = 1.0
+DHT_COPIES = 5
+"""Nodes that hivemind stores a record on."""
+_START = 1_000_000
+
+R = TypeVar("R")
+
+
+@dataclass
+class Node:
+    """One volunteer."""
+
+    identity: Identity
+    admission: str
+    step_seconds: float
+    up: float
+    """Bytes a second."""
+    down: float
+    base: Round
+    state: StateHash
+    pace: Pace
+    residual: dict[str, Array] = field(default_factory=dict)
+    tokens: int = 0
+    steps: int = 0
+    stepped: bool = False
+    taken: bool = False
+    sits_out: bool = False
+    exchange_until: float = 0.0
+    folded: Round | None = None
+    stood: float = 0.0
+    """Seconds of standing still."""
+    received: float = 0.0
+    """Bytes of blobs."""
+    contributed: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """Means over the measured rounds."""
+
+    volunteers: int
+    turns: int
+    contributions: float
+    """Folded by a round."""
+    seconds: float
+    """From one close to the next."""
+    down: float
+    """Bytes of blobs that a volunteer received in a round."""
+    up: float
+    """Bytes that one sent, were all uplinks and the coordinator's used alike."""
+    records: float
+    """Bytes of records that a volunteer sent and read in a round."""
+    still: float
+    """Share of the time in which a volunteer did not train."""
+    coordinator_cpu: float
+    """Seconds of a core that the coordinator's decisions, signatures and fold took in a round."""
+    coordinator_down: float
+    late: float
+    """Share of the contributions that missed their close."""
+
+
+class Simulation:
+    def __init__(self, spec: RunSpec, volunteers: int, blob_bytes: int, seed: int) -> None:
+        self._spec, self._blob_bytes = spec, blob_bytes
+        self._random = random.Random(seed)
+        self._numbers = np.random.default_rng(seed)
+        self._authority = Identity.from_seed(bytes([1]) * 32)
+        zeros = TrainState({name: np.zeros(shape, np.float32) for name, shape in LAYOUT})
+        self._states = [zeros]
+        self._tip = Tip(Round(0), blob_hash(b""), zeros.hash())
+        self._charter = Charter(
+            spec=spec, authority=self._authority.public, model_files="0" * 64, layout=LAYOUT.digest(),
+            genesis=self._tip.state, data_index="0" * 64,
+        )  # fmt: skip
+        self.now = Millis(_START)
+        self._opens, self._checkpoint = self.now, Round(0)
+        self._turns = turns_for(volunteers, spec.round.max_contributions)
+        self._nodes = {node.identity.public: node for node in map(self._volunteer, range(volunteers))}
+        self._hashes = [self._tip.state]
+        self._arriving: list[tuple[float, PublicKey]] = []
+        self._commits: dict[PublicKey, Commit] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._accepted: dict[PublicKey, Commit] = {}
+        self._first_commit = 0.0
+        self._line_free = 0.0
+        self._closed: list[tuple[int, float, float]] = []
+        """By round: contributions, first commit, close."""
+        self._presences = {key: self._presence(node) for key, node in self._nodes.items()}
+        self._cpu = 0.0
+        self._late = self._sent = 0
+        self._records = 0.0
+        self._warm_up = 0
+        pooled = sum(node.up for node in self._nodes.values()) + COORDINATOR_LINE * 125_000
+        self._share = pooled / (volunteers + 1)
+        """Bytes a second for each receiver when all uplinks are busy."""
+
+    def run(self, rounds: int, warm_up: int = 2) -> Found:
+        """Simulate `warm_up` + `rounds` rounds, and tell of the latter."""
+        events = [(float(self.now), number, key) for number, key in enumerate(self._nodes)]
+        heapq.heapify(events)
+        look, beat = float(self.now), float(self.now)
+        self._warm_up = warm_up
+        while len(self._closed) < warm_up + rounds:
+            when, number, key = heapq.heappop(events)
+            while look <= when:
+                self.now = Millis(round(look))
+                self._coordinate()
+                if look >= beat:
+                    self._hear()
+                    beat = look + heartbeat_seconds(len(self._nodes)) * 1000
+                look += LOOK_SECONDS * 1000
+            self.now = Millis(round(when))
+            pause = self._act(self._nodes[key])
+            heapq.heappush(events, (when + pause * 1000, number, key))
+        return self._found(rounds)
+
+    # A volunteer.
+
+    def _volunteer(self, number: int) -> Node:
+        identity = Identity.from_seed(number.to_bytes(31, "big") + b"\x07")
+        admission = Admission(run=self._spec.name, peer=identity.public, expires=2**50)
+
+        def line(bounds: tuple[int, int]) -> float:
+            return bounds[0] * (bounds[1] / bounds[0]) ** self._random.random() * 125_000
+
+        return Node(
+            identity=identity,
+            admission=sign(self._authority, admission).text,
+            step_seconds=STEP_SECONDS * SLOWEST ** self._random.random(),
+            up=line(UPLINKS),
+            down=line(DOWNLINKS),
+            base=Round(0),
+            state=self._tip.state,
+            pace=Pace(self.now),
+        )
+
+    def _act(self, node: Node) -> float:
+        """Do what the machine says; seconds until it is asked again."""
+        exchanging = self.now < node.exchange_until
+        open_round = Round(len(self._closed))
+        action = plan(
+            View(
+                now=self.now,
+                window=self._window,
+                head_age=0.0,
+                base=node.base,
+                differs=node.state != self._hashes[node.base],
+                checkpoint=self._checkpoint,
+                turn=has_turn(self._spec.seed, node.base, node.identity.public, self._turns),
+                published=node.taken,
+                exchanging=exchanging,
+                folded=not exchanging and node.folded is not None,
+                tokens=node.tokens,
+                steps=node.steps,
+                step_seconds=node.step_seconds if node.stepped else 0.0,
+                swarm_tokens=0,
+                leaving=False,
+                ahead_seconds=node.pace.ahead_seconds(self.now),
+                train_seconds=node.pace.train_seconds,
+                exchange_seconds=node.pace.exchange_seconds,
+                send_seconds=node.pace.send_seconds,
+            )
+        )
+        sits_out = isinstance(action, Hold | Train) and action.sits_out
+        if sits_out != node.sits_out:
+            node.sits_out = sits_out
+            self._presences[node.identity.public] = self._presence(node)
+        match action:
+            case Train():
+                node.tokens += self._spec.train.batch * self._spec.data.sequence_length
+                node.steps += 1
+                node.stepped = True
+                return node.step_seconds
+            case Publish():
+                self._publish(node)
+            case CatchUp():
+                node.exchange_until = self._folded_at(node, open_round)
+                node.folded = open_round
+            case Merge():
+                assert node.folded is not None
+                if not node.taken:
+                    node.steps = 0
+                node.base, node.folded, node.taken = node.folded, None, False
+                node.state = self._hashes[node.base]
+                node.pace.went_over(self.now)
+            case Hold():
+                node.stood += LOOK_SECONDS
+                return LOOK_SECONDS
+        return 0.001
+
+    def _publish(self, node: Node) -> None:
+        update = {
+            name: self._numbers.standard_normal(shape, dtype=np.float32) * np.float32(1e-3)
+            for name, shape in LAYOUT
+        }
+        blob = bytes(encode_with_feedback(self._spec.codec, update, node.residual, LAYOUT))
+        node.residual = update
+        name = blob_hash(blob)
+        self._blobs[name] = blob
+        commit = Commit(
+            run=self._spec.name, round=node.base, base_state=node.state, owner=node.identity.public,
+            admission=node.admission, blob=name, pieces=name, size=len(blob), tokens=node.tokens,
+            samples=-(-node.tokens // self._spec.data.sequence_length), loss=1.0,
+        )  # fmt: skip
+        node.tokens = node.steps = 0
+        node.taken, node.contributed = True, node.contributed + 1
+        node.pace.published(self.now)
+        sent = self.now + self._blob_bytes / node.up * 1000
+        node.pace.sent(self.now, Millis(round(sent)))
+        self._line_free = max(self._line_free, self.now) + self._blob_bytes / (COORDINATOR_LINE * 125)
+        self._commits[commit_owner(commit)] = commit
+        heapq.heappush(self._arriving, (max(sent, self._line_free), commit_owner(commit)))
+        self._first_commit = self._first_commit or float(self.now)
+        self._sent += 1
+
+    def _folded_at(self, node: Node, open_round: Round) -> float:
+        """When a volunteer that begins to catch up now has all blobs; those who contributed began earlier."""
+        rate = min(node.down, self._share)
+        until = float(self.now)
+        for contributions, first, closed in self._closed[node.base : open_round]:
+            begins = first if node.taken else closed
+            size = (contributions - (1 if node.taken else 0)) * self._blob_bytes
+            node.received += size
+            until = max(until, begins + size / rate * 1000)
+        return until
+
+    # The coordinator.
+
+    @property
+    def _window(self) -> Window:
+        return Window(Round(len(self._closed)), self._opens, self._spec.round)
+
+    def _coordinate(self) -> None:
+        while self._arriving and self._arriving[0][0] <= self.now:
+            _, owner = heapq.heappop(self._arriving)
+            self._timed(partial(self._consider, self._commits[owner]))
+        decision = self._timed(lambda: decide(self.now, self._situation()))
+        match decision:
+            case CloseNow():
+                self._close()
+            case Reopen():
+                self._opens, self._turns = self.now, self._turns if self._accepted else 1
+
+    def _consider(self, commit: Commit) -> None:
+        if len(self._accepted) >= self._spec.round.max_contributions:
+            return
+        verdict = judge(
+            commit, self._window, self.now, self._tip.state, blob_sizes(self._spec.codec, LAYOUT),
+            self._spec.data.sequence_length,
+        )  # fmt: skip
+        if isinstance(verdict, Fits):
+            wire = seal(self._nodes[commit_owner(commit)].identity, commit)
+            open_record(wire, run=RunId(self._spec.name), authority=self._authority.public, now=self.now)
+            Decoder(self._blobs[commit.blob], self._spec.codec, LAYOUT)
+            self._accepted[commit_owner(commit)] = commit
+
+    def _situation(self) -> Situation:
+        round = Round(len(self._closed))
+        contributing = {
+            key: ""
+            for key, node in self._nodes.items()
+            if not node.sits_out and has_turn(self._spec.seed, round, key, self._turns)
+        }
+        return Situation(
+            window=self._window,
+            accepted=self._accepted,
+            pending=frozenset(key for _, key in self._arriving if self._commits[key].round == round),
+            expected={key: "" for key in contributing if self._nodes[key].base >= round - 1},
+            min_contributions=self._spec.round.min_contributions,
+            idle=len(self._nodes) - len(contributing),
+        )
+
+    def _close(self) -> None:
+        seed, round = self._spec.seed, Round(len(self._closed))
+        ordered = sorted(self._accepted.values(), key=lambda c: fold_order(seed, round, commit_owner(c)))
+        blobs = [self._blobs[commit.blob] for commit in ordered]
+
+        def folded() -> TrainState:
+            parts = [
+                Contribution(Decoder(blob, self._spec.codec, LAYOUT), commit.tokens)
+                for blob, commit in zip(blobs, ordered, strict=True)
+            ]
+            return fold(self._states[-1], parts, self._spec)
+
+        state = self._timed(folded)
+        again = folded()  # a volunteer, from the same blobs
+        assert again.hash() == state.hash(), "replicas differ"
+        self._states = [state]
+        made = sum(commit.round == round for commit in self._commits.values())
+        self._late += made - len(ordered)
+        self._commits, self._arriving = {}, []
+        self._tip = Tip(Round(round + 1), self._tip.previous, state.hash())
+        self._hashes.append(self._tip.state)
+        self._closed.append((len(ordered), self._first_commit or float(self.now), float(self.now)))
+        self._opens, self._accepted, self._first_commit = self.now, {}, 0.0
+        self._checkpoint = Round(round // self._spec.checkpoint.every * self._spec.checkpoint.every)
+        self._turns = turns_for(len(self._nodes), self._spec.round.max_contributions)
+        if len(self._closed) == self._warm_up:
+            self._start_measuring()
+
+    def _hear(self) -> None:
+        """Everybody's heartbeat, as the coordinator checks it, and as volunteers store and read them."""
+        values = []
+        for key, node in self._nodes.items():
+            self._presences[key] = self._presence(node)
+            values.append(self._presences[key])
+        run = RunId(self._spec.name)
+
+        def check() -> None:
+            for value in values:
+                open_record(value, run=run, authority=self._authority.public, now=self.now)
+
+        self._timed(check)
+        self._records += DHT_COPIES * len(values[0]) + sum(map(len, values))
+
+    def _presence(self, node: Node) -> bytes:
+        return seal(
+            node.identity,
+            Presence(
+                run=self._spec.name, owner=node.identity.public, admission=node.admission, name="somebody",
+                addresses=("/ip4/203.0.113.77/tcp/40000/p2p/12D3KooWJYZ6Wn9mFJdTt8zdTmS7WcAGVLTUUYkZ6sgNyS1SgqNU",),
+                round=node.base, state=node.state, tokens=node.tokens, tokens_per_second=100.0,
+                doing="waiting" if node.sits_out else "training", keeps=node.base, at=self.now,
+                beat=heartbeat_seconds(1),
+            ),
+        )  # fmt: skip
+
+    # What is measured.
+
+    def _timed(self, work: Callable[[], R]) -> R:
+        began = time.process_time()
+        found = work()
+        self._cpu += time.process_time() - began
+        return found
+
+    def _start_measuring(self) -> None:
+        self._cpu = self._records = 0.0
+        self._late = self._sent = 0
+        for node in self._nodes.values():
+            node.stood = node.received = 0.0
+
+    def _found(self, rounds: int) -> Found:
+        nodes = list(self._nodes.values())
+        measured = self._closed[-rounds:]
+        seconds = (measured[-1][2] - self._closed[-rounds - 1][2]) / 1000
+        contributions = statistics.mean(count for count, _, _ in measured)
+        down = statistics.mean(node.received for node in nodes) / rounds
+        deliveries = down * len(nodes) + contributions * self._blob_bytes
+        return Found(
+            volunteers=len(nodes),
+            turns=self._turns,
+            contributions=contributions,
+            seconds=seconds / rounds,
+            down=down,
+            up=deliveries / (len(nodes) + 1),
+            records=self._records / rounds,
+            still=statistics.mean(node.stood for node in nodes) / seconds,
+            coordinator_cpu=self._cpu / rounds,
+            coordinator_down=contributions * self._blob_bytes,
+            late=self._late / max(1, self._sent),
+        )
+
+
+def commit_owner(commit: Commit) -> PublicKey:
+    return PublicKey(commit.owner)
