@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from barnraise.codec import blob_size
+from barnraise.codec import blob_sizes
 from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.checkpoint_files import read_state
 from barnraise.errors import StateError
@@ -107,8 +107,9 @@ class Book:
         return Window(Round(len(self.closes)), self.opens, self.charter.spec.round)
 
     @property
-    def blob_size(self) -> int:
-        return blob_size(self.charter.spec.codec, self.state.layout)
+    def blob_sizes(self) -> range:
+        """Bytes that a contribution can have."""
+        return blob_sizes(self.charter.spec.codec, self.state.layout)
 
     def reopen(self, now: Millis) -> None:
         """Begin the open round's TRAIN phase (again)."""
@@ -183,7 +184,7 @@ class Book:
     def newest_checkpoint(self) -> Signed[Manifest]:
         return self.checkpoints[max(self.checkpoints)]
 
-    def head(self, now: Millis, bootstrap: tuple[str, ...]) -> Head:
+    def head(self, now: Millis, bootstrap: tuple[str, ...], turns: int) -> Head:
         newest = self.newest_checkpoint()
         return Head(
             run=self.charter.run,
@@ -191,6 +192,7 @@ class Book:
             close=self.closes[-1] if self.closes else None,
             state=self.tip.state if self.tip.round == self.window.round else None,
             opens=self.opens,
+            turns=turns,
             checkpoint=blob_hash(newest.wire),
             checkpoint_round=newest.value.round,
             at=now,

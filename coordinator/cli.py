@@ -16,6 +16,7 @@ from barnraise.errors import SpecError, UserError
 from barnraise.ids import RUN_PATTERN
 from barnraise.invite import SCHEME, parse_invite
 from barnraise.spec import read_spec
+from barnraise.throttle import parse_rate
 
 DEFAULT_PORT = 7451
 DEFAULT_P2P_PORT = 7452
@@ -67,12 +68,19 @@ def new(name: str, output: Path) -> None:
 @click.option(
     "--peers", type=click.IntRange(min=1), default=4, show_default=True, help="Volunteers to reckon with."
 )
+@click.option(
+    "--uplink",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Their upload speed to reckon with, in Mbit/s.",
+)
 @plain_errors
-def check(spec_path: Path, cache_dir: Path, peers: int) -> None:
+def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
     """Validate RUN.TOML and tell what the run will need."""
     from coordinator.check import report
 
-    click.echo(report(read_spec(spec_path), cache_dir, peers))
+    click.echo(report(read_spec(spec_path), cache_dir, peers, uplink))
 
 
 @main.command()
@@ -82,6 +90,7 @@ def check(spec_path: Path, cache_dir: Path, peers: int) -> None:
 @click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port for volunteers to join by.")
 @click.option("--p2p-port", default=DEFAULT_P2P_PORT, show_default=True, help="TCP port of the swarm.")
 @click.option("--public-host", help="Name or address under which volunteers reach this machine.")
+@click.option("--max-upload", metavar="RATE", help="At most this much of the uplink, as in 50Mbit.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
 @plain_errors
 def serve(
@@ -91,6 +100,7 @@ def serve(
     port: int,
     p2p_port: int,
     public_host: str | None,
+    max_upload: str | None,
     data_dir: Path | None,
 ) -> None:
     """Serve the run of RUN.TOML until Ctrl-C, and go on with it when started again."""
@@ -99,7 +109,13 @@ def serve(
 
     spec = read_spec(spec_path)
     folder = data_dir or user_data_path("barnraise") / "coordinator" / spec.name
-    settings = ServeSettings(host=host, port=port, p2p_port=p2p_port, public_host=public_host)
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        p2p_port=p2p_port,
+        public_host=public_host,
+        max_upload=parse_rate(max_upload) if max_upload else None,
+    )
 
     def ready(serving: Serving) -> None:
         click.echo(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from barnraise.codec import told_sizes
 from barnraise.ids import Millis, PublicKey, StateHash, short
 from barnraise.records import Commit
 from barnraise.rounds import Phase, Window, seconds_between
@@ -23,7 +24,7 @@ class Situation:
     """Live peers that train in this round, or are about to, and what they are called."""
     min_contributions: int
     idle: int = 0
-    """Live peers that sit this round out."""
+    """Live peers that sit this round out, or whose turn is another one."""
     swarm_tokens: int = 0
     """What the live peers say they trained in this round."""
 
@@ -55,10 +56,12 @@ def decide(now: Millis, situation: Situation) -> Decision:
     enough = len(accepted) >= situation.min_contributions
     if enough and not missing and not situation.pending:
         return CloseNow(f"all {len(accepted)} volunteers contributed")
+    if len(accepted) >= window.spec.max_contributions:
+        return CloseNow(f"the round is full: {len(accepted)} volunteers contributed")
     phase = window.phase(now, situation.swarm_tokens)
     nobody = not accepted and not situation.expected and not situation.pending
     if nobody and situation.idle and phase is not Phase.TRAIN:
-        return Reopen(f"nobody trained in this round and {situation.idle} came after it: it begins anew")
+        return Reopen(f"nobody contributes to this round and {situation.idle} sit it out: it begins anew")
     if now >= window.deadline:
         if enough:
             who = f"without {_names(missing)}" if missing else "with everybody"
@@ -72,7 +75,7 @@ def decide(now: Millis, situation: Situation) -> Decision:
         return Wait("no volunteer is here: hand out the invite")
     left = max(0.0, seconds_between(now, window.deadline))
     if situation.idle and not missing and not situation.pending:
-        return Wait(f"{situation.idle} came too late to train; the round begins anew in {left:.0f} s")
+        return Wait(f"{situation.idle} sit this round out; it begins anew in {left:.0f} s")
     if not missing and not situation.pending:
         return Wait(
             f"{len(accepted)} of at least {situation.min_contributions} contributions:"
@@ -96,7 +99,7 @@ class Misfit:
 
 
 def judge(
-    commit: Commit, window: Window, now: Millis, state: StateHash, blob_size: int, sequence_length: int
+    commit: Commit, window: Window, now: Millis, state: StateHash, blob_sizes: range, sequence_length: int
 ) -> Fits | Misfit:
     """Judge a commit before its blob is fetched."""
     if commit.round != window.round:
@@ -105,8 +108,8 @@ def judge(
         return Misfit(f"it came {seconds_between(window.deadline, now):.0f} s after the deadline")
     if commit.base_state != state:
         return Misfit(f"it starts from state {short(commit.base_state)}, the round's is {short(state)}")
-    if commit.size != blob_size:
-        return Misfit(f"its blob has {commit.size} bytes, this run's have {blob_size}")
+    if commit.size not in blob_sizes:
+        return Misfit(f"its blob has {commit.size} bytes, this run's have {told_sizes(blob_sizes)}")
     if commit.tokens > commit.samples * sequence_length:
         return Misfit(f"it claims {commit.tokens} tokens from {commit.samples} samples of {sequence_length}")
     return Fits()

@@ -22,6 +22,7 @@ from barnraise.invite import Invite
 from barnraise.signed import open_signed
 from barnraise.spec import Charter, RunSpec, read_spec
 from barnraise.strict import Strict
+from barnraise.throttle import Caps
 from coordinator.book import Book
 from coordinator.charter import check_unchanged, prepare
 from coordinator.journal import Journal
@@ -45,6 +46,8 @@ class ServeSettings(Strict):
     """TCP port of the libp2p daemon; 0 takes a free one."""
     public_host: str | None
     """Name or address under which volunteers reach this machine; found out where it is None."""
+    max_upload: int | None
+    """Bytes a second of blobs to send at most; None: no limit."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ async def serve(
                 folder=folder,
                 listen=_multiaddress(settings.host, settings.p2p_port),
                 announce=[_multiaddress(public, settings.p2p_port)] if settings.p2p_port else [],
+                caps=Caps(up=settings.max_upload),
             )
             try:
                 session = Session(book, swarm, clock, await swarm.addresses())

@@ -13,10 +13,11 @@ from barnraise.errors import RefusedError, TrustError, Unreachable, UserError
 from barnraise.ids import BlobHash, Millis, PublicKey, short
 from barnraise.log import check_blob
 from barnraise.manifest import Manifest
-from barnraise.records import Commit, JoinClaim, Presence, blob_name, seal
+from barnraise.records import Commit, JoinClaim, Presence, blob_name, seal, wanted
 from barnraise.rounds import seconds_between
 from barnraise.signed import Signed, sign
 from barnraise.status import PeerStatus, RunStatus
+from barnraise.turns import has_turn, turns_for
 from coordinator.admission import Admitted, Refused, admit
 from coordinator.book import Book
 from coordinator.closing import CloseNow, Fits, Misfit, Reopen, Situation, Wait, decide, judge
@@ -56,6 +57,8 @@ class Session:
     """Fetches that failed, by commit."""
     _strikes: dict[PublicKey, int] = field(default_factory=dict)
     """Refused contributions of this round, by owner."""
+    _turns: int = 1
+    """A volunteer contributes to one round in so many; settled as a round opens."""
     _waiting_for: str = "starting"
     _started: Millis = NEVER
 
@@ -92,7 +95,7 @@ class Session:
                     Event(Kind.ADMITTED, now, self.book.window.round, bytes.fromhex(claim.signer))
                 )
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
-                head = seal(self.book.authority, self.book.head(now, self.bootstrap))
+                head = seal(self.book.authority, self.book.head(now, self.bootstrap, self._turns))
                 return Welcome(self.charter(), sign(self.book.authority, admission).wire, head, now)
 
     def status(self) -> RunStatus:
@@ -148,6 +151,7 @@ class Session:
             case Reopen(reason):
                 self._tell(reason)
                 self._forgive()
+                self._turns = self._turns_now() if self.book.accepted else 1
                 self.book.reopen(now)
                 await self._announce_head()
             case Wait(reason):
@@ -161,8 +165,10 @@ class Session:
         if self._strikes.get(owner, 0) >= MAX_TRIES:
             return
         book = self.book
+        if self._full():
+            return
         length = book.charter.spec.data.sequence_length
-        match judge(commit.value, book.window, now, book.tip.state, book.blob_size, length):
+        match judge(commit.value, book.window, now, book.tip.state, book.blob_sizes, length):
             case Fits():
                 self._fetching[owner] = asyncio.create_task(self._fetch(commit))
             case Misfit(reason):
@@ -172,10 +178,10 @@ class Session:
         name = blob_name(commit.value)
         ours = name in self.book.blobs  # a commit may name a shard of ours, or another one's contribution
         try:
-            path = await self.swarm.fetch(name, commit.value.size, [commit.signer])
+            path = await self.swarm.gather(wanted(commit.value), [commit.signer, *self._holders()])
             blob = await asyncio.to_thread(path.read_bytes)
             await asyncio.to_thread(check_blob, commit.value, blob, self.book.charter, self.book.state.layout)
-            if commit.value.round == self.book.window.round:
+            if commit.value.round == self.book.window.round and not self._full():
                 self.book.accept(commit, self.clock())
                 log.info("accepted %s: %d tokens", self._name(commit.signer), commit.value.tokens)
         except Unreachable as error:
@@ -192,6 +198,7 @@ class Session:
 
     async def _close(self, reason: str, now: Millis) -> None:
         link = self.book.close(reason, now)
+        self._turns = self._turns_now()
         self._tell(f"round {link.close.round} closed: {reason}")
         self._forgive()
         await self._announce_head()
@@ -202,19 +209,35 @@ class Session:
             log.info("checkpoint of round %d written", self.book.tip.round)
             await self._announce_head()
 
-    def _situation(self) -> Situation:
+    def _holders(self) -> list[PublicKey]:
+        """Volunteers who take part in the exchange of the open round."""
         round = self.book.window.round
+        return [owner for owner, presence in self._presences.items() if presence.round == round]
+
+    def _full(self) -> bool:
+        return len(self.book.accepted) >= self.book.charter.spec.round.max_contributions
+
+    def _turns_now(self) -> int:
+        return turns_for(len(self._presences), self.book.charter.spec.round.max_contributions)
+
+    def _situation(self) -> Situation:
+        round, spec = self.book.window.round, self.book.charter.spec
+        contributing = {
+            owner: presence
+            for owner, presence in self._presences.items()
+            if presence.doing == "training" and has_turn(spec.seed, round, owner, self._turns)
+        }
         return Situation(
             window=self.book.window,
             accepted={owner: commit.value for owner, commit in self.book.accepted.items()},
             pending=frozenset(self._fetching),
             expected={
                 owner: presence.name
-                for owner, presence in self._presences.items()
-                if presence.round >= round - 1 and presence.doing == "training"
+                for owner, presence in contributing.items()
+                if presence.round >= round - 1
             },
-            idle=sum(presence.doing == "waiting" for presence in self._presences.values()),
-            min_contributions=self.book.charter.spec.round.min_contributions,
+            idle=len(self._presences) - len(contributing),
+            min_contributions=spec.round.min_contributions,
             swarm_tokens=self._swarm_tokens(),
         )
 
@@ -228,7 +251,7 @@ class Session:
             await asyncio.sleep(HEAD_SECONDS)
 
     async def _announce_head(self) -> None:
-        await self.swarm.publish(self.book.head(self.clock(), self.bootstrap))
+        await self.swarm.publish(self.book.head(self.clock(), self.bootstrap, self._turns))
 
     def _forgive(self) -> None:
         """A new round, or the same one begun anew: what was late or unreachable may be in time now."""

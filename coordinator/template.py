@@ -34,6 +34,8 @@ clip_norm = 1.0
 seconds = 300               # a round is of time, so slow and fast machines share it
 grace = 60                  # seconds after it in which contributions still count
 min_contributions = 1
+max_contributions = 32      # above so many volunteers they take turns, so that nobody's bytes grow
+overlap = "auto"            # train on while a round is exchanged: where that takes long; "always", "never"
 # steps = 50                # publish early after this many steps
 # target_tokens = 200000    # end the round early once the swarm trained on so many tokens
 
@@ -45,6 +47,12 @@ lr = 1.0
 kind = "dense"
 bits = 4                    # 2, 4, 8 or 16
 block = 128
+# For large updates or thin lines, only the largest values: `coordinator check` says when.
+# kind = "sparse"
+# density = 0.0625
+# bits = 2
+# block = 4096
+# ef_decay = 0.95
 
 [checkpoint]
 every = 5                   # rounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from platformdirs import user_cache_path, user_data_path
@@ -11,6 +12,10 @@ from platformdirs import user_cache_path, user_data_path
 from barnraise import __version__
 from barnraise.edge.console import plain_errors, start_logging
 from barnraise.invite import parse_invite
+from barnraise.throttle import parse_rate
+
+if TYPE_CHECKING:
+    from peer.fitting import Frozen
 
 
 @click.group()
@@ -30,13 +35,24 @@ def main(debug: bool) -> None:
 @click.option("--name", default="", help="What you are called in the run's status. Default: nobody.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.")
-@click.option("--micro-batch", type=click.IntRange(min=1), help="Samples at once. Default: by the device.")
+@click.option(
+    "--micro-batch", type=click.IntRange(min=1), help="Samples at once. Default: by device and memory."
+)
+@click.option(
+    "--frozen",
+    type=click.Choice(["auto", "fp32", "bf16", "8bit", "4bit"]),
+    default="auto",
+    show_default=True,
+    help="How the weights below an adapter are kept. auto: as exactly as memory allows.",
+)
 @click.option(
     "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
 )
 @click.option(
     "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
 )
+@click.option("--max-upload", metavar="RATE", help="At most this much of your uplink, as in 5Mbit.")
+@click.option("--max-download", metavar="RATE", help="At most this much of your downlink.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where your key and your work are kept.")
 @click.option(
     "--cache-dir",
@@ -52,8 +68,11 @@ def join(
     device: str,
     threads: int | None,
     micro_batch: int | None,
+    frozen: Frozen,
     base: Path | None,
     listen: str,
+    max_upload: str | None,
+    max_download: str | None,
     data_dir: Path | None,
     cache_dir: Path,
 ) -> None:
@@ -71,7 +90,15 @@ def join(
     from peer.report import display_for
 
     settings = JoinSettings(
-        name=name[:40], device=device, threads=threads, micro_batch=micro_batch, listen=listen, base=base
+        name=name[:40],
+        device=device,
+        threads=threads,
+        micro_batch=micro_batch,
+        frozen=frozen,
+        listen=listen,
+        max_upload=parse_rate(max_upload) if max_upload else None,
+        max_download=parse_rate(max_download) if max_download else None,
+        base=base,
     )
     folder = data_dir or user_data_path("barnraise") / "peer" / wanted.run
     asyncio.run(join_run(wanted, folder, cache_dir, settings, display_for(Console(stderr=True))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from barnraise.errors import Unreachable
 from barnraise.ids import BlobHash, PublicKey, Round
 from barnraise.log import Link, Tip, advance, check_link, genesis_tip
 from barnraise.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
-from barnraise.records import MAX_CLOSE_BYTES, Commit, Head, blob_name
+from barnraise.records import MAX_CLOSE_BYTES, Commit, Head, Presence, blob_name, wanted
 from barnraise.spec import Charter
 from barnraise.state import TrainState
 from peer.samples import read_blob
@@ -32,6 +33,8 @@ class Follower:
     blobs: BlobStore
     tip: Tip
     state: TrainState
+    others: Sequence[Presence] = ()
+    """Other volunteers, who may hold contributions that we lack."""
 
     async def links(self, head: Head) -> list[Link]:
         """The closes from our round to the head's, oldest first. Raises Unreachable, TrustError."""
@@ -60,9 +63,11 @@ class Follower:
         return advance(self.tip, self.state, link, blobs, self.charter)
 
     async def prefetch(self, commit: Commit) -> None:
-        """Get one contribution, from its owner, or from the coordinator that accepted it."""
-        holders = [PublicKey(commit.owner), self.charter.authority_key]
-        await self.swarm.fetch(blob_name(commit), commit.size, holders)
+        """Get one contribution, from all who hold some of it: owner, coordinator, volunteers."""
+        others = [PublicKey(other.owner) for other in self.others if other.keeps <= commit.round]
+        await self.swarm.gather(
+            wanted(commit), [PublicKey(commit.owner), self.charter.authority_key, *others]
+        )
 
     async def take_checkpoint(self, head: Head) -> None:
         """Go to the newest checkpoint's state. Raises Unreachable, TrustError, StateError."""

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from barnraise.edge.base_model import BaseFolder, resolve
 from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.causal_lm import model_shape
 from barnraise.edge.files import load_identity, owned_folder
 from barnraise.edge.swarm import Swarm
-from barnraise.edge.trainable import layout, parameter_count
+from barnraise.edge.trainable import layout
 from barnraise.errors import NetworkError, RefusedError, StateError, TrustError
-from barnraise.footprint import memory_needed
 from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis
 from barnraise.invite import Invite
@@ -26,13 +26,20 @@ from barnraise.rounds import seconds_between
 from barnraise.shards import DataIndex
 from barnraise.spec import Charter
 from barnraise.strict import Strict
+from barnraise.throttle import Caps
 from peer.api import Joined, connect
-from peer.device import Device, available_memory, check_memory, pick
+from peer.device import Device, pick, room
+from peer.exchange import Exchange
+from peer.fitting import Fit, Frozen, Processor, fit
 from peer.follower import Follower, first_follower
+from peer.frozen import has_four_bit
+from peer.pace import Pace
 from peer.report import Display, size
 from peer.samples import Samples, fetch_index
+from peer.shelf import Shelf
 from peer.store import Nothing, Saved, Store
 from peer.trainer import Trainer
+from peer.training import Training
 from peer.volunteer import Volunteer
 from peer.work import Work
 
@@ -51,9 +58,15 @@ class JoinSettings(Strict):
     threads: int | None
     """CPU threads to train with; torch's own choice where None."""
     micro_batch: int | None
-    """Samples that go through the model at once; None: what suits the device."""
+    """Samples that go through the model at once; None: what suits the device and its memory."""
+    frozen: Frozen = "auto"
+    """How the frozen weights below an adapter are kept; auto: as exactly as memory allows."""
     listen: str
     """Multiaddress that the libp2p daemon listens on."""
+    max_upload: int | None
+    """Bytes a second of blobs to send at most; None: no limit."""
+    max_download: int | None
+    """Bytes a second of blobs to receive at most; None: no limit."""
     base: Path | None
     """The base model's folder or GGUF file, where it is not to be fetched."""
 
@@ -105,8 +118,8 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
             expected=charter.model_files,
             progress=log.info,
         )
-        micro_batch = settings.micro_batch or device.micro_batch
-        await asyncio.to_thread(_check_room, charter, base, device, micro_batch)
+        fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
+        log.info("%s", fitted.reason)
         admission = _Pass(invite, identity, settings.name, joined)
         blobs = BlobStore(folder / "blobs")
 
@@ -122,12 +135,21 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
             folder=folder,
             listen=settings.listen,
             bootstrap=joined.head.bootstrap,
+            caps=Caps(settings.max_upload, settings.max_download),
         )
         renewing = asyncio.create_task(admission.keep(clock))
         try:
-            trainer = await asyncio.to_thread(Trainer, base, charter.spec, device, micro_batch)
-            work = Work(charter, identity, trainer, Store(folder / "work", charter.spec.digest()), blobs)
-            follower = await _take_up(charter, base, swarm, blobs, joined, work)
+            trainer = await asyncio.to_thread(
+                Trainer,
+                base,
+                charter.spec,
+                device,
+                fitted.micro_batch,
+                frozen=fitted.frozen,
+                checkpointing=fitted.checkpointing,
+            )
+            work = Work(charter, identity, Store(folder / "work", charter.spec.digest()), blobs)
+            follower = await _take_up(charter, base, swarm, blobs, joined, work, trainer)
             index = await fetch_index(charter, swarm, blobs)
             blobs.keep_only(_still_needed(charter, index, work))
             volunteer = Volunteer(
@@ -136,10 +158,11 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
                 admission=admission.text,
                 clock=clock,
                 swarm=swarm,
-                blobs=blobs,
-                follower=follower,
                 samples=Samples(charter, identity.public, index, swarm, blobs),
-                work=work,
+                training=Training(
+                    trainer, follower.tip, follower.state, taken=work.in_round(follower.tip.round)
+                ),
+                exchange=Exchange(follower, work, trainer, swarm, Shelf(blobs), Pace(began=clock()), clock),
                 display=display,
                 head=joined.head,
                 leaving=leaving,
@@ -153,12 +176,19 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
 
 
 async def _take_up(
-    charter: Charter, base: BaseFolder, swarm: Swarm, blobs: BlobStore, joined: Joined, work: Work
+    charter: Charter,
+    base: BaseFolder,
+    swarm: Swarm,
+    blobs: BlobStore,
+    joined: Joined,
+    work: Work,
+    trainer: Trainer,
 ) -> Follower:
     """Go on with what this folder holds, or start from the run's newest checkpoint."""
     try:
         match await asyncio.to_thread(work.store.load):
             case Saved() as saved:
+                trainer.import_inner(saved.inner)
                 work.resume(saved)
                 log.info("going on with round %d", saved.tip.round)
                 return Follower(charter, swarm, blobs, saved.tip, saved.state)
@@ -176,17 +206,18 @@ def _still_needed(charter: Charter, index: DataIndex, work: Work) -> set[BlobHas
     return {charter.data_index_hash} | shards | sent
 
 
-def _check_room(charter: Charter, base: BaseFolder, device: Device, micro_batch: int) -> None:
-    """Raises TooLargeForMemory before anything large is loaded."""
-    spec = charter.spec
-    needed = memory_needed(
-        parameter_count(base.path),
-        layout(base.path, spec.train.target).parameters,
-        spec.train.target,
-        spec.train.method,
-        tokens=micro_batch * spec.data.sequence_length,
+def _fitted(charter: Charter, base: BaseFolder, device: Device, settings: JoinSettings) -> Fit:
+    """How to train in the memory that is free. Raises TooLargeForMemory before anything large is loaded."""
+    target = charter.spec.train.target
+    return fit(
+        charter.spec,
+        model_shape(base.path),
+        layout(base.path, target).parameters,
+        room(device),
+        Processor(device.torch_device != "cpu", device.autocast, has_four_bit()),
+        micro_batch=settings.micro_batch,
+        frozen=settings.frozen,
     )
-    check_memory(needed, available_memory(device))
 
 
 def _leave_on_signals() -> asyncio.Event:

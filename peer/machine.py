@@ -21,21 +21,35 @@ class View:
     head_age: float
     """Seconds since the coordinator was last heard of."""
     base: Round
-    """The round whose base state we hold."""
+    """The round whose base state we train from."""
     differs: bool
     """The coordinator holds another state of `base` than we do."""
     checkpoint: Round
     """The round of the newest checkpoint."""
+    turn: bool
+    """It is our turn to contribute to `base`."""
     published: bool
-    """Our contribution to `base` is announced."""
+    """Our contribution to `base` is on its way or out."""
+    exchanging: bool
+    """A contribution is being sent, or rounds are being folded, beside the training."""
+    folded: bool
+    """A newer state waits to be taken up."""
     tokens: int
-    """Tokens that we trained in this round."""
+    """Tokens that we trained and did not send yet."""
     steps: int
     step_seconds: float
     """How long our last steps took; 0 before the first."""
     swarm_tokens: int
     leaving: bool
     """The volunteer asked us to stop."""
+    ahead_seconds: float = 0.0
+    """Since we published."""
+    train_seconds: float = 0.0
+    """The last round's, until we published; 0 before the first."""
+    exchange_seconds: float = 0.0
+    """The last round's, from publishing until its fold was taken up; 0 before the first."""
+    send_seconds: float = 0.0
+    """How long our last contribution took to be fetched; 0 before the first."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class Train:
     """Take one more inner step."""
 
     reason: str
+    sits_out: bool = False
+    """The open round need not wait for it."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +75,19 @@ class CatchUp:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """Go over to the folded state, and keep what was trained meanwhile."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Hold:
     """Nothing to do but to look again."""
 
     reason: str
+    sits_out: bool = False
+    """The open round need not wait for us."""
 
 
 @dataclass(frozen=True)
@@ -70,30 +95,35 @@ class Leave:
     reason: str
 
 
-Action = Train | Publish | CatchUp | Hold | Leave
+Action = Train | Publish | CatchUp | Merge | Hold | Leave
 
 SILENT_SECONDS = 20.0
 """A coordinator not heard of for so long is said to be away."""
+LONG_EXCHANGE = 0.1
+"""Of a round's training: a longer exchange is worth training beside it."""
+SEND_MARGIN = 1.25
+"""A contribution may take so much longer to send than the last one did."""
 
 
 def plan(view: View) -> Action:
-    return _leave(view) or _catch_up(view) or _keep_company(view) or _work(view)
+    return _leave(view) or _take_up(view) or _go_on_beside(view) or _work(view)
 
 
 def _leave(view: View) -> Action | None:
     if not view.leaving:
         return None
-    if (
-        view.tokens
-        and not view.published
-        and view.base == view.window.round
-        and view.now < view.window.deadline
-    ):
+    unsent = view.tokens and not view.published and not view.exchanging
+    if unsent and view.base == view.window.round and view.now < view.window.deadline:
         return Publish("leaving: what was trained goes out first")
     return Leave("you asked to stop")
 
 
-def _catch_up(view: View) -> Action | None:
+def _take_up(view: View) -> Action | None:
+    """What brings us to the run's newest state."""
+    if view.folded:
+        return Merge("the newest state is there: going on from it")
+    if view.exchanging:
+        return None
     if view.differs:
         return CatchUp("our state is not the run's: starting again from the newest checkpoint", True)
     behind = view.window.round - view.base
@@ -104,37 +134,97 @@ def _catch_up(view: View) -> Action | None:
     return CatchUp(f"folding round {view.base}", False)
 
 
-def _keep_company(view: View) -> Action | None:
-    """Reasons to do nothing in a round that is ours."""
-    away = f"; the coordinator was last heard of {view.head_age:.0f} s ago" if _silent(view) else ""
+def _go_on_beside(view: View) -> Action | None:
+    """There is nothing more to give to our round: wait for the next one, or train ahead for it."""
     if view.window.round < view.base:
         return Hold(
-            f"the coordinator is at round {view.window.round}, we are at {view.base}: it is catching up{away}"
+            f"the coordinator is at round {view.window.round}, we are at {view.base}:"
+            f" it is catching up{_away(view)}",
+            sits_out=True,
         )
-    if view.published:
+    if not view.published and not view.exchanging:
+        return None
+    if view.window.round > view.base or not view.published:
+        doing = "the rounds since ours are being folded"
+    else:
         left = max(0.0, seconds_between(view.now, view.window.deadline))
-        return Hold(f"our contribution is out; the round closes in at most {left:.0f} s{away}")
-    return None
+        doing = f"our contribution is out; the round closes in at most {left:.0f} s{_away(view)}"
+    sound = not view.differs and view.window.round <= view.base + 1
+    if not sound:
+        return Hold(doing)
+    if not view.turn and not view.published and view.tokens and not _done(view):
+        return Train(f"{doing}; training goes on", sits_out=True)
+    if not (view.published and overlaps(view)):
+        return Hold(doing)
+    if _done(view) or view.ahead_seconds >= view.window.spec.seconds:
+        return Hold(f"{doing}; a round's worth is trained ahead")
+    return Train(f"{doing}; training goes on{_why_overlap(view)}")
 
 
 def _work(view: View) -> Action:
-    phase = view.window.phase(view.now, view.swarm_tokens)
-    left = seconds_between(view.now, view.window.train_ends)
-    limit = view.window.spec.steps
-    done = limit is not None and view.steps >= limit
-    if phase is Phase.TRAIN and not done and (view.tokens == 0 or view.step_seconds <= left):
-        return Train(f"training for another {left:.0f} s")
+    window = view.window
+    if not view.turn:
+        return _out_of_turn(view)
+    phase = window.phase(view.now, view.swarm_tokens)
+    sending = view.send_seconds * SEND_MARGIN
+    until_end = seconds_between(view.now, window.train_ends)
+    until_late = seconds_between(view.now, window.deadline) - sending
+    left = min(until_end, until_late)
+    done = _done(view)
+    if phase is Phase.TRAIN and not done:
+        if view.tokens == 0 and view.step_seconds > max(until_end, until_late):
+            return Train(
+                f"a step takes {view.step_seconds:.0f} s: it ends after this round's close"
+                " and counts in the next one",
+                sits_out=True,
+            )
+        if view.tokens == 0 or view.step_seconds <= left:
+            return Train(f"training for another {max(0.0, left):.0f} s")
     if view.tokens == 0:
-        away = f"; the coordinator was last heard of {view.head_age:.0f} s ago" if _silent(view) else ""
-        return Hold(f"round {view.window.round} is closing; we train in the next one{away}")
+        return Hold(f"round {window.round} is closing; we train in the next one{_away(view)}", sits_out=True)
     if phase is Phase.CLOSE and not _silent(view):
-        return Hold("too late for this round: what we trained waits for the next one")
+        return Hold("too late for this round: what we trained waits for the next one", sits_out=True)
     if done:
-        return Publish(f"{limit} steps are done")
+        return Publish(f"{window.spec.steps} steps are done")
+    if phase is Phase.TRAIN and until_late < until_end:
+        return Publish(f"sending takes {view.send_seconds:.0f} s: it has to begin now")
     if phase is Phase.TRAIN:
         return Publish(f"no time for another step of {view.step_seconds:.1f} s")
-    return Publish("the swarm reached its tokens" if left > 0 else "the round's time is over")
+    return Publish("the swarm reached its tokens" if until_end > 0 else "the round's time is over")
+
+
+def _out_of_turn(view: View) -> Action:
+    if _done(view):
+        return Hold("the steps of this round are done, and sending them is for a later one", sits_out=True)
+    if view.window.phase(view.now, 0) is Phase.CLOSE and _silent(view):
+        return Hold(f"the round waits for its close{_away(view)}", sits_out=True)
+    return Train("training; in this round it is the turn of others to contribute", sits_out=True)
+
+
+def _done(view: View) -> bool:
+    limit = view.window.spec.steps
+    return limit is not None and view.steps >= limit
+
+
+def overlaps(view: View) -> bool:
+    match view.window.spec.overlap:
+        case "always":
+            return True
+        case "never":
+            return False
+        case "auto":
+            return view.exchange_seconds > LONG_EXCHANGE * view.train_seconds
+
+
+def _why_overlap(view: View) -> str:
+    if view.window.spec.overlap == "always":
+        return ""
+    return f": exchanges take {view.exchange_seconds:.0f} s"
 
 
 def _silent(view: View) -> bool:
     return view.head_age > SILENT_SECONDS
+
+
+def _away(view: View) -> str:
+    return f"; the coordinator was last heard of {view.head_age:.0f} s ago" if _silent(view) else ""

@@ -13,6 +13,7 @@ from barnraise.errors import StateError
 from barnraise.shards import Sample
 from barnraise.spec import InnerSpec, TrainSpec
 from barnraise.state import Array, Tensors
+from peer.device import memory_limit
 from peer.local_model import LocalModel, Loss, as_array, diverged, trained_tokens
 
 Saved = Mapping[str, npt.NDArray[Any]]
@@ -31,6 +32,9 @@ class Method(Protocol):
 
     def restart(self) -> None:
         """Forget the work of the unfinished round."""
+
+    def merge(self, before: Tensors, after: Tensors) -> None:
+        """Go over from `before` to `after`, and keep the work done since `before`."""
 
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
         """The state that lives across rounds."""
@@ -72,7 +76,8 @@ class DilocoMethod:
         self._steps += 1
         for group in self._optimizer.param_groups:
             group["lr"] = self._inner.lr * min(1.0, self._steps / max(1, self._inner.warmup_steps))
-        self._optimizer.step()
+        with memory_limit(self._model.device, "the inner optimizer"):
+            self._optimizer.step()
         return loss
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
@@ -81,6 +86,10 @@ class DilocoMethod:
 
     def restart(self) -> None:
         self._model.clear_gradients()
+
+    def merge(self, before: Tensors, after: Tensors) -> None:
+        """local ← after + (local − before): exactly `after` where nothing moved."""
+        self._model.shift(before, after)
 
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
         """`steps` (int64 [1]) and, once there are any, `exp_avg/NAME` and `exp_avg_sq/NAME` (fp32).
@@ -139,6 +148,10 @@ class GradientMethod:
 
     def restart(self) -> None:
         self._model.clear_gradients()
+
+    def merge(self, before: Tensors, after: Tensors) -> None:
+        """The gradient so far stays in the sum, one round stale."""
+        self._model.load(after)
 
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
         """Nothing: the outer optimizer is in the shared state."""

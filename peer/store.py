@@ -62,16 +62,18 @@ class Store:
     def __init__(self, folder: Path, charter: str) -> None:
         self._folder, self._charter = folder, charter
         self._files: dict[str, str] = {}
+        self._tip: Tip | None = None
         self._number = 0
 
     def save_state(self, tip: Tip, state: TrainState, residual: Arrays, inner: Arrays, pending: str) -> None:
         """At the begin of a round. Raises DiskFull; what was saved before then stays."""
         groups = {"params": state.params, **state.buffers}
-        self._write(tip, pending, {"state": join_groups(groups), "residual": residual, "inner": inner})
+        self._tip = tip
+        self._write(pending, {"state": join_groups(groups), "residual": residual, "inner": inner})
 
-    def save_contribution(self, tip: Tip, residual: Arrays, pending: str) -> None:
+    def save_contribution(self, residual: Arrays, pending: str) -> None:
         """After encoding: the residual without what was sent, and the commit that was sent."""
-        self._write(tip, pending, {"residual": residual})
+        self._write(pending, {"residual": residual})
 
     def load(self) -> Saved | Nothing:
         """Raises StateError when what was saved is damaged or of another run."""
@@ -93,10 +95,11 @@ class Store:
             raise self._damaged(f"its state is not {short(current.state)}")
         self._files = dict(current.files)
         self._number = max(int(name.rpartition("-")[2].partition(".")[0]) for name in current.files.values())
-        tip = Tip(Round(current.round), BlobHash(current.previous), StateHash(current.state))
+        self._tip = tip = Tip(Round(current.round), BlobHash(current.previous), StateHash(current.state))
         return Saved(tip, state, tensors["residual"], tensors["inner"], current.pending)
 
-    def _write(self, tip: Tip, pending: str, changed: Mapping[str, Arrays]) -> None:
+    def _write(self, pending: str, changed: Mapping[str, Arrays]) -> None:
+        assert self._tip is not None, "a state is saved or loaded before anything else"
         self._number += 1
         files = dict(self._files)
         for kind, tensors in changed.items():
@@ -104,9 +107,9 @@ class Store:
             write_tensors(self._folder / files[kind], tensors)
         current = _Current(
             charter=self._charter,
-            round=tip.round,
-            previous=tip.previous,
-            state=tip.state,
+            round=self._tip.round,
+            previous=self._tip.previous,
+            state=self._tip.state,
             pending=pending,
             files=files,
         )

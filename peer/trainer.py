@@ -10,9 +10,10 @@ from typing import Any
 import numpy.typing as npt
 
 from barnraise.edge.base_model import BaseFolder
+from barnraise.footprint import Precision
 from barnraise.shards import Sample
 from barnraise.spec import RunSpec
-from barnraise.state import Array, Layout, TrainState
+from barnraise.state import Array, Layout, Tensors, TrainState
 from peer.device import Device
 from peer.local_model import LocalModel
 from peer.methods import Saved, method_for
@@ -44,13 +45,28 @@ class Trainer:
     """Trains one run's parameters by the run's method: `load`, then `step`s, then `take_update`."""
 
     def __init__(
-        self, folder: BaseFolder | Path, spec: RunSpec, device: Device, micro_batch: int | None = None
+        self,
+        folder: BaseFolder | Path,
+        spec: RunSpec,
+        device: Device,
+        micro_batch: int | None = None,
+        *,
+        frozen: Precision | None = None,
+        checkpointing: bool = False,
     ) -> None:
         """Load the base model. `micro_batch` samples go through it at once; None chooses by the device.
 
-        Raises ModelUnavailable, SpecError or TooLargeForMemory."""
+        frozen and checkpointing: see `LocalModel`.
+        Raises ModelUnavailable, SpecError, TooLargeForMemory, or UserError for missing packages."""
         path = folder.path if isinstance(folder, BaseFolder) else folder
-        self._model = LocalModel(path, spec.train.target, device, micro_batch or device.micro_batch)
+        self._model = LocalModel(
+            path,
+            spec.train.target,
+            device,
+            micro_batch or device.micro_batch,
+            frozen=frozen,
+            checkpointing=checkpointing,
+        )
         self._method = method_for(spec.train, self._model)
         self._forget()
 
@@ -76,6 +92,14 @@ class Trainer:
         self._model.load(state.params)
         self._method.restart()
         self._forget()
+
+    def merge(self, before: Tensors, after: TrainState) -> None:
+        """Go over to the state `after`, and keep what was trained since `before`, counters included.
+
+        before: where the local parameters stood when that work began. Raises StateError where `after`
+        is not of this run's tensors.
+        """
+        self._method.merge(before, after.params)
 
     def params(self) -> dict[str, Array]:
         """Copies of the local parameters, fp32."""

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from typing_extensions import assert_never
 
-from barnraise.codec import blob_size
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.swarm import Swarm
-from barnraise.errors import NetworkError, StateError, TrustError, Unreachable
+from barnraise.errors import NetworkError, TrustError
+from barnraise.heartbeat import heartbeat_seconds
 from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Millis, Round, short
-from barnraise.log import Link
+from barnraise.ids import Millis, PublicKey, Round, short
 from barnraise.records import Head, Presence, blob_name
 from barnraise.rounds import Window, seconds_between
-from peer.follower import Follower, newest_head
-from peer.machine import Action, CatchUp, Hold, Leave, Publish, Train, View, plan
+from barnraise.spec import RunSpec
+from barnraise.turns import has_turn
+from peer.counsel import of_exchange, of_steps
+from peer.exchange import RETRY_SECONDS, Exchange
+from peer.follower import newest_head
+from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, plan
 from peer.report import Display, Progress
 from peer.samples import Samples
-from peer.work import Work
+from peer.training import Training
 
 log = logging.getLogger("peer")
 
 LOOK_SECONDS = 0.25
 """Pause between two looks at the head."""
-PRESENCE_SECONDS = 5.0
-"""Pause between two heartbeats."""
 RECONNECT_SECONDS = 15.0
 """Without a newer head for so long, the coordinator is dialled again."""
-RETRY_SECONDS = 2.0
+DIAL_SECONDS = 5.0
+"""Pause between two of these calls."""
 GOODBYE_SECONDS = 8.0
 """How long a leaving volunteer waits for its last contribution to be fetched."""
 
@@ -47,34 +49,35 @@ class Volunteer:
     clock: Callable[[], Millis]
     """The run's clock."""
     swarm: Swarm
-    blobs: BlobStore
-    follower: Follower
     samples: Samples
-    work: Work
+    training: Training
+    exchange: Exchange
     display: Display
     head: Head
     leaving: asyncio.Event
     _peers: list[Presence] = field(default_factory=list)
     _reason: str = "starting"
+    _advised: dict[str, str] = field(default_factory=dict)
     _doing: Literal["training", "waiting", "leaving"] = "waiting"
-    _folded: set[BlobHash] = field(default_factory=set)
-    """Contributions of the last folded round, kept for those who fold later."""
-    _prefetched: set[BlobHash] = field(default_factory=set)
-    """Contributions to the open round of which no close is known yet."""
 
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""
-        await asyncio.to_thread(self.work.begin, self.follower.tip, self.follower.state)
-        beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_present())]
+        await asyncio.to_thread(self.training.trainer.load, self.training.state)
+        await self.exchange.save()
+        beside = [
+            asyncio.create_task(work) for work in (self._watch(), self._keep_present(), self._prefetch())
+        ]
         try:
             while not isinstance(action := plan(self._view()), Leave):
                 await self._tell(action)
                 await self._carry_out(action)
+                self.exchange.look()
                 for task in beside:
                     if task.done():
                         task.result()
             await self._say_goodbye()
         finally:
+            self.exchange.stop()
             for task in beside:
                 task.cancel()
 
@@ -86,9 +89,10 @@ class Volunteer:
                 case Publish():
                     await self._publish()
                 case CatchUp(from_checkpoint=from_checkpoint):
-                    await self._catch_up(from_checkpoint)
+                    self.exchange.catch_up(self.head, from_checkpoint=from_checkpoint)
+                case Merge():
+                    await self._merge()
                 case Hold():
-                    await self._prefetch()
                     await asyncio.sleep(LOOK_SECONDS)
                 case Leave():
                     return
@@ -99,55 +103,38 @@ class Volunteer:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _train(self) -> None:
-        work, count = self.work, self.follower.charter.spec.train.batch
-        batch = await self.samples.batch(self.follower.tip.round, work.trainer.samples, count)
+        training, count = self.training, self._spec.train.batch
+        counts_in = Round(training.tip.round + training.taken)
+        batch = await self.samples.batch(counts_in, training.trainer.samples, count)
         began = self.clock()
-        tokens = await asyncio.to_thread(work.step, batch)
-        work.recent.append((tokens, seconds_between(began, self.clock())))
+        tokens = await asyncio.to_thread(training.step, batch)
+        training.recent.append((tokens, seconds_between(began, self.clock())))
+        if len(training.recent) == training.recent.maxlen:  # the first steps are slow
+            self._advise("steps", of_steps(training.step_seconds, count, self._spec.round))
 
     async def _publish(self) -> None:
-        follower = self.follower
-        await asyncio.to_thread(self.work.contribute, follower.tip, follower.state, self.admission())
-        await self._announce_commit()
+        update = await asyncio.to_thread(self.training.take)
+        self.exchange.pace.published(self.clock())
+        self.exchange.publish(update, self.admission())
 
-    async def _catch_up(self, from_checkpoint: bool) -> None:
-        head, follower = self.head, self.follower
-        links = await follower.links(head)
-        await asyncio.to_thread(self.work.settle, follower.state, links[0] if links else None)
-        try:
-            if from_checkpoint:
-                await follower.take_checkpoint(head)
-                links = await follower.links(head)
-            for link in links:
-                await follower.fold(link)
-                self._forget(link)
-        except StateError as error:
-            log.warning("%s; taking the newest checkpoint", error.problem)
-            await follower.take_checkpoint(head)
-        await asyncio.to_thread(self.work.begin, follower.tip, follower.state)
+    async def _merge(self) -> None:
+        follower, missed = self.exchange.follower, self.exchange.work.hand_over()
+        await asyncio.to_thread(self.training.go_over, follower.tip, follower.state, missed)
+        pace = self.exchange.pace
+        pace.went_over(self.clock())
+        if pace.exchange_seconds:
+            told = of_exchange(pace.exchange_seconds, pace.train_seconds, self._spec.round)
+            self._advise("exchange", told)
         await self._be_present()
-
-    async def _prefetch(self) -> None:
-        """While the round is closing, get what its close will most likely list."""
-        tip = self.follower.tip
-        if not self.work.in_round(tip.round):
-            return
-        size = blob_size(self.follower.charter.spec.codec, self.follower.state.layout)
-        for signed in await self.swarm.commits(tip.round):
-            commit = signed.value
-            fits = (commit.size, commit.base_state) == (size, tip.state)
-            if fits and blob_name(commit) not in self.blobs:
-                try:
-                    await self.follower.prefetch(commit)
-                    self._prefetched.add(blob_name(commit))
-                except Unreachable as error:
-                    log.debug("not prefetched: %s", error.problem)
 
     async def _say_goodbye(self) -> None:
         """Wait until somebody holds our last contribution, and tell the others not to wait for us."""
-        await asyncio.to_thread(self.work.leave, self.follower.tip, self.follower.state)
-        pending = self.work.pending
-        if pending is None or not self.work.in_round(self.follower.tip.round):
+        exchange, training = self.exchange, self.training
+        await exchange.finish()
+        if training.has_work:
+            await asyncio.to_thread(exchange.work.put_aside, training.rest())
+        pending = exchange.work.pending
+        if pending is None or not exchange.work.in_round(exchange.follower.tip.round):
             served = True
         else:
             served = await self.swarm.wait_served(blob_name(pending.value), GOODBYE_SECONDS)
@@ -156,13 +143,6 @@ class Volunteer:
         self._doing = "leaving"
         await self._be_present()
 
-    def _forget(self, link: Link) -> None:
-        """Drop what the round before folded, and what was prefetched for this one in vain."""
-        folded = {blob_name(commit) for commit in link.commits}
-        for name in self._folded | (self._prefetched - folded):
-            self.blobs.remove(name)
-        self._folded, self._prefetched = folded, set()
-
     # What goes on beside the work.
 
     async def _watch(self) -> None:
@@ -170,10 +150,7 @@ class Volunteer:
         dialled = self.clock()
         while True:
             self.head = await newest_head(self.swarm, self.head)
-            if (
-                self._head_age() > RECONNECT_SECONDS
-                and seconds_between(dialled, self.clock()) > PRESENCE_SECONDS
-            ):
+            if self._head_age() > RECONNECT_SECONDS and seconds_between(dialled, self.clock()) > DIAL_SECONDS:
                 dialled = self.clock()
                 await self.swarm.reconnect(self.head.bootstrap)
             await asyncio.sleep(LOOK_SECONDS)
@@ -183,76 +160,114 @@ class Volunteer:
             await self._be_present()
             await self._announce_commit()
             self._peers = await self.swarm.peers()
+            self.exchange.follower.others = [p for p in self._peers if p.owner != self.identity.public]
             self._show()
-            await asyncio.sleep(PRESENCE_SECONDS)
+            await asyncio.sleep(heartbeat_seconds(len(self._peers)))
+
+    async def _prefetch(self) -> None:
+        """While our round is closing, get what its close will most likely list."""
+        while True:
+            if self.exchange.work.in_round(Round(self.head.round)):
+                await self.exchange.prefetch()
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _be_present(self) -> None:
+        training = self.training
         await self.swarm.publish(
             Presence(
-                run=self.follower.charter.run,
+                run=self.exchange.follower.charter.run,
                 owner=self.identity.public,
                 admission=self.admission(),
                 name=self.name,
                 addresses=(await self.swarm.addresses())[:16],
-                round=self.follower.tip.round,
-                state=self.follower.tip.state,
-                tokens=self.work.tokens,
-                tokens_per_second=self.work.tokens_per_second,
+                round=training.tip.round,
+                state=training.tip.state,
+                tokens=self._tokens(),
+                tokens_per_second=training.tokens_per_second,
                 doing=self._doing,
+                beat=heartbeat_seconds(len(self._peers)),
+                keeps=self.exchange.shelf.keeps(training.tip.round),
                 at=self.clock(),
             )
         )
 
     async def _announce_commit(self) -> None:
         """Also again and again, as long as it is open: a coordinator that restarts has to learn of it."""
-        if self.work.pending is not None:
-            await self.swarm.publish(self.work.pending.value)
+        if self.exchange.work.pending is not None:
+            await self.swarm.publish(self.exchange.work.pending.value)
 
     async def _tell(self, action: Action) -> None:
         """Show why, and let the swarm know at once when we begin to train or sit a round out."""
         self._reason = action.reason
         self._show()
-        sits_out = isinstance(action, Hold) and not self.work.in_round(self.follower.tip.round)
+        sits_out = isinstance(action, Hold | Train) and action.sits_out
         doing: Literal["training", "waiting"] = "waiting" if sits_out else "training"
         if doing != self._doing:
             self._doing = doing
             await self._be_present()
 
+    def _advise(self, about: str, told: str) -> None:
+        """Log what was measured when it comes to mean something else."""
+        kind = re.sub(r"[0-9.]+", "", told)
+        if self._advised.get(about) != kind:
+            self._advised[about] = kind
+            log.info("%s", told)
+
     # What the machine decides by, and what the volunteer sees.
 
+    @property
+    def _spec(self) -> RunSpec:
+        return self.exchange.follower.charter.spec
+
     def _view(self) -> View:
-        round, work = self.follower.tip.round, self.work
+        training, exchange, head = self.training, self.exchange, self.head
+        round, now = training.tip.round, self.clock()
         others = sum(p.tokens for p in self._peers if p.round == round and p.owner != self.identity.public)
         return View(
-            now=self.clock(),
-            window=Window(Round(self.head.round), Millis(self.head.opens), self.follower.charter.spec.round),
+            now=now,
+            window=Window(Round(head.round), Millis(head.opens), self._spec.round),
             head_age=self._head_age(),
             base=round,
-            differs=self.head.round == round and self.head.state not in (None, self.follower.tip.state),
-            checkpoint=Round(self.head.checkpoint_round),
-            published=work.in_round(round),
-            tokens=work.tokens,
-            steps=work.steps,
-            step_seconds=work.step_seconds,
-            swarm_tokens=others + work.tokens,
+            differs=head.round == round and head.state not in (None, training.tip.state),
+            checkpoint=Round(head.checkpoint_round),
+            turn=has_turn(self._spec.seed, round, PublicKey(self.identity.public), head.turns),
+            published=training.taken,
+            exchanging=exchange.busy,
+            folded=not exchange.busy and exchange.follower.tip != training.tip,
+            tokens=training.tokens,
+            steps=training.steps,
+            step_seconds=training.step_seconds,
+            swarm_tokens=others + self._tokens(),
             leaving=self.leaving.is_set(),
+            ahead_seconds=exchange.pace.ahead_seconds(now),
+            train_seconds=exchange.pace.train_seconds,
+            exchange_seconds=exchange.pace.exchange_seconds,
+            send_seconds=exchange.pace.send_seconds,
         )
+
+    def _tokens(self) -> int:
+        """What we trained for the round of our state, sent or not."""
+        if not self.training.taken:
+            return self.training.tokens
+        pending = self.exchange.work.pending
+        return 0 if pending is None else pending.value.tokens
 
     def _head_age(self) -> float:
         return max(0.0, seconds_between(Millis(self.head.at), self.clock()))
 
     def _show(self) -> None:
+        training, traffic = self.training, self.swarm.traffic
         self.display.show(
             Progress(
-                run=self.follower.charter.run,
-                round=self.follower.tip.round,
+                run=self.exchange.follower.charter.run,
+                round=training.tip.round,
                 doing=self._reason,
-                loss=self.work.loss,
-                tokens=self.work.tokens,
-                tokens_per_second=self.work.tokens_per_second,
+                loss=training.loss,
+                tokens=training.tokens,
+                tokens_per_second=training.tokens_per_second,
                 peers=len(self._peers),
-                up=self.swarm.traffic.up,
-                down=self.swarm.traffic.down,
-                state=short(self.follower.tip.state),
+                up=traffic.up,
+                down=traffic.down,
+                state=short(training.tip.state),
             )
         )

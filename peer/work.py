@@ -1,88 +1,67 @@
-"""A volunteer's own work: what it trained, what it sent, and what it still owes. No network.
+"""What a volunteer sent and what it still owes. No network, no training.
 
-Whatever the log does not take goes into the residual, and out again with a later contribution.
+What compression leaves out goes into the residual, and out again with a later contribution. A pseudo-gradient
+that missed its close goes back into the parameters that are trained (`Training.go_over`): there later steps
+take it into account, while from the residual it would be added to steps that did the same once more.
+A gradient that missed its close goes into the residual.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from barnraise.codec import Decoder
 from barnraise.edge.blobstore import BlobStore
-from barnraise.feedback import encode_with_feedback, take_back
+from barnraise.feedback import encode_with_feedback
 from barnraise.identity import Identity
 from barnraise.ids import Round
 from barnraise.log import Link, Tip
+from barnraise.pieces import pieces_hash
 from barnraise.records import Commit, blob_name
-from barnraise.shards import Sample
 from barnraise.signed import Signed, open_text, sign
 from barnraise.spec import Charter
-from barnraise.state import Array, TrainState
+from barnraise.state import Array, Layout, TrainState
 from peer.store import Saved, Store
-from peer.trainer import Trainer
+from peer.trainer import Update
 
 log = logging.getLogger("peer")
+
+Inner = Mapping[str, npt.NDArray[Any]]
+"""The inner optimizer's state, as the trainer exports it."""
 
 
 @dataclass
 class Work:
-    """Slow and synchronous: the volunteer calls it in a thread, one call at a time."""
+    """Slow and synchronous: called in a thread, one call at a time."""
 
     charter: Charter
     identity: Identity
-    trainer: Trainer
     store: Store
     blobs: BlobStore
     residual: dict[str, Array] = field(default_factory=dict)
     pending: Signed[Commit] | None = None
     """Our contribution whose close is not known yet."""
-    steps: int = 0
-    """Steps taken in this round."""
-    loss: float = 0.0
-    """Training loss of the last step."""
-    recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=5))
-    """Tokens and seconds of the last steps."""
+    missed: Decoder | None = None
+    """One that missed its close, until the training has it back."""
 
     def resume(self, saved: Saved) -> None:
-        """Take up saved work. Raises StateError, TrustError where it is not ours or not whole."""
-        self.trainer.import_inner(saved.inner)
+        """Take up saved work. Raises TrustError where it is not ours."""
         self.residual = saved.residual
         if saved.pending:
             pending = open_text(Commit, saved.pending, signer=self.identity.public)
             if blob_name(pending.value) in self.blobs:
                 self.pending = pending
 
-    def step(self, samples: Sequence[Sample]) -> int:
-        """Take one step and return its trained tokens."""
-        result = self.trainer.step(samples)
-        self.loss = result.loss
-        self.steps += 1
-        return result.tokens
-
-    @property
-    def tokens(self) -> int:
-        """Tokens trained in this round and not sent yet."""
-        return self.trainer.tokens
-
-    @property
-    def tokens_per_second(self) -> float:
-        seconds = sum(seconds for _, seconds in self.recent)
-        return sum(tokens for tokens, _ in self.recent) / seconds if seconds else 0.0
-
-    @property
-    def step_seconds(self) -> float:
-        """The longest of the last steps; 0 before the first."""
-        return max((seconds for _, seconds in self.recent), default=0.0)
-
-    def contribute(self, tip: Tip, state: TrainState, admission: str) -> None:
-        """Turn the round's work into a blob and its commit, saved so that a crash loses neither."""
-        update = self.trainer.take_update(state)
+    def contribute(self, tip: Tip, layout: Layout, update: Update, admission: str) -> Signed[Commit]:
+        """Turn an update into a blob and its commit, saved so that a crash loses neither."""
         codec = self.charter.spec.codec
-        blob = encode_with_feedback(codec, update.tensors, self.residual, state.layout)
+        blob = encode_with_feedback(codec, update.tensors, self.residual, layout)
         self.residual = update.tensors
         commit = Commit(
             run=self.charter.run,
@@ -92,48 +71,56 @@ class Work:
             admission=admission,
             blob=self.blobs.put(blob),
             size=len(blob),
+            pieces=pieces_hash(blob),
             tokens=update.tokens,
             samples=update.samples,
             loss=update.loss,
         )
         self.pending = sign(self.identity, commit)
-        self.store.save_contribution(tip, self.residual, self.pending.text)
+        self.store.save_contribution(self.residual, self.pending.text)
+        return self.pending
 
-    def settle(self, state: TrainState, link: Link | None) -> None:
-        """Before leaving the round that starts from `state`: give back what its close did not take.
+    def settle(self, layout: Layout, link: Link | None) -> None:
+        """Give back what a round's close did not take of ours.
 
         link: the round's close; None where the log does not reach back to it.
         """
-        if self.pending is not None:
-            sent = self.pending.value
-            if link is None or all(commit.blob != sent.blob for commit in link.commits):
-                log.info("our contribution to round %d missed its close and goes into the next", sent.round)
-                codec = self.charter.spec.codec
-                take_back(codec, self.blobs.get(blob_name(sent)), self.residual, state.layout)
-            self.pending = None
-        elif self.tokens:
-            log.info("what we trained since round %d began goes into the next", state.step)
-            self._put_aside(state)
+        if self.pending is None:
+            return
+        sent, spec = self.pending.value, self.charter.spec
+        if link is None or all(commit.blob != sent.blob for commit in link.commits):
+            log.info("our contribution to round %d missed its close and goes into the next", sent.round)
+            self.missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
+            if spec.train.method == "gradient":
+                self.residual, self.missed = self._owed(), None
+        self.pending = None
 
-    def leave(self, tip: Tip, state: TrainState) -> None:
+    def hand_over(self) -> Decoder | None:
+        """What missed its close, for the training to go on from."""
+        missed, self.missed = self.missed, None
+        return missed
+
+    def put_aside(self, update: Update) -> None:
         """Keep for a later visit what was trained and could not be sent."""
-        if self.tokens and self.pending is None:
-            self._put_aside(state)
-            self.store.save_contribution(tip, self.residual, "")
-
-    def _put_aside(self, state: TrainState) -> None:
-        """Move the work since `state` into the residual."""
-        for name, array in self.trainer.take_update(state).tensors.items():
+        for name, array in update.tensors.items():
             kept = self.residual.get(name)
             self.residual[name] = array if kept is None else np.add(kept, array, out=kept)
+        self.store.save_contribution(self._owed(), self._pending_text)
 
-    def begin(self, tip: Tip, state: TrainState) -> None:
-        """Start a round from `state`, and save all that a restart needs."""
-        self.trainer.load(state)
-        self.steps = 0
-        pending = self.pending.text if self.pending is not None else ""
-        self.store.save_state(tip, state, self.residual, self.trainer.export_inner(), pending)
+    def save(self, tip: Tip, state: TrainState, inner: Inner) -> None:
+        """All that a restart from `state` needs."""
+        self.store.save_state(tip, state, self._owed(), inner, self._pending_text)
 
     def in_round(self, round: Round) -> bool:
         """Whether our contribution to `round` is out."""
         return self.pending is not None and self.pending.value.round == round
+
+    def _owed(self) -> dict[str, Array]:
+        """All that a restart has to send again."""
+        if self.missed is None:
+            return self.residual
+        return {name: tensor + self.missed.tensor(name) for name, tensor in self.residual.items()}
+
+    @property
+    def _pending_text(self) -> str:
+        return self.pending.text if self.pending is not None else ""

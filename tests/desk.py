@@ -21,6 +21,7 @@ from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash
 from barnraise.invite import Invite
 from barnraise.log import Link
+from barnraise.pieces import Wanted, pieces_hash
 from barnraise.records import Commit, Head, Presence, Record
 from barnraise.signed import Signed, sign
 from barnraise.spec import RunSpec
@@ -60,6 +61,9 @@ class PretendedSwarm:
             return self.blobs.accept(name)
         except HashMismatch as error:
             raise Unreachable(f"nobody gave the blob {name[:8]} ({error.problem})", fix=error.fix) from None
+
+    async def gather(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        return await self.fetch(wanted.blob, wanted.size, holders)
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:
         return [commit for commit in self.announced if commit.value.round == round]
@@ -105,8 +109,9 @@ def contribution(book: Book, owner: Identity, seed: int = 1) -> tuple[Signed[Com
 def announce(book: Book, owner: Identity, blob: bytes) -> Signed[Commit]:
     """A commit that fits the open round and names `blob`, whatever that is."""
     commit = parts.commit(
-        owner, round=book.tip.round, base=book.tip.state, blob=blob_hash(blob), size=len(blob)
-    )
+        owner, round=book.tip.round, base=book.tip.state, blob=blob_hash(blob), size=len(blob),
+        pieces=pieces_hash(blob),
+    )  # fmt: skip
     return sign(owner, commit)
 
 

@@ -136,7 +136,7 @@ def play(book: Book, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> list[s
 
 def head() -> Head:
     return Head(
-        run=parts.RUN, round=1, close=None, state=None, opens=parts.NOW, checkpoint=parts.HASH_A,
+        run=parts.RUN, round=1, close=None, state=None, opens=parts.NOW, turns=1, checkpoint=parts.HASH_A,
         checkpoint_round=0, at=parts.NOW, bootstrap=(),
     )  # fmt: skip
 

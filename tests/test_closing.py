@@ -26,10 +26,15 @@ def after(seconds: float) -> Millis:
 
 
 def situation(
-    accepted: str = "", expected: str = "", pending: str = "", enough: int = 1, target: int | None = None
+    accepted: str = "",
+    expected: str = "",
+    pending: str = "",
+    enough: int = 1,
+    target: int | None = None,
+    most: int = 32,
 ) -> Situation:
     """Names separated by blanks."""
-    spec = SPEC.model_copy(update={"target_tokens": target})
+    spec = SPEC.model_copy(update={"target_tokens": target, "max_contributions": most})
     return Situation(
         window=Window(Round(3), Millis(OPENS), spec),
         accepted={KEYS[name]: WORK for name in accepted.split()},
@@ -58,10 +63,14 @@ RULES: list[tuple[float, Situation, type[Decision], str]] = [
     (500, situation("ada", "ada", enough=2), Wait, "more volunteers must join"),
     (5, situation(), Wait, "no volunteer is here"),
     (500, situation(), Wait, "no volunteer is here"),
-    (110, replace(situation(), idle=2), Reopen, "nobody trained in this round and 2 came after it"),
-    (50, replace(situation(), idle=2), Wait, "2 came too late to train"),
-    (110, replace(situation("ada", enough=2), idle=1), Wait, "1 came too late to train; the round"),
+    (110, replace(situation(), idle=2), Reopen, "nobody contributes to this round and 2 sit it out"),
+    (50, replace(situation(), idle=2), Wait, "2 sit this round out; it begins anew in 70 s"),
+    (110, replace(situation("ada", enough=2), idle=1), Wait, "1 sit this round out; it begins anew in 10 s"),
     (120, replace(situation("ada", enough=2), idle=1), Reopen, "1 of at least 2 contributions came in time"),
+    (5, replace(situation("ada", "ada"), idle=40), CloseNow, "all 1 volunteers contributed"),
+    (5, situation("ada ben", "ada ben cem", most=2), CloseNow, "the round is full: 2 volunteers contributed"),
+    (5, situation("ada ben", "ada", "cem", most=2), CloseNow, "the round is full"),
+    (5, situation("ada", "ada ben cem", most=2), Wait, "training: ben, cem"),
 ]
 
 
@@ -82,26 +91,44 @@ def test_who_has_no_name_is_told_by_the_key() -> None:
 names = st.sets(st.sampled_from(sorted(KEYS))).map(" ".join)
 
 
-@given(st.integers(0, 300), names, names, names, st.integers(1, 4), st.sampled_from([None, 100]))
+@given(
+    st.integers(0, 300),
+    names,
+    names,
+    names,
+    st.integers(1, 4),
+    st.sampled_from([None, 100]),
+    st.integers(4, 6),
+    st.sampled_from([0, 3]),
+)
 def test_whatever_happens_the_promises_hold(
-    seconds: int, accepted: str, expected: str, pending: str, enough: int, target: int | None
+    seconds: int,
+    accepted: str,
+    expected: str,
+    pending: str,
+    enough: int,
+    target: int | None,
+    most: int,
+    idle: int,
 ) -> None:
-    found = situation(accepted, expected, pending, enough, target)
+    found = replace(situation(accepted, expected, pending, enough, target, most), idle=idle)
     decided = decide(after(seconds), found)
     missing = set(expected.split()) - set(accepted.split())
     late = after(seconds) >= found.window.deadline
+    full = len(found.accepted) >= most
     assert decided.reason.strip()
     match decided:
         case CloseNow():
             assert len(found.accepted) >= enough
-            assert late or not (missing or pending)
+            assert late or full or not (missing or pending)
         case Reopen():
-            assert late
+            assert after(seconds) >= found.window.train_ends or target is not None
             assert len(found.accepted) < enough
-            assert missing
+            assert missing or idle
         case Wait():
+            assert not full
             assert not (late and len(found.accepted) >= enough)
-            assert not (late and missing)
+            assert not (late and (missing or idle))
 
 
 def commit_like(**other: object) -> Commit:
@@ -120,7 +147,7 @@ JUDGED: list[tuple[Commit, float, str]] = [
 
 def judged(made: Commit, seconds: float) -> Fits | Misfit:
     window = Window(Round(3), Millis(OPENS), SPEC)
-    return judge(made, window, after(seconds), StateHash(HASH_A), 100, 16)
+    return judge(made, window, after(seconds), StateHash(HASH_A), range(100, 101), 16)
 
 
 @pytest.mark.parametrize(("made", "seconds", "reason"), JUDGED, ids=[j[2] for j in JUDGED])

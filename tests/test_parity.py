@@ -29,6 +29,7 @@ from barnraise.state import TrainState
 from peer.device import Device
 from peer.store import Store
 from peer.trainer import Trainer
+from peer.training import Training
 from peer.work import Work
 from tests import parts
 from tests.tiny import make_tiny_model, tiny_samples
@@ -61,29 +62,33 @@ def swarm_run(
 ) -> tuple[list[float], TrainState]:
     """The training loss of each round, by tokens, and the last state."""
     charter = parts.charter(spec, genesis)
-    works = [peer_work(folder, charter, work_in / identity.public, identity) for identity in peers]
     tip, state, losses = genesis_tip(charter), genesis, []
+    works = [peer_work(charter, work_in / identity.public, identity) for identity in peers]
+    trainings = [Training(Trainer(folder, spec, CPU, micro_batch=2), tip, state) for _ in peers]
+    for work, training in zip(works, trainings, strict=True):
+        training.trainer.load(state)
+        work.save(tip, state, training.trainer.export_inner())
     for round in range(ROUNDS):
-        for number, work in enumerate(works):
-            work.begin(tip, state)
+        for number, (work, training) in enumerate(zip(works, trainings, strict=True)):
             batch = samples_of(round, number, packed)
             for start in range(0, len(batch), BATCH):
-                work.step(batch[start : start + BATCH])
-            work.contribute(tip, state, parts.admission(work.identity))
+                training.step(batch[start : start + BATCH])
+            work.contribute(tip, state.layout, training.take(), parts.admission(work.identity))
         commits = [pending(work) for work in works]
         link = check_link(parts.close(commits, previous=tip.previous).wire, charter, tip.round)
         losses.append(loss_of(link))
         blobs = [work.blobs.get(blob_name(pending(work).value)) for work in works]
         for work in works:
-            work.settle(state, link)
+            work.settle(state.layout, link)
         tip, state = advance(tip, state, link, blobs, charter)
+        for training in trainings:
+            training.go_over(tip, state)
     return losses, state
 
 
-def peer_work(folder: Path, charter: Charter, work_in: Path, identity: Identity) -> Work:
-    trainer = Trainer(folder, charter.spec, CPU, micro_batch=2)
+def peer_work(charter: Charter, work_in: Path, identity: Identity) -> Work:
     store = Store(work_in / "work", charter.spec.digest())
-    return Work(charter, identity, trainer, store, BlobStore(work_in / "blobs"))
+    return Work(charter, identity, store, BlobStore(work_in / "blobs"))
 
 
 def pending(work: Work) -> Signed[Commit]:

@@ -20,9 +20,12 @@ SPECS = (
     RoundSpec(seconds=10.0, grace=4.0, min_contributions=2),
     RoundSpec(seconds=20.0, grace=3.0, min_contributions=2, steps=5),
     RoundSpec(seconds=20.0, grace=6.0, min_contributions=1, target_tokens=150),
+    RoundSpec(seconds=10.0, grace=4.0, overlap="always", steps=12),
+    RoundSpec(seconds=10.0, grace=6.0, overlap="never", max_contributions=2, steps=12),
 )
 STEPS = (250, 1_000, 4_000, 12_000, 30_000)
 LAGS = (0, 250, 3_000, 9_000)
+FOLDS = (0, 1_500, 8_000)
 CHEATS: tuple[dict[str, object], ...] = (
     {"size": 99},
     {"samples": 1, "tokens": 999},
@@ -72,10 +75,10 @@ class Rounds(RuleBasedStateMachine):
             self.world.check()
 
     @precondition(lambda self: len(self.world.peers) < 6)
-    @rule(step=st.sampled_from(STEPS), lag=st.sampled_from(LAGS))
-    def joins(self, step: int, lag: int) -> None:
+    @rule(step=st.sampled_from(STEPS), lag=st.sampled_from(LAGS), fold=st.sampled_from(FOLDS))
+    def joins(self, step: int, lag: int, fold: int) -> None:
         peer = self.world.join()
-        peer.step, peer.lag = step, lag
+        peer.step, peer.lag, peer.fold = step, lag, fold
 
     @precondition(some_live)
     @rule(data=st.data())
@@ -136,6 +139,7 @@ def walk(spec: RoundSpec, seed: int, steps: int = 100) -> Counter[str]:
             case 0 if len(world.peers) < 5:
                 peer = world.join()
                 peer.step, peer.lag = random.choice(STEPS), random.choice(LAGS)
+                peer.fold = random.choice(FOLDS)
             case 1 if live:
                 world.crash(random.choice(live))
             case 2 | 3 if away:
@@ -168,13 +172,20 @@ CatchUp: our state is not the run's: starting again from the newest checkpoint
 CloseNow: all # volunteers contributed
 CloseNow: the deadline passed: # contributions, with everybody
 CloseNow: the deadline passed: # contributions, without …
+CloseNow: the round is full: # volunteers contributed
 Hold: our contribution is out; the round closes in at most # s
 Hold: our contribution is out; the round closes in at most # s (away)
+Hold: our contribution is out; the round closes in at most # s; a round's worth is trained ahead
 Hold: round # is closing; we train in the next one
 Hold: round # is closing; we train in the next one (away)
 Hold: the coordinator is at round #, we are at #: it is catching up (away)
+Hold: the round waits for its close (away)
+Hold: the rounds since ours are being folded
+Hold: the rounds since ours are being folded; a round's worth is trained ahead
+Hold: the steps of this round are done, and sending them is for a later one
 Hold: too late for this round: what we trained waits for the next one
 Leave: you asked to stop
+Merge: the newest state is there: going on from it
 Misfit: it came # s after the deadline
 Misfit: it claims # tokens from # samples of #
 Misfit: it starts from state …, the round's is …
@@ -182,14 +193,23 @@ Misfit: its blob has # bytes, this run's have #
 Publish: # steps are done
 Publish: leaving: what was trained goes out first
 Publish: no time for another step of # s
+Publish: sending takes # s: it has to begin now
 Publish: the round's time is over
 Publish: the swarm reached its tokens
 Reopen: # of at least # contributions came in time; the round goes on for another # s
-Reopen: nobody trained in this round and # came after it: it begins anew
+Reopen: nobody contributes to this round and # sit it out: it begins anew
+Train: a step takes # s: it ends after this round's close and counts in the next one
+Train: our contribution is out; the round closes in at most # s (away)
+Train: our contribution is out; the round closes in at most # s; training goes on
+Train: our contribution is out; the round closes in at most # s; training goes on: exchanges take # s
+Train: the rounds since ours are being folded; training goes on
+Train: the rounds since ours are being folded; training goes on: exchanges take # s
 Train: training for another # s
+Train: training; in this round it is the turn of others to contribute
 Wait: # contributed; waiting for the last blobs, at most # s
 Wait: # contributed; waiting for …
 Wait: # of at least # contributions: more volunteers must join
+Wait: # sit this round out; it begins anew in # s
 Wait: no volunteer is here: hand out the invite
 Wait: training: the last blobs; at most # s until the deadline
 Wait: training: …

@@ -64,7 +64,7 @@ def test_a_round_s_begin_comes_back(tmp_path: Path) -> None:
 def test_a_contribution_changes_residual_and_commit_alone(tmp_path: Path) -> None:
     store = Store(tmp_path, HASH_A)
     save(store, 3)
-    store.save_contribution(tip(3), tensors(9), "a commit")
+    store.save_contribution(tensors(9), "a commit")
     check(loaded(tmp_path), 3, 9, "a commit")
 
 
@@ -72,7 +72,7 @@ def test_one_who_came_back_goes_on_saving(tmp_path: Path) -> None:
     save(Store(tmp_path, HASH_A), 3)
     again = Store(tmp_path, HASH_A)
     assert isinstance(again.load(), Saved)
-    again.save_contribution(tip(3), tensors(9), "a commit")
+    again.save_contribution(tensors(9), "a commit")
     check(loaded(tmp_path), 3, 9, "a commit")
     save(again, 4)
     check(loaded(tmp_path), 4, 54, "")
@@ -82,7 +82,7 @@ def test_old_files_are_not_left_behind(tmp_path: Path) -> None:
     store = Store(tmp_path, HASH_A)
     for round in range(4):
         save(store, round)
-        store.save_contribution(tip(round), tensors(9), "c")
+        store.save_contribution(tensors(9), "c")
     assert len(list(tmp_path.iterdir())) == 4  # state, residual, inner, and what points to them
 
 
@@ -124,10 +124,10 @@ def test_the_same_for_a_contribution(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "replace", dying_after(writes))
     if writes < 2:
         with pytest.raises(DiskFull):
-            store.save_contribution(tip(3), tensors(9), "new")
+            store.save_contribution(tensors(9), "new")
         check(loaded(tmp_path), 3, 53, "")
     else:
-        store.save_contribution(tip(3), tensors(9), "new")
+        store.save_contribution(tensors(9), "new")
         check(loaded(tmp_path), 3, 9, "new")
 
 

@@ -21,14 +21,16 @@ SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
 VOCABULARY = len(SPECIAL) + 256
 
 
-def make_tiny_model(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a 2-layer LLaMA of width 64 with tied embeddings, a byte tokenizer and a chat template."""
+def make_tiny_model(
+    folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, *, width: int = 64, layers: int = 2
+) -> Path:
+    """Write a LLaMA of two layers and width 64 with tied embeddings, a byte tokenizer and a chat template."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,

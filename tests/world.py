@@ -17,10 +17,13 @@ from barnraise.ids import Millis, PublicKey, Round, StateHash
 from barnraise.records import Commit
 from barnraise.rounds import Window
 from barnraise.spec import RoundSpec
+from barnraise.turns import has_turn, turns_for
 from coordinator.closing import CloseNow, Decision, Misfit, Reopen, Situation, decide, judge
-from peer.machine import Action, CatchUp, Hold, Leave, Publish, Train, View, plan
+from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, plan
+from peer.pace import Pace
 
-BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 100, 16, 3
+SEED, BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 0, 100, 16, 3
+BLOB_SIZES = range(BLOB_SIZE, BLOB_SIZE + 1)
 TICK, PRESENCE_LIFE, HEAD_PAUSE = 500, 30_000, 5_000
 
 
@@ -29,6 +32,7 @@ class Head:
     round: Round
     state: StateHash
     opens: Millis
+    turns: int
     checkpoint: Round
     at: Millis
 
@@ -53,14 +57,23 @@ class Peer:
     """Milliseconds that a step takes."""
     lag: int = 0
     """Milliseconds until others see its commit."""
+    fold: int = 0
+    """Milliseconds that fetching and folding take."""
     alive: bool = True
     leaving: bool = False
     faulty: bool = False
     """Its next fold goes wrong."""
     tokens: int = 0
     steps: int = 0
+    stepped: bool = False
     busy_until: int = 0
     pending: Commit | None = None
+    taken: bool = False
+    """Its contribution to `base` was made."""
+    folded: tuple[Round, StateHash] | None = None
+    """Where it gets to once what goes on beside the training is over."""
+    exchange_until: int = 0
+    pace: Pace = field(default_factory=lambda: Pace(Millis(0)))
     owed: int = 0
     """Tokens whose work is in the residual."""
     action: Action | None = None
@@ -72,6 +85,7 @@ class World:
     now: int = 1_000_000
     up: bool = True
     opens: int = 1_000_000
+    turns: int = 1
     peers: dict[PublicKey, Peer] = field(default_factory=dict)
     presences: dict[PublicKey, Presence] = field(default_factory=dict)
     announced: dict[tuple[int, PublicKey], tuple[int, Commit]] = field(default_factory=dict)
@@ -115,18 +129,21 @@ class World:
         key = PublicKey(f"{number:064x}")
         head = self.heads[-1]
         peer = Peer(key, f"peer {number}" if number % 2 else "", head, head.round, head.state)
+        peer.pace = Pace(Millis(self.now))
         self.peers[key] = peer
         return peer
 
     def crash(self, peer: Peer) -> None:
         """Saved work stays; what was trained since the round began is gone."""
         self._drop(peer)
-        peer.alive = False
+        peer.alive, peer.folded, peer.exchange_until = False, None, 0
 
     def come_back(self, peer: Peer, *, stale: bool = False) -> None:
         """stale: it first meets an old head."""
         peer.alive, peer.leaving, peer.steps, peer.busy_until = True, False, 0, self.now
         peer.head = self.heads[0] if stale else self.heads[-1]
+        peer.taken = peer.pending is not None and peer.pending.round == peer.base
+        peer.pace = Pace(Millis(self.now))
         self._act(peer)
 
     def crash_coordinator(self) -> None:
@@ -156,6 +173,7 @@ class World:
     def _act(self, peer: Peer) -> None:
         # The others' tokens come from a heartbeat and may be old; our own do not.
         others = sum(p.tokens for k, p in self._present().items() if p.round == peer.base and k != peer.key)
+        exchanging = self.now < peer.exchange_until
         view = View(
             now=Millis(self.now),
             window=Window(peer.head.round, peer.head.opens, self.spec),
@@ -163,39 +181,64 @@ class World:
             base=peer.base,
             differs=peer.head.round == peer.base and peer.head.state != peer.state,
             checkpoint=peer.head.checkpoint,
-            published=peer.pending is not None and peer.pending.round == peer.base,
+            turn=has_turn(SEED, peer.base, peer.key, peer.head.turns),
+            published=peer.taken,
+            exchanging=exchanging,
+            folded=not exchanging and peer.folded is not None,
             tokens=peer.tokens,
             steps=peer.steps,
-            step_seconds=peer.step / 1000 if peer.steps else 0.0,
-            swarm_tokens=others + peer.tokens,
+            step_seconds=peer.step / 1000 if peer.stepped else 0.0,
+            swarm_tokens=others + self._tokens_of(peer),
             leaving=peer.leaving,
+            ahead_seconds=peer.pace.ahead_seconds(Millis(self.now)),
+            train_seconds=peer.pace.train_seconds,
+            exchange_seconds=peer.pace.exchange_seconds,
+            send_seconds=peer.pace.send_seconds,
         )
         peer.action = action = plan(view)
         self._note(action)
         match action:
             case Train():
+                assert not view.differs, "trains on from a state that is not the run's"
                 peer.tokens += LENGTH
                 peer.steps += 1
+                peer.stepped = True
                 peer.busy_until = self.now + peer.step
                 self.trained += LENGTH
             case Publish():
+                assert not exchanging
                 self._publish(peer)
             case CatchUp(from_checkpoint=from_checkpoint):
+                assert not exchanging
                 assert peer.base < peer.head.round or view.differs
                 assert not from_checkpoint or view.differs or peer.head.checkpoint > peer.base + 1
                 self._catch_up(peer)
+            case Merge():
+                assert peer.folded is not None
+                assert not exchanging
+                if not peer.taken:
+                    peer.steps = 0
+                (peer.base, peer.state), peer.folded, peer.taken = peer.folded, None, False
+                peer.pace.went_over(Millis(self.now))
             case Hold():
                 assert not peer.leaving
             case Leave():
                 could_publish = view.base == view.window.round and view.now < view.window.deadline
-                assert not (peer.tokens and could_publish), "left with work that could have gone out"
+                free = not peer.taken and not exchanging
+                assert not (peer.tokens and could_publish and free), "left with work that could have gone out"
                 peer.owed += peer.tokens
                 peer.tokens = 0
-                peer.alive = False
+                peer.alive, peer.folded, peer.exchange_until = False, None, 0
                 self.presences.pop(peer.key, None)
                 return
-        sits_out = isinstance(action, Hold) and not view.published
-        self.presences[peer.key] = Presence(peer.base, peer.tokens, Millis(self.now), sits_out)
+        sits_out = isinstance(action, Hold | Train) and action.sits_out
+        self.presences[peer.key] = Presence(peer.base, self._tokens_of(peer), Millis(self.now), sits_out)
+
+    def _tokens_of(self, peer: Peer) -> int:
+        """What it trained for the round of its state, sent or not."""
+        if not peer.taken:
+            return peer.tokens
+        return 0 if peer.pending is None else peer.pending.tokens
 
     def _publish(self, peer: Peer) -> None:
         assert peer.tokens, "published nothing"
@@ -203,7 +246,10 @@ class World:
         fields = self._commit_fields(peer.key, peer.base, peer.state, peer.tokens)
         peer.pending = commit = Commit.model_validate(fields)
         self.work_in[commit.blob] = peer.tokens + peer.owed
-        peer.tokens = peer.owed = 0
+        peer.tokens = peer.steps = peer.owed = 0
+        peer.taken, peer.exchange_until = True, self.now + peer.lag
+        peer.pace.published(Millis(self.now))
+        peer.pace.sent(Millis(self.now), Millis(self.now + peer.lag))
         self.announced[commit.round, peer.key] = (self.now + peer.lag, commit)
 
     def _catch_up(self, peer: Peer) -> None:
@@ -211,16 +257,16 @@ class World:
             if peer.pending.blob not in self.folded:
                 peer.owed += self.work_in[peer.pending.blob]
             peer.pending = None
-        peer.owed += peer.tokens
-        peer.tokens = peer.steps = 0
-        peer.base, peer.state = peer.head.round, self.states[peer.head.round]
+        state = self.states[peer.head.round]
         if peer.faulty:
-            peer.state, peer.faulty = StateHash("e" * 64), False
+            state, peer.faulty = StateHash("e" * 64), False
+        peer.folded, peer.exchange_until = (peer.head.round, state), self.now + peer.fold
 
     def _commit_fields(self, key: PublicKey, round: int, state: StateHash, tokens: int) -> dict[str, object]:
         blob = hashlib.sha256(f"{key}/{round}/{len(self.work_in)}".encode()).hexdigest()
         return {
             "run": "barn", "round": round, "base_state": state, "owner": key, "admission": "", "blob": blob,
+            "pieces": blob,
             "size": BLOB_SIZE, "tokens": tokens, "samples": -(-tokens // LENGTH), "loss": 1.0,
         }  # fmt: skip
 
@@ -235,10 +281,10 @@ class World:
             peer = self.peers[owner]
             if peer.alive or commit.round != self.round:
                 del self.fetching[owner]
-                if peer.alive and commit.round == self.round:
+                if peer.alive and commit.round == self.round and not self._full():
                     self.accepted[owner] = commit
         for (round, owner), (visible, commit) in self.announced.items():
-            if round == self.round and visible <= self.now:
+            if round == self.round and visible <= self.now and not self._full():
                 self._consider(owner, commit)
         self.decision = decide(Millis(self.now), self._situation())
         self._note(self.decision)
@@ -249,13 +295,14 @@ class World:
                 self._announce_head()
             case Reopen():
                 self.opens = self.now
+                self.turns = self._turns_now() if self.accepted else 1
                 self.refused.clear()  # what came late is in time now
                 self._announce_head()
         if self.now - self.heads[-1].at >= HEAD_PAUSE:
             self._announce_head()
 
     def _close(self, commits: tuple[Commit, ...]) -> None:
-        assert len(commits) >= self.spec.min_contributions
+        assert self.spec.min_contributions <= len(commits) <= self.spec.max_contributions
         for commit in commits:
             assert (commit.round, commit.base_state) == (self.round, self.states[-1])
             assert commit.size == BLOB_SIZE
@@ -265,12 +312,18 @@ class World:
             self.folded[commit.blob] = self.work_in[commit.blob]
         self.closes.append(commits)
         self.states.append(_state_after([self.states[-1], *(commit.blob for commit in commits)]))
-        self.opens, self.accepted = self.now, {}
+        self.opens, self.accepted, self.turns = self.now, {}, self._turns_now()
+
+    def _full(self) -> bool:
+        return len(self.accepted) >= self.spec.max_contributions
+
+    def _turns_now(self) -> int:
+        return turns_for(len(self._present()), self.spec.max_contributions)
 
     def _consider(self, owner: PublicKey, commit: Commit) -> None:
         if owner in self.accepted or owner in self.fetching or commit.blob in self.refused:
             return
-        verdict = judge(commit, self.window, Millis(self.now), self.states[-1], BLOB_SIZE, LENGTH)
+        verdict = judge(commit, self.window, Millis(self.now), self.states[-1], BLOB_SIZES, LENGTH)
         if isinstance(verdict, Misfit):
             self.refused[commit.blob] = verdict.reason
             self._note(verdict)
@@ -279,16 +332,17 @@ class World:
 
     def _situation(self) -> Situation:
         present = self._present()
+        contributing = {
+            key: presence
+            for key, presence in present.items()
+            if not presence.sits_out and has_turn(SEED, self.round, key, self.turns)
+        }
         return Situation(
             window=self.window,
             accepted=self.accepted,
             pending=frozenset(self.fetching),
-            expected={
-                k: self.peers[k].name
-                for k, p in present.items()
-                if p.round >= self.round - 1 and not p.sits_out
-            },
-            idle=sum(p.sits_out for p in present.values()),
+            expected={k: self.peers[k].name for k, p in contributing.items() if p.round >= self.round - 1},
+            idle=len(present) - len(contributing),
             min_contributions=self.spec.min_contributions,
             swarm_tokens=sum(p.tokens for p in present.values() if p.round == self.round),
         )
@@ -298,7 +352,8 @@ class World:
 
     def _announce_head(self) -> None:
         checkpoint = Round(self.round // CHECKPOINT_EVERY * CHECKPOINT_EVERY)
-        self.heads.append(Head(self.round, self.states[-1], Millis(self.opens), checkpoint, Millis(self.now)))
+        opens, now = Millis(self.opens), Millis(self.now)
+        self.heads.append(Head(self.round, self.states[-1], opens, self.turns, checkpoint, now))
 
     def _note(self, told: Action | Decision | Misfit) -> None:
         assert told.reason.strip(), f"{told} gives no reason"

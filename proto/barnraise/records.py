@@ -22,6 +22,7 @@ from pydantic import Field
 from barnraise.errors import BadSignature, MalformedRecord
 from barnraise.identity import Identity
 from barnraise.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId
+from barnraise.pieces import Wanted
 from barnraise.signed import Signed, open_signed, open_text, sign
 from barnraise.strict import Strict
 
@@ -65,6 +66,10 @@ class Presence(Strict):
     tokens_per_second: Annotated[float, Field(ge=0)]
     doing: Literal["training", "waiting", "leaving"]
     """Whether the open round has to reckon with this peer: `waiting` sits it out, `leaving` goes."""
+    beat: Annotated[float, Field(ge=1, le=600)]
+    """Seconds until its next heartbeat at the latest (`barnraise.heartbeat`)."""
+    keeps: RoundNumber
+    """The oldest round whose contributions this peer still serves, for those who join late."""
     at: Time
 
 
@@ -80,6 +85,8 @@ class Commit(Strict):
     blob: Hash
     size: Annotated[int, Field(gt=0, lt=2**40)]
     """Bytes of the blob."""
+    pieces: Hash
+    """SHA-256 of the blob's piece list (`barnraise.pieces`): with it, any piece of it can be checked."""
     tokens: Annotated[int, Field(gt=0, lt=2**40)]
     """Tokens trained on: the contribution's weight."""
     samples: Annotated[int, Field(gt=0, lt=2**40)]
@@ -123,6 +130,8 @@ class Head(Strict):
     """Hash of state[round], once the coordinator has folded it: whoever holds another one resyncs."""
     opens: Time
     """Begin of the open round's TRAIN phase. Moved forward when nobody had contributed in time."""
+    turns: Annotated[int, Field(ge=1, le=2**20)]
+    """A volunteer contributes to one round in so many (`barnraise.turns`)."""
     checkpoint: Hash
     """Blob hash of the newest checkpoint's manifest."""
     checkpoint_round: RoundNumber
@@ -236,6 +245,11 @@ def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:
 
 def blob_name(commit: Commit) -> BlobHash:
     return BlobHash(commit.blob)
+
+
+def wanted(commit: Commit) -> Wanted:
+    """The commit's blob, as it is gathered."""
+    return Wanted(blob_name(commit), commit.size, BlobHash(commit.pieces), PublicKey(commit.owner))
 
 
 def _must_be(signer: PublicKey, owner: PublicKey) -> None:

@@ -1,0 +1,149 @@
+"""What goes on beside the training: a contribution is sent, the log is followed. One of them at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from barnraise.codec import blob_sizes
+from barnraise.edge.swarm import Swarm
+from barnraise.errors import NetworkError, StateError, TrustError, Unreachable
+from barnraise.ids import BlobHash, Millis, Round
+from barnraise.log import Tip
+from barnraise.records import Commit, Head, blob_name
+from barnraise.state import Layout
+from peer.follower import AT_ONCE, Follower
+from peer.pace import Pace
+from peer.shelf import Shelf
+from peer.trainer import Trainer, Update
+from peer.work import Work
+
+log = logging.getLogger("peer")
+
+RETRY_SECONDS = 2.0
+SENT_SECONDS = 600.0
+"""For so long it is watched whether somebody fetches what we sent."""
+
+
+@dataclass
+class Exchange:
+    """Changes the follower's state and the work, never the training."""
+
+    follower: Follower
+    work: Work
+    trainer: Trainer
+    swarm: Swarm
+    shelf: Shelf
+    pace: Pace
+    clock: Callable[[], Millis]
+    _task: asyncio.Task[None] | None = None
+    _watching: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    def look(self) -> None:
+        """Take note of what has ended. Raises what ends a volunteer's work: MachineError, StateError."""
+        if self._task is not None and self._task.done():
+            task, self._task = self._task, None
+            task.result()
+
+    async def finish(self) -> None:
+        """Wait for what goes on."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+            self.look()
+
+    def stop(self) -> None:
+        for task in (self._task, *self._watching):
+            if task is not None:
+                task.cancel()
+
+    def publish(self, update: Update, admission: str) -> None:
+        self._begin(self._publish(self.follower.tip, update, admission))
+
+    def catch_up(self, head: Head, *, from_checkpoint: bool) -> None:
+        self._begin(self._catch_up(head, from_checkpoint))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        async def patiently() -> None:
+            try:
+                await work
+            except (NetworkError, TrustError) as error:
+                log.warning("%s; trying again", error.problem)
+                await asyncio.sleep(RETRY_SECONDS)
+
+        assert self._task is None, "one thing at a time"
+        self._task = asyncio.create_task(patiently())
+
+    async def _publish(self, tip: Tip, update: Update, admission: str) -> None:
+        began = self.clock()
+        commit = await asyncio.to_thread(self.work.contribute, tip, self._layout, update, admission)
+        await self.swarm.publish(commit.value)
+        watching = asyncio.create_task(self._watch_sending(blob_name(commit.value), began))
+        self._watching.add(watching)
+        watching.add_done_callback(self._watching.discard)
+
+    async def _watch_sending(self, name: BlobHash, began: Millis) -> None:
+        """Time it. From then on it is dropped like anybody's contribution where its close left it out."""
+        if await self.swarm.wait_served(name, SENT_SECONDS):
+            self.pace.sent(began, self.clock())
+        self.shelf.expect(name)
+
+    async def _catch_up(self, head: Head, from_checkpoint: bool) -> None:
+        follower = self.follower
+        links = await follower.links(head)
+        await asyncio.to_thread(self.work.settle, self._layout, links[0] if links else None)
+        try:
+            if from_checkpoint:
+                await self._take_checkpoint(head)
+                links = await follower.links(head)
+            for link in links:
+                await follower.fold(link)
+                self.shelf.folded(link, Round(head.checkpoint_round))
+        except StateError as error:
+            log.warning("%s; taking the newest checkpoint", error.problem)
+            await self._take_checkpoint(head)
+        await self.save()
+
+    async def prefetch(self) -> None:
+        """Get what the open round's close will most likely list."""
+        tip, gate = self.follower.tip, asyncio.Semaphore(AT_ONCE)
+        sizes = blob_sizes(self.follower.charter.spec.codec, self._layout)
+
+        async def get(commit: Commit) -> None:
+            async with gate:
+                try:
+                    await self.follower.prefetch(commit)
+                    self.shelf.expect(blob_name(commit))
+                except Unreachable as error:
+                    log.debug("not prefetched: %s", error.problem)
+
+        wanted = [signed.value for signed in await self.swarm.commits(tip.round)]
+        await asyncio.gather(
+            *(
+                get(commit)
+                for commit in wanted
+                if commit.size in sizes
+                and commit.base_state == tip.state
+                and blob_name(commit) not in self.work.blobs
+            )
+        )
+
+    async def _take_checkpoint(self, head: Head) -> None:
+        await self.follower.take_checkpoint(head)
+        self.shelf.forget()
+
+    async def save(self) -> None:
+        """All that a restart needs."""
+        # Training may go on: the moments saved then are of two neighbouring steps, which does no harm.
+        tip, state = self.follower.tip, self.follower.state
+        await asyncio.to_thread(self.work.save, tip, state, self.trainer.export_inner())
+
+    @property
+    def _layout(self) -> Layout:
+        return self.follower.state.layout

@@ -1,0 +1,41 @@
+"""How long a volunteer's rounds take: its training, its exchange, and the sending of its contribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.ids import Millis
+from barnraise.rounds import seconds_between
+
+
+@dataclass
+class Pace:
+    """The last round's times in seconds, 0 before the first; told of the moments as they come."""
+
+    began: Millis
+    """When the state that we train from was taken up."""
+    train_seconds: float = 0.0
+    """From there until we published."""
+    exchange_seconds: float = 0.0
+    """From publishing until the fold was taken up."""
+    send_seconds: float = 0.0
+    """From publishing until somebody had all of it."""
+    _published: Millis | None = None
+
+    def published(self, now: Millis) -> None:
+        self.train_seconds = seconds_between(self.began, now)
+        self._published = now
+
+    def sent(self, began: Millis, now: Millis) -> None:
+        """Somebody has all of what was published at `began`, even if it missed its round's close by that."""
+        self.send_seconds = seconds_between(began, now)
+
+    def went_over(self, now: Millis) -> None:
+        """To a newer state; where we had not published there was no exchange of ours to time."""
+        if self._published is not None:
+            self.exchange_seconds = seconds_between(self._published, now)
+        self.began, self._published = now, None
+
+    def ahead_seconds(self, now: Millis) -> float:
+        """Since we published; 0 where we did not yet."""
+        return 0.0 if self._published is None else seconds_between(self._published, now)

@@ -1,0 +1,66 @@
+"""A volunteer's times: each moment is measured from the one that it belongs to."""
+
+from __future__ import annotations
+
+import pytest
+
+from barnraise.ids import Millis
+from peer.pace import Pace
+
+
+def at(seconds: float) -> Millis:
+    return Millis(round(seconds * 1000))
+
+
+def times(pace: Pace) -> tuple[float, float, float]:
+    return pace.train_seconds, pace.exchange_seconds, pace.send_seconds
+
+
+def test_before_the_first_round_nothing_is_known() -> None:
+    pace = Pace(at(100))
+    assert times(pace) == (0.0, 0.0, 0.0)
+    assert pace.ahead_seconds(at(500)) == 0.0
+
+
+def test_a_round_is_training_and_then_exchange() -> None:
+    pace = Pace(at(100))
+    pace.published(at(160))
+    assert times(pace) == (60.0, 0.0, 0.0)
+    assert pace.ahead_seconds(at(165.5)) == 5.5
+    pace.sent(at(160), at(168))
+    assert times(pace) == (60.0, 0.0, 8.0)
+    pace.went_over(at(170))
+    assert times(pace) == (60.0, 10.0, 8.0)
+    assert pace.ahead_seconds(at(180)) == 0.0
+
+
+def test_the_next_round_s_training_begins_with_its_state() -> None:
+    pace = Pace(at(100))
+    pace.published(at(160))
+    pace.went_over(at(170))
+    pace.published(at(200))
+    assert times(pace) == (30.0, 10.0, 0.0)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_round_without_a_contribution_has_no_exchange(before: bool) -> None:
+    pace = Pace(at(100))
+    if before:
+        pace.published(at(110))
+        pace.went_over(at(113))
+    pace.went_over(at(150))
+    assert pace.exchange_seconds == (3.0 if before else 0.0)
+    pace.published(at(175))
+    assert pace.train_seconds == 25.0
+
+
+def test_a_sending_that_outlasts_its_round_is_measured_all_the_same() -> None:
+    """Otherwise a slow uplink would never learn to begin earlier."""
+    pace = Pace(at(0))
+    pace.published(at(60))
+    pace.went_over(at(80))
+    pace.sent(at(60), at(95))
+    assert pace.send_seconds == 35.0
+    pace.published(at(100))
+    pace.sent(at(60), at(110))
+    assert pace.send_seconds == 50.0
