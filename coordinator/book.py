@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.codec import blob_sizes
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.checkpoint_files import read_state
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import StateError
 from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash, short

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.edge.base_model import BaseFolder, pin_revision, resolve
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.files import write_atomic
 from barnraise.edge.trainable import initial_state
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import SpecError
 from barnraise.ids import BlobHash, PublicKey
 from barnraise.spec import Charter, RunSpec

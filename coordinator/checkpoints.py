@@ -10,10 +10,10 @@ from pathlib import Path
 
 from safetensors.numpy import save_file
 
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.checkpoint_files import OUTER_STATE, join_groups
 from barnraise.edge.files import disk_errors, write_atomic
 from barnraise.edge.trainable import adapter_config
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.identity import Identity
 from barnraise.log import Tip
 from barnraise.manifest import MANIFEST, FileEntry, Manifest

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
-from barnraise.edge.blobstore import file_hash
 from barnraise.edge.files import disk_errors, write_atomic
+from barnraise.edge.transfer.blobstore import file_hash
 from barnraise.errors import HashMismatch, InviteError, Unreachable, UserError
 from barnraise.ids import HASH_PATTERN, BlobHash, PublicKey, short
 from barnraise.invite import SCHEME, parse_invite

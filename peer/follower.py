@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.checkpoint_files import read_state
 from barnraise.edge.swarm import Swarm
 from barnraise.edge.trainable import initial_state
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import Unreachable
 from barnraise.ids import BlobHash, PublicKey, Round
 from barnraise.log import Link, Tip, advance, check_link, genesis_tip

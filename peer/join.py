@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.edge.base_model import BaseFolder, resolve
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.causal_lm import model_shape
 from barnraise.edge.files import load_identity, owned_folder
 from barnraise.edge.swarm import Swarm
 from barnraise.edge.trainable import layout
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import NetworkError, RefusedError, StateError, TrustError
 from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis

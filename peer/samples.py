@@ -6,8 +6,8 @@ import asyncio
 from collections import OrderedDict
 
 from barnraise.assign import Assignment
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.swarm import Swarm
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import HashMismatch
 from barnraise.ids import BlobHash, PublicKey, Round
 from barnraise.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, parse_shard

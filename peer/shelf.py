@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.ids import BlobHash, Round
 from barnraise.log import Link
 from barnraise.records import blob_name

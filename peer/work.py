@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from barnraise.codec import Decoder
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.feedback import encode_with_feedback
 from barnraise.identity import Identity
 from barnraise.ids import Round

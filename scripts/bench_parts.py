@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from barnraise.codec import Decoder, chunks, encode_in_place
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import MachineError
 from barnraise.feedback import encode_with_feedback
 from barnraise.fold import Contribution, fold

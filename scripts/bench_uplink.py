@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from barnraise.edge.base_model import resolve
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.ids import BlobHash
 from barnraise.manifest import MANIFEST
 from barnraise.records import Close, Commit, blob_name

@@ -16,8 +16,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.causal_lm import quiet
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.shards import IGNORED, DataIndex, Sample, parse_shard
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from barnraise.assign import Assignment
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.ids import BlobHash, PublicKey, Round
 from barnraise.shards import DataIndex, Sample, Shard, parse_shard
 from barnraise.spec import read_spec

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from barnraise.edge.blobstore import BlobStore
-from barnraise.edge.carrier import PIECES, Carrier
-from barnraise.edge.piece_stream import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.edge.transfer.carrier import PIECES, Carrier
+from barnraise.edge.transfer.piece_stream import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
 from barnraise.ids import BlobHash, PublicKey, blob_hash
 from barnraise.pieces import (
     PIECE_BYTES,

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from barnraise.codec import encode_in_place
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.swarm import Swarm
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import BarnraiseError, HashMismatch, Unreachable
 from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash

@@ -17,9 +17,9 @@ from typing import Any
 
 from hivemind.p2p import PeerID
 
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.libp2p_names import peer_id_bytes
 from barnraise.edge.swarm import Swarm
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import Unreachable
 from barnraise.identity import Identity
 from barnraise.ids import Millis, PublicKey, RunId, blob_hash

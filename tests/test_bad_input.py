@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from barnraise.edge.base_model import BaseFolder
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.files import write_atomic
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import (
     DatasetError,
     DiskFull,

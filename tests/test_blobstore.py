@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge.blobstore import BlobStore, file_hash
+from barnraise.edge.transfer.blobstore import BlobStore, file_hash
 from barnraise.errors import DiskFull, HashMismatch, MachineError, Unreachable
 from barnraise.ids import BlobHash, blob_hash
 from barnraise.pieces import PIECE_BYTES, piece_list

@@ -15,10 +15,10 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.causal_lm import quiet
 from barnraise.edge.checkpoint_files import OUTER_STATE, read_state
 from barnraise.edge.trainable import initial_state
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import DiskFull, MalformedBlob, StateError
 from barnraise.ids import BlobHash, Round, blob_hash
 from barnraise.log import Tip

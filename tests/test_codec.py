@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise import dense
-from barnraise.codec import Decoder, blob_limit, blob_sizes, chunks, encode_in_place, typical_blob
+from barnraise.codec import Decoder, blob_limit, blob_sizes, chunks, dense, encode_in_place, typical_blob
+from barnraise.codec.formats import MAX_MAGNITUDE
 from barnraise.errors import MalformedBlob, StateError
-from barnraise.formats import MAX_MAGNITUDE
 from barnraise.spec import CodecSpec, Dense, Raw, Sparse
 from barnraise.state import Array, Layout
 from tests.parts import CODECS, LAYOUT, codec_name, copied, tensors

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barnraise.codec import Decoder, blob_limit, encode_in_place
+from barnraise.codec.formats import MAX_MAGNITUDE
 from barnraise.errors import MalformedBlob
-from barnraise.formats import MAX_MAGNITUDE
 from barnraise.spec import CodecSpec, Dense, Raw, Sparse
 from barnraise.state import Layout
 from tests.parts import tensors

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 import peer.exchange as exchanging
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import BarnraiseError, DiskFull, StateError
 from barnraise.ids import BlobHash, Millis, PublicKey, blob_hash
 from barnraise.log import Tip, genesis_tip

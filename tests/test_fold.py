@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise import dense
+from barnraise.codec import dense
 from barnraise.fold import Contribution, fold
 from barnraise.ids import StateHash
 from barnraise.spec import AdamW, CodecSpec, Dense, Raw, RunSpec, Sgd

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge.piece_stream import open_request
+from barnraise.edge.transfer.piece_stream import open_request
 from barnraise.ids import blob_hash
 from barnraise.pieces import PIECE_BYTES
 from barnraise.throttle import Caps

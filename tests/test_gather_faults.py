@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge.blob_stream import STALL_SECONDS
-from barnraise.edge.gather import PATIENCE_SECONDS
-from barnraise.edge.piece_stream import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
+from barnraise.edge.transfer.blob_stream import STALL_SECONDS
+from barnraise.edge.transfer.gather import PATIENCE_SECONDS
+from barnraise.edge.transfer.piece_stream import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
 from barnraise.errors import DiskFull, HashMismatch, Unreachable
 from barnraise.pieces import PIECE_BYTES, Wanted, piece_list, pieces_hash
 from barnraise.throttle import Caps

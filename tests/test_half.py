@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from barnraise.half import HALF_MAX, half_bits, half_values
+from barnraise.codec.half import HALF_MAX, half_bits, half_values
 from barnraise.state import Array
 
 

@@ -16,9 +16,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.causal_lm import quiet
 from barnraise.edge.trainable import adapter_config, initial_state, trainable_parameters
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.identity import Identity
 from barnraise.log import Link, advance, check_link, genesis_tip
 from barnraise.records import Commit, blob_name

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.edge.doors import MAX_STREAMS, MAX_STREAMS_OF_ONE, REMEMBERED, Doors, SentPieces
-from barnraise.edge.piece_stream import HAVE, IDLE_SECONDS, LIST, MAX_BLOB_BYTES, open_request
+from barnraise.edge.transfer.doors import MAX_STREAMS, MAX_STREAMS_OF_ONE, REMEMBERED, Doors, SentPieces
+from barnraise.edge.transfer.piece_stream import HAVE, IDLE_SECONDS, LIST, MAX_BLOB_BYTES, open_request
 from barnraise.errors import MalformedBlob
 from barnraise.ids import BlobHash, blob_hash
 from barnraise.pieces import PIECE_BYTES, piece_count, piece_list

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.ids import BlobHash
 from tests.programs import DEADLINE, Program, stage
 from tests.tiny import make_tiny_model

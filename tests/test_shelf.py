@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import peer.shelf as shelves
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.ids import BlobHash, Round
 from barnraise.log import Link
 from barnraise.records import Close

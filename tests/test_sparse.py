@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barnraise.codec import Decoder, blob_limit, blob_sizes, encode_in_place, typical_blob
+from barnraise.codec.formats import MAX_MAGNITUDE
 from barnraise.errors import MalformedBlob, SpecError
-from barnraise.formats import MAX_MAGNITUDE
 from barnraise.spec import Sparse, parse_spec
 from barnraise.state import Array, Layout
 from tests.parts import copied, tensors

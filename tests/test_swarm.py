@@ -19,10 +19,10 @@ import pytest
 from hivemind.dht.protocol import DHTProtocol
 from hivemind.dht.routing import DHTID
 
-from barnraise.edge.blobstore import BlobStore
-from barnraise.edge.carrier import PIECES, WHOLE
 from barnraise.edge.libp2p_names import remove_stale_sockets
 from barnraise.edge.swarm import Swarm
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.edge.transfer.carrier import PIECES, WHOLE
 from barnraise.errors import Unreachable
 from barnraise.identity import Identity
 from barnraise.ids import Millis, Round, blob_hash

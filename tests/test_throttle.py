@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.edge.valve import Valve
+from barnraise.edge.transfer.valve import Valve
 from barnraise.errors import UserError
 from barnraise.throttle import BURST_SECONDS, MAX_CHUNK, Bucket, chunk_bytes, parse_rate
 from tests import virtual_time

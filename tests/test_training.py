@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from barnraise.codec import Decoder, encode_in_place
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.trainable import initial_state
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import StateError
 from barnraise.ids import BlobHash, Round
 from barnraise.log import Link, Tip

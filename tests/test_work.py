@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from barnraise.codec import Decoder
-from barnraise.edge.blobstore import BlobStore
+from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import BadSignature, StateError
 from barnraise.ids import BlobHash, Round
 from barnraise.log import Link, Tip, check_link, genesis_tip

@@ -55,7 +55,7 @@ class Presence(Strict):
     admission: Embedded
     name: Annotated[str, Field(max_length=40)]
     """What the volunteer wants to be called; empty for nobody."""
-    addresses: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=16)]
+    addresses: Annotated[tuple[Annotated[str, Field(max_length=450)], ...], Field(max_length=16)]
     """libp2p multiaddresses."""
     round: RoundNumber
     """The round that this peer works on: it has folded all before."""
@@ -136,7 +136,7 @@ class Head(Strict):
     """Blob hash of the newest checkpoint's manifest."""
     checkpoint_round: RoundNumber
     at: Time
-    bootstrap: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=16)]
+    bootstrap: Annotated[tuple[Annotated[str, Field(max_length=450)], ...], Field(max_length=16)]
     """libp2p multiaddresses of the coordinator."""
 
 

@@ -1,1 +1,1 @@
-"""Adapters: the parts of the contract that touch files, downloads and model libraries."""
+"""Adapters: the parts of the contract that touch files, downloads, the network and model libraries."""

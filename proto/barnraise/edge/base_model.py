@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.edge.base_sources import find, pin_revision
-from barnraise.edge.blobstore import file_hash
 from barnraise.edge.gguf_import import converted, full_disk
+from barnraise.edge.transfer.blobstore import file_hash
 from barnraise.errors import HashMismatch, ModelUnavailable
 from barnraise.ids import short
 

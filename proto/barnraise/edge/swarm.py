@@ -30,10 +30,10 @@ from hivemind.utils import MSGPackSerializer, get_dht_time
 from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 
-from barnraise.edge.blobstore import BlobStore
-from barnraise.edge.carrier import PIECES, WHOLE, Carrier
 from barnraise.edge.libp2p_daemon import start_daemon
 from barnraise.edge.libp2p_names import peer_id_bytes, remove_stale_sockets, write_identity
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.edge.transfer.carrier import PIECES, WHOLE, Carrier
 from barnraise.errors import MachineError, TrustError, Unreachable
 from barnraise.heartbeat import is_there
 from barnraise.identity import Identity

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from barnraise.edge.gather_room import Room, now
-from barnraise.edge.piece_store import Growing
-from barnraise.edge.piece_stream import HAVE, LIST, Having, Link, Listing, Nothing, Piece, Reply
+from barnraise.edge.transfer.piece_store import Growing
+from barnraise.edge.transfer.piece_stream import HAVE, LIST, Having, Link, Listing, Nothing, Piece, Reply
+from barnraise.edge.transfer.room import Room, now
 from barnraise.errors import HashMismatch, MalformedBlob, Unreachable
 from barnraise.ids import PublicKey, short
 from barnraise.piece_plan import UNKNOWN_RATE, Ask, Flight, Source, depth, next_ask, share_of

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from barnraise.formats import (
+from barnraise.codec.formats import (
     MAGNITUDE,
     MAX_MAGNITUDE,
     Bytes,
@@ -32,7 +32,7 @@ from barnraise.formats import (
     check_finite,
     malformed,
 )
-from barnraise.half import HALF_MAX, half_bits, half_values
+from barnraise.codec.half import HALF_MAX, half_bits, half_values
 from barnraise.state import Array
 
 CHUNK = 1 << 16

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from barnraise.edge.piece_stream import Link
-from barnraise.edge.valve import Traffic, Valve
+from barnraise.edge.transfer.piece_stream import Link
+from barnraise.edge.transfer.valve import Traffic, Valve
 from barnraise.ids import PublicKey
 
 Dial = Callable[[PublicKey], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from barnraise.edge.links import Links
-from barnraise.edge.piece_store import Holdings
+from barnraise.edge.transfer.links import Links
+from barnraise.edge.transfer.piece_store import Holdings
 from barnraise.ids import PublicKey, short
 from barnraise.pieces import PIECE_BYTES
 from barnraise.standing import Fault, Reason, Standing

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from barnraise.formats import MAX_MAGNITUDE, bfloat16_values
+from barnraise.codec.formats import MAX_MAGNITUDE, bfloat16_values
 from barnraise.state import Array
 
 Scales = npt.NDArray[np.uint16]

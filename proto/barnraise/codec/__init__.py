@@ -17,10 +17,10 @@ from collections.abc import Iterator
 import numpy as np
 from typing_extensions import assert_never
 
-from barnraise.dense import BlockFormat, HalfFormat, RawFormat
+from barnraise.codec.dense import BlockFormat, HalfFormat, RawFormat
+from barnraise.codec.formats import Format, Section, malformed
+from barnraise.codec.sparse import SparseFormat
 from barnraise.errors import StateError
-from barnraise.formats import Format, Section, malformed
-from barnraise.sparse import SparseFormat
 from barnraise.spec import CodecSpec, Dense, Raw, Sparse
 from barnraise.state import Array, Layout
 

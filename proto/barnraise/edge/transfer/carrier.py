@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from barnraise.edge.blob_stream import NotHeld, Sent, answer, receive, within
-from barnraise.edge.blobstore import BlobStore
-from barnraise.edge.doors import Doors, SentPieces, Visit
-from barnraise.edge.gather import gather
-from barnraise.edge.gather_room import Room, under_way_limit
-from barnraise.edge.links import Links
-from barnraise.edge.piece_store import Holdings
-from barnraise.edge.piece_stream import Server
-from barnraise.edge.valve import Traffic, Valve
+from barnraise.edge.transfer.blob_stream import NotHeld, Sent, answer, receive, within
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.edge.transfer.doors import Doors, SentPieces, Visit
+from barnraise.edge.transfer.gather import gather
+from barnraise.edge.transfer.links import Links
+from barnraise.edge.transfer.piece_store import Holdings
+from barnraise.edge.transfer.piece_stream import Server
+from barnraise.edge.transfer.room import Room, under_way_limit
+from barnraise.edge.transfer.valve import Traffic, Valve
 from barnraise.errors import BarnraiseError, HashMismatch, MalformedBlob, Unreachable
 from barnraise.ids import BlobHash, PublicKey, short
 from barnraise.pieces import Wanted

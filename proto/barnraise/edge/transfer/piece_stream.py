@@ -18,9 +18,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from barnraise.edge.blob_stream import send, within
-from barnraise.edge.piece_store import Growing, Holdings, Whole
-from barnraise.edge.valve import Traffic, Valve
+from barnraise.edge.transfer.blob_stream import send, within
+from barnraise.edge.transfer.piece_store import Growing, Holdings, Whole
+from barnraise.edge.transfer.valve import Traffic, Valve
 from barnraise.errors import MalformedBlob
 from barnraise.ids import BlobHash
 from barnraise.pieces import (

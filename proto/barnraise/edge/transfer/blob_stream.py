@@ -16,9 +16,9 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from barnraise.edge.blobstore import BlobStore
 from barnraise.edge.files import disk_errors
-from barnraise.edge.valve import Traffic, Valve
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.edge.transfer.valve import Traffic, Valve
 from barnraise.errors import Unreachable
 from barnraise.ids import BlobHash
 

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from barnraise.edge.blobstore import BlobStore, file_hash
 from barnraise.edge.files import disk_errors, write_atomic
+from barnraise.edge.transfer.blobstore import BlobStore, file_hash
 from barnraise.ids import BlobHash
 from barnraise.pieces import PIECE_BYTES, PieceList, Wanted, every_piece, piece_count, piece_length
 

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from barnraise import levels
-from barnraise.bits import (
+from barnraise.codec import levels
+from barnraise.codec.bits import (
     is_padded_by_zeros,
     pack_planes,
     pack_runs,
@@ -36,15 +36,15 @@ from barnraise.bits import (
     run_ends,
     unpack_planes,
 )
-from barnraise.formats import (
+from barnraise.codec.formats import (
     MAGNITUDE,
     Bytes,
     Identifier,
     check_finite,
     malformed,
 )
+from barnraise.codec.topk import largest
 from barnraise.state import Array
-from barnraise.topk import largest
 
 CHUNK = 1 << 16
 """Values that share a Rice parameter: small enough for the processor's cache. Part of the format."""
