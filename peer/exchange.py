@@ -108,6 +108,7 @@ class Exchange:
         except StateError as error:
             log.warning("%s; taking the newest checkpoint", error.problem)
             await self._take_checkpoint(head)
+        self.pace.folded(self.clock())
         await self.save()
 
     async def prefetch(self) -> None:

@@ -47,7 +47,7 @@ class View:
     train_seconds: float = 0.0
     """The last round's, until we published; 0 before the first."""
     exchange_seconds: float = 0.0
-    """The last round's, from publishing until its fold was taken up; 0 before the first."""
+    """The last round's, from publishing until it was folded; 0 before the first."""
     send_seconds: float = 0.0
     """How long our last contribution took to be fetched; 0 before the first."""
 

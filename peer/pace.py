@@ -17,7 +17,7 @@ class Pace:
     train_seconds: float = 0.0
     """From there until we published."""
     exchange_seconds: float = 0.0
-    """From publishing until the fold was taken up."""
+    """From publishing until the round was folded."""
     send_seconds: float = 0.0
     """From publishing until somebody had all of it."""
     _published: Millis | None = None
@@ -30,10 +30,13 @@ class Pace:
         """Somebody has all of what was published at `began`, even if it missed its round's close by that."""
         self.send_seconds = seconds_between(began, now)
 
-    def went_over(self, now: Millis) -> None:
-        """To a newer state; where we had not published there was no exchange of ours to time."""
+    def folded(self, now: Millis) -> None:
+        """Where we had not published there was no exchange of ours to time."""
         if self._published is not None:
             self.exchange_seconds = seconds_between(self._published, now)
+
+    def went_over(self, now: Millis) -> None:
+        """To a newer state."""
         self.began, self._published = now, None
 
     def ahead_seconds(self, now: Millis) -> float:

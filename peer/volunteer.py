@@ -107,7 +107,13 @@ class Volunteer:
         counts_in = Round(training.tip.round + training.taken)
         batch = await self.samples.batch(counts_in, training.trainer.samples, count)
         began = self.clock()
-        tokens = await asyncio.to_thread(training.step, batch)
+        step = asyncio.create_task(asyncio.to_thread(training.step, batch))
+        while not step.done():
+            await asyncio.wait([step], timeout=LOOK_SECONDS)
+            self.exchange.look()
+            if isinstance(action := plan(self._view()), CatchUp):  # which need not wait for a long step
+                self.exchange.catch_up(self.head, from_checkpoint=action.from_checkpoint)
+        tokens = step.result()
         training.recent.append((tokens, seconds_between(began, self.clock())))
         if len(training.recent) == training.recent.maxlen:  # the first steps are slow
             self._advise("steps", of_steps(training.step_seconds, count, self._spec.round))

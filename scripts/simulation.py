@@ -218,6 +218,7 @@ class Simulation:
                 self._publish(node)
             case CatchUp():
                 node.exchange_until = self._folded_at(node, open_round)
+                node.pace.folded(Millis(round(node.exchange_until)))
                 node.folded = open_round
             case Merge():
                 assert node.folded is not None

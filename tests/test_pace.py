@@ -29,7 +29,8 @@ def test_a_round_is_training_and_then_exchange() -> None:
     assert pace.ahead_seconds(at(165.5)) == 5.5
     pace.sent(at(160), at(168))
     assert times(pace) == (60.0, 0.0, 8.0)
-    pace.went_over(at(170))
+    pace.folded(at(170))
+    pace.went_over(at(171))  # once the step at hand was done
     assert times(pace) == (60.0, 10.0, 8.0)
     assert pace.ahead_seconds(at(180)) == 0.0
 
@@ -37,6 +38,7 @@ def test_a_round_is_training_and_then_exchange() -> None:
 def test_the_next_round_s_training_begins_with_its_state() -> None:
     pace = Pace(at(100))
     pace.published(at(160))
+    pace.folded(at(170))
     pace.went_over(at(170))
     pace.published(at(200))
     assert times(pace) == (30.0, 10.0, 0.0)
@@ -47,7 +49,9 @@ def test_a_round_without_a_contribution_has_no_exchange(before: bool) -> None:
     pace = Pace(at(100))
     if before:
         pace.published(at(110))
+        pace.folded(at(113))
         pace.went_over(at(113))
+    pace.folded(at(149))
     pace.went_over(at(150))
     assert pace.exchange_seconds == (3.0 if before else 0.0)
     pace.published(at(175))

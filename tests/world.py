@@ -261,6 +261,7 @@ class World:
         if peer.faulty:
             state, peer.faulty = StateHash("e" * 64), False
         peer.folded, peer.exchange_until = (peer.head.round, state), self.now + peer.fold
+        peer.pace.folded(Millis(self.now + peer.fold))
 
     def _commit_fields(self, key: PublicKey, round: int, state: StateHash, tokens: int) -> dict[str, object]:
         blob = hashlib.sha256(f"{key}/{round}/{len(self.work_in)}".encode()).hexdigest()
