@@ -42,8 +42,8 @@ def is_padded_by_zeros(packed: Bytes, used: int) -> bool:
 
 def pack_runs(runs: npt.NDArray[np.integer]) -> Bytes:
     """runs: [n], n ≥ 1, at least 0. Each as so many zeros and a one: unary."""
-    ends = np.cumsum(runs, dtype=np.int64)
-    ends += np.arange(runs.size)
+    ends = np.cumsum(runs + np.uint16(1), dtype=np.int64)
+    ends -= 1
     ones = np.zeros(int(ends[-1]) + 1, np.uint8)
     ones[ends] = 1
     return np.packbits(ones, bitorder="little")

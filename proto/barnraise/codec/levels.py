@@ -67,12 +67,13 @@ def _range(bits: int, magnitudes: Array) -> tuple[Scales, Scales]:
 
 def _two_means(magnitudes: Array) -> tuple[Scales, Scales]:
     """Two levels: the means of what is above a block's mean and of what is not (one step of Lloyd 1957)."""
-    upper = magnitudes > magnitudes.mean(axis=1, keepdims=True)
-    highs = np.count_nonzero(upper, axis=1)
-    high_sum = np.multiply(magnitudes, upper).sum(axis=1)
+    upper = (magnitudes > magnitudes.mean(axis=1, keepdims=True)).astype(np.float32)
+    highs = upper.sum(axis=1)
+    part = np.multiply(magnitudes, upper)
+    high_sum = part.sum(axis=1)
     # All may be above a mean that was rounded down.
     lows = magnitudes.shape[1] - highs
-    low = np.multiply(magnitudes, ~upper).sum(axis=1) / np.maximum(lows, 1)
+    low = np.subtract(magnitudes, part, out=part).sum(axis=1) / np.maximum(lows, 1)
     high = np.where(highs > 0, high_sum / np.maximum(highs, 1), low)
     return _scales(2, np.where(lows > 0, low, high), high)
 
