@@ -31,7 +31,11 @@ from peer.training import Training
 log = logging.getLogger("peer")
 
 LOOK_SECONDS = 0.25
-"""Pause between two looks at the head."""
+"""Pause between two looks at the head while a close is awaited, and at what else may have changed."""
+IDLE_LOOK_SECONDS = 2.0
+"""Pause between two looks at the head at most while nothing is expected: each is some kilobytes."""
+IDLE_LOOKS = 120
+"""Looks at the head in a round's training, where they are that far apart."""
 RECONNECT_SECONDS = 15.0
 """Without a newer head for so long, the coordinator is dialled again."""
 DIAL_SECONDS = 5.0
@@ -159,7 +163,8 @@ class Volunteer:
             if self._head_age() > RECONNECT_SECONDS and seconds_between(dialled, self.clock()) > DIAL_SECONDS:
                 dialled = self.clock()
                 await self.swarm.reconnect(self.head.bootstrap)
-            await asyncio.sleep(LOOK_SECONDS)
+            idle = min(max(LOOK_SECONDS, self._spec.round.seconds / IDLE_LOOKS), IDLE_LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if self.training.taken else idle)
 
     async def _keep_present(self) -> None:
         while True:
