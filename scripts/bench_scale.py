@@ -29,7 +29,7 @@ SIMULATED_BLOB = 22_000_000
 RUN = """\
 name = "scale"
 [model]
-source = "model"
+source = "{model}"
 [data]
 source = "{data}"
 sequence_length = 64
@@ -76,11 +76,11 @@ def measure_processes(counts: Sequence[int], rounds: int) -> str:
 def _measure(peers: int, rounds: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        make_tiny_model(work / "model", width=192, layers=4)
-        run = RUN.format(data=corpus(work), seconds=20 + 10 * peers, peers=peers)
+        model = make_tiny_model(work / "model", width=192, layers=4)
+        run = RUN.format(model=model, data=corpus(work), seconds=20 + 10 * peers, peers=peers)
         (work / "run.toml").write_text(run, encoding="utf-8")
         spec = read_spec(work / "run.toml")
-        blob = blob_limit(spec.codec, layout(work / "model", spec.train.target))
+        blob = blob_limit(spec.codec, layout(model, spec.train.target))
         stage = Stage(work, Console(stderr=True, highlight=False))
         try:
             invite, _ = serve(stage)
