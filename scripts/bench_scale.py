@@ -85,7 +85,10 @@ def _measure(peers: int, rounds: int) -> str:
         try:
             invite, _ = serve(stage)
             coordinator = stage.running[-1]
-            tails = [Tail(stage.volunteer(f"peer-{number}", invite)) for number in range(peers)]
+            tails = [
+                Tail(stage.volunteer(f"peer-{number}", invite, "--base", str(model)))
+                for number in range(peers)
+            ]
             follow(tails, FIRST)
             before = Usage.of(coordinator)
             follow(tails, FIRST + rounds)

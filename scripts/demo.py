@@ -127,10 +127,10 @@ class Stage:
         self.running.append(program)
         return program
 
-    def volunteer(self, name: str, invite: str) -> Program:
+    def volunteer(self, name: str, invite: str, *more: str) -> Program:
         return self.start(
             name, "peer", "join", invite, "--name", name, "--threads", "1", "--micro-batch", "1",
-            "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir", str(self.work / name),
+            "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir", str(self.work / name), *more,
         )  # fmt: skip
 
     def stop_all(self) -> None:
