@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from barnraise.codec import blob_sizes
@@ -106,9 +107,9 @@ class Book:
     def window(self) -> Window:
         return Window(Round(len(self.closes)), self.opens, self.charter.spec.round)
 
-    @property
+    @cached_property
     def blob_sizes(self) -> range:
-        """Bytes that a contribution can have."""
+        """Bytes that a contribution can have: the same for all of a run."""
         return blob_sizes(self.charter.spec.codec, self.state.layout)
 
     def reopen(self, now: Millis) -> None:

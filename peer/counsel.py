@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from barnraise.spec import RoundSpec
-from peer.machine import LONG_EXCHANGE
+from peer.machine import LONG_EXCHANGE, overlaps
 
 FEW_STEPS, MANY_STEPS = 5, 500
 """Inner steps between two exchanges: fewer hardly pay for the exchange, more drift apart. About 30 to
@@ -30,12 +30,8 @@ def of_exchange(exchange_seconds: float, train_seconds: float, spec: RoundSpec) 
     """Whether training waits for the exchange or goes on beside it, and why."""
     share = exchange_seconds / max(train_seconds, 1e-9)
     told = f"the exchange of a round took {exchange_seconds:.1f} s, {share:.0%} of its training"
-    match spec.overlap:
-        case "always":
-            return f"{told}; training goes on meanwhile, as the run says"
-        case "never":
-            return f"{told}; training waits for it, as the run says"
-        case "auto" if share > LONG_EXCHANGE:
-            return f"{told}, more than {LONG_EXCHANGE:.0%}: training goes on meanwhile"
-        case "auto":
-            return f"{told}: training waits for it"
+    goes_on = overlaps(spec, exchange_seconds, train_seconds)
+    then = "training goes on meanwhile" if goes_on else "training waits for it"
+    if spec.overlap != "auto":
+        return f"{told}; {then}, as the run says"
+    return f"{told}, more than {LONG_EXCHANGE:.0%}: {then}" if goes_on else f"{told}: {then}"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from barnraise.codec import blob_sizes
@@ -114,7 +115,6 @@ class Exchange:
     async def prefetch(self) -> None:
         """Get what the open round's close will most likely list."""
         tip, gate = self.follower.tip, asyncio.Semaphore(AT_ONCE)
-        sizes = blob_sizes(self.follower.charter.spec.codec, self._layout)
 
         async def get(commit: Commit) -> None:
             async with gate:
@@ -129,7 +129,7 @@ class Exchange:
             *(
                 get(commit)
                 for commit in wanted
-                if commit.size in sizes
+                if commit.size in self._blob_sizes
                 and commit.base_state == tip.state
                 and blob_name(commit) not in self.work.blobs
             )
@@ -144,6 +144,11 @@ class Exchange:
         # Training may go on: the moments saved then are of two neighbouring steps, which does no harm.
         tip, state = self.follower.tip, self.follower.state
         await asyncio.to_thread(self.work.save, tip, state, self.trainer.export_inner())
+
+    @cached_property
+    def _blob_sizes(self) -> range:
+        """The same for all of a run, and long to reckon where the codec is sparse."""
+        return blob_sizes(self.follower.charter.spec.codec, self._layout)
 
     @property
     def _layout(self) -> Layout:

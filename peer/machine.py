@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from barnraise.ids import Millis, Round
 from barnraise.rounds import Phase, Window, seconds_between
+from barnraise.spec import RoundSpec
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _go_on_beside(view: View) -> Action | None:
         return Hold(doing)
     if not view.turn and not view.published and view.tokens and not _done(view):
         return Train(f"{doing}; training goes on", sits_out=True)
-    if not (view.published and overlaps(view)):
+    if not (view.published and overlaps(view.window.spec, view.exchange_seconds, view.train_seconds)):
         return Hold(doing)
     if _done(view) or view.ahead_seconds >= view.window.spec.seconds:
         return Hold(f"{doing}; a round's worth is trained ahead")
@@ -206,14 +207,15 @@ def _done(view: View) -> bool:
     return limit is not None and view.steps >= limit
 
 
-def overlaps(view: View) -> bool:
-    match view.window.spec.overlap:
+def overlaps(spec: RoundSpec, exchange_seconds: float, train_seconds: float) -> bool:
+    """Whether training goes on beside the exchange, by how long the last round's took."""
+    match spec.overlap:
         case "always":
             return True
         case "never":
             return False
         case "auto":
-            return view.exchange_seconds > LONG_EXCHANGE * view.train_seconds
+            return exchange_seconds > LONG_EXCHANGE * train_seconds
 
 
 def _why_overlap(view: View) -> str:

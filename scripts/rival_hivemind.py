@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,13 +28,13 @@ from barnraise.state import Array, TrainState
 from peer.local_model import LocalModel, trained_tokens
 from scripts.bench_lab import BATCH, CPU, peers_batches, read_text
 from scripts.netns import Host, network
+from scripts.rival_groups import Groups
 
 PORT = 4711
 POLL_SECONDS = 0.02
 MATCHMAKING_SECONDS = 3.0
 """hivemind's documentation has 3 to 5 for small local runs; 2 left groups incomplete on a busy machine."""
 PATIENCE_SECONDS = 1200.0
-_GROUP = re.compile(r"Averaged (?:gradients|parameters) with (\d+) peers")
 
 
 class RivalFailed(Exception):
@@ -155,25 +154,13 @@ def _distance(tensors: dict[str, Array], mean: dict[str, Array]) -> float:
     return float(np.sqrt(apart / size))
 
 
-class _Groups(logging.Handler):
-    """Notes the sizes of the groups that averaged, as hivemind's own log tells."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[int] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if found := _GROUP.search(record.getMessage()):
-            self.sizes.append(int(found[1]))
-
-
 def work(task: Task) -> None:
     """One peer: says its address, waits for the word, trains, says its groups' mean size, and waits."""
     import hivemind
     import torch
     from hivemind.compression import Float16Compression
 
-    groups = _Groups()
+    groups = Groups("gradients|parameters")
     logging.getLogger("hivemind").addHandler(groups)
     dht = hivemind.DHT(
         initial_peers=[task.bootstrap] if task.bootstrap else [],

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import time
 from dataclasses import dataclass
@@ -26,11 +25,11 @@ from barnraise.shards import DataIndex, Sample, Shard, parse_shard
 from barnraise.spec import read_spec
 from peer.device import Device
 from peer.local_model import LocalModel, trained_tokens
+from scripts.rival_groups import Groups
 
 PORT = 4711
 MATCHMAKING_SECONDS = 5.0
 POLL_SECONDS = 0.1
-_GROUP = re.compile(r"Averaged gradients with (\d+) peers")
 
 
 @dataclass(frozen=True)
@@ -70,24 +69,12 @@ class Shards:
         return [self._shards[s].sample(row) for s, row in self._assigned.take(number * size, size)]
 
 
-class _Groups(logging.Handler):
-    """Notes the sizes of the groups that averaged, as hivemind's own log tells."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[int] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if found := _GROUP.search(record.getMessage()):
-            self.sizes.append(int(found[1]))
-
-
 def work(task: Task) -> None:
     import hivemind
     import torch
     from hivemind.compression import Float16Compression
 
-    groups = _Groups()
+    groups = Groups("gradients")
     logging.getLogger("hivemind").addHandler(groups)
     spec = read_spec(Path(task.spec))
     inner, size = spec.train.inner, spec.train.batch

@@ -27,7 +27,7 @@ from barnraise.log import Tip
 from barnraise.records import Admission, Commit, Presence, fold_order, open_record, seal
 from barnraise.rounds import Window
 from barnraise.signed import sign
-from barnraise.spec import Charter, RunSpec
+from barnraise.spec import RunSpec
 from barnraise.state import Array, Layout, TrainState
 from barnraise.turns import has_turn, turns_for
 from coordinator.closing import CloseNow, Fits, Reopen, Situation, decide, judge
@@ -74,7 +74,6 @@ class Node:
     """Seconds of standing still."""
     received: float = 0.0
     """Bytes of blobs."""
-    contributed: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,12 +108,8 @@ class Simulation:
         self._numbers = np.random.default_rng(seed)
         self._authority = Identity.from_seed(bytes([1]) * 32)
         zeros = TrainState({name: np.zeros(shape, np.float32) for name, shape in LAYOUT})
-        self._states = [zeros]
+        self._state = zeros
         self._tip = Tip(Round(0), blob_hash(b""), zeros.hash())
-        self._charter = Charter(
-            spec=spec, authority=self._authority.public, model_files="0" * 64, layout=LAYOUT.digest(),
-            genesis=self._tip.state, data_index="0" * 64,
-        )  # fmt: skip
         self.now = Millis(_START)
         self._opens, self._checkpoint = self.now, Round(0)
         self._turns = turns_for(volunteers, spec.round.max_contributions)
@@ -128,7 +123,6 @@ class Simulation:
         self._line_free = 0.0
         self._closed: list[tuple[int, float, float]] = []
         """By round: contributions, first commit, close."""
-        self._presences = {key: self._presence(node) for key, node in self._nodes.items()}
         self._cpu = 0.0
         self._late = self._sent = 0
         self._records = 0.0
@@ -204,10 +198,7 @@ class Simulation:
                 send_seconds=node.pace.send_seconds,
             )
         )
-        sits_out = isinstance(action, Hold | Train) and action.sits_out
-        if sits_out != node.sits_out:
-            node.sits_out = sits_out
-            self._presences[node.identity.public] = self._presence(node)
+        node.sits_out = isinstance(action, Hold | Train) and action.sits_out
         match action:
             case Train():
                 node.tokens += self._spec.train.batch * self._spec.data.sequence_length
@@ -247,7 +238,7 @@ class Simulation:
             samples=-(-node.tokens // self._spec.data.sequence_length), loss=1.0,
         )  # fmt: skip
         node.tokens = node.steps = 0
-        node.taken, node.contributed = True, node.contributed + 1
+        node.taken = True
         node.pace.published(self.now)
         sent = self.now + self._blob_bytes / node.up * 1000
         node.pace.sent(self.now, Millis(round(sent)))
@@ -324,12 +315,12 @@ class Simulation:
                 Contribution(Decoder(blob, self._spec.codec, LAYOUT), commit.tokens)
                 for blob, commit in zip(blobs, ordered, strict=True)
             ]
-            return fold(self._states[-1], parts, self._spec)
+            return fold(self._state, parts, self._spec)
 
         state = self._timed(folded)
         again = folded()  # a volunteer, from the same blobs
         assert again.hash() == state.hash(), "replicas differ"
-        self._states = [state]
+        self._state = state
         made = sum(commit.round == round for commit in self._commits.values())
         self._late += made - len(ordered)
         self._commits, self._arriving = {}, []
@@ -344,10 +335,7 @@ class Simulation:
 
     def _hear(self) -> None:
         """Everybody's heartbeat, as the coordinator checks it, and as volunteers store and read them."""
-        values = []
-        for key, node in self._nodes.items():
-            self._presences[key] = self._presence(node)
-            values.append(self._presences[key])
+        values = [self._presence(node) for node in self._nodes.values()]
         run = RunId(self._spec.name)
 
         def check() -> None:
