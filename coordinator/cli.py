@@ -10,6 +10,7 @@ import click
 from platformdirs import user_cache_path, user_data_path
 
 from barnraise import __version__
+from barnraise.edge.allocator import keep_freed_memory
 from barnraise.edge.console import plain_errors, start_logging
 from barnraise.edge.files import write_atomic
 from barnraise.errors import SpecError, UserError
@@ -41,6 +42,7 @@ def main(debug: bool) -> None:
     4 the network, 5 bytes that are not what they claim, 6 refused, 7 saved state.
     """
     start_logging(debug)
+    keep_freed_memory()
 
 
 @main.command()

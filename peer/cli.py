@@ -10,6 +10,7 @@ import click
 from platformdirs import user_cache_path, user_data_path
 
 from barnraise import __version__
+from barnraise.edge.allocator import keep_freed_memory
 from barnraise.edge.console import plain_errors, start_logging
 from barnraise.invite import parse_invite
 from barnraise.throttle import parse_rate
@@ -28,6 +29,7 @@ def main(debug: bool) -> None:
     4 the network, 5 bytes that are not what they claim, 6 refused, 7 saved state.
     """
     start_logging(debug)
+    keep_freed_memory()
 
 
 @main.command()

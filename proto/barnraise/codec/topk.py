@@ -5,26 +5,56 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+Magnitudes = npt.NDArray[np.int32]
+Places = npt.NDArray[np.int64]
 
-def largest(magnitudes: npt.NDArray[np.int32], kept: int) -> npt.NDArray[np.int64]:
+_NOTHING = np.int32(-1)
+"""Below every magnitude."""
+
+
+def largest(magnitudes: Magnitudes, kept: int) -> Places:
     """Places, in the flattened array, of the `kept` largest of each row [rows, length]; rising.
 
     Exactly `kept` a row: of equal ones the first are taken, so that every machine takes the same.
     """
     rows, length = magnitudes.shape
-    least = np.partition(magnitudes, length - kept, axis=1)[:, length - kept, None]
-    chosen = magnitudes >= least
-    if np.count_nonzero(chosen) > rows * kept:
+    places = _candidates(magnitudes, kept)
+    counts = np.diff(np.searchsorted(places, np.arange(rows + 1) * length))
+    if counts.max() > length // 2:
+        return np.flatnonzero(_chosen(magnitudes, kept))
+    filled = np.arange(counts.max()) < counts[:, None]
+    table = np.full(filled.shape, _NOTHING)
+    table[filled] = magnitudes.take(places)
+    return places[_chosen(table, kept)[filled]]
+
+
+def _candidates(magnitudes: Magnitudes, kept: int) -> Places:
+    """Places of all that can be among the `kept` largest of their rows, and of few others; rising.
+
+    A row is cut into at least twice as many groups as it keeps. The `kept` largest of the groups' maxima
+    are that many values already, so nothing below the least of them is wanted. To find it takes a fraction
+    of the time that a partition of the whole row takes.
+    """
+    rows, length = magnitudes.shape
+    groups = 1 << (2 * kept - 1).bit_length()
+    if length % groups or length == groups:
+        return np.arange(magnitudes.size)
+    maxima = magnitudes.reshape(rows, length // groups, groups).max(axis=1)
+    first = groups - kept
+    return np.flatnonzero(magnitudes >= np.partition(maxima, first, axis=1)[:, first, None])
+
+
+def _chosen(magnitudes: Magnitudes, kept: int) -> npt.NDArray[np.bool_]:
+    """[rows, length]: whether a value is among the `kept` largest of its row."""
+    first = magnitudes.shape[1] - kept
+    least = np.partition(magnitudes, first, axis=1)[:, first, None]
+    chosen: npt.NDArray[np.bool_] = magnitudes >= least
+    if np.count_nonzero(chosen) > len(magnitudes) * kept:
         _drop_ties(chosen, magnitudes, least, kept)
-    return np.flatnonzero(chosen)
+    return chosen
 
 
-def _drop_ties(
-    chosen: npt.NDArray[np.bool_],
-    magnitudes: npt.NDArray[np.int32],
-    least: npt.NDArray[np.int32],
-    kept: int,
-) -> None:
+def _drop_ties(chosen: npt.NDArray[np.bool_], magnitudes: Magnitudes, least: Magnitudes, kept: int) -> None:
     """Take the last ones that equal `least` [rows, 1] out of rows of `chosen` that have too many."""
     counts = np.count_nonzero(chosen, axis=1)
     # Most often such a row is zero throughout: parameters that nothing trained, as of words unseen.
