@@ -8,7 +8,7 @@ import platform
 KEPT_BYTES = 256 * 2**20
 """Freed memory that the program keeps for its next arrays."""
 LARGE_BYTES = 32 * 2**20
-"""Arrays from this size on get pages of their own, which go back when they are freed. glibc allows no more."""
+"""Arrays from this size on get pages of their own, which go back when freed. glibc allows no more."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
