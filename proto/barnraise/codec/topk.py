@@ -25,7 +25,8 @@ def largest(magnitudes: Magnitudes, kept: int) -> Places:
     filled = np.arange(counts.max()) < counts[:, None]
     table = np.full(filled.shape, _NOTHING)
     table[filled] = magnitudes.take(places)
-    return places[_chosen(table, kept)[filled]]
+    found: Places = places[_chosen(table, kept)[filled]]
+    return found
 
 
 def _candidates(magnitudes: Magnitudes, kept: int) -> Places:
