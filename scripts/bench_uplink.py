@@ -30,7 +30,7 @@ from scripts.bench_round import LOOK_SECONDS, Tail
 from scripts.demo import CACHE, MODEL, DemoFailed, Program, Stage, corpus, evaluate
 from scripts.netns import Host, Traffic, network
 from scripts.uplink_figures import Parcel, bound, of_rounds, standstill, took
-from scripts.uplink_programs import START_SECONDS, running, start, wait_for
+from scripts.uplink_programs import START_SECONDS, Cpu, cpu_file, cpu_of, running, start, wait_for
 from scripts.uplink_rival import run_rival
 
 PROMPT = "What does the join method of a string do?"
@@ -82,6 +82,8 @@ class Wish:
     """0: no rival."""
     rival_batch: int
     rival_state_every: int
+    slow: float
+    """The last volunteer's machine is so many times slower than the others'."""
 
 
 @dataclass
@@ -95,6 +97,10 @@ class Ours:
     """By round."""
     wire: dict[str, Traffic]
     """What went over each volunteer's line in all measured rounds."""
+    cpu: dict[str, Cpu]
+    """What each volunteer's programs took of the processor in all measured rounds."""
+    contributed: dict[str, int]
+    """Measured rounds whose close lists each volunteer."""
     checkpoints: dict[int, float] = field(default_factory=dict)
     """When the checkpoint of a state was there, by its round."""
 
@@ -141,7 +147,8 @@ def run_ours(stage: Stage, hosts: Sequence[Host], wish: Wish) -> Ours:
     tails = [
         Tail(
             start(
-                stage, host, name, "-c", "from peer.cli import main; main()", "join", invite,
+                stage, host, name, "-m", "scripts.timed_peer", str(cpu_file(work, name)),
+                str(wish.slow if name == _names(wish)[-1] else 1), "join", invite,
                 "--name", name, "--device", "cpu", "--threads", "1", "--micro-batch", "1",
                 "--listen", f"/ip4/{host.address}/tcp/0", "--data-dir", str(work / name),
             )
@@ -150,14 +157,25 @@ def run_ours(stage: Stage, hosts: Sequence[Host], wish: Wish) -> Ours:
     ]  # fmt: skip
     seen: dict[tuple[str, str], float] = {}
     last = FIRST + wish.rounds
-    before: dict[str, Traffic] = {}
-    wire: dict[str, Traffic] = {}
+    marks = []
     for until in (FIRST, last):
         _follow(coordinator, tails, until, lambda: _look(work, ["coordinator", *_names(wish)], seen), wish)
-        before, wire = wire, {n: h.traffic() for n, h in zip(_names(wish), hosts[1:], strict=True)}
+        marks.append(
+            {
+                tail.program.name: (host.traffic(), cpu_of(tail.program))
+                for tail, host in zip(tails, hosts[1:], strict=True)
+            }
+        )
     began = min(line.at for tail in tails for line in tail.lines if line.doing.startswith("training"))
-    ours = Ours(tails, began, {}, {n: Traffic(wire[n].up - was.up, wire[n].down - was.down)
-                                   for n, was in before.items()})  # fmt: skip
+    first, then = marks
+    ours = Ours(
+        tails,
+        began,
+        parcels={},
+        wire={name: then[name][0].since(was) for name, (was, _) in first.items()},
+        cpu={name: then[name][1].since(was) for name, (_, was) in first.items()},
+        contributed=dict.fromkeys(_names(wish), 0),
+    )
     offset = time.monotonic() - time.time()
     for place in sorted((work / "coordinator" / "checkpoints").glob(f"round-*/{MANIFEST}")):
         ours.checkpoints[int(place.parent.name.removeprefix("round-"))] = place.stat().st_mtime + offset
@@ -167,6 +185,7 @@ def run_ours(stage: Stage, hosts: Sequence[Host], wish: Wish) -> Ours:
             owner = min(at, key=lambda who: at[who])  # nobody has it before its owner
             parcel = Parcel(owner, commit.size, at.pop(owner), at)
             ours.parcels.setdefault(commit.round, []).append(parcel)
+            ours.contributed[owner] += 1
     return ours
 
 
@@ -211,8 +230,11 @@ def own_tables(ours: Ours, wish: Wish) -> list[str]:
         lines, wire = of_rounds(tail.lines, FIRST, until), ours.wire[tail.program.name]
         length = (lines[-1].at - lines[0].at) / wish.rounds
         up, down = (getattr(wire, way) / wish.rounds / 1e6 for way in ("up", "down"))
+        cpu, count = ours.cpu[tail.program.name], ours.contributed[tail.program.name]
+        beside = (cpu.all - cpu.training) / (lines[-1].at - lines[0].at)
         rows.append(
-            f"| {tail.program.name} | {length:.1f} | {standstill(lines):.1%} | {up:.2f} | {down:.2f} |"
+            f"| {tail.program.name} | {length:.1f} | {standstill(lines):.1%} | {beside:.1%} | {count} |"
+            f" {up:.2f} | {down:.2f} |"
         )
     rate, nodes = wish.mbit * 1e6 / 8, wish.peers + 1
     spread = []
@@ -226,8 +248,9 @@ def own_tables(ours: Ours, wish: Wish) -> list[str]:
         f"{wish.target}, {wish.peers} volunteers and the coordinator at {wish.mbit:g} Mbit/s each way,"
         f" {wish.rounds} rounds of {wish.seconds:g} s, overlap {wish.overlap},"
         f" codec {wish.codec or 'by default'}",
-        "| volunteer | round, s | not training | sent, MB a round | received, MB a round |\n"
-        "| --- | ---: | ---: | ---: | ---: |\n" + "\n".join(rows),
+        "| volunteer | round, s | not training | of a core, beside training | rounds contributed to |"
+        " sent, MB a round | received, MB a round |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(rows),
         "| round | blobs | a blob, MB | all have all after, s | bound, s | ÷ bound |\n"
         "| ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(spread),
     ]
@@ -277,6 +300,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rival-seconds", type=float, default=600.0, help="for hivemind; 0 leaves it out")
     parser.add_argument("--rival-batch", type=int, default=64, help="samples of one step of hivemind's")
     parser.add_argument("--rival-state-every", type=int, default=20, help="steps between its state averages")
+    parser.add_argument("--slow", type=float, default=1.0, help="times that the last machine is slower")
 
 
 def wish_of(chosen: argparse.Namespace) -> Wish:
@@ -291,6 +315,7 @@ def wish_of(chosen: argparse.Namespace) -> Wish:
         rival_seconds=chosen.rival_seconds,
         rival_batch=chosen.rival_batch,
         rival_state_every=chosen.rival_state_every,
+        slow=chosen.slow,
     )
 
 

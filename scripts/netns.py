@@ -39,6 +39,9 @@ class Traffic:
     up: int
     down: int
 
+    def since(self, before: Traffic) -> Traffic:
+        return Traffic(self.up - before.up, self.down - before.down)
+
 
 @dataclass(frozen=True)
 class Host:

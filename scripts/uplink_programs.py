@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from scripts.demo import DemoFailed, Program, Stage
@@ -19,6 +21,19 @@ from scripts.netns import Host
 ROOT = Path(__file__).resolve().parent.parent
 LOOK_SECONDS = 0.1
 START_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """CPU seconds so far."""
+
+    all: float
+    """Of the program and its libp2p daemon."""
+    training: float
+    """Of the steps."""
+
+    def since(self, before: Cpu) -> Cpu:
+        return Cpu(self.all - before.all, self.training - before.training)
 
 
 @contextmanager
@@ -60,3 +75,17 @@ def wait_for(program: Program, pattern: str, seconds: float = START_SECONDS) -> 
             break
         time.sleep(LOOK_SECONDS)
     raise DemoFailed(f"{program.name} never said {pattern!r}:\n{program.log.read_text()[-3000:]}")
+
+
+def cpu_of(volunteer: Program) -> Cpu:
+    """Of a `scripts.timed_peer` that writes to `cpu_file`."""
+    process, file = psutil.Process(volunteer.process.pid), cpu_file(volunteer.folder.parent, volunteer.name)
+    spent = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return Cpu(
+        all=sum(times.user + times.system for times in spent),
+        training=float(file.read_text()) if file.exists() else 0.0,
+    )
+
+
+def cpu_file(work: Path, name: str) -> Path:
+    return work / f"{name}.cpu"

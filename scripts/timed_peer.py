@@ -1,0 +1,41 @@
+"""`peer`, which also tells the CPU seconds of its training, and can be made a slower machine.
+
+    python -m scripts.timed_peer FILE SLOWNESS join …
+
+After each step FILE has the CPU seconds of all steps so far, those of torch's thread alone. A machine that is
+`SLOWNESS` times slower waits for the rest of its step's time. Run by `scripts/bench uplink`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from barnraise.edge.files import write_atomic
+from barnraise.shards import Sample
+from peer.cli import main
+from peer.training import Training
+
+
+def measure(file: Path, slowness: float) -> None:
+    """From now on, for every step that this process trains."""
+    step, spent = Training.step, 0.0
+
+    def timed(training: Training, samples: Sequence[Sample]) -> int:
+        nonlocal spent
+        began, cpu = time.monotonic(), time.thread_time()
+        tokens = step(training, samples)
+        spent += time.thread_time() - cpu
+        time.sleep((slowness - 1) * (time.monotonic() - began))
+        write_atomic(file, str(spent).encode())
+        return tokens
+
+    Training.step = timed  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    measure(Path(sys.argv[1]), float(sys.argv[2]))
+    del sys.argv[1:3]
+    main()
