@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +15,29 @@ from barnraise.errors import StateError
 from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash, short
 from barnraise.log import Link, Tip, advance, check_link, genesis_tip
-from barnraise.manifest import Manifest, open_manifest
-from barnraise.records import Close, Commit, Head, blob_name, fold_order
+from barnraise.manifest import HeldOut, Manifest, open_manifest
+from barnraise.records import Close, Commit, Head, JoinClaim, blob_name, fold_order
 from barnraise.rounds import Window
 from barnraise.signed import Signed, open_signed, sign
 from barnraise.spec import Charter
 from barnraise.state import TrainState
-from coordinator.checkpoints import folder_name, write_checkpoint
+from coordinator.archive import Content
+from coordinator.checkpoints import settle_checkpoint, write_checkpoint
+from coordinator.history import History
 from coordinator.journal import Event, Journal, Kind, Replay
-from coordinator.retention import orphaned, outdated
+from coordinator.promotion import Standing, standing
+from coordinator.retention import orphaned, outdated, replay_start
 
 log = logging.getLogger("coordinator.book")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One point of the held-out curve."""
+
+    tokens: int
+    """Tokens folded up to there."""
+    held_out: HeldOut
 
 
 @dataclass
@@ -48,6 +60,15 @@ class Book:
     closes: list[BlobHash] = field(default_factory=list)
     accepted: dict[PublicKey, Signed[Commit]] = field(default_factory=dict)
     checkpoints: dict[int, Signed[Manifest]] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+    """Rounds of the checkpoints that were evaluated, or could not be: those that everybody gets to see."""
+    scores: dict[int, Score] = field(default_factory=dict)
+    """How each checkpoint did that was ever evaluated, by round."""
+    history: History = field(default_factory=History)
+    replay_from: int = 0
+    """Contributions of the rounds from this one on are kept."""
+    claims: dict[PublicKey, JoinClaim] = field(default_factory=dict)
+    """The newest claim of everybody who was ever admitted."""
 
     @classmethod
     def begin(
@@ -83,15 +104,24 @@ class Book:
                 for round, name in replay.checkpoints.items()
                 if name in blobs
             }
+            links = [check_link(blobs.get(name), charter, Round(r)) for r, name in enumerate(replay.closes)]
             newest = manifests[max(manifests)].value
             state = read_state(newest, charter.layout, blobs.path)
             opens = Millis(replay.opens or 0)
             book = cls(
                 authority, charter, base, folder, blobs, journal, newest.tip, state, opens, newest.tokens,
-                closes=list(replay.closes), checkpoints=manifests,
+                closes=list(replay.closes), checkpoints=manifests, settled=replay.settled.keys() & manifests.keys(),
+                history=History.of(links), replay_from=replay.replay_from,
             )  # fmt: skip
-            for name in replay.closes[newest.round :]:
-                book.fold(check_link(blobs.get(name), charter, book.tip.round))
+            for link in links[newest.round :]:
+                book.fold(link)
+            for blob in book.history.drop_before(replay.replay_from):
+                blobs.remove(blob)  # where a crash came before
+            for wire in replay.settled.values():
+                book._note(open_manifest(wire, run=charter.run, authority=authority.public).value)
+            for wire in replay.claims:
+                claim = open_signed(JoinClaim, wire, signer=None)
+                book.claims[claim.signer] = claim.value
         except (FileNotFoundError, ValueError) as error:
             raise StateError(
                 f"{folder} lacks files that its journal names: {error}",
@@ -117,6 +147,10 @@ class Book:
         self.journal.append(Event(Kind.OPENED, now, self.window.round, b""))
         self.opens = now
 
+    def admit(self, claim: Signed[JoinClaim], now: Millis) -> None:
+        self.journal.append(Event(Kind.ADMITTED, now, self.window.round, claim.wire))
+        self.claims[claim.signer] = claim.value
+
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
         """Its blob is in the store and was checked. From here on it is not lost."""
         self.journal.append(Event(Kind.ACCEPTED, now, commit.value.round, commit.wire))
@@ -140,7 +174,9 @@ class Book:
         self.journal.append(Event(Kind.CLOSED, now, round, bytes.fromhex(name)))
         self.closes.append(name)
         self.opens, self.accepted = now, {}
-        return Link(close, tuple(entry.value for entry in ordered), name)
+        link = Link(close, tuple(entry.value for entry in ordered), name)
+        self.history.add(link)
+        return link
 
     def fold(self, link: Link) -> None:
         blobs = [self.blobs.view(blob_name(commit)) for commit in link.commits]
@@ -157,30 +193,86 @@ class Book:
         return self.tip.round % self.charter.spec.checkpoint.every == 0
 
     def write_checkpoint(self, now: Millis) -> Signed[Manifest]:
-        """Write state[r] as files, and drop what no kept checkpoint needs any more."""
+        """Put state[r] into the store, and drop what no kept checkpoint needs any more."""
         signed = write_checkpoint(
-            self.folder / "checkpoints", self.charter, self.base, self.state, self.tip, self.tokens,
-            self.authority, self.blobs,
-        )  # fmt: skip
-        name = blob_hash(signed.wire)
-        self.journal.append(Event(Kind.CHECKPOINTED, now, self.tip.round, bytes.fromhex(name)))
+            self.folder,
+            self.charter,
+            self.base,
+            self.state,
+            self.tip,
+            self.tokens,
+            self.authority,
+            self.blobs,
+        )
+        self.journal.append(
+            Event(Kind.CHECKPOINTED, now, self.tip.round, bytes.fromhex(blob_hash(signed.wire)))
+        )
         self.checkpoints[self.tip.round] = signed
-        self._forget()
+        self._forget(now)
         return signed
 
-    def _forget(self) -> None:
-        """Drop old checkpoints, and contributions that no kept one needs for a replay. Closes stay."""
+    def unsettled(self) -> list[int]:
+        return sorted(self.checkpoints.keys() - self.settled)
+
+    def settle(self, round: int, held_out: HeldOut | None, about: Mapping[str, bytes], now: Millis) -> None:
+        """A checkpoint as everybody gets to see it. about: files that tell about it, by name."""
+        before = self.checkpoints[round]
+        signed = settle_checkpoint(before.value, held_out, about, self.authority, self.blobs)
+        self.journal.append(Event(Kind.SETTLED, now, round, signed.wire))
+        self.checkpoints[round] = signed
+        self.settled.add(round)
+        self._note(signed.value)
+        if signed.wire != before.wire:
+            self.blobs.remove(blob_hash(before.wire))
+        self._forget(now)
+
+    def _note(self, manifest: Manifest) -> None:
+        if manifest.held_out is not None:
+            self.scores[manifest.round] = Score(manifest.tokens, manifest.held_out)
+
+    def standing(self) -> Standing | None:
+        """Which checkpoints are the promoted, the best and the newest; None before the first is settled."""
+        losses = {
+            round: manifest.held_out.loss if manifest.held_out else None
+            for round in sorted(self.settled)
+            for manifest in [self.checkpoints[round].value]
+        }
+        return standing(losses, self.charter.spec.checkpoint.promote_within) if losses else None
+
+    def content(self, seeds: Sequence[str]) -> Content:
+        """What the archive has to show. seeds: other servers that have some of it."""
+        return Content(
+            charter=sign(self.authority, self.charter).wire,
+            closes=tuple(self.closes),
+            contributions={round: frozenset(blobs) for round, blobs in self.history.blobs.items()},
+            replay_from=self.replay_from,
+            checkpoints={round: self.checkpoints[round] for round in sorted(self.settled)},
+            standing=self.standing(),
+            seeds=seeds,
+        )
+
+    def _forget(self, now: Millis) -> None:
+        """Drop old checkpoints, and contributions above what the spec keeps. Closes stay."""
+        spec = self.charter.spec.checkpoint
+        stands = self.standing()
+        named = {stands.main, stands.best} if stands else set()
+        needed = {*named, self.replay_from}
         manifests = {round: signed.value for round, signed in self.checkpoints.items()}
-        rounds = outdated(manifests, self.charter.spec.checkpoint.keep)
+        rounds = outdated(manifests, spec.keep, needed)
         removed = [manifests.pop(round) for round in rounds]
         for name in orphaned(removed, list(manifests.values())):
             self.blobs.remove(name)
         for round in rounds:
             self.blobs.remove(blob_hash(self.checkpoints.pop(round).wire))
-            shutil.rmtree(self.folder / "checkpoints" / folder_name(round), ignore_errors=True)
-        for round in range(rounds[0] if rounds else 0, min(manifests) if rounds else 0):
-            for commit in check_link(self.blobs.get(self.closes[round]), self.charter, Round(round)).commits:
-                self.blobs.remove(blob_name(commit))
+            self.settled.discard(round)
+        start = replay_start(
+            self.replay_from, self.history.sizes(), self.checkpoints, spec.log_gigabytes * 1e9
+        )
+        if start > self.replay_from:
+            self.journal.append(Event(Kind.FORGOT, now, start, b""))
+            self.replay_from = start
+            for blob in self.history.drop_before(start):
+                self.blobs.remove(blob)
 
     def newest_checkpoint(self) -> Signed[Manifest]:
         return self.checkpoints[max(self.checkpoints)]

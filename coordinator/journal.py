@@ -9,7 +9,7 @@ from pathlib import Path
 
 from barnraise.edge.files import disk_errors
 from barnraise.errors import DiskFull, StateError
-from barnraise.ids import BlobHash, Millis
+from barnraise.ids import BlobHash, Millis, blob_hash
 
 _SQLITE_FULL = 13  # sqlite.org/rescode.html; the module names it from Python 3.11 on
 
@@ -18,7 +18,7 @@ class Kind(Enum):
     CHARTERED = "chartered"
     """body: the signed charter"""
     ADMITTED = "admitted"
-    """body: the peer's key"""
+    """body: its signed claim"""
     OPENED = "opened"
     """a round's TRAIN phase begins; body: nothing"""
     ACCEPTED = "accepted"
@@ -27,6 +27,10 @@ class Kind(Enum):
     """body: hash of the close, which is a blob"""
     CHECKPOINTED = "checkpointed"
     """body: hash of the signed manifest, which is a blob"""
+    SETTLED = "settled"
+    """a checkpoint was evaluated, or could not be; body: its final signed manifest"""
+    FORGOT = "forgot"
+    """contributions of the rounds below this event's round are gone; body: nothing"""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,19 @@ class Replay:
     """closes[r] closed round r."""
     checkpoints: dict[int, BlobHash] = field(default_factory=dict)
     """Manifest by the round whose base state it is."""
+    settled: dict[int, bytes] = field(default_factory=dict)
+    """Final manifests of the checkpoints that are shown to everybody, and of those that once were."""
+    replay_from: int = 0
+    """Contributions of the rounds from this one on are kept."""
+    claims: list[bytes] = field(default_factory=list)
+    """Signed claims of those who were admitted, oldest first."""
 
     def apply(self, event: Event) -> None:
         match event.kind:
             case Kind.CHARTERED:
                 self.charter = event.body
             case Kind.ADMITTED:
-                return
+                self.claims.append(event.body)
             case Kind.OPENED:
                 self.opens = event.at
             case Kind.ACCEPTED:
@@ -69,6 +79,11 @@ class Replay:
                 self.round, self.opens, self.accepted = event.round + 1, event.at, []
             case Kind.CHECKPOINTED:
                 self.checkpoints[event.round] = BlobHash(event.body.hex())
+            case Kind.SETTLED:
+                self.checkpoints[event.round] = blob_hash(event.body)
+                self.settled[event.round] = event.body
+            case Kind.FORGOT:
+                self.replay_from = event.round
 
 
 class Journal:

@@ -8,9 +8,9 @@ from barnraise.ids import BlobHash
 from barnraise.manifest import Manifest
 
 
-def outdated(checkpoints: Mapping[int, Manifest], keep: int) -> list[int]:
-    """Rounds of the checkpoints to remove: all but the newest `keep`."""
-    return sorted(checkpoints)[:-keep]
+def outdated(checkpoints: Collection[int], keep: int, needed: Collection[int]) -> list[int]:
+    """Rounds of the checkpoints to remove: all but the newest `keep` and those that are `needed`."""
+    return [round for round in sorted(checkpoints)[:-keep] if round not in needed]
 
 
 def orphaned(removed: Collection[Manifest], kept: Collection[Manifest]) -> set[BlobHash]:
@@ -19,3 +19,16 @@ def orphaned(removed: Collection[Manifest], kept: Collection[Manifest]) -> set[B
     return {BlobHash(entry.hash) for manifest in removed for entry in manifest.files} - {
         BlobHash(name) for name in needed
     }
+
+
+def replay_start(start: int, sizes: Mapping[int, int], checkpoints: Collection[int], limit: float) -> int:
+    """The round from which contributions are kept: `start`, or a checkpoint after it where they are too large.
+
+    sizes: bytes of the contributions of each round that is closed. limit: bytes. Those after the newest checkpoint
+    are kept whatever they weigh, since a restart folds them.
+    """
+    for candidate in (start, *(round for round in sorted(checkpoints) if round > start)):
+        start = candidate
+        if sum(size for round, size in sizes.items() if round >= start) <= limit:
+            break
+    return start

@@ -21,8 +21,8 @@ from barnraise.turns import has_turn, turns_for
 from coordinator.admission import Admitted, Refused, admit
 from coordinator.book import Book
 from coordinator.closing import CloseNow, Fits, Misfit, Reopen, Situation, Wait, decide, judge
-from coordinator.journal import Event, Kind
 from coordinator.service import Welcome
+from coordinator.settling import Settler
 
 log = logging.getLogger("coordinator")
 
@@ -47,6 +47,7 @@ class Session:
     """Connects a book to its swarm. Also the desk that the gRPC service asks."""
 
     book: Book
+    settler: Settler
     swarm: Swarm
     clock: Clock
     bootstrap: tuple[str, ...]
@@ -67,17 +68,17 @@ class Session:
         self._started = self.clock()
         if self._started > self.book.window.train_ends:
             self.book.reopen(self._started)
-        announcing = asyncio.create_task(self._announce_forever())
+        beside = [asyncio.create_task(self._announce_forever()), asyncio.create_task(self.settler.run())]
         try:
-            while not stop.is_set() and not announcing.done():
+            while not stop.is_set() and not any(task.done() for task in beside):
                 await self._tick()
                 await _pause(stop, TICK_SECONDS)
         finally:
-            announcing.cancel()
-            for task in self._fetching.values():
+            for task in [*beside, *self._fetching.values()]:
                 task.cancel()
-        if announcing.done() and not announcing.cancelled():
-            announcing.result()
+        for task in beside:
+            if task.done() and not task.cancelled():
+                task.result()
 
     # The desk: what the gRPC service asks.
 
@@ -91,9 +92,7 @@ class Session:
                 log.info("refused %s: %s", short(claim.signer), reason)
                 raise RefusedError(reason, fix=fix)
             case Admitted(admission):
-                self.book.journal.append(
-                    Event(Kind.ADMITTED, now, self.book.window.round, bytes.fromhex(claim.signer))
-                )
+                self.book.admit(claim, now)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
                 head = seal(self.book.authority, self.book.head(now, self.bootstrap, self._turns))
                 return Welcome(self.charter(), sign(self.book.authority, admission).wire, head, now)
@@ -205,9 +204,12 @@ class Session:
         await asyncio.to_thread(self.book.fold, link)
         await self._announce_head()
         if self.book.checkpoint_due():
-            await asyncio.to_thread(self.book.write_checkpoint, self.clock())
+            async with self.settler.writing:
+                await asyncio.to_thread(self.book.write_checkpoint, self.clock())
             log.info("checkpoint of round %d written", self.book.tip.round)
+            self.settler.look()
             await self._announce_head()
+        await self.settler.publish()
 
     def _holders(self) -> list[PublicKey]:
         """Volunteers who take part in the exchange of the open round."""

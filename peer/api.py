@@ -62,10 +62,12 @@ class Api:
         )
         return self._check_charter(reply.signed_charter)
 
-    async def join(self, identity: Identity, name: str, *, renew: bool = False) -> Joined:
+    async def join(
+        self, identity: Identity, name: str, *, credit: bool = False, renew: bool = False
+    ) -> Joined:
         """Raises Unreachable, RefusedError, WrongRunKey, MalformedRecord."""
         sent = _now()
-        claim = JoinClaim(run=self._invite.run, owner=identity.public, name=name, at=sent)
+        claim = JoinClaim(run=self._invite.run, owner=identity.public, name=name, credit=credit, at=sent)
         call = self._stub.Renew if renew else self._stub.Join
         request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
         reply = await self._call(call(request, timeout=DEADLINE_SECONDS))

@@ -12,6 +12,7 @@ from platformdirs import user_cache_path, user_data_path
 from barnraise import __version__
 from barnraise.edge.allocator import keep_freed_memory
 from barnraise.edge.console import plain_errors, start_logging
+from barnraise.errors import UserError
 from barnraise.invite import parse_invite
 from barnraise.throttle import parse_rate
 
@@ -35,6 +36,7 @@ def main(debug: bool) -> None:
 @main.command()
 @click.argument("invite")
 @click.option("--name", default="", help="What you are called in the run's status. Default: nobody.")
+@click.option("--credit", is_flag=True, help="You agree that model cards name you.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.")
 @click.option(
@@ -67,6 +69,7 @@ def main(debug: bool) -> None:
 def join(
     invite: str,
     name: str,
+    credit: bool,
     device: str,
     threads: int | None,
     micro_batch: int | None,
@@ -84,6 +87,8 @@ def join(
     The same command again goes on where you left.
     """
     wanted = parse_invite(invite)
+    if credit and not name:
+        raise UserError("--credit needs a name to credit", fix="Add --name, as in `--name ada --credit`.")
 
     from rich.console import Console
 
@@ -93,6 +98,7 @@ def join(
 
     settings = JoinSettings(
         name=name[:40],
+        credit=credit,
         device=device,
         threads=threads,
         micro_batch=micro_batch,

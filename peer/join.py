@@ -53,6 +53,8 @@ class JoinSettings(Strict):
 
     name: str
     """What the volunteer is called in the run's status; empty for nobody."""
+    credit: bool
+    """Whether the model cards of checkpoints may name them."""
     device: str
     """auto, cpu, mps, cuda or cuda:N."""
     threads: int | None
@@ -78,6 +80,7 @@ class _Pass:
     invite: Invite
     identity: Identity
     name: str
+    credit: bool
     joined: Joined
 
     def text(self) -> str:
@@ -89,7 +92,9 @@ class _Pass:
             await asyncio.sleep(max(left / 2, RENEW_RETRY_SECONDS))
             try:
                 async with connect(self.invite) as api:
-                    self.joined = await api.join(self.identity, self.name, renew=True)
+                    self.joined = await api.join(
+                        self.identity, self.name, credit=self.credit, renew=True
+                    )
             except (NetworkError, RefusedError) as error:
                 log.warning(
                     "our admission was not renewed (%s); it holds for another %.0f h",
@@ -104,7 +109,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / "peer.key")
         async with connect(invite) as api:
-            joined = await api.join(identity, settings.name)
+            joined = await api.join(identity, settings.name, credit=settings.credit)
         charter = joined.charter
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
         device = pick(settings.device, settings.threads)
@@ -120,7 +125,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
         )
         fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
         log.info("%s", fitted.reason)
-        admission = _Pass(invite, identity, settings.name, joined)
+        admission = _Pass(invite, identity, settings.name, settings.credit, joined)
         blobs = BlobStore(folder / "blobs")
 
         def clock() -> Millis:

@@ -12,7 +12,7 @@ from tests.parts import ADA, AUTHORITY, NOW, RUN
 
 
 def claim(run: str = RUN, at: int = NOW) -> JoinClaim:
-    return JoinClaim(run=run, owner=ADA.public, name="Ada", at=at)
+    return JoinClaim(run=run, owner=ADA.public, name="Ada", credit=False, at=at)
 
 
 @pytest.mark.parametrize("off", [0, 1, -1, CLAIM_SECONDS, -CLAIM_SECONDS])

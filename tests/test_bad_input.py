@@ -62,6 +62,7 @@ sequence_length = 64
 CHAT = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "four"}]}
 SETTINGS = JoinSettings(
     name="ada",
+    credit=False,
     device="cpu",
     threads=1,
     micro_batch=1,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from barnraise.ids import blob_hash
 from barnraise.manifest import FileEntry, Manifest
-from coordinator.retention import orphaned, outdated
+from coordinator.retention import orphaned, outdated, replay_start
 from tests.parts import HASH_A, RUN
 
 
@@ -18,15 +18,48 @@ def name(content: str) -> str:
 
 def manifest(round: int, contents: list[str]) -> Manifest:
     files = tuple(FileEntry(name=f"f{i}", hash=name(c), size=1) for i, c in enumerate(contents))
-    return Manifest(run=RUN, round=round, state=HASH_A, previous=HASH_A, spec=HASH_A, tokens=0, files=files)
+    return Manifest(
+        form="trained", run=RUN, round=round, state=HASH_A, previous=HASH_A, spec=HASH_A, tokens=0,
+        held_out=None, files=files,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("rounds", "keep", "gone"),
-    [([], 1, []), ([0], 1, []), ([0, 5, 10], 3, []), ([10, 0, 5], 2, [0]), ([0, 5, 10], 1, [0, 5])],
+    ("rounds", "keep", "needed", "gone"),
+    [
+        ([], 1, [], []),
+        ([0], 1, [], []),
+        ([0, 5, 10], 3, [], []),
+        ([10, 0, 5], 2, [], [0]),
+        ([0, 5, 10], 1, [], [0, 5]),
+        ([0, 5, 10], 1, [0], [5]),
+        ([0, 5, 10], 1, [10], [0, 5]),
+    ],
 )
-def test_the_newest_stay(rounds: list[int], keep: int, gone: list[int]) -> None:
-    assert outdated({r: manifest(r, ["a"]) for r in rounds}, keep) == gone
+def test_the_newest_and_the_needed_stay(
+    rounds: list[int], keep: int, needed: list[int], gone: list[int]
+) -> None:
+    assert outdated(rounds, keep, needed) == gone
+
+
+@given(
+    st.dictionaries(st.integers(0, 30), st.integers(0, 100), max_size=30),
+    st.sets(st.integers(0, 30), min_size=1, max_size=6),
+    st.integers(0, 500),
+)
+def test_a_replay_starts_as_early_as_the_room_allows(
+    sizes: dict[int, int], checkpoints: set[int], limit: int
+) -> None:
+    def weight(start: int) -> int:
+        return sum(size for round, size in sizes.items() if round >= start)
+
+    start = replay_start(0, sizes, checkpoints, limit)
+    assert start == 0 or start in checkpoints
+    earlier = [round for round in {0, *checkpoints} if round < start]
+    assert all(weight(round) > limit for round in earlier), "more could have been kept"
+    assert weight(start) <= limit or start == max({0, *checkpoints}), (
+        "a restart needs what follows the newest"
+    )
 
 
 contents = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)

@@ -97,7 +97,7 @@ def test_anybody_may_ask_for_the_charter(book: Book) -> None:
 
 
 def test_a_claim_signed_by_another_key_is_refused(book: Book) -> None:
-    claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", at=parts.NOW)
+    claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
     code, told = refusal(book, sign(parts.STRANGER, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "another key" in told
@@ -105,7 +105,7 @@ def test_a_claim_signed_by_another_key_is_refused(book: Book) -> None:
 
 @pytest.mark.parametrize("spoil", [lambda wire: wire[:-1] + b"x", lambda _: b"", lambda _: b"\xff" * 5_000])
 def test_a_claim_that_is_none_is_refused(book: Book, spoil: Callable[[bytes], bytes]) -> None:
-    claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", at=parts.NOW)
+    claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
     code, told = refusal(book, spoil(sign(parts.ADA, claim).wire))
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert all(told.split("\n")), "problem and fix on a line each"
@@ -119,7 +119,7 @@ def test_a_clock_that_is_far_off_is_refused_with_the_fix(book: Book, off: int, h
 
 
 def test_the_claim_for_another_run_is_refused(book: Book) -> None:
-    claim = JoinClaim(run="shed", owner=parts.ADA.public, name="ada", at=parts.NOW)
+    claim = JoinClaim(run="shed", owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
     code, told = refusal(book, sign(parts.ADA, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "shed" in told

@@ -135,7 +135,10 @@ BORROWED: dict[str, Callable[[], bytes]] = {
     "a record in another's name": lambda: seal(BEN, commit(ADA)),
     "a head that a peer signed": lambda: seal(ADA, head()),
     "a claim to join as admission": lambda: seal(
-        ADA, commit(ADA, admission=sign(ADA, JoinClaim(run=RUN, owner=ADA.public, name="", at=NOW)).text)
+        ADA,
+        commit(
+            ADA, admission=sign(ADA, JoinClaim(run=RUN, owner=ADA.public, name="", credit=False, at=NOW)).text
+        ),
     ),
     "an admission that is not base64": lambda: seal(ADA, commit(ADA, admission="né")),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -20,6 +20,20 @@ MANIFEST = "manifest.bin"
 MAX_MANIFEST_BYTES = 2**20
 SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 _WINDOWS_DEVICES = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$", re.IGNORECASE)
+
+
+Form = Literal["trained", "merged", "gguf", "base", "data"]
+"""What a folder holds: the trained state (an adapter, or a whole model), the adapter merged into its base,
+a file for llama.cpp, the base model, or the run's data."""
+
+
+class HeldOut(Strict):
+    """How well a state predicts samples that nobody trains on."""
+
+    loss: Annotated[float, Field(ge=0)]
+    """Mean cross entropy in nats a token."""
+    tokens: Annotated[int, Field(ge=1)]
+    """Tokens that it is the mean of."""
 
 
 class FileEntry(Strict):
@@ -39,6 +53,7 @@ class FileEntry(Strict):
 class Manifest(Strict):
     """A checkpoint is state[round] as files that transformers or peft load."""
 
+    form: Form
     run: Annotated[str, Field(pattern=RUN_PATTERN)]
     round: Annotated[int, Field(ge=0)]
     state: Hash
@@ -49,6 +64,8 @@ class Manifest(Strict):
     """Digest of the run spec."""
     tokens: Annotated[int, Field(ge=0)]
     """Tokens folded up to here."""
+    held_out: HeldOut | None
+    """None where nobody could evaluate it."""
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=1000)]
 
     @field_validator("files")

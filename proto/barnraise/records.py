@@ -115,6 +115,8 @@ class JoinClaim(Strict):
     run: Run
     owner: Hash
     name: Annotated[str, Field(max_length=40)]
+    credit: bool
+    """Whether model cards may name its owner."""
     at: Time
 
 

@@ -34,6 +34,8 @@ class ModelSpec(Strict):
     `owner/name`, or the path of a folder or of a `.gguf` file."""
     revision: str | None = None
     """A Hub commit, tag or branch; pinned to the commit when the run is chartered."""
+    licence: str = "unknown"
+    """Licence of the base model, such as `apache-2.0`: decides whether the run's own server passes it on."""
 
 
 class DataSpec(Strict):
@@ -50,7 +52,7 @@ class DataSpec(Strict):
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Share of the records that peers never see, chosen by the hash of each record."""
     licence: str = "unknown"
-    """Licence of the text, for the model card."""
+    """Licence of the text, for the model card; decides whether the run's own server passes the text on."""
 
 
 class Lora(Strict):
@@ -190,12 +192,25 @@ class CheckpointSpec(Strict):
     every: Annotated[int, Field(ge=1)] = 5
     """Rounds between checkpoints. The first state is always one."""
     keep: Annotated[int, Field(ge=1)] = 10
-    """Newest checkpoints that the coordinator keeps."""
+    """Newest checkpoints that the coordinator keeps, beside the best and the promoted one."""
+    log_gigabytes: NonNegative = 20.0
+    """Contributions that are kept, so that anybody can replay the run from its base model. Above this much
+    the oldest go, and a replay starts from a checkpoint."""
+    held_out_tokens: Annotated[int, Field(ge=0)] = 32_768
+    """Held-out tokens that each checkpoint is evaluated on, about; 0: none is evaluated."""
+    promote_within: NonNegative = 0.01
+    """A checkpoint becomes `main` while its held-out loss is at most this share above the best one's."""
+    merged: bool = False
+    """Also write each promoted adapter merged into its base model."""
+    gguf: Literal["f16", "q8_0"] | None = None
+    """Also write each promoted checkpoint as a file for llama.cpp."""
 
 
 class RunSpec(Strict):
     name: Annotated[str, Field(pattern=RUN_PATTERN)]
     """The run's name: lower-case letters, digits and hyphens."""
+    owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")] = "barnraise"
+    """Before the slash of the name under which tools of the Hugging Face Hub find the checkpoints."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything that is drawn: adapter initialisation, data assignment."""
     description: str = ""

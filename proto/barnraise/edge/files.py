@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,37 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int 
     """Write `data` to `path`, whole or not at all. Raises DiskFull, MachineError."""
     with replacing(path, mode=mode) as file:
         file.write(data)
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Give `file` a second name: a hard link, or a copy where links are not to be had.
+
+    Raises FileNotFoundError without `file`, DiskFull, MachineError.
+    """
+    try:
+        os.link(file, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, or a file system without links
+        with replacing(target) as copy, file.open("rb") as original:
+            shutil.copyfileobj(original, copy, 1 << 20)
+
+
+SCRATCH = ".half-done-"
+"""How folders begin that are gone, or have got their name, when the work on them ends."""
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder of ours below `parent` that is gone in the end, unless it was renamed."""
+    with disk_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
+        work.chmod(0o755)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
-from barnraise.edge.files import disk_errors, write_atomic
+from barnraise.edge.files import disk_errors, link_or_copy, write_atomic
 from barnraise.errors import HashMismatch, Unreachable
 from barnraise.ids import HASH_PATTERN, BlobHash, blob_hash, short
 from barnraise.pieces import HASH_BYTES, piece_count, piece_list
@@ -50,10 +50,7 @@ class BlobStore:
         if not target.exists():
             with disk_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(file, target)
-            except OSError:  # another disk, or a file system without links
-                write_atomic(target, file.read_bytes())
+            link_or_copy(file, target)
         return name
 
     def get(self, name: BlobHash) -> bytes:

@@ -1,0 +1,93 @@
+"""The program that evaluates a checkpoint: by transformers and peft alone, as any downloader could.
+
+    python -m coordinator.evaluate_held_out BASE_FOLDER HELD_OUT_FOLDER [--checkpoint FOLDER] [--tokens N]
+
+Prints one line of JSON: `loss` (nats per held-out token) and `tokens`, or a `reason` why this machine cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from barnraise.edge.causal_lm import quiet
+from barnraise.edge.trainable import parameter_count
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.shards import IGNORED, DataIndex, Sample, parse_shard
+from coordinator.child import NICENESS
+
+FP32_BYTES = 4
+LOGIT_COPIES = 3
+"""Of one sample's logits, which are the largest activations: as they come, in fp32, their log-softmax."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Held-out loss of a checkpoint.")
+    parser.add_argument("base", type=Path)
+    parser.add_argument("held_out", type=Path)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--tokens", type=int, help="evaluate on about this many, the first ones")
+    parser.add_argument("--threads", type=int)
+    wanted = parser.parse_args()
+    os.nice(NICENESS)
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    index = DataIndex.from_bytes((wanted.held_out / "index.json").read_bytes())
+    needed = parameter_count(wanted.base) * FP32_BYTES
+    needed += index.sequence_length * index.vocab_size * FP32_BYTES * LOGIT_COPIES
+    if (free := psutil.virtual_memory().available) < needed:
+        print(
+            json.dumps({"reason": f"it takes {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"})
+        )
+        return
+    with quiet():
+        model = load(wanted.base, wanted.checkpoint)
+    loss, tokens = held_out_loss(model, wanted.held_out, wanted.tokens)
+    print(json.dumps({"loss": loss, "tokens": tokens}))
+
+
+def load(base: Path, checkpoint: Path | None) -> Any:
+    """The base model, with the checkpoint's adapter, or the checkpoint's full model."""
+    if checkpoint is not None and not (checkpoint / "adapter_config.json").exists():
+        return AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return (model if checkpoint is None else PeftModel.from_pretrained(model, checkpoint)).eval()
+
+
+def held_out_loss(model: Any, folder: Path, limit: int | None = None) -> tuple[float, int]:
+    """Mean cross entropy over the trained tokens of the samples that no volunteer saw, and their number.
+
+    limit: stop after the sample with which this many tokens are reached.
+    """
+    index = DataIndex.from_bytes((folder / "index.json").read_bytes())
+    blobs = BlobStore(folder)
+    total, tokens = 0.0, 0
+    for ref in index.shards:
+        for sample in parse_shard(blobs.get(ref.blob), index.sequence_length, index.vocab_size):
+            total += summed_loss(model, sample)
+            tokens += int((sample.labels[1:] != IGNORED).sum())
+            if limit is not None and tokens >= limit:
+                return total / tokens, tokens
+    return total / tokens, tokens
+
+
+def summed_loss(model: Any, sample: Sample) -> float:
+    """Cross entropy of a sample's trained tokens, in nats."""
+    ids = torch.from_numpy(sample.input_ids).long()[None]
+    positions = torch.from_numpy(sample.position_ids).long()[None]
+    with torch.inference_mode():
+        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, :-1]
+    labels = torch.from_numpy(sample.labels).long()[1:]
+    return float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
+
+
+if __name__ == "__main__":
+    main()

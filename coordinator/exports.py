@@ -1,0 +1,143 @@
+"""Beside the trained state: the same checkpoint merged or as GGUF, the base model, and the run's data."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.archive import folder_of, forms, round_tag
+from barnraise.edge.files import disk_errors, link_or_copy, scratch_folder, write_atomic
+from barnraise.edge.model_files import FROM_BASE
+from barnraise.edge.transfer.blobstore import file_hash
+from barnraise.identity import Identity
+from barnraise.manifest import MANIFEST, FileEntry, Form, Manifest
+from barnraise.signed import sign
+from barnraise.spec import Charter, Lora
+from coordinator.card import CARD, CardFacts, card, gguf_name
+from coordinator.charter import CHAT_TEMPLATE
+from coordinator.child import Ended, Failed, run_child
+from coordinator.credits import Credits
+from coordinator.licences import MayPassOn, Withheld, judge
+
+log = logging.getLogger("coordinator.exports")
+
+PROGRAM = "coordinator.write_forms"
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Writes folders of the archive, each with a signed manifest, whole or not at all."""
+
+    charter: Charter
+    base: Path
+    archive: Path
+    blobs: Path
+    """The folder of the blob store."""
+    authority: Identity
+
+    async def once(self) -> None:
+        """The base model and the data, as far as their licences allow. What is there is left.
+
+        Raises DiskFull.
+        """
+        spec = self.charter.spec
+        match judge(spec.model.licence, "model.licence"):
+            case MayPassOn():
+                if not self._there("base", 0):
+                    with scratch_folder(self.archive) as work:
+                        await asyncio.to_thread(self._link_base, work)
+                        await asyncio.to_thread(self._place, "base", work, base_facts(self.charter))
+            case Withheld(reason):
+                log.info("the base model is not served: %s", reason)
+        match judge(spec.data.licence, "data.licence"):
+            case MayPassOn():
+                if not self._there("data", 0):
+                    with scratch_folder(self.archive) as work:
+                        if await self._did("data", self.base, self.blobs, self.charter.data_index, work):
+                            await asyncio.to_thread(self._place, "data", work, base_facts(self.charter))
+            case Withheld(reason):
+                log.info("the data is not served: %s", reason)
+
+    async def export(self, checkpoint: Path, facts: CardFacts) -> None:
+        """A promoted checkpoint in the other forms that the spec asks for.
+
+        checkpoint: the folder of the trained one. Raises DiskFull.
+        """
+        wanted = [form for form in forms(self.charter) if form != "trained"]
+        if not wanted:
+            return
+        with scratch_folder(self.archive) as work:
+            model = checkpoint
+            if isinstance(self.charter.spec.train.target, Lora):
+                model = work / "merged"
+                if not await self._did("merged", self.base, checkpoint, model):
+                    return
+            if "gguf" in wanted:
+                folder, precision = work / "gguf", str(self.charter.spec.checkpoint.gguf)
+                folder.mkdir()
+                name = f"{self.charter.run} {round_tag(facts.round)}"
+                if await self._did("gguf", model, folder / gguf_name(facts), precision, name):
+                    await asyncio.to_thread(self._place, "gguf", folder, facts)
+            if "merged" in wanted:
+                await asyncio.to_thread(self._place, "merged", model, facts)
+
+    def _there(self, form: Form, round: int) -> bool:
+        return (self.archive / folder_of(form, round) / MANIFEST).is_file()
+
+    async def _did(self, what: str, *arguments: object) -> bool:
+        match await run_child(PROGRAM, what, *arguments):
+            case Failed(reason):
+                log.warning("the form %s could not be written: %s", what, reason)
+                return False
+            case Ended():
+                return True
+
+    def _link_base(self, folder: Path) -> None:
+        weights = [path.name for path in self.base.glob("model*.safetensors*")]
+        for name in (*FROM_BASE, CHAT_TEMPLATE, *weights):
+            if (self.base / name).is_file():
+                link_or_copy((self.base / name).resolve(), folder / name)
+
+    def _place(self, form: Form, folder: Path, facts: CardFacts) -> None:
+        """Sign what is in `folder` and move it to its place in the archive."""
+        with disk_errors(self.archive):
+            write_atomic(folder / CARD, card(facts, form).encode())
+            files = tuple(
+                FileEntry(name=path.name, hash=file_hash(path), size=path.stat().st_size)
+                for path in sorted(folder.iterdir())
+            )
+            manifest = Manifest(
+                form=form,
+                run=self.charter.run,
+                round=facts.round,
+                state=facts.state,
+                previous=facts.previous,
+                spec=self.charter.spec.digest(),
+                tokens=facts.tokens,
+                held_out=facts.held_out,
+                files=files,
+            )
+            write_atomic(folder / MANIFEST, sign(self.authority, manifest).wire)
+            final = self.archive / folder_of(form, facts.round)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(final, ignore_errors=True)
+            folder.replace(final)
+            final.chmod(0o755)
+
+
+def base_facts(charter: Charter) -> CardFacts:
+    """What a card says before the first round."""
+    return CardFacts(
+        charter=charter,
+        round=0,
+        tokens=0,
+        state=charter.genesis,
+        previous=charter.spec.digest(),
+        held_out=None,
+        first=None,
+        curve=False,
+        credits=Credits((), 0),
+    )

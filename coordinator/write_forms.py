@@ -1,0 +1,61 @@
+"""The program that writes a checkpoint, or the run's data, in another form.
+
+python -m coordinator.write_forms merged BASE CHECKPOINT OUTPUT_FOLDER
+python -m coordinator.write_forms gguf MODEL_FOLDER OUTPUT_FILE PRECISION NAME
+python -m coordinator.write_forms data BASE BLOBS INDEX_HASH OUTPUT_FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from barnraise.edge import gguf_export
+from barnraise.edge.causal_lm import quiet
+from barnraise.edge.merge import merge
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.errors import BarnraiseError
+from barnraise.ids import BlobHash
+from barnraise.shards import DataIndex, parse_shard
+from coordinator.child import NICENESS
+
+
+def main() -> int:
+    os.nice(NICENESS)
+    try:
+        match sys.argv[1:]:
+            case ["merged", base, checkpoint, output]:
+                merge(Path(base), Path(checkpoint), Path(output))
+            case ["gguf", model, output, ("f16" | "q8_0") as precision, name]:
+                about = gguf_export.About(name)
+                gguf_export.export(Path(model), Path(output), precision, about)  # type: ignore[arg-type]
+            case ["data", base, blobs, index, output]:
+                write_data(Path(base), BlobStore(Path(blobs)), BlobHash(index), Path(output))
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
+    except BarnraiseError as error:
+        print(f"{error.problem}. {error.fix}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def write_data(base: Path, blobs: BlobStore, index_hash: BlobHash, folder: Path) -> None:
+    """The packed samples that volunteers train on, as JSON lines: one file for each shard."""
+    from transformers import AutoTokenizer
+
+    index = DataIndex.from_bytes(blobs.get(index_hash))
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    for number, ref in enumerate(index.shards):
+        with (folder / f"train-{number:05d}.jsonl").open("w", encoding="utf-8") as file:
+            for sample in parse_shard(blobs.get(ref.blob), index.sequence_length, index.vocab_size):
+                ids = sample.input_ids.tolist()
+                row = {"text": tokenizer.decode(ids), "input_ids": ids, "labels": sample.labels.tolist()}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
