@@ -3,11 +3,7 @@ imports grpc."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -24,8 +20,7 @@ from barnraise.errors import (
     Unreachable,
     UserError,
 )
-from barnraise.ids import BlobHash, Millis
-from barnraise.manifest import Manifest
+from barnraise.ids import Millis
 from barnraise.records import JoinClaim
 from barnraise.signed import Signed, open_signed
 from barnraise.status import RunStatus
@@ -33,12 +28,18 @@ from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-log = logging.getLogger("coordinator.service")
 
-CHUNK = 256 * 1024
 STATUS_SECONDS = 10.0
-MAX_DOWNLOADS = 64
-"""Fetches served at once; more are told to come back."""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where the run's archive is served over HTTP."""
+
+    port: int
+    """TCP port on the host that answers."""
+    url: str = ""
+    """Its address where that is another one, as behind a proxy with TLS."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,6 @@ class Desk(Protocol):
 
     def status(self) -> RunStatus: ...
 
-    def checkpoints(self) -> Sequence[Signed[Manifest]]: ...
-
-    def checkpoint_file(self, name: BlobHash) -> Path:
-        """Raises UserError when no checkpoint has such a file."""
-        ...
-
 
 _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
     (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
@@ -78,12 +73,15 @@ _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
 
 
 class Service(pb_grpc.CoordinatorServicer):
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._downloads = 0
+    def __init__(self, desk: Desk, gateway: Gateway) -> None:
+        self._desk, self._gateway = desk, gateway
 
     async def GetCharter(self, request: pb.GetCharterRequest, context: Context) -> pb.GetCharterReply:
-        return pb.GetCharterReply(signed_charter=self._desk.charter())
+        return pb.GetCharterReply(
+            signed_charter=self._desk.charter(),
+            http_port=self._gateway.port,
+            http_url=self._gateway.url,
+        )
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         try:
@@ -108,33 +106,13 @@ class Service(pb_grpc.CoordinatorServicer):
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
         return pb.GetStatusReply(json=self._desk.status().model_dump_json())
 
-    async def ListCheckpoints(
-        self, request: pb.ListCheckpointsRequest, context: Context
-    ) -> pb.ListCheckpointsReply:
-        return pb.ListCheckpointsReply(signed_manifests=[entry.wire for entry in self._desk.checkpoints()])
-
-    async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.FetchChunk]:
-        if self._downloads >= MAX_DOWNLOADS:
-            await _abort(context, Unreachable("too many downloads at once", fix="Try again in a minute."))
-        self._downloads += 1
-        try:
-            path = self._desk.checkpoint_file(BlobHash(request.hash))
-            with path.open("rb") as file:
-                file.seek(max(request.offset, 0))
-                while chunk := await asyncio.to_thread(file.read, CHUNK):
-                    yield pb.FetchChunk(data=chunk)
-        except BarnraiseError as error:
-            await _abort(context, error)
-        finally:
-            self._downloads -= 1
-
 
 async def _abort(context: Context, error: BarnraiseError) -> NoReturn:
     code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
     await context.abort(code, f"{error.problem}\n{error.fix}")
 
 
-async def serve(desk: Desk, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+async def serve(desk: Desk, host: str, port: int, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
     """Listen, with health and reflection beside the service. Port 0 takes a free one.
 
     Returns the server and its port. Raises Unreachable when the port cannot be had.
@@ -142,7 +120,7 @@ async def serve(desk: Desk, host: str, port: int) -> tuple[grpc.aio.Server, int]
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", 64 * 1024), ("grpc.so_reuseport", 0)]
     )
-    pb_grpc.add_CoordinatorServicer_to_server(Service(desk), server)
+    pb_grpc.add_CoordinatorServicer_to_server(Service(desk, gateway), server)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name

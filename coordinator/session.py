@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from barnraise.edge.swarm import Swarm
-from barnraise.errors import RefusedError, TrustError, Unreachable, UserError
-from barnraise.ids import BlobHash, Millis, PublicKey, short
+from barnraise.errors import RefusedError, TrustError, Unreachable
+from barnraise.ids import Millis, PublicKey, short
 from barnraise.log import check_blob
-from barnraise.manifest import Manifest
 from barnraise.records import Commit, JoinClaim, Presence, blob_name, seal, wanted
 from barnraise.rounds import seconds_between
 from barnraise.signed import Signed, sign
@@ -123,14 +121,6 @@ class Session:
             checkpoint_round=self.book.newest_checkpoint().value.round,
             peers=peers,
         )
-
-    def checkpoints(self) -> Sequence[Signed[Manifest]]:
-        return [self.book.checkpoints[round] for round in sorted(self.book.checkpoints)]
-
-    def checkpoint_file(self, name: BlobHash) -> Path:
-        if any(entry.hash == name for signed in self.checkpoints() for entry in signed.value.files):
-            return self.book.blobs.path(name)
-        raise UserError(f"no checkpoint has the file {name[:80]!r}", fix="List the checkpoints again.")
 
     # The loop.
 

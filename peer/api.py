@@ -5,9 +5,8 @@ Nothing else in `peer` imports grpc.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,19 +22,15 @@ from barnraise.errors import (
     WrongRunKey,
 )
 from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Millis
+from barnraise.ids import Millis
 from barnraise.invite import Invite
-from barnraise.manifest import Manifest, open_manifest
 from barnraise.records import Admission, Head, JoinClaim, open_record
 from barnraise.signed import Signed, open_signed, sign
-from barnraise.spec import Charter
+from barnraise.spec import MAX_CHARTER_BYTES, Charter
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 
 DEADLINE_SECONDS = 15.0
-STALL_SECONDS = 30.0
-MAX_CHARTER_BYTES = 2**20
-MAX_CHECKPOINTS = 10_000
 
 V = TypeVar("V")
 
@@ -57,10 +52,20 @@ class Api:
 
     async def charter(self) -> Charter:
         """Raises Unreachable, WrongRunKey, MalformedRecord."""
-        reply = await self._call(
-            self._stub.GetCharter(pb.GetCharterRequest(run=self._invite.run), timeout=DEADLINE_SECONDS)
-        )
-        return self._check_charter(reply.signed_charter)
+        return self._check_charter((await self._get_charter()).signed_charter)
+
+    async def gateway(self) -> str:
+        """The http(s) address of the run's archive. Raises Unreachable, WrongRunKey, MalformedRecord."""
+        reply = await self._get_charter()
+        self._check_charter(reply.signed_charter)
+        if reply.http_url:
+            return reply.http_url
+        if not 0 < reply.http_port < 2**16:
+            raise Unreachable(
+                f"the coordinator at {self._invite.address} does not say where its archive is",
+                fix="It may be an older version: ask the maintainer for an address to download from.",
+            )
+        return f"http://{self._invite.url_host}:{reply.http_port}"
 
     async def join(
         self, identity: Identity, name: str, *, credit: bool = False, renew: bool = False
@@ -80,27 +85,9 @@ class Api:
             raise MalformedRecord("the coordinator's head is none", fix="Tell the run's maintainer.")
         return Joined(charter, admission, head, Millis(reply.now_ms - (sent + _now()) // 2))
 
-    async def checkpoints(self) -> list[Signed[Manifest]]:
-        """Oldest first. Raises Unreachable, WrongRunKey, MalformedRecord."""
-        request = pb.ListCheckpointsRequest(run=self._invite.run)
-        reply = await self._call(self._stub.ListCheckpoints(request, timeout=DEADLINE_SECONDS))
-        manifests = reply.signed_manifests[:MAX_CHECKPOINTS]
-        return [open_manifest(wire, run=self._invite.run, authority=self._invite.key) for wire in manifests]
-
-    async def fetch(self, name: BlobHash, offset: int) -> AsyncGenerator[bytes, None]:
-        """A checkpoint file's bytes from `offset` on; the caller checks their hash. Raises Unreachable."""
-        call = self._stub.Fetch(pb.FetchRequest(hash=name, offset=offset))
-        try:
-            while (chunk := await asyncio.wait_for(call.read(), STALL_SECONDS)) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-                yield chunk.data
-        except asyncio.TimeoutError:
-            raise Unreachable(
-                f"{self._invite.address} sent nothing for {STALL_SECONDS:g} s", fix="Run the command again."
-            ) from None
-        except grpc.aio.AioRpcError as error:
-            raise _told(error, self._invite) from None
-        finally:
-            call.cancel()
+    async def _get_charter(self) -> pb.GetCharterReply:
+        request = pb.GetCharterRequest(run=self._invite.run)
+        return await self._call(self._stub.GetCharter(request, timeout=DEADLINE_SECONDS))
 
     def _check_charter(self, wire: bytes) -> Charter:
         signed = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
@@ -127,8 +114,7 @@ class Api:
 
 @asynccontextmanager
 async def connect(invite: Invite) -> AsyncIterator[Api]:
-    options = [("grpc.max_receive_message_length", 64 * 2**20)]
-    async with grpc.aio.insecure_channel(invite.address, options=options) as channel:
+    async with grpc.aio.insecure_channel(invite.address) as channel:
         yield Api(invite, pb_grpc.CoordinatorStub(channel))
 
 

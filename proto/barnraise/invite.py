@@ -24,9 +24,13 @@ class Invite:
     """The run authority's public key; everything the coordinator says is checked against it."""
 
     @property
+    def url_host(self) -> str:
+        """As it stands in an address: IPv6 in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def address(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{self.url_host}:{self.port}"
 
     def __str__(self) -> str:
         return f"{SCHEME}://{self.address}/{self.run}?key={self.key}"

@@ -233,6 +233,10 @@ class RunSpec(Strict):
         return SpecDigest(hashlib.sha256(self.model_dump_json().encode()).hexdigest())
 
 
+MAX_CHARTER_BYTES = 2**20
+"""A signed charter is not read where it has more."""
+
+
 class Charter(Strict):
     """What a run spec came to mean on the coordinator: the facts that peers pin and check."""
 

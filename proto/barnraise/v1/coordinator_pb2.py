@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61rnraise/v1/coordinator.proto\x12\x0c\x62\x61rnraise.v1\" \n\x11GetCharterRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\")\n\x0fGetCharterReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\"#\n\x0bJoinRequest\x12\x14\n\x0csigned_claim\x18\x01 \x01(\x0c\"[\n\tJoinReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x18\n\x10signed_admission\x18\x02 \x01(\x0c\x12\x0c\n\x04head\x18\x03 \x01(\x0c\x12\x0e\n\x06now_ms\x18\x04 \x01(\x03\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0eGetStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\t\"%\n\x16ListCheckpointsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"0\n\x14ListCheckpointsReply\x12\x18\n\x10signed_manifests\x18\x01 \x03(\x0c\",\n\x0c\x46\x65tchRequest\x12\x0c\n\x04hash\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\x1a\n\nFetchChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xbd\x03\n\x0b\x43oordinator\x12L\n\nGetCharter\x12\x1f.barnraise.v1.GetCharterRequest\x1a\x1d.barnraise.v1.GetCharterReply\x12:\n\x04Join\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12;\n\x05Renew\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12I\n\tGetStatus\x12\x1e.barnraise.v1.GetStatusRequest\x1a\x1c.barnraise.v1.GetStatusReply\x12[\n\x0fListCheckpoints\x12$.barnraise.v1.ListCheckpointsRequest\x1a\".barnraise.v1.ListCheckpointsReply\x12?\n\x05\x46\x65tch\x12\x1a.barnraise.v1.FetchRequest\x1a\x18.barnraise.v1.FetchChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61rnraise/v1/coordinator.proto\x12\x0c\x62\x61rnraise.v1\" \n\x11GetCharterRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"N\n\x0fGetCharterReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x11\n\thttp_port\x18\x02 \x01(\r\x12\x10\n\x08http_url\x18\x03 \x01(\t\"#\n\x0bJoinRequest\x12\x14\n\x0csigned_claim\x18\x01 \x01(\x0c\"[\n\tJoinReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x18\n\x10signed_admission\x18\x02 \x01(\x0c\x12\x0c\n\x04head\x18\x03 \x01(\x0c\x12\x0e\n\x06now_ms\x18\x04 \x01(\x03\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0eGetStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\x9f\x02\n\x0b\x43oordinator\x12L\n\nGetCharter\x12\x1f.barnraise.v1.GetCharterRequest\x1a\x1d.barnraise.v1.GetCharterReply\x12:\n\x04Join\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12;\n\x05Renew\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12I\n\tGetStatus\x12\x1e.barnraise.v1.GetStatusRequest\x1a\x1c.barnraise.v1.GetStatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHARTERREQUEST']._serialized_start=48
   _globals['_GETCHARTERREQUEST']._serialized_end=80
   _globals['_GETCHARTERREPLY']._serialized_start=82
-  _globals['_GETCHARTERREPLY']._serialized_end=123
-  _globals['_JOINREQUEST']._serialized_start=125
-  _globals['_JOINREQUEST']._serialized_end=160
-  _globals['_JOINREPLY']._serialized_start=162
-  _globals['_JOINREPLY']._serialized_end=253
-  _globals['_GETSTATUSREQUEST']._serialized_start=255
-  _globals['_GETSTATUSREQUEST']._serialized_end=286
-  _globals['_GETSTATUSREPLY']._serialized_start=288
-  _globals['_GETSTATUSREPLY']._serialized_end=318
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=320
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=357
-  _globals['_LISTCHECKPOINTSREPLY']._serialized_start=359
-  _globals['_LISTCHECKPOINTSREPLY']._serialized_end=407
-  _globals['_FETCHREQUEST']._serialized_start=409
-  _globals['_FETCHREQUEST']._serialized_end=453
-  _globals['_FETCHCHUNK']._serialized_start=455
-  _globals['_FETCHCHUNK']._serialized_end=481
-  _globals['_COORDINATOR']._serialized_start=484
-  _globals['_COORDINATOR']._serialized_end=929
+  _globals['_GETCHARTERREPLY']._serialized_end=160
+  _globals['_JOINREQUEST']._serialized_start=162
+  _globals['_JOINREQUEST']._serialized_end=197
+  _globals['_JOINREPLY']._serialized_start=199
+  _globals['_JOINREPLY']._serialized_end=290
+  _globals['_GETSTATUSREQUEST']._serialized_start=292
+  _globals['_GETSTATUSREQUEST']._serialized_end=323
+  _globals['_GETSTATUSREPLY']._serialized_start=325
+  _globals['_GETSTATUSREPLY']._serialized_end=355
+  _globals['_COORDINATOR']._serialized_start=358
+  _globals['_COORDINATOR']._serialized_end=645
 # @@protoc_insertion_point(module_scope)

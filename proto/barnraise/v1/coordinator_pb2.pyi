@@ -1,7 +1,6 @@
-from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Optional as _Optional
+from typing import ClassVar as _ClassVar, Optional as _Optional
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -12,10 +11,14 @@ class GetCharterRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
 class GetCharterReply(_message.Message):
-    __slots__ = ("signed_charter",)
+    __slots__ = ("signed_charter", "http_port", "http_url")
     SIGNED_CHARTER_FIELD_NUMBER: _ClassVar[int]
+    HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
+    HTTP_URL_FIELD_NUMBER: _ClassVar[int]
     signed_charter: bytes
-    def __init__(self, signed_charter: _Optional[bytes] = ...) -> None: ...
+    http_port: int
+    http_url: str
+    def __init__(self, signed_charter: _Optional[bytes] = ..., http_port: _Optional[int] = ..., http_url: _Optional[str] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("signed_claim",)
@@ -46,29 +49,3 @@ class GetStatusReply(_message.Message):
     JSON_FIELD_NUMBER: _ClassVar[int]
     json: str
     def __init__(self, json: _Optional[str] = ...) -> None: ...
-
-class ListCheckpointsRequest(_message.Message):
-    __slots__ = ("run",)
-    RUN_FIELD_NUMBER: _ClassVar[int]
-    run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
-
-class ListCheckpointsReply(_message.Message):
-    __slots__ = ("signed_manifests",)
-    SIGNED_MANIFESTS_FIELD_NUMBER: _ClassVar[int]
-    signed_manifests: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, signed_manifests: _Optional[_Iterable[bytes]] = ...) -> None: ...
-
-class FetchRequest(_message.Message):
-    __slots__ = ("hash", "offset")
-    HASH_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
-    hash: str
-    offset: int
-    def __init__(self, hash: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
-
-class FetchChunk(_message.Message):
-    __slots__ = ("data",)
-    DATA_FIELD_NUMBER: _ClassVar[int]
-    data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CoordinatorStub(object):
-    """What a volunteer, a downloader or the maintainer asks of a run's coordinator.
+    """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
+    are plain files behind its HTTP gateway (barnraise/archive.py); GetCharter says where that is.
     Byte fields named `signed_*` are signed records (barnraise/signed.py): their signature, by
     the run authority, is checked against the key in the invite, so nothing here relies on the
     channel being private or the server being who it says.
@@ -58,27 +59,18 @@ class CoordinatorStub(object):
                 request_serializer=barnraise_dot_v1_dot_coordinator__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.GetStatusReply.FromString,
                 _registered_method=True)
-        self.ListCheckpoints = channel.unary_unary(
-                '/barnraise.v1.Coordinator/ListCheckpoints',
-                request_serializer=barnraise_dot_v1_dot_coordinator__pb2.ListCheckpointsRequest.SerializeToString,
-                response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.ListCheckpointsReply.FromString,
-                _registered_method=True)
-        self.Fetch = channel.unary_stream(
-                '/barnraise.v1.Coordinator/Fetch',
-                request_serializer=barnraise_dot_v1_dot_coordinator__pb2.FetchRequest.SerializeToString,
-                response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.FetchChunk.FromString,
-                _registered_method=True)
 
 
 class CoordinatorServicer(object):
-    """What a volunteer, a downloader or the maintainer asks of a run's coordinator.
+    """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
+    are plain files behind its HTTP gateway (barnraise/archive.py); GetCharter says where that is.
     Byte fields named `signed_*` are signed records (barnraise/signed.py): their signature, by
     the run authority, is checked against the key in the invite, so nothing here relies on the
     channel being private or the server being who it says.
     """
 
     def GetCharter(self, request, context):
-        """The run's charter. Anybody may ask.
+        """The run's charter, and where its archive is. Anybody may ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,20 +92,7 @@ class CoordinatorServicer(object):
 
     def GetStatus(self, request, context):
         """How the run stands, for people.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListCheckpoints(self, request, context):
-        """The checkpoints that can be downloaded, oldest first.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Fetch(self, request, context):
-        """A file of a checkpoint by its hash, from an offset on.
+        Taken by what older versions called: ListCheckpoints, Fetch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,16 +121,6 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.GetStatusRequest.FromString,
                     response_serializer=barnraise_dot_v1_dot_coordinator__pb2.GetStatusReply.SerializeToString,
             ),
-            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListCheckpoints,
-                    request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.ListCheckpointsRequest.FromString,
-                    response_serializer=barnraise_dot_v1_dot_coordinator__pb2.ListCheckpointsReply.SerializeToString,
-            ),
-            'Fetch': grpc.unary_stream_rpc_method_handler(
-                    servicer.Fetch,
-                    request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.FetchRequest.FromString,
-                    response_serializer=barnraise_dot_v1_dot_coordinator__pb2.FetchChunk.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'barnraise.v1.Coordinator', rpc_method_handlers)
@@ -161,7 +130,8 @@ def add_CoordinatorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Coordinator(object):
-    """What a volunteer, a downloader or the maintainer asks of a run's coordinator.
+    """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
+    are plain files behind its HTTP gateway (barnraise/archive.py); GetCharter says where that is.
     Byte fields named `signed_*` are signed records (barnraise/signed.py): their signature, by
     the run authority, is checked against the key in the invite, so nothing here relies on the
     channel being private or the server being who it says.
@@ -265,60 +235,6 @@ class Coordinator(object):
             '/barnraise.v1.Coordinator/GetStatus',
             barnraise_dot_v1_dot_coordinator__pb2.GetStatusRequest.SerializeToString,
             barnraise_dot_v1_dot_coordinator__pb2.GetStatusReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListCheckpoints(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/barnraise.v1.Coordinator/ListCheckpoints',
-            barnraise_dot_v1_dot_coordinator__pb2.ListCheckpointsRequest.SerializeToString,
-            barnraise_dot_v1_dot_coordinator__pb2.ListCheckpointsReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Fetch(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/barnraise.v1.Coordinator/Fetch',
-            barnraise_dot_v1_dot_coordinator__pb2.FetchRequest.SerializeToString,
-            barnraise_dot_v1_dot_coordinator__pb2.FetchChunk.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,57 @@
+"""An archive in a folder of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import BinaryIO
+
+from barnraise.errors import Unreachable
+from peer.archive.sources import Missing, checked, ended_early, too_large
+
+CHUNK = 1 << 20
+"""Bytes read at once."""
+
+
+class FolderSource:
+    """Raises MalformedRecord, too, where a path would leave the folder."""
+
+    ranges = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.name = str(folder)
+
+    async def get_small(self, path: str, limit: int) -> bytes:
+        with await asyncio.to_thread(self._open, path) as file:
+            data = await asyncio.to_thread(file.read, limit + 1)
+        if len(data) > limit:
+            raise too_large(f"{self.name}/{path}", limit)
+        return data
+
+    async def read(self, path: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        with await asyncio.to_thread(self._open, path) as file:
+            file.seek(offset)
+            while length:
+                piece = await asyncio.to_thread(file.read, min(length, CHUNK))
+                if not piece:
+                    raise ended_early(f"{self.name}/{path}", length)
+                length -= len(piece)
+                yield piece
+
+    def _open(self, path: str) -> BinaryIO:
+        full = self._folder / checked(path)
+        try:
+            if not stat.S_ISREG(full.stat().st_mode):  # a pipe would be waited for
+                raise FileNotFoundError(f"{full} is no file")
+            return full.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            raise Missing(
+                f"there is no {path} in {self.name}", fix="Check the folder, or copy it again."
+            ) from None
+        except OSError as error:
+            raise Unreachable(
+                f"{full} cannot be read: {error.strerror}", fix="Check the disk and its permissions."
+            ) from None

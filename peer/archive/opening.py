@@ -1,0 +1,99 @@
+"""From what somebody typed (an invite, an address or a folder) to an archive whose key is pinned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from barnraise.errors import InviteError, UserError
+from barnraise.ids import HASH_PATTERN, PublicKey, RunId
+from barnraise.invite import SCHEME, parse_invite
+from barnraise.manifest import MANIFEST
+from peer.api import connect
+from peer.archive.folder import FolderSource
+from peer.archive.reading import Archive, LoneCheckpoint, read_archive, read_lone
+from peer.archive.sources import Missing, Source
+from peer.archive.web import WebSource, web_address, web_client
+
+
+@asynccontextmanager
+async def open_archive(text: str, key: str | None = None) -> AsyncIterator[Archive | LoneCheckpoint]:
+    """The archive at an invite, an http(s) address or a folder.
+
+    key: the run's key, or an invite that has it; an address may carry it as ?key=…, an invite has its own.
+    Raises InviteError where the key is not known, UserError, Unreachable, TrustError.
+    """
+    async with web_client() as client:
+        if text.startswith(f"{SCHEME}://"):
+            invite = parse_invite(text)
+            if key is not None and pinned(key) != invite.key:
+                raise InviteError("the invite and --key name two keys", fix="Leave --key out.")
+            async with connect(invite) as api:
+                address = await api.gateway()
+            yield _of_run(await read_archive(WebSource(client, address), invite.key), invite.run)
+        elif "://" in text:
+            yield await _read(WebSource(client, text), address_key(text, key))
+        else:
+            yield await _read(FolderSource(_folder(text)), _needed(key, "a folder"))
+
+
+async def _read(source: Source, key: PublicKey) -> Archive | LoneCheckpoint:
+    try:
+        return await read_archive(source, key)
+    except Missing as missing:
+        try:
+            return await read_lone(source, key)
+        except Missing:
+            raise Missing(
+                f"{missing.problem}, and no {MANIFEST} of a checkpoint either", fix=missing.fix
+            ) from None
+
+
+def pinned(text: str) -> PublicKey:
+    """The run's key in 64 hex digits, or in an invite. Raises InviteError."""
+    if text.startswith(f"{SCHEME}://"):
+        return parse_invite(text).key
+    if not re.fullmatch(HASH_PATTERN, text):
+        raise InviteError(
+            f"{text[:100]!r} is no key",
+            fix="Give the 64 hex digits behind key= in the run's invite, or the invite.",
+        )
+    return PublicKey(text)
+
+
+def address_key(address: str, key: str | None) -> PublicKey:
+    """The key that an address carries, or the one that was given beside it. Raises InviteError."""
+    web_address(address)
+    carried = parse_qs(urlsplit(address).query).get("key", [])
+    return pinned(carried[0]) if carried and key is None else _needed(key, "a URL")
+
+
+def _needed(key: str | None, what: str) -> PublicKey:
+    if key is None:
+        raise InviteError(
+            f"{what} alone does not say whose signature to check",
+            fix="Give --key with the run's invite, or with the 64 hex digits behind key= in it.",
+        )
+    return pinned(key)
+
+
+def _of_run(archive: Archive, run: RunId) -> Archive:
+    if archive.run != run:
+        raise UserError(
+            f"the coordinator serves the run {archive.run}, the invite is for {run}",
+            fix="Ask the maintainer for the invite of the run that you want.",
+        )
+    return archive
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text)
+    if not folder.is_dir():
+        raise InviteError(
+            f"this is neither an invite, a URL nor a folder: {text[:100]!r}",
+            fix=f"Give '{SCHEME}://HOST:PORT/RUN?key=…', 'https://HOST/FOLDER?key=…', or a folder and --key.",
+        )
+    return folder

@@ -1,0 +1,102 @@
+"""The archive of a run whose key is pinned: its charter, log and checkpoints, each checked as it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.archive import (
+    CHARTER,
+    INDEX,
+    MAX_INDEX_BYTES,
+    ArchiveIndex,
+    Revision,
+    close_path,
+    contribution_path,
+    parse_index,
+)
+from barnraise.errors import HashMismatch, MalformedRecord
+from barnraise.ids import BlobHash, PublicKey, Round, RunId, blob_hash
+from barnraise.log import Link, check_link
+from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, Form, Manifest, open_manifest
+from barnraise.records import MAX_CLOSE_BYTES
+from barnraise.signed import Signed, open_signed
+from barnraise.spec import MAX_CHARTER_BYTES, Charter
+from peer.archive.sources import Source
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A whole one. Every method raises Missing, Unreachable, and MalformedRecord for what is too large."""
+
+    key: PublicKey
+    """The run authority's, pinned by whoever asked."""
+    index: ArchiveIndex
+    """What there is: advice. It names this run and this key."""
+    charter: Charter
+    """Signed by `key`."""
+    source: Source
+
+    @property
+    def run(self) -> RunId:
+        return self.charter.run
+
+    async def manifest(self, revision: Revision, form: Form) -> Signed[Manifest]:
+        """Raises BadSignature, MalformedRecord, HashMismatch unless it is the one that the index names."""
+        wire = await self.source.get_small(f"{revision.folder}/{MANIFEST}", MAX_MANIFEST_BYTES)
+        signed = open_manifest(wire, run=self.run, authority=self.key)
+        if (signed.value.form, signed.value.round) != (form, revision.round):
+            raise MalformedRecord(
+                f"{self.source.name} gives the {signed.value.form} checkpoint of round {signed.value.round}"
+                f" as the {form} one of round {revision.round}",
+                fix="Try another source, and tell whoever runs this one.",
+            )
+        if blob_hash(wire) != revision.manifest:
+            raise HashMismatch(
+                f"the manifest in {revision.folder} is another one than {INDEX} names",
+                fix="The run may have published something meanwhile: run the command again.",
+            )
+        return signed
+
+    async def link(self, round: Round) -> Link:
+        """The close of `round`, its signatures checked. Raises BadSignature, MalformedRecord."""
+        wire = await self.source.get_small(close_path(round), MAX_CLOSE_BYTES)
+        return check_link(wire, self.charter, round)
+
+    async def contribution(self, blob: BlobHash, size: int) -> bytes:
+        """A blob that a commit names, with its size in bytes. Raises HashMismatch."""
+        data = await self.source.get_small(contribution_path(blob), size)
+        if blob_hash(data) != blob:
+            raise HashMismatch(
+                f"{contribution_path(blob)} of {self.source.name} is not what its name says",
+                fix="Try another source, and tell whoever runs this one.",
+            )
+        return data
+
+
+@dataclass(frozen=True)
+class LoneCheckpoint:
+    """A folder that holds one checkpoint and nothing else: no charter, no log."""
+
+    key: PublicKey
+    signed: Signed[Manifest]
+    source: Source
+
+
+async def read_archive(source: Source, key: PublicKey) -> Archive:
+    """Raises Missing where there is no archive, Unreachable, BadSignature, MalformedRecord."""
+    index = parse_index(await source.get_small(INDEX, MAX_INDEX_BYTES))
+    wire = await source.get_small(CHARTER, MAX_CHARTER_BYTES)
+    charter = open_signed(Charter, wire, signer=key, limit=MAX_CHARTER_BYTES).value
+    if (index.run, index.authority, charter.authority) != (charter.run, key, key):
+        raise MalformedRecord(
+            f"{INDEX} of {source.name} is about the run {index.run} of {index.authority[:8]}…,"
+            f" its charter about {charter.run} of {charter.authority[:8]}…",
+            fix="Try another source, and tell whoever runs this one.",
+        )
+    return Archive(key, index, charter, source)
+
+
+async def read_lone(source: Source, key: PublicKey) -> LoneCheckpoint:
+    """Raises Missing where there is no checkpoint, Unreachable, BadSignature, MalformedRecord."""
+    wire = await source.get_small(MANIFEST, MAX_MANIFEST_BYTES)
+    return LoneCheckpoint(key, open_signed(Manifest, wire, signer=key, limit=MAX_MANIFEST_BYTES), source)
