@@ -21,7 +21,7 @@ def card_facts(book: Book, round: int, held_out: HeldOut | None) -> CardFacts:
         held_out=held_out,
         first=book.scores[0].held_out if 0 in book.scores else None,
         curve=bool(_points(book, round, held_out)),
-        credits=credits(book.history.shares, book.claims),
+        credits=credits(book.history.shares(before=round), book.claims),
     )
 
 

@@ -23,10 +23,10 @@ from barnraise.archive import (
     repo_id,
     round_tag,
 )
-from barnraise.edge.files import SCRATCH, disk_errors, link_or_copy, write_atomic
+from barnraise.edge.files import disk_errors, link_or_copy, write_atomic
 from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import TrustError
-from barnraise.ids import BlobHash, blob_hash
+from barnraise.errors import StateError, TrustError
+from barnraise.ids import BlobHash, blob_hash, short
 from barnraise.manifest import MANIFEST, Form, Manifest, open_manifest
 from barnraise.signed import Signed
 from barnraise.spec import Charter
@@ -67,17 +67,15 @@ class Archive:
     """Closes below this round were put in place by this process."""
     _rounds: set[int] = field(default_factory=set, init=False)
     """Rounds whose contributions were."""
+    _swept: bool = field(default=False, init=False)
 
     def publish(self, content: Content) -> ArchiveIndex:
         """Make the folder say what `content` says. Whatever dies in between, the next call mends.
 
-        Raises DiskFull; FileNotFoundError where the store lacks what the book names.
+        Raises DiskFull, StateError where the store lacks what the book names.
         """
-        with disk_errors(self.folder):
-            for name in ("log", "contributions"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
-            for left_over in self.folder.glob(f"*/{SCRATCH}*"):
-                shutil.rmtree(left_over)
+        if not self._swept:
+            self._sweep()
         if not (self.folder / CHARTER).exists():
             write_atomic(self.folder / CHARTER, content.charter)
         for round in range(self._closes, len(content.closes)):
@@ -95,14 +93,34 @@ class Archive:
         self._forget(content)
         return index
 
+    def _sweep(self) -> None:
+        """Remove what an earlier process left half done: nothing that is whole begins with a dot."""
+        with disk_errors(self.folder):
+            for name in ("log", "contributions"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            for left_over in [*self.folder.glob(".*"), *self.folder.glob("*/.*")]:
+                if left_over.is_dir():
+                    shutil.rmtree(left_over)
+                else:
+                    left_over.unlink()
+        self._swept = True
+
     def _link(self, blob: BlobHash, path: str) -> None:
-        if not (self.folder / path).exists():
+        if (self.folder / path).exists():
+            return
+        try:
             link_or_copy(self.blobs.path(blob), self.folder / path)
+        except FileNotFoundError:
+            raise _lacking(blob, path) from None
 
     def _lay_out(self, signed: Signed[Manifest], folder: Path) -> None:
         there = folder / MANIFEST
-        if not there.is_file() or there.read_bytes() != signed.wire:
-            lay_out(signed, self.blobs, folder)
+        if there.is_file() and there.read_bytes() == signed.wire:
+            return
+        for entry in signed.value.files:
+            if BlobHash(entry.hash) not in self.blobs:
+                raise _lacking(BlobHash(entry.hash), f"{folder.name}/{entry.name}")
+        lay_out(signed, self.blobs, folder)
 
     def _index(self, content: Content) -> ArchiveIndex:
         repos = [
@@ -165,8 +183,15 @@ class Archive:
         self._rounds &= content.contributions.keys()
 
 
+def _lacking(blob: BlobHash, path: str) -> StateError:
+    return StateError(
+        f"the blob {short(blob)} is gone, which the archive shows as {path}",
+        fix="Restore the coordinator's folder from a backup.",
+    )
+
+
 def _names(rounds: Sequence[int], standing: Standing | None) -> dict[int, tuple[str, ...]]:
-    """The names that each of `rounds` goes by. `main` stands at the newest where its own round is not there."""
+    """The names of each of `rounds`. `main` stands at the newest where its own round is not there."""
     names = {round: [round_tag(round)] for round in rounds}
     if standing is not None and rounds:
         main = standing.main if standing.main in rounds else rounds[-1]

@@ -62,6 +62,8 @@ class Book:
     checkpoints: dict[int, Signed[Manifest]] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
     """Rounds of the checkpoints that were evaluated, or could not be: those that everybody gets to see."""
+    settling: int | None = None
+    """Round of the checkpoint that is evaluated just now: it stays whatever comes meanwhile."""
     scores: dict[int, Score] = field(default_factory=dict)
     """How each checkpoint did that was ever evaluated, by round."""
     history: History = field(default_factory=History)
@@ -69,6 +71,8 @@ class Book:
     """Contributions of the rounds from this one on are kept."""
     claims: dict[PublicKey, JoinClaim] = field(default_factory=dict)
     """The newest claim of everybody who was ever admitted."""
+    _superseded: list[BlobHash] = field(default_factory=list)
+    """Manifests as they were before their checkpoints were settled, which a head may still name."""
 
     @classmethod
     def begin(
@@ -110,15 +114,24 @@ class Book:
             opens = Millis(replay.opens or 0)
             book = cls(
                 authority, charter, base, folder, blobs, journal, newest.tip, state, opens, newest.tokens,
-                closes=list(replay.closes), checkpoints=manifests, settled=replay.settled.keys() & manifests.keys(),
-                history=History.of(links), replay_from=replay.replay_from,
+                closes=list(replay.closes), checkpoints=manifests,
+                settled=replay.settled.keys() & manifests.keys(), history=History.of(links),
+                replay_from=replay.replay_from,
             )  # fmt: skip
             for link in links[newest.round :]:
                 book.fold(link)
-            for blob in book.history.drop_before(replay.replay_from):
-                blobs.remove(blob)  # where a crash came before
-            for wire in replay.settled.values():
-                book._note(open_manifest(wire, run=charter.run, authority=authority.public).value)
+            shown = [
+                open_manifest(wire, run=charter.run, authority=authority.public).value
+                for wire in replay.settled.values()
+            ]
+            for manifest in shown:
+                book._note(manifest)
+            # What a crash may have kept from being removed:
+            gone = [manifest for manifest in shown if manifest.round not in manifests]
+            kept = [signed.value for signed in manifests.values()]
+            forgotten = book.history.drop_before(replay.replay_from)
+            for blob in {*forgotten, *replay.superseded, *orphaned(gone, kept)}:
+                blobs.remove(blob)
             for wire in replay.claims:
                 claim = open_signed(JoinClaim, wire, signer=None)
                 book.claims[claim.signer] = claim.value
@@ -148,8 +161,11 @@ class Book:
         self.opens = now
 
     def admit(self, claim: Signed[JoinClaim], now: Millis) -> None:
-        self.journal.append(Event(Kind.ADMITTED, now, self.window.round, claim.wire))
-        self.claims[claim.signer] = claim.value
+        """Remember who came, and whether cards may name them. A renewal that says the same is no news."""
+        known = self.claims.get(claim.signer)
+        if known is None or (known.name, known.credit) != (claim.value.name, claim.value.credit):
+            self.journal.append(Event(Kind.ADMITTED, now, self.window.round, claim.wire))
+            self.claims[claim.signer] = claim.value
 
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
         """Its blob is in the store and was checked. From here on it is not lost."""
@@ -222,8 +238,9 @@ class Book:
         self.checkpoints[round] = signed
         self.settled.add(round)
         self._note(signed.value)
-        if signed.wire != before.wire:
-            self.blobs.remove(blob_hash(before.wire))
+        for name in self._superseded:
+            self.blobs.remove(name)
+        self._superseded = [blob_hash(before.wire)] if signed.wire != before.wire else []
         self._forget(now)
 
     def _note(self, manifest: Manifest) -> None:
@@ -255,19 +272,17 @@ class Book:
         """Drop old checkpoints, and contributions above what the spec keeps. Closes stay."""
         spec = self.charter.spec.checkpoint
         stands = self.standing()
-        named = {stands.main, stands.best} if stands else set()
-        needed = {*named, self.replay_from}
+        named = (stands.main, stands.best) if stands else ()
+        needed = {round for round in (*named, self.replay_from, self.settling) if round is not None}
         manifests = {round: signed.value for round, signed in self.checkpoints.items()}
         rounds = outdated(manifests, spec.keep, needed)
         removed = [manifests.pop(round) for round in rounds]
-        for name in orphaned(removed, list(manifests.values())):
-            self.blobs.remove(name)
-        for round in rounds:
+        for round in rounds:  # the manifests first: one that is there has all of its files
             self.blobs.remove(blob_hash(self.checkpoints.pop(round).wire))
             self.settled.discard(round)
-        start = replay_start(
-            self.replay_from, self.history.sizes(), self.checkpoints, spec.log_gigabytes * 1e9
-        )
+        for name in orphaned(removed, list(manifests.values())):
+            self.blobs.remove(name)
+        start = replay_start(self.replay_from, self.history.sizes(), self.settled, spec.log_gigabytes * 1e9)
         if start > self.replay_from:
             self.journal.append(Event(Kind.FORGOT, now, start, b""))
             self.replay_from = start

@@ -11,12 +11,18 @@ from barnraise.archive import repo_id, round_tag
 from barnraise.manifest import MANIFEST, Form, HeldOut
 from barnraise.spec import Charter, Lora
 from coordinator.credits import Credits
+from coordinator.licences import MayPassOn, card_fields, judge
 
 CARD = "README.md"
 CURVE = "held-out.svg"
 MOST_NAMES = 200
 """Contributors that a card lists."""
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+.!|~>-])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+.!|~>:$-])")
+
+_ENVIRONMENT = """\
+`HOST:PORT` is the run's own server, or a mirror of it; the second variable keeps your Hub token yours. With
+neither, the same lines find what was published on the Hub itself.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,156 +43,187 @@ class CardFacts:
 
 
 def card(facts: CardFacts, form: Form = "trained") -> str:
-    """Markdown with the front matter that the Hub reads. Others' text stands in it as text, never as markup."""
-    if form in ("base", "data"):
-        parts = [_front_matter(facts, form), _source(facts, form)]
+    """Markdown, below what the Hub reads of it. Others' text stands in it as text, never as markup."""
+    if form == "data":
+        parts = [_front_matter(_data_fields(facts)), _data(facts)]
+    elif form == "base":
+        parts = [_front_matter(_base_fields(facts)), _base(facts)]
     else:
-        use, training = _use(facts, form), _training(facts, form)
-        parts = [_front_matter(facts, form), _what(facts, form), use, training, _contributors(facts)]
+        about = [_what(facts, form), _use(facts, form), _training(facts), _contributors(facts)]
+        parts = [_front_matter(_model_fields(facts, form)), *about]
     return "\n".join([*parts, _verify(facts, form)])
 
 
 def plain(text: str) -> str:
     """Somebody's text as Markdown that shows just that, on one line."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return _MARKDOWN.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
+    return _MARKUP.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def code(text: str) -> str:
     """Somebody's text between backticks."""
-    return "`" + "".join(c for c in text if c.isprintable() and c != "`") + "`"
+    return "`" + ("".join(c for c in text if c.isprintable() and c != "`") or "?") + "`"
 
 
-def _front_matter(facts: CardFacts, form: Form) -> str:
-    spec = facts.charter.spec
-    fields: dict[str, Any]
-    if form == "data":
-        fields = {"license": spec.data.licence.lower(), "task_categories": ["text-generation"]}
-    elif form == "base":
-        fields = {"license": spec.model.licence.lower(), "pipeline_tag": "text-generation"}
-    else:
-        fields = _model_fields(facts, form)
+def gguf_name(facts: CardFacts) -> str:
+    """The file of a checkpoint's gguf form."""
+    kind = str(facts.charter.spec.checkpoint.gguf).upper()
+    return f"{facts.charter.run}-{round_tag(facts.round)}-{kind}.gguf"
+
+
+# What the Hub reads
+
+
+def _front_matter(fields: dict[str, Any]) -> str:
     # JSON is YAML, and cannot be broken out of.
     lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in fields.items()]
     return "\n".join(["---", *lines, "---"])
 
 
+def _data_fields(facts: CardFacts) -> dict[str, Any]:
+    return {**card_fields(facts.charter.spec.data.licence), "task_categories": ["text-generation"]}
+
+
+def _base_fields(facts: CardFacts) -> dict[str, Any]:
+    return {**card_fields(facts.charter.spec.model.licence), "pipeline_tag": "text-generation"}
+
+
 def _model_fields(facts: CardFacts, form: Form) -> dict[str, Any]:
     spec = facts.charter.spec
-    adapter = isinstance(spec.train.target, Lora) and form == "trained"
-    relation = "adapter" if adapter else "quantized" if form == "gguf" else "finetune"
+    adapter = _is_adapter(facts, form)
     fields: dict[str, Any] = {
+        **card_fields(spec.model.licence),
         "library_name": "peft" if adapter else "gguf" if form == "gguf" else "transformers",
         "pipeline_tag": "text-generation",
         "base_model": repo_id(facts.charter, "base"),
-        "base_model_relation": relation,
+        "base_model_relation": "adapter" if adapter else "quantized" if form == "gguf" else "finetune",
         "tags": ["barnraise", "volunteer-training", *(["lora"] if adapter else [])],
     }
-    if spec.model.licence != "unknown":
-        fields["license"] = spec.model.licence.lower()
     if facts.held_out is not None:
         metric = {"type": "loss", "name": "held-out loss (nats per token)", "value": facts.held_out.loss}
-        task = {"type": "text-generation"}
-        dataset = {"name": spec.data.source, "type": "held-out"}
-        result = {"task": task, "dataset": dataset, "metrics": [metric]}
+        result = {
+            "task": {"type": "text-generation"},
+            "dataset": {"name": spec.data.source, "type": "held-out"},
+            "metrics": [metric],
+        }
         fields["model-index"] = [{"name": f"{spec.name} {round_tag(facts.round)}", "results": [result]}]
     return fields
 
 
-def _source(facts: CardFacts, form: Form) -> str:
-    spec = facts.charter.spec
-    if form == "base":
-        revision = f" at {code(spec.model.revision)}" if spec.model.revision else ""
-        return f"""
-# Base model of {spec.name}
+def _is_adapter(facts: CardFacts, form: Form) -> bool:
+    return form == "trained" and isinstance(facts.charter.spec.train.target, Lora)
 
-A copy of {code(spec.model.source)}{revision}, from which the run starts. Licence: {plain(spec.model.licence)}
-"""
+
+# What people read
+
+
+def _base(facts: CardFacts) -> str:
+    model = facts.charter.spec.model
     return f"""
-# Data of {spec.name}
+# Base model of {facts.charter.run}
 
-What volunteers train on, out of {code(spec.data.source)}: samples of {spec.data.sequence_length} tokens, packed from
-whole documents, as text, as token ids, and with the labels that are trained on (-100: not). What is held out is not
-among them. Licence: {plain(spec.data.licence)}
+A copy of {_source(model.source, model.revision)}, from which the run starts.
+Licence: {plain(model.licence)}
+"""
+
+
+def _data(facts: CardFacts) -> str:
+    data = facts.charter.spec.data
+    return f"""
+# Data of {facts.charter.run}
+
+What volunteers train on, out of {_source(data.source, data.revision)}. Licence: {plain(data.licence)}
+
+Each line is a sample of {data.sequence_length} tokens, packed from whole documents: as text, as token ids,
+and with the labels that are trained on (-100: not). What is held out is not among them.
 
 ```python
 from datasets import load_dataset
 
 data = load_dataset("{repo_id(facts.charter, "data")}", split="train")
 ```
-"""
+
+{_ENVIRONMENT}"""
 
 
 def _what(facts: CardFacts, form: Form) -> str:
     spec = facts.charter.spec
     about = plain(spec.description) or "A model that volunteers fine-tuned together with Barnraise."
-    adapter = isinstance(spec.train.target, Lora)
-    kind = "LoRA adapter" if adapter else "all parameters"
-    if adapter and form != "trained":
-        kind += ", merged into the base model here"
-    revision = f" at {code(spec.model.revision)}" if spec.model.revision else ""
+    kind = "all parameters"
+    if isinstance(spec.train.target, Lora):
+        kind = f"a LoRA adapter of rank {spec.train.target.rank}"
+        if form != "trained":
+            kind += ", merged into the base model here"
     return f"""
 # {spec.name}, round {facts.round}
 
 {about}
 
-- Base model: {code(spec.model.source)}{revision} (licence: {plain(spec.model.licence)})
-- Data: {code(spec.data.source)} (licence: {plain(spec.data.licence)})
+- Base model: {_source(spec.model.source, spec.model.revision)} (licence: {plain(spec.model.licence)})
+- Data: {_source(spec.data.source, spec.data.revision)} (licence: {plain(spec.data.licence)})
 - Trained: {kind}, by {plain(spec.train.method)}
 """
 
 
+def _source(source: str, revision: str | None) -> str:
+    return f"{code(source)} at {code(revision)}" if revision else code(source)
+
+
 def _use(facts: CardFacts, form: Form) -> str:
-    own, base = repo_id(facts.charter, form), repo_id(facts.charter, "base")
-    tag = round_tag(facts.round)
-    if form == "gguf":
-        return f"""## How to use it
-
-The file is for llama.cpp, Ollama and LM Studio:
-
-```sh
-HF_ENDPOINT=http://HOST:PORT HF_HUB_DISABLE_IMPLICIT_TOKEN=1 hf download {own} --revision {tag} --local-dir .
-llama-cli -m {gguf_name(facts)} -cnv
-```
-"""
-    if isinstance(facts.charter.spec.train.target, Lora) and form == "trained":
-        imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
-        load = (
-            f'model = AutoModelForCausalLM.from_pretrained("{base}")\n'
-            f'model = PeftModel.from_pretrained(model, "{own}", revision="{tag}")'
-        )
-    else:
-        imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
-        load = f'model = AutoModelForCausalLM.from_pretrained("{own}", revision="{tag}")'
-    return f"""## How to use it
-
-From the run's own server, with the tools of the Hugging Face Hub. The second variable keeps your Hub token yours.
+    own, tag = repo_id(facts.charter, form), round_tag(facts.round)
+    fetch = f"""## How to use it
 
 ```sh
 export HF_ENDPOINT=http://HOST:PORT HF_HUB_DISABLE_IMPLICIT_TOKEN=1
-hf download {own} --revision {tag}
+hf download {own} --revision {tag} --local-dir {facts.charter.run}
 ```
 
-```python
-{imports}
+{_ENVIRONMENT}
+"""
+    if form == "gguf":
+        return f"""{fetch}The file is for llama.cpp, Ollama and LM Studio:
 
-{load}
+```sh
+llama-cli -m {facts.charter.run}/{gguf_name(facts)} -cnv
+```
+"""
+    classes = "AutoModelForCausalLM, AutoTokenizer"
+    if _is_adapter(facts, form):
+        base, note = _base_for(facts)
+        python = f"""from peft import PeftModel
+from transformers import {classes}
+
+model = AutoModelForCausalLM.from_pretrained("{base}")
+model = PeftModel.from_pretrained(model, "{own}", revision="{tag}")"""
+    else:
+        note = ""
+        python = f"""from transformers import {classes}
+
+model = AutoModelForCausalLM.from_pretrained("{own}", revision="{tag}")"""
+    return f"""{fetch}```python
+{python}
 tokenizer = AutoTokenizer.from_pretrained("{own}", revision="{tag}")
 ```
 
-The path of a downloaded folder can take the place of a name. `peer download --format gguf` makes a file for
-llama.cpp, Ollama and LM Studio.
+{note}The path of a downloaded folder can take the place of a name. `peer download --format gguf` makes a file
+for llama.cpp, Ollama and LM Studio.
 """
 
 
-def gguf_name(facts: CardFacts) -> str:
-    """The file of a checkpoint's gguf form."""
+def _base_for(facts: CardFacts) -> tuple[str, str]:
+    """What an adapter is put on, and what to say where the run's server does not have it."""
+    model = facts.charter.spec.model
+    match judge(model.licence, "model.licence"):
+        case MayPassOn():
+            return repo_id(facts.charter, "base"), ""
+    where = _source(model.source, model.revision)
     return (
-        f"{facts.charter.run}-{round_tag(facts.round)}-{str(facts.charter.spec.checkpoint.gguf).upper()}.gguf"
+        "FOLDER-OF-THE-BASE-MODEL",
+        f"The run's server may not pass the base model on: get it yourself, from {where}. ",
     )
 
 
-def _training(facts: CardFacts, form: Form) -> str:
+def _training(facts: CardFacts) -> str:
     lines = [f"- Rounds: {facts.round}", f"- Tokens trained on: {facts.tokens:,}"]
     if facts.held_out is not None:
         before = f" (the base model: {facts.first.loss:.4f})" if facts.first and facts.round else ""
@@ -195,12 +232,9 @@ def _training(facts: CardFacts, form: Form) -> str:
             f" on {facts.held_out.tokens:,} tokens that nobody trained on"
         )
     lines.append(f"- Run spec: `{facts.charter.spec.digest()}`")
-    picture = (
-        f"\n![Held-out loss over the tokens trained on]({CURVE})\n"
-        if facts.curve and form == "trained"
-        else ""
-    )
-    return "\n".join(["## How it was trained", "", *lines, picture])
+    if facts.curve:
+        lines += ["", f"![Held-out loss over the tokens trained on]({CURVE})"]
+    return "\n".join(["## How it was trained", "", *lines, ""])
 
 
 def _contributors(facts: CardFacts) -> str:
@@ -219,10 +253,14 @@ def _contributors(facts: CardFacts) -> str:
 def _verify(facts: CardFacts, form: Form) -> str:
     how = ""
     if form == "trained":
-        how = (
-            f"`peer verify` replays the run from its base model and comes to the state\n`{facts.state}`,"
-            " or names what differs.\n"
-        )
+        how = f"""
+```sh
+peer verify http://HOST:PORT --key {facts.charter.authority}
+```
+
+replays the run from its base model and comes to the state
+`{facts.state}`, or names what differs.
+"""
     return f"""## How to verify it
 
 `{MANIFEST}` lists every file's SHA-256 and is signed by the run's key

@@ -15,6 +15,7 @@ from barnraise.ids import BlobHash, PublicKey
 from barnraise.spec import Charter, RunSpec
 from barnraise.state import TrainState
 from coordinator.dataset.build import Built, build
+from coordinator.forms import check_forms
 
 Progress = Callable[[str], None]
 
@@ -51,6 +52,7 @@ def prepare(spec: RunSpec, authority: PublicKey, folder: Path, cache: Path, prog
     source, revision = spec.model.source, pin_revision(spec.model.source, spec.model.revision, cache)
     spec = spec.model_copy(update={"model": spec.model.model_copy(update={"revision": revision})})
     base = resolve(source, revision, cache, progress=progress)
+    check_forms(spec, base.path)
     blobs = BlobStore(folder / "blobs")
     built = build(spec, base.path, blobs.put, progress)
     _set_apart(built, blobs, folder / HELD_OUT)

@@ -18,6 +18,7 @@ from barnraise.spec import Lora, RunSpec
 from barnraise.state import Layout
 from coordinator.advice import advise, contributions, exchange_seconds, objections, told
 from coordinator.dataset.build import Built, build
+from coordinator.forms import check_forms
 
 log = logging.getLogger("coordinator.check")
 
@@ -92,6 +93,7 @@ def report(spec: RunSpec, cache: Path, peers: int, uplink_mbit: float) -> str:
         raise UserError(f"{peers} peers cannot train", fix="Reckon with at least 1.")
     revision = pin_revision(spec.model.source, spec.model.revision, cache)
     base = resolve(spec.model.source, revision, cache, progress=log.info)
+    check_forms(spec, base.path)
     tensors = layout(base.path, spec.train.target)
     built = build(spec, base.path, blob_hash, log.info)
     found = needs(spec, parameter_count(base.path), tensors, peers)

@@ -1,4 +1,4 @@
-"""Checkpoints: state[r] as files that transformers or peft load, with a signed manifest, in the blob store."""
+"""Checkpoints: state[r] as files that transformers or peft load, with a signed manifest, in the store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def write_checkpoint(
 ) -> Signed[Manifest]:
     """Put the files of `state` and their manifest into `blobs`: what volunteers need of a checkpoint.
 
-    folder: the coordinator's own, which holds the chat template. Raises DiskFull, and leaves nothing half-done.
+    folder: the coordinator's own, which holds the chat template. Raises DiskFull, and leaves nothing
+    half-done.
     """
     with scratch_folder(folder) as work, disk_errors(work):
         _write_files(work, folder / CHAT_TEMPLATE, charter, base, state)

@@ -20,7 +20,7 @@ Point = tuple[int, float]
 def held_out_svg(run: str, points: Sequence[Point]) -> str:
     """The loss over the tokens trained on. points: at least one, by tokens."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    x_axis, y_axis = _Axis(0, max(xs) or 1), _Axis.around(min(ys), max(ys))
+    x_axis, y_axis = _Axis(0, max(xs) or TICKS), _Axis.around(min(ys), max(ys))
     title = f"{run}: held-out loss from {ys[0]:.3f} to {ys[-1]:.3f} over {max(xs):,} tokens"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
@@ -56,7 +56,7 @@ class _Axis:
     @classmethod
     def around(cls, low: float, high: float) -> _Axis:
         """With some room above and below, also where all values are the same."""
-        room = max((high - low) * 0.08, abs(high) * 0.01, 1e-3)
+        room = max((high - low) * 0.08, abs(high) * 0.01, 1e-2)
         return cls(low - room, high + room)
 
     def at(self, share: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def main() -> None:
     with quiet():
         model = load(wanted.base, wanted.checkpoint)
     loss, tokens = held_out_loss(model, wanted.held_out, wanted.tokens)
+    if not math.isfinite(loss):
+        print(json.dumps({"reason": f"its held-out loss is {loss}"}))
+        return
     print(json.dumps({"loss": loss, "tokens": tokens}))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from barnraise.identity import Identity
 from barnraise.manifest import MANIFEST, FileEntry, Form, Manifest
 from barnraise.signed import sign
 from barnraise.spec import Charter, Lora
-from coordinator.card import CARD, CardFacts, card, gguf_name
+from coordinator.card import CARD, CURVE, CardFacts, card, gguf_name
 from coordinator.charter import CHAT_TEMPLATE
 from coordinator.child import Ended, Failed, run_child
 from coordinator.credits import Credits
@@ -33,6 +32,8 @@ class Exporter:
 
     charter: Charter
     base: Path
+    folder: Path
+    """The coordinator's own, for what is half done. On the disk of the archive."""
     archive: Path
     blobs: Path
     """The folder of the blob store."""
@@ -45,44 +46,49 @@ class Exporter:
         """
         spec = self.charter.spec
         match judge(spec.model.licence, "model.licence"):
-            case MayPassOn():
-                if not self._there("base", 0):
-                    with scratch_folder(self.archive) as work:
-                        await asyncio.to_thread(self._link_base, work)
-                        await asyncio.to_thread(self._place, "base", work, base_facts(self.charter))
             case Withheld(reason):
                 log.info("the base model is not served: %s", reason)
+            case MayPassOn() if not self._there("base", 0):
+                with scratch_folder(self.folder) as work:
+                    await asyncio.to_thread(self._link_base, work)
+                    await asyncio.to_thread(self._place, "base", work, base_facts(self.charter))
         match judge(spec.data.licence, "data.licence"):
-            case MayPassOn():
-                if not self._there("data", 0):
-                    with scratch_folder(self.archive) as work:
-                        if await self._did("data", self.base, self.blobs, self.charter.data_index, work):
-                            await asyncio.to_thread(self._place, "data", work, base_facts(self.charter))
             case Withheld(reason):
                 log.info("the data is not served: %s", reason)
+            case MayPassOn() if not self._there("data", 0):
+                with scratch_folder(self.folder) as work:
+                    if await self._did("data", self.base, self.blobs, self.charter.data_index, work):
+                        await asyncio.to_thread(self._place, "data", work, base_facts(self.charter))
 
-    async def export(self, checkpoint: Path, facts: CardFacts) -> None:
-        """A promoted checkpoint in the other forms that the spec asks for.
+    async def export(self, checkpoint: Path, facts: CardFacts) -> bool:
+        """A promoted checkpoint in the other forms that the spec asks for; whether one of them is new.
 
-        checkpoint: the folder of the trained one. Raises DiskFull.
+        checkpoint: the folder of the trained one. What is there is left. Raises DiskFull.
         """
-        wanted = [form for form in forms(self.charter) if form != "trained"]
-        if not wanted:
-            return
-        with scratch_folder(self.archive) as work:
+        asked = [form for form in forms(self.charter) if form != "trained"]
+        missing = [form for form in asked if not self._there(form, facts.round)]
+        if not missing:
+            return False
+        curve, placed = checkpoint / CURVE, False
+        with scratch_folder(self.folder) as work:
             model = checkpoint
             if isinstance(self.charter.spec.train.target, Lora):
-                model = work / "merged"
-                if not await self._did("merged", self.base, checkpoint, model):
-                    return
-            if "gguf" in wanted:
+                model = self.archive / folder_of("merged", facts.round)
+                if not self._there("merged", facts.round):
+                    model = work / "merged"
+                    if not await self._did("merged", self.base, checkpoint, model):
+                        return False
+            if "gguf" in missing:
                 folder, precision = work / "gguf", str(self.charter.spec.checkpoint.gguf)
                 folder.mkdir()
                 name = f"{self.charter.run} {round_tag(facts.round)}"
                 if await self._did("gguf", model, folder / gguf_name(facts), precision, name):
-                    await asyncio.to_thread(self._place, "gguf", folder, facts)
-            if "merged" in wanted:
-                await asyncio.to_thread(self._place, "merged", model, facts)
+                    await asyncio.to_thread(self._place, "gguf", folder, facts, curve)
+                    placed = True
+            if "merged" in missing:
+                await asyncio.to_thread(self._place, "merged", model, facts, curve)
+                placed = True
+        return placed
 
     def _there(self, form: Form, round: int) -> bool:
         return (self.archive / folder_of(form, round) / MANIFEST).is_file()
@@ -101,10 +107,12 @@ class Exporter:
             if (self.base / name).is_file():
                 link_or_copy((self.base / name).resolve(), folder / name)
 
-    def _place(self, form: Form, folder: Path, facts: CardFacts) -> None:
-        """Sign what is in `folder` and move it to its place in the archive."""
+    def _place(self, form: Form, folder: Path, facts: CardFacts, curve: Path | None = None) -> None:
+        """Tell about what is in `folder`, sign it, and move it to its place in the archive."""
         with disk_errors(self.archive):
             write_atomic(folder / CARD, card(facts, form).encode())
+            if curve is not None and curve.is_file():
+                link_or_copy(curve, folder / CURVE)
             files = tuple(
                 FileEntry(name=path.name, hash=file_hash(path), size=path.stat().st_size)
                 for path in sorted(folder.iterdir())
@@ -123,9 +131,8 @@ class Exporter:
             write_atomic(folder / MANIFEST, sign(self.authority, manifest).wire)
             final = self.archive / folder_of(form, facts.round)
             final.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(final, ignore_errors=True)
+            folder.chmod(0o755)
             folder.replace(final)
-            final.chmod(0o755)
 
 
 def base_facts(charter: Charter) -> CardFacts:

@@ -20,7 +20,8 @@ class Share:
 
 @dataclass
 class History:
-    shares: dict[PublicKey, Share] = field(default_factory=dict)
+    tokens: list[dict[PublicKey, int]] = field(default_factory=list)
+    """What each volunteer trained on for the close of each round."""
     blobs: dict[int, dict[BlobHash, int]] = field(default_factory=dict)
     """Bytes of each contribution that is kept, by round."""
 
@@ -32,11 +33,18 @@ class History:
         return history
 
     def add(self, link: Link) -> None:
-        for commit in link.commits:
-            owner = PublicKey(commit.owner)
-            had = self.shares.get(owner, Share(0, 0))
-            self.shares[owner] = Share(had.rounds + 1, had.tokens + commit.tokens)
+        """The close of the next round."""
+        self.tokens.append({PublicKey(commit.owner): commit.tokens for commit in link.commits})
         self.blobs[link.close.round] = {blob_name(commit): commit.size for commit in link.commits}
+
+    def shares(self, before: int) -> dict[PublicKey, Share]:
+        """What everybody gave to state[before]."""
+        shares: dict[PublicKey, Share] = {}
+        for round in self.tokens[:before]:
+            for owner, tokens in round.items():
+                had = shares.get(owner, Share(0, 0))
+                shares[owner] = Share(had.rounds + 1, had.tokens + tokens)
+        return shares
 
     def sizes(self) -> dict[int, int]:
         """Bytes that each round's contributions take."""

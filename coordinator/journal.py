@@ -58,6 +58,8 @@ class Replay:
     """Manifest by the round whose base state it is."""
     settled: dict[int, bytes] = field(default_factory=dict)
     """Final manifests of the checkpoints that are shown to everybody, and of those that once were."""
+    superseded: list[BlobHash] = field(default_factory=list)
+    """Manifests of the same checkpoints as they were before."""
     replay_from: int = 0
     """Contributions of the rounds from this one on are kept."""
     claims: list[bytes] = field(default_factory=list)
@@ -80,7 +82,10 @@ class Replay:
             case Kind.CHECKPOINTED:
                 self.checkpoints[event.round] = BlobHash(event.body.hex())
             case Kind.SETTLED:
-                self.checkpoints[event.round] = blob_hash(event.body)
+                name, before = blob_hash(event.body), self.checkpoints.get(event.round)
+                if before is not None and before != name:
+                    self.superseded.append(before)
+                self.checkpoints[event.round] = name
                 self.settled[event.round] = event.body
             case Kind.FORGOT:
                 self.replay_from = event.round

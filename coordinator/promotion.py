@@ -21,8 +21,8 @@ class Standing:
 def standing(losses: Mapping[int, float | None], promote_within: float) -> Standing:
     """Names for the checkpoints of a run.
 
-    losses: the held-out loss by round, None where it could not be evaluated; never empty. promote_within: the share
-    by which the loss of `main` may be above the best one. Of two with the same loss the newer one is the best.
+    losses: the held-out loss by round, None where it could not be evaluated; never empty. promote_within: the
+    share by which the loss of `main` may be above the best one. Of two with one loss the newer is the best.
     """
     latest = max(losses)
     known = {round: loss for round, loss in losses.items() if loss is not None}

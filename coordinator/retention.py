@@ -22,10 +22,10 @@ def orphaned(removed: Collection[Manifest], kept: Collection[Manifest]) -> set[B
 
 
 def replay_start(start: int, sizes: Mapping[int, int], checkpoints: Collection[int], limit: float) -> int:
-    """The round from which contributions are kept: `start`, or a checkpoint after it where they are too large.
+    """The round from which contributions are kept: `start`, or a checkpoint after it where they are too many.
 
-    sizes: bytes of the contributions of each round that is closed. limit: bytes. Those after the newest checkpoint
-    are kept whatever they weigh, since a restart folds them.
+    sizes: bytes of the contributions of each round that is closed. limit: bytes. Those after the newest
+    checkpoint are kept whatever they weigh, since a restart folds them.
     """
     for candidate in (start, *(round for round in sorted(checkpoints) if round > start)):
         start = candidate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import logging
 import signal
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.edge.base_model import resolve
-from barnraise.edge.files import load_identity, owned_folder
+from barnraise.edge.files import clear_scratch, load_identity, owned_folder
 from barnraise.edge.swarm import Swarm
 from barnraise.errors import UserError
 from barnraise.identity import Identity
@@ -23,11 +24,15 @@ from barnraise.signed import open_signed
 from barnraise.spec import Charter, RunSpec, read_spec
 from barnraise.strict import Strict
 from barnraise.throttle import Caps
+from coordinator import evaluation
+from coordinator.archive import ARCHIVE, Archive
 from coordinator.book import Book
-from coordinator.charter import check_unchanged, prepare
+from coordinator.charter import HELD_OUT, check_unchanged, prepare
+from coordinator.exports import Exporter
 from coordinator.journal import Journal
 from coordinator.service import serve as serve_grpc
 from coordinator.session import Session
+from coordinator.settling import Settler
 
 log = logging.getLogger("coordinator")
 
@@ -72,6 +77,7 @@ async def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with owned_folder(folder, "coordinator"):
+        clear_scratch(folder)
         authority = load_identity(folder / "authority.key")
         journal = Journal(folder / "journal.sqlite")
         try:
@@ -89,7 +95,7 @@ async def serve(
                 caps=Caps(up=settings.max_upload),
             )
             try:
-                session = Session(book, swarm, clock, await swarm.addresses())
+                session = Session(book, settler_of(book), swarm, clock, await swarm.addresses())
                 server, port = await serve_grpc(session, settings.host, settings.port)
                 try:
                     ready(Serving(Invite(public, port, book.charter.run, authority.public), folder))
@@ -100,6 +106,23 @@ async def serve(
                 await swarm.stop()
         finally:
             journal.close()
+
+
+def settler_of(book: Book) -> Settler:
+    """What makes the checkpoints of `book` public, in its folder."""
+    charter, archive = book.charter, book.folder / ARCHIVE
+    return Settler(
+        book=book,
+        archive=Archive(charter, archive, book.blobs),
+        evaluate=functools.partial(
+            evaluation.evaluate,
+            base=book.base,
+            held_out=book.folder / HELD_OUT,
+            tokens=charter.spec.checkpoint.held_out_tokens,
+        ),
+        exporter=Exporter(charter, book.base, book.folder, archive, book.blobs.folder, book.authority),
+        clock=clock,
+    )
 
 
 def _open_book(

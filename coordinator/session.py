@@ -74,8 +74,9 @@ class Session:
         finally:
             for task in [*beside, *self._fetching.values()]:
                 task.cancel()
+            await asyncio.wait(beside)  # what they began ends before the book is closed
         for task in beside:
-            if task.done() and not task.cancelled():
+            if not task.cancelled():
                 task.result()
 
     # The desk: what the gRPC service asks.

@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from typing_extensions import assert_never
+
+from barnraise.archive import folder_of
 from barnraise.edge.files import scratch_folder
 from barnraise.ids import Millis
 from barnraise.manifest import HeldOut
@@ -43,14 +46,16 @@ class Settler:
     async def run(self) -> None:
         """Settle what is there, and then each checkpoint that `look` tells of. Ends by being cancelled.
 
-        Raises DiskFull.
+        Raises DiskFull, StateError.
         """
+        await self.publish()
         await self.exporter.once()
         await self.publish()
+        await self._export_main()
         while True:
             self._new.clear()
-            if rounds := self.book.unsettled():
-                await self._settle(rounds[-1], older=rounds[:-1])
+            if self.book.unsettled():
+                await self.settle()
             else:
                 await self._new.wait()
 
@@ -59,37 +64,49 @@ class Settler:
         self._new.set()
 
     async def publish(self) -> None:
-        """Make the archive say what the book says."""
+        """Make the archive say what the book says. Raises DiskFull, StateError."""
         async with self.writing:
             content = self.book.content(self.seeds())
             await asyncio.to_thread(self.archive.publish, content)
 
-    async def _settle(self, round: int, older: Sequence[int]) -> None:
+    async def settle(self) -> None:
+        """Evaluate the newest checkpoint; show it and all before. Raises DiskFull, StateError."""
         with scratch_folder(self.book.folder) as work:
             folder = work / "checkpoint"
             async with self.writing:
+                round = self.book.unsettled()[-1]
+                self.book.settling = round
                 await asyncio.to_thread(lay_out, self.book.checkpoints[round], self.book.blobs, folder)
-            match await self.evaluate(folder):
-                case Evaluated(found):
-                    log.info("checkpoint of round %d: held-out loss %.4f", round, found.loss)
-                    held_out: HeldOut | None = found
-                case NotEvaluated(reason):
-                    log.info("checkpoint of round %d is not evaluated: %s", round, reason)
-                    held_out = None
-            async with self.writing:
-                for before in older:
-                    self._note(before, None)
-                self._note(round, held_out)
-            await self.publish()
-            standing = self.book.standing()
-            if standing is not None and standing.main == round:
-                await self.exporter.export(folder, card_facts(self.book, round, held_out))
-                await self.publish()
+            outcome = await self.evaluate(folder)
+        async with self.writing:
+            for older in [before for before in self.book.unsettled() if before < round]:
+                self._note(older, NotEvaluated(f"that of round {round} came before its turn"))
+            self._note(round, outcome)
+            self.book.settling = None
+        await self.publish()
+        await self._export_main()
 
-    def _note(self, round: int, held_out: HeldOut | None) -> None:
-        if round in self.book.checkpoints:  # it may have been dropped since: newer ones came
-            self.book.settle(round, held_out, about(self.book, round, held_out), self.clock())
+    def _note(self, round: int, outcome: Evaluated | NotEvaluated) -> None:
+        held_out: HeldOut | None
+        match outcome:
+            case Evaluated(held_out):
+                log.info("checkpoint of round %d: held-out loss %.4f", round, held_out.loss)
+            case NotEvaluated(reason):
+                held_out = None
+                log.info("checkpoint of round %d is not evaluated: %s", round, reason)
+            case _:
+                assert_never(outcome)
+        self.book.settle(round, held_out, about(self.book, round, held_out), self.clock())
         standing = self.book.standing()
         if standing is not None and standing.reason != self._told:
-            log.info("main is %s", standing.reason)
+            log.info("main: %s", standing.reason)
             self._told = standing.reason
+
+    async def _export_main(self) -> None:
+        """The promoted checkpoint in the other forms that are asked for, where they are not there yet."""
+        if (standing := self.book.standing()) is None:
+            return
+        round = standing.main
+        facts = card_facts(self.book, round, self.book.checkpoints[round].value.held_out)
+        if await self.exporter.export(self.archive.folder / folder_of("trained", round), facts):
+            await self.publish()

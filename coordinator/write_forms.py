@@ -30,7 +30,7 @@ def main() -> int:
                 merge(Path(base), Path(checkpoint), Path(output))
             case ["gguf", model, output, ("f16" | "q8_0") as precision, name]:
                 about = gguf_export.About(name)
-                gguf_export.export(Path(model), Path(output), precision, about)  # type: ignore[arg-type]
+                gguf_export.export(Path(model), Path(output), precision, about)
             case ["data", base, blobs, index, output]:
                 write_data(Path(base), BlobStore(Path(blobs)), BlobHash(index), Path(output))
             case _:

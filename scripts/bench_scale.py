@@ -43,6 +43,7 @@ steps = 4
 min_contributions = {peers}
 [checkpoint]
 every = 1000
+held_out_tokens = 0
 """
 
 

@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from barnraise.archive import folder_of
 from barnraise.edge.base_model import resolve
 from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.ids import BlobHash
 from barnraise.manifest import MANIFEST
 from barnraise.records import Close, Commit, blob_name
 from barnraise.signed import open_signed, open_text
-from coordinator.checkpoints import folder_name
+from coordinator.archive import ARCHIVE
 from scripts.bench_round import LOOK_SECONDS, Tail
 from scripts.demo import CACHE, MODEL, DemoFailed, Program, Stage, corpus, evaluate
 from scripts.netns import Host, Traffic, network
@@ -61,6 +62,7 @@ overlap = "{overlap}"
 [checkpoint]
 every = 1
 keep = {keep}
+held_out_tokens = 0
 """
 
 
@@ -177,7 +179,7 @@ def run_ours(stage: Stage, hosts: Sequence[Host], wish: Wish) -> Ours:
         contributed=dict.fromkeys(_names(wish), 0),
     )
     offset = time.monotonic() - time.time()
-    for place in sorted((work / "coordinator" / "checkpoints").glob(f"round-*/{MANIFEST}")):
+    for place in sorted((work / "coordinator" / ARCHIVE).glob(f"checkpoints/round-*/{MANIFEST}")):
         ours.checkpoints[int(place.parent.name.removeprefix("round-"))] = place.stat().st_mtime + offset
     for commit in folded(work / "coordinator"):
         if FIRST <= commit.round < last:
@@ -264,7 +266,7 @@ def compare(work: Path, ours: Ours, rival: dict[str, Any], wish: Wish) -> list[s
     for round, at in sorted(ours.checkpoints.items()):
         if round == 0:
             continue
-        folder = work / "coordinator" / "checkpoints" / folder_name(round)
+        folder = work / "coordinator" / ARCHIVE / folder_of("trained", round)
         loss = evaluate(base, held_out, PROMPT, folder).loss
         rows.append(f"| ours, state {round} | {at - ours.began:.0f} | {loss:.4f} |")
         if rival and loss <= rival["loss"]:

@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from barnraise.archive import folder_of
 from barnraise.codec import encode_in_place
 from barnraise.edge.swarm import Swarm
 from barnraise.edge.transfer.blobstore import BlobStore
@@ -21,14 +22,17 @@ from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash
 from barnraise.invite import Invite
 from barnraise.log import Link
+from barnraise.manifest import HeldOut
 from barnraise.pieces import Wanted, pieces_hash
 from barnraise.records import Commit, Head, Presence, Record
 from barnraise.signed import Signed, sign
 from barnraise.spec import RunSpec
+from coordinator.about import about
+from coordinator.archive import ARCHIVE, Archive
 from coordinator.book import Book
 from coordinator.charter import CHAT_TEMPLATE
-from coordinator.checkpoints import folder_name
 from coordinator.journal import Journal
+from coordinator.serve import settler_of
 from coordinator.service import Desk, serve
 from coordinator.session import Session
 from tests import parts
@@ -85,7 +89,7 @@ class PretendedSwarm:
 
 @contextmanager
 def opened_book(folder: Path, spec: RunSpec | None = None) -> Iterator[Book]:
-    """A run of two adapter-like tensors that has just begun, with its checkpoint of round 0."""
+    """A run of two adapter-like tensors that has just begun, its checkpoint of round 0 in the archive."""
     genesis = parts.state()
     base = folder / "base"
     base.mkdir(parents=True)
@@ -94,7 +98,9 @@ def opened_book(folder: Path, spec: RunSpec | None = None) -> Iterator[Book]:
     journal = Journal(folder / "journal.sqlite")
     try:
         charter = parts.charter(spec or parts.run_spec(), genesis)
-        yield Book.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+        book = Book.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+        show(book)
+        yield book
     finally:
         journal.close()
 
@@ -115,21 +121,43 @@ def announce(book: Book, owner: Identity, blob: bytes) -> Signed[Commit]:
     return sign(owner, commit)
 
 
-def train_round(book: Book, *owners: Identity) -> Link:
-    """Accept a contribution of each, close, fold, and write the checkpoint."""
+def train_round(book: Book, *owners: Identity, loss: float | None = None) -> Link:
+    """Accept a contribution of each, close, fold, write the checkpoint, and show it in the archive.
+
+    loss: the checkpoint's held-out loss.
+    """
+    link = fold_round(book, *owners)
+    book.write_checkpoint(parts.NOW)
+    show(book, loss)
+    return link
+
+
+def fold_round(book: Book, *owners: Identity) -> Link:
+    """Accept a contribution of each, close, and fold."""
     for seed, owner in enumerate(owners, start=book.tip.round * 10):
         commit, blob = contribution(book, owner, seed)
         book.blobs.put(blob)
         book.accept(commit, parts.NOW)
     link = book.close("all contributed", parts.NOW)
     book.fold(link)
-    book.write_checkpoint(parts.NOW)
     return link
 
 
+def show(book: Book, loss: float | None = None) -> None:
+    """Settle every checkpoint that is not, with that held-out loss, and bring the archive up to date."""
+    held_out = None if loss is None else HeldOut(loss=loss, tokens=1000)
+    for round in book.unsettled():
+        book.settle(round, held_out, about(book, round, held_out), parts.NOW)
+    Archive(book.charter, archive(book), book.blobs).publish(book.content(()))
+
+
+def archive(book: Book) -> Path:
+    return book.folder / ARCHIVE
+
+
 def checkpoint(book: Book, round: int = 0) -> Path:
-    """The folder of a checkpoint on the coordinator's disk."""
-    return book.folder / "checkpoints" / folder_name(round)
+    """The folder of a checkpoint in the coordinator's archive."""
+    return archive(book) / folder_of("trained", round)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -138,7 +166,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 def session_of(book: Book, swarm: PretendedSwarm | None = None, now: Millis = parts.NOW) -> Session:
     pretended = swarm or PretendedSwarm(book.blobs)
-    return Session(book, pretended.as_swarm, lambda: now, (NODE,))
+    return Session(book, settler_of(book), pretended.as_swarm, lambda: now, (NODE,))
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from barnraise.edge.causal_lm import quiet
 from barnraise.edge.checkpoint_files import OUTER_STATE, read_state
+from barnraise.edge.model_files import write_model
 from barnraise.edge.trainable import initial_state
 from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import DiskFull, MalformedBlob, StateError
@@ -27,7 +28,7 @@ from barnraise.spec import AdamW, Charter, DataSpec, Full, Lora, RunSpec, Sgd, T
 from barnraise.state import TrainState
 from coordinator import checkpoints
 from coordinator.charter import CHAT_TEMPLATE
-from coordinator.checkpoints import folder_name, write_checkpoint
+from coordinator.checkpoints import lay_out, write_checkpoint
 from peer.device import Device
 from peer.trainer import Trainer
 from tests import parts
@@ -69,8 +70,10 @@ def written(
     (folder / CHAT_TEMPLATE).write_text(OTHER_TEMPLATE, encoding="utf-8")
     blobs = BlobStore(folder / "blobs")
     tip = Tip(Round(state.step), BlobHash(parts.HASH_B), state.hash())
-    signed = write_checkpoint(folder / "checkpoints", charter, base, state, tip, 1234, parts.AUTHORITY, blobs)
-    return folder / "checkpoints" / folder_name(state.step), signed.value, blobs
+    signed = write_checkpoint(folder, charter, base, state, tip, 1234, parts.AUTHORITY, blobs)
+    laid_out = folder / "checkpoints" / str(state.step)
+    lay_out(signed, blobs, laid_out)
+    return laid_out, signed.value, blobs
 
 
 def names(folder: Path) -> set[str]:
@@ -138,7 +141,7 @@ def test_an_adapter_checkpoint_is_a_peft_folder(base: Path, tmp_path: Path) -> N
 def test_a_large_model_is_written_in_parts(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(write_model, "__defaults__", (100_000,))
     trainer, state = trained(base, Full())
     charter = charter_for(Full(), state)
     folder, manifest, blobs = written(tmp_path, base, charter, state)
@@ -188,16 +191,6 @@ def test_the_manifest_lists_every_file_and_is_signed(tmp_path: Path, base: Path)
     assert manifest.tokens == 1234
 
 
-def test_the_card_says_what_it_is_and_whose(tmp_path: Path, base: Path) -> None:
-    state = parts.state(step=3)
-    folder, _, _ = written(tmp_path, base, charter_for(LORA, state), state)
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "# barn, round 3" in card
-    assert "1,234" in card
-    assert state.hash() in card
-    assert parts.AUTHORITY.public in card
-
-
 def test_writing_it_again_leaves_one_whole_checkpoint(tmp_path: Path, base: Path) -> None:
     state = parts.state(step=3)
     charter = charter_for(LORA, state)
@@ -239,8 +232,8 @@ def test_files_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"\xff" * 100)
     entry = FileEntry(name="model.safetensors", hash=parts.HASH_A, size=100)
     manifest = Manifest(
-        run="barn", round=0, state=parts.HASH_A, previous=parts.HASH_A, spec=parts.HASH_A, tokens=0,
-        files=(entry,),
+        form="trained", run="barn", round=0, state=parts.HASH_A, previous=parts.HASH_A, spec=parts.HASH_A,
+        tokens=0, held_out=None, files=(entry,),
     )  # fmt: skip
     with pytest.raises(MalformedBlob, match=r"model\.safetensors is not"):
         read_state(manifest, parts.HASH_B, lambda _: tmp_path / "junk")

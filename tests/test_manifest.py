@@ -36,12 +36,14 @@ def entry(name: str) -> FileEntry:
 
 def manifest(*names: str, run: str = RUN) -> Manifest:
     return Manifest(
+        form="trained",
         run=run,
         round=5,
         state=HASH_A,
         previous=HASH_B,
         spec=HASH_A,
         tokens=1000,
+        held_out=None,
         files=tuple(entry(name) for name in names),
     )
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from barnraise.edge import merge as module
 from barnraise.edge.causal_lm import quiet
 from barnraise.edge.merge import ADAPTER, merge
+from barnraise.edge.model_files import write_model
 from barnraise.edge.trainable import adapter_config, initial_state
 from barnraise.errors import DiskFull, MalformedBlob, ModelUnavailable, UserError
 from barnraise.spec import Lora
@@ -78,7 +79,7 @@ def test_a_large_model_is_merged_in_parts(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     adapter = make_adapter(base, tmp_path / "adapter")
     merge(base, adapter, whole, "fp32")
-    monkeypatch.setattr(module.write_model, "__defaults__", (100_000,))
+    monkeypatch.setattr(write_model, "__defaults__", (100_000,))
     merge(base, adapter, parts, "fp32")
     assert len(list(parts.glob("model-*.safetensors"))) > 2
     a, b = loaded(whole).state_dict(), loaded(parts).state_dict()

@@ -86,6 +86,13 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def clear_scratch(parent: Path) -> None:
+    """Remove the scratch folders that a program which was killed left below `parent`."""
+    with disk_errors(parent):
+        for left_over in parent.glob(f"{SCRATCH}*"):
+            shutil.rmtree(left_over)
+
+
 @contextmanager
 def owned_folder(folder: Path, what: str) -> Iterator[None]:
     """Hold `folder` for this program alone. Raises FolderInUse."""

@@ -1,4 +1,4 @@
-"""An adapter merged into its base model: W + (alpha / r) · B·A (Hu et al. 2021, section 4.1), weight by weight."""
+"""An adapter merged into its base, weight by weight: W + (alpha / r) · B·A (Hu et al. 2021, section 4.1)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ TEMPLATE = "chat_template.jinja"
 def merge(base: Path, adapter: Path, output: Path, dtype: Dtype = "bf16") -> None:
     """Write the adapter in `adapter`, merged into the model in `base`, as a model folder `output`.
 
-    The tokenizer and the template are the adapter's. Takes the memory of one shard. Raises UserError where the
-    adapter does not fit the base, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
+    The tokenizer and the template are the adapter's. Takes the memory of one shard. Raises UserError where
+    the adapter does not fit the base, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
     """
     weights = Weights.of(base)
     lora = _Lora.of(adapter)
@@ -117,7 +117,7 @@ class _Lora:
         a, b = self.pairs[name]
         if (b.shape[0], a.shape[1]) != tuple(weight.shape):
             raise UserError(
-                f"the adapter's {name} is {b.shape[0]} x {a.shape[1]}, the base model's {tuple(weight.shape)}",
+                f"the adapter's {name} is {b.shape[0]} x {a.shape[1]}, the base's {tuple(weight.shape)}",
                 fix="Give the base model that the adapter was trained on.",
             )
         return weight + self.scale * (b @ a)

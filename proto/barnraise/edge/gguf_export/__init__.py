@@ -1,7 +1,7 @@
 """Models and adapters as GGUF files, for llama.cpp, Ollama and LM Studio.
 
-The `gguf` package writes the file; what a model of the LLaMA family becomes there is `architecture`, its tokenizer
-`vocabulary`. K-quants and the like are llama.cpp's own: `llama-quantize` makes them from an f16 file.
+The `gguf` package writes the file; what a model of the LLaMA family becomes there is `architecture`, its
+tokenizer `vocabulary`. K-quants and the like are llama.cpp's own: `llama-quantize` makes them from f16.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _kind(place: str, shape: tuple[int, ...], precision: Precision) -> Kind:
 
 
 def _announce(writer: gguf.GGUFWriter, name: str, shape: tuple[int, ...], kind: Kind) -> None:
-    block, size = gguf.GGML_QUANT_SIZES[kind]
+    _, size = gguf.GGML_QUANT_SIZES[kind]
     plain = {Kind.F32: np.float32, Kind.F16: np.float16}
     if kind in plain:
         writer.add_tensor_info(name, shape, np.dtype(plain[kind]), int(np.prod(shape)) * size)

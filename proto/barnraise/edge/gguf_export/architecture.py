@@ -1,4 +1,4 @@
-"""How models of the LLaMA family are laid out in GGUF: names, settings, and the order of rotary dimensions."""
+"""How models of the LLaMA family are laid out in GGUF: names, settings, the order of rotary dimensions."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _unknown(why: str) -> UserError:
     return UserError(
         f"llama.cpp would cut text differently from this tokenizer: {why}",
-        fix="Take the safetensors instead; tokenizers of Llama 2 and 3, SmolLM, Qwen 2 and GPT-2 can be written.",
+        fix="Take the safetensors instead; tokenizers of Llama 2 and 3, SmolLM, Qwen 2 and GPT-2 can be had.",
     )
 
 
@@ -155,7 +155,7 @@ def _scores(tokens: list[str], merges: list[list[str]]) -> list[float]:
 def _adds_bos(processor: dict[str, Any] | None, bos: int | None) -> bool:
     """Whether encoding a text puts the first token before it."""
     for step in _steps(processor, "processors"):
-        first = next(iter(step.get("single") or ()), {})
+        first: dict[str, Any] = next(iter(step.get("single") or ()), {})
         name = first.get("SpecialToken", {}).get("id")
         if bos is not None and name and bos in step["special_tokens"][name]["ids"]:
             return True

@@ -22,14 +22,14 @@ class BlobStore:
     """Blobs in `folder/ab/abcdef…`. Every method may be called from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def path(self, name: BlobHash) -> Path:
         if not re.fullmatch(HASH_PATTERN, name):
             raise HashMismatch(
                 f"{name[:80]!r} is not a SHA-256", fix="Nothing to do: the request is refused."
             )
-        return self._folder / name[:2] / name
+        return self.folder / name[:2] / name
 
     def __contains__(self, name: BlobHash) -> bool:
         return self.path(name).is_file()
@@ -120,7 +120,7 @@ class BlobStore:
 
     def keep_only(self, names: Container[BlobHash]) -> None:
         """Remove every other blob, and downloads that were never finished."""
-        for path in self._folder.glob("??/*"):
+        for path in self.folder.glob("??/*"):
             name = path.name.removesuffix(LISTING)
             if BlobHash(name) not in names:
                 path.unlink()
