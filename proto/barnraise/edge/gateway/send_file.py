@@ -1,0 +1,80 @@
+"""A file as an ASGI response: read in threads, in chunks that grow and shrink with what its reader takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope, Send
+
+from barnraise.edge.gateway.shelf import Opened
+
+log = logging.getLogger("barnraise.gateway")
+
+MIN_CHUNK = 64 * 2**10
+MAX_CHUNK = 2**20
+"""Bytes read at once. A reader holds one chunk at most; on loopback smaller ones cost speed."""
+BRISK_SECONDS = 0.05
+"""A chunk that its reader took in less was small enough to be doubled."""
+READERS = 4
+"""Threads that read files."""
+
+
+@dataclass(frozen=True)
+class FileBody:
+    """A response whose body is a part of `opened`, which it closes."""
+
+    opened: Opened
+    start: int
+    stop: int
+    status: int
+    headers: Mapping[str, str]
+    threads: ThreadPoolExecutor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()
+        ]
+        with self.opened.file:
+            await send({"type": "http.response.start", "status": self.status, "headers": raw})
+            if scope["method"] != "HEAD":
+                gone = asyncio.create_task(_gone(receive))
+                try:
+                    if not await self._send_all(send, gone):
+                        return
+                finally:
+                    gone.cancel()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_all(self, send: Send, gone: asyncio.Task[None]) -> bool:
+        loop = asyncio.get_running_loop()
+        place, size = self.start, MIN_CHUNK
+        while place < self.stop:
+            wanted = min(size, self.stop - place)
+            before = loop.time()
+            chunk = await loop.run_in_executor(
+                self.threads, os.pread, self.opened.file.fileno(), wanted, place
+            )
+            if gone.done():
+                return False
+            if not chunk:
+                log.warning("%s became shorter while it was sent", self.opened.file.name)
+                return False
+            place += len(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            del chunk
+            # An empty message waits until the chunk has left, so that nobody holds two.
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            brisk = loop.time() - before < BRISK_SECONDS
+            size = min(size * 2, MAX_CHUNK) if brisk else max(size // 2, MIN_CHUNK)
+        return True
+
+
+async def _gone(receive: Receive) -> None:
+    """Ends when the asker has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
