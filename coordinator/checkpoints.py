@@ -20,6 +20,7 @@ from barnraise.identity import Identity
 from barnraise.ids import BlobHash
 from barnraise.log import Tip
 from barnraise.manifest import MANIFEST, FileEntry, HeldOut, Manifest
+from barnraise.manifest_json import MANIFEST_JSON, manifest_json
 from barnraise.signed import Signed, sign
 from barnraise.spec import Charter, Lora
 from barnraise.state import Array, TrainState
@@ -86,9 +87,15 @@ def lay_out(signed: Signed[Manifest], blobs: BlobStore, folder: Path) -> None:
     with scratch_folder(folder.parent) as work, disk_errors(folder):
         for entry in signed.value.files:
             link_or_copy(blobs.path(BlobHash(entry.hash)), work / entry.name)
-        write_atomic(work / MANIFEST, signed.wire)
+        write_manifest(signed, work)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(work, folder)
+
+
+def write_manifest(signed: Signed[Manifest], folder: Path) -> None:
+    """Beside the files that it lists: as it is signed, and to be read. Raises DiskFull, MachineError."""
+    write_atomic(folder / MANIFEST, signed.wire)
+    write_atomic(folder / MANIFEST_JSON, manifest_json(signed))
 
 
 def entries(folder: Path, blobs: BlobStore) -> tuple[FileEntry, ...]:

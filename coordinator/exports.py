@@ -17,6 +17,7 @@ from barnraise.signed import sign
 from barnraise.spec import Charter, Lora
 from coordinator.card import CARD, CURVE, CardFacts, card, gguf_name
 from coordinator.charter import CHAT_TEMPLATE
+from coordinator.checkpoints import write_manifest
 from coordinator.child import Ended, Failed, run_child
 from coordinator.credits import Credits
 from coordinator.licences import MayPassOn, Withheld, judge
@@ -128,7 +129,7 @@ class Exporter:
                 held_out=facts.held_out,
                 files=files,
             )
-            write_atomic(folder / MANIFEST, sign(self.authority, manifest).wire)
+            write_manifest(sign(self.authority, manifest), folder)
             final = self.archive / folder_of(form, facts.round)
             final.parent.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)

@@ -24,6 +24,7 @@ from barnraise.errors import DiskFull, MalformedBlob, StateError
 from barnraise.ids import BlobHash, Round, blob_hash
 from barnraise.log import Tip
 from barnraise.manifest import MANIFEST, FileEntry, Manifest, open_manifest
+from barnraise.manifest_json import MANIFEST_JSON
 from barnraise.spec import AdamW, Charter, DataSpec, Full, Lora, RunSpec, Sgd, TrainSpec
 from barnraise.state import TrainState
 from coordinator import checkpoints
@@ -182,7 +183,7 @@ def test_the_manifest_lists_every_file_and_is_signed(tmp_path: Path, base: Path)
     folder, manifest, blobs = written(tmp_path, base, charter_for(LORA, state), state)
     wire = (folder / MANIFEST).read_bytes()
     assert open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value == manifest
-    assert {entry.name for entry in manifest.files} == names(folder) - {MANIFEST}
+    assert {entry.name for entry in manifest.files} == names(folder) - {MANIFEST, MANIFEST_JSON}
     for entry in manifest.files:
         data = (folder / entry.name).read_bytes()
         assert (entry.hash, entry.size) == (blob_hash(data), len(data))
