@@ -21,6 +21,7 @@ from barnraise.throttle import parse_rate
 
 DEFAULT_PORT = 7451
 DEFAULT_P2P_PORT = 7452
+DEFAULT_HTTP_PORT = 7453
 
 _spec_argument = click.argument("spec_path", metavar="RUN.TOML", type=click.Path(path_type=Path))
 _cache_option = click.option(
@@ -91,6 +92,15 @@ def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port for volunteers to join by.")
 @click.option("--p2p-port", default=DEFAULT_P2P_PORT, show_default=True, help="TCP port of the swarm.")
+@click.option(
+    "--http-port",
+    default=DEFAULT_HTTP_PORT,
+    show_default=True,
+    help="TCP port of checkpoints; 0: a free one.",
+)
+@click.option(
+    "--http-url", metavar="URL", help="Public address of the HTTP port, if a proxy is in front of it."
+)
 @click.option("--public-host", help="Name or address under which volunteers reach this machine.")
 @click.option("--max-upload", metavar="RATE", help="At most this much of the uplink, as in 50Mbit.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
@@ -101,6 +111,8 @@ def serve(
     host: str,
     port: int,
     p2p_port: int,
+    http_port: int,
+    http_url: str | None,
     public_host: str | None,
     max_upload: str | None,
     data_dir: Path | None,
@@ -115,6 +127,8 @@ def serve(
         host=host,
         port=port,
         p2p_port=p2p_port,
+        http_port=http_port,
+        http_url=http_url.rstrip("/") if http_url else None,
         public_host=public_host,
         max_upload=parse_rate(max_upload) if max_upload else None,
     )
@@ -122,6 +136,7 @@ def serve(
     def ready(serving: Serving) -> None:
         click.echo(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")
         click.echo(f"    peer join '{serving.invite}'\n")
+        click.echo(f"Its checkpoints, and how to get them, are at {serving.url}\n")
 
     asyncio.run(serve_run(spec_path, folder, cache_dir, settings, ready))
 

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from barnraise.edge.base_model import resolve
 from barnraise.edge.files import clear_scratch, load_identity, owned_folder
+from barnraise.edge.gateway import listen
 from barnraise.edge.swarm import Swarm
 from barnraise.errors import UserError
 from barnraise.identity import Identity
@@ -30,6 +32,7 @@ from coordinator.book import Book
 from coordinator.charter import HELD_OUT, check_unchanged, prepare
 from coordinator.exports import Exporter
 from coordinator.journal import Journal
+from coordinator.service import Gateway
 from coordinator.service import serve as serve_grpc
 from coordinator.session import Session
 from coordinator.settling import Settler
@@ -47,6 +50,10 @@ class ServeSettings(Strict):
     """Address to listen on."""
     port: int
     """TCP port of the gRPC service."""
+    http_port: int
+    """TCP port of the HTTP gateway; 0 takes a free one."""
+    http_url: str | None
+    """Under which the gateway is reached where that is not its own port, as behind a proxy with TLS."""
     p2p_port: int
     """TCP port of the libp2p daemon; 0 takes a free one."""
     public_host: str | None
@@ -60,6 +67,8 @@ class Serving:
     """What the world needs to know of a coordinator that is up."""
 
     invite: Invite
+    url: str
+    """Of the HTTP gateway."""
     folder: Path
 
 
@@ -73,6 +82,8 @@ async def serve(
     """Serve a run until SIGINT or SIGTERM; `ready` is told the invite once volunteers can join."""
     spec = read_spec(spec_path)
     _check_host(settings.host)
+    if settings.http_url is not None:
+        _check_url(settings.http_url)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -96,12 +107,19 @@ async def serve(
             )
             try:
                 session = Session(book, settler_of(book), swarm, clock, await swarm.addresses())
-                server, port = await serve_grpc(session, settings.host, settings.port)
+                http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
                 try:
-                    ready(Serving(Invite(public, port, book.charter.run, authority.public), folder))
-                    await swarm.guard(session.run(stop))
+                    gateway = Gateway(http.port, settings.http_url or "")
+                    server, port = await serve_grpc(session, settings.host, settings.port, gateway)
+                    try:
+                        invite = Invite(public, port, book.charter.run, authority.public)
+                        url = settings.http_url or f"http://{invite.url_host}:{http.port}"
+                        ready(Serving(invite, url, folder))
+                        await swarm.guard(session.run(stop))
+                    finally:
+                        await server.stop(STOP_SECONDS)
                 finally:
-                    await server.stop(STOP_SECONDS)
+                    await http.stop()
             finally:
                 await swarm.stop()
         finally:
@@ -152,6 +170,15 @@ def _check_host(host: str) -> None:
             f"cannot listen on {host!r}: it is not an IP address",
             fix="Give --host an address of this machine, or 0.0.0.0 for all; names belong in --public-host.",
         ) from None
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise UserError(
+            f"{url!r} is no address of a web server",
+            fix="Give --http-url as in https://models.example.org.",
+        )
 
 
 def _multiaddress(host: str, port: int) -> str:

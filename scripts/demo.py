@@ -267,7 +267,8 @@ def serve(stage: Stage) -> tuple[str, int]:
     """Start the coordinator on free ports and wait for its invite."""
     coordinator = stage.start(
         "coordinator", "coordinator", "serve", str(stage.work / "run.toml"), "--host", "127.0.0.1",
-        "--port", "0", "--p2p-port", "0", "--data-dir", str(stage.work / "coordinator"),
+        "--port", "0", "--p2p-port", "0", "--http-port", "0",
+        "--data-dir", str(stage.work / "coordinator"),
     )  # fmt: skip
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and coordinator.alive():

@@ -102,7 +102,8 @@ class Stage:
         program = self.start(
             "coordinator", "coordinator.cli", "serve", str(self.folder / "run.toml"),
             "--host", on.address if on is not None else "127.0.0.1",
-            "--port", str(port), "--p2p-port", str(p2p_port), "--data-dir", str(self.folder / "coordinator"),
+            "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
+            "--data-dir", str(self.folder / "coordinator"),
             "--cache-dir", str(self.folder / "cache"), on=on,
         )  # fmt: skip
         return program, program.wait_for(r"(barnraise://\S+)'")[1]

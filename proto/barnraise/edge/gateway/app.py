@@ -69,7 +69,7 @@ _SAFE = {"x-content-type-options": "nosniff", "content-security-policy": f"{_POL
 """A file of the archive runs nothing in anybody's browser."""
 
 
-class Gateway:
+class GatewayApp:
     def __init__(self, folder: Path, url: str | None = None) -> None:
         """url: the address for people to copy; the one that a browser asked for where it is None."""
         self._shelf = Shelf(folder)

@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from barnraise.edge.gateway.app import Gateway
+from barnraise.edge.gateway.app import GatewayApp
 from barnraise.errors import Unreachable
 
 MAX_CONNECTIONS = 512
@@ -74,7 +74,7 @@ class _Server(uvicorn.Server):
 @dataclass(frozen=True)
 class Listening:
     port: int
-    _gateway: Gateway
+    _app: GatewayApp
     _server: _Server
     _task: asyncio.Task[Any]
 
@@ -84,11 +84,11 @@ class Listening:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         await self._task
-        self._gateway.close()
+        self._app.close()
 
 
 async def listen(folder: Path, host: str, port: int, url: str | None = None) -> Listening:
-    """Serve an archive folder; port 0 takes a free one. url: as of `Gateway`.
+    """Serve an archive folder; port 0 takes a free one. url: as of `GatewayApp`.
 
     Raises Unreachable when the port cannot be had.
     """
@@ -100,9 +100,9 @@ async def listen(folder: Path, host: str, port: int, url: str | None = None) -> 
             f"cannot listen on {host}:{port}: {error.strerror}",
             fix="Is another server running? Choose another --http-port.",
         ) from None
-    gateway = Gateway(folder, url)
+    app = GatewayApp(folder, url)
     config = uvicorn.Config(
-        gateway,
+        app,
         http=Connection,
         ws="none",
         lifespan="off",
@@ -118,4 +118,4 @@ async def listen(folder: Path, host: str, port: int, url: str | None = None) -> 
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve([door]))
-    return Listening(int(door.getsockname()[1]), gateway, server, task)
+    return Listening(int(door.getsockname()[1]), app, server, task)
