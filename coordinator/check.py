@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import assert_never
+
 from barnraise.codec import typical_blob
 from barnraise.edge.base_model import pin_revision, resolve
 from barnraise.edge.trainable import layout, parameter_count
@@ -19,6 +21,7 @@ from barnraise.state import Layout
 from coordinator.advice import advise, contributions, exchange_seconds, objections, told
 from coordinator.dataset.build import Built, build
 from coordinator.forms import check_forms
+from coordinator.licences import MayPassOn, Withheld, judge
 
 log = logging.getLogger("coordinator.check")
 
@@ -27,6 +30,12 @@ _COORDINATOR_RUNTIME = 500_000_000
 """Bytes beside states and blobs: measured 0.44 GB with the libraries loaded and a tiny model."""
 _CLOSE_ENTRY = 1_000
 """Bytes of a close for each contribution that it lists: measured 923, and 336 once."""
+_KEPT_BESIDE = 3
+"""Checkpoints that stay beside the newest: the promoted one, the best, and where a replay starts."""
+_MERGED = 2.0
+"""Bytes of a parameter in bf16."""
+_GGUF = {"f16": 2.0, "q8_0": 34 / 32}
+"""Bytes of a parameter: Q8_0 adds a scale of 2 bytes to 32 values of one."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,14 @@ class Needs:
     """Per round and peer, at most: the others' blobs."""
     checkpoint: int
     """The tensors of one checkpoint."""
+    forms: int
+    """One promoted checkpoint merged and as GGUF, as far as that is asked for."""
     log_per_round: int
     """Contributions and close of one round."""
+    log: int
+    """Contributions that are kept in time, at most."""
     disk: int
-    """The coordinator's, in time: its checkpoints, and the log since the oldest of them."""
+    """The coordinator's, in time: its checkpoints in all forms, and the log."""
 
 
 def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs:
@@ -62,6 +75,9 @@ def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs
     state = _FP32 * trainable * (1 + len(outer_for(spec.outer, 0).buffer_names))
     blob, count = typical_blob(spec.codec, tensors), contributions(spec, peers)
     log_per_round = count * (blob + _CLOSE_ENTRY)
+    # What follows the newest checkpoint stays whatever the limit: a restart folds it.
+    log_kept = max(int(spec.checkpoint.log_gigabytes * 1e9), spec.checkpoint.every * log_per_round)
+    forms = _forms(spec, base_params)
 
     def memory(samples: int) -> int:
         tokens = samples * spec.data.sequence_length
@@ -78,9 +94,17 @@ def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs
         up=count * blob,
         down=min(peers - 1, count) * blob,
         checkpoint=state,
+        forms=forms,
         log_per_round=log_per_round,
-        disk=spec.checkpoint.keep * (state + spec.checkpoint.every * log_per_round),
+        log=log_kept,
+        disk=(spec.checkpoint.keep + _KEPT_BESIDE) * (state + forms) + log_kept,
     )
+
+
+def _forms(spec: RunSpec, base_params: int) -> int:
+    merged = spec.checkpoint.merged and isinstance(spec.train.target, Lora)
+    gguf = spec.checkpoint.gguf
+    return int(base_params * ((_MERGED if merged else 0) + (_GGUF[gguf] if gguf else 0)))
 
 
 def report(spec: RunSpec, cache: Path, peers: int, uplink_mbit: float) -> str:
@@ -153,16 +177,22 @@ def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: in
         (
             "disk of the coordinator",
             [
-                ("a checkpoint", _size(found.checkpoint)),
-                ("the log of a round", _size(found.log_per_round)),
+                ("a checkpoint, one in " + _count(checkpoint.every, "round"), _size(found.checkpoint)),
+                *([("its other forms, once promoted", _size(found.forms))] if found.forms else []),
                 (
-                    "in all",
-                    f"{_size(found.disk)}: {_count(checkpoint.keep, 'checkpoint')}, one in"
-                    f" {_count(checkpoint.every, 'round')}, and the log since the oldest",
+                    "the log of a round",
+                    f"{_size(found.log_per_round)}; the last"
+                    f" {_count(found.log // found.log_per_round, 'round')} can be replayed",
+                ),
+                (
+                    "in all, at most",
+                    f"{_size(found.disk)}: {checkpoint.keep + _KEPT_BESIDE} checkpoints and"
+                    f" {_size(found.log)} of the log",
                 ),
             ],
         ),
     ]
+    sections.append(("what anybody may have", _public(spec, built)))
     width = max(len(label) for _, rows in sections for label, _ in rows)
     parts = [
         "\n".join([title, *(f"  {label:<{width}}  {value}" for label, value in rows)])
@@ -171,6 +201,37 @@ def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: in
     parts.append(f"the first sample: what stands between ⟦ and ⟧ is trained on\n{_indented(built.preview)}")
     parts.append(_verdict(objections(spec, tensors, peers, uplink_mbit)))
     return "\n\n".join(parts)
+
+
+def _public(spec: RunSpec, built: Built) -> list[tuple[str, str]]:
+    """What the run's own server will show, and why."""
+    asked = spec.checkpoint
+    forms = ["as trained"]
+    if asked.merged and isinstance(spec.train.target, Lora):
+        forms.append("merged into the base model")
+    if asked.gguf:
+        forms.append(f"as GGUF ({asked.gguf})")
+    main = f"the newest whose held-out loss is within {asked.promote_within:.1%} of the best"
+    if not asked.held_out_tokens:
+        main = "the newest: checkpoint.held_out_tokens is 0"
+    elif not built.held_out.shards:
+        main = "the newest: no text is held out"
+    return [
+        ("checkpoints", ", ".join(forms)),
+        ("the checkpoint called main", main),
+        ("the base model", _passed_on(judge(spec.model.licence, "model.licence"))),
+        ("the data", _passed_on(judge(spec.data.licence, "data.licence"))),
+    ]
+
+
+def _passed_on(judged: MayPassOn | Withheld) -> str:
+    match judged:
+        case MayPassOn(licence):
+            return f"yes, by {licence}"
+        case Withheld(reason):
+            return f"no: {reason}"
+        case _:
+            assert_never(judged)
 
 
 def _verdict(told: Sequence[str]) -> str:

