@@ -58,9 +58,14 @@ def check_next(tip: Tip, link: Link) -> None:
         )
 
 
+def is_named(commit: Commit, blob: bytes | memoryview) -> bool:
+    """Whether `blob` is the one that `commit` names."""
+    return len(blob) == commit.size and blob_hash(blob) == commit.blob
+
+
 def check_blob(commit: Commit, blob: bytes | memoryview, charter: Charter, layout: Layout) -> Contribution:
     """Raises MalformedBlob unless `blob` is what the commit names and what the codec reads."""
-    if len(blob) != commit.size or blob_hash(blob) != commit.blob:
+    if not is_named(commit, blob):
         raise MalformedBlob(
             f"the blob of {short(commit.owner)} is not the one that its commit names",
             fix="It is refused; another holder of it is asked.",

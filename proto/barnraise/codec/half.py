@@ -24,7 +24,8 @@ _ONE_HALF_BITS = np.uint32(0x3F00_0000)
 _REBIAS_AND_ROUND = np.uint32((15 - 127) % 2**9 << 23 | 0xFFF)
 """From fp32's exponent bias to the half's, and nearly half of a half's last bit."""
 
-_VALUES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+with np.errstate(invalid="ignore"):  # ARM processors tell of the NaNs among them
+    _VALUES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 def half_bits(values: Array) -> npt.NDArray[np.uint16]:
