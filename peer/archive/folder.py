@@ -25,14 +25,14 @@ class FolderSource:
         self.name = str(folder)
 
     async def get_small(self, path: str, limit: int) -> bytes:
-        with await asyncio.to_thread(self._open, path) as file:
+        with await asyncio.to_thread(self.open, path) as file:
             data = await asyncio.to_thread(file.read, limit + 1)
         if len(data) > limit:
             raise too_large(f"{self.name}/{path}", limit)
         return data
 
     async def read(self, path: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        with await asyncio.to_thread(self._open, path) as file:
+        with await asyncio.to_thread(self.open, path) as file:
             file.seek(offset)
             while length:
                 piece = await asyncio.to_thread(file.read, min(length, CHUNK))
@@ -41,7 +41,8 @@ class FolderSource:
                 length -= len(piece)
                 yield piece
 
-    def _open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> BinaryIO:
+        """A file of the archive, to be read or mapped. Raises as `get_small` does."""
         full = self._folder / checked(path)
         try:
             if not stat.S_ISREG(full.stat().st_mode):  # a pipe would be waited for
