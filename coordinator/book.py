@@ -271,6 +271,12 @@ class Book:
     def _forget(self, now: Millis) -> None:
         """Drop old checkpoints, and contributions above what the spec keeps. Closes stay."""
         spec = self.charter.spec.checkpoint
+        start = replay_start(self.replay_from, self.history.sizes(), self.settled, spec.log_gigabytes * 1e9)
+        if start > self.replay_from:
+            self.journal.append(Event(Kind.FORGOT, now, start, b""))
+            self.replay_from = start
+            for blob in self.history.drop_before(start):
+                self.blobs.remove(blob)
         stands = self.standing()
         named = (stands.main, stands.best) if stands else ()
         needed = {round for round in (*named, self.replay_from, self.settling) if round is not None}
@@ -282,12 +288,6 @@ class Book:
             self.settled.discard(round)
         for name in orphaned(removed, list(manifests.values())):
             self.blobs.remove(name)
-        start = replay_start(self.replay_from, self.history.sizes(), self.settled, spec.log_gigabytes * 1e9)
-        if start > self.replay_from:
-            self.journal.append(Event(Kind.FORGOT, now, start, b""))
-            self.replay_from = start
-            for blob in self.history.drop_before(start):
-                self.blobs.remove(blob)
 
     def newest_checkpoint(self) -> Signed[Manifest]:
         return self.checkpoints[max(self.checkpoints)]

@@ -243,10 +243,10 @@ def _contributors(facts: CardFacts) -> str:
         for name, share in facts.credits.named[:MOST_NAMES]
     ]
     more = facts.credits.unnamed + max(0, len(facts.credits.named) - MOST_NAMES)
-    if more:
-        lines.append(f"- {'and ' if lines else ''}{more} more")
-    if not lines:
+    if not lines and not more:
         return ""
+    if more:
+        lines.append(f"- and {more} more" if lines else f"- {more} volunteer{'s' if more > 1 else ''}")
     return "\n".join(["## Who trained it", "", *lines, ""])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import ipaddress
 import logging
 import signal
@@ -26,16 +25,14 @@ from barnraise.signed import open_signed
 from barnraise.spec import Charter, RunSpec, read_spec
 from barnraise.strict import Strict
 from barnraise.throttle import Caps
-from coordinator import evaluation
-from coordinator.archive import ARCHIVE, Archive
+from coordinator.archive import ARCHIVE
 from coordinator.book import Book
-from coordinator.charter import HELD_OUT, check_unchanged, prepare
-from coordinator.exports import Exporter
+from coordinator.charter import check_unchanged, prepare
 from coordinator.journal import Journal
 from coordinator.service import Gateway
 from coordinator.service import serve as serve_grpc
 from coordinator.session import Session
-from coordinator.settling import Settler
+from coordinator.settling import settler_of
 
 log = logging.getLogger("coordinator")
 
@@ -106,7 +103,7 @@ async def serve(
                 caps=Caps(up=settings.max_upload),
             )
             try:
-                session = Session(book, settler_of(book), swarm, clock, await swarm.addresses())
+                session = Session(book, settler_of(book, clock), swarm, clock, await swarm.addresses())
                 http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
                 try:
                     gateway = Gateway(http.port, settings.http_url or "")
@@ -124,23 +121,6 @@ async def serve(
                 await swarm.stop()
         finally:
             journal.close()
-
-
-def settler_of(book: Book) -> Settler:
-    """What makes the checkpoints of `book` public, in its folder."""
-    charter, archive = book.charter, book.folder / ARCHIVE
-    return Settler(
-        book=book,
-        archive=Archive(charter, archive, book.blobs),
-        evaluate=functools.partial(
-            evaluation.evaluate,
-            base=book.base,
-            held_out=book.folder / HELD_OUT,
-            tokens=charter.spec.checkpoint.held_out_tokens,
-        ),
-        exporter=Exporter(charter, book.base, book.folder, archive, book.blobs.folder, book.authority),
-        clock=clock,
-    )
 
 
 def _open_book(

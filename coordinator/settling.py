@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from barnraise.archive import folder_of
 from barnraise.edge.files import scratch_folder
 from barnraise.ids import Millis
 from barnraise.manifest import HeldOut
+from coordinator import evaluation
 from coordinator.about import about, card_facts
-from coordinator.archive import Archive
+from coordinator.archive import ARCHIVE, Archive
 from coordinator.book import Book
+from coordinator.charter import HELD_OUT
 from coordinator.checkpoints import lay_out
 from coordinator.evaluation import Evaluated, NotEvaluated
 from coordinator.exports import Exporter
@@ -110,3 +113,20 @@ class Settler:
         facts = card_facts(self.book, round, self.book.checkpoints[round].value.held_out)
         if await self.exporter.export(self.archive.folder / folder_of("trained", round), facts):
             await self.publish()
+
+
+def settler_of(book: Book, clock: Callable[[], Millis]) -> Settler:
+    """What makes the checkpoints of `book` public, in its folder."""
+    charter, archive = book.charter, book.folder / ARCHIVE
+    return Settler(
+        book=book,
+        archive=Archive(charter, archive, book.blobs),
+        evaluate=functools.partial(
+            evaluation.evaluate,
+            base=book.base,
+            held_out=book.folder / HELD_OUT,
+            tokens=charter.spec.checkpoint.held_out_tokens,
+        ),
+        exporter=Exporter(charter, book.base, book.folder, archive, book.blobs.folder, book.authority),
+        clock=clock,
+    )

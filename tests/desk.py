@@ -25,16 +25,16 @@ from barnraise.log import Link
 from barnraise.manifest import HeldOut
 from barnraise.pieces import Wanted, pieces_hash
 from barnraise.records import Commit, Head, Presence, Record
-from barnraise.signed import Signed, sign
-from barnraise.spec import RunSpec
+from barnraise.signed import Signed, open_signed, sign
+from barnraise.spec import Charter, RunSpec
 from coordinator.about import about
 from coordinator.archive import ARCHIVE, Archive
 from coordinator.book import Book
 from coordinator.charter import CHAT_TEMPLATE
 from coordinator.journal import Journal
-from coordinator.serve import settler_of
 from coordinator.service import Desk, serve
 from coordinator.session import Session
+from coordinator.settling import settler_of
 from tests import parts
 
 NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
@@ -105,6 +105,19 @@ def opened_book(folder: Path, spec: RunSpec | None = None) -> Iterator[Book]:
         journal.close()
 
 
+@contextmanager
+def reopened(book: Book) -> Iterator[Book]:
+    """What a coordinator finds in the folder of `book` that is started after that one was killed."""
+    journal = Journal(book.folder / "journal.sqlite")
+    try:
+        replay = journal.replay()
+        assert replay.charter is not None
+        charter = open_signed(Charter, replay.charter, signer=parts.AUTHORITY.public).value
+        yield Book.restore(parts.AUTHORITY, charter, book.base, book.folder, journal, replay)
+    finally:
+        journal.close()
+
+
 def contribution(book: Book, owner: Identity, seed: int = 1) -> tuple[Signed[Commit], bytes]:
     """A commit that fits the open round, and its blob, which nobody holds yet."""
     codec = book.charter.spec.codec
@@ -166,7 +179,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 def session_of(book: Book, swarm: PretendedSwarm | None = None, now: Millis = parts.NOW) -> Session:
     pretended = swarm or PretendedSwarm(book.blobs)
-    return Session(book, settler_of(book), pretended.as_swarm, lambda: now, (NODE,))
+    return Session(book, settler_of(book, lambda: now), pretended.as_swarm, lambda: now, (NODE,))
 
 
 @asynccontextmanager

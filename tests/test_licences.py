@@ -1,0 +1,43 @@
+"""What a run's server passes on, and what cards say of licences."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.licences import MayPassOn, Withheld, card_fields, judge
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("apache-2.0", "apache-2.0"),
+        ("Apache 2.0", "apache-2.0"),
+        (" CC-BY-SA-4.0 ", "cc-by-sa-4.0"),
+        ("GPL-3.0-or-later", "gpl-3.0"),
+        ("LGPL-3.0-only", "lgpl-3.0"),
+        ("PSF-2.0", "psf-2.0"),
+        ("Public Domain", "public-domain"),
+    ],
+)
+def test_licences_that_let_anybody_pass_copies_on(written: str, name: str) -> None:
+    assert judge(written, "data.licence") == MayPassOn(name)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "unknown", "other", "cc-by-nc-4.0", "cc-by-nd-4.0", "llama2", "mit?no", "not mit", "mit-0.x"],
+)
+def test_all_others_are_withheld_with_the_reason(written: str) -> None:
+    judged = judge(written, "data.licence")
+    assert isinstance(judged, Withheld)
+    assert judged.reason.startswith(f"data.licence is {written!r}")
+
+
+def test_a_card_says_it_in_words_that_the_hub_takes() -> None:
+    assert card_fields("Apache 2.0") == {"license": "apache-2.0"}
+    assert card_fields("PSF-2.0") == {"license": "other", "license_name": "psf-2.0"}
+    assert card_fields("our own\n---\nlicense: mit") == {
+        "license": "other",
+        "license_name": "our-own-license-mit",
+    }
+    assert card_fields("unknown") == card_fields("") == {}
