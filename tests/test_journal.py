@@ -49,6 +49,10 @@ HISTORY = [
     event(Kind.ACCEPTED, 1, b"third"),
     event(Kind.ACCEPTED, 0, b"late"),
     event(Kind.CHECKPOINTED, 1, NAMES[2]),
+    event(Kind.SETTLED, 0, b"final 0"),
+    event(Kind.SETTLED, 1, b"final 1"),
+    event(Kind.FORGOT, 1),
+    event(Kind.ADMITTED, 1, b"again"),
 ]
 
 
@@ -57,7 +61,17 @@ def test_a_history_adds_up() -> None:
     assert (found.charter, found.round, found.opens) == (b"charter", 1, 30)
     assert found.accepted == [b"third"]
     assert found.closes == [NAMES[1].hex()]
+    assert found.checkpoints == {0: blob_hash(b"final 0"), 1: blob_hash(b"final 1")}
+    assert found.settled == {0: b"final 0", 1: b"final 1"}
+    assert found.superseded == [NAMES[0].hex(), NAMES[2].hex()]
+    assert found.replay_from == 1
+    assert found.claims == [b"key", b"again"]
+
+
+def test_a_checkpoint_that_is_not_settled_is_known_by_what_was_written_first() -> None:
+    found = applied(HISTORY[:11])
     assert found.checkpoints == {0: NAMES[0].hex(), 1: NAMES[2].hex()}
+    assert (found.settled, found.superseded, found.replay_from) == ({}, [], 0)
 
 
 def test_before_a_close_accepted_work_waits_for_it() -> None:

@@ -9,7 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from barnraise.shards import Sample
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.shards import DataIndex, Sample, ShardRef, pack_shard
 
 TEMPLATE = (
     "{% for message in messages %}"
@@ -65,6 +66,23 @@ def tiny_samples(count: int, length: int = 24, seed: int = 0) -> list[Sample]:
     """Random samples of two packed documents each; about two thirds of the tokens are trained on."""
     random = np.random.default_rng(seed)
     return [_sample(random, length) for _ in range(count)]
+
+
+def packed(blobs: BlobStore, *shards: list[Sample]) -> DataIndex:
+    """The index of samples that were put into a store, shard by shard."""
+    refs = []
+    for samples in shards:
+        wire = pack_shard(samples)
+        blobs.put(wire)
+        refs.append(ShardRef.of(wire, len(samples)))
+    every = [sample for samples in shards for sample in samples]
+    return DataIndex(
+        sequence_length=len(every[0].input_ids) if every else 24,
+        vocab_size=VOCABULARY,
+        shards=tuple(refs),
+        tokens=sum(len(sample.input_ids) for sample in every),
+        trained_tokens=sum(sample.trained_tokens for sample in every),
+    )
 
 
 def _sample(random: np.random.Generator, length: int) -> Sample:
