@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,3 +131,61 @@ def download(source: str, round_number: int | None, output: Path | None, key: st
 
     folder = asyncio.run(fetch(source, round_number, output, key, click.echo))
     click.echo(f"{folder}: every file is what the run's key signed")
+
+
+@main.command()
+@click.argument("source", metavar="INVITE|URL|PATH")
+@click.option(
+    "--revision", default="main", show_default=True, help="Which checkpoint: main, latest, best or a round."
+)
+@click.option(
+    "--from",
+    "start",
+    type=click.IntRange(min=0),
+    metavar="ROUND",
+    help="Start from the checkpoint of ROUND instead of the base model. What came before is not proved.",
+)
+@click.option("--log", help="Where the run's archive is, where PATH holds one checkpoint alone.")
+@click.option("--key", help="The run's key or invite, for a URL or a PATH.")
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    default=user_cache_path("barnraise"),
+    show_default="the user's cache folder",
+    help="Where base models are kept, and what is fetched meanwhile.",
+)
+@plain_errors
+def verify(
+    source: str,
+    revision: str,
+    start: int | None,
+    log: str | None,
+    key: str | None,
+    base: Path | None,
+    cache_dir: Path,
+) -> None:
+    """Prove that a checkpoint is what its run's log comes to. Exit status 5 where it is not.
+
+    SOURCE is a run's invite, the http(s) address or the folder of its archive, or the folder of a downloaded
+    checkpoint. Every round is replayed from the base model; only the run's key is believed.
+    """
+    import time
+
+    from rich.console import Console
+
+    from barnraise.errors import TrustError
+    from barnraise.replay import Differs
+    from peer.verify import Wish
+    from peer.verify import verify as prove
+    from peer.verify_report import display_for, told_difference, told_proof
+
+    wish = Wish(source, log, key, revision, start, base)
+    with display_for(Console(stderr=True)) as display:
+        outcome = asyncio.run(prove(wish, cache_dir, display, time.monotonic))
+    if isinstance(outcome, Differs):
+        click.echo(told_difference(outcome), err=True)
+        sys.exit(TrustError.exit_code)
+    click.echo(told_proof(outcome))

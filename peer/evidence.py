@@ -52,9 +52,7 @@ class Evidence:
             if isinstance(self.source, FolderSource):
                 with await asyncio.to_thread(self.source.open, path) as file:
                     return _mapped(file)
-            with disk_errors(self.scratch):
-                file = tempfile.TemporaryFile(dir=self.scratch)  # noqa: SIM115: it closes below
-            with file:
+            with disk_errors(self.scratch), tempfile.TemporaryFile(dir=self.scratch) as file:
                 await self._receive(path, commit.size, file)
                 return _mapped(file)  # the bytes stay for as long as they are mapped
         except Missing:
@@ -62,7 +60,10 @@ class Evidence:
             return Differs("contribution", path, expected, NOT_THERE, Fault.ABSENT)
 
     async def file(self, folder: str, entry: FileEntry) -> Path | Differs:
-        """A checkpoint's file that is what its manifest says. folder: the checkpoint's, empty for the source's own."""
+        """A checkpoint's file that is what its manifest says.
+
+        folder: the checkpoint's place in the source; empty where it is the source.
+        """
         path = f"{folder}/{entry.name}".removeprefix("/")
         expected = f"{entry.size} bytes that hash to {entry.hash}"
         try:
@@ -71,9 +72,7 @@ class Evidence:
                     there = Path(file.name)
             else:
                 there = self.scratch / entry.hash
-                with disk_errors(there):
-                    file = there.open("wb")
-                with file:
+                with disk_errors(there), there.open("wb") as file:
                     await self._receive(path, entry.size, file)
         except Missing:
             return Differs("file", path, expected, NOT_THERE, Fault.ABSENT)
@@ -87,16 +86,14 @@ class Evidence:
             try:
                 async with aclosing(self.source.read(path, file.tell(), size - file.tell())) as pieces:
                     async for piece in pieces:
-                        with disk_errors(self.scratch):
-                            file.write(piece)
+                        file.write(piece)
                 break
             except Missing:
                 raise
             except Unreachable:
                 if attempt == TRIES:
                     raise
-        with disk_errors(self.scratch):
-            file.flush()
+        file.flush()
 
 
 def _mapped(file: BinaryIO) -> memoryview:

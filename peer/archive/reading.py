@@ -14,7 +14,7 @@ from barnraise.archive import (
     contribution_path,
     parse_index,
 )
-from barnraise.errors import HashMismatch, MalformedRecord
+from barnraise.errors import HashMismatch, MalformedRecord, TrustError
 from barnraise.ids import BlobHash, PublicKey, Round, RunId, blob_hash
 from barnraise.log import Link, check_link
 from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, Form, Manifest, open_manifest
@@ -86,7 +86,10 @@ async def read_archive(source: Source, key: PublicKey) -> Archive:
     """Raises Missing where there is no archive, Unreachable, BadSignature, MalformedRecord."""
     index = parse_index(await source.get_small(INDEX, MAX_INDEX_BYTES))
     wire = await source.get_small(CHARTER, MAX_CHARTER_BYTES)
-    charter = open_signed(Charter, wire, signer=key, limit=MAX_CHARTER_BYTES).value
+    try:
+        charter = open_signed(Charter, wire, signer=key, limit=MAX_CHARTER_BYTES).value
+    except TrustError as error:
+        raise type(error)(f"{CHARTER} of {source.name}: {error.problem}", fix=error.fix) from None
     if (index.run, index.authority, charter.authority) != (charter.run, key, key):
         raise MalformedRecord(
             f"{INDEX} of {source.name} is about the run {index.run} of {index.authority[:8]}…,"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from typing import Literal
 
 from barnraise.archive import close_path, contribution_path, folder_of
@@ -20,15 +21,15 @@ from barnraise.log import Link, Tip, check_link, genesis_tip, is_named
 from barnraise.manifest import MANIFEST, Manifest
 from barnraise.records import Commit, blob_name
 from barnraise.spec import Charter
-from barnraise.state import TrainState
+from barnraise.state import Layout, TrainState
 
 
 class Fault(Enum):
     """Who is at fault for a difference, in a sentence that says what to do."""
 
     SOURCE = (
-        "The run's key did not sign these bytes: the copy is damaged, cut short or forged. Try another source;"
-        " the run itself may be sound."
+        "The run's key did not sign these bytes: the copy is damaged, cut short or forged. Try another"
+        " source; the run itself may be sound."
     )
     ABSENT = (
         "The source does not have it: the copy is cut short, or the run dropped it meanwhile. Run the command"
@@ -57,6 +58,46 @@ class Differs:
 
 
 @dataclass(frozen=True)
+class Reader:
+    """What can be checked of a round before the replay has come to it."""
+
+    charter: Charter
+    layout: Layout
+
+    def open(self, round: Round, wire: bytes) -> Link | Differs:
+        """The close of `round`: the signatures in it, and whether what it names can be contributions."""
+        try:
+            link = check_link(wire, self.charter, round)
+        except TrustError as error:
+            expected = f"the close of round {round}, signed by the run's key"
+            return Differs("close", close_path(round), expected, error.problem, Fault.SOURCE)
+        for commit in link.commits:
+            if commit.size not in self._sizes:
+                expected = f"{told_sizes(self._sizes)} bytes"
+                return _contribution(commit, expected, f"{commit.size} bytes", Fault.COORDINATOR)
+        return link
+
+    def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Contribution, ...] | Differs:
+        """A close's contributions. blobs: in the order of its commits."""
+        found: list[Contribution] = []
+        for commit, blob in zip(link.commits, blobs, strict=True):
+            if not is_named(commit, blob):
+                told = f"{len(blob)} bytes that hash to {blob_hash(blob)}"
+                return _contribution(commit, f"{commit.size} bytes", told, Fault.SOURCE)
+            try:
+                decoder = Decoder(blob, self.charter.spec.codec, self.layout)
+            except MalformedBlob as error:
+                expected = "readable, since a close names it"
+                return _contribution(commit, expected, error.problem, Fault.COORDINATOR)
+            found.append(Contribution(decoder, commit.tokens))
+        return tuple(found)
+
+    @cached_property
+    def _sizes(self) -> range:
+        return blob_sizes(self.charter.spec.codec, self.layout)
+
+
+@dataclass(frozen=True)
 class Replay:
     """How far the log was replayed. A step makes a new one, or says what differs."""
 
@@ -79,41 +120,12 @@ class Replay:
         return cls(charter, genesis_tip(charter), state, 0)
 
     @classmethod
-    def from_checkpoint(cls, charter: Charter, manifest: Manifest, state: TrainState) -> Replay:
-        """state: what the checkpoint's files hold, and hashed to what its manifest says."""
+    def from_checkpoint(cls, charter: Charter, manifest: Manifest, state: TrainState) -> Replay | Differs:
+        """state: what the checkpoint's files hold, found to be what its manifest says."""
+        if manifest.round == 0 and manifest.state != charter.genesis:
+            where = "state[0], in the checkpoint of round 0"
+            return Differs("state", where, charter.genesis, manifest.state, Fault.COORDINATOR)
         return cls(charter, manifest.tip, state, manifest.tokens)
-
-    def open(self, round: Round, wire: bytes) -> Link | Differs:
-        """The close of `round`, which may be ahead of the replay, with the signatures in it checked."""
-        try:
-            return check_link(wire, self.charter, round)
-        except TrustError as error:
-            expected = f"the close of round {round}, signed by the run's key"
-            return Differs("close", close_path(round), expected, error.problem, Fault.SOURCE)
-
-    def sizes(self, link: Link) -> Differs | None:
-        """Whether the blobs that a close names have sizes that a contribution of this run can have."""
-        lengths = blob_sizes(self.charter.spec.codec, self.state.layout)
-        for commit in link.commits:
-            if commit.size not in lengths:
-                expected, found = f"{told_sizes(lengths)} bytes", f"{commit.size} bytes"
-                return _contribution(commit, expected, found, Fault.COORDINATOR)
-        return None
-
-    def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Contribution, ...] | Differs:
-        """A close's contributions, checked. blobs: in the order of its commits. It may be ahead, too."""
-        found: list[Contribution] = []
-        for commit, blob in zip(link.commits, blobs, strict=True):
-            if not is_named(commit, blob):
-                told = f"{len(blob)} bytes that hash to {blob_hash(blob)}"
-                return _contribution(commit, f"{commit.size} bytes", told, Fault.SOURCE)
-            try:
-                decoder = Decoder(blob, self.charter.spec.codec, self.state.layout)
-            except MalformedBlob as error:
-                expected = "a contribution, since a close names it"
-                return _contribution(commit, expected, error.problem, Fault.COORDINATOR)
-            found.append(Contribution(decoder, commit.tokens))
-        return tuple(found)
 
     def fold(self, link: Link, contributions: Sequence[Contribution]) -> Replay | Differs:
         """One round more, where the close continues the log and starts from the state that we come to."""
@@ -138,25 +150,24 @@ class Replay:
     def compare(self, manifest: Manifest) -> Differs | None:
         """Whether the checkpoint of the round that the replay stands at is what it came to."""
         where = f"{folder_of('trained', manifest.round)}/{MANIFEST}"
-        if manifest.state != self.tip.state:
-            return self._state(StateHash(manifest.state), where)
         for name, expected, found in (
             ("round", self.tip.round, manifest.round),
             ("form", "trained", manifest.form),
-            ("head of the log", self.tip.previous, manifest.previous),
             ("spec", self.charter.spec.digest(), manifest.spec),
+            ("head of the log", self.tip.previous, manifest.previous),
             ("tokens", self.tokens, manifest.tokens),
         ):
             if found != expected:
-                told = f"{name} {expected}", f"{name} {found}"
-                return Differs("manifest", where, *told, Fault.COORDINATOR)
+                return Differs("manifest", where, f"{name} {expected}", f"{name} {found}", Fault.COORDINATOR)
+        if manifest.state != self.tip.state:
+            return self._state(StateHash(manifest.state), where)
         return None
 
     def _state(self, signed: StateHash, by: str) -> Differs:
         """Our state against the one that the run's key signed."""
-        come_by = f"folding round {self.tip.round - 1}" if self.rounds else "the first state"
-        where = f"state[{self.tip.round}]"
-        return Differs("state", where, f"{signed}, as {by} says", f"{self.tip.state} by {come_by}", Fault.COORDINATOR)
+        come_by = f"folding round {self.tip.round - 1}" if self.rounds else "what the replay began with"
+        where, expected = f"state[{self.tip.round}]", f"{signed}, as {by} says"
+        return Differs("state", where, expected, f"{self.tip.state}, by {come_by}", Fault.COORDINATOR)
 
 
 def _contribution(commit: Commit, expected: str, found: str, fault: Fault) -> Differs:
