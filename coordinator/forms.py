@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from barnraise.edge import gguf_export
 from barnraise.errors import SpecError, UserError
 from barnraise.spec import RunSpec
 
@@ -16,6 +15,8 @@ def check_forms(spec: RunSpec, base: Path) -> None:
     """
     if spec.checkpoint.gguf is None:
         return
+    from barnraise.edge import gguf_export  # it brings torch, which few runs need this early
+
     try:
         gguf_export.check(base)
     except UserError as error:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ from coordinator.charter import CHAT_TEMPLATE
 from coordinator.journal import Journal
 from coordinator.service import Desk, serve
 from coordinator.session import Session
-from coordinator.settling import settler_of
+from coordinator.settling import Settler, settler_of
 from tests import parts
 
 NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
@@ -121,7 +121,9 @@ def reopened(book: Book) -> Iterator[Book]:
 def contribution(book: Book, owner: Identity, seed: int = 1) -> tuple[Signed[Commit], bytes]:
     """A commit that fits the open round, and its blob, which nobody holds yet."""
     codec = book.charter.spec.codec
-    blob = bytes(encode_in_place(codec, parts.tensors(seed, scale=0.01), book.state.layout))
+    blob = bytes(
+        encode_in_place(codec, parts.tensors(seed, book.state.layout, scale=0.01), book.state.layout)
+    )
     return announce(book, owner, blob), blob
 
 
@@ -180,6 +182,31 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def session_of(book: Book, swarm: PretendedSwarm | None = None, now: Millis = parts.NOW) -> Session:
     pretended = swarm or PretendedSwarm(book.blobs)
     return Session(book, settler_of(book, lambda: now), pretended.as_swarm, lambda: now, (NODE,))
+
+
+class Waited(asyncio.Event):
+    """An event that tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        self.waited.set()
+        return await super().wait()
+
+
+async def until_settled(settler: Settler) -> None:
+    """Run a settler until it has nothing left to do, and end it then. Raises what it raises."""
+    new = Waited()
+    run = asyncio.create_task(replace(settler, _new=new).run())
+    idle = asyncio.create_task(new.waited.wait())
+    await asyncio.wait([run, idle], return_when=asyncio.FIRST_COMPLETED)
+    for task in (run, idle):
+        task.cancel()
+    await asyncio.wait([run, idle])
+    if not run.cancelled():
+        run.result()
 
 
 @asynccontextmanager
