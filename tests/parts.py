@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,6 +41,20 @@ def codec_name(codec: CodecSpec) -> str:
 def tensors(seed: int, layout: Layout = LAYOUT, scale: float = 1.0) -> dict[str, Array]:
     random = np.random.default_rng(seed)
     return {name: (random.standard_normal(shape) * scale).astype(np.float32) for name, shape in layout}
+
+
+def integers(seed: int, divisor: int, layout: Layout) -> dict[str, Array]:
+    """Integers in -500 .. 500 by a multiplicative generator, over `divisor`: rounded once, so the same
+    everywhere."""
+    found: dict[str, Array] = {}
+    number = seed + 1
+    for name, shape in layout:
+        values = []
+        for _ in range(math.prod(shape)):
+            number = number * 48271 % (2**31 - 1)  # Park & Miller 1988
+            values.append(number % 1001 - 500)
+        found[name] = np.array(values, np.float32).reshape(shape) / np.float32(divisor)
+    return found
 
 
 def copied(arrays: dict[str, Array]) -> dict[str, Array]:

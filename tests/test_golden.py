@@ -6,30 +6,16 @@ change parts its program from every run that is under way: it needs a new versio
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from barnraise.codec import encode_in_place
 from barnraise.fold import Contribution, fold
 from barnraise.ids import blob_hash
 from barnraise.spec import AdamW, CodecSpec, Dense, Raw, Sgd, Sparse
-from barnraise.state import Array, Layout, TrainState
-from tests.parts import CODECS, codec_name, contribution, run_spec
+from barnraise.state import Layout, TrainState
+from tests.parts import CODECS, codec_name, contribution, integers, run_spec
 
 LAYOUT = Layout((("bias", (13,)), ("one", (1,)), ("weight", (24, 40))))
-
-
-def integers(seed: int, divisor: int) -> dict[str, Array]:
-    """Integers in -500 .. 500 by a multiplicative generator, over a power of two: exact in fp32."""
-    found: dict[str, Array] = {}
-    number = seed + 1
-    for name, shape in LAYOUT:
-        values = []
-        for _ in range(int(np.prod(shape))):
-            number = number * 48271 % (2**31 - 1)  # Park & Miller 1988
-            values.append(number % 1001 - 500)
-        found[name] = np.array(values, np.float32).reshape(shape) / np.float32(divisor)
-    return found
 
 
 BLOBS = {
@@ -66,13 +52,13 @@ FOLDED: tuple[CodecSpec, ...] = (
 
 def contributions(round: int, codec: CodecSpec) -> list[Contribution]:
     return [
-        contribution(integers(10 * round + peer, 1 << 12), 100 + 37 * peer, codec, LAYOUT)
+        contribution(integers(10 * round + peer, 1 << 12, LAYOUT), 100 + 37 * peer, codec, LAYOUT)
         for peer in (1, 2, 3)
     ]
 
 
 def folded(codec: CodecSpec, outer: Sgd | AdamW, rounds: int = 4) -> TrainState:
-    state = TrainState(integers(0, 1 << 8))
+    state = TrainState(integers(0, 1 << 8, LAYOUT))
     spec = run_spec(codec, outer)
     for round in range(rounds):
         state = fold(state, contributions(round, codec), spec)
@@ -81,7 +67,7 @@ def folded(codec: CodecSpec, outer: Sgd | AdamW, rounds: int = 4) -> TrainState:
 
 @pytest.mark.parametrize("codec", CODECS, ids=codec_name)
 def test_blobs_are_the_same_bytes_for_ever(codec: CodecSpec) -> None:
-    update = integers(7, 1 << 10)
+    update = integers(7, 1 << 10, LAYOUT)
     blob = encode_in_place(codec, update, LAYOUT)
     assert blob_hash(blob) == BLOBS[codec_name(codec)]
 
@@ -94,7 +80,7 @@ def test_folded_states_are_the_same_bits_for_ever(codec: CodecSpec, outer: str) 
 
 def test_the_first_state_has_the_same_hash_for_ever() -> None:
     assert (
-        TrainState(integers(0, 1 << 8)).hash()
+        TrainState(integers(0, 1 << 8, LAYOUT)).hash()
         == "79bac9ef63394a6493f7da0375f6dab75a712543741015fdfddec095fb319a3e"
     )
     assert LAYOUT.digest() == "c5ae6ae7d7edcad1d9c64a7ac78ca6218853bde04d604702ae858a8b00bfe0ac"
