@@ -80,7 +80,9 @@ def measure_round(peers: int, rounds: int) -> str:
         work = Path(folder)
         stage = Stage(work, Console(stderr=True, highlight=False))
         try:
-            (work / "run.toml").write_text(RUN.format(model=MODEL, data=corpus(work)), encoding="utf-8")
+            (work / "run.toml").write_text(
+                RUN.format(model=MODEL, data=corpus(work), held_out_tokens=0), encoding="utf-8"
+            )
             spec = read_spec(work / "run.toml")
             base = resolve(MODEL, None, CACHE)
             blob = typical_blob(spec.codec, layout(base.path, spec.train.target))

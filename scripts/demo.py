@@ -60,6 +60,7 @@ description = "SmolLM2 learns to answer like Python's own documentation"
 seed = 7
 [model]
 source = "{model}"
+licence = "apache-2.0"
 [data]
 source = "{data}"
 sequence_length = 256
@@ -76,7 +77,10 @@ seconds = 25
 grace = 30
 [checkpoint]
 every = 1
+held_out_tokens = {held_out_tokens}
 """
+HELD_OUT_TOKENS = 2048
+"""Tokens that each checkpoint is evaluated on: few, since the same cores train."""
 
 
 class DemoFailed(Exception):
@@ -180,7 +184,9 @@ def perform(stage: Stage, wanted: argparse.Namespace) -> None:
     say.print("[bold]1. a model and a text[/]")
     data = wanted.data.resolve() if wanted.data else corpus(work)
     base = resolve(MODEL, None, CACHE, progress=lambda line: say.print(f"  {line}")).path
-    (work / "run.toml").write_text(RUN.format(model=MODEL, data=data), encoding="utf-8")
+    (work / "run.toml").write_text(
+        RUN.format(model=MODEL, data=data, held_out_tokens=HELD_OUT_TOKENS), encoding="utf-8"
+    )
 
     say.print("[bold]2. the coordinator[/]")
     invite, port = serve(stage)
@@ -227,6 +233,7 @@ def perform(stage: Stage, wanted: argparse.Namespace) -> None:
                 raise DemoFailed(f"{program.name} left with status {code}")
 
     say.print("[bold]5. a stranger downloads the checkpoint[/]")
+    wait_until_public(work / "coordinator.log", final.state_round)
     checkpoint = work / "checkpoint"
     run(PROGRAMS / "peer", "download", invite, "--round", str(final.state_round), "--output", checkpoint)
     after = evaluate(base, held_out, prompt, checkpoint, alone=not wanted.keep)
@@ -292,6 +299,16 @@ def watch(
                 raise DemoFailed(f"{program.name} ended early:\n{program.log.read_text()[-2000:]}")
         time.sleep(0.5)
     raise DemoFailed(f"waited too long for this: {what}; {stage.status.waiting_for if stage.status else ''}")
+
+
+def wait_until_public(log: Path, round: int) -> None:
+    """A checkpoint is shown once it was evaluated, or was found not to be."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if re.search(rf"checkpoint of round {round}(: held-out loss| is not evaluated)", log.read_text()):
+            return
+        time.sleep(0.5)
+    raise DemoFailed(f"the checkpoint of round {round} was not shown:\n{log.read_text()[-2000:]}")
 
 
 def both(status: RunStatus) -> bool:

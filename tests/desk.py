@@ -27,17 +27,20 @@ from barnraise.pieces import Wanted, pieces_hash
 from barnraise.records import Commit, Head, Presence, Record
 from barnraise.signed import Signed, open_signed, sign
 from barnraise.spec import Charter, RunSpec
+from barnraise.state import TrainState
 from coordinator.about import about
 from coordinator.archive import ARCHIVE, Archive
 from coordinator.book import Book
 from coordinator.charter import CHAT_TEMPLATE
 from coordinator.journal import Journal
-from coordinator.service import Desk, serve
+from coordinator.service import Desk, Gateway, serve
 from coordinator.session import Session
 from coordinator.settling import Settler, settler_of
 from tests import parts
 
 NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
+NO_GATEWAY = Gateway(9, "")
+"""Where nobody listens."""
 LARGE = "tokenizer.json"
 """The one file of a checkpoint that travels in more than one piece."""
 
@@ -88,9 +91,11 @@ class PretendedSwarm:
 
 
 @contextmanager
-def opened_book(folder: Path, spec: RunSpec | None = None) -> Iterator[Book]:
+def opened_book(
+    folder: Path, spec: RunSpec | None = None, genesis: TrainState | None = None
+) -> Iterator[Book]:
     """A run of two adapter-like tensors that has just begun, its checkpoint of round 0 in the archive."""
-    genesis = parts.state()
+    genesis = genesis or parts.state()
     base = folder / "base"
     base.mkdir(parents=True)
     (base / LARGE).write_bytes(np.random.default_rng(0).bytes(700_000))
@@ -210,9 +215,9 @@ async def until_settled(settler: Settler) -> None:
 
 
 @asynccontextmanager
-async def served(desk: Desk) -> AsyncIterator[Invite]:
+async def served(desk: Desk, gateway: Gateway = NO_GATEWAY) -> AsyncIterator[Invite]:
     """The real gRPC service on a free port of this machine, and the invite to it."""
-    server, port = await serve(desk, "127.0.0.1", 0)
+    server, port = await serve(desk, "127.0.0.1", 0, gateway)
     try:
         yield Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public)
     finally:
