@@ -170,7 +170,7 @@ async def _begin(
     kept = archive.index.replay_from
     start = wish.start if wish.start is not None or kept == 0 else kept
     if start is not None:
-        _check_start(start, kept, manifest.round)
+        _check_start(wish.start, kept, manifest.round)
         if start != wish.start:
             display.say(f"the contributions of the rounds before {start} are no longer kept")
         display.say(
@@ -187,7 +187,15 @@ async def _begin(
     return begun if isinstance(begun, Differs) else (FromBase(told), begun)
 
 
-def _check_start(start: int, kept: int, round: int) -> None:
+def _check_start(start: int | None, kept: int, round: int) -> None:
+    """start: as it was asked for. kept: the round from which contributions are kept."""
+    if start is None and kept >= round:
+        raise UserError(
+            f"the contributions that lead to round {round} are no longer kept, only those from round {kept} on",
+            fix="Choose a later checkpoint with --revision, or come back after the next one.",
+        )
+    if start is None:
+        return
     if start >= round:
         raise UserError(
             f"--from {start} leaves nothing to replay up to round {round}",
