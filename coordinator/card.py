@@ -17,8 +17,11 @@ CARD = "README.md"
 CURVE = "held-out.svg"
 MOST_NAMES = 200
 """Contributors that a card lists."""
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+.!|~>:$-])")
+_MARKUP = re.compile(r"([\\`*_\[\]~|$]|:(?=/)|(?<=www)\.)", re.IGNORECASE)
+_BLOCK = re.compile(r"^(\d*)([.)#>=+-])")
+"""What Markdown takes for markup: anywhere, and where a block begins."""
 
+_EXPORT = "export HF_ENDPOINT=http://HOST:PORT HF_HUB_DISABLE_IMPLICIT_TOKEN=1"
 _ENVIRONMENT = """\
 `HOST:PORT` is the run's own server, or a mirror of it; the second variable keeps your Hub token yours. With
 neither, the same lines find what was published on the Hub itself.
@@ -57,7 +60,8 @@ def card(facts: CardFacts, form: Form = "trained") -> str:
 def plain(text: str) -> str:
     """Somebody's text as Markdown that shows just that, on one line."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return _MARKUP.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
+    line = _MARKUP.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
+    return _BLOCK.sub(r"\1\\\2", line)
 
 
 def code(text: str) -> str:
@@ -143,6 +147,12 @@ from datasets import load_dataset
 data = load_dataset("{repo_id(facts.charter, "data")}", split="train")
 ```
 
+after
+
+```sh
+{_EXPORT}
+```
+
 {_ENVIRONMENT}"""
 
 
@@ -174,7 +184,7 @@ def _use(facts: CardFacts, form: Form) -> str:
     fetch = f"""## How to use it
 
 ```sh
-export HF_ENDPOINT=http://HOST:PORT HF_HUB_DISABLE_IMPLICIT_TOKEN=1
+{_EXPORT}
 hf download {own} --revision {tag} --local-dir {facts.charter.run}
 ```
 

@@ -26,7 +26,7 @@ from scripts.bench_round import measure_round
 from scripts.bench_scale import measure_processes, simulate
 from scripts.bench_uplink import add_options as add_uplink
 from scripts.bench_uplink import measure_uplink, wish_of
-from scripts.demo import DemoFailed
+from scripts.demo_stage import DemoFailed
 from scripts.netns import NetworkFailed
 from scripts.rival_hivemind import RivalFailed
 

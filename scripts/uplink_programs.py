@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from scripts.demo import DemoFailed, Program, Stage
+from scripts.demo_stage import DemoFailed, Program, Stage
 from scripts.netns import Host
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -30,6 +30,12 @@ HOSTILE = [
     "&lt;b&gt; &#60;b&#62; <http://evil.example> https://evil.example www.evil.example",
     "$$\\frac{1}{0}$$ \\",
     "===",
+    "===\nb",
+    "- [ ] task",
+    "12) item",
+    "+ item",
+    "a\n---\nb",
+    "    code",
     "``` ` ``",
 ]
 
@@ -95,8 +101,9 @@ def test_a_checkpoint_s_card_tells_everything() -> None:
     made = facts(description="Answers like Python's documentation")
     told = card(made)
     for expected in (
-        "barn, round 12", "Answers like Python's documentation", "owner/base", "abc123", "apache\\-2\\.0",
-        "chats.jsonl", "cc\\-by\\-4\\.0", "LoRA adapter of rank 4", "Rounds: 12", "3,456,789",
+        "barn, round 12", "Answers like Python's documentation", "owner/base", "abc123",
+        "licence: apache-2.0", "chats.jsonl", "licence: cc-by-4.0", "LoRA adapter of rank 4", "Rounds: 12",
+        "3,456,789",
         "1.5000 nats a token (the base model: 2.5000)", "32,000 tokens that nobody trained on",
         made.charter.spec.digest(), f"({CURVE})", "Ada: 1,000 tokens in 3 rounds",
         "Ben: 500 tokens in 1 round\n", "and 2 more", "PeftModel.from_pretrained",
@@ -161,6 +168,8 @@ def test_others_words_are_no_markup(text: str, form: Form) -> None:
 
 @given(st.text(max_size=80))
 @example("&lt;b&gt; &#60; <b> &amp;")
+@example("12. a")
+@example("Python's docs. Well-known: 3.12 (new!)")
 @example("a\n\n# b\x00\u202ec")
 def test_any_text_comes_out_as_it_is_on_one_line(text: str) -> None:
     shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
