@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -25,8 +27,8 @@ from transformers import (
 from barnraise.edge import gguf_export
 from barnraise.edge.causal_lm import quiet
 from barnraise.edge.gguf_export import About, Precision, export, export_adapter
-from barnraise.edge.merge import merge
 from barnraise.errors import DiskFull, UserError
+from tests.llama_cpp import llama_cpp
 from tests.test_merge import make_adapter
 from tests.tiny import SPECIAL, TEMPLATE, make_tiny_model
 
@@ -38,6 +40,7 @@ PROMPTS = [
     " leading",
     "<|im_start|>user\n2+2?<|im_end|>\n",
 ]
+IDS = list(range(3, 60))
 WORDS = ["the barn is raised by neighbours", "a laptop counts too", "the table, the tools and the town"] * 5
 
 
@@ -46,9 +49,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("base"))
 
 
-def logits_of(model: Any) -> torch.Tensor:
+def logits_of(model: Any, ids: Sequence[int] = IDS) -> torch.Tensor:
     with torch.inference_mode():
-        found: torch.Tensor = model.eval()(input_ids=torch.arange(3, 60)[None]).logits[0].float()
+        found: torch.Tensor = model.eval()(input_ids=torch.tensor([ids])).logits[0].float()
     return found
 
 
@@ -189,41 +192,50 @@ def test_the_family_s_other_kinds(tmp_path: Path, make: Any) -> None:
     assert torch.allclose(found, wanted, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [digits, stretched, qwen, pieces])
 def test_llama_cpp_says_the_same(tmp_path: Path, make: Any) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: it is compiled")
-    folder = make(tmp_path / "model")
-    export(folder, tmp_path / "model.gguf", "f32", ABOUT)
+    native = llama_cpp()
+    folder, file = make(tmp_path / "model"), tmp_path / "model.gguf"
+    export(folder, file, "f32", ABOUT)
     tokenizer, model = AutoTokenizer.from_pretrained(folder), by_transformers(folder)
-    native = llama_cpp.Llama(str(tmp_path / "model.gguf"), verbose=False, logits_all=True, n_ctx=256)
-    for prompt in [*PROMPTS, *WORDS[:3]]:
-        ids = tokenizer(prompt, add_special_tokens=False).input_ids
-        assert native.tokenize(prompt.encode(), add_bos=False, special=True) == ids, prompt
-        if not ids:
-            continue
-        native.reset()
-        native.eval(ids)
-        with torch.inference_mode():
-            wanted = model(input_ids=torch.tensor([ids])).logits[0].numpy()
-        assert np.abs(native.scores[: len(ids)] - wanted).max() < 2e-2 * np.abs(wanted).max()
-    native.close()
+    texts = [*PROMPTS, *WORDS[:3]]
+    ids = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    assert native.tokens(file, texts) == ids
+    longest = max(ids, key=len)
+    wanted = logits_of(model, longest)
+    apart = np.abs(np.array(native.logits(file, longest)) - wanted.numpy()).max()
+    assert apart < 2e-2 * wanted.abs().max()
 
 
+@pytest.mark.slow
 def test_llama_cpp_adds_the_adapter(tmp_path: Path) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: it is compiled")
+    native = llama_cpp()
     base = digits(tmp_path / "model")
     adapter = make_adapter(base, tmp_path / "adapter")
     export(base, tmp_path / "base.gguf", "f32", ABOUT)
+    export(base, tmp_path / "merged.gguf", "f32", ABOUT, adapter)
     export_adapter(adapter, base, tmp_path / "lora.gguf", ABOUT)
-    merge(base, adapter, tmp_path / "merged", "fp32")
-    ids = list(range(3, 60))
-    files = {"model_path": str(tmp_path / "base.gguf"), "lora_path": str(tmp_path / "lora.gguf")}
-    native = llama_cpp.Llama(**files, verbose=False, logits_all=True, n_ctx=256)
-    native.eval(ids)
-    found, wanted = native.scores[: len(ids)], logits_of(by_transformers(tmp_path / "merged")).numpy()
-    assert np.abs(found - wanted).max() < 2e-2 * np.abs(wanted).max()
+    with quiet():
+        wanted = logits_of(PeftModel.from_pretrained(by_transformers(base), adapter)).numpy()
+    beside = native.logits(tmp_path / "base.gguf", IDS, tmp_path / "lora.gguf")
+    merged = native.logits(tmp_path / "merged.gguf", IDS)
+    for found in (beside, merged):
+        assert np.abs(np.array(found) - wanted).max() < 2e-2 * np.abs(wanted).max()
     assert np.abs(wanted - logits_of(by_transformers(base)).numpy()).max() > 0.1, "the adapter does nothing"
-    native.close()
+
+
+def test_an_adapter_is_merged_on_the_way(base: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(base, tmp_path / "adapter")
+    export(base, tmp_path / "merged.gguf", "f32", ABOUT, adapter)
+    with quiet():
+        wanted = logits_of(PeftModel.from_pretrained(by_transformers(base), adapter))
+    found = logits_of(by_transformers(tmp_path, "merged.gguf"))
+    assert torch.allclose(found, wanted, atol=1e-4)
+    assert not torch.allclose(found, logits_of(by_transformers(base)), atol=1e-2), "the adapter does nothing"
+    assert fields(tmp_path / "merged.gguf")["tokenizer.chat_template"] == "{{ messages }}", (
+        "the adapter's own"
+    )
 
 
 def test_an_adapter_file_names_what_it_changes(base: Path, tmp_path: Path) -> None:
@@ -257,6 +269,9 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
     long = spoilt(make_tiny_model(tmp_path / "c"), "config.json", rope_parameters=yarn)
     with pytest.raises(UserError, match="'yarn'"):
         gguf_export.check(long)
+    gelu = spoilt(make_tiny_model(tmp_path / "e"), "config.json", hidden_act="gelu")
+    with pytest.raises(UserError, match="activation 'gelu'"):
+        gguf_export.check(gelu)
     slow = make_tiny_model(tmp_path / "d")
     (slow / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json"):

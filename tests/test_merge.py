@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from barnraise.edge import merge as module
 from barnraise.edge.causal_lm import quiet
-from barnraise.edge.merge import ADAPTER, merge
+from barnraise.edge.lora_files import ADAPTER, ADAPTER_CONFIG
+from barnraise.edge.merge import merge
 from barnraise.edge.model_files import write_model
 from barnraise.edge.trainable import adapter_config, initial_state
 from barnraise.errors import DiskFull, MalformedBlob, ModelUnavailable, UserError
@@ -31,8 +33,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_adapter(base: Path, folder: Path, seed: int = 0) -> Path:
     """An adapter that changes something: B is not nought, as it is before the first round."""
-    import json
-
     random = np.random.default_rng(seed)
     shapes = initial_state(base, LORA, seed).params
     tensors = {name: random.normal(0, 0.1, array.shape).astype(np.float32) for name, array in shapes.items()}
@@ -102,6 +102,28 @@ def test_half_an_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     tensors.pop(next(name for name in tensors if "lora_B" in name))
     save_file(tensors, adapter / ADAPTER)
     with pytest.raises(MalformedBlob, match="where A and B were expected"):
+        merge(base, adapter, tmp_path / "merged")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [({"use_dora": True}, "use_dora"), ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"), ({"r": 0}, "r: ")],
+)
+def test_what_adds_something_else_is_refused(
+    base: Path, tmp_path: Path, setting: dict[str, object], told: str
+) -> None:
+    adapter = make_adapter(base, tmp_path / "adapter")
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    (adapter / ADAPTER_CONFIG).write_text(json.dumps(config | setting), encoding="utf-8")
+    with pytest.raises(UserError, match=f"no plain LoRA adapter: {told}"):
+        merge(base, adapter, tmp_path / "merged")
+
+
+def test_another_rank_than_it_says_is_refused(base: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(base, tmp_path / "adapter")
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    (adapter / ADAPTER_CONFIG).write_text(json.dumps(config | {"r": 8}), encoding="utf-8")
+    with pytest.raises(MalformedBlob, match="its rank is 8"):
         merge(base, adapter, tmp_path / "merged")
 
 

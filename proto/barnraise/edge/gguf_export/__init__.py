@@ -22,7 +22,7 @@ from gguf import quants
 from barnraise.edge.files import disk_errors
 from barnraise.edge.gguf_export.architecture import Architecture, Array
 from barnraise.edge.gguf_export.vocabulary import Vocabulary
-from barnraise.edge.merge import Weights, read_adapter
+from barnraise.edge.merge import Weights
 
 Precision = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 _KINDS = {"f32": Kind.F32, "f16": Kind.F16, "bf16": Kind.BF16, "q8_0": Kind.Q8_0, "q4_0": Kind.Q4_0}
@@ -45,22 +45,27 @@ class About:
     description: str = ""
 
 
-def check(folder: Path) -> tuple[Architecture, Vocabulary]:
+def check(folder: Path, adapter: Path | None = None) -> tuple[Architecture, Vocabulary]:
     """What of a model folder goes into the file, without its weights.
 
-    Raises UserError where its architecture or tokenizer cannot be written, ModelUnavailable.
+    adapter: a folder whose tokenizer and template come before the model's. Raises UserError where the
+    architecture or the tokenizer cannot be written, ModelUnavailable.
     """
     architecture = Architecture.of(folder)
-    return architecture, Vocabulary.of(folder, architecture.config["vocab_size"])
+    folders = [folder] if adapter is None else [adapter, folder]
+    return architecture, Vocabulary.of(folders, architecture.config["vocab_size"])
 
 
-def export(folder: Path, output: Path, precision: Precision, about: About) -> None:
+def export(
+    folder: Path, output: Path, precision: Precision, about: About, adapter: Path | None = None
+) -> None:
     """Write the model in `folder` as the GGUF file `output`, tensor by tensor.
 
-    Raises UserError, ModelUnavailable, DiskFull; then there is no `output`.
+    adapter: a LoRA adapter in peft's layout that is merged into it on the way.
+    Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
     """
-    architecture, vocabulary = check(folder)
-    weights = Weights.of(folder)
+    architecture, vocabulary = check(folder, adapter)
+    weights = Weights.of(folder, adapter)
     places = {name: architecture.tensor_name(name) for name in weights.names}
     if architecture.config.get("tie_word_embeddings"):
         places.pop("lm_head.weight", None)
@@ -88,21 +93,23 @@ def export(folder: Path, output: Path, precision: Precision, about: About) -> No
 
 
 def export_adapter(adapter: Path, base: Path, output: Path, about: About) -> None:
-    """Write a LoRA adapter in peft's layout as the file that llama.cpp takes with `--lora`.
+    """Write a LoRA adapter in peft's layout as the file that llama.cpp takes with `--lora`, in fp32.
 
-    base: the folder of the model that it was trained on. Raises UserError, ModelUnavailable, DiskFull.
+    base: the folder of the model that it was trained on.
+    Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
     """
     architecture = Architecture.of(base)
-    config, pairs = read_adapter(adapter)
+    lora = Weights.of(base, adapter).lora
+    assert lora is not None
     tensors: dict[str, Array] = {}
-    for name, (a, b) in pairs.items():
+    for name, (a, b) in lora.pairs.items():
         place = architecture.tensor_name(name)
-        tensors[f"{place}.lora_a"] = a.numpy()
+        tensors[f"{place}.lora_a"] = np.ascontiguousarray(a.numpy())
         tensors[f"{place}.lora_b"] = np.ascontiguousarray(architecture.ordered(name, b.numpy()))
     with _written(output, architecture.name) as writer:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(config["lora_alpha"]))
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, lora.alpha)
         writer.add_name(about.name)
         for name, values in tensors.items():
             _announce(writer, name, values.shape, Kind.F32)

@@ -22,6 +22,8 @@ SUPPORTED = {
     "Qwen2ForCausalLM": gguf.MODEL_ARCH.QWEN2,
 }
 _ROPES = ("default", "linear", "llama3")
+_ACTIVATIONS = ("silu", "swish")
+"""Two names of the one that llama.cpp computes for these kinds."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,14 @@ class Architecture:
         config: dict[str, Any] = found.to_dict()
         name = (config.get("architectures") or ["an unnamed architecture"])[0]
         if name not in SUPPORTED:
-            raise UserError(
-                f"a {name} cannot be written as GGUF here",
-                fix=f"These can: {', '.join(SUPPORTED)}. Take the safetensors instead.",
-            )
-        if config["rope_parameters"].get("rope_type", "default") not in _ROPES:
-            raise UserError(
-                f"rotary embeddings of the kind {config['rope_parameters']['rope_type']!r} cannot be written",
-                fix=f"These can: {', '.join(_ROPES)}. Take the safetensors instead.",
-            )
+            raise _unsupported(f"a {name}", ", ".join(SUPPORTED))
+        rope = config["rope_parameters"]
+        if (kind := rope.get("rope_type", "default")) not in _ROPES:
+            raise _unsupported(f"a model with rotary embeddings of the kind {kind!r}", ", ".join(_ROPES))
+        if (part := rope.get("partial_rotary_factor", 1.0)) != 1.0:
+            raise _unsupported(f"a model that rotates {part} of each head", "whole heads")
+        if (gate := config["hidden_act"]) not in _ACTIVATIONS:
+            raise _unsupported(f"a model with the activation {gate!r}", ", ".join(_ACTIVATIONS))
         return cls(SUPPORTED[name], config)
 
     @property
@@ -124,3 +125,9 @@ class Architecture:
         between = 1 / ((1 - smooth) / factor + smooth)
         factors = np.where(waves < context / high, 1.0, np.where(waves > context / low, factor, between))
         return factors.astype(np.float32)
+
+
+def _unsupported(what: str, known: str) -> UserError:
+    return UserError(
+        f"{what} cannot be written as GGUF here", fix=f"What can be: {known}. Take the safetensors instead."
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gguf
 
+from barnraise.edge.causal_lm import unreadable
 from barnraise.errors import UserError
 
 TEMPLATE = "chat_template.jinja"
@@ -40,10 +42,19 @@ class Vocabulary:
     template: str | None
 
     @classmethod
-    def of(cls, folder: Path, size: int) -> Vocabulary:
-        """size: rows of the model's embedding. Raises UserError for a tokenizer that cannot be written."""
-        table = _read(folder / "tokenizer.json")
-        config = _read(folder / "tokenizer_config.json")
+    def of(cls, folders: Sequence[Path], size: int) -> Vocabulary:
+        """The tokenizer and chat template in the first of `folders` that has them.
+
+        size: rows of the model's embedding. Raises UserError for a tokenizer that cannot be written,
+        ModelUnavailable for one that is broken.
+        """
+        with unreadable(folders[0]):
+            return cls._of(folders, size)
+
+    @classmethod
+    def _of(cls, folders: Sequence[Path], size: int) -> Vocabulary:
+        table = _read(_first(folders, "tokenizer.json"))
+        config = _read(_first(folders, "tokenizer_config.json"))
         model = table["model"]
         if model.get("type") != "BPE":
             raise _unknown(f"its model is {model.get('type')}, not BPE")
@@ -66,7 +77,7 @@ class Vocabulary:
             special=special,
             add_bos=_adds_bos(table.get("post_processor"), special.get("bos")),
             add_space=pieces and _adds_space(table),
-            template=_template(folder, config),
+            template=_template(_first(folders, TEMPLATE), config),
         )
 
     def write(self, writer: gguf.GGUFWriter) -> None:
@@ -132,12 +143,14 @@ def _tokens(table: dict[str, Any], size: int, pieces: bool) -> tuple[list[str], 
 def _cut(found: dict[str, Any] | None) -> str:
     """llama.cpp's name for a byte-level pre-tokenizer. Raises UserError where it has none."""
     steps = found["pretokenizers"] if found and found["type"] == "Sequence" else [found] if found else []
-    match [step["type"] for step in steps]:
-        case ["ByteLevel"] if steps[0].get("use_regex", True) and not steps[0]["add_prefix_space"]:
+    if any(step.get("add_prefix_space") for step in steps):
+        raise _unknown("it puts a space before each text")
+    match [(step["type"], step.get("use_regex", True)) for step in steps]:
+        case [("ByteLevel", True)]:
             return "gpt-2"
-        case ["Digits", "ByteLevel"] if steps[0]["individual_digits"] and steps[1].get("use_regex", True):
+        case [("Digits", _), ("ByteLevel", True)] if steps[0]["individual_digits"]:
             return "smollm"
-        case ["Split", "ByteLevel"] if not steps[1].get("use_regex", True):
+        case [("Split", _), ("ByteLevel", False)]:
             expression = steps[0]["pattern"].get("Regex", "")
             if expression in _CUTS:
                 return _CUTS[expression]
@@ -181,8 +194,12 @@ def _text(token: Any) -> str:
     return str(token.get("content", "")) if isinstance(token, dict) else str(token or "")
 
 
-def _template(folder: Path, config: dict[str, Any]) -> str | None:
-    if (folder / TEMPLATE).is_file():
-        return (folder / TEMPLATE).read_text(encoding="utf-8")
+def _template(file: Path, config: dict[str, Any]) -> str | None:
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
     found = config.get("chat_template")
     return found if isinstance(found, str) else None
+
+
+def _first(folders: Sequence[Path], name: str) -> Path:
+    return next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)
