@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from barnraise.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
-from barnraise.ids import BlobHash, Millis, RunId
+from barnraise.ids import Millis, RunId
 from barnraise.invite import Invite
 from barnraise.records import JoinClaim
 from barnraise.signed import open_signed, sign
@@ -23,12 +23,12 @@ from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from coordinator.admission import CLAIM_SECONDS, LIFE_SECONDS
 from coordinator.book import Book
-from coordinator.service import ask_status, serve
+from coordinator.service import Gateway, ask_status, serve
 from coordinator.status import render
 from peer import api
 from peer.api import Api, connect
 from tests import parts
-from tests.desk import NODE, opened_book, served, session_of, train_round, unused_port, with_key
+from tests.desk import NO_GATEWAY, NODE, opened_book, served, session_of, train_round, unused_port, with_key
 
 V = TypeVar("V")
 
@@ -166,43 +166,29 @@ def test_the_status_is_asked_and_shown(book: Book) -> None:
     assert "0 volunteers" in told
 
 
-def test_checkpoints_are_listed_oldest_first_and_fetched_from_an_offset(book: Book) -> None:
-    train_round(book, parts.ADA)
+@pytest.mark.parametrize(
+    ("gateway", "address"),
+    [
+        (Gateway(7453), "http://127.0.0.1:7453"),
+        (Gateway(7453, "https://models.example.org"), "https://models.example.org"),
+    ],
+    ids=["its port", "behind a proxy"],
+)
+def test_who_asks_is_told_where_the_checkpoints_are(book: Book, gateway: Gateway, address: str) -> None:
+    async def ask() -> str:
+        async with served(session_of(book), gateway) as invite, connect(invite) as there:
+            return await there.gateway()
 
-    async def ask(there: Api) -> None:
-        first, second = await there.checkpoints()
-        assert (first.value.round, second.value.round) == (0, 1)
-        for entry in second.value.files:
-            name = BlobHash(entry.hash)
-            whole = b"".join([piece async for piece in there.fetch(name, 0)])
-            assert whole == book.blobs.get(name)
-            assert b"".join([piece async for piece in there.fetch(name, 7)]) == whole[7:]
-            assert [piece async for piece in there.fetch(name, len(whole) + 1)] == []
-
-    asked(book, ask)
-
-
-@pytest.mark.parametrize("name", [parts.HASH_A, "../authority.key", ""])
-def test_what_is_in_no_checkpoint_is_not_given(book: Book, name: str) -> None:
-    async def ask(there: Api) -> None:
-        async for _ in there.fetch(BlobHash(name), 0):
-            pytest.fail("bytes came")
-
-    with pytest.raises(UserError, match="no checkpoint has the file"):
-        asked(book, ask)
+    assert asyncio.run(ask()) == address
 
 
-def test_a_contribution_is_not_given_though_the_store_has_it(book: Book) -> None:
-    link = train_round(book, parts.ADA)
-    name = BlobHash(link.commits[0].blob)
-    assert name in book.blobs
+def test_a_coordinator_without_a_gateway_is_told(book: Book) -> None:
+    async def ask() -> None:
+        async with served(session_of(book), Gateway(0)) as invite, connect(invite) as there:
+            await there.gateway()
 
-    async def ask(there: Api) -> None:
-        async for _ in there.fetch(name, 0):
-            pytest.fail("bytes came")
-
-    with pytest.raises(UserError, match="no checkpoint has the file"):
-        asked(book, ask)
+    with pytest.raises(Unreachable, match="does not say where its archive is"):
+        asyncio.run(ask())
 
 
 def test_the_charter_is_signed_by_the_run_s_key(book: Book) -> None:
@@ -237,7 +223,7 @@ def test_reflection_lists_the_service(book: Book) -> None:
 def test_a_port_that_is_taken_is_told(book: Book) -> None:
     async def ask() -> None:
         async with served(session_of(book)) as invite:
-            await serve(session_of(book), invite.host, invite.port)
+            await serve(session_of(book), invite.host, invite.port, NO_GATEWAY)
 
     with pytest.raises(Unreachable, match=r"cannot listen on 127\.0\.0\.1"):
         asyncio.run(ask())
