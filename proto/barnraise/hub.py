@@ -125,9 +125,24 @@ def _find(catalogue: Catalogue, place: Place) -> tuple[Repo, Revision] | Missing
     try:
         return repo, find_revision(repo, place.revision)
     except UserError as error:
-        if place.revision == MAIN:  # nothing is promoted yet
+        if place.revision == MAIN or _of_the_run(catalogue, repo, place.revision):
             return repo, repo.revisions[-1]
         return Missing("RevisionNotFound", error.problem, error.fix)
+
+
+def _of_the_run(catalogue: Catalogue, repo: Repo, wanted: str) -> bool:
+    """Whether `repo` is the same for all rounds, and `wanted` names a checkpoint of the run.
+
+    transformers asks the base model for the revision that somebody wants of the adapter.
+    """
+    trained = catalogue.index.repo("trained")
+    if trained is None or repo.form not in ("base", "data"):
+        return False
+    try:
+        find_revision(trained, wanted)
+    except UserError:
+        return False
+    return True
 
 
 def _no_entry(repo: Repo, revision: Revision, path: str) -> Missing:

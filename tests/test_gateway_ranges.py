@@ -1,0 +1,111 @@
+"""What a file server answers to ranges and conditions, as RFC 9110 has it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.http_files import Part, Unchanged, Unsatisfiable, Whole, decide, http_date
+
+TAG, MODIFIED, SIZE = '"abc"', 1_700_000_000, 1000
+BEFORE, AFTER = http_date(MODIFIED - 1), http_date(MODIFIED + 1)
+
+
+def asked(size: int = SIZE, method: str = "GET", **headers: str) -> object:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return decide(method, named, size, TAG, MODIFIED)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("bytes=0-0", Part(0, 1)),
+        ("bytes=0-", Part(0, 1000)),
+        ("bytes=400-499", Part(400, 500)),
+        ("bytes=999-", Part(999, 1000)),
+        ("bytes=400-99999999999999999999999", Part(400, 1000)),
+        ("bytes=-1", Part(999, 1000)),
+        ("bytes=-5000", Part(0, 1000)),
+        ("Bytes = 3-4", Part(3, 5)),
+        ("bytes=1000-", Unsatisfiable()),
+        ("bytes=99999999999999999999999999-", Unsatisfiable()),
+        ("bytes=" + "9" * 10_000 + "-", Unsatisfiable()),
+        ("bytes=5-4", Unsatisfiable()),
+        ("bytes=-0", Unsatisfiable()),
+        ("bytes=-", Unsatisfiable()),
+        ("bytes=", Unsatisfiable()),
+        ("bytes=x-y", Unsatisfiable()),
+        ("bytes=1_0-", Unsatisfiable()),
+        ("bytes=-1-2", Unsatisfiable()),
+        ("bytes=\u0663-", Unsatisfiable()),
+        ("bytes=0-1,5-6", Whole()),
+        ("pages=1-2", Whole()),
+        ("nonsense", Whole()),
+    ],
+)
+def test_ranges(text: str, wanted: object) -> None:
+    assert asked(range=text) == wanted
+
+
+def test_a_range_of_nothing() -> None:
+    assert asked(size=0, range="bytes=0-") == Unsatisfiable()
+    assert asked(size=0) == Whole()
+
+
+def test_only_get_has_ranges() -> None:
+    assert asked(method="HEAD", range="bytes=0-0") == Whole()
+
+
+@pytest.mark.parametrize(
+    ("condition", "wanted"),
+    [
+        (TAG, Part(5, 1000)),
+        (http_date(MODIFIED), Part(5, 1000)),
+        ('"other"', Whole()),
+        (f"W/{TAG}", Whole()),
+        (BEFORE, Whole()),
+        (AFTER, Whole()),
+        ("", Whole()),
+    ],
+)
+def test_a_range_if_it_is_still_the_same_file(condition: str, wanted: object) -> None:
+    assert asked(range="bytes=5-", if_range=condition) == wanted
+
+
+@pytest.mark.parametrize(
+    ("headers", "same"),
+    [
+        ({"if_none_match": TAG}, True),
+        ({"if_none_match": "*"}, True),
+        ({"if_none_match": f'"x", W/{TAG}'}, True),
+        ({"if_none_match": '"x"'}, False),
+        ({"if_none_match": ""}, False),
+        ({"if_modified_since": http_date(MODIFIED)}, True),
+        ({"if_modified_since": AFTER}, True),
+        ({"if_modified_since": BEFORE}, False),
+        ({"if_modified_since": "yesterday"}, False),
+        ({"if_modified_since": "Mon, 01 Jan 99999 00:00:00 GMT"}, False),
+        # The tag is the better witness, whatever the date says.
+        ({"if_none_match": '"x"', "if_modified_since": AFTER}, False),
+        ({"if_none_match": TAG, "if_modified_since": BEFORE, "range": "bytes=0-0"}, True),
+    ],
+)
+def test_what_the_asker_has_already(headers: dict[str, str], same: bool) -> None:
+    assert (asked(**headers) == Unchanged()) is same
+
+
+TEXTS = st.one_of(st.text(), st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}", fullmatch=True))
+
+
+@given(TEXTS, TEXTS, TEXTS, TEXTS, st.integers(0, 2000))
+def test_whatever_is_asked_the_part_is_inside(
+    text: str, none: str, since: str, condition: str, size: int
+) -> None:
+    found = asked(size, range=text, if_none_match=none, if_modified_since=since, if_range=condition)
+    if isinstance(found, Part):
+        assert 0 <= found.start < found.stop <= size
+    for headers in ({"range": text}, {"if_modified_since": since}):
+        found = asked(size, **headers)
+        if isinstance(found, Part):
+            assert 0 <= found.start < found.stop <= size
