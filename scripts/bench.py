@@ -26,6 +26,7 @@ from scripts.bench_round import measure_round
 from scripts.bench_scale import measure_processes, simulate
 from scripts.bench_uplink import add_options as add_uplink
 from scripts.bench_uplink import measure_uplink, wish_of
+from scripts.bench_verify import measure_verify
 from scripts.demo_stage import DemoFailed
 from scripts.netns import NetworkFailed
 from scripts.rival_hivemind import RivalFailed
@@ -55,6 +56,9 @@ def main() -> int:
     scale.add_argument("--processes", type=int, nargs="*", default=[2, 4, 8, 16], help="that really run")
     scale.add_argument("--simulated", type=int, nargs="*", default=[8, 32, 100, 1000])
     scale.add_argument("--rounds", type=int, default=4)
+    verify = wanted.add_parser("verify", help="proving a checkpoint against training it")
+    verify.add_argument("--peers", type=int, default=2)
+    verify.add_argument("--rounds", type=int, default=6)
     chosen = parser.parse_args()
     print(header(sys.argv[1:]), flush=True)
     try:
@@ -69,6 +73,8 @@ def main() -> int:
                 print(convergence(chosen))
             case "uplink":
                 print(measure_uplink(wish_of(chosen)))
+            case "verify":
+                print(measure_verify(chosen.peers, chosen.rounds))
             case _:
                 print(measure_processes(chosen.processes, chosen.rounds), flush=True)
                 print(simulate(chosen.simulated, chosen.rounds, SEED))

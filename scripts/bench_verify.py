@@ -1,0 +1,118 @@
+"""`scripts/bench verify`: how long it takes to prove a checkpoint, against how long it took to train.
+
+A real run on this machine, with the demo's settings. What its rounds took to train is told by its closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from barnraise.invite import parse_invite
+from barnraise.replay import Differs
+from coordinator.service import ask_status
+from peer.proof import Proved
+from peer.verify import Wish, verify
+from peer.verify_report import Lines
+from scripts.demo import CACHE, MODEL, RUN, corpus, wait_until_public
+from scripts.demo_stage import PROGRAMS, DemoFailed, Stage, serve
+
+PATIENCE_SECONDS = 120.0
+"""Within which a round has to close."""
+
+
+def measure_verify(peers: int, rounds: int) -> str:
+    """Train `rounds` rounds with `peers` volunteers, then prove the checkpoint in several ways.
+
+    Raises DemoFailed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        stage = Stage(work, Console(stderr=True, highlight=False))
+        try:
+            (work / "run.toml").write_text(
+                RUN.format(model=MODEL, data=corpus(work), held_out_tokens=0), encoding="utf-8"
+            )
+            invite, port = serve(stage)
+            volunteers = [stage.volunteer(f"peer-{number}", invite) for number in range(peers)]
+            _wait_for(port, rounds)
+            for volunteer in volunteers:
+                volunteer.interrupt(PATIENCE_SECONDS)
+            wait_until_public(work / "coordinator.log", rounds)
+            key = parse_invite(invite).key
+            archive = str(work / "coordinator" / "archive")
+            rows = [
+                _row("gateway, from its invite", invite, None, rounds),
+                _row("folder", archive, key, rounds),
+            ]
+        finally:
+            stage.stop_all()
+    columns = (
+        "archive", "rounds", "contributions", "trained in, s", "verified in, s", "÷",
+        "the program, s", "÷", "its processor time, s", "÷", "a contribution: trained in, s", "verified in, s",
+    )  # fmt: skip
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _wait_for(port: int, rounds: int) -> None:
+    for round in range(rounds + 1):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (status := asyncio.run(ask_status(f"127.0.0.1:{port}"))).round < round:
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"round {round} did not open: {status.waiting_for}")
+            time.sleep(0.5)
+
+
+def _row(what: str, source: str, key: str | None, round: int) -> list[str]:
+    wish = Wish(source, None, key, str(round), None, None)
+    proved = asyncio.run(verify(wish, CACHE, Lines(), time.monotonic))
+    if isinstance(proved, Differs):
+        raise DemoFailed(f"the checkpoint is not proved: {proved}")
+    whole = _program(source, key, round)
+    trained = proved.rounds * _training(proved)
+    return [
+        what, f"{proved.rounds}", f"{proved.contributions}", f"{trained:.0f}",
+        f"{proved.seconds:.2f}", f"{trained / proved.seconds:.0f}",
+        f"{whole.wall:.2f}", f"{trained / whole.wall:.0f}",
+        f"{whole.processor:.2f}", f"{trained / whole.processor:.0f}",
+        f"{trained / proved.rounds:.1f}", f"{proved.seconds / proved.contributions:.3f}",
+    ]  # fmt: skip
+
+
+def _training(proved: Proved) -> float:
+    if proved.training is None:
+        raise DemoFailed("how long a round takes is told by two of them: measure at least two")
+    return proved.training
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """Seconds of a program, from its start to its end."""
+
+    wall: float
+    processor: float
+
+
+def _program(source: str, key: str | None, round: int) -> _Spent:
+    began, used = time.monotonic(), _children()
+    command = [str(PROGRAMS / "peer"), "verify", source, "--revision", str(round)]
+    done = subprocess.run(
+        [*command, *(["--key", key] if key else [])], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise DemoFailed(f"peer verify ended by {done.returncode}:\n{done.stderr[-2000:]}")
+    return _Spent(time.monotonic() - began, _children() - used)
+
+
+def _children() -> float:
+    """Processor time of the programs of ours that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
