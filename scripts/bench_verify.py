@@ -56,7 +56,8 @@ def measure_verify(peers: int, rounds: int) -> str:
             stage.stop_all()
     columns = (
         "archive", "rounds", "contributions", "trained in, s", "verified in, s", "÷",
-        "the program, s", "÷", "its processor time, s", "÷", "a contribution: trained in, s", "verified in, s",
+        "the program, s", "÷", "its processor time, s", "÷", "a contribution: trained in, s",
+        "verified in, s",
     )  # fmt: skip
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

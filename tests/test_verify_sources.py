@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import os
 import shutil
@@ -19,20 +20,23 @@ from click.testing import CliRunner, Result
 
 from barnraise.archive import close_path, folder_of
 from barnraise.edge.base_model import resolve
+from barnraise.edge.gateway import listen
 from barnraise.edge.trainable import initial_state
 from barnraise.errors import HashMismatch, ModelUnavailable, Unreachable
-from barnraise.replay import Fault
+from barnraise.replay import Differs, Fault
 from barnraise.spec import DataSpec, Full, ModelSpec, RunSpec, TrainSpec
 from coordinator.book import Book
 from coordinator.charter import CHAT_TEMPLATE
 from coordinator.journal import Journal
+from coordinator.service import Gateway
 from peer.archive.folder import FolderSource
 from peer.cli import main
 from peer.evidence import TRIES
-from peer.proof import FromBase, FromCheckpoint
+from peer.proof import FromBase, FromCheckpoint, Proved
 from peer.replaying import AHEAD
+from peer.verify import verify
 from tests import parts
-from tests.desk import archive, show, told, train_round
+from tests.desk import archive, served, session_of, show, told, train_round
 from tests.parts import ADA, BEN
 from tests.programs import ROOT
 from tests.tiny import make_tiny_model
@@ -114,6 +118,24 @@ def test_a_checkpoint_is_proved_from_any_web_server(mirror: Mirror, sound: Path,
     found = proved(wish(mirror.address, key=KEY))
     assert found == proved(wish(sound))
     assert proved(wish(f"{mirror.address}/?key={KEY}", key=None)) == found
+
+
+def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
+    """The coordinator tells where its gateway is; both are real."""
+
+    async def prove(book: Book) -> Proved | Differs:
+        gateway = await listen(archive(book), "127.0.0.1", 0)
+        try:
+            async with served(session_of(book), Gateway(gateway.port)) as invite:
+                asked = wish(str(invite), key=None)
+                return await verify(asked, tmp_path, Told(), iter(range(1000)).__next__)
+        finally:
+            await gateway.stop()
+
+    with run_of(tmp_path / "run") as book:
+        found = asyncio.run(prove(book))
+        assert isinstance(found, Proved)
+        assert (found.round, found.state, found.rounds) == (ROUNDS, book.tip.state, ROUNDS)
 
 
 def test_a_file_that_breaks_off_goes_on_where_it_ended(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
@@ -232,7 +254,7 @@ def test_the_command_ends_by_5_where_something_differs(sound: Path, tmp_path: Pa
 
 def test_an_adapter_is_verified_without_torch(sound: Path, tmp_path: Path) -> None:
     """By a small machine, in a moment: neither the base model nor the libraries that run it are needed."""
-    code = "import sys; from peer.cli import main; main(standalone_mode=False); assert 'torch' not in sys.modules"
+    code = "import sys, peer.cli; peer.cli.main(standalone_mode=False); assert 'torch' not in sys.modules"
     done = subprocess.run(
         [sys.executable, "-c", code, "verify", sound, "--key", KEY, "--cache-dir", tmp_path],
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"},
