@@ -18,6 +18,7 @@ from barnraise.invite import parse_invite
 from barnraise.throttle import parse_rate
 
 if TYPE_CHECKING:
+    from peer.choosing import Format
     from peer.fitting import Frozen
 
 
@@ -114,23 +115,67 @@ def join(
 
 
 @main.command()
-@click.argument("source", metavar="INVITE|URL")
+@click.argument("source", metavar="INVITE|URL|PATH")
 @click.option(
-    "--round", "round_number", type=click.IntRange(min=0), help="Which checkpoint. Default: the newest."
+    "--revision",
+    default="main",
+    show_default=True,
+    help="Which checkpoint: main, latest, best, a round or a commit.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["adapter", "model", "merged", "gguf", "base", "data"]),
+    help="merged, gguf: made here where the run has not published them. Default: what was trained.",
+)
+@click.option(
+    "--mirror", "mirrors", multiple=True, metavar="URL", help="Another server with a copy; may be repeated."
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder. Default: RUN-round-NNNNNN.")
-@click.option("--key", help="The run's key, for a URL that does not carry it.")
+@click.option("--key", help="The run's key or invite, for a URL that does not carry it, or a PATH.")
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    default=user_cache_path("barnraise"),
+    show_default="the user's cache folder",
+    help="Where base models are kept.",
+)
 @plain_errors
-def download(source: str, round_number: int | None, output: Path | None, key: str | None) -> None:
-    """Download a checkpoint and check every hash. A broken download is resumed by the same command.
+def download(
+    source: str,
+    revision: str,
+    form: Format | None,
+    mirrors: tuple[str, ...],
+    output: Path | None,
+    key: str | None,
+    base: Path | None,
+    cache_dir: Path,
+) -> None:
+    """Download a checkpoint and check every byte. A broken download goes on by the same command.
 
-    SOURCE is a run's invite, or the http(s) address of a folder that holds a checkpoint,
-    followed by ?key=… as in the invite.
+    SOURCE is a run's invite, or the http(s) address or the folder of its archive or of one checkpoint.
+    An address is followed by ?key=… as in the invite.
     """
-    from peer.download import download as fetch
+    import time
 
-    folder = asyncio.run(fetch(source, round_number, output, key, click.echo))
-    click.echo(f"{folder}: every file is what the run's key signed")
+    from rich.console import Console
+
+    from peer.download import Downloaded, Wish
+    from peer.download import download as fetch
+    from peer.download_report import display_for
+
+    wish = Wish(source, key, revision, form, mirrors, output, base)
+    with display_for(Console(stderr=True)) as display:
+        done = asyncio.run(fetch(wish, cache_dir, display, time.monotonic))
+    if isinstance(done, Downloaded):
+        click.echo(f"{done.folder}: every file is what the run's key signed")
+    else:
+        click.echo(
+            f"{done.folder}: made here of a checkpoint that the run's key signed; no signature covers it"
+        )
 
 
 @main.command()

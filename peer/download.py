@@ -3,199 +3,185 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import re
-import urllib.error
-import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
-from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
+from typing import Literal
 
-from barnraise.edge.files import disk_errors, write_atomic
-from barnraise.edge.transfer.blobstore import file_hash
-from barnraise.errors import HashMismatch, InviteError, Unreachable, UserError
-from barnraise.ids import HASH_PATTERN, BlobHash, PublicKey, short
-from barnraise.invite import SCHEME, parse_invite
-from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Manifest, open_manifest
-from barnraise.signed import Signed, open_signed
-from peer.api import Api, connect
+import httpx2
+from typing_extensions import assert_never
+
+from barnraise.archive import CHARTER, ArchiveIndex, Revision
+from barnraise.edge.base_model import resolve
+from barnraise.edge.files import write_atomic
+from barnraise.errors import HashMismatch, InviteError, ModelUnavailable, UserError
+from barnraise.manifest import Form, Manifest
+from barnraise.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.signed import Signed
+from barnraise.spec import Lora
+from peer.archive.checkpoint import fetch_checkpoint
+from peer.archive.fetching import Watch
+from peer.archive.opening import open_archive
+from peer.archive.reading import Archive, LoneCheckpoint
+from peer.archive.suppliers import Candidate, Supplier
+from peer.archive.web import WebSource, web_client
+from peer.choosing import Format, Published, ToMake, choose, index_of
+from peer.making import Made, check_free, is_adapter, make
 from peer.report import size
 
-TRIES = 3
-CHUNK = 256 * 1024
-TIMEOUT_SECONDS = 30.0
+log = logging.getLogger("peer.download")
 
-Say = Callable[[str], None]
-
-
-class Source(Protocol):
-    """Where checkpoints come from."""
-
-    async def manifests(self) -> list[Signed[Manifest]]:
-        """Oldest first; their signature is checked."""
-        ...
-
-    def read(self, entry: FileEntry, offset: int) -> AsyncGenerator[bytes, None]:
-        """The file's bytes from `offset` on. Raises Unreachable when they break off."""
-        ...
+MAX_SEEDS = 16
+"""Other servers that an archive names are tried up to so many."""
 
 
-async def download(text: str, round: int | None, output: Path | None, key: str | None, say: Say) -> Path:
-    """Fetch a checkpoint into a folder and return it. What is there and whole is not fetched again.
+@dataclass(frozen=True)
+class Wish:
+    source: str
+    """An invite, an address or a folder."""
+    key: str | None = None
+    revision: str = "main"
+    format: Format | None = None
+    """None: what was trained."""
+    mirrors: tuple[str, ...] = ()
+    """Addresses with a copy of the archive, or of the checkpoint alone."""
+    output: Path | None = None
+    base: Path | None = None
+    """The base model, for a form that is made here."""
 
-    Raises InviteError, UserError, Unreachable, TrustError, DiskFull.
+
+@dataclass(frozen=True)
+class Downloaded:
+    """Every file is what the run's key signed."""
+
+    folder: Path
+
+
+async def download(wish: Wish, cache: Path, watch: Watch, clock: Callable[[], float]) -> Downloaded | Made:
+    """Fetch a checkpoint into a folder, or make the form that was asked for of one.
+
+    cache: where base models are kept. clock: seconds. Raises InviteError, UserError, Unreachable, TrustError,
+    DiskFull, MachineError, ModelUnavailable.
     """
-    async with _source(text, key) as source:
-        manifests = {signed.value.round: signed for signed in await source.manifests()}
-        if round is not None and round not in manifests:
-            have = ", ".join(map(str, sorted(manifests))) or "none"
-            raise UserError(f"there is no checkpoint of round {round}", fix=f"There are: {have}.")
-        if not manifests:
-            raise UserError("this run has no checkpoint yet", fix="Come back after its first one.")
-        signed = manifests[max(manifests) if round is None else round]
-        manifest = signed.value
-        folder = output or Path(f"{manifest.run}-round-{manifest.round:06d}")
-        say(f"round {manifest.round} of {manifest.run}: {len(manifest.files)} files, {size(manifest.size)}")
-        for entry in manifest.files:
-            await _fetch_file(source, entry, folder, say)
-        write_atomic(folder / MANIFEST, signed.wire)
-        return folder
+    async with web_client() as client, open_archive(wish.source, wish.key) as found:
+        mirrors = [WebSource(client, address) for address in wish.mirrors]
+        if isinstance(found, Archive):
+            mirrors += _seeds(client, found.index)
+        shop = _Shop(found, mirrors, watch, clock)
+        match choose(shop.index, shop.adapter, wish.format, wish.revision):
+            case Published(form, revision, note):
+                if note:
+                    watch.say(note)
+                signed = await shop.manifest(revision, form)
+                folder = wish.output or Path(_name(signed.value))
+                await shop.get(signed, revision, folder)
+                return Downloaded(folder)
+            case ToMake(form, revision):
+                return await _make(shop, form, revision, wish, cache)
+            case choice:
+                assert_never(choice)
 
 
-async def _fetch_file(source: Source, entry: FileEntry, folder: Path, say: Say) -> None:
-    target, part = folder / entry.name, folder / f".{entry.name}.part"
-    if target.is_file() and await asyncio.to_thread(file_hash, target) == entry.hash:
-        return
-    for attempt in range(1, TRIES + 1):
+async def _make(
+    shop: _Shop, form: Literal["merged", "gguf"], revision: Revision, wish: Wish, cache: Path
+) -> Made:
+    signed = await shop.manifest(revision, "trained")
+    manifest = signed.value
+    output = wish.output or Path(f"{_name(manifest)}-{form}")
+    check_free(output)
+    beside = output.with_name(_name(manifest))
+    if beside == output:
+        beside = output.with_name(f"{output.name}-trained")
+    shop.watch.say(
+        f"round {manifest.round} is not published as {form}: making it of the checkpoint in {beside}"
+    )
+    await shop.get(signed, revision, beside)
+    base = await shop.base(wish.base, cache) if shop.adapter else beside
+    shop.watch.say(f"making the {form} form")
+    return await asyncio.to_thread(make, form, beside, manifest, base, output)
+
+
+def _name(manifest: Manifest) -> str:
+    """Of the folder where nobody says another."""
+    form = "" if manifest.form == "trained" else f"-{manifest.form}"
+    return f"{manifest.run}-round-{manifest.round:06d}{form}"
+
+
+def _seeds(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebSource]:
+    """Those whose address can be one. Nobody vouches for them: they are asked for what has a hash."""
+    found = []
+    for address in index.seeds[:MAX_SEEDS]:
         try:
-            await _receive(source, entry, part)
-            break
-        except Unreachable as error:
-            if attempt == TRIES:
-                raise
-            say(f"{entry.name}: {error.problem}; resuming")
-    found = await asyncio.to_thread(file_hash, part)
-    if found != entry.hash:
-        part.unlink()
-        raise HashMismatch(
-            f"{entry.name} hashes to {short(found)}, the manifest says {short(entry.hash)}",
-            fix="It was removed. Run the command again; if this repeats, do not trust the source.",
-        )
-    with disk_errors(target):
-        part.replace(target)
-    say(f"{entry.name}: {size(entry.size)}")
-
-
-async def _receive(source: Source, entry: FileEntry, part: Path) -> None:
-    """Grow `part` to the entry's size. Raises Unreachable when the source ends before."""
-    with disk_errors(part), _growing(part) as file:
-        got = file.tell()
-        if got < entry.size:
-            async with aclosing(source.read(entry, got)) as pieces:
-                async for piece in pieces:
-                    got += file.write(piece[: entry.size - got])
-                    if got == entry.size:  # a source may go on for ever
-                        break
-    if got < entry.size:
-        raise Unreachable(
-            f"the source ended after {got} of {entry.size} bytes",
-            fix="Run the command again: it goes on from there.",
-        )
-
-
-def _growing(part: Path) -> BinaryIO:
-    part.parent.mkdir(parents=True, exist_ok=True)
-    return part.open("ab")
-
-
-@asynccontextmanager
-async def _source(text: str, key: str | None) -> AsyncIterator[Source]:
-    if text.startswith(("http://", "https://")):
-        yield _Mirror.of(text, key)
-        return
-    if not text.startswith(f"{SCHEME}://"):
-        raise InviteError(
-            f"this is neither an invite nor a URL: {text[:100]!r}",
-            fix=f"Give '{SCHEME}://HOST:PORT/RUN?key=…' or 'https://HOST/FOLDER?key=…'.",
-        )
-    async with connect(parse_invite(text)) as api:
-        yield _Coordinator(api)
+            found.append(WebSource(client, address))
+        except InviteError as error:
+            log.info("a seed that the archive names is left out: %s", error.problem)
+    return found
 
 
 @dataclass(frozen=True)
-class _Coordinator:
-    api: Api
+class _Shop:
+    """An archive, or a checkpoint alone, and whoever else has copies."""
 
-    async def manifests(self) -> list[Signed[Manifest]]:
-        return await self.api.checkpoints()
+    found: Archive | LoneCheckpoint
+    mirrors: Sequence[WebSource]
+    watch: Watch
+    clock: Callable[[], float]
 
-    def read(self, entry: FileEntry, offset: int) -> AsyncGenerator[bytes, None]:
-        return self.api.fetch(BlobHash(entry.hash), offset)
+    @property
+    def index(self) -> ArchiveIndex:
+        return self.found.index if isinstance(self.found, Archive) else index_of(self.found.signed)
 
+    @property
+    def adapter(self) -> bool:
+        match self.found:
+            case Archive(charter=charter):
+                return isinstance(charter.spec.train.target, Lora)
+            case LoneCheckpoint(signed=signed):
+                return is_adapter(signed.value)
 
-@dataclass(frozen=True)
-class _Mirror:
-    """A folder with a checkpoint on any web server; Range requests resume where the server knows them."""
+    async def manifest(self, revision: Revision, form: Form) -> Signed[Manifest]:
+        if isinstance(self.found, Archive):
+            return await self.found.manifest(revision, form)
+        return self.found.signed
 
-    url: str
-    key: PublicKey
+    async def get(self, signed: Signed[Manifest], revision: Revision, folder: Path) -> None:
+        manifest, source = signed.value, self.found.source
+        self.watch.say(
+            f"round {manifest.round} of {manifest.run}: {len(manifest.files)} files, {size(manifest.size)}"
+        )
+        place = revision.folder if isinstance(self.found, Archive) else ""
+        candidates = [
+            Candidate.first(Supplier(source, place)),
+            *(Candidate.mirror(mirror, revision.folder, signed.wire) for mirror in self.mirrors),
+        ]
+        await fetch_checkpoint(signed, folder, candidates, self.watch, self.clock)
+        write_atomic(folder / MANIFEST_JSON, manifest_json(signed))
+        if isinstance(self.found, Archive):
+            write_atomic(folder / CHARTER, self.found.signed_charter.wire)  # whose run it is, for `peer seed`
 
-    @classmethod
-    def of(cls, text: str, key: str | None) -> _Mirror:
+    async def base(self, given: Path | None, cache: Path) -> Path:
+        """The model that the adapter was trained on. Raises ModelUnavailable, HashMismatch."""
+        if isinstance(self.found, LoneCheckpoint):
+            if given is None:
+                raise UserError(
+                    "a checkpoint alone does not say exactly which base model it is for",
+                    fix="Give the base model's folder with --base, or download from the run's invite.",
+                )
+            return (await asyncio.to_thread(resolve, str(given), None, cache)).path
+        model, expected = self.found.charter.spec.model, self.found.charter.model_files
+        source, revision = (model.source, model.revision) if given is None else (str(given), None)
         try:
-            parts = urlsplit(text)
-        except ValueError as error:
-            raise InviteError(
-                f"this is not a URL: {text[:100]!r}: {error}", fix="Give 'https://HOST/FOLDER?key=…'."
-            ) from None
-        found = key or next(iter(parse_qs(parts.query).get("key", [])), "")
-        if not re.fullmatch(HASH_PATTERN, found):
-            raise InviteError(
-                "a URL alone does not say whose signature to check",
-                fix="Add ?key=… (64 hex digits, from the run's invite) or give --key.",
+            resolved = await asyncio.to_thread(
+                resolve, source, revision, cache, expected=expected, progress=self.watch.say
             )
-        return cls(
-            urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", "")), PublicKey(found)
-        )
-
-    async def manifests(self) -> list[Signed[Manifest]]:
-        wire = await asyncio.to_thread(self._get_manifest)
-        run = open_signed(Manifest, wire, signer=self.key, limit=MAX_MANIFEST_BYTES).value.run
-        return [open_manifest(wire, run=run, authority=self.key)]  # type: ignore[arg-type]
-
-    async def read(self, entry: FileEntry, offset: int) -> AsyncGenerator[bytes, None]:
-        response = await asyncio.to_thread(self._open, entry.name, offset)
-        with response:
-            skip = offset if response.status == 200 else 0
-            while chunk := await asyncio.to_thread(self._read, response, entry.name, CHUNK):
-                yield chunk[skip:]
-                skip = max(0, skip - len(chunk))
-
-    def _get_manifest(self) -> bytes:
-        with self._open(MANIFEST, 0) as response:
-            return self._read(response, MANIFEST, MAX_MANIFEST_BYTES + 1)
-
-    def _open(self, name: str, offset: int) -> http.client.HTTPResponse:
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._broken(name):
-            request = urllib.request.Request(self.url + quote(name), headers=headers)
-            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-        return response
-
-    def _read(self, response: http.client.HTTPResponse, name: str, limit: int) -> bytes:
-        with self._broken(name):
-            return response.read(limit)
-
-    @contextmanager
-    def _broken(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
-            if isinstance(error, urllib.error.HTTPError):  # it holds the connection
-                error.close()
-            raise Unreachable(
-                f"{self.url}{name} cannot be read: {error}", fix="Check the address, or try another mirror."
-            ) from None
+            return resolved.path
+        except (ModelUnavailable, HashMismatch):
+            served = self.index.repo("base")
+            if given is not None or served is None:
+                raise
+        self.watch.say("the base model comes from the run")
+        kept = served.revisions[-1]
+        folder = cache / "bases" / kept.manifest
+        await self.get(await self.manifest(kept, "base"), kept, folder)
+        return folder

@@ -162,7 +162,7 @@ def perform(stage: Stage, wanted: argparse.Namespace) -> None:
     say.print("[bold]5. a stranger downloads the checkpoint[/]")
     wait_until_public(work / "coordinator.log", final.state_round)
     checkpoint = work / "checkpoint"
-    run(PROGRAMS / "peer", "download", invite, "--round", str(final.state_round), "--output", checkpoint)
+    run(PROGRAMS / "peer", "download", invite, "--revision", str(final.state_round), "--output", checkpoint)
     after = evaluate(base, held_out, prompt, checkpoint, alone=not wanted.keep)
     say.print(f"  held-out loss: {before.loss:.4f} before, {after.loss:.4f} after {final.tokens:,} tokens")
     say.print(f"\n  asked: {prompt}", markup=False)

@@ -32,9 +32,13 @@ class Archive:
     """The run authority's, pinned by whoever asked."""
     index: ArchiveIndex
     """What there is: advice. It names this run and this key."""
-    charter: Charter
-    """Signed by `key`."""
+    signed_charter: Signed[Charter]
+    """By `key`."""
     source: Source
+
+    @property
+    def charter(self) -> Charter:
+        return self.signed_charter.value
 
     @property
     def run(self) -> RunId:
@@ -87,16 +91,17 @@ async def read_archive(source: Source, key: PublicKey) -> Archive:
     index = parse_index(await source.get_small(INDEX, MAX_INDEX_BYTES))
     wire = await source.get_small(CHARTER, MAX_CHARTER_BYTES)
     try:
-        charter = open_signed(Charter, wire, signer=key, limit=MAX_CHARTER_BYTES).value
+        signed = open_signed(Charter, wire, signer=key, limit=MAX_CHARTER_BYTES)
     except TrustError as error:
         raise type(error)(f"{CHARTER} of {source.name}: {error.problem}", fix=error.fix) from None
+    charter = signed.value
     if (index.run, index.authority, charter.authority) != (charter.run, key, key):
         raise MalformedRecord(
             f"{INDEX} of {source.name} is about the run {index.run} of {index.authority[:8]}…,"
             f" its charter about {charter.run} of {charter.authority[:8]}…",
             fix="Try another source, and tell whoever runs this one.",
         )
-    return Archive(key, index, charter, source)
+    return Archive(key, index, signed, source)
 
 
 async def read_lone(source: Source, key: PublicKey) -> LoneCheckpoint:

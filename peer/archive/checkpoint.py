@@ -1,0 +1,60 @@
+"""A checkpoint into a folder: every file as its signed manifest says, or none that claims to be."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from barnraise.edge.files import disk_errors, write_atomic
+from barnraise.edge.transfer.blobstore import file_hash
+from barnraise.errors import DiskFull
+from barnraise.manifest import MANIFEST, FileEntry, Manifest
+from barnraise.signed import Signed
+from peer.archive.fetching import Fetching, Watch
+from peer.archive.parts import Part
+from peer.archive.suppliers import Candidate
+from peer.report import size
+
+
+async def fetch_checkpoint(
+    signed: Signed[Manifest],
+    folder: Path,
+    candidates: Sequence[Candidate],
+    watch: Watch,
+    clock: Callable[[], float],
+) -> None:
+    """What is there and whole is not fetched again; a download that broke goes on.
+
+    The manifest is there only once all that it lists is. clock: seconds.
+    Raises Unreachable, HashMismatch, DiskFull, MachineError.
+    """
+    lacking = await asyncio.to_thread(_lacking, signed, folder)
+    parts = [Part(folder, entry) for entry in lacking]
+    _make_sure_of_room(folder, sum(part.entry.size - part.got for part in parts))
+    await Fetching(parts, watch, clock).run(candidates)
+    write_atomic(folder / MANIFEST, signed.wire)
+
+
+def _lacking(signed: Signed[Manifest], folder: Path) -> list[FileEntry]:
+    """What is to be fetched. The manifest of another checkpoint that was there goes before its files do."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = folder / MANIFEST
+        if manifest.is_file() and manifest.read_bytes() != signed.wire:
+            manifest.unlink()
+        return [entry for entry in signed.value.files if not _whole(folder / entry.name, entry)]
+
+
+def _whole(file: Path, entry: FileEntry) -> bool:
+    return file.is_file() and file.stat().st_size == entry.size and file_hash(file) == entry.hash
+
+
+def _make_sure_of_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DiskFull(
+            f"{folder} needs {size(needed)} more, its disk has {size(free)} left",
+            fix="Free some space, or choose another folder with -o.",
+        )

@@ -1,0 +1,163 @@
+"""A file that grows on disk in any order, and goes on after a break, in this process or the next."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+from pydantic import Field, ValidationError
+
+from barnraise.edge.files import disk_errors, write_atomic
+from barnraise.edge.transfer.blobstore import file_hash
+from barnraise.ids import BlobHash
+from barnraise.manifest import FileEntry
+from barnraise.strict import Strict
+from peer.archive.ranges import lacking, merged
+
+EARLIER = None
+"""Who gave bytes that were here before this process began."""
+_MAX_NOTE_BYTES = 2**20
+
+Giver = int | None
+Given = dict[Giver, list[tuple[int, int]]]
+"""Who gave which bytes."""
+
+
+class _Note(Strict):
+    """What stands in the file beside a part."""
+
+    hash: str
+    have: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...]
+
+
+class Part:
+    """One file of a manifest. Its bytes have its final name only once their hash was checked."""
+
+    def __init__(self, folder: Path, entry: FileEntry) -> None:
+        self.entry = entry
+        self.target = folder / entry.name
+        self._part, self._note = folder / f".{entry.name}.part", folder / f".{entry.name}.part.json"
+        self._file: BinaryIO | None = None
+        self._have: list[tuple[int, int, Giver]] = [(*span, EARLIER) for span in self._noted()]
+
+    @property
+    def got(self) -> int:
+        return sum(end - start for start, end in merged((start, end) for start, end, _ in self._have))
+
+    @property
+    def givers(self) -> set[Giver]:
+        return {giver for _, _, giver in self._have}
+
+    def lacking(self) -> list[tuple[int, int]]:
+        return lacking(self.entry.size, ((start, end) for start, end, _ in self._have))
+
+    def write(self, at: int, data: bytes, giver: Giver) -> None:
+        """Raises DiskFull, MachineError."""
+        with disk_errors(self.target):
+            file, rest = self._opened(), memoryview(data)
+            file.seek(at)
+            while rest:  # a disk that is nearly full takes some of it
+                rest = rest[file.write(rest) :]
+        last = self._have[-1] if self._have else None
+        if last is not None and last[1:] == (at, giver):
+            self._have[-1] = (last[0], at + len(data), giver)
+        else:
+            self._have.append((at, at + len(data), giver))
+
+    def note(self) -> None:
+        """Write down what is here, for the process that comes next. Raises DiskFull, MachineError."""
+        if self._file is not None:
+            have = tuple(merged((start, end) for start, end, _ in self._have))
+            write_atomic(self._note, _Note(hash=self.entry.hash, have=have).model_dump_json().encode())
+
+    def finish(self) -> BlobHash:
+        """The hash of all bytes. Where it is the manifest's, they get their name. Slow: reads them all.
+
+        Raises DiskFull, MachineError.
+        """
+        with disk_errors(self.target):
+            self._opened().truncate(self.entry.size)
+            self.close()
+            found = file_hash(self._part)
+            if found == self.entry.hash:
+                os.replace(self._part, self.target)
+                self._note.unlink(missing_ok=True)
+        return found
+
+    def set_aside(self) -> Given:
+        """Begin anew, and keep the false bytes for `falsifiers`."""
+        given: Given = {}
+        for start, end, giver in self._have:
+            given.setdefault(giver, []).append((start, end))
+        with disk_errors(self.target):
+            self.close()
+            os.replace(self._part, self._aside)
+        self.restart()
+        return given
+
+    def falsifiers(self, given: Given) -> set[Giver]:
+        """Whose bytes, of those set aside, are not those of the file that is whole now. Slow."""
+        with disk_errors(self.target), self._aside.open("rb") as false, self.target.open("rb") as true:
+            guilty = {
+                giver
+                for giver, spans in given.items()
+                if any(_differ(false, true, *span) for span in merged(spans))
+            }
+        self.clear_aside()
+        return guilty
+
+    def restart(self) -> None:
+        """Forget every byte."""
+        self.close()
+        self._have = []
+        with disk_errors(self.target):
+            for path in (self._part, self._note):
+                path.unlink(missing_ok=True)
+
+    def clear_aside(self) -> None:
+        with disk_errors(self.target):
+            self._aside.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @property
+    def _aside(self) -> Path:
+        return self._part.with_name(f"{self._part.name}.false")
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._part.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open_for_parts(self._part)
+        return self._file
+
+    def _noted(self) -> list[tuple[int, int]]:
+        """What an earlier process got of the same file."""
+        try:
+            with self._note.open("rb") as file:
+                note = _Note.model_validate_json(file.read(_MAX_NOTE_BYTES))
+            there = self._part.stat().st_size
+        except (FileNotFoundError, ValidationError):  # none, or cut off by a crash: begin anew
+            return []
+        if note.hash != self.entry.hash:
+            return []
+        return [(start, min(end, there, self.entry.size)) for start, end in merged(note.have)]
+
+
+def open_for_parts(path: Path) -> BinaryIO:
+    """A file to read and write at any place, with what is in it."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
+
+
+def _differ(one: BinaryIO, other: BinaryIO, start: int, end: int) -> bool:
+    one.seek(start)
+    other.seek(start)
+    while start < end:
+        size = min(2**20, end - start)
+        if one.read(size) != other.read(size):
+            return True
+        start += size
+    return False
