@@ -18,8 +18,8 @@ log = logging.getLogger("barnraise.gateway")
 MIN_CHUNK = 64 * 2**10
 MAX_CHUNK = 2**20
 """Bytes read at once. A reader holds one chunk at most; on loopback smaller ones cost speed."""
-BRISK_SECONDS = 0.05
-"""A chunk that its reader took in less was small enough to be doubled."""
+BRISK_SECONDS = 0.1
+"""After a chunk that its reader took in less, the next one is twice as large; else half."""
 READERS = 4
 """Threads that read files."""
 
@@ -55,16 +55,11 @@ class FileBody:
         place, size = self.start, MIN_CHUNK
         while place < self.stop:
             wanted = min(size, self.stop - place)
-            before = loop.time()
-            chunk = await loop.run_in_executor(
-                self.threads, os.pread, self.opened.file.fileno(), wanted, place
-            )
-            if gone.done():
-                return False
-            if not chunk:
-                log.warning("%s became shorter while it was sent", self.opened.file.name)
+            chunk = await loop.run_in_executor(self.threads, self._read, place, wanted)
+            if gone.done() or not chunk:
                 return False
             place += len(chunk)
+            before = loop.time()
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             del chunk
             # An empty message waits until the chunk has left, so that nobody holds two.
@@ -72,6 +67,17 @@ class FileBody:
             brisk = loop.time() - before < BRISK_SECONDS
             size = min(size * 2, MAX_CHUNK) if brisk else max(size // 2, MIN_CHUNK)
         return True
+
+    def _read(self, place: int, wanted: int) -> bytes:
+        """Empty, and a warning, where nothing more can be read: the sizes that were promised do not hold."""
+        try:
+            chunk = os.pread(self.opened.file.fileno(), wanted, place)
+            problem = "it became shorter"
+        except OSError as error:
+            chunk, problem = b"", str(error)
+        if not chunk:
+            log.warning("%s is cut off at byte %d: %s", self.opened.file.name, place, problem)
+        return chunk
 
 
 async def _gone(receive: Receive) -> None:
