@@ -115,6 +115,12 @@ async def _open(wish: Wish, stack: AsyncExitStack) -> tuple[Archive, _Claim] | D
                     f"{source.name} holds one checkpoint, and no log that it could be proved by",
                     fix="Say where the run's archive is: --log with its invite, its address or its folder.",
                 )
+            if signed.value.form != "trained":
+                raise UserError(
+                    f"{source.name} holds the {signed.value.form} form of round {signed.value.round}: it was"
+                    f" made of the trained state, and only that can be replayed",
+                    fix=f"Verify the run's own archive with --revision {signed.value.round}.",
+                )
             opened = await stack.enter_async_context(open_archive(wish.log, wish.key))
             if isinstance(opened, LoneCheckpoint) or opened.run != signed.value.run:
                 raise UserError(
@@ -191,7 +197,7 @@ def _check_start(start: int | None, kept: int, round: int) -> None:
     """start: as it was asked for. kept: the round from which contributions are kept."""
     if start is None and kept >= round:
         raise UserError(
-            f"the contributions that lead to round {round} are no longer kept, only those from round {kept} on",
+            f"what leads to round {round} is no longer kept, only contributions from round {kept} on",
             fix="Choose a later checkpoint with --revision, or come back after the next one.",
         )
     if start is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from barnraise.archive import CHARTER, INDEX, close_path, contribution_path, folder_of, parse_index
 from barnraise.errors import BadSignature, InviteError, TrustError, UserError
@@ -21,7 +23,7 @@ from barnraise.signed import Signed, open_signed, sign
 from barnraise.state import TrainState
 from coordinator.book import Book
 from peer.proof import FromBase, FromCheckpoint
-from peer.verify_report import LINES, told_difference, told_proof
+from peer.verify_report import LINES, display_for, told_difference, told_proof
 from tests import parts
 from tests.desk import announce, archive, show, told, train_round
 from tests.desk import contribution as contributed
@@ -69,6 +71,16 @@ def test_the_newest_checkpoint_is_proved_from_the_first_state(sound: Path) -> No
     assert KEY[:8] in sentence
     assert "not proved" not in sentence
     assert [line for line in display.said if "rounds/s" in line][-1].startswith("replayed 4 of 4 rounds")
+
+
+def test_a_terminal_shows_a_bar_and_what_is_said() -> None:
+    shown = io.StringIO()
+    with display_for(Console(file=shown, force_terminal=True, width=100)) as display:
+        display.say("reading [here]")
+        display.round(3, 7, 12, 1.5)
+    assert "reading [here]" in shown.getvalue()
+    assert "3/7" in shown.getvalue()
+    assert "12 contributions, 2.0 rounds/s" in shown.getvalue()
 
 
 def test_lines_about_a_long_log_are_few() -> None:
@@ -125,7 +137,7 @@ def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Pat
         index = parse_index((archive(book) / INDEX).read_bytes())
         assert index.replay_from == 5
         for revision in ("main", "4"):
-            with told(UserError, 2, "no longer kept, only those from round 5 on"):
+            with told(UserError, 2, "no longer kept, only contributions from round 5 on"):
                 outcome(wish(archive(book), revision=revision))
 
 
@@ -318,6 +330,14 @@ def test_a_checkpoint_alone_proves_nothing(sound: Path, tmp_path: Path) -> None:
         outcome(wish(own))
     with told(UserError, 2, "is not the archive of the run barn"):
         outcome(wish(own, log=str(own)))
+
+
+def test_another_form_of_a_checkpoint_is_refused(sound: Path, tmp_path: Path) -> None:
+    own = downloaded(sound, tmp_path / "mine")
+    manifest = open_signed(Manifest, (own / MANIFEST).read_bytes(), signer=AUTHORITY.public).value
+    (own / MANIFEST).write_bytes(sign(AUTHORITY, manifest.model_copy(update={"form": "merged"})).wire)
+    with told(UserError, 2, "merged form of round 4", "--revision 4"):
+        outcome(wish(own, log=str(sound)))
 
 
 def test_a_checkpoint_of_another_run_is_refused(sound: Path, tmp_path: Path) -> None:

@@ -10,15 +10,11 @@ from barnraise.archive import (
     MAX_INDEX_BYTES,
     ArchiveIndex,
     Revision,
-    close_path,
-    contribution_path,
     parse_index,
 )
 from barnraise.errors import HashMismatch, MalformedRecord, TrustError
-from barnraise.ids import BlobHash, PublicKey, Round, RunId, blob_hash
-from barnraise.log import Link, check_link
+from barnraise.ids import PublicKey, RunId, blob_hash
 from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, Form, Manifest, open_manifest
-from barnraise.records import MAX_CLOSE_BYTES
 from barnraise.signed import Signed, open_signed
 from barnraise.spec import MAX_CHARTER_BYTES, Charter
 from peer.archive.sources import Source
@@ -60,21 +56,6 @@ class Archive:
                 fix="The run may have published something meanwhile: run the command again.",
             )
         return signed
-
-    async def link(self, round: Round) -> Link:
-        """The close of `round`, its signatures checked. Raises BadSignature, MalformedRecord."""
-        wire = await self.source.get_small(close_path(round), MAX_CLOSE_BYTES)
-        return check_link(wire, self.charter, round)
-
-    async def contribution(self, blob: BlobHash, size: int) -> bytes:
-        """A blob that a commit names, with its size in bytes. Raises HashMismatch."""
-        data = await self.source.get_small(contribution_path(blob), size)
-        if blob_hash(data) != blob:
-            raise HashMismatch(
-                f"{contribution_path(blob)} of {self.source.name} is not what its name says",
-                fix="Try another source, and tell whoever runs this one.",
-            )
-        return data
 
 
 @dataclass(frozen=True)
