@@ -179,6 +179,30 @@ def download(
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address of this machine to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7454, show_default=True, help="0: a free one.")
+@plain_errors
+def seed(folder: Path, host: str, port: int) -> None:
+    """Serve FOLDER for others to download from, until Ctrl-C.
+
+    FOLDER is one that `peer download` made, or a copy of a run's archive. Others name this machine with
+    --mirror; they check every byte, so they need not trust it.
+    """
+    from peer.seed import Seeding, until_interrupted
+    from peer.seed import seed as serve
+
+    def ready(seeding: Seeding) -> None:
+        click.echo(f"serving {seeding.what} on port {seeding.port}")
+        click.echo(f"    peer download … --mirror http://ADDRESS_OF_THIS_MACHINE:{seeding.port}")
+
+    async def run() -> None:
+        await serve(folder, host, port, until_interrupted(), ready)
+
+    asyncio.run(run())
+
+
+@main.command()
 @click.argument("source", metavar="INVITE|URL|PATH")
 @click.option(
     "--revision", default="main", show_default=True, help="Which checkpoint: main, latest, best or a round."

@@ -17,6 +17,8 @@ from peer.archive.ranges import lacking, merged
 
 EARLIER = None
 """Who gave bytes that were here before this process began."""
+NOTE_BYTES = 4 * 2**20
+"""After so many more bytes it is written down what is here: what a killed process loses at most."""
 _MAX_NOTE_BYTES = 2**20
 
 Giver = int | None
@@ -39,6 +41,7 @@ class Part:
         self.target = folder / entry.name
         self._part, self._note = folder / f".{entry.name}.part", folder / f".{entry.name}.part.json"
         self._file: BinaryIO | None = None
+        self._unnoted = 0
         self._have: list[tuple[int, int, Giver]] = [(*span, EARLIER) for span in self._noted()]
 
     @property
@@ -64,10 +67,14 @@ class Part:
             self._have[-1] = (last[0], at + len(data), giver)
         else:
             self._have.append((at, at + len(data), giver))
+        self._unnoted += len(data)
+        if self._unnoted >= NOTE_BYTES:
+            self.note()
 
     def note(self) -> None:
         """Write down what is here, for the process that comes next. Raises DiskFull, MachineError."""
-        if self._file is not None:
+        if self._file is not None and self._unnoted:
+            self._unnoted = 0
             have = tuple(merged((start, end) for start, end, _ in self._have))
             write_atomic(self._note, _Note(hash=self.entry.hash, have=have).model_dump_json().encode())
 

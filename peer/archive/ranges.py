@@ -180,10 +180,11 @@ def _take_over(
     if not works or not giver.ranges:
         return Wait(None)
     last = max(works, key=lambda number: others[number].seconds_for(works[number].span.size))
-    span = works[last].span
-    half = Span(span.file, span.start + span.size // 2, span.end)
-    if half.size >= LEAST // 2 and others[last].seconds_for(span.size) > giver.seconds_for(half.size):
-        return TakeOver(last, half)
+    span, rate = works[last].span, others[last].rate
+    share = giver.rate / (giver.rate + rate) if giver.rate and rate else 0.5  # both are done at one time then
+    mine = Span(span.file, span.end - int(span.size * share), span.end)
+    if mine.size >= LEAST // 2:
+        return TakeOver(last, mine)
     return Wait(min(work.heard for work in works.values()) + PATIENCE_SECONDS)
 
 

@@ -1,0 +1,154 @@
+"""Web servers of this process for tests: true ones, and such that do what no server should."""
+
+from __future__ import annotations
+
+import http.server
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Site:
+    folder: Path
+    answer: Callable[[Visit, bytes], None]
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    """Path and Range of each request."""
+    url: str = ""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when the site closes: what an answer may wait for."""
+
+    def ranges(self, name: str) -> list[str | None]:
+        """What was asked of the file `name`."""
+        return [wanted for path, wanted in self.asked if path.endswith(f"/{name}")]
+
+
+class Visit(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    site: Site
+
+    def do_GET(self) -> None:
+        self.site.asked.append((self.path, self.headers.get("Range")))
+        file = self.site.folder / self.path.lstrip("/")
+        if file.is_file():
+            self.site.answer(self, file.read_bytes())
+        else:
+            self.send_error(404)
+
+    @property
+    def wanted(self) -> tuple[int, int | None]:
+        """Where the range that is asked for starts, and where it ends (not included)."""
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
+        assert found is not None
+        return int(found[1]), int(found[2]) + 1 if found[2] else None
+
+    def begin(self, status: int, length: int, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def ranged(visit: Visit, data: bytes) -> None:
+    """As a good server does."""
+    if "Range" not in visit.headers:
+        unranged(visit, data)
+        return
+    start, end = visit.wanted
+    if start >= len(data):
+        visit.send_error(416)
+        return
+    part = data[start:end]
+    visit.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+    visit.wfile.write(part)
+
+
+def unranged(visit: Visit, data: bytes) -> None:
+    """As a simple one does: the whole file, whatever was asked for."""
+    visit.begin(200, len(data))
+    try:
+        visit.wfile.write(data)
+    except OSError:  # the reader has had enough
+        visit.close_connection = True
+
+
+def endless(visit: Visit, data: bytes) -> None:
+    visit.send_response(200)
+    visit.send_header("Connection", "close")
+    visit.end_headers()
+    try:
+        visit.wfile.write(data)
+        while not visit.site.over.is_set():
+            visit.wfile.write(bytes(65_536))
+    except OSError:
+        visit.close_connection = True
+
+
+def short(visit: Visit, data: bytes) -> None:
+    """Claims that the file ends one byte early."""
+    ranged(visit, data[:-1])
+
+
+def torn(visit: Visit, data: bytes) -> None:
+    """Half of what was asked for, and then the connection is reset."""
+    start, end = visit.wanted
+    part = data[start:end]
+    visit.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+    visit.wfile.write(part[: len(part) // 2])
+    visit.wfile.flush()
+    visit.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    visit.close_connection = True
+
+
+def stalled(visit: Visit, data: bytes) -> None:
+    """Half of what was asked for, and then nothing."""
+    start, end = visit.wanted
+    part = data[start:end]
+    visit.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+    visit.wfile.write(part[: len(part) // 2])
+    visit.wfile.flush()
+    visit.site.over.wait()
+    visit.close_connection = True
+
+
+def shifted(visit: Visit, data: bytes) -> None:
+    """Another range than was asked for."""
+    start, end = visit.wanted
+    part = data[start:end]
+    visit.begin(206, len(part), Content_Range=f"bytes {start + 1}-{start + len(part)}/{len(data)}")
+    visit.wfile.write(part)
+
+
+def spoilt(name: str) -> Callable[[Visit, bytes], None]:
+    """One bit of the last byte of one file is another."""
+
+    def answer(visit: Visit, data: bytes) -> None:
+        ranged(visit, data[:-1] + bytes([data[-1] ^ 1]) if visit.path.endswith(f"/{name}") else data)
+
+    return answer
+
+
+@contextmanager
+def website(folder: Path, answer: Callable[[Visit, bytes], None] = ranged) -> Iterator[Site]:
+    site = Site(folder, answer)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("VisitOf", (Visit,), {"site": site}))
+    server.daemon_threads = False
+    site.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield site
+    finally:
+        site.over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
