@@ -22,6 +22,7 @@ from coordinator.advice import advise, contributions, exchange_seconds, objectio
 from coordinator.dataset.build import Built, build
 from coordinator.forms import check_forms
 from coordinator.licences import MayPassOn, Withheld, judge
+from coordinator.sizes import told_bytes
 
 log = logging.getLogger("coordinator.check")
 
@@ -153,12 +154,13 @@ def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: in
             [
                 (
                     "memory of a volunteer",
-                    f"{_size(found.peer_memory)} to train on a CPU, {_size(found.gpu_memory)} on a GPU",
+                    f"{told_bytes(found.peer_memory)} to train on a CPU,"
+                    f" {told_bytes(found.gpu_memory)} on a GPU",
                 ),
-                ("memory of the coordinator", _size(found.coordinator_memory)),
-                ("a contribution", _size(found.blob)),
-                ("sent per round and volunteer", f"about {_size(found.up)}"),
-                ("received per round and volunteer", f"at most {_size(found.down)}"),
+                ("memory of the coordinator", told_bytes(found.coordinator_memory)),
+                ("a contribution", told_bytes(found.blob)),
+                ("sent per round and volunteer", f"about {told_bytes(found.up)}"),
+                ("received per round and volunteer", f"at most {told_bytes(found.down)}"),
                 (
                     "time to exchange",
                     f"{exchange:.1f} s at {uplink_mbit:g} Mbit/s up,"
@@ -177,17 +179,17 @@ def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: in
         (
             "disk of the coordinator",
             [
-                ("a checkpoint, one in " + _count(checkpoint.every, "round"), _size(found.checkpoint)),
-                *([("its other forms, once promoted", _size(found.forms))] if found.forms else []),
+                ("a checkpoint, one in " + _count(checkpoint.every, "round"), told_bytes(found.checkpoint)),
+                *([("its other forms, once promoted", told_bytes(found.forms))] if found.forms else []),
                 (
                     "the log of a round",
-                    f"{_size(found.log_per_round)}; the last"
+                    f"{told_bytes(found.log_per_round)}; the last"
                     f" {_count(found.log // found.log_per_round, 'round')} can be replayed",
                 ),
                 (
                     "in all, at most",
-                    f"{_size(found.disk)}: {checkpoint.keep + _KEPT_BESIDE} checkpoints and"
-                    f" {_size(found.log)} of the log",
+                    f"{told_bytes(found.disk)}: {checkpoint.keep + _KEPT_BESIDE} checkpoints and"
+                    f" {told_bytes(found.log)} of the log",
                 ),
             ],
         ),
@@ -246,15 +248,3 @@ def _indented(text: str) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _size(count: int) -> str:
-    """Bytes in the unit that fits, by thousands."""
-    if count < 1000:
-        return f"{count} B"
-    value = float(count)
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 999.5 or unit == "TB":
-            break
-    return f"{value:.3g} {unit}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import get_args
 
 import click
 from platformdirs import user_cache_path, user_data_path
@@ -16,6 +17,7 @@ from barnraise.edge.files import write_atomic
 from barnraise.errors import SpecError, UserError
 from barnraise.ids import RUN_PATTERN
 from barnraise.invite import SCHEME, parse_invite
+from barnraise.manifest import Form
 from barnraise.spec import read_spec
 from barnraise.throttle import parse_rate
 
@@ -154,3 +156,36 @@ def status(address: str, as_json: bool) -> None:
         address = parse_invite(address).address
     found = asyncio.run(ask_status(address))
     click.echo(found.model_dump_json(indent=2) if as_json else render(found))
+
+
+@main.command()
+@click.argument("source", metavar="FOLDER_OR_RUN")
+@click.option(
+    "--to", "to", required=True, metavar="WHERE", help="hf://OWNER/NAME, a folder, or s3://BUCKET/FOLDER."
+)
+@click.option("--revision", help="Only main, latest, best or a round. Default: all of them.")
+@click.option(
+    "--form",
+    "forms",
+    multiple=True,
+    type=click.Choice(get_args(Form)),
+    help="Only these forms. Default: every form for a mirror; on the Hub without data.",
+)
+@click.option("--prune", is_flag=True, help="Remove from a mirror what the archive no longer has.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be sent. The Hub is not even asked.")
+@plain_errors
+def publish(
+    source: str, to: str, revision: str | None, forms: tuple[Form, ...], prune: bool, dry_run: bool
+) -> None:
+    """Publish a run's checkpoints and log, so that they outlive its coordinator.
+
+    FOLDER_OR_RUN: the name of a run that was served on this machine, or the folder of its archive; the
+    coordinator may run meanwhile. A folder or bucket becomes a mirror once a web server shows it. On the Hub
+    each form becomes a repository, each round a tag. Every file is checked before it is sent, and what is
+    there already is not sent again.
+    """
+    from coordinator.publish import Wish, find_archive
+    from coordinator.publish import publish as send
+
+    wish = Wish(to=to, forms=forms, revision=revision, prune=prune, dry=dry_run)
+    send(find_archive(source, user_data_path("barnraise") / "coordinator"), wish, click.echo)

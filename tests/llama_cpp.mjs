@@ -20,13 +20,13 @@ async function logits(tokens) {
     return found.map(({next}) => [...next.logits].sort(([a], [b]) => a - b).map(([, value]) => value));
 }
 
-/** The most likely `greedy` tokens after these. */
+/** The most likely `greedy` tokens after these, or fewer where the text ends. */
 async function continued(tokens) {
     await sequence.clearHistory();
     const found = [];
     for await (const token of sequence.evaluate(tokens, {temperature: 0, yieldEogToken: true})) {
         found.push(token);
-        if (found.length === greedy) break;
+        if (found.length === greedy || model.isEogToken(token)) break;
     }
     return found;
 }

@@ -1,0 +1,169 @@
+"""The archive on this machine's disk as a publisher reads it: each thing is checked before it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.archive import (
+    CHARTER,
+    INDEX,
+    MAX_INDEX_BYTES,
+    ArchiveIndex,
+    Revision,
+    close_path,
+    contribution_path,
+    parse_index,
+)
+from barnraise.edge.transfer.blobstore import file_hash
+from barnraise.errors import HashMismatch, MalformedRecord, StateError, UserError
+from barnraise.ids import BlobHash, Round, blob_hash, short
+from barnraise.log import check_link
+from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Form, Manifest, open_manifest
+from barnraise.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.records import MAX_CLOSE_BYTES
+from barnraise.signed import open_signed
+from barnraise.spec import MAX_CHARTER_BYTES, Charter
+
+
+class Moved(StateError):
+    """The archive became another one while it was read: its run goes on. To be tried again."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A revision's folder, by its signed manifest."""
+
+    revision: Revision
+    manifest: Manifest
+    hashes: dict[str, BlobHash]
+    """Of every file that goes along, by its name: the manifest's two forms come last."""
+    sizes: dict[str, int]
+    """In bytes."""
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes.values())
+
+
+@dataclass(frozen=True)
+class Archived:
+    """Every method raises Moved where the disk no longer has what the index names."""
+
+    folder: Path
+    index: ArchiveIndex
+    charter: Charter
+
+    @classmethod
+    def of(cls, folder: Path) -> Archived:
+        """Raises UserError where there is no archive, TrustError for a damaged one."""
+        try:
+            index = parse_index(_read(folder / INDEX, MAX_INDEX_BYTES))
+            wire = _read(folder / CHARTER, MAX_CHARTER_BYTES)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{folder} is no archive: there is no {Path(error.filename).name} in it",
+                fix="Give the name of a run that is served on this machine, or the folder of its archive.",
+            ) from None
+        charter = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
+        if (index.run, index.authority, charter.value.authority) != (
+            charter.value.run, charter.signer, charter.signer,
+        ):  # fmt: skip
+            raise MalformedRecord(
+                f"{folder / INDEX} and {CHARTER} beside it are not about the same run",
+                fix="Start the run's coordinator once: it makes its archive anew.",
+            )
+        return cls(folder, index, charter.value)
+
+    def unchanged(self) -> None:
+        """Raises Moved where the index is another one by now."""
+        with self._there():
+            if parse_index(_read(self.folder / INDEX, MAX_INDEX_BYTES)) != self.index:
+                raise _moved(INDEX)
+
+    def contributions(self) -> dict[str, int]:
+        """Size in bytes by path: at least those that the index promises."""
+        with self._there():
+            found = [path for path in (self.folder / "contributions").iterdir() if path.name[0] != "."]
+            sizes = {contribution_path(BlobHash(path.name)): path.stat().st_size for path in found}
+        self.unchanged()
+        return sizes
+
+    def closes(self) -> dict[str, int]:
+        """Size in bytes by path."""
+        paths = [close_path(round) for round in range(self.index.closed)]
+        with self._there():
+            return {path: (self.folder / path).stat().st_size for path in paths}
+
+    def checkpoint(self, form: Form, revision: Revision) -> Checkpoint:
+        """Raises TrustError where the manifest is not one that the run's key signed."""
+        with self._there():
+            wire = _read(self.folder / revision.folder / MANIFEST, MAX_MANIFEST_BYTES)
+        if blob_hash(wire) != revision.manifest:
+            raise _moved(f"{revision.folder}/{MANIFEST}")
+        signed = open_manifest(wire, run=self.charter.run, authority=self.charter.authority_key)
+        if (signed.value.form, signed.value.round) != (form, revision.round):
+            raise MalformedRecord(
+                f"{self.folder / revision.folder} holds the {signed.value.form} checkpoint of round"
+                f" {signed.value.round}, not the {form} one of round {revision.round}",
+                fix="Start the run's coordinator once: it makes its archive anew.",
+            )
+        view = manifest_json(signed)
+        entries = [
+            *signed.value.files,
+            FileEntry(name=MANIFEST_JSON, hash=blob_hash(view), size=len(view)),
+            FileEntry(name=MANIFEST, hash=blob_hash(wire), size=len(wire)),
+        ]
+        return Checkpoint(
+            revision,
+            signed.value,
+            {entry.name: BlobHash(entry.hash) for entry in entries},
+            {entry.name: entry.size for entry in entries},
+        )
+
+    def checked_file(self, checkpoint: Checkpoint, name: str) -> Path:
+        """Raises HashMismatch where the file is not the one that the manifest names."""
+        return self._checked(f"{checkpoint.revision.folder}/{name}", checkpoint.hashes[name])
+
+    def checked_contribution(self, path: str) -> Path:
+        """Raises HashMismatch where it is not what its name says."""
+        return self._checked(path, BlobHash(Path(path).name))
+
+    def checked_close(self, round: int) -> Path:
+        """Raises MalformedRecord, BadSignature where it is not the run's close of that round."""
+        path = self.folder / close_path(round)
+        with self._there():
+            check_link(_read(path, MAX_CLOSE_BYTES), self.charter, Round(round))
+        return path
+
+    def _checked(self, path: str, expected: BlobHash) -> Path:
+        with self._there():
+            found = file_hash(self.folder / path)
+        if found != expected:
+            raise HashMismatch(
+                f"{self.folder / path} is damaged: its hash is {short(found)}, not {short(expected)}",
+                fix="Nothing of it was sent. Check the disk, and restore the file from a backup.",
+            )
+        return self.folder / path
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise _moved(str(error.filename)) from None
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(limit + 1)  # whoever parses it refuses more than the limit
+
+
+def _moved(what: str) -> Moved:
+    return Moved(
+        f"the archive changed while it was read: {what} is another one or gone",
+        fix="Run the command again. If this repeats while no coordinator runs, start it once: it makes its"
+        " archive anew.",
+    )

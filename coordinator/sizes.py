@@ -1,0 +1,15 @@
+"""Bytes as people read them."""
+
+from __future__ import annotations
+
+
+def told_bytes(count: int) -> str:
+    """In the unit that fits, by thousands."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":
+            break
+    return f"{value:.3g} {unit}"

@@ -1,0 +1,390 @@
+"""`coordinator publish` to a folder and to what fsspec knows: a mirror that can be read at any moment."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
+
+from barnraise.archive import INDEX, ArchiveIndex, close_path, folder_of, parse_index
+from barnraise.edge.files import disk_errors, replacing
+from barnraise.errors import (
+    BadSignature,
+    BarnraiseError,
+    DiskFull,
+    HashMismatch,
+    MachineError,
+    RefusedError,
+    StateError,
+    Unreachable,
+    UserError,
+)
+from barnraise.ids import Round, blob_hash
+from barnraise.log import check_link
+from barnraise.manifest import MANIFEST, open_manifest
+from coordinator.book import Book
+from coordinator.cli import main
+from coordinator.publish import Wish, find_archive, publish
+from coordinator.publishing import places
+from coordinator.publishing.places import Place
+from tests import parts
+from tests.desk import archive, checkpoint, files_in, opened_book, told, train_round
+from tests.gateways import environment
+from tests.parts import ADA, BEN
+from tests.programs import DEADLINE, Program
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    """A run that keeps one checkpoint beside those that it needs, and has trained two rounds."""
+    spec = parts.run_spec()
+    kept = spec.checkpoint.model_copy(update={"keep": 1})
+    with opened_book(tmp_path / "run", spec.model_copy(update={"checkpoint": kept})) as made:
+        train_round(made, ADA, BEN, loss=2.0)
+        train_round(made, ADA, loss=1.5)
+        yield made
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    MemoryFileSystem.store.clear()
+    yield "memory://bucket/barn"
+    MemoryFileSystem.store.clear()
+
+
+def wish(to: str | Path, **other: Any) -> Wish:
+    fields: dict[str, Any] = {"forms": (), "revision": None, "prune": False, "dry": False}
+    return Wish(to=str(to), **fields | other)
+
+
+def sent(book: Book, to: str | Path, **other: Any) -> list[str]:
+    said: list[str] = []
+    publish(archive(book), wish(to, **other), said.append)
+    return said
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def in_memory() -> dict[str, bytes]:
+    fs = fsspec.filesystem("memory")
+    return {path.removeprefix("/bucket/barn/"): fs.cat_file(path) for path in fs.find("/bucket/barn")}
+
+
+def check_whole(book: Book, files: dict[str, bytes]) -> ArchiveIndex | None:
+    """That a stranger finds whatever the index there names, and that it is what the run signed."""
+    if INDEX not in files:
+        return None
+    index = parse_index(files[INDEX])
+    for repo in index.repos:
+        for revision in repo.revisions:
+            wire = files[f"{revision.folder}/{MANIFEST}"]
+            assert blob_hash(wire) == revision.manifest
+            for entry in open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value.files:
+                assert blob_hash(files[f"{revision.folder}/{entry.name}"]) == entry.hash, entry.name
+    for round in range(index.closed):
+        link = check_link(files[close_path(round)], book.charter, Round(round))
+        if round >= index.replay_from:
+            assert all(blob_hash(files[f"contributions/{it.blob}"]) == it.blob for it in link.commits)
+    return index
+
+
+def test_a_folder_becomes_the_archive_again(book: Book, tmp_path: Path) -> None:
+    said = sent(book, tmp_path / "mirror")
+    assert tree(tmp_path / "mirror") == tree(archive(book))
+    assert check_whole(book, tree(tmp_path / "mirror")) is not None
+    assert "checkpoints/round-000002" in " ".join(said)
+    assert f"?key={parts.AUTHORITY.public}" in said[-1]
+
+
+def test_so_does_whatever_fsspec_knows(book: Book, memory: str) -> None:
+    sent(book, memory)
+    assert in_memory() == tree(archive(book))
+
+
+def test_only_what_is_new_is_sent(book: Book, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    before = {path: path.stat().st_mtime_ns for path in mirror.rglob("*") if path.is_file()}
+    assert sent(book, mirror)[0].startswith("0 files sent")
+    train_round(book, BEN, loss=1.2)
+    sent(book, mirror)
+    for path, then in before.items():
+        assert path.name == INDEX or path.stat().st_mtime_ns == then, f"{path} was sent again"
+    assert check_whole(book, tree(mirror)) is not None
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_broken_off_anywhere_it_is_whole_and_goes_on(
+    book: Book, tmp_path: Path, memory: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt of a second publication gets one file further."""
+    to = str(tmp_path / "mirror") if where == "folder" else memory
+    there: Callable[[], dict[str, bytes]] = (
+        (lambda: tree(tmp_path / "mirror")) if where == "folder" else in_memory
+    )
+    sent(book, to)
+    first = check_whole(book, there())
+    train_round(book, BEN, loss=1.2)
+    real, room, breaks = Place.put, 0, 0
+
+    def put(self: Place, source: Path, path: str) -> None:
+        nonlocal room
+        if room == 0:
+            raise Unreachable("the line broke", fix="Try again.")
+        room -= 1
+        real(self, source, path)
+
+    monkeypatch.setattr(Place, "put", put)
+    while True:
+        room = 1
+        try:
+            sent(book, to)
+            break
+        except Unreachable:
+            breaks += 1
+            assert check_whole(book, there()) == first, "the index came before what it names"
+    assert breaks > 5
+    last = check_whole(book, there())
+    assert last is not None
+    assert last.closed == 3
+
+
+def test_a_mirror_keeps_what_the_run_forgets(book: Book, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    for loss in (1.2, 1.1, 1.0):
+        train_round(book, ADA, loss=loss)
+        sent(book, mirror)
+    repo = parse_index((archive(book) / INDEX).read_bytes()).repo("trained")
+    assert repo is not None
+    assert not any(revision.round == 3 for revision in repo.revisions), "the run kept it: this shows nothing"
+    index = check_whole(book, tree(mirror))
+    assert index is not None
+    mirrored = index.repo("trained")
+    assert mirrored is not None
+    names = {revision.round: revision.names for revision in mirrored.revisions}
+    assert {2, 3, 4, 5} <= names.keys()
+    assert names[3] == ("round-3",), "main and latest have moved on"
+    assert {"main", "latest"} <= set(names[5])
+
+
+def test_prune_removes_what_the_run_forgot(book: Book, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    for loss in (1.2, 1.1, 1.0):
+        train_round(book, ADA, loss=loss)
+    assert any("removed" in line for line in sent(book, mirror, prune=True))
+    assert tree(mirror) == tree(archive(book))
+
+
+def test_one_revision_alone(book: Book, tmp_path: Path) -> None:
+    sent(book, tmp_path / "mirror", revision="0")
+    index = check_whole(book, tree(tmp_path / "mirror"))
+    assert index is not None
+    assert [revision.round for repo in index.repos for revision in repo.revisions] == [0]
+    with told(UserError, 2, "no revision '7'", "the rounds"):
+        sent(book, tmp_path / "mirror", revision="7")
+    with told(UserError, 2, "no checkpoint of the form gguf", "trained"):
+        sent(book, tmp_path / "mirror", forms=("gguf",))
+
+
+def test_dry_run_sends_nothing(book: Book, tmp_path: Path) -> None:
+    said = sent(book, tmp_path / "mirror", dry=True)
+    assert not (tmp_path / "mirror").exists()
+    assert "would send checkpoints/round-000002" in " ".join(said)
+    assert said[-1].startswith("nothing was sent: ")
+
+
+def flip(path: Path) -> None:
+    wire = bytearray(path.read_bytes())
+    wire[len(wire) // 2] ^= 1
+    path.unlink()  # the store holds it by a hard link
+    path.write_bytes(wire)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "kind"),
+    [("tokenizer.json", HashMismatch), ("contributions", HashMismatch), ("log", BadSignature)],
+)
+def test_what_is_damaged_is_named_and_not_sent(
+    book: Book, tmp_path: Path, damaged: str, kind: type[BarnraiseError]
+) -> None:
+    file = checkpoint(book, 2) / damaged if "." in damaged else next((archive(book) / damaged).iterdir())
+    flip(file)
+    with pytest.raises(kind) as refused:
+        sent(book, tmp_path / "mirror")
+    assert refused.value.exit_code == 5
+    assert kind is BadSignature or str(file) in refused.value.problem
+    found = tree(tmp_path / "mirror")
+    assert file.relative_to(archive(book)).as_posix() not in found
+    assert INDEX not in found
+
+
+def test_damage_on_the_mirror_is_mended(book: Book, tmp_path: Path) -> None:
+    """What was cut off has another size; what was never finished has no manifest."""
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    (mirror / folder_of("trained", 2) / MANIFEST).unlink()
+    flip(mirror / folder_of("trained", 2) / "tokenizer.json")
+    (mirror / close_path(0)).write_bytes(b"half")
+    sent(book, mirror)
+    assert tree(mirror) == tree(archive(book))
+
+
+def test_a_checkpoint_told_anew_is_sent_anew(book: Book, tmp_path: Path) -> None:
+    """A file that has the right size and no manifest that tells of it is looked at."""
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    path = mirror / folder_of("trained", 2) / "README.md"
+    old = path.read_bytes()
+    there = mirror / folder_of("trained", 2) / MANIFEST
+    there.write_bytes(bytes(len(there.read_bytes())))
+    path.write_bytes(bytes(len(old)))
+    sent(book, mirror)
+    assert path.read_bytes() == old
+
+
+def test_an_archive_that_moves_on_meanwhile_is_read_again(
+    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, rounds = Place.put, iter([1.2, 1.1])
+
+    def put(self: Place, source: Path, path: str) -> None:
+        real(self, source, path)
+        for loss in rounds:  # all of them at the first file: what was to be sent is forgotten by then
+            train_round(book, ADA, loss=loss)
+
+    monkeypatch.setattr(Place, "put", put)
+    sent(book, tmp_path / "mirror")
+    index = check_whole(book, tree(tmp_path / "mirror"))
+    assert index is not None
+    assert index.closed == 4
+
+
+def test_the_place_of_another_run_is_left_alone(book: Book, tmp_path: Path) -> None:
+    with opened_book(tmp_path / "other", parts.run_spec().model_copy(update={"name": "shed"})) as other:
+        sent(other, tmp_path / "mirror")
+        before = tree(tmp_path / "mirror")
+        with told(UserError, 2, "shed", "place of its own"):
+            sent(book, tmp_path / "mirror")
+        assert tree(tmp_path / "mirror") == before
+
+
+def test_an_older_copy_does_not_replace_a_newer_one(book: Book, tmp_path: Path) -> None:
+    sent(book, tmp_path / "old")
+    train_round(book, ADA, loss=1.1)
+    sent(book, tmp_path / "mirror")
+    with told(StateError, 7, "3 rounds", "only 2"):
+        publish(tmp_path / "old", wish(tmp_path / "mirror"), lambda _: None)
+
+
+def test_a_full_disk_is_told_and_leaves_no_half(
+    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> Any:
+        if path.name != "tokenizer.json":
+            return replacing(path)
+        with disk_errors(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(places, "replacing", full)
+    with pytest.raises(DiskFull):
+        sent(book, tmp_path / "mirror")
+    found = tree(tmp_path / "mirror")
+    assert INDEX not in found
+    assert not any("tokenizer" in path for path in found)
+
+
+class Bucket(MemoryFileSystem):
+    """A store that refuses, as S3's file system words it."""
+
+    protocol = "bucket"
+    refusal: OSError
+
+    def put_file(self, *_: object, **__: object) -> None:
+        raise self.refusal
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind", "words"),
+    [
+        (PermissionError("Access Denied"), RefusedError, "Log in as somebody who may"),
+        (FileNotFoundError("The specified bucket does not exist"), UserError, "Make the bucket"),
+        (OSError("Could not connect"), Unreachable, "goes on from there"),
+    ],
+)
+def test_a_store_that_refuses_is_told(
+    book: Book, refusal: OSError, kind: type[BarnraiseError], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bucket, "refusal", refusal, raising=False)
+    fsspec.register_implementation("bucket", Bucket, clobber=True)
+    with told(kind, kind.exit_code, "bucket://barn", words):
+        sent(book, "bucket://barn")
+
+
+def test_a_place_that_cannot_be_is_told(book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with told(MachineError, 3, "s3://", "pip install '.[s3]'"):
+        sent(book, "s3://bucket/barn")
+    with told(UserError, 2, "nosuch://x", "hf://OWNER/NAME"):
+        sent(book, "nosuch://x")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with told(MachineError, 3, "file"):
+        sent(book, tmp_path / "file")
+
+
+def test_a_run_is_found_by_its_name_or_folder(book: Book, tmp_path: Path) -> None:
+    book.folder.rename(tmp_path / "barn")
+    place = tmp_path / "barn" / "archive"
+    assert find_archive("barn", tmp_path) == place
+    assert find_archive(str(tmp_path / "barn"), tmp_path / "none") == place
+    assert find_archive(str(place), tmp_path / "none") == place
+    with told(UserError, 2, "no archive in 'shed'", str(tmp_path / "shed")):
+        find_archive("shed", tmp_path)
+
+
+def test_the_command_line(book: Book, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["publish", str(book.folder), "--to", str(tmp_path / "mirror")])
+    assert done.exit_code == 0, done.output
+    assert tree(tmp_path / "mirror") == tree(archive(book))
+    done = CliRunner().invoke(main, ["publish", str(tmp_path / "none"), "--to", "x"])
+    assert done.exit_code == 2
+    assert "no archive in" in done.stderr
+
+
+def test_behind_a_plain_web_server_it_is_a_mirror(book: Book, tmp_path: Path) -> None:
+    """Python's own web server, and `peer download` as a process of its own."""
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(mirror)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().split(" port ")[1].split()[0]
+        address = f"http://127.0.0.1:{port}/?key={parts.AUTHORITY.public}"
+        peer = Program("peer", "peer.cli", "download", address, "-o", str(tmp_path / "got"))
+        assert peer.wait() == 0, peer.output
+    finally:
+        server.kill()
+        server.wait(DEADLINE)
+        if server.stdout is not None:
+            server.stdout.close()
+    assert files_in(tmp_path / "got").items() >= {
+        (name, data) for name, data in files_in(checkpoint(book, 2)).items() if name != "manifest.json"
+    }
