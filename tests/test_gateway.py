@@ -208,7 +208,8 @@ def test_broken_requests_get_a_400_and_the_server_lives(client: httpx2.Client, r
 def test_tokens_are_in_no_log(client: httpx2.Client, caplog: pytest.LogCaptureFixture) -> None:
     secret = {"Authorization": "Bearer hf_verysecret"}
     with caplog.at_level(1):
-        caplog.set_level(1, "uvicorn.error")
+        for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+            caplog.set_level(1, name)
         for place in ("/", resolve("config.json"), "/nothing?token=hf_verysecret", "/api/whoami-v2"):
             client.get(place, headers=secret)
         ask(client, b"GET / HTTP/1.1\r\nAuthorization: Bearer hf_verysecret\r\nbroken\r\n\r\n")

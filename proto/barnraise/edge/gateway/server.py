@@ -34,6 +34,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.access_log = False  # whoever listens: requests carry tokens
         transport.set_write_buffer_limits(0)  # writing goes on when what was written has left
         self._asks = self._reads = self._hang_up_in(ASK_SECONDS)
         if len(self.connections) > 2 * MAX_CONNECTIONS:
@@ -108,7 +109,6 @@ async def listen(folder: Path, host: str, port: int, url: str | None = None) -> 
         lifespan="off",
         log_config=None,
         log_level="error",
-        access_log=False,  # requests carry tokens
         proxy_headers=False,
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
