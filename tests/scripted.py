@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from barnraise.errors import Unreachable
 from peer.archive.sources import Missing, checked, ended_early, too_large
+from tests.programs import DEADLINE
 
 PIECE = 262_144
 
@@ -69,6 +71,12 @@ class Told:
     said: list[str] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    _spoke: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait_until(self, seen: Callable[[], bool]) -> None:
+        """In another thread: until what was said is so."""
+        with self._spoke:
+            assert self._spoke.wait_for(seen, DEADLINE)
 
     def file(self, name: str, size: int, got: int) -> None:
         self.counts[name] = got
@@ -83,4 +91,6 @@ class Told:
         self.whole.append(name)
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        with self._spoke:
+            self.said.append(text)
+            self._spoke.notify_all()

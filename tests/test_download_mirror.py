@@ -1,26 +1,35 @@
-"""`peer download` from a mirror: any web server that has a copy of a checkpoint's folder."""
+"""`peer download` from mirrors: any web server that has a copy of an archive, or of one checkpoint."""
 
 from __future__ import annotations
 
 import asyncio
-import http.server
-import socket
-import struct
+import json
+import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from barnraise.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable
+from barnraise.archive import CHARTER, INDEX
+from barnraise.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
 from barnraise.ids import PublicKey
 from barnraise.manifest import MANIFEST, FileEntry, Manifest
 from barnraise.signed import sign
 from coordinator.book import Book
-from peer.download import CHUNK, download
+from peer.archive import ranges
+from peer.archive.parts import NOTE_BYTES
+from peer.archive.sources import Missing
+from peer.choosing import Format
+from peer.download import Downloaded, Wish, download
 from tests import parts
-from tests.desk import LARGE, checkpoint, files_in, opened_book
+from tests.desk import LARGE, archive, checkpoint, files_in, opened_book, train_round, unused_port
+from tests.programs import DEADLINE, stage
+from tests.scripted import Told
+from tests.websites import Visit, endless, ranged, short, spoilt, torn, unranged, website
+
+Answer = Callable[[Visit, bytes], None]
 
 
 @pytest.fixture
@@ -29,153 +38,206 @@ def book(tmp_path: Path) -> Iterator[Book]:
         yield made
 
 
-Serve = Callable[["Mirror", bytes, int], None]
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "RETRY_SECONDS", 0.0)
 
 
-class Mirror(http.server.BaseHTTPRequestHandler):
-    folder: Path
-    asked: list[tuple[str, str | None]]
-    serve: list[Serve]
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.asked.append((self.path, wanted))
-        path = self.folder / self.path.rpartition("/")[2]
-        if not path.is_file():
-            self.send_error(404)
-            return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
-        self.serve[0](self, path.read_bytes(), start)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-def with_ranges(mirror: Mirror, data: bytes, start: int) -> None:
-    mirror.send_response(206 if start else 200)
-    mirror.send_header("Content-Length", str(len(data) - start))
-    mirror.end_headers()
-    mirror.wfile.write(data[start:])
-
-
-def without_ranges(mirror: Mirror, data: bytes, start: int) -> None:
-    with_ranges(mirror, data, 0)
-
-
-def short(mirror: Mirror, data: bytes, start: int) -> None:
-    """All but the last byte of what was promised."""
-    mirror.send_response(206 if start else 200)
-    mirror.send_header("Content-Length", str(len(data) - start))
-    mirror.end_headers()
-    mirror.wfile.write(data[start:-1])
-
-
-def reset(mirror: Mirror, data: bytes, start: int) -> None:
-    """A part, and then the connection is torn down."""
-    mirror.send_response(200)
-    mirror.send_header("Content-Length", str(len(data)))
-    mirror.end_headers()
-    mirror.wfile.write(data[: len(data) // 2])
-    mirror.wfile.flush()
-    mirror.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    mirror.close_connection = True
-
-
-def endless(mirror: Mirror, data: bytes, start: int) -> None:
-    mirror.send_response(200)
-    mirror.end_headers()
-    mirror.wfile.write(data)
-    try:
-        while mirror.path.endswith(LARGE):
-            mirror.wfile.write(bytes(CHUNK))
-    except OSError:  # the reader has had enough
-        mirror.close_connection = True
-
-
-@contextmanager
-def mirror(folder: Path, serve: Serve) -> Iterator[tuple[str, type[Mirror]]]:
-    made = type("MirrorOf", (Mirror,), {"folder": folder, "asked": [], "serve": [serve]})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), made)
-    server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/barn/round-0", made
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def mirrored(
+def get(
     url: str,
     output: Path,
+    *mirrors: str,
     key: PublicKey = parts.AUTHORITY.public,
-    say: Callable[[str], None] = lambda _: None,
+    told: Told | None = None,
+    revision: str = "main",
+    form: Format | None = None,
 ) -> Path:
-    return asyncio.run(download(f"{url}?key={key}", None, output, None, say))
+    wish = Wish(f"{url}?key={key}", revision=revision, format=form, mirrors=mirrors, output=output)
+    done = asyncio.run(download(wish, Path("/nowhere"), told or Told(), time.monotonic))
+    assert isinstance(done, Downloaded)
+    return done.folder
 
 
-@pytest.mark.parametrize("serve", [with_ranges, without_ranges, endless])
-def test_a_mirror_gives_the_same_files(book: Book, tmp_path: Path, serve: Serve) -> None:
-    with mirror(checkpoint(book), serve) as (url, _):
-        assert files_in(mirrored(url, tmp_path / "out")) == files_in(checkpoint(book))
+def only(name: str, answer: Answer) -> Answer:
+    """Of one file alone; of the others as it should be."""
+    return lambda visit, data: (answer if visit.path.endswith(f"/{name}") else ranged)(visit, data)
 
 
-@pytest.mark.parametrize("serve", [with_ranges, without_ranges])
-def test_a_mirror_s_file_is_resumed(book: Book, tmp_path: Path, serve: Serve) -> None:
-    part = tmp_path / "out" / f".{LARGE}.part"
-    part.parent.mkdir()
-    part.write_bytes((checkpoint(book) / LARGE).read_bytes()[:300_000])
-    with mirror(checkpoint(book), serve) as (url, made):
-        assert files_in(mirrored(url, tmp_path / "out")) == files_in(checkpoint(book))
-    assert [wanted for path, wanted in made.asked if path.endswith(LARGE)] == ["bytes=300000-"]
+def once(name: str, answer: Answer) -> Answer:
+    """The first time that a file is asked for."""
+
+    def first(visit: Visit, data: bytes) -> None:
+        visit.site.answer = ranged
+        answer(visit, data)
+
+    return only(name, first)
 
 
-@pytest.mark.parametrize("broken", [short, reset])
-def test_a_mirror_that_breaks_off_is_asked_again(book: Book, tmp_path: Path, broken: Serve) -> None:
-    def once(handler: Mirror, data: bytes, start: int) -> None:
-        if handler.path.endswith(LARGE):
-            handler.serve[0] = with_ranges
-            broken(handler, data, start)
+@pytest.mark.parametrize(
+    "answer", [ranged, unranged, only(LARGE, endless)], ids=["good", "simple", "endless"]
+)
+@pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
+def test_a_web_server_gives_the_same_files(book: Book, tmp_path: Path, answer: Answer, alone: bool) -> None:
+    with website(checkpoint(book) if alone else archive(book), answer) as site:
+        folder = get(site.url, tmp_path / "out")
+    charter = {} if alone else {CHARTER: (archive(book) / CHARTER).read_bytes()}
+    assert files_in(folder) == files_in(checkpoint(book)) | charter
+
+
+def test_a_checkpoint_alone_has_one_revision_and_one_form(book: Book, tmp_path: Path) -> None:
+    train_round(book, parts.ADA)
+    with website(checkpoint(book, 1)) as site:
+        for number, revision in enumerate(["main", "latest", "1", "round-1"]):
+            get(site.url, tmp_path / str(number), revision=revision)
+        with pytest.raises(UserError, match="no revision '0'"):
+            get(site.url, tmp_path / "out", revision="0")
+        with pytest.raises(UserError, match="published no base form"):
+            get(site.url, tmp_path / "out", form="base")
+
+
+@pytest.mark.parametrize("answer", [ranged, unranged], ids=["good", "simple"])
+def test_a_file_goes_on_where_it_broke(book: Book, tmp_path: Path, answer: Answer) -> None:
+    told = Told()
+    with website(checkpoint(book), once(LARGE, torn)) as site:
+        whole = (checkpoint(book) / LARGE).read_bytes()
+        get(site.url, tmp_path / "out", told=told)
+        assert files_in(tmp_path / "out") == files_in(checkpoint(book))
+        first, second = site.ranges(LARGE)
+    assert first == f"bytes=0-{len(whole) - 1}"
+    assert second is not None
+    start = int(second.removeprefix("bytes=").partition("-")[0])
+    assert 0 < start <= len(whole) // 2
+    assert any("asking again" in line for line in told.said)
+    assert told.counts[LARGE] == len(whole)
+
+
+@pytest.mark.parametrize("answer", [short, torn])
+def test_a_server_that_always_breaks_off_is_given_up(book: Book, tmp_path: Path, answer: Answer) -> None:
+    def nothing_more(visit: Visit, data: bytes) -> None:
+        if visit.wanted[0]:
+            visit.send_error(503)
         else:
-            with_ranges(handler, data, start)
+            answer(visit, data)
 
-    said: list[str] = []
-    with mirror(checkpoint(book), once) as (url, made):
-        assert files_in(mirrored(url, tmp_path / "out", say=said.append)) == files_in(checkpoint(book))
-    assert len([path for path, _ in made.asked if path.endswith(LARGE)]) == 2
-    assert any("resuming" in line for line in said)
+    with (
+        website(checkpoint(book), only(LARGE, nothing_more)) as site,
+        pytest.raises(Unreachable, match="503"),
+    ):
+        get(site.url, tmp_path / "out")
+    assert not (tmp_path / "out" / LARGE).exists()
 
 
-def test_a_mirror_s_flipped_byte_is_refused_by_name(book: Book, tmp_path: Path) -> None:
-    def spoilt(handler: Mirror, data: bytes, start: int) -> None:
-        flipped = data[:-1] + bytes([data[-1] ^ 1])
-        with_ranges(handler, flipped if handler.path.endswith(LARGE) else data, start)
+def test_a_flipped_byte_is_refused_by_the_names_of_file_and_server(book: Book, tmp_path: Path) -> None:
+    with website(checkpoint(book), spoilt(LARGE)) as site:
+        with pytest.raises(HashMismatch, match=f"{LARGE} of {site.url}"):
+            get(site.url, tmp_path / "out")
+        assert len(site.ranges(LARGE)) == 1
+    assert LARGE not in files_in(tmp_path / "out")
 
-    with mirror(checkpoint(book), spoilt) as (url, _), pytest.raises(HashMismatch, match=LARGE):
-        mirrored(url, tmp_path / "out")
+
+@pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
+def test_a_mirror_helps_out_when_the_first_lies(book: Book, tmp_path: Path, alone: bool) -> None:
+    told = Told()
+    copy = checkpoint(book) if alone else archive(book)
+    with website(archive(book), spoilt(LARGE)) as liar, website(copy) as mirror:
+        folder = get(liar.url, tmp_path / "out", mirror.url, told=told)
+    assert (folder / LARGE).read_bytes() == (checkpoint(book) / LARGE).read_bytes()
+    assert MANIFEST in files_in(folder)
+
+
+def test_a_mirror_that_lies_does_no_harm(book: Book, tmp_path: Path) -> None:
+    with website(archive(book)) as true, website(archive(book), spoilt(LARGE)) as liar:
+        folder = get(true.url, tmp_path / "out", liar.url)
+    assert (folder / LARGE).read_bytes() == (checkpoint(book) / LARGE).read_bytes()
+
+
+def test_mirrors_that_are_none_are_left_with_a_reason(book: Book, tmp_path: Path) -> None:
+    train_round(book, parts.ADA)
+    (tmp_path / "empty").mkdir()
+    told = Told()
+    gone = f"http://127.0.0.1:{unused_port()}"
+    with (
+        website(archive(book), only(LARGE, slowly(told, 3))) as true,
+        website(tmp_path / "empty") as empty,
+        website(checkpoint(book, 0)) as other,
+    ):
+        get(true.url, tmp_path / "out", empty.url, other.url, gone, told=told)
+    left = " ".join(line for line in told.said if line.startswith("left "))
+    assert f"left {empty.url}: {empty.url} has no such checkpoint" in left
+    assert f"left {other.url}: {other.url} has another checkpoint" in left
+    assert f"left {gone}: {gone}/" in left
+
+
+def slowly(told: Told, count: int) -> Answer:
+    """Answers once so many sources were left."""
+
+    def answer(visit: Visit, data: bytes) -> None:
+        told.wait_until(lambda: sum(line.startswith("left ") for line in told.said) >= count)
+        ranged(visit, data)
+
+    return answer
+
+
+def test_the_seeds_that_an_archive_names_are_asked_too(book: Book, tmp_path: Path) -> None:
+    told = Told()
+    with website(checkpoint(book)) as seed:
+        index = json.loads((archive(book) / INDEX).read_bytes()) | {"seeds": [seed.url, "file:///etc", "x"]}
+        (archive(book) / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        with website(archive(book), spoilt(LARGE)) as liar:
+            folder = get(liar.url, tmp_path / "out", told=told)
+    assert (folder / LARGE).read_bytes() == (checkpoint(book) / LARGE).read_bytes()
 
 
 def test_a_mirror_of_another_key_is_refused(book: Book, tmp_path: Path) -> None:
-    with mirror(checkpoint(book), with_ranges) as (url, _), pytest.raises(BadSignature, match="where only"):
-        mirrored(url, tmp_path / "out", key=parts.STRANGER.public)
+    with website(checkpoint(book)) as site, pytest.raises(BadSignature, match="where only"):
+        get(site.url, tmp_path / "out", key=parts.STRANGER.public)
 
 
-@pytest.mark.parametrize("name", ["../escaped", "/escaped", "a/b", ".hidden", "nul"])
-def test_a_name_that_leaves_the_folder_is_refused_though_signed(
+@pytest.mark.parametrize("name", ["../escaped", "/escaped", "a/b", ".hidden", "nul", "COM1.txt", "a."])
+def test_a_name_that_no_system_should_write_is_refused_though_signed(
     book: Book, tmp_path: Path, name: str
 ) -> None:
     true = book.newest_checkpoint().value
     entry = FileEntry.model_construct(name=name, hash=true.files[0].hash, size=true.files[0].size)
     hostile = Manifest.model_construct(**{**dict(true), "files": (entry,)})
-    (checkpoint(book) / MANIFEST).write_bytes(sign(parts.AUTHORITY, hostile).wire)
-    with mirror(checkpoint(book), with_ranges) as (url, made), pytest.raises(MalformedRecord, match="plain"):
-        mirrored(url, tmp_path / "out")
-    assert [path for path, _ in made.asked] == [f"/barn/round-0/{MANIFEST}"]
+    shutil.copytree(checkpoint(book), tmp_path / "copy")
+    (tmp_path / "copy" / MANIFEST).write_bytes(sign(parts.AUTHORITY, hostile).wire)
+    with website(tmp_path / "copy") as site, pytest.raises(MalformedRecord, match="plain"):
+        get(site.url, tmp_path / "out")
+    assert [path for path, _ in site.asked] == [f"/{INDEX}", f"/{MANIFEST}"]
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mirror_without_a_checkpoint_is_told(tmp_path: Path) -> None:
-    with mirror(tmp_path, with_ranges) as (url, _), pytest.raises(Unreachable, match="404"):
-        mirrored(url, tmp_path / "out")
+def test_a_server_with_neither_is_told(tmp_path: Path) -> None:
+    with (
+        website(tmp_path) as site,
+        pytest.raises(Missing, match=f"no {INDEX} .* no {MANIFEST} of a checkpoint"),
+    ):
+        get(site.url, tmp_path / "out")
+
+
+def test_a_program_that_is_killed_goes_on_where_it_was(book: Book, tmp_path: Path) -> None:
+    (book.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # half is more than fits on the way
+    train_round(book, parts.ADA)
+    halfway = threading.Event()
+
+    def half(visit: Visit, data: bytes) -> None:
+        visit.begin(200, len(data))
+        visit.wfile.write(data[: len(data) // 2])
+        halfway.set()
+        visit.site.over.wait()
+        visit.close_connection = True
+
+    with stage(tmp_path) as programs, website(checkpoint(book, 1), once(LARGE, half)) as site:
+        command = ["download", f"{site.url}?key={parts.AUTHORITY.public}", "-o", str(tmp_path / "out")]
+        first = programs.start("first", "peer.cli", *command)
+        assert halfway.wait(DEADLINE)
+        first.kill()
+        assert not (tmp_path / "out" / LARGE).exists()
+        second = programs.start("second", "peer.cli", *command)
+        assert second.wait() == 0, second.output
+        again = site.ranges(LARGE)[1]
+    assert again is not None
+    assert int(again.removeprefix("bytes=").partition("-")[0]) >= NOTE_BYTES
+    assert f"{LARGE}: going on after" in second.output
+    assert files_in(tmp_path / "out") == files_in(checkpoint(book, 1))

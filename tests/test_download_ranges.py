@@ -133,7 +133,7 @@ def test_somebody_always_has_something_to_do(seed: int) -> None:
         )
         for number in range(draw.randrange(1, 5))
     }
-    alone = draw.choice([{}, {0: None}, {0: draw.choice(list(givers))}])
+    alone: dict[int, int | None] = draw.choice([{}, {0: None}, {0: draw.choice(list(givers))}])
     steps = [next_step(1000.0, me, givers, [Span(0, 0, 9 * MB)], alone) for me in givers]
     assert any(isinstance(step, Take | Leave) for step in steps), steps
 

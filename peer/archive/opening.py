@@ -91,7 +91,7 @@ def _of_run(archive: Archive, run: RunId) -> Archive:
 
 def _folder(text: str) -> Path:
     folder = Path(text)
-    if not folder.is_dir():
+    if not text or not folder.is_dir():
         raise InviteError(
             f"this is neither an invite, a URL nor a folder: {text[:100]!r}",
             fix=f"Give '{SCHEME}://HOST:PORT/RUN?key=…', 'https://HOST/FOLDER?key=…', or a folder and --key.",
