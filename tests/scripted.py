@@ -26,7 +26,9 @@ class Scripted:
     false: Mapping[str, int] = field(default_factory=dict)
     """Place of a byte that comes flipped, by path."""
     silent_after: float = float("inf")
-    """Bytes given in all after which it says nothing any more."""
+    """Bytes given in all after which it says nothing any more,"""
+    recovers: bool = False
+    """but when it is asked again."""
     breaks_after: float = float("inf")
     """Bytes given in all after which it cannot be reached any more."""
     given: int = 0
@@ -47,6 +49,8 @@ class Scripted:
         at = offset
         while at < offset + length:
             if self.given >= self.silent_after:
+                if self.recovers:
+                    self.silent_after = float("inf")
                 await asyncio.Event().wait()
             if self.given >= self.breaks_after:
                 raise Unreachable(f"{self.name} is gone", fix="Wait for it.")

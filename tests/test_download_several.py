@@ -82,6 +82,13 @@ def test_a_silent_source_is_not_waited_for(tmp_path: Path) -> None:
     assert any(line.startswith("silent sends nothing") for line in told.said)
 
 
+def test_one_that_was_silent_once_is_asked_again(tmp_path: Path) -> None:
+    sleeper = source("sleeper", silent_after=MB, recovers=True)
+    fetch(tmp_path, sleeper, source("good", speed=1e5))
+    assert whole(tmp_path)
+    assert sleeper.given > 6 * MB
+
+
 def test_one_that_breaks_for_good_is_left_with_its_reason(tmp_path: Path) -> None:
     told, _ = fetch(tmp_path, source("broken", breaks_after=2 * MB), source("good"))
     assert whole(tmp_path)
@@ -172,9 +179,27 @@ def test_false_bytes_of_an_earlier_run_cost_only_a_fetch(tmp_path: Path) -> None
 def test_a_source_that_dies_while_it_answers_for_a_file_is_followed_by_another(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
         fetch(tmp_path, source("liar", false={LARGE: 5}, breaks_after=6 * MB))
-    told, _ = fetch(tmp_path, source("mortal", breaks_after=10 * MB), source("good", speed=2e5))
+    mortal = source("mortal", breaks_after=10 * MB)
+    told, _ = fetch(tmp_path, mortal, source("good", ranges=False))
+    assert (LARGE, 0, len(FILES[LARGE])) in mortal.asked
+    assert left(told, "mortal")
     assert whole(tmp_path)
-    assert left(told, "good") == []
+    assert told.counts[LARGE] == len(FILES[LARGE])
+
+
+def test_a_file_is_looked_at_once_though_two_gave_its_last_bytes(tmp_path: Path) -> None:
+    part = Part(tmp_path, ENTRIES[0])
+    part.write(0, FILES[LARGE], 0)
+    told = Told()
+
+    async def twice() -> None:
+        fetching = Fetching([part], told, asyncio.get_running_loop().time)
+        fetching._open.add(0)
+        fetching._unchecked.add(0)
+        await asyncio.gather(fetching._check(0), fetching._check(0))
+
+    asyncio.run(twice())
+    assert told.whole == [LARGE]
 
 
 def test_parts_of_another_file_of_that_name_are_not_taken(tmp_path: Path) -> None:
@@ -182,9 +207,10 @@ def test_parts_of_another_file_of_that_name_are_not_taken(tmp_path: Path) -> Non
         fetch(tmp_path, source("a", breaks_after=6 * MB))
     note = tmp_path / f".{LARGE}.part.json"
     note.write_text(note.read_text(encoding="utf-8").replace(ENTRIES[0].hash, "ab" * 32), encoding="utf-8")
-    told, _ = fetch(tmp_path, source("good"))
+    good = source("good")
+    fetch(tmp_path, good)
     assert whole(tmp_path)
-    assert told.said == []
+    assert good.given >= len(FILES[LARGE])
 
 
 @pytest.mark.parametrize("note", ["", "{", '{"hash": "", "have": [[0, 99999999999]]}', "[" * 100_000])
@@ -198,8 +224,9 @@ def test_a_damaged_note_costs_only_a_fetch(tmp_path: Path, note: str) -> None:
 
 def test_a_note_that_claims_too_much_is_found_out(tmp_path: Path) -> None:
     entry = ENTRIES[0]
-    (tmp_path / f".{LARGE}.part").write_bytes(bytes(1000))
+    (tmp_path / f".{LARGE}.part").write_bytes(FILES[LARGE][:1000])
     claim = f'{{"hash": "{entry.hash}", "have": [[0, {2**50}]]}}'
     (tmp_path / f".{LARGE}.part.json").write_text(claim, encoding="utf-8")
-    fetch(tmp_path, source("good"))
+    told, _ = fetch(tmp_path, source("good"))
     assert whole(tmp_path)
+    assert told.said == []

@@ -190,6 +190,18 @@ def test_a_redirect_to_anything_but_the_web_is_not_followed(folder: Path, target
         asked(lambda it: on_web(it, away), folder, lambda it: it.get_small(PATH, 10))
 
 
+def test_what_comes_with_a_redirect_is_not_read(folder: Path) -> None:
+    with website(folder) as true:
+
+        def elsewhere(visit: Visit, data: bytes) -> None:
+            visit.begin(302, 2**40, Location=f"{true.url}{visit.path}")
+            visit.site.over.wait()
+            visit.close_connection = True
+
+        where = lambda it: on_web(it, elsewhere)  # noqa: E731
+        assert asked(where, folder, lambda it: it.get_small(PATH, len(DATA))) == DATA
+
+
 def test_a_circle_of_redirects_ends(folder: Path) -> None:
     visits = []
 
