@@ -67,7 +67,7 @@ def _laid_out(folder: Path) -> Iterator[tuple[Path, str, str]]:
         count = sum(len(repo.revisions) for repo in index.repos)
         yield folder, f"an archive of {index.run} with {count} checkpoints", index.authority
     elif (folder / MANIFEST).is_file():
-        signed = checked_checkpoint(folder)
+        signed = _checked(folder)
         manifest = signed.value
         with scratch_folder(folder.resolve().parent) as work:
             _lay_out(signed, folder, work)
@@ -79,7 +79,7 @@ def _laid_out(folder: Path) -> Iterator[tuple[Path, str, str]]:
         )
 
 
-def checked_checkpoint(folder: Path) -> Signed[Manifest]:
+def _checked(folder: Path) -> Signed[Manifest]:
     """The manifest of a checkpoint all of whose files are as it says. Slow: reads them all.
 
     Raises HashMismatch, MalformedRecord, BadSignature.

@@ -17,7 +17,7 @@ from peer.archive.ranges import lacking, merged
 
 EARLIER = None
 """Who gave bytes that were here before this process began."""
-NOTE_BYTES = 4 * 2**20
+NOTE_BYTES = 8 * 2**20
 """After so many more bytes it is written down what is here: what a killed process loses at most."""
 _MAX_NOTE_BYTES = 2**20
 
@@ -42,18 +42,19 @@ class Part:
         self._part, self._note = folder / f".{entry.name}.part", folder / f".{entry.name}.part.json"
         self._file: BinaryIO | None = None
         self._unnoted = 0
-        self._have: list[tuple[int, int, Giver]] = [(*span, EARLIER) for span in self._noted()]
+        earlier = self._noted()
+        self._given: Given = {EARLIER: earlier} if earlier else {}
 
     @property
     def got(self) -> int:
-        return sum(end - start for start, end in merged((start, end) for start, end, _ in self._have))
+        return sum(end - start for start, end in self._have())
 
     @property
     def givers(self) -> set[Giver]:
-        return {giver for _, _, giver in self._have}
+        return set(self._given)
 
     def lacking(self) -> list[tuple[int, int]]:
-        return lacking(self.entry.size, ((start, end) for start, end, _ in self._have))
+        return lacking(self.entry.size, self._have())
 
     def write(self, at: int, data: bytes, giver: Giver) -> None:
         """Raises DiskFull, MachineError."""
@@ -62,11 +63,9 @@ class Part:
             file.seek(at)
             while rest:  # a disk that is nearly full takes some of it
                 rest = rest[file.write(rest) :]
-        last = self._have[-1] if self._have else None
-        if last is not None and last[1:] == (at, giver):
-            self._have[-1] = (last[0], at + len(data), giver)
-        else:
-            self._have.append((at, at + len(data), giver))
+        spans = self._given.setdefault(giver, [])
+        start = spans.pop()[0] if spans and spans[-1][1] == at else at
+        spans.append((start, at + len(data)))
         self._unnoted += len(data)
         if self._unnoted >= NOTE_BYTES:
             self.note()
@@ -75,8 +74,8 @@ class Part:
         """Write down what is here, for the process that comes next. Raises DiskFull, MachineError."""
         if self._file is not None and self._unnoted:
             self._unnoted = 0
-            have = tuple(merged((start, end) for start, end, _ in self._have))
-            write_atomic(self._note, _Note(hash=self.entry.hash, have=have).model_dump_json().encode())
+            note = _Note(hash=self.entry.hash, have=tuple(self._have()))
+            write_atomic(self._note, note.model_dump_json().encode())
 
     def finish(self) -> BlobHash:
         """The hash of all bytes. Where it is the manifest's, they get their name. Slow: reads them all.
@@ -94,9 +93,7 @@ class Part:
 
     def set_aside(self) -> Given:
         """Begin anew, and keep the false bytes for `falsifiers`."""
-        given: Given = {}
-        for start, end, giver in self._have:
-            given.setdefault(giver, []).append((start, end))
+        given = self._given
         with disk_errors(self.target):
             self.close()
             os.replace(self._part, self._aside)
@@ -117,7 +114,7 @@ class Part:
     def restart(self) -> None:
         """Forget every byte."""
         self.close()
-        self._have = []
+        self._given = {}
         with disk_errors(self.target):
             for path in (self._part, self._note):
                 path.unlink(missing_ok=True)
@@ -130,6 +127,9 @@ class Part:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _have(self) -> list[tuple[int, int]]:
+        return merged(span for spans in self._given.values() for span in spans)
 
     @property
     def _aside(self) -> Path:
