@@ -40,10 +40,10 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         return
 
-    def file(self, name: str, size: int, got: int) -> None:
-        self._sizes[name] = size
+    def file(self, name: str, length: int, got: int) -> None:
+        self._sizes[name] = length
         if got:
-            self.say(f"{name}: going on after {got} of {size} bytes")
+            self.say(f"{name}: going on after {size(got)} of {size(length)}")
 
     def got(self, name: str, count: int) -> None:
         return
@@ -74,10 +74,10 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def file(self, name: str, size: int, got: int) -> None:
-        self._files[name] = self._progress.add_task(name, total=size, completed=got, visible=got > 0)
+    def file(self, name: str, length: int, got: int) -> None:
+        self._files[name] = self._progress.add_task(name, total=length, completed=got, visible=got > 0)
         whole = self._task(self._all)
-        self._progress.update(self._all, total=(whole.total or 0) + size, completed=whole.completed + got)
+        self._progress.update(self._all, total=(whole.total or 0) + length, completed=whole.completed + got)
 
     def got(self, name: str, count: int) -> None:
         self._progress.update(self._files[name], advance=count, visible=True)

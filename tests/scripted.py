@@ -82,7 +82,7 @@ class Told:
         with self._spoke:
             assert self._spoke.wait_for(seen, DEADLINE)
 
-    def file(self, name: str, size: int, got: int) -> None:
+    def file(self, name: str, length: int, got: int) -> None:
         self.counts[name] = got
 
     def got(self, name: str, count: int) -> None:

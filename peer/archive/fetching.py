@@ -26,8 +26,8 @@ MEASURED_SECONDS = 2.0
 class Watch(Protocol):
     """Who is told how it goes."""
 
-    def file(self, name: str, size: int, got: int) -> None:
-        """A file that is to be fetched, and how much of it is there."""
+    def file(self, name: str, length: int, got: int) -> None:
+        """A file that is to be fetched, and how many of its bytes are there."""
         ...
 
     def got(self, name: str, count: int) -> None: ...
