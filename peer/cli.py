@@ -16,6 +16,7 @@ from barnraise.edge.console import plain_errors, start_logging
 from barnraise.errors import UserError
 from barnraise.invite import parse_invite
 from barnraise.throttle import parse_rate
+from peer.cli_chat import chat
 
 if TYPE_CHECKING:
     from peer.choosing import Format
@@ -258,3 +259,6 @@ def verify(
         click.echo(told_difference(outcome), err=True)
         sys.exit(TrustError.exit_code)
     click.echo(told_proof(outcome))
+
+
+main.add_command(chat)

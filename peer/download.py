@@ -83,6 +83,31 @@ async def download(wish: Wish, cache: Path, watch: Watch, clock: Callable[[], fl
                 assert_never(choice)
 
 
+@dataclass(frozen=True)
+class Obtained:
+    """What was trained, as the run's key signed it, and the model that it was trained on."""
+
+    folder: Path
+    base: Path | None
+    """None for a whole model, unless its base was asked for."""
+
+
+async def obtain(
+    wish: Wish, cache: Path, watch: Watch, clock: Callable[[], float], *, with_base: bool
+) -> Obtained:
+    """Have what was trained in `cache`, to be loaded from there. Raises as `download` does."""
+    async with web_client() as client, open_archive(wish.source, wish.key) as found:
+        mirrors = _seeds(client, found.index) if isinstance(found, Archive) else []
+        shop = _Shop(found, mirrors, watch, clock)
+        choice = choose(shop.index, shop.adapter, None, wish.revision)
+        assert isinstance(choice, Published), "what was trained is there, or refused"
+        signed = await shop.manifest(choice.revision, choice.form)
+        folder = cache / "checkpoints" / f"{_name(signed.value)}-{choice.revision.manifest[:8]}"
+        await shop.get(signed, choice.revision, folder)
+        base = await shop.base(wish.base, cache) if shop.adapter or with_base else None
+        return Obtained(folder, base)
+
+
 async def _make(
     shop: _Shop, form: Literal["merged", "gguf"], revision: Revision, wish: Wish, cache: Path
 ) -> Made:
