@@ -21,6 +21,7 @@ import psutil
 
 from scripts.bench_convergence import add_arguments as add_convergence
 from scripts.bench_convergence import convergence
+from scripts.bench_download import DownloadFailed, measure_download
 from scripts.bench_parts import KINDS, LAYOUTS, SEED
 from scripts.bench_round import measure_round
 from scripts.bench_scale import measure_processes, simulate
@@ -59,6 +60,13 @@ def main() -> int:
     verify = wanted.add_parser("verify", help="proving a checkpoint against training it")
     verify.add_argument("--peers", type=int, default=2)
     verify.add_argument("--rounds", type=int, default=6)
+    download = wanted.add_parser(
+        "download", help="the HTTP gateway against nginx, and many downloads at once"
+    )
+    download.add_argument("--gigabytes", type=float, default=1.0)
+    download.add_argument("--repeats", type=int, default=7)
+    download.add_argument("--crowd", type=int, default=100)
+    download.add_argument("--megabits", type=float, default=8.0, help="speed of each of the crowd")
     chosen = parser.parse_args()
     print(header(sys.argv[1:]), flush=True)
     try:
@@ -73,12 +81,14 @@ def main() -> int:
                 print(convergence(chosen))
             case "uplink":
                 print(measure_uplink(wish_of(chosen)))
+            case "download":
+                print(measure_download(chosen.gigabytes, chosen.repeats, chosen.crowd, chosen.megabits))
             case "verify":
                 print(measure_verify(chosen.peers, chosen.rounds))
             case _:
                 print(measure_processes(chosen.processes, chosen.rounds), flush=True)
                 print(simulate(chosen.simulated, chosen.rounds, SEED))
-    except (BenchFailed, DemoFailed, NetworkFailed, RivalFailed) as failure:
+    except (BenchFailed, DemoFailed, DownloadFailed, NetworkFailed, RivalFailed) as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
     return 0

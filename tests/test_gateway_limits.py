@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from barnraise.edge.gateway import app, server
-from barnraise.edge.gateway.send_file import BRISK_SECONDS, MAX_CHUNK, MIN_CHUNK, FileBody
+from barnraise.edge.gateway.send_file import BRISK_SECONDS, MAX_CHUNK, MIN_CHUNK, ROOM, FileBody, Room
 from barnraise.edge.gateway.shelf import Shelf
 from tests.gateways import REPO, lay_out_files, served
 from tests.programs import DEADLINE
@@ -40,10 +40,10 @@ def place(name: str) -> str:
     return f"/{REPO}/resolve/main/{name}"
 
 
-def body(folder: Path, stop: int = LARGE) -> FileBody:
+def body(folder: Path, stop: int = LARGE, room: Room | None = None) -> FileBody:
     opened = Shelf(folder).open("checkpoints/round-000012/model.safetensors")
     assert opened is not None
-    return FileBody(opened, 0, stop, 200, {}, ThreadPoolExecutor(1))
+    return FileBody(opened, 0, stop, 200, {}, ThreadPoolExecutor(1), room or Room())
 
 
 async def sent_to(response: FileBody, bytes_per_second: float, gone_after: int = LARGE) -> list[int]:
@@ -78,6 +78,25 @@ def test_a_reader_holds_as_much_as_it_soon_takes(folder: Path, bytes_per_second:
     assert sum(sizes) == 10 * 2**20
     assert max(sizes) == largest
     assert largest == MIN_CHUNK or largest / 2 / bytes_per_second < BRISK_SECONDS
+
+
+def test_many_readers_share_what_there_is(folder: Path) -> None:
+    room = Room()
+
+    async def all_at_once() -> list[list[int]]:
+        readers = [sent_to(body(folder, 2 * MAX_CHUNK, room), 1e9) for _ in range(100)]
+        return await asyncio.gather(*readers)
+
+    sizes = run(all_at_once())
+    assert all(sum(each) == 2 * MAX_CHUNK for each in sizes)
+    assert {max(each) for each in sizes} != {MAX_CHUNK}
+    assert room.left == ROOM, "all of it is given back"
+
+
+def test_the_room_that_is_left_bounds_a_chunk() -> None:
+    room = Room(MAX_CHUNK + 5 * MIN_CHUNK)
+    assert [room.take(MAX_CHUNK) for _ in range(4)] == [MAX_CHUNK, 5 * MIN_CHUNK, MIN_CHUNK, MIN_CHUNK]
+    assert room.take(10) == 10
 
 
 def test_nothing_is_read_for_a_client_that_has_gone(folder: Path) -> None:

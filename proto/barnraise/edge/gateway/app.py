@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import assert_never
 
 from barnraise.archive import INDEX
-from barnraise.edge.gateway.send_file import READERS, FileBody
+from barnraise.edge.gateway.send_file import READERS, FileBody, Room
 from barnraise.edge.gateway.shelf import Opened, Shelf
 from barnraise.http_files import Part, Unchanged, Unsatisfiable, Whole, decide, http_date
 from barnraise.hub import Answer, Catalogue, HubFile, Missing, answer
@@ -75,6 +75,7 @@ class GatewayApp:
         self._shelf = Shelf(folder)
         self._url = url
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="gateway")
+        self._room = Room()
         self._sending = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +193,7 @@ class GatewayApp:
             return _error(429, f"{MAX_DOWNLOADS} downloads are going on", "Try again in a minute.", wait)
         sent["content-type"] = _TYPES.get(Path(name).suffix, "application/octet-stream")
         sent["content-length"] = str(stop - start)
-        return FileBody(opened, start, stop, status, sent, self._threads)
+        return FileBody(opened, start, stop, status, sent, self._threads, self._room)
 
     def _address(self, request: Request) -> str:
         if self._url is not None:

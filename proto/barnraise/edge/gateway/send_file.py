@@ -18,10 +18,24 @@ log = logging.getLogger("barnraise.gateway")
 MIN_CHUNK = 64 * 2**10
 MAX_CHUNK = 2**20
 """Bytes read at once. A reader holds one chunk at most; on loopback smaller ones cost speed."""
+ROOM = 16 * 2**20
+"""Bytes that all readers hold together. When they are given out, each gets the smallest chunks."""
 BRISK_SECONDS = 0.1
 """After a chunk that its reader took in less, the next one is twice as large; else half."""
 READERS = 4
 """Threads that read files."""
+
+
+@dataclass
+class Room:
+    """What is left of ROOM; below nought where many hold the least."""
+
+    left: int = ROOM
+
+    def take(self, wanted: int) -> int:
+        got = min(wanted, max(MIN_CHUNK, self.left))
+        self.left -= got
+        return got
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,7 @@ class FileBody:
     status: int
     headers: Mapping[str, str]
     threads: ThreadPoolExecutor
+    room: Room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = [
@@ -54,16 +69,19 @@ class FileBody:
         loop = asyncio.get_running_loop()
         place, size = self.start, MIN_CHUNK
         while place < self.stop:
-            wanted = min(size, self.stop - place)
-            chunk = await loop.run_in_executor(self.threads, self._read, place, wanted)
-            if gone.done() or not chunk:
-                return False
-            place += len(chunk)
-            before = loop.time()
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            del chunk
-            # An empty message waits until the chunk has left, so that nobody holds two.
-            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            held = self.room.take(min(size, self.stop - place))
+            try:
+                chunk = await loop.run_in_executor(self.threads, self._read, place, held)
+                if gone.done() or not chunk:
+                    return False
+                place += len(chunk)
+                before = loop.time()
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                del chunk
+                # An empty message waits until the chunk has left, so that nobody holds two.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
+            finally:
+                self.room.left += held
             brisk = loop.time() - before < BRISK_SECONDS
             size = min(size * 2, MAX_CHUNK) if brisk else max(size // 2, MIN_CHUNK)
         return True

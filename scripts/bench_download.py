@@ -1,0 +1,277 @@
+"""`scripts/bench download`: the HTTP gateway against nginx, and what many downloads at once cost."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from barnraise.archive import INDEX, ArchiveIndex, Repo, Revision, folder_of
+from barnraise.identity import Identity
+from barnraise.ids import blob_hash
+from barnraise.manifest import MANIFEST, FileEntry, Manifest
+from barnraise.signed import sign
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN, REPO, FILE = "bench", "bench/bench", "model.safetensors"
+CROWD_BYTES = 20 * 2**20
+"""Size of the file that many download at once."""
+LOOK_SECONDS = 0.02
+START_SECONDS = 60.0
+ALONE_SECONDS = 8.0
+CROWD_TURNS = 3
+NGINX = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on;
+  client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+  uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+  server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
+
+class DownloadFailed(Exception):
+    """A download that did not come to its end, or nobody to compare with."""
+
+
+def measure_download(gigabytes: float, repeats: int, crowd: int, megabits: float) -> str:
+    """Both tables. Raises DownloadFailed."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        work.chmod(0o755)  # nginx reads as nobody
+        one, many = work / "one", work / "many"
+        place = folder_of("trained", 0)
+        _lay_out(one, int(gigabytes * 2**30))
+        name = _lay_out(many, CROWD_BYTES)
+        with _gateway(one) as (ours, _, _), _nginx(one, work / "nginx") as (theirs, _):
+            direct, hub = f"{place}/{FILE}", f"{REPO}/resolve/main/{FILE}"
+            speed = _speed_table(f"{ours}/{direct}", f"{ours}/{hub}", f"{theirs}/{direct}", repeats)
+        crowded = _crowd_table(many, work, name, crowd, megabits)
+    return f"{gigabytes:g} GiB, {repeats} times each, in turns\n\n{speed}\n\n{crowded}"
+
+
+def _speed_table(direct: str, hub: str, nginx: str, repeats: int) -> str:
+    clients = [client for client in ("curl", "huggingface_hub") if client != "curl" or shutil.which("curl")]
+    seen: dict[tuple[str, str], list[float]] = {}
+    for _ in range(repeats):
+        for client in clients:
+            for server, url in (("nginx", nginx), ("archive", direct), ("Hub", hub)):
+                seen.setdefault((client, server), []).append(float(_child("fetch", client, url)))
+    rows = ["| client | nginx, MB/s | gateway, archive, MB/s | ÷ nginx | gateway, Hub, MB/s | ÷ nginx |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for client in clients:
+        middle = {server: statistics.median(seen[client, server]) for server in ("nginx", "archive", "Hub")}
+        ratios = {
+            server: statistics.median(
+                ours / theirs
+                for ours, theirs in zip(seen[client, server], seen[client, "nginx"], strict=True)
+            )
+            for server in ("archive", "Hub")
+        }
+        rows.append(
+            f"| {client} | {middle['nginx']:.0f} | {middle['archive']:.0f} | {ratios['archive']:.2f}"
+            f" | {middle['Hub']:.0f} | {ratios['Hub']:.2f} |"
+        )
+    return "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class Crowded:
+    """What a crowd of downloads did to those beside it."""
+
+    right: int
+    """Downloads that came whole."""
+    seconds: float
+    processor: float
+    """Seconds of the server's."""
+    memory: tuple[int, int]
+    """Bytes resident in the server, before and at most."""
+    steps: float
+    """A second, of the loop like training."""
+
+
+def _crowd_table(many: Path, work: Path, name: str, crowd: int, megabits: float) -> str:
+    """By turns: beside an idle gateway, beside a crowd at nginx, and beside one at the gateway."""
+    alone, late = [], []
+    runs: dict[str, list[Crowded]] = {"nginx": [], "gateway": []}
+    for turn in range(CROWD_TURNS):
+        with _nginx(many, work / f"nginx-{turn}") as (url, server):
+            place = f"{url}/{folder_of('trained', 0)}/{FILE}"
+            runs["nginx"].append(_crowded(place, server, name, crowd, megabits))
+        with _gateway(many) as (url, server, ask):
+            ask()
+            alone.append(float(_child("train", str(ALONE_SECONDS))))
+            idle = ask()
+            place = f"{url}/{REPO}/resolve/main/{FILE}"
+            runs["gateway"].append(_crowded(place, server, name, crowd, megabits))
+            late.append(f"{_lateness(idle)} idle and {_lateness(ask())} beside")
+    steps, bound = statistics.mean(alone), CROWD_BYTES * 8e-6 / megabits
+    rows = [_crowd_row(server, found, crowd, steps) for server, found in runs.items()]
+    return "\n".join(
+        [
+            f"{crowd} downloads of {CROWD_BYTES / 1e6:.0f} MB at once, {megabits:g} Mbit/s each (bound:"
+            f" {bound:.1f} s), {CROWD_TURNS} times; a loop like training alone: {steps:.1f} steps/s\n",
+            "| server | right | s | memory before, MB | at most, MB | CPU, s | steps/s beside | ÷ alone |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *rows,
+            f"\nHow late the gateway's event loop came (median, 99 %, worst; ms): {'; '.join(late)}",
+        ]
+    )
+
+
+def _crowd_row(server: str, runs: list[Crowded], crowd: int, alone: float) -> str:
+    seconds, processor, steps = (
+        statistics.mean(getattr(run, what) for run in runs) for what in ("seconds", "processor", "steps")
+    )
+    before, most = (max(run.memory[end] for run in runs) / 1e6 for end in (0, 1))
+    right = min(run.right for run in runs)
+    return (
+        f"| {server} | {right} of {crowd} | {seconds:.1f} | {before:.0f} | {most:.0f}"
+        f" | {processor:.1f} | {steps:.1f} | {steps / alone:.2f} |"
+    )
+
+
+def _lateness(found: dict[str, float]) -> str:
+    return ", ".join(f"{found[which]:.1f}" for which in ("median", "most", "worst"))
+
+
+def _crowded(url: str, server: psutil.Process, name: str, crowd: int, megabits: float) -> Crowded:
+    before, busy = server.memory_info().rss, sum(server.cpu_times()[:2])
+    trainer = _start("train", str(CROWD_BYTES * 8e-6 / megabits))
+    with _peak(server) as peak:
+        began = time.monotonic()
+        right = int(_child("crowd", url, str(crowd), str(megabits * 1e6 / 8), name))
+        seconds = time.monotonic() - began
+    busy = sum(server.cpu_times()[:2]) - busy
+    return Crowded(right, seconds, busy, (before, peak[0]), float(_result(trainer)))
+
+
+def _lay_out(folder: Path, size: int) -> str:
+    """An archive with one checkpoint of one random file; its hash."""
+    place = folder / folder_of("trained", 0)
+    place.mkdir(parents=True)
+    chance, digest = random.Random(size), hashlib.sha256()
+    with (place / FILE).open("wb") as file:
+        for start in range(0, size, 2**20):
+            block = chance.randbytes(min(2**20, size - start))
+            digest.update(block)
+            file.write(block)
+    authority, nothing = Identity.generate(), "0" * 64
+    manifest = Manifest(
+        form="trained", run=RUN, round=0, state=nothing, previous=nothing, spec=nothing, tokens=0,
+        held_out=None, files=(FileEntry(name=FILE, hash=digest.hexdigest(), size=size),),
+    )  # fmt: skip
+    signed = sign(authority, manifest)
+    (place / MANIFEST).write_bytes(signed.wire)
+    revision = Revision(
+        folder=folder_of("trained", 0), manifest=blob_hash(signed.wire), round=0, names=("main",)
+    )
+    repo = Repo(id=REPO, kind="model", form="trained", revisions=(revision,))
+    index = ArchiveIndex(
+        version=1, run=RUN, authority=authority.public, closed=0, replay_from=0, repos=(repo,)
+    )
+    (folder / INDEX).write_text(index.model_dump_json(), encoding="utf-8")
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _gateway(folder: Path) -> Iterator[tuple[str, psutil.Process, Callable[[], dict[str, float]]]]:
+    """Its address, its process, and what asks how late its loop came since it was last asked."""
+    process = _start("serve", str(folder))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asking, answers = process.stdin, process.stdout
+
+    def ask() -> dict[str, float]:
+        asking.write("\n")
+        asking.flush()
+        found: dict[str, float] = json.loads(answers.readline())
+        return found
+
+    try:
+        yield f"http://127.0.0.1:{answers.readline().strip()}", psutil.Process(process.pid), ask
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def _nginx(root: Path, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Its address, and the process that serves."""
+    nginx = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
+    if nginx is None:
+        raise DownloadFailed("nginx is not installed: there is nothing to compare with")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    folder.mkdir()
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, root=root), encoding="utf-8")
+    process = subprocess.Popen(
+        [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise DownloadFailed("nginx did not start")
+            time.sleep(LOOK_SECONDS)
+        yield f"http://127.0.0.1:{port}", psutil.Process(process.pid).children()[0]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def _peak(process: psutil.Process) -> Iterator[list[int]]:
+    """The most resident memory of a process meanwhile."""
+    peak, over = [process.memory_info().rss], threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def _start(*arguments: str) -> subprocess.Popen[str]:
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return subprocess.Popen(
+        [sys.executable, "-m", "scripts.bench_download_parts", *arguments],
+        cwd=ROOT, env=os.environ | single, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _child(*arguments: str) -> str:
+    return _result(_start(*arguments))
+
+
+def _result(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate()
+    if process.returncode:
+        raise DownloadFailed(f"{process.args!r} ended with status {process.returncode}:\n{err[-2000:]}")
+    return out.strip()
