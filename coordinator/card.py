@@ -75,6 +75,11 @@ def gguf_name(facts: CardFacts) -> str:
     return f"{facts.charter.run}-{round_tag(facts.round)}-{kind}.gguf"
 
 
+def lora_name(facts: CardFacts) -> str:
+    """The file beside it with the adapter alone. Its name comes after: some tools take the first one."""
+    return f"{facts.charter.run}-{round_tag(facts.round)}-lora.gguf"
+
+
 # What the Hub reads
 
 
@@ -175,6 +180,15 @@ def _what(facts: CardFacts, form: Form) -> str:
 """
 
 
+def _lora(facts: CardFacts) -> str:
+    if not isinstance(facts.charter.spec.train.target, Lora):
+        return ""
+    return f"""
+`{lora_name(facts)}` is the adapter alone: `llama-cli -m BASE --lora` takes it,
+where BASE is the base model's GGUF file.
+"""
+
+
 def _source(source: str, revision: str | None) -> str:
     return f"{code(source)} at {code(revision)}" if revision else code(source)
 
@@ -196,7 +210,7 @@ hf download {own} --revision {tag} --local-dir {facts.charter.run}
 ```sh
 llama-cli -m {facts.charter.run}/{gguf_name(facts)} -cnv
 ```
-"""
+{_lora(facts)}"""
     classes = "AutoModelForCausalLM, AutoTokenizer"
     if _is_adapter(facts, form):
         base, note = _base_for(facts)

@@ -15,7 +15,7 @@ from barnraise.identity import Identity
 from barnraise.manifest import MANIFEST, FileEntry, Form, Manifest
 from barnraise.signed import sign
 from barnraise.spec import Charter, Lora
-from coordinator.card import CARD, CURVE, CardFacts, card, gguf_name
+from coordinator.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.charter import CHAT_TEMPLATE
 from coordinator.checkpoints import write_manifest
 from coordinator.child import Ended, Failed, run_child
@@ -71,24 +71,21 @@ class Exporter:
         if not missing:
             return False
         curve, placed = checkpoint / CURVE, False
+        adapter = isinstance(self.charter.spec.train.target, Lora)
         with scratch_folder(self.folder) as work:
-            model = checkpoint
-            if isinstance(self.charter.spec.train.target, Lora):
-                model = self.archive / folder_of("merged", facts.round)
-                if not self._there("merged", facts.round):
-                    model = work / "merged"
-                    if not await self._did("merged", self.base, checkpoint, model):
-                        return False
+            if "merged" in missing:
+                folder = work / "merged"
+                if await self._did("merged", self.base, checkpoint, folder):
+                    await asyncio.to_thread(self._place, "merged", folder, facts, curve)
+                    placed = True
             if "gguf" in missing:
                 folder, precision = work / "gguf", str(self.charter.spec.checkpoint.gguf)
                 folder.mkdir()
                 name = f"{self.charter.run} {round_tag(facts.round)}"
-                if await self._did("gguf", model, folder / gguf_name(facts), precision, name):
+                model = [self.base, checkpoint, folder / lora_name(facts)] if adapter else [checkpoint]
+                if await self._did("gguf", folder / gguf_name(facts), precision, name, *model):
                     await asyncio.to_thread(self._place, "gguf", folder, facts, curve)
                     placed = True
-            if "merged" in missing:
-                await asyncio.to_thread(self._place, "merged", model, facts, curve)
-                placed = True
         return placed
 
     def _there(self, form: Form, round: int) -> bool:

@@ -1,7 +1,7 @@
 """The program that writes a checkpoint, or the run's data, in another form.
 
 python -m coordinator.write_forms merged BASE CHECKPOINT OUTPUT_FOLDER
-python -m coordinator.write_forms gguf MODEL_FOLDER OUTPUT_FILE PRECISION NAME
+python -m coordinator.write_forms gguf OUTPUT_FILE PRECISION NAME MODEL_FOLDER [ADAPTER_FOLDER ADAPTER_OUTPUT]
 python -m coordinator.write_forms data BASE BLOBS INDEX_HASH OUTPUT_FOLDER
 """
 
@@ -32,9 +32,12 @@ def main() -> int:
         match sys.argv[1:]:
             case ["merged", base, checkpoint, output]:
                 merge(Path(base), Path(checkpoint), Path(output))
-            case ["gguf", model, output, ("f16" | "q8_0") as precision, name]:
+            case ["gguf", output, ("f16" | "q8_0") as precision, name, model]:
+                gguf_export.export(Path(model), Path(output), precision, gguf_export.About(name))
+            case ["gguf", output, ("f16" | "q8_0") as precision, name, base, adapter, lora]:
                 about = gguf_export.About(name)
-                gguf_export.export(Path(model), Path(output), precision, about)
+                gguf_export.export(Path(base), Path(output), precision, about, Path(adapter))
+                gguf_export.export_adapter(Path(adapter), Path(base), Path(lora), about)
             case ["data", base, blobs, index, output]:
                 write_data(Path(base), BlobStore(Path(blobs)), BlobHash(index), Path(output))
             case _:

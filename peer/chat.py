@@ -129,6 +129,7 @@ def read_lines() -> Iterator[str]:
         try:
             yield input("> " if typed else "")
         except EOFError:
+            print(end="\n" if typed else "")
             return
 
 

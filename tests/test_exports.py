@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GgufConfig
 
 from barnraise.archive import INDEX, folder_of, parse_index
 from barnraise.edge import merge as merge_module
@@ -144,13 +144,19 @@ def test_a_promoted_checkpoint_comes_in_every_form(
             assert (found.state, found.tokens, found.previous) == (
                 trained.state, trained.tokens, trained.previous,
             )  # fmt: skip
-        assert (place(book, "gguf") / "barn-round-1-F16.gguf").read_bytes()[:4] == b"GGUF"
+        files = [entry.name for entry in manifest(book, "gguf").files]
+        assert files == ["README.md", "barn-round-1-F16.gguf", "barn-round-1-lora.gguf"]
         with quiet():
             base = AutoModelForCausalLM.from_pretrained(place(book, "base", 0), dtype=torch.float32)
             adapted = PeftModel.from_pretrained(base, place(book, "trained"))
             expected = logits(adapted)
             merged = AutoModelForCausalLM.from_pretrained(place(book, "merged"), dtype=torch.float32)
+            native = AutoModelForCausalLM.from_pretrained(
+                place(book, "gguf"), gguf_file=files[1], quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+            )  # fmt: skip
         assert np.abs(logits(merged) - expected).max() < 0.05, "bf16 rounds, but no more"
+        assert np.abs(logits(native) - expected).max() < 0.005, "f16 rounds less"
         assert {entry.name for entry in manifest(book, "base", 0).files} >= {
             "README.md", "config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja",
         }  # fmt: skip
@@ -291,7 +297,7 @@ def test_an_exporter_asks_for_nothing_where_nothing_is_wanted(tmp_path: Path) ->
         assert served(book).keys() == {"trained"}
 
 
-@pytest.mark.parametrize("arguments", [[], ["gguf", "a", "b", "q2_k", "name"], ["merged", "a"]])
+@pytest.mark.parametrize("arguments", [[], ["gguf", "a", "q2_k", "name", "b"], ["merged", "a"]])
 def test_the_program_says_how_it_is_used(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
