@@ -16,7 +16,7 @@ from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash, short
 from barnraise.log import Link, Tip, advance, check_link, genesis_tip
 from barnraise.manifest import HeldOut, Manifest, open_manifest
-from barnraise.records import Close, Commit, Head, JoinClaim, blob_name, fold_order
+from barnraise.records import Close, Commit, Evaluation, Head, JoinClaim, blob_name, fold_order
 from barnraise.rounds import Window
 from barnraise.signed import Signed, open_signed, sign
 from barnraise.spec import Charter
@@ -69,10 +69,12 @@ class Book:
     history: History = field(default_factory=History)
     replay_from: int = 0
     """Contributions of the rounds from this one on are kept."""
+    evaluations: dict[int, dict[PublicKey, Signed[Evaluation]]] = field(default_factory=dict)
+    """The newest evaluation of each vouched volunteer, by round, while the coordinator has none itself."""
     claims: dict[PublicKey, JoinClaim] = field(default_factory=dict)
     """The newest claim of everybody who was ever admitted."""
     _superseded: list[BlobHash] = field(default_factory=list)
-    """Manifests as they were before their checkpoints were settled, which a head may still name."""
+    """Of checkpoints as they were before they were settled (again), which a head may still name."""
 
     @classmethod
     def begin(
@@ -126,11 +128,18 @@ class Book:
             ]
             for manifest in shown:
                 book._note(manifest)
+            for wire in replay.evaluations:
+                book._keep(open_signed(Evaluation, wire, signer=None))
             # What a crash may have kept from being removed:
             gone = [manifest for manifest in shown if manifest.round not in manifests]
+            gone += [
+                open_manifest(blobs.get(name), run=charter.run, authority=authority.public).value
+                for name in replay.superseded
+                if name in blobs
+            ]
             kept = [signed.value for signed in manifests.values()]
             forgotten = book.history.drop_before(replay.replay_from)
-            for blob in {*forgotten, *replay.superseded, *orphaned(gone, kept)}:
+            for blob in [*forgotten, *orphaned(gone, kept), *replay.superseded]:
                 blobs.remove(blob)
             for wire in replay.claims:
                 claim = open_signed(JoinClaim, wire, signer=None)
@@ -238,10 +247,33 @@ class Book:
         self.checkpoints[round] = signed
         self.settled.add(round)
         self._note(signed.value)
+        kept = [other.value for other in self.checkpoints.values()]
+        needed = {entry.hash for manifest in kept for entry in manifest.files}
         for name in self._superseded:
-            self.blobs.remove(name)
-        self._superseded = [blob_hash(before.wire)] if signed.wire != before.wire else []
+            if name not in needed:
+                self.blobs.remove(name)
+        self._superseded = []
+        if signed.wire != before.wire:  # the manifest last: while it is there, it tells which files were its
+            self._superseded = [*orphaned([before.value], kept), blob_hash(before.wire)]
+        if held_out is not None:
+            self.evaluations.pop(round, None)
         self._forget(now)
+
+    def unevaluated(self) -> list[int]:
+        """Rounds of the checkpoints that are shown without a held-out loss."""
+        return [round for round in sorted(self.settled) if self.checkpoints[round].value.held_out is None]
+
+    def evaluate(self, evaluation: Signed[Evaluation], now: Millis) -> None:
+        """Note what a vouched volunteer found. From here on it is not lost. What says the same is no news."""
+        new = evaluation.value
+        known = self.evaluations.get(new.round, {}).get(evaluation.signer)
+        if known is None or (known.value.at < new.at and known.value.loss != new.loss):
+            self.journal.append(Event(Kind.EVALUATED, now, new.round, evaluation.wire))
+            self._keep(evaluation)
+
+    def _keep(self, evaluation: Signed[Evaluation]) -> None:
+        if evaluation.value.round in self.unevaluated():
+            self.evaluations.setdefault(evaluation.value.round, {})[evaluation.signer] = evaluation
 
     def _note(self, manifest: Manifest) -> None:
         if manifest.held_out is not None:
@@ -286,6 +318,7 @@ class Book:
         for round in rounds:  # the manifests first: one that is there has all of its files
             self.blobs.remove(blob_hash(self.checkpoints.pop(round).wire))
             self.settled.discard(round)
+            self.evaluations.pop(round, None)
         for name in orphaned(removed, list(manifests.values())):
             self.blobs.remove(name)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from barnraise.archive import HELD_OUT_INDEX
 from barnraise.edge.base_model import BaseFolder, pin_revision, resolve
 from barnraise.edge.files import write_atomic
 from barnraise.edge.trainable import initial_state
@@ -93,7 +94,7 @@ def _set_apart(built: Built, blobs: BlobStore, folder: Path) -> None:
         name = BlobHash(ref.hash)
         held_out.put(blobs.get(name))
         blobs.remove(name)
-    write_atomic(folder / "index.json", built.held_out.to_bytes())
+    write_atomic(folder / HELD_OUT_INDEX, built.held_out.to_bytes())
 
 
 def _bare(source: str) -> str:

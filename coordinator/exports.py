@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.archive import folder_of, forms, round_tag
+from barnraise.edge.child import Ended, Failed, run_child
 from barnraise.edge.files import disk_errors, link_or_copy, scratch_folder, write_atomic
 from barnraise.edge.model_files import FROM_BASE
 from barnraise.edge.transfer.blobstore import file_hash
 from barnraise.identity import Identity
-from barnraise.manifest import MANIFEST, FileEntry, Form, Manifest
+from barnraise.manifest import MANIFEST, FileEntry, Form, Manifest, open_manifest
 from barnraise.signed import sign
 from barnraise.spec import Charter, Lora
 from coordinator.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.charter import CHAT_TEMPLATE
 from coordinator.checkpoints import write_manifest
-from coordinator.child import Ended, Failed, run_child
 from coordinator.credits import Credits
 from coordinator.licences import MayPassOn, Withheld, judge
 
@@ -64,12 +66,21 @@ class Exporter:
     async def export(self, checkpoint: Path, facts: CardFacts) -> bool:
         """A promoted checkpoint in the other forms that the spec asks for; whether one of them is new.
 
-        checkpoint: the folder of the trained one. What is there is left. Raises DiskFull.
+        checkpoint: the folder of the trained one. What is there is left, and only told about anew where its
+        held-out loss has become known since. Raises DiskFull.
         """
         asked = [form for form in forms(self.charter) if form != "trained"]
         missing = [form for form in asked if not self._there(form, facts.round)]
-        if not missing:
-            return False
+        stale = [
+            form
+            for form in asked
+            if form not in missing and self._manifest(form, facts.round).held_out != facts.held_out
+        ]
+        for form in stale:
+            await asyncio.to_thread(self._tell_anew, form, facts, checkpoint / CURVE)
+        return bool(missing and await self._write(missing, checkpoint, facts)) or bool(stale)
+
+    async def _write(self, missing: Collection[Form], checkpoint: Path, facts: CardFacts) -> bool:
         curve, placed = checkpoint / CURVE, False
         adapter = isinstance(self.charter.spec.train.target, Lora)
         with scratch_folder(self.folder) as work:
@@ -90,6 +101,18 @@ class Exporter:
 
     def _there(self, form: Form, round: int) -> bool:
         return (self.archive / folder_of(form, round) / MANIFEST).is_file()
+
+    def _manifest(self, form: Form, round: int) -> Manifest:
+        wire = (self.archive / folder_of(form, round) / MANIFEST).read_bytes()
+        return open_manifest(wire, run=self.charter.run, authority=self.authority.public).value
+
+    def _tell_anew(self, form: Form, facts: CardFacts, curve: Path) -> None:
+        there = self.archive / folder_of(form, facts.round)
+        with scratch_folder(self.folder) as work:
+            for entry in self._manifest(form, facts.round).files:
+                if entry.name not in (CARD, CURVE):
+                    link_or_copy(there / entry.name, work / entry.name)
+            self._place(form, work, facts, curve)
 
     async def _did(self, what: str, *arguments: object) -> bool:
         match await run_child(PROGRAM, what, *arguments):
@@ -130,6 +153,7 @@ class Exporter:
             final = self.archive / folder_of(form, facts.round)
             final.parent.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
+            shutil.rmtree(final, ignore_errors=True)
             folder.replace(final)
 
 

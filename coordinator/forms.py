@@ -1,4 +1,4 @@
-"""Whether a run can be had in every form that its spec asks for: found out before work starts."""
+"""Whether checkpoints can be had and evaluated as the spec asks for: found out before work starts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ from pathlib import Path
 
 from barnraise.errors import SpecError, UserError
 from barnraise.spec import RunSpec
+from coordinator.licences import MayPassOn, Withheld, judge
 
 
 def check_forms(spec: RunSpec, base: Path) -> None:
-    """Raises SpecError where the model in `base` cannot be written as GGUF though that is asked for.
+    """Raises SpecError where the model in `base` cannot be written as GGUF though that is asked for, or
+    where evaluators are named and the held-out text may not be shown to them.
 
     Raises ModelUnavailable.
     """
+    if spec.checkpoint.evaluators:
+        match judge(spec.data.licence, "data.licence"):
+            case Withheld(reason):
+                raise SpecError(
+                    f"checkpoint.evaluators need the held-out text, but {reason}",
+                    fix="Name the text's licence in [data], or leave `evaluators` out of [checkpoint].",
+                )
+            case MayPassOn():
+                pass
     if spec.checkpoint.gguf is None:
         return
     from barnraise.edge import gguf_export  # it brings torch, which few runs need this early

@@ -29,6 +29,8 @@ class Kind(Enum):
     """body: hash of the signed manifest, which is a blob"""
     SETTLED = "settled"
     """a checkpoint was evaluated, or could not be; body: its final signed manifest"""
+    EVALUATED = "evaluated"
+    """by a vouched volunteer; body: the signed evaluation"""
     FORGOT = "forgot"
     """contributions of the rounds below this event's round are gone; body: nothing"""
 
@@ -60,6 +62,8 @@ class Replay:
     """Final manifests of the checkpoints that are shown to everybody, and of those that once were."""
     superseded: list[BlobHash] = field(default_factory=list)
     """Manifests of the same checkpoints as they were before."""
+    evaluations: list[bytes] = field(default_factory=list)
+    """Signed evaluations of vouched volunteers, in the order in which they came."""
     replay_from: int = 0
     """Contributions of the rounds from this one on are kept."""
     claims: list[bytes] = field(default_factory=list)
@@ -87,6 +91,8 @@ class Replay:
                     self.superseded.append(before)
                 self.checkpoints[event.round] = name
                 self.settled[event.round] = event.body
+            case Kind.EVALUATED:
+                self.evaluations.append(event.body)
             case Kind.FORGOT:
                 self.replay_from = event.round
 

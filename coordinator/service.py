@@ -4,7 +4,7 @@ imports grpc."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -21,13 +21,14 @@ from barnraise.errors import (
     UserError,
 )
 from barnraise.ids import Millis
-from barnraise.records import JoinClaim
+from barnraise.records import MAX_EVALUATION_BYTES, Evaluation, JoinClaim
 from barnraise.signed import Signed, open_signed
 from barnraise.status import RunStatus
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Owned = TypeVar("Owned", JoinClaim, Evaluation)
 
 STATUS_SECONDS = 10.0
 
@@ -61,6 +62,10 @@ class Desk(Protocol):
         """Raises RefusedError."""
         ...
 
+    def evaluate(self, evaluation: Signed[Evaluation]) -> str:
+        """What came of it, for people. Raises RefusedError."""
+        ...
+
     def status(self) -> RunStatus: ...
 
 
@@ -85,11 +90,7 @@ class Service(pb_grpc.CoordinatorServicer):
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         try:
-            claim = open_signed(JoinClaim, request.signed_claim, signer=None, limit=4096)
-            if claim.signer != claim.value.owner:
-                raise RefusedError(
-                    "this claim is signed by another key than it names", fix="Update Barnraise."
-                )
+            claim = _own(open_signed(JoinClaim, request.signed_claim, signer=None, limit=4096))
             welcome = self._desk.join(claim)
         except BarnraiseError as error:
             await _abort(context, error)
@@ -103,8 +104,28 @@ class Service(pb_grpc.CoordinatorServicer):
     async def Renew(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         return await self.Join(request, context)
 
+    async def Evaluate(self, request: pb.EvaluateRequest, context: Context) -> pb.EvaluateReply:
+        try:
+            wire = request.signed_evaluation
+            told = self._desk.evaluate(
+                _own(open_signed(Evaluation, wire, signer=None, limit=MAX_EVALUATION_BYTES))
+            )
+        except BarnraiseError as error:
+            await _abort(context, error)
+        return pb.EvaluateReply(told=told)
+
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
         return pb.GetStatusReply(json=self._desk.status().model_dump_json())
+
+
+def _own(signed: Signed[Owned]) -> Signed[Owned]:
+    """Raises RefusedError where it is about another key than it is signed by."""
+    if signed.signer != signed.value.owner:
+        raise RefusedError(
+            f"this {type(signed.value).__name__} is signed by another key than it names",
+            fix="Update Barnraise.",
+        )
+    return signed
 
 
 async def _abort(context: Context, error: BarnraiseError) -> NoReturn:

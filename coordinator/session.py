@@ -11,7 +11,7 @@ from barnraise.edge.swarm import Swarm
 from barnraise.errors import RefusedError, TrustError, Unreachable
 from barnraise.ids import Millis, PublicKey, short
 from barnraise.log import check_blob
-from barnraise.records import Commit, JoinClaim, Presence, blob_name, seal, wanted
+from barnraise.records import Commit, Evaluation, JoinClaim, Presence, blob_name, seal, wanted
 from barnraise.rounds import seconds_between
 from barnraise.signed import Signed, sign
 from barnraise.status import PeerStatus, RunStatus
@@ -96,6 +96,9 @@ class Session:
                 head = seal(self.book.authority, self.book.head(now, self.bootstrap, self._turns))
                 return Welcome(self.charter(), sign(self.book.authority, admission).wire, head, now)
 
+    def evaluate(self, evaluation: Signed[Evaluation]) -> str:
+        return self.settler.take(evaluation)
+
     def status(self) -> RunStatus:
         now, window = self.clock(), self.book.window
         peers = tuple(
@@ -120,6 +123,7 @@ class Session:
             tokens=self.book.tokens,
             loss=self.book.loss,
             checkpoint_round=self.book.newest_checkpoint().value.round,
+            evaluation=self.settler.waits_for(),
             peers=peers,
         )
 

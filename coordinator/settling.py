@@ -1,28 +1,38 @@
-"""Checkpoints become public: evaluated, told about, named, and written in other forms where that is asked."""
+"""Checkpoints become public: evaluated, told about, named, and written in other forms where that is asked.
+
+One that the coordinator cannot evaluate is settled again once vouched volunteers agree on its held-out loss.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from typing_extensions import assert_never
 
 from barnraise.archive import folder_of
+from barnraise.edge import evaluation
+from barnraise.edge.evaluation import Evaluated, NotEvaluated
 from barnraise.edge.files import scratch_folder
-from barnraise.ids import Millis
+from barnraise.errors import RefusedError
+from barnraise.evaluations import EVALUATIONS, evaluations_json
+from barnraise.ids import Millis, StateHash, short
 from barnraise.manifest import HeldOut
-from coordinator import evaluation
+from barnraise.records import Evaluation
+from barnraise.signed import Signed
 from coordinator.about import about, card_facts
+from coordinator.agreement import Agreed, Counts, Disagreed, Question, Void, Waiting, decide, judge
 from coordinator.archive import ARCHIVE, Archive
 from coordinator.book import Book
 from coordinator.charter import HELD_OUT
 from coordinator.checkpoints import lay_out
-from coordinator.evaluation import Evaluated, NotEvaluated
 from coordinator.exports import Exporter
+from coordinator.panel import Panel, publish_panel, read_panel
 
 log = logging.getLogger("coordinator.settling")
 
@@ -39,6 +49,8 @@ class Settler:
     evaluate: Evaluate
     exporter: Exporter
     clock: Callable[[], Millis]
+    panel: Panel | None = None
+    """What vouched volunteers evaluate on; None where the spec names none."""
     seeds: Callable[[], Sequence[str]] = tuple
     """Other servers that have some of the archive."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -52,6 +64,9 @@ class Settler:
         Raises DiskFull, StateError.
         """
         await self.publish()
+        if self.panel is not None:
+            held_out = self.book.folder / HELD_OUT
+            await asyncio.to_thread(publish_panel, self.panel, held_out, self.archive.folder)
         await self.exporter.once()
         await self.publish()
         await self._export_main()
@@ -59,6 +74,8 @@ class Settler:
             self._new.clear()
             if self.book.unsettled():
                 await self.settle()
+            elif (found := self._agreed()) is not None:
+                await self._settle_again(*found)
             else:
                 await self._new.wait()
 
@@ -89,7 +106,60 @@ class Settler:
         await self.publish()
         await self._export_main()
 
-    def _note(self, round: int, outcome: Evaluated | NotEvaluated) -> None:
+    def take(self, evaluation: Signed[Evaluation]) -> str:
+        """Count what a vouched volunteer found; what came of it. Raises RefusedError, DiskFull."""
+        value, spec = evaluation.value, self.book.charter.spec.checkpoint
+        question = self._question(value.round)
+        match judge(value, question, spec.evaluators):
+            case Void(reason, fix):
+                log.info("refused an evaluation of %s: %s", short(evaluation.signer), reason)
+                raise RefusedError(reason, fix=fix)
+            case Counts():
+                pass
+        if value.round not in self.book.unevaluated():
+            return f"round {value.round} has its held-out loss already"
+        self.book.evaluate(evaluation, self.clock())
+        told = f"round {value.round} {self._decide(value.round).reason}"
+        log.info("%s found a held-out loss of %.4f: %s", short(evaluation.signer), value.loss, told)
+        self._new.set()
+        return told
+
+    def waits_for(self) -> str:
+        """What the newest checkpoint without a held-out loss waits for; empty where none does."""
+        open = self.book.unevaluated() if self.panel is not None else []
+        return f"round {open[-1]} {self._decide(open[-1]).reason}" if open else ""
+
+    def _question(self, round: int) -> Question | None:
+        if self.panel is None or round not in self.book.settled:
+            return None
+        state = StateHash(self.book.checkpoints[round].value.state)
+        return Question(self.book.charter.run, state, self.panel.hash, self.panel.tokens)
+
+    def _decide(self, round: int) -> Agreed | Waiting | Disagreed:
+        spec = self.book.charter.spec.checkpoint
+        found = [evaluation.value for evaluation in self.book.evaluations.get(round, {}).values()]
+        return decide(found, spec.evaluators, spec.agree)
+
+    def _agreed(self) -> tuple[int, Agreed] | None:
+        for round in sorted(self.book.evaluations, reverse=True):
+            if isinstance(outcome := self._decide(round), Agreed):
+                return round, outcome
+        return None
+
+    async def _settle_again(self, round: int, agreed: Agreed) -> None:
+        async with self.writing:
+            evaluations = self.book.evaluations.get(round)
+            if evaluations is None:  # the checkpoint was dropped meanwhile
+                return
+            signed = evaluations_json(evaluations.values())
+            self._note(round, Evaluated(agreed.held_out), {EVALUATIONS: signed})
+        await self.publish()
+        await self._export_main()
+
+    def _note(
+        self, round: int, outcome: Evaluated | NotEvaluated, more: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        """more: files beside those that tell about the checkpoint."""
         held_out: HeldOut | None
         match outcome:
             case Evaluated(held_out):
@@ -99,7 +169,7 @@ class Settler:
                 log.info("checkpoint of round %d is not evaluated: %s", round, reason)
             case _:
                 assert_never(outcome)
-        self.book.settle(round, held_out, about(self.book, round, held_out), self.clock())
+        self.book.settle(round, held_out, {**about(self.book, round, held_out), **more}, self.clock())
         standing = self.book.standing()
         if standing is not None and standing.reason != self._told:
             log.info("main: %s", standing.reason)
@@ -117,16 +187,18 @@ class Settler:
 
 def settler_of(book: Book, clock: Callable[[], Millis]) -> Settler:
     """What makes the checkpoints of `book` public, in its folder."""
-    charter, archive = book.charter, book.folder / ARCHIVE
+    charter, archive, held_out = book.charter, book.folder / ARCHIVE, book.folder / HELD_OUT
+    spec = charter.spec.checkpoint
     return Settler(
         book=book,
         archive=Archive(charter, archive, book.blobs),
         evaluate=functools.partial(
             evaluation.evaluate,
             base=book.base,
-            held_out=book.folder / HELD_OUT,
-            tokens=charter.spec.checkpoint.held_out_tokens,
+            held_out=held_out,
+            tokens=spec.held_out_tokens,
         ),
         exporter=Exporter(charter, book.base, book.folder, archive, book.blobs.folder, book.authority),
         clock=clock,
+        panel=read_panel(held_out, spec.held_out_tokens) if spec.evaluators else None,
     )

@@ -31,6 +31,8 @@ def render(status: RunStatus) -> str:
     console.print(f"  {status.tokens:,} tokens so far, training loss {loss} in the last round")
     console.print(f"  state {short(status.state)} of round {status.state_round}")
     console.print(f"  newest checkpoint: round {status.checkpoint_round}")
+    if status.evaluation:
+        console.print(f"  held-out loss: {status.evaluation}")
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip()

@@ -63,6 +63,8 @@ held_out_tokens = 32768     # held-out tokens that each checkpoint is evaluated 
 promote_within = 0.01       # `main` is the newest whose held-out loss is within 1% of the best
 merged = false              # also write each promoted adapter merged into the base model
 # gguf = "q8_0"             # also write it for llama.cpp, Ollama and LM Studio; or "f16"
+# evaluators = ["…", "…"]   # volunteers who evaluate what this machine cannot: `peer key` tells their keys
+# agree = 2                 # so many of them have to find the same held-out loss
 """
 
 

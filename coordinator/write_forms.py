@@ -14,13 +14,13 @@ from pathlib import Path
 
 from barnraise.edge import gguf_export
 from barnraise.edge.causal_lm import quiet
+from barnraise.edge.child import NICENESS
 from barnraise.edge.files import disk_errors
 from barnraise.edge.merge import merge
 from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import BarnraiseError
 from barnraise.ids import BlobHash
 from barnraise.shards import DataIndex, parse_shard
-from coordinator.child import NICENESS
 
 DATA_BYTES = 256 * 10**6
 """A file of the run's data is closed above this: a manifest lists at most 1000."""

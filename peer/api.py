@@ -24,7 +24,7 @@ from barnraise.errors import (
 from barnraise.identity import Identity
 from barnraise.ids import Millis
 from barnraise.invite import Invite
-from barnraise.records import Admission, Head, JoinClaim, open_record
+from barnraise.records import Admission, Evaluation, Head, JoinClaim, open_record
 from barnraise.signed import Signed, open_signed, sign
 from barnraise.spec import MAX_CHARTER_BYTES, Charter
 from barnraise.v1 import coordinator_pb2 as pb
@@ -84,6 +84,12 @@ class Api:
         if not isinstance(head, Head):
             raise MalformedRecord("the coordinator's head is none", fix="Tell the run's maintainer.")
         return Joined(charter, admission, head, Millis(reply.now_ms - (sent + _now()) // 2))
+
+    async def evaluate(self, evaluation: Signed[Evaluation]) -> str:
+        """What came of it, for people. Raises Unreachable, RefusedError."""
+        request = pb.EvaluateRequest(signed_evaluation=evaluation.wire)
+        reply = await self._call(self._stub.Evaluate(request, timeout=DEADLINE_SECONDS))
+        return str(reply.told)
 
     async def _get_charter(self) -> pb.GetCharterReply:
         request = pb.GetCharterRequest(run=self._invite.run)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from platformdirs import user_cache_path, user_data_path
+from platformdirs import user_cache_path
 
 from barnraise import __version__
 from barnraise.edge.allocator import keep_freed_memory
@@ -17,6 +17,8 @@ from barnraise.errors import UserError
 from barnraise.invite import parse_invite
 from barnraise.throttle import parse_rate
 from peer.cli_chat import chat
+from peer.cli_vouched import evaluate, key
+from peer.own_key import own_folder
 
 if TYPE_CHECKING:
     from peer.choosing import Format
@@ -111,7 +113,7 @@ def join(
         max_download=parse_rate(max_download) if max_download else None,
         base=base,
     )
-    folder = data_dir or user_data_path("barnraise") / "peer" / wanted.run
+    folder = own_folder(data_dir, wanted.run)
     asyncio.run(join_run(wanted, folder, cache_dir, settings, display_for(Console(stderr=True))))
 
 
@@ -261,4 +263,6 @@ def verify(
     click.echo(told_proof(outcome))
 
 
+main.add_command(key)
+main.add_command(evaluate)
 main.add_command(chat)

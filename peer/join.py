@@ -33,6 +33,7 @@ from peer.exchange import Exchange
 from peer.fitting import Fit, Frozen, Processor, fit
 from peer.follower import Follower, first_follower
 from peer.frozen import has_four_bit
+from peer.own_key import PEER_KEY
 from peer.pace import Pace
 from peer.report import Display, size
 from peer.samples import Samples, fetch_index
@@ -92,9 +93,7 @@ class _Pass:
             await asyncio.sleep(max(left / 2, RENEW_RETRY_SECONDS))
             try:
                 async with connect(self.invite) as api:
-                    self.joined = await api.join(
-                        self.identity, self.name, credit=self.credit, renew=True
-                    )
+                    self.joined = await api.join(self.identity, self.name, credit=self.credit, renew=True)
             except (NetworkError, RefusedError) as error:
                 log.warning(
                     "our admission was not renewed (%s); it holds for another %.0f h",
@@ -107,7 +106,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
     """Take part in a run until Ctrl-C."""
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
-        identity = load_identity(folder / "peer.key")
+        identity = load_identity(folder / PEER_KEY)
         async with connect(invite) as api:
             joined = await api.join(identity, settings.name, credit=settings.credit)
         charter = joined.charter

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoTokenizer
 
 from barnraise.edge.causal_lm import quiet
-from coordinator.evaluate_held_out import held_out_loss, load
+from barnraise.edge.evaluate_held_out import held_out_loss, load
 
 
 def main() -> None:

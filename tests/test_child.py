@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import child
-from coordinator.child import Ended, Failed, run_child
+from barnraise.edge import child
+from barnraise.edge.child import Ended, Failed, run_child
 
 DEADLINE = 60.0
 """Seconds within which a program has to start and to end, on a busy machine."""

@@ -21,17 +21,19 @@ from transformers import AutoModelForCausalLM, GgufConfig
 from barnraise.archive import INDEX, folder_of, parse_index
 from barnraise.edge import merge as merge_module
 from barnraise.edge.causal_lm import quiet
+from barnraise.edge.child import Ended, Failed
 from barnraise.edge.files import SCRATCH
 from barnraise.edge.trainable import initial_state
 from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.errors import DiskFull
 from barnraise.ids import blob_hash
-from barnraise.manifest import MANIFEST, Form, Manifest, open_manifest
+from barnraise.manifest import MANIFEST, Form, HeldOut, Manifest, open_manifest
 from barnraise.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, Raw, RunSpec, TrainSpec
 from coordinator import exports, write_forms
+from coordinator.about import about
 from coordinator.book import Book
+from coordinator.card import CARD, CURVE
 from coordinator.charter import CHAT_TEMPLATE
-from coordinator.child import Ended, Failed
 from coordinator.journal import Journal
 from coordinator.settling import settler_of
 from tests import parts
@@ -259,6 +261,26 @@ def test_a_crash_before_the_export_is_made_good(tmp_path: Path) -> None:
             before = place(again, "merged").stat().st_ino
             settle(again)
             assert place(again, "merged").stat().st_ino == before, "what is there is left"
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_loss_that_becomes_known_is_told_in_every_form(tmp_path: Path) -> None:
+    with run_of(tmp_path, spec(merged=True, gguf="f16")) as book:
+        settle(book)
+        others: tuple[Form, ...] = ("merged", "gguf")
+        before = {form: manifest(book, form) for form in others}
+        weights = (place(book, "merged") / "model.safetensors").stat().st_ino
+        held_out = HeldOut(loss=2.25, tokens=100)
+        book.settle(1, held_out, about(book, 1, held_out), parts.NOW)
+        settle(book)
+        for form, old in before.items():
+            new = manifest(book, form)
+            assert (old.held_out, new.held_out) == (None, held_out)
+            assert {entry.name for entry in new.files} == {entry.name for entry in old.files} | {CURVE}
+            assert "2.2500 nats a token" in (place(book, form) / CARD).read_text(encoding="utf-8")
+        assert (place(book, "merged") / "model.safetensors").stat().st_ino == weights, "it was written anew"
+        assert served(book)["gguf"] == ["round-1", "main", "latest", "best"]
+        assert nothing_half_done(book)
 
 
 def full(*_: object, **__: object) -> None:

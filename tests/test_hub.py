@@ -84,6 +84,7 @@ def missing(asked: Any) -> Missing:
         ("/checkpoints/round-000012/README.md", Raw("checkpoints/round-000012/README.md")),
         ("/merged/round-000012/a.json", Raw("merged/round-000012/a.json")),
         ("/base/config.json", Raw("base/config.json")),
+        ("/held-out/index.json", Raw("held-out/index.json")),
         ("/api/models", Search("model")),
         ("/api/datasets/", Search("dataset")),
         ("/api/models/ada/barn", Info(OWN)),

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from barnraise.archive import INDEX, parse_index
+from barnraise.edge.evaluation import Evaluated, NotEvaluated
 from barnraise.edge.files import SCRATCH
 from barnraise.errors import DiskFull
 from barnraise.manifest import MANIFEST, HeldOut
 from coordinator.about import about
 from coordinator.archive import Archive
 from coordinator.book import Book
-from coordinator.evaluation import Evaluated, NotEvaluated
 from coordinator.settling import Settler, settler_of
 from tests import parts
 from tests.desk import (

@@ -7,6 +7,7 @@
     checkpoints/round-000012/        a checkpoint: its files, and manifest.bin
     merged/…, gguf/…                 the same round in another form
     base/, data/                     the base model, and the run's data where its licence allows
+    held-out/index.json, HASH        what vouched volunteers evaluate checkpoints on, where the spec names any
 
 A coordinator serves the folder, `coordinator publish` copies it, a mirror is any web server over it. Only
 signatures and hashes are believed: a wrong index can hide a checkpoint, never change one.
@@ -28,6 +29,8 @@ from barnraise.strict import Strict
 INDEX = "archive.json"
 CHARTER = "charter.bin"
 MAX_INDEX_BYTES = 8 * 2**20
+HELD_OUT_INDEX = "index.json"
+"""The index of the held-out shards, as `barnraise.shards.DataIndex`."""
 MAIN = "main"
 """The branch: the newest checkpoint that was promoted."""
 LATEST = "latest"
@@ -121,6 +124,11 @@ def close_path(round: int) -> str:
 
 def contribution_path(blob: BlobHash) -> str:
     return f"contributions/{blob}"
+
+
+def held_out_path(name: str) -> str:
+    """name: HELD_OUT_INDEX, or the hash of a shard."""
+    return f"held-out/{name}"
 
 
 def round_tag(round: int) -> str:

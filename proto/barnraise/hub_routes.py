@@ -17,7 +17,7 @@ _API: dict[str, Kind] = {"models": "model", "datasets": "dataset"}
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _RAW = re.compile(
     rf"({re.escape(INDEX)}|{re.escape(CHARTER)}|log/[0-9]{{6,9}}\.close|contributions/[0-9a-f]{{64}}"
-    rf"|(checkpoints|merged|gguf)/round-[0-9]{{6,9}}/{_NAME}|(base|data)/{_NAME})"
+    rf"|(checkpoints|merged|gguf)/round-[0-9]{{6,9}}/{_NAME}|(base|data|held-out)/{_NAME})"
 )
 """Every file that an archive has (`barnraise.archive`), and none besides."""
 _NEVER_CHANGES = re.compile(rf"{re.escape(CHARTER)}|(log|contributions)/.*")

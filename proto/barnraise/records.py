@@ -8,7 +8,7 @@
 
 An `Admission`, signed by the authority, travels inside the records of a peer, so that every
 node of the DHT can refuse a stranger's record by itself. A `Close` is a blob that the head
-names by hash: the log is the chain of closes.
+names by hash: the log is the chain of closes. A `JoinClaim` and an `Evaluation` go to the coordinator.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ Embedded = Annotated[str, Field(max_length=4096)]
 MAX_RECORD_BYTES = 16_384
 MAX_CLOSE_BYTES = 4 * 2**20
 MAX_CONTRIBUTIONS = 1024
+MAX_LOSS = 100.0
+"""Nats a token; a model that knows nothing is at the logarithm of its vocabulary, some 12."""
+MAX_EVALUATION_BYTES = 4096
 
 
 class Admission(Strict):
@@ -117,6 +120,23 @@ class JoinClaim(Strict):
     name: Annotated[str, Field(max_length=40)]
     credit: bool
     """Whether model cards may name its owner."""
+    at: Time
+
+
+class Evaluation(Strict):
+    """What a vouched volunteer found a checkpoint's held-out loss to be."""
+
+    run: Run
+    round: RoundNumber
+    state: Hash
+    """Hash of the state[round] that was evaluated."""
+    panel: Hash
+    """SHA-256 of the index of the held-out shards that it was evaluated on."""
+    owner: Hash
+    loss: Annotated[float, Field(ge=0, le=MAX_LOSS)]
+    """Mean cross entropy in nats a token."""
+    tokens: Annotated[int, Field(ge=1, lt=2**40)]
+    """Tokens that it is the mean of."""
     at: Time
 
 

@@ -204,6 +204,21 @@ class CheckpointSpec(Strict):
     """Also write each promoted adapter merged into its base model."""
     gguf: Literal["f16", "q8_0"] | None = None
     """Also write each promoted checkpoint as a file for llama.cpp."""
+    evaluators: Annotated[tuple[Sha256, ...], Field(max_length=64)] = ()
+    """Public keys of volunteers whom the maintainer vouches for: they evaluate the checkpoints that the
+    coordinator cannot. The held-out text is public then."""
+    agree: Annotated[int, Field(ge=1)] = 2
+    """So many of them have to find about the same held-out loss."""
+
+    @model_validator(mode="after")
+    def _evaluators_can_agree(self) -> CheckpointSpec:
+        if len(set(self.evaluators)) != len(self.evaluators):
+            raise ValueError("evaluators names a key twice")
+        if 0 < len(self.evaluators) < self.agree:
+            raise ValueError(f"agree is {self.agree}, which is more than there are evaluators")
+        if self.evaluators and not self.held_out_tokens:
+            raise ValueError("evaluators have nothing to do where held_out_tokens is 0")
+        return self
 
 
 class RunSpec(Strict):
@@ -227,6 +242,12 @@ class RunSpec(Strict):
     def _gradient_takes_an_optimizer(self) -> RunSpec:
         if self.train.method == "diloco" and self.outer.kind == "adamw":
             raise ValueError("outer.kind `adamw` belongs to train.method `gradient`; `diloco` steps by `sgd`")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluators_need_text(self) -> RunSpec:
+        if self.checkpoint.evaluators and not self.data.held_out:
+            raise ValueError("checkpoint.evaluators have nothing to do where data.held_out is 0")
         return self
 
     def digest(self) -> SpecDigest:

@@ -34,4 +34,6 @@ class RunStatus(Strict):
     loss: float | None
     """Token-weighted training loss of the last closed round."""
     checkpoint_round: int
+    evaluation: str
+    """What the newest checkpoint without a held-out loss waits for, where vouched volunteers evaluate."""
     peers: tuple[PeerStatus, ...]

@@ -38,6 +38,18 @@ class JoinReply(_message.Message):
     now_ms: int
     def __init__(self, signed_charter: _Optional[bytes] = ..., signed_admission: _Optional[bytes] = ..., head: _Optional[bytes] = ..., now_ms: _Optional[int] = ...) -> None: ...
 
+class EvaluateRequest(_message.Message):
+    __slots__ = ("signed_evaluation",)
+    SIGNED_EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    signed_evaluation: bytes
+    def __init__(self, signed_evaluation: _Optional[bytes] = ...) -> None: ...
+
+class EvaluateReply(_message.Message):
+    __slots__ = ("told",)
+    TOLD_FIELD_NUMBER: _ClassVar[int]
+    told: str
+    def __init__(self, told: _Optional[str] = ...) -> None: ...
+
 class GetStatusRequest(_message.Message):
     __slots__ = ("run",)
     RUN_FIELD_NUMBER: _ClassVar[int]

@@ -54,6 +54,11 @@ class CoordinatorStub(object):
                 request_serializer=barnraise_dot_v1_dot_coordinator__pb2.JoinRequest.SerializeToString,
                 response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.JoinReply.FromString,
                 _registered_method=True)
+        self.Evaluate = channel.unary_unary(
+                '/barnraise.v1.Coordinator/Evaluate',
+                request_serializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.SerializeToString,
+                response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/barnraise.v1.Coordinator/GetStatus',
                 request_serializer=barnraise_dot_v1_dot_coordinator__pb2.GetStatusRequest.SerializeToString,
@@ -90,6 +95,13 @@ class CoordinatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Evaluate(self, request, context):
+        """What a volunteer whom the maintainer vouches for found a checkpoint's held-out loss to be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """How the run stands, for people.
         Taken by what older versions called: ListCheckpoints, Fetch.
@@ -115,6 +127,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.JoinRequest.FromString,
                     response_serializer=barnraise_dot_v1_dot_coordinator__pb2.JoinReply.SerializeToString,
+            ),
+            'Evaluate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Evaluate,
+                    request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.FromString,
+                    response_serializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -208,6 +225,33 @@ class Coordinator(object):
             '/barnraise.v1.Coordinator/Renew',
             barnraise_dot_v1_dot_coordinator__pb2.JoinRequest.SerializeToString,
             barnraise_dot_v1_dot_coordinator__pb2.JoinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Evaluate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/barnraise.v1.Coordinator/Evaluate',
+            barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.SerializeToString,
+            barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.FromString,
             options,
             channel_credentials,
             insecure,

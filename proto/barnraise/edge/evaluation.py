@@ -8,12 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from barnraise.archive import HELD_OUT_INDEX
+from barnraise.edge.child import Ended, Failed, run_child
 from barnraise.manifest import HeldOut
 from barnraise.shards import DataIndex
 from barnraise.strict import Strict
-from coordinator.child import Ended, Failed, run_child
 
-PROGRAM = "coordinator.evaluate_held_out"
+PROGRAM = "barnraise.edge.evaluate_held_out"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ async def evaluate(folder: Path, *, base: Path, held_out: Path, tokens: int) -> 
     """
     if not tokens:
         return NotEvaluated("the run spec asks for no evaluation")
-    if not DataIndex.from_bytes((held_out / "index.json").read_bytes()).shards:
+    if not DataIndex.from_bytes((held_out / HELD_OUT_INDEX).read_bytes()).shards:
         return NotEvaluated("the run holds no text out")
     threads = max(1, (os.cpu_count() or 1) // 2)
     ended = await run_child(

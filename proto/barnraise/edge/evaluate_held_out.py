@@ -1,6 +1,6 @@
 """The program that evaluates a checkpoint: by transformers and peft alone, as any downloader could.
 
-    python -m coordinator.evaluate_held_out BASE_FOLDER HELD_OUT_FOLDER [--checkpoint FOLDER] [--tokens N]
+    python -m barnraise.edge.evaluate_held_out BASE_FOLDER HELD_OUT_FOLDER [--checkpoint FOLDER] [--tokens N]
 
 Prints one line of JSON: `loss` (nats per held-out token) and `tokens`, or a `reason` why this machine cannot.
 """
@@ -17,13 +17,16 @@ from typing import Any
 import psutil
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
+from barnraise.archive import HELD_OUT_INDEX
+from barnraise.edge import causal_lm
 from barnraise.edge.causal_lm import quiet
+from barnraise.edge.child import NICENESS
 from barnraise.edge.trainable import parameter_count
 from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.shards import IGNORED, DataIndex, Sample, parse_shard
-from coordinator.child import NICENESS
+from barnraise.errors import ModelUnavailable
+from barnraise.panel import panel_samples
+from barnraise.shards import IGNORED, DataIndex, Sample
 
 FP32_BYTES = 4
 LOGIT_COPIES = 3
@@ -41,7 +44,7 @@ def main() -> None:
     os.nice(NICENESS)
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
-    index = DataIndex.from_bytes((wanted.held_out / "index.json").read_bytes())
+    index = DataIndex.from_bytes((wanted.held_out / HELD_OUT_INDEX).read_bytes())
     needed = parameter_count(wanted.base) * FP32_BYTES
     needed += index.sequence_length * index.vocab_size * FP32_BYTES * LOGIT_COPIES
     if (free := psutil.virtual_memory().available) < needed:
@@ -59,11 +62,18 @@ def main() -> None:
 
 
 def load(base: Path, checkpoint: Path | None) -> Any:
-    """The base model, with the checkpoint's adapter, or the checkpoint's full model."""
+    """The base model, with the checkpoint's adapter, or the checkpoint's full model.
+
+    Raises ModelUnavailable.
+    """
     if checkpoint is not None and not (checkpoint / "adapter_config.json").exists():
-        return AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    return (model if checkpoint is None else PeftModel.from_pretrained(model, checkpoint)).eval()
+        return causal_lm.load(checkpoint, torch.float32).eval()
+    model = causal_lm.load(base, torch.float32)
+    if checkpoint is None:
+        return model.eval()
+    if not (checkpoint / "adapter_model.safetensors").is_file():  # peft would look for a pickle
+        raise ModelUnavailable(f"{checkpoint} has no adapter", fix="Remove it and download it again.")
+    return PeftModel.from_pretrained(model, checkpoint).eval()
 
 
 def held_out_loss(model: Any, folder: Path, limit: int | None = None) -> tuple[float, int]:
@@ -71,15 +81,11 @@ def held_out_loss(model: Any, folder: Path, limit: int | None = None) -> tuple[f
 
     limit: stop after the sample with which this many tokens are reached.
     """
-    index = DataIndex.from_bytes((folder / "index.json").read_bytes())
-    blobs = BlobStore(folder)
+    index = DataIndex.from_bytes((folder / HELD_OUT_INDEX).read_bytes())
     total, tokens = 0.0, 0
-    for ref in index.shards:
-        for sample in parse_shard(blobs.get(ref.blob), index.sequence_length, index.vocab_size):
-            total += summed_loss(model, sample)
-            tokens += int((sample.labels[1:] != IGNORED).sum())
-            if limit is not None and tokens >= limit:
-                return total / tokens, tokens
+    for sample in panel_samples(index, BlobStore(folder).get, limit):
+        total += summed_loss(model, sample)
+        tokens += sample.trained_tokens
     return total / tokens, tokens
 
 

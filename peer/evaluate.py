@@ -1,0 +1,183 @@
+"""`peer evaluate`: a vouched volunteer finds the held-out loss of what the coordinator could not evaluate."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from typing_extensions import assert_never
+
+from barnraise.archive import HELD_OUT_INDEX, held_out_path, round_tag
+from barnraise.edge.checkpoint_files import read_state
+from barnraise.edge.evaluation import Evaluated, NotEvaluated
+from barnraise.edge.evaluation import evaluate as find_loss
+from barnraise.edge.files import scratch_folder, write_atomic
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.errors import (
+    HashMismatch,
+    MachineError,
+    NetworkError,
+    RefusedError,
+    StateError,
+    TrustError,
+    UserError,
+)
+from barnraise.identity import Identity
+from barnraise.ids import BlobHash, Millis, blob_hash, short
+from barnraise.invite import Invite
+from barnraise.manifest import HeldOut, Manifest
+from barnraise.records import Evaluation
+from barnraise.shards import MAX_INDEX_BYTES, DataIndex, parse_shard
+from barnraise.signed import sign
+from barnraise.spec import Charter
+from peer.api import connect
+from peer.archive.fetching import Watch
+from peer.archive.opening import open_archive
+from peer.archive.reading import Archive
+from peer.download import Wish, obtain
+
+LOOK_SECONDS = 30.0
+"""Pause between two looks at the archive."""
+SCRATCH = "evaluate"
+"""Its place in the cache folder."""
+
+
+@dataclass
+class Evaluator:
+    """One volunteer, for one run."""
+
+    invite: Invite
+    identity: Identity
+    cache: Path
+    """Where base models are kept, and what is fetched meanwhile."""
+    base: Path | None
+    """The base model's folder or .gguf file, where it is not found by the name in the spec."""
+    watch: Watch
+    clock: Callable[[], float]
+    """Seconds."""
+    now: Callable[[], Millis]
+    _tried: set[int] = field(default_factory=set, init=False)
+    """Rounds of the checkpoints that were looked at, whatever came of it."""
+
+    async def once(self) -> None:
+        """Evaluate what is there and lacks a held-out loss, the newest first, and tell the coordinator.
+
+        Raises UserError for a key that is not vouched for, MachineError where this machine cannot evaluate,
+        RefusedError, Unreachable, TrustError, StateError, ModelUnavailable, DiskFull.
+        """
+        async with open_archive(str(self.invite)) as archive:
+            assert isinstance(archive, Archive)  # an invite leads to a whole one
+            _check_vouched(archive.charter, self.identity)
+            for manifest in await self._wanted(archive):
+                self._tried.add(manifest.round)
+                try:
+                    await self._evaluate(archive, manifest)
+                except NetworkError:
+                    self._tried.discard(manifest.round)
+                    raise
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Go on as checkpoints come, whatever comes of one of them. Raises UserError as `once` does."""
+        work, end = asyncio.create_task(self._forever()), asyncio.create_task(stop.wait())
+        await asyncio.wait([work, end], return_when=asyncio.FIRST_COMPLETED)
+        for task in (work, end):
+            task.cancel()
+        await asyncio.wait([work, end])
+        if not work.cancelled():
+            work.result()
+
+    async def _forever(self) -> None:
+        while True:
+            try:
+                await self.once()
+            except (NetworkError, TrustError, MachineError, RefusedError, StateError) as error:
+                self.watch.say(f"{error.problem}; looking again in {LOOK_SECONDS:.0f} s")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _wanted(self, archive: Archive) -> list[Manifest]:
+        """Checkpoints that nobody has a held-out loss of, the newest first."""
+        repo = archive.index.repo("trained")
+        manifests = [
+            (await archive.manifest(revision, "trained")).value
+            for revision in (reversed(repo.revisions) if repo is not None else ())
+            if revision.round not in self._tried
+        ]
+        found = [manifest for manifest in manifests if manifest.held_out is None]
+        if not found:
+            self.watch.say("no checkpoint waits for its held-out loss")
+        return found
+
+    async def _evaluate(self, archive: Archive, manifest: Manifest) -> None:
+        wish = Wish(str(self.invite), revision=round_tag(manifest.round), base=self.base)
+        got = await obtain(wish, self.cache, self.watch, self.clock, with_base=False)
+        try:
+            await asyncio.to_thread(_check_state, manifest, archive.charter, got.folder)
+            with scratch_folder(self.cache / SCRATCH) as held_out:
+                panel = await _fetch_panel(archive, held_out)
+                self.watch.say(f"evaluating round {manifest.round}")
+                tokens = archive.charter.spec.checkpoint.held_out_tokens
+                outcome = await find_loss(
+                    got.folder, base=got.base or got.folder, held_out=held_out, tokens=tokens
+                )
+        finally:  # a run has many of them
+            await asyncio.to_thread(shutil.rmtree, got.folder)
+        match outcome:
+            case Evaluated(found):
+                await self._send(manifest, panel, found)
+            case NotEvaluated(reason):
+                raise MachineError(
+                    f"round {manifest.round} cannot be evaluated here: {reason}",
+                    fix="Free some memory, or leave this checkpoint to the other evaluators.",
+                )
+            case _:
+                assert_never(outcome)
+
+    async def _send(self, manifest: Manifest, panel: BlobHash, found: HeldOut) -> None:
+        self.watch.say(f"round {manifest.round} has a held-out loss of {found.loss:.4f} here")
+        evaluation = Evaluation(
+            run=self.invite.run, round=manifest.round, state=manifest.state, panel=panel,
+            owner=self.identity.public, loss=found.loss, tokens=found.tokens, at=self.now(),
+        )  # fmt: skip
+        async with connect(self.invite) as api:
+            self.watch.say(await api.evaluate(sign(self.identity, evaluation)))
+
+
+def _check_vouched(charter: Charter, identity: Identity) -> None:
+    evaluators = charter.spec.checkpoint.evaluators
+    if identity.public not in evaluators:
+        raise UserError(
+            f"your key is not among the {len(evaluators)} evaluators of {charter.run}: {identity.public}",
+            fix="Choose another --data-dir if you have another key. Evaluators are fixed as a run begins:"
+            " ask the maintainer to name you in the next one.",
+        )
+
+
+def _check_state(manifest: Manifest, charter: Charter, folder: Path) -> None:
+    """We sign for a state: these have to be its files. Raises StateError, MalformedBlob."""
+    names = {entry.hash: entry.name for entry in manifest.files}
+    read_state(manifest, charter.layout, lambda name: folder / names[name])
+
+
+async def _fetch_panel(archive: Archive, folder: Path) -> BlobHash:
+    """The held-out samples that checkpoints are evaluated on, and the hash of their index.
+
+    Raises Missing, Unreachable, MalformedBlob, MalformedRecord, HashMismatch, DiskFull.
+    """
+    source, blobs = archive.source, BlobStore(folder)
+    wire = await source.get_small(held_out_path(HELD_OUT_INDEX), MAX_INDEX_BYTES)
+    index, tokens = DataIndex.from_bytes(wire), 0
+    for ref in index.shards:
+        data = await source.get_small(held_out_path(ref.hash), ref.size)
+        if blobs.put(data) != ref.hash:
+            raise HashMismatch(
+                f"{source.name} gives other bytes as the held-out shard {short(ref.hash)}",
+                fix="Tell the run's maintainer.",
+            )
+        tokens += int(parse_shard(data, index.sequence_length, index.vocab_size).trained.sum())
+        if tokens >= archive.charter.spec.checkpoint.held_out_tokens:
+            break
+    write_atomic(folder / HELD_OUT_INDEX, wire)
+    return blob_hash(wire)
