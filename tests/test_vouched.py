@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from barnraise.archive import HELD_OUT_INDEX, held_out_path
 from barnraise.errors import RefusedError, SpecError
 from barnraise.evaluations import EVALUATIONS, read_evaluations
+from barnraise.ids import BlobHash
 from barnraise.manifest import HeldOut
 from barnraise.records import Evaluation
 from barnraise.signed import Signed, sign
@@ -67,7 +69,6 @@ def test_without_evaluators_nothing_that_is_held_out_is_shown(tmp_path: Path) ->
 def test_what_two_agree_on_settles_the_checkpoint_again(book: Book, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     made = settler(book)
-    before = set(book.checkpoints[1].value.files)
     assert made.waits_for() == "round 1 waits for 2 more of 3 evaluators"
     assert made.take(found(book, ADA, 2.25)) == "round 1 waits for 1 more of 3 evaluators"
     told = "round 1 has a held-out loss of 2.2500, by 2 of 3 evaluators"
@@ -80,12 +81,24 @@ def test_what_two_agree_on_settles_the_checkpoint_again(book: Book, caplog: pyte
     assert made.take(found(book, STRANGER, 9.0)) == "round 1 has its held-out loss already"
     kept = read_evaluations((checkpoint(book, 1) / EVALUATIONS).read_bytes())
     assert {each.signer: each.value.loss for each in kept} == {ADA.public: 2.25, BEN.public: 2.2501}
-    replaced = {entry.hash for entry in before - set(book.checkpoints[1].value.files)}
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["served on", "restarted"])
+def test_what_it_was_before_goes_with_the_next_one(book: Book, restart: bool) -> None:
+    before = set(book.checkpoints[1].value.files)
+    made = settler(book)
+    for owner in (ADA, BEN):
+        made.take(found(book, owner, 2.25))
+    asyncio.run(until_settled(made))
+    replaced = {BlobHash(entry.hash) for entry in before - set(book.checkpoints[1].value.files)}
     assert replaced, "its first card"
-    with reopened(book) as again:
-        left = {path.name for path in again.blobs.folder.glob("??/*")}
-        assert not replaced & left
-        assert again.standing() == book.standing()
+    assert all(name in book.blobs for name in replaced), "a volunteer may be about to fetch it"
+    with reopened(book) if restart else nullcontext(book) as again:
+        fold_round(again, ADA)
+        again.write_checkpoint(parts.NOW)
+        settle(again)
+        assert not any(name in again.blobs for name in replaced)
+        assert all(BlobHash(entry.hash) in again.blobs for entry in again.checkpoints[1].value.files)
 
 
 def test_a_restart_loses_no_evaluation(book: Book) -> None:
