@@ -104,6 +104,17 @@ def test_later_rounds_follow_and_main_moves(hub: FakeHub, laid: Laid, tmp_path: 
     assert repo.tags["latest"] == repo.tags["round-180"]
 
 
+def test_a_round_s_commit_holds_its_own_files_alone(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
+    """Files of a GGUF form are named by their round: those of the round before have to go."""
+    assert published(hub, laid, tmp_path, "--form", "trained", "--revision", "0").returncode == 0
+    repo = hub.model(NAME)
+    for branch in ("main", "rounds"):
+        repo.commit(branch, "before", repo.files(branch) | {"barn-round-0-F16.gguf": b"old"})
+    assert published(hub, laid, tmp_path, "--form", "trained").returncode == 0
+    assert own_files(repo, "round-60") == on_disk(laid, "trained", 60)
+    assert own_files(repo, "main") == on_disk(laid, "trained", MAIN_ROUND)
+
+
 def test_an_upload_that_breaks_off_is_told_and_goes_on(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
     hub.uploads_left = 3
     done = published(hub, laid, tmp_path, "--form", "trained")
