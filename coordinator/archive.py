@@ -53,7 +53,7 @@ class Content:
     """Those that are settled."""
     standing: Standing | None
     """None while none is settled."""
-    seeds: Sequence[str] = ()
+    mirrors: Sequence[str] = ()
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Archive:
             closed=len(content.closes),
             replay_from=content.replay_from,
             repos=tuple(repo for repo in repos if repo.revisions),
-            seeds=tuple(content.seeds),
+            mirrors=tuple(content.mirrors),
         )
 
     def _revisions(self, form: Form, content: Content) -> tuple[Revision, ...]:

@@ -288,8 +288,8 @@ class Book:
         }
         return standing(losses, self.charter.spec.checkpoint.promote_within) if losses else None
 
-    def content(self, seeds: Sequence[str]) -> Content:
-        """What the archive has to show. seeds: other servers that have some of it."""
+    def content(self, mirrors: Sequence[str]) -> Content:
+        """What the archive has to show. mirrors: addresses of other servers with a copy."""
         return Content(
             charter=sign(self.authority, self.charter).wire,
             closes=tuple(self.closes),
@@ -297,7 +297,7 @@ class Book:
             replay_from=self.replay_from,
             checkpoints={round: self.checkpoints[round] for round in sorted(self.settled)},
             standing=self.standing(),
-            seeds=seeds,
+            mirrors=mirrors,
         )
 
     def _forget(self, now: Millis) -> None:

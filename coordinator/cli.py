@@ -103,6 +103,13 @@ def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
 @click.option(
     "--http-url", metavar="URL", help="Public address of the HTTP port, if a proxy is in front of it."
 )
+@click.option(
+    "--mirror",
+    "mirrors",
+    multiple=True,
+    metavar="URL",
+    help="A server with a copy, to be named to those who download; may be repeated.",
+)
 @click.option("--public-host", help="Name or address under which volunteers reach this machine.")
 @click.option("--max-upload", metavar="RATE", help="At most this much of the uplink, as in 50Mbit.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
@@ -115,6 +122,7 @@ def serve(
     p2p_port: int,
     http_port: int,
     http_url: str | None,
+    mirrors: tuple[str, ...],
     public_host: str | None,
     max_upload: str | None,
     data_dir: Path | None,
@@ -131,6 +139,7 @@ def serve(
         p2p_port=p2p_port,
         http_port=http_port,
         http_url=http_url.rstrip("/") if http_url else None,
+        mirrors=tuple(mirror.rstrip("/") for mirror in mirrors),
         public_host=public_host,
         max_upload=parse_rate(max_upload) if max_upload else None,
     )

@@ -51,6 +51,8 @@ class ServeSettings(Strict):
     """TCP port of the HTTP gateway; 0 takes a free one."""
     http_url: str | None
     """Under which the gateway is reached where that is not its own port, as behind a proxy with TLS."""
+    mirrors: tuple[str, ...]
+    """Addresses of other servers with a copy of the archive."""
     p2p_port: int
     """TCP port of the libp2p daemon; 0 takes a free one."""
     public_host: str | None
@@ -80,7 +82,9 @@ async def serve(
     spec = read_spec(spec_path)
     _check_host(settings.host)
     if settings.http_url is not None:
-        _check_url(settings.http_url)
+        _check_url(settings.http_url, "--http-url")
+    for mirror in settings.mirrors:
+        _check_url(mirror, "--mirror")
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -103,7 +107,9 @@ async def serve(
                 caps=Caps(up=settings.max_upload),
             )
             try:
-                session = Session(book, settler_of(book, clock), swarm, clock, await swarm.addresses())
+                session = Session(
+                    book, settler_of(book, clock, settings.mirrors), swarm, clock, await swarm.addresses()
+                )
                 http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
                 try:
                     gateway = Gateway(http.port, settings.http_url or "")
@@ -152,12 +158,12 @@ def _check_host(host: str) -> None:
         ) from None
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, option: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise UserError(
             f"{url!r} is no address of a web server",
-            fix="Give --http-url as in https://models.example.org.",
+            fix=f"Give {option} as in https://models.example.org.",
         )
 
 

@@ -51,8 +51,8 @@ class Settler:
     clock: Callable[[], Millis]
     panel: Panel | None = None
     """What vouched volunteers evaluate on; None where the spec names none."""
-    seeds: Callable[[], Sequence[str]] = tuple
-    """Other servers that have some of the archive."""
+    mirrors: Sequence[str] = ()
+    """Addresses of other servers with a copy of the archive."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever changes which files the store keeps, or links them."""
     _new: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,7 +86,7 @@ class Settler:
     async def publish(self) -> None:
         """Make the archive say what the book says. Raises DiskFull, StateError."""
         async with self.writing:
-            content = self.book.content(self.seeds())
+            content = self.book.content(self.mirrors)
             await asyncio.to_thread(self.archive.publish, content)
 
     async def settle(self) -> None:
@@ -185,8 +185,8 @@ class Settler:
             await self.publish()
 
 
-def settler_of(book: Book, clock: Callable[[], Millis]) -> Settler:
-    """What makes the checkpoints of `book` public, in its folder."""
+def settler_of(book: Book, clock: Callable[[], Millis], mirrors: Sequence[str] = ()) -> Settler:
+    """What makes the checkpoints of `book` public, in its folder. mirrors: as of `Settler`."""
     charter, archive, held_out = book.charter, book.folder / ARCHIVE, book.folder / HELD_OUT
     spec = charter.spec.checkpoint
     return Settler(
@@ -201,4 +201,5 @@ def settler_of(book: Book, clock: Callable[[], Millis]) -> Settler:
         exporter=Exporter(charter, book.base, book.folder, archive, book.blobs.folder, book.authority),
         clock=clock,
         panel=read_panel(held_out, spec.held_out_tokens) if spec.evaluators else None,
+        mirrors=mirrors,
     )

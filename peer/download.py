@@ -32,7 +32,7 @@ from peer.report import size
 
 log = logging.getLogger("peer.download")
 
-MAX_SEEDS = 16
+MAX_NAMED_MIRRORS = 16
 """Other servers that an archive names are tried up to so many."""
 
 
@@ -67,7 +67,7 @@ async def download(wish: Wish, cache: Path, watch: Watch, clock: Callable[[], fl
     async with web_client() as client, open_archive(wish.source, wish.key) as found:
         mirrors = [WebSource(client, address) for address in wish.mirrors]
         if isinstance(found, Archive):
-            mirrors += _seeds(client, found.index)
+            mirrors += _named_mirrors(client, found.index)
         shop = _Shop(found, mirrors, watch, clock)
         match choose(shop.index, shop.adapter, wish.format, wish.revision):
             case Published(form, revision, note):
@@ -97,7 +97,7 @@ async def obtain(
 ) -> Obtained:
     """Have what was trained in `cache`, to be loaded from there. Raises as `download` does."""
     async with web_client() as client, open_archive(wish.source, wish.key) as found:
-        mirrors = _seeds(client, found.index) if isinstance(found, Archive) else []
+        mirrors = _named_mirrors(client, found.index) if isinstance(found, Archive) else []
         shop = _Shop(found, mirrors, watch, clock)
         choice = choose(shop.index, shop.adapter, None, wish.revision)
         assert isinstance(choice, Published), "what was trained is there, or refused"
@@ -133,14 +133,14 @@ def _name(manifest: Manifest) -> str:
     return f"{manifest.run}-round-{manifest.round:06d}{form}"
 
 
-def _seeds(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebSource]:
+def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebSource]:
     """Those whose address can be one. Nobody vouches for them: they are asked for what has a hash."""
     found = []
-    for address in index.seeds[:MAX_SEEDS]:
+    for address in index.mirrors[:MAX_NAMED_MIRRORS]:
         try:
             found.append(WebSource(client, address))
         except InviteError as error:
-            log.info("a seed that the archive names is left out: %s", error.problem)
+            log.info("a mirror that the archive names is left out: %s", error.problem)
     return found
 
 

@@ -178,10 +178,10 @@ def slowly(told: Told, count: int) -> Answer:
     return answer
 
 
-def test_the_seeds_that_an_archive_names_are_asked_too(book: Book, tmp_path: Path) -> None:
+def test_the_mirrors_that_an_archive_names_are_asked_too(book: Book, tmp_path: Path) -> None:
     told = Told()
     with website(checkpoint(book)) as seed:
-        index = json.loads((archive(book) / INDEX).read_bytes()) | {"seeds": [seed.url, "file:///etc", "x"]}
+        index = json.loads((archive(book) / INDEX).read_bytes()) | {"mirrors": [seed.url, "file:///etc", "x"]}
         (archive(book) / INDEX).write_text(json.dumps(index), encoding="utf-8")
         with website(archive(book), spoilt(LARGE)) as liar:
             folder = get(liar.url, tmp_path / "out", told=told)

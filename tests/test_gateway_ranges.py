@@ -92,7 +92,7 @@ def test_a_range_if_it_is_still_the_same_file(condition: str, wanted: object) ->
     ],
 )
 def test_what_the_asker_has_already(headers: dict[str, str], same: bool) -> None:
-    assert (asked(**headers) == Unchanged()) is same
+    assert (asked(SIZE, "GET", **headers) == Unchanged()) is same
 
 
 TEXTS = st.one_of(st.text(), st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}", fullmatch=True))

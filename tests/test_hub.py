@@ -27,6 +27,7 @@ from barnraise.hub_routes import (
     WhoAmI,
     route,
 )
+from barnraise.ids import BlobHash
 from barnraise.manifest import FileEntry, Form, Manifest
 from barnraise.manifest_json import manifest_json
 from barnraise.signed import sign
@@ -80,7 +81,7 @@ def missing(asked: Any) -> Missing:
         ("/", Front()),
         ("/archive.json", Raw("archive.json")),
         (f"/{close_path(12)}", Raw("log/000012.close")),
-        (f"/{contribution_path(parts.HASH_A)}", Raw(f"contributions/{parts.HASH_A}")),
+        (f"/{contribution_path(BlobHash(parts.HASH_A))}", Raw(f"contributions/{parts.HASH_A}")),
         ("/checkpoints/round-000012/README.md", Raw("checkpoints/round-000012/README.md")),
         ("/merged/round-000012/a.json", Raw("merged/round-000012/a.json")),
         ("/base/config.json", Raw("base/config.json")),

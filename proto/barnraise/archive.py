@@ -85,8 +85,8 @@ class ArchiveIndex(Strict):
     replay_from: Annotated[int, Field(ge=0)]
     """Contributions are there from this round on: 0, or the round of a checkpoint that is there."""
     repos: tuple[Repo, ...]
-    seeds: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=64)] = ()
-    """Addresses of other servers that said they have some of it."""
+    mirrors: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=64)] = ()
+    """Addresses of other servers with a copy, as the maintainer named them."""
 
     @field_validator("repos")
     @classmethod
