@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
@@ -15,15 +13,10 @@ from click.testing import CliRunner
 from fsspec.implementations.memory import MemoryFileSystem
 
 from barnraise.archive import INDEX, ArchiveIndex, close_path, folder_of, parse_index
-from barnraise.edge.files import disk_errors, replacing
 from barnraise.errors import (
     BadSignature,
     BarnraiseError,
-    DiskFull,
     HashMismatch,
-    MachineError,
-    RefusedError,
-    StateError,
     Unreachable,
     UserError,
 )
@@ -32,24 +25,18 @@ from barnraise.log import check_link
 from barnraise.manifest import MANIFEST, open_manifest
 from coordinator.book import Book
 from coordinator.cli import main
-from coordinator.publish import Wish, find_archive, publish
-from coordinator.publishing import places
 from coordinator.publishing.places import Place
 from tests import parts
-from tests.desk import archive, checkpoint, files_in, opened_book, told, train_round
+from tests.desk import archive, checkpoint, files_in, told, train_round
 from tests.gateways import environment
+from tests.mirrors import sent, trained, tree
 from tests.parts import ADA, BEN
 from tests.programs import DEADLINE, Program
 
 
 @pytest.fixture
 def book(tmp_path: Path) -> Iterator[Book]:
-    """A run that keeps one checkpoint beside those that it needs, and has trained two rounds."""
-    spec = parts.run_spec()
-    kept = spec.checkpoint.model_copy(update={"keep": 1})
-    with opened_book(tmp_path / "run", spec.model_copy(update={"checkpoint": kept})) as made:
-        train_round(made, ADA, BEN, loss=2.0)
-        train_round(made, ADA, loss=1.5)
+    with trained(tmp_path / "run") as made:
         yield made
 
 
@@ -58,25 +45,6 @@ def memory() -> Iterator[str]:
     MemoryFileSystem.store.clear()
     yield "memory://bucket/barn"
     MemoryFileSystem.store.clear()
-
-
-def wish(to: str | Path, **other: Any) -> Wish:
-    fields: dict[str, Any] = {"forms": (), "revision": None, "prune": False, "dry": False}
-    return Wish(to=str(to), **fields | other)
-
-
-def sent(book: Book, to: str | Path, **other: Any) -> list[str]:
-    said: list[str] = []
-    publish(archive(book), wish(to, **other), said.append)
-    return said
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
-    }
 
 
 def in_memory() -> dict[str, bytes]:
@@ -273,88 +241,6 @@ def test_an_archive_that_moves_on_meanwhile_is_read_again(
     index = check_whole(book, tree(tmp_path / "mirror"))
     assert index is not None
     assert index.closed == 4
-
-
-def test_the_place_of_another_run_is_left_alone(book: Book, tmp_path: Path) -> None:
-    with opened_book(tmp_path / "other", parts.run_spec().model_copy(update={"name": "shed"})) as other:
-        sent(other, tmp_path / "mirror")
-        before = tree(tmp_path / "mirror")
-        with told(UserError, 2, "shed", "place of its own"):
-            sent(book, tmp_path / "mirror")
-        assert tree(tmp_path / "mirror") == before
-
-
-def test_an_older_copy_does_not_replace_a_newer_one(book: Book, tmp_path: Path) -> None:
-    sent(book, tmp_path / "old")
-    train_round(book, ADA, loss=1.1)
-    sent(book, tmp_path / "mirror")
-    with told(StateError, 7, "3 rounds", "only 2"):
-        publish(tmp_path / "old", wish(tmp_path / "mirror"), lambda _: None)
-
-
-def test_a_full_disk_is_told_and_leaves_no_half(
-    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path) -> Any:
-        if path.name != "tokenizer.json":
-            return replacing(path)
-        with disk_errors(path):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(places, "replacing", full)
-    with pytest.raises(DiskFull):
-        sent(book, tmp_path / "mirror")
-    found = tree(tmp_path / "mirror")
-    assert INDEX not in found
-    assert not any("tokenizer" in path for path in found)
-
-
-class Bucket(MemoryFileSystem):
-    """A store that refuses, as S3's file system words it."""
-
-    protocol = "bucket"
-    refusal: OSError
-
-    def put_file(self, *_: object, **__: object) -> None:
-        raise self.refusal
-
-
-@pytest.mark.parametrize(
-    ("refusal", "kind", "words"),
-    [
-        (PermissionError("Access Denied"), RefusedError, "Log in as somebody who may"),
-        (FileNotFoundError("The specified bucket does not exist"), UserError, "Make the bucket"),
-        (OSError("Could not connect"), Unreachable, "goes on from there"),
-    ],
-)
-def test_a_store_that_refuses_is_told(
-    book: Book, refusal: OSError, kind: type[BarnraiseError], words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Bucket, "refusal", refusal, raising=False)
-    fsspec.register_implementation("bucket", Bucket, clobber=True)
-    with told(kind, kind.exit_code, "bucket://barn", words):
-        sent(book, "bucket://barn")
-
-
-def test_a_place_that_cannot_be_is_told(book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with told(MachineError, 3, "s3://", "pip install '.[s3]'"):
-        sent(book, "s3://bucket/barn")
-    with told(UserError, 2, "nosuch://x", "hf://OWNER/NAME"):
-        sent(book, "nosuch://x")
-    (tmp_path / "file").write_text("mine", encoding="utf-8")
-    with told(MachineError, 3, "file"):
-        sent(book, tmp_path / "file")
-
-
-def test_a_run_is_found_by_its_name_or_folder(book: Book, tmp_path: Path) -> None:
-    book.folder.rename(tmp_path / "barn")
-    place = tmp_path / "barn" / "archive"
-    assert find_archive("barn", tmp_path) == place
-    assert find_archive(str(tmp_path / "barn"), tmp_path / "none") == place
-    assert find_archive(str(place), tmp_path / "none") == place
-    with told(UserError, 2, "no archive in 'shed'", str(tmp_path / "shed")):
-        find_archive("shed", tmp_path)
 
 
 def test_the_command_line(book: Book, tmp_path: Path) -> None:
