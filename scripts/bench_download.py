@@ -96,8 +96,6 @@ def _speed_table(direct: str, hub: str, nginx: str, repeats: int) -> str:
 class Crowded:
     """What a crowd of downloads did to those beside it."""
 
-    right: int
-    """Downloads that came whole."""
     seconds: float
     processor: float
     """Seconds of the server's."""
@@ -123,27 +121,27 @@ def _crowd_table(many: Path, work: Path, name: str, crowd: int, megabits: float)
             runs["gateway"].append(_crowded(place, server, name, crowd, megabits))
             late.append(f"{_lateness(idle)} idle and {_lateness(ask())} beside")
     steps, bound = statistics.mean(alone), CROWD_BYTES * 8e-6 / megabits
-    rows = [_crowd_row(server, found, crowd, steps) for server, found in runs.items()]
+    rows = [_crowd_row(server, found, steps) for server, found in runs.items()]
     return "\n".join(
         [
-            f"{crowd} downloads of {CROWD_BYTES / 1e6:.0f} MB at once, {megabits:g} Mbit/s each (bound:"
-            f" {bound:.1f} s), {CROWD_TURNS} times; a loop like training alone: {steps:.1f} steps/s\n",
-            "| server | right | s | memory before, MB | at most, MB | CPU, s | steps/s beside | ÷ alone |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            f"{crowd} downloads of {CROWD_BYTES / 1e6:.0f} MB at once, every hash right,"
+            f" {megabits:g} Mbit/s each (bound: {bound:.1f} s), {CROWD_TURNS} times;"
+            f" a loop like training alone: {steps:.1f} steps/s\n",
+            "| server | s | memory before, MB | at most, MB | CPU, s | steps/s beside | ÷ alone |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
             *rows,
             f"\nHow late the gateway's event loop came (median, 99 %, worst; ms): {'; '.join(late)}",
         ]
     )
 
 
-def _crowd_row(server: str, runs: list[Crowded], crowd: int, alone: float) -> str:
+def _crowd_row(server: str, runs: list[Crowded], alone: float) -> str:
     seconds, processor, steps = (
         statistics.mean(getattr(run, what) for run in runs) for what in ("seconds", "processor", "steps")
     )
     before, most = (max(run.memory[end] for run in runs) / 1e6 for end in (0, 1))
-    right = min(run.right for run in runs)
     return (
-        f"| {server} | {right} of {crowd} | {seconds:.1f} | {before:.0f} | {most:.0f}"
+        f"| {server} | {seconds:.1f} | {before:.0f} | {most:.0f}"
         f" | {processor:.1f} | {steps:.1f} | {steps / alone:.2f} |"
     )
 
@@ -159,8 +157,10 @@ def _crowded(url: str, server: psutil.Process, name: str, crowd: int, megabits: 
         began = time.monotonic()
         right = int(_child("crowd", url, str(crowd), str(megabits * 1e6 / 8), name))
         seconds = time.monotonic() - began
+    if right != crowd:
+        raise DownloadFailed(f"only {right} of {crowd} downloads from {url} came whole")
     busy = sum(server.cpu_times()[:2]) - busy
-    return Crowded(right, seconds, busy, (before, peak[0]), float(_result(trainer)))
+    return Crowded(seconds, busy, (before, peak[0]), float(_result(trainer)))
 
 
 def _lay_out(folder: Path, size: int) -> str:

@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from barnraise.archive import Revision
+from barnraise.edge.gateway import app
 from barnraise.ids import blob_hash
 from tests.archives import BASE, DATA, GGUF, LOSSES, MAIN_ROUND, MERGED, OWN, Laid, lay_out_run
 from tests.gateways import REPO, GatewayProcess, environment, lay_out_files, served
@@ -160,7 +161,6 @@ def test_huggingface_hub(fresh: Clients, laid: Laid) -> None:
     assert "only reads" in told["errors"]["write"][1]
 
 
-@pytest.mark.slow
 def test_hf_download_and_verify(fresh: Clients, laid: Laid, tmp_path: Path) -> None:
     folder = tmp_path / "best"
     fresh.run(HF, "download", OWN, "--revision", "best", "--local-dir", folder)
@@ -246,7 +246,6 @@ print(json.dumps({"rows": {name: len(each) for name, each in whole.items()}, "fi
 """
 
 
-@pytest.mark.slow
 def test_datasets(fresh: Clients, laid: Laid) -> None:
     pytest.importorskip("datasets", reason="the extra `data` is not installed")
     told = fresh.python(DATASETS, DATA)
@@ -357,3 +356,32 @@ def test_huggingface_hub_resumes_when_the_server_was_killed(
     assert client.returncode == 0, err[-3000:]
     assert "Trying to resume" in err
     assert Path(json.loads(out)).read_bytes() == large[1]
+
+
+@pytest.mark.parametrize("client", ["huggingface_hub", "curl"])
+def test_clients_come_back_when_there_was_no_room(
+    laid: Laid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
+) -> None:
+    target = tmp_path / "card.md"
+    refused: list[int] = []
+    error = app._error
+
+    def told(status: int, *more: Any) -> Any:
+        if status == 429:
+            refused.append(status)
+            monkeypatch.setattr(app, "MAX_DOWNLOADS", 1)  # there is room from now on
+        return error(status, *more)
+
+    monkeypatch.setattr(app, "MAX_DOWNLOADS", 0)
+    monkeypatch.setattr(app, "RETRY_AFTER_SECONDS", 1)
+    monkeypatch.setattr(app, "_error", told)
+    with served(laid.folder) as url:
+        clients = Clients(url, tmp_path / "home")
+        if client == "curl":
+            url = f"{url}/{OWN}/resolve/best/README.md"
+            clients.run(program("curl"), "-sSf", "--retry", 1, "-o", target, url)
+        else:
+            clients.run(HF, "download", OWN, "README.md", "--revision", "best", "--local-dir", tmp_path)
+            (tmp_path / "README.md").rename(target)
+    assert refused == [429]
+    assert target.read_bytes() == (laid.folder / "checkpoints/round-000060/README.md").read_bytes()
