@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from platformdirs import user_cache_path
 
 from barnraise import __version__
 from barnraise.edge.allocator import keep_freed_memory
@@ -18,6 +17,7 @@ from barnraise.invite import parse_invite
 from barnraise.throttle import parse_rate
 from peer.cli_chat import chat
 from peer.cli_vouched import evaluate, key
+from peer.options import base_option, cache_option, device_option
 from peer.own_key import own_folder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main(debug: bool) -> None:
 @click.argument("invite")
 @click.option("--name", default="", help="What you are called in the run's status. Default: nobody.")
 @click.option("--credit", is_flag=True, help="You agree that model cards name you.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N.")
+@device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.")
 @click.option(
     "--micro-batch", type=click.IntRange(min=1), help="Samples at once. Default: by device and memory."
@@ -54,22 +54,14 @@ def main(debug: bool) -> None:
     show_default=True,
     help="How the weights below an adapter are kept. auto: as exactly as memory allows.",
 )
-@click.option(
-    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
-)
+@base_option
 @click.option(
     "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
 )
 @click.option("--max-upload", metavar="RATE", help="At most this much of your uplink, as in 5Mbit.")
 @click.option("--max-download", metavar="RATE", help="At most this much of your downlink.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where your key and your work are kept.")
-@click.option(
-    "--cache-dir",
-    type=click.Path(path_type=Path),
-    default=user_cache_path("barnraise"),
-    show_default="the user's cache folder",
-    help="Where base models are kept.",
-)
+@cache_option("base models are kept")
 @plain_errors
 def join(
     invite: str,
@@ -136,16 +128,8 @@ def join(
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder. Default: RUN-round-NNNNNN.")
 @click.option("--key", help="The run's key or invite, for a URL that does not carry it, or a PATH.")
-@click.option(
-    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
-)
-@click.option(
-    "--cache-dir",
-    type=click.Path(path_type=Path),
-    default=user_cache_path("barnraise"),
-    show_default="the user's cache folder",
-    help="Where base models are kept.",
-)
+@base_option
+@cache_option("base models are kept")
 @plain_errors
 def download(
     source: str,
@@ -219,16 +203,8 @@ def seed(folder: Path, host: str, port: int) -> None:
 )
 @click.option("--log", help="Where the run's archive is, where PATH holds one checkpoint alone.")
 @click.option("--key", help="The run's key or invite, for a URL or a PATH.")
-@click.option(
-    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
-)
-@click.option(
-    "--cache-dir",
-    type=click.Path(path_type=Path),
-    default=user_cache_path("barnraise"),
-    show_default="the user's cache folder",
-    help="Where base models are kept, and what is fetched meanwhile.",
-)
+@base_option
+@cache_option("base models are kept, and what is fetched meanwhile")
 @plain_errors
 def verify(
     source: str,

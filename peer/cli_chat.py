@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import click
-from platformdirs import user_cache_path
 
 from barnraise.edge.console import plain_errors
+from peer.options import base_option, cache_option, device_option
 
 
 @click.command()
@@ -29,21 +29,13 @@ from barnraise.edge.console import plain_errors
     help="0: always the likeliest word.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the dice.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N.")
+@device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads to compute with.")
 @click.option(
     "--key", help="The run's key or invite, for a URL that does not carry it, or an archive's PATH."
 )
-@click.option(
-    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
-)
-@click.option(
-    "--cache-dir",
-    type=click.Path(path_type=Path),
-    default=user_cache_path("barnraise"),
-    show_default="the user's cache folder",
-    help="Where checkpoints and base models are kept.",
-)
+@base_option
+@cache_option("checkpoints and base models are kept")
 @plain_errors
 def chat(
     source: str,

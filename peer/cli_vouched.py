@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import click
-from platformdirs import user_cache_path
 
 from barnraise.edge.console import plain_errors
 from barnraise.errors import UserError
 from barnraise.ids import RUN_PATTERN
 from barnraise.invite import SCHEME, parse_invite
+from peer.options import base_option, cache_option
 from peer.own_key import PEER_KEY, own_folder
 
 _DATA_DIR = click.option(
@@ -38,16 +38,8 @@ def key(run: str, data_dir: Path | None) -> None:
 @click.argument("invite")
 @click.option("--once", is_flag=True, help="Only what is there now, instead of going on until Ctrl-C.")
 @_DATA_DIR
-@click.option(
-    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
-)
-@click.option(
-    "--cache-dir",
-    type=click.Path(path_type=Path),
-    default=user_cache_path("barnraise"),
-    show_default="the user's cache folder",
-    help="Where base models are kept, and what is fetched meanwhile.",
-)
+@base_option
+@cache_option("base models are kept, and what is fetched meanwhile")
 @plain_errors
 def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, cache_dir: Path) -> None:
     """Find the held-out loss of checkpoints that the coordinator of INVITE cannot evaluate.

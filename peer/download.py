@@ -65,10 +65,7 @@ async def download(wish: Wish, cache: Path, watch: Watch, clock: Callable[[], fl
     DiskFull, MachineError, ModelUnavailable.
     """
     async with web_client() as client, open_archive(wish.source, wish.key) as found:
-        mirrors = [WebSource(client, address) for address in wish.mirrors]
-        if isinstance(found, Archive):
-            mirrors += _named_mirrors(client, found.index)
-        shop = _Shop(found, mirrors, watch, clock)
+        shop = _shop(client, found, wish, watch, clock)
         match choose(shop.index, shop.adapter, wish.format, wish.revision):
             case Published(form, revision, note):
                 if note:
@@ -97,8 +94,7 @@ async def obtain(
 ) -> Obtained:
     """Have what was trained in `cache`, to be loaded from there. Raises as `download` does."""
     async with web_client() as client, open_archive(wish.source, wish.key) as found:
-        mirrors = _named_mirrors(client, found.index) if isinstance(found, Archive) else []
-        shop = _Shop(found, mirrors, watch, clock)
+        shop = _shop(client, found, wish, watch, clock)
         choice = choose(shop.index, shop.adapter, None, wish.revision)
         assert isinstance(choice, Published), "what was trained is there, or refused"
         signed = await shop.manifest(choice.revision, choice.form)
@@ -131,6 +127,19 @@ def _name(manifest: Manifest) -> str:
     """Of the folder where nobody says another."""
     form = "" if manifest.form == "trained" else f"-{manifest.form}"
     return f"{manifest.run}-round-{manifest.round:06d}{form}"
+
+
+def _shop(
+    client: httpx2.AsyncClient,
+    found: Archive | LoneCheckpoint,
+    wish: Wish,
+    watch: Watch,
+    clock: Callable[[], float],
+) -> _Shop:
+    mirrors = [WebSource(client, address) for address in wish.mirrors]
+    if isinstance(found, Archive):
+        mirrors += _named_mirrors(client, found.index)
+    return _Shop(found, mirrors, watch, clock)
 
 
 def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebSource]:
