@@ -13,14 +13,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from barnraise.codec import typical_blob
 from barnraise.edge.base_model import resolve
 from barnraise.edge.trainable import layout
 from barnraise.spec import read_spec
 from scripts.demo import CACHE, MODEL, RUN, corpus
-from scripts.demo_stage import DemoFailed, Program, Stage, serve
+from scripts.demo_stage import DemoFailed, Program, running, serve
 
 FIRST = 2
 """Volunteers join in rounds 0 and 1; from here on all of them are there."""
@@ -79,8 +77,7 @@ def measure_round(peers: int, rounds: int) -> str:
     """Run `peers` volunteers until `rounds` whole rounds were seen; the table. Raises DemoFailed."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        stage = Stage(work, Console(stderr=True, highlight=False))
-        try:
+        with running(work) as stage:
             (work / "run.toml").write_text(
                 RUN.format(model=MODEL, data=corpus(work), held_out_tokens=0), encoding="utf-8"
             )
@@ -90,8 +87,6 @@ def measure_round(peers: int, rounds: int) -> str:
             invite, _ = serve(stage)
             tails = [Tail(stage.volunteer(f"peer-{number}", invite)) for number in range(peers)]
             follow(tails, FIRST + rounds)
-        finally:
-            stage.stop_all()
     rows = []
     for tail in tails:
         found = [spent(tail.lines, round) for round in range(FIRST, FIRST + rounds)]

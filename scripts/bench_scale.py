@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 
 from barnraise.codec import blob_limit
 from barnraise.edge.trainable import layout
 from barnraise.spec import DataSpec, RoundSpec, RunSpec, read_spec
 from scripts.bench_round import Tail, follow, spent
 from scripts.demo import corpus
-from scripts.demo_stage import Program, Stage, serve
+from scripts.demo_stage import Program, running, serve
 from scripts.simulation import COORDINATOR_LINE, DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS, Found, Simulation
 from tests.tiny import make_tiny_model
 
@@ -83,8 +82,7 @@ def _measure(peers: int, rounds: int) -> str:
         (work / "run.toml").write_text(run, encoding="utf-8")
         spec = read_spec(work / "run.toml")
         blob = blob_limit(spec.codec, layout(model, spec.train.target))
-        stage = Stage(work, Console(stderr=True, highlight=False))
-        try:
+        with running(work) as stage:
             invite, _ = serve(stage)
             coordinator = stage.running[-1]
             tails = [
@@ -95,8 +93,6 @@ def _measure(peers: int, rounds: int) -> str:
             before = Usage.of(coordinator)
             follow(tails, FIRST + rounds)
             after = Usage.of(coordinator)
-        finally:
-            stage.stop_all()
     found = [spent(tail.lines, round) for tail in tails for round in range(FIRST, FIRST + rounds)]
     seconds = statistics.median(each.seconds for each in found)
     down, up = (statistics.mean(getattr(each, way) for each in found) / blob for way in ("down", "up"))

@@ -29,10 +29,10 @@ from barnraise.signed import open_signed, open_text
 from coordinator.archive import ARCHIVE
 from scripts.bench_round import LOOK_SECONDS, Tail
 from scripts.demo import CACHE, MODEL, corpus, evaluate
-from scripts.demo_stage import DemoFailed, Program, Stage
+from scripts.demo_stage import DemoFailed, Program, Stage, running
 from scripts.netns import Host, Traffic, network
 from scripts.uplink_figures import Parcel, bound, of_rounds, standstill, took
-from scripts.uplink_programs import START_SECONDS, Cpu, cpu_file, cpu_of, running, start, wait_for
+from scripts.uplink_programs import START_SECONDS, Cpu, cpu_file, cpu_of, start, wait_for
 from scripts.uplink_rival import run_rival
 
 PROMPT = "What does the join method of a string do?"

@@ -13,8 +13,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from barnraise.invite import parse_invite
 from barnraise.replay import Differs
 from coordinator.service import ask_status
@@ -22,7 +20,7 @@ from peer.proof import Proved
 from peer.verify import Wish, verify
 from peer.verify_report import Lines
 from scripts.demo import CACHE, MODEL, RUN, corpus, wait_until_public
-from scripts.demo_stage import PROGRAMS, DemoFailed, Stage, serve
+from scripts.demo_stage import PROGRAMS, DemoFailed, running, serve
 
 PATIENCE_SECONDS = 120.0
 """Within which a round has to close."""
@@ -35,8 +33,7 @@ def measure_verify(peers: int, rounds: int) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        stage = Stage(work, Console(stderr=True, highlight=False))
-        try:
+        with running(work) as stage:
             (work / "run.toml").write_text(
                 RUN.format(model=MODEL, data=corpus(work), held_out_tokens=0), encoding="utf-8"
             )
@@ -52,8 +49,6 @@ def measure_verify(peers: int, rounds: int) -> str:
                 _row("gateway, from its invite", invite, None, rounds),
                 _row("folder", archive, key, rounds),
             ]
-        finally:
-            stage.stop_all()
     columns = (
         "archive", "rounds", "contributions", "trained in, s", "verified in, s", "÷",
         "the program, s", "÷", "its processor time, s", "÷", "a contribution: trained in, s",

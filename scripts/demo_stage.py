@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +88,16 @@ class Stage:
         self.notes.append(text)
         if not self.say.is_terminal:
             self.say.print(f"  {text}")
+
+
+@contextmanager
+def running(work: Path) -> Iterator[Stage]:
+    """A stage that says what it does on stderr. Whatever runs on it is stopped at the end."""
+    stage = Stage(work, Console(stderr=True, highlight=False))
+    try:
+        yield stage
+    finally:
+        stage.stop_all()
 
 
 def serve(stage: Stage) -> tuple[str, int]:

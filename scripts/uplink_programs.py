@@ -7,13 +7,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 
 from scripts.demo_stage import DemoFailed, Program, Stage
 from scripts.netns import Host
@@ -34,15 +31,6 @@ class Cpu:
 
     def since(self, before: Cpu) -> Cpu:
         return Cpu(self.all - before.all, self.training - before.training)
-
-
-@contextmanager
-def running(work: Path) -> Iterator[Stage]:
-    stage = Stage(work, Console(stderr=True, highlight=False))
-    try:
-        yield stage
-    finally:
-        stage.stop_all()
 
 
 def start(stage: Stage, host: Host, name: str, *command: str) -> Program:

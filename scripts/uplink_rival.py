@@ -14,9 +14,10 @@ from barnraise.edge.base_model import resolve
 from barnraise.signed import open_signed
 from barnraise.spec import Charter
 from scripts.demo import CACHE, MODEL
+from scripts.demo_stage import running
 from scripts.netns import Host
 from scripts.rival_hivemind_lm import Task
-from scripts.uplink_programs import START_SECONDS, running, start, wait_for
+from scripts.uplink_programs import START_SECONDS, start, wait_for
 
 
 def run_rival(
