@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from barnraise.edge.transfer.piece_stream import open_request
 from barnraise.ids import blob_hash
+from barnraise.piece_plan import DEPTH
 from barnraise.pieces import PIECE_BYTES
 from barnraise.throttle import Caps
 from tests.carriers import (
@@ -40,6 +41,28 @@ def test_a_blob_comes_from_its_owner(tmp_path: Path) -> None:
         assert ada.carrier.traffic.down == down
 
     play(tmp_path, scene)
+
+
+def test_a_holder_has_few_requests_before_it_at_a_time(tmp_path: Path) -> None:
+    peak = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal peak
+        with closing(writer), suppress(asyncio.IncompleteReadError):
+            while True:
+                asked = [open_request(await reader.readexactly(44))]
+                with suppress(asyncio.TimeoutError):
+                    while True:
+                        asked.append(open_request(await asyncio.wait_for(reader.readexactly(44), 0.05)))
+                peak = max(peak, len(asked))
+                writer.write(b"".join(honest(request) for request in asked))
+
+    async def scene(net: Net) -> None:
+        net.strange[key("owner")] = serve
+        assert await get(net.node("ada"), "owner") == DATA
+
+    play(tmp_path, scene)
+    assert peak == DEPTH < COUNT - 1
 
 
 def test_two_who_have_a_half_each_make_three_who_have_it_all(tmp_path: Path) -> None:
@@ -114,7 +137,8 @@ def test_a_stream_that_breaks_is_opened_again_and_goes_on(tmp_path: Path) -> Non
                 request = open_request(await reader.readexactly(44))
                 asked.append(request.index)
                 writer.write(honest(request))
-            await writer.drain()
+            writer.write_eof()
+            await reader.read()  # a socket that is closed with requests unread takes its answers back
 
     async def scene(net: Net) -> None:
         net.strange[key("owner")] = breaks

@@ -224,6 +224,7 @@ class _Gathering:
                 return
             holder = self._here[ask.holder]
             holder.flights[ask.piece] = now()
+            holder.link.due += 1
             self._room.under_way += 1
             self._beside(self._get(holder, ask.piece))
 
@@ -233,7 +234,7 @@ class _Gathering:
             holder.key,
             holder.has,
             tuple(Flight(piece, since) for piece, since in holder.flights.items()),
-            max(0, depth(rate) - holder.link.waiting),
+            max(0, depth(rate) - holder.link.due),
             rate,
             self._standing.trust(holder.key, now()) is not Trust.GOOD,
         )
@@ -256,6 +257,7 @@ class _Gathering:
             reply = await self._reply(holder, piece)
         finally:
             del holder.flights[piece]
+            holder.link.due -= 1
             self._room.under_way -= 1
         match reply:
             case Piece(data=data) if self._growing is not None:

@@ -84,6 +84,8 @@ class Link:
         self._last = 0.0
         self.waiting = 0
         """Requests without their whole answer."""
+        self.due = 0
+        """Pieces that whoever gathers over this link has chosen, also those not asked for yet."""
         self.closed = False
 
     async def ask(self, wanted: Wanted, index: int) -> tuple[Reply, float]:
