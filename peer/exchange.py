@@ -15,16 +15,21 @@ from barnraise.errors import NetworkError, StateError, TrustError, Unreachable
 from barnraise.ids import BlobHash, Millis, Round
 from barnraise.log import Tip
 from barnraise.records import Commit, Head, blob_name
+from barnraise.rounds import seconds_between
 from barnraise.state import Layout
 from peer.follower import AT_ONCE, Follower
 from peer.pace import Pace
 from peer.shelf import Shelf
+from peer.store import Kept
 from peer.trainer import Trainer, Update
 from peer.work import Work
 
 log = logging.getLogger("peer")
 
 RETRY_SECONDS = 2.0
+INNER_SECONDS = 600.0
+"""Between two saves of the inner optimizer, which is twice the parameters' size: a crash costs its moments,
+means over hundreds of steps, no more than so much of their memory."""
 SENT_SECONDS = 600.0
 """For so long it is watched whether somebody fetches what we sent."""
 
@@ -41,6 +46,7 @@ class Exchange:
     pace: Pace
     clock: Callable[[], Millis]
     _task: asyncio.Task[None] | None = None
+    _inner_saved: Millis | None = None
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -142,8 +148,11 @@ class Exchange:
     async def save(self) -> None:
         """All that a restart needs."""
         # Training may go on: the moments saved then are of two neighbouring steps, which does no harm.
-        tip, state = self.follower.tip, self.follower.state
-        await asyncio.to_thread(self.work.save, tip, state, self.trainer.export_inner())
+        tip, state, now = self.follower.tip, self.follower.state, self.clock()
+        due = self._inner_saved is None or seconds_between(self._inner_saved, now) >= INNER_SECONDS
+        await asyncio.to_thread(self.work.save, tip, state, self.trainer.export_inner() if due else Kept())
+        if due:
+            self._inner_saved = now
 
     @cached_property
     def _blob_sizes(self) -> range:

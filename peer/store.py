@@ -52,6 +52,11 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What was saved last still holds: at 135M parameters a file is half a gigabyte or one."""
+
+
+@dataclass(frozen=True)
 class Nothing:
     """No work was saved here."""
 
@@ -65,11 +70,14 @@ class Store:
         self._tip: Tip | None = None
         self._number = 0
 
-    def save_state(self, tip: Tip, state: TrainState, residual: Arrays, inner: Arrays, pending: str) -> None:
+    def save_state(
+        self, tip: Tip, state: TrainState, residual: Arrays | Kept, inner: Arrays | Kept, pending: str
+    ) -> None:
         """At the begin of a round. Raises DiskFull; what was saved before then stays."""
-        groups = {"params": state.params, **state.buffers}
         self._tip = tip
-        self._write(pending, {"state": join_groups(groups), "residual": residual, "inner": inner})
+        parts = {"residual": residual, "inner": inner}
+        changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Kept)}
+        self._write(pending, {"state": join_groups({"params": state.params, **state.buffers}), **changed})
 
     def save_contribution(self, residual: Arrays, pending: str) -> None:
         """After encoding: the residual without what was sent, and the commit that was sent."""

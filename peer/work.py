@@ -27,7 +27,7 @@ from barnraise.records import Commit, blob_name
 from barnraise.signed import Signed, open_text, sign
 from barnraise.spec import Charter
 from barnraise.state import Array, Layout, TrainState
-from peer.store import Saved, Store
+from peer.store import Kept, Saved, Store
 from peer.trainer import Update
 
 log = logging.getLogger("peer")
@@ -49,10 +49,12 @@ class Work:
     """Our contribution whose close is not known yet."""
     missed: Decoder | None = None
     """One that missed its close, until the training has it back."""
+    _saved: bool = False
+    """The files say what is owed now."""
 
     def resume(self, saved: Saved) -> None:
         """Take up saved work. Raises TrustError where it is not ours."""
-        self.residual = saved.residual
+        self.residual, self._saved = saved.residual, True
         if saved.pending:
             pending = open_text(Commit, saved.pending, signer=self.identity.public)
             if blob_name(pending.value) in self.blobs:
@@ -78,6 +80,7 @@ class Work:
         )
         self.pending = sign(self.identity, commit)
         self.store.save_contribution(self.residual, self.pending.text)
+        self._saved = True
         return self.pending
 
     def settle(self, layout: Layout, link: Link | None) -> None:
@@ -93,11 +96,13 @@ class Work:
             self.missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
             if spec.train.method == "gradient":
                 self.residual, self.missed = self._owed(), None
+            self._saved = False
         self.pending = None
 
     def hand_over(self) -> Decoder | None:
         """What missed its close, for the training to go on from."""
         missed, self.missed = self.missed, None
+        self._saved &= missed is None
         return missed
 
     def put_aside(self, update: Update) -> None:
@@ -106,10 +111,13 @@ class Work:
             kept = self.residual.get(name)
             self.residual[name] = array if kept is None else np.add(kept, array, out=kept)
         self.store.save_contribution(self._owed(), self._pending_text)
+        self._saved = True
 
-    def save(self, tip: Tip, state: TrainState, inner: Inner) -> None:
+    def save(self, tip: Tip, state: TrainState, inner: Inner | Kept) -> None:
         """All that a restart from `state` needs."""
-        self.store.save_state(tip, state, self._owed(), inner, self._pending_text)
+        residual = Kept() if self._saved else self._owed()
+        self.store.save_state(tip, state, residual, inner, self._pending_text)
+        self._saved = True
 
     def in_round(self, round: Round) -> bool:
         """Whether our contribution to `round` is out."""

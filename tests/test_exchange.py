@@ -20,7 +20,7 @@ from barnraise.log import Tip, genesis_tip
 from barnraise.records import Commit, Head, blob_name
 from barnraise.signed import Signed, sign
 from coordinator.book import Book
-from peer.exchange import Exchange
+from peer.exchange import INNER_SECONDS, Exchange
 from peer.follower import Follower
 from peer.pace import Pace
 from peer.shelf import Shelf
@@ -165,6 +165,21 @@ def test_a_round_is_folded_and_saved(book: Book, tmp_path: Path) -> None:
     assert saved.tip == book.tip
     assert saved.inner["steps"].tolist() == [3]
     assert peer.shelf.keeps(book.tip.round) == 0
+
+
+def test_the_inner_optimizer_is_saved_every_ten_minutes(book: Book, tmp_path: Path) -> None:
+    written = []
+
+    async def play(peer: Peer) -> None:
+        before = files = set((peer.folder / "work").glob("inner*"))
+        for seconds in (0.0, INNER_SECONDS - 1, INNER_SECONDS, INNER_SECONDS + 1):
+            peer.now = Millis(parts.NOW + round(1000 * seconds))
+            await peer.exchange.save()
+            before, files = files, set((peer.folder / "work").glob("inner*"))
+            written.append(files != before)
+
+    played(book, tmp_path, play)
+    assert written == [True, False, True, False]
 
 
 def test_it_goes_on_beside_the_caller_one_thing_at_a_time(book: Book, tmp_path: Path) -> None:

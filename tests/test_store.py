@@ -17,7 +17,7 @@ from barnraise.errors import DiskFull, StateError
 from barnraise.ids import BlobHash, Round
 from barnraise.log import Tip
 from barnraise.state import TrainState
-from peer.store import Nothing, Saved, Store
+from peer.store import Kept, Nothing, Saved, Store
 from tests.parts import HASH_A, HASH_B, tensors
 
 INNER: dict[str, npt.NDArray[Any]] = {"step": np.array([7], np.int64), "m/a": np.ones(3, np.float32)}
@@ -66,6 +66,16 @@ def test_a_contribution_changes_residual_and_commit_alone(tmp_path: Path) -> Non
     save(store, 3)
     store.save_contribution(tensors(9), "a commit")
     check(loaded(tmp_path), 3, 9, "a commit")
+
+
+def test_what_did_not_change_is_not_written_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, HASH_A)
+    save(store, 3)
+    before = {path.name: path.stat().st_ino for path in tmp_path.glob("*.safetensors")}
+    store.save_state(tip(4), state(4), Kept(), Kept(), "a commit")
+    check(loaded(tmp_path), 4, 53, "a commit")
+    after = {path.name: path.stat().st_ino for path in tmp_path.glob("*.safetensors")}
+    assert {name.partition("-")[0] for name, _ in before.items() & after.items()} == {"residual", "inner"}
 
 
 def test_one_who_came_back_goes_on_saving(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from barnraise.records import Commit, blob_name
 from barnraise.signed import Signed, open_text, sign
 from barnraise.spec import AdamW, CodecSpec
 from barnraise.state import Array
-from peer.store import Saved, Store
+from peer.store import Kept, Saved, Store
 from peer.trainer import Update
 from peer.work import Work
 from tests import parts
@@ -262,6 +262,25 @@ def test_a_state_is_saved_with_what_is_owed(tmp_path: Path) -> None:
     assert (saved.tip, saved.state.hash(), saved.pending) == (after, NEXT.hash(), "")
     assert saved.inner["steps"].tolist() == [8]
     same(saved.residual, work.residual)
+
+
+def test_a_residual_that_did_not_change_is_not_written_again(tmp_path: Path) -> None:
+    work = contributed(tmp_path, LOSSY)
+    work.settle(LAYOUT, closed(work, pending(work)))
+    before = set((tmp_path / "work").glob("residual*"))
+    work.save(Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash()), NEXT, Kept())
+    assert set((tmp_path / "work").glob("residual*")) == before
+
+
+def test_what_was_handed_over_and_saved_is_no_longer_owed(tmp_path: Path) -> None:
+    work = contributed(tmp_path, LOSSY)
+    work.settle(LAYOUT, None)
+    after = Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash())
+    work.save(after, NEXT, Kept())
+    assert_close(come_back(tmp_path, work).residual, moved())
+    work.hand_over()
+    work.save(after, NEXT, Kept())
+    same(come_back(tmp_path, work).residual, work.residual)
 
 
 def test_a_crash_after_publishing_loses_nothing(tmp_path: Path) -> None:
