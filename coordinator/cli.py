@@ -93,7 +93,9 @@ def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
 @_cache_option
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port for volunteers to join by.")
-@click.option("--p2p-port", default=DEFAULT_P2P_PORT, show_default=True, help="TCP port of the swarm.")
+@click.option(
+    "--p2p-port", default=DEFAULT_P2P_PORT, show_default=True, help="TCP and UDP port of the swarm."
+)
 @click.option(
     "--http-port",
     default=DEFAULT_HTTP_PORT,

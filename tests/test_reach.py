@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from barnraise.edge.reach import (
     UNLIMITED,
+    both_transports,
     daemon_flags,
-    listen_addresses,
     local_addresses,
     reach_options,
     relayed_bytes,
@@ -93,9 +93,9 @@ def test_relays_are_not_discovered() -> None:
 
 
 def test_quic_listens_beside_tcp() -> None:
-    assert listen_addresses("/ip4/0.0.0.0/tcp/7452") == [
+    assert both_transports("/ip4/0.0.0.0/tcp/7452") == [
         "/ip4/0.0.0.0/tcp/7452",
         "/ip4/0.0.0.0/udp/7452/quic-v1",
     ]
-    assert listen_addresses("/ip4/0.0.0.0/udp/1/quic-v1") == ["/ip4/0.0.0.0/udp/1/quic-v1"]
-    assert local_addresses(listen_addresses("/ip6/::/tcp/7")) == ["/ip6/::1/tcp/7", "/ip6/::1/udp/7/quic-v1"]
+    assert both_transports("/ip4/0.0.0.0/udp/1/quic-v1") == ["/ip4/0.0.0.0/udp/1/quic-v1"]
+    assert local_addresses(both_transports("/ip6/::/tcp/7")) == ["/ip6/::1/tcp/7", "/ip6/::1/udp/7/quic-v1"]

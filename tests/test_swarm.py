@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -48,7 +48,9 @@ def _today(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def node(folder: Path, who: Identity, near: Swarm | None = None) -> AsyncIterator[Swarm]:
+async def node(
+    folder: Path, who: Identity, near: Swarm | None = None, announce: Sequence[str] = ()
+) -> AsyncIterator[Swarm]:
     place = folder / who.public[:8]
     place.mkdir(exist_ok=True)
     swarm = await Swarm.start(
@@ -60,6 +62,7 @@ async def node(folder: Path, who: Identity, near: Swarm | None = None) -> AsyncI
         folder=place,
         listen=HERE,
         bootstrap=() if near is None else await near.addresses(),
+        announce=announce,
     )
     try:
         yield swarm
@@ -101,6 +104,17 @@ def head(round: int = 0, later: int = 0) -> Head:
 
 
 # Records
+
+
+def test_an_announced_address_is_told_for_both_transports(tmp_path: Path) -> None:
+    async def play() -> set[str]:
+        async with node(tmp_path, parts.AUTHORITY, announce=["/dns4/run.example.org/tcp/7452"]) as swarm:
+            return {address.rpartition("/p2p/")[0] for address in await swarm.addresses()}
+
+    assert asyncio.run(play()) == {
+        "/dns4/run.example.org/tcp/7452",
+        "/dns4/run.example.org/udp/7452/quic-v1",
+    }
 
 
 def test_what_is_published_is_collected(tmp_path: Path) -> None:

@@ -39,14 +39,15 @@ class _TetheredP2P(P2P):
 
 async def start_daemon(identity: Path, listen: str, bootstrap: Sequence[str], announce: Sequence[str]) -> P2P:
     """A daemon that joins by `bootstrap`, or that others join and are relayed by. Raises P2PDaemonError."""
-    addresses = reach.listen_addresses(listen)
+    addresses = reach.both_transports(listen)
+    told = [address for text in announce for address in reach.both_transports(text)]
 
     async def start() -> P2P:
         return await _TetheredP2P.create(
             identity_path=str(identity),
             check_if_identity_free=False,
             host_maddrs=addresses,
-            announce_maddrs=list(announce) or None,
+            announce_maddrs=told or None,
             initial_peers=list(bootstrap) or None,
             nat_port_map=False,
             **reach.reach_options(bootstrap),

@@ -26,8 +26,12 @@ _MAX_LENGTH_BYTES = 2
 UNLIMITED = 2**62
 
 
-def listen_addresses(listen: str) -> list[str]:
-    """`listen`, and QUIC on the same port number where it is a TCP address: holes are punched best in UDP."""
+def both_transports(listen: str) -> list[str]:
+    """`listen`, and QUIC on the same port number where it is a TCP address.
+
+    Holes are punched best in UDP, and lines are shared best where everybody speaks QUIC: beside volunteers
+    who did, a coordinator that was told of by TCP alone got half of its line.
+    """
     host, found, port = listen.rpartition("/tcp/")
     return [listen, f"{host}/udp/{port}/quic-v1"] if found and port.isdigit() else [listen]
 

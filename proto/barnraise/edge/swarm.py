@@ -135,7 +135,8 @@ class Swarm:
         """Start the daemon and join the DHT.
 
         listen: a multiaddress. bootstrap: addresses of nodes to join by; where none of them
-        answers this raises Unreachable. announce: addresses to tell instead of those found.
+        answers this raises Unreachable. announce: addresses to tell instead of those found,
+        of which QUIC is told as well.
         caps: what the blobs may take of the line; records are small and go uncapped.
         """
         use_hivemind_log_handler("nowhere")
