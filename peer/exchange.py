@@ -11,13 +11,14 @@ from typing import Any
 
 from barnraise.codec import blob_sizes
 from barnraise.edge.swarm import Swarm
-from barnraise.errors import NetworkError, StateError, TrustError, Unreachable
+from barnraise.errors import NetworkError, StateError, TrustError
 from barnraise.ids import BlobHash, Millis, Round
 from barnraise.log import Tip
-from barnraise.records import Commit, Head, blob_name
+from barnraise.records import Head, blob_name
 from barnraise.rounds import seconds_between
 from barnraise.state import Layout
-from peer.follower import AT_ONCE, Follower
+from peer.ahead import Ahead
+from peer.follower import Follower
 from peer.pace import Pace
 from peer.shelf import Shelf
 from peer.store import Kept
@@ -43,6 +44,7 @@ class Exchange:
     trainer: Trainer
     swarm: Swarm
     shelf: Shelf
+    ahead: Ahead
     pace: Pace
     clock: Callable[[], Millis]
     _task: asyncio.Task[None] | None = None
@@ -66,6 +68,7 @@ class Exchange:
             self.look()
 
     def stop(self) -> None:
+        self.ahead.stop()
         for task in (self._task, *self._watching):
             if task is not None:
                 task.cancel()
@@ -118,28 +121,9 @@ class Exchange:
         self.pace.folded(self.clock())
         await self.save()
 
-    async def prefetch(self) -> None:
-        """Get what the open round's close will most likely list."""
-        tip, gate = self.follower.tip, asyncio.Semaphore(AT_ONCE)
-
-        async def get(commit: Commit) -> None:
-            async with gate:
-                try:
-                    await self.follower.prefetch(commit)
-                    self.shelf.expect(blob_name(commit))
-                except Unreachable as error:
-                    log.debug("not prefetched: %s", error.problem)
-
-        wanted = [signed.value for signed in await self.swarm.commits(tip.round)]
-        await asyncio.gather(
-            *(
-                get(commit)
-                for commit in wanted
-                if commit.size in self._blob_sizes
-                and commit.base_state == tip.state
-                and blob_name(commit) not in self.work.blobs
-            )
-        )
+    async def look_ahead(self) -> None:
+        """Begin to get what the open round's close will most likely list."""
+        await self.ahead.look(self._blob_sizes)
 
     async def _take_checkpoint(self, head: Head) -> None:
         await self.follower.take_checkpoint(head)

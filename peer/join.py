@@ -27,6 +27,7 @@ from barnraise.shards import DataIndex
 from barnraise.spec import Charter
 from barnraise.strict import Strict
 from barnraise.throttle import Caps
+from peer.ahead import Ahead
 from peer.api import Joined, connect
 from peer.device import Device, pick, room
 from peer.exchange import Exchange
@@ -156,6 +157,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
             follower = await _take_up(charter, base, swarm, blobs, joined, work, trainer)
             index = await fetch_index(charter, swarm, blobs)
             blobs.keep_only(_still_needed(charter, index, work))
+            shelf = Shelf(blobs)
             volunteer = Volunteer(
                 identity=identity,
                 name=settings.name,
@@ -166,7 +168,16 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
                 training=Training(
                     trainer, follower.tip, follower.state, taken=work.in_round(follower.tip.round)
                 ),
-                exchange=Exchange(follower, work, trainer, swarm, Shelf(blobs), Pace(began=clock()), clock),
+                exchange=Exchange(
+                    follower,
+                    work,
+                    trainer,
+                    swarm,
+                    shelf,
+                    Ahead(follower, swarm, blobs, shelf),
+                    Pace(began=clock()),
+                    clock,
+                ),
                 display=display,
                 head=joined.head,
                 leaving=leaving,

@@ -69,7 +69,7 @@ class Volunteer:
         await asyncio.to_thread(self.training.trainer.load, self.training.state)
         await self.exchange.save()
         beside = [
-            asyncio.create_task(work) for work in (self._watch(), self._keep_present(), self._prefetch())
+            asyncio.create_task(work) for work in (self._watch(), self._keep_present(), self._look_ahead())
         ]
         try:
             while not isinstance(action := plan(self._view()), Leave):
@@ -175,11 +175,11 @@ class Volunteer:
             self._show()
             await asyncio.sleep(heartbeat_seconds(len(self._peers)))
 
-    async def _prefetch(self) -> None:
+    async def _look_ahead(self) -> None:
         """While our round is closing, get what its close will most likely list."""
         while True:
             if self.exchange.work.in_round(Round(self.head.round)):
-                await self.exchange.prefetch()
+                await self.exchange.look_ahead()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _be_present(self) -> None:

@@ -12,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import peer.ahead as fetching_ahead
 import peer.exchange as exchanging
 from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import BarnraiseError, DiskFull, StateError
+from barnraise.errors import BarnraiseError, DiskFull, HashMismatch, StateError
 from barnraise.ids import BlobHash, Millis, PublicKey, blob_hash
 from barnraise.log import Tip, genesis_tip
 from barnraise.records import Commit, Head, blob_name
 from barnraise.signed import Signed, sign
 from coordinator.book import Book
+from peer.ahead import Ahead
 from peer.exchange import INNER_SECONDS, Exchange
 from peer.follower import Follower
 from peer.pace import Pace
@@ -80,8 +82,10 @@ class Peer:
         self.follower = Follower(charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state())
         self.shelf, self.pace = Shelf(blobs), Pace(self.now)
         trainer = cast(Trainer, Inner())
+        swarm = self.swarm.as_swarm
+        ahead = Ahead(self.follower, swarm, blobs, self.shelf)
         self.exchange = Exchange(
-            self.follower, self.work, trainer, self.swarm.as_swarm, self.shelf, self.pace, lambda: self.now
+            self.follower, self.work, trainer, swarm, self.shelf, ahead, self.pace, lambda: self.now
         )
         self.work.save(self.follower.tip, self.follower.state, {})
         self.hear()
@@ -110,6 +114,12 @@ class Peer:
         self.exchange.catch_up(head or self.head, from_checkpoint=from_checkpoint)
         await self.exchange.finish()
 
+    async def look_ahead(self) -> None:
+        """Until all that is announced is here or was refused."""
+        await self.exchange.look_ahead()
+        await self.exchange.ahead.finish()
+        await self.exchange.look_ahead()
+
     def accepted(self, commit: Signed[Commit]) -> None:
         """The coordinator fetched ours."""
         self.book.blobs.put(self.work.blobs.get(blob_name(commit.value)))
@@ -128,7 +138,8 @@ def book(tmp_path: Path) -> Iterator[Book]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchanging, "RETRY_SECONDS", 0.0)
+    for module in (exchanging, fetching_ahead):
+        monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
 
 
 Play = Callable[[Peer], Awaitable[None]]
@@ -428,11 +439,46 @@ def test_of_what_is_announced_what_fits_is_fetched_ahead(book: Book, tmp_path: P
         ours = await peer.publish()
         peer.swarm.announced += [ours, good, too_large, too_small, elsewhere, nowhere]
         peer.swarm.held |= {blob_hash(made): made for made in (blob, blob + b"x", blob[:-1])}
-        await peer.exchange.prefetch()
+        await peer.look_ahead()
 
     peer = played(book, tmp_path, play)
     assert set(peer.swarm.fetched) == {blob_name(good.value), blob_name(nowhere.value)}
     assert blob_name(good.value) in peer.work.blobs
+
+
+def test_a_commit_that_cannot_be_true_is_left_alone_and_the_others_are_fetched(
+    book: Book, tmp_path: Path
+) -> None:
+    lie, good = contribution(book, parts.STRANGER, 1), contribution(book, parts.BEN, 2)
+
+    async def play(peer: Peer) -> None:
+        peer.swarm.announced.append(lie[0])
+        peer.swarm.held[blob_name(good[0].value)] = good[1]
+        peer.swarm.broken.append(HashMismatch("its pieces are not its blob", fix="It is left out."))
+        await peer.look_ahead()
+        assert not peer.swarm.broken
+        peer.swarm.announced.append(good[0])
+        await peer.look_ahead()
+
+    peer = played(book, tmp_path, play)
+    assert peer.swarm.fetched == [blob_name(good[0].value)]
+
+
+def test_one_that_is_slow_to_come_holds_up_no_other(book: Book, tmp_path: Path) -> None:
+    (slow, one), (late, other) = contribution(book, parts.BEN, 1), contribution(book, parts.STRANGER, 2)
+
+    async def play(peer: Peer) -> None:
+        peer.swarm.held |= {blob_name(slow.value): one, blob_name(late.value): other}
+        peer.swarm.gate.clear()
+        for commit in (slow, late):
+            peer.swarm.announced.append(commit)
+            peer.swarm.asked.clear()
+            await peer.exchange.look_ahead()
+            await peer.swarm.asked.wait()
+        peer.swarm.gate.set()
+        await peer.exchange.ahead.finish()
+
+    assert len(played(book, tmp_path, play).swarm.fetched) == 2
 
 
 def test_what_was_fetched_ahead_stays_only_if_the_close_lists_it(book: Book, tmp_path: Path) -> None:
@@ -441,7 +487,7 @@ def test_what_was_fetched_ahead_stays_only_if_the_close_lists_it(book: Book, tmp
     async def play(peer: Peer) -> None:
         peer.swarm.announced += [good, late]
         peer.swarm.held |= {blob_name(good.value): blob, blob_name(late.value): other}
-        await peer.exchange.prefetch()
+        await peer.look_ahead()
         assert blob_name(late.value) in peer.work.blobs
         book.blobs.put(blob)
         book.accept(good, parts.NOW)
@@ -463,7 +509,7 @@ def test_what_was_here_before_stays_whatever_is_announced(book: Book, tmp_path: 
     async def play(peer: Peer) -> None:
         peer.work.blobs.put(shard)
         peer.swarm.announced.append(announce(book, parts.STRANGER, shard))
-        await peer.exchange.prefetch()
+        await peer.look_ahead()
         train_round(book, parts.BEN)
         await peer.catch_up()
 

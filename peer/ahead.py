@@ -1,0 +1,72 @@
+"""Fetching ahead: what is announced for the open round comes here before its close says that it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from barnraise.edge.swarm import Swarm
+from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.errors import NetworkError, TrustError
+from barnraise.ids import BlobHash, short
+from barnraise.records import Commit, blob_name
+from barnraise.signed import Signed
+from peer.follower import AT_ONCE, Follower
+from peer.shelf import Shelf
+
+log = logging.getLogger("peer")
+
+RETRY_SECONDS = 2.0
+"""Pause before a contribution that nobody gave is asked for again."""
+
+
+@dataclass
+class Ahead:
+    follower: Follower
+    swarm: Swarm
+    blobs: BlobStore
+    shelf: Shelf
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _under_way: dict[BlobHash, asyncio.Task[None]] = field(default_factory=dict)
+    _refused: set[bytes] = field(default_factory=set)
+    """Commits to the open round that cannot be true."""
+    _round: int = 0
+
+    async def look(self, sizes: range) -> None:
+        """Begin to get what is announced and fits, and is neither here nor under way. Raises DiskFull.
+
+        sizes: those that a contribution of this run can have.
+        """
+        for name in [name for name, task in self._under_way.items() if task.done()]:
+            self._under_way.pop(name).result()
+        tip = self.follower.tip
+        if tip.round != self._round:
+            self._round = tip.round
+            self._refused.clear()
+        for signed in await self.swarm.commits(tip.round):
+            name, fits = blob_name(signed.value), signed.value.size in sizes
+            known = name in self.blobs or name in self._under_way or signed.wire in self._refused
+            if fits and signed.value.base_state == tip.state and not known:
+                self._under_way[name] = asyncio.create_task(self._get(signed))
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        if self._under_way:
+            await asyncio.wait(self._under_way.values())
+
+    def stop(self) -> None:
+        for task in self._under_way.values():
+            task.cancel()
+
+    async def _get(self, signed: Signed[Commit]) -> None:
+        try:
+            async with self._gate:
+                await self.follower.prefetch(signed.value)
+            self.shelf.expect(blob_name(signed.value))
+        except NetworkError as error:
+            log.debug("not fetched ahead: %s", error.problem)
+            await asyncio.sleep(RETRY_SECONDS)
+        except TrustError as error:
+            self._refused.add(signed.wire)
+            log.info("not taking a contribution of %s: %s", short(signed.signer), error.problem)
