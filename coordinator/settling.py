@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from typing_extensions import assert_never
 
+from barnraise.agreement import Agreed, Counts, Disagreed, Question, Void, Waiting, decide, judge
 from barnraise.archive import folder_of
 from barnraise.edge import evaluation
 from barnraise.edge.evaluation import Evaluated, NotEvaluated
@@ -26,7 +27,6 @@ from barnraise.manifest import HeldOut
 from barnraise.records import Evaluation
 from barnraise.signed import Signed
 from coordinator.about import about, card_facts
-from coordinator.agreement import Agreed, Counts, Disagreed, Question, Void, Waiting, decide, judge
 from coordinator.archive import ARCHIVE, Archive
 from coordinator.book import Book
 from coordinator.charter import HELD_OUT

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from barnraise.ids import PublicKey, RunId, StateHash
+from peer.vouched import HeldOutWord
 
 
 @dataclass(frozen=True)
@@ -40,5 +41,6 @@ class Proved:
     """Of the checkpoint: each is what its manifest says, and together they hold the state."""
     seconds: float
     """That all of it took."""
+    held_out: HeldOutWord
     training: float | None
     """Seconds that one of these rounds took to train, as the closes tell; None of a single round."""

@@ -16,6 +16,7 @@ from barnraise.archive import CHARTER, Revision, find_revision, folder_of, round
 from barnraise.edge.checkpoint_files import read_state
 from barnraise.edge.files import scratch_folder
 from barnraise.errors import MalformedBlob, ModelUnavailable, SpecError, StateError, TrustError, UserError
+from barnraise.evaluations import EVALUATIONS
 from barnraise.ids import BlobHash, short
 from barnraise.invite import SCHEME
 from barnraise.manifest import MANIFEST, Manifest
@@ -30,6 +31,7 @@ from peer.proof import FromBase, FromCheckpoint, Proved
 from peer.replaying import replayed
 from peer.report import size
 from peer.verify_report import Display
+from peer.vouched import HeldOutWord, by_evaluations, without_evaluations
 
 SCRATCH = "verify"
 """Its place in the cache folder."""
@@ -81,6 +83,9 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
         state = await _state_in(Evidence(claim.source, scratch), claim.folder, manifest, archive.charter)
         if isinstance(state, Differs):
             return state
+        held_out = await _held_out(Evidence(claim.source, scratch), claim.folder, manifest, archive.charter)
+        if isinstance(held_out, Differs):
+            return held_out
         layout = state.layout
         del state  # of a whole model it is large; its hash is the manifest's
         evidence = Evidence(archive.source, scratch)
@@ -95,7 +100,7 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
         return now.compare(manifest) or Proved(
             run=archive.run, key=archive.key, round=manifest.round, state=now.tip.state, start=start,
             rounds=now.rounds, contributions=now.contributions, volunteers=len(now.owners), tokens=now.tokens,
-            files=len(manifest.files), seconds=clock() - began, training=done.training,
+            files=len(manifest.files), held_out=held_out, seconds=clock() - began, training=done.training,
         )  # fmt: skip
 
 
@@ -162,6 +167,19 @@ async def _state_in(
     except (StateError, MalformedBlob) as error:
         where = folder or folder_of("trained", manifest.round)
         return Differs("file", where, f"the state {manifest.state}", error.problem, Fault.COORDINATOR)
+
+
+async def _held_out(
+    evidence: Evidence, folder: str, manifest: Manifest, charter: Charter
+) -> HeldOutWord | Differs:
+    for entry in manifest.files:
+        if entry.name == EVALUATIONS:
+            path = await evidence.file(folder, entry)
+            if isinstance(path, Differs):
+                return path
+            where = f"{folder or folder_of('trained', manifest.round)}/{EVALUATIONS}"
+            return by_evaluations(path.read_bytes(), where, manifest, charter)
+    return without_evaluations(manifest)
 
 
 async def _begin(

@@ -12,6 +12,7 @@ from typing_extensions import assert_never
 from barnraise.ids import short
 from barnraise.replay import Differs
 from peer.proof import FromBase, FromCheckpoint, Proved
+from peer.vouched import HeldOutWord, OfCoordinator, Unknown, Vouched
 
 LINES = 20
 """Lines about rounds that are printed at most where there is no terminal."""
@@ -97,8 +98,21 @@ def told_proof(proved: Proved) -> str:
         f"proved: round {proved.round} of {proved.run}, state {proved.state}, {come_by}. The checkpoint's"
         f" {_count(proved.files, 'file')} hold exactly that state.\n"
         f"believed: the run's key {short(proved.key)}…{more}.\n"
+        f"{_told_loss(proved.held_out)}"
         f"{pace}"
     )
+
+
+def _told_loss(word: HeldOutWord) -> str:
+    match word:
+        case Unknown():
+            return ""
+        case OfCoordinator(loss):
+            return f"held-out loss {loss:.4f}: by the run's coordinator alone.\n"
+        case Vouched(loss, by, of):
+            return f"held-out loss {loss:.4f}: signed by {by} of {_count(of, 'vouched volunteer')}.\n"
+        case _:
+            assert_never(word)
 
 
 def told_difference(differs: Differs) -> str:

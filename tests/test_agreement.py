@@ -8,12 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.errors import SpecError
-from barnraise.ids import BlobHash, StateHash
-from barnraise.manifest import HeldOut
-from barnraise.records import Evaluation
-from barnraise.spec import CheckpointSpec, parse_spec
-from coordinator.agreement import (
+from barnraise.agreement import (
     TOLERANCE,
     Agreed,
     Counts,
@@ -24,6 +19,11 @@ from coordinator.agreement import (
     decide,
     judge,
 )
+from barnraise.errors import SpecError
+from barnraise.ids import BlobHash, StateHash
+from barnraise.manifest import HeldOut
+from barnraise.records import Evaluation
+from barnraise.spec import CheckpointSpec, parse_spec
 from tests import parts
 
 THREE = tuple(key.public for key in (parts.ADA, parts.BEN, parts.STRANGER))

@@ -49,7 +49,7 @@ class Fault(Enum):
 class Differs:
     """The first thing that is not what it has to be."""
 
-    what: Literal["charter", "close", "contribution", "manifest", "file", "state"]
+    what: Literal["charter", "close", "contribution", "manifest", "file", "state", "evaluations"]
     where: str
     """Its place in the archive, or which state it is."""
     expected: str
