@@ -1,4 +1,4 @@
-"""What codec and what round a run wants: a pure decision from its size, its method and its volunteers' lines.
+"""What codec, round and batch a run wants: a pure decision from size, method and the volunteers' lines.
 
 The ladder, from what loses nothing to what needs many rounds: 4 bits for every value, 2 bits, and then
 only the largest values. The first rung is taken whose exchange fits into a tenth of a round, because
@@ -25,6 +25,12 @@ LOWEST_DENSITY = 1 / 64
 ROUNDS_PER_DENSITY = 4
 """A sparse run wants so many rounds, divided by its density, until all of an update is out."""
 
+LARGEST_MUON_SHARE = 0.25
+"""Of a step's work that Muon may add to it."""
+
+_MUON_ITERATIONS = 5
+_ENDS = ("embed_tokens", "lm_head")
+"""In the names of tensors that AdamW steps: the embeddings of tokens and output, as LLaMA has them."""
 _GRACE_SHARE = 1.5
 """Of the exchange's time that a contribution gets to reach the coordinator."""
 _DENSITIES = (1 / 8, 1 / 16, 1 / 32, LOWEST_DENSITY)
@@ -112,7 +118,34 @@ def objections(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) -
         )
     if isinstance(spec.codec, Sparse):
         found += _sparse_objections(spec, spec.codec, advice)
-    return found
+    return [*found, *_muon_objections(spec, tensors)]
+
+
+def muon_share(tensors: Layout, tokens: int) -> float:
+    """What Muon's own work adds to a training step on `tokens` tokens, as a share of it.
+
+    A step takes 6 operations a parameter and token. Muon's are five Newton-Schulz iterations of three
+    products for each matrix inside the blocks (Jordan et al. 2024), whatever the tokens.
+    """
+    work = 0
+    for name, shape in tensors:
+        if len(shape) == 2 and not any(end in name for end in _ENDS):
+            less, more = sorted(shape)
+            work += _MUON_ITERATIONS * (4 * less * less * more + 2 * less**3)
+    return work / (6 * tensors.parameters * tokens)
+
+
+def _muon_objections(spec: RunSpec, tensors: Layout) -> list[str]:
+    if spec.train.method != "diloco" or spec.train.inner.optimizer != "muon":
+        return []
+    share = muon_share(tensors, spec.train.batch * spec.data.sequence_length)
+    if share <= LARGEST_MUON_SHARE:
+        return []
+    enough = math.ceil(spec.train.batch * share / LARGEST_MUON_SHARE)
+    return [
+        f"Muon adds {share:.0%} to the work of a step of {spec.train.batch} samples, whatever their number."
+        f' Set train.batch to {enough} or more, or train.inner.optimizer to "adamw".'
+    ]
 
 
 def _sparse_objections(spec: RunSpec, codec: Sparse, advice: Advice) -> list[str]:
@@ -141,10 +174,7 @@ def _rungs(spec: RunSpec) -> list[Dense | Sparse]:
         case AdamW():
             # It would take the values left out for gradients of zero.
             return [Dense(bits=4), Dense(bits=2)]
-        case Sgd(lr=lr, momentum=momentum) if lr > 1 - momentum:
-            # More than a plain mean of what the peers sent: that makes the noise of 2 bits larger too.
-            return [Dense(bits=4), *(Sparse(density=density, bits=4) for density in _DENSITIES)]
-        case _:
+        case Sgd():
             dense = [Dense(bits=4), Dense(bits=2)]
             return [*dense, *(Sparse(density=density, bits=2) for density in _DENSITIES)]
 

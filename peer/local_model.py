@@ -84,6 +84,9 @@ class LocalModel:
         self._sparse_logits = "logits_to_keep" in inspect.signature(_inner(model).forward).parameters
         self.params: dict[str, nn.Parameter] = dict(sorted(trainable_parameters(self._model).items()))
         self.layout = Layout(tuple((name, tuple(p.shape)) for name, p in self.params.items()))
+        ends = _ends(_inner(model))
+        self.matrices = frozenset(n for n, p in self.params.items() if p.ndim == 2 and p not in ends)
+        """Names of the parameters that turn one layer's activations into the next one's."""
         self._added: set[nn.Parameter] = set()
         for parameter in self.params.values():
             parameter.register_post_accumulate_grad_hook(self._added.add)
@@ -250,6 +253,12 @@ def diverged(problem: str) -> MachineError:
         fix="If it happens to every peer, the maintainer should lower train.inner.lr; if only here, "
         "try `--device cpu` and check the machine's memory.",
     )
+
+
+def _ends(model: nn.Module) -> set[nn.Parameter]:
+    """The embeddings of the tokens and of the output."""
+    ends = [getattr(model, f"get_{side}_embeddings")() for side in ("input", "output")]
+    return {parameter for end in ends if end is not None for parameter in end.parameters()}
 
 
 def _inner(model: nn.Module) -> nn.Module:

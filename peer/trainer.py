@@ -15,8 +15,9 @@ from barnraise.shards import Sample
 from barnraise.spec import RunSpec
 from barnraise.state import Array, Layout, Tensors, TrainState
 from peer.device import Device
+from peer.inner import Saved
 from peer.local_model import LocalModel
-from peer.methods import Saved, method_for
+from peer.methods import method_for
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Trainer:
         return self._model.tensors()
 
     def step(self, samples: Sequence[Sample]) -> StepResult:
-        """Train on one batch: an inner AdamW step (`diloco`), or more gradient (`gradient`).
+        """Train on one batch: an inner step (`diloco`), or more gradient (`gradient`).
 
         Raises MachineError where loss or gradient are not finite, TooLargeForMemory on a GPU.
         """

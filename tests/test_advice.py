@@ -9,9 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.codec import typical_blob
-from barnraise.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RoundSpec, RunSpec, Sgd, Sparse, TrainSpec
+from barnraise.spec import (
+    AdamW,
+    CodecSpec,
+    DataSpec,
+    Dense,
+    Full,
+    InnerSpec,
+    Raw,
+    RoundSpec,
+    RunSpec,
+    Sgd,
+    Sparse,
+    TrainSpec,
+)
 from barnraise.state import Layout
-from coordinator.advice import LARGEST_SHARE, LOWEST_DENSITY, advise, exchange_seconds, objections, told
+from coordinator.advice import (
+    LARGEST_SHARE,
+    LOWEST_DENSITY,
+    advise,
+    exchange_seconds,
+    muon_share,
+    objections,
+    told,
+)
 
 MILLION = 1_000_000
 sizes = st.integers(1000, 20_000 * MILLION)
@@ -51,6 +72,19 @@ def test_the_codec_is_the_first_whose_exchange_is_short(
     assert advise(spec_of(), layout(parameters), peers, uplink).codec == codec
 
 
+def muon(batch: int) -> RunSpec:
+    return spec_of(train=TrainSpec(target=Full(), batch=batch, inner=InnerSpec(optimizer="muon")))
+
+
+def test_muon_wants_batches_that_are_worth_its_work() -> None:
+    square = Layout((("embed_tokens", (50_000, 100)), ("layers.0.q_proj", (100, 100))))
+    assert muon_share(square, 1000) == 5 * 6 * 100**3 / (6 * 5_010_000 * 1000)
+    block = Layout((("layers.0.down_proj", (576, 1536)),))
+    few, enough = (objections(muon(batch), block, 4, 1000) for batch in (4, 18))
+    assert ["train.batch to 18 or more" in line for line in few] == [True]
+    assert enough == []
+
+
 def test_a_large_model_on_a_thin_line_gets_long_rounds_that_it_is_told_of() -> None:
     advice = advise(spec_of(), layout(8000 * MILLION), 8, 10)
     assert advice.seconds >= 10 * advice.exchange > 3000
@@ -74,12 +108,6 @@ def test_gradients_for_adamw_are_never_sparse() -> None:
     advice = advise(spec_of(**GRADIENT), layout(8000 * MILLION), 8, 10)
     assert advice.codec == Dense(bits=2)
     assert 'train.method = "diloco"' in advice.because
-
-
-@pytest.mark.parametrize("outer", [Sgd(lr=1.2), Sgd(lr=0.7, momentum=0.5, nesterov=True)])
-def test_what_the_outer_step_makes_larger_is_not_sent_in_two_bits(outer: Sgd) -> None:
-    for parameters in (MILLION, 60 * MILLION, 8000 * MILLION):
-        assert advise(spec_of(outer=outer), layout(parameters), 8, 10).codec.bits == 4
 
 
 @given(sizes, crowds, uplinks, st.sampled_from([{}, GRADIENT, {"outer": Sgd(lr=1.3)}]))

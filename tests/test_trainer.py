@@ -136,6 +136,33 @@ def test_diloco_steps_equal_a_plain_adamw_loop(folder: Path, micro_batch: int) -
     assert peer.tokens == 0
 
 
+def test_muon_steps_the_blocks_matrices_and_adamw_the_rest(folder: Path) -> None:
+    batches = [tiny_samples(4, seed=seed) for seed in range(3)]
+    state = initial_state(folder, Full(), 0)
+    peer = trainer(folder, "diloco", Full(), INNER.model_copy(update={"optimizer": "muon", "clip_norm": 0.0}))
+    peer.load(state)
+
+    model = plain_model(folder)
+    split: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        split[name.endswith("_proj.weight")].append(parameter)
+    assert all(split.values()), "both kinds are in the model"
+    optimizers = (
+        torch.optim.Muon(split[True], lr=1e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(split[False], lr=1e-3, weight_decay=0.1),
+    )
+    for batch in batches:
+        model.zero_grad()
+        plain_loss(model, batch).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        peer.step(batch)
+    for name, parameter in model.named_parameters():
+        # Muon multiplies in bf16, so that the last bit of a gradient may show.
+        np.testing.assert_allclose(peer.params()[name], parameter.detach().numpy(), rtol=0, atol=2e-4)
+        assert np.abs(peer.params()[name] - state.params[name]).max() > 1e-3
+
+
 def test_training_lowers_the_loss_of_a_fresh_adapter_that_starts_as_no_change(folder: Path) -> None:
     samples = tiny_samples(4)
     peer = trainer(folder, "diloco", Lora(rank=4, alpha=8.0), InnerSpec(lr=1e-2))
@@ -147,16 +174,22 @@ def test_training_lowers_the_loss_of_a_fresh_adapter_that_starts_as_no_change(fo
     assert peer.evaluate(samples).loss < base - 0.3
 
 
-def test_inner_optimizer_survives_a_restart(folder: Path, tmp_path: Path) -> None:
-    target = Lora(rank=2, alpha=4.0, modules=("q_proj",))
+@pytest.mark.parametrize(
+    "target", [Lora(rank=2, alpha=4.0, modules=("q_proj",)), Full()], ids=lambda t: t.kind
+)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_inner_optimizer_survives_a_restart(
+    folder: Path, tmp_path: Path, target: Lora | Full, optimizer: Literal["adamw", "muon"]
+) -> None:
+    inner = INNER.model_copy(update={"optimizer": optimizer})
     state = initial_state(folder, target, 0)
-    first = trainer(folder, "diloco", target)
+    first = trainer(folder, "diloco", target, inner)
     first.load(state)
     first.step(tiny_samples(2, seed=1))
     middle = TrainState(first.params())
     save_file(first.export_inner(), tmp_path / "inner.safetensors")
 
-    second = trainer(folder, "diloco", target)
+    second = trainer(folder, "diloco", target, inner)
     second.import_inner(load_file(tmp_path / "inner.safetensors"))
     first.load(middle)
     second.load(middle)
@@ -164,7 +197,7 @@ def test_inner_optimizer_survives_a_restart(folder: Path, tmp_path: Path) -> Non
     second.step(tiny_samples(2, seed=2))
     assert all(np.array_equal(array, second.params()[name]) for name, array in first.params().items())
 
-    fresh = trainer(folder, "diloco", target)
+    fresh = trainer(folder, "diloco", target, inner)
     fresh.load(middle)
     fresh.step(tiny_samples(2, seed=2))
     assert any(not np.array_equal(array, fresh.params()[name]) for name, array in first.params().items())
@@ -176,6 +209,9 @@ def test_a_foreign_inner_optimizer_is_refused(folder: Path) -> None:
     saved = small.export_inner()
     with pytest.raises(StateError, match="does not belong"):
         trainer(folder, "diloco", Lora(rank=4, modules=("q_proj",))).import_inner(saved)
+    muon = InnerSpec(optimizer="muon")
+    with pytest.raises(StateError, match="does not belong"):
+        trainer(folder, "diloco", Lora(rank=2, modules=("q_proj",)), muon).import_inner(saved)
     with pytest.raises(StateError, match="plain gradients"):
         trainer(folder, "gradient", Lora(rank=2, modules=("q_proj",))).import_inner(saved)
 

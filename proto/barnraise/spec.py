@@ -70,15 +70,22 @@ class Full(Strict):
 
 
 class InnerSpec(Strict):
-    """The inner optimizer, AdamW, of every peer. Its state stays on the peer across rounds."""
+    """The inner optimizer of every peer. Its state stays on the peer across rounds."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` steps the matrices inside the blocks by orthogonalized momentum, and the rest by AdamW. It
+    learns more from a token, above all where many peers do, and each step costs more, whatever its batch
+    (docs/PERFORMANCE.md)."""
     lr: Positive = 1e-4
     """Learning rate after warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Inner steps over which a peer's learning rate rises linearly from 0."""
     beta1: Fraction = 0.9
+    """AdamW's, as are `beta2` and `eps`."""
     beta2: Fraction = 0.999
     eps: Positive = 1e-8
+    momentum: Fraction = 0.95
+    """Muon's."""
     weight_decay: NonNegative = 0.0
     clip_norm: NonNegative = 1.0
     """Global gradient norm limit of an inner step; 0 turns clipping off."""
