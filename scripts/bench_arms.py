@@ -27,8 +27,8 @@ from scripts.bench_lab import BATCH, CPU, held_out_loss, spec
 
 STEPS = 160
 """Inner steps of every machine in every arm, but where speeds differ."""
-INNER_LR = 1e-3
 FP32 = 4
+ADAMW = InnerSpec(lr=1e-3, clip_norm=0.0)  # hivemind's optimizer does not clip
 
 FULL, RAW, MEAN = Full(), Raw(), Sgd()
 """All parameters, uncompressed, the mean of the peers' results: what an arm does unless it says otherwise."""
@@ -42,6 +42,7 @@ class Alone:
     """Every machine by itself; the mean of their losses."""
 
     target: Full | Lora = FULL
+    inner: InnerSpec = ADAMW
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Ddp:
     """A step on all machines' batches at once: what data parallel training computes."""
 
     target: Full | Lora = FULL
+    inner: InnerSpec = ADAMW
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Diloco:
     codec: CodecSpec = RAW
     outer: Sgd = MEAN
     target: Full | Lora = FULL
+    inner: InnerSpec = ADAMW
     ahead: int = 0
     """Steps of the next round that are done before the fold arrives (keep-local overlap)."""
     speeds: tuple[float, ...] = ()
@@ -111,15 +114,15 @@ def run(arm: Arm, lab: Lab) -> Outcome:
             return _diloco(arm, lab)
 
 
-def run_spec(target: Full | Lora, seed: int, **more: object) -> RunSpec:
-    inner = InnerSpec(lr=INNER_LR, clip_norm=0.0)  # hivemind's optimizer does not clip
+def run_spec(target: Full | Lora, inner: InnerSpec, seed: int, **more: object) -> RunSpec:
     return spec(TrainSpec(target=target, inner=inner, batch=BATCH), seed=seed, **more)
 
 
 def _alone(arm: Alone, lab: Lab) -> Outcome:
     losses = []
     for batches in lab.batches:
-        trainer = Trainer(lab.start, run_spec(arm.target, lab.seed), CPU, micro_batch=BATCH)
+        settings = run_spec(arm.target, arm.inner, lab.seed)
+        trainer = Trainer(lab.start, settings, CPU, micro_batch=BATCH)
         trainer.load(initial_state(lab.start, arm.target, lab.seed))
         for batch in batches:
             trainer.step(batch)
@@ -129,7 +132,8 @@ def _alone(arm: Alone, lab: Lab) -> Outcome:
 
 def _ddp(arm: Ddp, lab: Lab) -> Outcome:
     peers = len(lab.batches)
-    trainer = Trainer(lab.start, run_spec(arm.target, lab.seed), CPU, micro_batch=peers * BATCH)
+    settings = run_spec(arm.target, arm.inner, lab.seed)
+    trainer = Trainer(lab.start, settings, CPU, micro_batch=peers * BATCH)
     trainer.load(initial_state(lab.start, arm.target, lab.seed))
     for batches in zip(*lab.batches, strict=True):
         trainer.step([sample for batch in batches for sample in batch])
@@ -187,7 +191,7 @@ def late_peers(number: int, peers: int, seed: int) -> set[int]:
 
 
 def _diloco(arm: Diloco, lab: Lab) -> Outcome:
-    settings = run_spec(arm.target, lab.seed, codec=arm.codec, outer=arm.outer)
+    settings = run_spec(arm.target, arm.inner, lab.seed, codec=arm.codec, outer=arm.outer)
     speeds = arm.speeds or (1.0,) * len(lab.batches)
     peers = [
         _Peer(Trainer(lab.start, settings, CPU, micro_batch=BATCH), batches, round(arm.steps * speed))

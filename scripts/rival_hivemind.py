@@ -32,8 +32,9 @@ from scripts.rival_groups import Groups
 
 PORT = 4711
 POLL_SECONDS = 0.02
-MATCHMAKING_SECONDS = 3.0
-"""hivemind's documentation has 3 to 5 for small local runs; 2 left groups incomplete on a busy machine."""
+MATCHMAKING_SECONDS = 0.75
+"""For each peer: hivemind's documentation has 3 to 5 s for small local runs. On two cores 2 s left groups of
+four incomplete, and 3 s those of eight."""
 PATIENCE_SECONDS = 1200.0
 
 
@@ -171,6 +172,7 @@ def work(task: Task) -> None:
     batches = peers_batches(read_text(), task.peers, task.steps, task.seed)[task.peer]
     share = task.rival.epoch_steps * BATCH
     fp16 = Float16Compression()
+    matchmaking = MATCHMAKING_SECONDS * task.peers
     optimizer = hivemind.Optimizer(
         dht=dht,
         run_id="bench",
@@ -178,7 +180,7 @@ def work(task: Task) -> None:
         batch_size_per_step=BATCH,
         optimizer=lambda params: torch.optim.AdamW(params, lr=task.rival.lr, weight_decay=0.0),
         params=list(model.params.values()),
-        matchmaking_time=MATCHMAKING_SECONDS,
+        matchmaking_time=matchmaking,
         grad_compression=fp16,
         state_averaging_compression=fp16,
         load_state_compression=fp16,
@@ -187,7 +189,7 @@ def work(task: Task) -> None:
         # In the background, as is its default, but where it is all the averaging there is.
         delay_state_averaging=not task.rival.local_updates,
         # A group that is full begins at once.
-        averager_opts={"target_group_size": task.peers, "request_timeout": MATCHMAKING_SECONDS / 3},
+        averager_opts={"target_group_size": task.peers, "request_timeout": matchmaking / 3},
         verbose=True,
     )
     address = next(str(maddr) for maddr in dht.get_visible_maddrs() if task.address in str(maddr))
