@@ -28,7 +28,7 @@ batch = 4                   # samples in one inner step
 target = {{ kind = "lora", rank = 16, alpha = 32.0 }}     # or {{ kind = "full" }}
 
 [train.inner]               # the optimizer on every volunteer's machine
-optimizer = "adamw"         # or "muon", for target "full": learns more from a token, each step costs more
+optimizer = "adamw"         # or "muon", for target "full": many learn more from a token, each step costs more
 lr = 2e-4
 clip_norm = 1.0
 

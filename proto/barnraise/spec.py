@@ -73,8 +73,8 @@ class InnerSpec(Strict):
     """The inner optimizer of every peer. Its state stays on the peer across rounds."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` steps the matrices inside the blocks by orthogonalized momentum, and the rest by AdamW. It
-    learns more from a token, above all where many peers do, and each step costs more, whatever its batch
+    """`muon` steps the matrices inside the blocks by orthogonalized momentum, and the rest by AdamW. Many
+    peers learn more from a token with it, at higher rates; each step costs more, whatever its batch
     (docs/PERFORMANCE.md)."""
     lr: Positive = 1e-4
     """Learning rate after warm-up."""
