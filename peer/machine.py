@@ -110,6 +110,12 @@ def plan(view: View) -> Action:
     return _leave(view) or _take_up(view) or _go_on_beside(view) or _work(view)
 
 
+def overruns(view: View) -> bool:
+    """Whether the open round need not wait for the step under way: a first one, whose length nobody knows,
+    that goes on behind the round's time. What comes of it still counts where the round is open."""
+    return view.step_seconds == 0 and view.base == view.window.round and view.now >= view.window.train_ends
+
+
 def _leave(view: View) -> Action | None:
     if not view.leaving:
         return None

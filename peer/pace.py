@@ -15,15 +15,15 @@ class Pace:
     began: Millis
     """When the state that we train from was taken up."""
     train_seconds: float = 0.0
-    """From there until we published."""
+    """From there until we published, or a step where that took longer: it began in an earlier round."""
     exchange_seconds: float = 0.0
     """From publishing until the round was folded."""
     send_seconds: float = 0.0
     """From publishing until somebody had all of it."""
     _published: Millis | None = None
 
-    def published(self, now: Millis) -> None:
-        self.train_seconds = seconds_between(self.began, now)
+    def published(self, now: Millis, step_seconds: float) -> None:
+        self.train_seconds = max(seconds_between(self.began, now), step_seconds)
         self._published = now
 
     def sent(self, began: Millis, now: Millis) -> None:

@@ -23,7 +23,7 @@ from barnraise.turns import has_turn
 from peer.counsel import of_exchange, of_steps
 from peer.exchange import RETRY_SECONDS, Exchange
 from peer.follower import newest_head
-from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, plan
+from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, overruns, plan
 from peer.report import Display, Progress
 from peer.samples import Samples
 from peer.training import Training
@@ -115,8 +115,13 @@ class Volunteer:
         while not step.done():
             await asyncio.wait([step], timeout=LOOK_SECONDS)
             self.exchange.look()
-            if isinstance(action := plan(self._view()), CatchUp):  # which need not wait for a long step
+            view = self._view()
+            if isinstance(action := plan(view), CatchUp):  # which need not wait for a long step
                 self.exchange.catch_up(self.head, from_checkpoint=action.from_checkpoint)
+            elif overruns(view):
+                await self._tell(
+                    Train("the first step outlasts the round, which need not wait", sits_out=True)
+                )
         tokens = step.result()
         training.recent.append((tokens, seconds_between(began, self.clock())))
         if len(training.recent) == training.recent.maxlen:  # the first steps are slow
@@ -124,7 +129,7 @@ class Volunteer:
 
     async def _publish(self) -> None:
         update = await asyncio.to_thread(self.training.take)
-        self.exchange.pace.published(self.clock())
+        self.exchange.pace.published(self.clock(), self.training.step_seconds)
         self.exchange.publish(update, self.admission())
 
     async def _merge(self) -> None:

@@ -239,7 +239,7 @@ class Simulation:
         )  # fmt: skip
         node.tokens = node.steps = 0
         node.taken = True
-        node.pace.published(self.now)
+        node.pace.published(self.now, node.step_seconds)
         sent = self.now + self._blob_bytes / node.up * 1000
         node.pace.sent(self.now, Millis(round(sent)))
         self._line_free = max(self._line_free, self.now) + self._blob_bytes / (COORDINATOR_LINE * 125)

@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 from barnraise.ids import Millis, Round
 from barnraise.rounds import Window
 from barnraise.spec import RoundSpec
-from peer.machine import SILENT_SECONDS, Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, plan
+from peer.machine import (
+    SILENT_SECONDS,
+    Action,
+    CatchUp,
+    Hold,
+    Leave,
+    Merge,
+    Publish,
+    Train,
+    View,
+    overruns,
+    plan,
+)
 
 OPENS = 1_000_000
 SPEC = RoundSpec(seconds=100.0, grace=20.0)
@@ -189,6 +201,19 @@ def test_a_checkpoint_is_taken_where_it_saves_a_fold(base: int, checkpoint: int,
     action = plan(seen(base=Round(base), checkpoint=Round(checkpoint)))
     assert isinstance(action, CatchUp)
     assert action.from_checkpoint is expected
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (seen(step_seconds=0.0, now=after(99.9)), False),
+        (seen(step_seconds=0.0, now=after(100)), True),
+        (seen(step_seconds=0.1, now=after(100)), False),
+        (seen(step_seconds=0.0, now=after(100), base=Round(2)), False),
+    ],
+)
+def test_a_first_step_that_outlasts_the_round_is_not_waited_for(view: View, expected: bool) -> None:
+    assert overruns(view) is expected
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_before_the_first_round_nothing_is_known() -> None:
 
 def test_a_round_is_training_and_then_exchange() -> None:
     pace = Pace(at(100))
-    pace.published(at(160))
+    pace.published(at(160), 5.0)
     assert times(pace) == (60.0, 0.0, 0.0)
     assert pace.ahead_seconds(at(165.5)) == 5.5
     pace.sent(at(160), at(168))
@@ -37,34 +37,41 @@ def test_a_round_is_training_and_then_exchange() -> None:
 
 def test_the_next_round_s_training_begins_with_its_state() -> None:
     pace = Pace(at(100))
-    pace.published(at(160))
+    pace.published(at(160), 5.0)
     pace.folded(at(170))
     pace.went_over(at(170))
-    pace.published(at(200))
+    pace.published(at(200), 5.0)
     assert times(pace) == (30.0, 10.0, 0.0)
+
+
+def test_a_step_that_began_rounds_before_counts_whole() -> None:
+    pace = Pace(at(100))
+    pace.went_over(at(300))  # it ended just now, and was not looked at before
+    pace.published(at(300.5), 250.0)
+    assert pace.train_seconds == 250.0
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_a_round_without_a_contribution_has_no_exchange(before: bool) -> None:
     pace = Pace(at(100))
     if before:
-        pace.published(at(110))
+        pace.published(at(110), 5.0)
         pace.folded(at(113))
         pace.went_over(at(113))
     pace.folded(at(149))
     pace.went_over(at(150))
     assert pace.exchange_seconds == (3.0 if before else 0.0)
-    pace.published(at(175))
+    pace.published(at(175), 5.0)
     assert pace.train_seconds == 25.0
 
 
 def test_a_sending_that_outlasts_its_round_is_measured_all_the_same() -> None:
     """Otherwise a slow uplink would never learn to begin earlier."""
     pace = Pace(at(0))
-    pace.published(at(60))
+    pace.published(at(60), 5.0)
     pace.went_over(at(80))
     pace.sent(at(60), at(95))
     assert pace.send_seconds == 35.0
-    pace.published(at(100))
+    pace.published(at(100), 5.0)
     pace.sent(at(60), at(110))
     assert pace.send_seconds == 50.0

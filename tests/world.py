@@ -248,7 +248,7 @@ class World:
         self.work_in[commit.blob] = peer.tokens + peer.owed
         peer.tokens = peer.steps = peer.owed = 0
         peer.taken, peer.exchange_until = True, self.now + peer.lag
-        peer.pace.published(Millis(self.now))
+        peer.pace.published(Millis(self.now), peer.step / 1000)
         peer.pace.sent(Millis(self.now), Millis(self.now + peer.lag))
         self.announced[commit.round, peer.key] = (self.now + peer.lag, commit)
 
