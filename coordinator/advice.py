@@ -170,12 +170,11 @@ def _sparse_objections(spec: RunSpec, codec: Sparse, advice: Advice) -> list[str
 
 def _rungs(spec: RunSpec) -> list[Dense | Sparse]:
     """Codecs from the largest blobs to the smallest, as far as they suit the outer optimizer."""
+    dense = [Dense(bits=4), Dense(bits=2)]
     match spec.outer:
         case AdamW():
-            # It would take the values left out for gradients of zero.
-            return [Dense(bits=4), Dense(bits=2)]
+            return [*dense]  # it would take the values left out for gradients of zero
         case Sgd():
-            dense = [Dense(bits=4), Dense(bits=2)]
             return [*dense, *(Sparse(density=density, bits=2) for density in _DENSITIES)]
 
 

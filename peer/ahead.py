@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from barnraise.edge.swarm import Swarm
-from barnraise.edge.transfer.blobstore import BlobStore
+from barnraise.codec import blob_sizes
 from barnraise.errors import NetworkError, TrustError
 from barnraise.ids import BlobHash, short
 from barnraise.records import Commit, blob_name
@@ -18,14 +18,12 @@ from peer.shelf import Shelf
 log = logging.getLogger("peer")
 
 RETRY_SECONDS = 2.0
-"""Pause before a contribution that nobody gave is asked for again."""
+"""Pause before what the network did not give is asked for again."""
 
 
 @dataclass
 class Ahead:
     follower: Follower
-    swarm: Swarm
-    blobs: BlobStore
     shelf: Shelf
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _under_way: dict[BlobHash, asyncio.Task[None]] = field(default_factory=dict)
@@ -33,21 +31,19 @@ class Ahead:
     """Commits to the open round that cannot be true."""
     _round: int = 0
 
-    async def look(self, sizes: range) -> None:
-        """Begin to get what is announced and fits, and is neither here nor under way. Raises DiskFull.
-
-        sizes: those that a contribution of this run can have.
-        """
+    async def look(self) -> None:
+        """Begin to get what is announced and fits, and is neither here nor under way. Raises DiskFull."""
         for name in [name for name, task in self._under_way.items() if task.done()]:
             self._under_way.pop(name).result()
         tip = self.follower.tip
         if tip.round != self._round:
             self._round = tip.round
             self._refused.clear()
-        for signed in await self.swarm.commits(tip.round):
-            name, fits = blob_name(signed.value), signed.value.size in sizes
-            known = name in self.blobs or name in self._under_way or signed.wire in self._refused
-            if fits and signed.value.base_state == tip.state and not known:
+        for signed in await self.follower.swarm.commits(tip.round):
+            commit, name = signed.value, blob_name(signed.value)
+            fits = commit.size in self._blob_sizes and commit.base_state == tip.state
+            known = name in self.follower.blobs or name in self._under_way or signed.wire in self._refused
+            if fits and not known:
                 self._under_way[name] = asyncio.create_task(self._get(signed))
 
     async def finish(self) -> None:
@@ -58,6 +54,11 @@ class Ahead:
     def stop(self) -> None:
         for task in self._under_way.values():
             task.cancel()
+
+    @cached_property
+    def _blob_sizes(self) -> range:
+        """The same for all of a run, and long to reckon where the codec is sparse."""
+        return blob_sizes(self.follower.charter.spec.codec, self.follower.state.layout)
 
     async def _get(self, signed: Signed[Commit]) -> None:
         try:

@@ -6,10 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from barnraise.codec import blob_sizes
 from barnraise.edge.swarm import Swarm
 from barnraise.errors import NetworkError, StateError, TrustError
 from barnraise.ids import BlobHash, Millis, Round
@@ -17,7 +15,7 @@ from barnraise.log import Tip
 from barnraise.records import Head, blob_name
 from barnraise.rounds import seconds_between
 from barnraise.state import Layout
-from peer.ahead import Ahead
+from peer.ahead import RETRY_SECONDS, Ahead
 from peer.follower import Follower
 from peer.pace import Pace
 from peer.shelf import Shelf
@@ -27,7 +25,6 @@ from peer.work import Work
 
 log = logging.getLogger("peer")
 
-RETRY_SECONDS = 2.0
 INNER_SECONDS = 600.0
 """Between two saves of the inner optimizer, which is twice the parameters' size: a crash costs its moments,
 means over hundreds of steps, no more than so much of their memory."""
@@ -121,10 +118,6 @@ class Exchange:
         self.pace.folded(self.clock())
         await self.save()
 
-    async def look_ahead(self) -> None:
-        """Begin to get what the open round's close will most likely list."""
-        await self.ahead.look(self._blob_sizes)
-
     async def _take_checkpoint(self, head: Head) -> None:
         await self.follower.take_checkpoint(head)
         self.shelf.forget()
@@ -137,11 +130,6 @@ class Exchange:
         await asyncio.to_thread(self.work.save, tip, state, self.trainer.export_inner() if due else Kept())
         if due:
             self._inner_saved = now
-
-    @cached_property
-    def _blob_sizes(self) -> range:
-        """The same for all of a run, and long to reckon where the codec is sparse."""
-        return blob_sizes(self.follower.charter.spec.codec, self._layout)
 
     @property
     def _layout(self) -> Layout:

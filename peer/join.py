@@ -174,7 +174,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
                     trainer,
                     swarm,
                     shelf,
-                    Ahead(follower, swarm, blobs, shelf),
+                    Ahead(follower, shelf),
                     Pace(began=clock()),
                     clock,
                 ),

@@ -6,7 +6,7 @@ Nothing is believed but the run's key.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +80,13 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
             f"round {manifest.round} of {archive.run}, state {short(manifest.state)}: checking"
             f" {len(manifest.files)} files, {size(manifest.size)}"
         )
-        state = await _state_in(Evidence(claim.source, scratch), claim.folder, manifest, archive.charter)
+        files = await _files_in(Evidence(claim.source, scratch), claim.folder, manifest)
+        if isinstance(files, Differs):
+            return files
+        state = await _state_of(files, claim.folder, manifest, archive.charter)
         if isinstance(state, Differs):
             return state
-        held_out = await _held_out(Evidence(claim.source, scratch), claim.folder, manifest, archive.charter)
+        held_out = _held_out(files, claim.folder, manifest, archive.charter)
         if isinstance(held_out, Differs):
             return held_out
         layout = state.layout
@@ -152,33 +155,34 @@ async def _manifest(archive: Archive, revision: Revision) -> Manifest | Differs:
         return Differs("manifest", path, expected, error.problem, Fault.SOURCE)
 
 
-async def _state_in(
-    evidence: Evidence, folder: str, manifest: Manifest, charter: Charter
-) -> TrainState | Differs:
-    """The state that a checkpoint's files hold; all of them are checked."""
+async def _files_in(evidence: Evidence, folder: str, manifest: Manifest) -> dict[BlobHash, Path] | Differs:
+    """A checkpoint's files by their hashes; all of them are checked."""
     paths: dict[BlobHash, Path] = {}
     for entry in manifest.files:
         path = await evidence.file(folder, entry)
         if isinstance(path, Differs):
             return path
         paths[BlobHash(entry.hash)] = path
+    return paths
+
+
+async def _state_of(
+    files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
+) -> TrainState | Differs:
     try:
-        return await asyncio.to_thread(read_state, manifest, charter.layout, paths.__getitem__)
+        return await asyncio.to_thread(read_state, manifest, charter.layout, files.__getitem__)
     except (StateError, MalformedBlob) as error:
         where = folder or folder_of("trained", manifest.round)
         return Differs("file", where, f"the state {manifest.state}", error.problem, Fault.COORDINATOR)
 
 
-async def _held_out(
-    evidence: Evidence, folder: str, manifest: Manifest, charter: Charter
+def _held_out(
+    files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
 ) -> HeldOutWord | Differs:
     for entry in manifest.files:
         if entry.name == EVALUATIONS:
-            path = await evidence.file(folder, entry)
-            if isinstance(path, Differs):
-                return path
             where = f"{folder or folder_of('trained', manifest.round)}/{EVALUATIONS}"
-            return by_evaluations(path.read_bytes(), where, manifest, charter)
+            return by_evaluations(files[BlobHash(entry.hash)].read_bytes(), where, manifest, charter)
     return without_evaluations(manifest)
 
 
@@ -237,7 +241,10 @@ async def _from_checkpoint(archive: Archive, round: int, evidence: Evidence) -> 
     manifest = await _manifest(archive, revision)
     if isinstance(manifest, Differs):
         return manifest
-    state = await _state_in(evidence, revision.folder, manifest, archive.charter)
+    files = await _files_in(evidence, revision.folder, manifest)
+    if isinstance(files, Differs):
+        return files
+    state = await _state_of(files, revision.folder, manifest, archive.charter)
     if isinstance(state, Differs):
         return state
     return Replay.from_checkpoint(archive.charter, manifest, state)

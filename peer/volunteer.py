@@ -20,8 +20,9 @@ from barnraise.records import Head, Presence, blob_name
 from barnraise.rounds import Window, seconds_between
 from barnraise.spec import RunSpec
 from barnraise.turns import has_turn
+from peer.ahead import RETRY_SECONDS
 from peer.counsel import of_exchange, of_steps
-from peer.exchange import RETRY_SECONDS, Exchange
+from peer.exchange import Exchange
 from peer.follower import newest_head
 from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, overruns, plan
 from peer.report import Display, Progress
@@ -184,7 +185,7 @@ class Volunteer:
         """While our round is closing, get what its close will most likely list."""
         while True:
             if self.exchange.work.in_round(Round(self.head.round)):
-                await self.exchange.look_ahead()
+                await self.exchange.ahead.look()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _be_present(self) -> None:

@@ -83,7 +83,7 @@ class Peer:
         self.shelf, self.pace = Shelf(blobs), Pace(self.now)
         trainer = cast(Trainer, Inner())
         swarm = self.swarm.as_swarm
-        ahead = Ahead(self.follower, swarm, blobs, self.shelf)
+        ahead = Ahead(self.follower, self.shelf)
         self.exchange = Exchange(
             self.follower, self.work, trainer, swarm, self.shelf, ahead, self.pace, lambda: self.now
         )
@@ -116,9 +116,9 @@ class Peer:
 
     async def look_ahead(self) -> None:
         """Until all that is announced is here or was refused."""
-        await self.exchange.look_ahead()
+        await self.exchange.ahead.look()
         await self.exchange.ahead.finish()
-        await self.exchange.look_ahead()
+        await self.exchange.ahead.look()
 
     def accepted(self, commit: Signed[Commit]) -> None:
         """The coordinator fetched ours."""
@@ -473,7 +473,7 @@ def test_one_that_is_slow_to_come_holds_up_no_other(book: Book, tmp_path: Path) 
         for commit in (slow, late):
             peer.swarm.announced.append(commit)
             peer.swarm.asked.clear()
-            await peer.exchange.look_ahead()
+            await peer.exchange.ahead.look()
             await peer.swarm.asked.wait()
         peer.swarm.gate.set()
         await peer.exchange.ahead.finish()
