@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import mmap
 import tempfile
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from barnraise.archive import close_path, contribution_path
 from barnraise.edge.files import disk_errors
@@ -23,6 +24,8 @@ from barnraise.records import MAX_CLOSE_BYTES, Commit, blob_name
 from barnraise.replay import Differs, Fault
 from peer.archive.folder import FolderSource
 from peer.archive.sources import Missing, Source
+
+R = TypeVar("R")
 
 TRIES = 3
 """Times that a large file is asked for where its source breaks off: it goes on where it ended."""
@@ -50,8 +53,7 @@ class Evidence:
         path = contribution_path(blob_name(commit))
         try:
             if isinstance(self.source, FolderSource):
-                with await asyncio.to_thread(self.source.open, path) as file:
-                    return _mapped(file)
+                return await asyncio.to_thread(_read, self.source, path, _mapped)
             with disk_errors(self.scratch), tempfile.TemporaryFile(dir=self.scratch) as file:
                 await self._receive(path, commit.size, file)
                 return _mapped(file)  # the bytes stay for as long as they are mapped
@@ -68,8 +70,7 @@ class Evidence:
         expected = f"{entry.size} bytes that hash to {entry.hash}"
         try:
             if isinstance(self.source, FolderSource):
-                with await asyncio.to_thread(self.source.open, path) as file:
-                    there = Path(file.name)
+                there = await asyncio.to_thread(_read, self.source, path, lambda file: Path(file.name))
             else:
                 there = self.scratch / entry.hash
                 with disk_errors(there), there.open("wb") as file:
@@ -94,6 +95,12 @@ class Evidence:
                 if attempt == TRIES:
                     raise
         file.flush()
+
+
+def _read(source: FolderSource, path: str, read: Callable[[BinaryIO], R]) -> R:
+    """Opens and closes in one thread: who waits for it may be cancelled, and would leave the file open."""
+    with source.open(path) as file:
+        return read(file)
 
 
 def _mapped(file: BinaryIO) -> memoryview:
