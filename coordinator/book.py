@@ -325,7 +325,9 @@ class Book:
     def newest_checkpoint(self) -> Signed[Manifest]:
         return self.checkpoints[max(self.checkpoints)]
 
-    def head(self, now: Millis, bootstrap: tuple[str, ...], turns: int) -> Head:
+    def head(
+        self, now: Millis, bootstrap: tuple[str, ...], *, turns: int, volunteers: int, tokens: int
+    ) -> Head:
         newest = self.newest_checkpoint()
         return Head(
             run=self.charter.run,
@@ -334,6 +336,8 @@ class Book:
             state=self.tip.state if self.tip.round == self.window.round else None,
             opens=self.opens,
             turns=turns,
+            volunteers=volunteers,
+            tokens=tokens,
             checkpoint=blob_hash(newest.wire),
             checkpoint_round=newest.value.round,
             at=now,

@@ -11,7 +11,7 @@ from barnraise.edge.swarm import Swarm
 from barnraise.errors import RefusedError, TrustError, Unreachable
 from barnraise.ids import Millis, PublicKey, short
 from barnraise.log import check_blob
-from barnraise.records import Commit, Evaluation, JoinClaim, Presence, blob_name, seal, wanted
+from barnraise.records import Commit, Evaluation, Head, JoinClaim, Presence, blob_name, seal, wanted
 from barnraise.rounds import seconds_between
 from barnraise.signed import Signed, sign
 from barnraise.status import PeerStatus, RunStatus
@@ -25,7 +25,7 @@ from coordinator.settling import Settler
 log = logging.getLogger("coordinator")
 
 TICK_SECONDS = 0.25
-"""Pause between two looks at the DHT."""
+"""Pause between two looks at what was heard."""
 HEAD_SECONDS = 5.0
 """Pause between two announcements of the head while nothing changes."""
 MAX_TRIES = 5
@@ -66,6 +66,9 @@ class Session:
         self._started = self.clock()
         if self._started > self.book.window.train_ends:
             self.book.reopen(self._started)
+        await self.swarm.heads()  # in an earlier one of ours it says how many there were
+        await self._look_who_is_there()
+        await self._announce_head()
         beside = [asyncio.create_task(self._announce_forever()), asyncio.create_task(self.settler.run())]
         try:
             while not stop.is_set() and not any(task.done() for task in beside):
@@ -93,7 +96,7 @@ class Session:
             case Admitted(admission):
                 self.book.admit(claim, now)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
-                head = seal(self.book.authority, self.book.head(now, self.bootstrap, self._turns))
+                head = seal(self.book.authority, self._head())
                 return Welcome(self.charter(), sign(self.book.authority, admission).wire, head, now)
 
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
@@ -133,7 +136,7 @@ class Session:
         now = self.clock()
         for owner in [owner for owner, task in self._fetching.items() if task.done()]:
             self._fetching.pop(owner).result()
-        self._presences = {PublicKey(p.owner): p for p in await self.swarm.peers() if p.doing != "leaving"}
+        await self._look_who_is_there()
         for commit in await self.swarm.commits(self.book.window.round):
             self._consider(commit, now)
         if seconds_between(self._started, now) < SETTLE_SECONDS:
@@ -150,6 +153,9 @@ class Session:
                 await self._announce_head()
             case Wait(reason):
                 self._tell(reason)
+
+    async def _look_who_is_there(self) -> None:
+        self._presences = {PublicKey(p.owner): p for p in await self.swarm.peers() if p.doing != "leaving"}
 
     def _consider(self, commit: Signed[Commit], now: Millis) -> None:
         """Start to fetch a contribution that fits; refuse one that does not, and say so once."""
@@ -244,11 +250,20 @@ class Session:
 
     async def _announce_forever(self) -> None:
         while True:
-            await self._announce_head()
             await asyncio.sleep(HEAD_SECONDS)
+            await self._announce_head()
 
     async def _announce_head(self) -> None:
-        await self.swarm.publish(self.book.head(self.clock(), self.bootstrap, self._turns))
+        await self.swarm.publish(self._head())
+
+    def _head(self) -> Head:
+        return self.book.head(
+            self.clock(),
+            self.bootstrap,
+            turns=self._turns,
+            volunteers=len(self._presences),
+            tokens=self._swarm_tokens(),
+        )
 
     def _forgive(self) -> None:
         """A new round, or the same one begun anew: what was late or unreachable may be in time now."""

@@ -13,7 +13,7 @@ from typing_extensions import assert_never
 
 from barnraise.edge.swarm import Swarm
 from barnraise.errors import NetworkError, TrustError
-from barnraise.heartbeat import heartbeat_seconds
+from barnraise.heartbeat import heartbeat_seconds, parts_for
 from barnraise.identity import Identity
 from barnraise.ids import Millis, PublicKey, Round, short
 from barnraise.records import Head, Presence, blob_name
@@ -32,11 +32,7 @@ from peer.training import Training
 log = logging.getLogger("peer")
 
 LOOK_SECONDS = 0.25
-"""Pause between two looks at the head while a close is awaited, and at what else may have changed."""
-IDLE_LOOK_SECONDS = 2.0
-"""Pause between two looks at the head at most while nothing is expected: each is some kilobytes."""
-IDLE_LOOKS = 120
-"""Looks at the head in a round's training, where they are that far apart."""
+"""Pause between two looks at the head, and at what else may have changed."""
 RECONNECT_SECONDS = 15.0
 """Without a newer head for so long, the coordinator is dialled again."""
 DIAL_SECONDS = 5.0
@@ -60,7 +56,6 @@ class Volunteer:
     display: Display
     head: Head
     leaving: asyncio.Event
-    _peers: list[Presence] = field(default_factory=list)
     _reason: str = "starting"
     _advised: dict[str, str] = field(default_factory=dict)
     _doing: Literal["training", "waiting", "leaving"] = "waiting"
@@ -169,17 +164,16 @@ class Volunteer:
             if self._head_age() > RECONNECT_SECONDS and seconds_between(dialled, self.clock()) > DIAL_SECONDS:
                 dialled = self.clock()
                 await self.swarm.reconnect(self.head.bootstrap)
-            idle = min(max(LOOK_SECONDS, self._spec.round.seconds / IDLE_LOOKS), IDLE_LOOK_SECONDS)
-            await asyncio.sleep(LOOK_SECONDS if self.training.taken else idle)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _keep_present(self) -> None:
         while True:
             await self._be_present()
             await self._announce_commit()
-            self._peers = await self.swarm.peers()
-            self.exchange.follower.others = [p for p in self._peers if p.owner != self.identity.public]
+            present = await self.swarm.peers()
+            self.exchange.follower.others = [p for p in present if p.owner != self.identity.public]
             self._show()
-            await asyncio.sleep(heartbeat_seconds(len(self._peers)))
+            await asyncio.sleep(self._beat)
 
     async def _look_ahead(self) -> None:
         """While our round is closing, get what its close will most likely list."""
@@ -196,13 +190,13 @@ class Volunteer:
                 owner=self.identity.public,
                 admission=self.admission(),
                 name=self.name,
-                addresses=(await self.swarm.addresses())[:16],
                 round=training.tip.round,
                 state=training.tip.state,
                 tokens=self._tokens(),
                 tokens_per_second=training.tokens_per_second,
                 doing=self._doing,
-                beat=heartbeat_seconds(len(self._peers)),
+                parts=parts_for(self.head.volunteers),
+                beat=self._beat,
                 keeps=self.exchange.shelf.keeps(training.tip.round),
                 at=self.clock(),
             )
@@ -239,7 +233,6 @@ class Volunteer:
     def _view(self) -> View:
         training, exchange, head = self.training, self.exchange, self.head
         round, now = training.tip.round, self.clock()
-        others = sum(p.tokens for p in self._peers if p.round == round and p.owner != self.identity.public)
         return View(
             now=now,
             window=Window(Round(head.round), Millis(head.opens), self._spec.round),
@@ -254,7 +247,8 @@ class Volunteer:
             tokens=training.tokens,
             steps=training.steps,
             step_seconds=training.step_seconds,
-            swarm_tokens=others + self._tokens(),
+            # Of the others we know what the coordinator told last; ours may be more by now.
+            swarm_tokens=max(head.tokens if head.round == round else 0, self._tokens()),
             leaving=self.leaving.is_set(),
             ahead_seconds=exchange.pace.ahead_seconds(now),
             train_seconds=exchange.pace.train_seconds,
@@ -269,6 +263,10 @@ class Volunteer:
         pending = self.exchange.work.pending
         return 0 if pending is None else pending.value.tokens
 
+    @property
+    def _beat(self) -> float:
+        return heartbeat_seconds(self.head.volunteers)
+
     def _head_age(self) -> float:
         return max(0.0, seconds_between(Millis(self.head.at), self.clock()))
 
@@ -282,7 +280,7 @@ class Volunteer:
                 loss=training.loss,
                 tokens=training.tokens,
                 tokens_per_second=training.tokens_per_second,
-                peers=len(self._peers),
+                peers=self.head.volunteers,
                 up=traffic.up,
                 down=traffic.down,
                 state=short(training.tip.state),

@@ -23,6 +23,7 @@ from scripts.bench_convergence import add_arguments as add_convergence
 from scripts.bench_convergence import convergence
 from scripts.bench_download import DownloadFailed, measure_download
 from scripts.bench_parts import KINDS, LAYOUTS, SEED
+from scripts.bench_records import measure_records
 from scripts.bench_round import measure_round
 from scripts.bench_scale import measure_processes, simulate
 from scripts.bench_uplink import add_options as add_uplink
@@ -57,6 +58,10 @@ def main() -> int:
     scale.add_argument("--processes", type=int, nargs="*", default=[2, 4, 8, 16], help="that really run")
     scale.add_argument("--simulated", type=int, nargs="*", default=[8, 32, 100, 1000])
     scale.add_argument("--rounds", type=int, default=4)
+    records = wanted.add_parser("records", help="what heads, heartbeats and commits cost a swarm's nodes")
+    records.add_argument("--volunteers", type=int, nargs="*", default=[4, 8, 16, 32])
+    records.add_argument("--rounds", type=int, default=2)
+    records.add_argument("--seconds", type=float, default=60.0)
     verify = wanted.add_parser("verify", help="proving a checkpoint against training it")
     verify.add_argument("--peers", type=int, default=2)
     verify.add_argument("--rounds", type=int, default=6)
@@ -83,6 +88,8 @@ def main() -> int:
                 print(measure_uplink(wish_of(chosen)))
             case "download":
                 print(measure_download(chosen.gigabytes, chosen.repeats, chosen.crowd, chosen.megabits))
+            case "records":
+                print(measure_records(chosen.volunteers, chosen.rounds, chosen.seconds))
             case "verify":
                 print(measure_verify(chosen.peers, chosen.rounds))
             case _:

@@ -31,7 +31,7 @@ from scripts.bench_round import LOOK_SECONDS, Tail
 from scripts.demo import CACHE, MODEL, corpus, evaluate
 from scripts.demo_stage import DemoFailed, Program, Stage, running
 from scripts.netns import Host, Traffic, network
-from scripts.uplink_figures import Parcel, bound, of_rounds, standstill, took
+from scripts.uplink_figures import Parcel, bound, crossing, of_rounds, standstill, took
 from scripts.uplink_programs import START_SECONDS, Cpu, cpu_file, cpu_of, start, wait_for
 from scripts.uplink_rival import run_rival
 
@@ -262,16 +262,17 @@ def own_tables(ours: Ours, wish: Wish) -> list[str]:
 def compare(work: Path, ours: Ours, rival: dict[str, Any], wish: Wish) -> list[str]:
     """The held-out losses of our checkpoints by their time, as far as to what the rival came to."""
     base, held_out = resolve(MODEL, None, CACHE).path, work / "coordinator" / "held-out"
-    rows = [f"| start | 0 | {evaluate(base, held_out, PROMPT).loss:.4f} |"]
+    points = [(0.0, evaluate(base, held_out, PROMPT).loss)]
+    rows = [f"| start | 0 | {points[0][1]:.4f} |"]
     reached = None
     for round, at in sorted(ours.checkpoints.items()):
         if round == 0:
             continue
         folder = work / "coordinator" / ARCHIVE / folder_of("trained", round)
-        loss = evaluate(base, held_out, PROMPT, folder).loss
-        rows.append(f"| ours, state {round} | {at - ours.began:.0f} | {loss:.4f} |")
-        if rival and loss <= rival["loss"]:
-            reached = at - ours.began
+        points.append((at - ours.began, evaluate(base, held_out, PROMPT, folder).loss))
+        rows.append(f"| ours, state {round} | {points[-1][0]:.0f} | {points[-1][1]:.4f} |")
+        if rival and points[-1][1] <= rival["loss"]:
+            reached = points[-1][0]
             break
     if rival:
         rows.append(f"| hivemind.Optimizer | {rival['seconds']:.0f} | {rival['loss']:.4f} |")
@@ -284,7 +285,8 @@ def compare(work: Path, ours: Ours, rival: dict[str, Any], wish: Wish) -> list[s
             f" {rival['training']:.0%} of its time in training, {rival['groups']} averages with"
             f" {rival['group']:.1f} peers, {rival['sent'] / 1e6:.0f} MB sent a peer. "
             + (
-                f"Ours was there {rival['seconds'] / reached:.1f} times as fast."
+                f"Ours had a checkpoint as good {rival['seconds'] / reached:.1f} times as fast; by a line"
+                f" from the one before, {rival['seconds'] / crossing(points, rival['loss']):.1f} times."
                 if reached
                 else "Ours was not there by its last checkpoint."
             )

@@ -350,9 +350,8 @@ class Simulation:
             node.identity,
             Presence(
                 run=self._spec.name, owner=node.identity.public, admission=node.admission, name="somebody",
-                addresses=("/ip4/203.0.113.77/tcp/40000/p2p/12D3KooWJYZ6Wn9mFJdTt8zdTmS7WcAGVLTUUYkZ6sgNyS1SgqNU",),
                 round=node.base, state=node.state, tokens=node.tokens, tokens_per_second=100.0,
-                doing="waiting" if node.sits_out else "training", keeps=node.base, at=self.now,
+                doing="waiting" if node.sits_out else "training", parts=1, keeps=node.base, at=self.now,
                 beat=heartbeat_seconds(1),
             ),
         )  # fmt: skip

@@ -53,3 +53,11 @@ def bound(parcels: Sequence[Parcel], rate: float, nodes: int) -> float:
     together = sum(parcel.size * len(parcel.arrived) for parcel in parcels) / (rate * nodes)
     receiver = max(sum(p.size for p in parcels if name in p.arrived) / rate for name in receivers)
     return max(owner, together, receiver)
+
+
+def crossing(points: Sequence[tuple[float, float]], loss: float) -> float:
+    """When lines from point to point, (seconds, loss) each, come down to `loss`; the last one does."""
+    for (earlier, above), (later, below) in pairwise(points):
+        if below <= loss:
+            return earlier + (later - earlier) * (above - loss) / (above - below)
+    raise ValueError(f"no point is at {loss} or below")

@@ -11,7 +11,7 @@ from barnraise.codec import Decoder, encode_in_place
 from barnraise.fold import Contribution
 from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, Round, RunId, StateHash
-from barnraise.records import Admission, Close, Commit
+from barnraise.records import Admission, Close, Commit, Head, Presence
 from barnraise.signed import Signed, sign
 from barnraise.spec import AdamW, Charter, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
 from barnraise.state import Array, Layout, TrainState
@@ -104,6 +104,23 @@ def commit(owner: Identity, *, round: int = 0, base: str = HASH_A, run: str = RU
         "loss": 2.5,
     }
     return Commit.model_validate(fields | other)
+
+
+def presence(owner: Identity = ADA, **other: object) -> Presence:
+    fields: dict[str, object] = {
+        "run": RUN, "owner": owner.public, "admission": admission(owner), "name": "ada", "round": 2,
+        "state": HASH_A, "tokens": 5, "tokens_per_second": 1.5, "doing": "training", "parts": 1, "beat": 5.0,
+        "keeps": 2, "at": NOW,
+    }  # fmt: skip
+    return Presence.model_validate(fields | other)
+
+
+def head(**other: object) -> Head:
+    fields: dict[str, object] = {
+        "run": RUN, "round": 3, "close": HASH_A, "state": HASH_B, "opens": NOW, "turns": 1, "volunteers": 2,
+        "tokens": 0, "checkpoint": HASH_B, "checkpoint_round": 2, "at": NOW, "bootstrap": (),
+    }  # fmt: skip
+    return Head.model_validate(fields | other)
 
 
 def close(commits: Sequence[Signed[Commit]], *, previous: str, by: Identity = AUTHORITY) -> Signed[Close]:

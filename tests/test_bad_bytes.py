@@ -18,7 +18,7 @@ from barnraise.edge.swarm import _Validator
 from barnraise.errors import BadSignature, MalformedBlob, MalformedRecord, TrustError
 from barnraise.ids import BlobHash, Millis, Round, blob_hash
 from barnraise.log import check_blob, check_link
-from barnraise.records import Commit, Head, open_record, place_of, seal
+from barnraise.records import Commit, open_record, place_of, seal
 from barnraise.signed import Signed, sign
 from barnraise.spec import Dense
 from coordinator import session as session_module
@@ -134,24 +134,17 @@ def play(book: Book, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> list[s
 # Records
 
 
-def head() -> Head:
-    return Head(
-        run=parts.RUN, round=1, close=None, state=None, opens=parts.NOW, turns=1, checkpoint=parts.HASH_A,
-        checkpoint_round=0, at=parts.NOW, bootstrap=(),
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("value", "kind", "words"),
     [
-        (seal(parts.STRANGER, head()), BadSignature, "signed by"),
-        (seal(parts.AUTHORITY, head())[:-1] + b"!", BadSignature, "signature"),
+        (seal(parts.STRANGER, parts.head()), BadSignature, "signed by"),
+        (seal(parts.AUTHORITY, parts.head())[:-1] + b"!", BadSignature, "signature"),
         (seal(parts.ADA, parts.commit(parts.BEN)), BadSignature, "signed by"),
         (seal(parts.STRANGER, parts.commit(parts.STRANGER, admission=parts.admission(parts.ADA))),
          MalformedRecord, "an admission of somebody else"),
         (seal(parts.ADA, parts.commit(parts.ADA, admission=parts.admission(parts.ADA, by=parts.ADA))),
          BadSignature, "where only"),
-        (b"X" + seal(parts.AUTHORITY, head())[1:], MalformedRecord, "unknown kind"),
+        (b"X" + seal(parts.AUTHORITY, parts.head())[1:], MalformedRecord, "unknown kind"),
         (b"", MalformedRecord, "unknown kind"),
     ],
 )  # fmt: skip
@@ -162,12 +155,12 @@ def test_a_record_of_the_wrong_hand(value: bytes, kind: type[TrustError], words:
 
 
 def test_a_record_of_the_right_hand_is_stored() -> None:
-    assert stored(seal(parts.AUTHORITY, head()))
+    assert stored(seal(parts.AUTHORITY, parts.head()))
 
 
 def stored(value: bytes) -> bool:
     """Whether a node keeps `value` where the head belongs."""
-    place = place_of(head())
+    place = place_of(parts.head())
     record = DHTRecord(
         DHTID.generate(source=place.key).to_bytes(),
         MSGPackSerializer.dumps(place.subkey),

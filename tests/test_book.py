@@ -79,9 +79,9 @@ def test_the_manifest_that_a_head_may_name_stays_until_the_next_is_settled(tmp_p
     with opened_book(tmp_path) as book:
         fold_round(book, ADA)
         book.write_checkpoint(parts.NOW)
-        first = BlobHash(book.head(parts.NOW, (), 1).checkpoint)
+        first = BlobHash(book.head(parts.NOW, (), turns=1, volunteers=1, tokens=0).checkpoint)
         show(book, loss=2.0)
-        assert book.head(parts.NOW, (), 1).checkpoint != first
+        assert book.head(parts.NOW, (), turns=1, volunteers=1, tokens=0).checkpoint != first
         assert first in book.blobs, "a volunteer may be about to fetch it"
         train_round(book, ADA)
         assert first not in book.blobs

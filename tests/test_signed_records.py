@@ -32,27 +32,23 @@ from barnraise.records import (
 )
 from barnraise.signed import Signed, open_signed, open_text, sign
 from barnraise.strict import Strict
-from tests.parts import ADA, AUTHORITY, BEN, HASH_A, HASH_B, NOW, RUN, STRANGER, admission, close, commit
+from tests.parts import (
+    ADA,
+    AUTHORITY,
+    BEN,
+    HASH_B,
+    NOW,
+    RUN,
+    STRANGER,
+    admission,
+    close,
+    commit,
+    head,
+    presence,
+)
 
 LATER = 4e9
 """An expiration that the DHT itself would allow for ever."""
-
-
-def presence(owner: Identity = ADA, **other: object) -> Presence:
-    fields: dict[str, object] = {
-        "run": RUN, "owner": owner.public, "admission": admission(owner), "name": "Ada",
-        "addresses": ("/ip4/127.0.0.1/tcp/1",), "round": 2, "state": HASH_A, "tokens": 5,
-        "tokens_per_second": 1.5, "doing": "training", "beat": 5.0, "keeps": 2, "at": NOW,
-    }  # fmt: skip
-    return Presence.model_validate(fields | other)
-
-
-def head(**other: object) -> Head:
-    fields: dict[str, object] = {
-        "run": RUN, "round": 3, "close": HASH_A, "state": HASH_B, "opens": NOW, "checkpoint": HASH_B,
-        "checkpoint_round": 2, "turns": 1, "at": NOW, "bootstrap": (),
-    }  # fmt: skip
-    return Head.model_validate(fields | other)
 
 
 def opened(value: bytes, now: int = NOW) -> Signed[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scripts.bench_round import Line
-from scripts.uplink_figures import Parcel, bound, of_rounds, standstill, took
+from scripts.uplink_figures import Parcel, bound, crossing, of_rounds, standstill, took
 
 LINES = [
     Line(0.0, 1, "training for another 9 s", 0, 0),
@@ -38,3 +38,12 @@ def test_the_bound_is_the_narrowest_of_owner_uplinks_and_receiver() -> None:
     assert bound(both, 10.0, 1) == 40.0, "one uplink for four deliveries"
     late = [one, Parcel("b", 100, 25.0, {"a": 36.0, "c": 37.0})]
     assert bound(late, 10.0, 3) == 30.0, "the second one was not ready before"
+
+
+def test_a_loss_is_crossed_between_two_checkpoints() -> None:
+    points = [(0.0, 3.0), (10.0, 2.0), (30.0, 1.5), (40.0, 1.6)]
+    assert crossing(points, 2.5) == 5.0
+    assert crossing(points, 2.0) == 10.0
+    assert crossing(points, 1.75) == 20.0
+    with pytest.raises(ValueError, match="no point"):
+        crossing(points, 1.0)

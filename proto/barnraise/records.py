@@ -2,9 +2,11 @@
 
 | record    | DHT key              | subkey  | signer          |
 |-----------|----------------------|---------|-----------------|
-| Presence  | RUN/peers            | owner   | an admitted key |
+| Presence  | RUN/peers/PARTS/PART | owner   | an admitted key |
 | Commit    | RUN/commits/ROUND    | owner   | an admitted key |
 | Head      | RUN/head             | –       | run authority   |
+
+They go by word of mouth too (`barnraise.gossip`).
 
 An `Admission`, signed by the authority, travels inside the records of a peer, so that every
 node of the DHT can refuse a stranger's record by itself. A `Close` is a blob that the head
@@ -20,6 +22,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from barnraise.errors import BadSignature, MalformedRecord
+from barnraise.heartbeat import part_of
 from barnraise.identity import Identity
 from barnraise.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.pieces import Wanted
@@ -58,8 +61,6 @@ class Presence(Strict):
     admission: Embedded
     name: Annotated[str, Field(max_length=40)]
     """What the volunteer wants to be called; empty for nobody."""
-    addresses: Annotated[tuple[Annotated[str, Field(max_length=450)], ...], Field(max_length=16)]
-    """libp2p multiaddresses."""
     round: RoundNumber
     """The round that this peer works on: it has folded all before."""
     state: Hash
@@ -69,6 +70,8 @@ class Presence(Strict):
     tokens_per_second: Annotated[float, Field(ge=0)]
     doing: Literal["training", "waiting", "leaving"]
     """Whether the open round has to reckon with this peer: `waiting` sits it out, `leaving` goes."""
+    parts: Annotated[int, Field(ge=1, le=2**16)]
+    """Entries of the DHT that listed the volunteers when this was told (`barnraise.heartbeat`)."""
     beat: Annotated[float, Field(ge=1, le=600)]
     """Seconds until its next heartbeat at the latest (`barnraise.heartbeat`)."""
     keeps: RoundNumber
@@ -154,6 +157,10 @@ class Head(Strict):
     """Begin of the open round's TRAIN phase. Moved forward when nobody had contributed in time."""
     turns: Annotated[int, Field(ge=1, le=2**20)]
     """A volunteer contributes to one round in so many (`barnraise.turns`)."""
+    volunteers: Count
+    """Who are there."""
+    tokens: Count
+    """What they said that they trained in the open round."""
     checkpoint: Hash
     """Blob hash of the newest checkpoint's manifest."""
     checkpoint_round: RoundNumber
@@ -175,8 +182,8 @@ class Place:
     subkey: str | None
 
 
-def peers_key(run: RunId) -> str:
-    return f"{run}/peers"
+def peers_key(run: RunId, parts: int, part: int) -> str:
+    return f"{run}/peers/{parts}/{part}"
 
 
 def commits_key(run: RunId, round: Round) -> str:
@@ -191,7 +198,8 @@ def place_of(record: Record) -> Place:
     run = RunId(record.run)
     match record:
         case Presence():
-            return Place(peers_key(run), record.owner)
+            part = part_of(PublicKey(record.owner), record.parts)
+            return Place(peers_key(run, record.parts, part), record.owner)
         case Commit():
             return Place(commits_key(run, Round(record.round)), record.owner)
         case Head():
@@ -199,13 +207,18 @@ def place_of(record: Record) -> Place:
 
 
 def seal(identity: Identity, record: Record) -> bytes:
-    """The record's DHT value: a tag byte and the signed record."""
-    tag = next(tag for tag, model in _TAGS.items() if model is type(record))
-    return tag + sign(identity, record).wire
+    """`tagged`, of a record that is signed for it."""
+    return tagged(sign(identity, record))
+
+
+def tagged(signed: Signed[Record]) -> bytes:
+    """The record as it travels: a tag byte and the signed record."""
+    tag = next(tag for tag, model in _TAGS.items() if model is type(signed.value))
+    return tag + signed.wire
 
 
 def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Record]:
-    """Everything that can be checked of a DHT value by itself: what the validator on every node runs.
+    """Everything that can be checked of a record by itself, from the DHT or by word of mouth.
 
     Raises MalformedRecord, BadSignature.
     """

@@ -1,8 +1,8 @@
-"""The swarm: hivemind's DHT for records and its libp2p daemon for blobs. Nothing else imports hivemind.
+"""The swarm: hivemind's DHT for records and its libp2p daemon for streams. Nothing else imports hivemind.
 
-hivemind's DHTNode and P2P run in our own asyncio loop (no forked processes). Blobs use a raw
-libp2p stream of ours (`blob_stream`) instead of hivemind's protobuf streams, whose length field a
-stranger may set to anything.
+hivemind's DHTNode and P2P run in our own asyncio loop (no forked processes). Blobs and told records use
+raw libp2p streams of ours (`blob_stream`, `grapevine`) instead of hivemind's protobuf streams, whose
+length field a stranger may set to anything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from random import Random
+from typing import Any
 
 from hivemind.dht.node import DHTNode
 from hivemind.dht.routing import DHTID
@@ -30,12 +31,12 @@ from hivemind.utils import MSGPackSerializer, get_dht_time
 from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 
+from barnraise.edge.grapevine import TELL, Grapevine
 from barnraise.edge.libp2p_daemon import start_daemon
 from barnraise.edge.libp2p_names import peer_id_bytes, remove_stale_sockets, write_identity
 from barnraise.edge.transfer.blobstore import BlobStore
 from barnraise.edge.transfer.carrier import PIECES, WHOLE, Carrier
 from barnraise.errors import MachineError, TrustError, Unreachable
-from barnraise.heartbeat import is_there
 from barnraise.identity import Identity
 from barnraise.ids import BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.pieces import Wanted
@@ -44,12 +45,9 @@ from barnraise.records import (
     Head,
     Presence,
     Record,
-    commits_key,
-    head_key,
     open_record,
-    peers_key,
     place_of,
-    seal,
+    tagged,
 )
 from barnraise.signed import Signed
 from barnraise.throttle import UNCAPPED, Caps
@@ -57,12 +55,12 @@ from barnraise.throttle import UNCAPPED, Caps
 log = logging.getLogger("barnraise.swarm")
 
 STOP_SECONDS = 5.0
+NEIGHBOURS = 8
+"""The k of Kademlia, as in BitTorrent's DHT: a search asks so many nodes, and each names so many."""
 RECORD_SECONDS = 3600.0
 """How long a record lives in the DHT."""
 SKEW_SECONDS = 1200.0
 """By how much clocks may differ before records are refused for it."""
-
-R = TypeVar("R", bound=Record)
 
 
 class _Validator(RecordValidatorBase):
@@ -116,6 +114,16 @@ class Swarm:
     def __post_init__(self) -> None:
         self._carrier = Carrier(self._identity.public, self._blobs, self._caps, self._open_stream)
         self.traffic = self._carrier.traffic
+        self._grapevine = Grapevine(
+            self._identity,
+            self._run,
+            self._authority,
+            self._clock,
+            store=self._store,
+            look_up=self._look_up,
+            open_stream=self._open_stream,
+            random=Random(),
+        )
 
     @classmethod
     async def start(
@@ -157,6 +165,7 @@ class Swarm:
                 initial_peers=list(bootstrap) or None,
                 record_validator=_Validator(run, authority, clock),
                 strict=False,
+                bucket_size=NEIGHBOURS,
                 cache_locally=False,
                 cache_nearest=0,
                 cache_on_store=False,
@@ -187,6 +196,7 @@ class Swarm:
 
     async def stop(self) -> None:
         """Leave the swarm and end the daemon, also where it no longer answers."""
+        await self._grapevine.close()
         self._carrier.close()
         try:
             await asyncio.wait_for(self._node.shutdown(), STOP_SECONDS)
@@ -218,38 +228,20 @@ class Swarm:
         return answered
 
     async def publish(self, record: Record) -> bool:
-        """Sign and store a record. False when no node took it."""
-        place = place_of(record)
-        value = seal(self._identity, record)
-        expiry = _latest_expiry(record)
-        if isinstance(record, Commit):
-            expiry -= SKEW_SECONDS
-        return bool(await self._node.store(place.key, value, expiry, subkey=place.subkey))
+        """As `Grapevine.publish`: tell a record, and store it in the DHT."""
+        return await self._grapevine.publish(record)
 
     async def heads(self) -> list[Head]:
-        """The head that the DHT has, if it has one."""
-        found = await self._node.get(head_key(self._run), latest=True)
-        return [] if found is None else [self._open(Head, found.value).value]
+        """As `Grapevine.heads`: the newest head, if any was heard."""
+        return await self._grapevine.heads()
 
     async def peers(self) -> list[Presence]:
-        """The heartbeats of those who are there now."""
-        now = self._clock()
-        found = await self._collect(Presence, peers_key(self._run))
-        return [s.value for s in found if is_there(Millis(s.value.at), s.value.beat, now)]
+        """As `Grapevine.peers`: the heartbeats of those who are there now."""
+        return await self._grapevine.peers()
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:
-        return await self._collect(Commit, commits_key(self._run, round))
-
-    async def _collect(self, model: type[R], key: str) -> list[Signed[R]]:
-        found = await self._node.get(key, latest=True)
-        entries = found.value if found is not None and isinstance(found.value, dict) else {}
-        return [self._open(model, entry.value) for _, entry in sorted(entries.items())]
-
-    def _open(self, model: type[R], value: bytes) -> Signed[R]:
-        """The validator passed it, and its place says which kind it is."""
-        signed = _open_once(value, self._run, self._authority)
-        assert isinstance(signed.value, model)
-        return signed  # type: ignore[return-value]
+        """As `Grapevine.commits`: what was committed to a round, as far as it was heard."""
+        return await self._grapevine.commits(round)
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
         """As `Carrier.fetch`: a whole blob from the first holder that gives it."""
@@ -283,9 +275,31 @@ class Swarm:
                 writer.close()
         return reader, writer
 
+    async def _store(self, signed: Signed[Record]) -> bool:
+        """Store a record in the DHT. False when no node took it."""
+        place, expiry = place_of(signed.value), _latest_expiry(signed.value)
+        if isinstance(signed.value, Commit):
+            expiry -= SKEW_SECONDS
+        return bool(await self._node.store(place.key, tagged(signed), expiry, subkey=place.subkey))
+
+    async def _look_up(self, key: str, newest: bool) -> list[Signed[Record]]:
+        """As `LookUp`. The validator passed all of it."""
+        found = await self._node.get(key, latest=newest)
+        if found is None:
+            return []
+        if not isinstance(found.value, dict):
+            return [_open_once(found.value, self._run, self._authority)]
+        entries = [entry.value for _, entry in sorted(found.value.items())]
+        return [_open_once(value, self._run, self._authority) for value in entries]
+
     async def _serve(self) -> None:
         """Answer whoever opens a stream with us."""
-        for protocol, serve in ((WHOLE, self._carrier.serve), (PIECES, self._carrier.serve_pieces)):
+        served = {
+            WHOLE: self._carrier.serve,
+            PIECES: self._carrier.serve_pieces,
+            TELL: self._grapevine.serve,
+        }
+        for protocol, serve in served.items():
 
             async def visited(info: Any, *stream: Any, serve: Callable[..., Awaitable[None]] = serve) -> None:
                 await serve(str(info.peer_id), *stream)
