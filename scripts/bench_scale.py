@@ -119,9 +119,10 @@ def simulate(counts: Sequence[int], rounds: int, seed: int) -> str:
             f"{rounds} rounds of {spec.round.seconds:g} s; a blob of {SIMULATED_BLOB / 1e6:.0f} MB; steps of"
             f" {STEP_SECONDS:g} to {STEP_SECONDS * SLOWEST:g} s; {UPLINKS[0]} to {UPLINKS[1]} Mbit/s up,"
             f" {DOWNLINKS[0]} to {DOWNLINKS[1]} down, the coordinator {COORDINATOR_LINE} each way\n",
-            "| volunteers | at most | turns | folded | round, s | received, MB | sent, MB | records, MB"
-            " | stood still | missed | coordinator's CPU, s | coordinator received, MB |",
-            "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            "| volunteers | at most | turns | folded | round, s | received, MB | sent, MB | records sent, MB"
+            " | busiest keeper, kbit/s | stood still | missed | coordinator's CPU, s"
+            " | coordinator received, MB |",
+            "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
             *rows,
         ]
     )
@@ -130,6 +131,7 @@ def simulate(counts: Sequence[int], rounds: int, seed: int) -> str:
 def _row(found: Found, limit: str) -> str:
     return (
         f"| {found.volunteers} | {limit} | {found.turns} | {found.contributions:.1f} | {found.seconds:.0f}"
-        f" | {found.down / 1e6:.0f} | {found.up / 1e6:.0f} | {found.records / 1e6:.1f} | {found.still:.1%}"
+        f" | {found.down / 1e6:.0f} | {found.up / 1e6:.0f} | {found.costs.sent / 1e6:.1f}"
+        f" | {found.costs.keeper * 8 / 1e3:.0f} | {found.still:.1%}"
         f" | {found.late:.1%} | {found.coordinator_cpu:.1f} | {found.coordinator_down / 1e6:.0f} |"
     )

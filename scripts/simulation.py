@@ -24,7 +24,7 @@ from barnraise.heartbeat import heartbeat_seconds
 from barnraise.identity import Identity
 from barnraise.ids import Millis, PublicKey, Round, RunId, StateHash, blob_hash
 from barnraise.log import Tip
-from barnraise.records import Admission, Commit, Presence, fold_order, open_record, seal
+from barnraise.records import Admission, Commit, Head, Presence, fold_order, open_record, seal
 from barnraise.rounds import Window
 from barnraise.signed import sign
 from barnraise.spec import RunSpec
@@ -33,6 +33,7 @@ from barnraise.turns import has_turn, turns_for
 from coordinator.closing import CloseNow, Fits, Reopen, Situation, decide, judge
 from peer.machine import CatchUp, Hold, Merge, Publish, Train, View, plan
 from peer.pace import Pace
+from scripts.record_costs import Costs, Sizes, record_costs
 
 LAYOUT = Layout((("a", (32, 64)), ("b", (2048,))))
 """What is really encoded and folded; its blob stands for one of `blob_bytes`."""
@@ -41,9 +42,12 @@ UPLINKS, DOWNLINKS = (5, 50), (25, 250)
 """Mbit/s, drawn evenly on a logarithmic scale."""
 COORDINATOR_LINE = 100
 """Mbit/s each way."""
+COORDINATOR = tuple(
+    f"/ip4/203.0.113.77/{transport}/p2p/12D3KooWJYZ6Wn9mFJdTt8zdTmS7WcAGVLTUUYkZ6sgNyS1SgqNU"
+    for transport in ("tcp/40000", "udp/40000/quic-v1")
+)
+"""How a head says where it is."""
 LOOK_SECONDS = 1.0
-DHT_COPIES = 5
-"""Nodes that hivemind stores a record on."""
 _START = 1_000_000
 
 R = TypeVar("R")
@@ -90,8 +94,8 @@ class Found:
     """Bytes of blobs that a volunteer received in a round."""
     up: float
     """Bytes that one sent, were all uplinks and the coordinator's used alike."""
-    records: float
-    """Bytes of records that a volunteer sent and read in a round."""
+    costs: Costs
+    """Of records, reckoned."""
     still: float
     """Share of the time in which a volunteer did not train."""
     coordinator_cpu: float
@@ -125,7 +129,6 @@ class Simulation:
         """By round: contributions, first commit, close."""
         self._cpu = 0.0
         self._late = self._sent = 0
-        self._records = 0.0
         self._warm_up = 0
         pooled = sum(node.up for node in self._nodes.values()) + COORDINATOR_LINE * 125_000
         self._share = pooled / (volunteers + 1)
@@ -334,7 +337,7 @@ class Simulation:
             self._start_measuring()
 
     def _hear(self) -> None:
-        """Everybody's heartbeat, as the coordinator checks it, and as volunteers store and read them."""
+        """Everybody's heartbeat, as the coordinator checks it."""
         values = [self._presence(node) for node in self._nodes.values()]
         run = RunId(self._spec.name)
 
@@ -343,7 +346,6 @@ class Simulation:
                 open_record(value, run=run, authority=self._authority.public, now=self.now)
 
         self._timed(check)
-        self._records += DHT_COPIES * len(values[0]) + sum(map(len, values))
 
     def _presence(self, node: Node) -> bytes:
         return seal(
@@ -356,6 +358,24 @@ class Simulation:
             ),
         )  # fmt: skip
 
+    def _sizes(self) -> Sizes:
+        """Of the records as they travel."""
+        somebody = next(iter(self._nodes.values()))
+        state, at = self._tip.state, int(self.now)
+        commit = Commit(
+            run=self._spec.name, round=somebody.base, base_state=state, owner=somebody.identity.public,
+            admission=somebody.admission, blob=state, pieces=state, size=self._blob_bytes, tokens=10**6,
+            samples=10**3, loss=1.0,
+        )  # fmt: skip
+        head = Head(
+            run=self._spec.name, round=len(self._closed), close=state, state=state, opens=at,
+            turns=self._turns, volunteers=len(self._nodes), tokens=10**8, checkpoint=state,
+            checkpoint_round=self._checkpoint, at=at, bootstrap=COORDINATOR,
+        )  # fmt: skip
+        sealed = [seal(somebody.identity, commit), seal(self._authority, head), self._presence(somebody)]
+        commit_bytes, head_bytes, presence_bytes = map(len, sealed)
+        return Sizes(head=head_bytes, presence=presence_bytes, commit=commit_bytes)
+
     # What is measured.
 
     def _timed(self, work: Callable[[], R]) -> R:
@@ -365,7 +385,7 @@ class Simulation:
         return found
 
     def _start_measuring(self) -> None:
-        self._cpu = self._records = 0.0
+        self._cpu = 0.0
         self._late = self._sent = 0
         for node in self._nodes.values():
             node.stood = node.received = 0.0
@@ -375,6 +395,7 @@ class Simulation:
         measured = self._closed[-rounds:]
         seconds = (measured[-1][2] - self._closed[-rounds - 1][2]) / 1000
         contributions = statistics.mean(count for count, _, _ in measured)
+        exchange = statistics.mean(closed - first for _, first, closed in measured) / 1000
         down = statistics.mean(node.received for node in nodes) / rounds
         deliveries = down * len(nodes) + contributions * self._blob_bytes
         return Found(
@@ -384,7 +405,7 @@ class Simulation:
             seconds=seconds / rounds,
             down=down,
             up=deliveries / (len(nodes) + 1),
-            records=self._records / rounds,
+            costs=record_costs(len(nodes), contributions, seconds / rounds, exchange, self._sizes()),
             still=statistics.mean(node.stood for node in nodes) / seconds,
             coordinator_cpu=self._cpu / rounds,
             coordinator_down=contributions * self._blob_bytes,

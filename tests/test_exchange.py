@@ -3,131 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
-import peer.ahead as fetching_ahead
 import peer.exchange as exchanging
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import BarnraiseError, DiskFull, HashMismatch, StateError
-from barnraise.ids import BlobHash, Millis, PublicKey, blob_hash
-from barnraise.log import Tip, genesis_tip
-from barnraise.records import Commit, Head, blob_name
-from barnraise.signed import Signed, sign
+from barnraise.errors import DiskFull, StateError
+from barnraise.ids import BlobHash, Millis, blob_hash
+from barnraise.log import Tip
+from barnraise.records import Head, blob_name
 from coordinator.book import Book
-from peer.ahead import Ahead
-from peer.exchange import INNER_SECONDS, Exchange
+from peer.exchange import INNER_SECONDS
 from peer.follower import Follower
-from peer.pace import Pace
-from peer.shelf import Shelf
 from peer.store import Saved, Store
-from peer.trainer import Trainer, Update
-from peer.work import Work
 from tests import parts
-from tests.desk import PretendedSwarm, announce, contribution, opened_book, train_round
-
-
-@dataclass
-class Swarm(PretendedSwarm):
-    """Also lets a test say when a fetch goes on, how it fails, and when a blob of ours was served."""
-
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
-    """Fetches wait for it."""
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Something was asked for."""
-    served: asyncio.Event = field(default_factory=asyncio.Event)
-    nobody_came: bool = False
-    broken: list[BarnraiseError] = field(default_factory=list)
-    """What the next fetches raise."""
-
-    async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
-        self.asked.set()
-        await self.gate.wait()
-        if self.broken:
-            raise self.broken.pop()
-        return await super().fetch(name, limit, holders)
-
-    async def wait_served(self, name: BlobHash, timeout: float) -> bool:
-        await self.served.wait()
-        return not self.nobody_came
-
-
-class Inner:
-    """A trainer of which only its inner optimizer is asked for."""
-
-    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
-        return {"steps": np.array([3], np.int64)}
-
-
-@dataclass
-class Peer:
-    """One volunteer beside a coordinator's book, at the begin of the run."""
-
-    book: Book
-    folder: Path
-    now: Millis = parts.NOW
-
-    def __post_init__(self) -> None:
-        charter, blobs = self.book.charter, BlobStore(self.folder / "blobs")
-        self.store = Store(self.folder / "work", charter.spec.digest())
-        self.swarm = Swarm(blobs)
-        self.swarm.gate.set()
-        self.work = Work(charter, parts.ADA, self.store, blobs)
-        self.follower = Follower(charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state())
-        self.shelf, self.pace = Shelf(blobs), Pace(self.now)
-        trainer = cast(Trainer, Inner())
-        swarm = self.swarm.as_swarm
-        ahead = Ahead(self.follower, self.shelf)
-        self.exchange = Exchange(
-            self.follower, self.work, trainer, swarm, self.shelf, ahead, self.pace, lambda: self.now
-        )
-        self.work.save(self.follower.tip, self.follower.state, {})
-        self.hear()
-
-    def hear(self) -> None:
-        """The coordinator holds all that is in its book."""
-        files = (self.book.folder / "blobs").glob("??/*")
-        self.swarm.held |= {BlobHash(path.name): path.read_bytes() for path in files}
-
-    @property
-    def head(self) -> Head:
-        return self.book.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
-
-    async def publish(self, seed: int = 1) -> Signed[Commit]:
-        update = Update(parts.tensors(seed, scale=0.01), tokens=64, samples=4, loss=2.5)
-        self.exchange.publish(update, parts.admission(parts.ADA))
-        await self.exchange.finish()
-        assert self.work.pending is not None
-        return self.work.pending
-
-    async def catch_up(self, *, from_checkpoint: bool = False, head: Head | None = None) -> None:
-        self.hear()
-        await self.try_to_catch_up(from_checkpoint=from_checkpoint, head=head)
-
-    async def try_to_catch_up(self, *, from_checkpoint: bool = False, head: Head | None = None) -> None:
-        self.exchange.catch_up(head or self.head, from_checkpoint=from_checkpoint)
-        await self.exchange.finish()
-
-    async def look_ahead(self) -> None:
-        """Until all that is announced is here or was refused."""
-        await self.exchange.ahead.look()
-        await self.exchange.ahead.finish()
-        await self.exchange.ahead.look()
-
-    def accepted(self, commit: Signed[Commit]) -> None:
-        """The coordinator fetched ours."""
-        self.book.blobs.put(self.work.blobs.get(blob_name(commit.value)))
-        self.book.accept(commit, parts.NOW)
-
-    @property
-    def owes(self) -> bool:
-        return self.work.missed is not None or any(array.any() for array in self.work.residual.values())
+from tests.desk import contribution, opened_book, train_round
+from tests.exchanging import Peer, played
 
 
 @pytest.fixture
@@ -138,25 +30,7 @@ def book(tmp_path: Path) -> Iterator[Book]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (exchanging, fetching_ahead):
-        monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
-
-
-Play = Callable[[Peer], Awaitable[None]]
-
-
-def played(book: Book, folder: Path, play: Play) -> Peer:
-    """`play` in a loop of its own, with nothing left running in it."""
-
-    async def run() -> Peer:
-        peer = Peer(book, folder / "peer")
-        try:
-            await play(peer)
-        finally:
-            peer.exchange.stop()
-        return peer
-
-    return asyncio.run(run())
+    monkeypatch.setattr(exchanging, "RETRY_SECONDS", 0.0)
 
 
 # Following the log
@@ -423,96 +297,3 @@ def test_what_stops_leaves_nothing_running(book: Book, tmp_path: Path) -> None:
         assert [type(end) for end in ended] == [asyncio.CancelledError] * 2
 
     played(book, tmp_path, play)
-
-
-# Fetching ahead of the close
-
-
-def test_of_what_is_announced_what_fits_is_fetched_ahead(book: Book, tmp_path: Path) -> None:
-    good, blob = contribution(book, parts.BEN, seed=5)
-    stranger = parts.STRANGER
-    too_large, too_small = announce(book, stranger, blob + b"x"), announce(book, stranger, blob[:-1])
-    elsewhere = sign(stranger, parts.commit(stranger, base=parts.HASH_B, blob=parts.HASH_A, size=len(blob)))
-    nowhere = announce(book, stranger, blob[::-1])
-
-    async def play(peer: Peer) -> None:
-        ours = await peer.publish()
-        peer.swarm.announced += [ours, good, too_large, too_small, elsewhere, nowhere]
-        peer.swarm.held |= {blob_hash(made): made for made in (blob, blob + b"x", blob[:-1])}
-        await peer.look_ahead()
-
-    peer = played(book, tmp_path, play)
-    assert set(peer.swarm.fetched) == {blob_name(good.value), blob_name(nowhere.value)}
-    assert blob_name(good.value) in peer.work.blobs
-
-
-def test_a_commit_that_cannot_be_true_is_left_alone_and_the_others_are_fetched(
-    book: Book, tmp_path: Path
-) -> None:
-    lie, good = contribution(book, parts.STRANGER, 1), contribution(book, parts.BEN, 2)
-
-    async def play(peer: Peer) -> None:
-        peer.swarm.announced.append(lie[0])
-        peer.swarm.held[blob_name(good[0].value)] = good[1]
-        peer.swarm.broken.append(HashMismatch("its pieces are not its blob", fix="It is left out."))
-        await peer.look_ahead()
-        assert not peer.swarm.broken
-        peer.swarm.announced.append(good[0])
-        await peer.look_ahead()
-
-    peer = played(book, tmp_path, play)
-    assert peer.swarm.fetched == [blob_name(good[0].value)]
-
-
-def test_one_that_is_slow_to_come_holds_up_no_other(book: Book, tmp_path: Path) -> None:
-    (slow, one), (late, other) = contribution(book, parts.BEN, 1), contribution(book, parts.STRANGER, 2)
-
-    async def play(peer: Peer) -> None:
-        peer.swarm.held |= {blob_name(slow.value): one, blob_name(late.value): other}
-        peer.swarm.gate.clear()
-        for commit in (slow, late):
-            peer.swarm.announced.append(commit)
-            peer.swarm.asked.clear()
-            await peer.exchange.ahead.look()
-            await peer.swarm.asked.wait()
-        peer.swarm.gate.set()
-        await peer.exchange.ahead.finish()
-
-    assert len(played(book, tmp_path, play).swarm.fetched) == 2
-
-
-def test_what_was_fetched_ahead_stays_only_if_the_close_lists_it(book: Book, tmp_path: Path) -> None:
-    (good, blob), (late, other) = contribution(book, parts.BEN, 1), contribution(book, parts.STRANGER, 2)
-
-    async def play(peer: Peer) -> None:
-        peer.swarm.announced += [good, late]
-        peer.swarm.held |= {blob_name(good.value): blob, blob_name(late.value): other}
-        await peer.look_ahead()
-        assert blob_name(late.value) in peer.work.blobs
-        book.blobs.put(blob)
-        book.accept(good, parts.NOW)
-        book.fold(book.close("the deadline passed", parts.NOW))
-        peer.swarm.fetched.clear()
-        await peer.catch_up()
-        assert blob_name(good.value) not in peer.swarm.fetched
-
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
-    assert blob_name(good.value) in peer.work.blobs
-    assert blob_name(late.value) not in peer.work.blobs
-
-
-def test_what_was_here_before_stays_whatever_is_announced(book: Book, tmp_path: Path) -> None:
-    """A commit can name a shard of the data, or our own contribution."""
-    shard = contribution(book, parts.BEN, seed=6)[1]
-
-    async def play(peer: Peer) -> None:
-        peer.work.blobs.put(shard)
-        peer.swarm.announced.append(announce(book, parts.STRANGER, shard))
-        await peer.look_ahead()
-        train_round(book, parts.BEN)
-        await peer.catch_up()
-
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
-    assert blob_hash(shard) in peer.work.blobs
