@@ -297,3 +297,25 @@ def test_a_record_of_the_wrong_hand_is_neither_heard_nor_passed_on() -> None:
         assert swarm.told == []
 
     play(scene)
+
+
+def test_who_says_nothing_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("barnraise.edge.transfer.doors.MAX_STREAMS", 2)
+
+    async def scene(swarm: Swarm) -> None:
+        coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
+        silent = [await stream_pair() for _ in range(3)]
+        serving = [
+            asyncio.create_task(coordinator.serve(f"stranger {number}", *served))
+            for number, (_, served) in enumerate(silent)
+        ]
+        await asyncio.sleep(0)
+        await coordinator.peers()
+        await ada.publish(presence(parts.ADA))
+        await swarm.rest()
+        assert [there.owner for there in await coordinator.peers()] == [parts.ADA.public]
+        for (_, writer), _ in silent:
+            writer.close()
+        await asyncio.wait(serving)
+
+    play(scene)

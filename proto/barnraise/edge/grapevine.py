@@ -127,6 +127,7 @@ class Grapevine:
         try:
             with self._doors.entered(peer, writer) as visit:
                 if visit is not None:
+                    self._doors.idle(visit, True)  # who says nothing makes room for who does
                     self._hear(await self._read(reader))
                     writer.write(_CAME)
                     await within(writer.drain())
