@@ -110,10 +110,18 @@ def plan(view: View) -> Action:
     return _leave(view) or _take_up(view) or _go_on_beside(view) or _work(view)
 
 
-def overruns(view: View) -> bool:
-    """Whether the open round need not wait for the step under way: a first one, whose length nobody knows,
-    that goes on behind the round's time. What comes of it still counts where the round is open."""
-    return view.step_seconds == 0 and view.base == view.window.round and view.now >= view.window.train_ends
+def overruns(view: View, elapsed: float) -> bool:
+    """Whether the open round need not wait for the step under way, which began `elapsed` seconds ago.
+
+    It ends too late to be sent in it; or it is a first one, whose length nobody knows, and goes on behind
+    the round's time. What comes of it counts where the round is still open.
+    """
+    if view.window.round < view.base + view.published:  # the round that it is trained for is not yet open
+        return False
+    if view.step_seconds == 0:
+        return view.now >= view.window.train_ends
+    until_late = seconds_between(view.now, view.window.deadline) - view.send_seconds * SEND_MARGIN
+    return max(0.0, view.step_seconds - elapsed) > until_late
 
 
 def _leave(view: View) -> Action | None:

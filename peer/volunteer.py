@@ -114,10 +114,8 @@ class Volunteer:
             view = self._view()
             if isinstance(action := plan(view), CatchUp):  # which need not wait for a long step
                 self.exchange.catch_up(self.head, from_checkpoint=action.from_checkpoint)
-            elif overruns(view):
-                await self._tell(
-                    Train("the first step outlasts the round, which need not wait", sits_out=True)
-                )
+            elif overruns(view, seconds_between(began, self.clock())):
+                await self._tell(Train("this step outlasts the round, which need not wait", sits_out=True))
         tokens = step.result()
         training.recent.append((tokens, seconds_between(began, self.clock())))
         if len(training.recent) == training.recent.maxlen:  # the first steps are slow

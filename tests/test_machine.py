@@ -208,12 +208,34 @@ def test_a_checkpoint_is_taken_where_it_saves_a_fold(base: int, checkpoint: int,
     [
         (seen(step_seconds=0.0, now=after(99.9)), False),
         (seen(step_seconds=0.0, now=after(100)), True),
-        (seen(step_seconds=0.1, now=after(100)), False),
-        (seen(step_seconds=0.0, now=after(100), base=Round(2)), False),
+        (seen(step_seconds=0.0, now=after(100), base=Round(2)), True),
+        (seen(step_seconds=0.0, now=after(100), base=Round(4)), False),
     ],
 )
 def test_a_first_step_that_outlasts_the_round_is_not_waited_for(view: View, expected: bool) -> None:
-    assert overruns(view) is expected
+    assert overruns(view, elapsed=50.0) is expected
+
+
+AHEAD = seen(base=Round(2), published=True, now=after(10))
+"""The step under way began when our contribution to round 2 was out. Round 3 has 110 s to its deadline."""
+
+
+@pytest.mark.parametrize(
+    ("view", "elapsed", "expected"),
+    [
+        (replace(AHEAD, step_seconds=140.0), 30.0, False),
+        (replace(AHEAD, step_seconds=140.1), 30.0, True),
+        (replace(AHEAD, step_seconds=130.0, send_seconds=8.0), 30.0, False),
+        (replace(AHEAD, step_seconds=130.1, send_seconds=8.0), 30.0, True),
+        (replace(AHEAD, step_seconds=500.0, base=Round(3)), 30.0, False),
+        (replace(AHEAD, step_seconds=500.0, published=False), 30.0, True),
+        (replace(AHEAD, step_seconds=50.0), 200.0, False),
+    ],
+)
+def test_a_step_ahead_that_outlasts_the_next_round_is_not_waited_for(
+    view: View, elapsed: float, expected: bool
+) -> None:
+    assert overruns(view, elapsed) is expected
 
 
 @pytest.mark.parametrize(
