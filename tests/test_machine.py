@@ -216,20 +216,20 @@ def test_a_first_step_that_outlasts_the_round_is_not_waited_for(view: View, expe
     assert overruns(view, elapsed=50.0) is expected
 
 
-AHEAD = seen(base=Round(2), published=True, now=after(10))
+STEPPING_AHEAD = seen(base=Round(2), published=True, now=after(10))
 """The step under way began when our contribution to round 2 was out. Round 3 has 110 s to its deadline."""
 
 
 @pytest.mark.parametrize(
     ("view", "elapsed", "expected"),
     [
-        (replace(AHEAD, step_seconds=140.0), 30.0, False),
-        (replace(AHEAD, step_seconds=140.1), 30.0, True),
-        (replace(AHEAD, step_seconds=130.0, send_seconds=8.0), 30.0, False),
-        (replace(AHEAD, step_seconds=130.1, send_seconds=8.0), 30.0, True),
-        (replace(AHEAD, step_seconds=500.0, base=Round(3)), 30.0, False),
-        (replace(AHEAD, step_seconds=500.0, published=False), 30.0, True),
-        (replace(AHEAD, step_seconds=50.0), 200.0, False),
+        (replace(STEPPING_AHEAD, step_seconds=140.0), 30.0, False),
+        (replace(STEPPING_AHEAD, step_seconds=140.1), 30.0, True),
+        (replace(STEPPING_AHEAD, step_seconds=130.0, send_seconds=8.0), 30.0, False),
+        (replace(STEPPING_AHEAD, step_seconds=130.1, send_seconds=8.0), 30.0, True),
+        (replace(STEPPING_AHEAD, step_seconds=500.0, base=Round(3)), 30.0, False),
+        (replace(STEPPING_AHEAD, step_seconds=500.0, published=False), 30.0, True),
+        (replace(STEPPING_AHEAD, step_seconds=50.0), 200.0, False),
     ],
 )
 def test_a_step_ahead_that_outlasts_the_next_round_is_not_waited_for(
