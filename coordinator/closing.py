@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from barnraise.codec import told_sizes
 from barnraise.ids import Millis, PublicKey, StateHash, short
@@ -23,6 +23,8 @@ class Situation:
     expected: Mapping[PublicKey, str]
     """Live peers that train in this round, or are about to, and what they are called."""
     min_contributions: int
+    late: Mapping[PublicKey, str] = field(default_factory=dict)
+    """Live peers whose step ends behind the round's time: waited for where too few others are expected."""
     idle: int = 0
     """Live peers that sit this round out, or whose turn is another one."""
     swarm_tokens: int = 0
@@ -51,15 +53,17 @@ Decision = CloseNow | Reopen | Wait
 
 def decide(now: Millis, situation: Situation) -> Decision:
     """Close once everybody expected has contributed, or at the deadline with who did."""
-    window, accepted = situation.window, situation.accepted
-    missing = {key: name for key, name in situation.expected.items() if key not in accepted}
+    window, accepted, expected = situation.window, situation.accepted, situation.expected
+    if len(expected) < situation.min_contributions:
+        expected = {**expected, **situation.late}
+    missing = {key: name for key, name in expected.items() if key not in accepted}
     enough = len(accepted) >= situation.min_contributions
     if enough and not missing and not situation.pending:
         return CloseNow(f"all {len(accepted)} volunteers contributed")
     if len(accepted) >= window.spec.max_contributions:
         return CloseNow(f"the round is full: {len(accepted)} volunteers contributed")
     phase = window.phase(now, situation.swarm_tokens)
-    nobody = not accepted and not situation.expected and not situation.pending
+    nobody = not accepted and not expected and not situation.pending
     if nobody and situation.idle and phase is not Phase.TRAIN:
         return Reopen(f"nobody contributes to this round and {situation.idle} sit it out: it begins anew")
     if now >= window.deadline:
@@ -71,7 +75,7 @@ def decide(now: Millis, situation: Situation) -> Decision:
                 f"{len(accepted)} of at least {situation.min_contributions} contributions came in time;"
                 f" the round goes on for another {window.spec.seconds:g} s"
             )
-    if not situation.expected and not situation.idle and not accepted:
+    if not expected and not situation.idle and not accepted:
         return Wait("no volunteer is here: hand out the invite")
     left = max(0.0, seconds_between(now, window.deadline))
     if situation.idle and not missing and not situation.pending:

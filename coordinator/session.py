@@ -11,7 +11,7 @@ from barnraise.edge.swarm import Swarm
 from barnraise.errors import RefusedError, TrustError, Unreachable
 from barnraise.ids import Millis, PublicKey, short
 from barnraise.log import check_blob
-from barnraise.records import Commit, Evaluation, Head, JoinClaim, Presence, blob_name, seal, wanted
+from barnraise.records import Commit, Doing, Evaluation, Head, JoinClaim, Presence, blob_name, seal, wanted
 from barnraise.rounds import seconds_between
 from barnraise.signed import Signed, sign
 from barnraise.status import PeerStatus, RunStatus
@@ -228,17 +228,19 @@ class Session:
         contributing = {
             owner: presence
             for owner, presence in self._presences.items()
-            if presence.doing == "training" and has_turn(spec.seed, round, owner, self._turns)
+            if presence.doing in ("training", "late") and has_turn(spec.seed, round, owner, self._turns)
         }
+
+        def who(doing: Doing) -> dict[PublicKey, str]:
+            there = contributing.items()
+            return {key: p.name for key, p in there if p.doing == doing and p.round >= round - 1}
+
         return Situation(
             window=self.book.window,
             accepted={owner: commit.value for owner, commit in self.book.accepted.items()},
             pending=frozenset(self._fetching),
-            expected={
-                owner: presence.name
-                for owner, presence in contributing.items()
-                if presence.round >= round - 1
-            },
+            expected=who("training"),
+            late=who("late"),
             idle=len(self._presences) - len(contributing),
             min_contributions=spec.round.min_contributions,
             swarm_tokens=self._swarm_tokens(),

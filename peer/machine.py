@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from barnraise.ids import Millis, Round
+from barnraise.records import Doing
 from barnraise.rounds import Phase, Window, seconds_between
 from barnraise.spec import RoundSpec
 
@@ -60,6 +61,8 @@ class Train:
     reason: str
     sits_out: bool = False
     """The open round need not wait for it."""
+    late: bool = False
+    """It ends behind the round's time, where the round is waited for only if nobody is faster."""
 
 
 @dataclass(frozen=True)
@@ -110,18 +113,35 @@ def plan(view: View) -> Action:
     return _leave(view) or _take_up(view) or _go_on_beside(view) or _work(view)
 
 
-def overruns(view: View, elapsed: float) -> bool:
-    """Whether the open round need not wait for the step under way, which began `elapsed` seconds ago.
+def tell_of_step(view: View, elapsed: float) -> Train | None:
+    """What to tell of the step under way, which began `elapsed` seconds ago; None where nothing is new.
 
-    It ends too late to be sent in it; or it is a first one, whose length nobody knows, and goes on behind
-    the round's time. What comes of it counts where the round is still open.
+    Nobody waits for one that ends too late to be sent in the open round, nor for a first one, whose length
+    nobody knows, behind the round's time. What comes of it counts where the round is still open.
     """
     if view.window.round < view.base + view.published:  # the round that it is trained for is not yet open
-        return False
+        return None
+    sits_out = Train("this step outlasts the round, which need not wait", sits_out=True)
+    until_end, until_late = _left(view)
     if view.step_seconds == 0:
-        return view.now >= view.window.train_ends
-    until_late = seconds_between(view.now, view.window.deadline) - view.send_seconds * SEND_MARGIN
-    return max(0.0, view.step_seconds - elapsed) > until_late
+        return sits_out if until_end <= 0 else None
+    rest = max(0.0, view.step_seconds - elapsed)
+    if rest > until_late:
+        return sits_out
+    return _slow(view, rest) if _ends_behind(view, rest) else None
+
+
+def doing(action: Action, before: Doing) -> Doing:
+    """What to tell the coordinator that we do. Who was late is so until it trains anew."""
+    match action:
+        case Train(sits_out=True) | Hold(sits_out=True):
+            return "waiting"
+        case Train(late=late):
+            return "late" if late else "training"
+        case Leave():
+            return "leaving"
+        case _:
+            return "late" if before == "late" else "training"
 
 
 def _leave(view: View) -> Action | None:
@@ -181,9 +201,7 @@ def _work(view: View) -> Action:
     if not view.turn:
         return _out_of_turn(view)
     phase = window.phase(view.now, view.swarm_tokens)
-    sending = view.send_seconds * SEND_MARGIN
-    until_end = seconds_between(view.now, window.train_ends)
-    until_late = seconds_between(view.now, window.deadline) - sending
+    until_end, until_late = _left(view)
     left = min(until_end, until_late)
     done = _done(view)
     if phase is Phase.TRAIN and not done:
@@ -193,6 +211,8 @@ def _work(view: View) -> Action:
                 " and counts in the next one",
                 sits_out=True,
             )
+        if view.tokens == 0 and _ends_behind(view, view.step_seconds):
+            return _slow(view, view.step_seconds)
         if view.tokens == 0 or view.step_seconds <= left:
             return Train(f"training for another {max(0.0, left):.0f} s")
     if view.tokens == 0:
@@ -206,6 +226,25 @@ def _work(view: View) -> Action:
     if phase is Phase.TRAIN:
         return Publish(f"no time for another step of {view.step_seconds:.1f} s")
     return Publish("the swarm reached its tokens" if until_end > 0 else "the round's time is over")
+
+
+def _left(view: View) -> tuple[float, float]:
+    """Seconds to train in, and until it is too late to begin sending."""
+    sending = view.send_seconds * SEND_MARGIN
+    until_end = seconds_between(view.now, view.window.train_ends)
+    return until_end, seconds_between(view.now, view.window.deadline) - sending
+
+
+def _ends_behind(view: View, rest: float) -> bool:
+    """Whether a step of more than a round, which takes `rest` seconds yet, ends behind the round's time."""
+    return view.step_seconds > view.window.spec.seconds and rest > _left(view)[0]
+
+
+def _slow(view: View, rest: float) -> Train:
+    return Train(
+        f"this step takes {rest:.0f} s: it counts in this round if nobody is faster, else in the next one",
+        late=True,
+    )
 
 
 def _out_of_turn(view: View) -> Action:

@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from typing_extensions import assert_never
 
@@ -16,7 +15,7 @@ from barnraise.errors import NetworkError, TrustError
 from barnraise.heartbeat import heartbeat_seconds, parts_for
 from barnraise.identity import Identity
 from barnraise.ids import Millis, PublicKey, Round, short
-from barnraise.records import Head, Presence, blob_name
+from barnraise.records import Doing, Head, Presence, blob_name
 from barnraise.rounds import Window, seconds_between
 from barnraise.spec import RunSpec
 from barnraise.turns import has_turn
@@ -24,7 +23,7 @@ from peer.ahead import RETRY_SECONDS
 from peer.counsel import of_exchange, of_steps
 from peer.exchange import Exchange
 from peer.follower import newest_head
-from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, overruns, plan
+from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan, tell_of_step
 from peer.report import Display, Progress
 from peer.samples import Samples
 from peer.training import Training
@@ -58,7 +57,7 @@ class Volunteer:
     leaving: asyncio.Event
     _reason: str = "starting"
     _advised: dict[str, str] = field(default_factory=dict)
-    _doing: Literal["training", "waiting", "leaving"] = "waiting"
+    _doing: Doing = "waiting"
 
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""
@@ -114,8 +113,8 @@ class Volunteer:
             view = self._view()
             if isinstance(action := plan(view), CatchUp):  # which need not wait for a long step
                 self.exchange.catch_up(self.head, from_checkpoint=action.from_checkpoint)
-            elif overruns(view, seconds_between(began, self.clock())):
-                await self._tell(Train("this step outlasts the round, which need not wait", sits_out=True))
+            elif told := tell_of_step(view, seconds_between(began, self.clock())):
+                await self._tell(told)
         tokens = step.result()
         training.recent.append((tokens, seconds_between(began, self.clock())))
         if len(training.recent) == training.recent.maxlen:  # the first steps are slow
@@ -209,10 +208,8 @@ class Volunteer:
         """Show why, and let the swarm know at once when we begin to train or sit a round out."""
         self._reason = action.reason
         self._show()
-        sits_out = isinstance(action, Hold | Train) and action.sits_out
-        doing: Literal["training", "waiting"] = "waiting" if sits_out else "training"
-        if doing != self._doing:
-            self._doing = doing
+        before, self._doing = self._doing, doing(action, self._doing)
+        if self._doing != before:
             await self._be_present()
 
     def _advise(self, about: str, told: str) -> None:

@@ -24,14 +24,14 @@ from barnraise.heartbeat import heartbeat_seconds
 from barnraise.identity import Identity
 from barnraise.ids import Millis, PublicKey, Round, RunId, StateHash, blob_hash
 from barnraise.log import Tip
-from barnraise.records import Admission, Commit, Head, Presence, fold_order, open_record, seal
+from barnraise.records import Admission, Commit, Doing, Head, Presence, fold_order, open_record, seal
 from barnraise.rounds import Window
 from barnraise.signed import sign
 from barnraise.spec import RunSpec
 from barnraise.state import Array, Layout, TrainState
 from barnraise.turns import has_turn, turns_for
 from coordinator.closing import CloseNow, Fits, Reopen, Situation, decide, judge
-from peer.machine import CatchUp, Hold, Merge, Publish, Train, View, plan
+from peer.machine import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
 from peer.pace import Pace
 from scripts.record_costs import Costs, Sizes, record_costs
 
@@ -71,7 +71,7 @@ class Node:
     steps: int = 0
     stepped: bool = False
     taken: bool = False
-    sits_out: bool = False
+    doing: Doing = "training"
     exchange_until: float = 0.0
     folded: Round | None = None
     stood: float = 0.0
@@ -201,7 +201,7 @@ class Simulation:
                 send_seconds=node.pace.send_seconds,
             )
         )
-        node.sits_out = isinstance(action, Hold | Train) and action.sits_out
+        node.doing = doing(action, node.doing)
         match action:
             case Train():
                 node.tokens += self._spec.train.batch * self._spec.data.sequence_length
@@ -295,15 +295,17 @@ class Simulation:
     def _situation(self) -> Situation:
         round = Round(len(self._closed))
         contributing = {
-            key: ""
+            key: node
             for key, node in self._nodes.items()
-            if not node.sits_out and has_turn(self._spec.seed, round, key, self._turns)
+            if node.doing != "waiting" and has_turn(self._spec.seed, round, key, self._turns)
         }
+        there = {key: node for key, node in contributing.items() if node.base >= round - 1}
         return Situation(
             window=self._window,
             accepted=self._accepted,
             pending=frozenset(key for _, key in self._arriving if self._commits[key].round == round),
-            expected={key: "" for key in contributing if self._nodes[key].base >= round - 1},
+            expected={key: "" for key, node in there.items() if node.doing == "training"},
+            late={key: "" for key, node in there.items() if node.doing == "late"},
             min_contributions=self._spec.round.min_contributions,
             idle=len(self._nodes) - len(contributing),
         )
@@ -353,7 +355,7 @@ class Simulation:
             Presence(
                 run=self._spec.name, owner=node.identity.public, admission=node.admission, name="somebody",
                 round=node.base, state=node.state, tokens=node.tokens, tokens_per_second=100.0,
-                doing="waiting" if node.sits_out else "training", parts=1, keeps=node.base, at=self.now,
+                doing=node.doing, parts=1, keeps=node.base, at=self.now,
                 beat=heartbeat_seconds(1),
             ),
         )  # fmt: skip

@@ -32,6 +32,7 @@ def situation(
     enough: int = 1,
     target: int | None = None,
     most: int = 32,
+    late: str = "",
 ) -> Situation:
     """Names separated by blanks."""
     spec = SPEC.model_copy(update={"target_tokens": target, "max_contributions": most})
@@ -40,6 +41,7 @@ def situation(
         accepted={KEYS[name]: WORK for name in accepted.split()},
         pending=frozenset(KEYS[name] for name in pending.split()),
         expected={KEYS[name]: name for name in expected.split()},
+        late={KEYS[name]: name for name in late.split()},
         min_contributions=enough,
         swarm_tokens=100,
     )
@@ -50,6 +52,11 @@ RULES: list[tuple[float, Situation, type[Decision], str]] = [
     (5, situation("ada ben", "ada"), CloseNow, "all 2 volunteers contributed"),
     (5, situation("ada", ""), CloseNow, "all 1 volunteers contributed"),
     (5, situation("ada", "ada ben"), Wait, "training: ben; at most 115 s"),
+    (5, situation("ada", "ada", late="ben"), CloseNow, "all 1 volunteers contributed"),
+    (105, situation("ada", "", late="ada ben"), Wait, "1 contributed; waiting for ben, at most 15 s"),
+    (105, situation("ada", "ada", late="ben", enough=2), Wait, "1 contributed; waiting for ben"),
+    (105, situation("", "", late="ben"), Wait, "0 contributed; waiting for ben"),
+    (105, situation("ada ben", "", late="ada ben"), CloseNow, "all 2 volunteers contributed"),
     (5, situation("ada", "ada ben", target=100), Wait, "1 contributed; waiting for ben, at most 115 s"),
     (105, situation("ada", "ada ben"), Wait, "1 contributed; waiting for ben, at most 15 s"),
     (105, situation("ada", "ada", "ben"), Wait, "waiting for the last blobs"),
@@ -100,6 +107,7 @@ names = st.sets(st.sampled_from(sorted(KEYS))).map(" ".join)
     st.sampled_from([None, 100]),
     st.integers(4, 6),
     st.sampled_from([0, 3]),
+    names,
 )
 def test_whatever_happens_the_promises_hold(
     seconds: int,
@@ -110,10 +118,15 @@ def test_whatever_happens_the_promises_hold(
     target: int | None,
     most: int,
     idle: int,
+    slow: str,
 ) -> None:
-    found = replace(situation(accepted, expected, pending, enough, target, most), idle=idle)
+    slow = " ".join(set(slow.split()) - set(expected.split()))
+    found = replace(situation(accepted, expected, pending, enough, target, most, slow), idle=idle)
     decided = decide(after(seconds), found)
-    missing = set(expected.split()) - set(accepted.split())
+    awaited = set(expected.split())
+    if len(awaited) < enough:
+        awaited |= set(slow.split())
+    missing = awaited - set(accepted.split())
     late = after(seconds) >= found.window.deadline
     full = len(found.accepted) >= most
     assert decided.reason.strip()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.ids import Millis, Round
+from barnraise.records import Doing
 from barnraise.rounds import Window
 from barnraise.spec import RoundSpec
 from peer.machine import (
@@ -21,8 +22,9 @@ from peer.machine import (
     Publish,
     Train,
     View,
-    overruns,
+    doing,
     plan,
+    tell_of_step,
 )
 
 OPENS = 1_000_000
@@ -204,38 +206,76 @@ def test_a_checkpoint_is_taken_where_it_saves_a_fold(base: int, checkpoint: int,
 
 
 @pytest.mark.parametrize(
-    ("view", "expected"),
+    ("view", "told"),
     [
-        (seen(step_seconds=0.0, now=after(99.9)), False),
-        (seen(step_seconds=0.0, now=after(100)), True),
-        (seen(step_seconds=0.0, now=after(100), base=Round(2)), True),
-        (seen(step_seconds=0.0, now=after(100), base=Round(4)), False),
+        (seen(step_seconds=0.0, now=after(99.9)), None),
+        (seen(step_seconds=0.0, now=after(100)), "sits out"),
+        (seen(step_seconds=0.0, now=after(100), base=Round(2)), "sits out"),
+        (seen(step_seconds=0.0, now=after(100), base=Round(4)), None),
     ],
 )
-def test_a_first_step_that_outlasts_the_round_is_not_waited_for(view: View, expected: bool) -> None:
-    assert overruns(view, elapsed=50.0) is expected
+def test_a_first_step_that_outlasts_the_round_is_not_waited_for(view: View, told: str | None) -> None:
+    assert kind(tell_of_step(view, elapsed=50.0)) == told
 
 
 STEPPING_AHEAD = seen(base=Round(2), published=True, now=after(10))
-"""The step under way began when our contribution to round 2 was out. Round 3 has 110 s to its deadline."""
+"""The step under way began when our contribution to round 2 was out. Round 3 has 90 s of training left, and
+110 s to its deadline."""
 
 
 @pytest.mark.parametrize(
-    ("view", "elapsed", "expected"),
+    ("view", "elapsed", "told"),
     [
-        (replace(STEPPING_AHEAD, step_seconds=140.0), 30.0, False),
-        (replace(STEPPING_AHEAD, step_seconds=140.1), 30.0, True),
-        (replace(STEPPING_AHEAD, step_seconds=130.0, send_seconds=8.0), 30.0, False),
-        (replace(STEPPING_AHEAD, step_seconds=130.1, send_seconds=8.0), 30.0, True),
-        (replace(STEPPING_AHEAD, step_seconds=500.0, base=Round(3)), 30.0, False),
-        (replace(STEPPING_AHEAD, step_seconds=500.0, published=False), 30.0, True),
-        (replace(STEPPING_AHEAD, step_seconds=50.0), 200.0, False),
+        (replace(STEPPING_AHEAD, step_seconds=120.0), 30.0, None),
+        (replace(STEPPING_AHEAD, step_seconds=120.1), 30.0, "late"),
+        (replace(STEPPING_AHEAD, step_seconds=95.0), 0.0, None),
+        (replace(STEPPING_AHEAD, step_seconds=140.0), 30.0, "late"),
+        (replace(STEPPING_AHEAD, step_seconds=140.1), 30.0, "sits out"),
+        (replace(STEPPING_AHEAD, step_seconds=130.0, send_seconds=8.0), 30.0, "late"),
+        (replace(STEPPING_AHEAD, step_seconds=130.1, send_seconds=8.0), 30.0, "sits out"),
+        (replace(STEPPING_AHEAD, step_seconds=500.0, base=Round(3)), 30.0, None),
+        (replace(STEPPING_AHEAD, step_seconds=500.0, published=False), 30.0, "sits out"),
+        (replace(STEPPING_AHEAD, step_seconds=50.0), 200.0, None),
     ],
 )
-def test_a_step_ahead_that_outlasts_the_next_round_is_not_waited_for(
-    view: View, elapsed: float, expected: bool
+def test_what_is_told_of_a_long_step_once_its_round_is_open(
+    view: View, elapsed: float, told: str | None
 ) -> None:
-    assert overruns(view, elapsed) is expected
+    assert kind(tell_of_step(view, elapsed)) == told
+
+
+@pytest.mark.parametrize(
+    ("view", "told"),
+    [
+        (seen(tokens=0, step_seconds=100.1, now=after(0)), "late"),
+        (seen(tokens=0, step_seconds=119.0, now=after(0)), "late"),
+        (seen(tokens=0, step_seconds=121.0, now=after(0)), "sits out"),
+        (seen(tokens=0, step_seconds=60.0, now=after(50)), "in time"),
+    ],
+)
+def test_a_step_longer_than_a_round_is_late(view: View, told: str) -> None:
+    """One of an ordinary volunteer, who came when the round had begun, is waited for."""
+    action = plan(view)
+    assert isinstance(action, Train)
+    assert kind(action) == told
+
+
+def test_who_is_late_stays_so_until_it_trains_anew() -> None:
+    told: list[Doing] = []
+    late, anew = Train("long", late=True), Train("short")
+    for action in (late, Publish("out"), Hold("it closes"), CatchUp("folding", False), Merge("on"), anew):
+        told.append(doing(action, told[-1] if told else "waiting"))
+    assert told == ["late"] * 5 + ["training"]
+    assert doing(Hold("nothing to give", sits_out=True), "late") == "waiting"
+    assert doing(Publish("out"), "waiting") == "training"
+    assert doing(Leave("you asked"), "late") == "leaving"
+
+
+def kind(told: Train | None) -> str | None:
+    if told is None:
+        return None
+    assert not (told.late and told.sits_out)
+    return "late" if told.late else "sits out" if told.sits_out else "in time"
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,7 @@ Train: our contribution is out; the round closes in at most # s; training goes o
 Train: our contribution is out; the round closes in at most # s; training goes on: exchanges take # s
 Train: the rounds since ours are being folded; training goes on
 Train: the rounds since ours are being folded; training goes on: exchanges take # s
+Train: this step takes # s: it counts in this round if nobody is faster, else in the next one
 Train: training for another # s
 Train: training; in this round it is the turn of others to contribute
 Wait: # contributed; waiting for the last blobs, at most # s

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from barnraise.ids import Millis, PublicKey, Round, StateHash
-from barnraise.records import Commit
+from barnraise.records import Commit, Doing
 from barnraise.rounds import Window
 from barnraise.spec import RoundSpec
 from barnraise.turns import has_turn, turns_for
 from coordinator.closing import CloseNow, Decision, Misfit, Reopen, Situation, decide, judge
-from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, plan
+from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
 from peer.pace import Pace
 
 SEED, BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 0, 100, 16, 3
@@ -42,8 +42,7 @@ class Presence:
     round: Round
     tokens: int
     at: Millis
-    sits_out: bool
-    """It does not train in this round."""
+    doing: Doing
 
 
 @dataclass
@@ -231,8 +230,10 @@ class World:
                 peer.alive, peer.folded, peer.exchange_until = False, None, 0
                 self.presences.pop(peer.key, None)
                 return
-        sits_out = isinstance(action, Hold | Train) and action.sits_out
-        self.presences[peer.key] = Presence(peer.base, self._tokens_of(peer), Millis(self.now), sits_out)
+        before = self.presences.get(peer.key)
+        now_doing = doing(action, "training" if before is None else before.doing)
+        told = Presence(peer.base, self._tokens_of(peer), Millis(self.now), now_doing)
+        self.presences[peer.key] = told
 
     def _tokens_of(self, peer: Peer) -> int:
         """What it trained for the round of its state, sent or not."""
@@ -336,13 +337,15 @@ class World:
         contributing = {
             key: presence
             for key, presence in present.items()
-            if not presence.sits_out and has_turn(SEED, self.round, key, self.turns)
+            if presence.doing != "waiting" and has_turn(SEED, self.round, key, self.turns)
         }
+        there = {key: p for key, p in contributing.items() if p.round >= self.round - 1}
         return Situation(
             window=self.window,
             accepted=self.accepted,
             pending=frozenset(self.fetching),
-            expected={k: self.peers[k].name for k, p in contributing.items() if p.round >= self.round - 1},
+            expected={key: self.peers[key].name for key, p in there.items() if p.doing == "training"},
+            late={key: self.peers[key].name for key, p in there.items() if p.doing == "late"},
             idle=len(present) - len(contributing),
             min_contributions=self.spec.min_contributions,
             swarm_tokens=sum(p.tokens for p in present.values() if p.round == self.round),

@@ -53,6 +53,11 @@ class Admission(Strict):
     """Milliseconds on the run's clock."""
 
 
+Doing = Literal["training", "late", "waiting", "leaving"]
+"""Whether the open round has to reckon with a peer: one that is `late` ends its step behind the round's time
+and is waited for only where nobody is faster, one that is `waiting` sits it out, `leaving` goes."""
+
+
 class Presence(Strict):
     """A peer's heartbeat."""
 
@@ -68,8 +73,7 @@ class Presence(Strict):
     tokens: Count
     """Tokens trained in that round so far."""
     tokens_per_second: Annotated[float, Field(ge=0)]
-    doing: Literal["training", "waiting", "leaving"]
-    """Whether the open round has to reckon with this peer: `waiting` sits it out, `leaving` goes."""
+    doing: Doing
     parts: Annotated[int, Field(ge=1, le=2**16)]
     """Entries of the DHT that listed the volunteers when this was told (`barnraise.heartbeat`)."""
     beat: Annotated[float, Field(ge=1, le=600)]
