@@ -159,22 +159,26 @@ class Swarm:
                 f"the libp2p daemon did not start on {listen}: {error}",
                 fix="Is the port free, and is the program allowed to listen? Try another port.",
             ) from None
-        try:
-            node = await DHTNode.create(
-                p2p=p2p,
-                initial_peers=list(bootstrap) or None,
-                record_validator=_Validator(run, authority, clock),
-                strict=False,
-                bucket_size=NEIGHBOURS,
-                cache_locally=False,
-                cache_nearest=0,
-                cache_on_store=False,
-                blacklist_time=2.0,
-                backoff_rate=1.0,
-            )
-        except RuntimeError:
+        node = await DHTNode.create(
+            p2p=p2p,
+            initial_peers=list(bootstrap) or None,
+            # It would have them call back before they answer, which they try by the connection that we had
+            # before a crash, and give up with the call. We ask them below.
+            ensure_bootstrap_success=False,
+            record_validator=_Validator(run, authority, clock),
+            strict=False,
+            bucket_size=NEIGHBOURS,
+            cache_locally=False,
+            cache_nearest=0,
+            cache_on_store=False,
+            blacklist_time=2.0,
+            backoff_rate=1.0,
+        )
+        peers = {PeerID.from_base58(Multiaddr(address)["p2p"]) for address in bootstrap}
+        if peers and not any(await asyncio.gather(*(node.protocol.call_ping(peer) for peer in peers))):
+            await node.shutdown()
             await p2p.shutdown()
-            raise _no_swarm(bootstrap) from None
+            raise _no_swarm(bootstrap)
         swarm = cls(identity, run, authority, clock, blobs, p2p, node, caps)
         await swarm._serve()
         return swarm
