@@ -16,13 +16,13 @@ from barnraise.errors import UserError
 from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
 from barnraise.ids import blob_hash
 from barnraise.outer import outer_for
+from barnraise.sizes import told_bytes
 from barnraise.spec import Lora, RunSpec
 from barnraise.state import Layout
 from coordinator.advice import advise, contributions, exchange_seconds, objections, told
 from coordinator.dataset.build import Built, build
 from coordinator.forms import check_forms
 from coordinator.licences import MayPassOn, Withheld, judge
-from coordinator.sizes import told_bytes
 
 log = logging.getLogger("coordinator.check")
 

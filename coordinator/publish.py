@@ -11,12 +11,12 @@ from barnraise.archive import INDEX, REPO_PATTERN, Repo
 from barnraise.errors import UserError
 from barnraise.ids import RUN_PATTERN
 from barnraise.manifest import Form
+from barnraise.sizes import told_bytes
 from coordinator.archive import ARCHIVE
 from coordinator.publishing.archived import Archived, Moved
 from coordinator.publishing.mirror import Mirror
 from coordinator.publishing.places import Place
 from coordinator.publishing.selection import select
-from coordinator.sizes import told_bytes
 
 HUB = "hf://"
 TRIES = 3

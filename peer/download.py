@@ -19,6 +19,7 @@ from barnraise.errors import HashMismatch, InviteError, ModelUnavailable, UserEr
 from barnraise.manifest import Form, Manifest
 from barnraise.manifest_json import MANIFEST_JSON, manifest_json
 from barnraise.signed import Signed
+from barnraise.sizes import told_bytes
 from barnraise.spec import Lora
 from peer.archive.checkpoint import fetch_checkpoint
 from peer.archive.fetching import Watch
@@ -28,7 +29,6 @@ from peer.archive.suppliers import Candidate, Supplier
 from peer.archive.web import WebSource, web_client
 from peer.choosing import Format, Published, ToMake, choose, index_of
 from peer.making import Made, check_free, is_adapter, make
-from peer.report import size
 
 log = logging.getLogger("peer.download")
 
@@ -182,7 +182,8 @@ class _Shop:
     async def get(self, signed: Signed[Manifest], revision: Revision, folder: Path) -> None:
         manifest, source = signed.value, self.found.source
         self.watch.say(
-            f"round {manifest.round} of {manifest.run}: {len(manifest.files)} files, {size(manifest.size)}"
+            f"round {manifest.round} of {manifest.run}: {len(manifest.files)} files,"
+            f" {told_bytes(manifest.size)}"
         )
         place = revision.folder if isinstance(self.found, Archive) else ""
         candidates = [

@@ -24,6 +24,7 @@ from barnraise.invite import Invite
 from barnraise.records import blob_name
 from barnraise.rounds import seconds_between
 from barnraise.shards import DataIndex
+from barnraise.sizes import told_bytes
 from barnraise.spec import Charter
 from barnraise.strict import Strict
 from barnraise.throttle import Caps
@@ -36,7 +37,7 @@ from peer.follower import Follower, first_follower
 from peer.frozen import has_four_bit
 from peer.own_key import PEER_KEY
 from peer.pace import Pace
-from peer.report import Display, size
+from peer.report import Display
 from peer.samples import Samples, fetch_index
 from peer.shelf import Shelf
 from peer.store import Nothing, Saved, Store
@@ -251,4 +252,4 @@ def _leave_on_signals() -> asyncio.Event:
 
 
 def _traffic(swarm: Swarm) -> tuple[str, str]:
-    return size(swarm.traffic.up), size(swarm.traffic.down)
+    return told_bytes(swarm.traffic.up), told_bytes(swarm.traffic.down)

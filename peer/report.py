@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from barnraise.sizes import told_bytes
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -60,7 +62,7 @@ class Lines:
         click.echo(
             f"round {progress.round}: {progress.doing} "
             f"({loss}{progress.tokens_per_second:.0f} tokens/s, {progress.peers} peers, "
-            f"up {size(progress.up)}, down {size(progress.down)}, state {progress.state})"
+            f"up {told_bytes(progress.up)}, down {told_bytes(progress.down)}, state {progress.state})"
         )
 
 
@@ -85,16 +87,6 @@ def display_for(console: Console) -> Display:
     return Panel(console) if console.is_terminal else Lines()
 
 
-def size(count: int) -> str:
-    """Bytes for people: 1.5 MB."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
 def _table(progress: Progress) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -105,5 +97,7 @@ def _table(progress: Progress) -> Table:
     table.add_row(
         "loss", f"{loss}   {progress.tokens:,} tokens this round, {progress.tokens_per_second:.0f} a second"
     )
-    table.add_row("swarm", f"{progress.peers} peers, up {size(progress.up)}, down {size(progress.down)}")
+    table.add_row(
+        "swarm", f"{progress.peers} peers, up {told_bytes(progress.up)}, down {told_bytes(progress.down)}"
+    )
     return table

@@ -21,6 +21,7 @@ from barnraise.ids import BlobHash, short
 from barnraise.invite import SCHEME
 from barnraise.manifest import MANIFEST, Manifest
 from barnraise.replay import Differs, Fault, Replay
+from barnraise.sizes import told_bytes
 from barnraise.spec import Charter, Lora
 from barnraise.state import Layout, TrainState
 from peer.archive.opening import open_archive
@@ -29,7 +30,6 @@ from peer.archive.sources import Missing, Source
 from peer.evidence import NOT_THERE, Evidence
 from peer.proof import FromBase, FromCheckpoint, Proved
 from peer.replaying import replayed
-from peer.report import size
 from peer.verify_report import Display
 from peer.vouched import HeldOutWord, by_evaluations, without_evaluations
 
@@ -78,7 +78,7 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
         scratch = stack.enter_context(scratch_folder(cache / SCRATCH))
         display.say(
             f"round {manifest.round} of {archive.run}, state {short(manifest.state)}: checking"
-            f" {len(manifest.files)} files, {size(manifest.size)}"
+            f" {len(manifest.files)} files, {told_bytes(manifest.size)}"
         )
         files = await _files_in(Evidence(claim.source, scratch), claim.folder, manifest)
         if isinstance(files, Differs):

@@ -44,8 +44,8 @@ def test_a_terminal_shows_each_file_and_all_of_them() -> None:
 def test_lines_tell_what_is_whole_and_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     go(Lines())
     assert capsys.readouterr().err.splitlines() == [
-        "model.safetensors: going on after 1.0 MB of 3.0 MB",
+        "model.safetensors: going on after 1 MB of 3 MB",
         "model.safetensors: false bytes, fetched anew",
-        "model.safetensors: 3.0 MB",
+        "model.safetensors: 3 MB",
         "left [bold]mirror[/bold]: it lies",
     ]

@@ -20,8 +20,8 @@ from huggingface_hub.hf_api import RepoFile
 from barnraise.archive import BEST, LATEST, MAIN, Repo, Revision, round_tag
 from barnraise.errors import RefusedError, Unreachable
 from barnraise.manifest import MANIFEST, Form
+from barnraise.sizes import told_bytes
 from coordinator.publishing.archived import Archived, Checkpoint
-from coordinator.sizes import told_bytes
 
 ROUNDS = "rounds"
 """The branch whose commits are the rounds, in the order in which they were published."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from barnraise.archive import CHARTER, INDEX, MAX_INDEX_BYTES, ArchiveIndex, Repo, parse_index
 from barnraise.errors import TrustError
 from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, open_manifest
+from barnraise.sizes import told_bytes
 from coordinator.publishing.archived import Archived, Checkpoint
 from coordinator.publishing.places import Place
 from coordinator.publishing.selection import joined
-from coordinator.sizes import told_bytes
 
 
 @dataclass

@@ -12,10 +12,10 @@ from barnraise.edge.transfer.blobstore import file_hash
 from barnraise.errors import DiskFull
 from barnraise.manifest import MANIFEST, FileEntry, Manifest
 from barnraise.signed import Signed
+from barnraise.sizes import told_bytes
 from peer.archive.fetching import Fetching, Watch
 from peer.archive.parts import Part
 from peer.archive.suppliers import Candidate
-from peer.report import size
 
 
 async def fetch_checkpoint(
@@ -55,6 +55,6 @@ def _make_sure_of_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DiskFull(
-            f"{folder} needs {size(needed)} more, its disk has {size(free)} left",
+            f"{folder} needs {told_bytes(needed)} more, its disk has {told_bytes(free)} left",
             fix="Free some space, or choose another folder with -o.",
         )

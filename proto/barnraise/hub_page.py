@@ -10,6 +10,7 @@ from typing import Literal
 
 from barnraise.archive import MAIN, Repo
 from barnraise.hub import Catalogue, find_file
+from barnraise.sizes import told_bytes
 
 SHOWN = 20
 """Newest revisions of each repository on the page."""
@@ -54,7 +55,7 @@ def _repo(catalogue: Catalogue, repo: Repo, url: str) -> str:
     name, prefix = escape(repo.id), "datasets/" if repo.kind == "dataset" else ""
     rows = "".join(
         f"<tr><td>{escape(', '.join(revision.names))}</td><td><code>{revision.commit}</code></td>"
-        f'<td class="n">{_size(sum(e.size for e in catalogue.files[revision.manifest]))}</td>'
+        f'<td class="n">{told_bytes(sum(e.size for e in catalogue.files[revision.manifest]))}</td>'
         f'<td><a href="/{prefix}{name}/resolve/{revision.commit}/README.md">card</a>'
         f' <a href="/{prefix}{name}/resolve/{revision.commit}/manifest.json">files</a></td></tr>\n'
         for revision in reversed(repo.revisions[-SHOWN:])
@@ -87,11 +88,3 @@ def _use(catalogue: Catalogue, repo: Repo, url: str) -> str:
         )
     lines.append(f"curl -C - -O {url}/{repo.id}/resolve/{tag}/{largest}")
     return "\n".join(lines)
-
-
-def _size(size: int) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size = round(size / 1000)
-    return f"{size:,} GB"

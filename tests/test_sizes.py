@@ -1,0 +1,26 @@
+"""Bytes as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from barnraise.sizes import told_bytes
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (1260, "1.26 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (13_630_000, "13.6 MB"),
+        (538_100_000, "538 MB"),
+        (2 * 10**9, "2 GB"),
+        (3 * 10**12, "3 TB"),
+    ],
+)
+def test_three_figures_in_the_unit_that_fits(count: int, told: str) -> None:
+    assert told_bytes(count) == told
