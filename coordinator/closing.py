@@ -29,6 +29,8 @@ class Situation:
     """Live peers that sit this round out, or whose turn is another one."""
     swarm_tokens: int = 0
     """What the live peers say they trained in this round."""
+    deserted: bool = False
+    """Nobody was here before who now trains."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class CloseNow:
 
 @dataclass(frozen=True)
 class Reopen:
-    """Begin the round's TRAIN phase again: its time passed without enough contributions."""
+    """Begin the round's TRAIN phase again: its time passed with too few contributions, or nobody was here."""
 
     reason: str
 
@@ -52,7 +54,10 @@ Decision = CloseNow | Reopen | Wait
 
 
 def decide(now: Millis, situation: Situation) -> Decision:
-    """Close once everybody expected has contributed, or at the deadline with who did."""
+    """Close once everybody expected has contributed, or at the deadline with who did.
+
+    A round in which nobody was here begins with the first who trains: else it would be cut short, or over.
+    """
     window, accepted, expected = situation.window, situation.accepted, situation.expected
     if len(expected) < situation.min_contributions:
         expected = {**expected, **situation.late}
@@ -64,6 +69,9 @@ def decide(now: Millis, situation: Situation) -> Decision:
         return CloseNow(f"the round is full: {len(accepted)} volunteers contributed")
     phase = window.phase(now, situation.swarm_tokens)
     nobody = not accepted and not expected and not situation.pending
+    untouched = not accepted and not situation.pending and not situation.swarm_tokens
+    if situation.deserted and expected and untouched:
+        return Reopen(f"nobody was here: the round's time begins with {_names(missing)}")
     if nobody and situation.idle and phase is not Phase.TRAIN:
         return Reopen(f"nobody contributes to this round and {situation.idle} sit it out: it begins anew")
     if now >= window.deadline:

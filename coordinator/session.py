@@ -58,6 +58,8 @@ class Session:
     """Refused contributions of this round, by owner."""
     _turns: int = 1
     """A volunteer contributes to one round in so many; settled as a round opens."""
+    _deserted: bool = False
+    """Nobody was here at some look, and the round has waited since."""
     _waiting_for: str = "starting"
     _started: Millis = NEVER
 
@@ -142,7 +144,9 @@ class Session:
         if seconds_between(self._started, now) < SETTLE_SECONDS:
             self._tell("just started: looking who is here")
             return
-        match decide(now, self._situation()):
+        decision = decide(now, self._situation())
+        self._deserted = not self._presences or (self._deserted and isinstance(decision, Wait))
+        match decision:
             case CloseNow(reason):
                 await self._close(reason, now)
             case Reopen(reason):
@@ -244,6 +248,7 @@ class Session:
             idle=len(self._presences) - len(contributing),
             min_contributions=spec.round.min_contributions,
             swarm_tokens=self._swarm_tokens(),
+            deserted=self._deserted,
         )
 
     def _swarm_tokens(self) -> int:

@@ -19,7 +19,8 @@ from barnraise.spec import DataSpec, RoundSpec, RunSpec, read_spec
 from scripts.bench_round import Tail, follow, spent
 from scripts.demo import corpus
 from scripts.demo_stage import Program, running, serve
-from scripts.simulation import COORDINATOR_LINE, DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS, Found, Simulation
+from scripts.simulated_node import DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS
+from scripts.simulation import COORDINATOR_LINE, Found, Simulation
 from tests.tiny import make_tiny_model
 
 FIRST = 1

@@ -11,7 +11,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -22,24 +22,20 @@ from barnraise.feedback import encode_with_feedback
 from barnraise.fold import Contribution, fold
 from barnraise.heartbeat import heartbeat_seconds
 from barnraise.identity import Identity
-from barnraise.ids import Millis, PublicKey, Round, RunId, StateHash, blob_hash
+from barnraise.ids import Millis, PublicKey, Round, RunId, blob_hash
 from barnraise.log import Tip
-from barnraise.records import Admission, Commit, Doing, Head, Presence, fold_order, open_record, seal
+from barnraise.records import Commit, Head, fold_order, open_record, seal
 from barnraise.rounds import Window
-from barnraise.signed import sign
 from barnraise.spec import RunSpec
-from barnraise.state import Array, Layout, TrainState
+from barnraise.state import Layout, TrainState
 from barnraise.turns import has_turn, turns_for
 from coordinator.closing import CloseNow, Fits, Reopen, Situation, decide, judge
 from peer.machine import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
-from peer.pace import Pace
 from scripts.record_costs import Costs, Sizes, record_costs
+from scripts.simulated_node import Node, drawn
 
 LAYOUT = Layout((("a", (32, 64)), ("b", (2048,))))
 """What is really encoded and folded; its blob stands for one of `blob_bytes`."""
-STEP_SECONDS, SLOWEST = 0.6, 50.0
-UPLINKS, DOWNLINKS = (5, 50), (25, 250)
-"""Mbit/s, drawn evenly on a logarithmic scale."""
 COORDINATOR_LINE = 100
 """Mbit/s each way."""
 COORDINATOR = tuple(
@@ -51,33 +47,6 @@ LOOK_SECONDS = 1.0
 _START = 1_000_000
 
 R = TypeVar("R")
-
-
-@dataclass
-class Node:
-    """One volunteer."""
-
-    identity: Identity
-    admission: str
-    step_seconds: float
-    up: float
-    """Bytes a second."""
-    down: float
-    base: Round
-    state: StateHash
-    pace: Pace
-    residual: dict[str, Array] = field(default_factory=dict)
-    tokens: int = 0
-    steps: int = 0
-    stepped: bool = False
-    taken: bool = False
-    doing: Doing = "training"
-    exchange_until: float = 0.0
-    folded: Round | None = None
-    stood: float = 0.0
-    """Seconds of standing still."""
-    received: float = 0.0
-    """Bytes of blobs."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +77,6 @@ class Found:
 class Simulation:
     def __init__(self, spec: RunSpec, volunteers: int, blob_bytes: int, seed: int) -> None:
         self._spec, self._blob_bytes = spec, blob_bytes
-        self._random = random.Random(seed)
         self._numbers = np.random.default_rng(seed)
         self._authority = Identity.from_seed(bytes([1]) * 32)
         zeros = TrainState({name: np.zeros(shape, np.float32) for name, shape in LAYOUT})
@@ -117,7 +85,12 @@ class Simulation:
         self.now = Millis(_START)
         self._opens, self._checkpoint = self.now, Round(0)
         self._turns = turns_for(volunteers, spec.round.max_contributions)
-        self._nodes = {node.identity.public: node for node in map(self._volunteer, range(volunteers))}
+        draws = random.Random(seed)
+        nodes = (
+            drawn(number, draws, self._authority, spec.name, self.now, self._tip.state)
+            for number in range(volunteers)
+        )
+        self._nodes = {node.identity.public: node for node in nodes}
         self._hashes = [self._tip.state]
         self._arriving: list[tuple[float, PublicKey]] = []
         self._commits: dict[PublicKey, Commit] = {}
@@ -155,24 +128,6 @@ class Simulation:
         return self._found(rounds)
 
     # A volunteer.
-
-    def _volunteer(self, number: int) -> Node:
-        identity = Identity.from_seed(number.to_bytes(31, "big") + b"\x07")
-        admission = Admission(run=self._spec.name, peer=identity.public, expires=2**50)
-
-        def line(bounds: tuple[int, int]) -> float:
-            return bounds[0] * (bounds[1] / bounds[0]) ** self._random.random() * 125_000
-
-        return Node(
-            identity=identity,
-            admission=sign(self._authority, admission).text,
-            step_seconds=STEP_SECONDS * SLOWEST ** self._random.random(),
-            up=line(UPLINKS),
-            down=line(DOWNLINKS),
-            base=Round(0),
-            state=self._tip.state,
-            pace=Pace(self.now),
-        )
 
     def _act(self, node: Node) -> float:
         """Do what the machine says; seconds until it is asked again."""
@@ -340,7 +295,7 @@ class Simulation:
 
     def _hear(self) -> None:
         """Everybody's heartbeat, as the coordinator checks it."""
-        values = [self._presence(node) for node in self._nodes.values()]
+        values = [node.presence(self._spec.name, self.now) for node in self._nodes.values()]
         run = RunId(self._spec.name)
 
         def check() -> None:
@@ -348,17 +303,6 @@ class Simulation:
                 open_record(value, run=run, authority=self._authority.public, now=self.now)
 
         self._timed(check)
-
-    def _presence(self, node: Node) -> bytes:
-        return seal(
-            node.identity,
-            Presence(
-                run=self._spec.name, owner=node.identity.public, admission=node.admission, name="somebody",
-                round=node.base, state=node.state, tokens=node.tokens, tokens_per_second=100.0,
-                doing=node.doing, parts=1, keeps=node.base, at=self.now,
-                beat=heartbeat_seconds(1),
-            ),
-        )  # fmt: skip
 
     def _sizes(self) -> Sizes:
         """Of the records as they travel."""
@@ -374,7 +318,11 @@ class Simulation:
             turns=self._turns, volunteers=len(self._nodes), tokens=10**8, checkpoint=state,
             checkpoint_round=self._checkpoint, at=at, bootstrap=COORDINATOR,
         )  # fmt: skip
-        sealed = [seal(somebody.identity, commit), seal(self._authority, head), self._presence(somebody)]
+        sealed = [
+            seal(somebody.identity, commit),
+            seal(self._authority, head),
+            somebody.presence(self._spec.name, self.now),
+        ]
         commit_bytes, head_bytes, presence_bytes = map(len, sealed)
         return Sizes(head=head_bytes, presence=presence_bytes, commit=commit_bytes)
 

@@ -47,6 +47,8 @@ def situation(
     )
 
 
+EMPTY = replace(situation(), deserted=True, swarm_tokens=0)
+TWO = {KEYS["ada"]: "ada", KEYS["ben"]: "ben"}
 RULES: list[tuple[float, Situation, type[Decision], str]] = [
     (5, situation("ada", "ada"), CloseNow, "all 1 volunteers contributed"),
     (5, situation("ada ben", "ada"), CloseNow, "all 2 volunteers contributed"),
@@ -75,6 +77,12 @@ RULES: list[tuple[float, Situation, type[Decision], str]] = [
     (110, replace(situation("ada", enough=2), idle=1), Wait, "1 sit this round out; it begins anew in 10 s"),
     (120, replace(situation("ada", enough=2), idle=1), Reopen, "1 of at least 2 contributions came in time"),
     (5, replace(situation("ada", "ada"), idle=40), CloseNow, "all 1 volunteers contributed"),
+    (5, EMPTY, Wait, "no volunteer is here"),
+    (90, replace(EMPTY, idle=1), Wait, "1 sit this round out"),
+    (90, replace(EMPTY, expected={KEYS["ada"]: "ada"}), Reopen, "nobody was here: the round's time begins"),
+    (90, replace(EMPTY, late={KEYS["ada"]: "ada"}), Reopen, "begins with ada"),
+    (90, replace(EMPTY, expected={KEYS["ada"]: "ada"}, swarm_tokens=9), Wait, "training: ada"),
+    (90, replace(EMPTY, expected=TWO, pending=frozenset([KEYS["ada"]])), Wait, "training: ada, ben"),
     (5, situation("ada ben", "ada ben cem", most=2), CloseNow, "the round is full: 2 volunteers contributed"),
     (5, situation("ada ben", "ada", "cem", most=2), CloseNow, "the round is full"),
     (5, situation("ada", "ada ben cem", most=2), Wait, "training: ben, cem"),
@@ -108,6 +116,7 @@ names = st.sets(st.sampled_from(sorted(KEYS))).map(" ".join)
     st.integers(4, 6),
     st.sampled_from([0, 3]),
     names,
+    st.booleans(),
 )
 def test_whatever_happens_the_promises_hold(
     seconds: int,
@@ -119,9 +128,11 @@ def test_whatever_happens_the_promises_hold(
     most: int,
     idle: int,
     slow: str,
+    deserted: bool,
 ) -> None:
     slow = " ".join(set(slow.split()) - set(expected.split()))
-    found = replace(situation(accepted, expected, pending, enough, target, most, slow), idle=idle)
+    found = situation(accepted, expected, pending, enough, target, most, slow)
+    found = replace(found, idle=idle, deserted=deserted, swarm_tokens=0 if deserted else found.swarm_tokens)
     decided = decide(after(seconds), found)
     awaited = set(expected.split())
     if len(awaited) < enough:
@@ -135,7 +146,7 @@ def test_whatever_happens_the_promises_hold(
             assert len(found.accepted) >= enough
             assert late or full or not (missing or pending)
         case Reopen():
-            assert after(seconds) >= found.window.train_ends or target is not None
+            assert deserted or after(seconds) >= found.window.train_ends or target is not None
             assert len(found.accepted) < enough
             assert missing or idle
         case Wait():

@@ -197,6 +197,7 @@ Publish: sending takes # s: it has to begin now
 Publish: the round's time is over
 Publish: the swarm reached its tokens
 Reopen: # of at least # contributions came in time; the round goes on for another # s
+Reopen: nobody was here: the round's time begins with …
 Reopen: nobody contributes to this round and # sit it out: it begins anew
 Train: a step takes # s: it ends after this round's close and counts in the next one
 Train: our contribution is out; the round closes in at most # s (away)

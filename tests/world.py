@@ -18,7 +18,7 @@ from barnraise.records import Commit, Doing
 from barnraise.rounds import Window
 from barnraise.spec import RoundSpec
 from barnraise.turns import has_turn, turns_for
-from coordinator.closing import CloseNow, Decision, Misfit, Reopen, Situation, decide, judge
+from coordinator.closing import CloseNow, Decision, Misfit, Reopen, Situation, Wait, decide, judge
 from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
 from peer.pace import Pace
 
@@ -100,6 +100,8 @@ class World:
     work_in: dict[str, int] = field(default_factory=dict)
     """Tokens whose work a blob carries: trained in its round, and owed from before."""
     decision: Decision | None = None
+    deserted: bool = False
+    """Nobody was there at some look, and the round has waited since."""
     trained: int = 0
     dropped: int = 0
     """Tokens trained in a round that a crash or a late leave cut off."""
@@ -290,6 +292,7 @@ class World:
                 self._consider(owner, commit)
         self.decision = decide(Millis(self.now), self._situation())
         self._note(self.decision)
+        self.deserted = not self._present() or (self.deserted and isinstance(self.decision, Wait))
         match self.decision:
             case CloseNow():
                 self._close(tuple(self.accepted.values()))
@@ -349,6 +352,7 @@ class World:
             idle=len(present) - len(contributing),
             min_contributions=self.spec.min_contributions,
             swarm_tokens=sum(p.tokens for p in present.values() if p.round == self.round),
+            deserted=self.deserted,
         )
 
     def _present(self) -> dict[PublicKey, Presence]:
@@ -381,6 +385,6 @@ def _state_after(parts: Iterable[str]) -> StateHash:
 def kind_of(kind: str, told: str) -> str:
     """`Wait: training: …`: the reason without its numbers and names."""
     reason = re.sub(r"; the coordinator was last heard of .*", " (away)", told)
-    reason = re.sub(r"(training: |waiting for |without )(?!the last).*", r"\1…", reason)
+    reason = re.sub(r"(training: |waiting for |without |begins with )(?!the last).*", r"\1…", reason)
     reason = re.sub(r"\b[0-9a-f]{8}\b", "…", reason)
     return f"{kind}: {re.sub(r'[0-9]+([.][0-9]+)?', '#', reason)}"

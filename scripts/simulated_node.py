@@ -1,0 +1,79 @@
+"""A volunteer of `scripts/simulation.py`: pace and lines are drawn, all else is as the program has it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from barnraise.heartbeat import heartbeat_seconds
+from barnraise.identity import Identity
+from barnraise.ids import Millis, Round, StateHash
+from barnraise.records import Admission, Doing, Presence, seal
+from barnraise.signed import sign
+from barnraise.state import Array
+from peer.pace import Pace
+
+STEP_SECONDS, SLOWEST = 0.6, 50.0
+UPLINKS, DOWNLINKS = (5, 50), (25, 250)
+"""Mbit/s, drawn evenly on a logarithmic scale."""
+
+
+@dataclass
+class Node:
+    """One volunteer."""
+
+    identity: Identity
+    admission: str
+    step_seconds: float
+    up: float
+    """Bytes a second."""
+    down: float
+    base: Round
+    state: StateHash
+    pace: Pace
+    residual: dict[str, Array] = field(default_factory=dict)
+    tokens: int = 0
+    steps: int = 0
+    stepped: bool = False
+    taken: bool = False
+    doing: Doing = "training"
+    exchange_until: float = 0.0
+    folded: Round | None = None
+    stood: float = 0.0
+    """Seconds of standing still."""
+    received: float = 0.0
+    """Bytes of blobs."""
+
+    def presence(self, run: str, now: Millis) -> bytes:
+        """Its heartbeat, as it travels."""
+        return seal(
+            self.identity,
+            Presence(
+                run=run, owner=self.identity.public, admission=self.admission, name="somebody",
+                round=self.base, state=self.state, tokens=self.tokens, tokens_per_second=100.0,
+                doing=self.doing, parts=1, keeps=self.base, at=now,
+                beat=heartbeat_seconds(1),
+            ),
+        )  # fmt: skip
+
+
+def drawn(
+    number: int, draws: random.Random, authority: Identity, run: str, now: Millis, state: StateHash
+) -> Node:
+    """The volunteer of that number, admitted by `authority`, about to train from `state`."""
+    identity = Identity.from_seed(number.to_bytes(31, "big") + b"\x07")
+    admission = Admission(run=run, peer=identity.public, expires=2**50)
+    return Node(
+        identity=identity,
+        admission=sign(authority, admission).text,
+        step_seconds=STEP_SECONDS * SLOWEST ** draws.random(),
+        up=_line(UPLINKS, draws),
+        down=_line(DOWNLINKS, draws),
+        base=Round(0),
+        state=state,
+        pace=Pace(now),
+    )
+
+
+def _line(bounds: tuple[int, int], draws: random.Random) -> float:
+    return bounds[0] * (bounds[1] / bounds[0]) ** draws.random() * 125_000
