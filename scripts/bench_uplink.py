@@ -54,7 +54,6 @@ batch = 1
 target = {target}
 [train.inner]
 lr = {lr}
-warmup_steps = 4
 [round]
 seconds = {seconds}
 grace = {grace}
