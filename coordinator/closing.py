@@ -30,7 +30,7 @@ class Situation:
     swarm_tokens: int = 0
     """What the live peers say they trained in this round."""
     deserted: bool = False
-    """Nobody was here before who now trains."""
+    """Nobody was here at some look, and the round has waited since (`deserted_after`)."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,10 @@ def decide(now: Millis, situation: Situation) -> Decision:
     if len(accepted) >= window.spec.max_contributions:
         return CloseNow(f"the round is full: {len(accepted)} volunteers contributed")
     phase = window.phase(now, situation.swarm_tokens)
-    nobody = not accepted and not expected and not situation.pending
-    untouched = not accepted and not situation.pending and not situation.swarm_tokens
-    if situation.deserted and expected and untouched:
+    nothing = not accepted and not situation.pending
+    if nothing and expected and situation.deserted and not situation.swarm_tokens:
         return Reopen(f"nobody was here: the round's time begins with {_names(missing)}")
-    if nobody and situation.idle and phase is not Phase.TRAIN:
+    if nothing and not expected and situation.idle and phase is not Phase.TRAIN:
         return Reopen(f"nobody contributes to this round and {situation.idle} sit it out: it begins anew")
     if now >= window.deadline:
         if enough:
@@ -98,6 +97,11 @@ def decide(now: Millis, situation: Situation) -> Decision:
             return Wait(f"training: {_names(missing)}; at most {left:.0f} s until the deadline")
         case Phase.PUBLISH | Phase.CLOSE:
             return Wait(f"{len(accepted)} contributed; waiting for {_names(missing)}, at most {left:.0f} s")
+
+
+def deserted_after(situation: Situation, decision: Decision, *, anybody: bool) -> bool:
+    """`Situation.deserted` of the next look; `anybody`: some volunteer is here, whatever it does."""
+    return not anybody or (situation.deserted and isinstance(decision, Wait))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from barnraise.status import PeerStatus, RunStatus
 from barnraise.turns import has_turn, turns_for
 from coordinator.admission import Admitted, Refused, admit
 from coordinator.book import Book
-from coordinator.closing import CloseNow, Fits, Misfit, Reopen, Situation, Wait, decide, judge
+from coordinator.closing import CloseNow, Fits, Misfit, Reopen, Situation, Wait, decide, deserted_after, judge
 from coordinator.service import Welcome
 from coordinator.settling import Settler
 
@@ -59,7 +59,7 @@ class Session:
     _turns: int = 1
     """A volunteer contributes to one round in so many; settled as a round opens."""
     _deserted: bool = False
-    """Nobody was here at some look, and the round has waited since."""
+    """The next situation's."""
     _waiting_for: str = "starting"
     _started: Millis = NEVER
 
@@ -144,8 +144,9 @@ class Session:
         if seconds_between(self._started, now) < SETTLE_SECONDS:
             self._tell("just started: looking who is here")
             return
-        decision = decide(now, self._situation())
-        self._deserted = not self._presences or (self._deserted and isinstance(decision, Wait))
+        situation = self._situation()
+        decision = decide(now, situation)
+        self._deserted = deserted_after(situation, decision, anybody=bool(self._presences))
         match decision:
             case CloseNow(reason):
                 await self._close(reason, now)

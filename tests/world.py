@@ -18,7 +18,7 @@ from barnraise.records import Commit, Doing
 from barnraise.rounds import Window
 from barnraise.spec import RoundSpec
 from barnraise.turns import has_turn, turns_for
-from coordinator.closing import CloseNow, Decision, Misfit, Reopen, Situation, Wait, decide, judge
+from coordinator.closing import CloseNow, Decision, Misfit, Reopen, Situation, decide, deserted_after, judge
 from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
 from peer.pace import Pace
 
@@ -101,7 +101,7 @@ class World:
     """Tokens whose work a blob carries: trained in its round, and owed from before."""
     decision: Decision | None = None
     deserted: bool = False
-    """Nobody was there at some look, and the round has waited since."""
+    """The next situation's."""
     trained: int = 0
     dropped: int = 0
     """Tokens trained in a round that a crash or a late leave cut off."""
@@ -290,9 +290,10 @@ class World:
         for (round, owner), (visible, commit) in self.announced.items():
             if round == self.round and visible <= self.now and not self._full():
                 self._consider(owner, commit)
-        self.decision = decide(Millis(self.now), self._situation())
+        situation = self._situation()
+        self.decision = decide(Millis(self.now), situation)
         self._note(self.decision)
-        self.deserted = not self._present() or (self.deserted and isinstance(self.decision, Wait))
+        self.deserted = deserted_after(situation, self.decision, anybody=bool(self._present()))
         match self.decision:
             case CloseNow():
                 self._close(tuple(self.accepted.values()))
