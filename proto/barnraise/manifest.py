@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from barnraise.errors import MalformedRecord
 from barnraise.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash
 from barnraise.log import Tip
-from barnraise.signed import Signed, open_signed
+from barnraise.signed import Signable, Signed, open_signed
 from barnraise.strict import Strict
 
 Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
@@ -50,8 +50,10 @@ class FileEntry(Strict):
         return name
 
 
-class Manifest(Strict):
+class Manifest(Signable):
     """A checkpoint is state[round] as files that transformers or peft load."""
+
+    DOMAIN = b"barnraise/Manifest/1\n"
 
     form: Form
     run: Annotated[str, Field(pattern=RUN_PATTERN)]

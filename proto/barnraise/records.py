@@ -26,8 +26,7 @@ from barnraise.heartbeat import part_of
 from barnraise.identity import Identity
 from barnraise.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.pieces import Wanted
-from barnraise.signed import Signed, open_signed, open_text, sign
-from barnraise.strict import Strict
+from barnraise.signed import Signable, Signed, open_signed, open_text, sign
 
 Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
 Run = Annotated[str, Field(pattern=RUN_PATTERN)]
@@ -44,8 +43,10 @@ MAX_LOSS = 100.0
 MAX_EVALUATION_BYTES = 4096
 
 
-class Admission(Strict):
+class Admission(Signable):
     """The authority's word that a key may take part until a time."""
+
+    DOMAIN = b"barnraise/Admission/1\n"
 
     run: Run
     peer: Hash
@@ -58,8 +59,10 @@ Doing = Literal["training", "late", "waiting", "leaving"]
 and is waited for only where nobody is faster, one that is `waiting` sits it out, `leaving` goes."""
 
 
-class Presence(Strict):
+class Presence(Signable):
     """A peer's heartbeat."""
+
+    DOMAIN = b"barnraise/Presence/1\n"
 
     run: Run
     owner: Hash
@@ -83,8 +86,10 @@ class Presence(Strict):
     at: Time
 
 
-class Commit(Strict):
+class Commit(Signable):
     """A contribution's small, signed description; the blob itself is fetched by its hash."""
+
+    DOMAIN = b"barnraise/Commit/1\n"
 
     run: Run
     round: RoundNumber
@@ -104,8 +109,10 @@ class Commit(Strict):
     """Mean training loss, for people to look at; nothing is decided by it."""
 
 
-class Close(Strict):
+class Close(Signable):
     """The signed, ordered list of commits that one round folds: one link of the log."""
+
+    DOMAIN = b"barnraise/Close/1\n"
 
     run: Run
     round: RoundNumber
@@ -119,8 +126,10 @@ class Close(Strict):
     reason: Annotated[str, Field(max_length=400)]
 
 
-class JoinClaim(Strict):
+class JoinClaim(Signable):
     """A key's signed wish to take part, made for one run at one time."""
+
+    DOMAIN = b"barnraise/JoinClaim/1\n"
 
     run: Run
     owner: Hash
@@ -130,8 +139,10 @@ class JoinClaim(Strict):
     at: Time
 
 
-class Evaluation(Strict):
+class Evaluation(Signable):
     """What a vouched volunteer found a checkpoint's held-out loss to be."""
+
+    DOMAIN = b"barnraise/Evaluation/1\n"
 
     run: Run
     round: RoundNumber
@@ -147,8 +158,10 @@ class Evaluation(Strict):
     at: Time
 
 
-class Head(Strict):
+class Head(Signable):
     """Where the run stands. The newest one counts."""
+
+    DOMAIN = b"barnraise/Head/1\n"
 
     run: Run
     round: RoundNumber

@@ -1,15 +1,14 @@
 """`Signed[T]`: a strict model, the bytes that were signed, and who signed them.
 
 On the wire: 32 bytes of public key, 64 bytes of signature, then the model as JSON. The
-signature covers a domain line with the model's name, so that a signed commit can never pass
-for a signed close.
+signature covers the model's domain line too, so that a signed commit can never pass for a signed close.
 """
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,8 +17,18 @@ from barnraise.identity import KEY_BYTES, SIGNATURE_BYTES, Identity, verify
 from barnraise.ids import PublicKey
 from barnraise.strict import Strict
 
-T = TypeVar("T", bound=Strict)
 _PREFIX = KEY_BYTES + SIGNATURE_BYTES
+
+
+class Signable(Strict):
+    """Base of every model that is signed."""
+
+    DOMAIN: ClassVar[bytes]
+    """The line that a signature covers before the payload. A constant of the protocol: it never changes,
+    whatever the class is called."""
+
+
+T = TypeVar("T", bound=Signable)
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Signed(Generic[T]):
 
 def sign(identity: Identity, value: T) -> Signed[T]:
     payload = value.model_dump_json().encode()
-    signature = identity.sign(_domain(type(value)) + payload)
+    signature = identity.sign(value.DOMAIN + payload)
     return Signed(value, identity.public, bytes.fromhex(identity.public) + signature + payload)
 
 
@@ -55,7 +64,7 @@ def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit:
         )
     claimed = PublicKey(wire[:KEY_BYTES].hex())
     payload = wire[_PREFIX:]
-    verify(claimed, _domain(model) + payload, wire[KEY_BYTES:_PREFIX])
+    verify(claimed, model.DOMAIN + payload, wire[KEY_BYTES:_PREFIX])
     if signer is not None and claimed != signer:
         raise BadSignature(
             f"a {model.__name__} signed by {claimed[:8]} where only {signer[:8]} may sign",
@@ -79,7 +88,3 @@ def open_text(model: type[T], text: str, *, signer: PublicKey | None, limit: int
             f"a signed {model.__name__} that is not base64", fix="It is dropped; ask its sender to update."
         ) from None
     return open_signed(model, wire, signer=signer, limit=limit)
-
-
-def _domain(model: type[Strict]) -> bytes:
-    return f"barnraise/{model.__name__}/1\n".encode()

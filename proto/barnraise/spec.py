@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from barnraise.errors import SpecError
 from barnraise.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey, RunId, SpecDigest, StateHash
+from barnraise.signed import Signable
 from barnraise.strict import Strict, parse_table
 
 if sys.version_info >= (3, 11):
@@ -265,8 +266,10 @@ MAX_CHARTER_BYTES = 2**20
 """A signed charter is not read where it has more."""
 
 
-class Charter(Strict):
+class Charter(Signable):
     """What a run spec came to mean on the coordinator: the facts that peers pin and check."""
+
+    DOMAIN = b"barnraise/Charter/1\n"
 
     spec: RunSpec
     authority: Annotated[str, Field(pattern=HASH_PATTERN)]
