@@ -11,15 +11,15 @@ import click
 from platformdirs import user_cache_path, user_data_path
 
 from barnraise import __version__
-from barnraise.edge.allocator import keep_freed_memory
-from barnraise.edge.console import plain_errors, start_logging
-from barnraise.edge.files import write_atomic
-from barnraise.errors import SpecError, UserError
-from barnraise.ids import RUN_PATTERN
-from barnraise.invite import SCHEME, parse_invite
-from barnraise.manifest import Form
-from barnraise.spec import read_spec
-from barnraise.throttle import parse_rate
+from barnraise.contract.invite import SCHEME, parse_invite
+from barnraise.contract.manifest import Form
+from barnraise.contract.spec import read_spec
+from barnraise.core.errors import SpecError, UserError
+from barnraise.core.ids import RUN_PATTERN
+from barnraise.network.blobs.token_bucket import parse_rate
+from barnraise.runtime.allocator import keep_freed_memory
+from barnraise.runtime.console import plain_errors, start_logging
+from barnraise.runtime.files import write_atomic
 
 DEFAULT_PORT = 7451
 DEFAULT_P2P_PORT = 7452
@@ -54,7 +54,7 @@ def main(debug: bool) -> None:
 @plain_errors
 def new(name: str, output: Path) -> None:
     """Write a commented run.toml for a run called NAME."""
-    from coordinator.template import template
+    from coordinator.setup.template import template
 
     if not re.fullmatch(RUN_PATTERN, name):
         raise SpecError(
@@ -83,7 +83,7 @@ def new(name: str, output: Path) -> None:
 @plain_errors
 def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
     """Validate RUN.TOML and tell what the run will need."""
-    from coordinator.check import report
+    from coordinator.setup.check import report
 
     click.echo(report(read_spec(spec_path), cache_dir, peers, uplink))
 
@@ -160,7 +160,7 @@ def serve(
 @plain_errors
 def status(address: str, as_json: bool) -> None:
     """Show how the run at ADDRESS (host:port, or its invite) stands."""
-    from coordinator.service import ask_status
+    from coordinator.grpc_service import ask_status
     from coordinator.status import render
 
     if address.startswith(SCHEME):
@@ -195,8 +195,8 @@ def publish(
     each form becomes a repository, each round a tag. Every file is checked before it is sent, and what is
     there already is not sent again.
     """
-    from coordinator.publish import Wish, find_archive
-    from coordinator.publish import publish as send
+    from coordinator.publishing.command import Wish, find_archive
+    from coordinator.publishing.command import publish as send
 
     wish = Wish(to=to, forms=forms, revision=revision, prune=prune, dry=dry_run)
     send(find_archive(source, user_data_path("barnraise") / "coordinator"), wish, click.echo)

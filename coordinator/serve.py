@@ -13,26 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from barnraise.edge.base_model import resolve
-from barnraise.edge.files import clear_scratch, load_identity, owned_folder
-from barnraise.edge.gateway import listen
-from barnraise.edge.swarm import Swarm
-from barnraise.errors import UserError
-from barnraise.identity import Identity
-from barnraise.ids import Millis
-from barnraise.invite import Invite
-from barnraise.signed import open_signed
-from barnraise.spec import Charter, RunSpec, read_spec
-from barnraise.strict import Strict
-from barnraise.throttle import Caps
-from coordinator.archive import ARCHIVE
-from coordinator.book import Book
-from coordinator.charter import check_unchanged, prepare
-from coordinator.journal import Journal
-from coordinator.service import Gateway
-from coordinator.service import serve as serve_grpc
-from coordinator.session import Session
-from coordinator.settling import settler_of
+from barnraise.contract.invite import Invite
+from barnraise.contract.spec import Charter, RunSpec, read_spec
+from barnraise.core.errors import UserError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis
+from barnraise.core.signed import open_signed
+from barnraise.core.strict import Strict
+from barnraise.gateway import listen
+from barnraise.models.base_model import resolve
+from barnraise.network.blobs.token_bucket import Caps
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.files import clear_scratch, load_identity, owned_folder
+from coordinator.checkpoints.publisher import settler_of
+from coordinator.grpc_service import Gateway
+from coordinator.grpc_service import serve as serve_grpc
+from coordinator.rounds.session import Session
+from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, JOURNAL
+from coordinator.setup.charter import check_unchanged, prepare
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
 
 log = logging.getLogger("coordinator")
 
@@ -90,8 +90,8 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with owned_folder(folder, "coordinator"):
         clear_scratch(folder)
-        authority = load_identity(folder / "authority.key")
-        journal = Journal(folder / "journal.sqlite")
+        authority = load_identity(folder / AUTHORITY_KEY)
+        journal = Journal(folder / JOURNAL)
         try:
             book = await asyncio.to_thread(_open_book, spec, spec_path, folder, cache, authority, journal)
             public = settings.public_host or _outward_address(settings.host)

@@ -7,8 +7,8 @@ import io
 from rich.console import Console
 from rich.table import Table
 
-from barnraise.ids import short
-from barnraise.status import RunStatus
+from barnraise.contract.status import RunStatus
+from barnraise.core.ids import short
 
 
 def render(status: RunStatus) -> str:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from typing_extensions import assert_never
 
-from barnraise.archive import HELD_OUT_INDEX, held_out_path, round_tag
-from barnraise.edge.checkpoint_files import read_state
-from barnraise.edge.evaluation import Evaluated, NotEvaluated
-from barnraise.edge.evaluation import evaluate as find_loss
-from barnraise.edge.files import scratch_folder, write_atomic
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import (
+from barnraise.contract.archive import HELD_OUT_INDEX, held_out_path, round_tag
+from barnraise.contract.invite import Invite
+from barnraise.contract.manifest import HeldOut, Manifest
+from barnraise.contract.records import Evaluation
+from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, parse_shard
+from barnraise.contract.spec import Charter
+from barnraise.core.errors import (
     HashMismatch,
     MachineError,
     NetworkError,
@@ -25,19 +25,19 @@ from barnraise.errors import (
     TrustError,
     UserError,
 )
-from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Millis, blob_hash, short
-from barnraise.invite import Invite
-from barnraise.manifest import HeldOut, Manifest
-from barnraise.records import Evaluation
-from barnraise.shards import MAX_INDEX_BYTES, DataIndex, parse_shard
-from barnraise.signed import sign
-from barnraise.spec import Charter
-from peer.api import connect
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, blob_hash, short
+from barnraise.core.signed import sign
+from barnraise.evaluation.runner import Evaluated, NotEvaluated
+from barnraise.evaluation.runner import evaluate as find_loss
+from barnraise.models.checkpoint_files import read_state
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import scratch_folder, write_atomic
 from peer.archive.fetching import Watch
 from peer.archive.opening import open_archive
 from peer.archive.reading import Archive
-from peer.download import Wish, obtain
+from peer.coordinator_client import connect
+from peer.download.download import Wish, obtain
 
 LOOK_SECONDS = 30.0
 """Pause between two looks at the archive."""

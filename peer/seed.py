@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.archive import CHARTER, INDEX, MAX_INDEX_BYTES, folder_of, parse_index, repo_id
-from barnraise.edge.files import disk_errors, link_or_copy, scratch_folder, write_atomic
-from barnraise.edge.gateway import listen
-from barnraise.edge.transfer.blobstore import file_hash
-from barnraise.errors import HashMismatch, TrustError, Unreachable, UserError
-from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
-from barnraise.manifest_json import MANIFEST_JSON, manifest_json
-from barnraise.signed import Signed, open_signed
-from barnraise.spec import MAX_CHARTER_BYTES, Charter
-from peer.choosing import index_of
+from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, folder_of, parse_index, repo_id
+from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.contract.spec import MAX_CHARTER_BYTES, Charter
+from barnraise.core.errors import HashMismatch, TrustError, Unreachable, UserError
+from barnraise.core.signed import Signed, open_signed
+from barnraise.gateway import listen
+from barnraise.runtime.blob_store import file_hash
+from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
+from peer.download.select import index_of
 
 log = logging.getLogger("peer.seed")
 

@@ -15,14 +15,14 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from barnraise.codec import Decoder
-from barnraise.edge.trainable import initial_state
-from barnraise.feedback import encode_with_feedback
-from barnraise.fold import Contribution, fold
-from barnraise.shards import Sample
-from barnraise.spec import CodecSpec, Full, InnerSpec, Lora, Raw, RunSpec, Sgd, TrainSpec
-from barnraise.state import Array, TrainState
-from peer.trainer import Trainer
+from barnraise.contract.shards import Sample
+from barnraise.contract.spec import CodecSpec, Full, InnerSpec, Lora, Raw, RunSpec, Sgd, TrainSpec
+from barnraise.contract.state import Array, TrainState
+from barnraise.fold.codec import Decoder
+from barnraise.fold.error_feedback import encode_with_feedback
+from barnraise.fold.fold import Contribution, fold
+from barnraise.models.trainable import initial_state
+from peer.training.trainer import Trainer
 from scripts.bench_lab import BATCH, CPU, held_out_loss, spec
 
 STEPS = 160

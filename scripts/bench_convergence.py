@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from barnraise.edge.files import write_atomic
-from barnraise.spec import CodecSpec, Dense, Full, InnerSpec, Lora, Sgd, Sparse
-from peer.trainer import Trainer
+from barnraise.contract.spec import CodecSpec, Dense, Full, InnerSpec, Lora, Sgd, Sparse
+from barnraise.runtime.files import write_atomic
+from peer.training.trainer import Trainer
 from scripts.bench_arms import (
     ADAMW,
     STEPS,

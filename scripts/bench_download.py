@@ -21,11 +21,11 @@ from pathlib import Path
 
 import psutil
 
-from barnraise.archive import INDEX, ArchiveIndex, Repo, Revision, folder_of
-from barnraise.identity import Identity
-from barnraise.ids import blob_hash
-from barnraise.manifest import MANIFEST, FileEntry, Manifest
-from barnraise.signed import sign
+from barnraise.contract.archive import INDEX, ArchiveIndex, Repo, Revision, folder_of
+from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
+from barnraise.core.identity import Identity
+from barnraise.core.ids import blob_hash
+from barnraise.core.signed import sign
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN, REPO, FILE = "bench", "bench/bench", "model.safetensors"

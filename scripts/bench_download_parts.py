@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from barnraise.edge.gateway import listen
+from barnraise.gateway import listen
 
 BUFFER = 256 * 1024
 """A slow reader's receive buffer."""

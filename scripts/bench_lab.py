@@ -18,11 +18,11 @@ import numpy.typing as npt
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from barnraise.edge.trainable import initial_state
-from barnraise.shards import Sample
-from barnraise.spec import DataSpec, Full, InnerSpec, RunSpec, TrainSpec
-from peer.device import Device
-from peer.trainer import Trainer
+from barnraise.contract.shards import Sample
+from barnraise.contract.spec import DataSpec, Full, InnerSpec, RunSpec, TrainSpec
+from barnraise.models.trainable import initial_state
+from peer.training.device import Device
+from peer.training.trainer import Trainer
 
 LENGTH = 64
 """Tokens of a sample."""

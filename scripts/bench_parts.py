@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from barnraise.codec import Decoder, chunks, encode_in_place
-from barnraise.edge.allocator import keep_freed_memory
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import MachineError
-from barnraise.feedback import encode_with_feedback
-from barnraise.fold import Contribution, fold
-from barnraise.ids import BlobHash, Round
-from barnraise.log import Tip
-from barnraise.spec import CodecSpec, DataSpec, Dense, Raw, RunSpec, Sparse
-from barnraise.state import Array, Layout, TrainState
-from peer.store import Store
+from barnraise.contract.spec import CodecSpec, DataSpec, Dense, Raw, RunSpec, Sparse
+from barnraise.contract.state import Array, Layout, TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import MachineError
+from barnraise.core.ids import BlobHash, Round
+from barnraise.fold.codec import Decoder, chunks, encode_in_place
+from barnraise.fold.error_feedback import encode_with_feedback
+from barnraise.fold.fold import Contribution, fold
+from barnraise.runtime.allocator import keep_freed_memory
+from barnraise.runtime.blob_store import BlobStore
+from peer.volunteer.saved_state import Store
 
 SEED = 0
 SPREAD = np.float32(1e-5)

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from barnraise.edge.swarm import Swarm
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.heartbeat import heartbeat_seconds, parts_for
-from barnraise.identity import Identity
-from barnraise.ids import Millis, Round, RunId, blob_hash
-from barnraise.records import Admission, Commit, Head, Presence
-from barnraise.signed import sign
-from coordinator.session import HEAD_SECONDS, TICK_SECONDS
-from peer.volunteer import LOOK_SECONDS
+from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
+from barnraise.contract.records import Admission, Commit, Head, Presence
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, Round, RunId, blob_hash
+from barnraise.core.signed import sign
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.rounds.session import HEAD_SECONDS, TICK_SECONDS
+from peer.volunteer.loop import LOOK_SECONDS
 from scripts.netns import NetworkFailed
 
 RUN = RunId("records")

@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from barnraise.codec import typical_blob
-from barnraise.edge.base_model import resolve
-from barnraise.edge.trainable import layout
-from barnraise.spec import read_spec
+from barnraise.contract.spec import read_spec
+from barnraise.fold.codec import typical_blob
+from barnraise.models.base_model import resolve
+from barnraise.models.trainable import layout
 from scripts.demo import CACHE, MODEL, RUN, corpus
 from scripts.demo_stage import DemoFailed, Program, running, serve
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from barnraise.codec import blob_limit
-from barnraise.edge.trainable import layout
-from barnraise.spec import DataSpec, RoundSpec, RunSpec, read_spec
+from barnraise.contract.spec import DataSpec, RoundSpec, RunSpec, read_spec
+from barnraise.fold.codec import blob_limit
+from barnraise.models.trainable import layout
 from scripts.bench_round import Tail, follow, spent
 from scripts.demo import corpus
 from scripts.demo_stage import Program, running, serve

@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from barnraise.archive import folder_of
-from barnraise.edge.base_model import resolve
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.ids import BlobHash
-from barnraise.manifest import MANIFEST
-from barnraise.records import Close, Commit, blob_name
-from barnraise.signed import open_signed, open_text
-from coordinator.archive import ARCHIVE
+from barnraise.contract.archive import folder_of
+from barnraise.contract.manifest import MANIFEST
+from barnraise.contract.records import Close, Commit, blob_name
+from barnraise.core.ids import BlobHash
+from barnraise.core.signed import open_signed, open_text
+from barnraise.models.base_model import resolve
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.run_folder import ARCHIVE
 from scripts.bench_round import LOOK_SECONDS, Tail
 from scripts.demo import CACHE, MODEL, corpus, evaluate
 from scripts.demo_stage import DemoFailed, Program, Stage, running

@@ -13,12 +13,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.invite import parse_invite
-from barnraise.replay import Differs
-from coordinator.service import ask_status
-from peer.proof import Proved
-from peer.verify import Wish, verify
-from peer.verify_report import Lines
+from barnraise.contract.invite import parse_invite
+from barnraise.fold.replay import Differs
+from coordinator.grpc_service import ask_status
+from peer.verify.proof import Proved
+from peer.verify.report import Lines
+from peer.verify.verify import Wish, verify
 from scripts.demo import CACHE, MODEL, RUN, corpus, wait_until_public
 from scripts.demo_stage import PROGRAMS, DemoFailed, running, serve
 

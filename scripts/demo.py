@@ -24,15 +24,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from barnraise.edge.base_model import resolve
-from barnraise.edge.console import start_logging
-from barnraise.ids import short
-from barnraise.spec import read_spec
-from barnraise.status import RunStatus
+from barnraise.contract.spec import read_spec
+from barnraise.contract.status import RunStatus
+from barnraise.core.ids import short
+from barnraise.models.base_model import resolve
+from barnraise.runtime.console import start_logging
 from coordinator.dataset.build import survey
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Text
-from coordinator.service import ask_status
+from coordinator.grpc_service import ask_status
 from scripts.demo_stage import PROGRAMS, DemoFailed, Program, Stage, run, serve
 
 ROOT = Path(__file__).resolve().parent.parent

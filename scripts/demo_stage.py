@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from barnraise.status import RunStatus
+from barnraise.contract.status import RunStatus
 
 PROGRAMS = Path(sys.executable).parent
 

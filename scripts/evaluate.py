@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from barnraise.edge.causal_lm import quiet
-from barnraise.edge.evaluate_held_out import held_out_loss, load
+from barnraise.evaluation.program import held_out_loss, load
+from barnraise.models.causal_lm import quiet
 
 
 def main() -> None:

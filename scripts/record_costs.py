@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.edge.swarm import NEIGHBOURS
-from barnraise.gossip import FAN_OUT, look_seconds
-from barnraise.heartbeat import heartbeat_seconds, parts_for
-from coordinator.session import HEAD_SECONDS
+from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
+from barnraise.network.gossip_policy import FAN_OUT, look_seconds
+from barnraise.network.swarm import NEIGHBOURS
+from coordinator.rounds.session import HEAD_SECONDS
 
 COPIES = 5
 """Nodes that hivemind stores a record on."""

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from barnraise.spec import Full
-from barnraise.state import Array, TrainState
-from peer.local_model import LocalModel, trained_tokens
+from barnraise.contract.spec import Full
+from barnraise.contract.state import Array, TrainState
+from peer.training.local_model import LocalModel, trained_tokens
 from scripts.bench_lab import BATCH, CPU, peers_batches, read_text
 from scripts.netns import Host, network
 from scripts.rival_groups import Groups

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from barnraise.assign import Assignment
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.ids import BlobHash, PublicKey, Round
-from barnraise.shards import DataIndex, Sample, Shard, parse_shard
-from barnraise.spec import read_spec
-from peer.device import Device
-from peer.local_model import LocalModel, trained_tokens
+from barnraise.contract.assign import Assignment
+from barnraise.contract.shards import DataIndex, Sample, Shard, parse_shard
+from barnraise.contract.spec import read_spec
+from barnraise.core.ids import BlobHash, PublicKey, Round
+from barnraise.runtime.blob_store import BlobStore
+from peer.training.device import Device
+from peer.training.local_model import LocalModel, trained_tokens
 from scripts.rival_groups import Groups
 
 PORT = 4711

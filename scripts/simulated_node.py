@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from barnraise.heartbeat import heartbeat_seconds
-from barnraise.identity import Identity
-from barnraise.ids import Millis, Round, StateHash
-from barnraise.records import Admission, Doing, Presence, seal
-from barnraise.signed import sign
-from barnraise.state import Array
-from peer.pace import Pace
+from barnraise.contract.heartbeat import heartbeat_seconds
+from barnraise.contract.records import Admission, Doing, Presence, seal
+from barnraise.contract.state import Array
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, Round, StateHash
+from barnraise.core.signed import sign
+from peer.volunteer.timings import Pace
 
 STEP_SECONDS, SLOWEST = 0.6, 50.0
 UPLINKS, DOWNLINKS = (5, 50), (25, 250)

@@ -17,20 +17,20 @@ from typing import TypeVar
 
 import numpy as np
 
-from barnraise.codec import Decoder, blob_sizes
-from barnraise.feedback import encode_with_feedback
-from barnraise.fold import Contribution, fold
-from barnraise.heartbeat import heartbeat_seconds
-from barnraise.identity import Identity
-from barnraise.ids import Millis, PublicKey, Round, RunId, blob_hash
-from barnraise.log import Tip
-from barnraise.records import Commit, Head, fold_order, open_record, seal
-from barnraise.rounds import Window
-from barnraise.spec import RunSpec
-from barnraise.state import Layout, TrainState
-from barnraise.turns import has_turn, turns_for
-from coordinator.closing import CloseNow, Fits, Reopen, Situation, decide, judge
-from peer.machine import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
+from barnraise.contract.heartbeat import heartbeat_seconds
+from barnraise.contract.records import Commit, Head, fold_order, open_record, seal
+from barnraise.contract.rotation import has_turn, turns_for
+from barnraise.contract.rounds import Window
+from barnraise.contract.spec import RunSpec
+from barnraise.contract.state import Layout, TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, PublicKey, Round, RunId, blob_hash
+from barnraise.fold.codec import Decoder, blob_sizes
+from barnraise.fold.error_feedback import encode_with_feedback
+from barnraise.fold.fold import Contribution, fold
+from coordinator.rounds.closing import CloseNow, Fits, Reopen, Situation, decide, judge
+from peer.volunteer.policy import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
 from scripts.record_costs import Costs, Sizes, record_costs
 from scripts.simulated_node import Node, drawn
 

@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from barnraise.edge.files import write_atomic
-from barnraise.shards import Sample
-from peer.cli import main
-from peer.training import Training
+from barnraise.contract.shards import Sample
+from barnraise.runtime.files import write_atomic
+from peer.cli.main import main
+from peer.volunteer.training import Training
 
 
 def measure(file: Path, slowness: float) -> None:

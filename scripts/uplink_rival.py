@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from barnraise.edge.base_model import resolve
-from barnraise.signed import open_signed
-from barnraise.spec import Charter
+from barnraise.contract.spec import Charter
+from barnraise.core.signed import open_signed
+from barnraise.models.base_model import resolve
 from scripts.demo import CACHE, MODEL
 from scripts.demo_stage import running
 from scripts.netns import Host

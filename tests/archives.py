@@ -8,25 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
-from barnraise.archive import ArchiveIndex, folder_of
-from barnraise.edge import gguf_export
-from barnraise.edge.merge import merge
-from barnraise.edge.trainable import initial_state
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.ids import BlobHash, Round
-from barnraise.log import Tip
-from barnraise.manifest import HeldOut, Manifest
-from barnraise.shards import DataIndex, ShardRef, pack_shard
-from barnraise.signed import Signed, sign
-from barnraise.spec import Charter, CheckpointSpec, DataSpec, Lora, ModelSpec, RunSpec, TrainSpec
-from barnraise.state import TrainState
-from coordinator.archive import ARCHIVE, Archive, Content
-from coordinator.card import CARD, CardFacts, card, gguf_name
-from coordinator.charter import CHAT_TEMPLATE
-from coordinator.checkpoints import settle_checkpoint, write_checkpoint
-from coordinator.exports import Exporter, base_facts
-from coordinator.promotion import standing
-from coordinator.write_forms import write_data
+from barnraise.contract.archive import ArchiveIndex, folder_of
+from barnraise.contract.manifest import HeldOut, Manifest
+from barnraise.contract.shards import DataIndex, ShardRef, pack_shard
+from barnraise.contract.spec import Charter, CheckpointSpec, DataSpec, Lora, ModelSpec, RunSpec, TrainSpec
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.ids import BlobHash, Round
+from barnraise.core.signed import Signed, sign
+from barnraise.models import gguf_export
+from barnraise.models.merge import merge
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.checkpoints.archive_writer import Archive
+from coordinator.checkpoints.card import CARD, CardFacts, card, gguf_name
+from coordinator.checkpoints.export_program import write_data
+from coordinator.checkpoints.exports import Exporter, base_facts
+from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
+from coordinator.store.archive_content import Content
+from coordinator.store.checkpoints import settle_checkpoint, write_checkpoint
+from coordinator.store.promotion import standing
 from tests import parts
 from tests.tiny import TEMPLATE, VOCABULARY, make_tiny_model, tiny_samples
 

@@ -13,11 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.edge.transfer.carrier import PIECES, Carrier
-from barnraise.edge.transfer.piece_stream import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
-from barnraise.ids import BlobHash, PublicKey, blob_hash
-from barnraise.pieces import (
+from barnraise.contract.pieces import (
     PIECE_BYTES,
     Wanted,
     bitmap,
@@ -26,7 +22,11 @@ from barnraise.pieces import (
     piece_list,
     pieces_hash,
 )
-from barnraise.throttle import UNCAPPED, Caps
+from barnraise.core.ids import BlobHash, PublicKey, blob_hash
+from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
+from barnraise.network.blobs.token_bucket import UNCAPPED, Caps
+from barnraise.network.blobs.transfer import PIECES, Carrier
+from barnraise.runtime.blob_store import BlobStore
 from tests import virtual_time
 
 V = TypeVar("V")

@@ -13,29 +13,30 @@ from typing import Literal, cast
 import numpy as np
 import pytest
 
-from barnraise.archive import folder_of
-from barnraise.codec import encode_in_place
-from barnraise.edge.swarm import Swarm
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import BarnraiseError, HashMismatch, Unreachable
-from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Millis, PublicKey, Round, blob_hash
-from barnraise.invite import Invite
-from barnraise.log import Link
-from barnraise.manifest import HeldOut
-from barnraise.pieces import Wanted, pieces_hash
-from barnraise.records import Commit, Head, Presence, Record
-from barnraise.signed import Signed, open_signed, sign
-from barnraise.spec import Charter, RunSpec
-from barnraise.state import TrainState
-from coordinator.about import about
-from coordinator.archive import ARCHIVE, Archive
-from coordinator.book import Book
-from coordinator.charter import CHAT_TEMPLATE
-from coordinator.journal import Journal
-from coordinator.service import Desk, Gateway, serve
-from coordinator.session import Session
-from coordinator.settling import Settler, settler_of
+from barnraise.contract.archive import folder_of
+from barnraise.contract.invite import Invite
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.pieces import Wanted, pieces_hash
+from barnraise.contract.records import Commit, Head, Presence, Record
+from barnraise.contract.spec import Charter, RunSpec
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import BarnraiseError, HashMismatch, Unreachable
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
+from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.log import Link
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.checkpoints.archive_writer import Archive
+from coordinator.checkpoints.card_data import about
+from coordinator.checkpoints.publisher import Settler, settler_of
+from coordinator.grpc_service import Gateway, serve
+from coordinator.rounds.coordinator_api import Desk
+from coordinator.rounds.session import Session
+from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
 from tests import parts
 
 NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"

@@ -11,21 +11,21 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import BarnraiseError
-from barnraise.ids import BlobHash, Millis, PublicKey
-from barnraise.log import genesis_tip
-from barnraise.records import Commit, Head, blob_name
-from barnraise.signed import Signed
-from coordinator.book import Book
-from peer.ahead import Ahead
-from peer.exchange import Exchange
-from peer.follower import Follower
-from peer.pace import Pace
-from peer.shelf import Shelf
-from peer.store import Store
-from peer.trainer import Trainer, Update
-from peer.work import Work
+from barnraise.contract.records import Commit, Head, blob_name
+from barnraise.contract.tip import genesis_tip
+from barnraise.core.errors import BarnraiseError
+from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.core.signed import Signed
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.store.run_store import Book
+from peer.training.trainer import Trainer, Update
+from peer.volunteer.blob_retention import Shelf
+from peer.volunteer.contribution import Work
+from peer.volunteer.exchange import Exchange
+from peer.volunteer.log_follower import Follower
+from peer.volunteer.prefetch import Ahead
+from peer.volunteer.saved_state import Store
+from peer.volunteer.timings import Pace
 from tests import parts
 from tests.desk import PretendedSwarm
 

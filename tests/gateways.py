@@ -12,12 +12,20 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
-from barnraise.archive import CHARTER, INDEX, ArchiveIndex, Repo, Revision, close_path, contribution_path
-from barnraise.edge.gateway import listen
-from barnraise.ids import blob_hash
-from barnraise.manifest import MANIFEST, FileEntry, Manifest
-from barnraise.manifest_json import MANIFEST_JSON, manifest_json
-from barnraise.signed import sign
+from barnraise.contract.archive import (
+    CHARTER,
+    INDEX,
+    ArchiveIndex,
+    Repo,
+    Revision,
+    close_path,
+    contribution_path,
+)
+from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
+from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.core.ids import blob_hash
+from barnraise.core.signed import sign
+from barnraise.gateway import listen
 from tests import parts
 from tests.programs import DEADLINE, ROOT
 

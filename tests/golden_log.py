@@ -15,17 +15,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.adapter_init import initial_adapter
-from barnraise.archive import CHARTER, close_path, contribution_path
-from barnraise.codec import encode_in_place
-from barnraise.ids import BlobHash, Round, blob_hash
-from barnraise.log import advance, check_link, genesis_tip
-from barnraise.pieces import pieces_hash
-from barnraise.records import blob_name
-from barnraise.replay import Differs, Reader, Replay
-from barnraise.signed import open_signed, sign
-from barnraise.spec import AdamW, Charter, CodecSpec, RunSpec, Sgd
-from barnraise.state import Layout, TrainState
+from barnraise.contract.archive import CHARTER, close_path, contribution_path
+from barnraise.contract.pieces import pieces_hash
+from barnraise.contract.records import blob_name
+from barnraise.contract.spec import AdamW, Charter, CodecSpec, RunSpec, Sgd
+from barnraise.contract.state import Layout, TrainState
+from barnraise.contract.tip import genesis_tip
+from barnraise.core.ids import BlobHash, Round, blob_hash
+from barnraise.core.signed import open_signed, sign
+from barnraise.fold.adapter_init import initial_adapter
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.log import advance, check_link
+from barnraise.fold.replay import Differs, Reader, Replay
 from tests import parts
 
 LAYOUT = Layout((("model.a.lora_A.weight", (5, 37)), ("model.a.lora_B.weight", (29, 5))))

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coordinator.book import Book
-from coordinator.publish import Wish, publish
+from coordinator.publishing.command import Wish, publish
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import archive, opened_book, train_round
 from tests.parts import ADA, BEN

@@ -7,14 +7,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from barnraise.codec import Decoder, encode_in_place
-from barnraise.fold import Contribution
-from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Millis, Round, RunId, StateHash
-from barnraise.records import Admission, Close, Commit, Head, Presence
-from barnraise.signed import Signed, sign
-from barnraise.spec import AdamW, Charter, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
-from barnraise.state import Array, Layout, TrainState
+from barnraise.contract.records import Admission, Close, Commit, Head, Presence
+from barnraise.contract.spec import (
+    AdamW,
+    Charter,
+    CodecSpec,
+    DataSpec,
+    Dense,
+    Raw,
+    RunSpec,
+    Sgd,
+    Sparse,
+    TrainSpec,
+)
+from barnraise.contract.state import Array, Layout, TrainState
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, Round, RunId, StateHash
+from barnraise.core.signed import Signed, sign
+from barnraise.fold.codec import Decoder, encode_in_place
+from barnraise.fold.fold import Contribution
 
 RUN = RunId("barn")
 AUTHORITY, ADA, BEN, STRANGER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 5))

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 
-from barnraise.errors import Unreachable
+from barnraise.core.errors import Unreachable
 from peer.archive.sources import Missing, checked, ended_early, too_large
 from tests.programs import DEADLINE
 

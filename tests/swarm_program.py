@@ -17,12 +17,12 @@ from typing import Any
 
 from hivemind.p2p import PeerID
 
-from barnraise.edge.libp2p_names import peer_id_bytes
-from barnraise.edge.swarm import Swarm
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import Unreachable
-from barnraise.identity import Identity
-from barnraise.ids import Millis, PublicKey, RunId, blob_hash
+from barnraise.core.errors import Unreachable
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, PublicKey, RunId, blob_hash
+from barnraise.network.peer_ids import peer_id_bytes
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
 
 LOOK_SECONDS = 0.5
 

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from barnraise.adapter_init import initial_adapter
-from barnraise.errors import SpecError
+from barnraise.core.errors import SpecError
+from barnraise.fold.adapter_init import initial_adapter
 
 SHAPES = (("x.q.lora_A.weight", (8, 64)), ("x.q.lora_B.weight", (32, 8)), ("x.k.lora_A.weight", (8, 64)))
 

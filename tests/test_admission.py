@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from barnraise.ids import Millis
-from barnraise.records import JoinClaim, check_admission
-from barnraise.signed import sign
-from coordinator.admission import CLAIM_SECONDS, LIFE_SECONDS, Admitted, Refused, admit
+from barnraise.contract.records import JoinClaim, check_admission
+from barnraise.core.ids import Millis
+from barnraise.core.signed import sign
+from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS, Admitted, Refused, admit
 from tests.parts import ADA, AUTHORITY, NOW, RUN
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.codec import typical_blob
-from barnraise.spec import (
+from barnraise.contract.spec import (
     AdamW,
     CodecSpec,
     DataSpec,
@@ -23,8 +22,9 @@ from barnraise.spec import (
     Sparse,
     TrainSpec,
 )
-from barnraise.state import Layout
-from coordinator.advice import (
+from barnraise.contract.state import Layout
+from barnraise.fold.codec import typical_blob
+from coordinator.setup.recommend import (
     LARGEST_SHARE,
     LOWEST_DENSITY,
     advise,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.agreement import (
+from barnraise.contract.evaluation_quorum import (
     TOLERANCE,
     Agreed,
     Counts,
@@ -19,11 +19,11 @@ from barnraise.agreement import (
     decide,
     judge,
 )
-from barnraise.errors import SpecError
-from barnraise.ids import BlobHash, StateHash
-from barnraise.manifest import HeldOut
-from barnraise.records import Evaluation
-from barnraise.spec import CheckpointSpec, parse_spec
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.records import Evaluation
+from barnraise.contract.spec import CheckpointSpec, parse_spec
+from barnraise.core.errors import SpecError
+from barnraise.core.ids import BlobHash, StateHash
 from tests import parts
 
 THREE = tuple(key.public for key in (parts.ADA, parts.BEN, parts.STRANGER))

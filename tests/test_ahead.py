@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import peer.ahead as fetching_ahead
-from barnraise.errors import HashMismatch
-from barnraise.ids import blob_hash
-from barnraise.records import blob_name
-from barnraise.signed import sign
-from coordinator.book import Book
+import peer.volunteer.prefetch as fetching_ahead
+from barnraise.contract.records import blob_name
+from barnraise.core.errors import HashMismatch
+from barnraise.core.ids import blob_hash
+from barnraise.core.signed import sign
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import announce, contribution, opened_book, train_round
 from tests.exchanging import Peer, played

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from barnraise.archive import (
+from barnraise.contract.archive import (
     CHARTER,
     INDEX,
     ArchiveIndex,
@@ -21,15 +21,16 @@ from barnraise.archive import (
     folder_of,
     parse_index,
 )
-from barnraise.errors import DiskFull, StateError
-from barnraise.ids import BlobHash, Round, blob_hash
-from barnraise.log import check_link
-from barnraise.manifest import MANIFEST, Manifest, open_manifest
-from barnraise.records import blob_name
-from barnraise.signed import open_signed, sign
-from barnraise.spec import Charter
-from coordinator.archive import Archive, Content
-from coordinator.book import Book
+from barnraise.contract.manifest import MANIFEST, Manifest, open_manifest
+from barnraise.contract.records import blob_name
+from barnraise.contract.spec import Charter
+from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.ids import BlobHash, Round, blob_hash
+from barnraise.core.signed import open_signed, sign
+from barnraise.fold.log import check_link
+from coordinator.checkpoints.archive_writer import Archive
+from coordinator.store.archive_content import Content
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import archive, opened_book, train_round
 from tests.parts import ADA, AUTHORITY, BEN, STRANGER

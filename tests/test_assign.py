@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.assign import Assignment
-from barnraise.errors import MalformedBlob
-from barnraise.ids import PublicKey, Round
+from barnraise.contract.assign import Assignment
+from barnraise.core.errors import MalformedBlob
+from barnraise.core.ids import PublicKey, Round
 
 ADA, BEN = PublicKey("ab" * 32), PublicKey("cd" * 32)
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6)

@@ -13,17 +13,17 @@ from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import DHTRecord
 from hivemind.utils import MSGPackSerializer
 
-from barnraise.codec import encode_in_place
-from barnraise.edge.swarm import _Validator
-from barnraise.errors import BadSignature, MalformedBlob, MalformedRecord, TrustError
-from barnraise.ids import BlobHash, Millis, Round, blob_hash
-from barnraise.log import check_blob, check_link
-from barnraise.records import Commit, open_record, place_of, seal
-from barnraise.signed import Signed, sign
-from barnraise.spec import Dense
-from coordinator import session as session_module
-from coordinator.book import Book
-from coordinator.session import Session
+from barnraise.contract.records import Commit, open_record, place_of, seal
+from barnraise.contract.spec import Dense
+from barnraise.core.errors import BadSignature, MalformedBlob, MalformedRecord, TrustError
+from barnraise.core.ids import BlobHash, Millis, Round, blob_hash
+from barnraise.core.signed import Signed, sign
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.log import check_blob, check_link
+from barnraise.network.swarm import _Validator
+from coordinator.rounds import session as session_module
+from coordinator.rounds.session import Session
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import PretendedSwarm, announce, contribution, opened_book, session_of, told, until_idle
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge.base_model import BaseFolder
-from barnraise.edge.files import write_atomic
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import (
+from barnraise.contract.invite import Invite, parse_invite
+from barnraise.contract.shards import pack_shard, parse_shard
+from barnraise.contract.spec import parse_spec, read_spec
+from barnraise.core.errors import (
     DatasetError,
     DiskFull,
     HashMismatch,
@@ -27,18 +27,18 @@ from barnraise.errors import (
     Unreachable,
     WrongRunKey,
 )
-from barnraise.ids import Millis, blob_hash
-from barnraise.invite import Invite, parse_invite
-from barnraise.shards import pack_shard, parse_shard
-from barnraise.spec import parse_spec, read_spec
-from coordinator.book import Book
-from coordinator.check import report
-from peer import join as joining
-from peer.device import Device
-from peer.fitting import Room
-from peer.join import JoinSettings
-from peer.report import Lines
-from peer.samples import read_blob
+from barnraise.core.ids import Millis, blob_hash
+from barnraise.models.base_model import BaseFolder
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import write_atomic
+from coordinator.setup.check import report
+from coordinator.store.run_store import Book
+from peer.training.device import Device
+from peer.training.memory_fit import Room
+from peer.volunteer import join as joining
+from peer.volunteer.display import Lines
+from peer.volunteer.join import JoinSettings
+from peer.volunteer.samples import read_blob
 from tests import parts
 from tests.desk import (
     PretendedSwarm,

@@ -13,13 +13,13 @@ from platformdirs import user_cache_path
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from barnraise.edge import base_model, base_sources, gguf_import
-from barnraise.edge.base_model import pin_revision, resolve
-from barnraise.edge.causal_lm import load
-from barnraise.errors import DiskFull, HashMismatch, ModelUnavailable, UserError
-from barnraise.footprint import memory_needed
-from barnraise.spec import Full, Lora
-from peer.device import Probe, choose
+from barnraise.contract.spec import Full, Lora
+from barnraise.core.errors import DiskFull, HashMismatch, ModelUnavailable, UserError
+from barnraise.models import base_model, base_sources, gguf_import
+from barnraise.models.base_model import pin_revision, resolve
+from barnraise.models.causal_lm import load
+from barnraise.models.memory_estimate import memory_needed
+from peer.training.device import Probe, choose
 from tests.tiny import make_tiny_model
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge.transfer.blobstore import BlobStore, file_hash
-from barnraise.errors import DiskFull, HashMismatch, MachineError, Unreachable
-from barnraise.ids import BlobHash, blob_hash
-from barnraise.pieces import PIECE_BYTES, piece_list
+from barnraise.contract.pieces import PIECE_BYTES, piece_list
+from barnraise.core.errors import DiskFull, HashMismatch, MachineError, Unreachable
+from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.runtime.blob_store import BlobStore, file_hash
 
 DATA = b"two barns" * 1000
 NAME = blob_hash(DATA)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.archive import folder_of
-from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Millis, blob_hash
-from barnraise.manifest import HeldOut
-from barnraise.records import JoinClaim, blob_name
-from barnraise.signed import sign
-from coordinator.about import about, card_facts
-from coordinator.book import Book
-from coordinator.history import Share
-from coordinator.journal import Event, Kind
+from barnraise.contract.archive import folder_of
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.records import JoinClaim, blob_name
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, blob_hash
+from barnraise.core.signed import sign
+from coordinator.checkpoints.card_data import about, card_facts
+from coordinator.store.history import Share
+from coordinator.store.journal import Event, Kind
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import archive, fold_round, opened_book, reopened, show, train_round
 from tests.parts import ADA, BEN, STRANGER

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from barnraise.manifest import Form, HeldOut
-from barnraise.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, RunSpec, TrainSpec
-from coordinator.card import CURVE, MOST_NAMES, CardFacts, card, code, gguf_name, plain
-from coordinator.credits import Credits
-from coordinator.history import Share
+from barnraise.contract.manifest import Form, HeldOut
+from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, RunSpec, TrainSpec
+from coordinator.checkpoints.card import CURVE, MOST_NAMES, CardFacts, card, code, gguf_name, plain
+from coordinator.checkpoints.credits import Credits
+from coordinator.store.history import Share
 from tests import parts
 
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -18,12 +18,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from barnraise.archive import folder_of
-from barnraise.edge.causal_lm import quiet
-from barnraise.errors import ModelUnavailable, UserError
-from peer.device import Device
-from peer.harmless import harmless
-from peer.talker import Manner, Side, Talker, TooLong
+from barnraise.contract.archive import folder_of
+from barnraise.core.errors import ModelUnavailable, UserError
+from barnraise.models.causal_lm import quiet
+from peer.chat.generator import Manner, Side, Talker, TooLong
+from peer.chat.terminal_escape import harmless
+from peer.training.device import Device
 from tests import parts
 from tests.archives import MAIN_ROUND, Laid, lay_out_run
 from tests.desk import told
@@ -185,7 +185,7 @@ def chat(*arguments: str, typed: str = "", cache: Path) -> subprocess.CompletedP
     )  # fmt: skip
 
 
-COMMAND = [sys.executable, "-c", "from peer.cli import main; main()", "chat"]
+COMMAND = [sys.executable, "-c", "from peer.cli.main import main; main()", "chat"]
 
 
 def test_from_the_run_s_own_server_it_needs_nothing_else(laid: Laid, adapter: Path, tmp_path: Path) -> None:

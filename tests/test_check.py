@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.codec import typical_blob
-from barnraise.edge.trainable import layout, parameter_count
-from barnraise.errors import DatasetError, ModelUnavailable, SpecError, UserError
-from barnraise.footprint import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
-from barnraise.ids import blob_hash
-from barnraise.spec import AdamW, DataSpec, Full, Lora, ModelSpec, Raw, RoundSpec, RunSpec, TrainSpec
-from barnraise.state import Layout
-from coordinator.charter import prepare
-from coordinator.check import Needs, needs, render, report
+from barnraise.contract.spec import AdamW, DataSpec, Full, Lora, ModelSpec, Raw, RoundSpec, RunSpec, TrainSpec
+from barnraise.contract.state import Layout
+from barnraise.core.errors import DatasetError, ModelUnavailable, SpecError, UserError
+from barnraise.core.ids import blob_hash
+from barnraise.fold.codec import typical_blob
+from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
+from barnraise.models.trainable import layout, parameter_count
 from coordinator.dataset.build import build
+from coordinator.setup.charter import prepare
+from coordinator.setup.check import Needs, needs, render, report
 from tests.parts import AUTHORITY
 from tests.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer
 

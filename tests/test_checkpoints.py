@@ -15,23 +15,23 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from barnraise.edge.causal_lm import quiet
-from barnraise.edge.checkpoint_files import OUTER_STATE, read_state
-from barnraise.edge.model_files import write_model
-from barnraise.edge.trainable import initial_state
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import DiskFull, MalformedBlob, StateError
-from barnraise.ids import BlobHash, Round, blob_hash
-from barnraise.log import Tip
-from barnraise.manifest import MANIFEST, FileEntry, Manifest, open_manifest
-from barnraise.manifest_json import MANIFEST_JSON
-from barnraise.spec import AdamW, Charter, DataSpec, Full, Lora, RunSpec, Sgd, TrainSpec
-from barnraise.state import TrainState
-from coordinator import checkpoints
-from coordinator.charter import CHAT_TEMPLATE
-from coordinator.checkpoints import lay_out, write_checkpoint
-from peer.device import Device
-from peer.trainer import Trainer
+from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest, open_manifest
+from barnraise.contract.manifest_json import MANIFEST_JSON
+from barnraise.contract.spec import AdamW, Charter, DataSpec, Full, Lora, RunSpec, Sgd, TrainSpec
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import DiskFull, MalformedBlob, StateError
+from barnraise.core.ids import BlobHash, Round, blob_hash
+from barnraise.models.causal_lm import quiet
+from barnraise.models.checkpoint_files import OUTER_STATE, read_state
+from barnraise.models.model_files import write_model
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.run_folder import CHAT_TEMPLATE
+from coordinator.store import checkpoints
+from coordinator.store.checkpoints import lay_out, write_checkpoint
+from peer.training.device import Device
+from peer.training.trainer import Trainer
 from tests import parts
 from tests.tiny import TEMPLATE, make_tiny_model, tiny_samples
 

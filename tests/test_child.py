@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge import child
-from barnraise.edge.child import Ended, Failed, run_child
+from barnraise.runtime import child_process as child
+from barnraise.runtime.child_process import Ended, Failed, run_child
 
 DEADLINE = 60.0
 """Seconds within which a program has to start and to end, on a busy machine."""

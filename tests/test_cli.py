@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from barnraise import __version__
-from barnraise.edge.console import DEBUG_VARIABLE
-from barnraise.spec import read_spec
+from barnraise.contract.spec import read_spec
+from barnraise.runtime.console import DEBUG_VARIABLE
 from coordinator.cli import main as coordinator
-from peer.cli import main as peer
+from peer.cli.main import main as peer
 from tests import parts
 from tests.desk import unused_port
 
@@ -187,7 +187,7 @@ def test_a_coordinator_that_does_not_answer_is_told_to_who_asks(form: str) -> No
 
 
 def test_a_folder_in_use_is_told() -> None:
-    from barnraise.edge.files import owned_folder
+    from barnraise.runtime.files import owned_folder
 
     with owned_folder(Path("data"), "peer"):
         refused(peer, "join", invite(nobody()), "--data-dir", "data", status=2, told="is running in data")

@@ -8,11 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.ids import Millis, PublicKey, Round, StateHash
-from barnraise.records import Commit
-from barnraise.rounds import Window
-from barnraise.spec import RoundSpec
-from coordinator.closing import CloseNow, Decision, Fits, Misfit, Reopen, Situation, Wait, decide, judge
+from barnraise.contract.records import Commit
+from barnraise.contract.rounds import Window
+from barnraise.contract.spec import RoundSpec
+from barnraise.core.ids import Millis, PublicKey, Round, StateHash
+from coordinator.rounds.closing import (
+    CloseNow,
+    Decision,
+    Fits,
+    Misfit,
+    Reopen,
+    Situation,
+    Wait,
+    decide,
+    judge,
+)
 from tests.parts import ADA, HASH_A, HASH_B, commit
 
 OPENS = 1_000_000

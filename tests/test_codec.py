@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.codec import Decoder, blob_limit, blob_sizes, chunks, dense, encode_in_place, typical_blob
-from barnraise.codec.formats import MAX_MAGNITUDE
-from barnraise.errors import MalformedBlob, StateError
-from barnraise.spec import CodecSpec, Dense, Raw, Sparse
-from barnraise.state import Array, Layout
+from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
+from barnraise.contract.state import Array, Layout
+from barnraise.core.errors import MalformedBlob, StateError
+from barnraise.fold.codec import Decoder, blob_limit, blob_sizes, chunks, dense, encode_in_place, typical_blob
+from barnraise.fold.codec.formats import MAX_MAGNITUDE
 from tests.parts import CODECS, LAYOUT, codec_name, copied, tensors
 
 HEADER_BYTES = 52

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.curve import HEIGHT, WIDTH, Point, held_out_svg
+from coordinator.checkpoints.curve import HEIGHT, WIDTH, Point, held_out_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 points = st.lists(st.tuples(st.integers(0, 10**12), st.floats(0, 1e6)), min_size=1, max_size=30).map(sorted)

@@ -12,10 +12,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from barnraise.errors import DatasetError, ModelUnavailable
-from barnraise.ids import BlobHash, blob_hash
-from barnraise.shards import DataIndex, Sample, parse_shard
-from barnraise.spec import DataSpec, ModelSpec, RunSpec
+from barnraise.contract.shards import DataIndex, Sample, parse_shard
+from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
+from barnraise.core.errors import DatasetError, ModelUnavailable
+from barnraise.core.ids import BlobHash, blob_hash
 from coordinator.dataset.build import Built, build, render_preview
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Message, Text

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from barnraise.codec import Decoder, blob_limit, encode_in_place
-from barnraise.codec.formats import MAX_MAGNITUDE
-from barnraise.errors import MalformedBlob
-from barnraise.spec import CodecSpec, Dense, Raw, Sparse
-from barnraise.state import Layout
+from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
+from barnraise.contract.state import Layout
+from barnraise.core.errors import MalformedBlob
+from barnraise.fold.codec import Decoder, blob_limit, encode_in_place
+from barnraise.fold.codec.formats import MAX_MAGNITUDE
 from tests.parts import tensors
 
 LAYOUT = Layout((("a", (5, 7)), ("b", (1,)), ("c", (200,)), ("d", (3, 64))))

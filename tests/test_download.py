@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from barnraise.archive import CHARTER, INDEX
-from barnraise.edge.gateway import listen
-from barnraise.errors import (
+from barnraise.contract.archive import CHARTER, INDEX
+from barnraise.contract.invite import Invite
+from barnraise.contract.manifest import MANIFEST
+from barnraise.core.errors import (
     BadSignature,
     DiskFull,
     HashMismatch,
@@ -26,15 +27,14 @@ from barnraise.errors import (
     UserError,
     WrongRunKey,
 )
-from barnraise.ids import RunId
-from barnraise.invite import Invite
-from barnraise.manifest import MANIFEST
-from coordinator.book import Book
-from coordinator.service import Gateway
+from barnraise.core.ids import RunId
+from barnraise.gateway import listen
+from coordinator.grpc_service import Gateway
+from coordinator.store.run_store import Book
 from peer.archive import parts as parts_module
 from peer.archive import ranges
 from peer.archive.sources import Missing
-from peer.download import Downloaded, Wish, download
+from peer.download.download import Downloaded, Wish, download
 from tests import parts
 from tests.desk import (
     LARGE,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.archive import INDEX, folder_of
-from barnraise.errors import ModelUnavailable, UserError
-from barnraise.manifest import MANIFEST, Form
-from peer.choosing import Format
-from peer.download import Downloaded, Wish, download
-from peer.making import Made
+from barnraise.contract.archive import INDEX, folder_of
+from barnraise.contract.manifest import MANIFEST, Form
+from barnraise.core.errors import ModelUnavailable, UserError
+from peer.download.convert import Made
+from peer.download.download import Downloaded, Wish, download
+from peer.download.select import Format
 from tests import parts
 from tests.archives import MAIN_ROUND, Laid, lay_out_run
 from tests.scripted import Told

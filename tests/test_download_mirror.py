@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.archive import CHARTER, INDEX
-from barnraise.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
-from barnraise.ids import PublicKey
-from barnraise.manifest import MANIFEST, FileEntry, Manifest
-from barnraise.signed import sign
-from coordinator.book import Book
+from barnraise.contract.archive import CHARTER, INDEX
+from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
+from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
+from barnraise.core.ids import PublicKey
+from barnraise.core.signed import sign
+from coordinator.store.run_store import Book
 from peer.archive import ranges
 from peer.archive.parts import NOTE_BYTES
 from peer.archive.sources import Missing
-from peer.choosing import Format
-from peer.download import Downloaded, Wish, download
+from peer.download.download import Downloaded, Wish, download
+from peer.download.select import Format
 from tests import parts
 from tests.desk import LARGE, archive, checkpoint, files_in, opened_book, train_round, unused_port
 from tests.programs import DEADLINE, stage
@@ -230,11 +230,11 @@ def test_a_program_that_is_killed_goes_on_where_it_was(book: Book, tmp_path: Pat
 
     with stage(tmp_path) as programs, website(checkpoint(book, 1), once(LARGE, half)) as site:
         command = ["download", f"{site.url}?key={parts.AUTHORITY.public}", "-o", str(tmp_path / "out")]
-        first = programs.start("first", "peer.cli", *command)
+        first = programs.start("first", "peer.cli.main", *command)
         assert halfway.wait(DEADLINE)
         first.kill()
         assert not (tmp_path / "out" / LARGE).exists()
-        second = programs.start("second", "peer.cli", *command)
+        second = programs.start("second", "peer.cli.main", *command)
         assert second.wait() == 0, second.output
         again = site.ranges(LARGE)[1]
     assert again is not None

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from peer.download_report import Bars, Display, Lines, display_for
+from peer.download.progress import Bars, Display, Lines, display_for
 
 
 def console(terminal: bool) -> Console:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from barnraise.errors import HashMismatch, Unreachable
-from barnraise.ids import blob_hash
-from barnraise.manifest import FileEntry
+from barnraise.contract.manifest import FileEntry
+from barnraise.core.errors import HashMismatch, Unreachable
+from barnraise.core.ids import blob_hash
 from peer.archive.fetching import Fetching
 from peer.archive.parts import Part
 from peer.archive.suppliers import Candidate, Supplier

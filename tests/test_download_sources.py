@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import pytest
 
-from barnraise.archive import INDEX, MAX_INDEX_BYTES
-from barnraise.errors import InviteError, MalformedRecord, Unreachable
+from barnraise.contract.archive import INDEX, MAX_INDEX_BYTES
+from barnraise.core.errors import InviteError, MalformedRecord, Unreachable
 from peer.archive import web
 from peer.archive.folder import FolderSource
 from peer.archive.sources import Missing, Source

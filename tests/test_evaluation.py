@@ -15,12 +15,12 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from barnraise.edge import evaluate_held_out
-from barnraise.edge.causal_lm import quiet
-from barnraise.edge.evaluation import Evaluated, NotEvaluated, _read, evaluate
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.manifest import HeldOut
-from barnraise.shards import Sample
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.shards import Sample
+from barnraise.evaluation import program as evaluate_held_out
+from barnraise.evaluation.runner import Evaluated, NotEvaluated, _read, evaluate
+from barnraise.models.causal_lm import quiet
+from barnraise.runtime.blob_store import BlobStore
 from tests.tiny import make_tiny_model, packed, tiny_samples
 
 LENGTH = 24
@@ -91,7 +91,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_a_reason(model: Path, tmp_path: P
     (broken / "model.safetensors").write_bytes(b"junk")
     outcome = found(broken, model, held)
     assert isinstance(outcome, NotEvaluated)
-    assert outcome.reason.startswith("barnraise.edge.evaluate_held_out ended with status 1: ")
+    assert outcome.reason.startswith("barnraise.evaluation.program ended with status 1: ")
     assert len(outcome.reason) > 60, "the program's own last words are missing"
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-import peer.exchange as exchanging
-from barnraise.errors import DiskFull, StateError
-from barnraise.ids import BlobHash, Millis, blob_hash
-from barnraise.log import Tip
-from barnraise.records import Head, blob_name
-from coordinator.book import Book
-from peer.exchange import INNER_SECONDS
-from peer.follower import Follower
-from peer.store import Saved, Store
+import peer.volunteer.exchange as exchanging
+from barnraise.contract.records import Head, blob_name
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.ids import BlobHash, Millis, blob_hash
+from coordinator.store.run_store import Book
+from peer.volunteer.exchange import INNER_SECONDS
+from peer.volunteer.log_follower import Follower
+from peer.volunteer.saved_state import Saved, Store
 from tests import parts
 from tests.desk import contribution, opened_book, train_round
 from tests.exchanging import Peer, played

@@ -18,24 +18,25 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GgufConfig
 
-from barnraise.archive import INDEX, folder_of, parse_index
-from barnraise.edge import merge as merge_module
-from barnraise.edge.causal_lm import quiet
-from barnraise.edge.child import Ended, Failed
-from barnraise.edge.files import SCRATCH
-from barnraise.edge.trainable import initial_state
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import DiskFull
-from barnraise.ids import blob_hash
-from barnraise.manifest import MANIFEST, Form, HeldOut, Manifest, open_manifest
-from barnraise.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, Raw, RunSpec, TrainSpec
-from coordinator import exports, write_forms
-from coordinator.about import about
-from coordinator.book import Book
-from coordinator.card import CARD, CURVE
-from coordinator.charter import CHAT_TEMPLATE
-from coordinator.journal import Journal
-from coordinator.settling import settler_of
+from barnraise.contract.archive import INDEX, folder_of, parse_index
+from barnraise.contract.manifest import MANIFEST, Form, HeldOut, Manifest, open_manifest
+from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, Raw, RunSpec, TrainSpec
+from barnraise.core.errors import DiskFull
+from barnraise.core.ids import blob_hash
+from barnraise.models import merge as merge_module
+from barnraise.models.causal_lm import quiet
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.child_process import Ended, Failed
+from barnraise.runtime.files import SCRATCH
+from coordinator.checkpoints import export_program as write_forms
+from coordinator.checkpoints import exports
+from coordinator.checkpoints.card import CARD, CURVE
+from coordinator.checkpoints.card_data import about
+from coordinator.checkpoints.publisher import settler_of
+from coordinator.run_folder import CHAT_TEMPLATE
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import archive, fold_round, reopened, until_settled
 from tests.parts import ADA
@@ -326,7 +327,7 @@ def test_the_program_says_how_it_is_used(
     monkeypatch.setattr("sys.argv", ["write_forms", *arguments])
     monkeypatch.setattr(os, "nice", lambda by: 0)
     assert write_forms.main() == 2
-    assert "python -m coordinator.write_forms merged BASE" in capsys.readouterr().err
+    assert "python -m coordinator.checkpoints.export_program merged BASE" in capsys.readouterr().err
 
 
 def test_the_program_says_in_one_line_what_is_wrong(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.codec import Decoder
-from barnraise.feedback import encode_with_feedback
-from barnraise.spec import CodecSpec, Dense, Sparse
-from barnraise.state import Array
+from barnraise.contract.spec import CodecSpec, Dense, Sparse
+from barnraise.contract.state import Array
+from barnraise.fold.codec import Decoder
+from barnraise.fold.error_feedback import encode_with_feedback
 from tests.parts import CODECS, LAYOUT, codec_name, copied, tensors
 
 every_codec = pytest.mark.parametrize("codec", CODECS, ids=codec_name)

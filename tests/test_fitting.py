@@ -11,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.edge.causal_lm import model_shape
-from barnraise.edge.trainable import layout, parameter_count
-from barnraise.errors import TooLargeForMemory, UserError
-from barnraise.footprint import ModelShape, Precision, footprint
-from barnraise.spec import DataSpec, Full, Lora, RunSpec, TrainSpec
-from peer.device import Device, room
-from peer.fitting import Fit, Frozen, Processor, Room, fit
+from barnraise.contract.spec import DataSpec, Full, Lora, RunSpec, TrainSpec
+from barnraise.core.errors import TooLargeForMemory, UserError
+from barnraise.models.causal_lm import model_shape
+from barnraise.models.memory_estimate import ModelShape, Precision, footprint
+from barnraise.models.trainable import layout, parameter_count
+from peer.training.device import Device, room
+from peer.training.memory_fit import Fit, Frozen, Processor, Room, fit
 from tests.tiny import make_tiny_model
 
 LLAMA_3_8B = {

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.codec import dense
-from barnraise.fold import Contribution, fold
-from barnraise.ids import StateHash
-from barnraise.spec import AdamW, CodecSpec, Dense, Raw, RunSpec, Sgd
-from barnraise.state import TrainState
+from barnraise.contract.spec import AdamW, CodecSpec, Dense, Raw, RunSpec, Sgd
+from barnraise.contract.state import TrainState
+from barnraise.core.ids import StateHash
+from barnraise.fold.codec import dense
+from barnraise.fold.fold import Contribution, fold
 from tests.parts import CODECS, codec_name, contribution, run_spec, state, tensors
 
 OUTERS: dict[str, Sgd | AdamW] = {

@@ -13,18 +13,18 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from barnraise.codec import Decoder
-from barnraise.edge.causal_lm import load, model_shape
-from barnraise.edge.trainable import attach, initial_state
-from barnraise.errors import UserError
-from barnraise.feedback import encode_with_feedback
-from barnraise.fold import Contribution, fold
-from barnraise.footprint import Precision
-from barnraise.spec import DataSpec, Dense, InnerSpec, Lora, RunSpec, TrainSpec
-from barnraise.state import TrainState
-from peer.device import Device
-from peer.frozen import FrozenLinear, has_four_bit, store_frozen
-from peer.trainer import Trainer
+from barnraise.contract.spec import DataSpec, Dense, InnerSpec, Lora, RunSpec, TrainSpec
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import UserError
+from barnraise.fold.codec import Decoder
+from barnraise.fold.error_feedback import encode_with_feedback
+from barnraise.fold.fold import Contribution, fold
+from barnraise.models.causal_lm import load, model_shape
+from barnraise.models.memory_estimate import Precision
+from barnraise.models.trainable import attach, initial_state
+from peer.training.device import Device
+from peer.training.quantized_weights import FrozenLinear, has_four_bit, store_frozen
+from peer.training.trainer import Trainer
 from tests.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer, tiny_samples
 
 CPU = Device("CPU", "cpu", False, 1, "test")

@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from barnraise.archive import INDEX, Repo, Revision, parse_index
-from barnraise.edge.gateway import listen
-from barnraise.edge.gateway.shelf import LOOK_AGAIN_SECONDS, Shelf
-from barnraise.errors import Unreachable
-from barnraise.ids import blob_hash
-from barnraise.manifest import MANIFEST
+from barnraise.contract.archive import INDEX, Repo, Revision, parse_index
+from barnraise.contract.manifest import MANIFEST
+from barnraise.core.errors import Unreachable
+from barnraise.core.ids import blob_hash
+from barnraise.gateway import listen
+from barnraise.gateway.catalogue import LOOK_AGAIN_SECONDS, Shelf
 from tests.gateways import BLOB, FOLDER, REPO, lay_out_files, served, write_index
 
 WEIGHTS = os.urandom(3_000_000)

@@ -15,9 +15,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from barnraise.edge.gateway import app, server
-from barnraise.edge.gateway.send_file import BRISK_SECONDS, MAX_CHUNK, MIN_CHUNK, ROOM, FileBody, Room
-from barnraise.edge.gateway.shelf import Shelf
+from barnraise.gateway import app, server
+from barnraise.gateway.catalogue import Shelf
+from barnraise.gateway.file_response import BRISK_SECONDS, MAX_CHUNK, MIN_CHUNK, ROOM, FileBody, Room
 from tests.gateways import REPO, lay_out_files, served
 from tests.programs import DEADLINE
 from tests.virtual_time import run

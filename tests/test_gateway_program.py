@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from huggingface_hub import HfApi, snapshot_download
 
-from barnraise.manifest import MANIFEST
+from barnraise.contract.manifest import MANIFEST
 from tests.programs import DEADLINE, stage
 from tests.test_processes import prepare
 

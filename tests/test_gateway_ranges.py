@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.http_files import Part, Unchanged, Unsatisfiable, Whole, decide, http_date
+from barnraise.gateway.byte_ranges import Part, Unchanged, Unsatisfiable, Whole, decide, http_date
 
 TAG, MODIFIED, SIZE = '"abc"', 1_700_000_000, 1000
 BEFORE, AFTER = http_date(MODIFIED - 1), http_date(MODIFIED + 1)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge.transfer.piece_stream import open_request
-from barnraise.ids import blob_hash
-from barnraise.piece_plan import DEPTH
-from barnraise.pieces import PIECE_BYTES
-from barnraise.throttle import Caps
+from barnraise.contract.pieces import PIECE_BYTES
+from barnraise.core.ids import blob_hash
+from barnraise.network.blobs.piece_picker import DEPTH
+from barnraise.network.blobs.piece_protocol import open_request
+from barnraise.network.blobs.token_bucket import Caps
 from tests.carriers import (
     COUNT,
     DATA,

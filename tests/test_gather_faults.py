@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.edge.transfer.blob_stream import STALL_SECONDS
-from barnraise.edge.transfer.gather import PATIENCE_SECONDS
-from barnraise.edge.transfer.piece_stream import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
-from barnraise.errors import DiskFull, HashMismatch, Unreachable
-from barnraise.pieces import PIECE_BYTES, Wanted, piece_list, pieces_hash
-from barnraise.throttle import Caps
+from barnraise.contract.pieces import PIECE_BYTES, Wanted, piece_list, pieces_hash
+from barnraise.core.errors import DiskFull, HashMismatch, Unreachable
+from barnraise.network.blobs.piece_download import PATIENCE_SECONDS
+from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
+from barnraise.network.blobs.token_bucket import Caps
+from barnraise.network.blobs.whole_protocol import STALL_SECONDS
 from tests.carriers import (
     ALL,
     COUNT,

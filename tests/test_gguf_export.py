@@ -24,10 +24,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from barnraise.edge import gguf_export
-from barnraise.edge.causal_lm import quiet
-from barnraise.edge.gguf_export import About, Precision, export, export_adapter
-from barnraise.errors import DiskFull, UserError
+from barnraise.core.errors import DiskFull, UserError
+from barnraise.models import gguf_export
+from barnraise.models.causal_lm import quiet
+from barnraise.models.gguf_export import About, Precision, export, export_adapter
 from tests.llama_cpp import llama_cpp
 from tests.test_merge import make_adapter
 from tests.tiny import SPECIAL, TEMPLATE, make_tiny_model

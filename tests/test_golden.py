@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from barnraise.codec import encode_in_place
-from barnraise.fold import Contribution, fold
-from barnraise.ids import blob_hash
-from barnraise.spec import AdamW, CodecSpec, Dense, Raw, Sgd, Sparse
-from barnraise.state import Layout, TrainState
+from barnraise.contract.spec import AdamW, CodecSpec, Dense, Raw, Sgd, Sparse
+from barnraise.contract.state import Layout, TrainState
+from barnraise.core.ids import blob_hash
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.fold import Contribution, fold
 from tests.parts import CODECS, codec_name, contribution, integers, run_spec
 
 LAYOUT = Layout((("bias", (13,)), ("one", (1,)), ("weight", (24, 40))))

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from barnraise.ids import Round
-from barnraise.manifest import FileEntry, HeldOut, Manifest
-from barnraise.records import Admission, Evaluation, JoinClaim
-from barnraise.signed import Signable, Signed, open_signed, sign
-from barnraise.state import TrainState
+from barnraise.contract.manifest import FileEntry, HeldOut, Manifest
+from barnraise.contract.records import Admission, Evaluation, JoinClaim
+from barnraise.contract.state import TrainState
+from barnraise.core.ids import Round
+from barnraise.core.signed import Signable, Signed, open_signed, sign
 from tests.parts import (
     ADA,
     AUTHORITY,

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.gossip import (
+from barnraise.contract.heartbeat import MISSED, heartbeat_seconds, part_of, parts_for
+from barnraise.contract.records import Presence, Record, place_of
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, PublicKey, Round
+from barnraise.core.signed import Signed, sign
+from barnraise.network.gossip_policy import (
     ANSWERS_A_SECOND,
     FAN_OUT,
     MAX_VOLUNTEERS,
@@ -20,11 +25,6 @@ from barnraise.gossip import (
     listeners,
     look_seconds,
 )
-from barnraise.heartbeat import MISSED, heartbeat_seconds, part_of, parts_for
-from barnraise.identity import Identity
-from barnraise.ids import Millis, PublicKey, Round
-from barnraise.records import Presence, Record, place_of
-from barnraise.signed import Signed, sign
 from tests import parts
 
 KEYS = [Identity.from_seed(n.to_bytes(32, "big")) for n in range(100, 120)]
@@ -104,7 +104,7 @@ def test_commits_of_rounds_that_are_over_are_forgotten() -> None:
 
 def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_VOLUNTEERS >= 1000
-    monkeypatch.setattr("barnraise.gossip.MAX_VOLUNTEERS", 2)
+    monkeypatch.setattr("barnraise.network.gossip_policy.MAX_VOLUNTEERS", 2)
     known = Known()
     for who, at in [(parts.ADA, 0), (parts.BEN, 1), (parts.ADA, 2), (parts.STRANGER, 3)]:
         known.hear(sign(who, presence(who, parts.NOW + at)))

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from barnraise.edge.grapevine import TELL, Grapevine
-from barnraise.gossip import FAN_OUT
-from barnraise.heartbeat import parts_for
-from barnraise.identity import Identity
-from barnraise.ids import Millis, PublicKey, Round
-from barnraise.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, place_of, seal
-from barnraise.signed import Signed
-from barnraise.turns import turns_for
+from barnraise.contract.heartbeat import parts_for
+from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, place_of, seal
+from barnraise.contract.rotation import turns_for
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, PublicKey, Round
+from barnraise.core.signed import Signed
+from barnraise.network.gossip import TELL, Grapevine
+from barnraise.network.gossip_policy import FAN_OUT
 from tests import parts
 from tests.carriers import stream_pair
 
@@ -300,7 +300,7 @@ def test_a_record_of_the_wrong_hand_is_neither_heard_nor_passed_on() -> None:
 
 
 def test_who_says_nothing_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("barnraise.edge.transfer.doors.MAX_STREAMS", 2)
+    monkeypatch.setattr("barnraise.network.blobs.connection_limits.MAX_STREAMS", 2)
 
     async def scene(swarm: Swarm) -> None:
         coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from barnraise.codec.half import HALF_MAX, half_bits, half_values
-from barnraise.state import Array
+from barnraise.contract.state import Array
+from barnraise.fold.codec.half import HALF_MAX, half_bits, half_values
 
 
 def finite_halves() -> Array:

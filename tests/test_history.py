@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Millis, PublicKey, blob_hash
-from barnraise.log import Link
-from barnraise.records import Close, JoinClaim
-from coordinator.credits import Credits, credits
-from coordinator.history import History, Share
+from barnraise.contract.records import Close, JoinClaim
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, PublicKey, blob_hash
+from barnraise.fold.log import Link
+from coordinator.checkpoints.credits import Credits, credits
+from coordinator.store.history import History, Share
 from tests import parts
 from tests.parts import ADA, BEN, STRANGER
 

@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.archive import ArchiveIndex, Repo, Revision, close_path, contribution_path, folder_of
-from barnraise.hub import Answer, Catalogue, HubFile, Missing, answer
-from barnraise.hub_page import page
-from barnraise.hub_routes import (
+from barnraise.contract.archive import ArchiveIndex, Repo, Revision, close_path, contribution_path, folder_of
+from barnraise.contract.manifest import FileEntry, Form, Manifest
+from barnraise.contract.manifest_json import manifest_json
+from barnraise.core.ids import BlobHash
+from barnraise.core.signed import sign
+from barnraise.gateway.hub_api import Answer, Catalogue, HubFile, Missing, answer
+from barnraise.gateway.landing_page import page
+from barnraise.gateway.routes import (
     Front,
     Info,
     Nowhere,
@@ -27,10 +31,6 @@ from barnraise.hub_routes import (
     WhoAmI,
     route,
 )
-from barnraise.ids import BlobHash
-from barnraise.manifest import FileEntry, Form, Manifest
-from barnraise.manifest_json import manifest_json
-from barnraise.signed import sign
 from tests import parts
 
 OWN = Place("model", "ada/barn")

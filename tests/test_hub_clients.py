@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from barnraise.archive import Revision
-from barnraise.edge.gateway import app
-from barnraise.ids import blob_hash
+from barnraise.contract.archive import Revision
+from barnraise.core.ids import blob_hash
+from barnraise.gateway import app
 from tests.archives import BASE, DATA, GGUF, LOSSES, MAIN_ROUND, MERGED, OWN, Laid, lay_out_run
 from tests.gateways import REPO, GatewayProcess, environment, lay_out_files, served
 from tests.programs import DEADLINE

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.errors import InviteError
-from barnraise.ids import PublicKey, RunId
-from barnraise.invite import Invite, parse_invite
+from barnraise.contract.invite import Invite, parse_invite
+from barnraise.core.errors import InviteError
+from barnraise.core.ids import PublicKey, RunId
 
 KEY = "0123456789abcdef" * 4
 GOOD = f"barnraise://example.org:7000/my-run?key={KEY}"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from barnraise.errors import DiskFull, StateError
-from barnraise.ids import Millis, blob_hash
-from coordinator.journal import Event, Journal, Kind, Replay
+from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.ids import Millis, blob_hash
+from coordinator.store.journal import Event, Journal, Kind, Replay
 
 NAMES = [bytes.fromhex(blob_hash(bytes([n]))) for n in range(4)]
 events = st.lists(

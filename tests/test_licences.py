@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.licences import MayPassOn, Withheld, card_fields, judge
+from coordinator.setup.licences import MayPassOn, Withheld, card_fields, judge
 
 
 @pytest.mark.parametrize(

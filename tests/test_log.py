@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from barnraise.codec import encode_in_place
-from barnraise.errors import BadSignature, MalformedBlob, MalformedRecord, StateError
-from barnraise.fold import fold
-from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Round, StateHash, blob_hash
-from barnraise.log import Tip, advance, check_blob, check_link, check_next, genesis_tip
-from barnraise.records import Commit
-from barnraise.signed import Signed, sign
-from barnraise.spec import Dense, Sgd
-from barnraise.state import TrainState
+from barnraise.contract.records import Commit
+from barnraise.contract.spec import Dense, Sgd
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.core.errors import BadSignature, MalformedBlob, MalformedRecord, StateError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Round, StateHash, blob_hash
+from barnraise.core.signed import Signed, sign
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.fold import fold
+from barnraise.fold.log import advance, check_blob, check_link, check_next
 from tests.parts import (
     ADA,
     AUTHORITY,

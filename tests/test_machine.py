@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.ids import Millis, Round
-from barnraise.records import Doing
-from barnraise.rounds import Window
-from barnraise.spec import RoundSpec
-from peer.machine import (
+from barnraise.contract.records import Doing
+from barnraise.contract.rounds import Window
+from barnraise.contract.spec import RoundSpec
+from barnraise.core.ids import Millis, Round
+from peer.volunteer.policy import (
     SILENT_SECONDS,
     Action,
     CatchUp,

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from barnraise.errors import BadSignature, MalformedRecord
-from barnraise.ids import RunId
-from barnraise.log import Tip
-from barnraise.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, open_manifest
-from barnraise.signed import sign
+from barnraise.contract.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, open_manifest
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.core.ids import RunId
+from barnraise.core.signed import sign
 from tests.parts import ADA, AUTHORITY, HASH_A, HASH_B, RUN
 
 GOOD = [

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from barnraise.edge.trainable import initial_state
-from barnraise.errors import TooLargeForMemory
-from barnraise.spec import DataSpec, Full, Lora, RunSpec, TrainSpec
-from barnraise.state import Array
-from peer.device import Device, memory_limit, out_of_memory
-from peer.local_model import LocalModel
-from peer.trainer import Trainer
+from barnraise.contract.spec import DataSpec, Full, Lora, RunSpec, TrainSpec
+from barnraise.contract.state import Array
+from barnraise.core.errors import TooLargeForMemory
+from barnraise.models.trainable import initial_state
+from peer.training.device import Device, memory_limit, out_of_memory
+from peer.training.local_model import LocalModel
+from peer.training.trainer import Trainer
 from tests.tiny import make_tiny_model, tiny_samples
 
 CPU = Device("CPU", "cpu", False, 1, "test")

@@ -13,14 +13,14 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from barnraise.edge import merge as module
-from barnraise.edge.causal_lm import quiet
-from barnraise.edge.lora_files import ADAPTER, ADAPTER_CONFIG
-from barnraise.edge.merge import merge
-from barnraise.edge.model_files import write_model
-from barnraise.edge.trainable import adapter_config, initial_state
-from barnraise.errors import DiskFull, MalformedBlob, ModelUnavailable, UserError
-from barnraise.spec import Lora
+from barnraise.contract.spec import Lora
+from barnraise.core.errors import DiskFull, MalformedBlob, ModelUnavailable, UserError
+from barnraise.models import merge as module
+from barnraise.models.causal_lm import quiet
+from barnraise.models.lora_files import ADAPTER, ADAPTER_CONFIG
+from barnraise.models.merge import merge
+from barnraise.models.model_files import write_model
+from barnraise.models.trainable import adapter_config, initial_state
 from tests.tiny import make_tiny_model
 
 LORA = Lora(rank=4, alpha=8.0)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from barnraise.outer import outer_for
-from barnraise.spec import AdamW, Sgd
-from barnraise.state import Array
+from barnraise.contract.spec import AdamW, Sgd
+from barnraise.contract.state import Array
+from barnraise.fold.outer import outer_for
 
 STEPS, SIZE = 12, 500
 Make = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from barnraise.ids import Millis
-from peer.pace import Pace
+from barnraise.core.ids import Millis
+from peer.volunteer.timings import Pace
 
 
 def at(seconds: float) -> Millis:

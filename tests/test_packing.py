@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.shards import IGNORED, Sample
+from barnraise.contract.shards import IGNORED, Sample
 from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
 
 

@@ -16,21 +16,22 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from barnraise.edge.causal_lm import quiet
-from barnraise.edge.trainable import adapter_config, initial_state, trainable_parameters
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.identity import Identity
-from barnraise.log import Link, advance, check_link, genesis_tip
-from barnraise.records import Commit, blob_name
-from barnraise.shards import Sample
-from barnraise.signed import Signed
-from barnraise.spec import AdamW, Charter, DataSpec, Full, Lora, Raw, RunSpec, TrainSpec
-from barnraise.state import TrainState
-from peer.device import Device
-from peer.store import Store
-from peer.trainer import Trainer
-from peer.training import Training
-from peer.work import Work
+from barnraise.contract.records import Commit, blob_name
+from barnraise.contract.shards import Sample
+from barnraise.contract.spec import AdamW, Charter, DataSpec, Full, Lora, Raw, RunSpec, TrainSpec
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import genesis_tip
+from barnraise.core.identity import Identity
+from barnraise.core.signed import Signed
+from barnraise.fold.log import Link, advance, check_link
+from barnraise.models.causal_lm import quiet
+from barnraise.models.trainable import adapter_config, initial_state, trainable_parameters
+from barnraise.runtime.blob_store import BlobStore
+from peer.training.device import Device
+from peer.training.trainer import Trainer
+from peer.volunteer.contribution import Work
+from peer.volunteer.saved_state import Store
+from peer.volunteer.training import Training
 from tests import parts
 from tests.tiny import make_tiny_model, tiny_samples
 

@@ -10,28 +10,28 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from barnraise.archive import held_out_path
-from barnraise.edge.evaluation import Evaluated
-from barnraise.edge.evaluation import evaluate as find_loss
-from barnraise.edge.files import load_identity, write_atomic
-from barnraise.edge.gateway import listen
-from barnraise.edge.trainable import initial_state
-from barnraise.errors import HashMismatch, TrustError
-from barnraise.evaluations import EVALUATIONS, read_evaluations
-from barnraise.identity import Identity
-from barnraise.manifest import HeldOut
-from barnraise.spec import DataSpec, Lora, ModelSpec, Raw, RunSpec, TrainSpec
-from coordinator.about import about
-from coordinator.book import Book
-from coordinator.charter import CHAT_TEMPLATE, HELD_OUT
-from coordinator.journal import Journal
-from coordinator.service import Gateway
-from coordinator.session import Session
+from barnraise.contract.archive import held_out_path
+from barnraise.contract.evaluations import EVALUATIONS, read_evaluations
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.spec import DataSpec, Lora, ModelSpec, Raw, RunSpec, TrainSpec
+from barnraise.core.errors import HashMismatch, TrustError
+from barnraise.core.identity import Identity
+from barnraise.evaluation.runner import Evaluated
+from barnraise.evaluation.runner import evaluate as find_loss
+from barnraise.gateway import listen
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.files import load_identity, write_atomic
+from coordinator.checkpoints.card_data import about
+from coordinator.grpc_service import Gateway
+from coordinator.rounds.session import Session
+from coordinator.run_folder import CHAT_TEMPLATE, HELD_OUT
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
 from peer.archive.folder import FolderSource
 from peer.archive.reading import read_archive
-from peer.cli import main
+from peer.cli.main import main
+from peer.data_dir import PEER_KEY
 from peer.evaluate import _fetch_panel
-from peer.own_key import PEER_KEY
 from tests import parts
 from tests.desk import (
     NODE,
@@ -127,7 +127,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
             data = tmp_path / owner.public[:8]
             write_atomic(data / PEER_KEY, owner.seed, mode=0o600)
             folders = ("--data-dir", str(data), "--cache-dir", str(data / "cache"))
-            return programs.start("evaluator", "peer.cli", "evaluate", invite, *folders, *more)
+            return programs.start("evaluator", "peer.cli.main", "evaluate", invite, *folders, *more)
 
         def volunteers(invite: str) -> None:
             nobody = evaluate(invite, AUTHORITY)

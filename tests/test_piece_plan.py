@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from barnraise.piece_plan import DEPTH, Ask, Flight, Rest, Source, depth, next_ask, share_of
-from barnraise.pieces import PIECE_BYTES, every_piece
+from barnraise.contract.pieces import PIECE_BYTES, every_piece
+from barnraise.network.blobs.piece_picker import DEPTH, Ask, Flight, Rest, Source, depth, next_ask, share_of
 from tests.carriers import key
 
 OWNER, ADA, BEN, CLEO = (key(name) for name in ("owner", "ada", "ben", "cleo"))

@@ -11,11 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.edge.transfer.doors import MAX_STREAMS, MAX_STREAMS_OF_ONE, REMEMBERED, Doors, SentPieces
-from barnraise.edge.transfer.piece_stream import HAVE, IDLE_SECONDS, LIST, MAX_BLOB_BYTES, open_request
-from barnraise.errors import MalformedBlob
-from barnraise.ids import BlobHash, blob_hash
-from barnraise.pieces import PIECE_BYTES, piece_count, piece_list
+from barnraise.contract.pieces import PIECE_BYTES, piece_count, piece_list
+from barnraise.core.errors import MalformedBlob
+from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.network.blobs.connection_limits import (
+    MAX_STREAMS,
+    MAX_STREAMS_OF_ONE,
+    REMEMBERED,
+    Doors,
+    SentPieces,
+)
+from barnraise.network.blobs.piece_protocol import HAVE, IDLE_SECONDS, LIST, MAX_BLOB_BYTES, open_request
 from tests import virtual_time
 from tests.carriers import SIZE, Net, Stream, blob, key, stream_pair
 

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.errors import HashMismatch, MalformedBlob
-from barnraise.ids import BlobHash, PublicKey, blob_hash
-from barnraise.pieces import (
+from barnraise.contract.pieces import (
     PIECE_BYTES,
     PieceList,
     Wanted,
@@ -22,6 +20,8 @@ from barnraise.pieces import (
     piece_list,
     pieces_hash,
 )
+from barnraise.core.errors import HashMismatch, MalformedBlob
+from barnraise.core.ids import BlobHash, PublicKey, blob_hash
 
 sizes = st.sampled_from(
     [1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 3 * PIECE_BYTES + 7]

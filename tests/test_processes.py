@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.ids import BlobHash
+from barnraise.core.ids import BlobHash
+from barnraise.runtime.blob_store import BlobStore
 from tests.programs import DEADLINE, Program, stage
 from tests.tiny import make_tiny_model
 

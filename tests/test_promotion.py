@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.promotion import standing
+from coordinator.store.promotion import standing
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,20 @@ import pytest
 from click.testing import CliRunner
 from fsspec.implementations.memory import MemoryFileSystem
 
-from barnraise.archive import INDEX, ArchiveIndex, close_path, folder_of, parse_index
-from barnraise.errors import (
+from barnraise.contract.archive import INDEX, ArchiveIndex, close_path, folder_of, parse_index
+from barnraise.contract.manifest import MANIFEST, open_manifest
+from barnraise.core.errors import (
     BadSignature,
     BarnraiseError,
     HashMismatch,
     Unreachable,
     UserError,
 )
-from barnraise.ids import Round, blob_hash
-from barnraise.log import check_link
-from barnraise.manifest import MANIFEST, open_manifest
-from coordinator.book import Book
+from barnraise.core.ids import Round, blob_hash
+from barnraise.fold.log import check_link
 from coordinator.cli import main
 from coordinator.publishing.places import Place
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import archive, checkpoint, files_in, told, train_round
 from tests.gateways import environment
@@ -264,7 +264,7 @@ def test_behind_a_plain_web_server_it_is_a_mirror(book: Book, tmp_path: Path) ->
         assert server.stdout is not None
         port = server.stdout.readline().split(" port ")[1].split()[0]
         address = f"http://127.0.0.1:{port}/?key={parts.AUTHORITY.public}"
-        peer = Program("peer", "peer.cli", "download", address, "-o", str(tmp_path / "got"))
+        peer = Program("peer", "peer.cli.main", "download", address, "-o", str(tmp_path / "got"))
         assert peer.wait() == 0, peer.output
     finally:
         server.kill()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.archive import folder_of
-from barnraise.ids import blob_hash
-from barnraise.manifest import MANIFEST, Form, open_manifest
+from barnraise.contract.archive import folder_of
+from barnraise.contract.manifest import MANIFEST, Form, open_manifest
+from barnraise.core.ids import blob_hash
 from tests import parts
 from tests.archives import LOSSES, MAIN_ROUND, Laid, lay_out_run
 from tests.desk import files_in

@@ -12,9 +12,8 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from barnraise.archive import INDEX
-from barnraise.edge.files import disk_errors, replacing
-from barnraise.errors import (
+from barnraise.contract.archive import INDEX
+from barnraise.core.errors import (
     BarnraiseError,
     DiskFull,
     MachineError,
@@ -23,9 +22,10 @@ from barnraise.errors import (
     Unreachable,
     UserError,
 )
-from coordinator.book import Book
-from coordinator.publish import find_archive, publish
+from barnraise.runtime.files import disk_errors, replacing
 from coordinator.publishing import places
+from coordinator.publishing.command import find_archive, publish
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import opened_book, told, train_round
 from tests.mirrors import sent, trained, tree, wish

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from barnraise.archive import ArchiveIndex, Repo, Revision
-from barnraise.errors import StateError, UserError
-from barnraise.manifest import Form
+from barnraise.contract.archive import ArchiveIndex, Repo, Revision
+from barnraise.contract.manifest import Form
+from barnraise.core.errors import StateError, UserError
 from coordinator.publishing.selection import joined, select
 from tests import parts
 from tests.desk import told

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.edge.reach import (
+from barnraise.core.errors import MalformedBlob
+from barnraise.network.nat import (
     UNLIMITED,
     both_transports,
     daemon_flags,
@@ -17,7 +18,6 @@ from barnraise.edge.reach import (
     reach_options,
     relayed_bytes,
 )
-from barnraise.errors import MalformedBlob
 
 NARROW = bytes.fromhex("0802") + bytes.fromhex("220608781080800828") + bytes([100])
 """STATUS, a limit of 120 s and 131,072 bytes, OK: what p2pd sends for its own default."""

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.archive import close_path, contribution_path
-from barnraise.codec import encode_in_place
-from barnraise.identity import Identity
-from barnraise.ids import BlobHash, Round, blob_hash
-from barnraise.log import Link, Tip
-from barnraise.manifest import FileEntry, Manifest
-from barnraise.records import Commit
-from barnraise.replay import Differs, Fault, Reader, Replay
-from barnraise.signed import Signed, open_signed, sign
-from barnraise.spec import Charter
-from barnraise.state import TrainState
+from barnraise.contract.archive import close_path, contribution_path
+from barnraise.contract.manifest import FileEntry, Manifest
+from barnraise.contract.records import Commit
+from barnraise.contract.spec import Charter
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Round, blob_hash
+from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.log import Link
+from barnraise.fold.replay import Differs, Fault, Reader, Replay
 from tests import parts
 from tests.golden_log import KINDS, LAYOUT, ROUNDS, THIRDS, Log, build, come_to, genesis, read, spec_of, write
 from tests.parts import ADA, AUTHORITY, BEN, HASH_A, STRANGER

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.ids import blob_hash
-from barnraise.manifest import FileEntry, Manifest
-from coordinator.retention import orphaned, outdated, replay_start
+from barnraise.contract.manifest import FileEntry, Manifest
+from barnraise.core.ids import blob_hash
+from coordinator.store.retention import orphaned, outdated, replay_start
 from tests.parts import HASH_A, RUN
 
 

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from barnraise.spec import RoundSpec
-from coordinator.closing import Decision
-from peer.machine import Action
+from barnraise.contract.spec import RoundSpec
+from coordinator.rounds.closing import Decision
+from peer.volunteer.policy import Action
 from tests.world import TICK, Peer, World
 
 SPECS = (

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.ids import Millis, Round
-from barnraise.rounds import Phase, Window, seconds_between
-from barnraise.spec import RoundSpec
+from barnraise.contract.rounds import Phase, Window, seconds_between
+from barnraise.contract.spec import RoundSpec
+from barnraise.core.ids import Millis, Round
 
 OPENS = 1_000_000
 ORDER = [Phase.TRAIN, Phase.PUBLISH, Phase.CLOSE]

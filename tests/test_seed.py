@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from barnraise.archive import CHARTER, INDEX, parse_index
-from barnraise.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
-from barnraise.manifest import MANIFEST
-from coordinator.book import Book
-from peer.download import Downloaded, Wish, download
+from barnraise.contract.archive import CHARTER, INDEX, parse_index
+from barnraise.contract.manifest import MANIFEST
+from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
+from coordinator.store.run_store import Book
+from peer.download.download import Downloaded, Wish, download
 from peer.seed import Seeding, seed
 from tests import parts
 from tests.desk import LARGE, archive, checkpoint, files_in, opened_book, train_round
@@ -190,11 +190,13 @@ def test_a_port_that_is_taken_is_told(book: Book) -> None:
 def test_the_programs_seed_and_download_until_ctrl_c(book: Book, tmp_path: Path) -> None:
     with stage(tmp_path) as programs:
         seeding = programs.start(
-            "seed", "peer.cli", "seed", str(archive(book)), "--host", "127.0.0.1", "--port", "0"
+            "seed", "peer.cli.main", "seed", str(archive(book)), "--host", "127.0.0.1", "--port", "0"
         )
         port = seeding.wait_for(r"serving an archive of barn .* on port (\d+)")[1]
         url = f"http://127.0.0.1:{port}?key={parts.AUTHORITY.public}"
-        downloading = programs.start("download", "peer.cli", "download", url, "-o", str(tmp_path / "out"))
+        downloading = programs.start(
+            "download", "peer.cli.main", "download", url, "-o", str(tmp_path / "out")
+        )
         assert downloading.wait() == 0, downloading.output
         assert "every file is what the run's key signed" in downloading.output
         assert seeding.interrupt() == 0

@@ -13,20 +13,20 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from barnraise.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
-from barnraise.ids import Millis, RunId
-from barnraise.invite import Invite
-from barnraise.records import JoinClaim
-from barnraise.signed import open_signed, sign
-from barnraise.spec import Charter
+from barnraise.contract.invite import Invite
+from barnraise.contract.records import JoinClaim
+from barnraise.contract.spec import Charter
+from barnraise.core.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
+from barnraise.core.ids import Millis, RunId
+from barnraise.core.signed import open_signed, sign
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
-from coordinator.admission import CLAIM_SECONDS, LIFE_SECONDS
-from coordinator.book import Book
-from coordinator.service import Gateway, ask_status, serve
+from coordinator.grpc_service import Gateway, ask_status, serve
+from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS
 from coordinator.status import render
-from peer import api
-from peer.api import Api, connect
+from coordinator.store.run_store import Book
+from peer import coordinator_client as api
+from peer.coordinator_client import Api, connect
 from tests import parts
 from tests.desk import NO_GATEWAY, NODE, opened_book, served, session_of, train_round, unused_port, with_key
 
@@ -245,7 +245,7 @@ def test_another_answer_than_a_status_is_told(book: Book, monkeypatch: pytest.Mo
     async def old(*_: object) -> pb.GetStatusReply:
         return pb.GetStatusReply(json="{}")
 
-    monkeypatch.setattr("coordinator.service.Service.GetStatus", old)
+    monkeypatch.setattr("coordinator.grpc_service.Service.GetStatus", old)
 
     async def ask() -> None:
         async with served(session_of(book)) as invite:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.archive import INDEX, parse_index
-from barnraise.edge.evaluation import Evaluated, NotEvaluated
-from barnraise.edge.files import SCRATCH
-from barnraise.errors import DiskFull
-from barnraise.manifest import MANIFEST, HeldOut
-from coordinator.about import about
-from coordinator.archive import Archive
-from coordinator.book import Book
-from coordinator.settling import Settler, settler_of
+from barnraise.contract.archive import INDEX, parse_index
+from barnraise.contract.manifest import MANIFEST, HeldOut
+from barnraise.core.errors import DiskFull
+from barnraise.evaluation.runner import Evaluated, NotEvaluated
+from barnraise.runtime.files import SCRATCH
+from coordinator.checkpoints.archive_writer import Archive
+from coordinator.checkpoints.card_data import about
+from coordinator.checkpoints.publisher import Settler, settler_of
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import (
     Waited,

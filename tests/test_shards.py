@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from barnraise.errors import MalformedBlob
-from barnraise.ids import blob_hash
-from barnraise.shards import (
+from barnraise.contract.shards import (
     IGNORED,
     MAX_SHARD_BYTES,
     DataIndex,
@@ -23,6 +21,8 @@ from barnraise.shards import (
     pack_shard,
     parse_shard,
 )
+from barnraise.core.errors import MalformedBlob
+from barnraise.core.ids import blob_hash
 
 LENGTH = 8
 

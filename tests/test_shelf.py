@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-import peer.shelf as shelves
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.ids import BlobHash, Round
-from barnraise.log import Link
-from barnraise.records import Close
-from barnraise.signed import sign
-from peer.shelf import Shelf
+import peer.volunteer.blob_retention as shelves
+from barnraise.contract.records import Close
+from barnraise.core.ids import BlobHash, Round
+from barnraise.core.signed import sign
+from barnraise.fold.log import Link
+from barnraise.runtime.blob_store import BlobStore
+from peer.volunteer.blob_retention import Shelf
 from tests import parts
 
 OPEN = Round(9)

@@ -11,11 +11,7 @@ from hivemind.utils import MSGPackSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.edge.swarm import _Validator
-from barnraise.errors import BadSignature, MalformedRecord, TrustError
-from barnraise.identity import Identity
-from barnraise.ids import Millis
-from barnraise.records import (
+from barnraise.contract.records import (
     MAX_RECORD_BYTES,
     Admission,
     Close,
@@ -30,7 +26,11 @@ from barnraise.records import (
     place_of,
     seal,
 )
-from barnraise.signed import Signable, Signed, open_signed, open_text, sign
+from barnraise.core.errors import BadSignature, MalformedRecord, TrustError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis
+from barnraise.core.signed import Signable, Signed, open_signed, open_text, sign
+from barnraise.network.swarm import _Validator
 from tests.parts import (
     ADA,
     AUTHORITY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from barnraise.sizes import told_bytes
+from barnraise.core.units import told_bytes
 
 
 @pytest.mark.parametrize(

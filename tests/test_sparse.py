@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from barnraise.codec import Decoder, blob_limit, blob_sizes, encode_in_place, typical_blob
-from barnraise.codec.formats import MAX_MAGNITUDE
-from barnraise.errors import MalformedBlob, SpecError
-from barnraise.spec import Sparse, parse_spec
-from barnraise.state import Array, Layout
+from barnraise.contract.spec import Sparse, parse_spec
+from barnraise.contract.state import Array, Layout
+from barnraise.core.errors import MalformedBlob, SpecError
+from barnraise.fold.codec import Decoder, blob_limit, blob_sizes, encode_in_place, typical_blob
+from barnraise.fold.codec.formats import MAX_MAGNITUDE
 from tests.parts import copied, tensors
 
 HEADER_BYTES = 52

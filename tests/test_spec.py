@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.errors import SpecError
-from barnraise.spec import AdamW, DataSpec, Dense, Full, Lora, Raw, RunSpec, Sgd, parse_spec, read_spec
+from barnraise.contract.spec import (
+    AdamW,
+    DataSpec,
+    Dense,
+    Full,
+    Lora,
+    Raw,
+    RunSpec,
+    Sgd,
+    parse_spec,
+    read_spec,
+)
+from barnraise.core.errors import SpecError
 
 SMALLEST = 'name = "barn"\n[data]\nsource = "x"\n'
 FULL = (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.standing import MAX_HOLDERS, SECONDS, Fault, Reason, Standing, Trust
+from barnraise.network.blobs.reputation import MAX_HOLDERS, SECONDS, Fault, Reason, Standing, Trust
 from tests.carriers import key
 
 ADA, BEN = key("ada"), key("ben")

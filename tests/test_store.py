@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from barnraise.errors import DiskFull, StateError
-from barnraise.ids import BlobHash, Round
-from barnraise.log import Tip
-from barnraise.state import TrainState
-from peer.store import Kept, Nothing, Saved, Store
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.ids import BlobHash, Round
+from peer.volunteer.saved_state import Kept, Nothing, Saved, Store
 from tests.parts import HASH_A, HASH_B, tensors
 
 INNER: dict[str, npt.NDArray[Any]] = {"step": np.array([7], np.int64), "m/a": np.ones(3, np.float32)}

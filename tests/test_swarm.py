@@ -19,15 +19,15 @@ import pytest
 from hivemind.dht.protocol import DHTProtocol
 from hivemind.dht.routing import DHTID
 
-from barnraise.edge.libp2p_names import remove_stale_sockets
-from barnraise.edge.swarm import Swarm
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.edge.transfer.carrier import PIECES, WHOLE
-from barnraise.errors import Unreachable
-from barnraise.identity import Identity
-from barnraise.ids import Millis, Round, blob_hash
-from barnraise.pieces import PIECE_BYTES, Wanted, piece_list, pieces_hash
-from barnraise.records import Commit, Head, Presence, Record, place_of, seal
+from barnraise.contract.pieces import PIECE_BYTES, Wanted, piece_list, pieces_hash
+from barnraise.contract.records import Commit, Head, Presence, Record, place_of, seal
+from barnraise.core.errors import Unreachable
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, Round, blob_hash
+from barnraise.network.blobs.transfer import PIECES, WHOLE
+from barnraise.network.peer_ids import remove_stale_sockets
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
 from tests import parts
 
 # hivemind 1.1.12 finds its daemon in a way that Python is about to drop.

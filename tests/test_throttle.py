@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.edge.transfer.valve import Valve
-from barnraise.errors import UserError
-from barnraise.throttle import BURST_SECONDS, MAX_CHUNK, Bucket, chunk_bytes, parse_rate
+from barnraise.core.errors import UserError
+from barnraise.network.blobs.rate_limiter import Valve
+from barnraise.network.blobs.token_bucket import BURST_SECONDS, MAX_CHUNK, Bucket, chunk_bytes, parse_rate
 from tests import virtual_time
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from barnraise.codec.topk import largest
+from barnraise.fold.codec.topk import largest
 
 lengths = st.sampled_from([1, 7, 64, 256, 3000, 4096])
 spreads = st.sampled_from([1, 3, 50, 2**31 - 1])

@@ -12,14 +12,14 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from barnraise.edge.causal_lm import quiet
-from barnraise.edge.trainable import adapter_config, initial_state, layout, parameter_count
-from barnraise.errors import MachineError, SpecError, StateError
-from barnraise.shards import Sample
-from barnraise.spec import DataSpec, Full, InnerSpec, Lora, RunSpec, TrainSpec
-from barnraise.state import TrainState
-from peer.device import Device
-from peer.trainer import Trainer
+from barnraise.contract.shards import Sample
+from barnraise.contract.spec import DataSpec, Full, InnerSpec, Lora, RunSpec, TrainSpec
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import MachineError, SpecError, StateError
+from barnraise.models.causal_lm import quiet
+from barnraise.models.trainable import adapter_config, initial_state, layout, parameter_count
+from peer.training.device import Device
+from peer.training.trainer import Trainer
 from tests.tiny import make_tiny_model, tiny_samples
 
 Method = Literal["diloco", "gradient"]

@@ -9,20 +9,21 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from barnraise.codec import Decoder, encode_in_place
-from barnraise.edge.trainable import initial_state
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import StateError
-from barnraise.ids import BlobHash, Round
-from barnraise.log import Link, Tip
-from barnraise.records import blob_name
-from barnraise.spec import CodecSpec, DataSpec, InnerSpec, Lora, Raw, RunSpec, TrainSpec
-from barnraise.state import Array, TrainState
-from peer.device import Device
-from peer.store import Store
-from peer.trainer import Trainer, Update
-from peer.training import Training
-from peer.work import Work
+from barnraise.contract.records import blob_name
+from barnraise.contract.spec import CodecSpec, DataSpec, InnerSpec, Lora, Raw, RunSpec, TrainSpec
+from barnraise.contract.state import Array, TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import StateError
+from barnraise.core.ids import BlobHash, Round
+from barnraise.fold.codec import Decoder, encode_in_place
+from barnraise.fold.log import Link
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.blob_store import BlobStore
+from peer.training.device import Device
+from peer.training.trainer import Trainer, Update
+from peer.volunteer.contribution import Work
+from peer.volunteer.saved_state import Store
+from peer.volunteer.training import Training
 from tests import parts
 from tests.tiny import make_tiny_model, tiny_samples
 
@@ -309,7 +310,7 @@ def test_what_missed_its_close_joins_what_came_since(training: Training) -> None
 
 
 class Volunteer:
-    """Training and work together, as `peer.volunteer` uses them, with every move written down."""
+    """Training and work together, as `peer.volunteer.loop` uses them, with every move written down."""
 
     def __init__(self, folder: Path, data: Path, codec: CodecSpec) -> None:
         self.training = training_of(folder)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.ids import PublicKey, Round
-from barnraise.turns import AIM, has_turn, turns_for
+from barnraise.contract.rotation import AIM, has_turn, turns_for
+from barnraise.core.ids import PublicKey, Round
 
 owners = st.binary(max_size=8).map(lambda seed: PublicKey(hashlib.sha256(seed).hexdigest()))
 seeds = st.integers(0, 2**63 - 1)

@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from barnraise.archive import CHARTER, INDEX, close_path, contribution_path, folder_of, parse_index
-from barnraise.errors import BadSignature, InviteError, TrustError, UserError
-from barnraise.identity import Identity
-from barnraise.ids import blob_hash
-from barnraise.manifest import MANIFEST, Manifest
-from barnraise.records import blob_name
-from barnraise.replay import Fault
-from barnraise.signed import Signed, open_signed, sign
-from barnraise.state import TrainState
-from coordinator.book import Book
-from peer.proof import FromBase, FromCheckpoint
-from peer.verify_report import LINES, display_for, told_difference, told_proof
+from barnraise.contract.archive import CHARTER, INDEX, close_path, contribution_path, folder_of, parse_index
+from barnraise.contract.manifest import MANIFEST, Manifest
+from barnraise.contract.records import blob_name
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import BadSignature, InviteError, TrustError, UserError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import blob_hash
+from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.fold.replay import Fault
+from coordinator.store.run_store import Book
+from peer.verify.proof import FromBase, FromCheckpoint
+from peer.verify.report import LINES, display_for, told_difference, told_proof
 from tests import parts
 from tests.desk import announce, archive, show, told, train_round
 from tests.desk import contribution as contributed

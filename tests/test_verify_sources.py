@@ -18,23 +18,23 @@ from typing import BinaryIO
 import pytest
 from click.testing import CliRunner, Result
 
-from barnraise.archive import close_path, folder_of
-from barnraise.edge.base_model import resolve
-from barnraise.edge.gateway import listen
-from barnraise.edge.trainable import initial_state
-from barnraise.errors import HashMismatch, ModelUnavailable, Unreachable
-from barnraise.replay import Differs, Fault
-from barnraise.spec import DataSpec, Full, ModelSpec, RunSpec, TrainSpec
-from coordinator.book import Book
-from coordinator.charter import CHAT_TEMPLATE
-from coordinator.journal import Journal
-from coordinator.service import Gateway
+from barnraise.contract.archive import close_path, folder_of
+from barnraise.contract.spec import DataSpec, Full, ModelSpec, RunSpec, TrainSpec
+from barnraise.core.errors import HashMismatch, ModelUnavailable, Unreachable
+from barnraise.fold.replay import Differs, Fault
+from barnraise.gateway import listen
+from barnraise.models.base_model import resolve
+from barnraise.models.trainable import initial_state
+from coordinator.grpc_service import Gateway
+from coordinator.run_folder import CHAT_TEMPLATE
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
 from peer.archive.folder import FolderSource
-from peer.cli import main
-from peer.evidence import TRIES
-from peer.proof import FromBase, FromCheckpoint, Proved
-from peer.replaying import AHEAD
-from peer.verify import verify
+from peer.cli.main import main
+from peer.verify.archive_reader import TRIES
+from peer.verify.proof import FromBase, FromCheckpoint, Proved
+from peer.verify.replay_pipeline import AHEAD
+from peer.verify.verify import verify
 from tests import parts
 from tests.desk import archive, served, session_of, show, told, train_round
 from tests.parts import ADA, BEN
@@ -254,7 +254,10 @@ def test_the_command_ends_by_5_where_something_differs(sound: Path, tmp_path: Pa
 
 def test_an_adapter_is_verified_without_torch(sound: Path, tmp_path: Path) -> None:
     """By a small machine, in a moment: neither the base model nor the libraries that run it are needed."""
-    code = "import sys, peer.cli; peer.cli.main(standalone_mode=False); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from peer.cli.main import main; main(standalone_mode=False);"
+        " assert 'torch' not in sys.modules"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "verify", sound, "--key", KEY, "--cache-dir", tmp_path],
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"},

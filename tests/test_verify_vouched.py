@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.evaluations import EVALUATIONS, evaluations_json
-from barnraise.identity import Identity
-from barnraise.manifest import HeldOut, Manifest
-from barnraise.records import Evaluation
-from barnraise.replay import Differs, Fault
-from barnraise.signed import Signed, sign
-from coordinator.book import Book
-from peer.verify_report import told_proof
-from peer.vouched import OfCoordinator, Unknown, Vouched, by_evaluations, without_evaluations
+from barnraise.contract.evaluations import EVALUATIONS, evaluations_json
+from barnraise.contract.manifest import HeldOut, Manifest
+from barnraise.contract.records import Evaluation
+from barnraise.core.identity import Identity
+from barnraise.core.signed import Signed, sign
+from barnraise.fold.replay import Differs, Fault
+from coordinator.store.run_store import Book
+from peer.verify.evaluations import OfCoordinator, Unknown, Vouched, by_evaluations, without_evaluations
+from peer.verify.report import told_proof
 from tests import parts
 from tests.desk import archive, opened_book, train_round, until_settled
 from tests.golden_log import genesis
@@ -69,7 +69,7 @@ def test_without_them_it_is_the_coordinator_s_word_or_nobody_s(book: Book) -> No
 def test_evaluations_that_come_to_another_loss_differ(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """The coordinator signs a loss that nobody found."""
     monkeypatch.setattr(
-        "coordinator.settling.evaluations_json",
+        "coordinator.checkpoints.publisher.evaluations_json",
         lambda _: evaluations_json([found(book, owner, 3.0) for owner in (ADA, BEN)]),
     )
     agreed(book)

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.archive import HELD_OUT_INDEX, held_out_path
-from barnraise.errors import RefusedError, SpecError
-from barnraise.evaluations import EVALUATIONS, read_evaluations
-from barnraise.ids import BlobHash
-from barnraise.manifest import HeldOut
-from barnraise.records import Evaluation
-from barnraise.signed import Signed, sign
-from coordinator.book import Book
-from coordinator.charter import HELD_OUT
-from coordinator.forms import check_forms
-from coordinator.session import Session
+from barnraise.contract.archive import HELD_OUT_INDEX, held_out_path
+from barnraise.contract.evaluations import EVALUATIONS, read_evaluations
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.records import Evaluation
+from barnraise.core.errors import RefusedError, SpecError
+from barnraise.core.ids import BlobHash
+from barnraise.core.signed import Signed, sign
+from coordinator.rounds.session import Session
+from coordinator.run_folder import HELD_OUT
+from coordinator.setup.check_forms import check_forms
 from coordinator.status import render
-from peer.api import connect
+from coordinator.store.run_store import Book
+from peer.coordinator_client import connect
 from tests import parts
 from tests.desk import (
     NODE,

@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from barnraise.codec import Decoder
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.errors import BadSignature, StateError
-from barnraise.ids import BlobHash, Round
-from barnraise.log import Link, Tip, check_link, genesis_tip
-from barnraise.pieces import pieces_hash
-from barnraise.records import Commit, blob_name
-from barnraise.signed import Signed, open_text, sign
-from barnraise.spec import AdamW, CodecSpec
-from barnraise.state import Array
-from peer.store import Kept, Saved, Store
-from peer.trainer import Update
-from peer.work import Work
+from barnraise.contract.pieces import pieces_hash
+from barnraise.contract.records import Commit, blob_name
+from barnraise.contract.spec import AdamW, CodecSpec
+from barnraise.contract.state import Array
+from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.core.errors import BadSignature, StateError
+from barnraise.core.ids import BlobHash, Round
+from barnraise.core.signed import Signed, open_text, sign
+from barnraise.fold.codec import Decoder
+from barnraise.fold.log import Link, check_link
+from barnraise.runtime.blob_store import BlobStore
+from peer.training.trainer import Update
+from peer.volunteer.contribution import Work
+from peer.volunteer.saved_state import Kept, Saved, Store
 from tests import parts
 
 GENESIS = parts.state()

@@ -9,8 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.shards import DataIndex, Sample, ShardRef, pack_shard
+from barnraise.contract.shards import DataIndex, Sample, ShardRef, pack_shard
+from barnraise.runtime.blob_store import BlobStore
 
 TEMPLATE = (
     "{% for message in messages %}"

@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from barnraise.archive import CHARTER, close_path, contribution_path
-from barnraise.ids import Round
-from barnraise.log import Link, check_link
-from barnraise.records import blob_name
-from barnraise.replay import Differs
-from barnraise.signed import open_signed
-from barnraise.spec import Charter, RunSpec
-from coordinator.book import Book
-from peer.proof import Proved
-from peer.verify import SCRATCH, Wish, verify
-from peer.verify_report import Lines
+from barnraise.contract.archive import CHARTER, close_path, contribution_path
+from barnraise.contract.records import blob_name
+from barnraise.contract.spec import Charter, RunSpec
+from barnraise.core.ids import Round
+from barnraise.core.signed import open_signed
+from barnraise.fold.log import Link, check_link
+from barnraise.fold.replay import Differs
+from coordinator.store.run_store import Book
+from peer.verify.proof import Proved
+from peer.verify.report import Lines
+from peer.verify.verify import SCRATCH, Wish, verify
 from tests.desk import opened_book, train_round
 from tests.golden_log import genesis, spec_of
 from tests.parts import ADA, AUTHORITY, BEN

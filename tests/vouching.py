@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from barnraise.archive import HELD_OUT_INDEX, INDEX, parse_index
-from barnraise.edge.evaluation import NotEvaluated
-from barnraise.edge.files import write_atomic
-from barnraise.edge.transfer.blobstore import BlobStore
-from barnraise.identity import Identity
-from barnraise.records import Evaluation
-from barnraise.signed import Signed, sign
-from barnraise.spec import RunSpec
-from coordinator.book import Book
-from coordinator.charter import HELD_OUT
-from coordinator.settling import Settler, settler_of
+from barnraise.contract.archive import HELD_OUT_INDEX, INDEX, parse_index
+from barnraise.contract.records import Evaluation
+from barnraise.contract.spec import RunSpec
+from barnraise.core.identity import Identity
+from barnraise.core.signed import Signed, sign
+from barnraise.evaluation.runner import NotEvaluated
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import write_atomic
+from coordinator.checkpoints.publisher import Settler, settler_of
+from coordinator.run_folder import HELD_OUT
+from coordinator.store.run_store import Book
 from tests import parts
 from tests.desk import (
     archive,

@@ -13,14 +13,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from barnraise.ids import Millis, PublicKey, Round, StateHash
-from barnraise.records import Commit, Doing
-from barnraise.rounds import Window
-from barnraise.spec import RoundSpec
-from barnraise.turns import has_turn, turns_for
-from coordinator.closing import CloseNow, Decision, Misfit, Reopen, Situation, decide, deserted_after, judge
-from peer.machine import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
-from peer.pace import Pace
+from barnraise.contract.records import Commit, Doing
+from barnraise.contract.rotation import has_turn, turns_for
+from barnraise.contract.rounds import Window
+from barnraise.contract.spec import RoundSpec
+from barnraise.core.ids import Millis, PublicKey, Round, StateHash
+from coordinator.rounds.closing import (
+    CloseNow,
+    Decision,
+    Misfit,
+    Reopen,
+    Situation,
+    decide,
+    deserted_after,
+    judge,
+)
+from peer.volunteer.policy import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
+from peer.volunteer.timings import Pace
 
 SEED, BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 0, 100, 16, 3
 BLOB_SIZES = range(BLOB_SIZE, BLOB_SIZE + 1)

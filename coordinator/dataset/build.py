@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from barnraise.errors import DatasetError, ModelUnavailable
-from barnraise.ids import BlobHash
-from barnraise.shards import BYTES_PER_TOKEN, DataIndex, Sample, ShardRef, pack_shard
-from barnraise.spec import RunSpec
+from barnraise.contract.shards import BYTES_PER_TOKEN, DataIndex, Sample, ShardRef, pack_shard
+from barnraise.contract.spec import RunSpec
+from barnraise.core.errors import DatasetError, ModelUnavailable
+from barnraise.core.ids import BlobHash
 from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Record

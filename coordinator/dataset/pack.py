@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from barnraise.shards import IGNORED, Flags, Ints, Sample
+from barnraise.contract.shards import IGNORED, Flags, Ints, Sample
 
 WINDOW = 32
 """Samples that are open at a time for another document to fit in."""

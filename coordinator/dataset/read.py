@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from barnraise.errors import DatasetError
-from barnraise.spec import DataSpec
+from barnraise.contract.spec import DataSpec
+from barnraise.core.errors import DatasetError
 from coordinator.dataset.records import Record, Text, record_of
 
 _EXTRA = "Install it with `pip install 'barnraise[data]'`."

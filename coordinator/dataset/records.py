@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from barnraise.errors import DatasetError
+from barnraise.core.errors import DatasetError
 
 _ROLES = {
     "system": "system",

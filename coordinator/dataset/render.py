@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jinja2.exceptions import TemplateError
 
-from barnraise.errors import DatasetError
+from barnraise.core.errors import DatasetError
 from coordinator.dataset.pack import Document
 from coordinator.dataset.records import Chat, Record, Text
 

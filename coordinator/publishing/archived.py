@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.archive import (
+from barnraise.contract.archive import (
     CHARTER,
     INDEX,
     MAX_INDEX_BYTES,
@@ -17,15 +17,15 @@ from barnraise.archive import (
     contribution_path,
     parse_index,
 )
-from barnraise.edge.transfer.blobstore import file_hash
-from barnraise.errors import HashMismatch, MalformedRecord, StateError, UserError
-from barnraise.ids import BlobHash, Round, blob_hash, short
-from barnraise.log import check_link
-from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Form, Manifest, open_manifest
-from barnraise.manifest_json import MANIFEST_JSON, manifest_json
-from barnraise.records import MAX_CLOSE_BYTES
-from barnraise.signed import open_signed
-from barnraise.spec import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Form, Manifest, open_manifest
+from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.contract.records import MAX_CLOSE_BYTES
+from barnraise.contract.spec import MAX_CHARTER_BYTES, Charter
+from barnraise.core.errors import HashMismatch, MalformedRecord, StateError, UserError
+from barnraise.core.ids import BlobHash, Round, blob_hash, short
+from barnraise.core.signed import open_signed
+from barnraise.fold.log import check_link
+from barnraise.runtime.blob_store import file_hash
 
 
 class Moved(StateError):

@@ -17,10 +17,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFile
 
-from barnraise.archive import BEST, LATEST, MAIN, Repo, Revision, round_tag
-from barnraise.errors import RefusedError, Unreachable
-from barnraise.manifest import MANIFEST, Form
-from barnraise.sizes import told_bytes
+from barnraise.contract.archive import BEST, LATEST, MAIN, Repo, Revision, round_tag
+from barnraise.contract.manifest import MANIFEST, Form
+from barnraise.core.errors import RefusedError, Unreachable
+from barnraise.core.units import told_bytes
 from coordinator.publishing.archived import Archived, Checkpoint
 
 ROUNDS = "rounds"

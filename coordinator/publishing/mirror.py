@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from barnraise.archive import CHARTER, INDEX, MAX_INDEX_BYTES, ArchiveIndex, Repo, parse_index
-from barnraise.errors import TrustError
-from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, open_manifest
-from barnraise.sizes import told_bytes
+from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, ArchiveIndex, Repo, parse_index
+from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, open_manifest
+from barnraise.core.errors import TrustError
+from barnraise.core.units import told_bytes
 from coordinator.publishing.archived import Archived, Checkpoint
 from coordinator.publishing.places import Place
 from coordinator.publishing.selection import joined

@@ -15,9 +15,9 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from barnraise.edge.files import disk_errors, replacing
-from barnraise.errors import MachineError, RefusedError, Unreachable, UserError
-from barnraise.ids import BlobHash
+from barnraise.core.errors import MachineError, RefusedError, Unreachable, UserError
+from barnraise.core.ids import BlobHash
+from barnraise.runtime.files import disk_errors, replacing
 
 CHUNK = 1 << 20
 """Bytes copied at once."""

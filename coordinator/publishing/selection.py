@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from barnraise.archive import ArchiveIndex, Repo, Revision, find_revision
-from barnraise.errors import StateError, UserError
-from barnraise.manifest import Form
+from barnraise.contract.archive import ArchiveIndex, Repo, Revision, find_revision
+from barnraise.contract.manifest import Form
+from barnraise.core.errors import StateError, UserError
 
 
 def select(index: ArchiveIndex, forms: Collection[Form], revision: str | None) -> tuple[Repo, ...]:

@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from barnraise.edge.files import disk_errors, write_atomic
-from barnraise.edge.transfer.blobstore import file_hash
-from barnraise.errors import DiskFull
-from barnraise.manifest import MANIFEST, FileEntry, Manifest
-from barnraise.signed import Signed
-from barnraise.sizes import told_bytes
+from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
+from barnraise.core.errors import DiskFull
+from barnraise.core.signed import Signed
+from barnraise.core.units import told_bytes
+from barnraise.runtime.blob_store import file_hash
+from barnraise.runtime.files import disk_errors, write_atomic
 from peer.archive.fetching import Fetching, Watch
 from peer.archive.parts import Part
 from peer.archive.suppliers import Candidate

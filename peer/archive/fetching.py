@@ -11,8 +11,8 @@ from typing import Protocol
 
 from typing_extensions import assert_never
 
-from barnraise.errors import BarnraiseError, HashMismatch, MalformedRecord, TrustError, Unreachable
-from barnraise.ids import BlobHash, short
+from barnraise.core.errors import BarnraiseError, HashMismatch, MalformedRecord, TrustError, Unreachable
+from barnraise.core.ids import BlobHash, short
 from peer.archive.parts import EARLIER, Given, Part
 from peer.archive.ranges import Giver, Leave, Span, StandBy, Take, TakeOver, Wait, Work, next_step
 from peer.archive.sources import Missing

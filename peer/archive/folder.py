@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import BinaryIO
 
-from barnraise.errors import Unreachable
+from barnraise.core.errors import Unreachable
 from peer.archive.sources import Missing, checked, ended_early, too_large
 
 CHUNK = 1 << 20

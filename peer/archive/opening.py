@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from barnraise.errors import InviteError, UserError
-from barnraise.ids import HASH_PATTERN, PublicKey, RunId
-from barnraise.invite import SCHEME, parse_invite
-from barnraise.manifest import MANIFEST
-from peer.api import connect
+from barnraise.contract.invite import SCHEME, parse_invite
+from barnraise.contract.manifest import MANIFEST
+from barnraise.core.errors import InviteError, UserError
+from barnraise.core.ids import HASH_PATTERN, PublicKey, RunId
 from peer.archive.folder import FolderSource
 from peer.archive.reading import Archive, LoneCheckpoint, read_archive, read_lone
 from peer.archive.sources import Missing, Source
 from peer.archive.web import WebSource, web_address, web_client
+from peer.coordinator_client import connect
 
 
 @asynccontextmanager

@@ -8,11 +8,11 @@ from typing import Annotated, BinaryIO
 
 from pydantic import Field, ValidationError
 
-from barnraise.edge.files import disk_errors, write_atomic
-from barnraise.edge.transfer.blobstore import file_hash
-from barnraise.ids import BlobHash
-from barnraise.manifest import FileEntry
-from barnraise.strict import Strict
+from barnraise.contract.manifest import FileEntry
+from barnraise.core.ids import BlobHash
+from barnraise.core.strict import Strict
+from barnraise.runtime.blob_store import file_hash
+from barnraise.runtime.files import disk_errors, write_atomic
 from peer.archive.ranges import lacking, merged
 
 EARLIER = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.archive import (
+from barnraise.contract.archive import (
     CHARTER,
     INDEX,
     MAX_INDEX_BYTES,
@@ -12,11 +12,11 @@ from barnraise.archive import (
     Revision,
     parse_index,
 )
-from barnraise.errors import HashMismatch, MalformedRecord, TrustError
-from barnraise.ids import PublicKey, RunId, blob_hash
-from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES, Form, Manifest, open_manifest
-from barnraise.signed import Signed, open_signed
-from barnraise.spec import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Form, Manifest, open_manifest
+from barnraise.contract.spec import MAX_CHARTER_BYTES, Charter
+from barnraise.core.errors import HashMismatch, MalformedRecord, TrustError
+from barnraise.core.ids import PublicKey, RunId, blob_hash
+from barnraise.core.signed import Signed, open_signed
 from peer.archive.sources import Source
 
 

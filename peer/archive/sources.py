@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from barnraise.errors import MalformedRecord, Unreachable
+from barnraise.core.errors import MalformedRecord, Unreachable
 
 _PATH = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,3}$")
 

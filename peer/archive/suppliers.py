@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from barnraise.errors import MalformedRecord
-from barnraise.manifest import MANIFEST, MAX_MANIFEST_BYTES
+from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES
+from barnraise.core.errors import MalformedRecord
 from peer.archive.sources import Missing, Source
 
 

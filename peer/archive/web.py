@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx2
 
 from barnraise import __version__
-from barnraise.errors import BarnraiseError, InviteError, Unreachable
+from barnraise.core.errors import BarnraiseError, InviteError, Unreachable
 from peer.archive.sources import Missing, checked, ended_early, too_large
 
 CONNECT_SECONDS = 10.0

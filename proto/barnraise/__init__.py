@@ -1,7 +1,6 @@
-"""The contract of Barnraise: what every party must compute or parse alike, byte for byte.
+"""What both programs of Barnraise stand on. `coordinator` and `peer` import it; it imports neither.
 
-Everything here is pure (no clock, socket, torch or hivemind) except `barnraise.edge`,
-the adapters that both programs share. docs/ARCHITECTURE.md has the picture.
+`core`, `contract` and `fold` are pure: no clock, socket, torch or hivemind (docs/ARCHITECTURE.md).
 """
 
 __version__ = "0.1.0"

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class CoordinatorStub(object):
     """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/archive.py); GetCharter says where that is.
-    Byte fields named `signed_*` are signed records (barnraise/signed.py): their signature, by
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter says where that is.
+    Byte fields named `signed_*` are signed records (barnraise/core/signed.py): their signature, by
     the run authority, is checked against the key in the invite, so nothing here relies on the
     channel being private or the server being who it says.
     """
@@ -68,8 +68,8 @@ class CoordinatorStub(object):
 
 class CoordinatorServicer(object):
     """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/archive.py); GetCharter says where that is.
-    Byte fields named `signed_*` are signed records (barnraise/signed.py): their signature, by
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter says where that is.
+    Byte fields named `signed_*` are signed records (barnraise/core/signed.py): their signature, by
     the run authority, is checked against the key in the invite, so nothing here relies on the
     channel being private or the server being who it says.
     """
@@ -148,8 +148,8 @@ def add_CoordinatorServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Coordinator(object):
     """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/archive.py); GetCharter says where that is.
-    Byte fields named `signed_*` are signed records (barnraise/signed.py): their signature, by
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter says where that is.
+    Byte fields named `signed_*` are signed records (barnraise/core/signed.py): their signature, by
     the run authority, is checked against the key in the invite, so nothing here relies on the
     channel being private or the server being who it says.
     """

@@ -1,0 +1,1 @@
+"""Checkpoints written, evaluated, published to the archive and exported."""

@@ -1,0 +1,182 @@
+"""Keeps the archive folder in step with the run store (layout: `barnraise.contract.archive`)."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from barnraise.contract.archive import (
+    BEST,
+    CHARTER,
+    INDEX,
+    LATEST,
+    MAIN,
+    ArchiveIndex,
+    Repo,
+    Revision,
+    close_path,
+    contribution_path,
+    folder_of,
+    repo_id,
+    round_tag,
+)
+from barnraise.contract.manifest import MANIFEST, Form, Manifest, open_manifest
+from barnraise.contract.spec import Charter
+from barnraise.core.errors import StateError, TrustError
+from barnraise.core.ids import BlobHash, blob_hash, short
+from barnraise.core.signed import Signed
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
+from coordinator.store.archive_content import Content
+from coordinator.store.checkpoints import lay_out
+from coordinator.store.promotion import Standing
+
+log = logging.getLogger("coordinator.checkpoints.archive_writer")
+
+
+@dataclass
+class Archive:
+    """Slow where something is new; called by one thread at a time."""
+
+    charter: Charter
+    folder: Path
+    blobs: BlobStore
+    _closes: int = field(default=0, init=False)
+    """Closes below this round were put in place by this process."""
+    _rounds: set[int] = field(default_factory=set, init=False)
+    """Rounds whose contributions were."""
+    _swept: bool = field(default=False, init=False)
+
+    def publish(self, content: Content) -> ArchiveIndex:
+        """Make the folder say what `content` says. Whatever dies in between, the next call mends.
+
+        Raises DiskFull, StateError where the store lacks what the book names.
+        """
+        if not self._swept:
+            self._sweep()
+        if not (self.folder / CHARTER).exists():
+            write_atomic(self.folder / CHARTER, content.charter)
+        for round in range(self._closes, len(content.closes)):
+            self._link(content.closes[round], close_path(round))
+        self._closes = len(content.closes)
+        for round in content.contributions.keys() - self._rounds:
+            for blob in content.contributions[round]:
+                self._link(blob, contribution_path(blob))
+            self._rounds.add(round)
+        for round, signed in content.checkpoints.items():
+            self._lay_out(signed, self.folder / folder_of("trained", round))
+        # The index names things only while they are there: it comes after the new and before the old.
+        index = self._index(content)
+        write_atomic(self.folder / INDEX, index.model_dump_json(indent=1).encode())
+        self._forget(content)
+        return index
+
+    def _sweep(self) -> None:
+        """Remove what an earlier process left half done: nothing that is whole begins with a dot."""
+        with disk_errors(self.folder):
+            for name in ("log", "contributions"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            for left_over in [*self.folder.glob(".*"), *self.folder.glob("*/.*")]:
+                if left_over.is_dir():
+                    shutil.rmtree(left_over)
+                else:
+                    left_over.unlink()
+        self._swept = True
+
+    def _link(self, blob: BlobHash, path: str) -> None:
+        if (self.folder / path).exists():
+            return
+        try:
+            link_or_copy(self.blobs.path(blob), self.folder / path)
+        except FileNotFoundError:
+            raise _lacking(blob, path) from None
+
+    def _lay_out(self, signed: Signed[Manifest], folder: Path) -> None:
+        there = folder / MANIFEST
+        if there.is_file() and there.read_bytes() == signed.wire:
+            return
+        for entry in signed.value.files:
+            if BlobHash(entry.hash) not in self.blobs:
+                raise _lacking(BlobHash(entry.hash), f"{folder.name}/{entry.name}")
+        lay_out(signed, self.blobs, folder)
+
+    def _index(self, content: Content) -> ArchiveIndex:
+        repos = [
+            Repo(
+                id=repo_id(self.charter, form),
+                kind="dataset" if form == "data" else "model",
+                form=form,
+                revisions=self._revisions(form, content),
+            )
+            for form in ("trained", "merged", "gguf", "base", "data")
+        ]
+        return ArchiveIndex(
+            version=1,
+            run=self.charter.run,
+            authority=self.charter.authority,
+            closed=len(content.closes),
+            replay_from=content.replay_from,
+            repos=tuple(repo for repo in repos if repo.revisions),
+            mirrors=tuple(content.mirrors),
+        )
+
+    def _revisions(self, form: Form, content: Content) -> tuple[Revision, ...]:
+        """Those whose manifest is on disk. A form of its own is there for some of the rounds only."""
+        rounds = (0,) if form in ("base", "data") else tuple(sorted(content.checkpoints))
+        there = {
+            round: manifest
+            for round in rounds
+            if (manifest := self._manifest(self.folder / folder_of(form, round), form)) is not None
+        }
+        names = _names(tuple(there), content.standing)
+        return tuple(
+            Revision(folder=folder_of(form, round), manifest=manifest, round=round, names=names[round])
+            for round, manifest in there.items()
+        )
+
+    def _manifest(self, folder: Path, form: Form) -> BlobHash | None:
+        """The hash of a folder's manifest; None where there is no such folder, or one that is not ours."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            return None
+        wire = path.read_bytes()
+        try:
+            signed = open_manifest(wire, run=self.charter.run, authority=self.charter.authority_key)
+        except TrustError as error:
+            log.warning("%s is left out of the archive: %s", folder, error.problem)
+            return None
+        return blob_hash(wire) if signed.value.form == form else None
+
+    def _forget(self, content: Content) -> None:
+        with disk_errors(self.folder):
+            for form in ("trained", "merged", "gguf"):
+                kept = {self.folder / folder_of(form, round) for round in content.checkpoints}
+                for folder in (self.folder / folder_of(form, 0)).parent.glob("round-*"):
+                    if folder not in kept:
+                        shutil.rmtree(folder)
+            needed = {blob for blobs in content.contributions.values() for blob in blobs}
+            for path in (self.folder / "contributions").iterdir():
+                if path.name not in needed:
+                    path.unlink()
+        self._rounds &= content.contributions.keys()
+
+
+def _lacking(blob: BlobHash, path: str) -> StateError:
+    return StateError(
+        f"the blob {short(blob)} is gone, which the archive shows as {path}",
+        fix="Restore the coordinator's folder from a backup.",
+    )
+
+
+def _names(rounds: Sequence[int], standing: Standing | None) -> dict[int, tuple[str, ...]]:
+    """The names of each of `rounds`. `main` stands at the newest where its own round is not there."""
+    names = {round: [round_tag(round)] for round in rounds}
+    if standing is not None and rounds:
+        main = standing.main if standing.main in rounds else rounds[-1]
+        for name, round in ((MAIN, main), (LATEST, rounds[-1]), (BEST, standing.best)):
+            if round is not None and round in names:
+                names[round].append(name)
+    return {round: tuple(found) for round, found in names.items()}

@@ -1,0 +1,292 @@
+"""The model card of a checkpoint: what a stranger needs to know before using it. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from barnraise.contract.archive import repo_id, round_tag
+from barnraise.contract.manifest import MANIFEST, Form, HeldOut
+from barnraise.contract.spec import Charter, Lora
+from coordinator.checkpoints.credits import Credits
+from coordinator.setup.licences import MayPassOn, card_fields, judge
+
+CARD = "README.md"
+CURVE = "held-out.svg"
+MOST_NAMES = 200
+"""Contributors that a card lists."""
+_MARKUP = re.compile(r"([\\`*_\[\]~|$]|:(?=/)|(?<=www)\.)", re.IGNORECASE)
+_BLOCK = re.compile(r"^(\d*)([.)#>=+-])")
+"""What Markdown takes for markup: anywhere, and where a block begins."""
+
+_EXPORT = "export HF_ENDPOINT=http://HOST:PORT HF_HUB_DISABLE_IMPLICIT_TOKEN=1"
+_ENVIRONMENT = """\
+`HOST:PORT` is the run's own server, or a mirror of it; the second variable keeps your Hub token yours. With
+neither, the same lines find what was published on the Hub itself.
+"""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    charter: Charter
+    round: int
+    tokens: int
+    """Tokens folded up to here."""
+    state: str
+    previous: str
+    """Head of the log, as in the manifest."""
+    held_out: HeldOut | None
+    first: HeldOut | None
+    """Of the base model, where it was evaluated."""
+    curve: bool
+    """Whether there is a picture of the held-out loss beside the card."""
+    credits: Credits
+
+
+def card(facts: CardFacts, form: Form = "trained") -> str:
+    """Markdown, below what the Hub reads of it. Others' text stands in it as text, never as markup."""
+    if form == "data":
+        parts = [_front_matter(_data_fields(facts)), _data(facts)]
+    elif form == "base":
+        parts = [_front_matter(_base_fields(facts)), _base(facts)]
+    else:
+        about = [_what(facts, form), _use(facts, form), _training(facts), _contributors(facts)]
+        parts = [_front_matter(_model_fields(facts, form)), *about]
+    return "\n".join([*parts, _verify(facts, form)])
+
+
+def plain(text: str) -> str:
+    """Somebody's text as Markdown that shows just that, on one line."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = _MARKUP.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
+    return _BLOCK.sub(r"\1\\\2", line)
+
+
+def code(text: str) -> str:
+    """Somebody's text between backticks."""
+    return "`" + ("".join(c for c in text if c.isprintable() and c != "`") or "?") + "`"
+
+
+def gguf_name(facts: CardFacts) -> str:
+    """The file of a checkpoint's gguf form."""
+    kind = str(facts.charter.spec.checkpoint.gguf).upper()
+    return f"{facts.charter.run}-{round_tag(facts.round)}-{kind}.gguf"
+
+
+def lora_name(facts: CardFacts) -> str:
+    """The file beside it with the adapter alone. Its name comes after: some tools take the first one."""
+    return f"{facts.charter.run}-{round_tag(facts.round)}-lora.gguf"
+
+
+# What the Hub reads
+
+
+def _front_matter(fields: dict[str, Any]) -> str:
+    # JSON is YAML, and cannot be broken out of.
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in fields.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _data_fields(facts: CardFacts) -> dict[str, Any]:
+    return {**card_fields(facts.charter.spec.data.licence), "task_categories": ["text-generation"]}
+
+
+def _base_fields(facts: CardFacts) -> dict[str, Any]:
+    return {**card_fields(facts.charter.spec.model.licence), "pipeline_tag": "text-generation"}
+
+
+def _model_fields(facts: CardFacts, form: Form) -> dict[str, Any]:
+    spec = facts.charter.spec
+    adapter = _is_adapter(facts, form)
+    fields: dict[str, Any] = {
+        **card_fields(spec.model.licence),
+        "library_name": "peft" if adapter else "gguf" if form == "gguf" else "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": repo_id(facts.charter, "base"),
+        "base_model_relation": "adapter" if adapter else "quantized" if form == "gguf" else "finetune",
+        "tags": ["barnraise", "volunteer-training", *(["lora"] if adapter else [])],
+    }
+    if facts.held_out is not None:
+        metric = {"type": "loss", "name": "held-out loss (nats per token)", "value": facts.held_out.loss}
+        result = {
+            "task": {"type": "text-generation"},
+            "dataset": {"name": spec.data.source, "type": "held-out"},
+            "metrics": [metric],
+        }
+        fields["model-index"] = [{"name": f"{spec.name} {round_tag(facts.round)}", "results": [result]}]
+    return fields
+
+
+def _is_adapter(facts: CardFacts, form: Form) -> bool:
+    return form == "trained" and isinstance(facts.charter.spec.train.target, Lora)
+
+
+# What people read
+
+
+def _base(facts: CardFacts) -> str:
+    model = facts.charter.spec.model
+    return f"""
+# Base model of {facts.charter.run}
+
+A copy of {_source(model.source, model.revision)}, from which the run starts.
+Licence: {plain(model.licence)}
+"""
+
+
+def _data(facts: CardFacts) -> str:
+    data = facts.charter.spec.data
+    return f"""
+# Data of {facts.charter.run}
+
+What volunteers train on, out of {_source(data.source, data.revision)}. Licence: {plain(data.licence)}
+
+Each line is a sample of {data.sequence_length} tokens, packed from whole documents: as text, as token ids,
+and with the labels that are trained on (-100: not). What is held out is not among them.
+
+```python
+from datasets import load_dataset
+
+data = load_dataset("{repo_id(facts.charter, "data")}", split="train")
+```
+
+after
+
+```sh
+{_EXPORT}
+```
+
+{_ENVIRONMENT}"""
+
+
+def _what(facts: CardFacts, form: Form) -> str:
+    spec = facts.charter.spec
+    about = plain(spec.description) or "A model that volunteers fine-tuned together with Barnraise."
+    kind = "all parameters"
+    if isinstance(spec.train.target, Lora):
+        kind = f"a LoRA adapter of rank {spec.train.target.rank}"
+        if form != "trained":
+            kind += ", merged into the base model here"
+    return f"""
+# {spec.name}, round {facts.round}
+
+{about}
+
+- Base model: {_source(spec.model.source, spec.model.revision)} (licence: {plain(spec.model.licence)})
+- Data: {_source(spec.data.source, spec.data.revision)} (licence: {plain(spec.data.licence)})
+- Trained: {kind}, by {plain(spec.train.method)}
+"""
+
+
+def _lora(facts: CardFacts) -> str:
+    if not isinstance(facts.charter.spec.train.target, Lora):
+        return ""
+    return f"""
+`{lora_name(facts)}` is the adapter alone: `llama-cli -m BASE --lora` takes it,
+where BASE is the base model's GGUF file.
+"""
+
+
+def _source(source: str, revision: str | None) -> str:
+    return f"{code(source)} at {code(revision)}" if revision else code(source)
+
+
+def _use(facts: CardFacts, form: Form) -> str:
+    own, tag = repo_id(facts.charter, form), round_tag(facts.round)
+    fetch = f"""## How to use it
+
+```sh
+{_EXPORT}
+hf download {own} --revision {tag} --local-dir {facts.charter.run}
+```
+
+{_ENVIRONMENT}
+"""
+    if form == "gguf":
+        return f"""{fetch}The file is for llama.cpp, Ollama and LM Studio:
+
+```sh
+llama-cli -m {facts.charter.run}/{gguf_name(facts)} -cnv
+```
+{_lora(facts)}"""
+    classes = "AutoModelForCausalLM, AutoTokenizer"
+    if _is_adapter(facts, form):
+        base, note = _base_for(facts)
+        python = f"""from peft import PeftModel
+from transformers import {classes}
+
+model = AutoModelForCausalLM.from_pretrained("{base}")
+model = PeftModel.from_pretrained(model, "{own}", revision="{tag}")"""
+    else:
+        note = ""
+        python = f"""from transformers import {classes}
+
+model = AutoModelForCausalLM.from_pretrained("{own}", revision="{tag}")"""
+    return f"""{fetch}```python
+{python}
+tokenizer = AutoTokenizer.from_pretrained("{own}", revision="{tag}")
+```
+
+{note}The path of a downloaded folder can take the place of a name. `peer download --format gguf` makes a file
+for llama.cpp, Ollama and LM Studio.
+"""
+
+
+def _base_for(facts: CardFacts) -> tuple[str, str]:
+    """What an adapter is put on, and what to say where the run's server does not have it."""
+    model = facts.charter.spec.model
+    match judge(model.licence, "model.licence"):
+        case MayPassOn():
+            return repo_id(facts.charter, "base"), ""
+    where = _source(model.source, model.revision)
+    return (
+        "FOLDER-OF-THE-BASE-MODEL",
+        f"The run's server may not pass the base model on: get it yourself, from {where}. ",
+    )
+
+
+def _training(facts: CardFacts) -> str:
+    lines = [f"- Rounds: {facts.round}", f"- Tokens trained on: {facts.tokens:,}"]
+    if facts.held_out is not None:
+        before = f" (the base model: {facts.first.loss:.4f})" if facts.first and facts.round else ""
+        lines.append(
+            f"- Held-out loss: {facts.held_out.loss:.4f} nats a token{before},"
+            f" on {facts.held_out.tokens:,} tokens that nobody trained on"
+        )
+    lines.append(f"- Run spec: `{facts.charter.spec.digest()}`")
+    if facts.curve:
+        lines += ["", f"![Held-out loss over the tokens trained on]({CURVE})"]
+    return "\n".join(["## How it was trained", "", *lines, ""])
+
+
+def _contributors(facts: CardFacts) -> str:
+    lines = [
+        f"- {plain(name)}: {share.tokens:,} tokens in {share.rounds} round{'s' if share.rounds > 1 else ''}"
+        for name, share in facts.credits.named[:MOST_NAMES]
+    ]
+    more = facts.credits.unnamed + max(0, len(facts.credits.named) - MOST_NAMES)
+    if not lines and not more:
+        return ""
+    if more:
+        lines.append(f"- and {more} more" if lines else f"- {more} volunteer{'s' if more > 1 else ''}")
+    return "\n".join(["## Who trained it", "", *lines, ""])
+
+
+def _verify(facts: CardFacts, form: Form) -> str:
+    how = ""
+    if form == "trained":
+        how = f"""
+```sh
+peer verify http://HOST:PORT --key {facts.charter.authority}
+```
+
+replays the run from its base model and comes to the state
+`{facts.state}`, or names what differs.
+"""
+    return f"""## How to verify it
+
+`{MANIFEST}` lists every file's SHA-256 and is signed by the run's key
+`{facts.charter.authority}`.
+{how}"""

@@ -1,0 +1,214 @@
+"""Checkpoints become public: evaluated, told about, named, and written in other forms where that is asked.
+
+One that the coordinator cannot evaluate is settled again once vouched volunteers agree on its held-out loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from typing_extensions import assert_never
+
+from barnraise.contract.archive import folder_of
+from barnraise.contract.evaluation_quorum import (
+    Agreed,
+    Counts,
+    Disagreed,
+    Question,
+    Void,
+    Waiting,
+    decide,
+    judge,
+)
+from barnraise.contract.evaluations import EVALUATIONS, evaluations_json
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.records import Evaluation
+from barnraise.core.errors import RefusedError
+from barnraise.core.ids import Millis, StateHash, short
+from barnraise.core.signed import Signed
+from barnraise.evaluation import runner as evaluation
+from barnraise.evaluation.runner import Evaluated, NotEvaluated
+from barnraise.runtime.files import scratch_folder
+from coordinator.checkpoints.archive_writer import Archive
+from coordinator.checkpoints.card_data import about, card_facts
+from coordinator.checkpoints.exports import Exporter
+from coordinator.checkpoints.held_out_set import Panel, publish_panel, read_panel
+from coordinator.run_folder import ARCHIVE, HELD_OUT
+from coordinator.store.checkpoints import lay_out
+from coordinator.store.run_store import Book
+
+log = logging.getLogger("coordinator.checkpoints.publisher")
+
+Evaluate = Callable[[Path], Awaitable["Evaluated | NotEvaluated"]]
+"""Evaluates a folder with a checkpoint's files."""
+
+
+@dataclass
+class Settler:
+    """One checkpoint at a time, beside the rounds: nothing waits for it."""
+
+    book: Book
+    archive: Archive
+    evaluate: Evaluate
+    exporter: Exporter
+    clock: Callable[[], Millis]
+    panel: Panel | None = None
+    """What vouched volunteers evaluate on; None where the spec names none."""
+    mirrors: Sequence[str] = ()
+    """Addresses of other servers with a copy of the archive."""
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever changes which files the store keeps, or links them."""
+    _new: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: str = ""
+
+    async def run(self) -> None:
+        """Settle what is there, and then each checkpoint that `look` tells of. Ends by being cancelled.
+
+        Raises DiskFull, StateError.
+        """
+        await self.publish()
+        if self.panel is not None:
+            held_out = self.book.folder / HELD_OUT
+            await asyncio.to_thread(publish_panel, self.panel, held_out, self.archive.folder)
+        await self.exporter.once()
+        await self.publish()
+        await self._export_main()
+        while True:
+            self._new.clear()
+            if self.book.unsettled():
+                await self.settle()
+            elif (found := self._agreed()) is not None:
+                await self._settle_again(*found)
+            else:
+                await self._new.wait()
+
+    def look(self) -> None:
+        """There is a new checkpoint."""
+        self._new.set()
+
+    async def publish(self) -> None:
+        """Make the archive say what the book says. Raises DiskFull, StateError."""
+        async with self.writing:
+            content = self.book.content(self.mirrors)
+            await asyncio.to_thread(self.archive.publish, content)
+
+    async def settle(self) -> None:
+        """Evaluate the newest checkpoint; show it and all before. Raises DiskFull, StateError."""
+        with scratch_folder(self.book.folder) as work:
+            folder = work / "checkpoint"
+            async with self.writing:
+                round = self.book.unsettled()[-1]
+                self.book.settling = round
+                await asyncio.to_thread(lay_out, self.book.checkpoints[round], self.book.blobs, folder)
+            outcome = await self.evaluate(folder)
+        async with self.writing:
+            for older in [before for before in self.book.unsettled() if before < round]:
+                self._note(older, NotEvaluated(f"that of round {round} came before its turn"))
+            self._note(round, outcome)
+            self.book.settling = None
+        await self.publish()
+        await self._export_main()
+
+    def take(self, evaluation: Signed[Evaluation]) -> str:
+        """Count what a vouched volunteer found; what came of it. Raises RefusedError, DiskFull."""
+        value, spec = evaluation.value, self.book.charter.spec.checkpoint
+        question = self._question(value.round)
+        match judge(value, question, spec.evaluators):
+            case Void(reason, fix):
+                log.info("refused an evaluation of %s: %s", short(evaluation.signer), reason)
+                raise RefusedError(reason, fix=fix)
+            case Counts():
+                pass
+        if value.round not in self.book.unevaluated():
+            return f"round {value.round} has its held-out loss already"
+        self.book.evaluate(evaluation, self.clock())
+        told = f"round {value.round} {self._decide(value.round).reason}"
+        log.info("%s found a held-out loss of %.4f: %s", short(evaluation.signer), value.loss, told)
+        self._new.set()
+        return told
+
+    def waits_for(self) -> str:
+        """What the newest checkpoint without a held-out loss waits for; empty where none does."""
+        open = self.book.unevaluated() if self.panel is not None else []
+        return f"round {open[-1]} {self._decide(open[-1]).reason}" if open else ""
+
+    def _question(self, round: int) -> Question | None:
+        if self.panel is None or round not in self.book.settled:
+            return None
+        state = StateHash(self.book.checkpoints[round].value.state)
+        return Question(self.book.charter.run, state, self.panel.hash, self.panel.tokens)
+
+    def _decide(self, round: int) -> Agreed | Waiting | Disagreed:
+        spec = self.book.charter.spec.checkpoint
+        found = [evaluation.value for evaluation in self.book.evaluations.get(round, {}).values()]
+        return decide(found, spec.evaluators, spec.agree)
+
+    def _agreed(self) -> tuple[int, Agreed] | None:
+        for round in sorted(self.book.evaluations, reverse=True):
+            if isinstance(outcome := self._decide(round), Agreed):
+                return round, outcome
+        return None
+
+    async def _settle_again(self, round: int, agreed: Agreed) -> None:
+        async with self.writing:
+            evaluations = self.book.evaluations.get(round)
+            if evaluations is None:  # the checkpoint was dropped meanwhile
+                return
+            signed = evaluations_json(evaluations.values())
+            self._note(round, Evaluated(agreed.held_out), {EVALUATIONS: signed})
+        await self.publish()
+        await self._export_main()
+
+    def _note(
+        self, round: int, outcome: Evaluated | NotEvaluated, more: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        """more: files beside those that tell about the checkpoint."""
+        held_out: HeldOut | None
+        match outcome:
+            case Evaluated(held_out):
+                log.info("checkpoint of round %d: held-out loss %.4f", round, held_out.loss)
+            case NotEvaluated(reason):
+                held_out = None
+                log.info("checkpoint of round %d is not evaluated: %s", round, reason)
+            case _:
+                assert_never(outcome)
+        self.book.settle(round, held_out, {**about(self.book, round, held_out), **more}, self.clock())
+        standing = self.book.standing()
+        if standing is not None and standing.reason != self._told:
+            log.info("main: %s", standing.reason)
+            self._told = standing.reason
+
+    async def _export_main(self) -> None:
+        """The promoted checkpoint in the other forms that are asked for, where they are not there yet."""
+        if (standing := self.book.standing()) is None:
+            return
+        round = standing.main
+        facts = card_facts(self.book, round, self.book.checkpoints[round].value.held_out)
+        if await self.exporter.export(self.archive.folder / folder_of("trained", round), facts):
+            await self.publish()
+
+
+def settler_of(book: Book, clock: Callable[[], Millis], mirrors: Sequence[str] = ()) -> Settler:
+    """What makes the checkpoints of `book` public, in its folder. mirrors: as of `Settler`."""
+    charter, archive, held_out = book.charter, book.folder / ARCHIVE, book.folder / HELD_OUT
+    spec = charter.spec.checkpoint
+    return Settler(
+        book=book,
+        archive=Archive(charter, archive, book.blobs),
+        evaluate=functools.partial(
+            evaluation.evaluate,
+            base=book.base,
+            held_out=held_out,
+            tokens=spec.held_out_tokens,
+        ),
+        exporter=Exporter(charter, book.base, book.folder, archive, book.blobs.folder, book.authority),
+        clock=clock,
+        panel=read_panel(held_out, spec.held_out_tokens) if spec.evaluators else None,
+        mirrors=mirrors,
+    )

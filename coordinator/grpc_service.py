@@ -1,0 +1,153 @@
+"""The gRPC face of a coordinator. It only translates: decisions are elsewhere. Nothing else in `coordinator`
+imports grpc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from pydantic import ValidationError
+
+from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation, JoinClaim
+from barnraise.contract.status import RunStatus
+from barnraise.core.errors import (
+    BarnraiseError,
+    MalformedRecord,
+    NetworkError,
+    RefusedError,
+    TrustError,
+    Unreachable,
+    UserError,
+)
+from barnraise.core.signed import Signed, open_signed
+from barnraise.v1 import coordinator_pb2 as pb
+from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.rounds.coordinator_api import Desk
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Owned = TypeVar("Owned", JoinClaim, Evaluation)
+
+STATUS_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where the run's archive is served over HTTP."""
+
+    port: int
+    """TCP port on the host that answers."""
+    url: str = ""
+    """Its address where that is another one, as behind a proxy with TLS."""
+
+
+_CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
+    (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
+    (TrustError, grpc.StatusCode.UNAUTHENTICATED),
+    (UserError, grpc.StatusCode.NOT_FOUND),
+    (NetworkError, grpc.StatusCode.UNAVAILABLE),
+]
+
+
+class Service(pb_grpc.CoordinatorServicer):
+    def __init__(self, desk: Desk, gateway: Gateway) -> None:
+        self._desk, self._gateway = desk, gateway
+
+    async def GetCharter(self, request: pb.GetCharterRequest, context: Context) -> pb.GetCharterReply:
+        return pb.GetCharterReply(
+            signed_charter=self._desk.charter(),
+            http_port=self._gateway.port,
+            http_url=self._gateway.url,
+        )
+
+    async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
+        try:
+            claim = _own(open_signed(JoinClaim, request.signed_claim, signer=None, limit=4096))
+            welcome = self._desk.join(claim)
+        except BarnraiseError as error:
+            await _abort(context, error)
+        return pb.JoinReply(
+            signed_charter=welcome.charter,
+            signed_admission=welcome.admission,
+            head=welcome.head,
+            now_ms=welcome.now,
+        )
+
+    async def Renew(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
+        return await self.Join(request, context)
+
+    async def Evaluate(self, request: pb.EvaluateRequest, context: Context) -> pb.EvaluateReply:
+        try:
+            wire = request.signed_evaluation
+            told = self._desk.evaluate(
+                _own(open_signed(Evaluation, wire, signer=None, limit=MAX_EVALUATION_BYTES))
+            )
+        except BarnraiseError as error:
+            await _abort(context, error)
+        return pb.EvaluateReply(told=told)
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
+        return pb.GetStatusReply(json=self._desk.status().model_dump_json())
+
+
+def _own(signed: Signed[Owned]) -> Signed[Owned]:
+    """Raises RefusedError where it is about another key than it is signed by."""
+    if signed.signer != signed.value.owner:
+        raise RefusedError(
+            f"this {type(signed.value).__name__} is signed by another key than it names",
+            fix="Update Barnraise.",
+        )
+    return signed
+
+
+async def _abort(context: Context, error: BarnraiseError) -> NoReturn:
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    await context.abort(code, f"{error.problem}\n{error.fix}")
+
+
+async def serve(desk: Desk, host: str, port: int, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
+    """Listen, with health and reflection beside the service. Port 0 takes a free one.
+
+    Returns the server and its port. Raises Unreachable when the port cannot be had.
+    """
+    server = grpc.aio.server(
+        options=[("grpc.max_receive_message_length", 64 * 1024), ("grpc.so_reuseport", 0)]
+    )
+    pb_grpc.add_CoordinatorServicer_to_server(Service(desk, gateway), server)
+    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
+    reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    try:
+        port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError:
+        raise Unreachable(
+            f"cannot listen on {host}:{port}", fix="Is another coordinator running? Choose another --port."
+        ) from None
+    await server.start()
+    for service in ("", name):
+        await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return server, port
+
+
+async def ask_status(address: str) -> RunStatus:
+    """The status of the run at `host:port`. Raises Unreachable, MalformedRecord."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            reply = await pb_grpc.CoordinatorStub(channel).GetStatus(
+                pb.GetStatusRequest(), timeout=STATUS_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            raise Unreachable(
+                f"no coordinator answers at {address} ({error.code().name.lower()})",
+                fix="Give its host:port; `coordinator serve` prints them in the invite.",
+            ) from None
+    try:
+        return RunStatus.model_validate_json(reply.json)
+    except ValidationError:
+        raise MalformedRecord(
+            f"{address} answers with another version's status",
+            fix="Compare `coordinator --version` on both sides.",
+        ) from None

@@ -1,0 +1,122 @@
+"""`coordinator publish`: what the archive holds goes to the Hub, to a folder, or to an object store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.contract.archive import INDEX, REPO_PATTERN, Repo
+from barnraise.contract.manifest import Form
+from barnraise.core.errors import UserError
+from barnraise.core.ids import RUN_PATTERN
+from barnraise.core.units import told_bytes
+from coordinator.publishing.archived import Archived, Moved
+from coordinator.publishing.mirror import Mirror
+from coordinator.publishing.places import Place
+from coordinator.publishing.selection import select
+from coordinator.run_folder import ARCHIVE
+
+HUB = "hf://"
+TRIES = 3
+"""An archive that changes each time it is read is left alone."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    to: str
+    """hf://OWNER/NAME, the path of a folder, or an address that fsspec knows."""
+    forms: Collection[Form]
+    """Empty: all that make sense there."""
+    revision: str | None
+    """None: all."""
+    prune: bool
+    dry: bool
+
+
+def publish(folder: Path, wish: Wish, say: Callable[[str], None]) -> None:
+    """Send what is new in the archive of `folder`.
+
+    Raises UserError, RefusedError, Unreachable, MachineError, TrustError for damaged files, StateError.
+    """
+    name = _hub_name(wish)
+    place = Place.of(wish.to) if name is None else None
+    for attempt in range(1, TRIES + 1):
+        archived = Archived.of(folder)
+        repos = select(archived.index, wish.forms, wish.revision)
+        try:
+            if place is not None:
+                _mirror(archived, repos, place, wish, say)
+            elif name is not None:
+                _hub(archived, repos, name, wish, say)
+            return
+        except Moved:
+            if attempt == TRIES:
+                raise
+
+
+def find_archive(text: str, coordinators: Path) -> Path:
+    """The archive that a path or the name of a run means.
+
+    coordinators: where the runs of this machine are kept. Raises UserError.
+    """
+    named = [coordinators / text] if re.fullmatch(RUN_PATTERN, text) else []
+    for folder in (Path(text), *named):
+        for place in (folder / ARCHIVE, folder):
+            if (place / INDEX).is_file():
+                return place
+    raise UserError(
+        f"there is no archive in {text!r}" + (f", nor in {named[0]}" if named else ""),
+        fix="Give the name of a run that was served on this machine, the folder that `coordinator serve`"
+        " named, or a copy of an archive.",
+    )
+
+
+def _mirror(
+    archived: Archived, repos: tuple[Repo, ...], place: Place, wish: Wish, say: Callable[[str], None]
+) -> None:
+    mirror = Mirror(archived, place, wish.dry, say)
+    mirror.send(repos, prune=wish.prune)
+    if wish.dry:
+        say(f"nothing was sent: {mirror.sent_files} files, {told_bytes(mirror.sent_bytes)} would be")
+        return
+    say(f"{mirror.sent_files} files sent, {told_bytes(mirror.sent_bytes)}; the rest was there")
+    say(f"Behind any web server it is a mirror: peer download 'https://…?key={archived.charter.authority}'")
+
+
+def _hub(
+    archived: Archived, repos: tuple[Repo, ...], name: str, wish: Wish, say: Callable[[str], None]
+) -> None:
+    from huggingface_hub import HfApi, get_token
+
+    from coordinator.publishing.hub import Hub, check_login, rehearse
+
+    if not wish.forms:
+        repos = tuple(repo for repo in repos if _wanted_on_the_hub(repo))
+    if wish.dry:
+        rehearse(archived, repos, name, say)
+        say("nothing was sent, and the Hub was not asked what it has already")
+        return
+    check_login(get_token())
+    Hub(archived, HfApi(), say).send(repos, name)
+
+
+def _wanted_on_the_hub(repo: Repo) -> bool:
+    """Data goes there when it is asked for; a base model that is one of the Hub is there already."""
+    return repo.form != "data" and (repo.form != "base" or repo.id.endswith("-base"))
+
+
+def _hub_name(wish: Wish) -> str | None:
+    """OWNER/NAME, or None where the Hub is not meant."""
+    if not wish.to.startswith(HUB):
+        return None
+    name = wish.to.removeprefix(HUB).strip("/")
+    if not re.fullmatch(REPO_PATTERN, name):
+        raise UserError(
+            f"{wish.to!r} names no repository of the Hub",
+            fix="Give hf://OWNER/NAME, with the name that you or your organization has there.",
+        )
+    if wish.prune:
+        raise UserError("--prune is for mirrors", fix="Remove old rounds on the Hub itself, or leave it out.")
+    return name

@@ -1,0 +1,1 @@
+"""The open round: who is admitted, which contributions count, when it closes."""

@@ -1,0 +1,327 @@
+"""`coordinator serve`, running: the swarm, the gRPC service and the loop that closes rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from barnraise.contract.records import (
+    Commit,
+    Doing,
+    Evaluation,
+    Head,
+    JoinClaim,
+    Presence,
+    blob_name,
+    seal,
+    wanted,
+)
+from barnraise.contract.rotation import has_turn, turns_for
+from barnraise.contract.rounds import seconds_between
+from barnraise.contract.status import PeerStatus, RunStatus
+from barnraise.core.errors import RefusedError, TrustError, Unreachable
+from barnraise.core.ids import Millis, PublicKey, short
+from barnraise.core.signed import Signed, sign
+from barnraise.fold.log import check_blob
+from barnraise.network.swarm import Swarm
+from coordinator.checkpoints.publisher import Settler
+from coordinator.rounds.admission import Admitted, Refused, admit
+from coordinator.rounds.closing import (
+    CloseNow,
+    Fits,
+    Misfit,
+    Reopen,
+    Situation,
+    Wait,
+    decide,
+    deserted_after,
+    judge,
+)
+from coordinator.rounds.coordinator_api import Welcome
+from coordinator.store.run_store import Book
+
+log = logging.getLogger("coordinator")
+
+TICK_SECONDS = 0.25
+"""Pause between two looks at what was heard."""
+HEAD_SECONDS = 5.0
+"""Pause between two announcements of the head while nothing changes."""
+MAX_TRIES = 5
+"""Fetches of one contribution, and refused contributions of one owner, in a round."""
+SETTLE_SECONDS = 6.0
+"""After a start, volunteers get this long to be heard of (a heartbeat is 5 s) before a round is closed."""
+RETRY_SECONDS = 3.0
+"""Pause before a blob that could not be fetched is asked for again."""
+
+NEVER = Millis(0)
+
+Clock = Callable[[], Millis]
+
+
+@dataclass
+class Session:
+    """Connects a book to its swarm. Also the desk that the gRPC service asks."""
+
+    book: Book
+    settler: Settler
+    swarm: Swarm
+    clock: Clock
+    bootstrap: tuple[str, ...]
+    _presences: dict[PublicKey, Presence] = field(default_factory=dict)
+    _fetching: dict[PublicKey, asyncio.Task[None]] = field(default_factory=dict)
+    _refused: dict[bytes, str] = field(default_factory=dict)
+    _failures: dict[bytes, int] = field(default_factory=dict)
+    """Fetches that failed, by commit."""
+    _strikes: dict[PublicKey, int] = field(default_factory=dict)
+    """Refused contributions of this round, by owner."""
+    _turns: int = 1
+    """A volunteer contributes to one round in so many; settled as a round opens."""
+    _deserted: bool = False
+    """The next situation's."""
+    _waiting_for: str = "starting"
+    _started: Millis = NEVER
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Close rounds until `stop`. What a tick raises ends the run, with nothing accepted lost."""
+        self._started = self.clock()
+        if self._started > self.book.window.train_ends:
+            self.book.reopen(self._started)
+        await self.swarm.heads()  # in an earlier one of ours it says how many there were
+        await self._look_who_is_there()
+        await self._announce_head()
+        beside = [asyncio.create_task(self._announce_forever()), asyncio.create_task(self.settler.run())]
+        try:
+            while not stop.is_set() and not any(task.done() for task in beside):
+                await self._tick()
+                await _pause(stop, TICK_SECONDS)
+        finally:
+            for task in [*beside, *self._fetching.values()]:
+                task.cancel()
+            await asyncio.wait(beside)  # what they began ends before the book is closed
+        for task in beside:
+            if not task.cancelled():
+                task.result()
+
+    # The desk: what the gRPC service asks.
+
+    def charter(self) -> bytes:
+        return sign(self.book.authority, self.book.charter).wire
+
+    def join(self, claim: Signed[JoinClaim]) -> Welcome:
+        now = self.clock()
+        match admit(claim.value, self.book.charter.run, now):
+            case Refused(reason, fix):
+                log.info("refused %s: %s", short(claim.signer), reason)
+                raise RefusedError(reason, fix=fix)
+            case Admitted(admission):
+                self.book.admit(claim, now)
+                log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
+                head = seal(self.book.authority, self._head())
+                return Welcome(self.charter(), sign(self.book.authority, admission).wire, head, now)
+
+    def evaluate(self, evaluation: Signed[Evaluation]) -> str:
+        return self.settler.take(evaluation)
+
+    def status(self) -> RunStatus:
+        now, window = self.clock(), self.book.window
+        peers = tuple(
+            PeerStatus(
+                name=presence.name,
+                key=owner,
+                round=presence.round,
+                state=presence.state,
+                tokens=presence.tokens,
+                tokens_per_second=presence.tokens_per_second,
+                seen_seconds_ago=max(0.0, seconds_between(Millis(presence.at), now)),
+            )
+            for owner, presence in sorted(self._presences.items())
+        )
+        return RunStatus(
+            run=self.book.charter.run,
+            round=window.round,
+            phase=window.phase(now, self._swarm_tokens()).value,
+            waiting_for=self._waiting_for,
+            state=self.book.tip.state,
+            state_round=self.book.tip.round,
+            tokens=self.book.tokens,
+            loss=self.book.loss,
+            checkpoint_round=self.book.newest_checkpoint().value.round,
+            evaluation=self.settler.waits_for(),
+            peers=peers,
+        )
+
+    # The loop.
+
+    async def _tick(self) -> None:
+        now = self.clock()
+        for owner in [owner for owner, task in self._fetching.items() if task.done()]:
+            self._fetching.pop(owner).result()
+        await self._look_who_is_there()
+        for commit in await self.swarm.commits(self.book.window.round):
+            self._consider(commit, now)
+        if seconds_between(self._started, now) < SETTLE_SECONDS:
+            self._tell("just started: looking who is here")
+            return
+        situation = self._situation()
+        decision = decide(now, situation)
+        self._deserted = deserted_after(situation, decision, anybody=bool(self._presences))
+        match decision:
+            case CloseNow(reason):
+                await self._close(reason, now)
+            case Reopen(reason):
+                self._tell(reason)
+                self._forgive()
+                self._turns = self._turns_now() if self.book.accepted else 1
+                self.book.reopen(now)
+                await self._announce_head()
+            case Wait(reason):
+                self._tell(reason)
+
+    async def _look_who_is_there(self) -> None:
+        self._presences = {PublicKey(p.owner): p for p in await self.swarm.peers() if p.doing != "leaving"}
+
+    def _consider(self, commit: Signed[Commit], now: Millis) -> None:
+        """Start to fetch a contribution that fits; refuse one that does not, and say so once."""
+        owner = commit.signer
+        if owner in self.book.accepted or owner in self._fetching or commit.wire in self._refused:
+            return
+        if self._strikes.get(owner, 0) >= MAX_TRIES:
+            return
+        book = self.book
+        if self._full():
+            return
+        length = book.charter.spec.data.sequence_length
+        match judge(commit.value, book.window, now, book.tip.state, book.blob_sizes, length):
+            case Fits():
+                self._fetching[owner] = asyncio.create_task(self._fetch(commit))
+            case Misfit(reason):
+                self._refuse(commit, reason)
+
+    async def _fetch(self, commit: Signed[Commit]) -> None:
+        name = blob_name(commit.value)
+        ours = name in self.book.blobs  # a commit may name a shard of ours, or another one's contribution
+        try:
+            path = await self.swarm.gather(wanted(commit.value), [commit.signer, *self._holders()])
+            blob = await asyncio.to_thread(path.read_bytes)
+            await asyncio.to_thread(check_blob, commit.value, blob, self.book.charter, self.book.state.layout)
+            if commit.value.round == self.book.window.round and not self._full():
+                self.book.accept(commit, self.clock())
+                log.info("accepted %s: %d tokens", self._name(commit.signer), commit.value.tokens)
+        except Unreachable as error:
+            self._failures[commit.wire] = self._failures.get(commit.wire, 0) + 1
+            if self._failures[commit.wire] >= MAX_TRIES:
+                self._refuse(commit, error.problem)
+                return
+            log.info("%s: %s; asking again", self._name(commit.signer), error.problem)
+            await asyncio.sleep(RETRY_SECONDS)
+        except TrustError as error:
+            self._refuse(commit, error.problem)
+            if not ours:
+                self.book.blobs.remove(name)
+
+    async def _close(self, reason: str, now: Millis) -> None:
+        link = self.book.close(reason, now)
+        self._turns = self._turns_now()
+        self._tell(f"round {link.close.round} closed: {reason}")
+        self._forgive()
+        await self._announce_head()
+        await asyncio.to_thread(self.book.fold, link)
+        await self._announce_head()
+        if self.book.checkpoint_due():
+            async with self.settler.writing:
+                await asyncio.to_thread(self.book.write_checkpoint, self.clock())
+            log.info("checkpoint of round %d written", self.book.tip.round)
+            self.settler.look()
+            await self._announce_head()
+        await self.settler.publish()
+
+    def _holders(self) -> list[PublicKey]:
+        """Volunteers who take part in the exchange of the open round."""
+        round = self.book.window.round
+        return [owner for owner, presence in self._presences.items() if presence.round == round]
+
+    def _full(self) -> bool:
+        return len(self.book.accepted) >= self.book.charter.spec.round.max_contributions
+
+    def _turns_now(self) -> int:
+        return turns_for(len(self._presences), self.book.charter.spec.round.max_contributions)
+
+    def _situation(self) -> Situation:
+        round, spec = self.book.window.round, self.book.charter.spec
+        contributing = {
+            owner: presence
+            for owner, presence in self._presences.items()
+            if presence.doing in ("training", "late") and has_turn(spec.seed, round, owner, self._turns)
+        }
+
+        def who(doing: Doing) -> dict[PublicKey, str]:
+            there = contributing.items()
+            return {key: p.name for key, p in there if p.doing == doing and p.round >= round - 1}
+
+        return Situation(
+            window=self.book.window,
+            accepted={owner: commit.value for owner, commit in self.book.accepted.items()},
+            pending=frozenset(self._fetching),
+            expected=who("training"),
+            late=who("late"),
+            idle=len(self._presences) - len(contributing),
+            min_contributions=spec.round.min_contributions,
+            swarm_tokens=self._swarm_tokens(),
+            deserted=self._deserted,
+        )
+
+    def _swarm_tokens(self) -> int:
+        round = self.book.window.round
+        return sum(presence.tokens for presence in self._presences.values() if presence.round == round)
+
+    async def _announce_forever(self) -> None:
+        while True:
+            await asyncio.sleep(HEAD_SECONDS)
+            await self._announce_head()
+
+    async def _announce_head(self) -> None:
+        await self.swarm.publish(self._head())
+
+    def _head(self) -> Head:
+        return self.book.head(
+            self.clock(),
+            self.bootstrap,
+            turns=self._turns,
+            volunteers=len(self._presences),
+            tokens=self._swarm_tokens(),
+        )
+
+    def _forgive(self) -> None:
+        """A new round, or the same one begun anew: what was late or unreachable may be in time now."""
+        self._refused.clear()
+        self._failures.clear()
+        self._strikes.clear()
+
+    def _refuse(self, commit: Signed[Commit], reason: str) -> None:
+        """Also ignores its owner for the rest of the round after a few."""
+        self._refused[commit.wire] = reason
+        self._strikes[commit.signer] = self._strikes.get(commit.signer, 0) + 1
+        log.warning("refused the contribution of %s: %s", self._name(commit.signer), reason)
+
+    def _name(self, owner: PublicKey) -> str:
+        presence = self._presences.get(owner)
+        return presence.name if presence is not None and presence.name else short(owner)
+
+    def _tell(self, reason: str) -> None:
+        """Log why the round is where it is, when that changes (seconds that pass are no change)."""
+        if _without_numbers(reason) != _without_numbers(self._waiting_for):
+            log.info("round %d: %s", self.book.window.round, reason)
+        self._waiting_for = reason
+
+
+def _without_numbers(text: str) -> str:
+    return "".join(character for character in text if not character.isdigit())
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except asyncio.TimeoutError:
+        return

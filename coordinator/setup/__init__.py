@@ -1,0 +1,1 @@
+"""From a run.toml to a charter: advice, checks, the template."""

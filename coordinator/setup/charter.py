@@ -1,0 +1,97 @@
+"""From a run spec to a charter: the base model, the data and the first state that it comes to mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.contract.archive import HELD_OUT_INDEX
+from barnraise.contract.spec import Charter, RunSpec
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import SpecError
+from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.models.base_model import BaseFolder, pin_revision, resolve
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import write_atomic
+from coordinator.dataset.build import Built, build
+from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
+from coordinator.setup.check_forms import check_forms
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    charter: Charter
+    genesis: TrainState
+    base: BaseFolder
+    built: Built
+
+
+def public(spec: RunSpec) -> RunSpec:
+    """The spec as the swarm sees it: a folder of the maintainer's machine is told by its name alone."""
+    return spec.model_copy(
+        update={
+            "model": spec.model.model_copy(update={"source": _bare(spec.model.source)}),
+            "data": spec.data.model_copy(update={"source": _bare(spec.data.source)}),
+        }
+    )
+
+
+def prepare(spec: RunSpec, authority: PublicKey, folder: Path, cache: Path, progress: Progress) -> Prepared:
+    """Do once what a run needs: get the base model, tokenize and pack the data, make state[0].
+
+    Shards and index go to `folder`/blobs, the held-out part to `folder`/held-out.
+    Raises ModelUnavailable, DatasetError, SpecError, DiskFull.
+    """
+    source, revision = spec.model.source, pin_revision(spec.model.source, spec.model.revision, cache)
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"revision": revision})})
+    base = resolve(source, revision, cache, progress=progress)
+    check_forms(spec, base.path)
+    blobs = BlobStore(folder / BLOBS)
+    built = build(spec, base.path, blobs.put, progress)
+    _set_apart(built, blobs, folder / HELD_OUT)
+    index = blobs.put(built.index.to_bytes())
+    write_atomic(folder / CHAT_TEMPLATE, built.chat_template.encode())
+    progress("making the first state")
+    genesis = initial_state(base.path, spec.train.target, spec.seed)
+    charter = Charter(
+        spec=public(spec),
+        authority=authority,
+        model_files=base.fingerprint,
+        layout=genesis.layout.digest(),
+        genesis=genesis.hash(),
+        data_index=index,
+    )
+    return Prepared(charter, genesis, base, built)
+
+
+def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
+    """Raises SpecError when `spec` is not the one that the run was chartered with."""
+    pinned = charter.spec.model_copy(
+        update={"model": charter.spec.model.model_copy(update={"revision": spec.model.revision})}
+    )
+    now = public(spec)
+    if pinned == now:
+        return
+    changed = [name for name in RunSpec.model_fields if getattr(pinned, name) != getattr(now, name)]
+    raise SpecError(
+        f"{where} has changed since the run began: [{'], ['.join(changed)}]",
+        fix="A run's spec is fixed, because every volunteer pinned it. Undo the change, or give the run a"
+        " new name.",
+    )
+
+
+def _set_apart(built: Built, blobs: BlobStore, folder: Path) -> None:
+    held_out = BlobStore(folder)
+    for ref in built.held_out.shards:
+        name = BlobHash(ref.hash)
+        held_out.put(blobs.get(name))
+        blobs.remove(name)
+    write_atomic(folder / HELD_OUT_INDEX, built.held_out.to_bytes())
+
+
+def _bare(source: str) -> str:
+    return Path(source).name if Path(source).is_absolute() else source

@@ -1,0 +1,1 @@
+"""What the coordinator remembers of a run: journal, log, state, checkpoints."""

@@ -1,0 +1,132 @@
+"""Checkpoints: state[r] as files that transformers or peft load, with a signed manifest, in the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.numpy import save_file
+
+from barnraise.contract.archive import repo_id
+from barnraise.contract.manifest import MANIFEST, FileEntry, HeldOut, Manifest
+from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.contract.spec import Charter, Lora
+from barnraise.contract.state import Array, TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash
+from barnraise.core.signed import Signed, sign
+from barnraise.models.checkpoint_files import OUTER_STATE, join_groups
+from barnraise.models.model_files import FROM_BASE, write_model
+from barnraise.models.trainable import adapter_config
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
+from coordinator.run_folder import CHAT_TEMPLATE
+
+
+def write_checkpoint(
+    folder: Path,
+    charter: Charter,
+    base: Path,
+    state: TrainState,
+    tip: Tip,
+    tokens: int,
+    authority: Identity,
+    blobs: BlobStore,
+) -> Signed[Manifest]:
+    """Put the files of `state` and their manifest into `blobs`: what volunteers need of a checkpoint.
+
+    folder: the coordinator's own, which holds the chat template. Raises DiskFull, and leaves nothing
+    half-done.
+    """
+    with scratch_folder(folder) as work, disk_errors(work):
+        _write_files(work, folder / CHAT_TEMPLATE, charter, base, state)
+        manifest = Manifest(
+            form="trained",
+            run=charter.spec.name,
+            round=tip.round,
+            state=tip.state,
+            previous=tip.previous,
+            spec=charter.spec.digest(),
+            tokens=tokens,
+            held_out=None,
+            files=entries(work, blobs),
+        )
+    signed = sign(authority, manifest)
+    blobs.put(signed.wire)
+    return signed
+
+
+def settle_checkpoint(
+    manifest: Manifest,
+    held_out: HeldOut | None,
+    about: Mapping[str, bytes],
+    authority: Identity,
+    blobs: BlobStore,
+) -> Signed[Manifest]:
+    """The same checkpoint as everybody gets to see it: evaluated, and with what tells about it.
+
+    about: the model card and its pictures, by file name. Raises DiskFull.
+    """
+    told = [FileEntry(name=name, hash=blobs.put(data), size=len(data)) for name, data in about.items()]
+    kept = [entry for entry in manifest.files if entry.name not in about]
+    files = tuple(sorted([*kept, *told], key=lambda entry: entry.name))
+    signed = sign(authority, manifest.model_copy(update={"held_out": held_out, "files": files}))
+    blobs.put(signed.wire)
+    return signed
+
+
+def lay_out(signed: Signed[Manifest], blobs: BlobStore, folder: Path) -> None:
+    """Make `folder` hold the files of a manifest, and the manifest itself: hard links, by one rename.
+
+    Raises DiskFull, and leaves nothing half-done.
+    """
+    with scratch_folder(folder.parent) as work, disk_errors(folder):
+        for entry in signed.value.files:
+            link_or_copy(blobs.path(BlobHash(entry.hash)), work / entry.name)
+        write_manifest(signed, work)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(work, folder)
+
+
+def write_manifest(signed: Signed[Manifest], folder: Path) -> None:
+    """Beside the files that it lists: as it is signed, and to be read. Raises DiskFull, MachineError."""
+    write_atomic(folder / MANIFEST, signed.wire)
+    write_atomic(folder / MANIFEST_JSON, manifest_json(signed))
+
+
+def entries(folder: Path, blobs: BlobStore) -> tuple[FileEntry, ...]:
+    """The files of `folder`, each with a second name in `blobs`."""
+    return tuple(
+        FileEntry(name=path.name, hash=blobs.adopt(path), size=path.stat().st_size)
+        for path in sorted(folder.iterdir())
+    )
+
+
+def _write_files(folder: Path, template: Path, charter: Charter, base: Path, state: TrainState) -> None:
+    for name in FROM_BASE:
+        target = charter.spec.train.target
+        if (base / name).is_file() and not (isinstance(target, Lora) and name == "config.json"):
+            shutil.copyfile(base / name, folder / name)
+    shutil.copyfile(template, folder / CHAT_TEMPLATE)
+    if isinstance(charter.spec.train.target, Lora):
+        _save(state.params, folder / "adapter_model.safetensors")
+        config = adapter_config(charter.spec.train.target, repo_id(charter, "base"))
+        write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
+    else:
+        _write_model(folder, state.params)
+    if state.buffers:
+        _save(join_groups(state.buffers), folder / OUTER_STATE)
+
+
+def _write_model(folder: Path, params: dict[str, Array]) -> None:
+    sizes = {name: array.nbytes for name, array in params.items()}
+    write_model(folder, sizes, lambda names, path: _save({name: params[name] for name in names}, path))
+
+
+def _save(tensors: dict[str, Array], path: Path) -> None:
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)

@@ -1,0 +1,160 @@
+"""A checkpoint and the model below it, loaded once on this machine, that go on with what somebody says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoTokenizer, GenerationConfig, TextStreamer, set_seed
+
+from barnraise.core.errors import UserError
+from barnraise.models.causal_lm import load, model_shape, quiet, unreadable
+from barnraise.models.lora_files import ADAPTER_CONFIG
+from barnraise.models.merge import Weights
+from peer.training.device import Device, memory_limit
+
+Side = Literal["base", "checkpoint"]
+Message = dict[str, str]
+"""As chat templates take them: `role` and `content`."""
+_MARK = "x"
+"""An answer whose end shows how a template ends one."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """The same for both sides."""
+
+    max_tokens: int
+    """Of an answer, at most."""
+    temperature: float
+    """0: always the likeliest token."""
+    seed: int
+
+
+class TooLong(UserError):
+    """More was said than the model reads at once."""
+
+
+class Talker:
+    def __init__(self, checkpoint: Path, base: Path | None, device: Device) -> None:
+        """checkpoint: a folder with an adapter or a whole model. base: the model that it was trained on.
+
+        A whole model needs no base: then only the side `checkpoint` can answer.
+        Raises ModelUnavailable, UserError where they do not fit, TooLargeForMemory.
+        """
+        self._device = torch.device(device.torch_device)
+        if self._device.type == "cpu":
+            torch.set_num_threads(device.threads)
+        self._adapter = (checkpoint / ADAPTER_CONFIG).is_file()
+        with memory_limit(self._device, "the model"):
+            if self._adapter and base is not None:
+                Weights.of(base, checkpoint)  # refuses what does not fit; peft fills up what an adapter lacks
+                model = _adapted(_loaded(base, device), checkpoint)
+                self._models: dict[Side, Any] = {"base": model, "checkpoint": model}
+            else:
+                self._models = {"checkpoint": _loaded(checkpoint, device)}
+                if base is not None:
+                    self._models["base"] = _loaded(base, device)
+            self._models = {side: model.to(self._device).eval() for side, model in self._models.items()}
+        with quiet(), unreadable(checkpoint):
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                checkpoint, local_files_only=True, trust_remote_code=False
+            )
+        self._ends = self._find_ends()
+
+    @property
+    def has_template(self) -> bool:
+        """Whether it was trained to chat; else it goes on with a text."""
+        return self._tokenizer.chat_template is not None
+
+    def answer(self, side: Side, said: Sequence[Message], manner: Manner, tell: Callable[[str], None]) -> str:
+        """What `side` makes of a conversation; without a template, how it goes on with the last text of it.
+
+        tell: gets the answer piece by piece. Raises TooLong.
+        """
+        ids = self._ids(said)
+        model = self._models[side]
+        context = model.config.max_position_embeddings
+        if ids.shape[1] >= context:
+            raise TooLong(
+                f"the conversation has {ids.shape[1]} tokens, and the model reads {context} at most",
+                fix="Begin anew with /reset, or say less.",
+            )
+        sampled = {"temperature": manner.temperature} if manner.temperature else {}
+        settings = GenerationConfig(
+            max_new_tokens=min(manner.max_tokens, context - ids.shape[1]),
+            do_sample=manner.temperature > 0,
+            eos_token_id=sorted(self._ends),
+            pad_token_id=self._tokenizer.pad_token_id or 0,
+            **sampled,
+        )
+        set_seed(manner.seed)
+        with torch.inference_mode(), quiet(), self._as(side), memory_limit(self._device, "an answer"):
+            made = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=settings,
+                streamer=_Pieces(self._tokenizer, tell),
+            )
+        return str(self._tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
+
+    def _ids(self, said: Sequence[Message]) -> torch.Tensor:
+        if self.has_template:
+            text = self._tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+            found = self._tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+        else:
+            found = self._tokenizer(said[-1]["content"], return_tensors="pt").input_ids
+        return found.to(self._device, torch.long)
+
+    @contextmanager
+    def _as(self, side: Side) -> Iterator[None]:
+        if side == "base" and self._adapter:
+            with self._models["base"].disable_adapter():
+                yield
+        else:
+            yield
+
+    def _find_ends(self) -> set[int]:
+        """Tokens that end an answer: the model's, the tokenizer's, and what the template puts behind one."""
+        ends: set[int] = set()
+        for model in self._models.values():
+            named = model.generation_config.eos_token_id
+            ends |= set(named if isinstance(named, list) else [named] if named is not None else [])
+        if self._tokenizer.eos_token_id is not None:
+            ends.add(self._tokenizer.eos_token_id)
+        if self.has_template:
+            turn = [{"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}]
+            text = self._tokenizer.apply_chat_template(turn, tokenize=False)
+            behind = self._tokenizer(text.rpartition(_MARK)[2].strip(), add_special_tokens=False).input_ids
+            added = self._tokenizer.added_tokens_decoder
+            ends |= {token for token in behind[:1] if token in added and added[token].special}
+        return ends
+
+
+class _Pieces(TextStreamer):
+    """Hands on whole words as they come."""
+
+    def __init__(self, tokenizer: Any, tell: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._tell = tell
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self._tell(text)
+
+
+def _loaded(folder: Path, device: Device) -> Any:
+    """In bf16 only where that loses nothing of what is on disk."""
+    half = device.autocast and model_shape(folder).half
+    return load(folder, torch.bfloat16 if half else torch.float32)
+
+
+def _adapted(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    with quiet(), unreadable(adapter):
+        return PeftModel.from_pretrained(model, adapter, local_files_only=True)

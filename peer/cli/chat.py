@@ -1,0 +1,89 @@
+"""`peer chat`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from barnraise.runtime.console import plain_errors
+from peer.cli.options import base_option, cache_option, device_option
+
+
+@click.command()
+@click.argument("source", metavar="INVITE|URL|PATH")
+@click.option(
+    "--revision", default="main", show_default=True, help="Which checkpoint: main, latest, best or a round."
+)
+@click.option("--compare", is_flag=True, help="Let the base model answer as well, with the same settings.")
+@click.option("--prompt", help="Answer this and end. Default: read lines until Ctrl-D.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="Of an answer, at most."
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="0: always the likeliest word.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the dice.")
+@device_option
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads to compute with.")
+@click.option(
+    "--key", help="The run's key or invite, for a URL that does not carry it, or an archive's PATH."
+)
+@base_option
+@cache_option("checkpoints and base models are kept")
+@plain_errors
+def chat(
+    source: str,
+    revision: str,
+    compare: bool,
+    prompt: str | None,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    device: str,
+    threads: int | None,
+    key: str | None,
+    base: Path | None,
+    cache_dir: Path,
+) -> None:
+    """Talk with a checkpoint on this machine: the newest promoted one, or another by --revision.
+
+    SOURCE is as for `peer download`; a folder with a model or an adapter is taken as it is. Ctrl-C ends.
+    """
+    from rich.console import Console
+
+    from peer.chat.screen import screen_for
+    from peer.chat.session import HELP, Conversation, find, read_lines, talk
+    from peer.download.download import Wish
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    wish = Wish(source, key, revision, base=base)
+    try:
+        found = find(wish, compare, cache_dir, say)
+        say(f"loading {found.title}")
+
+        from peer.chat.generator import Manner, Side, Talker
+        from peer.training.device import pick
+
+        talker = Talker(found.folder, found.base, pick(device, threads))
+        titles: dict[Side, str] = {"base": "base model"} if compare else {}
+        titles["checkpoint"] = found.title
+        screen = screen_for(Console(), len(titles))
+        conversation = Conversation(talker, titles, Manner(max_tokens, temperature, seed), screen)
+        if not talker.has_template:
+            say("this model has no chat template: it goes on with what you write")
+        if prompt is not None:
+            conversation.ask(prompt)
+        else:
+            say(HELP)
+            talk(conversation, read_lines(), say)
+    except KeyboardInterrupt:
+        say("")
+        sys.exit(130)

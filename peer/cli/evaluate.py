@@ -1,0 +1,78 @@
+"""`peer key` and `peer evaluate`: the commands of volunteers whom a maintainer vouches for."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import click
+
+from barnraise.contract.invite import SCHEME, parse_invite
+from barnraise.core.errors import UserError
+from barnraise.core.ids import RUN_PATTERN
+from barnraise.runtime.console import plain_errors
+from peer.cli.options import base_option, cache_option
+from peer.data_dir import PEER_KEY, own_folder
+
+_DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Where your key is kept. Default: as for `peer join`."
+)
+
+
+@click.command()
+@click.argument("run")
+@_DATA_DIR
+@plain_errors
+def key(run: str, data_dir: Path | None) -> None:
+    """Tell your public key for RUN, so that its maintainer can vouch for you.
+
+    RUN is the name that the run has or will have, or its invite.
+    """
+    from barnraise.runtime.files import load_identity
+
+    click.echo(load_identity(own_folder(data_dir, _run_name(run)) / PEER_KEY).public)
+
+
+@click.command()
+@click.argument("invite")
+@click.option("--once", is_flag=True, help="Only what is there now, instead of going on until Ctrl-C.")
+@_DATA_DIR
+@base_option
+@cache_option("base models are kept, and what is fetched meanwhile")
+@plain_errors
+def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, cache_dir: Path) -> None:
+    """Find the held-out loss of checkpoints that the coordinator of INVITE cannot evaluate.
+
+    For volunteers whom the maintainer vouches for: `peer key` tells your key, the run's spec names it.
+    """
+    import time
+
+    from rich.console import Console
+
+    from barnraise.core.ids import Millis
+    from barnraise.runtime.files import load_identity
+    from peer.download.progress import display_for
+    from peer.evaluate import Evaluator
+    from peer.seed import until_interrupted
+
+    def now() -> Millis:
+        return Millis(time.time_ns() // 1_000_000)
+
+    async def run(evaluator: Evaluator) -> None:
+        await (evaluator.once() if once else evaluator.until(until_interrupted()))
+
+    wanted = parse_invite(invite)
+    identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
+    with display_for(Console(stderr=True)) as display:
+        evaluator = Evaluator(wanted, identity, cache_dir, base, display, time.monotonic, now)
+        asyncio.run(run(evaluator))
+
+
+def _run_name(text: str) -> str:
+    """Of an invite, or as it is. Raises InviteError, UserError."""
+    if text.startswith(f"{SCHEME}://"):
+        return parse_invite(text).run
+    if not re.fullmatch(RUN_PATTERN, text):
+        raise UserError(f"{text[:60]!r} is no name of a run", fix="Give the run's name, or its invite.")
+    return text

@@ -1,0 +1,244 @@
+"""The `peer` command line."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from barnraise import __version__
+from barnraise.contract.invite import parse_invite
+from barnraise.core.errors import UserError
+from barnraise.network.blobs.token_bucket import parse_rate
+from barnraise.runtime.allocator import keep_freed_memory
+from barnraise.runtime.console import plain_errors, start_logging
+from peer.cli.chat import chat
+from peer.cli.evaluate import evaluate, key
+from peer.cli.options import base_option, cache_option, device_option
+from peer.data_dir import own_folder
+
+if TYPE_CHECKING:
+    from peer.download.select import Format
+    from peer.training.memory_fit import Frozen
+
+
+@click.group()
+@click.version_option(__version__, prog_name="peer")
+@click.option("--debug", is_flag=True, help="More logs, and tracebacks on errors.")
+def main(debug: bool) -> None:
+    """Take part in a Barnraise training run, or download what it made.
+
+    Exit status: 0 done, 1 a fault of Barnraise, 2 the command or a file, 3 this machine,
+    4 the network, 5 bytes that are not what they claim, 6 refused, 7 saved state.
+    """
+    start_logging(debug)
+    keep_freed_memory()
+
+
+@main.command()
+@click.argument("invite")
+@click.option("--name", default="", help="What you are called in the run's status. Default: nobody.")
+@click.option("--credit", is_flag=True, help="You agree that model cards name you.")
+@device_option
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.")
+@click.option(
+    "--micro-batch", type=click.IntRange(min=1), help="Samples at once. Default: by device and memory."
+)
+@click.option(
+    "--frozen",
+    type=click.Choice(["auto", "fp32", "bf16", "8bit", "4bit"]),
+    default="auto",
+    show_default=True,
+    help="How the weights below an adapter are kept. auto: as exactly as memory allows.",
+)
+@base_option
+@click.option(
+    "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
+)
+@click.option("--max-upload", metavar="RATE", help="At most this much of your uplink, as in 5Mbit.")
+@click.option("--max-download", metavar="RATE", help="At most this much of your downlink.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where your key and your work are kept.")
+@cache_option("base models are kept")
+@plain_errors
+def join(
+    invite: str,
+    name: str,
+    credit: bool,
+    device: str,
+    threads: int | None,
+    micro_batch: int | None,
+    frozen: Frozen,
+    base: Path | None,
+    listen: str,
+    max_upload: str | None,
+    max_download: str | None,
+    data_dir: Path | None,
+    cache_dir: Path,
+) -> None:
+    """Train with others in the run of INVITE, until Ctrl-C.
+
+    Ctrl-C once leaves after the step at hand and sends what was trained; twice stops at once.
+    The same command again goes on where you left.
+    """
+    wanted = parse_invite(invite)
+    if credit and not name:
+        raise UserError("--credit needs a name to credit", fix="Add --name, as in `--name ada --credit`.")
+
+    from rich.console import Console
+
+    from peer.volunteer.display import display_for
+    from peer.volunteer.join import JoinSettings
+    from peer.volunteer.join import join as join_run
+
+    settings = JoinSettings(
+        name=name[:40],
+        credit=credit,
+        device=device,
+        threads=threads,
+        micro_batch=micro_batch,
+        frozen=frozen,
+        listen=listen,
+        max_upload=parse_rate(max_upload) if max_upload else None,
+        max_download=parse_rate(max_download) if max_download else None,
+        base=base,
+    )
+    folder = own_folder(data_dir, wanted.run)
+    asyncio.run(join_run(wanted, folder, cache_dir, settings, display_for(Console(stderr=True))))
+
+
+@main.command()
+@click.argument("source", metavar="INVITE|URL|PATH")
+@click.option(
+    "--revision",
+    default="main",
+    show_default=True,
+    help="Which checkpoint: main, latest, best, a round or a commit.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["adapter", "model", "merged", "gguf", "base", "data"]),
+    help="merged, gguf: made here where the run has not published them. Default: what was trained.",
+)
+@click.option(
+    "--mirror", "mirrors", multiple=True, metavar="URL", help="Another server with a copy; may be repeated."
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder. Default: RUN-round-NNNNNN.")
+@click.option("--key", help="The run's key or invite, for a URL that does not carry it, or a PATH.")
+@base_option
+@cache_option("base models are kept")
+@plain_errors
+def download(
+    source: str,
+    revision: str,
+    form: Format | None,
+    mirrors: tuple[str, ...],
+    output: Path | None,
+    key: str | None,
+    base: Path | None,
+    cache_dir: Path,
+) -> None:
+    """Download a checkpoint and check every byte. A broken download goes on by the same command.
+
+    SOURCE is a run's invite, or the http(s) address or the folder of its archive or of one checkpoint.
+    An address is followed by ?key=… as in the invite.
+    """
+    import time
+
+    from rich.console import Console
+
+    from peer.download.download import Downloaded, Wish
+    from peer.download.download import download as fetch
+    from peer.download.progress import display_for
+
+    wish = Wish(source, key, revision, form, mirrors, output, base)
+    with display_for(Console(stderr=True)) as display:
+        done = asyncio.run(fetch(wish, cache_dir, display, time.monotonic))
+    if isinstance(done, Downloaded):
+        click.echo(f"{done.folder}: every file is what the run's key signed")
+    else:
+        click.echo(
+            f"{done.folder}: made here of a checkpoint that the run's key signed; no signature covers it"
+        )
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address of this machine to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7454, show_default=True, help="0: a free one.")
+@plain_errors
+def seed(folder: Path, host: str, port: int) -> None:
+    """Serve FOLDER for others to download from, until Ctrl-C.
+
+    FOLDER is one that `peer download` made, or a copy of a run's archive. Others name this machine with
+    --mirror; they check every byte, so they need not trust it.
+    """
+    from peer.seed import Seeding, until_interrupted
+    from peer.seed import seed as serve
+
+    def ready(seeding: Seeding) -> None:
+        click.echo(f"serving {seeding.what} on port {seeding.port}")
+        click.echo(f"    peer download … --mirror http://ADDRESS_OF_THIS_MACHINE:{seeding.port}")
+
+    async def run() -> None:
+        await serve(folder, host, port, until_interrupted(), ready)
+
+    asyncio.run(run())
+
+
+@main.command()
+@click.argument("source", metavar="INVITE|URL|PATH")
+@click.option(
+    "--revision", default="main", show_default=True, help="Which checkpoint: main, latest, best or a round."
+)
+@click.option(
+    "--from",
+    "start",
+    type=click.IntRange(min=0),
+    metavar="ROUND",
+    help="Start from the checkpoint of ROUND instead of the base model. What came before is not proved.",
+)
+@click.option("--log", help="Where the run's archive is, where PATH holds one checkpoint alone.")
+@click.option("--key", help="The run's key or invite, for a URL or a PATH.")
+@base_option
+@cache_option("base models are kept, and what is fetched meanwhile")
+@plain_errors
+def verify(
+    source: str,
+    revision: str,
+    start: int | None,
+    log: str | None,
+    key: str | None,
+    base: Path | None,
+    cache_dir: Path,
+) -> None:
+    """Prove that a checkpoint is what its run's log comes to. Exit status 5 where it is not.
+
+    SOURCE is a run's invite, the http(s) address or the folder of its archive, or the folder of a downloaded
+    checkpoint. Every round is replayed from the base model; only the run's key is believed.
+    """
+    import time
+
+    from rich.console import Console
+
+    from barnraise.core.errors import TrustError
+    from barnraise.fold.replay import Differs
+    from peer.verify.report import display_for, told_difference, told_proof
+    from peer.verify.verify import Wish
+    from peer.verify.verify import verify as prove
+
+    wish = Wish(source, log, key, revision, start, base)
+    with display_for(Console(stderr=True)) as display:
+        outcome = asyncio.run(prove(wish, cache_dir, display, time.monotonic))
+    if isinstance(outcome, Differs):
+        click.echo(told_difference(outcome), err=True)
+        sys.exit(TrustError.exit_code)
+    click.echo(told_proof(outcome))
+
+
+main.add_command(key)
+main.add_command(evaluate)
+main.add_command(chat)

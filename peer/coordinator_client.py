@@ -1,0 +1,144 @@
+"""The coordinator's gRPC service as a peer sees it. Everything it says is checked against the run's key.
+
+Nothing else in `peer` imports grpc.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+
+from barnraise.contract.invite import Invite
+from barnraise.contract.records import Admission, Evaluation, Head, JoinClaim, open_record
+from barnraise.contract.spec import MAX_CHARTER_BYTES, Charter
+from barnraise.core.errors import (
+    BarnraiseError,
+    MalformedRecord,
+    RefusedError,
+    Unreachable,
+    UserError,
+    WrongRunKey,
+)
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis
+from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.v1 import coordinator_pb2 as pb
+from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
+
+DEADLINE_SECONDS = 15.0
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Joined:
+    charter: Charter
+    admission: Signed[Admission]
+    head: Head
+    ahead: Millis
+    """How far the coordinator's clock is ahead of ours."""
+
+
+class Api:
+    """One coordinator. Made by `connect`."""
+
+    def __init__(self, invite: Invite, stub: pb_grpc.CoordinatorStub) -> None:
+        self._invite, self._stub = invite, stub
+
+    async def charter(self) -> Charter:
+        """Raises Unreachable, WrongRunKey, MalformedRecord."""
+        return self._check_charter((await self._get_charter()).signed_charter)
+
+    async def gateway(self) -> str:
+        """The http(s) address of the run's archive. Raises Unreachable, WrongRunKey, MalformedRecord."""
+        reply = await self._get_charter()
+        self._check_charter(reply.signed_charter)
+        if reply.http_url:
+            return reply.http_url
+        if not 0 < reply.http_port < 2**16:
+            raise Unreachable(
+                f"the coordinator at {self._invite.address} does not say where its archive is",
+                fix="It may be an older version: ask the maintainer for an address to download from.",
+            )
+        return f"http://{self._invite.url_host}:{reply.http_port}"
+
+    async def join(
+        self, identity: Identity, name: str, *, credit: bool = False, renew: bool = False
+    ) -> Joined:
+        """Raises Unreachable, RefusedError, WrongRunKey, MalformedRecord."""
+        sent = _now()
+        claim = JoinClaim(run=self._invite.run, owner=identity.public, name=name, credit=credit, at=sent)
+        call = self._stub.Renew if renew else self._stub.Join
+        request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
+        reply = await self._call(call(request, timeout=DEADLINE_SECONDS))
+        charter = self._check_charter(reply.signed_charter)
+        admission = open_signed(Admission, reply.signed_admission, signer=self._invite.key)
+        if (admission.value.run, admission.value.peer) != (self._invite.run, identity.public):
+            raise MalformedRecord("the admission is for somebody else", fix="Tell the run's maintainer.")
+        head = open_record(reply.head, run=charter.run, authority=self._invite.key, now=sent).value
+        if not isinstance(head, Head):
+            raise MalformedRecord("the coordinator's head is none", fix="Tell the run's maintainer.")
+        return Joined(charter, admission, head, Millis(reply.now_ms - (sent + _now()) // 2))
+
+    async def evaluate(self, evaluation: Signed[Evaluation]) -> str:
+        """What came of it, for people. Raises Unreachable, RefusedError."""
+        request = pb.EvaluateRequest(signed_evaluation=evaluation.wire)
+        reply = await self._call(self._stub.Evaluate(request, timeout=DEADLINE_SECONDS))
+        return str(reply.told)
+
+    async def _get_charter(self) -> pb.GetCharterReply:
+        request = pb.GetCharterRequest(run=self._invite.run)
+        return await self._call(self._stub.GetCharter(request, timeout=DEADLINE_SECONDS))
+
+    def _check_charter(self, wire: bytes) -> Charter:
+        signed = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
+        if signed.signer != self._invite.key or signed.value.authority != self._invite.key:
+            raise WrongRunKey(
+                f"the coordinator at {self._invite.address} has the key {signed.signer[:8]}…,"
+                f" the invite says {self._invite.key[:8]}…",
+                fix="Somebody else answers at that address, or the run was made anew: ask for a new invite.",
+            )
+        if signed.value.run != self._invite.run:
+            raise UserError(
+                f"the coordinator at {self._invite.address} serves the run {signed.value.run},"
+                f" the invite is for {self._invite.run}",
+                fix="Ask the maintainer for the invite of the run that you want.",
+            )
+        return signed.value
+
+    async def _call(self, call: Awaitable[V]) -> V:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise _told(error, self._invite) from None
+
+
+@asynccontextmanager
+async def connect(invite: Invite) -> AsyncIterator[Api]:
+    async with grpc.aio.insecure_channel(invite.address) as channel:
+        yield Api(invite, pb_grpc.CoordinatorStub(channel))
+
+
+def _told(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
+    problem, _, fix = (error.details() or "").partition("\n")
+    match error.code():
+        case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
+            return RefusedError(f"the coordinator refused: {problem}", fix=fix or "Ask the run's maintainer.")
+        case grpc.StatusCode.NOT_FOUND:
+            return UserError(problem, fix=fix)
+        case grpc.StatusCode.INTERNAL:
+            return RefusedError(f"the coordinator failed: {problem}", fix=fix or "Tell the run's maintainer.")
+        case code:
+            return Unreachable(
+                f"no coordinator answers at {invite.address} ({code.name.lower()})",
+                fix="Check your connection; ask the maintainer whether the run is up and its port open.",
+            )
+
+
+def _now() -> Millis:
+    return Millis(time.time_ns() // 1_000_000)

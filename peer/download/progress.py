@@ -1,0 +1,102 @@
+"""What `peer download` shows: a bar for each file and one for all on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from barnraise.core.units import told_bytes
+from peer.archive.fetching import Watch
+
+
+class Display(Watch, Protocol):
+    def __enter__(self) -> Display: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@dataclass
+class Lines:
+    """A line for each file that is whole."""
+
+    _sizes: dict[str, int] = field(default_factory=dict)
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def file(self, name: str, length: int, got: int) -> None:
+        self._sizes[name] = length
+        if got:
+            self.say(f"{name}: going on after {told_bytes(got)} of {told_bytes(length)}")
+
+    def got(self, name: str, count: int) -> None:
+        return
+
+    def again(self, name: str) -> None:
+        self.say(f"{name}: false bytes, fetched anew")
+
+    def done(self, name: str) -> None:
+        self.say(f"{name}: {told_bytes(self._sizes[name])}")
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+class Bars:
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            TimeRemainingColumn(), console=console,
+        )  # fmt: skip
+        self._all = self._progress.add_task("all files", total=0)
+        self._files: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def file(self, name: str, length: int, got: int) -> None:
+        self._files[name] = self._progress.add_task(name, total=length, completed=got, visible=got > 0)
+        whole = self._task(self._all)
+        self._progress.update(self._all, total=(whole.total or 0) + length, completed=whole.completed + got)
+
+    def got(self, name: str, count: int) -> None:
+        self._progress.update(self._files[name], advance=count, visible=True)
+        self._progress.update(self._all, advance=count)
+
+    def again(self, name: str) -> None:
+        self._progress.update(self._all, advance=-self._task(self._files[name]).completed)
+        self._progress.update(self._files[name], completed=0)
+        self.say(f"{name}: false bytes, fetched anew")
+
+    def done(self, name: str) -> None:
+        self._progress.update(self._files[name], visible=False)
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def _task(self, number: TaskID) -> Task:
+        return next(task for task in self._progress.tasks if task.id == number)
+
+
+def display_for(console: Console) -> Display:
+    return Bars(console) if console.is_terminal else Lines()

@@ -1,0 +1,122 @@
+"""Which folder of an archive somebody means who asks for a format and a revision: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from barnraise.contract.archive import (
+    BEST,
+    LATEST,
+    MAIN,
+    ArchiveIndex,
+    Repo,
+    Revision,
+    find_revision,
+    folder_of,
+    round_tag,
+)
+from barnraise.contract.manifest import Form, Manifest
+from barnraise.core.errors import UserError
+from barnraise.core.ids import blob_hash
+from barnraise.core.signed import Signed
+
+Format = Literal["adapter", "model", "merged", "gguf", "base", "data"]
+"""adapter, model: what was trained. merged: the adapter in its base model. gguf: a file for llama.cpp."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """It is there."""
+
+    form: Form
+    revision: Revision
+    note: str = ""
+    """What somebody should know who asked for something else."""
+
+
+@dataclass(frozen=True)
+class ToMake:
+    """It is not there, and can be made of the checkpoint that is."""
+
+    form: Literal["merged", "gguf"]
+    of: Revision
+    """What was trained."""
+
+
+def index_of(signed: Signed[Manifest], own: str | None = None) -> ArchiveIndex:
+    """The index of an archive that has this checkpoint and nothing else. own: its name for Hub clients."""
+    manifest = signed.value
+    revision = Revision(
+        folder=folder_of(manifest.form, manifest.round),
+        manifest=blob_hash(signed.wire),
+        round=manifest.round,
+        names=(MAIN, LATEST, BEST, round_tag(manifest.round)),
+    )
+    repo = Repo(
+        id=own or f"{manifest.run}/{manifest.form}",
+        kind="dataset" if manifest.form == "data" else "model",
+        form=manifest.form,
+        revisions=(revision,),
+    )
+    return ArchiveIndex(
+        version=1, run=manifest.run, authority=signed.signer, closed=0, replay_from=0, repos=(repo,)
+    )
+
+
+def choose(index: ArchiveIndex, adapter: bool, wanted: Format | None, revision: str) -> Published | ToMake:
+    """adapter: whether the run trains one. wanted: None for what was trained.
+
+    Raises UserError with what there is.
+    """
+    match wanted:
+        case None:
+            return _there(index, "trained", revision)
+        case "adapter" | "model" if (wanted == "adapter") != adapter:
+            raise UserError(
+                f"this run trains {'an adapter' if adapter else 'all parameters of a model'}",
+                fix=f"Give --format {'adapter, or merged for the whole model' if adapter else 'model'}.",
+            )
+        case "adapter" | "model":
+            return _there(index, "trained", revision)
+        case "merged" if not adapter:
+            found = _there(index, "trained", revision)
+            return Published(
+                "trained", found.revision, "this run trains all parameters: that is the whole model"
+            )
+        case "merged" | "gguf":
+            return _other_form(index, wanted, revision)
+        case "base" | "data":
+            return _there(index, wanted, revision)
+
+
+def _there(index: ArchiveIndex, form: Form, revision: str) -> Published:
+    repo = index.repo(form)
+    if repo is None or not repo.revisions:
+        raise UserError(f"this run has published no {form} form", fix=_what_there_is(index))
+    return Published(form, find_revision(repo, revision))
+
+
+def _other_form(index: ArchiveIndex, form: Literal["merged", "gguf"], revision: str) -> Published | ToMake:
+    """Of the round that `revision` names among what was trained, or a commit of the form's own."""
+    repo, trained = index.repo(form), index.repo("trained")
+    if trained is None:
+        return _there(index, form, revision)
+    try:
+        of = find_revision(trained, revision)
+    except UserError:
+        if repo is None:
+            raise
+        return _there(index, form, revision)
+    there = _of_round(repo, of.round)
+    return ToMake(form, of) if there is None else Published(form, there)
+
+
+def _of_round(repo: Repo | None, round: int) -> Revision | None:
+    revisions = repo.revisions if repo is not None else ()
+    return next((revision for revision in revisions if revision.round == round), None)
+
+
+def _what_there_is(index: ArchiveIndex) -> str:
+    forms = [repo.form for repo in index.repos if repo.revisions]
+    return f"There are: {', '.join(forms)}." if forms else "Come back after its first checkpoint."

@@ -1,0 +1,1 @@
+"""Inner steps on this machine: model, optimizer, memory, device."""

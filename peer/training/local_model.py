@@ -1,0 +1,268 @@
+"""The model as one volunteer holds it: parameters in, losses and gradients out. No optimizer."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from barnraise.contract.shards import IGNORED, Sample
+from barnraise.contract.spec import Full, Lora
+from barnraise.contract.state import Array, Layout, Tensors
+from barnraise.core.errors import MachineError
+from barnraise.models.causal_lm import load
+from barnraise.models.memory_estimate import Precision
+from barnraise.models.trainable import attach, trainable_parameters
+from peer.training.activation_checkpointing import recompute_blocks
+from peer.training.device import Device, give_back_memory, memory_limit, out_of_memory, too_large
+from peer.training.quantized_weights import store_frozen
+
+log = logging.getLogger("peer")
+
+
+@dataclass(frozen=True)
+class Loss:
+    total: float
+    """Sum of the trained tokens' losses, in nats."""
+    tokens: int
+    """Trained tokens."""
+
+
+@dataclass(frozen=True)
+class _OutOfMemory:
+    what: str
+
+
+def trained_tokens(samples: Sequence[Sample]) -> int:
+    """Tokens with a loss: each is predicted from the one before it, so a sample's first has none."""
+    return sum(int(np.count_nonzero(sample.labels[1:] != IGNORED)) for sample in samples)
+
+
+class LocalModel:
+    """The base model with the run's trainable parameters, on one device.
+
+    It stays in evaluation mode, without dropout, so that an auditor can repeat a contribution.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        target: Lora | Full,
+        device: Device,
+        micro_batch: int,
+        *,
+        frozen: Precision | None = None,
+        checkpointing: bool = False,
+    ) -> None:
+        """Load the model in `folder`.
+
+        micro_batch: samples that go through it at once, until memory asks for fewer. frozen: how the
+        weights below an adapter are kept, as the device multiplies where None. checkpointing: whether
+        blocks are computed again in the backward pass.
+        Raises ModelUnavailable, SpecError, TooLargeForMemory, or UserError for missing packages.
+        """
+        self.device = torch.device(device.torch_device)
+        self._autocast = device.autocast
+        self._micro_batch = micro_batch
+        self._checkpointing = False
+        if self.device.type == "cpu":
+            torch.set_num_threads(device.threads)
+        precision = frozen or device.frozen if isinstance(target, Lora) else "fp32"
+        model = attach(load(folder, torch.float32 if precision == "fp32" else "auto"), target)
+        with memory_limit(self.device, "the model"):
+            if precision != "fp32":
+                store_frozen(model, precision, self.device, autocast=device.autocast)
+            self._model = model.to(self.device).eval()
+        if checkpointing:
+            self._checkpointing = recompute_blocks(self._model)
+        self._sparse_logits = "logits_to_keep" in inspect.signature(_inner(model).forward).parameters
+        self.params: dict[str, nn.Parameter] = dict(sorted(trainable_parameters(self._model).items()))
+        self.layout = Layout(tuple((name, tuple(p.shape)) for name, p in self.params.items()))
+        ends = _ends(_inner(model))
+        self.matrices = frozenset(n for n, p in self.params.items() if p.ndim == 2 and p not in ends)
+        """Names of the parameters that turn one layer's activations into the next one's."""
+        self._added: set[nn.Parameter] = set()
+        for parameter in self.params.values():
+            parameter.register_post_accumulate_grad_hook(self._added.add)
+
+    def load(self, tensors: Tensors) -> None:
+        """Copy `tensors` into the parameters. Raises StateError where names or shapes differ."""
+        self.layout.check(tensors, "the state to train from")
+        with torch.no_grad():
+            for name, parameter in self.params.items():
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(tensors[name])))
+
+    def shift(self, before: Tensors, after: Tensors) -> None:
+        """parameters ← after + (parameters − before). Raises StateError where names or shapes differ."""
+        self.layout.check(after, "the state to go over to")
+        with torch.no_grad():
+            for name, parameter in self.params.items():
+                parameter.sub_(torch.from_numpy(before[name]).to(parameter.device))
+                parameter.add_(torch.from_numpy(after[name]).to(parameter.device))
+
+    def tensors(self) -> dict[str, Array]:
+        """Copies of the parameters, fp32."""
+        return {name: as_array(parameter) for name, parameter in self.params.items()}
+
+    def gradients(self) -> dict[str, Array]:
+        """Copies of the accumulated gradients, fp32; zeros where there is none yet."""
+        return {
+            name: np.zeros(tuple(p.shape), np.float32) if p.grad is None else as_array(p.grad)
+            for name, p in self.params.items()
+        }
+
+    def clear_gradients(self) -> None:
+        for parameter in self.params.values():
+            parameter.grad = None
+
+    def backward(self, samples: Sequence[Sample], divisor: int) -> Loss:
+        """Add the gradient of (summed loss / `divisor`) of `samples`, micro-batch by micro-batch.
+
+        Raises MachineError where the loss is not a number, TooLargeForMemory where memory ends even
+        with one sample at a time.
+        """
+
+        def add_gradient(part: Sequence[Sample], open_: list[nn.Parameter]) -> float:
+            summed = self._summed_loss(part)
+            value = _finite(summed)
+            torch.autograd.backward(summed / divisor, inputs=open_)
+            return value
+
+        return Loss(self._sum_parts(samples, add_gradient), trained_tokens(samples))
+
+    def loss(self, samples: Sequence[Sample]) -> Loss:
+        """The loss of `samples` without gradients. Raises as `backward` does."""
+
+        def add_loss(part: Sequence[Sample], _: list[nn.Parameter]) -> float:
+            return _finite(self._summed_loss(part))
+
+        with torch.inference_mode():
+            return Loss(self._sum_parts(samples, add_loss), trained_tokens(samples))
+
+    def _sum_parts(
+        self, samples: Sequence[Sample], run: Callable[[Sequence[Sample], list[nn.Parameter]], float]
+    ) -> float:
+        """`run` over the micro-batches of `samples`, summed; smaller ones from where memory ends.
+
+        A backward pass that breaks off has added the whole micro-batch's gradient to some parameters and
+        nothing to the others. Its parts are therefore run for those others alone: nothing is added
+        twice, and no second copy of the gradients is needed just when memory is short.
+        """
+        total = 0.0
+        todo = [(samples, list(self.params.values()))]
+        while todo:
+            part, open_ = todo.pop()
+            if len(part) > self._micro_batch:
+                size = self._micro_batch
+                starts = reversed(range(0, len(part), size))
+                todo += [(part[start : start + size], open_) for start in starts]
+                continue
+            if not trained_tokens(part):
+                continue
+            self._added.clear()
+            match self._attempt(run, part, open_):
+                case float() as value:
+                    total += value
+                case _OutOfMemory(what):
+                    self._back_off(len(part), what)
+                    todo.append((part, [tensor for tensor in open_ if tensor not in self._added]))
+        return total
+
+    def _attempt(
+        self,
+        run: Callable[[Sequence[Sample], list[nn.Parameter]], float],
+        part: Sequence[Sample],
+        open_: list[nn.Parameter],
+    ) -> float | _OutOfMemory:
+        """A function of its own, so that what it held is free once it has returned."""
+        try:
+            return run(part, open_)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return _OutOfMemory(str(error).partition("\n")[0][:200])
+
+    def _back_off(self, samples: int, what: str) -> None:
+        """Take less memory than an attempt with `samples` did. Raises TooLargeForMemory at the least."""
+        give_back_memory(self.device)
+        if samples > 1:
+            self._micro_batch = samples // 2
+            log.warning(
+                "%d samples at once do not fit the memory: going on with %d (%s)",
+                samples,
+                self._micro_batch,
+                what,
+            )
+        elif not self._checkpointing and recompute_blocks(self._model):
+            self._checkpointing = True
+            log.warning(
+                "one sample does not fit the memory: computing blocks twice from now on, to keep less (%s)",
+                what,
+            )
+        else:
+            raise too_large(self.device, f"one sample at a time ({what})")
+
+    def _summed_loss(self, samples: Sequence[Sample]) -> torch.Tensor:
+        """Summed cross entropy of the next token over the trained ones; fp32, on the device."""
+        ids = self._stack([sample.input_ids for sample in samples])
+        positions = self._stack([sample.position_ids for sample in samples])
+        targets = self._stack([sample.labels for sample in samples])[:, 1:]
+        # The vocabulary product is a large part of a small model: only where some sample has a target.
+        columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            # Without an attention mask and a cache, transformers keeps each document of a packed
+            # sample to itself, by the positions that start anew.
+            inputs = {"input_ids": ids, "position_ids": positions, "use_cache": False}
+            if self._sparse_logits:
+                logits = self._model(**inputs, logits_to_keep=columns).logits
+            else:
+                logits = self._model(**inputs).logits[:, columns]
+        return nn.functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            targets[:, columns].flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+        )
+
+    def _stack(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)
+
+
+def as_array(tensor: torch.Tensor) -> Array:
+    """A copy of `tensor` on the CPU, fp32."""
+    array: Array = tensor.detach().to("cpu", torch.float32).numpy().copy()
+    return array
+
+
+def _finite(loss: torch.Tensor) -> float:
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise diverged("the training loss is not a finite number")
+    return value
+
+
+def diverged(problem: str) -> MachineError:
+    return MachineError(
+        problem,
+        fix="If it happens to every peer, the maintainer should lower train.inner.lr; if only here, "
+        "try `--device cpu` and check the machine's memory.",
+    )
+
+
+def _ends(model: nn.Module) -> set[nn.Parameter]:
+    """The embeddings of the tokens and of the output."""
+    ends = [getattr(model, f"get_{side}_embeddings")() for side in ("input", "output")]
+    return {parameter for end in ends if end is not None for parameter in end.parameters()}
+
+
+def _inner(model: nn.Module) -> nn.Module:
+    """The transformers model inside a peft wrapper."""
+    unwrap = getattr(model, "get_base_model", None)
+    inner: nn.Module = model if unwrap is None else unwrap()
+    return inner

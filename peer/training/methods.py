@@ -1,0 +1,121 @@
+"""The two ways to train in a round, behind one interface: DiLoCo's inner steps, and a plain gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from barnraise.contract.shards import Sample
+from barnraise.contract.spec import InnerSpec, TrainSpec
+from barnraise.contract.state import Array, Tensors
+from barnraise.core.errors import StateError
+from peer.training.device import memory_limit
+from peer.training.inner_optimizer import InnerOptimizer, Saved
+from peer.training.local_model import LocalModel, Loss, as_array, diverged, trained_tokens
+
+
+class Method(Protocol):
+    def step(self, samples: Sequence[Sample]) -> Loss:
+        """Train on `samples` (one batch)."""
+
+    def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
+        """What the local work since `base` adds up to, over `tokens` trained tokens; fp32."""
+
+    def restart(self) -> None:
+        """Forget the work of the unfinished round."""
+
+    def merge(self, before: Tensors, after: Tensors) -> None:
+        """Go over from `before` to `after`, and keep the work done since `before`."""
+
+    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
+        """The state that lives across rounds."""
+
+    def import_inner(self, saved: Saved) -> None:
+        """Take up an exported state. Raises StateError where it is not of this model."""
+
+
+def method_for(train: TrainSpec, model: LocalModel) -> Method:
+    return DilocoMethod(model, train.inner) if train.method == "diloco" else GradientMethod(model)
+
+
+class DilocoMethod:
+    """Inner steps; the update is the pseudo-gradient (Douillard et al. 2023, algorithm 1)."""
+
+    def __init__(self, model: LocalModel, inner: InnerSpec) -> None:
+        self._model = model
+        self._clip_norm = inner.clip_norm
+        self._optimizer = InnerOptimizer(model, inner)
+
+    def step(self, samples: Sequence[Sample]) -> Loss:
+        """One step on the mean loss of the batch's trained tokens."""
+        tokens = trained_tokens(samples)
+        if tokens == 0:
+            return Loss(0.0, 0)
+        self._model.clear_gradients()
+        loss = self._model.backward(samples, divisor=tokens)
+        if self._clip_norm > 0:
+            norm = torch.nn.utils.clip_grad_norm_(self._model.params.values(), self._clip_norm)
+            if not torch.isfinite(norm):
+                raise diverged("the gradient is not finite")
+        with memory_limit(self._model.device, "the inner optimizer"):
+            self._optimizer.step()
+        return loss
+
+    def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
+        """base − local: an outer SGD step with rate 1 lands on the local parameters."""
+        return {name: base[name] - as_array(local) for name, local in self._model.params.items()}
+
+    def restart(self) -> None:
+        self._model.clear_gradients()
+
+    def merge(self, before: Tensors, after: Tensors) -> None:
+        """local ← after + (local − before): exactly `after` where nothing moved."""
+        self._model.shift(before, after)
+
+    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
+        """See `InnerOptimizer.export`."""
+        return self._optimizer.export()
+
+    def import_inner(self, saved: Saved) -> None:
+        self._optimizer.restore(saved)
+
+
+class GradientMethod:
+    """Accumulates the gradient; the update is its mean over trained tokens. The fold takes the step."""
+
+    def __init__(self, model: LocalModel) -> None:
+        self._model = model
+
+    def step(self, samples: Sequence[Sample]) -> Loss:
+        """Add the gradient of the summed loss, so that means of any two peers combine by their tokens."""
+        return self._model.backward(samples, divisor=1)
+
+    def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
+        sums = self._model.gradients()
+        if not all(np.isfinite(array).all() for array in sums.values()):
+            raise diverged("the gradient is not finite")
+        for array in sums.values():
+            np.divide(array, np.float32(max(1, tokens)), out=array)
+        return sums
+
+    def restart(self) -> None:
+        self._model.clear_gradients()
+
+    def merge(self, before: Tensors, after: Tensors) -> None:
+        """The gradient so far stays in the sum, one round stale."""
+        self._model.load(after)
+
+    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
+        """Nothing: the outer optimizer is in the shared state."""
+        return {}
+
+    def import_inner(self, saved: Saved) -> None:
+        if saved:
+            raise StateError(
+                "there is a saved inner optimizer, but this run trains by plain gradients",
+                fix="Remove it; this run does not need it.",
+            )

@@ -1,0 +1,143 @@
+"""The frozen weights below an adapter, kept in fewer bits and made dense only for the moment of a product."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from barnraise.core.errors import UserError
+from barnraise.models.memory_estimate import Precision
+from peer.training.memory_fit import INSTALL_QUANTIZED
+
+_NF4_BLOCK = 64
+_INT8_LARGEST = 127
+
+
+def has_four_bit() -> bool:
+    """Whether bitsandbytes, which packs 4-bit weights, is installed."""
+    return find_spec("bitsandbytes") is not None
+
+
+def store_frozen(model: nn.Module, precision: Precision, device: torch.device, *, autocast: bool) -> None:
+    """Keep the frozen linear weights of `model` in `precision` on `device`; what else it has, in fp32.
+
+    Embeddings stay in fp32, also where they are tied to the output layer: the residual stream starts
+    from them. An output head of its own is never below bf16. Raises UserError where bitsandbytes is missing.
+    """
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    head = _output_head(model)
+    halved: set[int] = set()
+    compute = torch.bfloat16 if autocast else torch.float32
+    # A list with the layers themselves would keep their dense weights.
+    parents = [module for module in model.modules() if not isinstance(module, nn.Linear)]
+    for parent in parents:
+        for name, layer in list(parent.named_children()):
+            if type(layer) is not nn.Linear or layer.weight.requires_grad or id(layer.weight) in embeddings:
+                continue
+            bits = "bf16" if layer is head and precision in ("8bit", "4bit") else precision
+            if bits == "bf16" and autocast:  # which multiplies in bf16 anyway
+                layer.weight.data = layer.weight.data.to(device, torch.bfloat16)
+                halved.add(id(layer.weight))
+            elif bits != "fp32":
+                stored = _store(layer.weight.data.to(device), bits, compute)
+                setattr(parent, name, FrozenLinear(stored, layer.bias))
+    for parameter in model.parameters():
+        if id(parameter) not in halved:
+            parameter.data = parameter.data.to(torch.float32)
+
+
+class Stored(Protocol):
+    """A weight [out, in] in few bits."""
+
+    def dense(self, dtype: torch.dtype) -> torch.Tensor:
+        """The weight as `dtype`, for one product."""
+
+
+class FrozenLinear(nn.Module):
+    """x · Wᵀ + bias, with gradients for x alone."""
+
+    def __init__(self, stored: Stored, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.stored = stored
+        self.bias = bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            x = x.to(torch.get_autocast_dtype(kind))
+        with torch.autocast(kind, enabled=False):
+            product: torch.Tensor = _Product.apply(x, self.stored)
+            return product if self.bias is None else product + self.bias.to(product.dtype)
+
+
+class _Product(torch.autograd.Function):
+    """Keeps the stored weight for the backward pass. Left to autograd, every layer's dense copy would live
+    until then, which is what we save."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, stored: Stored) -> torch.Tensor:
+        ctx.stored = stored
+        return nn.functional.linear(x, stored.dense(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient @ ctx.stored.dense(gradient.dtype), None
+
+
+def _store(weight: torch.Tensor, precision: Precision, compute: torch.dtype) -> Stored:
+    match precision:
+        case "8bit":
+            return _Int8(weight)
+        case "4bit":
+            return _Nf4(weight.to(compute))
+        case _:
+            return _Half(weight)
+
+
+class _Half:
+    """bf16: exact where the checkpoint is in bf16."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self._weight = weight.to(torch.bfloat16)
+
+    def dense(self, dtype: torch.dtype) -> torch.Tensor:
+        return self._weight.to(dtype)
+
+
+class _Int8:
+    """Integers from -127 to 127, and a scale for each row."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        weight = weight.float()
+        self._scale = weight.abs().amax(dim=1, keepdim=True).clamp_(min=1e-30) / _INT8_LARGEST
+        self._values = (weight / self._scale).round_().to(torch.int8)
+
+    def dense(self, dtype: torch.dtype) -> torch.Tensor:
+        return self._values.to(dtype).mul_(self._scale.to(dtype))
+
+
+class _Nf4:
+    """NF4 (Dettmers et al. 2023) by bitsandbytes, which packs and unpacks it on CPU and CUDA alike."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        if not has_four_bit():
+            raise UserError("4-bit weights need bitsandbytes, which is not installed", fix=INSTALL_QUANTIZED)
+        from bitsandbytes import functional
+
+        self._unpack = functional.dequantize_4bit
+        self._packed, self._state = functional.quantize_4bit(
+            weight.contiguous(), blocksize=_NF4_BLOCK, quant_type="nf4"
+        )
+
+    def dense(self, dtype: torch.dtype) -> torch.Tensor:
+        weight: torch.Tensor = self._unpack(self._packed, self._state)
+        return weight.to(dtype)
+
+
+def _output_head(model: nn.Module) -> nn.Module | None:
+    getter = getattr(model, "get_output_embeddings", None)
+    head: nn.Module | None = None if getter is None else getter()
+    return head

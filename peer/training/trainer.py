@@ -1,0 +1,147 @@
+"""A volunteer's training, round by round, without network or clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from barnraise.contract.shards import Sample
+from barnraise.contract.spec import RunSpec
+from barnraise.contract.state import Array, Layout, Tensors, TrainState
+from barnraise.models.base_model import BaseFolder
+from barnraise.models.memory_estimate import Precision
+from peer.training.device import Device
+from peer.training.inner_optimizer import Saved
+from peer.training.local_model import LocalModel
+from peer.training.methods import method_for
+
+
+@dataclass(frozen=True)
+class StepResult:
+    loss: float
+    """Mean loss of the step's trained tokens, in nats; 0 where there were none."""
+    tokens: int
+    """Trained tokens."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a peer contributes to a round, before compression."""
+
+    tensors: dict[str, Array]
+    """Pseudo-gradient (state − local) or mean gradient per trained token, fp32."""
+    tokens: int
+    """Trained tokens behind it: its weight."""
+    samples: int
+    """Samples used, in the order in which they were given."""
+    loss: float
+    """Mean loss of those tokens as they were trained on, in nats; 0 where there were none."""
+
+
+class Trainer:
+    """Trains one run's parameters by the run's method: `load`, then `step`s, then `take_update`."""
+
+    def __init__(
+        self,
+        folder: BaseFolder | Path,
+        spec: RunSpec,
+        device: Device,
+        micro_batch: int | None = None,
+        *,
+        frozen: Precision | None = None,
+        checkpointing: bool = False,
+    ) -> None:
+        """Load the base model. `micro_batch` samples go through it at once; None chooses by the device.
+
+        frozen and checkpointing: see `LocalModel`.
+        Raises ModelUnavailable, SpecError, TooLargeForMemory, or UserError for missing packages."""
+        path = folder.path if isinstance(folder, BaseFolder) else folder
+        self._model = LocalModel(
+            path,
+            spec.train.target,
+            device,
+            micro_batch or device.micro_batch,
+            frozen=frozen,
+            checkpointing=checkpointing,
+        )
+        self._method = method_for(spec.train, self._model)
+        self._forget()
+
+    @property
+    def layout(self) -> Layout:
+        return self._model.layout
+
+    @property
+    def tokens(self) -> int:
+        """Trained tokens since the last `load` or `take_update`."""
+        return self._tokens
+
+    @property
+    def samples(self) -> int:
+        """Samples used since the last `load` or `take_update`."""
+        return self._samples
+
+    def load(self, state: TrainState) -> None:
+        """Start from `state`, dropping unfinished work. The inner optimizer keeps its moments.
+
+        Raises StateError where the state is not of this run's tensors.
+        """
+        self._model.load(state.params)
+        self._method.restart()
+        self._forget()
+
+    def merge(self, before: Tensors, after: TrainState) -> None:
+        """Go over to the state `after`, and keep what was trained since `before`, counters included.
+
+        before: where the local parameters stood when that work began. Raises StateError where `after`
+        is not of this run's tensors.
+        """
+        self._method.merge(before, after.params)
+
+    def params(self) -> dict[str, Array]:
+        """Copies of the local parameters, fp32."""
+        return self._model.tensors()
+
+    def step(self, samples: Sequence[Sample]) -> StepResult:
+        """Train on one batch: an inner step (`diloco`), or more gradient (`gradient`).
+
+        Raises MachineError where loss or gradient are not finite, TooLargeForMemory on a GPU.
+        """
+        loss = self._method.step(samples)
+        self._tokens += loss.tokens
+        self._samples += len(samples)
+        self._loss += loss.total
+        return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
+
+    def take_update(self, state: TrainState) -> Update:
+        """The contribution to the round that started from `state`; the counters start anew.
+
+        Raises MachineError where a gradient is not finite.
+        """
+        tensors = self._method.update(state.params, self._tokens)
+        update = Update(tensors, self._tokens, self._samples, self._loss / max(1, self._tokens))
+        self._method.restart()
+        self._forget()
+        return update
+
+    def evaluate(self, samples: Sequence[Sample]) -> StepResult:
+        """Mean loss of `samples`' trained tokens under the local parameters, without training."""
+        loss = self._model.loss(samples)
+        return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
+
+    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
+        """The inner optimizer's state as plain arrays, for a safetensors file."""
+        return self._method.export_inner()
+
+    def import_inner(self, saved: Saved) -> None:
+        """Continue with an exported inner optimizer. Raises StateError where it is not of this run."""
+        self._method.import_inner(saved)
+
+    def _forget(self) -> None:
+        self._tokens = 0
+        self._samples = 0
+        self._loss = 0.0

@@ -1,0 +1,1 @@
+"""Replaying a run to prove a checkpoint."""

@@ -1,0 +1,110 @@
+"""What a proof needs of an archive, as files that are mapped rather than read: their number costs no memory.
+
+Those of a folder are mapped where they lie. Those of a server lie in a scratch folder while they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import tempfile
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from barnraise.contract.archive import close_path, contribution_path
+from barnraise.contract.manifest import FileEntry
+from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, blob_name
+from barnraise.core.errors import MalformedRecord, Unreachable
+from barnraise.core.ids import Round
+from barnraise.fold.replay import Differs, Fault
+from barnraise.runtime.blob_store import file_hash
+from barnraise.runtime.files import disk_errors
+from peer.archive.folder import FolderSource
+from peer.archive.sources import Missing, Source
+
+R = TypeVar("R")
+
+TRIES = 3
+"""Times that a large file is asked for where its source breaks off: it goes on where it ended."""
+NOT_THERE = "it is not there"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Every method raises Unreachable where the source does not answer, and DiskFull."""
+
+    source: Source
+    scratch: Path
+
+    async def close(self, round: Round) -> bytes | Differs:
+        path, expected = close_path(round), f"the close of round {round}"
+        try:
+            return await self.source.get_small(path, MAX_CLOSE_BYTES)
+        except Missing:
+            return Differs("close", path, expected, NOT_THERE, Fault.ABSENT)
+        except MalformedRecord as error:
+            return Differs("close", path, expected, error.problem, Fault.SOURCE)
+
+    async def contribution(self, commit: Commit) -> memoryview | Differs:
+        """The bytes that stand where the commit's blob belongs. They are not checked here."""
+        path = contribution_path(blob_name(commit))
+        try:
+            if isinstance(self.source, FolderSource):
+                return await asyncio.to_thread(_read, self.source, path, _mapped)
+            with disk_errors(self.scratch), tempfile.TemporaryFile(dir=self.scratch) as file:
+                await self._receive(path, commit.size, file)
+                return _mapped(file)  # the bytes stay for as long as they are mapped
+        except Missing:
+            expected = f"the contribution of {commit.owner[:8]} to round {commit.round}"
+            return Differs("contribution", path, expected, NOT_THERE, Fault.ABSENT)
+
+    async def file(self, folder: str, entry: FileEntry) -> Path | Differs:
+        """A checkpoint's file that is what its manifest says.
+
+        folder: the checkpoint's place in the source; empty where it is the source.
+        """
+        path = f"{folder}/{entry.name}".removeprefix("/")
+        expected = f"{entry.size} bytes that hash to {entry.hash}"
+        try:
+            if isinstance(self.source, FolderSource):
+                there = await asyncio.to_thread(_read, self.source, path, lambda file: Path(file.name))
+            else:
+                there = self.scratch / entry.hash
+                with disk_errors(there), there.open("wb") as file:
+                    await self._receive(path, entry.size, file)
+        except Missing:
+            return Differs("file", path, expected, NOT_THERE, Fault.ABSENT)
+        size, found = there.stat().st_size, await asyncio.to_thread(file_hash, there)
+        if (size, found) != (entry.size, entry.hash):
+            return Differs("file", path, expected, f"{size} bytes that hash to {found}", Fault.SOURCE)
+        return there
+
+    async def _receive(self, path: str, size: int, file: BinaryIO) -> None:
+        for attempt in range(1, TRIES + 1):
+            try:
+                async with aclosing(self.source.read(path, file.tell(), size - file.tell())) as pieces:
+                    async for piece in pieces:
+                        file.write(piece)
+                break
+            except Missing:
+                raise
+            except Unreachable:
+                if attempt == TRIES:
+                    raise
+        file.flush()
+
+
+def _read(source: FolderSource, path: str, read: Callable[[BinaryIO], R]) -> R:
+    """Opens and closes in one thread: who waits for it may be cancelled, and would leave the file open."""
+    with source.open(path) as file:
+        return read(file)
+
+
+def _mapped(file: BinaryIO) -> memoryview:
+    file.seek(0, 2)
+    if file.tell() == 0:  # nothing can be mapped
+        return memoryview(b"")
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -1,0 +1,69 @@
+"""Whose word a checkpoint's held-out loss is: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.contract.evaluation_quorum import Agreed, decide
+from barnraise.contract.evaluations import read_evaluations
+from barnraise.contract.manifest import Manifest
+from barnraise.contract.spec import Charter
+from barnraise.core.errors import TrustError
+from barnraise.fold.replay import Differs, Fault
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Nobody evaluated it."""
+
+
+@dataclass(frozen=True)
+class OfCoordinator:
+    """The run's key says so alone."""
+
+    loss: float
+    """Nats a token."""
+
+
+@dataclass(frozen=True)
+class Vouched:
+    """Volunteers that the charter names signed what they found, and agree."""
+
+    loss: float
+    by: int
+    of: int
+
+
+HeldOutWord = Unknown | OfCoordinator | Vouched
+
+
+def without_evaluations(manifest: Manifest) -> HeldOutWord:
+    """Of a checkpoint that has no evaluations of volunteers."""
+    return Unknown() if manifest.held_out is None else OfCoordinator(manifest.held_out.loss)
+
+
+def by_evaluations(data: bytes, where: str, manifest: Manifest, charter: Charter) -> Vouched | Differs:
+    """Whether the evaluations in `data` come to the loss that the manifest says.
+
+    where: their place in the archive. The manifest names their hash, so what is wrong in them the run's
+    coordinator put there.
+    """
+    held_out, spec = manifest.held_out, charter.spec.checkpoint
+    expected = f"evaluations of this state that come to {held_out}"
+    try:
+        signed = read_evaluations(data)
+    except TrustError as error:
+        return Differs("evaluations", where, expected, error.problem, Fault.COORDINATOR)
+    about = (manifest.run, manifest.round, manifest.state)
+    for each in signed:
+        value = each.value
+        if (value.run, value.round, value.state) != about or value.owner != each.signer:
+            other = f"one of round {value.round} by {value.owner}, signed by {each.signer}"
+            return Differs("evaluations", where, expected, other, Fault.COORDINATOR)
+    of_owner = {each.signer: each.value for each in signed}
+    outcome = decide(of_owner.values(), spec.evaluators, spec.agree)
+    if not isinstance(outcome, Agreed) or outcome.held_out != held_out:
+        return Differs(
+            "evaluations", where, expected, f"a checkpoint that {outcome.reason}", Fault.COORDINATOR
+        )
+    return Vouched(outcome.held_out.loss, len(outcome.by), len(spec.evaluators))

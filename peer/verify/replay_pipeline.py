@@ -1,0 +1,104 @@
+"""Replaying the rounds of an archive: while one is folded, the next ones are fetched and checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from barnraise.contract.records import Commit
+from barnraise.core.ids import Round
+from barnraise.fold.fold import Contribution
+from barnraise.fold.log import Link
+from barnraise.fold.replay import Differs, Reader, Replay
+from peer.verify.archive_reader import Evidence
+from peer.verify.report import Display
+
+AHEAD = 3
+"""Rounds that are fetched and checked ahead. Theirs are the contributions that lie on disk meanwhile."""
+AT_ONCE = 8
+"""Contributions fetched side by side."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    replay: Replay
+    training: float | None
+    """As in `Proved`."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A round that can be folded."""
+
+    link: Link
+    contributions: tuple[Contribution, ...]
+
+
+async def replayed(
+    evidence: Evidence, replay: Replay, until: int, display: Display, clock: Callable[[], float]
+) -> Replayed | Differs:
+    """`replay` taken to the state of round `until`. clock: seconds. Raises Unreachable, DiskFull."""
+    first, began, closed = replay.tip.round, clock(), list[int]()
+    reader = Reader(replay.charter, replay.state.layout)
+    async with aclosing(_in_turn(evidence, reader, range(first, until))) as rounds:
+        async for found in rounds:
+            if isinstance(found, Differs):
+                return found
+            folded = await asyncio.to_thread(replay.fold, found.link, found.contributions)
+            if isinstance(folded, Differs):
+                return folded
+            replay = folded
+            closed.append(found.link.close.at)
+            display.round(replay.rounds, until - first, replay.contributions, clock() - began)
+    training = (closed[-1] - closed[0]) / 1000 / (len(closed) - 1) if len(closed) > 1 else None
+    return Replayed(replay, training)
+
+
+async def _in_turn(
+    evidence: Evidence, reader: Reader, rounds: range
+) -> AsyncGenerator[_Ready | Differs, None]:
+    gate = asyncio.Semaphore(AT_ONCE)
+    ahead: deque[asyncio.Task[_Ready | Differs]] = deque()
+    try:
+        for round in rounds:
+            ahead.append(asyncio.create_task(_made_ready(evidence, reader, Round(round), gate)))
+            if len(ahead) > AHEAD:
+                yield await ahead.popleft()
+        while ahead:
+            yield await ahead.popleft()
+    finally:
+        await _ended(ahead)
+
+
+async def _made_ready(
+    evidence: Evidence, reader: Reader, round: Round, gate: asyncio.Semaphore
+) -> _Ready | Differs:
+    wire = await evidence.close(round)
+    link = wire if isinstance(wire, Differs) else await asyncio.to_thread(reader.open, round, wire)
+    if isinstance(link, Differs):
+        return link
+    fetching = [asyncio.create_task(_fetched(evidence, commit, gate)) for commit in link.commits]
+    try:
+        found = await asyncio.gather(*fetching)
+    finally:
+        await _ended(fetching)
+    lacking = next((each for each in found if isinstance(each, Differs)), None)
+    if lacking is not None:
+        return lacking
+    blobs = [each for each in found if not isinstance(each, Differs)]
+    contributions = await asyncio.to_thread(reader.read, link, blobs)
+    return contributions if isinstance(contributions, Differs) else _Ready(link, contributions)
+
+
+async def _fetched(evidence: Evidence, commit: Commit, gate: asyncio.Semaphore) -> memoryview | Differs:
+    async with gate:
+        return await evidence.contribution(commit)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[object]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,287 @@
+"""`peer verify`: whether a checkpoint is what the log of its run comes to, whoever gives it.
+
+Nothing is believed but the run's key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.contract.archive import CHARTER, Revision, find_revision, folder_of, round_tag
+from barnraise.contract.evaluations import EVALUATIONS
+from barnraise.contract.invite import SCHEME
+from barnraise.contract.manifest import MANIFEST, Manifest
+from barnraise.contract.spec import Charter, Lora
+from barnraise.contract.state import Layout, TrainState
+from barnraise.core.errors import (
+    MalformedBlob,
+    ModelUnavailable,
+    SpecError,
+    StateError,
+    TrustError,
+    UserError,
+)
+from barnraise.core.ids import BlobHash, short
+from barnraise.core.units import told_bytes
+from barnraise.fold.adapter_init import initial_adapter
+from barnraise.fold.replay import Differs, Fault, Replay
+from barnraise.models.checkpoint_files import read_state
+from barnraise.runtime.files import scratch_folder
+from peer.archive.opening import open_archive
+from peer.archive.reading import Archive, LoneCheckpoint
+from peer.archive.sources import Missing, Source
+from peer.verify.archive_reader import NOT_THERE, Evidence
+from peer.verify.evaluations import HeldOutWord, by_evaluations, without_evaluations
+from peer.verify.proof import FromBase, FromCheckpoint, Proved
+from peer.verify.replay_pipeline import replayed
+from peer.verify.report import Display
+
+SCRATCH = "verify"
+"""Its place in the cache folder."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    source: str
+    """An invite, an address, or a folder: an archive, or one checkpoint alone."""
+    log: str | None
+    """Where the archive is, for a checkpoint alone."""
+    key: str | None
+    revision: str
+    start: int | None
+    """The round of the checkpoint to start from. None: the base model, where the log reaches back to it."""
+    base: Path | None
+    """The base model's folder or .gguf file, where it is not found by the name in the spec."""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """The checkpoint that is to be proved."""
+
+    manifest: Manifest
+    source: Source
+    folder: str
+    """Its place in the source; empty where it is the source."""
+
+
+async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], float]) -> Proved | Differs:
+    """clock: seconds, for the report alone.
+
+    Raises InviteError and UserError for what was typed, Unreachable, ModelUnavailable, DiskFull; TrustError
+    where the source gives no archive that the run's key signed.
+    """
+    began = clock()
+    async with AsyncExitStack() as stack:
+        display.say(f"reading {wish.source}")
+        found = await _open(wish, stack)
+        if isinstance(found, Differs):
+            return found
+        archive, claim = found
+        manifest = claim.manifest
+        scratch = stack.enter_context(scratch_folder(cache / SCRATCH))
+        display.say(
+            f"round {manifest.round} of {archive.run}, state {short(manifest.state)}: checking"
+            f" {len(manifest.files)} files, {told_bytes(manifest.size)}"
+        )
+        files = await _files_in(Evidence(claim.source, scratch), claim.folder, manifest)
+        if isinstance(files, Differs):
+            return files
+        state = await _state_of(files, claim.folder, manifest, archive.charter)
+        if isinstance(state, Differs):
+            return state
+        held_out = _held_out(files, claim.folder, manifest, archive.charter)
+        if isinstance(held_out, Differs):
+            return held_out
+        layout = state.layout
+        del state  # of a whole model it is large; its hash is the manifest's
+        evidence = Evidence(archive.source, scratch)
+        begun = await _begin(wish, archive, manifest, layout, evidence, cache, display)
+        if isinstance(begun, Differs):
+            return begun
+        start, replay = begun
+        done = await replayed(evidence, replay, manifest.round, display, clock)
+        if isinstance(done, Differs):
+            return done
+        now = done.replay
+        return now.compare(manifest) or Proved(
+            run=archive.run, key=archive.key, round=manifest.round, state=now.tip.state, start=start,
+            rounds=now.rounds, contributions=now.contributions, volunteers=len(now.owners), tokens=now.tokens,
+            files=len(manifest.files), held_out=held_out, seconds=clock() - began, training=done.training,
+        )  # fmt: skip
+
+
+async def _open(wish: Wish, stack: AsyncExitStack) -> tuple[Archive, _Claim] | Differs:
+    """The archive, and the checkpoint in it or beside it."""
+    key = wish.key or (wish.log if wish.log and wish.log.startswith(f"{SCHEME}://") else None)
+    match await stack.enter_async_context(open_archive(wish.source, key)):
+        case Archive() as archive:
+            revision = _revision(archive, wish.revision)
+            manifest = await _manifest(archive, revision)
+            if isinstance(manifest, Differs):
+                return manifest
+            return archive, _Claim(manifest, archive.source, revision.folder)
+        case LoneCheckpoint(signed=signed, source=source):
+            if wish.log is None:
+                raise UserError(
+                    f"{source.name} holds one checkpoint, and no log that it could be proved by",
+                    fix="Say where the run's archive is: --log with its invite, its address or its folder.",
+                )
+            if signed.value.form != "trained":
+                raise UserError(
+                    f"{source.name} holds the {signed.value.form} form of round {signed.value.round}: it was"
+                    f" made of the trained state, and only that can be replayed",
+                    fix=f"Verify the run's own archive with --revision {signed.value.round}.",
+                )
+            opened = await stack.enter_async_context(open_archive(wish.log, wish.key))
+            if isinstance(opened, LoneCheckpoint) or opened.run != signed.value.run:
+                raise UserError(
+                    f"{wish.log} is not the archive of the run {signed.value.run}",
+                    fix="Give that run's invite, or the address or folder of its archive.",
+                )
+            return opened, _Claim(signed.value, source, "")
+
+
+def _revision(archive: Archive, wanted: str) -> Revision:
+    repo = archive.index.repo("trained")
+    if repo is None:
+        raise UserError("this run has no checkpoint yet", fix="Come back after its first one.")
+    return find_revision(repo, wanted)
+
+
+async def _manifest(archive: Archive, revision: Revision) -> Manifest | Differs:
+    path, expected = f"{revision.folder}/{MANIFEST}", "the manifest, signed by the run's key"
+    try:
+        return (await archive.manifest(revision, "trained")).value
+    except Missing:
+        return Differs("manifest", path, expected, NOT_THERE, Fault.ABSENT)
+    except TrustError as error:
+        return Differs("manifest", path, expected, error.problem, Fault.SOURCE)
+
+
+async def _files_in(evidence: Evidence, folder: str, manifest: Manifest) -> dict[BlobHash, Path] | Differs:
+    """A checkpoint's files by their hashes; all of them are checked."""
+    paths: dict[BlobHash, Path] = {}
+    for entry in manifest.files:
+        path = await evidence.file(folder, entry)
+        if isinstance(path, Differs):
+            return path
+        paths[BlobHash(entry.hash)] = path
+    return paths
+
+
+async def _state_of(
+    files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
+) -> TrainState | Differs:
+    try:
+        return await asyncio.to_thread(read_state, manifest, charter.layout, files.__getitem__)
+    except (StateError, MalformedBlob) as error:
+        where = folder or folder_of("trained", manifest.round)
+        return Differs("file", where, f"the state {manifest.state}", error.problem, Fault.COORDINATOR)
+
+
+def _held_out(
+    files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
+) -> HeldOutWord | Differs:
+    for entry in manifest.files:
+        if entry.name == EVALUATIONS:
+            where = f"{folder or folder_of('trained', manifest.round)}/{EVALUATIONS}"
+            return by_evaluations(files[BlobHash(entry.hash)].read_bytes(), where, manifest, charter)
+    return without_evaluations(manifest)
+
+
+async def _begin(
+    wish: Wish,
+    archive: Archive,
+    manifest: Manifest,
+    layout: Layout,
+    evidence: Evidence,
+    cache: Path,
+    display: Display,
+) -> tuple[FromBase | FromCheckpoint, Replay] | Differs:
+    kept = archive.index.replay_from
+    start = wish.start if wish.start is not None or kept == 0 else kept
+    if start is not None:
+        _check_start(wish.start, kept, manifest.round)
+        if start != wish.start:
+            display.say(f"the contributions of the rounds before {start} are no longer kept")
+        display.say(
+            f"starting from the checkpoint of round {start}, which the run's key signed:"
+            f" what came before it is not proved"
+        )
+        replay = await _from_checkpoint(archive, start, evidence)
+        return replay if isinstance(replay, Differs) else (FromCheckpoint(start), replay)
+    made = await _first_state(archive.charter, layout, wish.base, cache, display)
+    if isinstance(made, Differs):
+        return made
+    told, state = made
+    begun = await asyncio.to_thread(Replay.from_base, archive.charter, state)
+    return begun if isinstance(begun, Differs) else (FromBase(told), begun)
+
+
+def _check_start(start: int | None, kept: int, round: int) -> None:
+    """start: as it was asked for. kept: the round from which contributions are kept."""
+    if start is None and kept >= round:
+        raise UserError(
+            f"what leads to round {round} is no longer kept, only contributions from round {kept} on",
+            fix="Choose a later checkpoint with --revision, or come back after the next one.",
+        )
+    if start is None:
+        return
+    if start >= round:
+        raise UserError(
+            f"--from {start} leaves nothing to replay up to round {round}",
+            fix=f"Give the round of an earlier checkpoint, or a --revision after {start}.",
+        )
+    if start < kept:
+        raise UserError(
+            f"contributions are kept from round {kept} on, so nothing can be replayed from round {start}",
+            fix=f"Give --from {kept} or later, and a --revision after that.",
+        )
+
+
+async def _from_checkpoint(archive: Archive, round: int, evidence: Evidence) -> Replay | Differs:
+    revision = _revision(archive, round_tag(round))
+    manifest = await _manifest(archive, revision)
+    if isinstance(manifest, Differs):
+        return manifest
+    files = await _files_in(evidence, revision.folder, manifest)
+    if isinstance(files, Differs):
+        return files
+    state = await _state_of(files, revision.folder, manifest, archive.charter)
+    if isinstance(state, Differs):
+        return state
+    return Replay.from_checkpoint(archive.charter, manifest, state)
+
+
+async def _first_state(
+    charter: Charter, layout: Layout, base: Path | None, cache: Path, display: Display
+) -> tuple[str, TrainState] | Differs:
+    """state[0], and how it came to be. layout: of the checkpoint, which is the charter's."""
+    spec = charter.spec
+    if isinstance(spec.train.target, Lora):
+        display.say(f"drawing the first adapter from the run's seed, {spec.seed}")
+        try:
+            params = await asyncio.to_thread(initial_adapter, layout, spec.seed)
+        except SpecError as error:
+            return Differs("charter", CHARTER, "the tensors of an adapter", error.problem, Fault.COORDINATOR)
+        return f"the adapter drawn from the run's seed {spec.seed}", TrainState(params)
+    from barnraise.models.base_model import resolve  # torch and transformers take seconds
+    from barnraise.models.trainable import initial_state
+
+    source = str(base or spec.model.source)
+    display.say(f"reading the base model {source}")
+    try:
+        folder = await asyncio.to_thread(
+            resolve, source, spec.model.revision, cache, expected=charter.model_files, progress=display.say
+        )
+    except ModelUnavailable as error:
+        instead = (
+            "Or start from the run's own first checkpoint with --from 0, which leaves the base unproved."
+        )
+        raise ModelUnavailable(error.problem, fix=f"{error.fix} {instead}") from None
+    state = await asyncio.to_thread(initial_state, folder.path, spec.train.target, spec.seed)
+    return f"the base model {spec.model.source}", state

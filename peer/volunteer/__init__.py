@@ -1,0 +1,1 @@
+"""A volunteer\'s life in a run: join, train, exchange, fold."""

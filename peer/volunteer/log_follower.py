@@ -1,0 +1,126 @@
+"""Following the log: from the state that a volunteer holds to the run's newest one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
+from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, Head, Presence, blob_name, wanted
+from barnraise.contract.spec import Charter
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.core.errors import Unreachable
+from barnraise.core.ids import BlobHash, PublicKey, Round
+from barnraise.fold.log import Link, advance, check_link
+from barnraise.models.checkpoint_files import read_state
+from barnraise.models.trainable import initial_state
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
+from peer.volunteer.samples import read_blob
+
+AT_ONCE = 4
+"""Blobs fetched side by side."""
+
+
+@dataclass
+class Follower:
+    """Holds state[tip.round]; every state it comes to was checked against the log."""
+
+    charter: Charter
+    swarm: Swarm
+    blobs: BlobStore
+    tip: Tip
+    state: TrainState
+    others: Sequence[Presence] = ()
+    """Other volunteers, who may hold contributions that we lack."""
+
+    async def links(self, head: Head) -> list[Link]:
+        """The closes from our round to the head's, oldest first. Raises Unreachable, TrustError."""
+        found: list[Link] = []
+        name = head.close
+        for round in range(head.round - 1, self.tip.round - 1, -1):
+            if name is None:
+                break
+            found.append(await self._link(BlobHash(name), Round(round)))
+            name = found[-1].close.previous
+        return found[::-1]
+
+    async def fold(self, link: Link) -> None:
+        """Fetch a link's blobs and fold it. Raises Unreachable, StateError, MalformedBlob."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def fetch(commit: Commit) -> None:
+            async with gate:
+                await self.prefetch(commit)
+
+        await asyncio.gather(*(fetch(commit) for commit in link.commits))
+        self.tip, self.state = await asyncio.to_thread(self._advance, link)
+
+    def _advance(self, link: Link) -> tuple[Tip, TrainState]:
+        blobs = [self.blobs.view(blob_name(commit)) for commit in link.commits]
+        return advance(self.tip, self.state, link, blobs, self.charter)
+
+    async def prefetch(self, commit: Commit) -> None:
+        """Get one contribution, from all who hold some of it: owner, coordinator, volunteers."""
+        others = [PublicKey(other.owner) for other in self.others if other.keeps <= commit.round]
+        await self.swarm.gather(
+            wanted(commit), [PublicKey(commit.owner), self.charter.authority_key, *others]
+        )
+
+    async def take_checkpoint(self, head: Head) -> None:
+        """Go to the newest checkpoint's state. Raises Unreachable, TrustError, StateError."""
+        manifest = await newest_manifest(self.charter, self.swarm, self.blobs, head)
+        self.tip, self.state = manifest.tip, await fetch_state(self.charter, self.swarm, self.blobs, manifest)
+
+    async def _link(self, name: BlobHash, round: Round) -> Link:
+        wire = await read_blob(self.swarm, self.blobs, name, MAX_CLOSE_BYTES, self.charter.authority_key)
+        return check_link(wire, self.charter, round)
+
+
+async def newest_manifest(charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head) -> Manifest:
+    wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, charter.authority_key)
+    return open_manifest(wire, run=charter.run, authority=charter.authority_key).value
+
+
+async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest: Manifest) -> TrainState:
+    """The state of a checkpoint. Raises Unreachable, MalformedBlob, StateError."""
+    for entry in manifest.files:
+        if entry.name.endswith(".safetensors"):
+            await swarm.fetch(BlobHash(entry.hash), entry.size, [charter.authority_key])
+    return await asyncio.to_thread(read_state, manifest, charter.layout, blobs.path)
+
+
+async def first_follower(
+    charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
+) -> Follower:
+    """A follower that starts from nothing: from state[0] made here, or from a checkpoint.
+
+    The run goes on meanwhile, so a checkpoint that is dropped under our hands is no fault: the next one
+    is taken. Raises Unreachable when none can be had, TrustError, StateError.
+    """
+    while True:
+        head = await newest_head(swarm, head)
+        try:
+            return await _follower_at(charter, base, swarm, blobs, head)
+        except Unreachable:
+            if (await newest_head(swarm, head)).checkpoint == head.checkpoint:
+                raise
+
+
+async def newest_head(swarm: Swarm, known: Head) -> Head:
+    """The swarm's head where it is newer than the one that is known."""
+    return max([known, *await swarm.heads()], key=lambda head: head.at)
+
+
+async def _follower_at(charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head) -> Follower:
+    manifest = await newest_manifest(charter, swarm, blobs, head)
+    if manifest.round == 0:
+        spec = charter.spec
+        state = await asyncio.to_thread(initial_state, base, spec.train.target, spec.seed)
+        if await asyncio.to_thread(state.hash) == charter.genesis:
+            return Follower(charter, swarm, blobs, genesis_tip(charter), state)
+    state = await fetch_state(charter, swarm, blobs, manifest)
+    return Follower(charter, swarm, blobs, manifest.tip, state)

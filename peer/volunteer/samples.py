@@ -1,0 +1,65 @@
+"""The samples that a volunteer is to train on, from shards that it fetches as it needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from barnraise.contract.assign import Assignment
+from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, parse_shard
+from barnraise.contract.spec import Charter
+from barnraise.core.errors import HashMismatch
+from barnraise.core.ids import BlobHash, PublicKey, Round
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
+
+SHARDS_IN_MEMORY = 4
+
+
+class Samples:
+    def __init__(
+        self, charter: Charter, owner: PublicKey, index: DataIndex, swarm: Swarm, blobs: BlobStore
+    ) -> None:
+        self._charter, self._owner, self._index = charter, owner, index
+        self._swarm, self._blobs = swarm, blobs
+        self._parsed: OrderedDict[int, Shard] = OrderedDict()
+
+    @property
+    def index(self) -> DataIndex:
+        return self._index
+
+    async def batch(self, round: Round, start: int, count: int) -> list[Sample]:
+        """Samples start … start + count - 1 of this volunteer in `round`.
+
+        Raises Unreachable, MalformedBlob.
+        """
+        assignment = Assignment(self._charter.spec.seed, round, self._owner, self._index.shard_sizes)
+        return [(await self._shard(shard)).sample(row) for shard, row in assignment.take(start, count)]
+
+    async def _shard(self, number: int) -> Shard:
+        if number not in self._parsed:
+            ref = self._index.shards[number]
+            data = await read_blob(self._swarm, self._blobs, ref.blob, ref.size, self._charter.authority_key)
+            self._parsed[number] = await asyncio.to_thread(
+                parse_shard, data, self._index.sequence_length, self._index.vocab_size
+            )
+            if len(self._parsed) > SHARDS_IN_MEMORY:
+                self._parsed.popitem(last=False)
+        self._parsed.move_to_end(number)
+        return self._parsed[number]
+
+
+async def fetch_index(charter: Charter, swarm: Swarm, blobs: BlobStore) -> DataIndex:
+    """Raises Unreachable, MalformedBlob."""
+    data = await read_blob(swarm, blobs, charter.data_index_hash, MAX_INDEX_BYTES, charter.authority_key)
+    return DataIndex.from_bytes(data)
+
+
+async def read_blob(swarm: Swarm, blobs: BlobStore, name: BlobHash, limit: int, *holders: PublicKey) -> bytes:
+    """A blob's bytes, fetched when it is not here, and once more when our copy is damaged."""
+    await swarm.fetch(name, limit, holders)
+    try:
+        return await asyncio.to_thread(blobs.get, name)
+    except HashMismatch:  # the damaged file was removed
+        await swarm.fetch(name, limit, holders)
+        return await asyncio.to_thread(blobs.get, name)

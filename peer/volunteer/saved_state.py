@@ -1,0 +1,134 @@
+"""A volunteer's saved work: state, residual and inner optimizer, so that a killed peer loses nothing.
+
+Each is a file of its own name; `current.json`, replaced atomically, says which ones belong together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from barnraise.contract.state import Array, TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import StateError
+from barnraise.core.ids import BlobHash, Round, StateHash, short
+from barnraise.core.strict import Strict
+from barnraise.models.checkpoint_files import join_groups, split_groups
+from barnraise.models.tensor_files import write_tensors
+from barnraise.runtime.files import write_atomic
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_CURRENT = "current.json"
+
+
+class _Current(Strict):
+    charter: str
+    """Digest of the run spec."""
+    round: int
+    previous: str
+    state: str
+    pending: str
+    """`Signed[Commit]` in base64 of the contribution whose close is not known; empty for none."""
+    files: dict[str, str]
+    """File name by kind: state, residual, inner."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    tip: Tip
+    state: TrainState
+    residual: dict[str, Array]
+    inner: dict[str, npt.NDArray[Any]]
+    pending: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was saved last still holds: at 135M parameters a file is half a gigabyte or one."""
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No work was saved here."""
+
+
+class Store:
+    """One run's work in one folder."""
+
+    def __init__(self, folder: Path, charter: str) -> None:
+        self._folder, self._charter = folder, charter
+        self._files: dict[str, str] = {}
+        self._tip: Tip | None = None
+        self._number = 0
+
+    def save_state(
+        self, tip: Tip, state: TrainState, residual: Arrays | Kept, inner: Arrays | Kept, pending: str
+    ) -> None:
+        """At the begin of a round. Raises DiskFull; what was saved before then stays."""
+        self._tip = tip
+        parts = {"residual": residual, "inner": inner}
+        changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Kept)}
+        self._write(pending, {"state": join_groups({"params": state.params, **state.buffers}), **changed})
+
+    def save_contribution(self, residual: Arrays, pending: str) -> None:
+        """After encoding: the residual without what was sent, and the commit that was sent."""
+        self._write(pending, {"residual": residual})
+
+    def load(self) -> Saved | Nothing:
+        """Raises StateError when what was saved is damaged or of another run."""
+        path = self._folder / _CURRENT
+        if not path.exists():
+            return Nothing()
+        try:
+            current = _Current.model_validate_json(path.read_bytes())
+            tensors = {kind: load_file(self._folder / name) for kind, name in current.files.items()}
+        except (ValidationError, SafetensorError, OSError) as error:
+            raise self._damaged(str(error).splitlines()[0]) from None
+        if set(tensors) != {"state", "residual", "inner"}:
+            raise self._damaged("it names other files than a save has")
+        if current.charter != self._charter:
+            raise self._damaged("it is of another run, or the run was made anew")
+        groups = split_groups(tensors["state"])
+        state = TrainState(groups.pop("params"), groups, current.round)
+        if state.hash() != current.state:
+            raise self._damaged(f"its state is not {short(current.state)}")
+        self._files = dict(current.files)
+        self._number = max(int(name.rpartition("-")[2].partition(".")[0]) for name in current.files.values())
+        self._tip = tip = Tip(Round(current.round), BlobHash(current.previous), StateHash(current.state))
+        return Saved(tip, state, tensors["residual"], tensors["inner"], current.pending)
+
+    def _write(self, pending: str, changed: Mapping[str, Arrays]) -> None:
+        assert self._tip is not None, "a state is saved or loaded before anything else"
+        self._number += 1
+        files = dict(self._files)
+        for kind, tensors in changed.items():
+            files[kind] = f"{kind}-{self._number}.safetensors"
+            write_tensors(self._folder / files[kind], tensors)
+        current = _Current(
+            charter=self._charter,
+            round=self._tip.round,
+            previous=self._tip.previous,
+            state=self._tip.state,
+            pending=pending,
+            files=files,
+        )
+        write_atomic(self._folder / _CURRENT, json.dumps(current.model_dump()).encode())
+        self._files = files
+        for path in self._folder.glob("*.safetensors"):
+            if path.name not in files.values():
+                path.unlink()
+
+    def _damaged(self, why: str) -> StateError:
+        return StateError(
+            f"the work saved in {self._folder} cannot be used: {why}",
+            fix="The run's newest checkpoint is taken instead.",
+        )

@@ -1,0 +1,1 @@
+"""What every party of a run computes or parses alike, byte for byte."""

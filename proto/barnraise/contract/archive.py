@@ -1,0 +1,186 @@
+"""The archive of a run: what anybody may read of it, laid out alike in a folder, on a mirror and over HTTP.
+
+    archive.json                     what there is (`ArchiveIndex`): advice, not proof
+    charter.bin                      the signed charter
+    log/000012.close                 the signed close of round 12
+    contributions/HASH               blobs that the closes from `replay_from` on name
+    checkpoints/round-000012/        a checkpoint: its files, and manifest.bin
+    merged/…, gguf/…                 the same round in another form
+    base/, data/                     the base model, and the run's data where its licence allows
+    held-out/index.json, HASH        what vouched volunteers evaluate checkpoints on, where the spec names any
+
+A coordinator serves the folder, `coordinator publish` copies it, a mirror is any web server over it. Only
+signatures and hashes are believed: a wrong index can hide a checkpoint, never change one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from barnraise.contract.manifest import Form
+from barnraise.contract.spec import Charter, Lora
+from barnraise.core.errors import MalformedRecord, UserError
+from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey
+from barnraise.core.strict import Strict
+
+INDEX = "archive.json"
+CHARTER = "charter.bin"
+MAX_INDEX_BYTES = 8 * 2**20
+HELD_OUT_INDEX = "index.json"
+"""The index of the held-out shards, as `barnraise.contract.shards.DataIndex`."""
+MAIN = "main"
+"""The branch: the newest checkpoint that was promoted."""
+LATEST = "latest"
+BEST = "best"
+
+REPO_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+_HUB_ID = re.compile(REPO_PATTERN)
+_ROUND = re.compile(r"^round-0*([0-9]{1,9})$")
+_FOLDERS: dict[Form, str] = {
+    "trained": "checkpoints/round-{:06d}",
+    "merged": "merged/round-{:06d}",
+    "gguf": "gguf/round-{:06d}",
+    "base": "base",
+    "data": "data",
+}
+
+Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
+
+
+class Revision(Strict):
+    """One checkpoint of a repository."""
+
+    folder: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})?$")]
+    """Where its files are, below the archive."""
+    manifest: Hash
+    """SHA-256 of its manifest.bin; the first 40 digits are what Hub clients call the commit."""
+    round: Annotated[int, Field(ge=0)]
+    names: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], ...]
+    """The branch `main` and the tags `latest`, `best` and `round-N` that stand here."""
+
+    @property
+    def commit(self) -> str:
+        return self.manifest[:40]
+
+
+class Repo(Strict):
+    """What Hub clients know under one name."""
+
+    id: Annotated[str, Field(pattern=REPO_PATTERN)]
+    kind: Literal["model", "dataset"]
+    form: Form
+    revisions: tuple[Revision, ...]
+    """Oldest first."""
+
+
+class ArchiveIndex(Strict):
+    version: Literal[1]
+    run: Annotated[str, Field(pattern=RUN_PATTERN)]
+    authority: Hash
+    closed: Annotated[int, Field(ge=0)]
+    """Closes of the rounds below this one are there."""
+    replay_from: Annotated[int, Field(ge=0)]
+    """Contributions are there from this round on: 0, or the round of a checkpoint that is there."""
+    repos: tuple[Repo, ...]
+    mirrors: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=64)] = ()
+    """Addresses of other servers with a copy, as the maintainer named them."""
+
+    @field_validator("repos")
+    @classmethod
+    def _distinct(cls, repos: tuple[Repo, ...]) -> tuple[Repo, ...]:
+        if len({(repo.kind, repo.id) for repo in repos}) != len(repos):
+            raise ValueError("two repositories with one name")
+        return repos
+
+    def repo(self, form: Form) -> Repo | None:
+        return next((repo for repo in self.repos if repo.form == form), None)
+
+
+def parse_index(data: bytes) -> ArchiveIndex:
+    """Raises MalformedRecord."""
+    if len(data) > MAX_INDEX_BYTES:
+        raise MalformedRecord(f"{INDEX} is larger than {MAX_INDEX_BYTES} bytes", fix="Try another source.")
+    try:
+        return ArchiveIndex.model_validate_json(data)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise MalformedRecord(
+            f"{INDEX} is none that this version reads: {'.'.join(map(str, fault['loc']))}: {fault['msg']}",
+            fix="Update Barnraise, or try another source.",
+        ) from None
+
+
+def folder_of(form: Form, round: int) -> str:
+    """Where a checkpoint lies below the archive."""
+    return _FOLDERS[form].format(round)
+
+
+def close_path(round: int) -> str:
+    return f"log/{round:06d}.close"
+
+
+def contribution_path(blob: BlobHash) -> str:
+    return f"contributions/{blob}"
+
+
+def held_out_path(name: str) -> str:
+    """name: HELD_OUT_INDEX, or the hash of a shard."""
+    return f"held-out/{name}"
+
+
+def round_tag(round: int) -> str:
+    return f"round-{round}"
+
+
+def find_revision(repo: Repo, wanted: str) -> Revision:
+    """The revision that a branch, a tag, a round (`12`, `round-12`, `round-000012`) or a commit names.
+
+    Raises UserError, with what there is.
+    """
+    match = _ROUND.match(f"round-{wanted}" if wanted.isdigit() and len(wanted) < 10 else wanted)
+    name = (
+        round_tag(int(match[1])) if match else wanted.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    )
+    for revision in reversed(repo.revisions):
+        if name in revision.names or (len(wanted) >= 7 and revision.manifest.startswith(wanted)):
+            return revision
+    rounds = [revision.round for revision in repo.revisions]
+    have = ", ".join(map(str, rounds[-20:])) or "none yet"
+    raise UserError(
+        f"{repo.id} has no revision {wanted[:60]!r}",
+        fix=f"There are main, latest, best and the rounds {have}." if rounds else "Come back later.",
+    )
+
+
+def repo_id(charter: Charter, form: Form) -> str:
+    """The name under which Hub clients find one form of a run's checkpoints.
+
+    The base model keeps its own name where that is one of the Hub, so that an adapter finds it.
+    """
+    spec = charter.spec
+    own = f"{spec.owner}/{spec.name}"
+    match form:
+        case "trained" | "data":
+            return own
+        case "merged" | "gguf":
+            return f"{own}-{form}"
+        case "base":
+            return spec.model.source if _HUB_ID.match(spec.model.source) else f"{own}-base"
+
+
+def forms(charter: Charter) -> tuple[Form, ...]:
+    """The forms in which the spec asks for checkpoints."""
+    asked = charter.spec.checkpoint
+    adapter = isinstance(charter.spec.train.target, Lora)
+    wanted: list[tuple[Form, bool]] = [
+        ("trained", True), ("merged", asked.merged and adapter), ("gguf", asked.gguf is not None),
+    ]  # fmt: skip
+    return tuple(form for form, yes in wanted if yes)
+
+
+def authority_of(index: ArchiveIndex) -> PublicKey:
+    """Whose signature the index claims; believed only where somebody pinned it."""
+    return PublicKey(index.authority)

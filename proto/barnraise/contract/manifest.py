@@ -1,0 +1,97 @@
+"""The manifest of a checkpoint: every file's hash and size, signed by the run authority."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import MalformedRecord
+from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash
+from barnraise.core.signed import Signable, Signed, open_signed
+from barnraise.core.strict import Strict
+
+Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
+
+MANIFEST = "manifest.bin"
+"""File of a checkpoint that holds its signed manifest, as it travels."""
+MAX_MANIFEST_BYTES = 2**20
+SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+_WINDOWS_DEVICES = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$", re.IGNORECASE)
+
+
+Form = Literal["trained", "merged", "gguf", "base", "data"]
+"""What a folder holds: the trained state (an adapter, or a whole model), the adapter merged into its base,
+a file for llama.cpp, the base model, or the run's data."""
+
+
+class HeldOut(Strict):
+    """How well a state predicts samples that nobody trains on."""
+
+    loss: Annotated[float, Field(ge=0)]
+    """Mean cross entropy in nats a token."""
+    tokens: Annotated[int, Field(ge=1)]
+    """Tokens that it is the mean of."""
+
+
+class FileEntry(Strict):
+    name: str
+    """A plain file name: no folders, and one that every system can write."""
+    hash: Hash
+    size: Annotated[int, Field(ge=0, lt=2**44)]
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not SAFE_NAME.fullmatch(name) or _WINDOWS_DEVICES.match(name) or name.endswith("."):
+            raise ValueError("not a plain file name")
+        return name
+
+
+class Manifest(Signable):
+    """A checkpoint is state[round] as files that transformers or peft load."""
+
+    DOMAIN = b"barnraise/Manifest/1\n"
+
+    form: Form
+    run: Annotated[str, Field(pattern=RUN_PATTERN)]
+    round: Annotated[int, Field(ge=0)]
+    state: Hash
+    """Hash of state[round]."""
+    previous: Hash
+    """Head of the log: blob hash of the close of round - 1; the spec digest for round 0."""
+    spec: Hash
+    """Digest of the run spec."""
+    tokens: Annotated[int, Field(ge=0)]
+    """Tokens folded up to here."""
+    held_out: HeldOut | None
+    """None where nobody could evaluate it."""
+    files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=1000)]
+
+    @field_validator("files")
+    @classmethod
+    def _distinct(cls, files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+        if len({entry.name.lower() for entry in files}) != len(files):
+            raise ValueError("two files with one name")
+        return files
+
+    @property
+    def tip(self) -> Tip:
+        return Tip(Round(self.round), BlobHash(self.previous), StateHash(self.state))
+
+    @property
+    def size(self) -> int:
+        return sum(entry.size for entry in self.files)
+
+
+def open_manifest(wire: bytes, *, run: RunId, authority: PublicKey) -> Signed[Manifest]:
+    """Raises MalformedRecord, BadSignature."""
+    signed = open_signed(Manifest, wire, signer=authority, limit=MAX_MANIFEST_BYTES)
+    if signed.value.run != run:
+        raise MalformedRecord(
+            f"a checkpoint of the run {signed.value.run!r} where {run!r} was expected",
+            fix="Ask for the right run's invite or address.",
+        )
+    return signed

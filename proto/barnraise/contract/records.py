@@ -1,0 +1,313 @@
+"""What the parties tell each other: the records of the DHT and of the log, and who may sign each.
+
+| record    | DHT key              | subkey  | signer          |
+|-----------|----------------------|---------|-----------------|
+| Presence  | RUN/peers/PARTS/PART | owner   | an admitted key |
+| Commit    | RUN/commits/ROUND    | owner   | an admitted key |
+| Head      | RUN/head             | –       | run authority   |
+
+They go by word of mouth too (`barnraise.network.gossip_policy`).
+
+An `Admission`, signed by the authority, travels inside the records of a peer, so that every
+node of the DHT can refuse a stranger's record by itself. A `Close` is a blob that the head
+names by hash: the log is the chain of closes. A `JoinClaim` and an `Evaluation` go to the coordinator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from barnraise.contract.heartbeat import part_of
+from barnraise.contract.pieces import Wanted
+from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.core.identity import Identity
+from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId
+from barnraise.core.signed import Signable, Signed, open_signed, open_text, sign
+
+Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
+Run = Annotated[str, Field(pattern=RUN_PATTERN)]
+RoundNumber = Annotated[int, Field(ge=0, lt=2**40)]
+Time = Annotated[int, Field(ge=0, lt=2**53)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Embedded = Annotated[str, Field(max_length=4096)]
+
+MAX_RECORD_BYTES = 16_384
+MAX_CLOSE_BYTES = 4 * 2**20
+MAX_CONTRIBUTIONS = 1024
+MAX_LOSS = 100.0
+"""Nats a token; a model that knows nothing is at the logarithm of its vocabulary, some 12."""
+MAX_EVALUATION_BYTES = 4096
+
+
+class Admission(Signable):
+    """The authority's word that a key may take part until a time."""
+
+    DOMAIN = b"barnraise/Admission/1\n"
+
+    run: Run
+    peer: Hash
+    expires: Time
+    """Milliseconds on the run's clock."""
+
+
+Doing = Literal["training", "late", "waiting", "leaving"]
+"""Whether the open round has to reckon with a peer: one that is `late` ends its step behind the round's time
+and is waited for only where nobody is faster, one that is `waiting` sits it out, `leaving` goes."""
+
+
+class Presence(Signable):
+    """A peer's heartbeat."""
+
+    DOMAIN = b"barnraise/Presence/1\n"
+
+    run: Run
+    owner: Hash
+    admission: Embedded
+    name: Annotated[str, Field(max_length=40)]
+    """What the volunteer wants to be called; empty for nobody."""
+    round: RoundNumber
+    """The round that this peer works on: it has folded all before."""
+    state: Hash
+    """Hash of the state that it folded to: what replicas are compared by."""
+    tokens: Count
+    """Tokens trained in that round so far."""
+    tokens_per_second: Annotated[float, Field(ge=0)]
+    doing: Doing
+    parts: Annotated[int, Field(ge=1, le=2**16)]
+    """Entries of the DHT that listed the volunteers when this was told (`barnraise.contract.heartbeat`)."""
+    beat: Annotated[float, Field(ge=1, le=600)]
+    """Seconds until its next heartbeat at the latest (`barnraise.contract.heartbeat`)."""
+    keeps: RoundNumber
+    """The oldest round whose contributions this peer still serves, for those who join late."""
+    at: Time
+
+
+class Commit(Signable):
+    """A contribution's small, signed description; the blob itself is fetched by its hash."""
+
+    DOMAIN = b"barnraise/Commit/1\n"
+
+    run: Run
+    round: RoundNumber
+    base_state: Hash
+    """Hash of the state[round] that it was trained from."""
+    owner: Hash
+    admission: Embedded
+    blob: Hash
+    size: Annotated[int, Field(gt=0, lt=2**40)]
+    """Bytes of the blob."""
+    pieces: Hash
+    """SHA-256 of the blob's piece list (`barnraise.contract.pieces`): any piece can be checked by it."""
+    tokens: Annotated[int, Field(gt=0, lt=2**40)]
+    """Tokens trained on: the contribution's weight."""
+    samples: Annotated[int, Field(gt=0, lt=2**40)]
+    loss: Annotated[float, Field(ge=0)]
+    """Mean training loss, for people to look at; nothing is decided by it."""
+
+
+class Close(Signable):
+    """The signed, ordered list of commits that one round folds: one link of the log."""
+
+    DOMAIN = b"barnraise/Close/1\n"
+
+    run: Run
+    round: RoundNumber
+    previous: Hash
+    """Blob hash of the close of round - 1; for round 0 the spec digest."""
+    base_state: Hash
+    commits: Annotated[tuple[Embedded, ...], Field(min_length=1, max_length=MAX_CONTRIBUTIONS)]
+    """`Signed[Commit]` in base64, in the order in which they are folded."""
+    at: Time
+    """When it was closed: the next round's TRAIN phase begins."""
+    reason: Annotated[str, Field(max_length=400)]
+
+
+class JoinClaim(Signable):
+    """A key's signed wish to take part, made for one run at one time."""
+
+    DOMAIN = b"barnraise/JoinClaim/1\n"
+
+    run: Run
+    owner: Hash
+    name: Annotated[str, Field(max_length=40)]
+    credit: bool
+    """Whether model cards may name its owner."""
+    at: Time
+
+
+class Evaluation(Signable):
+    """What a vouched volunteer found a checkpoint's held-out loss to be."""
+
+    DOMAIN = b"barnraise/Evaluation/1\n"
+
+    run: Run
+    round: RoundNumber
+    state: Hash
+    """Hash of the state[round] that was evaluated."""
+    panel: Hash
+    """SHA-256 of the index of the held-out shards that it was evaluated on."""
+    owner: Hash
+    loss: Annotated[float, Field(ge=0, le=MAX_LOSS)]
+    """Mean cross entropy in nats a token."""
+    tokens: Annotated[int, Field(ge=1, lt=2**40)]
+    """Tokens that it is the mean of."""
+    at: Time
+
+
+class Head(Signable):
+    """Where the run stands. The newest one counts."""
+
+    DOMAIN = b"barnraise/Head/1\n"
+
+    run: Run
+    round: RoundNumber
+    """The open round."""
+    close: Hash | None
+    """Blob hash of the close of round - 1; None while round 0 is open."""
+    state: Hash | None
+    """Hash of state[round], once the coordinator has folded it: whoever holds another one resyncs."""
+    opens: Time
+    """Begin of the open round's TRAIN phase. Moved forward when nobody had contributed in time."""
+    turns: Annotated[int, Field(ge=1, le=2**20)]
+    """A volunteer contributes to one round in so many (`barnraise.contract.rotation`)."""
+    volunteers: Count
+    """Who are there."""
+    tokens: Count
+    """What they said that they trained in the open round."""
+    checkpoint: Hash
+    """Blob hash of the newest checkpoint's manifest."""
+    checkpoint_round: RoundNumber
+    at: Time
+    bootstrap: Annotated[tuple[Annotated[str, Field(max_length=450)], ...], Field(max_length=16)]
+    """libp2p multiaddresses of the coordinator."""
+
+
+Record = Presence | Commit | Head
+
+_TAGS: dict[bytes, type[Record]] = {b"P": Presence, b"C": Commit, b"H": Head}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the DHT a record belongs."""
+
+    key: str
+    subkey: str | None
+
+
+def peers_key(run: RunId, parts: int, part: int) -> str:
+    return f"{run}/peers/{parts}/{part}"
+
+
+def commits_key(run: RunId, round: Round) -> str:
+    return f"{run}/commits/{round}"
+
+
+def head_key(run: RunId) -> str:
+    return f"{run}/head"
+
+
+def place_of(record: Record) -> Place:
+    run = RunId(record.run)
+    match record:
+        case Presence():
+            part = part_of(PublicKey(record.owner), record.parts)
+            return Place(peers_key(run, record.parts, part), record.owner)
+        case Commit():
+            return Place(commits_key(run, Round(record.round)), record.owner)
+        case Head():
+            return Place(head_key(run), None)
+
+
+def seal(identity: Identity, record: Record) -> bytes:
+    """`tagged`, of a record that is signed for it."""
+    return tagged(sign(identity, record))
+
+
+def tagged(signed: Signed[Record]) -> bytes:
+    """The record as it travels: a tag byte and the signed record."""
+    tag = next(tag for tag, model in _TAGS.items() if model is type(signed.value))
+    return tag + signed.wire
+
+
+def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Record]:
+    """Everything that can be checked of a record by itself, from the DHT or by word of mouth.
+
+    Raises MalformedRecord, BadSignature.
+    """
+    model = _TAGS.get(value[:1])
+    if model is None:
+        raise _refused("a record of an unknown kind")
+    signed: Signed[Record] = open_signed(model, value[1:], signer=None, limit=MAX_RECORD_BYTES)
+    record = signed.value
+    if record.run != run:
+        raise _refused(f"a record of the run {record.run!r}")
+    if isinstance(record, Head):
+        _must_be(signed.signer, authority)
+    else:
+        _must_be(signed.signer, PublicKey(record.owner))
+        check_admission(record.admission, PublicKey(record.owner), run=run, authority=authority, now=now)
+    return signed
+
+
+def check_admission(
+    text: str, peer: PublicKey, *, run: RunId, authority: PublicKey, now: Millis
+) -> Admission:
+    """Raises MalformedRecord or BadSignature unless the authority admitted `peer` and it has not run out."""
+    admission = open_text(Admission, text, signer=authority).value
+    if admission.run != run or admission.peer != peer:
+        raise _refused("an admission of somebody else")
+    if admission.expires < now:
+        raise _refused(f"an admission that ended {(now - admission.expires) // 1000} s ago")
+    return admission
+
+
+def open_close(
+    wire: bytes, *, run: RunId, authority: PublicKey, round: Round
+) -> tuple[Signed[Close], tuple[Commit, ...]]:
+    """A close and the commits in it, each with its owner's signature and its place in the log checked.
+
+    Admissions are not checked against a clock: the authority did that when it took the commit.
+    Raises MalformedRecord, BadSignature.
+    """
+    signed = open_signed(Close, wire, signer=authority, limit=MAX_CLOSE_BYTES)
+    close = signed.value
+    if close.run != run or close.round != round:
+        raise _refused(f"a close of {close.run} round {close.round} where {run} round {round} was expected")
+    commits = []
+    for text in close.commits:
+        entry = open_text(Commit, text, signer=None, limit=MAX_RECORD_BYTES)
+        _must_be(entry.signer, PublicKey(entry.value.owner))
+        if (entry.value.run, entry.value.round, entry.value.base_state) != (run, round, close.base_state):
+            raise _refused(f"a close of round {round} with a commit of another round or state")
+        commits.append(entry.value)
+    if len({commit.owner for commit in commits}) != len(commits):
+        raise _refused(f"a close of round {round} that counts one peer twice")
+    return signed, tuple(commits)
+
+
+def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:
+    """Sort key of a close's commits: seeded, so that no key is always first."""
+    return hashlib.sha256(f"{seed}/{round}/{owner}".encode()).digest()
+
+
+def blob_name(commit: Commit) -> BlobHash:
+    return BlobHash(commit.blob)
+
+
+def wanted(commit: Commit) -> Wanted:
+    """The commit's blob, as it is gathered."""
+    return Wanted(blob_name(commit), commit.size, BlobHash(commit.pieces), PublicKey(commit.owner))
+
+
+def _must_be(signer: PublicKey, owner: PublicKey) -> None:
+    if signer != owner:
+        raise BadSignature(f"a record of {owner[:8]} signed by {signer[:8]}", fix="It is dropped.")
+
+
+def _refused(what: str) -> MalformedRecord:
+    return MalformedRecord(what, fix="It is dropped. If it keeps coming, tell the run's maintainer.")

@@ -1,0 +1,39 @@
+"""How a run stands, for people and for tools: what `coordinator status` shows."""
+
+from __future__ import annotations
+
+from barnraise.core.strict import Strict
+
+
+class PeerStatus(Strict):
+    name: str
+    key: str
+    round: int
+    """The round it works on."""
+    state: str
+    """Hash of the state that it holds, the base of that round."""
+    tokens: int
+    """Tokens trained in that round so far."""
+    tokens_per_second: float
+    seen_seconds_ago: float
+
+
+class RunStatus(Strict):
+    run: str
+    round: int
+    """The open round."""
+    phase: str
+    waiting_for: str
+    """Why the round is still open, and until when."""
+    state: str
+    """Hash of the coordinator's own state."""
+    state_round: int
+    """The round that state is the base of."""
+    tokens: int
+    """Tokens folded since the beginning."""
+    loss: float | None
+    """Token-weighted training loss of the last closed round."""
+    checkpoint_round: int
+    evaluation: str
+    """What the newest checkpoint without a held-out loss waits for, where vouched volunteers evaluate."""
+    peers: tuple[PeerStatus, ...]

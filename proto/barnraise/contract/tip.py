@@ -1,0 +1,22 @@
+"""How far a follower of the log has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.contract.spec import Charter
+from barnraise.core.ids import BlobHash, Round, StateHash
+
+
+@dataclass(frozen=True)
+class Tip:
+    """How far a follower has come: `state` is the base of `round`."""
+
+    round: Round
+    previous: BlobHash
+    """Blob hash of the close of round - 1; the spec digest while round is 0."""
+    state: StateHash
+
+
+def genesis_tip(charter: Charter) -> Tip:
+    return Tip(Round(0), BlobHash(charter.spec.digest()), charter.genesis_hash)

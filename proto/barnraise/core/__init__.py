@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, names of values, identities, signatures, strict models, units."""

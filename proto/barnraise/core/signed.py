@@ -1,0 +1,90 @@
+"""`Signed[T]`: a strict model, the bytes that were signed, and who signed them.
+
+On the wire: 32 bytes of public key, 64 bytes of signature, then the model as JSON. The
+signature covers the model's domain line too, so that a signed commit can never pass for a signed close.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES, Identity, verify
+from barnraise.core.ids import PublicKey
+from barnraise.core.strict import Strict
+
+_PREFIX = KEY_BYTES + SIGNATURE_BYTES
+
+
+class Signable(Strict):
+    """Base of every model that is signed."""
+
+    DOMAIN: ClassVar[bytes]
+    """The line that a signature covers before the payload. A constant of the protocol: it never changes,
+    whatever the class is called."""
+
+
+T = TypeVar("T", bound=Signable)
+
+
+@dataclass(frozen=True)
+class Signed(Generic[T]):
+    """Made only by `sign` or `open_signed`, so a value of this type is one whose signature holds."""
+
+    value: T
+    signer: PublicKey
+    wire: bytes
+
+    @property
+    def text(self) -> str:
+        """The wire bytes in base64, to stand inside another record."""
+        return base64.b64encode(self.wire).decode()
+
+
+def sign(identity: Identity, value: T) -> Signed[T]:
+    payload = value.model_dump_json().encode()
+    signature = identity.sign(value.DOMAIN + payload)
+    return Signed(value, identity.public, bytes.fromhex(identity.public) + signature + payload)
+
+
+def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit: int = 65_536) -> Signed[T]:
+    """Check size, signature and schema, in that order.
+
+    `signer`: whose signature it must be; None where the record itself says who may sign it.
+    Raises MalformedRecord, BadSignature.
+    """
+    if not _PREFIX < len(wire) <= limit:
+        raise MalformedRecord(
+            f"a signed {model.__name__} of {len(wire)} bytes (at most {limit} are read)",
+            fix="It is dropped. If it keeps coming, tell the run's maintainer who sends it.",
+        )
+    claimed = PublicKey(wire[:KEY_BYTES].hex())
+    payload = wire[_PREFIX:]
+    verify(claimed, model.DOMAIN + payload, wire[KEY_BYTES:_PREFIX])
+    if signer is not None and claimed != signer:
+        raise BadSignature(
+            f"a {model.__name__} signed by {claimed[:8]} where only {signer[:8]} may sign",
+            fix="It is dropped. If it is the run's own record, check that the invite is for this run.",
+        )
+    try:
+        return Signed(model.model_validate_json(payload), claimed, wire)
+    except ValidationError as invalid:
+        raise MalformedRecord(
+            f"a {model.__name__} of {claimed[:8]} is not one: {invalid.errors(include_url=False)[0]['msg']}",
+            fix="It is dropped. Its sender may run another version: compare `peer --version`.",
+        ) from None
+
+
+def open_text(model: type[T], text: str, *, signer: PublicKey | None, limit: int = 65_536) -> Signed[T]:
+    """`open_signed` for base64 text."""
+    try:
+        wire = base64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one; text that is not ASCII raises the plain one
+        raise MalformedRecord(
+            f"a signed {model.__name__} that is not base64", fix="It is dropped; ask its sender to update."
+        ) from None
+    return open_signed(model, wire, signer=signer, limit=limit)

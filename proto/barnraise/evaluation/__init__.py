@@ -1,0 +1,1 @@
+"""Held-out loss of a checkpoint, found by a child program."""

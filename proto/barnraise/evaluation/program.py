@@ -1,0 +1,103 @@
+"""The program that evaluates a checkpoint: by transformers and peft alone, as any downloader could.
+
+    python -m barnraise.evaluation.program BASE_FOLDER HELD_OUT_FOLDER [--checkpoint FOLDER] [--tokens N]
+
+Prints one line of JSON: `loss` (nats per held-out token) and `tokens`, or a `reason` why this machine cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from peft import PeftModel
+
+from barnraise.contract.archive import HELD_OUT_INDEX
+from barnraise.contract.held_out_set import panel_samples
+from barnraise.contract.shards import IGNORED, DataIndex, Sample
+from barnraise.core.errors import ModelUnavailable
+from barnraise.models import causal_lm
+from barnraise.models.causal_lm import quiet
+from barnraise.models.trainable import parameter_count
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.child_process import NICENESS
+
+FP32_BYTES = 4
+LOGIT_COPIES = 3
+"""Of one sample's logits, which are the largest activations: as they come, in fp32, their log-softmax."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Held-out loss of a checkpoint.")
+    parser.add_argument("base", type=Path)
+    parser.add_argument("held_out", type=Path)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--tokens", type=int, help="evaluate on about this many, the first ones")
+    parser.add_argument("--threads", type=int)
+    wanted = parser.parse_args()
+    os.nice(NICENESS)
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    index = DataIndex.from_bytes((wanted.held_out / HELD_OUT_INDEX).read_bytes())
+    needed = parameter_count(wanted.base) * FP32_BYTES
+    needed += index.sequence_length * index.vocab_size * FP32_BYTES * LOGIT_COPIES
+    if (free := psutil.virtual_memory().available) < needed:
+        print(
+            json.dumps({"reason": f"it takes {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"})
+        )
+        return
+    with quiet():
+        model = load(wanted.base, wanted.checkpoint)
+    loss, tokens = held_out_loss(model, wanted.held_out, wanted.tokens)
+    if not math.isfinite(loss):
+        print(json.dumps({"reason": f"its held-out loss is {loss}"}))
+        return
+    print(json.dumps({"loss": loss, "tokens": tokens}))
+
+
+def load(base: Path, checkpoint: Path | None) -> Any:
+    """The base model, with the checkpoint's adapter, or the checkpoint's full model.
+
+    Raises ModelUnavailable.
+    """
+    if checkpoint is not None and not (checkpoint / "adapter_config.json").exists():
+        return causal_lm.load(checkpoint, torch.float32).eval()
+    model = causal_lm.load(base, torch.float32)
+    if checkpoint is None:
+        return model.eval()
+    if not (checkpoint / "adapter_model.safetensors").is_file():  # peft would look for a pickle
+        raise ModelUnavailable(f"{checkpoint} has no adapter", fix="Remove it and download it again.")
+    return PeftModel.from_pretrained(model, checkpoint).eval()
+
+
+def held_out_loss(model: Any, folder: Path, limit: int | None = None) -> tuple[float, int]:
+    """Mean cross entropy over the trained tokens of the samples that no volunteer saw, and their number.
+
+    limit: stop after the sample with which this many tokens are reached.
+    """
+    index = DataIndex.from_bytes((folder / HELD_OUT_INDEX).read_bytes())
+    total, tokens = 0.0, 0
+    for sample in panel_samples(index, BlobStore(folder).get, limit):
+        total += summed_loss(model, sample)
+        tokens += sample.trained_tokens
+    return total / tokens, tokens
+
+
+def summed_loss(model: Any, sample: Sample) -> float:
+    """Cross entropy of a sample's trained tokens, in nats."""
+    ids = torch.from_numpy(sample.input_ids).long()[None]
+    positions = torch.from_numpy(sample.position_ids).long()[None]
+    with torch.inference_mode():
+        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, :-1]
+    labels = torch.from_numpy(sample.labels).long()[1:]
+    return float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
+
+
+if __name__ == "__main__":
+    main()

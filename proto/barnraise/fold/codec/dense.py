@@ -1,0 +1,293 @@
+"""The formats that send every value.
+
+Per tensor, the block scales and then the packed values. A section's length follows from the number
+of values alone.
+
+| kind     | scale of a block         | value                                     |
+|----------|--------------------------|-------------------------------------------|
+| dense 2  | bfloat16, 0.9957 · rms   | (c − 1.5) · scale, c in 0..3              |
+| dense 4  | bfloat16, max / 7        | (c − 8) · scale,   c in 0..15             |
+| dense 8  | bfloat16, max / 127      | c · scale,         c in −128..127         |
+| dense 16 | –                        | IEEE half                                 |
+| raw      | –                        | IEEE single                               |
+
+0.9957 · rms is the step of the best uniform 4-level quantizer of a Gaussian (Max 1960, table I).
+Decoding is one fp32 multiplication per value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from barnraise.contract.state import Array
+from barnraise.fold.codec.formats import (
+    MAGNITUDE,
+    MAX_MAGNITUDE,
+    Bytes,
+    Identifier,
+    bfloat16_values,
+    check_finite,
+    malformed,
+)
+from barnraise.fold.codec.half import HALF_MAX, half_bits, half_values
+
+CHUNK = 1 << 16
+"""Values handled at once: small enough for the processor's cache. Not part of the format."""
+
+_RAW, _DENSE = 0, 1
+
+_ZERO = {2: np.float32(1.5), 4: np.float32(8)}
+"""The code, or the place between two codes, that stands for 0."""
+
+
+def _units_of_bytes(bits: int) -> npt.NDArray[np.generic]:
+    """[256]: the fp32 units of a byte's codes side by side, as one item, so that one look-up gets all."""
+    codes = np.arange(256)[:, None] >> np.arange(0, 8, bits) & (2**bits - 1)
+    units = codes.astype(np.float32) - _ZERO[bits]
+    together: npt.NDArray[np.generic] = units.view({2: np.complex128, 4: np.complex64}[bits])
+    return together.reshape(-1)
+
+
+_UNITS = {bits: _units_of_bytes(bits) for bits in (2, 4)}
+
+
+@dataclass(frozen=True)
+class RawFormat:
+    """fp32 as it is."""
+
+    @property
+    def identifier(self) -> Identifier:
+        return Identifier(_RAW, 32, 0, 1)
+
+    def chunks(self, size: int) -> Iterator[tuple[int, int]]:
+        return _ranges(size, CHUNK)
+
+    def sizes(self, size: int) -> tuple[int, int]:
+        return 4 * size, 4 * size
+
+    def typical(self, size: int) -> int:
+        return 4 * size
+
+    def encode(self, name: str, flat: Array, blob: Bytes, offset: int) -> int:
+        end = offset + 4 * flat.size
+        values = blob[offset:end].view("<f4")
+        for start, stop in self.chunks(flat.size):
+            chunk = flat[start:stop]
+            check_finite(np.isfinite(chunk).all(), name)
+            sent = np.clip(chunk, -MAX_MAGNITUDE, MAX_MAGNITUDE)
+            values[start:stop] = sent
+            chunk -= sent
+        return end
+
+    def read(self, name: str, size: int, blob: Bytes, offset: int) -> tuple[_Singles, int]:
+        end = offset + 4 * size
+        section = _Singles(blob[offset:end].view("<f4"))
+        for start, stop in self.chunks(size):
+            if not bool(np.all(np.abs(section.values(start, stop)) <= MAX_MAGNITUDE)):
+                raise malformed(f"{name} holds NaN, infinity or a value out of bounds")
+        return section, end
+
+
+@dataclass(frozen=True)
+class _Singles:
+    stored: npt.NDArray[np.float32]
+
+    def values(self, start: int, stop: int) -> Array:
+        return self.stored[start:stop].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class HalfFormat:
+    """IEEE halves. `block` stands in the header and means nothing else."""
+
+    block: int
+
+    @property
+    def identifier(self) -> Identifier:
+        return Identifier(_DENSE, 16, 0, self.block)
+
+    def chunks(self, size: int) -> Iterator[tuple[int, int]]:
+        return _ranges(size, CHUNK)
+
+    def sizes(self, size: int) -> tuple[int, int]:
+        return 2 * size, 2 * size
+
+    def typical(self, size: int) -> int:
+        return 2 * size
+
+    def encode(self, name: str, flat: Array, blob: Bytes, offset: int) -> int:
+        end = offset + 2 * flat.size
+        values = blob[offset:end].view("<u2")
+        for start, stop in self.chunks(flat.size):
+            chunk = flat[start:stop]
+            check_finite(np.isfinite(chunk).all(), name)
+            halves = half_bits(np.clip(chunk, -HALF_MAX, HALF_MAX))
+            values[start:stop] = halves
+            chunk -= half_values(halves)
+        return end
+
+    def read(self, name: str, size: int, blob: Bytes, offset: int) -> tuple[_Halves, int]:
+        end = offset + 2 * size
+        section = _Halves(blob[offset:end].view("<u2"))
+        for start, stop in self.chunks(size):
+            if bool(np.any((section.stored[start:stop] & 0x7C00) == 0x7C00)):
+                raise malformed(f"{name} holds NaN or infinity")
+        return section, end
+
+
+@dataclass(frozen=True)
+class _Halves:
+    stored: npt.NDArray[np.uint16]
+
+    def values(self, start: int, stop: int) -> Array:
+        return half_values(self.stored[start:stop])
+
+
+@dataclass(frozen=True)
+class BlockFormat:
+    """Codes of 2, 4 or 8 bits, in blocks that share a scale."""
+
+    bits: int
+    block: int
+
+    @property
+    def identifier(self) -> Identifier:
+        return Identifier(_DENSE, self.bits, 0, self.block)
+
+    def chunks(self, size: int) -> Iterator[tuple[int, int]]:
+        """They never cut a block."""
+        return _ranges(size, max(CHUNK // self.block, 1) * self.block)
+
+    def sizes(self, size: int) -> tuple[int, int]:
+        total = sum(self._parts(size))
+        return total, total
+
+    def typical(self, size: int) -> int:
+        return sum(self._parts(size))
+
+    def encode(self, name: str, flat: Array, blob: Bytes, offset: int) -> int:
+        section, end = self._section(flat.size, blob, offset)
+        for start, stop in self.chunks(flat.size):
+            chunk = flat[start:stop]
+            blocks = _in_blocks(chunk, self.block)
+            rows = slice(start // self.block, start // self.block + len(blocks))
+            scale = _block_scales(self.bits, blocks)
+            check_finite(np.isfinite(scale).all(), name)
+            section.scales[rows] = _scale_bits(self.bits, scale)
+            steps = bfloat16_values(section.scales[rows])[:, None]
+            units = np.divide(blocks, np.where(steps > 0, steps, np.float32(np.inf)))
+            packed = _pack(self.bits, _quantize(self.bits, units).reshape(-1))
+            first = start * self.bits // 8
+            section.packed[first : first + packed.size] = packed
+            units *= steps
+            chunk -= units.reshape(-1)[: chunk.size]
+        return end
+
+    def read(self, name: str, size: int, blob: Bytes, offset: int) -> tuple[_Blocks, int]:
+        section, end = self._section(size, blob, offset)
+        largest = {2: 1.5, 4: 8.0, 8: 128.0}[self.bits]
+        scales = bfloat16_values(section.scales)
+        if not bool(np.all((scales >= 0) & (scales <= MAX_MAGNITUDE / largest))):
+            raise malformed(f"{name} has a scale that is negative, NaN or out of bounds")
+        return section, end
+
+    def _section(self, size: int, blob: Bytes, offset: int) -> tuple[_Blocks, int]:
+        scale_bytes, value_bytes = self._parts(size)
+        middle = offset + scale_bytes
+        end = middle + value_bytes
+        return _Blocks(self.bits, self.block, blob[offset:middle].view("<u2"), blob[middle:end]), end
+
+    def _parts(self, size: int) -> tuple[int, int]:
+        """Bytes of the scales and of the values."""
+        blocks = -(-size // self.block)
+        return 2 * blocks, blocks * self.block * self.bits // 8
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    bits: int
+    block: int
+    scales: npt.NDArray[np.uint16]
+    packed: Bytes
+
+    def values(self, start: int, stop: int) -> Array:
+        count = -(-(stop - start) // self.block)
+        first = start * self.bits // 8
+        units = _unpack(self.bits, self.packed[first : first + count * self.block * self.bits // 8])
+        blocks = units.reshape(count, self.block)
+        row = start // self.block
+        blocks *= bfloat16_values(self.scales[row : row + count])[:, None]
+        return units[: stop - start]
+
+
+def _ranges(size: int, step: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + step, size)) for start in range(0, size, step))
+
+
+def _in_blocks(chunk: Array, block: int) -> Array:
+    """[n, block] with the last block padded by zeros."""
+    missing = -chunk.size % block
+    return (np.concatenate([chunk, np.zeros(missing, np.float32)]) if missing else chunk).reshape(-1, block)
+
+
+def _block_scales(bits: int, blocks: Array) -> Array:
+    """[n]: each block's scale in fp32; not finite where a value of the block is not."""
+    if bits == 2:
+        squares = blocks.astype(np.float64)
+        np.square(squares, out=squares)
+        root: Array = (0.9957 * np.sqrt(squares.mean(axis=1))).astype(np.float32)
+        return root
+    largest: Array = (blocks.view(np.int32) & MAGNITUDE).max(axis=1).view(np.float32)
+    largest /= np.float32(2 ** (bits - 1) - 1)
+    return largest
+
+
+def _scale_bits(bits: int, scale: Array) -> npt.NDArray[np.uint16]:
+    """As bfloat16, rounded up so that the block's largest value is in range."""
+    limit = np.float32(MAX_MAGNITUDE / 2**bits)
+    raised = np.minimum(scale, limit).view(np.uint32) + np.uint32(0xFFFF)
+    return (raised >> 16).astype(np.uint16)
+
+
+def _quantize(bits: int, units: Array) -> npt.NDArray[np.uint8]:
+    """The codes of values in units of their scale. Leaves in `units` what the codes stand for."""
+    if bits == 8:
+        signed = np.clip(np.rint(units, out=units), -127, 127, out=units).astype(np.int8)
+        np.copyto(units, signed)
+        return signed.view(np.uint8)
+    if bits == 2:
+        np.floor(units, out=units)
+        units += np.float32(2)
+        np.clip(units, 0, 3, out=units)
+    else:
+        np.clip(np.rint(units, out=units), -7, 7, out=units)
+        units += np.float32(8)
+    codes = units.astype(np.uint8)
+    units -= _ZERO[bits]
+    return codes
+
+
+def _pack(bits: int, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Several codes to a byte, the first one lowest: all codes of a word at once, by shifts."""
+    match bits:
+        case 2:
+            quads: npt.NDArray[np.uint32] = codes.view("<u4")
+            halves = quads | quads >> 6
+            halves |= halves >> 12
+            return halves.astype(np.uint8)
+        case 4:
+            pairs: npt.NDArray[np.uint16] = codes.view("<u2")
+            return (pairs | pairs >> 4).astype(np.uint8)
+        case _:
+            return codes
+
+
+def _unpack(bits: int, packed: npt.NDArray[np.uint8]) -> Array:
+    """The units that the packed codes stand for, fp32."""
+    if bits == 8:
+        return packed.view(np.int8).astype(np.float32)
+    return _UNITS[bits].take(packed).view(np.float32)

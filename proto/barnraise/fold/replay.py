@@ -1,0 +1,176 @@
+"""Replaying the log: from a first state, close by close, to the state that a checkpoint claims to be.
+
+Pure: the caller brings the bytes. Nothing is believed but the run's key. What that key did not sign, and
+what it signed though it does not follow from the log, comes back as `Differs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+from typing import Literal
+
+from barnraise.contract.archive import close_path, contribution_path, folder_of
+from barnraise.contract.manifest import MANIFEST, Manifest
+from barnraise.contract.records import Commit, blob_name
+from barnraise.contract.spec import Charter
+from barnraise.contract.state import Layout, TrainState
+from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.core.errors import MalformedBlob, TrustError
+from barnraise.core.ids import PublicKey, Round, StateHash, blob_hash
+from barnraise.fold.codec import Decoder, blob_sizes, told_sizes
+from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.log import Link, check_link, is_named
+
+
+class Fault(Enum):
+    """Who is at fault for a difference, in a sentence that says what to do."""
+
+    SOURCE = (
+        "The run's key did not sign these bytes: the copy is damaged, cut short or forged. Try another"
+        " source; the run itself may be sound."
+    )
+    ABSENT = (
+        "The source does not have it: the copy is cut short, or the run dropped it meanwhile. Run the command"
+        " again, or try another source."
+    )
+    COORDINATOR = (
+        "The run's key signed both, and they do not fit: the coordinator is at fault, or whoever has its key."
+        " Do not use this checkpoint. To rule this machine out, verify on another one."
+    )
+    BASE = (
+        "The base model here is not the one that the run began with, or the coordinator's charter is false."
+        " Give the right model with --base, or try on another machine."
+    )
+
+
+@dataclass(frozen=True)
+class Differs:
+    """The first thing that is not what it has to be."""
+
+    what: Literal["charter", "close", "contribution", "manifest", "file", "state", "evaluations"]
+    where: str
+    """Its place in the archive, or which state it is."""
+    expected: str
+    found: str
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What can be checked of a round before the replay has come to it."""
+
+    charter: Charter
+    layout: Layout
+
+    def open(self, round: Round, wire: bytes) -> Link | Differs:
+        """The close of `round`: the signatures in it, and whether what it names can be contributions."""
+        try:
+            link = check_link(wire, self.charter, round)
+        except TrustError as error:
+            expected = f"the close of round {round}, signed by the run's key"
+            return Differs("close", close_path(round), expected, error.problem, Fault.SOURCE)
+        for commit in link.commits:
+            if commit.size not in self._sizes:
+                expected = f"{told_sizes(self._sizes)} bytes"
+                return _contribution(commit, expected, f"{commit.size} bytes", Fault.COORDINATOR)
+        return link
+
+    def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Contribution, ...] | Differs:
+        """A close's contributions. blobs: in the order of its commits."""
+        found: list[Contribution] = []
+        for commit, blob in zip(link.commits, blobs, strict=True):
+            if not is_named(commit, blob):
+                told = f"{len(blob)} bytes that hash to {blob_hash(blob)}"
+                return _contribution(commit, f"{commit.size} bytes", told, Fault.SOURCE)
+            try:
+                decoder = Decoder(blob, self.charter.spec.codec, self.layout)
+            except MalformedBlob as error:
+                expected = "readable, since a close names it"
+                return _contribution(commit, expected, error.problem, Fault.COORDINATOR)
+            found.append(Contribution(decoder, commit.tokens))
+        return tuple(found)
+
+    @cached_property
+    def _sizes(self) -> range:
+        return blob_sizes(self.charter.spec.codec, self.layout)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How far the log was replayed. A step makes a new one, or says what differs."""
+
+    charter: Charter
+    tip: Tip
+    state: TrainState
+    tokens: int
+    """Folded up to here, as the checkpoint counts them that the replay began with."""
+    rounds: int = 0
+    """Replayed here, as are the next two."""
+    contributions: int = 0
+    owners: frozenset[PublicKey] = frozenset()
+
+    @classmethod
+    def from_base(cls, charter: Charter, state: TrainState) -> Replay | Differs:
+        """From round 0. state: made from the base model and the run's seed, by whoever verifies."""
+        found = state.hash()
+        if found != charter.genesis:
+            return Differs("state", "state[0], made here", charter.genesis, found, Fault.BASE)
+        return cls(charter, genesis_tip(charter), state, 0)
+
+    @classmethod
+    def from_checkpoint(cls, charter: Charter, manifest: Manifest, state: TrainState) -> Replay | Differs:
+        """state: what the checkpoint's files hold, found to be what its manifest says."""
+        if manifest.round == 0 and manifest.state != charter.genesis:
+            where = "state[0], in the checkpoint of round 0"
+            return Differs("state", where, charter.genesis, manifest.state, Fault.COORDINATOR)
+        return cls(charter, manifest.tip, state, manifest.tokens)
+
+    def fold(self, link: Link, contributions: Sequence[Contribution]) -> Replay | Differs:
+        """One round more, where the close continues the log and starts from the state that we come to."""
+        close, tip = link.close, self.tip
+        if (close.round, close.previous) != (tip.round, tip.previous):
+            found = f"it follows {close.previous}"
+            expected = f"it follows {tip.previous}, the log up to there"
+            return Differs("close", close_path(close.round), expected, found, Fault.COORDINATOR)
+        if close.base_state != tip.state:
+            return self._state(StateHash(close.base_state), f"the close of round {close.round}")
+        folded = fold(self.state, contributions, self.charter.spec)
+        return replace(
+            self,
+            tip=Tip(Round(tip.round + 1), link.hash, folded.hash()),
+            state=folded,
+            tokens=self.tokens + sum(commit.tokens for commit in link.commits),
+            rounds=self.rounds + 1,
+            contributions=self.contributions + len(link.commits),
+            owners=self.owners | {PublicKey(commit.owner) for commit in link.commits},
+        )
+
+    def compare(self, manifest: Manifest) -> Differs | None:
+        """Whether the checkpoint of the round that the replay stands at is what it came to."""
+        where = f"{folder_of('trained', manifest.round)}/{MANIFEST}"
+        for name, expected, found in (
+            ("round", self.tip.round, manifest.round),
+            ("form", "trained", manifest.form),
+            ("spec", self.charter.spec.digest(), manifest.spec),
+            ("head of the log", self.tip.previous, manifest.previous),
+            ("tokens", self.tokens, manifest.tokens),
+        ):
+            if found != expected:
+                return Differs("manifest", where, f"{name} {expected}", f"{name} {found}", Fault.COORDINATOR)
+        if manifest.state != self.tip.state:
+            return self._state(StateHash(manifest.state), where)
+        return None
+
+    def _state(self, signed: StateHash, by: str) -> Differs:
+        """Our state against the one that the run's key signed."""
+        come_by = f"folding round {self.tip.round - 1}" if self.rounds else "what the replay began with"
+        where, expected = f"state[{self.tip.round}]", f"{signed}, as {by} says"
+        return Differs("state", where, expected, f"{self.tip.state}, by {come_by}", Fault.COORDINATOR)
+
+
+def _contribution(commit: Commit, expected: str, found: str, fault: Fault) -> Differs:
+    who = f"the contribution of {commit.owner[:8]} to round {commit.round}"
+    return Differs("contribution", contribution_path(blob_name(commit)), f"{who}, {expected}", found, fault)

@@ -1,0 +1,227 @@
+"""The archive in the words of the Hugging Face Hub: its repositories, revisions and files, as values. Pure.
+
+What clients need of each answer, and which of them, stands in docs/CHECKPOINTS.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from barnraise.contract.archive import MAIN, ArchiveIndex, Repo, Revision, find_revision
+from barnraise.contract.manifest import FileEntry
+from barnraise.core.errors import UserError
+from barnraise.gateway.routes import Info, Kind, PathsInfo, Place, Refs, Resolve, Search, Tree
+
+MAX_LISTED = 1000
+"""Repositories that one search answers with."""
+_LIBRARIES = {"merged": "transformers", "base": "transformers", "gguf": "gguf"}
+
+Files = tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """An index, and the files of those of its revisions whose manifest was read and fits."""
+
+    index: ArchiveIndex
+    files: Mapping[str, Files]
+    """By the manifest's hash."""
+
+    def repos(self, kind: Kind) -> list[Repo]:
+        return [repo for whole in self.index.repos if whole.kind == kind and (repo := self._there(whole))]
+
+    def entry(self, folder: str, name: str) -> FileEntry | None:
+        """What the manifest of a folder says of a file."""
+        for repo in self.index.repos:
+            for revision in repo.revisions:
+                if revision.folder == folder:
+                    return find_file(self.files.get(revision.manifest, ()), name)
+        return None
+
+    def _there(self, repo: Repo) -> Repo | None:
+        revisions = tuple(revision for revision in repo.revisions if revision.manifest in self.files)
+        return repo.model_copy(update={"revisions": revisions}) if revisions else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """JSON."""
+
+    value: Any
+    commit: str | None = None
+    """Of the revision that it is about."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file below the archive."""
+
+    path: str
+    entry: FileEntry
+    commit: str
+    fixed: bool
+    """Asked for by its commit: the answer is the same for ever."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    code: Literal["RepoNotFound", "RevisionNotFound", "EntryNotFound"]
+    """What Hub clients tell apart by it."""
+    problem: str
+    fix: str
+    commit: str | None = None
+
+
+def find_file(files: Files, name: str) -> FileEntry | None:
+    return next((entry for entry in files if entry.name == name), None)
+
+
+def answer(
+    catalogue: Catalogue,
+    asked: Search | Info | Refs | Tree | PathsInfo | Resolve,
+    query: Mapping[str, str],
+    paths: Collection[str] = (),
+) -> Answer | HubFile | Missing:
+    """query: of the request, by name. paths: what `PathsInfo` asks about."""
+    if isinstance(asked, Search):
+        return Answer(_search(catalogue, asked.kind, query))
+    found = _find(catalogue, asked.place)
+    if isinstance(found, Missing):
+        return found
+    repo, revision = found
+    files = catalogue.files[revision.manifest]
+    match asked:
+        case Info():
+            return Answer(_info(repo, revision, files, blobs="blobs" in query), revision.commit)
+        case Refs():
+            return Answer(_refs(repo), revision.commit)
+        case Tree(path=""):
+            return Answer([_file(entry) for entry in files], revision.commit)
+        case Tree(path=path):
+            return _no_entry(repo, revision, path)  # checkpoints have no folders
+        case PathsInfo():
+            return Answer([_file(entry) for entry in files if entry.name in paths], revision.commit)
+        case Resolve(place=place, path=path):
+            entry = find_file(files, path)
+            if entry is None:
+                return _no_entry(repo, revision, path)
+            fixed = place.revision == revision.commit
+            return HubFile(f"{revision.folder}/{entry.name}", entry, revision.commit, fixed)
+
+
+def _find(catalogue: Catalogue, place: Place) -> tuple[Repo, Revision] | Missing:
+    repos = catalogue.repos(place.kind)
+    repo = next((repo for repo in repos if repo.id == place.repo), None)
+    if repo is None:
+        have = ", ".join(sorted(repo.id for repo in repos)) or "none yet"
+        return Missing(
+            "RepoNotFound",
+            f"there is no {place.kind} {place.repo[:120]!r} here",
+            fix=f"The run {catalogue.index.run} has the {place.kind}s: {have}.",
+        )
+    try:
+        return repo, find_revision(repo, place.revision)
+    except UserError as error:
+        if place.revision == MAIN or _of_the_run(catalogue, repo, place.revision):
+            return repo, repo.revisions[-1]
+        return Missing("RevisionNotFound", error.problem, error.fix)
+
+
+def _of_the_run(catalogue: Catalogue, repo: Repo, wanted: str) -> bool:
+    """Whether `repo` is the same for all rounds, and `wanted` names a checkpoint of the run.
+
+    transformers asks the base model for the revision that somebody wants of the adapter.
+    """
+    trained = catalogue.index.repo("trained")
+    if trained is None or repo.form not in ("base", "data"):
+        return False
+    try:
+        find_revision(trained, wanted)
+    except UserError:
+        return False
+    return True
+
+
+def _no_entry(repo: Repo, revision: Revision, path: str) -> Missing:
+    return Missing(
+        "EntryNotFound",
+        f"{repo.id} has no {path[:120]!r} in round {revision.round}",
+        fix=f"See /api/{repo.kind}s/{repo.id}/tree/{revision.commit} for what it has.",
+        commit=revision.commit,
+    )
+
+
+def _search(catalogue: Catalogue, kind: Kind, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    word, author = query.get("search", "").lower(), query.get("author")
+    limit = query.get("limit", "")
+    most = min(int(limit), MAX_LISTED) if limit.isascii() and limit.isdigit() else MAX_LISTED
+    fitting = [
+        repo
+        for repo in catalogue.repos(kind)
+        if word in repo.id.lower() and author in (None, repo.id.partition("/")[0])
+    ]
+    return [_head(repo, _find_main(repo)) for repo in fitting[:most]]
+
+
+def _find_main(repo: Repo) -> Revision:
+    return next((each for each in repo.revisions if MAIN in each.names), repo.revisions[-1])
+
+
+def _head(repo: Repo, revision: Revision) -> dict[str, Any]:
+    head: dict[str, Any] = {
+        "_id": revision.manifest[:24],
+        "id": repo.id,
+        "author": repo.id.partition("/")[0],
+        "sha": revision.commit,
+        "private": False,
+        "gated": False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": ["barnraise", repo.form],
+    }
+    if repo.kind == "model":
+        head |= {"modelId": repo.id, "pipeline_tag": "text-generation"}
+    return head
+
+
+def _info(repo: Repo, revision: Revision, files: Files, *, blobs: bool) -> dict[str, Any]:
+    siblings = [{"rfilename": entry.name, **(_blob(entry) if blobs else {})} for entry in files]
+    info = {
+        **_head(repo, revision),
+        "siblings": siblings,
+        "usedStorage": sum(entry.size for entry in files),
+    }
+    if repo.kind == "model":
+        adapter = find_file(files, "adapter_config.json") is not None
+        info["library_name"] = "peft" if adapter else _LIBRARIES.get(repo.form, "transformers")
+    return info
+
+
+def _refs(repo: Repo) -> dict[str, Any]:
+    branches = [_ref("heads", MAIN, _find_main(repo))]
+    tags = [
+        _ref("tags", name, revision) for revision in repo.revisions for name in revision.names if name != MAIN
+    ]
+    return {"branches": branches, "converts": [], "tags": tags}
+
+
+def _ref(kind: str, name: str, revision: Revision) -> dict[str, str]:
+    return {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": revision.commit}
+
+
+def _file(entry: FileEntry) -> dict[str, Any]:
+    blob = _blob(entry)
+    lfs = {"oid": entry.hash, "size": entry.size, "pointerSize": blob["lfs"]["pointerSize"]}
+    return {"type": "file", "path": entry.name, "size": entry.size, "oid": blob["blobId"], "lfs": lfs}
+
+
+def _blob(entry: FileEntry) -> dict[str, Any]:
+    """As if Git LFS kept it: that is how clients learn a file's SHA-256."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{entry.hash}\nsize {entry.size}\n"
+    object_id = hashlib.sha1(f"blob {len(pointer)}\0{pointer}".encode(), usedforsecurity=False).hexdigest()
+    lfs = {"sha256": entry.hash, "size": entry.size, "pointerSize": len(pointer)}
+    return {"blobId": object_id, "size": entry.size, "lfs": lfs}

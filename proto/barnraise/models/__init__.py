@@ -1,0 +1,1 @@
+"""Base models, tensors, adapters, merging and GGUF files."""

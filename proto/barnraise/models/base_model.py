@@ -1,0 +1,118 @@
+"""A base model's source becomes a local folder with a fingerprint that all peers can compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.core.errors import HashMismatch, ModelUnavailable
+from barnraise.core.ids import short
+from barnraise.models.base_sources import find, pin_revision
+from barnraise.models.gguf_import import converted, full_disk
+from barnraise.runtime.blob_store import file_hash
+
+__all__ = ["BaseFolder", "pin_revision", "resolve"]
+
+
+@dataclass(frozen=True)
+class BaseFolder:
+    """A model folder: config.json, tokenizer files and `model*.safetensors`."""
+
+    path: Path
+    fingerprint: str
+    """SHA-256, hex, of the names and hashes of the files that decide the weights (see `resolve`)."""
+
+
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def resolve(
+    source: str,
+    revision: str | None,
+    cache: Path,
+    *,
+    expected: str | None = None,
+    progress: Callable[[str], None] = _silent,
+) -> BaseFolder:
+    """Find, fetch or convert the base model `source` (see `ModelSpec.source`), keeping it in `cache`.
+
+    The fingerprint covers the source's deciding files: a .gguf file under the name `model.gguf`,
+    or a folder's safetensors with config.json and the tokenizer. A converted folder is a function
+    of that. File hashes are remembered with size and time, so a second start reads no weights.
+
+    Raises ModelUnavailable, DiskFull, or HashMismatch where the fingerprint is not `expected`.
+    """
+    found = find(source, revision, cache, progress)
+    files = {"model.gguf": found} if found.suffix == ".gguf" else _deciding_files(found)
+    hashes = _file_hashes(files, cache)
+    fingerprint = hashlib.sha256(json.dumps(sorted(hashes.items())).encode()).hexdigest()
+    if expected is not None and fingerprint != expected:
+        raise HashMismatch(
+            f"the base model {source} at {found} has fingerprint {short(fingerprint)}, but the run was made "
+            f"with {short(expected)}",
+            fix="Remove it, so that it is fetched anew; if it still differs, ask the maintainer for "
+            "the exact model and give the path of its folder.",
+        )
+    path = converted(found, hashes["model.gguf"], cache, progress) if found.suffix == ".gguf" else found
+    return BaseFolder(path, fingerprint)
+
+
+def _deciding_files(folder: Path) -> dict[str, Path]:
+    weights = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
+    if not weights:
+        pickled = folder.is_dir() and any(folder.glob("*.bin"))
+        why = "has its weights only as pickle files, which can run code" if pickled else "has no safetensors"
+        raise ModelUnavailable(
+            f"the base model at {folder} {why}",
+            fix="Use a model that comes as safetensors, or save it with `save_pretrained` on a machine "
+            "where you trust it.",
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelUnavailable(
+            f"the base model at {folder} has no config.json", fix="Give the folder of a complete model."
+        )
+    extra = [folder / name for name in ("config.json", "tokenizer.json", "tokenizer.model")]
+    return {path.name: path for path in [*weights, *(path for path in extra if path.is_file())]}
+
+
+def _file_hashes(files: Mapping[str, Path], cache: Path) -> dict[str, str]:
+    """SHA-256 of each file; one that has kept its size and time since it was hashed is not read."""
+    owner = hashlib.sha256("\n".join(str(path) for path in files.values()).encode()).hexdigest()
+    memory = cache / "hashes" / f"{owner}.json"
+    known = _remembered(memory)
+    found: dict[str, list[str | int]] = {}
+    for name, path in files.items():
+        try:
+            stat = path.stat()
+            seen = known.get(name, [])
+            same = seen[:2] == [stat.st_size, stat.st_mtime_ns]
+            found[name] = seen if same else [stat.st_size, stat.st_mtime_ns, file_hash(path)]
+        except OSError as error:
+            raise ModelUnavailable(
+                f"{path} cannot be read: {error.strerror}", fix="Check the disk and the file's permissions."
+            ) from error
+    if found != known:
+        with full_disk(cache):
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            part = memory.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(found))
+            os.replace(part, memory)
+    return {name: str(digest) for name, (_, _, digest) in found.items()}
+
+
+def _remembered(memory: Path) -> dict[str, list[str | int]]:
+    """What was hashed before; nothing where that was never, or where the note is damaged."""
+    if not memory.exists():
+        return {}
+    try:
+        noted = json.loads(memory.read_text())
+    except ValueError:
+        return {}
+    if not isinstance(noted, dict):
+        return {}
+    return {name: seen for name, seen in noted.items() if isinstance(seen, list) and len(seen) == 3}

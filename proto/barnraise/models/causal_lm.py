@@ -1,0 +1,150 @@
+"""A local model folder becomes a torch model: quietly, offline, and never running its code.
+
+torch and transformers take seconds to import, so they are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from barnraise.core.errors import ModelUnavailable
+from barnraise.models.memory_estimate import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_READ_FAILURES = (
+    OSError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    struct.error,
+)
+"""What transformers, safetensors and gguf raise over files that are broken or unknown to them."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars, notices and warnings: they are not for volunteers."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def unreadable(what: Path) -> Iterator[None]:
+    """Turn what the model libraries raise over a bad file into ModelUnavailable."""
+    try:
+        yield
+    except _READ_FAILURES as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelUnavailable(
+            f"the base model at {what} cannot be read: {first_line}",
+            fix="Check that it is a causal language model that this version of transformers knows, and that "
+            "its files are complete; a broken download is made again once its folder is removed.",
+        ) from error
+
+
+def skeleton(folder: Path) -> PreTrainedModel:
+    """The model's modules and parameter shapes, without weights (torch's meta device).
+
+    Raises ModelUnavailable.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet(), unreadable(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return model
+
+
+def model_shape(folder: Path) -> ModelShape:
+    """What decides the model's memory, from its config and its files' headers. Raises ModelUnavailable."""
+    from torch import nn
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model = skeleton(folder)
+    embedding = model.get_input_embeddings()
+    head = model.get_output_embeddings()
+    shared = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    linear = {
+        id(module.weight): module.weight.numel()
+        for module in model.modules()
+        if type(module) is nn.Linear and id(module.weight) not in shared
+    }
+    of_head = 0 if head is None else linear.pop(id(head.weight), 0)
+    vocabulary, width = embedding.weight.shape
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        products=sum(linear.values()),
+        head=of_head,
+        largest=max(linear.values(), default=0),
+        vocabulary=vocabulary,
+        width=width,
+        blocks=sum(isinstance(module, GradientCheckpointingLayer) for module in model.modules()),
+        half=_dtypes(folder) == {"BF16"},
+    )
+
+
+def _dtypes(folder: Path) -> set[str]:
+    """The types of the model's tensors on disk, by the names of the safetensors format."""
+    found = set()
+    for file in folder.glob("model*.safetensors"):
+        with unreadable(file), safe_open(file, framework="numpy") as tensors:
+            found |= {str(tensors.get_slice(name).get_dtype()) for name in tensors.keys()}  # noqa: SIM118
+    return found
+
+
+def load(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
+    """The model with its weights, on the CPU, as `dtype` (`"auto"` keeps what is on disk).
+
+    Raises ModelUnavailable, also where the files lack a weight: transformers would fill that in
+    at random, differently on every peer.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with quiet(), unreadable(folder):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    refuse_gaps(report, folder)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def refuse_gaps(report: dict[str, Any], what: Path) -> None:
+    """Raise ModelUnavailable where transformers' loading report names a missing or misshapen weight."""
+    gaps = sorted(str(name) for kind in ("missing_keys", "mismatched_keys") for name in report[kind])
+    if gaps:
+        raise ModelUnavailable(
+            f"the base model at {what} lacks {len(gaps)} of its weights, such as {gaps[0]}",
+            fix="Remove the folder and get the complete model again.",
+        )

@@ -1,0 +1,66 @@
+"""A checkpoint's files back to the training state that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from barnraise.contract.manifest import Manifest
+from barnraise.contract.state import Array, Layout, TrainState
+from barnraise.core.errors import MalformedBlob, StateError
+from barnraise.core.ids import BlobHash, short
+
+OUTER_STATE = "outer_state.safetensors"
+"""The outer optimizer's buffers, named BUFFER/TENSOR."""
+
+
+def read_state(manifest: Manifest, layout_digest: str, path_of: Callable[[BlobHash], Path]) -> TrainState:
+    """state[manifest.round], from files that `path_of` finds by their hash.
+
+    Raises MalformedBlob for files that are no tensors, StateError where the state is not the one
+    that the manifest names.
+    """
+    params: dict[str, Array] = {}
+    buffers: dict[str, dict[str, Array]] = {}
+    for entry in manifest.files:
+        if not entry.name.endswith(".safetensors"):
+            continue
+        tensors = _load(path_of(BlobHash(entry.hash)), entry.name)
+        if entry.name == OUTER_STATE:
+            buffers = split_groups(tensors)
+        else:
+            params.update(tensors)
+    state = TrainState(params=params, buffers=buffers, step=manifest.round)
+    if Layout.of(params).digest() != layout_digest or state.hash() != manifest.state:
+        raise StateError(
+            f"the checkpoint of round {manifest.round} does not hold its state {short(manifest.state)}",
+            fix="Remove the downloaded files and fetch them again.",
+        )
+    return state
+
+
+def split_groups(tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+    """{"GROUP/NAME": array} to {"GROUP": {"NAME": array}}."""
+    groups: dict[str, dict[str, Array]] = {}
+    for key, array in tensors.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = array
+    return groups
+
+
+def join_groups(groups: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+    """The inverse of `split_groups`."""
+    return {f"{group}/{name}": array for group, tensors in groups.items() for name, array in tensors.items()}
+
+
+def _load(path: Path, name: str) -> dict[str, Array]:
+    try:
+        tensors: dict[str, Array] = load_file(path)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise MalformedBlob(
+            f"{name} is not a safetensors file: {error}", fix="Remove it and fetch it again."
+        ) from None
+    return tensors

@@ -1,0 +1,162 @@
+"""Models and adapters as GGUF files, for llama.cpp, Ollama and LM Studio.
+
+The `gguf` package writes the file; what a model of the LLaMA family becomes there is `architecture`, its
+tokenizer `vocabulary`. K-quants and the like are llama.cpp's own: `llama-quantize` makes them from f16.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Kind
+from gguf import quants
+
+from barnraise.models.gguf_export.architecture import Architecture, Array
+from barnraise.models.gguf_export.vocabulary import Vocabulary
+from barnraise.models.merge import Weights
+from barnraise.runtime.files import disk_errors
+
+Precision = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
+_KINDS = {"f32": Kind.F32, "f16": Kind.F16, "bf16": Kind.BF16, "q8_0": Kind.Q8_0, "q4_0": Kind.Q4_0}
+_FILE_TYPES = {
+    "f32": gguf.LlamaFileType.ALL_F32,
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
+}
+_OUTER = ("token_embd.weight", "output.weight")
+"""First and last matrix: four bits are too few for them."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a file says of itself."""
+
+    name: str
+    description: str = ""
+
+
+def check(folder: Path, adapter: Path | None = None) -> tuple[Architecture, Vocabulary]:
+    """What of a model folder goes into the file, without its weights.
+
+    adapter: a folder whose tokenizer and template come before the model's. Raises UserError where the
+    architecture or the tokenizer cannot be written, ModelUnavailable.
+    """
+    architecture = Architecture.of(folder)
+    folders = [folder] if adapter is None else [adapter, folder]
+    return architecture, Vocabulary.of(folders, architecture.config["vocab_size"])
+
+
+def export(
+    folder: Path, output: Path, precision: Precision, about: About, adapter: Path | None = None
+) -> None:
+    """Write the model in `folder` as the GGUF file `output`, tensor by tensor.
+
+    adapter: a LoRA adapter in peft's layout that is merged into it on the way.
+    Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
+    """
+    architecture, vocabulary = check(folder, adapter)
+    weights = Weights.of(folder, adapter)
+    places = {name: architecture.tensor_name(name) for name in weights.names}
+    if architecture.config.get("tie_word_embeddings"):
+        places.pop("lm_head.weight", None)
+    with _written(output, architecture.name) as writer:
+        writer.add_type(gguf.GGUFType.MODEL)
+        writer.add_name(about.name)
+        if about.description:
+            writer.add_description(about.description)
+        writer.add_file_type(_FILE_TYPES[precision])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        architecture.write_settings(writer)
+        vocabulary.write(writer)
+        factors = architecture.rope_factors()
+        if factors is not None:
+            writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
+        for name, place in places.items():
+            _announce(writer, place, weights.shape(name), _kind(place, weights.shape(name), precision))
+        _begin(writer)
+        if factors is not None:
+            writer.write_tensor_data(factors)
+        for name, place in places.items():
+            values: Array = architecture.ordered(name, weights.tensor(name).numpy())
+            kind = _kind(place, values.shape, precision)
+            writer.write_tensor_data(quants.quantize(np.ascontiguousarray(values), kind))
+
+
+def export_adapter(adapter: Path, base: Path, output: Path, about: About) -> None:
+    """Write a LoRA adapter in peft's layout as the file that llama.cpp takes with `--lora`, in fp32.
+
+    base: the folder of the model that it was trained on.
+    Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
+    """
+    architecture = Architecture.of(base)
+    lora = Weights.of(base, adapter).lora
+    assert lora is not None
+    tensors: dict[str, Array] = {}
+    for name, (a, b) in lora.pairs.items():
+        place = architecture.tensor_name(name)
+        tensors[f"{place}.lora_a"] = np.ascontiguousarray(a.numpy())
+        tensors[f"{place}.lora_b"] = np.ascontiguousarray(architecture.ordered(name, b.numpy()))
+    with _written(output, architecture.name) as writer:
+        writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, lora.alpha)
+        writer.add_name(about.name)
+        for name, values in tensors.items():
+            _announce(writer, name, values.shape, Kind.F32)
+        _begin(writer)
+        for values in tensors.values():
+            writer.write_tensor_data(values)
+
+
+def _kind(place: str, shape: tuple[int, ...], precision: Precision) -> Kind:
+    """How one tensor is stored: vectors as they are, rows that do not fill whole blocks in 16 bits."""
+    if len(shape) < 2:
+        return Kind.F32
+    kind = _KINDS["q8_0" if precision == "q4_0" and place in _OUTER else precision]
+    block, _ = gguf.GGML_QUANT_SIZES[kind]
+    return kind if shape[-1] % block == 0 else Kind.F16
+
+
+def _announce(writer: gguf.GGUFWriter, name: str, shape: tuple[int, ...], kind: Kind) -> None:
+    _, size = gguf.GGML_QUANT_SIZES[kind]
+    plain = {Kind.F32: np.float32, Kind.F16: np.float16}
+    if kind in plain:
+        writer.add_tensor_info(name, shape, np.dtype(plain[kind]), int(np.prod(shape)) * size)
+        return
+    packed = gguf.quant_shape_to_byte_shape(shape, kind)
+    writer.add_tensor_info(name, packed, np.dtype(np.uint8), int(np.prod(packed)), raw_dtype=kind)
+
+
+def _begin(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+
+
+@contextmanager
+def _written(output: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
+    """A writer whose file takes the name `output` when the block ends well."""
+    with disk_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=output.parent, prefix=".half-done-", suffix=".gguf")
+        os.close(handle)
+        try:
+            writer = gguf.GGUFWriter(part, architecture)
+            try:
+                yield writer
+            finally:
+                writer.close()
+            Path(part).chmod(0o644)
+            os.replace(part, output)
+        finally:
+            Path(part).unlink(missing_ok=True)

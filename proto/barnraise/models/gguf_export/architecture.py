@@ -1,0 +1,133 @@
+"""How models of the LLaMA family are laid out in GGUF: names, settings, the order of rotary dimensions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+from barnraise.core.errors import UserError
+from barnraise.models.causal_lm import quiet, unreadable
+
+Array = npt.NDArray[np.float32]
+
+SUPPORTED = {
+    "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA,
+    "MistralForCausalLM": gguf.MODEL_ARCH.LLAMA,
+    "Qwen2ForCausalLM": gguf.MODEL_ARCH.QWEN2,
+}
+_ROPES = ("default", "linear", "llama3")
+_ACTIVATIONS = ("silu", "swish")
+"""Two names of the one that llama.cpp computes for these kinds."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model's own settings, as transformers reads them."""
+
+    kind: gguf.MODEL_ARCH
+    config: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> Architecture:
+        """Raises UserError where llama.cpp's format has no place for such a model, ModelUnavailable."""
+        from transformers import AutoConfig
+
+        with quiet(), unreadable(folder):
+            found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config: dict[str, Any] = found.to_dict()
+        name = (config.get("architectures") or ["an unnamed architecture"])[0]
+        if name not in SUPPORTED:
+            raise _unsupported(f"a {name}", ", ".join(SUPPORTED))
+        rope = config["rope_parameters"]
+        if (kind := rope.get("rope_type", "default")) not in _ROPES:
+            raise _unsupported(f"a model with rotary embeddings of the kind {kind!r}", ", ".join(_ROPES))
+        if (part := rope.get("partial_rotary_factor", 1.0)) != 1.0:
+            raise _unsupported(f"a model that rotates {part} of each head", "whole heads")
+        if (gate := config["hidden_act"]) not in _ACTIVATIONS:
+            raise _unsupported(f"a model with the activation {gate!r}", ", ".join(_ACTIVATIONS))
+        return cls(SUPPORTED[name], config)
+
+    @property
+    def name(self) -> str:
+        return gguf.MODEL_ARCH_NAMES[self.kind]
+
+    @property
+    def head_width(self) -> int:
+        width = self.config.get("head_dim")
+        return int(width or self.config["hidden_size"] // self.config["num_attention_heads"])
+
+    def tensor_name(self, name: str) -> str:
+        """The GGUF name of a tensor of transformers. Raises UserError for one that has none."""
+        names = gguf.get_tensor_name_map(self.kind, self.config["num_hidden_layers"])
+        found = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if found is None:
+            raise UserError(
+                f"the tensor {name} has no place in a GGUF file of the kind {self.name}",
+                fix="Take the safetensors instead.",
+            )
+        return str(found)
+
+    def ordered(self, name: str, values: Array) -> Array:
+        """Values as llama.cpp expects them: its rotary pairs lie beside each other, transformers' in halves.
+
+        values: (outputs, …) of a weight or bias; only those of queries and keys of its `llama` kind change.
+        """
+        heads = self._rotated_heads(name)
+        if not heads:
+            return values
+        pairs = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
+        return pairs.swapaxes(1, 2).reshape(values.shape)
+
+    def _rotated_heads(self, name: str) -> int:
+        if self.kind != gguf.MODEL_ARCH.LLAMA:
+            return 0
+        if ".q_proj." in name:
+            return int(self.config["num_attention_heads"])
+        return int(self.config["num_key_value_heads"]) if ".k_proj." in name else 0
+
+    def write_settings(self, writer: gguf.GGUFWriter) -> None:
+        config, rope = self.config, self.config["rope_parameters"]
+        writer.add_block_count(config["num_hidden_layers"])
+        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_embedding_length(config["hidden_size"])
+        writer.add_feed_forward_length(config["intermediate_size"])
+        writer.add_head_count(config["num_attention_heads"])
+        writer.add_head_count_kv(config["num_key_value_heads"])
+        writer.add_key_length(self.head_width)
+        writer.add_value_length(self.head_width)
+        writer.add_rope_dimension_count(self.head_width)
+        writer.add_rope_freq_base(float(rope["rope_theta"]))
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        writer.add_vocab_size(config["vocab_size"])
+        if rope.get("rope_type") == "linear":
+            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+            writer.add_rope_scaling_factor(float(rope["factor"]))
+
+    def rope_factors(self) -> Array | None:
+        """By what each rotary frequency is divided, where Llama 3 stretches them; None where it does not.
+
+        As in transformers' `_compute_llama3_parameters`.
+        """
+        rope = self.config["rope_parameters"]
+        if rope.get("rope_type") != "llama3":
+            return None
+        factor, low, high = (float(rope[key]) for key in ("factor", "low_freq_factor", "high_freq_factor"))
+        context = float(rope["original_max_position_embeddings"])
+        dimensions = np.arange(0, self.head_width, 2, dtype=np.float64) / self.head_width
+        waves = 2 * math.pi * float(rope["rope_theta"]) ** dimensions
+        smooth = (context / waves - low) / (high - low)
+        between = 1 / ((1 - smooth) / factor + smooth)
+        factors = np.where(waves < context / high, 1.0, np.where(waves > context / low, factor, between))
+        return factors.astype(np.float32)
+
+
+def _unsupported(what: str, known: str) -> UserError:
+    return UserError(
+        f"{what} cannot be written as GGUF here", fix=f"What can be: {known}. Take the safetensors instead."
+    )

@@ -1,0 +1,205 @@
+"""A tokenizer as llama.cpp reads it: token texts, kinds, merges or scores, and how text is cut beforehand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from barnraise.core.errors import UserError
+from barnraise.models.causal_lm import unreadable
+
+TEMPLATE = "chat_template.jinja"
+_SPACE = "▁"
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_CUTS = {
+    rf"{_CONTRACTIONS}|\p{{N}}{{1,3}}|{_REST}": "llama-bpe",
+    rf"{_CONTRACTIONS}|\p{{N}}|{_REST}": "qwen2",
+}
+"""llama.cpp's name for how a tokenizer cuts text before it merges, by its regular expression."""
+_NO_SCORE = -1e9
+"""Of a token that no merge makes: it is never the better pair."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    model: str
+    """`gpt2` for byte-level BPE, `llama` for SentencePiece."""
+    cut: str
+    tokens: list[str]
+    kinds: list[int]
+    merges: list[str]
+    scores: list[float]
+    special: dict[str, int]
+    """Ids by role: bos, eos, unk, pad."""
+    add_bos: bool
+    add_space: bool
+    template: str | None
+
+    @classmethod
+    def of(cls, folders: Sequence[Path], size: int) -> Vocabulary:
+        """The tokenizer and chat template in the first of `folders` that has them.
+
+        size: rows of the model's embedding. Raises UserError for a tokenizer that cannot be written,
+        ModelUnavailable for one that is broken.
+        """
+        with unreadable(folders[0]):
+            return cls._of(folders, size)
+
+    @classmethod
+    def _of(cls, folders: Sequence[Path], size: int) -> Vocabulary:
+        table = _read(_first(folders, "tokenizer.json"))
+        config = _read(_first(folders, "tokenizer_config.json"))
+        model = table["model"]
+        if model.get("type") != "BPE":
+            raise _unknown(f"its model is {model.get('type')}, not BPE")
+        merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        pieces = bool(model.get("byte_fallback"))
+        tokens, kinds = _tokens(table, size, pieces)
+        ids = {token: number for number, token in enumerate(tokens)}
+        special = {
+            role: ids[text]
+            for role in ("bos", "eos", "unk", "pad")
+            if (text := _text(config.get(f"{role}_token"))) in ids
+        }
+        return cls(
+            model="llama" if pieces else "gpt2",
+            cut="default" if pieces else _cut(table.get("pre_tokenizer")),
+            tokens=tokens,
+            kinds=kinds,
+            merges=[] if pieces else [" ".join(pair) for pair in merges],
+            scores=_scores(tokens, merges) if pieces else [],
+            special=special,
+            add_bos=_adds_bos(table.get("post_processor"), special.get("bos")),
+            add_space=pieces and _adds_space(table),
+            template=_template(_first(folders, TEMPLATE), config),
+        )
+
+    def write(self, writer: gguf.GGUFWriter) -> None:
+        writer.add_tokenizer_model(self.model)
+        writer.add_tokenizer_pre(self.cut)
+        writer.add_token_list(self.tokens)
+        writer.add_token_types(self.kinds)
+        if self.scores:
+            writer.add_token_scores(self.scores)
+        if self.merges:
+            writer.add_token_merges(self.merges)
+        roles = {
+            "bos": writer.add_bos_token_id,
+            "eos": writer.add_eos_token_id,
+            "unk": writer.add_unk_token_id,
+            "pad": writer.add_pad_token_id,
+        }
+        for role, number in self.special.items():
+            roles[role](number)
+        writer.add_add_bos_token(self.add_bos)
+        writer.add_add_space_prefix(self.add_space)
+        if self.template is not None:
+            writer.add_chat_template(self.template)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"GGUF needs the tokenizer in {path.name}, which cannot be read: {error}",
+            fix="Take a checkpoint with a fast tokenizer, or the safetensors instead.",
+        ) from None
+    return table
+
+
+def _unknown(why: str) -> UserError:
+    return UserError(
+        f"llama.cpp would cut text differently from this tokenizer: {why}",
+        fix="Take the safetensors instead; tokenizers of Llama 2 and 3, SmolLM, Qwen 2 and GPT-2 can be had.",
+    )
+
+
+def _tokens(table: dict[str, Any], size: int, pieces: bool) -> tuple[list[str], list[int]]:
+    """Texts and kinds of `size` tokens; ids that the tokenizer does not use get a text of their own."""
+    tokens = [f"[UNUSED{number}]" for number in range(size)]
+    kinds = [int(gguf.TokenType.UNUSED)] * size
+    known = [(text, number, gguf.TokenType.NORMAL) for text, number in table["model"]["vocab"].items()]
+    for added in table.get("added_tokens", ()):
+        kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
+        known.append((added["content"], added["id"], kind))
+    for text, number, kind in known:
+        if number >= size:
+            raise _unknown(f"token {number} is beyond the model's {size}")
+        if pieces and kind == gguf.TokenType.NORMAL and len(text) == 6 and text.startswith("<0x"):
+            kind = gguf.TokenType.BYTE
+        if pieces and text == table["model"].get("unk_token"):
+            kind = gguf.TokenType.UNKNOWN
+        tokens[number], kinds[number] = text, int(kind)
+    return tokens, kinds
+
+
+def _cut(found: dict[str, Any] | None) -> str:
+    """llama.cpp's name for a byte-level pre-tokenizer. Raises UserError where it has none."""
+    steps = found["pretokenizers"] if found and found["type"] == "Sequence" else [found] if found else []
+    if any(step.get("add_prefix_space") for step in steps):
+        raise _unknown("it puts a space before each text")
+    match [(step["type"], step.get("use_regex", True)) for step in steps]:
+        case [("ByteLevel", True)]:
+            return "gpt-2"
+        case [("Digits", _), ("ByteLevel", True)] if steps[0]["individual_digits"]:
+            return "smollm"
+        case [("Split", _), ("ByteLevel", False)]:
+            expression = steps[0]["pattern"].get("Regex", "")
+            if expression in _CUTS:
+                return _CUTS[expression]
+    raise _unknown(f"its pre-tokenizer is {json.dumps(found)[:200]}")
+
+
+def _scores(tokens: list[str], merges: list[list[str]]) -> list[float]:
+    """SentencePiece prefers the pair with the best score, BPE the first merge: so minus the merge's rank."""
+    rank: dict[str, int] = {}
+    for number, pair in enumerate(merges):
+        rank.setdefault("".join(pair), number)
+    return [-float(rank[token]) if token in rank else _NO_SCORE for token in tokens]
+
+
+def _adds_bos(processor: dict[str, Any] | None, bos: int | None) -> bool:
+    """Whether encoding a text puts the first token before it."""
+    for step in _steps(processor, "processors"):
+        first: dict[str, Any] = next(iter(step.get("single") or ()), {})
+        name = first.get("SpecialToken", {}).get("id")
+        if bos is not None and name and bos in step["special_tokens"][name]["ids"]:
+            return True
+    return False
+
+
+def _adds_space(table: dict[str, Any]) -> bool:
+    """Whether a text gets a space before it, as SentencePiece does."""
+    for step in _steps(table.get("normalizer"), "normalizers"):
+        if step.get("type") == "Prepend" and step.get("prepend") == _SPACE:
+            return True
+    cuts = _steps(table.get("pre_tokenizer"), "pretokenizers")
+    return any(step.get("prepend_scheme") in ("always", "first") for step in cuts)
+
+
+def _steps(found: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
+    if not found:
+        return []
+    return list(found[inner]) if found["type"] == "Sequence" else [found]
+
+
+def _text(token: Any) -> str:
+    return str(token.get("content", "")) if isinstance(token, dict) else str(token or "")
+
+
+def _template(file: Path, config: dict[str, Any]) -> str | None:
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    found = config.get("chat_template")
+    return found if isinstance(found, str) else None
+
+
+def _first(folders: Sequence[Path], name: str) -> Path:
+    return next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)

@@ -1,0 +1,94 @@
+"""A `.gguf` file becomes a folder of fp32 safetensors, once for each machine."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from barnraise.core.errors import DiskFull
+from barnraise.models.causal_lm import quiet, refuse_gaps, unreadable
+
+_RECIPE = "fp32-1"
+"""Names how the folder is made; a change here makes every machine convert anew."""
+_PART = ".part-"
+
+
+def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], None]) -> Path:
+    """The folder that holds `gguf` (SHA-256 `digest`) as config, tokenizer and fp32 safetensors.
+
+    The folder appears by one rename, so a killed conversion leaves no half of it, and a lock
+    keeps programs that start together from converting it twice.
+    Raises ModelUnavailable or DiskFull.
+    """
+    folder = cache / "converted" / f"{digest}-{_RECIPE}"
+    if folder.exists():
+        return folder
+    with full_disk(cache):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / ".lock"):
+            if folder.exists():
+                return folder
+            for left_over in folder.parent.glob(f"{_PART}*"):
+                shutil.rmtree(left_over)
+            progress(f"Converting {gguf.name} to safetensors; once on this machine, about half a minute")
+            part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
+            try:
+                _write(gguf, part)
+                os.replace(part, folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _write(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    with quiet():
+        # The dequantizing bar heeds no setting, only where stderr goes.
+        with unreadable(gguf), redirect_stderr(io.StringIO()):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                gguf.parent,
+                gguf_file=gguf.name,
+                quantization_config=GgufConfig(dequantize=True),  # packed weights cannot be saved
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, local_files_only=True, trust_remote_code=False
+            )
+        refuse_gaps(report, gguf)
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def full_disk(where: Path) -> Iterator[None]:
+    """Turn "no space left" into DiskFull, whichever library met it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise _disk_full(where) from error
+    except SafetensorError as error:  # carries the system's error only in its text
+        if f"os error {errno.ENOSPC}" not in str(error):
+            raise
+        raise _disk_full(where) from error
+
+
+def _disk_full(where: Path) -> DiskFull:
+    return DiskFull(
+        f"the disk that holds {where} is full", fix="Free some gigabytes there and run the command again."
+    )

@@ -1,0 +1,1 @@
+"""One node of the swarm: hivemind\'s DHT, libp2p, gossip."""

@@ -1,0 +1,115 @@
+"""What strangers may hold of us: streams, counted by peer, and the memory of what was sent to them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from barnraise.contract.pieces import every_piece
+from barnraise.core.ids import BlobHash
+
+log = logging.getLogger("barnraise.swarm")
+
+MAX_STREAMS = 96
+"""Streams served at once; beyond it the one that is idle longest makes room."""
+MAX_STREAMS_OF_ONE = 8
+REMEMBERED = 256
+"""Blobs of which it is remembered what was sent, besides those that somebody waits for."""
+
+
+@dataclass
+class Visit:
+    """One stream that somebody opened with us."""
+
+    peer: str
+    writer: asyncio.StreamWriter
+    idle_since: int | None = None
+    """When it began to be idle, in counted events; None while it is served."""
+
+
+@dataclass
+class Doors:
+    _visits: list[Visit] = field(default_factory=list)
+    _of_one: Counter[str] = field(default_factory=Counter)
+    _events: Iterator[int] = field(default_factory=itertools.count)
+
+    @contextmanager
+    def entered(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[Visit | None]:
+        """Hold a place for a stream as long as the block runs; None where there is none for it."""
+        if self._of_one[peer] >= MAX_STREAMS_OF_ONE or not self._room():
+            log.debug("no stream for %s: it has %d of %d", peer, self._of_one[peer], len(self._visits))
+            yield None
+            return
+        visit = Visit(peer, writer)
+        self._visits.append(visit)
+        self._of_one[peer] += 1
+        try:
+            yield visit
+        finally:
+            self._visits.remove(visit)
+            self._of_one -= Counter([peer])  # drops what comes to zero
+
+    def idle(self, visit: Visit, waits: bool) -> None:
+        visit.idle_since = next(self._events) if waits else None
+
+    def _room(self) -> bool:
+        """Whether there is a place, made free where need be."""
+        staying = [visit for visit in self._visits if not visit.writer.is_closing()]
+        if len(staying) < MAX_STREAMS:
+            return True
+        idle = {since: visit for visit in staying if (since := visit.idle_since) is not None}
+        if not idle:
+            return False
+        idle[min(idle)].writer.close()
+        return True
+
+
+@dataclass
+class _Sent:
+    pieces: int = 0
+    whole: asyncio.Event = field(default_factory=asyncio.Event)
+    watchers: int = 0
+
+
+@dataclass
+class SentPieces:
+    """Which pieces of our blobs went out to somebody at least once."""
+
+    _sent: dict[BlobHash, _Sent] = field(default_factory=dict)
+
+    def piece(self, name: BlobHash, index: int, count: int) -> None:
+        entry = self._entry(name)
+        entry.pieces |= 1 << index
+        if entry.pieces == every_piece(count):
+            entry.whole.set()
+
+    def all(self, name: BlobHash) -> None:
+        self._entry(name).whole.set()
+
+    async def wait(self, name: BlobHash, timeout: float) -> bool:
+        """Whether every piece went out within so many seconds."""
+        entry = self._entry(name)
+        entry.watchers += 1
+        try:
+            await asyncio.wait_for(entry.whole.wait(), timeout)
+        except asyncio.TimeoutError:
+            return False
+        finally:
+            entry.watchers -= 1
+        return True
+
+    def _entry(self, name: BlobHash) -> _Sent:
+        entry = self._sent.pop(name, None) or _Sent()
+        self._sent[name] = entry  # now the newest
+        if len(self._sent) > REMEMBERED:
+            oldest = next(
+                (name for name, old in self._sent.items() if not old.watchers and old is not entry), None
+            )
+            if oldest is not None:
+                del self._sent[oldest]
+        return entry

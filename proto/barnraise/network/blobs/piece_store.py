@@ -1,0 +1,115 @@
+"""Pieces on disk: of blobs that are whole, and of those that are still being gathered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from barnraise.contract.pieces import PIECE_BYTES, PieceList, Wanted, every_piece, piece_count, piece_length
+from barnraise.core.ids import BlobHash
+from barnraise.runtime.blob_store import BlobStore, file_hash
+from barnraise.runtime.files import disk_errors, write_atomic
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A blob of the store."""
+
+    blobs: BlobStore
+    name: BlobHash
+    size: int
+
+    @property
+    def has(self) -> int:
+        return every_piece(piece_count(self.size))
+
+    async def listing(self) -> bytes:
+        return await asyncio.to_thread(self.blobs.piece_list, self.name)
+
+    def read(self, index: int) -> bytes:
+        with self.blobs.path(self.name).open("rb") as file:
+            file.seek(index * PIECE_BYTES)
+            return file.read(piece_length(self.size, index))
+
+
+class Growing:
+    """A blob of which some pieces are here, each one checked. Ends with `close`."""
+
+    def __init__(self, path: Path, wanted: Wanted, pieces: PieceList) -> None:
+        self.size, self.has = wanted.size, 0
+        self._count, self._path, self._pieces = wanted.count, path, pieces
+        with disk_errors(path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def resume(self) -> None:
+        """Take up the pieces that an earlier try left. Slow: it reads them all."""
+        left = min(self.size, os.fstat(self._file).st_size)
+        for index in range(piece_count(left)):
+            if self._pieces.fits(index, self.read(index)):
+                self.has |= 1 << index
+
+    @property
+    def missing(self) -> int:
+        return every_piece(self._count) & ~self.has
+
+    def put(self, index: int, data: bytes | bytearray) -> bool:
+        """Keep a piece. False, and nothing is kept, where its hash is another. Raises DiskFull."""
+        if not self._pieces.fits(index, data):
+            return False
+        with disk_errors(self._path):
+            os.pwrite(self._file, data, index * PIECE_BYTES)
+        self.has |= 1 << index
+        return True
+
+    async def listing(self) -> bytes:
+        return self._pieces.wire
+
+    def read(self, index: int) -> bytes:
+        return os.pread(self._file, piece_length(self.size, index), index * PIECE_BYTES)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+@dataclass
+class Holdings:
+    """All that this node can give pieces of."""
+
+    blobs: BlobStore
+    _growing: dict[BlobHash, Growing] = field(default_factory=dict)
+
+    def find(self, name: BlobHash, size: int) -> Whole | Growing | None:
+        """What is here of a blob of `size` bytes. None where it is not here, or of another size."""
+        held = self._growing.get(name)
+        if held is None and name in self.blobs:
+            return Whole(self.blobs, name, size) if self.blobs.size(name) == size else None
+        return held if held is not None and held.size == size else None
+
+    def known_list(self, wanted: Wanted) -> PieceList | None:
+        """The piece list that an earlier try left here, if it is the right one."""
+        path = self.blobs.listing(wanted.blob)
+        if path.is_file() and file_hash(path) == wanted.pieces:
+            return PieceList.opened(path.read_bytes(), wanted)
+        return None
+
+    def grow(self, wanted: Wanted, pieces: PieceList) -> Growing:
+        """Begin to gather, and to serve what comes. Raises DiskFull."""
+        write_atomic(self.blobs.listing(wanted.blob), pieces.wire)
+        self._growing[wanted.blob] = Growing(self.blobs.in_pieces(wanted.blob), wanted, pieces)
+        return self._growing[wanted.blob]
+
+    def withdraw(self, name: BlobHash) -> None:
+        """It is whole, or given up: what is gathered so far stays on disk."""
+        self._growing.pop(name).close()
+
+    def check(self, wanted: Wanted) -> None:
+        """Whether a blob that is here is the one that a commit describes. Slow at first.
+
+        Raises HashMismatch where it is of another size or has another piece list: whoever relied on
+        the commit could not gather it.
+        """
+        size = self.blobs.size(wanted.blob)
+        wire = self.blobs.piece_list(wanted.blob) if size == wanted.size else b""
+        PieceList.opened(wire, wanted)

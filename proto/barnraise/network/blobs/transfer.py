@@ -1,0 +1,140 @@
+"""Carrying blobs between peers: asking and answering, whole or in pieces. No libp2p in here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from barnraise.contract.pieces import Wanted
+from barnraise.core.errors import BarnraiseError, HashMismatch, MalformedBlob, Unreachable
+from barnraise.core.ids import BlobHash, PublicKey, short
+from barnraise.network.blobs.connection_limits import Doors, SentPieces, Visit
+from barnraise.network.blobs.connection_pool import Links
+from barnraise.network.blobs.download_context import Room, under_way_limit
+from barnraise.network.blobs.piece_download import gather
+from barnraise.network.blobs.piece_protocol import Server
+from barnraise.network.blobs.piece_store import Holdings
+from barnraise.network.blobs.rate_limiter import Traffic, Valve
+from barnraise.network.blobs.reputation import Standing
+from barnraise.network.blobs.token_bucket import Caps
+from barnraise.network.blobs.whole_protocol import NotHeld, Sent, answer, receive, within
+from barnraise.runtime.blob_store import BlobStore
+
+log = logging.getLogger("barnraise.swarm")
+
+WHOLE, PIECES = "barnraise/blob/1", "barnraise/pieces/1"
+"""The protocols, as streams are opened by."""
+
+Open = Callable[[PublicKey, str], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+"""Opens a stream to a peer, of a protocol. Raises OSError, EOFError or TimeoutError."""
+
+
+class Carrier:
+    """All blobs that come to and go from one node."""
+
+    def __init__(self, own: PublicKey, blobs: BlobStore, caps: Caps, open_stream: Open) -> None:
+        self.traffic = Traffic()
+        self._blobs, self._open = blobs, open_stream
+        self._up, self._down = Valve(caps.up), Valve(caps.down)
+        self._doors, self._sent = Doors(), SentPieces()
+        self._holdings = Holdings(blobs)
+        self._server = Server(self._holdings, self._up, self.traffic, self._sent.piece)
+        links = Links(lambda peer: within(open_stream(peer, PIECES)), self._down, self.traffic)
+        self._room = Room(own, self._holdings, links, Standing(), under_way_limit(caps.down))
+        self._fetching: WeakValueDictionary[BlobHash, asyncio.Lock] = WeakValueDictionary()
+
+    async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
+        """Get a blob of at most `limit` bytes into the store, from the first holder that gives it whole.
+
+        A stream that breaks is resumed, at the next holder where there is one. Raises Unreachable
+        with what each holder did.
+        """
+        async with self._one_at_a_time(name):
+            if name not in self._blobs:
+                await self._fetch(name, limit, holders)
+        return self._blobs.path(name)
+
+    async def gather(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        """Get a blob into the store in pieces, from all of the holders that have some of it.
+
+        holders: who may have it, in any order. What came before a stream broke, or before a restart,
+        is not fetched again. Raises Unreachable with what each holder did, HashMismatch where the
+        commit that describes the blob cannot be true, DiskFull.
+        """
+        async with self._one_at_a_time(wanted.blob):
+            if wanted.blob not in self._blobs:
+                return await gather(self._room, wanted, holders)
+            # It came by another commit; others could not gather it by this one if that lied about it.
+            await asyncio.to_thread(self._holdings.check, wanted)
+            return self._blobs.path(wanted.blob)
+
+    async def wait_served(self, name: BlobHash, timeout: float) -> bool:
+        """Wait until every piece of a blob of ours went out to somebody. False when not all did in time."""
+        return await self._sent.wait(name, timeout)
+
+    async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the one request of a stream for a whole blob."""
+        with self._visited(peer, writer) as visit:
+            if visit is None:
+                return
+            match await answer(self._blobs, reader, writer, self._up, self.traffic):
+                case Sent(name):
+                    self._sent.all(name)
+                case NotHeld(name):
+                    log.debug("asked for %s, which is not here", short(name))
+
+    async def serve_pieces(
+        self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer the requests of a stream for pieces, until it ends."""
+        with self._visited(peer, writer) as visit:
+            if visit is not None:
+                await self._server.answer_all(reader, writer, lambda waits: self._doors.idle(visit, waits))
+
+    def close(self) -> None:
+        """End what is under way."""
+        self._room.close()
+
+    @contextmanager
+    def _visited(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[Visit | None]:
+        """Hold a place for a stream of somebody else's, and end it however it goes."""
+        try:
+            with self._doors.entered(peer, writer) as visit:
+                yield visit
+        except (OSError, EOFError, asyncio.TimeoutError, MalformedBlob) as error:
+            log.debug("a blob stream ended early: %s", error)
+        finally:
+            writer.close()
+
+    def _one_at_a_time(self, name: BlobHash) -> asyncio.Lock:
+        """Two commits may name one blob."""
+        return self._fetching.setdefault(name, asyncio.Lock())
+
+    async def _fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> None:
+        trouble: list[str] = []
+        for holder in holders:
+            try:
+                await self._receive(name, limit, holder)
+                await asyncio.to_thread(self._blobs.accept, name)
+                return
+            except BarnraiseError as error:
+                if not isinstance(error, Unreachable | HashMismatch):
+                    raise
+                trouble.append(f"{short(holder)}: {error.problem}")
+            except (OSError, EOFError, asyncio.TimeoutError) as error:
+                trouble.append(f"{short(holder)}: {type(error).__name__} {error}".rstrip())
+        raise Unreachable(
+            f"nobody gave the blob {short(name)} ({'; '.join(trouble) or 'no holder is known'})",
+            fix="It is asked for again; if this goes on, its owner left before anybody copied it.",
+        )
+
+    async def _receive(self, name: BlobHash, limit: int, holder: PublicKey) -> None:
+        reader, writer = await within(self._open(holder, WHOLE))
+        try:
+            await receive(name, limit, self._blobs, reader, writer, self._down, self.traffic)
+        finally:
+            writer.close()

@@ -1,0 +1,65 @@
+"""What both command lines share: errors as two sentences and an exit status, logs as plain lines."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import click
+
+from barnraise.core.errors import BarnraiseError
+
+P = ParamSpec("P")
+V = TypeVar("V")
+
+DEBUG_VARIABLE = "BARNRAISE_DEBUG"
+
+
+def debug_wanted() -> bool:
+    return bool(os.environ.get(DEBUG_VARIABLE))
+
+
+def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
+    """End a command by its error's exit status, in two lines; with --debug after a traceback."""
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> V:
+        try:
+            return command(*args, **kwargs)
+        except BarnraiseError as error:
+            if debug_wanted():
+                traceback.print_exc()
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+    return guarded
+
+
+class _CurrentStderr(logging.Handler):
+    """Writes to what standard error is at the time: a live panel takes it over while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), file=sys.stderr)
+
+
+def start_logging(debug: bool) -> None:
+    """Log to standard error, one plain line each. Libraries speak only when something is wrong."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+    logging.basicConfig(
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        level=logging.WARNING,
+        handlers=[_CurrentStderr()],
+        force=True,
+    )
+    for ours in ("barnraise", "coordinator", "peer"):
+        logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is first imported
+    # hivemind reports its own shutdown as errors, and unreachable neighbours as warnings
+    logging.getLogger("hivemind").setLevel(logging.WARNING if debug else logging.CRITICAL)
