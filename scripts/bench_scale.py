@@ -21,7 +21,7 @@ from scripts.demo import corpus
 from scripts.demo_stage import Program, running, serve
 from scripts.simulated_node import DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS
 from scripts.simulation import COORDINATOR_LINE, Found, Simulation
-from tests.tiny import make_tiny_model
+from tests.support.tiny import make_tiny_model
 
 FIRST = 1
 """The round from which on all volunteers are there."""

@@ -1,0 +1,110 @@
+"""The manifest: only names that every system can write, and only the authority's word."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from barnraise.contract.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, open_manifest
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.core.ids import RunId
+from barnraise.core.signed import sign
+from tests.support.parts import ADA, AUTHORITY, HASH_A, HASH_B, RUN
+
+GOOD = [
+    "model.safetensors",
+    "model-00001-of-00002.safetensors",
+    "a",
+    "README.md",
+    "con1",
+    "console.txt",
+    "a" * 100,
+]
+BAD = [
+    "", ".", "..", "../x", "a/b", "a\\b", "/etc/passwd", ".hidden", "-rf", "a b", "a:b", "a\0", "a\n", "é",
+    "con", "CON", "Con.txt", "nul", "prn.json", "aux.a.b", "com1", "LPT9.bin", "trailing.", "a..", "a" * 101,
+    "C:", "~", "%2e%2e",
+]  # fmt: skip
+
+
+def entry(name: str) -> FileEntry:
+    return FileEntry(name=name, hash=HASH_A, size=10)
+
+
+def manifest(*names: str, run: str = RUN) -> Manifest:
+    return Manifest(
+        form="trained",
+        run=run,
+        round=5,
+        state=HASH_A,
+        previous=HASH_B,
+        spec=HASH_A,
+        tokens=1000,
+        held_out=None,
+        files=tuple(entry(name) for name in names),
+    )
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_plain_names_are_taken(name: str) -> None:
+    assert entry(name).name == name
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_names_that_could_leave_the_folder_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="not a plain file name"):
+        entry(name)
+
+
+@given(st.text(max_size=20))
+def test_no_name_that_is_taken_holds_a_separator(name: str) -> None:
+    try:
+        taken = entry(name).name
+    except ValidationError:
+        return
+    assert taken.isascii()
+    assert taken.isprintable()
+    assert not set(taken) & set("/\\: ")
+    assert taken.strip(".") == taken
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("README.md", "readme.MD"), ("x", "a", "X")])
+def test_names_that_are_one_on_some_disks_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="two files with one name"):
+        manifest(*names)
+
+
+def test_a_manifest_names_at_least_one_file() -> None:
+    with pytest.raises(ValidationError):
+        manifest()
+
+
+def test_a_manifest_tells_where_it_stands_in_the_log() -> None:
+    assert manifest("a", "b").tip == Tip(5, HASH_B, HASH_A)  # type: ignore[arg-type]
+    assert manifest("a", "b").size == 20
+
+
+def test_the_authority_s_manifest_is_opened() -> None:
+    signed = sign(AUTHORITY, manifest("a"))
+    assert open_manifest(signed.wire, run=RUN, authority=AUTHORITY.public) == signed
+
+
+def test_anybody_else_s_is_refused() -> None:
+    with pytest.raises(BadSignature):
+        open_manifest(sign(ADA, manifest("a")).wire, run=RUN, authority=AUTHORITY.public)
+
+
+def test_one_of_another_run_is_refused() -> None:
+    wire = sign(AUTHORITY, manifest("a", run="other")).wire
+    with pytest.raises(MalformedRecord, match="other"):
+        open_manifest(wire, run=RUN, authority=AUTHORITY.public)
+    assert open_manifest(wire, run=RunId("other"), authority=AUTHORITY.public).value.run == "other"
+
+
+@pytest.mark.parametrize("size", [0, 96, MAX_MANIFEST_BYTES + 1])
+def test_one_of_a_wrong_size_is_refused_unread(size: int) -> None:
+    with pytest.raises(MalformedRecord, match=f"{size} bytes"):
+        open_manifest(bytes(size), run=RUN, authority=AUTHORITY.public)

@@ -1,0 +1,220 @@
+"""The archive folder says what the book says, whatever dies while it is brought up to date."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barnraise.contract.archive import (
+    CHARTER,
+    INDEX,
+    ArchiveIndex,
+    close_path,
+    contribution_path,
+    folder_of,
+    parse_index,
+)
+from barnraise.contract.manifest import MANIFEST, Manifest, open_manifest
+from barnraise.contract.records import blob_name
+from barnraise.contract.spec import Charter
+from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.ids import BlobHash, Round, blob_hash
+from barnraise.core.signed import open_signed, sign
+from barnraise.fold.log import check_link
+from coordinator.checkpoints.archive_writer import Archive
+from coordinator.store.archive_content import Content
+from coordinator.store.run_store import Book
+from tests.support import parts
+from tests.support.desk import archive, opened_book, train_round
+from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    """A run that keeps little: one checkpoint beside those that it needs, and the log since a checkpoint."""
+    spec = parts.run_spec()
+    kept = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0})
+    with opened_book(tmp_path / "coordinator", spec.model_copy(update={"checkpoint": kept})) as made:
+        yield made
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder: what files hold, None for folders."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def published(book: Book, folder: Path, content: Content | None = None) -> ArchiveIndex:
+    return Archive(book.charter, folder, book.blobs).publish(content or book.content(()))
+
+
+def sound(book: Book, folder: Path) -> ArchiveIndex:
+    """The index of an archive, everything that it promises being there."""
+    index = parse_index((folder / INDEX).read_bytes())
+    charter = open_signed(Charter, (folder / CHARTER).read_bytes(), signer=AUTHORITY.public).value
+    for round in range(index.closed):
+        link = check_link((folder / close_path(round)).read_bytes(), charter, Round(round))
+        for commit in link.commits if round >= index.replay_from else ():
+            blob = (folder / contribution_path(blob_name(commit))).read_bytes()
+            assert blob_hash(blob) == commit.blob
+    for repo in index.repos:
+        for revision in repo.revisions:
+            wire = (folder / revision.folder / MANIFEST).read_bytes()
+            assert blob_hash(wire) == revision.manifest
+            for entry in open_manifest(wire, run=parts.RUN, authority=AUTHORITY.public).value.files:
+                assert blob_hash((folder / revision.folder / entry.name).read_bytes()) == entry.hash
+    trained = index.repo("trained")
+    assert trained is not None
+    assert index.replay_from in {0, *(revision.round for revision in trained.revisions)}
+    return index
+
+
+def test_it_holds_what_the_book_has(book: Book) -> None:
+    train_round(book, ADA, BEN, loss=3.0)
+    train_round(book, ADA, loss=2.5)
+    index = sound(book, archive(book))
+    assert (index.run, index.authority, index.closed) == (parts.RUN, AUTHORITY.public, 2)
+    repo = index.repo("trained")
+    assert repo is not None
+    assert repo.id == "barnraise/barn"
+    assert repo.revisions[-1].names == ("round-2", "main", "latest", "best")
+
+
+def test_main_and_best_stay_where_the_loss_is_best(book: Book) -> None:
+    train_round(book, ADA, loss=2.0)
+    train_round(book, BEN, loss=9.0)
+    train_round(book, STRANGER, loss=8.0)
+    repo = sound(book, archive(book)).repo("trained")
+    assert repo is not None
+    names = {revision.round: revision.names for revision in repo.revisions}
+    assert names[1] == ("round-1", "main", "best")
+    assert names[3] == ("round-3", "latest")
+    assert 2 not in names, "neither among the newest nor needed"
+
+
+def test_what_retention_dropped_is_forgotten(book: Book) -> None:
+    first = train_round(book, ADA, BEN)
+    gone = [contribution_path(blob_name(commit)) for commit in first.commits]
+    train_round(book, ADA)
+    index = sound(book, archive(book))
+    assert index.replay_from > 0
+    assert not any((archive(book) / path).exists() for path in gone)
+    assert not (archive(book) / folder_of("trained", 0)).exists()
+    assert (archive(book) / close_path(0)).exists(), "closes stay"
+
+
+def test_publishing_again_changes_nothing(book: Book) -> None:
+    train_round(book, ADA)
+
+    def inodes() -> dict[Path, int]:
+        return {p: p.stat().st_ino for p in archive(book).rglob("*") if p.name != INDEX}
+
+    before, places = tree(archive(book)), inodes()
+    again = Archive(book.charter, archive(book), book.blobs)
+    for _ in range(2):
+        again.publish(book.content(()))
+        assert tree(archive(book)) == before
+        assert inodes() == places, "something was written anew"
+
+
+class Died(BaseException):
+    """A kill: whatever is tried after it fails as well, cleaning up too."""
+
+
+def mortal(monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
+    """From now on the process dies before it makes its next change to the disk but so many."""
+    left = changes
+
+    def guarded(change: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*arguments: Any, **more: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Died
+            return change(*arguments, **more)
+
+        return act
+
+    for name in ("link", "replace", "rename", "unlink", "mkdir", "rmdir"):
+        monkeypatch.setattr(os, name, guarded(getattr(os, name)))
+
+
+def test_a_crash_at_any_step_is_mended_and_the_index_never_lies(book: Book, tmp_path: Path) -> None:
+    train_round(book, ADA, BEN, loss=3.0)
+    before = tmp_path / "before"
+    published(book, before)
+    train_round(book, ADA, loss=2.9)
+    train_round(book, STRANGER, loss=2.8)
+    content = book.content(("https://mirror.example",))
+    after = tmp_path / "after"
+    shutil.copytree(before, after)
+    published(book, after, content)
+    expected, steps = tree(after), 0
+    assert sound(book, after) != sound(book, before)
+    for folder in (tmp_path / f"{n:03d}" for n in range(1000)):
+        shutil.copytree(before, folder)
+        with pytest.MonkeyPatch.context() as patched:
+            mortal(patched, steps)
+            try:
+                published(book, folder, content)
+                break
+            except Died:
+                pass
+        sound(book, folder)
+        published(book, folder, content)
+        assert tree(folder) == expected, f"after a crash before step {steps}"
+        steps += 1
+    assert steps > 20, "a close, contributions, checkpoints and an index were expected"
+
+
+def test_a_full_disk_is_told_and_the_index_stays_true(book: Book, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    published(book, folder)
+    was = (folder / INDEX).read_bytes()
+    train_round(book, ADA)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "link", full)
+        patched.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(DiskFull, match="no room left"):
+            published(book, folder)
+    assert (folder / INDEX).read_bytes() == was
+    assert not list(folder.rglob(".*")), "something half-written was left"
+    published(book, folder)
+    sound(book, folder)
+
+
+def test_a_folder_that_the_run_did_not_sign_is_left_out(book: Book, caplog: pytest.LogCaptureFixture) -> None:
+    true = book.newest_checkpoint().value
+    folder = archive(book) / folder_of("merged", 0)
+    for by, form in ((STRANGER, "merged"), (AUTHORITY, "gguf")):
+        folder.mkdir(parents=True)
+        wire = sign(by, Manifest(**{**dict(true), "form": form})).wire
+        (folder / MANIFEST).write_bytes(wire)
+        index = published(book, archive(book))
+        assert [repo.form for repo in index.repos] == ["trained"], form
+        shutil.rmtree(folder)
+    assert "is left out of the archive" in caplog.text
+
+
+def test_a_blob_that_is_gone_is_told(book: Book, tmp_path: Path) -> None:
+    lacking = replace(book.content(()), contributions={0: [BlobHash(parts.HASH_A)]})
+    with pytest.raises(StateError, match=f"contributions/{parts.HASH_A}"):
+        published(book, tmp_path / "one", lacking)
+    entry = book.newest_checkpoint().value.files[0]
+    book.blobs.path(BlobHash(entry.hash)).unlink()
+    with pytest.raises(StateError, match=f"round-000000/{entry.name}"):
+        published(book, tmp_path / "two")
+    assert not (tmp_path / "two" / INDEX).exists()

@@ -1,0 +1,201 @@
+"""A model card tells a stranger all there is to know, and shows others' words as words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+from huggingface_hub import ModelCard
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from barnraise.contract.manifest import Form, HeldOut
+from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, RunSpec, TrainSpec
+from coordinator.checkpoints.card import CURVE, MOST_NAMES, CardFacts, card, code, gguf_name, plain
+from coordinator.checkpoints.credits import Credits
+from coordinator.store.history import Share
+from tests.support import parts
+
+FORMS: tuple[Form, ...] = get_args(Form)
+HOSTILE = [
+    "</p><script>alert(1)</script>",
+    "[click](http://evil.example) ![x](http://evil.example/x.png)",
+    "# Heading\n\n---\nlicense: mit\n---\n",
+    "`code` **bold** _it_ ~~gone~~ | a | b |",
+    "\n\n- item\n1. item\n> quote\n\n```python\nimport os\n```",
+    "\u202egnp.exe\u2066\x00\x1b[31m",
+    "&lt;b&gt; &#60;b&#62; <http://evil.example> https://evil.example www.evil.example",
+    "$$\\frac{1}{0}$$ \\",
+    "===",
+    "===\nb",
+    "- [ ] task",
+    "12) item",
+    "+ item",
+    "a\n---\nb",
+    "    code",
+    "``` ` ``",
+]
+
+
+def facts(
+    description: str = "",
+    source: str = "chats.jsonl",
+    licence: str = "cc-by-4.0",
+    model: ModelSpec | None = None,
+    target: Lora | Full | None = None,
+    **other: Any,
+) -> CardFacts:
+    spec = RunSpec(
+        name=parts.RUN,
+        description=description,
+        model=model or ModelSpec(source="owner/base", revision="abc123", licence="apache-2.0"),
+        data=DataSpec(source=source, licence=licence),
+        train=TrainSpec(target=target or Lora(rank=4)),
+        checkpoint=CheckpointSpec(gguf="q8_0", merged=True),
+    )
+    made = CardFacts(
+        charter=parts.charter(spec, parts.state()),
+        round=12,
+        tokens=3_456_789,
+        state=parts.HASH_A,
+        previous=parts.HASH_B,
+        held_out=HeldOut(loss=1.5, tokens=32_000),
+        first=HeldOut(loss=2.5, tokens=32_000),
+        curve=True,
+        credits=Credits((("Ada", Share(3, 1_000)), ("Ben", Share(1, 500))), 2),
+    )
+    return replace(made, **other)
+
+
+def rendered(text: str) -> list[Token]:
+    """The tokens of the body as a Markdown renderer sees them, inline ones too."""
+    body = text.split("\n---\n", 1)[1]
+    found = []
+    for token in MarkdownIt("gfm-like", {"linkify": False}).parse(body):
+        found += [token, *(token.children or [])]
+    return found
+
+
+def skeleton(text: str) -> list[tuple[str, str]]:
+    """What of a card is markup: no text, but all of its structure, its links and its blocks of code."""
+    ignored = {"text", "inline", "code_inline", "softbreak"}
+    return [
+        (token.type, token.content if token.type in ("fence", "html_inline", "html_block") else token.tag)
+        for token in rendered(text)
+        if token.type not in ignored
+    ]
+
+
+def texts(text: str) -> str:
+    return "".join(token.content for token in rendered(text) if token.type in ("text", "code_inline"))
+
+
+def front(text: str) -> dict[str, Any]:
+    return dict(ModelCard(text).data.to_dict())
+
+
+def test_a_checkpoint_s_card_tells_everything() -> None:
+    made = facts(description="Answers like Python's documentation")
+    told = card(made)
+    for expected in (
+        "barn, round 12", "Answers like Python's documentation", "owner/base", "abc123",
+        "licence: apache-2.0", "chats.jsonl", "licence: cc-by-4.0", "LoRA adapter of rank 4", "Rounds: 12",
+        "3,456,789",
+        "1.5000 nats a token (the base model: 2.5000)", "32,000 tokens that nobody trained on",
+        made.charter.spec.digest(), f"({CURVE})", "Ada: 1,000 tokens in 3 rounds",
+        "Ben: 500 tokens in 1 round\n", "and 2 more", "PeftModel.from_pretrained",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN=1", parts.AUTHORITY.public, parts.HASH_A, "peer verify",
+    ):  # fmt: skip
+        assert expected in told, expected
+
+
+def test_the_hub_reads_what_it_is() -> None:
+    data = front(card(facts()))
+    assert data["license"] == "apache-2.0"
+    assert (data["base_model"], data["base_model_relation"]) == ("owner/base", "adapter")
+    assert (data["library_name"], data["pipeline_tag"]) == ("peft", "text-generation")
+    results = ModelCard(card(facts())).data.get("eval_results")
+    assert [result.metric_value for result in results] == [1.5]
+    assert front(card(facts(target=Full())))["base_model_relation"] == "finetune"
+    merged, gguf = front(card(facts(), "merged")), front(card(facts(), "gguf"))
+    assert (merged["library_name"], merged["base_model_relation"]) == ("transformers", "finetune")
+    assert (gguf["library_name"], gguf["base_model_relation"]) == ("gguf", "quantized")
+
+
+def test_each_form_says_how_it_is_used() -> None:
+    assert 'PeftModel.from_pretrained(model, "barnraise/barn", revision="round-12")' in card(facts())
+    assert 'from_pretrained("barnraise/barn-merged", revision="round-12")' in card(facts(), "merged")
+    assert 'from_pretrained("barnraise/barn", revision="round-12")' in card(facts(target=Full()))
+    assert f"llama-cli -m barn/{gguf_name(facts())}" in card(facts(), "gguf")
+    assert gguf_name(facts()) == "barn-round-12-Q8_0.gguf"
+    assert 'load_dataset("barnraise/barn", split="train")' in card(facts(), "data")
+    for form in FORMS:
+        assert parts.AUTHORITY.public in card(facts(), form), form
+
+
+def test_a_base_model_that_is_not_served_is_to_be_got_elsewhere() -> None:
+    told = card(facts(model=ModelSpec(source="owner/base", licence="llama2")))
+    assert "may not pass the base model on: get it yourself, from `owner/base`" in told
+    assert 'AutoModelForCausalLM.from_pretrained("owner/base")' not in told
+
+
+def test_nothing_is_claimed_that_is_not_known() -> None:
+    told = card(facts(held_out=None, first=None, curve=False, credits=Credits((), 0)))
+    assert "Held-out" not in told
+    assert CURVE not in told
+    assert "Who trained it" not in told
+    assert "model-index" not in told
+    unknown = facts(model=ModelSpec(source="owner/base"))
+    assert "license" not in front(card(unknown))
+    assert "the base model: " not in card(facts(round=0)), "round 0 is the base model"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("text", HOSTILE)
+def test_others_words_are_no_markup(text: str, form: Form) -> None:
+    tame = facts("words", "words", "words", ModelSpec(source="words", licence="words", revision="words"))
+    tame = replace(tame, credits=Credits((("words", Share(1, 1)),), 0))
+    made = facts(text, text, text, ModelSpec(source=text, licence=text, revision=text))
+    made = replace(made, credits=Credits(((text, Share(1, 1)),), 0))
+    assert skeleton(card(made, form)) == skeleton(card(tame, form))
+    assert front(card(made, form)).keys() <= front(card(facts(), form)).keys() | {"license_name"}
+    for result in ModelCard(card(made, form)).data.get("eval_results") or []:
+        assert result.dataset_name == text, "YAML gives back another text"
+
+
+@given(st.text(max_size=80))
+@example("&lt;b&gt; &#60; <b> &amp;")
+@example("12. a")
+@example("Python's docs. Well-known: 3.12 (new!)")
+@example("a\n\n# b\x00\u202ec")
+def test_any_text_comes_out_as_it_is_on_one_line(text: str) -> None:
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    assert "\n" not in plain(text)
+    assert texts(f"---\n---\n\nx {plain(text)} x") == f"x {shown} x"
+
+
+@given(st.text(max_size=80))
+@example("` ``")
+@example("a\n\nb")
+def test_code_stays_between_its_backticks(text: str) -> None:
+    tokens = [token for token in rendered(f"---\n---\n\nx {code(text)} y") if token.type != "inline"]
+    assert [token.type for token in tokens] == [
+        "paragraph_open", "text", "code_inline", "text", "paragraph_close"
+    ]  # fmt: skip
+
+
+def test_a_card_names_no_more_than_it_can_show() -> None:
+    many = Credits(tuple((f"n{i}", Share(1, 1)) for i in range(MOST_NAMES + 5)), 7)
+    told = card(facts(credits=many))
+    assert f"n{MOST_NAMES - 1}:" in told
+    assert f"n{MOST_NAMES}:" not in told
+    assert "and 12 more" in told
+
+
+def test_only_the_number_of_the_unnamed_is_told() -> None:
+    told = card(facts(credits=Credits((), 3)))
+    assert "- 3 more" not in told
+    assert "- 3 volunteers" in told

@@ -1,0 +1,343 @@
+"""Other forms of a checkpoint, the base model and the data: written whole, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, GgufConfig
+
+from barnraise.contract.archive import INDEX, folder_of, parse_index
+from barnraise.contract.manifest import MANIFEST, Form, HeldOut, Manifest, open_manifest
+from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, Raw, RunSpec, TrainSpec
+from barnraise.core.errors import DiskFull
+from barnraise.core.ids import blob_hash
+from barnraise.models import merge as merge_module
+from barnraise.models.causal_lm import quiet
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.child_process import Ended, Failed
+from barnraise.runtime.files import SCRATCH
+from coordinator.checkpoints import export_program as write_forms
+from coordinator.checkpoints import exports
+from coordinator.checkpoints.card import CARD, CURVE
+from coordinator.checkpoints.card_data import about
+from coordinator.checkpoints.publisher import settler_of
+from coordinator.run_folder import CHAT_TEMPLATE
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
+from tests.support import parts
+from tests.support.desk import archive, fold_round, reopened, until_settled
+from tests.support.parts import ADA
+from tests.support.tiny import TEMPLATE, make_tiny_model, packed, tiny_samples
+
+OPEN = "apache-2.0"
+SAMPLES = tiny_samples(5)
+
+
+def spec(target: Lora | Full | None = None, licence: str = OPEN, **checkpoint: object) -> RunSpec:
+    return RunSpec(
+        name=parts.RUN,
+        model=ModelSpec(source="owner/base", licence=licence),
+        data=DataSpec(source="chats.jsonl", licence=licence),
+        train=TrainSpec(target=target or Lora(rank=4, alpha=8.0)),
+        codec=Raw(),
+        checkpoint=CheckpointSpec.model_validate({"held_out_tokens": 0, **checkpoint}),
+    )
+
+
+@contextmanager
+def run_of(folder: Path, wanted: RunSpec) -> Iterator[Book]:
+    """A run of a tiny model after one round, whose checkpoints nobody settled yet."""
+    base = make_tiny_model(folder / "base")
+    (folder / CHAT_TEMPLATE).write_text(TEMPLATE, encoding="utf-8")
+    blobs = BlobStore(folder / "blobs")
+    index = blobs.put(packed(blobs, SAMPLES[:3], SAMPLES[3:]).to_bytes())
+    genesis = initial_state(base, wanted.train.target, wanted.seed)
+    charter = parts.charter(wanted, genesis).model_copy(update={"data_index": index})
+    journal = Journal(folder / "journal.sqlite")
+    try:
+        book = Book.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+        fold_round(book, ADA)
+        book.write_checkpoint(parts.NOW)
+        yield book
+    finally:
+        journal.close()
+
+
+@pytest.fixture
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a program of its own does, in this process: the same code without half a minute of imports."""
+
+    async def run(module: str, *arguments: object) -> Ended | Failed:
+        assert module == write_forms.__name__
+        monkeypatch.setattr("sys.argv", [module, *map(str, arguments)])
+        monkeypatch.setattr(os, "nice", lambda by: 0)
+        status = write_forms.main()
+        return Failed(f"{module} ended with status {status}") if status else Ended("")
+
+    monkeypatch.setattr(exports, "run_child", run)
+
+
+def settle(book: Book) -> None:
+    asyncio.run(until_settled(settler_of(book, lambda: parts.NOW)))
+
+
+def place(book: Book, form: Form, round: int = 1) -> Path:
+    return archive(book) / folder_of(form, round)
+
+
+def manifest(book: Book, form: Form, round: int = 1) -> Manifest:
+    """What a folder of the archive holds, every file being what was signed."""
+    folder = place(book, form, round)
+    wire = (folder / MANIFEST).read_bytes()
+    found = open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value
+    assert (found.form, found.round) == (form, round)
+    for entry in found.files:
+        data = (folder / entry.name).read_bytes()
+        assert (blob_hash(data), len(data)) == (entry.hash, entry.size)
+    return found
+
+
+def served(book: Book) -> dict[Form, list[str]]:
+    """The names of each form's newest revision, as the index tells them."""
+    index = parse_index((archive(book) / INDEX).read_bytes())
+    return {repo.form: list(repo.revisions[-1].names) for repo in index.repos}
+
+
+def nothing_half_done(book: Book) -> bool:
+    return not list(book.folder.rglob(f"{SCRATCH}*")) and not list(archive(book).rglob(".*"))
+
+
+def logits(model: object) -> np.ndarray:
+    ids = torch.from_numpy(SAMPLES[0].input_ids).long()[None]
+    with torch.inference_mode():
+        return np.asarray(model.eval()(input_ids=ids).logits)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["here", pytest.param("in programs", marks=pytest.mark.slow)])
+def test_a_promoted_checkpoint_comes_in_every_form(
+    tmp_path: Path, how: str, request: pytest.FixtureRequest
+) -> None:
+    if how == "here":
+        request.getfixturevalue("_here")
+    with run_of(tmp_path, spec(merged=True, gguf="f16")) as book:
+        settle(book)
+        assert served(book) == {
+            "trained": ["round-1", "main", "latest"],
+            "merged": ["round-1", "main", "latest"],
+            "gguf": ["round-1", "main", "latest"],
+            "base": ["round-0", "main", "latest"],
+            "data": ["round-0", "main", "latest"],
+        }
+        trained = manifest(book, "trained")
+        for form in ("merged", "gguf"):
+            found = manifest(book, form)
+            assert (found.state, found.tokens, found.previous) == (
+                trained.state, trained.tokens, trained.previous,
+            )  # fmt: skip
+        files = [entry.name for entry in manifest(book, "gguf").files]
+        assert files == ["README.md", "barn-round-1-F16.gguf", "barn-round-1-lora.gguf"]
+        with quiet():
+            base = AutoModelForCausalLM.from_pretrained(place(book, "base", 0), dtype=torch.float32)
+            adapted = PeftModel.from_pretrained(base, place(book, "trained"))
+            expected = logits(adapted)
+            merged = AutoModelForCausalLM.from_pretrained(place(book, "merged"), dtype=torch.float32)
+            native = AutoModelForCausalLM.from_pretrained(
+                place(book, "gguf"), gguf_file=files[1], quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+            )  # fmt: skip
+        assert np.abs(logits(merged) - expected).max() < 0.05, "bf16 rounds, but no more"
+        assert np.abs(logits(native) - expected).max() < 0.005, "f16 rounds less"
+        assert {entry.name for entry in manifest(book, "base", 0).files} >= {
+            "README.md", "config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja",
+        }  # fmt: skip
+        assert [entry.name for entry in manifest(book, "data", 0).files] == ["README.md", "train-00000.jsonl"]
+        assert nothing_half_done(book)
+
+
+@pytest.mark.usefixtures("_here")
+def test_the_data_are_the_samples_that_volunteers_train_on(tmp_path: Path) -> None:
+    with run_of(tmp_path, spec()) as book:
+        settle(book)
+        text = (place(book, "data", 0) / "train-00000.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row["input_ids"] for row in rows] == [sample.input_ids.tolist() for sample in SAMPLES]
+    assert [row["labels"] for row in rows] == [sample.labels.tolist() for sample in SAMPLES]
+    assert all(isinstance(row["text"], str) and row["text"] for row in rows)
+
+
+def test_many_samples_go_into_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_forms, "DATA_BYTES", 1)
+    blobs = BlobStore(tmp_path / "blobs")
+    index = blobs.put(packed(blobs, SAMPLES[:3], SAMPLES[3:]).to_bytes())
+    (tmp_path / "out").mkdir()
+    write_forms.write_data(make_tiny_model(tmp_path / "base"), blobs, index, tmp_path / "out")
+    files = {p.name: len(p.read_text(encoding="utf-8").splitlines()) for p in (tmp_path / "out").iterdir()}
+    assert files == {"train-00000.jsonl": 3, "train-00001.jsonl": 2}
+
+
+@pytest.mark.usefixtures("_here")
+def test_what_no_licence_lets_us_pass_on_is_withheld(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with run_of(tmp_path, spec(licence="llama2")) as book:
+        settle(book)
+        assert served(book).keys() == {"trained"}
+        assert not place(book, "base", 0).exists()
+        assert not place(book, "data", 0).exists()
+        assert "get it yourself, from `owner/base`" in (place(book, "trained") / "README.md").read_text()
+    assert "the base model is not served: model.licence is 'llama2'" in caplog.text
+    assert "the data is not served: data.licence is 'llama2'" in caplog.text
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_whole_model_needs_no_merging(tmp_path: Path) -> None:
+    with run_of(tmp_path, spec(Full(), gguf="q8_0", merged=True)) as book:
+        settle(book)
+        assert served(book).keys() == {"trained", "gguf", "base", "data"}
+        assert [e.name for e in manifest(book, "gguf").files] == ["README.md", "barn-round-1-Q8_0.gguf"]
+
+
+@pytest.mark.usefixtures("_here")
+def test_the_forms_go_with_their_checkpoint(tmp_path: Path) -> None:
+    with run_of(tmp_path, spec(merged=True, keep=1, log_gigabytes=0.0)) as book:
+        settle(book)
+        assert place(book, "merged").exists()
+        fold_round(book, ADA)
+        book.write_checkpoint(parts.NOW)
+        settle(book)
+        assert not place(book, "merged").exists()
+        assert manifest(book, "merged", 2).tokens == 128
+        assert served(book)["merged"] == ["round-2", "main", "latest"]
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_form_that_fails_is_told_and_written_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run_of(tmp_path, spec(merged=True, gguf="f16")) as book:
+        weights = book.base / "model.safetensors"
+        weights.rename(tmp_path / "away")
+        settle(book)
+        assert served(book)["trained"] == ["round-1", "main", "latest"], "the run goes on without"
+        assert not served(book).keys() & {"merged", "gguf"}
+        assert nothing_half_done(book)
+        assert "the form merged could not be written" in caplog.text
+        (tmp_path / "away").rename(weights)
+        with reopened(book) as again:
+            settle(again)
+            assert served(again).keys() >= {"merged", "gguf"}
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_crash_before_the_export_is_made_good(tmp_path: Path) -> None:
+    class Died(BaseException):
+        pass
+
+    async def die(*_: object) -> Ended | Failed:
+        raise Died
+
+    with run_of(tmp_path, spec(merged=True, licence="llama2")) as book:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(exports, "run_child", die)
+            with pytest.raises(Died):
+                settle(book)
+        assert served(book) == {"trained": ["round-1", "main", "latest"]}
+        with reopened(book) as again:
+            settle(again)
+            assert manifest(again, "merged").tokens == 64
+            before = place(again, "merged").stat().st_ino
+            settle(again)
+            assert place(again, "merged").stat().st_ino == before, "what is there is left"
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_loss_that_becomes_known_is_told_in_every_form(tmp_path: Path) -> None:
+    with run_of(tmp_path, spec(merged=True, gguf="f16")) as book:
+        settle(book)
+        others: tuple[Form, ...] = ("merged", "gguf")
+        before = {form: manifest(book, form) for form in others}
+        weights = (place(book, "merged") / "model.safetensors").stat().st_ino
+        held_out = HeldOut(loss=2.25, tokens=100)
+        book.settle(1, held_out, about(book, 1, held_out), parts.NOW)
+        settle(book)
+        for form, old in before.items():
+            new = manifest(book, form)
+            assert (old.held_out, new.held_out) == (None, held_out)
+            assert {entry.name for entry in new.files} == {entry.name for entry in old.files} | {CURVE}
+            assert "2.2500 nats a token" in (place(book, form) / CARD).read_text(encoding="utf-8")
+        assert (place(book, "merged") / "model.safetensors").stat().st_ino == weights, "it was written anew"
+        assert served(book)["gguf"] == ["round-1", "main", "latest", "best"]
+        assert nothing_half_done(book)
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_disk_that_fills_up_under_a_program_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with run_of(tmp_path, spec(merged=True)) as book:
+        monkeypatch.setattr(merge_module, "save_file", full)
+        settle(book)
+        assert "no room left on the disk" in capsys.readouterr().err
+        assert "merged" not in served(book)
+        assert not (archive(book) / "merged").exists()
+        assert nothing_half_done(book)
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_disk_that_fills_up_under_us_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_of(tmp_path, spec(merged=True)) as book:
+        monkeypatch.setattr(exports, "file_hash", full)
+        with pytest.raises(DiskFull, match="no room left"):
+            settle(book)
+        assert nothing_half_done(book)
+
+
+def test_an_exporter_asks_for_nothing_where_nothing_is_wanted(tmp_path: Path) -> None:
+    with run_of(tmp_path, spec(licence="unknown")) as book:
+        made = replace(settler_of(book, lambda: parts.NOW).exporter, base=tmp_path / "no such folder")
+        asyncio.run(made.once())
+        settle(book)
+        assert served(book).keys() == {"trained"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["gguf", "a", "q2_k", "name", "b"], ["merged", "a"]])
+def test_the_program_says_how_it_is_used(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["write_forms", *arguments])
+    monkeypatch.setattr(os, "nice", lambda by: 0)
+    assert write_forms.main() == 2
+    assert "python -m coordinator.checkpoints.export_program merged BASE" in capsys.readouterr().err
+
+
+def test_the_program_says_in_one_line_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    monkeypatch.setattr("sys.argv", ["write_forms", "merged", str(base), str(base), str(tmp_path / "out")])
+    monkeypatch.setattr(os, "nice", lambda by: 0)
+    capsys.readouterr()  # what making the model said
+    assert write_forms.main() == 2
+    said = capsys.readouterr().err.strip()
+    assert "holds no LoRA adapter" in said
+    assert len(said.splitlines()) == 1

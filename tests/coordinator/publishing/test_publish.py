@@ -1,0 +1,276 @@
+"""`coordinator publish` to a folder and to what fsspec knows: a mirror that can be read at any moment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
+
+from barnraise.contract.archive import INDEX, ArchiveIndex, close_path, folder_of, parse_index
+from barnraise.contract.manifest import MANIFEST, open_manifest
+from barnraise.core.errors import (
+    BadSignature,
+    BarnraiseError,
+    HashMismatch,
+    Unreachable,
+    UserError,
+)
+from barnraise.core.ids import Round, blob_hash
+from barnraise.fold.log import check_link
+from coordinator.cli import main
+from coordinator.publishing.places import Place
+from coordinator.store.run_store import Book
+from tests.support import parts
+from tests.support.desk import archive, checkpoint, files_in, told, train_round
+from tests.support.gateways import environment
+from tests.support.mirrors import sent, trained, tree
+from tests.support.parts import ADA, BEN
+from tests.support.programs import DEADLINE, Program
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    with trained(tmp_path / "run") as made:
+        yield made
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    MemoryFileSystem.store.clear()
+    yield "memory://bucket/barn"
+    MemoryFileSystem.store.clear()
+
+
+def in_memory() -> dict[str, bytes]:
+    fs = fsspec.filesystem("memory")
+    return {path.removeprefix("/bucket/barn/"): fs.cat_file(path) for path in fs.find("/bucket/barn")}
+
+
+def check_whole(book: Book, files: dict[str, bytes]) -> ArchiveIndex | None:
+    """That a stranger finds whatever the index there names, and that it is what the run signed."""
+    if INDEX not in files:
+        return None
+    index = parse_index(files[INDEX])
+    for repo in index.repos:
+        for revision in repo.revisions:
+            wire = files[f"{revision.folder}/{MANIFEST}"]
+            assert blob_hash(wire) == revision.manifest
+            for entry in open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value.files:
+                assert blob_hash(files[f"{revision.folder}/{entry.name}"]) == entry.hash, entry.name
+    for round in range(index.closed):
+        link = check_link(files[close_path(round)], book.charter, Round(round))
+        if round >= index.replay_from:
+            assert all(blob_hash(files[f"contributions/{it.blob}"]) == it.blob for it in link.commits)
+    return index
+
+
+def test_a_folder_becomes_the_archive_again(book: Book, tmp_path: Path) -> None:
+    said = sent(book, tmp_path / "mirror")
+    assert tree(tmp_path / "mirror") == tree(archive(book))
+    assert check_whole(book, tree(tmp_path / "mirror")) is not None
+    assert "checkpoints/round-000002" in " ".join(said)
+    assert f"?key={parts.AUTHORITY.public}" in said[-1]
+
+
+def test_so_does_whatever_fsspec_knows(book: Book, memory: str) -> None:
+    sent(book, memory)
+    assert in_memory() == tree(archive(book))
+
+
+def test_only_what_is_new_is_sent(book: Book, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    before = {path: path.stat().st_mtime_ns for path in mirror.rglob("*") if path.is_file()}
+    assert sent(book, mirror)[0].startswith("0 files sent")
+    train_round(book, BEN, loss=1.2)
+    sent(book, mirror)
+    for path, then in before.items():
+        assert path.name == INDEX or path.stat().st_mtime_ns == then, f"{path} was sent again"
+    assert check_whole(book, tree(mirror)) is not None
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_broken_off_anywhere_it_is_whole_and_goes_on(
+    book: Book, tmp_path: Path, memory: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt of a second publication gets one file further."""
+    to = str(tmp_path / "mirror") if where == "folder" else memory
+    there: Callable[[], dict[str, bytes]] = (
+        (lambda: tree(tmp_path / "mirror")) if where == "folder" else in_memory
+    )
+    sent(book, to)
+    first = check_whole(book, there())
+    train_round(book, BEN, loss=1.2)
+    real, room, breaks = Place.put, 0, 0
+
+    def put(self: Place, source: Path, path: str) -> None:
+        nonlocal room
+        if room == 0:
+            raise Unreachable("the line broke", fix="Try again.")
+        room -= 1
+        real(self, source, path)
+
+    monkeypatch.setattr(Place, "put", put)
+    while True:
+        room = 1
+        try:
+            sent(book, to)
+            break
+        except Unreachable:
+            breaks += 1
+            assert check_whole(book, there()) == first, "the index came before what it names"
+    assert breaks > 5
+    last = check_whole(book, there())
+    assert last is not None
+    assert last.closed == 3
+
+
+def test_a_mirror_keeps_what_the_run_forgets(book: Book, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    for loss in (1.2, 1.1, 1.0):
+        train_round(book, ADA, loss=loss)
+        sent(book, mirror)
+    repo = parse_index((archive(book) / INDEX).read_bytes()).repo("trained")
+    assert repo is not None
+    assert not any(revision.round == 3 for revision in repo.revisions), "the run kept it: this shows nothing"
+    index = check_whole(book, tree(mirror))
+    assert index is not None
+    mirrored = index.repo("trained")
+    assert mirrored is not None
+    names = {revision.round: revision.names for revision in mirrored.revisions}
+    assert {2, 3, 4, 5} <= names.keys()
+    assert names[3] == ("round-3",), "main and latest have moved on"
+    assert {"main", "latest"} <= set(names[5])
+
+
+def test_prune_removes_what_the_run_forgot(book: Book, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    for loss in (1.2, 1.1, 1.0):
+        train_round(book, ADA, loss=loss)
+    assert any("removed" in line for line in sent(book, mirror, prune=True))
+    assert tree(mirror) == tree(archive(book))
+
+
+def test_one_revision_alone(book: Book, tmp_path: Path) -> None:
+    sent(book, tmp_path / "mirror", revision="0")
+    index = check_whole(book, tree(tmp_path / "mirror"))
+    assert index is not None
+    assert [revision.round for repo in index.repos for revision in repo.revisions] == [0]
+    with told(UserError, 2, "no revision '7'", "the rounds"):
+        sent(book, tmp_path / "mirror", revision="7")
+    with told(UserError, 2, "no checkpoint of the form gguf", "trained"):
+        sent(book, tmp_path / "mirror", forms=("gguf",))
+
+
+def test_dry_run_sends_nothing(book: Book, tmp_path: Path) -> None:
+    said = sent(book, tmp_path / "mirror", dry=True)
+    assert not (tmp_path / "mirror").exists()
+    assert "would send checkpoints/round-000002" in " ".join(said)
+    assert said[-1].startswith("nothing was sent: ")
+
+
+def flip(path: Path) -> None:
+    wire = bytearray(path.read_bytes())
+    wire[len(wire) // 2] ^= 1
+    path.unlink()  # the store holds it by a hard link
+    path.write_bytes(wire)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "kind"),
+    [("tokenizer.json", HashMismatch), ("contributions", HashMismatch), ("log", BadSignature)],
+)
+def test_what_is_damaged_is_named_and_not_sent(
+    book: Book, tmp_path: Path, damaged: str, kind: type[BarnraiseError]
+) -> None:
+    file = checkpoint(book, 2) / damaged if "." in damaged else next((archive(book) / damaged).iterdir())
+    flip(file)
+    with pytest.raises(kind) as refused:
+        sent(book, tmp_path / "mirror")
+    assert refused.value.exit_code == 5
+    assert kind is BadSignature or str(file) in refused.value.problem
+    found = tree(tmp_path / "mirror")
+    assert file.relative_to(archive(book)).as_posix() not in found
+    assert INDEX not in found
+
+
+def test_damage_on_the_mirror_is_mended(book: Book, tmp_path: Path) -> None:
+    """What was cut off has another size; what was never finished has no manifest."""
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    (mirror / folder_of("trained", 2) / MANIFEST).unlink()
+    flip(mirror / folder_of("trained", 2) / "tokenizer.json")
+    (mirror / close_path(0)).write_bytes(b"half")
+    sent(book, mirror)
+    assert tree(mirror) == tree(archive(book))
+
+
+def test_a_checkpoint_told_anew_is_sent_anew(book: Book, tmp_path: Path) -> None:
+    """A file that has the right size and no manifest that tells of it is looked at."""
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    path = mirror / folder_of("trained", 2) / "README.md"
+    old = path.read_bytes()
+    there = mirror / folder_of("trained", 2) / MANIFEST
+    there.write_bytes(bytes(len(there.read_bytes())))
+    path.write_bytes(bytes(len(old)))
+    sent(book, mirror)
+    assert path.read_bytes() == old
+
+
+def test_an_archive_that_moves_on_meanwhile_is_read_again(
+    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, rounds = Place.put, iter([1.2, 1.1])
+
+    def put(self: Place, source: Path, path: str) -> None:
+        real(self, source, path)
+        for loss in rounds:  # all of them at the first file: what was to be sent is forgotten by then
+            train_round(book, ADA, loss=loss)
+
+    monkeypatch.setattr(Place, "put", put)
+    sent(book, tmp_path / "mirror")
+    index = check_whole(book, tree(tmp_path / "mirror"))
+    assert index is not None
+    assert index.closed == 4
+
+
+def test_the_command_line(book: Book, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["publish", str(book.folder), "--to", str(tmp_path / "mirror")])
+    assert done.exit_code == 0, done.output
+    assert tree(tmp_path / "mirror") == tree(archive(book))
+    done = CliRunner().invoke(main, ["publish", str(tmp_path / "none"), "--to", "x"])
+    assert done.exit_code == 2
+    assert "no archive in" in done.stderr
+
+
+def test_behind_a_plain_web_server_it_is_a_mirror(book: Book, tmp_path: Path) -> None:
+    """Python's own web server, and `peer download` as a process of its own."""
+    mirror = tmp_path / "mirror"
+    sent(book, mirror)
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(mirror)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().split(" port ")[1].split()[0]
+        address = f"http://127.0.0.1:{port}/?key={parts.AUTHORITY.public}"
+        peer = Program("peer", "peer.cli.main", "download", address, "-o", str(tmp_path / "got"))
+        assert peer.wait() == 0, peer.output
+    finally:
+        server.kill()
+        server.wait(DEADLINE)
+        if server.stdout is not None:
+            server.stdout.close()
+    assert files_in(tmp_path / "got").items() >= {
+        (name, data) for name, data in files_in(checkpoint(book, 2)).items() if name != "manifest.json"
+    }

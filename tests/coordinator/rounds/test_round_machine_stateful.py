@@ -1,0 +1,228 @@
+"""The round machine as a whole: volunteers that come, go, crash and dawdle, and so the coordinator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import get_args
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from barnraise.contract.spec import RoundSpec
+from coordinator.rounds.closing import Decision
+from peer.volunteer.policy import Action
+from tests.support.world import TICK, Peer, World
+
+SPECS = (
+    RoundSpec(seconds=10.0, grace=4.0, min_contributions=1),
+    RoundSpec(seconds=10.0, grace=4.0, min_contributions=2),
+    RoundSpec(seconds=20.0, grace=3.0, min_contributions=2, steps=5),
+    RoundSpec(seconds=20.0, grace=6.0, min_contributions=1, target_tokens=150),
+    RoundSpec(seconds=10.0, grace=4.0, overlap="always", steps=12),
+    RoundSpec(seconds=10.0, grace=6.0, overlap="never", max_contributions=2, steps=12),
+)
+STEPS = (250, 1_000, 4_000, 12_000, 30_000)
+LAGS = (0, 250, 3_000, 9_000)
+FOLDS = (0, 1_500, 8_000)
+CHEATS: tuple[dict[str, object], ...] = (
+    {"size": 99},
+    {"samples": 1, "tokens": 999},
+    {"base_state": "d" * 64},
+)
+BOUND = 300
+"""Seconds in which a round closes once enough volunteers stay: windows, slow steps, stale heartbeats."""
+
+
+def close_one_round(world: World) -> None:
+    """From wherever the world is: with enough who stay, the open round closes."""
+    world.up = True
+    while len([peer for peer in world.live if not peer.leaving]) < world.spec.min_contributions:
+        world.join()
+    before = world.round
+    for _ in range(BOUND * 1000 // TICK):
+        world.tick()
+        world.check()
+        if world.round > before:
+            return
+    stuck = {peer.name or peer.key[-2:]: peer.action for peer in world.live}
+    raise AssertionError(f"round {before} is still open: {world.decision}; {stuck}")
+
+
+class Rounds(RuleBasedStateMachine):
+    world: World
+
+    @initialize(spec=st.sampled_from(SPECS), peers=st.integers(0, 3))
+    def begin(self, spec: RoundSpec, peers: int) -> None:
+        self.world = World(spec)
+        for _ in range(peers):
+            self.world.join()
+
+    def one_of(self, data: st.DataObject, *, alive: bool) -> Peer:
+        return data.draw(st.sampled_from([p for p in self.world.peers.values() if p.alive is alive]))
+
+    def some_live(self) -> bool:
+        return bool(self.world.live)
+
+    def some_away(self) -> bool:
+        return len(self.world.live) < len(self.world.peers)
+
+    @rule(ticks=st.sampled_from([1, 4, 20, 60, 160]))
+    def time_passes(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.world.tick()
+            self.world.check()
+
+    @precondition(lambda self: len(self.world.peers) < 6)
+    @rule(step=st.sampled_from(STEPS), lag=st.sampled_from(LAGS), fold=st.sampled_from(FOLDS))
+    def joins(self, step: int, lag: int, fold: int) -> None:
+        peer = self.world.join()
+        peer.step, peer.lag, peer.fold = step, lag, fold
+
+    @precondition(some_live)
+    @rule(data=st.data())
+    def crashes(self, data: st.DataObject) -> None:
+        self.world.crash(self.one_of(data, alive=True))
+
+    @precondition(some_away)
+    @rule(data=st.data(), stale=st.booleans())
+    def comes_back(self, data: st.DataObject, stale: bool) -> None:
+        self.world.come_back(self.one_of(data, alive=False), stale=stale)
+
+    @precondition(some_live)
+    @rule(data=st.data())
+    def wants_to_leave(self, data: st.DataObject) -> None:
+        self.one_of(data, alive=True).leaving = True
+
+    @precondition(some_live)
+    @rule(data=st.data(), step=st.sampled_from(STEPS))
+    def changes_pace(self, data: st.DataObject, step: int) -> None:
+        self.one_of(data, alive=True).step = step
+
+    @precondition(some_live)
+    @rule(data=st.data())
+    def folds_wrongly(self, data: st.DataObject) -> None:
+        self.one_of(data, alive=True).faulty = True
+
+    @rule(cheat=st.sampled_from(CHEATS))
+    def somebody_cheats(self, cheat: dict[str, object]) -> None:
+        self.world.cheat(**cheat)
+
+    @rule(up=st.booleans())
+    def the_coordinator_goes_or_comes(self, up: bool) -> None:
+        if up:
+            self.world.up = True
+        else:
+            self.world.crash_coordinator()
+
+    @invariant()
+    def all_is_well(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            close_one_round(self.world)
+
+
+Rounds.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestRounds = Rounds.TestCase
+
+
+def walk(spec: RoundSpec, seed: int, steps: int = 100) -> Counter[str]:
+    """A seeded walk through the same events, and what was decided on it."""
+    random, world = Random(seed), World(spec)
+    for _ in range(steps):
+        live = world.live
+        away = [peer for peer in world.peers.values() if not peer.alive]
+        match random.randrange(16):
+            case 0 if len(world.peers) < 5:
+                peer = world.join()
+                peer.step, peer.lag = random.choice(STEPS), random.choice(LAGS)
+                peer.fold = random.choice(FOLDS)
+            case 1 if live:
+                world.crash(random.choice(live))
+            case 2 | 3 if away:
+                world.come_back(random.choice(away), stale=random.random() < 0.3)
+            case 4 if live:
+                random.choice(live).leaving = True
+            case 5 if live:
+                random.choice(live).step = random.choice(STEPS)
+            case 6 if live:
+                random.choice(live).faulty = True
+            case 7:
+                world.cheat(**random.choice(CHEATS))
+            case 8:
+                world.crash_coordinator()
+            case 9 | 10:
+                world.up = True
+            case _:
+                for _ in range(random.choice([1, 8, 40, 120])):
+                    world.tick()
+                    world.check()
+    close_one_round(world)
+    return world.seen
+
+
+KINDS = set(
+    """
+CatchUp: # rounds behind: taking the checkpoint of round #
+CatchUp: folding round #
+CatchUp: our state is not the run's: starting again from the newest checkpoint
+CloseNow: all # volunteers contributed
+CloseNow: the deadline passed: # contributions, with everybody
+CloseNow: the deadline passed: # contributions, without …
+CloseNow: the round is full: # volunteers contributed
+Hold: our contribution is out; the round closes in at most # s
+Hold: our contribution is out; the round closes in at most # s (away)
+Hold: our contribution is out; the round closes in at most # s; a round's worth is trained ahead
+Hold: round # is closing; we train in the next one
+Hold: round # is closing; we train in the next one (away)
+Hold: the coordinator is at round #, we are at #: it is catching up (away)
+Hold: the round waits for its close (away)
+Hold: the rounds since ours are being folded
+Hold: the rounds since ours are being folded; a round's worth is trained ahead
+Hold: the steps of this round are done, and sending them is for a later one
+Hold: too late for this round: what we trained waits for the next one
+Leave: you asked to stop
+Merge: the newest state is there: going on from it
+Misfit: it came # s after the deadline
+Misfit: it claims # tokens from # samples of #
+Misfit: it starts from state …, the round's is …
+Misfit: its blob has # bytes, this run's have #
+Publish: # steps are done
+Publish: leaving: what was trained goes out first
+Publish: no time for another step of # s
+Publish: sending takes # s: it has to begin now
+Publish: the round's time is over
+Publish: the swarm reached its tokens
+Reopen: # of at least # contributions came in time; the round goes on for another # s
+Reopen: nobody was here: the round's time begins with …
+Reopen: nobody contributes to this round and # sit it out: it begins anew
+Train: a step takes # s: it ends after this round's close and counts in the next one
+Train: our contribution is out; the round closes in at most # s (away)
+Train: our contribution is out; the round closes in at most # s; training goes on
+Train: our contribution is out; the round closes in at most # s; training goes on: exchanges take # s
+Train: the rounds since ours are being folded; training goes on
+Train: the rounds since ours are being folded; training goes on: exchanges take # s
+Train: this step takes # s: it counts in this round if nobody is faster, else in the next one
+Train: training for another # s
+Train: training; in this round it is the turn of others to contribute
+Wait: # contributed; waiting for the last blobs, at most # s
+Wait: # contributed; waiting for …
+Wait: # of at least # contributions: more volunteers must join
+Wait: # sit this round out; it begins anew in # s
+Wait: no volunteer is here: hand out the invite
+Wait: training: the last blobs; at most # s until the deadline
+Wait: training: …
+""".strip().splitlines()
+)
+"""Everything that is ever decided, and the misfits; `(away)` where the coordinator is silent."""
+
+
+def test_every_decision_and_every_reason_was_met() -> None:
+    """And each walk kept what `World` asserts, and could close one more round at its end."""
+    met = sum((walk(spec, seed) for spec in SPECS for seed in range(6)), Counter[str]())
+    assert set(met) == KINDS
+    decisions = {kind.partition(":")[0] for kind in KINDS}
+    assert decisions >= {option.__name__ for option in get_args(Action) + get_args(Decision)}

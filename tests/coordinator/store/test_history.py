@@ -1,0 +1,68 @@
+"""What the closes add up to: who gave what up to a round, who of them is named, and which blobs are kept."""
+
+from __future__ import annotations
+
+from barnraise.contract.records import Close, JoinClaim
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, PublicKey, blob_hash
+from barnraise.fold.log import Link
+from coordinator.checkpoints.credits import Credits, credits
+from coordinator.store.history import History, Share
+from tests.support import parts
+from tests.support.parts import ADA, BEN, STRANGER
+
+
+def link(round: int, *given: tuple[Identity, int, str]) -> Link:
+    """A close with a commit for each owner, tokens and blob."""
+    commits = tuple(
+        parts.commit(owner, round=round, tokens=tokens, blob=blob_hash(blob.encode()), size=len(blob) * 10)
+        for owner, tokens, blob in given
+    )
+    close = Close(
+        run=parts.RUN, round=round, previous=parts.HASH_A, base_state=parts.HASH_B, commits=("x",),
+        at=parts.NOW, reason="",
+    )  # fmt: skip
+    return Link(close, commits, BlobHash(parts.HASH_A))
+
+
+HISTORY = [
+    link(0, (ADA, 100, "a"), (BEN, 50, "bb")),
+    link(1, (ADA, 10, "a")),
+    link(2, (STRANGER, 7, "ccc"), (BEN, 5, "d")),
+]
+
+
+def test_shares_are_those_of_the_rounds_before() -> None:
+    history = History.of(HISTORY)
+    assert history.shares(before=0) == {}
+    assert history.shares(before=1) == {ADA.public: Share(1, 100), BEN.public: Share(1, 50)}
+    assert history.shares(before=3) == {
+        ADA.public: Share(2, 110), BEN.public: Share(2, 55), STRANGER.public: Share(1, 7)
+    }  # fmt: skip
+
+
+def test_a_blob_goes_when_no_later_round_has_it() -> None:
+    history = History.of(HISTORY)
+    assert history.sizes() == {0: 30, 1: 10, 2: 40}
+    assert history.drop_before(1) == {blob_hash(b"bb")}, "round 1 has `a` too"
+    assert history.drop_before(1) == set()
+    assert history.drop_before(3) == {blob_hash(b"a"), blob_hash(b"ccc"), blob_hash(b"d")}
+    assert history.sizes() == {}
+    assert history.shares(before=3)[ADA.public].tokens == 110, "who gave it stays known"
+
+
+def claim(owner: Identity, name: str, credit: bool) -> tuple[PublicKey, JoinClaim]:
+    made = JoinClaim(run=parts.RUN, owner=owner.public, name=name, credit=credit, at=Millis(1))
+    return owner.public, made
+
+
+def test_only_who_agreed_is_named_with_most_tokens_first() -> None:
+    shares = History.of(HISTORY).shares(before=3)
+    claims = dict([claim(ADA, "ada", False), claim(BEN, "ben", True), claim(STRANGER, "cyd", True)])
+    assert credits(shares, claims) == Credits((("ben", Share(2, 55)), ("cyd", Share(1, 7))), 1)
+
+
+def test_consent_without_a_name_or_a_contribution_names_nobody() -> None:
+    claims = dict([claim(ADA, "", True), claim(STRANGER, "cyd", True)])
+    assert credits({ADA.public: Share(1, 1)}, claims) == Credits((), 1)
+    assert credits({BEN.public: Share(1, 1)}, {}) == Credits((), 1)

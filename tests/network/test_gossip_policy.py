@@ -1,0 +1,224 @@
+"""What is news to a node, whom it tells, and how seldom it looks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.contract.heartbeat import MISSED, heartbeat_seconds, part_of, parts_for
+from barnraise.contract.records import Presence, Record, place_of
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, PublicKey, Round
+from barnraise.core.signed import Signed, sign
+from barnraise.network.gossip_policy import (
+    ANSWERS_A_SECOND,
+    FAN_OUT,
+    MAX_VOLUNTEERS,
+    SHORTEST_LOOK,
+    VERSIONS,
+    Known,
+    News,
+    listeners,
+    look_seconds,
+)
+from tests.support import parts
+
+KEYS = [Identity.from_seed(n.to_bytes(32, "big")) for n in range(100, 120)]
+BEAT = 5.0
+
+
+def head(round: int, at: int = parts.NOW) -> Signed[Record]:
+    return sign(parts.AUTHORITY, parts.head(round=round, at=at))
+
+
+def presence(of: Identity, at: int = parts.NOW) -> Presence:
+    return parts.presence(of, beat=BEAT, at=at)
+
+
+def commit(of: Identity, round: int, tokens: int = 7) -> Signed[Record]:
+    return sign(of, parts.commit(of, round=round, tokens=tokens))
+
+
+# What is news
+
+
+def test_the_newest_head_counts() -> None:
+    known = Known()
+    told = [known.hear(head(round, at)) for round, at in [(3, 10), (4, 20), (4, 20), (3, 15), (5, 21)]]
+    assert told == [News.NEW, News.NEW, News.KNOWN, News.LATE, News.NEW]
+    assert known.head is not None
+    assert known.head.round == 5
+
+
+def test_the_newest_heartbeat_counts_until_it_is_too_old() -> None:
+    known = Known()
+    for at, news in [(0, News.NEW), (9000, News.NEW), (9000, News.KNOWN), (5000, News.LATE)]:
+        assert known.hear(sign(parts.ADA, presence(parts.ADA, parts.NOW + at))) is news
+    assert known.hear(sign(parts.BEN, presence(parts.BEN, parts.NOW + 60_000))) is News.NEW
+    later = parts.NOW + 9000 + int(MISSED * BEAT * 1000)
+    assert {p.owner for p in known.present(Millis(later))} == {parts.ADA.public, parts.BEN.public}
+    assert {p.owner for p in known.present(Millis(later + 1))} == {parts.BEN.public}
+
+
+@pytest.mark.parametrize(
+    ("open_round", "round", "news"),
+    [(5, 3, News.LATE), (5, 4, News.NEW), (5, 5, News.NEW), (5, 6, News.NEW), (5, 7, News.LATE)],
+)
+def test_commits_count_in_their_time(open_round: int, round: int, news: News) -> None:
+    known = Known()
+    known.hear(head(open_round))
+    assert known.hear(commit(parts.ADA, round)) is news
+    assert bool(known.commits(Round(round))) is (news is News.NEW)
+
+
+def test_what_its_owner_says_last_is_its_commit() -> None:
+    known, first, second = Known(), commit(parts.ADA, 1, tokens=7), commit(parts.ADA, 1, tokens=8)
+    known.hear(commit(parts.BEN, 1))
+
+    def adas() -> list[int]:
+        return [c.value.tokens for c in known.commits(Round(1)) if c.signer == parts.ADA.public]
+
+    assert (known.hear(first), adas()) == (News.NEW, [7])
+    assert (known.hear(second), adas()) == (News.NEW, [8])
+    assert (known.hear(first), adas()) == (News.KNOWN, [7])
+    assert len(known.commits(Round(1))) == 2
+
+
+def test_nobody_floods_the_swarm_with_commits() -> None:
+    known = Known()
+    heard = [known.hear(commit(parts.ADA, 1, tokens)) for tokens in range(1, VERSIONS + 3)]
+    assert heard == [News.NEW] * VERSIONS + [News.LATE] * 2
+
+
+def test_commits_of_rounds_that_are_over_are_forgotten() -> None:
+    known = Known()
+    known.hear(commit(parts.ADA, 0))
+    known.hear(commit(parts.ADA, 1))
+    known.hear(head(2))
+    assert (known.commits(Round(0)), len(known.commits(Round(1)))) == ([], 1)
+
+
+def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_VOLUNTEERS >= 1000
+    monkeypatch.setattr("barnraise.network.gossip_policy.MAX_VOLUNTEERS", 2)
+    known = Known()
+    for who, at in [(parts.ADA, 0), (parts.BEN, 1), (parts.ADA, 2), (parts.STRANGER, 3)]:
+        known.hear(sign(who, presence(who, parts.NOW + at)))
+    assert {p.owner for p in known.present(parts.NOW)} == {parts.ADA.public, parts.STRANGER.public}
+
+
+# Who is told
+
+
+def first_ones(keys: list[PublicKey], count: int) -> list[PublicKey]:
+    return keys[:count]
+
+
+def told_by(
+    own: Identity, record: Record, news: News = News.NEW, present: Sequence[Identity] = KEYS
+) -> set[str]:
+    found = listeners(
+        record,
+        news,
+        own=own.public,
+        authority=parts.AUTHORITY.public,
+        present=[presence(who) for who in present],
+        draw=first_ones,
+    )
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+def public(*who: Identity) -> set[str]:
+    return {each.public for each in who}
+
+
+@pytest.mark.parametrize("news", News)
+def test_a_heartbeat_goes_to_the_coordinator_alone(news: News) -> None:
+    assert told_by(KEYS[0], presence(KEYS[0]), news) == public(parts.AUTHORITY)
+    assert told_by(parts.AUTHORITY, presence(KEYS[0]), news) == set()
+    assert told_by(KEYS[1], presence(KEYS[0]), news) == set()
+
+
+def test_a_commit_goes_to_the_coordinator_each_time_and_to_others_once() -> None:
+    mine = commit(KEYS[0], 1).value
+    assert told_by(KEYS[0], mine) == public(parts.AUTHORITY, *KEYS[1 : FAN_OUT + 1])
+    assert told_by(KEYS[0], mine, News.KNOWN) == public(parts.AUTHORITY)
+    assert told_by(KEYS[2], mine) == public(KEYS[1], *KEYS[3 : FAN_OUT + 2]), "not to its owner, nor oneself"
+    assert told_by(parts.AUTHORITY, mine) == public(*KEYS[1 : FAN_OUT + 1])
+    assert told_by(KEYS[2], mine, News.KNOWN) == told_by(KEYS[2], mine, News.LATE) == set()
+
+
+def test_a_head_goes_on_to_volunteers() -> None:
+    told = head(1).value
+    assert told_by(parts.AUTHORITY, told) == public(*KEYS[:FAN_OUT])
+    assert told_by(KEYS[0], told) == public(*KEYS[1 : FAN_OUT + 1])
+    assert told_by(KEYS[0], told, News.KNOWN) == set()
+    assert told_by(KEYS[0], told, present=KEYS[:3]) == public(*KEYS[1:3])
+
+
+@pytest.mark.parametrize("volunteers", [3, 20, 100, 1000])
+def test_nearly_everybody_hears_in_a_few_tellings(volunteers: int) -> None:
+    """Each knows as many others as an entry of the DHT lists, drawn at random."""
+    draw = random.Random(0)
+    keys = [PublicKey(f"{n:064x}") for n in range(volunteers)]
+    blank = presence(parts.ADA)
+    everybody = {key: blank.model_copy(update={"owner": key}) for key in keys}
+    together = -(-volunteers // parts_for(volunteers))
+    heard = {PublicKey(parts.AUTHORITY.public)}
+    telling, hops = set(heard), 0
+    while telling:
+        hops += 1
+        told: set[PublicKey] = set()
+        for own in telling:
+            known = keys if own == parts.AUTHORITY.public else draw.sample(keys, together)
+            told |= set(
+                listeners(
+                    head(1).value,
+                    News.NEW,
+                    own=own,
+                    authority=PublicKey(parts.AUTHORITY.public),
+                    present=[everybody[key] for key in known],
+                    draw=draw.sample,
+                )
+            )
+        telling = told - heard
+        heard |= told
+    assert volunteers - (len(heard) - 1) <= max(1, 0.02 * volunteers)
+    assert hops <= 8
+
+
+# Looking
+
+
+@given(volunteers=st.integers(1, 5000), contributions=st.integers(1, 100))
+def test_no_node_answers_more_than_it_should(volunteers: int, contributions: int) -> None:
+    """Whatever the swarm's size: for the head, for a list of volunteers and for a round's commits."""
+    entries = parts_for(volunteers)
+    together = -(-volunteers // entries)
+    for readers, records in [(volunteers, 1), (together, together), (volunteers, contributions)]:
+        seconds = look_seconds(readers, records)
+        assert seconds >= SHORTEST_LOOK
+        assert readers * records / seconds <= ANSWERS_A_SECOND + 1e-9
+    gone = MISSED * heartbeat_seconds(volunteers)
+    assert look_seconds(together, together) <= gone / 3, (
+        "they are heard of anew before they are taken for gone"
+    )
+
+
+@given(volunteers=st.integers(0, 5000))
+def test_an_entry_lists_a_dozen_or_so(volunteers: int) -> None:
+    entries = parts_for(volunteers)
+    assert entries & (entries - 1) == 0
+    assert volunteers / entries <= 16
+    assert entries == 1 or volunteers / entries > 8
+
+
+def test_a_volunteer_is_listed_where_its_key_says() -> None:
+    found = {place_of(presence(who).model_copy(update={"parts": 4})).key for who in KEYS}
+    assert found == {f"{parts.RUN}/peers/4/{part}" for part in range(4)}
+    assert all(part_of(who.public, 1) == 0 for who in KEYS)

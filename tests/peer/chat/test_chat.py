@@ -1,0 +1,292 @@
+"""`peer chat`: what a checkpoint answers on this machine is what transformers and peft make of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from barnraise.contract.archive import folder_of
+from barnraise.core.errors import ModelUnavailable, UserError
+from barnraise.models.causal_lm import quiet
+from peer.chat.generator import Manner, Side, Talker, TooLong
+from peer.chat.terminal_escape import harmless
+from peer.training.device import Device
+from tests.support import parts
+from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
+from tests.support.desk import told
+from tests.support.gateways import environment, served
+from tests.support.programs import DEADLINE, ROOT
+from tests.support.tiny import make_tiny_model
+
+CPU = Device("CPU", "cpu", False, 1, "a test")
+GREEDY = Manner(max_tokens=24, temperature=0.0, seed=0)
+DICE = Manner(max_tokens=60, temperature=1.0, seed=3)
+HELLO: list[dict[str, str]] = [{"role": "user", "content": "Hello there"}]
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory: pytest.TempPathFactory) -> Laid:
+    return lay_out_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def adapter(laid: Laid) -> Path:
+    return laid.folder / folder_of("trained", MAIN_ROUND)
+
+
+@pytest.fixture(scope="module")
+def talker(laid: Laid, adapter: Path) -> Talker:
+    return Talker(adapter, laid.base, CPU)
+
+
+def by_transformers(folder: Path, adapter: Path | None, said: Sequence[dict[str, str]], count: int) -> str:
+    """The likeliest `count` tokens that follow."""
+    with quiet(), torch.inference_mode():
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, adapter)
+        tokenizer = AutoTokenizer.from_pretrained(adapter or folder)
+        ids = tokenizer.apply_chat_template(list(said), add_generation_prompt=True, return_tensors="pt")
+        made = model.eval().generate(**ids, max_new_tokens=count, do_sample=False)
+    return str(tokenizer.decode(made[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+def answer(
+    talker: Talker, side: Side, said: Sequence[dict[str, str]] = HELLO, manner: Manner = GREEDY
+) -> tuple[str, list[str]]:
+    """The answer, and the pieces in which it came."""
+    pieces: list[str] = []
+    return talker.answer(side, said, manner, pieces.append), pieces
+
+
+def test_the_checkpoint_and_its_base_answer_as_peft_and_transformers_do(
+    laid: Laid, adapter: Path, talker: Talker
+) -> None:
+    checkpoint, pieces = answer(talker, "checkpoint")
+    base, _ = answer(talker, "base")
+    assert checkpoint == by_transformers(laid.base, adapter, HELLO, 24)
+    assert base == by_transformers(laid.base, None, HELLO, 24)
+    assert checkpoint != base, "the adapter changes nothing"
+    assert "".join(pieces) == checkpoint
+    assert answer(talker, "checkpoint")[0] == checkpoint, "asking the base switched it off for good"
+
+
+def test_the_base_is_loaded_once(talker: Talker) -> None:
+    assert talker._models["base"] is talker._models["checkpoint"]
+
+
+def test_both_sides_throw_the_same_dice(laid: Laid, tmp_path: Path) -> None:
+    """With an adapter that changes nothing, as before the first round."""
+    talker = Talker(laid.folder / folder_of("trained", 0), laid.base, CPU)
+    first, again = answer(talker, "base", manner=DICE), answer(talker, "checkpoint", manner=DICE)
+    assert first == again
+    assert first != answer(talker, "base", manner=Manner(60, 1.0, seed=4)), "the seed changes nothing"
+    assert first != answer(talker, "base", manner=Manner(60, 0.0, seed=3)), "nor does the temperature"
+
+
+def test_a_whole_model_has_a_base_of_its_own(laid: Laid, tmp_path: Path) -> None:
+    other = make_tiny_model(tmp_path / "other", seed=5)
+    talker = Talker(other, laid.base, CPU)
+    assert answer(talker, "checkpoint")[0] == by_transformers(other, None, HELLO, 24)
+    assert answer(talker, "base")[0] == by_transformers(laid.base, None, HELLO, 24)
+
+
+def test_an_answer_ends_where_the_model_ends_one(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    whole = Talker(model, None, CPU)
+    ids = whole._tokenizer(answer(whole, "checkpoint", manner=DICE)[0]).input_ids
+    place = next(n for n in range(5, len(ids)) if ids[n] not in ids[:n])
+    (model / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": [ids[place]]}), encoding="utf-8"
+    )
+    short, _ = answer(Talker(model, None, CPU), "checkpoint", manner=DICE)
+    assert whole._tokenizer(short).input_ids[:place] == ids[:place]
+    assert len(whole._tokenizer(short).input_ids) <= place + 1
+
+
+def test_the_token_with_which_the_template_ends_a_turn_ends_an_answer(tmp_path: Path) -> None:
+    """Also where it is not the one that ends a text: the base model knows nothing of turns."""
+    model = make_tiny_model(tmp_path / "model")
+    for file in ("generation_config.json", "tokenizer_config.json"):
+        config = json.loads((model / file).read_text(encoding="utf-8"))
+        config |= {"eos_token_id": 0} if "generation" in file else {"eos_token": "<|pad|>"}
+        (model / file).write_text(json.dumps(config), encoding="utf-8")
+    assert Talker(model, None, CPU)._ends == {0, 2}
+    (model / "chat_template.jinja").unlink()
+    assert Talker(model, None, CPU)._ends == {0}
+
+
+def test_without_a_template_it_goes_on(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    (model / "chat_template.jinja").unlink()
+    talker = Talker(model, None, CPU)
+    assert not talker.has_template
+    with quiet(), torch.inference_mode():
+        ids = talker._tokenizer("Once", return_tensors="pt").input_ids
+        made = AutoModelForCausalLM.from_pretrained(model).generate(ids, max_new_tokens=24, do_sample=False)
+    wanted = talker._tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+    assert answer(talker, "checkpoint", [{"role": "user", "content": "Once"}])[0] == wanted
+
+
+def test_more_than_it_reads_is_told(talker: Talker) -> None:
+    def said(tokens: int) -> list[dict[str, str]]:
+        frame = talker._ids([{"role": "user", "content": ""}]).shape[1]
+        return [{"role": "user", "content": "x" * (tokens - frame)}]
+
+    with told(TooLong, 2, "512 tokens", "reads 512", "/reset"):
+        answer(talker, "checkpoint", said(512))
+    _, pieces = answer(talker, "checkpoint", said(511))
+    assert len(pieces) <= 1, "there is room for one token"
+
+
+def test_another_base_is_refused(adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the base model's"):
+        Talker(adapter, make_tiny_model(tmp_path / "wide", width=32), CPU)
+
+
+# Text from others
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ünïcödé 日本 🙂\n\ttext", None),
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("a\rb\x08c\x9b31m", r"a\rb\x08c\x9b31m"),
+        ("\u202ecod.exe\u2066", r"\u202ecod.exe\u2066"),
+        ("👩\u200d🌾", None),
+    ],
+)
+def test_what_could_steer_a_terminal_is_shown(text: str, shown: str | None) -> None:
+    assert harmless(text) == (text if shown is None else shown)
+
+
+# The program
+
+
+def chat(*arguments: str, typed: str = "", cache: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments, "--cache-dir", str(cache), "--device", "cpu", "--threads", "1"],
+        cwd=ROOT, env=environment(), input=typed, capture_output=True, text=True, timeout=DEADLINE,
+        check=False,
+    )  # fmt: skip
+
+
+COMMAND = [sys.executable, "-c", "from peer.cli.main import main; main()", "chat"]
+
+
+def test_from_the_run_s_own_server_it_needs_nothing_else(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    """The promoted checkpoint, and the base model that the run passes on."""
+    with served(laid.folder) as url:
+        done = chat(
+            f"{url}/?key={parts.AUTHORITY.public}", "--prompt", "Hello there", "--compare",
+            "--max-tokens", "24", cache=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    base, checkpoint = (
+        by_transformers(laid.base, None, HELLO, 24),
+        by_transformers(laid.base, adapter, HELLO, 24),
+    )
+    assert done.stdout == f"base model:\n{harmless(base)}\n\nbarn, round 120:\n{harmless(checkpoint)}\n"
+
+
+def test_a_folder_is_taken_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    """Line by line: what was said counts, until /reset. What the model says is printed harmlessly."""
+    done = chat(
+        str(adapter), "--base", str(laid.base), "--temperature", "1", "--max-tokens", "100", cache=tmp_path,
+        typed="Hello there\nHello there\n/reset\nHello there\n",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "begun anew" in done.stderr
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.stdout)
+    assert re.search(r"\\x[01][0-9a-f]", done.stdout), "the model said nothing that could do harm"
+    talker, manner = Talker(adapter, laid.base, CPU), Manner(100, 1.0, seed=0)
+    first, _ = answer(talker, "checkpoint", manner=manner)
+    said = [*HELLO, {"role": "assistant", "content": first}, *HELLO]
+    second, _ = answer(talker, "checkpoint", said, manner)
+    assert done.stdout == "".join(f"{harmless(each)}\n" for each in (first, second, first))
+    assert first != second
+
+
+def test_what_cannot_be_loaded_is_told(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    refused = {
+        str(laid.folder / folder_of("gguf", MAIN_ROUND)): (2, "which is for llama.cpp"),
+        str(adapter): (ModelUnavailable.exit_code, "--base"),
+    }
+    for source, (status, words) in refused.items():
+        done = chat(source, "--prompt", "Hello", cache=tmp_path)
+        assert (done.returncode, done.stdout) == (status, ""), done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+class Terminal:
+    """A program on a terminal of its own, 120 characters wide."""
+
+    def __init__(self, *command: str) -> None:
+        self._ours, theirs = pty.openpty()
+        os.set_inheritable(theirs, True)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            env=environment() | {"COLUMNS": "120", "LINES": "40", "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(theirs)
+        self.said = ""
+
+    def until(self, enough: Callable[[str], object]) -> None:
+        """Read until it said enough, or ends. pytest's own deadline ends what never comes."""
+        while not enough(self.said):
+            try:
+                piece = os.read(self._ours, 65536)
+            except OSError:  # Linux's end of a terminal
+                break
+            self.said += piece.decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def end(self) -> int:
+        self.until(lambda _: False)
+        os.close(self._ours)
+        return self.process.wait(DEADLINE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_on_a_wide_terminal_the_answers_are_side_by_side(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    terminal = Terminal(
+        *COMMAND, str(adapter), "--base", str(laid.base), "--compare", "--max-tokens", "12",
+        "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
+    )  # fmt: skip
+    terminal.until(lambda said: "> " in said)
+    terminal.type("Hello there\n")
+    terminal.until(lambda said: said.count("> ") > 1)
+    assert re.search(r"base model +barn, round 120", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.said))
+    terminal.type("\x04")  # Ctrl-D
+    assert terminal.end() == 0, terminal.said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_ctrl_c_ends_it_in_the_middle_of_an_answer(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    terminal = Terminal(
+        *COMMAND, str(adapter), "--base", str(laid.base), "--temperature", "1", "--max-tokens", "400",
+        "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
+    )  # fmt: skip
+    terminal.until(lambda said: "> " in said)
+    terminal.type("Hello there\n")
+    terminal.until(lambda said: len(said.partition("> Hello there")[2].strip()) > 3)
+    os.killpg(terminal.process.pid, signal.SIGINT)
+    assert terminal.end() == 130, terminal.said
+    assert "Traceback" not in terminal.said

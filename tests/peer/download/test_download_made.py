@@ -1,0 +1,131 @@
+"""`peer download --format`: what a run has published, and what is made here of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.archive import INDEX, folder_of
+from barnraise.contract.manifest import MANIFEST, Form
+from barnraise.core.errors import ModelUnavailable, UserError
+from peer.download.convert import Made
+from peer.download.download import Downloaded, Wish, download
+from peer.download.select import Format
+from tests.support import parts
+from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
+from tests.support.scripted import Told
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory: pytest.TempPathFactory) -> Laid:
+    return lay_out_run(tmp_path_factory.mktemp("run"))
+
+
+def get(
+    laid: Laid, output: Path, form: Format | None, told: Told | None = None, **other: object
+) -> Downloaded | Made:
+    wish = Wish(str(laid.folder), parts.AUTHORITY.public, format=form, output=output, **other)  # type: ignore[arg-type]
+    return asyncio.run(download(wish, output.parent / "cache", told or Told(), time.monotonic))
+
+
+@pytest.mark.parametrize(
+    ("form", "published"),
+    [
+        (None, "trained"),
+        ("adapter", "trained"),
+        ("merged", "merged"),
+        ("gguf", "gguf"),
+        ("base", "base"),
+        ("data", "data"),
+    ],
+)
+def test_what_is_published_is_fetched(
+    laid: Laid, tmp_path: Path, form: Format | None, published: Form
+) -> None:
+    done = get(laid, tmp_path / "out", form)
+    assert isinstance(done, Downloaded)
+    place = laid.folder / folder_of(published, MAIN_ROUND)
+    assert (done.folder / MANIFEST).read_bytes() == (place / MANIFEST).read_bytes()
+
+
+def test_a_form_of_a_round_is_found_by_its_own_commit(laid: Laid, tmp_path: Path) -> None:
+    merged = laid.index.repo("merged")
+    assert merged is not None
+    done = get(laid, tmp_path / "out", "merged", revision=merged.revisions[0].commit)
+    assert isinstance(done, Downloaded)
+
+
+@pytest.mark.parametrize("form", ["merged", "gguf"])
+def test_what_is_not_published_is_made_of_the_checkpoint_and_the_run_s_base(
+    laid: Laid, tmp_path: Path, form: Format
+) -> None:
+    told = Told()
+    done = get(laid, tmp_path / "out", form, told, revision="best")
+    assert done == Made(tmp_path / "out")
+    assert MANIFEST not in [path.name for path in done.folder.iterdir()], "nobody signed it"
+    assert (tmp_path / "barn-round-000060" / MANIFEST).is_file(), "the checkpoint was not checked first"
+    assert "the base model comes from the run" in told.said
+
+
+def test_what_is_made_is_what_the_coordinator_makes(laid: Laid, tmp_path: Path) -> None:
+    published = get(laid, tmp_path / "published", "merged").folder
+    hidden = without(laid, tmp_path / "hidden", "merged")
+    made = get(hidden, tmp_path / "made", "merged").folder
+    weights = "model.safetensors"
+    assert (made / weights).read_bytes() == (published / weights).read_bytes()
+
+
+def test_a_gguf_file_that_is_made_is_read_again(laid: Laid, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    (file,) = get(laid, tmp_path / "out", "gguf", revision="best").folder.iterdir()
+    assert file.name == "barn-round-60-F16.gguf"
+    model = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "out", gguf_file=file.name, quantization_config=GgufConfig(dequantize=True)
+    )
+    assert model.config.num_hidden_layers == 2
+
+
+def test_without_any_base_a_form_cannot_be_made(laid: Laid, tmp_path: Path) -> None:
+    hidden = without(laid, tmp_path / "hidden", "base")
+    with pytest.raises(ModelUnavailable, match="no base model at tiny"):
+        get(hidden, tmp_path / "out", "merged", revision="best")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_not_made_over(laid: Laid, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="is there already"):
+        get(laid, tmp_path / "out", "gguf", revision="best")
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"], "something was fetched before"
+
+
+def test_a_checkpoint_alone_is_made_into_another_form_with_the_base_that_is_given(
+    laid: Laid, tmp_path: Path
+) -> None:
+    alone = laid.folder / folder_of("trained", 60)
+    wish = Wish(str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out")
+    with pytest.raises(UserError, match="which base model"):
+        asyncio.run(download(wish, tmp_path / "cache", Told(), time.monotonic))
+    given = Wish(str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out", base=laid.base)
+    assert asyncio.run(download(given, tmp_path / "cache", Told(), time.monotonic)) == Made(tmp_path / "out")
+
+
+def test_an_adapter_is_no_model(laid: Laid, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trains an adapter") as told:
+        get(laid, tmp_path / "out", "model")
+    assert "--format adapter" in told.value.fix
+
+
+def without(laid: Laid, copy: Path, form: Form) -> Laid:
+    """The same archive, in which a form is not published."""
+    shutil.copytree(laid.folder, copy)
+    index = json.loads((copy / INDEX).read_bytes())
+    index["repos"] = [repo for repo in index["repos"] if repo["form"] != form]
+    (copy / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    return Laid(copy, laid.index, laid.states, laid.base)

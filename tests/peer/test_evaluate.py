@@ -1,0 +1,165 @@
+"""`peer evaluate` against a real coordinator: two volunteers who agree move `main`; false text is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from barnraise.contract.archive import held_out_path
+from barnraise.contract.evaluations import EVALUATIONS, read_evaluations
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.spec import DataSpec, Lora, ModelSpec, Raw, RunSpec, TrainSpec
+from barnraise.core.errors import HashMismatch, TrustError
+from barnraise.core.identity import Identity
+from barnraise.evaluation.runner import Evaluated
+from barnraise.evaluation.runner import evaluate as find_loss
+from barnraise.gateway import listen
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.files import load_identity, write_atomic
+from coordinator.checkpoints.card_data import about
+from coordinator.grpc_service import Gateway
+from coordinator.rounds.session import Session
+from coordinator.run_folder import CHAT_TEMPLATE, HELD_OUT
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
+from peer.archive.folder import FolderSource
+from peer.archive.reading import read_archive
+from peer.cli.main import main
+from peer.data_dir import PEER_KEY
+from peer.evaluate import _fetch_panel
+from tests.support import parts
+from tests.support.desk import (
+    NODE,
+    PretendedSwarm,
+    archive,
+    checkpoint,
+    fold_round,
+    served,
+    until_settled,
+)
+from tests.support.parts import ADA, AUTHORITY, BEN
+from tests.support.programs import Program, stage
+from tests.support.tiny import TEMPLATE, make_tiny_model
+from tests.support.vouching import TOKENS, hold_out, names, settle, settler, vouched_book, vouching
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    with vouched_book(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [(lambda data: data[:-1] + bytes([data[-1] ^ 1]), HashMismatch), (lambda data: data + b"x", TrustError)],
+)
+def test_a_panel_that_is_not_what_its_index_says_is_refused(
+    book: Book, tmp_path: Path, spoil: Callable[[bytes], bytes], error: type[TrustError]
+) -> None:
+    panel = settler(book).panel
+    assert panel is not None
+
+    async def fetch(name: str) -> str:
+        source = FolderSource(archive(book))
+        return await _fetch_panel(await read_archive(source, AUTHORITY.public), tmp_path / name)
+
+    assert asyncio.run(fetch("whole")) == panel.hash
+    place = archive(book) / held_out_path(panel.shards[0])
+    data = place.read_bytes()
+    place.unlink()  # it is a link to what the coordinator keeps
+    place.write_bytes(spoil(data))
+    with pytest.raises(error):
+        asyncio.run(fetch("spoiled"))
+
+
+def test_a_volunteer_is_told_the_key_that_it_will_sign_with(tmp_path: Path) -> None:
+    for asked in ("barn", f"barnraise://127.0.0.1:1/barn?key={AUTHORITY.public}"):
+        told = CliRunner().invoke(main, ["key", asked, "--data-dir", str(tmp_path)])
+        assert told.output.strip() == load_identity(tmp_path / PEER_KEY).public
+    refused = CliRunner().invoke(main, ["key", "../barn", "--data-dir", str(tmp_path)])
+    assert refused.exit_code == 2
+
+
+# Real programs
+
+
+@contextmanager
+def tiny_run(folder: Path) -> Iterator[Book]:
+    """A tiny model whose coordinator evaluated the first checkpoint, and cannot evaluate the second."""
+    base = make_tiny_model(folder / "base")
+    (folder / CHAT_TEMPLATE).write_text(TEMPLATE, encoding="utf-8")
+    hold_out(folder)
+    spec = RunSpec(
+        name=parts.RUN, model=ModelSpec(source="not-to-be-found", licence="apache-2.0"),
+        data=DataSpec(source="x", sequence_length=24), codec=Raw(),
+        train=TrainSpec(target=Lora(rank=4, alpha=8.0)),
+    )  # fmt: skip
+    genesis = initial_state(base, spec.train.target, spec.seed)
+    journal = Journal(folder / "journal.sqlite")
+    try:
+        charter = parts.charter(vouching(spec), genesis)
+        book = Book.begin(AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+        first = HeldOut(loss=9.0, tokens=TOKENS)
+        book.settle(0, first, about(book, 0, first), parts.NOW)
+        fold_round(book, ADA)
+        book.write_checkpoint(parts.NOW)
+        settle(book)
+        yield book
+    finally:
+        journal.close()
+
+
+@pytest.mark.slow
+def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with tiny_run(tmp_path / "coordinator") as book, stage(tmp_path) as programs:
+        assert names(book) == {0: ("round-0", "main", "best"), 1: ("round-1", "latest")}
+        made = settler(book)
+        swarm = PretendedSwarm(book.blobs).as_swarm
+        session = Session(book, made, swarm, lambda: parts.NOW, (NODE,))
+
+        def evaluate(invite: str, owner: Identity, *more: str) -> Program:
+            data = tmp_path / owner.public[:8]
+            write_atomic(data / PEER_KEY, owner.seed, mode=0o600)
+            folders = ("--data-dir", str(data), "--cache-dir", str(data / "cache"))
+            return programs.start("evaluator", "peer.cli.main", "evaluate", invite, *folders, *more)
+
+        def volunteers(invite: str) -> None:
+            nobody = evaluate(invite, AUTHORITY)
+            first = evaluate(invite, ADA)  # watches until it is told to end
+            second = evaluate(invite, BEN, "--once")
+            assert nobody.wait() == 2, nobody.output
+            assert f"your key is not among the 3 evaluators of barn: {AUTHORITY.public}" in nobody.output
+            first.wait_for("round 1 (waits for 1 more of|has a held-out loss of .* by 2 of) 3 evaluators")
+            assert second.wait() == 0, second.output
+            assert first.interrupt() == 0, first.output
+            for owner in (ADA, BEN):
+                left = tmp_path / owner.public[:8] / "cache"
+                assert not [*left.glob("evaluate/*"), *left.glob("checkpoints/*")], "it stays on disk"
+
+        async def act() -> None:
+            http = await listen(archive(book), "127.0.0.1", 0)
+            try:
+                async with served(session, Gateway(http.port)) as invite:
+                    await asyncio.to_thread(volunteers, str(invite))
+            finally:
+                await http.stop()
+
+        asyncio.run(act())
+        asyncio.run(until_settled(made))
+        assert names(book) == {0: ("round-0",), 1: ("round-1", "main", "latest", "best")}
+        folder, manifest = checkpoint(book, 1), book.checkpoints[1].value
+        own = asyncio.run(find_loss(folder, base=book.base, held_out=book.folder / HELD_OUT, tokens=TOKENS))
+        assert isinstance(own, Evaluated)
+        assert manifest.held_out is not None
+        assert manifest.held_out.tokens == own.held_out.tokens == TOKENS
+        assert manifest.held_out.loss == pytest.approx(own.held_out.loss, rel=1e-5)
+        assert EVALUATIONS in {entry.name for entry in manifest.files}
+        signed = read_evaluations((folder / EVALUATIONS).read_bytes())
+        assert {each.signer for each in signed} == {ADA.public, BEN.public}
+        assert {each.value.state for each in signed} == {manifest.state}

@@ -1,0 +1,231 @@
+"""How a volunteer trains in the memory that it has. Memory is given, and nothing is downloaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.contract.spec import DataSpec, Full, Lora, RunSpec, TrainSpec
+from barnraise.core.errors import TooLargeForMemory, UserError
+from barnraise.models.causal_lm import model_shape
+from barnraise.models.memory_estimate import ModelShape, Precision, footprint
+from barnraise.models.trainable import layout, parameter_count
+from peer.training.device import Device, room
+from peer.training.memory_fit import Fit, Frozen, Processor, Room, fit
+from tests.support.tiny import make_tiny_model
+
+LLAMA_3_8B = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "tie_word_embeddings": False,
+}
+ADAPTER = Lora(rank=16)
+GB = 10**9
+GPU = Processor(gpu=True, autocast=True, four_bit=True)
+CPU = Processor(gpu=False, autocast=False, four_bit=True)
+SMALL = ModelShape(
+    parameters=135_000_000,
+    products=106_000_000,
+    head=0,
+    largest=885_000,
+    vocabulary=49_152,
+    width=576,
+    blocks=30,
+    half=False,
+)
+SMALL_ADAPTER = 5_000_000
+
+
+def run_spec(target: Lora | Full = ADAPTER, *, length: int = 512, batch: int = 4) -> RunSpec:
+    return RunSpec(
+        name="test",
+        data=DataSpec(source="unused", sequence_length=length),
+        train=TrainSpec(target=target, batch=batch),
+    )
+
+
+def machine(memory: float) -> Room:
+    return Room(int(memory), int(memory), shared=True)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelShape, int]:
+    """The shape of Llama 3 8B, from a config alone, with files in bf16, and the size of its adapter."""
+    folder = tmp_path_factory.mktemp("llama")
+    (folder / "config.json").write_text(json.dumps(LLAMA_3_8B), encoding="utf-8")
+    shape = model_shape(folder)
+    return replace(shape, half=True), layout(folder, ADAPTER).parameters
+
+
+def test_the_shape_of_llama_3_8b(llama: tuple[ModelShape, int]) -> None:
+    shape, adapter = llama
+    assert shape.parameters == 8_030_261_248
+    assert (shape.head, shape.largest) == (128256 * 4096, 14336 * 4096)
+    assert shape.parameters - shape.products - shape.head == 128256 * 4096 + 65 * 4096, "embedding and norms"
+    assert (shape.vocabulary, shape.width, shape.blocks) == (128256, 4096, 32)
+    assert adapter == 41_943_040
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "length", "micro_batch", "frozen", "needs"),
+    [
+        (24, 512, 4, "bf16", 23.8),
+        (24, 1024, 2, "bf16", 23.8),
+        (24, 2048, 1, "bf16", 23.8),
+        (24, 4096, 1, "8bit", 21.8),
+        (16, 2048, 1, "4bit", 13.8),
+        (12, 1024, 1, "4bit", 11.4),
+    ],
+)
+def test_an_adapter_of_8b_fits_a_gpu_at_home(
+    llama: tuple[ModelShape, int],
+    gigabytes: int,
+    length: int,
+    micro_batch: int,
+    frozen: Precision,
+    needs: float,
+) -> None:
+    spec, card = run_spec(length=length), Room(gigabytes * GB, 32 * GB, shared=False)
+    found = fit(spec, *llama, card, GPU)
+    assert (found.micro_batch, found.frozen, found.checkpointing) == (micro_batch, frozen, True)
+    assert f"about {needs} GB, and {gigabytes}.0 GB are free on the GPU" in found.reason
+    with pytest.raises(TooLargeForMemory, match="free on the GPU"):
+        fit(spec, *llama, card, GPU, frozen="fp32")
+
+
+def test_a_cpu_takes_one_sample_and_a_gpu_the_batch() -> None:
+    assert fit(run_spec(), SMALL, SMALL_ADAPTER, machine(99 * GB), CPU) == Fit(
+        1,
+        "fp32",
+        False,
+        "1 sample at once, the frozen weights in fp32: about 3.2 GB, and 99.0 GB are free here",
+    )
+    card = Room(99 * GB, 99 * GB, shared=False)
+    sizes = {1: 1, 3: 2, 4: 4, 6: 4, 8: 8}
+    for batch, size in sizes.items():
+        found = fit(run_spec(batch=batch), SMALL, SMALL_ADAPTER, card, GPU)
+        assert (found.micro_batch, found.frozen) == (size, "bf16")
+    assert fit(run_spec(), SMALL, SMALL_ADAPTER, card, GPU, micro_batch=3).micro_batch == 3
+
+
+def test_bits_are_spared_where_that_loses_nothing_before_blocks_are_computed_twice() -> None:
+    exact = replace(SMALL, half=True)
+    assert fit(run_spec(), exact, SMALL_ADAPTER, machine(99 * GB), CPU).frozen == "bf16"
+    tight = machine(3.0 * GB)
+    found = fit(run_spec(), SMALL, SMALL_ADAPTER, tight, CPU)
+    assert (found.frozen, found.checkpointing) == ("fp32", True)
+    assert "blocks computed twice to save memory" in found.reason
+
+
+def test_without_blocks_to_compute_twice_bits_are_spared() -> None:
+    found = fit(run_spec(), replace(SMALL, blocks=0), SMALL_ADAPTER, machine(99 * GB), CPU)
+    assert not found.checkpointing
+    needed = footprint(SMALL, SMALL_ADAPTER, ADAPTER, "diloco", tokens=512, frozen="8bit").shared
+    lonely = replace(SMALL, blocks=1, width=30 * SMALL.width)  # as much to keep, and nothing to spare
+    assert fit(run_spec(), lonely, SMALL_ADAPTER, machine(needed), CPU).frozen == "8bit"
+
+
+def test_a_machine_that_is_too_small_is_told_what_would_fit() -> None:
+    spec = run_spec(length=2048)
+
+    def told(room: Room, processor: Processor, frozen: Frozen, micro_batch: int | None = None) -> str:
+        with pytest.raises(TooLargeForMemory, match="GB are free") as caught:
+            fit(spec, SMALL, SMALL_ADAPTER, room, processor, frozen=frozen, micro_batch=micro_batch)
+        return caught.value.fix
+
+    needed = {
+        bits: footprint(
+            SMALL, SMALL_ADAPTER, ADAPTER, "diloco", tokens=2048, frozen=bits, checkpointing=True
+        ).shared
+        for bits in ("bf16", "8bit", "4bit")
+    }
+    assert told(machine(needed["bf16"]), CPU, "fp32").startswith("`--frozen bf16` would fit.")
+    assert told(machine(needed["8bit"]), CPU, "bf16", 8).startswith("`--frozen 8bit --micro-batch 1` would")
+    poor = replace(CPU, four_bit=False)
+    assert "pip install 'barnraise[quantized]'" in told(machine(needed["4bit"]), poor, "auto")
+    assert told(machine(GB), CPU, "auto").startswith("Close other programs, use a machine with more memory")
+    with pytest.raises(TooLargeForMemory, match="GB are free beside the GPU"):
+        fit(spec, SMALL, SMALL_ADAPTER, Room(99 * GB, GB // 2, shared=False), GPU)
+
+
+@pytest.mark.parametrize("frozen", ["bf16", "8bit", "4bit"])
+def test_what_is_trained_is_not_frozen(frozen: Frozen) -> None:
+    with pytest.raises(UserError, match="trains all parameters"):
+        fit(run_spec(Full()), SMALL, SMALL.parameters, machine(99 * GB), CPU, frozen=frozen)
+    assert fit(run_spec(Full()), SMALL, SMALL.parameters, machine(99 * GB), CPU).frozen == "fp32"
+
+
+def test_four_bits_need_what_packs_them() -> None:
+    with pytest.raises(UserError, match="bitsandbytes"):
+        fit(run_spec(), SMALL, SMALL_ADAPTER, machine(99 * GB), replace(CPU, four_bit=False), frozen="4bit")
+    assert fit(run_spec(), SMALL, SMALL_ADAPTER, machine(99 * GB), CPU, frozen="4bit").frozen == "4bit"
+
+
+@given(
+    device=st.integers(0, 60 * GB),
+    host=st.integers(0, 60 * GB),
+    shared=st.booleans(),
+    processor=st.builds(Processor, st.booleans(), st.booleans(), st.booleans()),
+    target=st.sampled_from([ADAPTER, Full()]),
+    batch=st.integers(1, 64),
+    length=st.sampled_from([64, 512, 2048]),
+)
+def test_what_is_chosen_fits_and_more_memory_is_never_worse(
+    device: int, host: int, shared: bool, processor: Processor, target: Lora | Full, batch: int, length: int
+) -> None:
+    spec = run_spec(target, batch=batch, length=length)
+    params = SMALL_ADAPTER if isinstance(target, Lora) else SMALL.parameters
+    small = Room(host if shared else device, host, shared=shared)
+    large = Room(small.device + GB, small.host + GB, shared=shared)
+    try:
+        found = fit(spec, SMALL, params, small, processor)
+    except TooLargeForMemory:
+        return
+    needed = footprint(
+        SMALL,
+        params,
+        target,
+        "diloco",
+        tokens=found.micro_batch * length,
+        frozen=found.frozen,
+        checkpointing=found.checkpointing,
+        autocast=processor.autocast,
+    )
+    assert small.holds(needed)
+    assert found.micro_batch <= max(1, batch)
+    better = fit(spec, SMALL, params, large, processor)
+    order: list[Precision] = ["4bit", "8bit", "bf16", "fp32"]
+
+    def worth(fit: Fit) -> tuple[int, bool, int]:
+        return order.index(fit.frozen), not fit.checkpointing, fit.micro_batch
+
+    assert worth(better) >= worth(found)
+
+
+def test_the_shape_of_a_model_on_disk(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path, dtype=torch.bfloat16)
+    shape = model_shape(tmp_path)
+    assert shape.parameters == parameter_count(tmp_path)
+    assert shape.products == 2 * (64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3)
+    assert (shape.head, shape.largest, shape.width, shape.blocks) == (0, 64 * 128, 64, 2)
+    assert shape.half
+    make_tiny_model(tmp_path)
+    assert not model_shape(tmp_path).half
+
+
+def test_the_memory_of_this_machine_is_the_cpus() -> None:
+    here = room(Device("CPU", "cpu", False, 1, "test"))
+    assert here.shared
+    assert here.device == here.host > 0

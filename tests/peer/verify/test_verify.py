@@ -1,0 +1,369 @@
+"""A checkpoint is proved from an archive, or what differs in it is named."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from barnraise.contract.archive import CHARTER, INDEX, close_path, contribution_path, folder_of, parse_index
+from barnraise.contract.manifest import MANIFEST, Manifest
+from barnraise.contract.records import blob_name
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import BadSignature, InviteError, TrustError, UserError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import blob_hash
+from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.fold.replay import Fault
+from coordinator.store.run_store import Book
+from peer.verify.proof import FromBase, FromCheckpoint
+from peer.verify.report import LINES, display_for, told_difference, told_proof
+from tests.support import parts
+from tests.support.desk import announce, archive, show, told, train_round
+from tests.support.desk import contribution as contributed
+from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
+from tests.support.verifying import (
+    ADAPTER,
+    KEY,
+    ROUNDS,
+    SPEC,
+    Told,
+    contribution,
+    differs,
+    flip,
+    link,
+    outcome,
+    proved,
+    run_of,
+    wish,
+)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The archive of a run of four rounds; nobody changes it."""
+    with run_of(tmp_path_factory.mktemp("run") / "coordinator") as book:
+        yield archive(book)
+
+
+@pytest.fixture
+def copy(sound: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoilt."""
+    return Path(shutil.copytree(sound, tmp_path / "copy"))
+
+
+def test_the_newest_checkpoint_is_proved_from_the_first_state(sound: Path) -> None:
+    display = Told()
+    found = proved(wish(sound), display)
+    assert (found.run, found.key, found.round, found.rounds) == (parts.RUN, KEY, ROUNDS, ROUNDS)
+    assert (found.contributions, found.volunteers, found.tokens) == (2 * ROUNDS, 2, 2 * ROUNDS * 64)
+    assert found.files == len(list((sound / folder_of("trained", ROUNDS)).iterdir())) - 2, "both manifests"
+    assert found.start == FromBase("the adapter drawn from the run's seed 0")
+    sentence = told_proof(found)
+    assert f"proved: round 4 of barn, state {found.state}" in sentence
+    assert "8 contributions of 2 volunteers in the rounds 0 to 3" in sentence
+    assert KEY[:8] in sentence
+    assert "not proved" not in sentence
+    assert [line for line in display.said if "rounds/s" in line][-1].startswith("replayed 4 of 4 rounds")
+
+
+def test_a_terminal_shows_a_bar_and_what_is_said() -> None:
+    shown = io.StringIO()
+    with display_for(Console(file=shown, force_terminal=True, width=100)) as display:
+        display.say("reading [here]")
+        display.round(3, 7, 12, 1.5)
+    assert "reading [here]" in shown.getvalue()
+    assert "3/7" in shown.getvalue()
+    assert "12 contributions, 2.0 rounds/s" in shown.getvalue()
+
+
+def test_lines_about_a_long_log_are_few() -> None:
+    display = Told()
+    for done in range(1, 1001):
+        display.round(done, 1000, done, 1.0)
+    assert len(display.said) == LINES
+
+
+@pytest.mark.parametrize("revision", ["2", "round-2", "round-000002"])
+def test_any_checkpoint_is_proved(sound: Path, revision: str) -> None:
+    found = proved(wish(sound, revision=revision))
+    assert (found.round, found.rounds) == (2, 2)
+
+
+def test_the_first_checkpoint_is_the_first_state(sound: Path) -> None:
+    found = proved(wish(sound, revision="0"))
+    assert (found.round, found.rounds, found.training) == (0, 0, None)
+    assert "is the adapter drawn from the run's seed" in told_proof(found)
+
+
+def test_a_checkpoint_is_proved_from_an_earlier_one(sound: Path) -> None:
+    display = Told()
+    found = proved(wish(sound, start=3), display)
+    assert (found.start, found.rounds, found.contributions) == (FromCheckpoint(3), 1, 2)
+    assert found.tokens == 2 * ROUNDS * 64, "as the checkpoint counts them"
+    assert "what came before is not proved" in told_proof(found)
+    assert any(
+        "which the run's key signed: what came before it is not proved" in line for line in display.said
+    )
+
+
+@pytest.mark.parametrize("start", [4, 5, 100])
+def test_to_start_at_the_end_or_beyond_it_is_refused(sound: Path, start: int) -> None:
+    with told(UserError, 2, f"--from {start} leaves nothing to replay up to round 4"):
+        outcome(wish(sound, start=start))
+
+
+def test_to_start_from_a_round_without_a_checkpoint_is_refused(copy: Path) -> None:
+    index = parse_index((copy / INDEX).read_bytes())
+    repos = tuple(
+        repo.model_copy(update={"revisions": tuple(r for r in repo.revisions if r.round != 2)})
+        for repo in index.repos
+    )
+    (copy / INDEX).write_text(index.model_copy(update={"repos": repos}).model_dump_json())
+    with told(UserError, 2, "no revision 'round-2'", "0, 1, 3, 4"):
+        outcome(wish(copy, start=2))
+
+
+def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Path) -> None:
+    kept = SPEC.checkpoint.model_copy(update={"log_gigabytes": 0.0, "keep": 3})
+    with run_of(tmp_path / "run", spec=SPEC.model_copy(update={"checkpoint": kept})) as book:
+        train_round(book, ADA)
+        index = parse_index((archive(book) / INDEX).read_bytes())
+        assert index.replay_from == 5
+        for revision in ("main", "4"):
+            with told(UserError, 2, "no longer kept, only contributions from round 5 on"):
+                outcome(wish(archive(book), revision=revision))
+
+
+@contextmanager
+def some_kept(tmp_path: Path) -> Iterator[Path]:
+    """An archive whose contributions are there from round 2 on."""
+    with run_of(tmp_path / "run") as book:
+        for blob in book.history.drop_before(2):
+            book.blobs.remove(blob)
+        book.replay_from = 2
+        show(book)
+        yield archive(book)
+
+
+def test_a_late_log_is_replayed_from_the_checkpoint_there(tmp_path: Path) -> None:
+    with some_kept(tmp_path) as folder:
+        display = Told()
+        found = proved(wish(folder), display)
+        assert (found.start, found.rounds) == (FromCheckpoint(2), 2)
+        assert any("rounds before 2 are no longer kept" in line for line in display.said)
+        assert proved(wish(folder, start=3)).start == FromCheckpoint(3)
+        with told(UserError, 2, "contributions are kept from round 2 on", "--from 2"):
+            outcome(wish(folder, start=1))
+
+
+@pytest.mark.parametrize(
+    ("place", "what", "where"),
+    [
+        (lambda _: close_path(1), "close", close_path(1)),
+        (lambda folder: contribution(folder, 2), "contribution", "contributions/"),
+        (lambda _: f"{folder_of('trained', ROUNDS)}/{ADAPTER}", "file", ADAPTER),
+        (lambda _: f"{folder_of('trained', ROUNDS)}/README.md", "file", "README.md"),
+        (lambda _: f"{folder_of('trained', ROUNDS)}/{MANIFEST}", "manifest", MANIFEST),
+    ],
+    ids=["close", "contribution", "adapter", "card", "manifest"],
+)
+@pytest.mark.parametrize("spoil", [flip, Path.unlink], ids=["flipped", "missing"])
+def test_what_is_flipped_or_missing_is_named(
+    copy: Path, place: Callable[[Path], str], what: str, where: str, spoil: Callable[[Path], None]
+) -> None:
+    path = place(copy)
+    spoil(copy / path)
+    found = differs(wish(copy))
+    assert (found.what, found.where) == (what, path)
+    assert where in path
+    assert found.fault is (Fault.ABSENT if spoil is Path.unlink else Fault.SOURCE)
+    assert path in told_difference(found)
+
+
+def test_the_first_difference_is_named(copy: Path) -> None:
+    """A later round is read ahead, and its fault is no news before the earlier ones are folded."""
+    for round in (1, 2, 3):
+        flip(copy / contribution(copy, round))
+    assert differs(wish(copy)).where == contribution(copy, 1)
+
+
+def test_an_empty_contribution_is_named(copy: Path) -> None:
+    path = contribution(copy, 1)
+    (copy / path).write_bytes(b"")
+    assert differs(wish(copy)).where == path
+
+
+def test_a_flipped_byte_of_the_charter_is_named(copy: Path) -> None:
+    flip(copy / CHARTER)
+    with told(BadSignature, 5, CHARTER):
+        outcome(wish(copy))
+
+
+def test_a_run_under_another_key_is_refused(sound: Path) -> None:
+    with pytest.raises(TrustError) as caught:
+        outcome(wish(sound, key=STRANGER.public))
+    assert caught.value.exit_code == 5
+    assert CHARTER in caught.value.problem
+
+
+def test_a_folder_without_a_key_is_refused(sound: Path) -> None:
+    with told(InviteError, 2, "whose signature"):
+        outcome(wish(sound, key=None))
+
+
+def test_a_log_that_is_cut_short_is_named_where_it_ends(copy: Path) -> None:
+    for round in (2, 3):
+        for commit in link(copy, round).commits:
+            (copy / contribution_path(blob_name(commit))).unlink()
+        (copy / close_path(round)).unlink()
+    found = differs(wish(copy))
+    assert (found.what, found.where, found.fault) == ("close", close_path(2), Fault.ABSENT)
+
+
+def signed_close(folder: Path, round: int, by: Identity, **other: object) -> bytes:
+    return sign(by, link(folder, round).close.model_copy(update=other)).wire
+
+
+def test_a_log_signed_by_another_key_is_named(copy: Path) -> None:
+    """A mirror that made a whole log of its own and kept the run's charter."""
+    for round in range(ROUNDS):
+        (copy / close_path(round)).write_bytes(signed_close(copy, round, STRANGER))
+    found = differs(wish(copy))
+    assert (found.what, found.where, found.fault) == ("close", close_path(0), Fault.SOURCE)
+
+
+def test_a_gap_that_the_run_s_key_signed_is_the_coordinator_s_fault(copy: Path) -> None:
+    first = blob_hash((copy / close_path(0)).read_bytes())
+    (copy / close_path(2)).write_bytes(signed_close(copy, 2, AUTHORITY, previous=first))
+    found = differs(wish(copy))
+    assert (found.what, found.where, found.fault) == ("close", close_path(2), Fault.COORDINATOR)
+
+
+def test_another_end_of_the_log_than_the_manifest_s_is_the_coordinator_s_fault(copy: Path) -> None:
+    (copy / close_path(3)).write_bytes(signed_close(copy, 3, AUTHORITY, reason="another one"))
+    found = differs(wish(copy))
+    assert (found.what, found.fault) == ("manifest", Fault.COORDINATOR)
+    assert "head of the log" in found.expected
+
+
+def other_state(book: Book) -> None:
+    """The coordinator goes over to a state of its own making."""
+    moved = {name: array + 1 for name, array in book.state.params.items()}
+    book.state = TrainState(moved, book.state.buffers, book.state.step)
+    book.tip = replace(book.tip, state=book.state.hash())
+
+
+def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp_path: Path) -> None:
+    with run_of(tmp_path / "run", rounds=1) as book:
+        honest = book.tip.state
+        other_state(book)
+        book.write_checkpoint(parts.NOW)
+        train_round(book, ADA)
+        now = differs(wish(archive(book), revision="1"))
+        later = differs(wish(archive(book), revision="2"))
+        for found in (now, later):
+            assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
+            assert found.expected.startswith(book.checkpoints[1].value.state)
+            assert found.found.startswith(honest)
+            assert "folding round 0" in found.found
+        assert "the coordinator is at fault" in told_difference(now)
+
+
+def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s_fault(
+    tmp_path: Path,
+) -> None:
+    """As where a manifest of the true state is signed over the files of a false one."""
+    with run_of(tmp_path / "run", rounds=2) as book:
+        honest = book.checkpoints[2].value
+        other_state(book)
+        book.write_checkpoint(parts.NOW)
+        mixed = book.checkpoints[2].value.model_copy(update={"state": honest.state})
+        resigned(book, 2, sign(AUTHORITY, mixed))
+        found = differs(wish(archive(book)))
+        assert (found.what, found.where, found.fault) == ("file", folder_of("trained", 2), Fault.COORDINATOR)
+        assert honest.state in found.expected
+
+
+def resigned(book: Book, round: int, signed: Signed[Manifest]) -> None:
+    """Put another manifest in a checkpoint's place, and show it."""
+    book.blobs.put(signed.wire)
+    book.checkpoints[round] = signed
+    book.settled.discard(round)
+    show(book)
+
+
+def test_a_false_checkpoint_proves_nothing_of_those_after_it(tmp_path: Path) -> None:
+    """To start from it is to believe it: the log then goes on from another state."""
+    with run_of(tmp_path / "run", rounds=1) as book:
+        true_state, true_tip = book.state, book.tip
+        other_state(book)
+        book.write_checkpoint(parts.NOW)
+        book.state, book.tip = true_state, true_tip
+        train_round(book, ADA)
+        found = differs(wish(archive(book), start=1))
+        assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
+        assert proved(wish(archive(book))).round == 2, "the log itself is sound"
+
+
+def downloaded(folder: Path, where: Path) -> Path:
+    return Path(shutil.copytree(folder / folder_of("trained", ROUNDS), where))
+
+
+def test_a_downloaded_checkpoint_is_proved_by_the_log_elsewhere(sound: Path, tmp_path: Path) -> None:
+    own = downloaded(sound, tmp_path / "mine")
+    assert proved(wish(own, log=str(sound))).round == ROUNDS
+    flip(own / ADAPTER)
+    found = differs(wish(own, log=str(sound)))
+    assert (found.what, found.where, found.fault) == ("file", ADAPTER, Fault.SOURCE)
+
+
+def test_a_checkpoint_alone_proves_nothing(sound: Path, tmp_path: Path) -> None:
+    own = downloaded(sound, tmp_path / "mine")
+    with told(UserError, 2, "no log", "--log"):
+        outcome(wish(own))
+    with told(UserError, 2, "is not the archive of the run barn"):
+        outcome(wish(own, log=str(own)))
+
+
+def test_another_form_of_a_checkpoint_is_refused(sound: Path, tmp_path: Path) -> None:
+    own = downloaded(sound, tmp_path / "mine")
+    manifest = open_signed(Manifest, (own / MANIFEST).read_bytes(), signer=AUTHORITY.public).value
+    (own / MANIFEST).write_bytes(sign(AUTHORITY, manifest.model_copy(update={"form": "merged"})).wire)
+    with told(UserError, 2, "merged form of round 4", "--revision 4"):
+        outcome(wish(own, log=str(sound)))
+
+
+def test_a_checkpoint_of_another_run_is_refused(sound: Path, tmp_path: Path) -> None:
+    own = downloaded(sound, tmp_path / "mine")
+    manifest = open_signed(Manifest, (own / MANIFEST).read_bytes(), signer=AUTHORITY.public).value
+    (own / MANIFEST).write_bytes(sign(AUTHORITY, manifest.model_copy(update={"run": "shed"})).wire)
+    with told(UserError, 2, "is not the archive of the run shed"):
+        outcome(wish(own, log=str(sound)))
+
+
+def test_a_run_without_a_checkpoint_has_nothing_to_prove(copy: Path) -> None:
+    index = parse_index((copy / INDEX).read_bytes())
+    (copy / INDEX).write_text(index.model_copy(update={"repos": ()}).model_dump_json())
+    with told(UserError, 2, "no checkpoint yet"):
+        outcome(wish(copy))
+
+
+def test_two_contributions_with_one_blob_are_two(tmp_path: Path) -> None:
+    """Two volunteers may send the same bytes; the archive then has them once."""
+    with run_of(tmp_path / "run", rounds=0) as book:
+        commit, blob = contributed(book, ADA)
+        book.blobs.put(blob)
+        book.accept(commit, parts.NOW)
+        book.accept(announce(book, BEN, blob), parts.NOW)
+        book.fold(book.close("all contributed", parts.NOW))
+        book.write_checkpoint(parts.NOW)
+        show(book)
+        assert len(list((archive(book) / "contributions").iterdir())) == 1
+        assert proved(wish(archive(book))).contributions == 2

@@ -1,0 +1,267 @@
+"""Checkpoints are proved over HTTP and from a folder, of adapters and whole models, by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from click.testing import CliRunner, Result
+
+from barnraise.contract.archive import close_path, folder_of
+from barnraise.contract.spec import DataSpec, Full, ModelSpec, RunSpec, TrainSpec
+from barnraise.core.errors import HashMismatch, ModelUnavailable, Unreachable
+from barnraise.fold.replay import Differs, Fault
+from barnraise.gateway import listen
+from barnraise.models.base_model import resolve
+from barnraise.models.trainable import initial_state
+from coordinator.grpc_service import Gateway
+from coordinator.run_folder import CHAT_TEMPLATE
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
+from peer.archive.folder import FolderSource
+from peer.cli.main import main
+from peer.verify.archive_reader import TRIES
+from peer.verify.proof import FromBase, FromCheckpoint, Proved
+from peer.verify.replay_pipeline import AHEAD
+from peer.verify.verify import verify
+from tests.support import parts
+from tests.support.desk import archive, served, session_of, show, told, train_round
+from tests.support.parts import ADA, BEN
+from tests.support.programs import ROOT
+from tests.support.tiny import make_tiny_model
+from tests.support.verifying import (
+    ADAPTER,
+    KEY,
+    ROUNDS,
+    Told,
+    contribution,
+    differs,
+    flip,
+    outcome,
+    proved,
+    run_of,
+    wish,
+)  # fmt: skip
+
+
+class Mirror(http.server.ThreadingHTTPServer):
+    """Any static web server over a copy of an archive. It knows no ranges."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
+        self.asked: list[str] = []
+        self.breaks: dict[str, int] = {}
+        """How many times a path is cut off in the middle."""
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    server: Mirror
+
+    def do_GET(self) -> None:
+        path = self.path.removeprefix("/")
+        self.server.asked.append(path)
+        if self.server.breaks.get(path, 0) > 0:
+            self.server.breaks[path] -= 1
+            data = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+            return
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Tests are quiet."""
+
+
+@contextmanager
+def mirror_of(folder: Path) -> Iterator[Mirror]:
+    with Mirror(folder) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with run_of(tmp_path_factory.mktemp("run") / "coordinator") as book:
+        yield archive(book)
+
+
+@pytest.fixture
+def mirror(sound: Path) -> Iterator[Mirror]:
+    with mirror_of(sound) as server:
+        yield server
+
+
+def test_a_checkpoint_is_proved_from_any_web_server(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
+    found = proved(wish(mirror.address, key=KEY))
+    assert found == proved(wish(sound))
+    assert proved(wish(f"{mirror.address}/?key={KEY}", key=None)) == found
+
+
+def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
+    """The coordinator tells where its gateway is; both are real."""
+
+    async def prove(book: Book) -> Proved | Differs:
+        gateway = await listen(archive(book), "127.0.0.1", 0)
+        try:
+            async with served(session_of(book), Gateway(gateway.port)) as invite:
+                asked = wish(str(invite), key=None)
+                return await verify(asked, tmp_path, Told(), iter(range(1000)).__next__)
+        finally:
+            await gateway.stop()
+
+    with run_of(tmp_path / "run") as book:
+        found = asyncio.run(prove(book))
+        assert isinstance(found, Proved)
+        assert (found.round, found.state, found.rounds) == (ROUNDS, book.tip.state, ROUNDS)
+
+
+def test_a_file_that_breaks_off_goes_on_where_it_ended(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
+    places = [contribution(sound, 1), f"{folder_of('trained', ROUNDS)}/{ADAPTER}"]
+    mirror.breaks = dict.fromkeys(places, TRIES - 1)
+    assert proved(wish(mirror.address)).round == ROUNDS
+    assert [mirror.asked.count(path) for path in places] == [TRIES, TRIES]
+
+
+def test_a_server_that_always_breaks_off_is_the_network_s_fault(
+    mirror: Mirror, sound: Path, tmp_path: Path
+) -> None:
+    path = contribution(sound, 1)
+    mirror.breaks = {path: TRIES}
+    with told(Unreachable, 4, path):
+        outcome(wish(mirror.address))
+
+
+def test_what_a_mirror_changed_or_lacks_is_named(sound: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sound, tmp_path / "copy"))
+    with mirror_of(copy) as mirror:
+        lacking = contribution(copy, 3)
+        (copy / lacking).unlink()
+        found = differs(wish(mirror.address))
+        assert (found.what, found.where, found.fault) == ("contribution", lacking, Fault.ABSENT)
+        flipped = contribution(copy, 2)
+        flip(copy / flipped)
+        found = differs(wish(mirror.address))
+        assert (found.what, found.where, found.fault) == ("contribution", flipped, Fault.SOURCE)
+        (copy / close_path(1)).unlink()
+        assert differs(wish(mirror.address)).where == close_path(1)
+        adapter = f"{folder_of('trained', ROUNDS)}/{ADAPTER}"
+        flip(copy / adapter)
+        assert differs(wish(mirror.address)).where == adapter
+
+
+def test_little_is_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a log of any length fits the disk and the memory."""
+    opened: set[str] = set()
+    original = FolderSource.open
+
+    def counting(source: FolderSource, path: str) -> BinaryIO:
+        if path.startswith("log/"):
+            opened.add(path)
+        return original(source, path)
+
+    class Watching(Told):
+        def round(self, done: int, total: int, contributions: int, seconds: float) -> None:
+            ahead.append(len(opened) - done)
+
+    ahead: list[int] = []
+    monkeypatch.setattr(FolderSource, "open", counting)
+    with run_of(tmp_path / "run", rounds=3 * AHEAD) as book:
+        proved(wish(archive(book)), Watching())
+    assert len(ahead) == 3 * AHEAD
+    assert max(ahead) <= AHEAD
+
+
+@contextmanager
+def whole_model_run(folder: Path) -> Iterator[tuple[Book, Path]]:
+    """Two rounds of a tiny model, all of whose parameters are trained; and the model's folder."""
+    base = make_tiny_model(folder / "model", width=16, layers=1)
+    (base / CHAT_TEMPLATE).write_text("{{ messages }}", encoding="utf-8")
+    shutil.copy(base / CHAT_TEMPLATE, folder / CHAT_TEMPLATE)
+    first = initial_state(base, Full(), 0)
+    spec = RunSpec(
+        name=parts.RUN, model=ModelSpec(source="tiny-model"), data=DataSpec(source="x"),
+        train=TrainSpec(target=Full()),
+    )  # fmt: skip
+    fingerprint = resolve(str(base), None, folder / "cache").fingerprint
+    charter = parts.charter(spec, first).model_copy(update={"model_files": fingerprint})
+    journal = Journal(folder / "journal.sqlite")
+    try:
+        book = Book.begin(parts.AUTHORITY, charter, first, base, folder, journal, parts.NOW)
+        show(book)
+        for _ in range(2):
+            train_round(book, ADA, BEN)
+        yield book, base
+    finally:
+        journal.close()
+
+
+def test_a_whole_model_is_proved_from_its_base_model(tmp_path: Path) -> None:
+    with whole_model_run(tmp_path) as (book, base):
+        found = proved(wish(archive(book), base=base))
+        assert (found.rounds, found.start) == (2, FromBase("the base model tiny-model"))
+        with told(ModelUnavailable, 3, "no base model at tiny-model", "--from 0"):
+            outcome(wish(archive(book)))
+        assert proved(wish(archive(book), start=0)).start == FromCheckpoint(0)
+        with told(HashMismatch, 5, "fingerprint"):
+            outcome(wish(archive(book), base=make_tiny_model(tmp_path / "other", seed=1)))
+
+
+def called(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["verify", *map(str, arguments)])
+
+
+def test_the_command_says_what_it_does_and_what_is_proved(sound: Path, tmp_path: Path) -> None:
+    done = called(sound, "--key", KEY, "--cache-dir", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("proved: round 4 of barn, state ")
+    for told_so in ("reading", "round 4 of barn", "drawing the first adapter", "replayed 4 of 4 rounds"):
+        assert told_so in done.stderr
+
+
+def test_the_command_ends_by_5_where_something_differs(sound: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sound, tmp_path / "copy"))
+    path = contribution(copy, 1)
+    flip(copy / path)
+    done = called(copy, "--key", KEY, "--cache-dir", tmp_path)
+    assert done.exit_code == 5, done.output
+    assert done.stdout == ""
+    assert f"not proved: the contribution differs: {path}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_adapter_is_verified_without_torch(sound: Path, tmp_path: Path) -> None:
+    """By a small machine, in a moment: neither the base model nor the libraries that run it are needed."""
+    code = (
+        "import sys; from peer.cli.main import main; main(standalone_mode=False);"
+        " assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "verify", sound, "--key", KEY, "--cache-dir", tmp_path],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "proved: round 4" in done.stdout

@@ -1,0 +1,391 @@
+"""A volunteer's training across rounds: what it moved is kept over every change of state and counted once."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from barnraise.contract.records import blob_name
+from barnraise.contract.spec import CodecSpec, DataSpec, InnerSpec, Lora, Raw, RunSpec, TrainSpec
+from barnraise.contract.state import Array, TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import StateError
+from barnraise.core.ids import BlobHash, Round
+from barnraise.fold.codec import Decoder, encode_in_place
+from barnraise.fold.log import Link
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.blob_store import BlobStore
+from peer.training.device import Device
+from peer.training.trainer import Trainer, Update
+from peer.volunteer.contribution import Work
+from peer.volunteer.saved_state import Store
+from peer.volunteer.training import Training
+from tests.support import parts
+from tests.support.tiny import make_tiny_model, tiny_samples
+
+Method = Literal["diloco", "gradient"]
+CPU = Device("CPU", "cpu", False, 1, "test")
+TARGET = Lora(rank=2, alpha=4.0, modules=("q_proj", "v_proj"))
+INNER = InnerSpec(lr=1e-2, weight_decay=0.1)
+MARGIN = 1e-6
+"""fp32 rounding of values around 0.1, over a handful of additions."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def training(folder: Path) -> Training:
+    return training_of(folder)
+
+
+def training_of(folder: Path, method: Method = "diloco") -> Training:
+    """A volunteer at the begin of round 0."""
+    trainer = Trainer(folder, run_spec(method), CPU, micro_batch=4)
+    start = initial_state(folder, TARGET, 0)
+    trainer.load(start)
+    return Training(trainer, tip(start), start)
+
+
+def run_spec(method: Method = "diloco", codec: CodecSpec | None = None) -> RunSpec:
+    train = TrainSpec(method=method, target=TARGET, inner=INNER)
+    return RunSpec(name=parts.RUN, data=DataSpec(source="x"), train=train, codec=codec or parts.CODECS[0])
+
+
+def tip(state: TrainState) -> Tip:
+    return Tip(Round(state.step), BlobHash(parts.HASH_A), state.hash())
+
+
+def folded(training: Training, seed: int = 5) -> TrainState:
+    """A next state: the others' contributions moved it somewhere."""
+    state = training.state
+    moves = parts.tensors(seed, state.layout, scale=0.01)
+    return TrainState({name: state.params[name] + moves[name] for name in moves}, {}, state.step + 1)
+
+
+def step(training: Training, seed: int) -> int:
+    return training.step(tiny_samples(2, seed=seed))
+
+
+def go_over(training: Training, missed: Decoder | None = None) -> TrainState:
+    after = folded(training)
+    training.go_over(tip(after), after, missed)
+    return after
+
+
+def ruled(after: TrainState, local: dict[str, Array], start: dict[str, Array]) -> dict[str, Array]:
+    """after + (local − start), in the order that `LocalModel.shift` documents."""
+    return {name: (local[name] - start[name]) + after.params[name] for name in local}
+
+
+def same(found: dict[str, Array], expected: dict[str, Array]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def near(found: dict[str, Array], expected: dict[str, Array]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=MARGIN, err_msg=name)
+
+
+def moves(tensors: dict[str, Array]) -> bool:
+    return any(bool((np.abs(array) > 1e-3).any()) for array in tensors.values())
+
+
+# Going over to a new state
+
+
+@pytest.mark.parametrize("method", ["diloco", "gradient"])
+def test_where_nothing_was_trained_since_the_contribution_the_state_is_taken_as_it_is(
+    folder: Path, method: Method
+) -> None:
+    training = training_of(folder, method)
+    step(training, 1)
+    training.take()
+    after = go_over(training)
+    same(training.trainer.params(), after.params)
+    assert (training.tip, training.state) == (tip(after), after)
+    assert not training.taken
+
+
+def test_what_was_trained_ahead_is_kept(training: Training) -> None:
+    step(training, 1)
+    training.take()
+    at_take = training.trainer.params()
+    for seed in (2, 3, 4):
+        step(training, seed)
+    ahead = training.trainer.params()
+    after = go_over(training)
+    same(training.trainer.params(), ruled(after, ahead, at_take))
+    assert moves({name: ahead[name] - at_take[name] for name in ahead})
+
+
+def test_of_what_was_sent_nothing_is_kept(training: Training) -> None:
+    """The state that was folded has it already."""
+    step(training, 1)
+    sent = training.take()
+    step(training, 2)
+    after = go_over(training)
+    second = training.take()
+    moved = {name: after.params[name] - array for name, array in training.trainer.params().items()}
+    near(second.tensors, moved)
+    whole = {name: sent.tensors[name] + second.tensors[name] for name in moved}
+    assert moves({name: second.tensors[name] - whole[name] for name in whole})
+
+
+def test_a_round_that_was_missed_is_kept_relative_to_its_state(training: Training) -> None:
+    for seed in (1, 2):
+        step(training, seed)
+    start, local = training.state.params, training.trainer.params()
+    after = go_over(training)
+    same(training.trainer.params(), ruled(after, local, start))
+
+
+def test_what_was_trained_ahead_of_a_missed_round_is_kept_too(training: Training) -> None:
+    step(training, 1)
+    training.take()
+    at_take = training.trainer.params()
+    step(training, 2)
+    first = training.trainer.params()
+    after = go_over(training)
+    step(training, 3)
+    second, middle = training.trainer.params(), ruled(after, first, at_take)
+    last = go_over(training)
+    expected = ruled(last, second, after.params)
+    same(training.trainer.params(), expected)
+    whole = {name: first[name] - at_take[name] + second[name] - middle[name] for name in expected}
+    near({name: expected[name] - last.params[name] for name in expected}, whole)
+
+
+def test_the_moments_of_the_inner_optimizer_go_along(training: Training) -> None:
+    step(training, 1)
+    training.take()
+    step(training, 2)
+    before = {name: array.copy() for name, array in training.trainer.export_inner().items()}
+    go_over(training)
+    after = training.trainer.export_inner()
+    assert before["steps"].tolist() == [2]
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_gradient_that_was_accumulated_ahead_counts_in_the_next_round(folder: Path) -> None:
+    training, twin = training_of(folder, "gradient"), training_of(folder, "gradient")
+    step(training, 1)
+    training.take()
+    step(training, 2)
+    after = go_over(training)
+    same(training.trainer.params(), after.params)
+    step(twin, 2)
+    expected, found = twin.take(), training.take()
+    same(found.tensors, expected.tensors)
+    assert (found.tokens, found.samples) == (expected.tokens, expected.samples)
+    assert any(array.any() for array in found.tensors.values())
+
+
+def test_a_state_of_other_tensors_changes_nothing(training: Training) -> None:
+    step(training, 1)
+    before, kept = training.trainer.params(), training.tip
+    other = parts.state(step=1)
+    with pytest.raises(StateError, match="the state to go over to"):
+        training.go_over(tip(other), other)
+    same(training.trainer.params(), before)
+    assert training.tip == kept
+
+
+# Counters
+
+
+def test_tokens_samples_and_steps_are_counted_from_the_contribution_on(training: Training) -> None:
+    trained = [step(training, seed) for seed in (1, 2, 3)]
+    assert (training.tokens, training.steps, training.trainer.samples) == (sum(trained), 3, 6)
+    assert not training.taken
+    update = training.take()
+    assert (update.tokens, update.samples) == (sum(trained), 6)
+    assert (training.tokens, training.steps, training.trainer.samples) == (0, 0, 0)
+    assert training.taken
+    ahead = step(training, 4)
+    assert (training.tokens, training.steps, training.trainer.samples) == (ahead, 1, 2)
+    go_over(training)
+    assert (training.tokens, training.steps, training.trainer.samples) == (ahead, 1, 2)
+    later = step(training, 5)
+    update = training.take()
+    assert (update.tokens, update.samples) == (ahead + later, 4)
+
+
+def test_the_steps_of_a_round_that_was_missed_are_not_held_against_the_next(training: Training) -> None:
+    trained = step(training, 1)
+    go_over(training)
+    assert (training.tokens, training.steps) == (trained, 0)
+    trained += step(training, 2)
+    assert training.take().tokens == trained
+
+
+def test_the_loss_is_the_last_step_s(training: Training) -> None:
+    batch = tiny_samples(2, seed=1)
+    expected = training.trainer.evaluate(batch).loss
+    training.step(batch)
+    assert training.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_pace_is_that_of_the_last_steps(training: Training) -> None:
+    assert (training.tokens_per_second, training.step_seconds) == (0.0, 0.0)
+    training.recent.extend((100, float(seconds)) for seconds in (50, 1, 2, 3, 2, 2))
+    assert training.tokens_per_second == 50.0
+    assert training.step_seconds == 3.0
+
+
+# Leaving
+
+
+def test_who_leaves_before_contributing_has_all_since_the_state(training: Training) -> None:
+    step(training, 1)
+    expected = {
+        name: training.state.params[name] - array for name, array in training.trainer.params().items()
+    }
+    same(training.rest().tensors, expected)
+
+
+def test_who_leaves_after_contributing_has_what_came_since(training: Training) -> None:
+    step(training, 1)
+    training.take()
+    at_take = training.trainer.params()
+    ahead = step(training, 2)
+    expected = {name: at_take[name] - array for name, array in training.trainer.params().items()}
+    rest = training.rest()
+    same(rest.tensors, expected)
+    assert (rest.tokens, rest.samples) == (ahead, 2)
+    assert moves(rest.tensors)
+
+
+def sent(training: Training, update: Update) -> Decoder:
+    """A contribution without loss, as others read it."""
+    layout = training.state.layout
+    return Decoder(encode_in_place(Raw(), update.tensors, layout), Raw(), layout)
+
+
+def test_what_missed_its_close_is_trained_on_from(training: Training) -> None:
+    step(training, 1)
+    missed = sent(training, training.take())
+    after = go_over(training, missed)
+    local = training.trainer.params()
+    for name, array in local.items():
+        np.testing.assert_allclose(after.params[name] - array, missed.tensor(name), rtol=0, atol=MARGIN)
+    assert (training.tokens, training.has_work) == (0, True)
+
+
+def test_what_missed_its_close_survives_rounds_without_a_step(training: Training) -> None:
+    step(training, 1)
+    missed = sent(training, training.take())
+    go_over(training, missed)
+    go_over(training)
+    rest = training.rest()
+    for name, array in rest.tensors.items():
+        np.testing.assert_allclose(array, missed.tensor(name), rtol=0, atol=MARGIN)
+
+
+def test_what_missed_its_close_joins_what_came_since(training: Training) -> None:
+    step(training, 1)
+    missed = sent(training, training.take())
+    taken_at = training.trainer.params()
+    step(training, 2)
+    ahead = training.trainer.params()
+    go_over(training, missed)
+    again = training.take()
+    for name, array in again.tensors.items():
+        moved = taken_at[name] - ahead[name] + missed.tensor(name)
+        np.testing.assert_allclose(array, moved, rtol=0, atol=MARGIN)
+    assert not training.has_work
+
+
+# The whole equation
+
+
+class Volunteer:
+    """Training and work together, as `peer.volunteer.loop` uses them, with every move written down."""
+
+    def __init__(self, folder: Path, data: Path, codec: CodecSpec) -> None:
+        self.training = training_of(folder)
+        state = self.training.state
+        charter = parts.charter(run_spec(codec=codec), state)
+        self.work = Work(charter, parts.ADA, Store(data / "work", parts.HASH_A), BlobStore(data / "blobs"))
+        self.work.save(self.training.tip, state, {})
+        self.layout = state.layout
+        self.moved = self.nothing()
+        """All that local training ever moved the parameters by."""
+        self.taken = self.nothing()
+        """What closes took of it, as the others decode it."""
+
+    def nothing(self) -> dict[str, np.ndarray]:
+        return {name: np.zeros(shape) for name, shape in self.layout}
+
+    def step(self, seed: int) -> None:
+        before = self.training.trainer.params()
+        step(self.training, seed)
+        for name, array in self.training.trainer.params().items():
+            self.moved[name] += array.astype(np.float64) - before[name]
+
+    def contribute(self) -> None:
+        update = self.training.take()
+        self.work.contribute(self.training.tip, self.layout, update, parts.admission(parts.ADA))
+
+    def next_round(self, in_close: bool) -> None:
+        pending, link = self.work.pending, None
+        if pending is not None and in_close:
+            close = parts.close([pending], previous=parts.HASH_A).value
+            link = Link(close, (pending.value,), BlobHash(parts.HASH_B))
+            decoder = Decoder(self.work.blobs.get(blob_name(pending.value)), self._codec, self.layout)
+            for name in self.taken:
+                self.taken[name] += decoder.tensor(name)
+        self.work.settle(self.layout, link)
+        go_over(self.training, self.work.hand_over())
+
+    def check(self) -> None:
+        """What moved is in a close, owed, out, or in the local parameters alone."""
+        training = self.training
+        local = self.nothing()
+        if training.has_work:
+            start = training._taken_at or training.state.params
+            local = {name: start[name] - array for name, array in training.trainer.params().items()}
+        out = self.nothing()
+        if self.work.pending is not None:
+            blob = self.work.blobs.get(blob_name(self.work.pending.value))
+            out = {name: Decoder(blob, self._codec, self.layout).tensor(name) for name in out}
+        for name, moved in self.moved.items():
+            owed = self.work.residual.get(name, np.zeros(moved.shape, np.float32))
+            accounted = self.taken[name] + owed + out[name] + local[name]
+            np.testing.assert_allclose(accounted, -moved, rtol=0, atol=20 * MARGIN, err_msg=name)
+
+    @property
+    def _codec(self) -> CodecSpec:
+        return self.work.charter.spec.codec
+
+
+@pytest.mark.parametrize("codec", [parts.CODECS[0], parts.CODECS[1], parts.CODECS[5]], ids=parts.codec_name)
+def test_with_overlap_every_move_is_sent_or_owed_or_local(
+    folder: Path, tmp_path: Path, codec: CodecSpec
+) -> None:
+    volunteer, draw = Volunteer(folder, tmp_path, codec), random.Random(3)
+    for round in range(8):
+        for number in range(draw.randint(0, 2)):
+            volunteer.step(100 * round + number)
+        if volunteer.training.tokens and draw.random() < 0.8:  # else it is somebody else's turn
+            volunteer.contribute()
+            volunteer.check()
+            for number in range(draw.randint(0, 2)):
+                volunteer.step(100 * round + 50 + number)
+        volunteer.check()
+        volunteer.next_round(in_close=draw.random() < 0.7)
+        volunteer.check()
+    assert moves({name: array.astype(np.float32) for name, array in volunteer.taken.items()})
+    volunteer.step(999)
+    volunteer.work.put_aside(volunteer.training.rest())
+    volunteer.check()

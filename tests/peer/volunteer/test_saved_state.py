@@ -1,0 +1,201 @@
+"""A volunteer's saved work: an older save stays whole until a newer one is, and damage is told."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.ids import BlobHash, Round
+from peer.volunteer.saved_state import Kept, Nothing, Saved, Store
+from tests.support.parts import HASH_A, HASH_B, tensors
+
+INNER: dict[str, npt.NDArray[Any]] = {"step": np.array([7], np.int64), "m/a": np.ones(3, np.float32)}
+
+
+def state(round: int) -> TrainState:
+    return TrainState(tensors(round), {"momentum": tensors(100 + round)}, round)
+
+
+def tip(round: int) -> Tip:
+    return Tip(Round(round), BlobHash(HASH_B), state(round).hash())
+
+
+def save(store: Store, round: int, pending: str = "") -> None:
+    store.save_state(tip(round), state(round), tensors(50 + round), INNER, pending)
+
+
+def loaded(folder: Path, charter: str = HASH_A) -> Saved:
+    saved = Store(folder, charter).load()
+    assert isinstance(saved, Saved)
+    return saved
+
+
+def check(saved: Saved, round: int, residual: int, pending: str) -> None:
+    assert saved.tip == tip(round)
+    assert saved.state.hash() == state(round).hash()
+    assert saved.pending == pending
+    assert saved.inner.keys() == INNER.keys()
+    assert all((saved.inner[name] == INNER[name]).all() for name in INNER)
+    expected = tensors(residual)
+    assert saved.residual.keys() == expected.keys()
+    assert all((saved.residual[name] == expected[name]).all() for name in expected)
+
+
+def test_nothing_was_saved_yet(tmp_path: Path) -> None:
+    assert Store(tmp_path / "new", HASH_A).load() == Nothing()
+
+
+def test_a_round_s_begin_comes_back(tmp_path: Path) -> None:
+    save(Store(tmp_path, HASH_A), 3, "a commit")
+    check(loaded(tmp_path), 3, 53, "a commit")
+
+
+def test_a_contribution_changes_residual_and_commit_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path, HASH_A)
+    save(store, 3)
+    store.save_contribution(tensors(9), "a commit")
+    check(loaded(tmp_path), 3, 9, "a commit")
+
+
+def test_what_did_not_change_is_not_written_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, HASH_A)
+    save(store, 3)
+    before = {path.name: path.stat().st_ino for path in tmp_path.glob("*.safetensors")}
+    store.save_state(tip(4), state(4), Kept(), Kept(), "a commit")
+    check(loaded(tmp_path), 4, 53, "a commit")
+    after = {path.name: path.stat().st_ino for path in tmp_path.glob("*.safetensors")}
+    assert {name.partition("-")[0] for name, _ in before.items() & after.items()} == {"residual", "inner"}
+
+
+def test_one_who_came_back_goes_on_saving(tmp_path: Path) -> None:
+    save(Store(tmp_path, HASH_A), 3)
+    again = Store(tmp_path, HASH_A)
+    assert isinstance(again.load(), Saved)
+    again.save_contribution(tensors(9), "a commit")
+    check(loaded(tmp_path), 3, 9, "a commit")
+    save(again, 4)
+    check(loaded(tmp_path), 4, 54, "")
+
+
+def test_old_files_are_not_left_behind(tmp_path: Path) -> None:
+    store = Store(tmp_path, HASH_A)
+    for round in range(4):
+        save(store, round)
+        store.save_contribution(tensors(9), "c")
+    assert len(list(tmp_path.iterdir())) == 4  # state, residual, inner, and what points to them
+
+
+Write = Callable[[Path, bytes], None]
+
+
+def dying_after(writes: int) -> Callable[..., None]:
+    """An `os.replace` that works that many times, and then finds the disk full."""
+    left, real = iter(range(writes)), os.replace
+
+    def replace(*paths: Path) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "no room")
+        real(*paths)
+
+    return replace
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_a_crash_between_two_writes_leaves_the_older_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    store = Store(tmp_path, HASH_A)
+    save(store, 3, "old")
+    monkeypatch.setattr(os, "replace", dying_after(writes))
+    if writes < 4:
+        with pytest.raises(DiskFull):
+            save(store, 4, "new")
+        check(loaded(tmp_path), 3, 53, "old")
+    else:
+        save(store, 4, "new")
+        check(loaded(tmp_path), 4, 54, "new")
+
+
+@pytest.mark.parametrize("writes", range(3))
+def test_the_same_for_a_contribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    store = Store(tmp_path, HASH_A)
+    save(store, 3, "")
+    monkeypatch.setattr(os, "replace", dying_after(writes))
+    if writes < 2:
+        with pytest.raises(DiskFull):
+            store.save_contribution(tensors(9), "new")
+        check(loaded(tmp_path), 3, 53, "")
+    else:
+        store.save_contribution(tensors(9), "new")
+        check(loaded(tmp_path), 3, 9, "new")
+
+
+def test_after_a_failed_save_the_next_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path, HASH_A)
+    save(store, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying_after(2))
+        with pytest.raises(DiskFull):
+            save(store, 4)
+    save(store, 4)
+    check(loaded(tmp_path), 4, 54, "")
+
+
+DAMAGE = [
+    (kind, how) for kind in ("state", "residual", "inner", "current") for how in ("cut", "emptied", "gone")
+]
+DAMAGE.remove(("current", "gone"))  # then nothing was saved
+
+
+@pytest.mark.parametrize(("kind", "damage"), DAMAGE)
+def test_a_damaged_file_is_a_state_error(tmp_path: Path, kind: str, damage: str) -> None:
+    save(Store(tmp_path, HASH_A), 3)
+    (path,) = tmp_path.glob(f"{kind}*")
+    match damage:
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-5])
+        case "emptied":
+            path.write_bytes(b"")
+        case _:
+            path.unlink()
+    with pytest.raises(StateError, match="cannot be used") as caught:
+        Store(tmp_path, HASH_A).load()
+    assert "\n" not in caught.value.problem
+
+
+def test_one_changed_value_of_the_state_is_found(tmp_path: Path) -> None:
+    save(Store(tmp_path, HASH_A), 3)
+    (path,) = tmp_path.glob("state*")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StateError, match="its state is not"):
+        Store(tmp_path, HASH_A).load()
+
+
+@pytest.mark.parametrize("key", ["round", "state", "files", "charter"])
+def test_a_pointer_that_lacks_a_key_is_a_state_error(tmp_path: Path, key: str) -> None:
+    save(Store(tmp_path, HASH_A), 3)
+    path = tmp_path / "current.json"
+    fields = json.loads(path.read_bytes())
+    del fields[key]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(StateError, match="cannot be used"):
+        Store(tmp_path, HASH_A).load()
+
+
+def test_the_work_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
+    save(Store(tmp_path, HASH_A), 3)
+    with pytest.raises(StateError, match="another run"):
+        Store(tmp_path, HASH_B).load()

@@ -1,0 +1,178 @@
+"""Bytes of strangers: contributions and records that are refused, while the round goes on with the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hivemind.dht.routing import DHTID
+from hivemind.dht.validation import DHTRecord
+from hivemind.utils import MSGPackSerializer
+
+from barnraise.contract.records import Commit, open_record, place_of, seal
+from barnraise.contract.spec import Dense
+from barnraise.core.errors import BadSignature, MalformedBlob, MalformedRecord, TrustError
+from barnraise.core.ids import BlobHash, Millis, Round, blob_hash
+from barnraise.core.signed import Signed, sign
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.log import check_blob, check_link
+from barnraise.network.swarm import _Validator
+from coordinator.rounds import session as session_module
+from coordinator.rounds.session import Session
+from coordinator.store.run_store import Book
+from tests.support import parts
+from tests.support.desk import (
+    PretendedSwarm,
+    announce,
+    contribution,
+    opened_book,
+    session_of,
+    told,
+    until_idle,
+)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    with opened_book(tmp_path) as made:
+        yield made
+
+
+# Contributions
+
+
+def not_finite(book: Book) -> bytes:
+    good = contribution(book, parts.BEN)[1]
+    return good[:-4] + np.float32(np.nan).tobytes()
+
+
+def too_large(book: Book) -> bytes:
+    return contribution(book, parts.BEN)[1][:-4] + np.float32(1e30).tobytes()
+
+
+def of_another_codec(book: Book) -> bytes:
+    size = len(contribution(book, parts.BEN)[1])
+    other = encode_in_place(Dense(bits=8, block=8), parts.tensors(1), book.state.layout)
+    return bytes(other).ljust(size, b"\0")[:size]
+
+
+@pytest.mark.parametrize("spoilt", [not_finite, too_large, of_another_codec])
+def test_a_blob_that_no_honest_peer_sends(book: Book, spoilt: Callable[[Book], bytes]) -> None:
+    blob = spoilt(book)
+    commit = announce(book, parts.BEN, blob).value
+    with told(MalformedBlob, 5):
+        check_blob(commit, blob, book.charter, book.state.layout)
+
+
+def test_a_blob_that_is_not_the_one_named(book: Book) -> None:
+    commit, blob = contribution(book, parts.BEN)
+    with told(MalformedBlob, 5, "not the one that its commit names", parts.BEN.public[:8]):
+        check_blob(commit.value, blob[:-1] + b"\7", book.charter, book.state.layout)
+
+
+@pytest.mark.parametrize("spoilt", [not_finite, too_large, of_another_codec])
+def test_the_round_goes_on_without_a_bad_contribution(
+    book: Book, spoilt: Callable[[Book], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "coordinator")
+    blob = spoilt(book)
+    bad = announce(book, parts.BEN, blob)
+    folded = play(book, {blob_hash(blob): blob}, bad)
+    assert folded == [parts.ADA.public]
+    assert caplog.text.count("refused the contribution of") == 1, "it is said once"
+
+
+def test_the_round_ends_without_a_blob_that_nobody_gives_whole(
+    book: Book, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "coordinator")
+    monkeypatch.setattr(session_module, "RETRY_SECONDS", 0)
+    bad, blob = contribution(book, parts.BEN, seed=2)
+    folded = play(book, {blob_hash(blob): blob[:-1] + b"\7"}, bad)
+    assert folded == [parts.ADA.public]
+    assert "got bytes that hash to" in caplog.text
+    assert book.window.opens > parts.NOW, "it was waited for until the deadline"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"base_state": parts.HASH_A}, "it starts from state"),
+        ({"size": 7}, "its blob has 7 bytes"),
+        ({"tokens": 10**9}, "it claims 1000000000 tokens"),
+    ],
+)
+def test_a_commit_that_does_not_fit_is_not_even_fetched(
+    book: Book, wrong: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "coordinator")
+    true, blob = contribution(book, parts.BEN, seed=2)
+    bad = sign(parts.BEN, Commit.model_validate(dict(true.value) | wrong))
+    assert play(book, {blob_hash(blob): blob}, bad) == [parts.ADA.public]
+    assert reason in caplog.text
+
+
+def play(book: Book, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> list[str]:
+    """A round with Ada's good contribution and a bad one: whose the close lists."""
+    good, blob = contribution(book, parts.ADA)
+    swarm = PretendedSwarm(book.blobs, held={**held, blob_hash(blob): blob}, announced=[bad, good])
+
+    async def rounds() -> None:
+        await look(session_of(book, swarm))
+        if not book.closes:
+            await look(session_of(book, swarm, now=Millis(book.window.deadline + 1)))
+
+    async def look(session: Session) -> None:
+        for _ in range(2):
+            await session._tick()
+            await until_idle(session)
+
+    asyncio.run(rounds())
+    assert book.tip.round == 1
+    assert np.isfinite(book.state.params["a"]).all()
+    return [
+        commit.owner for commit in check_link(book.blobs.get(book.closes[0]), book.charter, Round(0)).commits
+    ]
+
+
+# Records
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        (seal(parts.STRANGER, parts.head()), BadSignature, "signed by"),
+        (seal(parts.AUTHORITY, parts.head())[:-1] + b"!", BadSignature, "signature"),
+        (seal(parts.ADA, parts.commit(parts.BEN)), BadSignature, "signed by"),
+        (seal(parts.STRANGER, parts.commit(parts.STRANGER, admission=parts.admission(parts.ADA))),
+         MalformedRecord, "an admission of somebody else"),
+        (seal(parts.ADA, parts.commit(parts.ADA, admission=parts.admission(parts.ADA, by=parts.ADA))),
+         BadSignature, "where only"),
+        (b"X" + seal(parts.AUTHORITY, parts.head())[1:], MalformedRecord, "unknown kind"),
+        (b"", MalformedRecord, "unknown kind"),
+    ],
+)  # fmt: skip
+def test_a_record_of_the_wrong_hand(value: bytes, kind: type[TrustError], words: str) -> None:
+    with told(kind, 5, words):
+        open_record(value, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW)
+    assert not stored(value)
+
+
+def test_a_record_of_the_right_hand_is_stored() -> None:
+    assert stored(seal(parts.AUTHORITY, parts.head()))
+
+
+def stored(value: bytes) -> bool:
+    """Whether a node keeps `value` where the head belongs."""
+    place = place_of(parts.head())
+    record = DHTRecord(
+        DHTID.generate(source=place.key).to_bytes(),
+        MSGPackSerializer.dumps(place.subkey),
+        MSGPackSerializer.dumps(value),
+        parts.NOW / 1000 + 60,
+    )
+    return _Validator(parts.RUN, parts.AUTHORITY.public, lambda: parts.NOW).validate(record)

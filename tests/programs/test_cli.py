@@ -1,0 +1,219 @@
+"""Both command lines as a person meets them: two lines that say what is wrong, and the exit status for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from barnraise import __version__
+from barnraise.contract.spec import read_spec
+from barnraise.runtime.console import DEBUG_VARIABLE
+from coordinator.cli import main as coordinator
+from peer.cli.main import main as peer
+from tests.support import parts
+from tests.support.desk import unused_port
+
+
+@pytest.fixture(autouse=True)
+def _as_found() -> Iterator[None]:
+    """The command lines set up logging for a whole program."""
+    names = ("", "barnraise", "coordinator", "peer", "hivemind")
+    loggers = [logging.getLogger(name) for name in names]
+    found = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    os.environ.pop(DEBUG_VARIABLE, None)
+    for logger, level, handlers in found:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(program: click.Command, *arguments: str) -> Result:
+    return CliRunner().invoke(program, arguments)
+
+
+def refused(program: click.Command, *arguments: str, status: int, told: str) -> list[str]:
+    """The two lines by which a command ended."""
+    result = run(program, *arguments)
+    assert result.exit_code == status, result.output
+    assert "Traceback" not in result.output
+    problem, fix = result.stderr.strip().split("\n  → ")
+    assert problem.startswith("error: ")
+    assert told in problem
+    assert fix.strip()
+    assert result.stdout == ""
+    return [problem, fix]
+
+
+def nobody() -> str:
+    return f"127.0.0.1:{unused_port()}"
+
+
+def invite(address: str, key: str = parts.AUTHORITY.public) -> str:
+    return f"barnraise://{address}/barn?key={key}"
+
+
+# coordinator new
+
+
+def test_new_writes_a_spec_that_is_read() -> None:
+    result = run(coordinator, "new", "barn")
+    assert result.exit_code == 0
+    assert "run.toml" in result.stdout
+    spec = read_spec(Path("run.toml"))
+    assert spec.name == "barn"
+
+
+def test_new_writes_where_it_is_told() -> None:
+    assert run(coordinator, "new", "shed-2", "--output", "runs/shed.toml").exit_code == 0
+    assert read_spec(Path("runs/shed.toml")).name == "shed-2"
+
+
+def test_new_overwrites_nothing() -> None:
+    Path("run.toml").write_text("mine", encoding="utf-8")
+    refused(coordinator, "new", "barn", status=2, told="run.toml is there already")
+    assert Path("run.toml").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("name", ["Barn", "-barn", "a b", "a/b", "", "ä", "a" * 41, 'a"'])
+def test_new_refuses_what_cannot_be_a_name(name: str) -> None:
+    refused(coordinator, "new", "--", name, status=2, told="cannot be a run's name")
+    assert not Path("run.toml").exists()
+
+
+def test_new_says_when_it_cannot_write() -> None:
+    Path("file").write_text("", encoding="utf-8")
+    refused(coordinator, "new", "barn", "-o", "file/run.toml", status=3, told="cannot write")
+
+
+# Specs
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name = [", "not valid TOML"),
+        ('name = "barn"', "`data` is missing"),
+        ('nam = "barn"', "unknown key `nam` (did you mean `name`?)"),
+        ('name = "Barn"\n[data]\nsource = "x"', "`name`"),
+        ('name = "barn"\n[data]\nsource = "x"\n[round]\nsecond = 3', "did you mean `seconds`?"),
+        ('name = "barn"\n[data]\nsource = "x"\n[round]\nseconds = -3', "greater than 0"),
+        ('name = "barn"\n[data]\nsource = "x"\n[codec]\nkind = "dense"\nbits = 3', "bits"),
+        (
+            'name = "barn"\n[data]\nsource = "x"\n[outer]\nkind = "adamw"',
+            "belongs to train.method `gradient`",
+        ),
+    ],
+)
+def test_a_spec_that_cannot_be_is_told(command: str, text: str, told: str) -> None:
+    Path("run.toml").write_text(text, encoding="utf-8")
+    problem, _ = refused(coordinator, command, "run.toml", status=2, told=told)
+    assert "run.toml" in problem
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_spec_that_is_not_there_is_told(command: str) -> None:
+    _, fix = refused(coordinator, command, "run.toml", status=2, told="cannot read run.toml")
+    assert "coordinator new" in fix
+
+
+def test_a_spec_that_is_no_text_is_told() -> None:
+    Path("run.toml").write_bytes(b"\xff\xfe\x00")
+    refused(coordinator, "check", "run.toml", status=2, told="cannot read run.toml")
+
+
+def test_a_model_that_is_not_there_is_told() -> None:
+    Path("data.jsonl").write_text('{"text": "barn"}\n', encoding="utf-8")
+    text = 'name = "barn"\n[model]\nsource = "/no/such/model"\n[data]\nsource = "data.jsonl"'
+    Path("run.toml").write_text(text, encoding="utf-8")
+    refused(coordinator, "check", "run.toml", "--cache-dir", "cache", status=3, told="/no/such/model")
+
+
+# Invites and addresses
+
+
+@pytest.mark.parametrize("command", ["join", "download"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "barn",
+        "",
+        "barnraise://",
+        "barnraise://host/barn?key=" + "ab" * 32,
+        "barnraise://host:1/barn",
+        "barnraise://host:1/barn?key=abc",
+        "barnraise://host:99999/barn?key=" + "ab" * 32,
+        "barnraise://host:1/?key=" + "ab" * 32,
+    ],
+)
+def test_what_is_no_invite_is_told(command: str, text: str) -> None:
+    refused(peer, command, text, status=2, told="this is n")
+    assert list(Path().iterdir()) == []
+
+
+def test_a_coordinator_that_does_not_answer_is_told_to_who_joins() -> None:
+    address = nobody()
+    arguments = ["join", invite(address), "--data-dir", "data", "--cache-dir", "cache"]
+    _, fix = refused(peer, *arguments, status=4, told=f"no coordinator answers at {address}")
+    assert "port" in fix
+
+
+def test_a_coordinator_that_does_not_answer_is_told_to_who_downloads() -> None:
+    address = nobody()
+    refused(peer, "download", invite(address), status=4, told=f"no coordinator answers at {address}")
+    assert list(Path().iterdir()) == []
+
+
+def test_a_mirror_that_does_not_answer_is_told() -> None:
+    source = f"http://{nobody()}/barn?key={parts.AUTHORITY.public}"
+    refused(peer, "download", source, status=4, told="cannot be read")
+
+
+@pytest.mark.parametrize("form", ["{}", f"barnraise://{{}}/barn?key={'ab' * 32}"])
+def test_a_coordinator_that_does_not_answer_is_told_to_who_asks(form: str) -> None:
+    address = nobody()
+    refused(coordinator, "status", form.format(address), status=4, told=f"answers at {address}")
+
+
+def test_a_folder_in_use_is_told() -> None:
+    from barnraise.runtime.files import owned_folder
+
+    with owned_folder(Path("data"), "peer"):
+        refused(peer, "join", invite(nobody()), "--data-dir", "data", status=2, told="is running in data")
+
+
+# Of both
+
+
+@pytest.mark.parametrize("program", [coordinator, peer])
+def test_help_and_version_are_there(program: click.Group) -> None:
+    assert __version__ in run(program, "--version").stdout
+    for command in program.commands:
+        result = run(program, command, "--help")
+        assert result.exit_code == 0
+        assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(("program", "command"), [(coordinator, "sevre"), (peer, "jion"), (peer, "--wrong")])
+def test_a_command_that_is_none_ends_with_the_user_s_status(program: click.Command, command: str) -> None:
+    result = run(program, command)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_debug_shows_where_it_happened() -> None:
+    result = run(coordinator, "--debug", "new", "No Name")
+    assert "Traceback" in result.output
+    assert "SpecError" in result.output
+    assert result.exit_code == 2

@@ -1,0 +1,192 @@
+"""Real processes on loopback, real libp2p, a tiny LLaMA: what must never break."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import re
+import socket
+import sqlite3
+from pathlib import Path
+
+import psutil
+import pytest
+
+from barnraise.core.ids import BlobHash
+from barnraise.runtime.blob_store import BlobStore
+from tests.support.programs import DEADLINE, Program, stage
+from tests.support.tiny import make_tiny_model
+
+RUN = """\
+name = "tiny"
+seed = 3
+[model]
+source = "model"
+[data]
+source = "data.jsonl"
+sequence_length = 64
+[train]
+method = "{method}"
+batch = 2
+target = {target}
+[train.inner]
+lr = 1e-3
+[round]
+seconds = 8
+grace = 4
+steps = 3
+[outer]
+kind = "{outer}"
+lr = {lr}
+[checkpoint]
+every = 2
+keep = 3
+"""
+
+
+def prepare(
+    folder: Path,
+    *,
+    method: str = "diloco",
+    target: str = '{ kind = "full" }',
+    outer: str = "sgd",
+    lr: float = 1.0,
+) -> None:
+    make_tiny_model(folder / "model")
+    chance = random.Random(0)
+    with (folder / "data.jsonl").open("w", encoding="utf-8") as file:
+        for _ in range(200):
+            a, b = chance.randrange(100), chance.randrange(100)
+            chat = [
+                {"role": "user", "content": f"{a}+{b}="},
+                {"role": "assistant", "content": str(a + b)},
+            ]
+            file.write(json.dumps({"messages": chat}) + "\n")
+    run = RUN.format(method=method, target=target, outer=outer, lr=lr)
+    (folder / "run.toml").write_text(run, encoding="utf-8")
+
+
+def agree(*programs: Program) -> set[int]:
+    """The rounds that more than one program told the state of; they have to be the same states."""
+    states = [program.states() for program in programs]
+    common = {round for held in states for round in held if sum(round in other for other in states) > 1}
+    for round in common:
+        assert len({held[round] for held in states if round in held}) == 1, (
+            f"replicas differ in round {round}"
+        )
+    return common
+
+
+def daemons(program: Program) -> list[psutil.Process]:
+    return [child for child in psutil.Process(program.process.pid).children() if child.name() == "p2pd"]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "outer", "lr"),
+    [
+        ("diloco", '{ kind = "lora", rank = 4 }', "sgd", 1.0),
+        ("gradient", '{ kind = "full" }', "adamw", 1e-3),
+    ],
+)
+def test_three_peers_hold_one_state(tmp_path: Path, method: str, target: str, outer: str, lr: float) -> None:
+    prepare(tmp_path, method=method, target=target, outer=outer, lr=lr)
+    with stage(tmp_path) as act:
+        coordinator, invite = act.serve()
+        peers = [act.join(name, invite) for name in ("ada", "ben", "cyd")]
+        coordinator.wait_for(r"folded: 3 contributions")
+        coordinator.wait_for(r"folded: 3 contributions")
+        last = int(coordinator.wait_for(r"round (\d+) folded: 3 contributions")[1])
+        for peer in peers:
+            peer.wait_for(rf"^round {last + 1}: ")
+        common = agree(coordinator, *peers)
+        assert len([r for r in common if all(r in peer.states() for peer in peers)]) >= 3
+        assert len(set(coordinator.states().values())) == len(coordinator.states()), "the state never moved"
+        assert [peer.interrupt() for peer in peers] == [0, 0, 0]
+        assert coordinator.interrupt() == 0
+        for program in (coordinator, *peers):
+            assert "Traceback" not in program.output
+
+
+def test_late_joiner_kill_and_resume(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    with stage(tmp_path) as act:
+        coordinator, invite = act.serve()
+        ada, ben = act.join("ada", invite), act.join("ben", invite)
+        coordinator.wait_for(r"checkpoint of round 2 written")
+
+        cyd = act.join("cyd", invite)
+        joined = int(cyd.wait_for(r"^round (\d+): training")[1])
+        assert joined >= 2, "a late joiner starts where the run is"
+        coordinator.wait_for(r"folded: 3 contributions")
+
+        (daemon,) = daemons(ben)
+        ben.kill()
+        _, left = psutil.wait_procs([daemon], timeout=DEADLINE)
+        assert not left, "the libp2p daemon outlived its program"
+        coordinator.wait_for(r"closed: (the deadline passed|all 2 volunteers)")
+
+        again = act.join("ben", invite)
+        again.wait_for(r"going on with round \d+")
+        again.wait_for(r"^round \d+: ")
+        last = int(coordinator.wait_for(r"round (\d+) folded: 3 contributions")[1])
+        for peer in (ada, cyd, again):
+            peer.wait_for(rf"^round {last + 1}: ")
+        agree(coordinator, ada, ben, cyd, again)
+        assert again.states(), "the resumed peer trained"
+
+        (daemon,) = daemons(cyd)
+        daemon.kill()
+        assert cyd.wait() == 3
+        assert "the libp2p daemon ended by itself" in cyd.output
+        assert "Traceback" not in cyd.output
+
+
+def test_coordinator_restart_loses_nothing_accepted(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    port, p2p_port = free_ports(2)
+    with stage(tmp_path) as act:
+        first, invite = act.serve(port, p2p_port)
+        ada = act.join("ada", invite)
+        ben = act.join("ben", invite, "--micro-batch", "1")
+        first.wait_for(r"folded: 2 contributions")
+        first.wait_for(r"accepted (ada|ben)")
+        first.kill()
+
+        second, same = act.serve(port, p2p_port)
+        assert same == invite
+        assert re.search(r"going on with round [1-9]", second.output)
+        second.wait_for(r"folded: 2 contributions")
+        last = int(second.wait_for(r"round (\d+) folded: 2 contributions")[1])
+        for peer in (ada, ben):
+            peer.wait_for(rf"^round {last + 1}: ")
+        agree(first, second, ada, ben)
+        for program in (ada, ben, second):
+            assert "Traceback" not in program.output
+        assert second.interrupt() == 0
+    folder = tmp_path / "coordinator"
+    assert_all_accepted_were_closed(folder)
+
+
+def assert_all_accepted_were_closed(folder: Path) -> None:
+    """Every contribution that the journal accepted for a closed round is in that round's close."""
+    blobs = BlobStore(folder / "blobs")
+    with sqlite3.connect(folder / "journal.sqlite") as journal:
+        events = journal.execute("SELECT kind, round, body FROM events ORDER BY id").fetchall()
+    closes = {round: blobs.get(BlobHash(body.hex())) for kind, round, body in events if kind == "closed"}
+    accepted = [(round, body) for kind, round, body in events if kind == "accepted" and round in closes]
+    assert accepted
+    for round, commit in accepted:
+        assert base64.b64encode(commit) in closes[round]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, held together so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

@@ -1,0 +1,162 @@
+"""Nodes that carry blobs to each other over socket pairs in one process, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from barnraise.contract.pieces import (
+    PIECE_BYTES,
+    Wanted,
+    bitmap,
+    every_piece,
+    piece_count,
+    piece_list,
+    pieces_hash,
+)
+from barnraise.core.ids import BlobHash, PublicKey, blob_hash
+from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
+from barnraise.network.blobs.token_bucket import UNCAPPED, Caps
+from barnraise.network.blobs.transfer import PIECES, Carrier
+from barnraise.runtime.blob_store import BlobStore
+from tests.support import virtual_time
+
+V = TypeVar("V")
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+SIZE = 6 * PIECE_BYTES + 1000
+
+
+def blob(seed: int = 0, size: int = SIZE) -> bytes:
+    return np.random.default_rng(seed).bytes(size)
+
+
+def key(name: str) -> PublicKey:
+    return PublicKey(hashlib.sha256(name.encode()).hexdigest())
+
+
+def wanted(data: bytes, owner: str = "owner") -> Wanted:
+    return Wanted(blob_hash(data), len(data), pieces_hash(data), key(owner))
+
+
+async def stream_pair() -> tuple[Stream, Stream]:
+    one, two = socket.socketpair()
+    return await asyncio.open_connection(sock=one), await asyncio.open_connection(sock=two)
+
+
+@dataclass
+class Node:
+    name: str
+    blobs: BlobStore
+    carrier: Carrier
+
+    def holds(self, data: bytes) -> BlobHash:
+        return self.blobs.put(data)
+
+    def begins(self, data: bytes, *pieces: int) -> None:
+        """It has these pieces of an earlier try."""
+        self.blobs.listing(blob_hash(data)).write_bytes(piece_list(data))
+        part = self.blobs.in_pieces(blob_hash(data))
+        part.write_bytes(bytes(len(data)))
+        with part.open("r+b") as file:
+            for index in pieces:
+                file.seek(index * PIECE_BYTES)
+                file.write(data[index * PIECE_BYTES : (index + 1) * PIECE_BYTES])
+
+
+@dataclass
+class Net:
+    """Who can be reached, and how they answer."""
+
+    folder: Path
+    nodes: dict[PublicKey, Node] = field(default_factory=dict)
+    strange: dict[PublicKey, Serve] = field(default_factory=dict)
+    """Those that answer requests for pieces in ways of their own."""
+    gone: set[PublicKey] = field(default_factory=set)
+    opened: list[tuple[str, str]] = field(default_factory=list)
+    """Streams for pieces: who opened one with whom."""
+    _serving: set[asyncio.Future[None]] = field(default_factory=set)
+
+    def node(self, name: str, caps: Caps = UNCAPPED) -> Node:
+        async def open_stream(peer: PublicKey, protocol: str) -> Stream:
+            return await self._open(name, peer, protocol)
+
+        blobs = BlobStore(self.folder / name)
+        node = Node(name, blobs, Carrier(key(name), blobs, caps, open_stream))
+        self.nodes[key(name)] = node
+        return node
+
+    async def _open(self, asker: str, peer: PublicKey, protocol: str) -> Stream:
+        if peer in self.gone or (peer not in self.nodes and peer not in self.strange):
+            raise ConnectionRefusedError("nobody is there")
+        self.opened.append((asker, peer))
+        ours, (reader, writer) = await stream_pair()
+        if peer in self.strange:
+            work = self.strange[peer](reader, writer)
+        else:
+            carrier = self.nodes[peer].carrier
+            serve = carrier.serve_pieces if protocol == PIECES else carrier.serve
+            work = serve(asker, reader, writer)
+        task = asyncio.ensure_future(work)
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        return ours
+
+
+DATA = blob()
+"""What the tests gather, where they do not say otherwise."""
+NAME, COUNT = blob_hash(DATA), piece_count(SIZE)
+ALL = bitmap(every_piece(COUNT), COUNT)
+
+
+def play(folder: Path, scene: Callable[[Net], Awaitable[V]]) -> V:
+    async def go() -> V:
+        net = Net(folder)
+        result = await scene(net)
+        for node in net.nodes.values():
+            node.carrier.close()
+        return result
+
+    return virtual_time.run(go())
+
+
+def elapsed() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def get(node: Node, *holders: str, data: bytes = DATA) -> bytes:
+    path = await node.carrier.gather(wanted(data), [key(holder) for holder in holders])
+    return path.read_bytes()
+
+
+def holder(answer: Callable[[Request], bytes | None]) -> Serve:
+    """One that answers in its own way: bytes, and then nothing more where they are followed by None."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                said = answer(open_request(await reader.readexactly(44)))
+                if said is None:
+                    await asyncio.Event().wait()
+                    return
+                writer.write(said)
+                await writer.drain()
+
+    return serve
+
+
+def honest(request: Request, data: bytes = DATA) -> bytes:
+    if request.index == HAVE:
+        return bytes([HAVING]) + ALL
+    if request.index == LIST:
+        return bytes([LISTING]) + ALL + piece_list(data)
+    return bytes([PIECE]) + ALL + data[request.index * PIECE_BYTES : (request.index + 1) * PIECE_BYTES]

@@ -1,0 +1,254 @@
+"""A coordinator in this process: a real book and a real session on small tensors, and a pretended swarm."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import pytest
+
+from barnraise.contract.archive import folder_of
+from barnraise.contract.invite import Invite
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.pieces import Wanted, pieces_hash
+from barnraise.contract.records import Commit, Head, Presence, Record
+from barnraise.contract.spec import Charter, RunSpec
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import BarnraiseError, HashMismatch, Unreachable
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
+from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.fold.codec import encode_in_place
+from barnraise.fold.log import Link
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.checkpoints.archive_writer import Archive
+from coordinator.checkpoints.card_data import about
+from coordinator.checkpoints.publisher import Settler, settler_of
+from coordinator.grpc_service import Gateway, serve
+from coordinator.rounds.coordinator_api import Desk
+from coordinator.rounds.session import Session
+from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import Book
+from tests.support import parts
+
+NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
+NO_GATEWAY = Gateway(9, "")
+"""Where nobody listens."""
+LARGE = "tokenizer.json"
+"""The one file of a checkpoint that travels in more than one piece."""
+
+
+@dataclass
+class PretendedSwarm:
+    """What others hold and announce, without a network."""
+
+    blobs: BlobStore
+    held: dict[BlobHash, bytes] = field(default_factory=dict)
+    """What the holders give for a name."""
+    announced: list[Signed[Commit]] = field(default_factory=list)
+    present: list[Presence] = field(default_factory=list)
+    published: list[Record] = field(default_factory=list)
+    fetched: list[BlobHash] = field(default_factory=list)
+
+    async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
+        if name in self.blobs:
+            return self.blobs.path(name)
+        self.fetched.append(name)
+        if name not in self.held:
+            raise Unreachable(f"nobody gave the blob {name[:8]}", fix="It is asked for again.")
+        self.blobs.partial(name).write_bytes(self.held[name][:limit])
+        try:
+            return self.blobs.accept(name)
+        except HashMismatch as error:
+            raise Unreachable(f"nobody gave the blob {name[:8]} ({error.problem})", fix=error.fix) from None
+
+    async def gather(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        return await self.fetch(wanted.blob, wanted.size, holders)
+
+    async def commits(self, round: Round) -> list[Signed[Commit]]:
+        return [commit for commit in self.announced if commit.value.round == round]
+
+    async def peers(self) -> list[Presence]:
+        return self.present
+
+    async def heads(self) -> list[Head]:
+        return [record for record in self.published if isinstance(record, Head)][-1:]
+
+    async def publish(self, record: Record) -> bool:
+        self.published.append(record)
+        return True
+
+    @property
+    def as_swarm(self) -> Swarm:
+        return cast(Swarm, self)
+
+
+@contextmanager
+def opened_book(
+    folder: Path, spec: RunSpec | None = None, genesis: TrainState | None = None
+) -> Iterator[Book]:
+    """A run of two adapter-like tensors that has just begun, its checkpoint of round 0 in the archive."""
+    genesis = genesis or parts.state()
+    base = folder / "base"
+    base.mkdir(parents=True)
+    (base / LARGE).write_bytes(np.random.default_rng(0).bytes(700_000))
+    (folder / CHAT_TEMPLATE).write_text("{{ messages }}", encoding="utf-8")
+    journal = Journal(folder / "journal.sqlite")
+    try:
+        charter = parts.charter(spec or parts.run_spec(), genesis)
+        book = Book.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+        show(book)
+        yield book
+    finally:
+        journal.close()
+
+
+@contextmanager
+def reopened(book: Book) -> Iterator[Book]:
+    """What a coordinator finds in the folder of `book` that is started after that one was killed."""
+    journal = Journal(book.folder / "journal.sqlite")
+    try:
+        replay = journal.replay()
+        assert replay.charter is not None
+        charter = open_signed(Charter, replay.charter, signer=parts.AUTHORITY.public).value
+        yield Book.restore(parts.AUTHORITY, charter, book.base, book.folder, journal, replay)
+    finally:
+        journal.close()
+
+
+def contribution(book: Book, owner: Identity, seed: int = 1) -> tuple[Signed[Commit], bytes]:
+    """A commit that fits the open round, and its blob, which nobody holds yet."""
+    codec = book.charter.spec.codec
+    blob = bytes(
+        encode_in_place(codec, parts.tensors(seed, book.state.layout, scale=0.01), book.state.layout)
+    )
+    return announce(book, owner, blob), blob
+
+
+def announce(book: Book, owner: Identity, blob: bytes) -> Signed[Commit]:
+    """A commit that fits the open round and names `blob`, whatever that is."""
+    commit = parts.commit(
+        owner, round=book.tip.round, base=book.tip.state, blob=blob_hash(blob), size=len(blob),
+        pieces=pieces_hash(blob),
+    )  # fmt: skip
+    return sign(owner, commit)
+
+
+def train_round(book: Book, *owners: Identity, loss: float | None = None) -> Link:
+    """Accept a contribution of each, close, fold, write the checkpoint, and show it in the archive.
+
+    loss: the checkpoint's held-out loss.
+    """
+    link = fold_round(book, *owners)
+    book.write_checkpoint(parts.NOW)
+    show(book, loss)
+    return link
+
+
+def fold_round(book: Book, *owners: Identity) -> Link:
+    """Accept a contribution of each, close, and fold."""
+    for seed, owner in enumerate(owners, start=book.tip.round * 10):
+        commit, blob = contribution(book, owner, seed)
+        book.blobs.put(blob)
+        book.accept(commit, parts.NOW)
+    link = book.close("all contributed", parts.NOW)
+    book.fold(link)
+    return link
+
+
+def show(book: Book, loss: float | None = None) -> None:
+    """Settle every checkpoint that is not, with that held-out loss, and bring the archive up to date."""
+    held_out = None if loss is None else HeldOut(loss=loss, tokens=1000)
+    for round in book.unsettled():
+        book.settle(round, held_out, about(book, round, held_out), parts.NOW)
+    Archive(book.charter, archive(book), book.blobs).publish(book.content(()))
+
+
+def archive(book: Book) -> Path:
+    return book.folder / ARCHIVE
+
+
+def checkpoint(book: Book, round: int = 0) -> Path:
+    """The folder of a checkpoint in the coordinator's archive."""
+    return archive(book) / folder_of("trained", round)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def session_of(book: Book, swarm: PretendedSwarm | None = None, now: Millis = parts.NOW) -> Session:
+    pretended = swarm or PretendedSwarm(book.blobs)
+    return Session(book, settler_of(book, lambda: now), pretended.as_swarm, lambda: now, (NODE,))
+
+
+class Waited(asyncio.Event):
+    """An event that tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        self.waited.set()
+        return await super().wait()
+
+
+async def until_settled(settler: Settler) -> None:
+    """Run a settler until it has nothing left to do, and end it then. Raises what it raises."""
+    new = Waited()
+    run = asyncio.create_task(replace(settler, _new=new).run())
+    idle = asyncio.create_task(new.waited.wait())
+    await asyncio.wait([run, idle], return_when=asyncio.FIRST_COMPLETED)
+    for task in (run, idle):
+        task.cancel()
+    await asyncio.wait([run, idle])
+    if not run.cancelled():
+        run.result()
+
+
+@asynccontextmanager
+async def served(desk: Desk, gateway: Gateway = NO_GATEWAY) -> AsyncIterator[Invite]:
+    """The real gRPC service on a free port of this machine, and the invite to it."""
+    server, port = await serve(desk, "127.0.0.1", 0, gateway)
+    try:
+        yield Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public)
+    finally:
+        await server.stop(None)
+
+
+def with_key(invite: Invite, key: PublicKey) -> Invite:
+    return replace(invite, key=key)
+
+
+def unused_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until_idle(session: Session) -> None:
+    """Let every fetch that a tick began come to its end."""
+    await asyncio.gather(*session._fetching.values())
+
+
+@contextmanager
+def told(kind: type[BarnraiseError], status: int, *words: str) -> Iterator[None]:
+    """An error of exactly this kind, whose two sentences name what a person has to know."""
+    with pytest.raises(kind) as caught:
+        yield
+    error = caught.value
+    assert type(error) is kind
+    assert error.exit_code == status
+    assert all(word in str(error) for word in words), str(error)
+    assert error.problem.strip()
+    assert error.fix.strip().endswith((".", ")", "'", "`"))

@@ -1,0 +1,144 @@
+"""One volunteer's exchange beside a coordinator's book: a real log, and a pretended swarm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from barnraise.contract.records import Commit, Head, blob_name
+from barnraise.contract.tip import genesis_tip
+from barnraise.core.errors import BarnraiseError
+from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.core.signed import Signed
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.store.run_store import Book
+from peer.training.trainer import Trainer, Update
+from peer.volunteer.blob_retention import Shelf
+from peer.volunteer.contribution import Work
+from peer.volunteer.exchange import Exchange
+from peer.volunteer.log_follower import Follower
+from peer.volunteer.prefetch import Ahead
+from peer.volunteer.saved_state import Store
+from peer.volunteer.timings import Pace
+from tests.support import parts
+from tests.support.desk import PretendedSwarm
+
+
+@dataclass
+class Swarm(PretendedSwarm):
+    """Also lets a test say when a fetch goes on, how it fails, and when a blob of ours was served."""
+
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Fetches wait for it."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something was asked for."""
+    served: asyncio.Event = field(default_factory=asyncio.Event)
+    nobody_came: bool = False
+    broken: list[BarnraiseError] = field(default_factory=list)
+    """What the next fetches raise."""
+
+    async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
+        self.asked.set()
+        await self.gate.wait()
+        if self.broken:
+            raise self.broken.pop()
+        return await super().fetch(name, limit, holders)
+
+    async def wait_served(self, name: BlobHash, timeout: float) -> bool:
+        await self.served.wait()
+        return not self.nobody_came
+
+
+class Inner:
+    """A trainer of which only its inner optimizer is asked for."""
+
+    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
+        return {"steps": np.array([3], np.int64)}
+
+
+@dataclass
+class Peer:
+    """One volunteer beside a coordinator's book, at the begin of the run."""
+
+    book: Book
+    folder: Path
+    now: Millis = parts.NOW
+
+    def __post_init__(self) -> None:
+        charter, blobs = self.book.charter, BlobStore(self.folder / "blobs")
+        self.store = Store(self.folder / "work", charter.spec.digest())
+        self.swarm = Swarm(blobs)
+        self.swarm.gate.set()
+        self.work = Work(charter, parts.ADA, self.store, blobs)
+        self.follower = Follower(charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state())
+        self.shelf, self.pace = Shelf(blobs), Pace(self.now)
+        trainer = cast(Trainer, Inner())
+        swarm = self.swarm.as_swarm
+        ahead = Ahead(self.follower, self.shelf)
+        self.exchange = Exchange(
+            self.follower, self.work, trainer, swarm, self.shelf, ahead, self.pace, lambda: self.now
+        )
+        self.work.save(self.follower.tip, self.follower.state, {})
+        self.hear()
+
+    def hear(self) -> None:
+        """The coordinator holds all that is in its book."""
+        files = (self.book.folder / "blobs").glob("??/*")
+        self.swarm.held |= {BlobHash(path.name): path.read_bytes() for path in files}
+
+    @property
+    def head(self) -> Head:
+        return self.book.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
+
+    async def publish(self, seed: int = 1) -> Signed[Commit]:
+        update = Update(parts.tensors(seed, scale=0.01), tokens=64, samples=4, loss=2.5)
+        self.exchange.publish(update, parts.admission(parts.ADA))
+        await self.exchange.finish()
+        assert self.work.pending is not None
+        return self.work.pending
+
+    async def catch_up(self, *, from_checkpoint: bool = False, head: Head | None = None) -> None:
+        self.hear()
+        await self.try_to_catch_up(from_checkpoint=from_checkpoint, head=head)
+
+    async def try_to_catch_up(self, *, from_checkpoint: bool = False, head: Head | None = None) -> None:
+        self.exchange.catch_up(head or self.head, from_checkpoint=from_checkpoint)
+        await self.exchange.finish()
+
+    async def look_ahead(self) -> None:
+        """Until all that is announced is here or was refused."""
+        await self.exchange.ahead.look()
+        await self.exchange.ahead.finish()
+        await self.exchange.ahead.look()
+
+    def accepted(self, commit: Signed[Commit]) -> None:
+        """The coordinator fetched ours."""
+        self.book.blobs.put(self.work.blobs.get(blob_name(commit.value)))
+        self.book.accept(commit, parts.NOW)
+
+    @property
+    def owes(self) -> bool:
+        return self.work.missed is not None or any(array.any() for array in self.work.residual.values())
+
+
+Play = Callable[[Peer], Awaitable[None]]
+
+
+def played(book: Book, folder: Path, play: Play) -> Peer:
+    """`play` in a loop of its own, with nothing left running in it."""
+
+    async def run() -> Peer:
+        peer = Peer(book, folder / "peer")
+        try:
+            await play(peer)
+        finally:
+            peer.exchange.stop()
+        return peer
+
+    return asyncio.run(run())

@@ -1,0 +1,44 @@
+"""Mirrors that tests publish to: what is sent there, and what is there then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from coordinator.publishing.command import Wish, publish
+from coordinator.store.run_store import Book
+from tests.support import parts
+from tests.support.desk import archive, opened_book, train_round
+from tests.support.parts import ADA, BEN
+
+
+@contextmanager
+def trained(folder: Path) -> Iterator[Book]:
+    """A run that keeps one checkpoint beside those that it needs, and has trained two rounds."""
+    spec = parts.run_spec()
+    kept = spec.checkpoint.model_copy(update={"keep": 1})
+    with opened_book(folder, spec.model_copy(update={"checkpoint": kept})) as made:
+        train_round(made, ADA, BEN, loss=2.0)
+        train_round(made, ADA, loss=1.5)
+        yield made
+
+
+def wish(to: str | Path, **other: Any) -> Wish:
+    fields: dict[str, Any] = {"forms": (), "revision": None, "prune": False, "dry": False}
+    return Wish(to=str(to), **fields | other)
+
+
+def sent(book: Book, to: str | Path, **other: Any) -> list[str]:
+    said: list[str] = []
+    publish(archive(book), wish(to, **other), said.append)
+    return said
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }

@@ -1,0 +1,100 @@
+"""A source of an archive that does what a test says, in the time of the test's own clock; and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
+
+from barnraise.core.errors import Unreachable
+from peer.archive.sources import Missing, checked, ended_early, too_large
+from tests.support.programs import DEADLINE
+
+PIECE = 262_144
+
+
+@dataclass
+class Scripted:
+    """Passes what the real sources pass (test_download_sources.py)."""
+
+    name: str
+    files: Mapping[str, bytes]
+    speed: float = 1e6
+    """Bytes a second."""
+    ranges: bool = True
+    false: Mapping[str, int] = field(default_factory=dict)
+    """Place of a byte that comes flipped, by path."""
+    silent_after: float = float("inf")
+    """Bytes given in all after which it says nothing any more,"""
+    recovers: bool = False
+    """but when it is asked again."""
+    breaks_after: float = float("inf")
+    """Bytes given in all after which it cannot be reached any more."""
+    given: int = 0
+    asked: list[tuple[str, int, int]] = field(default_factory=list)
+
+    async def get_small(self, path: str, limit: int) -> bytes:
+        data = self._file(path)
+        if len(data) > limit:
+            raise too_large(path, limit)
+        return data
+
+    async def read(self, path: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        data = self._file(path)
+        self.asked.append((path, offset, length))
+        if path in self.false:
+            place = self.false[path]
+            data = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        at = offset
+        while at < offset + length:
+            if self.given >= self.silent_after:
+                if self.recovers:
+                    self.silent_after = float("inf")
+                await asyncio.Event().wait()
+            if self.given >= self.breaks_after:
+                raise Unreachable(f"{self.name} is gone", fix="Wait for it.")
+            piece = data[at : min(at + PIECE, offset + length)]
+            if not piece:
+                raise ended_early(path, offset + length - at)
+            await asyncio.sleep(len(piece) / self.speed)
+            at += len(piece)
+            self.given += len(piece)
+            yield piece
+
+    def _file(self, path: str) -> bytes:
+        if checked(path) not in self.files:
+            raise Missing(f"there is no {path} at {self.name}", fix="Try another one.")
+        return self.files[path]
+
+
+@dataclass
+class Told:
+    """Remembers what it was told."""
+
+    said: list[str] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    _spoke: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait_until(self, seen: Callable[[], bool]) -> None:
+        """In another thread: until what was said is so."""
+        with self._spoke:
+            assert self._spoke.wait_for(seen, DEADLINE)
+
+    def file(self, name: str, length: int, got: int) -> None:
+        self.counts[name] = got
+
+    def got(self, name: str, count: int) -> None:
+        self.counts[name] += count
+
+    def again(self, name: str) -> None:
+        self.counts[name] = 0
+
+    def done(self, name: str) -> None:
+        self.whole.append(name)
+
+    def say(self, text: str) -> None:
+        with self._spoke:
+            self.said.append(text)
+            self._spoke.notify_all()

@@ -1,0 +1,90 @@
+"""Archives to verify, and what verifying them comes to, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from barnraise.contract.archive import CHARTER, close_path, contribution_path
+from barnraise.contract.records import blob_name
+from barnraise.contract.spec import Charter, RunSpec
+from barnraise.core.ids import Round
+from barnraise.core.signed import open_signed
+from barnraise.fold.log import Link, check_link
+from barnraise.fold.replay import Differs
+from coordinator.store.run_store import Book
+from peer.verify.proof import Proved
+from peer.verify.report import Lines
+from peer.verify.verify import SCRATCH, Wish, verify
+from tests.support.desk import opened_book, train_round
+from tests.support.golden_log import genesis, spec_of
+from tests.support.parts import ADA, AUTHORITY, BEN
+
+ROUNDS = 4
+SPEC = spec_of("nesterov dense4")
+KEY = AUTHORITY.public
+ADAPTER = "adapter_model.safetensors"
+
+
+class Told(Lines):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@contextmanager
+def run_of(folder: Path, rounds: int = ROUNDS, spec: RunSpec = SPEC) -> Iterator[Book]:
+    with opened_book(folder, spec, genesis(spec)) as book:
+        for _ in range(rounds):
+            train_round(book, ADA, BEN)
+        yield book
+
+
+def wish(source: Path | str, **other: object) -> Wish:
+    plain = Wish(source=str(source), log=None, key=KEY, revision="main", start=None, base=None)
+    return replace(plain, **other)  # type: ignore[arg-type]
+
+
+def outcome(asked: Wish, display: Lines | None = None) -> Proved | Differs:
+    with tempfile.TemporaryDirectory() as name:
+        cache = Path(name)
+        try:
+            return asyncio.run(verify(asked, cache, display or Told(), iter(range(1000)).__next__))
+        finally:
+            assert not list(cache.glob(f"{SCRATCH}/*")), "something was left behind"
+
+
+def proved(asked: Wish, display: Lines | None = None) -> Proved:
+    found = outcome(asked, display)
+    assert isinstance(found, Proved), found
+    return found
+
+
+def differs(asked: Wish) -> Differs:
+    found = outcome(asked)
+    assert isinstance(found, Differs), found
+    return found
+
+
+def flip(path: Path, place: int = -1) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def link(folder: Path, round: int) -> Link:
+    charter = open_signed(Charter, (folder / CHARTER).read_bytes(), signer=AUTHORITY.public).value
+    return check_link((folder / close_path(round)).read_bytes(), charter, Round(round))
+
+
+def contribution(folder: Path, round: int) -> str:
+    """The place of a round's second contribution."""
+    return contribution_path(blob_name(link(folder, round).commits[1]))

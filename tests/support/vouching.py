@@ -1,0 +1,85 @@
+"""Runs whose coordinator cannot evaluate, and evaluations of volunteers that it vouches for, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from barnraise.contract.archive import HELD_OUT_INDEX, INDEX, parse_index
+from barnraise.contract.records import Evaluation
+from barnraise.contract.spec import RunSpec
+from barnraise.core.identity import Identity
+from barnraise.core.signed import Signed, sign
+from barnraise.evaluation.runner import NotEvaluated
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import write_atomic
+from coordinator.checkpoints.publisher import Settler, settler_of
+from coordinator.run_folder import HELD_OUT
+from coordinator.store.run_store import Book
+from tests.support import parts
+from tests.support.desk import (
+    archive,
+    fold_round,
+    opened_book,
+    until_settled,
+)
+from tests.support.parts import ADA, BEN, STRANGER
+from tests.support.tiny import packed, tiny_samples
+
+SAMPLES = tiny_samples(6)
+TOKENS = sum(sample.trained_tokens for sample in SAMPLES[:3])
+"""Of the panel: all of the first shard, and a sample of the second of three."""
+CANNOT = NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free")
+
+
+def vouching(spec: RunSpec) -> RunSpec:
+    asked = {"evaluators": (ADA.public, BEN.public, STRANGER.public), "held_out_tokens": TOKENS}
+    return spec.model_copy(update={"checkpoint": spec.checkpoint.model_copy(update=asked)})
+
+
+def hold_out(folder: Path) -> None:
+    index = packed(BlobStore(folder / HELD_OUT), SAMPLES[:2], SAMPLES[2:4], SAMPLES[4:])
+    write_atomic(folder / HELD_OUT / HELD_OUT_INDEX, index.to_bytes())
+
+
+@contextmanager
+def vouched_book(folder: Path) -> Iterator[Book]:
+    """A run after one round, whose coordinator cannot evaluate."""
+    with opened_book(folder, vouching(parts.run_spec())) as made:
+        hold_out(folder)
+        fold_round(made, ADA, BEN)
+        made.write_checkpoint(parts.NOW)
+        settle(made)
+        yield made
+
+
+def settler(book: Book) -> Settler:
+    async def cannot(folder: Path) -> NotEvaluated:
+        return CANNOT
+
+    return replace(settler_of(book, lambda: parts.NOW), evaluate=cannot)
+
+
+def settle(book: Book) -> Settler:
+    made = settler(book)
+    asyncio.run(until_settled(made))
+    return made
+
+
+def found(book: Book, owner: Identity, loss: float, *, at: int = 0, **other: object) -> Signed[Evaluation]:
+    panel = settler(book).panel
+    assert panel is not None
+    fields: dict[str, object] = {
+        "run": parts.RUN, "round": 1, "state": book.checkpoints[1].value.state, "panel": panel.hash,
+        "owner": owner.public, "loss": loss, "tokens": panel.tokens, "at": parts.NOW + at,
+    }  # fmt: skip
+    return sign(owner, Evaluation.model_validate(fields | other))
+
+
+def names(book: Book) -> dict[int, tuple[str, ...]]:
+    repo = parse_index((archive(book) / INDEX).read_bytes()).repo("trained")
+    assert repo is not None
+    return {revision.round: revision.names for revision in repo.revisions}
