@@ -25,7 +25,7 @@ from barnraise.core.errors import (
 from barnraise.core.signed import Signed, open_signed
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
-from coordinator.rounds.coordinator_api import Desk
+from coordinator.rounds.coordinator_api import CoordinatorApi
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Owned = TypeVar("Owned", JoinClaim, Evaluation)
@@ -52,7 +52,7 @@ _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
 
 
 class Service(pb_grpc.CoordinatorServicer):
-    def __init__(self, desk: Desk, gateway: Gateway) -> None:
+    def __init__(self, desk: CoordinatorApi, gateway: Gateway) -> None:
         self._desk, self._gateway = desk, gateway
 
     async def GetCharter(self, request: pb.GetCharterRequest, context: Context) -> pb.GetCharterReply:
@@ -107,7 +107,7 @@ async def _abort(context: Context, error: BarnraiseError) -> NoReturn:
     await context.abort(code, f"{error.problem}\n{error.fix}")
 
 
-async def serve(desk: Desk, host: str, port: int, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
+async def serve(desk: CoordinatorApi, host: str, port: int, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
     """Listen, with health and reflection beside the service. Port 0 takes a free one.
 
     Returns the server and its port. Raises Unreachable when the port cannot be had.

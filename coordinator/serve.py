@@ -32,7 +32,7 @@ from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, JOURNAL
 from coordinator.setup.charter import check_unchanged, prepare
 from coordinator.store.journal import Journal
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator")
 
@@ -93,14 +93,14 @@ async def serve(
         authority = load_identity(folder / AUTHORITY_KEY)
         journal = Journal(folder / JOURNAL)
         try:
-            book = await asyncio.to_thread(_open_book, spec, spec_path, folder, cache, authority, journal)
+            store = await asyncio.to_thread(_open_store, spec, spec_path, folder, cache, authority, journal)
             public = settings.public_host or _outward_address(settings.host)
             swarm = await Swarm.start(
                 authority,
-                book.charter.run,
+                store.charter.run,
                 authority.public,
                 clock=clock,
-                blobs=book.blobs,
+                blobs=store.blobs,
                 folder=folder,
                 listen=_multiaddress(settings.host, settings.p2p_port),
                 announce=[_multiaddress(public, settings.p2p_port)] if settings.p2p_port else [],
@@ -108,14 +108,14 @@ async def serve(
             )
             try:
                 session = Session(
-                    book, settler_of(book, clock, settings.mirrors), swarm, clock, await swarm.addresses()
+                    store, settler_of(store, clock, settings.mirrors), swarm, clock, await swarm.addresses()
                 )
                 http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
                 try:
                     gateway = Gateway(http.port, settings.http_url or "")
                     server, port = await serve_grpc(session, settings.host, settings.port, gateway)
                     try:
-                        invite = Invite(public, port, book.charter.run, authority.public)
+                        invite = Invite(public, port, store.charter.run, authority.public)
                         url = settings.http_url or f"http://{invite.url_host}:{http.port}"
                         ready(Serving(invite, url, folder))
                         await swarm.guard(session.run(stop))
@@ -129,14 +129,14 @@ async def serve(
             journal.close()
 
 
-def _open_book(
+def _open_store(
     spec: RunSpec, spec_path: Path, folder: Path, cache: Path, authority: Identity, journal: Journal
-) -> Book:
+) -> RunStore:
     """Charter a new run, or go on with the one in the journal."""
     replay = journal.replay()
     if replay.charter is None:
         prepared = prepare(spec, authority.public, folder, cache, log.info)
-        return Book.begin(
+        return RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
         )
     charter = open_signed(Charter, replay.charter, signer=authority.public).value
@@ -145,7 +145,7 @@ def _open_book(
         spec.model.source, charter.spec.model.revision, cache, expected=charter.model_files, progress=log.info
     )
     log.info("going on with round %d", replay.round)
-    return Book.restore(authority, charter, base.path, folder, journal, replay)
+    return RunStore.restore(authority, charter, base.path, folder, journal, replay)
 
 
 def _check_host(host: str) -> None:

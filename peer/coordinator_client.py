@@ -44,7 +44,7 @@ class Joined:
     """How far the coordinator's clock is ahead of ours."""
 
 
-class Api:
+class CoordinatorClient:
     """One coordinator. Made by `connect`."""
 
     def __init__(self, invite: Invite, stub: pb_grpc.CoordinatorStub) -> None:
@@ -119,9 +119,9 @@ class Api:
 
 
 @asynccontextmanager
-async def connect(invite: Invite) -> AsyncIterator[Api]:
+async def connect(invite: Invite) -> AsyncIterator[CoordinatorClient]:
     async with grpc.aio.insecure_channel(invite.address) as channel:
-        yield Api(invite, pb_grpc.CoordinatorStub(channel))
+        yield CoordinatorClient(invite, pb_grpc.CoordinatorStub(channel))
 
 
 def _told(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:

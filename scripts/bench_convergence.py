@@ -141,14 +141,14 @@ def rows(peers: int) -> list[Row]:
 
 
 @dataclass
-class Book:
+class RunStore:
     """Results so far, on disk after every arm."""
 
     path: Path
     done: dict[str, Outcome]
 
     @classmethod
-    def open(cls, path: Path) -> Book:
+    def open(cls, path: Path) -> RunStore:
         saved = json.loads(path.read_text()) if path.exists() else {}
         return cls(path, {name: Outcome(**outcome) for name, outcome in saved.items()})
 
@@ -171,7 +171,7 @@ class Job:
 
 def measure(peers: int, seeds: Sequence[int], path: Path, only: str, rivals: bool, at_once: int) -> str:
     """Run what is missing in the results at `path`; the table and the verdicts. Raises RivalFailed."""
-    text, book = read_text(), Book.open(path)
+    text, store = read_text(), RunStore.open(path)
     wanted = [row for row in rows(peers) if only in row.name]
     reason = "not asked for" if not rivals else why_not()
     if reason:
@@ -180,12 +180,12 @@ def measure(peers: int, seeds: Sequence[int], path: Path, only: str, rivals: boo
     jobs = [
         Job(row, peers, seed, start) for seed in seeds for row in wanted if seed == seeds[0] or not row.once
     ]
-    for job, outcome, seconds in _run_all([job for job in jobs if job.name(text) not in book.done], at_once):
-        book.add(job.name(text), outcome)
+    for job, outcome, seconds in _run_all([job for job in jobs if job.name(text) not in store.done], at_once):
+        store.add(job.name(text), outcome)
         print(f"{peers} peers, seed {job.seed}, {job.row.name}: {seconds:.0f} s", file=sys.stderr, flush=True)
     found: dict[str, list[Outcome]] = {row.name: [] for row in wanted}
     for job in jobs:
-        found[job.row.name].append(book.done[job.name(text)])
+        found[job.row.name].append(store.done[job.name(text)])
     parts = [_setting(peers, seeds, text), convergence_table(wanted, found), *verdicts(found)]
     if reason:
         parts.append(f"- hivemind.Optimizer was not run: {reason}.")

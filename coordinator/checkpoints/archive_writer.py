@@ -30,7 +30,7 @@ from barnraise.core.ids import BlobHash, blob_hash, short
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
-from coordinator.store.archive_content import Content
+from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import lay_out
 from coordinator.store.promotion import Standing
 
@@ -50,10 +50,10 @@ class Archive:
     """Rounds whose contributions were."""
     _swept: bool = field(default=False, init=False)
 
-    def publish(self, content: Content) -> ArchiveIndex:
+    def publish(self, content: ArchiveContent) -> ArchiveIndex:
         """Make the folder say what `content` says. Whatever dies in between, the next call mends.
 
-        Raises DiskFull, StateError where the store lacks what the book names.
+        Raises DiskFull, StateError where the store lacks what the run store names.
         """
         if not self._swept:
             self._sweep()
@@ -103,7 +103,7 @@ class Archive:
                 raise _lacking(BlobHash(entry.hash), f"{folder.name}/{entry.name}")
         lay_out(signed, self.blobs, folder)
 
-    def _index(self, content: Content) -> ArchiveIndex:
+    def _index(self, content: ArchiveContent) -> ArchiveIndex:
         repos = [
             Repo(
                 id=repo_id(self.charter, form),
@@ -123,7 +123,7 @@ class Archive:
             mirrors=tuple(content.mirrors),
         )
 
-    def _revisions(self, form: Form, content: Content) -> tuple[Revision, ...]:
+    def _revisions(self, form: Form, content: ArchiveContent) -> tuple[Revision, ...]:
         """Those whose manifest is on disk. A form of its own is there for some of the rounds only."""
         rounds = (0,) if form in ("base", "data") else tuple(sorted(content.checkpoints))
         there = {
@@ -150,7 +150,7 @@ class Archive:
             return None
         return blob_hash(wire) if signed.value.form == form else None
 
-    def _forget(self, content: Content) -> None:
+    def _forget(self, content: ArchiveContent) -> None:
         with disk_errors(self.folder):
             for form in ("trained", "merged", "gguf"):
                 kept = {self.folder / folder_of(form, round) for round in content.checkpoints}

@@ -41,7 +41,7 @@ from coordinator.checkpoints.exports import Exporter
 from coordinator.checkpoints.held_out_set import Panel, publish_panel, read_panel
 from coordinator.run_folder import ARCHIVE, HELD_OUT
 from coordinator.store.checkpoints import lay_out
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator.checkpoints.publisher")
 
@@ -53,7 +53,7 @@ Evaluate = Callable[[Path], Awaitable["Evaluated | NotEvaluated"]]
 class Settler:
     """One checkpoint at a time, beside the rounds: nothing waits for it."""
 
-    book: Book
+    store: RunStore
     archive: Archive
     evaluate: Evaluate
     exporter: Exporter
@@ -74,14 +74,14 @@ class Settler:
         """
         await self.publish()
         if self.panel is not None:
-            held_out = self.book.folder / HELD_OUT
+            held_out = self.store.folder / HELD_OUT
             await asyncio.to_thread(publish_panel, self.panel, held_out, self.archive.folder)
         await self.exporter.once()
         await self.publish()
         await self._export_main()
         while True:
             self._new.clear()
-            if self.book.unsettled():
+            if self.store.unsettled():
                 await self.settle()
             elif (found := self._agreed()) is not None:
                 await self._settle_again(*found)
@@ -93,31 +93,31 @@ class Settler:
         self._new.set()
 
     async def publish(self) -> None:
-        """Make the archive say what the book says. Raises DiskFull, StateError."""
+        """Make the archive say what the run store says. Raises DiskFull, StateError."""
         async with self.writing:
-            content = self.book.content(self.mirrors)
+            content = self.store.content(self.mirrors)
             await asyncio.to_thread(self.archive.publish, content)
 
     async def settle(self) -> None:
         """Evaluate the newest checkpoint; show it and all before. Raises DiskFull, StateError."""
-        with scratch_folder(self.book.folder) as work:
+        with scratch_folder(self.store.folder) as work:
             folder = work / "checkpoint"
             async with self.writing:
-                round = self.book.unsettled()[-1]
-                self.book.settling = round
-                await asyncio.to_thread(lay_out, self.book.checkpoints[round], self.book.blobs, folder)
+                round = self.store.unsettled()[-1]
+                self.store.settling = round
+                await asyncio.to_thread(lay_out, self.store.checkpoints[round], self.store.blobs, folder)
             outcome = await self.evaluate(folder)
         async with self.writing:
-            for older in [before for before in self.book.unsettled() if before < round]:
+            for older in [before for before in self.store.unsettled() if before < round]:
                 self._note(older, NotEvaluated(f"that of round {round} came before its turn"))
             self._note(round, outcome)
-            self.book.settling = None
+            self.store.settling = None
         await self.publish()
         await self._export_main()
 
     def take(self, evaluation: Signed[Evaluation]) -> str:
         """Count what a vouched volunteer found; what came of it. Raises RefusedError, DiskFull."""
-        value, spec = evaluation.value, self.book.charter.spec.checkpoint
+        value, spec = evaluation.value, self.store.charter.spec.checkpoint
         question = self._question(value.round)
         match judge(value, question, spec.evaluators):
             case Void(reason, fix):
@@ -125,9 +125,9 @@ class Settler:
                 raise RefusedError(reason, fix=fix)
             case Counts():
                 pass
-        if value.round not in self.book.unevaluated():
+        if value.round not in self.store.unevaluated():
             return f"round {value.round} has its held-out loss already"
-        self.book.evaluate(evaluation, self.clock())
+        self.store.evaluate(evaluation, self.clock())
         told = f"round {value.round} {self._decide(value.round).reason}"
         log.info("%s found a held-out loss of %.4f: %s", short(evaluation.signer), value.loss, told)
         self._new.set()
@@ -135,29 +135,29 @@ class Settler:
 
     def waits_for(self) -> str:
         """What the newest checkpoint without a held-out loss waits for; empty where none does."""
-        open = self.book.unevaluated() if self.panel is not None else []
+        open = self.store.unevaluated() if self.panel is not None else []
         return f"round {open[-1]} {self._decide(open[-1]).reason}" if open else ""
 
     def _question(self, round: int) -> Question | None:
-        if self.panel is None or round not in self.book.settled:
+        if self.panel is None or round not in self.store.settled:
             return None
-        state = StateHash(self.book.checkpoints[round].value.state)
-        return Question(self.book.charter.run, state, self.panel.hash, self.panel.tokens)
+        state = StateHash(self.store.checkpoints[round].value.state)
+        return Question(self.store.charter.run, state, self.panel.hash, self.panel.tokens)
 
     def _decide(self, round: int) -> Agreed | Waiting | Disagreed:
-        spec = self.book.charter.spec.checkpoint
-        found = [evaluation.value for evaluation in self.book.evaluations.get(round, {}).values()]
+        spec = self.store.charter.spec.checkpoint
+        found = [evaluation.value for evaluation in self.store.evaluations.get(round, {}).values()]
         return decide(found, spec.evaluators, spec.agree)
 
     def _agreed(self) -> tuple[int, Agreed] | None:
-        for round in sorted(self.book.evaluations, reverse=True):
+        for round in sorted(self.store.evaluations, reverse=True):
             if isinstance(outcome := self._decide(round), Agreed):
                 return round, outcome
         return None
 
     async def _settle_again(self, round: int, agreed: Agreed) -> None:
         async with self.writing:
-            evaluations = self.book.evaluations.get(round)
+            evaluations = self.store.evaluations.get(round)
             if evaluations is None:  # the checkpoint was dropped meanwhile
                 return
             signed = evaluations_json(evaluations.values())
@@ -178,36 +178,36 @@ class Settler:
                 log.info("checkpoint of round %d is not evaluated: %s", round, reason)
             case _:
                 assert_never(outcome)
-        self.book.settle(round, held_out, {**about(self.book, round, held_out), **more}, self.clock())
-        standing = self.book.standing()
+        self.store.settle(round, held_out, {**about(self.store, round, held_out), **more}, self.clock())
+        standing = self.store.standing()
         if standing is not None and standing.reason != self._told:
             log.info("main: %s", standing.reason)
             self._told = standing.reason
 
     async def _export_main(self) -> None:
         """The promoted checkpoint in the other forms that are asked for, where they are not there yet."""
-        if (standing := self.book.standing()) is None:
+        if (standing := self.store.standing()) is None:
             return
         round = standing.main
-        facts = card_facts(self.book, round, self.book.checkpoints[round].value.held_out)
+        facts = card_facts(self.store, round, self.store.checkpoints[round].value.held_out)
         if await self.exporter.export(self.archive.folder / folder_of("trained", round), facts):
             await self.publish()
 
 
-def settler_of(book: Book, clock: Callable[[], Millis], mirrors: Sequence[str] = ()) -> Settler:
-    """What makes the checkpoints of `book` public, in its folder. mirrors: as of `Settler`."""
-    charter, archive, held_out = book.charter, book.folder / ARCHIVE, book.folder / HELD_OUT
+def settler_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence[str] = ()) -> Settler:
+    """What makes the checkpoints of `store` public, in its folder. mirrors: as of `Settler`."""
+    charter, archive, held_out = store.charter, store.folder / ARCHIVE, store.folder / HELD_OUT
     spec = charter.spec.checkpoint
     return Settler(
-        book=book,
-        archive=Archive(charter, archive, book.blobs),
+        store=store,
+        archive=Archive(charter, archive, store.blobs),
         evaluate=functools.partial(
             evaluation.evaluate,
-            base=book.base,
+            base=store.base,
             held_out=held_out,
             tokens=spec.held_out_tokens,
         ),
-        exporter=Exporter(charter, book.base, book.folder, archive, book.blobs.folder, book.authority),
+        exporter=Exporter(charter, store.base, store.folder, archive, store.blobs.folder, store.authority),
         clock=clock,
         panel=read_panel(held_out, spec.held_out_tokens) if spec.evaluators else None,
         mirrors=mirrors,

@@ -11,7 +11,7 @@ from barnraise.contract.archive import INDEX, REPO_PATTERN, Repo
 from barnraise.contract.manifest import Form
 from barnraise.core.errors import UserError
 from barnraise.core.ids import RUN_PATTERN
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from coordinator.publishing.archived import Archived, Moved
 from coordinator.publishing.mirror import Mirror
 from coordinator.publishing.places import Place
@@ -79,9 +79,9 @@ def _mirror(
     mirror = Mirror(archived, place, wish.dry, say)
     mirror.send(repos, prune=wish.prune)
     if wish.dry:
-        say(f"nothing was sent: {mirror.sent_files} files, {told_bytes(mirror.sent_bytes)} would be")
+        say(f"nothing was sent: {mirror.sent_files} files, {format_bytes(mirror.sent_bytes)} would be")
         return
-    say(f"{mirror.sent_files} files sent, {told_bytes(mirror.sent_bytes)}; the rest was there")
+    say(f"{mirror.sent_files} files sent, {format_bytes(mirror.sent_bytes)}; the rest was there")
     say(f"Behind any web server it is a mirror: peer download 'https://…?key={archived.charter.authority}'")
 
 

@@ -20,7 +20,7 @@ from huggingface_hub.hf_api import RepoFile
 from barnraise.contract.archive import BEST, LATEST, MAIN, Repo, Revision, round_tag
 from barnraise.contract.manifest import MANIFEST, Form
 from barnraise.core.errors import RefusedError, Unreachable
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from coordinator.publishing.archived import Archived, Checkpoint
 
 ROUNDS = "rounds"
@@ -52,7 +52,7 @@ def rehearse(archived: Archived, repos: Sequence[Repo], name: str, say: Callable
             names = ", ".join(revision.names)
             say(
                 f"would send {repo.kind} {repo_name(name, repo.form)}, {names}:"
-                f" {len(checkpoint.hashes)} files, {told_bytes(checkpoint.size)}"
+                f" {len(checkpoint.hashes)} files, {format_bytes(checkpoint.size)}"
             )
 
 
@@ -109,7 +109,7 @@ class _Target:
     def _commit(self, revision: Revision, branch: str) -> str:
         """The id of a commit that makes `branch` hold just this revision's files, every one checked."""
         checkpoint = self.hub.archived.checkpoint(self.repo.form, revision)
-        what = f"round {revision.round}: {len(checkpoint.hashes)} files, {told_bytes(checkpoint.size)}"
+        what = f"round {revision.round}: {len(checkpoint.hashes)} files, {format_bytes(checkpoint.size)}"
         self.hub.say(f"{self.name}, {branch}, {what}")
         files = {name: self.hub.archived.checked_file(checkpoint, name) for name in checkpoint.hashes}
         gone = self._files(branch).keys() - files.keys() - set(_HUB_S_OWN)

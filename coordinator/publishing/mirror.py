@@ -14,7 +14,7 @@ from pathlib import Path
 from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, ArchiveIndex, Repo, parse_index
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, open_manifest
 from barnraise.core.errors import TrustError
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from coordinator.publishing.archived import Archived, Checkpoint
 from coordinator.publishing.places import Place
 from coordinator.publishing.selection import joined
@@ -116,7 +116,7 @@ class Mirror:
     def _tell_since(self, what: str, before: tuple[int, int]) -> None:
         files, size = self.sent_files - before[0], self.sent_bytes - before[1]
         if files:
-            self._tell(f"{what}: {files} file{'s' if files > 1 else ''}, {told_bytes(size)}")
+            self._tell(f"{what}: {files} file{'s' if files > 1 else ''}, {format_bytes(size)}")
 
     def _tell(self, line: str) -> None:
         self.say(f"would send {line}" if self.dry else line)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Phase, Window, seconds_between
 from barnraise.core.ids import Millis, PublicKey, StateHash, short
-from barnraise.fold.codec import told_sizes
+from barnraise.fold.codec import format_sizes
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def judge(
     if commit.base_state != state:
         return Misfit(f"it starts from state {short(commit.base_state)}, the round's is {short(state)}")
     if commit.size not in blob_sizes:
-        return Misfit(f"its blob has {commit.size} bytes, this run's have {told_sizes(blob_sizes)}")
+        return Misfit(f"its blob has {commit.size} bytes, this run's have {format_sizes(blob_sizes)}")
     if commit.tokens > commit.samples * sequence_length:
         return Misfit(f"it claims {commit.tokens} tokens from {commit.samples} samples of {sequence_length}")
     return Fits()

@@ -12,7 +12,7 @@ from barnraise.core.signed import Signed
 
 
 @dataclass(frozen=True)
-class Welcome:
+class JoinResult:
     """What a joiner gets."""
 
     charter: bytes
@@ -21,12 +21,12 @@ class Welcome:
     now: Millis
 
 
-class Desk(Protocol):
+class CoordinatorApi(Protocol):
     """What the service translates to."""
 
     def charter(self) -> bytes: ...
 
-    def join(self, claim: Signed[JoinClaim]) -> Welcome:
+    def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         """Raises RefusedError."""
         ...
 

@@ -39,8 +39,8 @@ from coordinator.rounds.closing import (
     deserted_after,
     judge,
 )
-from coordinator.rounds.coordinator_api import Welcome
-from coordinator.store.run_store import Book
+from coordinator.rounds.coordinator_api import JoinResult
+from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator")
 
@@ -62,9 +62,9 @@ Clock = Callable[[], Millis]
 
 @dataclass
 class Session:
-    """Connects a book to its swarm. Also the desk that the gRPC service asks."""
+    """Connects a run store to its swarm. Also the desk that the gRPC service asks."""
 
-    book: Book
+    store: RunStore
     settler: Settler
     swarm: Swarm
     clock: Clock
@@ -86,8 +86,8 @@ class Session:
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. What a tick raises ends the run, with nothing accepted lost."""
         self._started = self.clock()
-        if self._started > self.book.window.train_ends:
-            self.book.reopen(self._started)
+        if self._started > self.store.window.train_ends:
+            self.store.reopen(self._started)
         await self.swarm.heads()  # in an earlier one of ours it says how many there were
         await self._look_who_is_there()
         await self._announce_head()
@@ -99,7 +99,7 @@ class Session:
         finally:
             for task in [*beside, *self._fetching.values()]:
                 task.cancel()
-            await asyncio.wait(beside)  # what they began ends before the book is closed
+            await asyncio.wait(beside)  # what they began ends before the run store is closed
         for task in beside:
             if not task.cancelled():
                 task.result()
@@ -107,25 +107,25 @@ class Session:
     # The desk: what the gRPC service asks.
 
     def charter(self) -> bytes:
-        return sign(self.book.authority, self.book.charter).wire
+        return sign(self.store.authority, self.store.charter).wire
 
-    def join(self, claim: Signed[JoinClaim]) -> Welcome:
+    def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         now = self.clock()
-        match admit(claim.value, self.book.charter.run, now):
+        match admit(claim.value, self.store.charter.run, now):
             case Refused(reason, fix):
                 log.info("refused %s: %s", short(claim.signer), reason)
                 raise RefusedError(reason, fix=fix)
             case Admitted(admission):
-                self.book.admit(claim, now)
+                self.store.admit(claim, now)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
-                head = seal(self.book.authority, self._head())
-                return Welcome(self.charter(), sign(self.book.authority, admission).wire, head, now)
+                head = seal(self.store.authority, self._head())
+                return JoinResult(self.charter(), sign(self.store.authority, admission).wire, head, now)
 
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
         return self.settler.take(evaluation)
 
     def status(self) -> RunStatus:
-        now, window = self.clock(), self.book.window
+        now, window = self.clock(), self.store.window
         peers = tuple(
             PeerStatus(
                 name=presence.name,
@@ -139,15 +139,15 @@ class Session:
             for owner, presence in sorted(self._presences.items())
         )
         return RunStatus(
-            run=self.book.charter.run,
+            run=self.store.charter.run,
             round=window.round,
             phase=window.phase(now, self._swarm_tokens()).value,
             waiting_for=self._waiting_for,
-            state=self.book.tip.state,
-            state_round=self.book.tip.round,
-            tokens=self.book.tokens,
-            loss=self.book.loss,
-            checkpoint_round=self.book.newest_checkpoint().value.round,
+            state=self.store.tip.state,
+            state_round=self.store.tip.round,
+            tokens=self.store.tokens,
+            loss=self.store.loss,
+            checkpoint_round=self.store.newest_checkpoint().value.round,
             evaluation=self.settler.waits_for(),
             peers=peers,
         )
@@ -159,7 +159,7 @@ class Session:
         for owner in [owner for owner, task in self._fetching.items() if task.done()]:
             self._fetching.pop(owner).result()
         await self._look_who_is_there()
-        for commit in await self.swarm.commits(self.book.window.round):
+        for commit in await self.swarm.commits(self.store.window.round):
             self._consider(commit, now)
         if seconds_between(self._started, now) < SETTLE_SECONDS:
             self._tell("just started: looking who is here")
@@ -173,8 +173,8 @@ class Session:
             case Reopen(reason):
                 self._tell(reason)
                 self._forgive()
-                self._turns = self._turns_now() if self.book.accepted else 1
-                self.book.reopen(now)
+                self._turns = self._turns_now() if self.store.accepted else 1
+                self.store.reopen(now)
                 await self._announce_head()
             case Wait(reason):
                 self._tell(reason)
@@ -185,15 +185,15 @@ class Session:
     def _consider(self, commit: Signed[Commit], now: Millis) -> None:
         """Start to fetch a contribution that fits; refuse one that does not, and say so once."""
         owner = commit.signer
-        if owner in self.book.accepted or owner in self._fetching or commit.wire in self._refused:
+        if owner in self.store.accepted or owner in self._fetching or commit.wire in self._refused:
             return
         if self._strikes.get(owner, 0) >= MAX_TRIES:
             return
-        book = self.book
+        store = self.store
         if self._full():
             return
-        length = book.charter.spec.data.sequence_length
-        match judge(commit.value, book.window, now, book.tip.state, book.blob_sizes, length):
+        length = store.charter.spec.data.sequence_length
+        match judge(commit.value, store.window, now, store.tip.state, store.blob_sizes, length):
             case Fits():
                 self._fetching[owner] = asyncio.create_task(self._fetch(commit))
             case Misfit(reason):
@@ -201,13 +201,15 @@ class Session:
 
     async def _fetch(self, commit: Signed[Commit]) -> None:
         name = blob_name(commit.value)
-        ours = name in self.book.blobs  # a commit may name a shard of ours, or another one's contribution
+        ours = name in self.store.blobs  # a commit may name a shard of ours, or another one's contribution
         try:
             path = await self.swarm.gather(wanted(commit.value), [commit.signer, *self._holders()])
             blob = await asyncio.to_thread(path.read_bytes)
-            await asyncio.to_thread(check_blob, commit.value, blob, self.book.charter, self.book.state.layout)
-            if commit.value.round == self.book.window.round and not self._full():
-                self.book.accept(commit, self.clock())
+            await asyncio.to_thread(
+                check_blob, commit.value, blob, self.store.charter, self.store.state.layout
+            )
+            if commit.value.round == self.store.window.round and not self._full():
+                self.store.accept(commit, self.clock())
                 log.info("accepted %s: %d tokens", self._name(commit.signer), commit.value.tokens)
         except Unreachable as error:
             self._failures[commit.wire] = self._failures.get(commit.wire, 0) + 1
@@ -219,37 +221,37 @@ class Session:
         except TrustError as error:
             self._refuse(commit, error.problem)
             if not ours:
-                self.book.blobs.remove(name)
+                self.store.blobs.remove(name)
 
     async def _close(self, reason: str, now: Millis) -> None:
-        link = self.book.close(reason, now)
+        link = self.store.close(reason, now)
         self._turns = self._turns_now()
         self._tell(f"round {link.close.round} closed: {reason}")
         self._forgive()
         await self._announce_head()
-        await asyncio.to_thread(self.book.fold, link)
+        await asyncio.to_thread(self.store.fold, link)
         await self._announce_head()
-        if self.book.checkpoint_due():
+        if self.store.checkpoint_due():
             async with self.settler.writing:
-                await asyncio.to_thread(self.book.write_checkpoint, self.clock())
-            log.info("checkpoint of round %d written", self.book.tip.round)
+                await asyncio.to_thread(self.store.write_checkpoint, self.clock())
+            log.info("checkpoint of round %d written", self.store.tip.round)
             self.settler.look()
             await self._announce_head()
         await self.settler.publish()
 
     def _holders(self) -> list[PublicKey]:
         """Volunteers who take part in the exchange of the open round."""
-        round = self.book.window.round
+        round = self.store.window.round
         return [owner for owner, presence in self._presences.items() if presence.round == round]
 
     def _full(self) -> bool:
-        return len(self.book.accepted) >= self.book.charter.spec.round.max_contributions
+        return len(self.store.accepted) >= self.store.charter.spec.round.max_contributions
 
     def _turns_now(self) -> int:
-        return turns_for(len(self._presences), self.book.charter.spec.round.max_contributions)
+        return turns_for(len(self._presences), self.store.charter.spec.round.max_contributions)
 
     def _situation(self) -> Situation:
-        round, spec = self.book.window.round, self.book.charter.spec
+        round, spec = self.store.window.round, self.store.charter.spec
         contributing = {
             owner: presence
             for owner, presence in self._presences.items()
@@ -261,8 +263,8 @@ class Session:
             return {key: p.name for key, p in there if p.doing == doing and p.round >= round - 1}
 
         return Situation(
-            window=self.book.window,
-            accepted={owner: commit.value for owner, commit in self.book.accepted.items()},
+            window=self.store.window,
+            accepted={owner: commit.value for owner, commit in self.store.accepted.items()},
             pending=frozenset(self._fetching),
             expected=who("training"),
             late=who("late"),
@@ -273,7 +275,7 @@ class Session:
         )
 
     def _swarm_tokens(self) -> int:
-        round = self.book.window.round
+        round = self.store.window.round
         return sum(presence.tokens for presence in self._presences.values() if presence.round == round)
 
     async def _announce_forever(self) -> None:
@@ -285,7 +287,7 @@ class Session:
         await self.swarm.publish(self._head())
 
     def _head(self) -> Head:
-        return self.book.head(
+        return self.store.head(
             self.clock(),
             self.bootstrap,
             turns=self._turns,
@@ -312,7 +314,7 @@ class Session:
     def _tell(self, reason: str) -> None:
         """Log why the round is where it is, when that changes (seconds that pass are no change)."""
         if _without_numbers(reason) != _without_numbers(self._waiting_for):
-            log.info("round %d: %s", self.book.window.round, reason)
+            log.info("round %d: %s", self.store.window.round, reason)
         self._waiting_for = reason
 
 

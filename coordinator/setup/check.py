@@ -13,7 +13,7 @@ from barnraise.contract.spec import Lora, RunSpec
 from barnraise.contract.state import Layout
 from barnraise.core.errors import UserError
 from barnraise.core.ids import blob_hash
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from barnraise.fold.codec import typical_blob
 from barnraise.fold.outer import outer_for
 from barnraise.models.base_model import pin_revision, resolve
@@ -154,13 +154,13 @@ def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: in
             [
                 (
                     "memory of a volunteer",
-                    f"{told_bytes(found.peer_memory)} to train on a CPU,"
-                    f" {told_bytes(found.gpu_memory)} on a GPU",
+                    f"{format_bytes(found.peer_memory)} to train on a CPU,"
+                    f" {format_bytes(found.gpu_memory)} on a GPU",
                 ),
-                ("memory of the coordinator", told_bytes(found.coordinator_memory)),
-                ("a contribution", told_bytes(found.blob)),
-                ("sent per round and volunteer", f"about {told_bytes(found.up)}"),
-                ("received per round and volunteer", f"at most {told_bytes(found.down)}"),
+                ("memory of the coordinator", format_bytes(found.coordinator_memory)),
+                ("a contribution", format_bytes(found.blob)),
+                ("sent per round and volunteer", f"about {format_bytes(found.up)}"),
+                ("received per round and volunteer", f"at most {format_bytes(found.down)}"),
                 (
                     "time to exchange",
                     f"{exchange:.1f} s at {uplink_mbit:g} Mbit/s up,"
@@ -179,17 +179,17 @@ def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: in
         (
             "disk of the coordinator",
             [
-                ("a checkpoint, one in " + _count(checkpoint.every, "round"), told_bytes(found.checkpoint)),
-                *([("its other forms, once promoted", told_bytes(found.forms))] if found.forms else []),
+                ("a checkpoint, one in " + _count(checkpoint.every, "round"), format_bytes(found.checkpoint)),
+                *([("its other forms, once promoted", format_bytes(found.forms))] if found.forms else []),
                 (
                     "the log of a round",
-                    f"{told_bytes(found.log_per_round)}; the last"
+                    f"{format_bytes(found.log_per_round)}; the last"
                     f" {_count(found.log // found.log_per_round, 'round')} can be replayed",
                 ),
                 (
                     "in all, at most",
-                    f"{told_bytes(found.disk)}: {checkpoint.keep + _KEPT_BESIDE} checkpoints and"
-                    f" {told_bytes(found.log)} of the log",
+                    f"{format_bytes(found.disk)}: {checkpoint.keep + _KEPT_BESIDE} checkpoints and"
+                    f" {format_bytes(found.log)} of the log",
                 ),
             ],
         ),

@@ -12,7 +12,7 @@ from coordinator.store.promotion import Standing
 
 
 @dataclass(frozen=True)
-class Content:
+class ArchiveContent:
     """What the archive has to hold."""
 
     charter: bytes

@@ -1,4 +1,4 @@
-"""The run's book: its log, its state and its open round, kept so that a restart finds all of it again."""
+"""The run store: its log, its state and its open round, kept so that a restart finds all of it again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from barnraise.fold.log import Link, advance, check_link
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import BLOBS
-from coordinator.store.archive_content import Content
+from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import settle_checkpoint, write_checkpoint
 from coordinator.store.history import History
 from coordinator.store.journal import Event, Journal, Kind, Replay
@@ -43,7 +43,7 @@ class Score:
 
 
 @dataclass
-class Book:
+class RunStore:
     """Synchronous and slow where it folds: the session calls those parts in a thread, one at a time."""
 
     authority: Identity
@@ -88,19 +88,19 @@ class Book:
         folder: Path,
         journal: Journal,
         now: Millis,
-    ) -> Book:
+    ) -> RunStore:
         """A new run: its charter and state[0] as the first checkpoint are journaled."""
         tip, blobs = genesis_tip(charter), BlobStore(folder / BLOBS)
-        book = cls(authority, charter, base, folder, blobs, journal, tip, genesis, now, 0)
-        book.write_checkpoint(now)
+        store = cls(authority, charter, base, folder, blobs, journal, tip, genesis, now, 0)
+        store.write_checkpoint(now)
         journal.append(Event(Kind.CHARTERED, now, 0, sign(authority, charter).wire))
-        book.reopen(now)
-        return book
+        store.reopen(now)
+        return store
 
     @classmethod
     def restore(
         cls, authority: Identity, charter: Charter, base: Path, folder: Path, journal: Journal, replay: Replay
-    ) -> Book:
+    ) -> RunStore:
         """Go on where the journal ends: the newest checkpoint, and what was closed after it.
 
         Raises StateError when files that the journal names are gone or damaged.
@@ -116,22 +116,22 @@ class Book:
             newest = manifests[max(manifests)].value
             state = read_state(newest, charter.layout, blobs.path)
             opens = Millis(replay.opens or 0)
-            book = cls(
+            store = cls(
                 authority, charter, base, folder, blobs, journal, newest.tip, state, opens, newest.tokens,
                 closes=list(replay.closes), checkpoints=manifests,
                 settled=replay.settled.keys() & manifests.keys(), history=History.of(links),
                 replay_from=replay.replay_from,
             )  # fmt: skip
             for link in links[newest.round :]:
-                book.fold(link)
+                store.fold(link)
             shown = [
                 open_manifest(wire, run=charter.run, authority=authority.public).value
                 for wire in replay.settled.values()
             ]
             for manifest in shown:
-                book._note(manifest)
+                store._note(manifest)
             for wire in replay.evaluations:
-                book._keep(open_signed(Evaluation, wire, signer=None))
+                store._keep(open_signed(Evaluation, wire, signer=None))
             # What a crash may have kept from being removed:
             gone = [manifest for manifest in shown if manifest.round not in manifests]
             gone += [
@@ -140,12 +140,12 @@ class Book:
                 if name in blobs
             ]
             kept = [signed.value for signed in manifests.values()]
-            forgotten = book.history.drop_before(replay.replay_from)
+            forgotten = store.history.drop_before(replay.replay_from)
             for blob in [*forgotten, *orphaned(gone, kept), *replay.superseded]:
                 blobs.remove(blob)
             for wire in replay.claims:
                 claim = open_signed(JoinClaim, wire, signer=None)
-                book.claims[claim.signer] = claim.value
+                store.claims[claim.signer] = claim.value
         except (FileNotFoundError, ValueError) as error:
             raise StateError(
                 f"{folder} lacks files that its journal names: {error}",
@@ -154,8 +154,8 @@ class Book:
         for wire in replay.accepted:
             commit = open_signed(Commit, wire, signer=None)
             if blob_name(commit.value) in blobs:
-                book.accepted[commit.signer] = commit
-        return book
+                store.accepted[commit.signer] = commit
+        return store
 
     @property
     def window(self) -> Window:
@@ -290,9 +290,9 @@ class Book:
         }
         return standing(losses, self.charter.spec.checkpoint.promote_within) if losses else None
 
-    def content(self, mirrors: Sequence[str]) -> Content:
+    def content(self, mirrors: Sequence[str]) -> ArchiveContent:
         """What the archive has to show. mirrors: addresses of other servers with a copy."""
-        return Content(
+        return ArchiveContent(
             charter=sign(self.authority, self.charter).wire,
             closes=tuple(self.closes),
             contributions={round: frozenset(blobs) for round, blobs in self.history.blobs.items()},

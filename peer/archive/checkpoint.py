@@ -10,7 +10,7 @@ from pathlib import Path
 from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
 from barnraise.core.errors import DiskFull
 from barnraise.core.signed import Signed
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors, write_atomic
 from peer.archive.fetching import Fetching, Watch
@@ -55,6 +55,6 @@ def _make_sure_of_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DiskFull(
-            f"{folder} needs {told_bytes(needed)} more, its disk has {told_bytes(free)} left",
+            f"{folder} needs {format_bytes(needed)} more, its disk has {format_bytes(free)} left",
             fix="Free some space, or choose another folder with -o.",
         )

@@ -18,7 +18,7 @@ from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import HashMismatch, InviteError, ModelUnavailable, UserError
 from barnraise.core.signed import Signed
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from barnraise.models.base_model import resolve
 from barnraise.runtime.files import write_atomic
 from peer.archive.checkpoint import fetch_checkpoint
@@ -183,7 +183,7 @@ class _Shop:
         manifest, source = signed.value, self.found.source
         self.watch.say(
             f"round {manifest.round} of {manifest.run}: {len(manifest.files)} files,"
-            f" {told_bytes(manifest.size)}"
+            f" {format_bytes(manifest.size)}"
         )
         place = revision.folder if isinstance(self.found, Archive) else ""
         candidates = [

@@ -18,7 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from peer.archive.fetching import Watch
 
 
@@ -43,7 +43,7 @@ class Lines:
     def file(self, name: str, length: int, got: int) -> None:
         self._sizes[name] = length
         if got:
-            self.say(f"{name}: going on after {told_bytes(got)} of {told_bytes(length)}")
+            self.say(f"{name}: going on after {format_bytes(got)} of {format_bytes(length)}")
 
     def got(self, name: str, count: int) -> None:
         return
@@ -52,7 +52,7 @@ class Lines:
         self.say(f"{name}: false bytes, fetched anew")
 
     def done(self, name: str) -> None:
-        self.say(f"{name}: {told_bytes(self._sizes[name])}")
+        self.say(f"{name}: {format_bytes(self._sizes[name])}")
 
     def say(self, text: str) -> None:
         click.echo(text, err=True)

@@ -26,7 +26,7 @@ from barnraise.core.errors import (
     UserError,
 )
 from barnraise.core.ids import BlobHash, short
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.fold.replay import Differs, Fault, Replay
 from barnraise.models.checkpoint_files import read_state
@@ -85,7 +85,7 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
         scratch = stack.enter_context(scratch_folder(cache / SCRATCH))
         display.say(
             f"round {manifest.round} of {archive.run}, state {short(manifest.state)}: checking"
-            f" {len(manifest.files)} files, {told_bytes(manifest.size)}"
+            f" {len(manifest.files)} files, {format_bytes(manifest.size)}"
         )
         files = await _files_in(Evidence(claim.source, scratch), claim.folder, manifest)
         if isinstance(files, Differs):

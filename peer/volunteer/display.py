@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Lines:
         click.echo(
             f"round {progress.round}: {progress.doing} "
             f"({loss}{progress.tokens_per_second:.0f} tokens/s, {progress.peers} peers, "
-            f"up {told_bytes(progress.up)}, down {told_bytes(progress.down)}, state {progress.state})"
+            f"up {format_bytes(progress.up)}, down {format_bytes(progress.down)}, state {progress.state})"
         )
 
 
@@ -98,6 +98,6 @@ def _table(progress: Progress) -> Table:
         "loss", f"{loss}   {progress.tokens:,} tokens this round, {progress.tokens_per_second:.0f} a second"
     )
     table.add_row(
-        "swarm", f"{progress.peers} peers, up {told_bytes(progress.up)}, down {told_bytes(progress.down)}"
+        "swarm", f"{progress.peers} peers, up {format_bytes(progress.up)}, down {format_bytes(progress.down)}"
     )
     return table

@@ -20,7 +20,7 @@ from barnraise.core.errors import NetworkError, RefusedError, StateError, TrustE
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.strict import Strict
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from barnraise.models.base_model import BaseFolder, resolve
 from barnraise.models.causal_lm import model_shape
 from barnraise.models.trainable import layout
@@ -252,4 +252,4 @@ def _leave_on_signals() -> asyncio.Event:
 
 
 def _traffic(swarm: Swarm) -> tuple[str, str]:
-    return told_bytes(swarm.traffic.up), told_bytes(swarm.traffic.down)
+    return format_bytes(swarm.traffic.up), format_bytes(swarm.traffic.down)

@@ -1,4 +1,4 @@
-"""The coordinator's gRPC service over a real connection on this machine, asked through the peer's `Api`."""
+"""The coordinator's gRPC service over a real connection, asked through the peer's `CoordinatorClient`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from coordinator.grpc_service import Gateway, ask_status, serve
 from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS
 from coordinator.status import render
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer import coordinator_client as api
-from peer.coordinator_client import Api, connect
+from peer.coordinator_client import CoordinatorClient, connect
 from tests.support import parts
 from tests.support.desk import (
     NO_GATEWAY,
     NODE,
-    opened_book,
+    opened_store,
     served,
     session_of,
     train_round,
@@ -43,8 +43,8 @@ V = TypeVar("V")
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with opened_book(tmp_path) as made:
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path) as made:
         yield made
 
 
@@ -53,99 +53,104 @@ def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "_now", lambda: parts.NOW)
 
 
-def asked(book: Book, question: Callable[[Api], Awaitable[V]], now: Millis = parts.NOW) -> V:
-    """What the service of `book` answers, by its own clock `now`."""
+def asked(
+    store: RunStore, question: Callable[[CoordinatorClient], Awaitable[V]], now: Millis = parts.NOW
+) -> V:
+    """What the service of `store` answers, by its own clock `now`."""
 
     async def ask() -> V:
-        async with served(session_of(book, now=now)) as invite, connect(invite) as there:
+        async with served(session_of(store, now=now)) as invite, connect(invite) as there:
             return await question(there)
 
     return asyncio.run(ask())
 
 
-def raw(book: Book, question: Callable[[grpc.aio.Channel], Awaitable[V]]) -> V:
+def raw(store: RunStore, question: Callable[[grpc.aio.Channel], Awaitable[V]]) -> V:
     async def ask() -> V:
-        async with served(session_of(book)) as invite, grpc.aio.insecure_channel(invite.address) as channel:
+        async with served(session_of(store)) as invite, grpc.aio.insecure_channel(invite.address) as channel:
             return await question(channel)
 
     return asyncio.run(ask())
 
 
-def refusal(book: Book, claim: bytes) -> tuple[grpc.StatusCode, str]:
+def refusal(store: RunStore, claim: bytes) -> tuple[grpc.StatusCode, str]:
     async def join(channel: grpc.aio.Channel) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await pb_grpc.CoordinatorStub(channel).Join(pb.JoinRequest(signed_claim=claim))
         return refused.value.code(), refused.value.details() or ""
 
-    return raw(book, join)
+    return raw(store, join)
 
 
-def test_who_joins_gets_the_charter_an_admission_and_the_head(book: Book) -> None:
-    joined = asked(book, lambda there: there.join(parts.ADA, "ada"))
-    assert joined.charter == book.charter
+def test_who_joins_gets_the_charter_an_admission_and_the_head(store: RunStore) -> None:
+    joined = asked(store, lambda there: there.join(parts.ADA, "ada"))
+    assert joined.charter == store.charter
     assert joined.admission.signer == parts.AUTHORITY.public
     assert joined.admission.value.peer == parts.ADA.public
     assert joined.admission.value.expires == parts.NOW + LIFE_SECONDS * 1000
-    assert (joined.head.round, joined.head.state, joined.head.bootstrap) == (0, book.tip.state, (NODE,))
+    assert (joined.head.round, joined.head.state, joined.head.bootstrap) == (0, store.tip.state, (NODE,))
     assert joined.ahead == 0
 
 
-def test_the_coordinator_s_clock_is_told(book: Book) -> None:
+def test_the_coordinator_s_clock_is_told(store: RunStore) -> None:
     later = Millis(parts.NOW + 5_000)
-    assert asked(book, lambda there: there.join(parts.ADA, "ada"), now=later).ahead == 5_000
+    assert asked(store, lambda there: there.join(parts.ADA, "ada"), now=later).ahead == 5_000
 
 
-def test_an_admission_is_renewed_by_the_clock(book: Book) -> None:
+def test_an_admission_is_renewed_by_the_clock(store: RunStore) -> None:
     later = Millis(parts.NOW + 600_000)
-    renewed = asked(book, lambda there: there.join(parts.ADA, "ada", renew=True), now=later)
+    renewed = asked(store, lambda there: there.join(parts.ADA, "ada", renew=True), now=later)
     assert renewed.admission.value.expires == later + LIFE_SECONDS * 1000
 
 
-def test_anybody_may_ask_for_the_charter(book: Book) -> None:
-    assert asked(book, lambda there: there.charter()) == book.charter
+def test_anybody_may_ask_for_the_charter(store: RunStore) -> None:
+    assert asked(store, lambda there: there.charter()) == store.charter
 
 
-def test_a_claim_signed_by_another_key_is_refused(book: Book) -> None:
+def test_a_claim_signed_by_another_key_is_refused(store: RunStore) -> None:
     claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
-    code, told = refusal(book, sign(parts.STRANGER, claim).wire)
+    code, told = refusal(store, sign(parts.STRANGER, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "another key" in told
 
 
 @pytest.mark.parametrize("spoil", [lambda wire: wire[:-1] + b"x", lambda _: b"", lambda _: b"\xff" * 5_000])
-def test_a_claim_that_is_none_is_refused(book: Book, spoil: Callable[[bytes], bytes]) -> None:
+def test_a_claim_that_is_none_is_refused(store: RunStore, spoil: Callable[[bytes], bytes]) -> None:
     claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
-    code, told = refusal(book, spoil(sign(parts.ADA, claim).wire))
+    code, told = refusal(store, spoil(sign(parts.ADA, claim).wire))
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert all(told.split("\n")), "problem and fix on a line each"
 
 
 @pytest.mark.parametrize(("off", "how"), [(CLAIM_SECONDS + 1, "behind"), (-CLAIM_SECONDS - 1, "ahead of")])
-def test_a_clock_that_is_far_off_is_refused_with_the_fix(book: Book, off: int, how: str) -> None:
+def test_a_clock_that_is_far_off_is_refused_with_the_fix(store: RunStore, off: int, how: str) -> None:
     with pytest.raises(RefusedError, match=f"your clock is 901 s {how}") as refused:
-        asked(book, lambda there: there.join(parts.ADA, ""), now=Millis(parts.NOW + off * 1000))
+        asked(store, lambda there: there.join(parts.ADA, ""), now=Millis(parts.NOW + off * 1000))
     assert "network time" in refused.value.fix
 
 
-def test_the_claim_for_another_run_is_refused(book: Book) -> None:
+def test_the_claim_for_another_run_is_refused(store: RunStore) -> None:
     claim = JoinClaim(run="shed", owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
-    code, told = refusal(book, sign(parts.ADA, claim).wire)
+    code, told = refusal(store, sign(parts.ADA, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "shed" in told
 
 
-def test_the_invite_of_another_key_is_noticed(book: Book) -> None:
+def test_the_invite_of_another_key_is_noticed(store: RunStore) -> None:
     async def ask() -> None:
-        async with served(session_of(book)) as invite, connect(with_key(invite, parts.STRANGER.public)) as it:
+        async with (
+            served(session_of(store)) as invite,
+            connect(with_key(invite, parts.STRANGER.public)) as it,
+        ):
             await it.join(parts.ADA, "ada")
 
     with pytest.raises(WrongRunKey, match="has the key"):
         asyncio.run(ask())
 
 
-def test_the_invite_for_another_run_is_noticed(book: Book) -> None:
+def test_the_invite_for_another_run_is_noticed(store: RunStore) -> None:
     async def ask() -> None:
-        async with served(session_of(book)) as invite:
+        async with served(session_of(store)) as invite:
             other = Invite(invite.host, invite.port, RunId("shed"), invite.key)
             async with connect(other) as there:
                 await there.charter()
@@ -154,20 +159,20 @@ def test_the_invite_for_another_run_is_noticed(book: Book) -> None:
         asyncio.run(ask())
 
 
-def test_the_status_tells_how_the_run_stands(book: Book) -> None:
-    train_round(book, parts.ADA, parts.BEN)
+def test_the_status_tells_how_the_run_stands(store: RunStore) -> None:
+    train_round(store, parts.ADA, parts.BEN)
 
     async def ask(channel: grpc.aio.Channel) -> str:
         return str((await pb_grpc.CoordinatorStub(channel).GetStatus(pb.GetStatusRequest())).json)
 
-    told = json.loads(raw(book, ask))
+    told = json.loads(raw(store, ask))
     assert (told["run"], told["round"], told["checkpoint_round"]) == ("barn", 1, 1)
-    assert (told["state"], told["tokens"], told["loss"]) == (book.tip.state, 128, 2.5)
+    assert (told["state"], told["tokens"], told["loss"]) == (store.tip.state, 128, 2.5)
 
 
-def test_the_status_is_asked_and_shown(book: Book) -> None:
+def test_the_status_is_asked_and_shown(store: RunStore) -> None:
     async def ask() -> str:
-        async with served(session_of(book)) as invite:
+        async with served(session_of(store)) as invite:
             return render(await ask_status(invite.address))
 
     told = asyncio.run(ask())
@@ -183,41 +188,41 @@ def test_the_status_is_asked_and_shown(book: Book) -> None:
     ],
     ids=["its port", "behind a proxy"],
 )
-def test_who_asks_is_told_where_the_checkpoints_are(book: Book, gateway: Gateway, address: str) -> None:
+def test_who_asks_is_told_where_the_checkpoints_are(store: RunStore, gateway: Gateway, address: str) -> None:
     async def ask() -> str:
-        async with served(session_of(book), gateway) as invite, connect(invite) as there:
+        async with served(session_of(store), gateway) as invite, connect(invite) as there:
             return await there.gateway()
 
     assert asyncio.run(ask()) == address
 
 
-def test_a_coordinator_without_a_gateway_is_told(book: Book) -> None:
+def test_a_coordinator_without_a_gateway_is_told(store: RunStore) -> None:
     async def ask() -> None:
-        async with served(session_of(book), Gateway(0)) as invite, connect(invite) as there:
+        async with served(session_of(store), Gateway(0)) as invite, connect(invite) as there:
             await there.gateway()
 
     with pytest.raises(Unreachable, match="does not say where its archive is"):
         asyncio.run(ask())
 
 
-def test_the_charter_is_signed_by_the_run_s_key(book: Book) -> None:
+def test_the_charter_is_signed_by_the_run_s_key(store: RunStore) -> None:
     async def ask(channel: grpc.aio.Channel) -> bytes:
         reply = await pb_grpc.CoordinatorStub(channel).GetCharter(pb.GetCharterRequest())
         return bytes(reply.signed_charter)
 
-    assert open_signed(Charter, raw(book, ask), signer=parts.AUTHORITY.public).value == book.charter
+    assert open_signed(Charter, raw(store, ask), signer=parts.AUTHORITY.public).value == store.charter
 
 
 @pytest.mark.parametrize("service", ["", "barnraise.v1.Coordinator"])
-def test_the_health_check_says_serving(book: Book, service: str) -> None:
+def test_the_health_check_says_serving(store: RunStore, service: str) -> None:
     async def ask(channel: grpc.aio.Channel) -> int:
         request = health_pb2.HealthCheckRequest(service=service)
         return int((await health_pb2_grpc.HealthStub(channel).Check(request)).status)
 
-    assert raw(book, ask) == health_pb2.HealthCheckResponse.SERVING
+    assert raw(store, ask) == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_reflection_lists_the_service(book: Book) -> None:
+def test_reflection_lists_the_service(store: RunStore) -> None:
     async def ask(channel: grpc.aio.Channel) -> set[str]:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(list_services="")
@@ -226,13 +231,13 @@ def test_reflection_lists_the_service(book: Book) -> None:
         call.cancel()
         return {service.name for service in reply.list_services_response.service}
 
-    assert {"barnraise.v1.Coordinator", "grpc.health.v1.Health"} <= raw(book, ask)
+    assert {"barnraise.v1.Coordinator", "grpc.health.v1.Health"} <= raw(store, ask)
 
 
-def test_a_port_that_is_taken_is_told(book: Book) -> None:
+def test_a_port_that_is_taken_is_told(store: RunStore) -> None:
     async def ask() -> None:
-        async with served(session_of(book)) as invite:
-            await serve(session_of(book), invite.host, invite.port, NO_GATEWAY)
+        async with served(session_of(store)) as invite:
+            await serve(session_of(store), invite.host, invite.port, NO_GATEWAY)
 
     with pytest.raises(Unreachable, match=r"cannot listen on 127\.0\.0\.1"):
         asyncio.run(ask())
@@ -250,14 +255,14 @@ def test_where_nobody_listens_is_told() -> None:
     assert unreachable.value.exit_code == 4
 
 
-def test_another_answer_than_a_status_is_told(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_answer_than_a_status_is_told(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     async def old(*_: object) -> pb.GetStatusReply:
         return pb.GetStatusReply(json="{}")
 
     monkeypatch.setattr("coordinator.grpc_service.Service.GetStatus", old)
 
     async def ask() -> None:
-        async with served(session_of(book)) as invite:
+        async with served(session_of(store)) as invite:
             await ask_status(invite.address)
 
     with pytest.raises(MalformedRecord, match="another version"):

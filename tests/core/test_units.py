@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ from barnraise.core.units import told_bytes
     ],
 )
 def test_three_figures_in_the_unit_that_fits(count: int, told: str) -> None:
-    assert told_bytes(count) == told
+    assert format_bytes(count) == told

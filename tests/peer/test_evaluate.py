@@ -26,7 +26,7 @@ from coordinator.grpc_service import Gateway
 from coordinator.rounds.session import Session
 from coordinator.run_folder import CHAT_TEMPLATE, HELD_OUT
 from coordinator.store.journal import Journal
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.archive.folder import FolderSource
 from peer.archive.reading import read_archive
 from peer.cli.main import main
@@ -45,12 +45,12 @@ from tests.support.desk import (
 from tests.support.parts import ADA, AUTHORITY, BEN
 from tests.support.programs import Program, stage
 from tests.support.tiny import TEMPLATE, make_tiny_model
-from tests.support.vouching import TOKENS, hold_out, names, settle, settler, vouched_book, vouching
+from tests.support.vouching import TOKENS, hold_out, names, settle, settler, vouched_store, vouching
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with vouched_book(tmp_path) as made:
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with vouched_store(tmp_path) as made:
         yield made
 
 
@@ -59,17 +59,17 @@ def book(tmp_path: Path) -> Iterator[Book]:
     [(lambda data: data[:-1] + bytes([data[-1] ^ 1]), HashMismatch), (lambda data: data + b"x", TrustError)],
 )
 def test_a_panel_that_is_not_what_its_index_says_is_refused(
-    book: Book, tmp_path: Path, spoil: Callable[[bytes], bytes], error: type[TrustError]
+    store: RunStore, tmp_path: Path, spoil: Callable[[bytes], bytes], error: type[TrustError]
 ) -> None:
-    panel = settler(book).panel
+    panel = settler(store).panel
     assert panel is not None
 
     async def fetch(name: str) -> str:
-        source = FolderSource(archive(book))
+        source = FolderSource(archive(store))
         return await _fetch_panel(await read_archive(source, AUTHORITY.public), tmp_path / name)
 
     assert asyncio.run(fetch("whole")) == panel.hash
-    place = archive(book) / held_out_path(panel.shards[0])
+    place = archive(store) / held_out_path(panel.shards[0])
     data = place.read_bytes()
     place.unlink()  # it is a link to what the coordinator keeps
     place.write_bytes(spoil(data))
@@ -89,7 +89,7 @@ def test_a_volunteer_is_told_the_key_that_it_will_sign_with(tmp_path: Path) -> N
 
 
 @contextmanager
-def tiny_run(folder: Path) -> Iterator[Book]:
+def tiny_run(folder: Path) -> Iterator[RunStore]:
     """A tiny model whose coordinator evaluated the first checkpoint, and cannot evaluate the second."""
     base = make_tiny_model(folder / "base")
     (folder / CHAT_TEMPLATE).write_text(TEMPLATE, encoding="utf-8")
@@ -103,13 +103,13 @@ def tiny_run(folder: Path) -> Iterator[Book]:
     journal = Journal(folder / "journal.sqlite")
     try:
         charter = parts.charter(vouching(spec), genesis)
-        book = Book.begin(AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+        store = RunStore.begin(AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
         first = HeldOut(loss=9.0, tokens=TOKENS)
-        book.settle(0, first, about(book, 0, first), parts.NOW)
-        fold_round(book, ADA)
-        book.write_checkpoint(parts.NOW)
-        settle(book)
-        yield book
+        store.settle(0, first, about(store, 0, first), parts.NOW)
+        fold_round(store, ADA)
+        store.write_checkpoint(parts.NOW)
+        settle(store)
+        yield store
     finally:
         journal.close()
 
@@ -117,11 +117,11 @@ def tiny_run(folder: Path) -> Iterator[Book]:
 @pytest.mark.slow
 def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with tiny_run(tmp_path / "coordinator") as book, stage(tmp_path) as programs:
-        assert names(book) == {0: ("round-0", "main", "best"), 1: ("round-1", "latest")}
-        made = settler(book)
-        swarm = PretendedSwarm(book.blobs).as_swarm
-        session = Session(book, made, swarm, lambda: parts.NOW, (NODE,))
+    with tiny_run(tmp_path / "coordinator") as store, stage(tmp_path) as programs:
+        assert names(store) == {0: ("round-0", "main", "best"), 1: ("round-1", "latest")}
+        made = settler(store)
+        swarm = PretendedSwarm(store.blobs).as_swarm
+        session = Session(store, made, swarm, lambda: parts.NOW, (NODE,))
 
         def evaluate(invite: str, owner: Identity, *more: str) -> Program:
             data = tmp_path / owner.public[:8]
@@ -143,7 +143,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
                 assert not [*left.glob("evaluate/*"), *left.glob("checkpoints/*")], "it stays on disk"
 
         async def act() -> None:
-            http = await listen(archive(book), "127.0.0.1", 0)
+            http = await listen(archive(store), "127.0.0.1", 0)
             try:
                 async with served(session, Gateway(http.port)) as invite:
                     await asyncio.to_thread(volunteers, str(invite))
@@ -152,9 +152,9 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
 
         asyncio.run(act())
         asyncio.run(until_settled(made))
-        assert names(book) == {0: ("round-0",), 1: ("round-1", "main", "latest", "best")}
-        folder, manifest = checkpoint(book, 1), book.checkpoints[1].value
-        own = asyncio.run(find_loss(folder, base=book.base, held_out=book.folder / HELD_OUT, tokens=TOKENS))
+        assert names(store) == {0: ("round-0",), 1: ("round-1", "main", "latest", "best")}
+        folder, manifest = checkpoint(store, 1), store.checkpoints[1].value
+        own = asyncio.run(find_loss(folder, base=store.base, held_out=store.folder / HELD_OUT, tokens=TOKENS))
         assert isinstance(own, Evaluated)
         assert manifest.held_out is not None
         assert manifest.held_out.tokens == own.held_out.tokens == TOKENS

@@ -15,19 +15,19 @@ import pytest
 from barnraise.contract.archive import CHARTER, INDEX, parse_index
 from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.download.download import Downloaded, Wish, download
 from peer.seed import Seeding, seed
 from tests.support import parts
-from tests.support.desk import LARGE, archive, checkpoint, files_in, opened_book, train_round
+from tests.support.desk import LARGE, archive, checkpoint, files_in, opened_store, train_round
 from tests.support.programs import stage
 from tests.support.scripted import Told
 from tests.support.websites import spoilt, website
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with opened_book(tmp_path / "coordinator") as made:
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path / "coordinator") as made:
         yield made
 
 
@@ -54,9 +54,9 @@ async def fetched(source: str, output: Path, *mirrors: str) -> Path:
     return done.folder
 
 
-def test_a_downloaded_checkpoint_is_downloaded_again(book: Book, tmp_path: Path) -> None:
+def test_a_downloaded_checkpoint_is_downloaded_again(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
-        first = await fetched(str(archive(book)), tmp_path / "first")
+        first = await fetched(str(archive(store)), tmp_path / "first")
         async with seeded(first) as there:
             assert there.what == "round 0 of barn (trained)"
             second = await fetched(f"http://127.0.0.1:{there.port}", tmp_path / "second")
@@ -65,10 +65,10 @@ def test_a_downloaded_checkpoint_is_downloaded_again(book: Book, tmp_path: Path)
     asyncio.run(work())
 
 
-def test_a_seed_mends_what_another_source_spoils(book: Book, tmp_path: Path) -> None:
+def test_a_seed_mends_what_another_source_spoils(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
-        first = await fetched(str(archive(book)), tmp_path / "first")
-        with website(archive(book), spoilt(LARGE)) as liar:
+        first = await fetched(str(archive(store)), tmp_path / "first")
+        with website(archive(store), spoilt(LARGE)) as liar:
             async with seeded(first) as there:
                 mended = await fetched(liar.url, tmp_path / "out", f"http://127.0.0.1:{there.port}")
         assert files_in(mended) == files_in(first)
@@ -76,22 +76,22 @@ def test_a_seed_mends_what_another_source_spoils(book: Book, tmp_path: Path) -> 
     asyncio.run(work())
 
 
-def test_a_copy_of_the_archive_is_served_as_it_is(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.ADA)
+def test_a_copy_of_the_archive_is_served_as_it_is(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.ADA)
 
     async def work() -> None:
-        async with seeded(archive(book)) as there:
+        async with seeded(archive(store)) as there:
             assert there.what == "an archive of barn with 2 checkpoints"
             got = await fetched(f"http://127.0.0.1:{there.port}", tmp_path / "out")
-        assert files_in(checkpoint(book, 1)).items() <= files_in(got).items()
+        assert files_in(checkpoint(store, 1)).items() <= files_in(got).items()
 
     asyncio.run(work())
 
 
 @pytest.mark.parametrize(("charter", "own"), [(True, "barnraise/barn"), (False, "barn/trained")])
-def test_hub_clients_find_it_too(book: Book, tmp_path: Path, charter: bool, own: str) -> None:
+def test_hub_clients_find_it_too(store: RunStore, tmp_path: Path, charter: bool, own: str) -> None:
     async def work() -> None:
-        first = await fetched(str(archive(book)), tmp_path / "first")
+        first = await fetched(str(archive(store)), tmp_path / "first")
         if not charter:
             (first / CHARTER).unlink()
         async with (
@@ -101,14 +101,14 @@ def test_hub_clients_find_it_too(book: Book, tmp_path: Path, charter: bool, own:
             index = parse_index((await client.get(f"/{INDEX}")).content)
             file = await client.get(f"/{own}/resolve/round-0/{LARGE}")
         assert [repo.id for repo in index.repos] == [own]
-        assert file.content == (checkpoint(book) / LARGE).read_bytes()
+        assert file.content == (checkpoint(store) / LARGE).read_bytes()
 
     asyncio.run(work())
 
 
-def test_a_charter_of_somebody_else_is_left_out(book: Book, tmp_path: Path) -> None:
+def test_a_charter_of_somebody_else_is_left_out(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
-        first = await fetched(str(archive(book)), tmp_path / "first")
+        first = await fetched(str(archive(store)), tmp_path / "first")
         (first / CHARTER).write_bytes(bytes(500))
         async with (
             seeded(first) as there,
@@ -119,9 +119,9 @@ def test_a_charter_of_somebody_else_is_left_out(book: Book, tmp_path: Path) -> N
     asyncio.run(work())
 
 
-def test_only_what_the_manifest_lists_is_served(book: Book, tmp_path: Path) -> None:
+def test_only_what_the_manifest_lists_is_served(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
-        first = await fetched(str(archive(book)), tmp_path / "first")
+        first = await fetched(str(archive(store)), tmp_path / "first")
         (first / "diary.txt").write_text("mine", encoding="utf-8")
         async with (
             seeded(first) as there,
@@ -133,10 +133,10 @@ def test_only_what_the_manifest_lists_is_served(book: Book, tmp_path: Path) -> N
     asyncio.run(work())
 
 
-def test_nothing_is_left_beside_the_folder(book: Book, tmp_path: Path) -> None:
+def test_nothing_is_left_beside_the_folder(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
         (tmp_path / "mine").mkdir()
-        first = await fetched(str(archive(book)), tmp_path / "mine" / "first")
+        first = await fetched(str(archive(store)), tmp_path / "mine" / "first")
         async with seeded(first):
             pass
         assert list((tmp_path / "mine").iterdir()) == [first]
@@ -144,9 +144,9 @@ def test_nothing_is_left_beside_the_folder(book: Book, tmp_path: Path) -> None:
     asyncio.run(work())
 
 
-def test_a_damaged_checkpoint_is_not_served(book: Book, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_not_served(store: RunStore, tmp_path: Path) -> None:
     async def work(damage: bytes) -> None:
-        first = await fetched(str(archive(book)), tmp_path / "first")
+        first = await fetched(str(archive(store)), tmp_path / "first")
         (first / LARGE).write_bytes(damage)
         async with seeded(first):
             pytest.fail("it is served")
@@ -177,9 +177,9 @@ def test_what_is_no_copy_of_anything_is_told(
         asyncio.run(work())
 
 
-def test_a_port_that_is_taken_is_told(book: Book) -> None:
+def test_a_port_that_is_taken_is_told(store: RunStore) -> None:
     async def work() -> None:
-        async with seeded(archive(book)) as there, seeded(archive(book), there.port):
+        async with seeded(archive(store)) as there, seeded(archive(store), there.port):
             pytest.fail("two listen on one port")
 
     with pytest.raises(Unreachable, match="cannot listen") as told:
@@ -187,10 +187,10 @@ def test_a_port_that_is_taken_is_told(book: Book) -> None:
     assert told.value.fix == "Choose another --port."
 
 
-def test_the_programs_seed_and_download_until_ctrl_c(book: Book, tmp_path: Path) -> None:
+def test_the_programs_seed_and_download_until_ctrl_c(store: RunStore, tmp_path: Path) -> None:
     with stage(tmp_path) as programs:
         seeding = programs.start(
-            "seed", "peer.cli.main", "seed", str(archive(book)), "--host", "127.0.0.1", "--port", "0"
+            "seed", "peer.cli.main", "seed", str(archive(store)), "--host", "127.0.0.1", "--port", "0"
         )
         port = seeding.wait_for(r"serving an archive of barn .* on port (\d+)")[1]
         url = f"http://127.0.0.1:{port}?key={parts.AUTHORITY.public}"
@@ -200,4 +200,4 @@ def test_the_programs_seed_and_download_until_ctrl_c(book: Book, tmp_path: Path)
         assert downloading.wait() == 0, downloading.output
         assert "every file is what the run's key signed" in downloading.output
         assert seeding.interrupt() == 0
-    assert files_in(checkpoint(book)).items() <= files_in(tmp_path / "out").items()
+    assert files_in(checkpoint(store)).items() <= files_in(tmp_path / "out").items()

@@ -23,13 +23,13 @@ from barnraise.fold.log import check_blob, check_link
 from barnraise.network.swarm import _Validator
 from coordinator.rounds import session as session_module
 from coordinator.rounds.session import Session
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.desk import (
     PretendedSwarm,
     announce,
     contribution,
-    opened_book,
+    opened_store,
     session_of,
     told,
     until_idle,
@@ -37,65 +37,65 @@ from tests.support.desk import (
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with opened_book(tmp_path) as made:
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path) as made:
         yield made
 
 
 # Contributions
 
 
-def not_finite(book: Book) -> bytes:
-    good = contribution(book, parts.BEN)[1]
+def not_finite(store: RunStore) -> bytes:
+    good = contribution(store, parts.BEN)[1]
     return good[:-4] + np.float32(np.nan).tobytes()
 
 
-def too_large(book: Book) -> bytes:
-    return contribution(book, parts.BEN)[1][:-4] + np.float32(1e30).tobytes()
+def too_large(store: RunStore) -> bytes:
+    return contribution(store, parts.BEN)[1][:-4] + np.float32(1e30).tobytes()
 
 
-def of_another_codec(book: Book) -> bytes:
-    size = len(contribution(book, parts.BEN)[1])
-    other = encode_in_place(Dense(bits=8, block=8), parts.tensors(1), book.state.layout)
+def of_another_codec(store: RunStore) -> bytes:
+    size = len(contribution(store, parts.BEN)[1])
+    other = encode_in_place(Dense(bits=8, block=8), parts.tensors(1), store.state.layout)
     return bytes(other).ljust(size, b"\0")[:size]
 
 
 @pytest.mark.parametrize("spoilt", [not_finite, too_large, of_another_codec])
-def test_a_blob_that_no_honest_peer_sends(book: Book, spoilt: Callable[[Book], bytes]) -> None:
-    blob = spoilt(book)
-    commit = announce(book, parts.BEN, blob).value
+def test_a_blob_that_no_honest_peer_sends(store: RunStore, spoilt: Callable[[RunStore], bytes]) -> None:
+    blob = spoilt(store)
+    commit = announce(store, parts.BEN, blob).value
     with told(MalformedBlob, 5):
-        check_blob(commit, blob, book.charter, book.state.layout)
+        check_blob(commit, blob, store.charter, store.state.layout)
 
 
-def test_a_blob_that_is_not_the_one_named(book: Book) -> None:
-    commit, blob = contribution(book, parts.BEN)
+def test_a_blob_that_is_not_the_one_named(store: RunStore) -> None:
+    commit, blob = contribution(store, parts.BEN)
     with told(MalformedBlob, 5, "not the one that its commit names", parts.BEN.public[:8]):
-        check_blob(commit.value, blob[:-1] + b"\7", book.charter, book.state.layout)
+        check_blob(commit.value, blob[:-1] + b"\7", store.charter, store.state.layout)
 
 
 @pytest.mark.parametrize("spoilt", [not_finite, too_large, of_another_codec])
 def test_the_round_goes_on_without_a_bad_contribution(
-    book: Book, spoilt: Callable[[Book], bytes], caplog: pytest.LogCaptureFixture
+    store: RunStore, spoilt: Callable[[RunStore], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "coordinator")
-    blob = spoilt(book)
-    bad = announce(book, parts.BEN, blob)
-    folded = play(book, {blob_hash(blob): blob}, bad)
+    blob = spoilt(store)
+    bad = announce(store, parts.BEN, blob)
+    folded = play(store, {blob_hash(blob): blob}, bad)
     assert folded == [parts.ADA.public]
     assert caplog.text.count("refused the contribution of") == 1, "it is said once"
 
 
 def test_the_round_ends_without_a_blob_that_nobody_gives_whole(
-    book: Book, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "coordinator")
     monkeypatch.setattr(session_module, "RETRY_SECONDS", 0)
-    bad, blob = contribution(book, parts.BEN, seed=2)
-    folded = play(book, {blob_hash(blob): blob[:-1] + b"\7"}, bad)
+    bad, blob = contribution(store, parts.BEN, seed=2)
+    folded = play(store, {blob_hash(blob): blob[:-1] + b"\7"}, bad)
     assert folded == [parts.ADA.public]
     assert "got bytes that hash to" in caplog.text
-    assert book.window.opens > parts.NOW, "it was waited for until the deadline"
+    assert store.window.opens > parts.NOW, "it was waited for until the deadline"
 
 
 @pytest.mark.parametrize(
@@ -107,24 +107,24 @@ def test_the_round_ends_without_a_blob_that_nobody_gives_whole(
     ],
 )
 def test_a_commit_that_does_not_fit_is_not_even_fetched(
-    book: Book, wrong: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
+    store: RunStore, wrong: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "coordinator")
-    true, blob = contribution(book, parts.BEN, seed=2)
+    true, blob = contribution(store, parts.BEN, seed=2)
     bad = sign(parts.BEN, Commit.model_validate(dict(true.value) | wrong))
-    assert play(book, {blob_hash(blob): blob}, bad) == [parts.ADA.public]
+    assert play(store, {blob_hash(blob): blob}, bad) == [parts.ADA.public]
     assert reason in caplog.text
 
 
-def play(book: Book, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> list[str]:
+def play(store: RunStore, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> list[str]:
     """A round with Ada's good contribution and a bad one: whose the close lists."""
-    good, blob = contribution(book, parts.ADA)
-    swarm = PretendedSwarm(book.blobs, held={**held, blob_hash(blob): blob}, announced=[bad, good])
+    good, blob = contribution(store, parts.ADA)
+    swarm = PretendedSwarm(store.blobs, held={**held, blob_hash(blob): blob}, announced=[bad, good])
 
     async def rounds() -> None:
-        await look(session_of(book, swarm))
-        if not book.closes:
-            await look(session_of(book, swarm, now=Millis(book.window.deadline + 1)))
+        await look(session_of(store, swarm))
+        if not store.closes:
+            await look(session_of(store, swarm, now=Millis(store.window.deadline + 1)))
 
     async def look(session: Session) -> None:
         for _ in range(2):
@@ -132,10 +132,11 @@ def play(book: Book, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> list[s
             await until_idle(session)
 
     asyncio.run(rounds())
-    assert book.tip.round == 1
-    assert np.isfinite(book.state.params["a"]).all()
+    assert store.tip.round == 1
+    assert np.isfinite(store.state.params["a"]).all()
     return [
-        commit.owner for commit in check_link(book.blobs.get(book.closes[0]), book.charter, Round(0)).commits
+        commit.owner
+        for commit in check_link(store.blobs.get(store.closes[0]), store.charter, Round(0)).commits
     ]
 
 

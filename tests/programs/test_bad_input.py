@@ -32,7 +32,7 @@ from barnraise.models.base_model import BaseFolder
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 from coordinator.setup.check import report
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.training.device import Device
 from peer.training.memory_fit import Room
 from peer.volunteer import join as joining
@@ -42,7 +42,7 @@ from peer.volunteer.samples import read_blob
 from tests.support import parts
 from tests.support.desk import (
     PretendedSwarm,
-    opened_book,
+    opened_store,
     served,
     session_of,
     told,
@@ -75,8 +75,8 @@ CPU = Device("CPU", "cpu", False, 1, "test")
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with opened_book(tmp_path / "run") as made:
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path / "run") as made:
         yield made
 
 
@@ -146,9 +146,9 @@ def test_a_coordinator_that_is_not_there(tmp_path: Path) -> None:
         join(Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public), tmp_path)
 
 
-def test_a_coordinator_with_another_key(book: Book, tmp_path: Path) -> None:
+def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None:
     async def go() -> None:
-        async with served(session_of(book, now=now())) as true:
+        async with served(session_of(store, now=now())) as true:
             wrong = with_key(true, parts.STRANGER.public)
             await joining.join(wrong, tmp_path / "ada", tmp_path, SETTINGS, Lines())
 
@@ -156,11 +156,11 @@ def test_a_coordinator_with_another_key(book: Book, tmp_path: Path) -> None:
         asyncio.run(go())
 
 
-def test_a_base_model_that_is_not_the_run_s(book: Book, tmp_path: Path) -> None:
+def test_a_base_model_that_is_not_the_run_s(store: RunStore, tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
 
     async def go() -> None:
-        async with served(session_of(book, now=now())) as invite:
+        async with served(session_of(store, now=now())) as invite:
             settings = SETTINGS.model_copy(update={"base": model})
             await joining.join(invite, tmp_path / "ada", tmp_path, settings, Lines())
 

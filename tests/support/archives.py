@@ -25,7 +25,7 @@ from coordinator.checkpoints.card import CARD, CardFacts, card, gguf_name
 from coordinator.checkpoints.export_program import write_data
 from coordinator.checkpoints.exports import Exporter, base_facts
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
-from coordinator.store.archive_content import Content
+from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import settle_checkpoint, write_checkpoint
 from coordinator.store.promotion import standing
 from tests.support import parts
@@ -63,7 +63,7 @@ def lay_out_run(work: Path) -> Laid:
     states = {round: _trained(genesis, round) for round in LOSSES}
     checkpoints = {round: _checkpoint(work, charter, base, state, blobs) for round, state in states.items()}
     archive = Archive(charter, work / ARCHIVE, blobs)
-    content = Content(
+    content = ArchiveContent(
         charter=sign(parts.AUTHORITY, charter).wire,
         closes=(blobs.put(CLOSE),),
         contributions={0: {blobs.put(CONTRIBUTION)}},

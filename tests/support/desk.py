@@ -32,11 +32,11 @@ from coordinator.checkpoints.archive_writer import Archive
 from coordinator.checkpoints.card_data import about
 from coordinator.checkpoints.publisher import Settler, settler_of
 from coordinator.grpc_service import Gateway, serve
-from coordinator.rounds.coordinator_api import Desk
+from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
 from coordinator.store.journal import Journal
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
 
 NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
@@ -92,9 +92,9 @@ class PretendedSwarm:
 
 
 @contextmanager
-def opened_book(
+def opened_store(
     folder: Path, spec: RunSpec | None = None, genesis: TrainState | None = None
-) -> Iterator[Book]:
+) -> Iterator[RunStore]:
     """A run of two adapter-like tensors that has just begun, its checkpoint of round 0 in the archive."""
     genesis = genesis or parts.state()
     base = folder / "base"
@@ -104,90 +104,90 @@ def opened_book(
     journal = Journal(folder / "journal.sqlite")
     try:
         charter = parts.charter(spec or parts.run_spec(), genesis)
-        book = Book.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
-        show(book)
-        yield book
+        store = RunStore.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+        show(store)
+        yield store
     finally:
         journal.close()
 
 
 @contextmanager
-def reopened(book: Book) -> Iterator[Book]:
-    """What a coordinator finds in the folder of `book` that is started after that one was killed."""
-    journal = Journal(book.folder / "journal.sqlite")
+def reopened(store: RunStore) -> Iterator[RunStore]:
+    """What a coordinator finds in the folder of `store` that is started after that one was killed."""
+    journal = Journal(store.folder / "journal.sqlite")
     try:
         replay = journal.replay()
         assert replay.charter is not None
         charter = open_signed(Charter, replay.charter, signer=parts.AUTHORITY.public).value
-        yield Book.restore(parts.AUTHORITY, charter, book.base, book.folder, journal, replay)
+        yield RunStore.restore(parts.AUTHORITY, charter, store.base, store.folder, journal, replay)
     finally:
         journal.close()
 
 
-def contribution(book: Book, owner: Identity, seed: int = 1) -> tuple[Signed[Commit], bytes]:
+def contribution(store: RunStore, owner: Identity, seed: int = 1) -> tuple[Signed[Commit], bytes]:
     """A commit that fits the open round, and its blob, which nobody holds yet."""
-    codec = book.charter.spec.codec
+    codec = store.charter.spec.codec
     blob = bytes(
-        encode_in_place(codec, parts.tensors(seed, book.state.layout, scale=0.01), book.state.layout)
+        encode_in_place(codec, parts.tensors(seed, store.state.layout, scale=0.01), store.state.layout)
     )
-    return announce(book, owner, blob), blob
+    return announce(store, owner, blob), blob
 
 
-def announce(book: Book, owner: Identity, blob: bytes) -> Signed[Commit]:
+def announce(store: RunStore, owner: Identity, blob: bytes) -> Signed[Commit]:
     """A commit that fits the open round and names `blob`, whatever that is."""
     commit = parts.commit(
-        owner, round=book.tip.round, base=book.tip.state, blob=blob_hash(blob), size=len(blob),
+        owner, round=store.tip.round, base=store.tip.state, blob=blob_hash(blob), size=len(blob),
         pieces=pieces_hash(blob),
     )  # fmt: skip
     return sign(owner, commit)
 
 
-def train_round(book: Book, *owners: Identity, loss: float | None = None) -> Link:
+def train_round(store: RunStore, *owners: Identity, loss: float | None = None) -> Link:
     """Accept a contribution of each, close, fold, write the checkpoint, and show it in the archive.
 
     loss: the checkpoint's held-out loss.
     """
-    link = fold_round(book, *owners)
-    book.write_checkpoint(parts.NOW)
-    show(book, loss)
+    link = fold_round(store, *owners)
+    store.write_checkpoint(parts.NOW)
+    show(store, loss)
     return link
 
 
-def fold_round(book: Book, *owners: Identity) -> Link:
+def fold_round(store: RunStore, *owners: Identity) -> Link:
     """Accept a contribution of each, close, and fold."""
-    for seed, owner in enumerate(owners, start=book.tip.round * 10):
-        commit, blob = contribution(book, owner, seed)
-        book.blobs.put(blob)
-        book.accept(commit, parts.NOW)
-    link = book.close("all contributed", parts.NOW)
-    book.fold(link)
+    for seed, owner in enumerate(owners, start=store.tip.round * 10):
+        commit, blob = contribution(store, owner, seed)
+        store.blobs.put(blob)
+        store.accept(commit, parts.NOW)
+    link = store.close("all contributed", parts.NOW)
+    store.fold(link)
     return link
 
 
-def show(book: Book, loss: float | None = None) -> None:
+def show(store: RunStore, loss: float | None = None) -> None:
     """Settle every checkpoint that is not, with that held-out loss, and bring the archive up to date."""
     held_out = None if loss is None else HeldOut(loss=loss, tokens=1000)
-    for round in book.unsettled():
-        book.settle(round, held_out, about(book, round, held_out), parts.NOW)
-    Archive(book.charter, archive(book), book.blobs).publish(book.content(()))
+    for round in store.unsettled():
+        store.settle(round, held_out, about(store, round, held_out), parts.NOW)
+    Archive(store.charter, archive(store), store.blobs).publish(store.content(()))
 
 
-def archive(book: Book) -> Path:
-    return book.folder / ARCHIVE
+def archive(store: RunStore) -> Path:
+    return store.folder / ARCHIVE
 
 
-def checkpoint(book: Book, round: int = 0) -> Path:
+def checkpoint(store: RunStore, round: int = 0) -> Path:
     """The folder of a checkpoint in the coordinator's archive."""
-    return archive(book) / folder_of("trained", round)
+    return archive(store) / folder_of("trained", round)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def session_of(book: Book, swarm: PretendedSwarm | None = None, now: Millis = parts.NOW) -> Session:
-    pretended = swarm or PretendedSwarm(book.blobs)
-    return Session(book, settler_of(book, lambda: now), pretended.as_swarm, lambda: now, (NODE,))
+def session_of(store: RunStore, swarm: PretendedSwarm | None = None, now: Millis = parts.NOW) -> Session:
+    pretended = swarm or PretendedSwarm(store.blobs)
+    return Session(store, settler_of(store, lambda: now), pretended.as_swarm, lambda: now, (NODE,))
 
 
 class Waited(asyncio.Event):
@@ -216,7 +216,7 @@ async def until_settled(settler: Settler) -> None:
 
 
 @asynccontextmanager
-async def served(desk: Desk, gateway: Gateway = NO_GATEWAY) -> AsyncIterator[Invite]:
+async def served(desk: CoordinatorApi, gateway: Gateway = NO_GATEWAY) -> AsyncIterator[Invite]:
     """The real gRPC service on a free port of this machine, and the invite to it."""
     server, port = await serve(desk, "127.0.0.1", 0, gateway)
     try:

@@ -17,7 +17,7 @@ from barnraise.core.errors import BarnraiseError
 from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.training.trainer import Trainer, Update
 from peer.volunteer.blob_retention import Shelf
 from peer.volunteer.contribution import Work
@@ -66,16 +66,16 @@ class Inner:
 class Peer:
     """One volunteer beside a coordinator's book, at the begin of the run."""
 
-    book: Book
+    store: RunStore
     folder: Path
     now: Millis = parts.NOW
 
     def __post_init__(self) -> None:
-        charter, blobs = self.book.charter, BlobStore(self.folder / "blobs")
-        self.store = Store(self.folder / "work", charter.spec.digest())
+        charter, blobs = self.store.charter, BlobStore(self.folder / "blobs")
+        self.saves = Store(self.folder / "work", charter.spec.digest())
         self.swarm = Swarm(blobs)
         self.swarm.gate.set()
-        self.work = Work(charter, parts.ADA, self.store, blobs)
+        self.work = Work(charter, parts.ADA, self.saves, blobs)
         self.follower = Follower(charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state())
         self.shelf, self.pace = Shelf(blobs), Pace(self.now)
         trainer = cast(Trainer, Inner())
@@ -89,12 +89,12 @@ class Peer:
 
     def hear(self) -> None:
         """The coordinator holds all that is in its book."""
-        files = (self.book.folder / "blobs").glob("??/*")
+        files = (self.store.folder / "blobs").glob("??/*")
         self.swarm.held |= {BlobHash(path.name): path.read_bytes() for path in files}
 
     @property
     def head(self) -> Head:
-        return self.book.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
+        return self.store.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
 
     async def publish(self, seed: int = 1) -> Signed[Commit]:
         update = Update(parts.tensors(seed, scale=0.01), tokens=64, samples=4, loss=2.5)
@@ -119,8 +119,8 @@ class Peer:
 
     def accepted(self, commit: Signed[Commit]) -> None:
         """The coordinator fetched ours."""
-        self.book.blobs.put(self.work.blobs.get(blob_name(commit.value)))
-        self.book.accept(commit, parts.NOW)
+        self.store.blobs.put(self.work.blobs.get(blob_name(commit.value)))
+        self.store.accept(commit, parts.NOW)
 
     @property
     def owes(self) -> bool:
@@ -130,11 +130,11 @@ class Peer:
 Play = Callable[[Peer], Awaitable[None]]
 
 
-def played(book: Book, folder: Path, play: Play) -> Peer:
+def played(store: RunStore, folder: Path, play: Play) -> Peer:
     """`play` in a loop of its own, with nothing left running in it."""
 
     async def run() -> Peer:
-        peer = Peer(book, folder / "peer")
+        peer = Peer(store, folder / "peer")
         try:
             await play(peer)
         finally:

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.publishing.command import Wish, publish
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import archive, opened_book, train_round
+from tests.support.desk import archive, opened_store, train_round
 from tests.support.parts import ADA, BEN
 
 
 @contextmanager
-def trained(folder: Path) -> Iterator[Book]:
+def trained(folder: Path) -> Iterator[RunStore]:
     """A run that keeps one checkpoint beside those that it needs, and has trained two rounds."""
     spec = parts.run_spec()
     kept = spec.checkpoint.model_copy(update={"keep": 1})
-    with opened_book(folder, spec.model_copy(update={"checkpoint": kept})) as made:
+    with opened_store(folder, spec.model_copy(update={"checkpoint": kept})) as made:
         train_round(made, ADA, BEN, loss=2.0)
         train_round(made, ADA, loss=1.5)
         yield made
@@ -30,9 +30,9 @@ def wish(to: str | Path, **other: Any) -> Wish:
     return Wish(to=str(to), **fields | other)
 
 
-def sent(book: Book, to: str | Path, **other: Any) -> list[str]:
+def sent(store: RunStore, to: str | Path, **other: Any) -> list[str]:
     said: list[str] = []
-    publish(archive(book), wish(to, **other), said.append)
+    publish(archive(store), wish(to, **other), said.append)
     return said
 
 

@@ -16,11 +16,11 @@ from barnraise.core.ids import Round
 from barnraise.core.signed import open_signed
 from barnraise.fold.log import Link, check_link
 from barnraise.fold.replay import Differs
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.verify.proof import Proved
 from peer.verify.report import Lines
 from peer.verify.verify import SCRATCH, Wish, verify
-from tests.support.desk import opened_book, train_round
+from tests.support.desk import opened_store, train_round
 from tests.support.golden_log import genesis, spec_of
 from tests.support.parts import ADA, AUTHORITY, BEN
 
@@ -41,11 +41,11 @@ class Told(Lines):
 
 
 @contextmanager
-def run_of(folder: Path, rounds: int = ROUNDS, spec: RunSpec = SPEC) -> Iterator[Book]:
-    with opened_book(folder, spec, genesis(spec)) as book:
+def run_of(folder: Path, rounds: int = ROUNDS, spec: RunSpec = SPEC) -> Iterator[RunStore]:
+    with opened_store(folder, spec, genesis(spec)) as store:
         for _ in range(rounds):
-            train_round(book, ADA, BEN)
-        yield book
+            train_round(store, ADA, BEN)
+        yield store
 
 
 def wish(source: Path | str, **other: object) -> Wish:

@@ -18,12 +18,12 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 from coordinator.checkpoints.publisher import Settler, settler_of
 from coordinator.run_folder import HELD_OUT
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.desk import (
     archive,
     fold_round,
-    opened_book,
+    opened_store,
     until_settled,
 )
 from tests.support.parts import ADA, BEN, STRANGER
@@ -46,9 +46,9 @@ def hold_out(folder: Path) -> None:
 
 
 @contextmanager
-def vouched_book(folder: Path) -> Iterator[Book]:
+def vouched_store(folder: Path) -> Iterator[RunStore]:
     """A run after one round, whose coordinator cannot evaluate."""
-    with opened_book(folder, vouching(parts.run_spec())) as made:
+    with opened_store(folder, vouching(parts.run_spec())) as made:
         hold_out(folder)
         fold_round(made, ADA, BEN)
         made.write_checkpoint(parts.NOW)
@@ -56,30 +56,32 @@ def vouched_book(folder: Path) -> Iterator[Book]:
         yield made
 
 
-def settler(book: Book) -> Settler:
+def settler(store: RunStore) -> Settler:
     async def cannot(folder: Path) -> NotEvaluated:
         return CANNOT
 
-    return replace(settler_of(book, lambda: parts.NOW), evaluate=cannot)
+    return replace(settler_of(store, lambda: parts.NOW), evaluate=cannot)
 
 
-def settle(book: Book) -> Settler:
-    made = settler(book)
+def settle(store: RunStore) -> Settler:
+    made = settler(store)
     asyncio.run(until_settled(made))
     return made
 
 
-def found(book: Book, owner: Identity, loss: float, *, at: int = 0, **other: object) -> Signed[Evaluation]:
-    panel = settler(book).panel
+def found(
+    store: RunStore, owner: Identity, loss: float, *, at: int = 0, **other: object
+) -> Signed[Evaluation]:
+    panel = settler(store).panel
     assert panel is not None
     fields: dict[str, object] = {
-        "run": parts.RUN, "round": 1, "state": book.checkpoints[1].value.state, "panel": panel.hash,
+        "run": parts.RUN, "round": 1, "state": store.checkpoints[1].value.state, "panel": panel.hash,
         "owner": owner.public, "loss": loss, "tokens": panel.tokens, "at": parts.NOW + at,
     }  # fmt: skip
     return sign(owner, Evaluation.model_validate(fields | other))
 
 
-def names(book: Book) -> dict[int, tuple[str, ...]]:
-    repo = parse_index((archive(book) / INDEX).read_bytes()).repo("trained")
+def names(store: RunStore) -> dict[int, tuple[str, ...]]:
+    repo = parse_index((archive(store) / INDEX).read_bytes()).repo("trained")
     assert repo is not None
     return {revision.round: revision.names for revision in repo.revisions}

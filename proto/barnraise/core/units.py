@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def told_bytes(count: int) -> str:
+def format_bytes(count: int) -> str:
     """In the unit that fits, by thousands."""
     if count < 1000:
         return f"{count} B"

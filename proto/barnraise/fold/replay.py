@@ -20,7 +20,7 @@ from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import MalformedBlob, TrustError
 from barnraise.core.ids import PublicKey, Round, StateHash, blob_hash
-from barnraise.fold.codec import Decoder, blob_sizes, told_sizes
+from barnraise.fold.codec import Decoder, blob_sizes, format_sizes
 from barnraise.fold.fold import Contribution, fold
 from barnraise.fold.log import Link, check_link, is_named
 
@@ -74,7 +74,7 @@ class Reader:
             return Differs("close", close_path(round), expected, error.problem, Fault.SOURCE)
         for commit in link.commits:
             if commit.size not in self._sizes:
-                expected = f"{told_sizes(self._sizes)} bytes"
+                expected = f"{format_sizes(self._sizes)} bytes"
                 return _contribution(commit, expected, f"{commit.size} bytes", Fault.COORDINATOR)
         return link
 

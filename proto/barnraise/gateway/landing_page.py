@@ -9,7 +9,7 @@ from html import escape
 from typing import Literal
 
 from barnraise.contract.archive import MAIN, Repo
-from barnraise.core.units import told_bytes
+from barnraise.core.units import format_bytes
 from barnraise.gateway.hub_api import Catalogue, find_file
 
 SHOWN = 20
@@ -55,7 +55,7 @@ def _repo(catalogue: Catalogue, repo: Repo, url: str) -> str:
     name, prefix = escape(repo.id), "datasets/" if repo.kind == "dataset" else ""
     rows = "".join(
         f"<tr><td>{escape(', '.join(revision.names))}</td><td><code>{revision.commit}</code></td>"
-        f'<td class="n">{told_bytes(sum(e.size for e in catalogue.files[revision.manifest]))}</td>'
+        f'<td class="n">{format_bytes(sum(e.size for e in catalogue.files[revision.manifest]))}</td>'
         f'<td><a href="/{prefix}{name}/resolve/{revision.commit}/README.md">card</a>'
         f' <a href="/{prefix}{name}/resolve/{revision.commit}/manifest.json">files</a></td></tr>\n'
         for revision in reversed(repo.revisions[-SHOWN:])

@@ -1,4 +1,4 @@
-"""The archive folder says what the book says, whatever dies while it is brought up to date."""
+"""The archive folder says what the run store says, whatever dies while it is brought up to date."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import open_signed, sign
 from barnraise.fold.log import check_link
 from coordinator.checkpoints.archive_writer import Archive
-from coordinator.store.archive_content import Content
-from coordinator.store.run_store import Book
+from coordinator.store.archive_content import ArchiveContent
+from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import archive, opened_book, train_round
+from tests.support.desk import archive, opened_store, train_round
 from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
+def store(tmp_path: Path) -> Iterator[RunStore]:
     """A run that keeps little: one checkpoint beside those that it needs, and the log since a checkpoint."""
     spec = parts.run_spec()
     kept = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0})
-    with opened_book(tmp_path / "coordinator", spec.model_copy(update={"checkpoint": kept})) as made:
+    with opened_store(tmp_path / "coordinator", spec.model_copy(update={"checkpoint": kept})) as made:
         yield made
 
 
@@ -53,11 +53,11 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def published(book: Book, folder: Path, content: Content | None = None) -> ArchiveIndex:
-    return Archive(book.charter, folder, book.blobs).publish(content or book.content(()))
+def published(store: RunStore, folder: Path, content: ArchiveContent | None = None) -> ArchiveIndex:
+    return Archive(store.charter, folder, store.blobs).publish(content or store.content(()))
 
 
-def sound(book: Book, folder: Path) -> ArchiveIndex:
+def sound(store: RunStore, folder: Path) -> ArchiveIndex:
     """The index of an archive, everything that it promises being there."""
     index = parse_index((folder / INDEX).read_bytes())
     charter = open_signed(Charter, (folder / CHARTER).read_bytes(), signer=AUTHORITY.public).value
@@ -78,10 +78,10 @@ def sound(book: Book, folder: Path) -> ArchiveIndex:
     return index
 
 
-def test_it_holds_what_the_book_has(book: Book) -> None:
-    train_round(book, ADA, BEN, loss=3.0)
-    train_round(book, ADA, loss=2.5)
-    index = sound(book, archive(book))
+def test_it_holds_what_the_store_has(store: RunStore) -> None:
+    train_round(store, ADA, BEN, loss=3.0)
+    train_round(store, ADA, loss=2.5)
+    index = sound(store, archive(store))
     assert (index.run, index.authority, index.closed) == (parts.RUN, AUTHORITY.public, 2)
     repo = index.repo("trained")
     assert repo is not None
@@ -89,11 +89,11 @@ def test_it_holds_what_the_book_has(book: Book) -> None:
     assert repo.revisions[-1].names == ("round-2", "main", "latest", "best")
 
 
-def test_main_and_best_stay_where_the_loss_is_best(book: Book) -> None:
-    train_round(book, ADA, loss=2.0)
-    train_round(book, BEN, loss=9.0)
-    train_round(book, STRANGER, loss=8.0)
-    repo = sound(book, archive(book)).repo("trained")
+def test_main_and_best_stay_where_the_loss_is_best(store: RunStore) -> None:
+    train_round(store, ADA, loss=2.0)
+    train_round(store, BEN, loss=9.0)
+    train_round(store, STRANGER, loss=8.0)
+    repo = sound(store, archive(store)).repo("trained")
     assert repo is not None
     names = {revision.round: revision.names for revision in repo.revisions}
     assert names[1] == ("round-1", "main", "best")
@@ -101,28 +101,28 @@ def test_main_and_best_stay_where_the_loss_is_best(book: Book) -> None:
     assert 2 not in names, "neither among the newest nor needed"
 
 
-def test_what_retention_dropped_is_forgotten(book: Book) -> None:
-    first = train_round(book, ADA, BEN)
+def test_what_retention_dropped_is_forgotten(store: RunStore) -> None:
+    first = train_round(store, ADA, BEN)
     gone = [contribution_path(blob_name(commit)) for commit in first.commits]
-    train_round(book, ADA)
-    index = sound(book, archive(book))
+    train_round(store, ADA)
+    index = sound(store, archive(store))
     assert index.replay_from > 0
-    assert not any((archive(book) / path).exists() for path in gone)
-    assert not (archive(book) / folder_of("trained", 0)).exists()
-    assert (archive(book) / close_path(0)).exists(), "closes stay"
+    assert not any((archive(store) / path).exists() for path in gone)
+    assert not (archive(store) / folder_of("trained", 0)).exists()
+    assert (archive(store) / close_path(0)).exists(), "closes stay"
 
 
-def test_publishing_again_changes_nothing(book: Book) -> None:
-    train_round(book, ADA)
+def test_publishing_again_changes_nothing(store: RunStore) -> None:
+    train_round(store, ADA)
 
     def inodes() -> dict[Path, int]:
-        return {p: p.stat().st_ino for p in archive(book).rglob("*") if p.name != INDEX}
+        return {p: p.stat().st_ino for p in archive(store).rglob("*") if p.name != INDEX}
 
-    before, places = tree(archive(book)), inodes()
-    again = Archive(book.charter, archive(book), book.blobs)
+    before, places = tree(archive(store)), inodes()
+    again = Archive(store.charter, archive(store), store.blobs)
     for _ in range(2):
-        again.publish(book.content(()))
-        assert tree(archive(book)) == before
+        again.publish(store.content(()))
+        assert tree(archive(store)) == before
         assert inodes() == places, "something was written anew"
 
 
@@ -148,39 +148,39 @@ def mortal(monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
         monkeypatch.setattr(os, name, guarded(getattr(os, name)))
 
 
-def test_a_crash_at_any_step_is_mended_and_the_index_never_lies(book: Book, tmp_path: Path) -> None:
-    train_round(book, ADA, BEN, loss=3.0)
+def test_a_crash_at_any_step_is_mended_and_the_index_never_lies(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, ADA, BEN, loss=3.0)
     before = tmp_path / "before"
-    published(book, before)
-    train_round(book, ADA, loss=2.9)
-    train_round(book, STRANGER, loss=2.8)
-    content = book.content(("https://mirror.example",))
+    published(store, before)
+    train_round(store, ADA, loss=2.9)
+    train_round(store, STRANGER, loss=2.8)
+    content = store.content(("https://mirror.example",))
     after = tmp_path / "after"
     shutil.copytree(before, after)
-    published(book, after, content)
+    published(store, after, content)
     expected, steps = tree(after), 0
-    assert sound(book, after) != sound(book, before)
+    assert sound(store, after) != sound(store, before)
     for folder in (tmp_path / f"{n:03d}" for n in range(1000)):
         shutil.copytree(before, folder)
         with pytest.MonkeyPatch.context() as patched:
             mortal(patched, steps)
             try:
-                published(book, folder, content)
+                published(store, folder, content)
                 break
             except Died:
                 pass
-        sound(book, folder)
-        published(book, folder, content)
+        sound(store, folder)
+        published(store, folder, content)
         assert tree(folder) == expected, f"after a crash before step {steps}"
         steps += 1
     assert steps > 20, "a close, contributions, checkpoints and an index were expected"
 
 
-def test_a_full_disk_is_told_and_the_index_stays_true(book: Book, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_the_index_stays_true(store: RunStore, tmp_path: Path) -> None:
     folder = tmp_path / "archive"
-    published(book, folder)
+    published(store, folder)
     was = (folder / INDEX).read_bytes()
-    train_round(book, ADA)
+    train_round(store, ADA)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -189,32 +189,34 @@ def test_a_full_disk_is_told_and_the_index_stays_true(book: Book, tmp_path: Path
         patched.setattr(os, "link", full)
         patched.setattr(shutil, "copyfileobj", full)
         with pytest.raises(DiskFull, match="no room left"):
-            published(book, folder)
+            published(store, folder)
     assert (folder / INDEX).read_bytes() == was
     assert not list(folder.rglob(".*")), "something half-written was left"
-    published(book, folder)
-    sound(book, folder)
+    published(store, folder)
+    sound(store, folder)
 
 
-def test_a_folder_that_the_run_did_not_sign_is_left_out(book: Book, caplog: pytest.LogCaptureFixture) -> None:
-    true = book.newest_checkpoint().value
-    folder = archive(book) / folder_of("merged", 0)
+def test_a_folder_that_the_run_did_not_sign_is_left_out(
+    store: RunStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    true = store.newest_checkpoint().value
+    folder = archive(store) / folder_of("merged", 0)
     for by, form in ((STRANGER, "merged"), (AUTHORITY, "gguf")):
         folder.mkdir(parents=True)
         wire = sign(by, Manifest(**{**dict(true), "form": form})).wire
         (folder / MANIFEST).write_bytes(wire)
-        index = published(book, archive(book))
+        index = published(store, archive(store))
         assert [repo.form for repo in index.repos] == ["trained"], form
         shutil.rmtree(folder)
     assert "is left out of the archive" in caplog.text
 
 
-def test_a_blob_that_is_gone_is_told(book: Book, tmp_path: Path) -> None:
-    lacking = replace(book.content(()), contributions={0: [BlobHash(parts.HASH_A)]})
+def test_a_blob_that_is_gone_is_told(store: RunStore, tmp_path: Path) -> None:
+    lacking = replace(store.content(()), contributions={0: [BlobHash(parts.HASH_A)]})
     with pytest.raises(StateError, match=f"contributions/{parts.HASH_A}"):
-        published(book, tmp_path / "one", lacking)
-    entry = book.newest_checkpoint().value.files[0]
-    book.blobs.path(BlobHash(entry.hash)).unlink()
+        published(store, tmp_path / "one", lacking)
+    entry = store.newest_checkpoint().value.files[0]
+    store.blobs.path(BlobHash(entry.hash)).unlink()
     with pytest.raises(StateError, match=f"round-000000/{entry.name}"):
-        published(book, tmp_path / "two")
+        published(store, tmp_path / "two")
     assert not (tmp_path / "two" / INDEX).exists()

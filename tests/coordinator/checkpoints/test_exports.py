@@ -36,7 +36,7 @@ from coordinator.checkpoints.card_data import about
 from coordinator.checkpoints.publisher import settler_of
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.desk import archive, fold_round, reopened, until_settled
 from tests.support.parts import ADA
@@ -58,7 +58,7 @@ def spec(target: Lora | Full | None = None, licence: str = OPEN, **checkpoint: o
 
 
 @contextmanager
-def run_of(folder: Path, wanted: RunSpec) -> Iterator[Book]:
+def run_of(folder: Path, wanted: RunSpec) -> Iterator[RunStore]:
     """A run of a tiny model after one round, whose checkpoints nobody settled yet."""
     base = make_tiny_model(folder / "base")
     (folder / CHAT_TEMPLATE).write_text(TEMPLATE, encoding="utf-8")
@@ -68,10 +68,10 @@ def run_of(folder: Path, wanted: RunSpec) -> Iterator[Book]:
     charter = parts.charter(wanted, genesis).model_copy(update={"data_index": index})
     journal = Journal(folder / "journal.sqlite")
     try:
-        book = Book.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
-        fold_round(book, ADA)
-        book.write_checkpoint(parts.NOW)
-        yield book
+        store = RunStore.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
+        fold_round(store, ADA)
+        store.write_checkpoint(parts.NOW)
+        yield store
     finally:
         journal.close()
 
@@ -90,17 +90,17 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "run_child", run)
 
 
-def settle(book: Book) -> None:
-    asyncio.run(until_settled(settler_of(book, lambda: parts.NOW)))
+def settle(store: RunStore) -> None:
+    asyncio.run(until_settled(settler_of(store, lambda: parts.NOW)))
 
 
-def place(book: Book, form: Form, round: int = 1) -> Path:
-    return archive(book) / folder_of(form, round)
+def place(store: RunStore, form: Form, round: int = 1) -> Path:
+    return archive(store) / folder_of(form, round)
 
 
-def manifest(book: Book, form: Form, round: int = 1) -> Manifest:
+def manifest(store: RunStore, form: Form, round: int = 1) -> Manifest:
     """What a folder of the archive holds, every file being what was signed."""
-    folder = place(book, form, round)
+    folder = place(store, form, round)
     wire = (folder / MANIFEST).read_bytes()
     found = open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value
     assert (found.form, found.round) == (form, round)
@@ -110,14 +110,14 @@ def manifest(book: Book, form: Form, round: int = 1) -> Manifest:
     return found
 
 
-def served(book: Book) -> dict[Form, list[str]]:
+def served(store: RunStore) -> dict[Form, list[str]]:
     """The names of each form's newest revision, as the index tells them."""
-    index = parse_index((archive(book) / INDEX).read_bytes())
+    index = parse_index((archive(store) / INDEX).read_bytes())
     return {repo.form: list(repo.revisions[-1].names) for repo in index.repos}
 
 
-def nothing_half_done(book: Book) -> bool:
-    return not list(book.folder.rglob(f"{SCRATCH}*")) and not list(archive(book).rglob(".*"))
+def nothing_half_done(store: RunStore) -> bool:
+    return not list(store.folder.rglob(f"{SCRATCH}*")) and not list(archive(store).rglob(".*"))
 
 
 def logits(model: object) -> np.ndarray:
@@ -132,46 +132,49 @@ def test_a_promoted_checkpoint_comes_in_every_form(
 ) -> None:
     if how == "here":
         request.getfixturevalue("_here")
-    with run_of(tmp_path, spec(merged=True, gguf="f16")) as book:
-        settle(book)
-        assert served(book) == {
+    with run_of(tmp_path, spec(merged=True, gguf="f16")) as store:
+        settle(store)
+        assert served(store) == {
             "trained": ["round-1", "main", "latest"],
             "merged": ["round-1", "main", "latest"],
             "gguf": ["round-1", "main", "latest"],
             "base": ["round-0", "main", "latest"],
             "data": ["round-0", "main", "latest"],
         }
-        trained = manifest(book, "trained")
+        trained = manifest(store, "trained")
         for form in ("merged", "gguf"):
-            found = manifest(book, form)
+            found = manifest(store, form)
             assert (found.state, found.tokens, found.previous) == (
                 trained.state, trained.tokens, trained.previous,
             )  # fmt: skip
-        files = [entry.name for entry in manifest(book, "gguf").files]
+        files = [entry.name for entry in manifest(store, "gguf").files]
         assert files == ["README.md", "barn-round-1-F16.gguf", "barn-round-1-lora.gguf"]
         with quiet():
-            base = AutoModelForCausalLM.from_pretrained(place(book, "base", 0), dtype=torch.float32)
-            adapted = PeftModel.from_pretrained(base, place(book, "trained"))
+            base = AutoModelForCausalLM.from_pretrained(place(store, "base", 0), dtype=torch.float32)
+            adapted = PeftModel.from_pretrained(base, place(store, "trained"))
             expected = logits(adapted)
-            merged = AutoModelForCausalLM.from_pretrained(place(book, "merged"), dtype=torch.float32)
+            merged = AutoModelForCausalLM.from_pretrained(place(store, "merged"), dtype=torch.float32)
             native = AutoModelForCausalLM.from_pretrained(
-                place(book, "gguf"), gguf_file=files[1], quantization_config=GgufConfig(dequantize=True),
+                place(store, "gguf"), gguf_file=files[1], quantization_config=GgufConfig(dequantize=True),
                 dtype=torch.float32,
             )  # fmt: skip
         assert np.abs(logits(merged) - expected).max() < 0.05, "bf16 rounds, but no more"
         assert np.abs(logits(native) - expected).max() < 0.005, "f16 rounds less"
-        assert {entry.name for entry in manifest(book, "base", 0).files} >= {
+        assert {entry.name for entry in manifest(store, "base", 0).files} >= {
             "README.md", "config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja",
         }  # fmt: skip
-        assert [entry.name for entry in manifest(book, "data", 0).files] == ["README.md", "train-00000.jsonl"]
-        assert nothing_half_done(book)
+        assert [entry.name for entry in manifest(store, "data", 0).files] == [
+            "README.md",
+            "train-00000.jsonl",
+        ]
+        assert nothing_half_done(store)
 
 
 @pytest.mark.usefixtures("_here")
 def test_the_data_are_the_samples_that_volunteers_train_on(tmp_path: Path) -> None:
-    with run_of(tmp_path, spec()) as book:
-        settle(book)
-        text = (place(book, "data", 0) / "train-00000.jsonl").read_text(encoding="utf-8")
+    with run_of(tmp_path, spec()) as store:
+        settle(store)
+        text = (place(store, "data", 0) / "train-00000.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     assert [row["input_ids"] for row in rows] == [sample.input_ids.tolist() for sample in SAMPLES]
     assert [row["labels"] for row in rows] == [sample.labels.tolist() for sample in SAMPLES]
@@ -193,51 +196,51 @@ def test_what_no_licence_lets_us_pass_on_is_withheld(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    with run_of(tmp_path, spec(licence="llama2")) as book:
-        settle(book)
-        assert served(book).keys() == {"trained"}
-        assert not place(book, "base", 0).exists()
-        assert not place(book, "data", 0).exists()
-        assert "get it yourself, from `owner/base`" in (place(book, "trained") / "README.md").read_text()
+    with run_of(tmp_path, spec(licence="llama2")) as store:
+        settle(store)
+        assert served(store).keys() == {"trained"}
+        assert not place(store, "base", 0).exists()
+        assert not place(store, "data", 0).exists()
+        assert "get it yourself, from `owner/base`" in (place(store, "trained") / "README.md").read_text()
     assert "the base model is not served: model.licence is 'llama2'" in caplog.text
     assert "the data is not served: data.licence is 'llama2'" in caplog.text
 
 
 @pytest.mark.usefixtures("_here")
 def test_a_whole_model_needs_no_merging(tmp_path: Path) -> None:
-    with run_of(tmp_path, spec(Full(), gguf="q8_0", merged=True)) as book:
-        settle(book)
-        assert served(book).keys() == {"trained", "gguf", "base", "data"}
-        assert [e.name for e in manifest(book, "gguf").files] == ["README.md", "barn-round-1-Q8_0.gguf"]
+    with run_of(tmp_path, spec(Full(), gguf="q8_0", merged=True)) as store:
+        settle(store)
+        assert served(store).keys() == {"trained", "gguf", "base", "data"}
+        assert [e.name for e in manifest(store, "gguf").files] == ["README.md", "barn-round-1-Q8_0.gguf"]
 
 
 @pytest.mark.usefixtures("_here")
 def test_the_forms_go_with_their_checkpoint(tmp_path: Path) -> None:
-    with run_of(tmp_path, spec(merged=True, keep=1, log_gigabytes=0.0)) as book:
-        settle(book)
-        assert place(book, "merged").exists()
-        fold_round(book, ADA)
-        book.write_checkpoint(parts.NOW)
-        settle(book)
-        assert not place(book, "merged").exists()
-        assert manifest(book, "merged", 2).tokens == 128
-        assert served(book)["merged"] == ["round-2", "main", "latest"]
+    with run_of(tmp_path, spec(merged=True, keep=1, log_gigabytes=0.0)) as store:
+        settle(store)
+        assert place(store, "merged").exists()
+        fold_round(store, ADA)
+        store.write_checkpoint(parts.NOW)
+        settle(store)
+        assert not place(store, "merged").exists()
+        assert manifest(store, "merged", 2).tokens == 128
+        assert served(store)["merged"] == ["round-2", "main", "latest"]
 
 
 @pytest.mark.usefixtures("_here")
 def test_a_form_that_fails_is_told_and_written_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with run_of(tmp_path, spec(merged=True, gguf="f16")) as book:
-        weights = book.base / "model.safetensors"
+    with run_of(tmp_path, spec(merged=True, gguf="f16")) as store:
+        weights = store.base / "model.safetensors"
         weights.rename(tmp_path / "away")
-        settle(book)
-        assert served(book)["trained"] == ["round-1", "main", "latest"], "the run goes on without"
-        assert not served(book).keys() & {"merged", "gguf"}
-        assert nothing_half_done(book)
+        settle(store)
+        assert served(store)["trained"] == ["round-1", "main", "latest"], "the run goes on without"
+        assert not served(store).keys() & {"merged", "gguf"}
+        assert nothing_half_done(store)
         assert "the form merged could not be written" in caplog.text
         (tmp_path / "away").rename(weights)
-        with reopened(book) as again:
+        with reopened(store) as again:
             settle(again)
             assert served(again).keys() >= {"merged", "gguf"}
 
@@ -250,13 +253,13 @@ def test_a_crash_before_the_export_is_made_good(tmp_path: Path) -> None:
     async def die(*_: object) -> Ended | Failed:
         raise Died
 
-    with run_of(tmp_path, spec(merged=True, licence="llama2")) as book:
+    with run_of(tmp_path, spec(merged=True, licence="llama2")) as store:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(exports, "run_child", die)
             with pytest.raises(Died):
-                settle(book)
-        assert served(book) == {"trained": ["round-1", "main", "latest"]}
-        with reopened(book) as again:
+                settle(store)
+        assert served(store) == {"trained": ["round-1", "main", "latest"]}
+        with reopened(store) as again:
             settle(again)
             assert manifest(again, "merged").tokens == 64
             before = place(again, "merged").stat().st_ino
@@ -266,22 +269,22 @@ def test_a_crash_before_the_export_is_made_good(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_a_loss_that_becomes_known_is_told_in_every_form(tmp_path: Path) -> None:
-    with run_of(tmp_path, spec(merged=True, gguf="f16")) as book:
-        settle(book)
+    with run_of(tmp_path, spec(merged=True, gguf="f16")) as store:
+        settle(store)
         others: tuple[Form, ...] = ("merged", "gguf")
-        before = {form: manifest(book, form) for form in others}
-        weights = (place(book, "merged") / "model.safetensors").stat().st_ino
+        before = {form: manifest(store, form) for form in others}
+        weights = (place(store, "merged") / "model.safetensors").stat().st_ino
         held_out = HeldOut(loss=2.25, tokens=100)
-        book.settle(1, held_out, about(book, 1, held_out), parts.NOW)
-        settle(book)
+        store.settle(1, held_out, about(store, 1, held_out), parts.NOW)
+        settle(store)
         for form, old in before.items():
-            new = manifest(book, form)
+            new = manifest(store, form)
             assert (old.held_out, new.held_out) == (None, held_out)
             assert {entry.name for entry in new.files} == {entry.name for entry in old.files} | {CURVE}
-            assert "2.2500 nats a token" in (place(book, form) / CARD).read_text(encoding="utf-8")
-        assert (place(book, "merged") / "model.safetensors").stat().st_ino == weights, "it was written anew"
-        assert served(book)["gguf"] == ["round-1", "main", "latest", "best"]
-        assert nothing_half_done(book)
+            assert "2.2500 nats a token" in (place(store, form) / CARD).read_text(encoding="utf-8")
+        assert (place(store, "merged") / "model.safetensors").stat().st_ino == weights, "it was written anew"
+        assert served(store)["gguf"] == ["round-1", "main", "latest", "best"]
+        assert nothing_half_done(store)
 
 
 def full(*_: object, **__: object) -> None:
@@ -292,32 +295,32 @@ def full(*_: object, **__: object) -> None:
 def test_a_disk_that_fills_up_under_a_program_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with run_of(tmp_path, spec(merged=True)) as book:
+    with run_of(tmp_path, spec(merged=True)) as store:
         monkeypatch.setattr(merge_module, "save_file", full)
-        settle(book)
+        settle(store)
         assert "no room left on the disk" in capsys.readouterr().err
-        assert "merged" not in served(book)
-        assert not (archive(book) / "merged").exists()
-        assert nothing_half_done(book)
+        assert "merged" not in served(store)
+        assert not (archive(store) / "merged").exists()
+        assert nothing_half_done(store)
 
 
 @pytest.mark.usefixtures("_here")
 def test_a_disk_that_fills_up_under_us_is_told_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with run_of(tmp_path, spec(merged=True)) as book:
+    with run_of(tmp_path, spec(merged=True)) as store:
         monkeypatch.setattr(exports, "file_hash", full)
         with pytest.raises(DiskFull, match="no room left"):
-            settle(book)
-        assert nothing_half_done(book)
+            settle(store)
+        assert nothing_half_done(store)
 
 
 def test_an_exporter_asks_for_nothing_where_nothing_is_wanted(tmp_path: Path) -> None:
-    with run_of(tmp_path, spec(licence="unknown")) as book:
-        made = replace(settler_of(book, lambda: parts.NOW).exporter, base=tmp_path / "no such folder")
+    with run_of(tmp_path, spec(licence="unknown")) as store:
+        made = replace(settler_of(store, lambda: parts.NOW).exporter, base=tmp_path / "no such folder")
         asyncio.run(made.once())
-        settle(book)
-        assert served(book).keys() == {"trained"}
+        settle(store)
+        assert served(store).keys() == {"trained"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["gguf", "a", "q2_k", "name", "b"], ["merged", "a"]])

@@ -18,7 +18,7 @@ from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints.archive_writer import Archive
 from coordinator.checkpoints.card_data import about
 from coordinator.checkpoints.publisher import Settler, settler_of
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.desk import (
     Waited,
@@ -26,7 +26,7 @@ from tests.support.desk import (
     checkpoint,
     files_in,
     fold_round,
-    opened_book,
+    opened_store,
     reopened,
     session_of,
     until_settled,
@@ -42,11 +42,11 @@ def _told(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
+def store(tmp_path: Path) -> Iterator[RunStore]:
     """A run that keeps one checkpoint beside those that it needs."""
     spec = parts.run_spec()
     kept = spec.checkpoint.model_copy(update={"keep": 1})
-    with opened_book(tmp_path, spec.model_copy(update={"checkpoint": kept})) as made:
+    with opened_store(tmp_path, spec.model_copy(update={"checkpoint": kept})) as made:
         yield made
 
 
@@ -66,58 +66,58 @@ def loss(value: float) -> Evaluated:
     return Evaluated(HeldOut(loss=value, tokens=100))
 
 
-def settler(book: Book, *outcomes: Evaluated | NotEvaluated) -> tuple[Settler, Judge]:
+def settler(store: RunStore, *outcomes: Evaluated | NotEvaluated) -> tuple[Settler, Judge]:
     judge = Judge(list(outcomes))
-    return replace(settler_of(book, lambda: parts.NOW), evaluate=judge), judge
+    return replace(settler_of(store, lambda: parts.NOW), evaluate=judge), judge
 
 
-def names(book: Book) -> dict[int, tuple[str, ...]]:
-    repo = parse_index((archive(book) / INDEX).read_bytes()).repo("trained")
+def names(store: RunStore) -> dict[int, tuple[str, ...]]:
+    repo = parse_index((archive(store) / INDEX).read_bytes()).repo("trained")
     return {revision.round: revision.names for revision in repo.revisions} if repo else {}
 
 
-def trained(book: Book) -> None:
-    fold_round(book, ADA, BEN)
-    book.write_checkpoint(parts.NOW)
+def trained(store: RunStore) -> None:
+    fold_round(store, ADA, BEN)
+    store.write_checkpoint(parts.NOW)
 
 
-def test_a_checkpoint_is_evaluated_and_shown(book: Book, caplog: pytest.LogCaptureFixture) -> None:
-    trained(book)
-    assert not checkpoint(book, 1).exists()
-    made, judge = settler(book, loss(2.25))
+def test_a_checkpoint_is_evaluated_and_shown(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    trained(store)
+    assert not checkpoint(store, 1).exists()
+    made, judge = settler(store, loss(2.25))
     asyncio.run(until_settled(made))
-    assert names(book)[1] == ("round-1", "main", "latest", "best")
-    assert "2.2500 nats a token" in (checkpoint(book, 1) / "README.md").read_text(encoding="utf-8")
-    assert (checkpoint(book, 1) / "held-out.svg").exists()
+    assert names(store)[1] == ("round-1", "main", "latest", "best")
+    assert "2.2500 nats a token" in (checkpoint(store, 1) / "README.md").read_text(encoding="utf-8")
+    assert (checkpoint(store, 1) / "held-out.svg").exists()
     assert MANIFEST in judge.seen[0]
     assert "checkpoint of round 1: held-out loss 2.2500" in caplog.text
     assert "main: round 1 predicts held-out text with a loss of 2.2500" in caplog.text
 
 
 def test_one_that_cannot_be_evaluated_is_shown_with_the_reason_told(
-    book: Book, caplog: pytest.LogCaptureFixture
+    store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trained(book)
-    made, _ = settler(book, NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free"))
+    trained(store)
+    made, _ = settler(store, NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free"))
     asyncio.run(until_settled(made))
-    assert names(book)[1] == ("round-1", "main", "latest")
-    assert book.checkpoints[1].value.held_out is None
+    assert names(store)[1] == ("round-1", "main", "latest")
+    assert store.checkpoints[1].value.held_out is None
     assert "round 1 is not evaluated: it takes 9.0 GB of memory, 1.0 GB are free" in caplog.text
 
 
-def test_one_that_is_worse_is_shown_and_not_promoted(book: Book) -> None:
+def test_one_that_is_worse_is_shown_and_not_promoted(store: RunStore) -> None:
     async def act() -> None:
         for value in (2.0, 3.0):
-            trained(book)
-            made, _ = settler(book, loss(value))
+            trained(store)
+            made, _ = settler(store, loss(value))
             await until_settled(made)
 
     asyncio.run(act())
-    assert (names(book)[1], names(book)[2]) == (("round-1", "main", "best"), ("round-2", "latest"))
+    assert (names(store)[1], names(store)[2]) == (("round-1", "main", "best"), ("round-2", "latest"))
 
 
 def test_what_comes_while_one_is_evaluated_is_settled_after_it(
-    book: Book, caplog: pytest.LogCaptureFixture
+    store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With evaluation slower than training, every other one goes without, and none is lost on the way."""
     outcomes = [loss(2.0), loss(1.5)]
@@ -127,23 +127,23 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
         begun, go, new = asyncio.Event(), asyncio.Event(), Waited()
 
         async def evaluate(folder: Path) -> Evaluated | NotEvaluated:
-            seen.append(book.settling if book.settling is not None else -1)
+            seen.append(store.settling if store.settling is not None else -1)
             begun.set()
             await go.wait()
             return outcomes.pop(0)
 
-        made = replace(settler_of(book, lambda: parts.NOW), evaluate=evaluate, _new=new)
+        made = replace(settler_of(store, lambda: parts.NOW), evaluate=evaluate, _new=new)
         run = asyncio.create_task(made.run())
         await asyncio.wait_for(new.waited.wait(), DEADLINE)
-        trained(book)
+        trained(store)
         made.look()
         await asyncio.wait_for(begun.wait(), DEADLINE)
         for _ in range(3):
             async with made.writing:
-                trained(book)
+                trained(store)
             made.look()
-        assert 1 in book.checkpoints, "it was dropped while it was evaluated"
-        assert 1 not in names(book), "nobody sees it before that is done"
+        assert 1 in store.checkpoints, "it was dropped while it was evaluated"
+        assert 1 not in names(store), "nobody sees it before that is done"
         new.waited.clear()
         go.set()
         await asyncio.wait_for(new.waited.wait(), DEADLINE)
@@ -152,68 +152,70 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
 
     asyncio.run(act())
     assert seen == [1, 4]
-    assert book.unsettled() == []
-    assert book.settling is None
-    assert names(book)[4] == ("round-4", "main", "latest", "best")
-    assert set(book.scores) == {1, 4}
+    assert store.unsettled() == []
+    assert store.settling is None
+    assert names(store)[4] == ("round-4", "main", "latest", "best")
+    assert set(store.scores) == {1, 4}
 
 
-def test_older_ones_go_without_where_a_newer_one_waits(book: Book, caplog: pytest.LogCaptureFixture) -> None:
-    book.settling = 1  # as if the coordinator had died over it: so two are there that nobody settled
-    trained(book)
-    trained(book)
-    made, judge = settler(book, loss(2.0))
+def test_older_ones_go_without_where_a_newer_one_waits(
+    store: RunStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.settling = 1  # as if the coordinator had died over it: so two are there that nobody settled
+    trained(store)
+    trained(store)
+    made, judge = settler(store, loss(2.0))
     asyncio.run(until_settled(made))
     assert len(judge.seen) == 1
     assert "round 1 is not evaluated: that of round 2 came before its turn" in caplog.text
-    assert names(book)[2] == ("round-2", "main", "latest", "best")
+    assert names(store)[2] == ("round-2", "main", "latest", "best")
 
 
-def test_a_crash_between_journal_and_archive_is_made_good(book: Book) -> None:
-    trained(book)
+def test_a_crash_between_journal_and_archive_is_made_good(store: RunStore) -> None:
+    trained(store)
     held_out = HeldOut(loss=2.0, tokens=100)
-    book.settle(1, held_out, about(book, 1, held_out), parts.NOW)  # and here it died
-    assert 1 not in names(book)
-    with reopened(book) as again:
+    store.settle(1, held_out, about(store, 1, held_out), parts.NOW)  # and here it died
+    assert 1 not in names(store)
+    with reopened(store) as again:
         made, judge = settler(again)
         asyncio.run(until_settled(made))
         assert judge.seen == [], "it was evaluated twice"
         assert names(again)[1] == ("round-1", "main", "latest", "best")
 
 
-def test_a_crash_during_evaluation_evaluates_again(book: Book) -> None:
-    trained(book)
-    with reopened(book) as again:
+def test_a_crash_during_evaluation_evaluates_again(store: RunStore) -> None:
+    trained(store)
+    with reopened(store) as again:
         made, judge = settler(again, loss(2.0))
         asyncio.run(until_settled(made))
         assert len(judge.seen) == 1
         assert names(again)[1] == ("round-1", "main", "latest", "best")
 
 
-def test_nothing_of_an_evaluation_is_left(book: Book) -> None:
-    trained(book)
+def test_nothing_of_an_evaluation_is_left(store: RunStore) -> None:
+    trained(store)
 
     async def never(folder: Path) -> Evaluated | NotEvaluated:
         raise DiskFull("no room left", fix="Free some.")
 
-    made = replace(settler_of(book, lambda: parts.NOW), evaluate=never)
+    made = replace(settler_of(store, lambda: parts.NOW), evaluate=never)
     with pytest.raises(DiskFull):
         asyncio.run(until_settled(made))
-    assert not list(book.folder.glob(f"{SCRATCH}*"))
+    assert not list(store.folder.glob(f"{SCRATCH}*"))
 
 
 def test_a_disk_that_is_full_ends_the_session_with_the_reason(
-    book: Book, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Archive, content: object) -> None:
         raise DiskFull("no room left on the disk", fix="Free some space and start again.")
 
     monkeypatch.setattr(Archive, "publish", full)
     with pytest.raises(DiskFull, match="no room left on the disk"):
-        asyncio.run(asyncio.wait_for(session_of(book).run(asyncio.Event()), DEADLINE))
+        asyncio.run(asyncio.wait_for(session_of(store).run(asyncio.Event()), DEADLINE))
 
 
-def test_a_session_that_stops_ends_what_it_began(book: Book) -> None:
+def test_a_session_that_stops_ends_what_it_began(store: RunStore) -> None:
     async def act() -> str:
         stop, begun = asyncio.Event(), asyncio.Event()
         ended = "it goes on"
@@ -227,8 +229,8 @@ def test_a_session_that_stops_ends_what_it_began(book: Book) -> None:
                 ended = "it ended"
             return NotEvaluated("never")
 
-        trained(book)
-        session = session_of(book)
+        trained(store)
+        session = session_of(store)
         session.settler = replace(session.settler, evaluate=evaluate)
         run = asyncio.create_task(session.run(stop))
         await asyncio.wait_for(begun.wait(), DEADLINE)

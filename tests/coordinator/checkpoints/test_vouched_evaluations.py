@@ -22,7 +22,7 @@ from coordinator.rounds.session import Session
 from coordinator.run_folder import HELD_OUT
 from coordinator.setup.check_forms import check_forms
 from coordinator.status import render
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.coordinator_client import connect
 from tests.support import parts
 from tests.support.desk import (
@@ -31,69 +31,71 @@ from tests.support.desk import (
     archive,
     checkpoint,
     fold_round,
-    opened_book,
+    opened_store,
     reopened,
     served,
     until_settled,
 )
 from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
-from tests.support.vouching import TOKENS, found, hold_out, names, settle, settler, vouched_book, vouching
+from tests.support.vouching import TOKENS, found, hold_out, names, settle, settler, vouched_store, vouching
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with vouched_book(tmp_path) as made:
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with vouched_store(tmp_path) as made:
         yield made
 
 
-def test_the_panel_is_in_the_archive_and_no_more_of_what_is_held_out(book: Book) -> None:
-    panel = settler(book).panel
+def test_the_panel_is_in_the_archive_and_no_more_of_what_is_held_out(store: RunStore) -> None:
+    panel = settler(store).panel
     assert panel is not None
     assert panel.tokens == TOKENS
-    folder = archive(book) / "held-out"
+    folder = archive(store) / "held-out"
     assert {path.name for path in folder.iterdir()} == {HELD_OUT_INDEX, *panel.shards}
     assert len(panel.shards) == 2, "the third is not needed"
     for name in (HELD_OUT_INDEX, *panel.shards):
-        kept = book.folder / HELD_OUT / (name if name == HELD_OUT_INDEX else f"{name[:2]}/{name}")
-        assert (archive(book) / held_out_path(name)).read_bytes() == kept.read_bytes()
+        kept = store.folder / HELD_OUT / (name if name == HELD_OUT_INDEX else f"{name[:2]}/{name}")
+        assert (archive(store) / held_out_path(name)).read_bytes() == kept.read_bytes()
 
 
 def test_without_evaluators_nothing_that_is_held_out_is_shown(tmp_path: Path) -> None:
-    with opened_book(tmp_path) as book:
+    with opened_store(tmp_path) as store:
         hold_out(tmp_path)
-        settle(book)
-        assert not (archive(book) / "held-out").exists()
-        assert settler(book).waits_for() == ""
+        settle(store)
+        assert not (archive(store) / "held-out").exists()
+        assert settler(store).waits_for() == ""
 
 
-def test_what_two_agree_on_settles_the_checkpoint_again(book: Book, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_two_agree_on_settles_the_checkpoint_again(
+    store: RunStore, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    made = settler(book)
+    made = settler(store)
     assert made.waits_for() == "round 1 waits for 2 more of 3 evaluators"
-    assert made.take(found(book, ADA, 2.25)) == "round 1 waits for 1 more of 3 evaluators"
+    assert made.take(found(store, ADA, 2.25)) == "round 1 waits for 1 more of 3 evaluators"
     told = "round 1 has a held-out loss of 2.2500, by 2 of 3 evaluators"
-    assert made.take(found(book, BEN, 2.2501)) == told
+    assert made.take(found(store, BEN, 2.2501)) == told
     asyncio.run(until_settled(made))
-    assert names(book)[1] == ("round-1", "main", "latest", "best")
-    assert book.checkpoints[1].value.held_out == HeldOut(loss=2.25, tokens=TOKENS)
-    assert "2.2500 nats a token" in (checkpoint(book, 1) / "README.md").read_text("utf-8")
+    assert names(store)[1] == ("round-1", "main", "latest", "best")
+    assert store.checkpoints[1].value.held_out == HeldOut(loss=2.25, tokens=TOKENS)
+    assert "2.2500 nats a token" in (checkpoint(store, 1) / "README.md").read_text("utf-8")
     assert told in caplog.text
-    assert made.take(found(book, STRANGER, 9.0)) == "round 1 has its held-out loss already"
-    kept = read_evaluations((checkpoint(book, 1) / EVALUATIONS).read_bytes())
+    assert made.take(found(store, STRANGER, 9.0)) == "round 1 has its held-out loss already"
+    kept = read_evaluations((checkpoint(store, 1) / EVALUATIONS).read_bytes())
     assert {each.signer: each.value.loss for each in kept} == {ADA.public: 2.25, BEN.public: 2.2501}
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["served on", "restarted"])
-def test_what_it_was_before_goes_with_the_next_one(book: Book, restart: bool) -> None:
-    before = set(book.checkpoints[1].value.files)
-    made = settler(book)
+def test_what_it_was_before_goes_with_the_next_one(store: RunStore, restart: bool) -> None:
+    before = set(store.checkpoints[1].value.files)
+    made = settler(store)
     for owner in (ADA, BEN):
-        made.take(found(book, owner, 2.25))
+        made.take(found(store, owner, 2.25))
     asyncio.run(until_settled(made))
-    replaced = {BlobHash(entry.hash) for entry in before - set(book.checkpoints[1].value.files)}
+    replaced = {BlobHash(entry.hash) for entry in before - set(store.checkpoints[1].value.files)}
     assert replaced, "its first card"
-    assert all(name in book.blobs for name in replaced), "a volunteer may be about to fetch it"
-    with reopened(book) if restart else nullcontext(book) as again:
+    assert all(name in store.blobs for name in replaced), "a volunteer may be about to fetch it"
+    with reopened(store) if restart else nullcontext(store) as again:
         fold_round(again, ADA)
         again.write_checkpoint(parts.NOW)
         settle(again)
@@ -101,9 +103,9 @@ def test_what_it_was_before_goes_with_the_next_one(book: Book, restart: bool) ->
         assert all(BlobHash(entry.hash) in again.blobs for entry in again.checkpoints[1].value.files)
 
 
-def test_a_restart_loses_no_evaluation(book: Book) -> None:
-    settler(book).take(found(book, ADA, 2.25))
-    with reopened(book) as again:
+def test_a_restart_loses_no_evaluation(store: RunStore) -> None:
+    settler(store).take(found(store, ADA, 2.25))
+    with reopened(store) as again:
         made = settler(again)
         assert made.waits_for() == "round 1 waits for 1 more of 3 evaluators"
         made.take(found(again, BEN, 2.25))  # and here it died, before it was settled
@@ -112,31 +114,31 @@ def test_a_restart_loses_no_evaluation(book: Book) -> None:
             assert names(third)[1] == ("round-1", "main", "latest", "best")
 
 
-def test_who_evaluates_again_is_counted_once_by_the_newest(book: Book) -> None:
-    made = settler(book)
-    made.take(found(book, ADA, 9.0))
-    assert made.take(found(book, ADA, 2.0, at=1)) == "round 1 waits for 1 more of 3 evaluators"
-    made.take(found(book, ADA, 9.0))  # somebody sends the old one again
-    assert "2.0000, by 2" in made.take(found(book, BEN, 2.0))
+def test_who_evaluates_again_is_counted_once_by_the_newest(store: RunStore) -> None:
+    made = settler(store)
+    made.take(found(store, ADA, 9.0))
+    assert made.take(found(store, ADA, 2.0, at=1)) == "round 1 waits for 1 more of 3 evaluators"
+    made.take(found(store, ADA, 9.0))  # somebody sends the old one again
+    assert "2.0000, by 2" in made.take(found(store, BEN, 2.0))
 
 
-def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(book: Book) -> None:
-    settler(book).take(found(book, ADA, 2.0))
-    once = book.charter.spec.checkpoint.model_copy(update={"keep": 1})
-    spec = book.charter.spec.model_copy(update={"checkpoint": once})
-    book.charter = book.charter.model_copy(update={"spec": spec})
-    fold_round(book, ADA)
-    book.write_checkpoint(parts.NOW)
-    settle(book)
-    fold_round(book, ADA)
-    book.write_checkpoint(parts.NOW)
-    assert 1 not in book.checkpoints
-    assert book.evaluations == {}
+def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(store: RunStore) -> None:
+    settler(store).take(found(store, ADA, 2.0))
+    once = store.charter.spec.checkpoint.model_copy(update={"keep": 1})
+    spec = store.charter.spec.model_copy(update={"checkpoint": once})
+    store.charter = store.charter.model_copy(update={"spec": spec})
+    fold_round(store, ADA)
+    store.write_checkpoint(parts.NOW)
+    settle(store)
+    fold_round(store, ADA)
+    store.write_checkpoint(parts.NOW)
+    assert 1 not in store.checkpoints
+    assert store.evaluations == {}
 
 
-def asked(book: Book, evaluation: Signed[Evaluation]) -> str:
+def asked(store: RunStore, evaluation: Signed[Evaluation]) -> str:
     """What the real service answers."""
-    session = Session(book, settler(book), PretendedSwarm(book.blobs).as_swarm, lambda: parts.NOW, (NODE,))
+    session = Session(store, settler(store), PretendedSwarm(store.blobs).as_swarm, lambda: parts.NOW, (NODE,))
 
     async def ask() -> str:
         async with served(session) as invite, connect(invite) as api:
@@ -147,36 +149,36 @@ def asked(book: Book, evaluation: Signed[Evaluation]) -> str:
     return asyncio.run(ask())
 
 
-def test_the_service_and_the_status_say_what_came_of_it(book: Book) -> None:
-    assert asked(book, found(book, ADA, 2.0)) == "round 1 waits for 1 more of 3 evaluators"
+def test_the_service_and_the_status_say_what_came_of_it(store: RunStore) -> None:
+    assert asked(store, found(store, ADA, 2.0)) == "round 1 waits for 1 more of 3 evaluators"
 
 
-def refusals(book: Book) -> list[tuple[Signed[Evaluation], str]]:
-    theirs = found(book, ADA, 2.0).value
+def refusals(store: RunStore) -> list[tuple[Signed[Evaluation], str]]:
+    theirs = found(store, ADA, 2.0).value
     return [
-        (found(book, AUTHORITY, 2.0), "not among the run's 3 evaluators"),
-        (found(book, ADA, 2.0, round=7), "no checkpoint of round 7"),
-        (found(book, ADA, 2.0, state=parts.HASH_A), "no checkpoint of round 1 with the state"),
-        (found(book, ADA, 2.0, panel=parts.HASH_A), "asked were"),
-        (found(book, ADA, 2.0, tokens=TOKENS + 1), "asked were"),
-        (found(book, ADA, 2.0, run="shed"), "shed"),
+        (found(store, AUTHORITY, 2.0), "not among the run's 3 evaluators"),
+        (found(store, ADA, 2.0, round=7), "no checkpoint of round 7"),
+        (found(store, ADA, 2.0, state=parts.HASH_A), "no checkpoint of round 1 with the state"),
+        (found(store, ADA, 2.0, panel=parts.HASH_A), "asked were"),
+        (found(store, ADA, 2.0, tokens=TOKENS + 1), "asked were"),
+        (found(store, ADA, 2.0, run="shed"), "shed"),
         (sign(BEN, theirs), "another key"),
     ]
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_the_service_refuses_what_does_not_count(book: Book, number: int) -> None:
-    evaluation, word = refusals(book)[number]
+def test_the_service_refuses_what_does_not_count(store: RunStore, number: int) -> None:
+    evaluation, word = refusals(store)[number]
     with pytest.raises(RefusedError, match=word) as refused:
-        asked(book, evaluation)
+        asked(store, evaluation)
     assert refused.value.fix
-    assert book.evaluations == {}
+    assert store.evaluations == {}
 
 
-def test_bytes_that_are_no_evaluation_are_refused(book: Book) -> None:
-    good = found(book, ADA, 2.0)
+def test_bytes_that_are_no_evaluation_are_refused(store: RunStore) -> None:
+    good = found(store, ADA, 2.0)
     with pytest.raises(RefusedError, match="signature"):
-        asked(book, replace(good, wire=good.wire[:-1] + b"x"))
+        asked(store, replace(good, wire=good.wire[:-1] + b"x"))
 
 
 def test_held_out_text_that_may_not_be_shown_is_said_before_work_starts(tmp_path: Path) -> None:

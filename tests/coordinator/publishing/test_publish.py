@@ -25,7 +25,7 @@ from barnraise.core.ids import Round, blob_hash
 from barnraise.fold.log import check_link
 from coordinator.cli import main
 from coordinator.publishing.places import Place
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.desk import archive, checkpoint, files_in, told, train_round
 from tests.support.gateways import environment
@@ -35,7 +35,7 @@ from tests.support.programs import DEADLINE, Program
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
+def store(tmp_path: Path) -> Iterator[RunStore]:
     with trained(tmp_path / "run") as made:
         yield made
 
@@ -52,7 +52,7 @@ def in_memory() -> dict[str, bytes]:
     return {path.removeprefix("/bucket/barn/"): fs.cat_file(path) for path in fs.find("/bucket/barn")}
 
 
-def check_whole(book: Book, files: dict[str, bytes]) -> ArchiveIndex | None:
+def check_whole(store: RunStore, files: dict[str, bytes]) -> ArchiveIndex | None:
     """That a stranger finds whatever the index there names, and that it is what the run signed."""
     if INDEX not in files:
         return None
@@ -64,49 +64,49 @@ def check_whole(book: Book, files: dict[str, bytes]) -> ArchiveIndex | None:
             for entry in open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value.files:
                 assert blob_hash(files[f"{revision.folder}/{entry.name}"]) == entry.hash, entry.name
     for round in range(index.closed):
-        link = check_link(files[close_path(round)], book.charter, Round(round))
+        link = check_link(files[close_path(round)], store.charter, Round(round))
         if round >= index.replay_from:
             assert all(blob_hash(files[f"contributions/{it.blob}"]) == it.blob for it in link.commits)
     return index
 
 
-def test_a_folder_becomes_the_archive_again(book: Book, tmp_path: Path) -> None:
-    said = sent(book, tmp_path / "mirror")
-    assert tree(tmp_path / "mirror") == tree(archive(book))
-    assert check_whole(book, tree(tmp_path / "mirror")) is not None
+def test_a_folder_becomes_the_archive_again(store: RunStore, tmp_path: Path) -> None:
+    said = sent(store, tmp_path / "mirror")
+    assert tree(tmp_path / "mirror") == tree(archive(store))
+    assert check_whole(store, tree(tmp_path / "mirror")) is not None
     assert "checkpoints/round-000002" in " ".join(said)
     assert f"?key={parts.AUTHORITY.public}" in said[-1]
 
 
-def test_so_does_whatever_fsspec_knows(book: Book, memory: str) -> None:
-    sent(book, memory)
-    assert in_memory() == tree(archive(book))
+def test_so_does_whatever_fsspec_knows(store: RunStore, memory: str) -> None:
+    sent(store, memory)
+    assert in_memory() == tree(archive(store))
 
 
-def test_only_what_is_new_is_sent(book: Book, tmp_path: Path) -> None:
+def test_only_what_is_new_is_sent(store: RunStore, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
-    sent(book, mirror)
+    sent(store, mirror)
     before = {path: path.stat().st_mtime_ns for path in mirror.rglob("*") if path.is_file()}
-    assert sent(book, mirror)[0].startswith("0 files sent")
-    train_round(book, BEN, loss=1.2)
-    sent(book, mirror)
+    assert sent(store, mirror)[0].startswith("0 files sent")
+    train_round(store, BEN, loss=1.2)
+    sent(store, mirror)
     for path, then in before.items():
         assert path.name == INDEX or path.stat().st_mtime_ns == then, f"{path} was sent again"
-    assert check_whole(book, tree(mirror)) is not None
+    assert check_whole(store, tree(mirror)) is not None
 
 
 @pytest.mark.parametrize("where", ["folder", "memory"])
 def test_broken_off_anywhere_it_is_whole_and_goes_on(
-    book: Book, tmp_path: Path, memory: str, where: str, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, tmp_path: Path, memory: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each attempt of a second publication gets one file further."""
     to = str(tmp_path / "mirror") if where == "folder" else memory
     there: Callable[[], dict[str, bytes]] = (
         (lambda: tree(tmp_path / "mirror")) if where == "folder" else in_memory
     )
-    sent(book, to)
-    first = check_whole(book, there())
-    train_round(book, BEN, loss=1.2)
+    sent(store, to)
+    first = check_whole(store, there())
+    train_round(store, BEN, loss=1.2)
     real, room, breaks = Place.put, 0, 0
 
     def put(self: Place, source: Path, path: str) -> None:
@@ -120,27 +120,27 @@ def test_broken_off_anywhere_it_is_whole_and_goes_on(
     while True:
         room = 1
         try:
-            sent(book, to)
+            sent(store, to)
             break
         except Unreachable:
             breaks += 1
-            assert check_whole(book, there()) == first, "the index came before what it names"
+            assert check_whole(store, there()) == first, "the index came before what it names"
     assert breaks > 5
-    last = check_whole(book, there())
+    last = check_whole(store, there())
     assert last is not None
     assert last.closed == 3
 
 
-def test_a_mirror_keeps_what_the_run_forgets(book: Book, tmp_path: Path) -> None:
+def test_a_mirror_keeps_what_the_run_forgets(store: RunStore, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
-    sent(book, mirror)
+    sent(store, mirror)
     for loss in (1.2, 1.1, 1.0):
-        train_round(book, ADA, loss=loss)
-        sent(book, mirror)
-    repo = parse_index((archive(book) / INDEX).read_bytes()).repo("trained")
+        train_round(store, ADA, loss=loss)
+        sent(store, mirror)
+    repo = parse_index((archive(store) / INDEX).read_bytes()).repo("trained")
     assert repo is not None
     assert not any(revision.round == 3 for revision in repo.revisions), "the run kept it: this shows nothing"
-    index = check_whole(book, tree(mirror))
+    index = check_whole(store, tree(mirror))
     assert index is not None
     mirrored = index.repo("trained")
     assert mirrored is not None
@@ -150,28 +150,28 @@ def test_a_mirror_keeps_what_the_run_forgets(book: Book, tmp_path: Path) -> None
     assert {"main", "latest"} <= set(names[5])
 
 
-def test_prune_removes_what_the_run_forgot(book: Book, tmp_path: Path) -> None:
+def test_prune_removes_what_the_run_forgot(store: RunStore, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
-    sent(book, mirror)
+    sent(store, mirror)
     for loss in (1.2, 1.1, 1.0):
-        train_round(book, ADA, loss=loss)
-    assert any("removed" in line for line in sent(book, mirror, prune=True))
-    assert tree(mirror) == tree(archive(book))
+        train_round(store, ADA, loss=loss)
+    assert any("removed" in line for line in sent(store, mirror, prune=True))
+    assert tree(mirror) == tree(archive(store))
 
 
-def test_one_revision_alone(book: Book, tmp_path: Path) -> None:
-    sent(book, tmp_path / "mirror", revision="0")
-    index = check_whole(book, tree(tmp_path / "mirror"))
+def test_one_revision_alone(store: RunStore, tmp_path: Path) -> None:
+    sent(store, tmp_path / "mirror", revision="0")
+    index = check_whole(store, tree(tmp_path / "mirror"))
     assert index is not None
     assert [revision.round for repo in index.repos for revision in repo.revisions] == [0]
     with told(UserError, 2, "no revision '7'", "the rounds"):
-        sent(book, tmp_path / "mirror", revision="7")
+        sent(store, tmp_path / "mirror", revision="7")
     with told(UserError, 2, "no checkpoint of the form gguf", "trained"):
-        sent(book, tmp_path / "mirror", forms=("gguf",))
+        sent(store, tmp_path / "mirror", forms=("gguf",))
 
 
-def test_dry_run_sends_nothing(book: Book, tmp_path: Path) -> None:
-    said = sent(book, tmp_path / "mirror", dry=True)
+def test_dry_run_sends_nothing(store: RunStore, tmp_path: Path) -> None:
+    said = sent(store, tmp_path / "mirror", dry=True)
     assert not (tmp_path / "mirror").exists()
     assert "would send checkpoints/round-000002" in " ".join(said)
     assert said[-1].startswith("nothing was sent: ")
@@ -189,73 +189,73 @@ def flip(path: Path) -> None:
     [("tokenizer.json", HashMismatch), ("contributions", HashMismatch), ("log", BadSignature)],
 )
 def test_what_is_damaged_is_named_and_not_sent(
-    book: Book, tmp_path: Path, damaged: str, kind: type[BarnraiseError]
+    store: RunStore, tmp_path: Path, damaged: str, kind: type[BarnraiseError]
 ) -> None:
-    file = checkpoint(book, 2) / damaged if "." in damaged else next((archive(book) / damaged).iterdir())
+    file = checkpoint(store, 2) / damaged if "." in damaged else next((archive(store) / damaged).iterdir())
     flip(file)
     with pytest.raises(kind) as refused:
-        sent(book, tmp_path / "mirror")
+        sent(store, tmp_path / "mirror")
     assert refused.value.exit_code == 5
     assert kind is BadSignature or str(file) in refused.value.problem
     found = tree(tmp_path / "mirror")
-    assert file.relative_to(archive(book)).as_posix() not in found
+    assert file.relative_to(archive(store)).as_posix() not in found
     assert INDEX not in found
 
 
-def test_damage_on_the_mirror_is_mended(book: Book, tmp_path: Path) -> None:
+def test_damage_on_the_mirror_is_mended(store: RunStore, tmp_path: Path) -> None:
     """What was cut off has another size; what was never finished has no manifest."""
     mirror = tmp_path / "mirror"
-    sent(book, mirror)
+    sent(store, mirror)
     (mirror / folder_of("trained", 2) / MANIFEST).unlink()
     flip(mirror / folder_of("trained", 2) / "tokenizer.json")
     (mirror / close_path(0)).write_bytes(b"half")
-    sent(book, mirror)
-    assert tree(mirror) == tree(archive(book))
+    sent(store, mirror)
+    assert tree(mirror) == tree(archive(store))
 
 
-def test_a_checkpoint_told_anew_is_sent_anew(book: Book, tmp_path: Path) -> None:
+def test_a_checkpoint_told_anew_is_sent_anew(store: RunStore, tmp_path: Path) -> None:
     """A file that has the right size and no manifest that tells of it is looked at."""
     mirror = tmp_path / "mirror"
-    sent(book, mirror)
+    sent(store, mirror)
     path = mirror / folder_of("trained", 2) / "README.md"
     old = path.read_bytes()
     there = mirror / folder_of("trained", 2) / MANIFEST
     there.write_bytes(bytes(len(there.read_bytes())))
     path.write_bytes(bytes(len(old)))
-    sent(book, mirror)
+    sent(store, mirror)
     assert path.read_bytes() == old
 
 
 def test_an_archive_that_moves_on_meanwhile_is_read_again(
-    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, rounds = Place.put, iter([1.2, 1.1])
 
     def put(self: Place, source: Path, path: str) -> None:
         real(self, source, path)
         for loss in rounds:  # all of them at the first file: what was to be sent is forgotten by then
-            train_round(book, ADA, loss=loss)
+            train_round(store, ADA, loss=loss)
 
     monkeypatch.setattr(Place, "put", put)
-    sent(book, tmp_path / "mirror")
-    index = check_whole(book, tree(tmp_path / "mirror"))
+    sent(store, tmp_path / "mirror")
+    index = check_whole(store, tree(tmp_path / "mirror"))
     assert index is not None
     assert index.closed == 4
 
 
-def test_the_command_line(book: Book, tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["publish", str(book.folder), "--to", str(tmp_path / "mirror")])
+def test_the_command_line(store: RunStore, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["publish", str(store.folder), "--to", str(tmp_path / "mirror")])
     assert done.exit_code == 0, done.output
-    assert tree(tmp_path / "mirror") == tree(archive(book))
+    assert tree(tmp_path / "mirror") == tree(archive(store))
     done = CliRunner().invoke(main, ["publish", str(tmp_path / "none"), "--to", "x"])
     assert done.exit_code == 2
     assert "no archive in" in done.stderr
 
 
-def test_behind_a_plain_web_server_it_is_a_mirror(book: Book, tmp_path: Path) -> None:
+def test_behind_a_plain_web_server_it_is_a_mirror(store: RunStore, tmp_path: Path) -> None:
     """Python's own web server, and `peer download` as a process of its own."""
     mirror = tmp_path / "mirror"
-    sent(book, mirror)
+    sent(store, mirror)
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(mirror)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
@@ -272,5 +272,5 @@ def test_behind_a_plain_web_server_it_is_a_mirror(book: Book, tmp_path: Path) ->
         if server.stdout is not None:
             server.stdout.close()
     assert files_in(tmp_path / "got").items() >= {
-        (name, data) for name, data in files_in(checkpoint(book, 2)).items() if name != "manifest.json"
+        (name, data) for name, data in files_in(checkpoint(store, 2)).items() if name != "manifest.json"
     }

@@ -25,38 +25,38 @@ from barnraise.core.errors import (
 from barnraise.runtime.files import disk_errors, replacing
 from coordinator.publishing import places
 from coordinator.publishing.command import find_archive, publish
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import opened_book, told, train_round
+from tests.support.desk import opened_store, told, train_round
 from tests.support.mirrors import sent, trained, tree, wish
 from tests.support.parts import ADA
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
+def store(tmp_path: Path) -> Iterator[RunStore]:
     with trained(tmp_path / "run") as made:
         yield made
 
 
-def test_the_place_of_another_run_is_left_alone(book: Book, tmp_path: Path) -> None:
-    with opened_book(tmp_path / "other", parts.run_spec().model_copy(update={"name": "shed"})) as other:
+def test_the_place_of_another_run_is_left_alone(store: RunStore, tmp_path: Path) -> None:
+    with opened_store(tmp_path / "other", parts.run_spec().model_copy(update={"name": "shed"})) as other:
         sent(other, tmp_path / "mirror")
         before = tree(tmp_path / "mirror")
         with told(UserError, 2, "shed", "place of its own"):
-            sent(book, tmp_path / "mirror")
+            sent(store, tmp_path / "mirror")
         assert tree(tmp_path / "mirror") == before
 
 
-def test_an_older_copy_does_not_replace_a_newer_one(book: Book, tmp_path: Path) -> None:
-    sent(book, tmp_path / "old")
-    train_round(book, ADA, loss=1.1)
-    sent(book, tmp_path / "mirror")
+def test_an_older_copy_does_not_replace_a_newer_one(store: RunStore, tmp_path: Path) -> None:
+    sent(store, tmp_path / "old")
+    train_round(store, ADA, loss=1.1)
+    sent(store, tmp_path / "mirror")
     with told(StateError, 7, "3 rounds", "only 2"):
         publish(tmp_path / "old", wish(tmp_path / "mirror"), lambda _: None)
 
 
 def test_a_full_disk_is_told_and_leaves_no_half(
-    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path) -> Any:
         if path.name != "tokenizer.json":
@@ -66,7 +66,7 @@ def test_a_full_disk_is_told_and_leaves_no_half(
 
     monkeypatch.setattr(places, "replacing", full)
     with pytest.raises(DiskFull):
-        sent(book, tmp_path / "mirror")
+        sent(store, tmp_path / "mirror")
     found = tree(tmp_path / "mirror")
     assert INDEX not in found
     assert not any("tokenizer" in path for path in found)
@@ -91,27 +91,29 @@ class Bucket(MemoryFileSystem):
     ],
 )
 def test_a_store_that_refuses_is_told(
-    book: Book, refusal: OSError, kind: type[BarnraiseError], words: str, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, refusal: OSError, kind: type[BarnraiseError], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Bucket, "refusal", refusal, raising=False)
     fsspec.register_implementation("bucket", Bucket, clobber=True)
     with told(kind, kind.exit_code, "bucket://barn", words):
-        sent(book, "bucket://barn")
+        sent(store, "bucket://barn")
 
 
-def test_a_place_that_cannot_be_is_told(book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_is_told(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with told(MachineError, 3, "s3://", "pip install '.[s3]'"):
-        sent(book, "s3://bucket/barn")
+        sent(store, "s3://bucket/barn")
     with told(UserError, 2, "nosuch://x", "hf://OWNER/NAME"):
-        sent(book, "nosuch://x")
+        sent(store, "nosuch://x")
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     with told(MachineError, 3, "file"):
-        sent(book, tmp_path / "file")
+        sent(store, tmp_path / "file")
 
 
-def test_a_run_is_found_by_its_name_or_folder(book: Book, tmp_path: Path) -> None:
-    book.folder.rename(tmp_path / "barn")
+def test_a_run_is_found_by_its_name_or_folder(store: RunStore, tmp_path: Path) -> None:
+    store.folder.rename(tmp_path / "barn")
     place = tmp_path / "barn" / "archive"
     assert find_archive("barn", tmp_path) == place
     assert find_archive(str(tmp_path / "barn"), tmp_path / "none") == place

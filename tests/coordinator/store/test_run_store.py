@@ -1,4 +1,4 @@
-"""The book across crashes: what was settled, what was forgotten, and who agreed to be named."""
+"""The run store across crashes: what was settled, what was forgotten, and who agreed to be named."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from barnraise.core.signed import sign
 from coordinator.checkpoints.card_data import about, card_facts
 from coordinator.store.history import Share
 from coordinator.store.journal import Event, Kind
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import archive, fold_round, opened_book, reopened, show, train_round
+from tests.support.desk import archive, fold_round, opened_store, reopened, show, train_round
 from tests.support.parts import ADA, BEN, STRANGER
 
 
 @contextmanager
-def kept(folder: Path, **checkpoint: object) -> Iterator[Book]:
+def kept(folder: Path, **checkpoint: object) -> Iterator[RunStore]:
     spec = parts.run_spec()
     changed = spec.checkpoint.model_copy(update=checkpoint)
-    with opened_book(folder, spec.model_copy(update={"checkpoint": changed})) as book:
-        yield book
+    with opened_store(folder, spec.model_copy(update={"checkpoint": changed})) as store:
+        yield store
 
 
-def files_of(book: Book) -> set[str]:
+def files_of(store: RunStore) -> set[str]:
     """Whatever the store holds."""
-    return {path.name for path in book.blobs.folder.glob("??/*")}
+    return {path.name for path in store.blobs.folder.glob("??/*")}
 
 
-def told(book: Book) -> dict[str, object]:
+def told(store: RunStore) -> dict[str, object]:
     """What a restart has to bring back."""
     return {
-        "checkpoints": {round: signed.wire for round, signed in book.checkpoints.items()},
-        "settled": book.settled,
-        "scores": book.scores,
-        "standing": book.standing(),
-        "replay_from": book.replay_from,
-        "sizes": book.history.sizes(),
-        "shares": book.history.shares(before=len(book.closes)),
-        "claims": book.claims,
-        "content": book.content(()),
-        "state": book.state.hash(),
+        "checkpoints": {round: signed.wire for round, signed in store.checkpoints.items()},
+        "settled": store.settled,
+        "scores": store.scores,
+        "standing": store.standing(),
+        "replay_from": store.replay_from,
+        "sizes": store.history.sizes(),
+        "shares": store.history.shares(before=len(store.closes)),
+        "claims": store.claims,
+        "content": store.content(()),
+        "state": store.state.hash(),
     }
 
 
@@ -58,17 +58,19 @@ def claim(owner: Identity, name: str, credit: bool, at: int = parts.NOW) -> Join
 
 
 def test_a_restart_finds_everything_that_was_settled(tmp_path: Path) -> None:
-    with kept(tmp_path, keep=2) as book:
-        book.admit(sign(ADA, claim(ADA, "ada", True)), parts.NOW)
+    with kept(tmp_path, keep=2) as store:
+        store.admit(sign(ADA, claim(ADA, "ada", True)), parts.NOW)
         for round, loss in enumerate((2.0, 3.0, 4.0, None)):
-            train_round(book, ADA, *[BEN][: round % 2], loss=loss)
-        fold_round(book, STRANGER)
-        book.write_checkpoint(parts.NOW)
-        assert sorted(book.checkpoints) == [0, 1, 4, 5], "the first of a replay, the best, and the newest two"
-        assert book.unsettled() == [5]
-        assert set(book.scores) == {1, 2, 3}, "the curve keeps what was dropped"
-        with reopened(book) as again:
-            assert told(again) == told(book)
+            train_round(store, ADA, *[BEN][: round % 2], loss=loss)
+        fold_round(store, STRANGER)
+        store.write_checkpoint(parts.NOW)
+        assert sorted(store.checkpoints) == [0, 1, 4, 5], (
+            "the first of a replay, the best, and the newest two"
+        )
+        assert store.unsettled() == [5]
+        assert set(store.scores) == {1, 2, 3}, "the curve keeps what was dropped"
+        with reopened(store) as again:
+            assert told(again) == told(store)
             show(again, loss=1.5)
             assert again.standing() is not None
             with reopened(again) as third:
@@ -76,60 +78,60 @@ def test_a_restart_finds_everything_that_was_settled(tmp_path: Path) -> None:
 
 
 def test_the_manifest_that_a_head_may_name_stays_until_the_next_is_settled(tmp_path: Path) -> None:
-    with opened_book(tmp_path) as book:
-        fold_round(book, ADA)
-        book.write_checkpoint(parts.NOW)
-        first = BlobHash(book.head(parts.NOW, (), turns=1, volunteers=1, tokens=0).checkpoint)
-        show(book, loss=2.0)
-        assert book.head(parts.NOW, (), turns=1, volunteers=1, tokens=0).checkpoint != first
-        assert first in book.blobs, "a volunteer may be about to fetch it"
-        train_round(book, ADA)
-        assert first not in book.blobs
+    with opened_store(tmp_path) as store:
+        fold_round(store, ADA)
+        store.write_checkpoint(parts.NOW)
+        first = BlobHash(store.head(parts.NOW, (), turns=1, volunteers=1, tokens=0).checkpoint)
+        show(store, loss=2.0)
+        assert store.head(parts.NOW, (), turns=1, volunteers=1, tokens=0).checkpoint != first
+        assert first in store.blobs, "a volunteer may be about to fetch it"
+        train_round(store, ADA)
+        assert first not in store.blobs
 
 
 def test_a_restart_drops_the_manifests_that_were_replaced(tmp_path: Path) -> None:
-    with opened_book(tmp_path) as book:
-        fold_round(book, ADA)
-        first = blob_hash(book.write_checkpoint(parts.NOW).wire)
-        show(book)
-        assert first in book.blobs
-        with reopened(book):
-            assert first not in book.blobs
+    with opened_store(tmp_path) as store:
+        fold_round(store, ADA)
+        first = blob_hash(store.write_checkpoint(parts.NOW).wire)
+        show(store)
+        assert first in store.blobs
+        with reopened(store):
+            assert first not in store.blobs
 
 
 def test_a_checkpoint_under_evaluation_stays(tmp_path: Path) -> None:
-    with kept(tmp_path, keep=1) as book:
-        fold_round(book, ADA)
-        book.write_checkpoint(parts.NOW)
-        book.settling = 1
+    with kept(tmp_path, keep=1) as store:
+        fold_round(store, ADA)
+        store.write_checkpoint(parts.NOW)
+        store.settling = 1
         for _ in range(3):
-            fold_round(book, ADA)
-            book.write_checkpoint(parts.NOW)
-        assert sorted(book.checkpoints) == [0, 1, 4]
-        book.settling = None
-        book.settle(1, None, about(book, 1, None), parts.NOW)
-        assert sorted(book.checkpoints) == [0, 1, 4], "it is `main` as long as nothing newer is settled"
+            fold_round(store, ADA)
+            store.write_checkpoint(parts.NOW)
+        assert sorted(store.checkpoints) == [0, 1, 4]
+        store.settling = None
+        store.settle(1, None, about(store, 1, None), parts.NOW)
+        assert sorted(store.checkpoints) == [0, 1, 4], "it is `main` as long as nothing newer is settled"
 
 
 def test_contributions_go_only_up_to_a_checkpoint_that_everybody_sees(tmp_path: Path) -> None:
-    with kept(tmp_path, log_gigabytes=0.0) as book:
-        blobs = [blob_name(commit) for commit in fold_round(book, ADA, BEN).commits]
-        book.write_checkpoint(parts.NOW)
-        assert book.replay_from == 0
-        assert all(blob in book.blobs for blob in blobs), "a replay has to start from what is shown"
-        show(book)
-        assert book.replay_from == 1
-        assert not any(blob in book.blobs for blob in blobs)
-        assert 0 in book.checkpoints, "it is one of the newest"
+    with kept(tmp_path, log_gigabytes=0.0) as store:
+        blobs = [blob_name(commit) for commit in fold_round(store, ADA, BEN).commits]
+        store.write_checkpoint(parts.NOW)
+        assert store.replay_from == 0
+        assert all(blob in store.blobs for blob in blobs), "a replay has to start from what is shown"
+        show(store)
+        assert store.replay_from == 1
+        assert not any(blob in store.blobs for blob in blobs)
+        assert 0 in store.checkpoints, "it is one of the newest"
 
 
 def test_a_crash_while_contributions_are_dropped_is_mended(tmp_path: Path) -> None:
-    with opened_book(tmp_path) as book:
-        train_round(book, ADA, BEN)
-        train_round(book, ADA)
-        dropped, stays = book.history.blobs[0], book.history.blobs[1]
-        book.journal.append(Event(Kind.FORGOT, parts.NOW, 1, b""))  # and here it died
-        with reopened(book) as again:
+    with opened_store(tmp_path) as store:
+        train_round(store, ADA, BEN)
+        train_round(store, ADA)
+        dropped, stays = store.history.blobs[0], store.history.blobs[1]
+        store.journal.append(Event(Kind.FORGOT, parts.NOW, 1, b""))  # and here it died
+        with reopened(store) as again:
             assert again.replay_from == 1
             assert not any(blob in again.blobs for blob in dropped)
             assert all(blob in again.blobs for blob in stays)
@@ -137,15 +139,15 @@ def test_a_crash_while_contributions_are_dropped_is_mended(tmp_path: Path) -> No
 
 
 def test_a_crash_while_a_checkpoint_is_dropped_is_mended(tmp_path: Path) -> None:
-    with opened_book(tmp_path) as book:
-        train_round(book, ADA)
-        train_round(book, ADA)
-        dropped = book.checkpoints[1]
-        book.blobs.remove(blob_hash(dropped.wire))  # the first that goes; and here it died
-        shared = {entry.hash for entry in book.checkpoints[2].value.files}
+    with opened_store(tmp_path) as store:
+        train_round(store, ADA)
+        train_round(store, ADA)
+        dropped = store.checkpoints[1]
+        store.blobs.remove(blob_hash(dropped.wire))  # the first that goes; and here it died
+        shared = {entry.hash for entry in store.checkpoints[2].value.files}
         own = {entry.hash for entry in dropped.value.files} - shared
-        assert own & files_of(book)
-        with reopened(book) as again:
+        assert own & files_of(store)
+        with reopened(store) as again:
             assert sorted(again.checkpoints) == [0, 2]
             assert again.settled == {0, 2}
             assert not own & files_of(again)
@@ -154,17 +156,17 @@ def test_a_crash_while_a_checkpoint_is_dropped_is_mended(tmp_path: Path) -> None
 
 
 def test_nothing_is_left_of_what_was_dropped(tmp_path: Path) -> None:
-    with kept(tmp_path, keep=1, log_gigabytes=0.0) as book:
+    with kept(tmp_path, keep=1, log_gigabytes=0.0) as store:
         for _ in range(4):
-            train_round(book, ADA, BEN)
-        [last] = book.checkpoints.values()
-        named = {entry.hash for entry in last.value.files} | {blob_hash(last.wire), *book.closes}
-        assert files_of(book) == named | {*book._superseded}
-        assert not (archive(book) / folder_of("trained", 3)).exists()
+            train_round(store, ADA, BEN)
+        [last] = store.checkpoints.values()
+        named = {entry.hash for entry in last.value.files} | {blob_hash(last.wire), *store.closes}
+        assert files_of(store) == named | {*store._superseded}
+        assert not (archive(store) / folder_of("trained", 3)).exists()
 
 
-def admitted(book: Book) -> int:
-    rows = sqlite3.connect(book.folder / "journal.sqlite")
+def admitted(store: RunStore) -> int:
+    rows = sqlite3.connect(store.folder / "journal.sqlite")
     try:
         return int(rows.execute("SELECT COUNT(*) FROM events WHERE kind = 'admitted'").fetchone()[0])
     finally:
@@ -172,43 +174,43 @@ def admitted(book: Book) -> int:
 
 
 def test_a_renewal_that_says_the_same_is_not_written_down(tmp_path: Path) -> None:
-    with opened_book(tmp_path) as book:
+    with opened_store(tmp_path) as store:
         for later in range(5):
-            book.admit(sign(ADA, claim(ADA, "ada", True, parts.NOW + later)), parts.NOW)
-        assert admitted(book) == 1
-        book.admit(sign(ADA, claim(ADA, "ada", False)), parts.NOW)
-        assert admitted(book) == 2
+            store.admit(sign(ADA, claim(ADA, "ada", True, parts.NOW + later)), parts.NOW)
+        assert admitted(store) == 1
+        store.admit(sign(ADA, claim(ADA, "ada", False)), parts.NOW)
+        assert admitted(store) == 2
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["served on", "restarted"])
 def test_who_takes_consent_back_is_no_longer_named(tmp_path: Path, restart: bool) -> None:
-    with opened_book(tmp_path) as book:
+    with opened_store(tmp_path) as store:
         for owner, name in ((ADA, "Ada"), (BEN, "Ben")):
-            book.admit(sign(owner, claim(owner, name, True)), parts.NOW)
-        train_round(book, ADA, BEN)
-        assert [name for name, _ in card_facts(book, 1, None).credits.named] == ["Ada", "Ben"]
-        book.admit(sign(ADA, claim(ADA, "Ada", False)), parts.NOW)
-        with reopened(book) as again:
-            shown = card_facts(again if restart else book, 1, None).credits
+            store.admit(sign(owner, claim(owner, name, True)), parts.NOW)
+        train_round(store, ADA, BEN)
+        assert [name for name, _ in card_facts(store, 1, None).credits.named] == ["Ada", "Ben"]
+        store.admit(sign(ADA, claim(ADA, "Ada", False)), parts.NOW)
+        with reopened(store) as again:
+            shown = card_facts(again if restart else store, 1, None).credits
             assert shown.named == (("Ben", Share(1, 64)),)
             assert shown.unnamed == 1
 
 
 def test_a_card_counts_the_rounds_up_to_its_own(tmp_path: Path) -> None:
-    with opened_book(tmp_path) as book:
-        book.admit(sign(ADA, claim(ADA, "Ada", True)), parts.NOW)
-        train_round(book, ADA)
-        train_round(book, ADA)
-        assert card_facts(book, 1, None).credits.named == (("Ada", Share(1, 64)),)
-        assert card_facts(book, 2, None).credits.named == (("Ada", Share(2, 128)),)
+    with opened_store(tmp_path) as store:
+        store.admit(sign(ADA, claim(ADA, "Ada", True)), parts.NOW)
+        train_round(store, ADA)
+        train_round(store, ADA)
+        assert card_facts(store, 1, None).credits.named == (("Ada", Share(1, 64)),)
+        assert card_facts(store, 2, None).credits.named == (("Ada", Share(2, 128)),)
 
 
 def test_the_curve_ends_at_its_own_round(tmp_path: Path) -> None:
-    with opened_book(tmp_path) as book:
-        assert "held-out.svg" not in about(book, 0, None)
+    with opened_store(tmp_path) as store:
+        assert "held-out.svg" not in about(store, 0, None)
         for loss in (3.0, 2.5, 2.0):
-            train_round(book, ADA, loss=loss)
+            train_round(store, ADA, loss=loss)
         for round, circles in ((1, 1), (2, 2), (3, 3)):
-            found = book.scores[round].held_out
-            assert about(book, round, found)["held-out.svg"].count(b"<circle") == circles
-        assert about(book, 3, HeldOut(loss=1.0, tokens=5))["held-out.svg"].count(b"<circle") == 3
+            found = store.scores[round].held_out
+            assert about(store, round, found)["held-out.svg"].count(b"<circle") == circles
+        assert about(store, 3, HeldOut(loss=1.0, tokens=5))["held-out.svg"].count(b"<circle") == 3

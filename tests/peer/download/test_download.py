@@ -30,7 +30,7 @@ from barnraise.core.errors import (
 from barnraise.core.ids import RunId
 from barnraise.gateway import listen
 from coordinator.grpc_service import Gateway
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.archive import parts as parts_module
 from peer.archive import ranges
 from peer.archive.sources import Missing
@@ -41,7 +41,7 @@ from tests.support.desk import (
     archive,
     checkpoint,
     files_in,
-    opened_book,
+    opened_store,
     served,
     session_of,
     train_round,
@@ -52,8 +52,8 @@ from tests.support.scripted import Told
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with opened_book(tmp_path / "coordinator") as made:
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path / "coordinator") as made:
         yield made
 
 
@@ -67,7 +67,7 @@ def get(wish: Wish, told: Told | None = None) -> Path:
 
 
 def got(
-    book: Book,
+    store: RunStore,
     output: Path,
     revision: str = "main",
     invite: Callable[[Invite], Invite] = lambda invite: invite,
@@ -76,9 +76,9 @@ def got(
     """As a stranger with the invite gets it, from the real gRPC service and the real gateway."""
 
     async def ask() -> Path:
-        gateway = await listen(archive(book), "127.0.0.1", 0)
+        gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
-            async with served(session_of(book), Gateway(gateway.port)) as true:
+            async with served(session_of(store), Gateway(gateway.port)) as true:
                 wish = Wish(str(invite(true)), revision=revision, output=output)
                 done = await download(wish, Path("/nowhere"), told or Told(), time.monotonic)
                 assert isinstance(done, Downloaded)
@@ -89,181 +89,183 @@ def got(
     return asyncio.run(ask())
 
 
-def all_of(book: Book, round: int = 0) -> dict[str, bytes]:
-    return files_in(checkpoint(book, round)) | {CHARTER: (archive(book) / CHARTER).read_bytes()}
+def all_of(store: RunStore, round: int = 0) -> dict[str, bytes]:
+    return files_in(checkpoint(store, round)) | {CHARTER: (archive(store) / CHARTER).read_bytes()}
 
 
-def in_folder(book: Book, output: Path, **other: str) -> Path:
+def in_folder(store: RunStore, output: Path, **other: str) -> Path:
     """From the coordinator's archive as a folder of this machine."""
-    return get(Wish(str(archive(book)), key=parts.AUTHORITY.public, output=output, **other))  # type: ignore[arg-type]
+    return get(Wish(str(archive(store)), key=parts.AUTHORITY.public, output=output, **other))  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_arrives_whole(book: Book, tmp_path: Path) -> None:
+def test_a_checkpoint_arrives_whole(store: RunStore, tmp_path: Path) -> None:
     told = Told()
-    folder = got(book, tmp_path / "out", told=told)
+    folder = got(store, tmp_path / "out", told=told)
     assert folder == tmp_path / "out"
-    assert files_in(folder) == all_of(book)
+    assert files_in(folder) == all_of(store)
     assert told.said[0].startswith("round 0 of barn: ")
-    assert sorted(told.whole) == sorted(set(all_of(book)) - {CHARTER, MANIFEST, "manifest.json"})
+    assert sorted(told.whole) == sorted(set(all_of(store)) - {CHARTER, MANIFEST, "manifest.json"})
 
 
 def test_a_folder_s_name_tells_what_is_in_it(
-    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert get(Wish(str(archive(book)), key=parts.AUTHORITY.public)) == Path("barn-round-000000")
+    assert get(Wish(str(archive(store)), key=parts.AUTHORITY.public)) == Path("barn-round-000000")
 
 
 @pytest.mark.parametrize(
     ("revision", "round"), [("main", 1), ("latest", 1), ("0", 0), ("round-0", 0), ("round-000001", 1)]
 )
-def test_a_revision_is_what_its_name_says(book: Book, tmp_path: Path, revision: str, round: int) -> None:
-    train_round(book, parts.ADA)
-    assert files_in(got(book, tmp_path / "out", revision)) == all_of(book, round)
+def test_a_revision_is_what_its_name_says(store: RunStore, tmp_path: Path, revision: str, round: int) -> None:
+    train_round(store, parts.ADA)
+    assert files_in(got(store, tmp_path / "out", revision)) == all_of(store, round)
 
 
-def test_a_revision_can_be_a_commit(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.ADA)
-    index = json.loads((archive(book) / INDEX).read_bytes())
+def test_a_revision_can_be_a_commit(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.ADA)
+    index = json.loads((archive(store) / INDEX).read_bytes())
     commit = index["repos"][0]["revisions"][0]["manifest"][:40]
-    assert files_in(in_folder(book, tmp_path / "out", revision=commit)) == all_of(book, 0)
+    assert files_in(in_folder(store, tmp_path / "out", revision=commit)) == all_of(store, 0)
 
 
-def test_an_unknown_revision_is_told_with_those_there_are(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.ADA)
+def test_an_unknown_revision_is_told_with_those_there_are(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.ADA)
     with pytest.raises(UserError, match="has no revision '7'") as unknown:
-        got(book, tmp_path / "out", "7")
+        got(store, tmp_path / "out", "7")
     assert "the rounds 0, 1" in unknown.value.fix
     assert not (tmp_path / "out").exists()
 
 
-def test_an_invite_with_another_key_is_refused(book: Book, tmp_path: Path) -> None:
+def test_an_invite_with_another_key_is_refused(store: RunStore, tmp_path: Path) -> None:
     with pytest.raises(WrongRunKey):
-        got(book, tmp_path / "out", invite=lambda it: with_key(it, parts.STRANGER.public))
+        got(store, tmp_path / "out", invite=lambda it: with_key(it, parts.STRANGER.public))
     assert not (tmp_path / "out").exists()
 
 
-def test_an_invite_to_another_run_is_refused(book: Book, tmp_path: Path) -> None:
+def test_an_invite_to_another_run_is_refused(store: RunStore, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="serves the run barn"):
-        got(book, tmp_path / "out", invite=lambda it: Invite(it.host, it.port, RunId("shed"), it.key))
+        got(store, tmp_path / "out", invite=lambda it: Invite(it.host, it.port, RunId("shed"), it.key))
 
 
-def test_an_archive_of_another_key_is_refused(book: Book, tmp_path: Path) -> None:
+def test_an_archive_of_another_key_is_refused(store: RunStore, tmp_path: Path) -> None:
     with pytest.raises(BadSignature, match="where only"):
-        get(Wish(str(archive(book)), key=parts.STRANGER.public, output=tmp_path / "out"))
+        get(Wish(str(archive(store)), key=parts.STRANGER.public, output=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_needs_a_key(book: Book) -> None:
+def test_a_folder_needs_a_key(store: RunStore) -> None:
     with pytest.raises(InviteError, match="whose signature to check") as told:
-        get(Wish(str(archive(book))))
+        get(Wish(str(archive(store))))
     assert "--key" in told.value.fix
 
 
-def test_a_folder_s_key_can_be_an_invite(book: Book, tmp_path: Path) -> None:
+def test_a_folder_s_key_can_be_an_invite(store: RunStore, tmp_path: Path) -> None:
     invite = str(Invite("127.0.0.1", 9, parts.RUN, parts.AUTHORITY.public))
-    assert files_in(get(Wish(str(archive(book)), key=invite, output=tmp_path / "out"))) == all_of(book)
+    assert files_in(get(Wish(str(archive(store)), key=invite, output=tmp_path / "out"))) == all_of(store)
 
 
 @pytest.mark.parametrize("place", [0, 350_000, 699_999])
-def test_a_flipped_byte_is_refused_by_name_and_removed(book: Book, tmp_path: Path, place: int) -> None:
-    blob = checkpoint(book) / LARGE
+def test_a_flipped_byte_is_refused_by_name_and_removed(store: RunStore, tmp_path: Path, place: int) -> None:
+    blob = checkpoint(store) / LARGE
     whole = blob.read_bytes()
     blob.unlink()  # it is a link to what the store has
     blob.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(HashMismatch, match=LARGE) as refused:
-        got(book, tmp_path / "out")
+        got(store, tmp_path / "out")
     assert refused.value.exit_code == 5
     assert not any(LARGE in name for name in files_in(tmp_path / "out"))
     assert MANIFEST not in files_in(tmp_path / "out"), "a folder that is not whole says that it is"
     blob.write_bytes(whole)
-    assert files_in(got(book, tmp_path / "out")) == all_of(book)
+    assert files_in(got(store, tmp_path / "out")) == all_of(store)
 
 
-def test_a_flipped_byte_of_any_file_is_refused(book: Book, tmp_path: Path) -> None:
-    for number, name in enumerate(sorted(set(all_of(book)) - {CHARTER, "manifest.json"})):
-        file = checkpoint(book) / name
+def test_a_flipped_byte_of_any_file_is_refused(store: RunStore, tmp_path: Path) -> None:
+    for number, name in enumerate(sorted(set(all_of(store)) - {CHARTER, "manifest.json"})):
+        file = checkpoint(store) / name
         whole = file.read_bytes()
         file.unlink()
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         with pytest.raises((HashMismatch, BadSignature)) as refused:
-            in_folder(book, tmp_path / str(number))
+            in_folder(store, tmp_path / str(number))
         assert name == MANIFEST or name in refused.value.problem
         file.write_bytes(whole)
 
 
-def test_an_index_that_names_what_is_not_there_is_told(book: Book, tmp_path: Path) -> None:
-    (checkpoint(book) / MANIFEST).unlink()
+def test_an_index_that_names_what_is_not_there_is_told(store: RunStore, tmp_path: Path) -> None:
+    (checkpoint(store) / MANIFEST).unlink()
     with pytest.raises(Missing, match=MANIFEST):
-        got(book, tmp_path / "out")
+        got(store, tmp_path / "out")
 
 
-def test_a_file_that_is_not_there_is_told(book: Book, tmp_path: Path) -> None:
-    (checkpoint(book) / LARGE).unlink()
+def test_a_file_that_is_not_there_is_told(store: RunStore, tmp_path: Path) -> None:
+    (checkpoint(store) / LARGE).unlink()
     with pytest.raises(Missing, match=LARGE):
-        in_folder(book, tmp_path / "out")
+        in_folder(store, tmp_path / "out")
     assert MANIFEST not in files_in(tmp_path / "out")
 
 
-def test_an_old_checkpoint_under_a_new_name_is_refused(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.ADA)
-    index = (archive(book) / INDEX).read_text(encoding="utf-8")
-    (archive(book) / INDEX).write_text(index.replace("round-000001", "round-000000"), encoding="utf-8")
+def test_an_old_checkpoint_under_a_new_name_is_refused(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.ADA)
+    index = (archive(store) / INDEX).read_text(encoding="utf-8")
+    (archive(store) / INDEX).write_text(index.replace("round-000001", "round-000000"), encoding="utf-8")
     with pytest.raises(MalformedRecord, match="of round 0 as the trained one of round 1"):
-        in_folder(book, tmp_path / "out", revision="1")
+        in_folder(store, tmp_path / "out", revision="1")
 
 
-def test_another_manifest_than_the_index_names_is_refused(book: Book, tmp_path: Path) -> None:
-    index = json.loads((archive(book) / INDEX).read_bytes())
+def test_another_manifest_than_the_index_names_is_refused(store: RunStore, tmp_path: Path) -> None:
+    index = json.loads((archive(store) / INDEX).read_bytes())
     index["repos"][0]["revisions"][0]["manifest"] = parts.HASH_A
-    (archive(book) / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    (archive(store) / INDEX).write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(HashMismatch, match="another one than"):
-        in_folder(book, tmp_path / "out")
+        in_folder(store, tmp_path / "out")
 
 
 @pytest.mark.parametrize("folder", ["../other", "/etc", "checkpoints/../..", "a/b/c", ""])
-def test_an_index_that_leads_out_of_the_archive_is_refused(book: Book, tmp_path: Path, folder: str) -> None:
-    index = json.loads((archive(book) / INDEX).read_bytes())
+def test_an_index_that_leads_out_of_the_archive_is_refused(
+    store: RunStore, tmp_path: Path, folder: str
+) -> None:
+    index = json.loads((archive(store) / INDEX).read_bytes())
     index["repos"][0]["revisions"][0]["folder"] = folder
-    (archive(book) / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    (archive(store) / INDEX).write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(MalformedRecord, match="folder"):
-        in_folder(book, tmp_path / "out")
+        in_folder(store, tmp_path / "out")
 
 
 @pytest.mark.parametrize("index", [b"", b"{", b"[]", b"<!doctype html>", b"[" * 100_000, b"\xff\xfe"])
-def test_an_index_that_is_none_is_told(book: Book, tmp_path: Path, index: bytes) -> None:
-    (archive(book) / INDEX).write_bytes(index)
+def test_an_index_that_is_none_is_told(store: RunStore, tmp_path: Path, index: bytes) -> None:
+    (archive(store) / INDEX).write_bytes(index)
     with pytest.raises(MalformedRecord, match=INDEX):
-        in_folder(book, tmp_path / "out")
+        in_folder(store, tmp_path / "out")
 
 
-def test_what_is_there_and_whole_is_not_fetched_again(book: Book, tmp_path: Path) -> None:
-    folder = got(book, tmp_path / "out")
+def test_what_is_there_and_whole_is_not_fetched_again(store: RunStore, tmp_path: Path) -> None:
+    folder = got(store, tmp_path / "out")
     (folder / "README.md").write_text("changed", encoding="utf-8")
     told = Told()
-    assert files_in(got(book, tmp_path / "out", told=told)) == all_of(book)
+    assert files_in(got(store, tmp_path / "out", told=told)) == all_of(store)
     assert told.whole == ["README.md"]
 
 
-def test_a_folder_goes_over_to_another_round(book: Book, tmp_path: Path) -> None:
-    folder = got(book, tmp_path / "out")
-    train_round(book, parts.ADA)
-    assert files_in(got(book, tmp_path / "out")) == all_of(book, 1)
-    (checkpoint(book, 0) / LARGE).unlink()
+def test_a_folder_goes_over_to_another_round(store: RunStore, tmp_path: Path) -> None:
+    folder = got(store, tmp_path / "out")
+    train_round(store, parts.ADA)
+    assert files_in(got(store, tmp_path / "out")) == all_of(store, 1)
+    (checkpoint(store, 0) / LARGE).unlink()
     (folder / LARGE).unlink()
     with pytest.raises(Missing):
-        got(book, tmp_path / "out", "0")
+        got(store, tmp_path / "out", "0")
     assert MANIFEST not in files_in(folder), "the manifest of round 1 stands for a mix"
 
 
 @pytest.mark.parametrize("restarts", [True, False], ids=["at once", "by the next command"])
 def test_a_gateway_that_is_killed_in_the_middle_is_no_harm(
-    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: bool
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: bool
 ) -> None:
     monkeypatch.setattr(ranges, "RETRY_SECONDS", 0.0)
-    (book.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # more than fits on the way
-    train_round(book, parts.ADA)
-    first = GatewayProcess(archive(book))
+    (store.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # more than fits on the way
+    train_round(store, parts.ADA)
+    first = GatewayProcess(archive(store))
     running = [first]
 
     class Killing(Told):
@@ -275,24 +277,24 @@ def test_a_gateway_that_is_killed_in_the_middle_is_no_harm(
         def say(self, text: str) -> None:
             super().say(text)
             if restarts and "asking again" in text and not running:
-                running.append(GatewayProcess(archive(book), first.port))
+                running.append(GatewayProcess(archive(store), first.port))
 
     told, wish = Killing(), Wish(f"{first.url}?key={parts.AUTHORITY.public}", output=tmp_path / "out")
     if not restarts:
         with pytest.raises(Unreachable, match="cannot be read"):
             get(wish, told)
         assert not (tmp_path / "out" / LARGE).exists(), "half a file has its final name"
-        running.append(GatewayProcess(archive(book), urlsplit(first.url).port or 0))
+        running.append(GatewayProcess(archive(store), urlsplit(first.url).port or 0))
         told = Killing()
     try:
-        assert files_in(get(wish, told)) == all_of(book, 1)
+        assert files_in(get(wish, told)) == all_of(store, 1)
     finally:
         running.pop().kill()
     assert told.counts[LARGE] == 48 * 2**20, "bytes were fetched twice, or not at all"
 
 
 def test_a_full_disk_is_told_and_the_next_command_goes_on(
-    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = 300_000
     true = parts_module.open_for_parts
@@ -316,31 +318,31 @@ def test_a_full_disk_is_told_and_the_next_command_goes_on(
 
     monkeypatch.setattr(parts_module, "open_for_parts", lambda path: Full(true(path)))
     with pytest.raises(DiskFull, match="no room left") as full:
-        got(book, tmp_path / "out")
+        got(store, tmp_path / "out")
     assert full.value.exit_code == 3
     assert LARGE not in files_in(tmp_path / "out")
     assert MANIFEST not in files_in(tmp_path / "out")
     room = 10**9
     told = Told()
-    assert files_in(got(book, tmp_path / "out", told=told)) == all_of(book)
+    assert files_in(got(store, tmp_path / "out", told=told)) == all_of(store)
 
 
 def test_a_disk_without_room_is_told_before_anything_is_fetched(
-    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage:
         free = 1000
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
     with pytest.raises(DiskFull, match=r"needs .* more, its disk has 1 kB left"):
-        got(book, tmp_path / "out")
+        got(store, tmp_path / "out")
     assert files_in(tmp_path / "out") == {}
 
 
-def test_a_file_where_the_folder_should_be_is_told(book: Book, tmp_path: Path) -> None:
+def test_a_file_where_the_folder_should_be_is_told(store: RunStore, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine", encoding="utf-8")
     with pytest.raises(MachineError, match="cannot write"):
-        got(book, tmp_path / "out")
+        got(store, tmp_path / "out")
     assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
 
 

@@ -17,14 +17,14 @@ from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
 from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import sign
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.archive import ranges
 from peer.archive.parts import NOTE_BYTES
 from peer.archive.sources import Missing
 from peer.download.download import Downloaded, Wish, download
 from peer.download.select import Format
 from tests.support import parts
-from tests.support.desk import LARGE, archive, checkpoint, files_in, opened_book, train_round, unused_port
+from tests.support.desk import LARGE, archive, checkpoint, files_in, opened_store, train_round, unused_port
 from tests.support.programs import DEADLINE, stage
 from tests.support.scripted import Told
 from tests.support.websites import Visit, endless, ranged, short, spoilt, torn, unranged, website
@@ -33,8 +33,8 @@ Answer = Callable[[Visit, bytes], None]
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with opened_book(tmp_path / "coordinator") as made:
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path / "coordinator") as made:
         yield made
 
 
@@ -77,16 +77,18 @@ def once(name: str, answer: Answer) -> Answer:
     "answer", [ranged, unranged, only(LARGE, endless)], ids=["good", "simple", "endless"]
 )
 @pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
-def test_a_web_server_gives_the_same_files(book: Book, tmp_path: Path, answer: Answer, alone: bool) -> None:
-    with website(checkpoint(book) if alone else archive(book), answer) as site:
+def test_a_web_server_gives_the_same_files(
+    store: RunStore, tmp_path: Path, answer: Answer, alone: bool
+) -> None:
+    with website(checkpoint(store) if alone else archive(store), answer) as site:
         folder = get(site.url, tmp_path / "out")
-    charter = {} if alone else {CHARTER: (archive(book) / CHARTER).read_bytes()}
-    assert files_in(folder) == files_in(checkpoint(book)) | charter
+    charter = {} if alone else {CHARTER: (archive(store) / CHARTER).read_bytes()}
+    assert files_in(folder) == files_in(checkpoint(store)) | charter
 
 
-def test_a_checkpoint_alone_has_one_revision_and_one_form(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.ADA)
-    with website(checkpoint(book, 1)) as site:
+def test_a_checkpoint_alone_has_one_revision_and_one_form(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.ADA)
+    with website(checkpoint(store, 1)) as site:
         for number, revision in enumerate(["main", "latest", "1", "round-1"]):
             get(site.url, tmp_path / str(number), revision=revision)
         with pytest.raises(UserError, match="no revision '0'"):
@@ -96,12 +98,12 @@ def test_a_checkpoint_alone_has_one_revision_and_one_form(book: Book, tmp_path: 
 
 
 @pytest.mark.parametrize("answer", [ranged, unranged], ids=["good", "simple"])
-def test_a_file_goes_on_where_it_broke(book: Book, tmp_path: Path, answer: Answer) -> None:
+def test_a_file_goes_on_where_it_broke(store: RunStore, tmp_path: Path, answer: Answer) -> None:
     told = Told()
-    with website(checkpoint(book), once(LARGE, torn)) as site:
-        whole = (checkpoint(book) / LARGE).read_bytes()
+    with website(checkpoint(store), once(LARGE, torn)) as site:
+        whole = (checkpoint(store) / LARGE).read_bytes()
         get(site.url, tmp_path / "out", told=told)
-        assert files_in(tmp_path / "out") == files_in(checkpoint(book))
+        assert files_in(tmp_path / "out") == files_in(checkpoint(store))
         first, second = site.ranges(LARGE)
     assert first == f"bytes=0-{len(whole) - 1}"
     assert second is not None
@@ -112,7 +114,7 @@ def test_a_file_goes_on_where_it_broke(book: Book, tmp_path: Path, answer: Answe
 
 
 @pytest.mark.parametrize("answer", [short, torn])
-def test_a_server_that_always_breaks_off_is_given_up(book: Book, tmp_path: Path, answer: Answer) -> None:
+def test_a_server_that_always_breaks_off_is_given_up(store: RunStore, tmp_path: Path, answer: Answer) -> None:
     def nothing_more(visit: Visit, data: bytes) -> None:
         if visit.wanted[0]:
             visit.send_error(503)
@@ -120,15 +122,15 @@ def test_a_server_that_always_breaks_off_is_given_up(book: Book, tmp_path: Path,
             answer(visit, data)
 
     with (
-        website(checkpoint(book), only(LARGE, nothing_more)) as site,
+        website(checkpoint(store), only(LARGE, nothing_more)) as site,
         pytest.raises(Unreachable, match="503"),
     ):
         get(site.url, tmp_path / "out")
     assert not (tmp_path / "out" / LARGE).exists()
 
 
-def test_a_flipped_byte_is_refused_by_the_names_of_file_and_server(book: Book, tmp_path: Path) -> None:
-    with website(checkpoint(book), spoilt(LARGE)) as site:
+def test_a_flipped_byte_is_refused_by_the_names_of_file_and_server(store: RunStore, tmp_path: Path) -> None:
+    with website(checkpoint(store), spoilt(LARGE)) as site:
         with pytest.raises(HashMismatch, match=f"{LARGE} of {site.url}"):
             get(site.url, tmp_path / "out")
         assert len(site.ranges(LARGE)) == 1
@@ -136,30 +138,30 @@ def test_a_flipped_byte_is_refused_by_the_names_of_file_and_server(book: Book, t
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
-def test_a_mirror_helps_out_when_the_first_lies(book: Book, tmp_path: Path, alone: bool) -> None:
+def test_a_mirror_helps_out_when_the_first_lies(store: RunStore, tmp_path: Path, alone: bool) -> None:
     told = Told()
-    copy = checkpoint(book) if alone else archive(book)
-    with website(archive(book), spoilt(LARGE)) as liar, website(copy) as mirror:
+    copy = checkpoint(store) if alone else archive(store)
+    with website(archive(store), spoilt(LARGE)) as liar, website(copy) as mirror:
         folder = get(liar.url, tmp_path / "out", mirror.url, told=told)
-    assert (folder / LARGE).read_bytes() == (checkpoint(book) / LARGE).read_bytes()
+    assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
     assert MANIFEST in files_in(folder)
 
 
-def test_a_mirror_that_lies_does_no_harm(book: Book, tmp_path: Path) -> None:
-    with website(archive(book)) as true, website(archive(book), spoilt(LARGE)) as liar:
+def test_a_mirror_that_lies_does_no_harm(store: RunStore, tmp_path: Path) -> None:
+    with website(archive(store)) as true, website(archive(store), spoilt(LARGE)) as liar:
         folder = get(true.url, tmp_path / "out", liar.url)
-    assert (folder / LARGE).read_bytes() == (checkpoint(book) / LARGE).read_bytes()
+    assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
 
 
-def test_mirrors_that_are_none_are_left_with_a_reason(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.ADA)
+def test_mirrors_that_are_none_are_left_with_a_reason(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.ADA)
     (tmp_path / "empty").mkdir()
     told = Told()
     gone = f"http://127.0.0.1:{unused_port()}"
     with (
-        website(archive(book), only(LARGE, slowly(told, 3))) as true,
+        website(archive(store), only(LARGE, slowly(told, 3))) as true,
         website(tmp_path / "empty") as empty,
-        website(checkpoint(book, 0)) as other,
+        website(checkpoint(store, 0)) as other,
     ):
         get(true.url, tmp_path / "out", empty.url, other.url, gone, told=told)
     left = " ".join(line for line in told.said if line.startswith("left "))
@@ -178,29 +180,31 @@ def slowly(told: Told, count: int) -> Answer:
     return answer
 
 
-def test_the_mirrors_that_an_archive_names_are_asked_too(book: Book, tmp_path: Path) -> None:
+def test_the_mirrors_that_an_archive_names_are_asked_too(store: RunStore, tmp_path: Path) -> None:
     told = Told()
-    with website(checkpoint(book)) as seed:
-        index = json.loads((archive(book) / INDEX).read_bytes()) | {"mirrors": [seed.url, "file:///etc", "x"]}
-        (archive(book) / INDEX).write_text(json.dumps(index), encoding="utf-8")
-        with website(archive(book), spoilt(LARGE)) as liar:
+    with website(checkpoint(store)) as seed:
+        index = json.loads((archive(store) / INDEX).read_bytes()) | {
+            "mirrors": [seed.url, "file:///etc", "x"]
+        }
+        (archive(store) / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        with website(archive(store), spoilt(LARGE)) as liar:
             folder = get(liar.url, tmp_path / "out", told=told)
-    assert (folder / LARGE).read_bytes() == (checkpoint(book) / LARGE).read_bytes()
+    assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
 
 
-def test_a_mirror_of_another_key_is_refused(book: Book, tmp_path: Path) -> None:
-    with website(checkpoint(book)) as site, pytest.raises(BadSignature, match="where only"):
+def test_a_mirror_of_another_key_is_refused(store: RunStore, tmp_path: Path) -> None:
+    with website(checkpoint(store)) as site, pytest.raises(BadSignature, match="where only"):
         get(site.url, tmp_path / "out", key=parts.STRANGER.public)
 
 
 @pytest.mark.parametrize("name", ["../escaped", "/escaped", "a/b", ".hidden", "nul", "COM1.txt", "a."])
 def test_a_name_that_no_system_should_write_is_refused_though_signed(
-    book: Book, tmp_path: Path, name: str
+    store: RunStore, tmp_path: Path, name: str
 ) -> None:
-    true = book.newest_checkpoint().value
+    true = store.newest_checkpoint().value
     entry = FileEntry.model_construct(name=name, hash=true.files[0].hash, size=true.files[0].size)
     hostile = Manifest.model_construct(**{**dict(true), "files": (entry,)})
-    shutil.copytree(checkpoint(book), tmp_path / "copy")
+    shutil.copytree(checkpoint(store), tmp_path / "copy")
     (tmp_path / "copy" / MANIFEST).write_bytes(sign(parts.AUTHORITY, hostile).wire)
     with website(tmp_path / "copy") as site, pytest.raises(MalformedRecord, match="plain"):
         get(site.url, tmp_path / "out")
@@ -216,9 +220,9 @@ def test_a_server_with_neither_is_told(tmp_path: Path) -> None:
         get(site.url, tmp_path / "out")
 
 
-def test_a_program_that_is_killed_goes_on_where_it_was(book: Book, tmp_path: Path) -> None:
-    (book.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # half is more than fits on the way
-    train_round(book, parts.ADA)
+def test_a_program_that_is_killed_goes_on_where_it_was(store: RunStore, tmp_path: Path) -> None:
+    (store.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # half is more than fits on the way
+    train_round(store, parts.ADA)
     halfway = threading.Event()
 
     def half(visit: Visit, data: bytes) -> None:
@@ -228,7 +232,7 @@ def test_a_program_that_is_killed_goes_on_where_it_was(book: Book, tmp_path: Pat
         visit.site.over.wait()
         visit.close_connection = True
 
-    with stage(tmp_path) as programs, website(checkpoint(book, 1), once(LARGE, half)) as site:
+    with stage(tmp_path) as programs, website(checkpoint(store, 1), once(LARGE, half)) as site:
         command = ["download", f"{site.url}?key={parts.AUTHORITY.public}", "-o", str(tmp_path / "out")]
         first = programs.start("first", "peer.cli.main", *command)
         assert halfway.wait(DEADLINE)
@@ -240,4 +244,4 @@ def test_a_program_that_is_killed_goes_on_where_it_was(book: Book, tmp_path: Pat
     assert again is not None
     assert int(again.removeprefix("bytes=").partition("-")[0]) >= NOTE_BYTES
     assert f"{LARGE}: going on after" in second.output
-    assert files_in(tmp_path / "out") == files_in(checkpoint(book, 1))
+    assert files_in(tmp_path / "out") == files_in(checkpoint(store, 1))

@@ -21,7 +21,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.fold.replay import Fault
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.verify.proof import FromBase, FromCheckpoint
 from peer.verify.report import LINES, display_for, told_difference, told_proof
 from tests.support import parts
@@ -48,8 +48,8 @@ from tests.support.verifying import (
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The archive of a run of four rounds; nobody changes it."""
-    with run_of(tmp_path_factory.mktemp("run") / "coordinator") as book:
-        yield archive(book)
+    with run_of(tmp_path_factory.mktemp("run") / "coordinator") as store:
+        yield archive(store)
 
 
 @pytest.fixture
@@ -132,24 +132,24 @@ def test_to_start_from_a_round_without_a_checkpoint_is_refused(copy: Path) -> No
 
 def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Path) -> None:
     kept = SPEC.checkpoint.model_copy(update={"log_gigabytes": 0.0, "keep": 3})
-    with run_of(tmp_path / "run", spec=SPEC.model_copy(update={"checkpoint": kept})) as book:
-        train_round(book, ADA)
-        index = parse_index((archive(book) / INDEX).read_bytes())
+    with run_of(tmp_path / "run", spec=SPEC.model_copy(update={"checkpoint": kept})) as store:
+        train_round(store, ADA)
+        index = parse_index((archive(store) / INDEX).read_bytes())
         assert index.replay_from == 5
         for revision in ("main", "4"):
             with told(UserError, 2, "no longer kept, only contributions from round 5 on"):
-                outcome(wish(archive(book), revision=revision))
+                outcome(wish(archive(store), revision=revision))
 
 
 @contextmanager
 def some_kept(tmp_path: Path) -> Iterator[Path]:
     """An archive whose contributions are there from round 2 on."""
-    with run_of(tmp_path / "run") as book:
-        for blob in book.history.drop_before(2):
-            book.blobs.remove(blob)
-        book.replay_from = 2
-        show(book)
-        yield archive(book)
+    with run_of(tmp_path / "run") as store:
+        for blob in store.history.drop_before(2):
+            store.blobs.remove(blob)
+        store.replay_from = 2
+        show(store)
+        yield archive(store)
 
 
 def test_a_late_log_is_replayed_from_the_checkpoint_there(tmp_path: Path) -> None:
@@ -253,24 +253,24 @@ def test_another_end_of_the_log_than_the_manifest_s_is_the_coordinator_s_fault(c
     assert "head of the log" in found.expected
 
 
-def other_state(book: Book) -> None:
+def other_state(store: RunStore) -> None:
     """The coordinator goes over to a state of its own making."""
-    moved = {name: array + 1 for name, array in book.state.params.items()}
-    book.state = TrainState(moved, book.state.buffers, book.state.step)
-    book.tip = replace(book.tip, state=book.state.hash())
+    moved = {name: array + 1 for name, array in store.state.params.items()}
+    store.state = TrainState(moved, store.state.buffers, store.state.step)
+    store.tip = replace(store.tip, state=store.state.hash())
 
 
 def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp_path: Path) -> None:
-    with run_of(tmp_path / "run", rounds=1) as book:
-        honest = book.tip.state
-        other_state(book)
-        book.write_checkpoint(parts.NOW)
-        train_round(book, ADA)
-        now = differs(wish(archive(book), revision="1"))
-        later = differs(wish(archive(book), revision="2"))
+    with run_of(tmp_path / "run", rounds=1) as store:
+        honest = store.tip.state
+        other_state(store)
+        store.write_checkpoint(parts.NOW)
+        train_round(store, ADA)
+        now = differs(wish(archive(store), revision="1"))
+        later = differs(wish(archive(store), revision="2"))
         for found in (now, later):
             assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
-            assert found.expected.startswith(book.checkpoints[1].value.state)
+            assert found.expected.startswith(store.checkpoints[1].value.state)
             assert found.found.startswith(honest)
             assert "folding round 0" in found.found
         assert "the coordinator is at fault" in told_difference(now)
@@ -280,36 +280,36 @@ def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s
     tmp_path: Path,
 ) -> None:
     """As where a manifest of the true state is signed over the files of a false one."""
-    with run_of(tmp_path / "run", rounds=2) as book:
-        honest = book.checkpoints[2].value
-        other_state(book)
-        book.write_checkpoint(parts.NOW)
-        mixed = book.checkpoints[2].value.model_copy(update={"state": honest.state})
-        resigned(book, 2, sign(AUTHORITY, mixed))
-        found = differs(wish(archive(book)))
+    with run_of(tmp_path / "run", rounds=2) as store:
+        honest = store.checkpoints[2].value
+        other_state(store)
+        store.write_checkpoint(parts.NOW)
+        mixed = store.checkpoints[2].value.model_copy(update={"state": honest.state})
+        resigned(store, 2, sign(AUTHORITY, mixed))
+        found = differs(wish(archive(store)))
         assert (found.what, found.where, found.fault) == ("file", folder_of("trained", 2), Fault.COORDINATOR)
         assert honest.state in found.expected
 
 
-def resigned(book: Book, round: int, signed: Signed[Manifest]) -> None:
+def resigned(store: RunStore, round: int, signed: Signed[Manifest]) -> None:
     """Put another manifest in a checkpoint's place, and show it."""
-    book.blobs.put(signed.wire)
-    book.checkpoints[round] = signed
-    book.settled.discard(round)
-    show(book)
+    store.blobs.put(signed.wire)
+    store.checkpoints[round] = signed
+    store.settled.discard(round)
+    show(store)
 
 
 def test_a_false_checkpoint_proves_nothing_of_those_after_it(tmp_path: Path) -> None:
     """To start from it is to believe it: the log then goes on from another state."""
-    with run_of(tmp_path / "run", rounds=1) as book:
-        true_state, true_tip = book.state, book.tip
-        other_state(book)
-        book.write_checkpoint(parts.NOW)
-        book.state, book.tip = true_state, true_tip
-        train_round(book, ADA)
-        found = differs(wish(archive(book), start=1))
+    with run_of(tmp_path / "run", rounds=1) as store:
+        true_state, true_tip = store.state, store.tip
+        other_state(store)
+        store.write_checkpoint(parts.NOW)
+        store.state, store.tip = true_state, true_tip
+        train_round(store, ADA)
+        found = differs(wish(archive(store), start=1))
         assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
-        assert proved(wish(archive(book))).round == 2, "the log itself is sound"
+        assert proved(wish(archive(store))).round == 2, "the log itself is sound"
 
 
 def downloaded(folder: Path, where: Path) -> Path:
@@ -357,13 +357,13 @@ def test_a_run_without_a_checkpoint_has_nothing_to_prove(copy: Path) -> None:
 
 def test_two_contributions_with_one_blob_are_two(tmp_path: Path) -> None:
     """Two volunteers may send the same bytes; the archive then has them once."""
-    with run_of(tmp_path / "run", rounds=0) as book:
-        commit, blob = contributed(book, ADA)
-        book.blobs.put(blob)
-        book.accept(commit, parts.NOW)
-        book.accept(announce(book, BEN, blob), parts.NOW)
-        book.fold(book.close("all contributed", parts.NOW))
-        book.write_checkpoint(parts.NOW)
-        show(book)
-        assert len(list((archive(book) / "contributions").iterdir())) == 1
-        assert proved(wish(archive(book))).contributions == 2
+    with run_of(tmp_path / "run", rounds=0) as store:
+        commit, blob = contributed(store, ADA)
+        store.blobs.put(blob)
+        store.accept(commit, parts.NOW)
+        store.accept(announce(store, BEN, blob), parts.NOW)
+        store.fold(store.close("all contributed", parts.NOW))
+        store.write_checkpoint(parts.NOW)
+        show(store)
+        assert len(list((archive(store) / "contributions").iterdir())) == 1
+        assert proved(wish(archive(store))).contributions == 2

@@ -28,7 +28,7 @@ from barnraise.models.trainable import initial_state
 from coordinator.grpc_service import Gateway
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.archive.folder import FolderSource
 from peer.cli.main import main
 from peer.verify.archive_reader import TRIES
@@ -104,8 +104,8 @@ def mirror_of(folder: Path) -> Iterator[Mirror]:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with run_of(tmp_path_factory.mktemp("run") / "coordinator") as book:
-        yield archive(book)
+    with run_of(tmp_path_factory.mktemp("run") / "coordinator") as store:
+        yield archive(store)
 
 
 @pytest.fixture
@@ -123,19 +123,19 @@ def test_a_checkpoint_is_proved_from_any_web_server(mirror: Mirror, sound: Path,
 def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
     """The coordinator tells where its gateway is; both are real."""
 
-    async def prove(book: Book) -> Proved | Differs:
-        gateway = await listen(archive(book), "127.0.0.1", 0)
+    async def prove(store: RunStore) -> Proved | Differs:
+        gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
-            async with served(session_of(book), Gateway(gateway.port)) as invite:
+            async with served(session_of(store), Gateway(gateway.port)) as invite:
                 asked = wish(str(invite), key=None)
                 return await verify(asked, tmp_path, Told(), iter(range(1000)).__next__)
         finally:
             await gateway.stop()
 
-    with run_of(tmp_path / "run") as book:
-        found = asyncio.run(prove(book))
+    with run_of(tmp_path / "run") as store:
+        found = asyncio.run(prove(store))
         assert isinstance(found, Proved)
-        assert (found.round, found.state, found.rounds) == (ROUNDS, book.tip.state, ROUNDS)
+        assert (found.round, found.state, found.rounds) == (ROUNDS, store.tip.state, ROUNDS)
 
 
 def test_a_file_that_breaks_off_goes_on_where_it_ended(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
@@ -188,14 +188,14 @@ def test_little_is_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: pytest
 
     ahead: list[int] = []
     monkeypatch.setattr(FolderSource, "open", counting)
-    with run_of(tmp_path / "run", rounds=3 * AHEAD) as book:
-        proved(wish(archive(book)), Watching())
+    with run_of(tmp_path / "run", rounds=3 * AHEAD) as store:
+        proved(wish(archive(store)), Watching())
     assert len(ahead) == 3 * AHEAD
     assert max(ahead) <= AHEAD
 
 
 @contextmanager
-def whole_model_run(folder: Path) -> Iterator[tuple[Book, Path]]:
+def whole_model_run(folder: Path) -> Iterator[tuple[RunStore, Path]]:
     """Two rounds of a tiny model, all of whose parameters are trained; and the model's folder."""
     base = make_tiny_model(folder / "model", width=16, layers=1)
     (base / CHAT_TEMPLATE).write_text("{{ messages }}", encoding="utf-8")
@@ -209,24 +209,24 @@ def whole_model_run(folder: Path) -> Iterator[tuple[Book, Path]]:
     charter = parts.charter(spec, first).model_copy(update={"model_files": fingerprint})
     journal = Journal(folder / "journal.sqlite")
     try:
-        book = Book.begin(parts.AUTHORITY, charter, first, base, folder, journal, parts.NOW)
-        show(book)
+        store = RunStore.begin(parts.AUTHORITY, charter, first, base, folder, journal, parts.NOW)
+        show(store)
         for _ in range(2):
-            train_round(book, ADA, BEN)
-        yield book, base
+            train_round(store, ADA, BEN)
+        yield store, base
     finally:
         journal.close()
 
 
 def test_a_whole_model_is_proved_from_its_base_model(tmp_path: Path) -> None:
-    with whole_model_run(tmp_path) as (book, base):
-        found = proved(wish(archive(book), base=base))
+    with whole_model_run(tmp_path) as (store, base):
+        found = proved(wish(archive(store), base=base))
         assert (found.rounds, found.start) == (2, FromBase("the base model tiny-model"))
         with told(ModelUnavailable, 3, "no base model at tiny-model", "--from 0"):
-            outcome(wish(archive(book)))
-        assert proved(wish(archive(book), start=0)).start == FromCheckpoint(0)
+            outcome(wish(archive(store)))
+        assert proved(wish(archive(store), start=0)).start == FromCheckpoint(0)
         with told(HashMismatch, 5, "fingerprint"):
-            outcome(wish(archive(book), base=make_tiny_model(tmp_path / "other", seed=1)))
+            outcome(wish(archive(store), base=make_tiny_model(tmp_path / "other", seed=1)))
 
 
 def called(*arguments: object) -> Result:

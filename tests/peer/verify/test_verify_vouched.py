@@ -14,11 +14,11 @@ from barnraise.contract.records import Evaluation
 from barnraise.core.identity import Identity
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.replay import Differs, Fault
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.verify.evaluations import OfCoordinator, Unknown, Vouched, by_evaluations, without_evaluations
 from peer.verify.report import told_proof
 from tests.support import parts
-from tests.support.desk import archive, opened_book, train_round, until_settled
+from tests.support.desk import archive, opened_store, train_round, until_settled
 from tests.support.golden_log import genesis
 from tests.support.parts import ADA, BEN, STRANGER
 from tests.support.verifying import SPEC, differs, proved, wish
@@ -28,52 +28,54 @@ WHERE = f"checkpoints/round-000001/{EVALUATIONS}"
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
+def store(tmp_path: Path) -> Iterator[RunStore]:
     """A run of one round whose coordinator cannot evaluate."""
     spec = vouching(SPEC)
-    with opened_book(tmp_path / "run", spec, genesis(spec)) as made:
+    with opened_store(tmp_path / "run", spec, genesis(spec)) as made:
         hold_out(tmp_path / "run")
         train_round(made, ADA, BEN)
         settle(made)
         yield made
 
 
-def agreed(book: Book) -> None:
-    made = settler(book)
+def agreed(store: RunStore) -> None:
+    made = settler(store)
     for owner in (ADA, BEN):
-        made.take(found(book, owner, 2.25))
+        made.take(found(store, owner, 2.25))
     asyncio.run(until_settled(made))
 
 
-def manifest(book: Book, loss: float | None = 2.25) -> Manifest:
+def manifest(store: RunStore, loss: float | None = 2.25) -> Manifest:
     held_out = None if loss is None else HeldOut(loss=loss, tokens=TOKENS)
-    return book.checkpoints[1].value.model_copy(update={"held_out": held_out})
+    return store.checkpoints[1].value.model_copy(update={"held_out": held_out})
 
 
-def judged(book: Book, *evaluations: Signed[Evaluation], loss: float | None = 2.25) -> Vouched | Differs:
-    return by_evaluations(evaluations_json(evaluations), WHERE, manifest(book, loss), book.charter)
+def judged(store: RunStore, *evaluations: Signed[Evaluation], loss: float | None = 2.25) -> Vouched | Differs:
+    return by_evaluations(evaluations_json(evaluations), WHERE, manifest(store, loss), store.charter)
 
 
-def test_what_vouched_volunteers_agreed_on_is_told_with_the_proof(book: Book) -> None:
-    agreed(book)
-    proof = proved(wish(archive(book), revision="1"))
+def test_what_vouched_volunteers_agreed_on_is_told_with_the_proof(store: RunStore) -> None:
+    agreed(store)
+    proof = proved(wish(archive(store), revision="1"))
     assert proof.held_out == Vouched(2.25, by=2, of=3)
     assert "held-out loss 2.2500: signed by 2 of 3 vouched volunteers" in told_proof(proof)
 
 
-def test_without_them_it_is_the_coordinator_s_word_or_nobody_s(book: Book) -> None:
-    assert proved(wish(archive(book), revision="1")).held_out == Unknown()
-    assert without_evaluations(manifest(book)) == OfCoordinator(2.25)
+def test_without_them_it_is_the_coordinator_s_word_or_nobody_s(store: RunStore) -> None:
+    assert proved(wish(archive(store), revision="1")).held_out == Unknown()
+    assert without_evaluations(manifest(store)) == OfCoordinator(2.25)
 
 
-def test_evaluations_that_come_to_another_loss_differ(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluations_that_come_to_another_loss_differ(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The coordinator signs a loss that nobody found."""
     monkeypatch.setattr(
         "coordinator.checkpoints.publisher.evaluations_json",
-        lambda _: evaluations_json([found(book, owner, 3.0) for owner in (ADA, BEN)]),
+        lambda _: evaluations_json([found(store, owner, 3.0) for owner in (ADA, BEN)]),
     )
-    agreed(book)
-    found_out = differs(wish(archive(book), revision="1"))
+    agreed(store)
+    found_out = differs(wish(archive(store), revision="1"))
     assert (found_out.what, found_out.where, found_out.fault) == ("evaluations", WHERE, Fault.COORDINATOR)
     assert "held-out loss of 3.0000" in found_out.found
 
@@ -87,27 +89,27 @@ def test_evaluations_that_come_to_another_loss_differ(book: Book, monkeypatch: p
     ],
     ids=["one alone", "all apart", "one who is not vouched for"],
 )
-def test_too_few_who_agree_differ(book: Book, losses: dict[Identity, float], said: str) -> None:
-    outcome = judged(book, *(found(book, owner, loss) for owner, loss in losses.items()))
+def test_too_few_who_agree_differ(store: RunStore, losses: dict[Identity, float], said: str) -> None:
+    outcome = judged(store, *(found(store, owner, loss) for owner, loss in losses.items()))
     assert isinstance(outcome, Differs)
     assert said in outcome.found
 
 
-def test_evaluations_of_something_else_differ(book: Book) -> None:
-    good = found(book, ADA, 2.25)
+def test_evaluations_of_something_else_differ(store: RunStore) -> None:
+    good = found(store, ADA, 2.25)
     in_her_name = sign(BEN, good.value)
     for other in (
-        found(book, BEN, 2.25, state=parts.HASH_A),
-        found(book, BEN, 2.25, round=2),
+        found(store, BEN, 2.25, state=parts.HASH_A),
+        found(store, BEN, 2.25, round=2),
         in_her_name,
     ):
-        assert isinstance(judged(book, good, other), Differs)
-    assert isinstance(judged(book, good, found(book, BEN, 2.25), loss=None), Differs)
-    assert judged(book, good, found(book, BEN, 2.25)) == Vouched(2.25, 2, 3)
+        assert isinstance(judged(store, good, other), Differs)
+    assert isinstance(judged(store, good, found(store, BEN, 2.25), loss=None), Differs)
+    assert judged(store, good, found(store, BEN, 2.25)) == Vouched(2.25, 2, 3)
 
 
 @pytest.mark.parametrize("junk", [b"", b"{}", b'{"evaluations": [{"signed": "AAAA"}]}', b"\xff" * 100])
-def test_what_is_no_list_of_evaluations_differs(book: Book, junk: bytes) -> None:
-    outcome = by_evaluations(junk, WHERE, manifest(book), book.charter)
+def test_what_is_no_list_of_evaluations_differs(store: RunStore, junk: bytes) -> None:
+    outcome = by_evaluations(junk, WHERE, manifest(store), store.charter)
     assert isinstance(outcome, Differs)
     assert outcome.fault is Fault.COORDINATOR

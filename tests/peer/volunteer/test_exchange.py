@@ -13,19 +13,19 @@ from barnraise.contract.records import Head, blob_name
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Millis, blob_hash
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from peer.volunteer.exchange import INNER_SECONDS
 from peer.volunteer.log_follower import Follower
 from peer.volunteer.saved_state import Saved, Store
 from tests.support import parts
-from tests.support.desk import contribution, opened_book, train_round
+from tests.support.desk import contribution, opened_store, train_round
 from tests.support.exchanging import Peer, played
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with opened_book(tmp_path / "coordinator") as book:
-        yield book
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path / "coordinator") as store:
+        yield store
 
 
 @pytest.fixture(autouse=True)
@@ -36,23 +36,23 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 # Following the log
 
 
-def test_a_round_is_folded_and_saved(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.BEN)
+def test_a_round_is_folded_and_saved(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
         await peer.catch_up()
 
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
-    assert peer.follower.state.hash() == book.tip.state
-    saved = Store(tmp_path / "peer/work", book.charter.spec.digest()).load()
+    peer = played(store, tmp_path, play)
+    assert peer.follower.tip == store.tip
+    assert peer.follower.state.hash() == store.tip.state
+    saved = Store(tmp_path / "peer/work", store.charter.spec.digest()).load()
     assert isinstance(saved, Saved)
-    assert saved.tip == book.tip
+    assert saved.tip == store.tip
     assert saved.inner["steps"].tolist() == [3]
-    assert peer.shelf.keeps(book.tip.round) == 0
+    assert peer.shelf.keeps(store.tip.round) == 0
 
 
-def test_the_inner_optimizer_is_saved_every_ten_minutes(book: Book, tmp_path: Path) -> None:
+def test_the_inner_optimizer_is_saved_every_ten_minutes(store: RunStore, tmp_path: Path) -> None:
     written = []
 
     async def play(peer: Peer) -> None:
@@ -63,12 +63,12 @@ def test_the_inner_optimizer_is_saved_every_ten_minutes(book: Book, tmp_path: Pa
             before, files = files, set((peer.folder / "work").glob("inner*"))
             written.append(files != before)
 
-    played(book, tmp_path, play)
+    played(store, tmp_path, play)
     assert written == [True, False, True, False]
 
 
-def test_it_goes_on_beside_the_caller_one_thing_at_a_time(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.BEN)
+def test_it_goes_on_beside_the_caller_one_thing_at_a_time(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
         peer.swarm.gate.clear()
@@ -86,22 +86,22 @@ def test_it_goes_on_beside_the_caller_one_thing_at_a_time(book: Book, tmp_path: 
         peer.exchange.look()
         await peer.exchange.finish()
 
-    assert played(book, tmp_path, play).follower.tip == book.tip
+    assert played(store, tmp_path, play).follower.tip == store.tip
 
 
-def test_what_ours_closed_with_is_not_owed(book: Book, tmp_path: Path) -> None:
+def test_what_ours_closed_with_is_not_owed(store: RunStore, tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         peer.accepted(await peer.publish())
-        train_round(book, parts.BEN)
+        train_round(store, parts.BEN)
         await peer.catch_up()
 
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
+    peer = played(store, tmp_path, play)
+    assert peer.follower.tip == store.tip
     assert peer.work.pending is None
     assert not peer.owes  # the codec is exact: nothing is left over
 
 
-def test_what_missed_its_close_is_owed_and_no_longer_kept(book: Book, tmp_path: Path) -> None:
+def test_what_missed_its_close_is_owed_and_no_longer_kept(store: RunStore, tmp_path: Path) -> None:
     sent: list[BlobHash] = []
 
     async def play(peer: Peer) -> None:
@@ -109,20 +109,20 @@ def test_what_missed_its_close_is_owed_and_no_longer_kept(book: Book, tmp_path: 
         peer.swarm.served.set()
         await asyncio.gather(*peer.exchange._watching)
         assert sent[0] in peer.work.blobs
-        train_round(book, parts.BEN)
+        train_round(store, parts.BEN)
         await peer.catch_up()
 
-    peer = played(book, tmp_path, play)
+    peer = played(store, tmp_path, play)
     assert peer.work.pending is None
     assert peer.owes
     assert sent[0] not in peer.work.blobs
 
 
 def test_who_cannot_be_reached_is_asked_again(
-    book: Book, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train_round(book, parts.BEN)
-    missing = blob_name(train_round(book, parts.BEN).commits[0])
+    train_round(store, parts.BEN)
+    missing = blob_name(train_round(store, parts.BEN).commits[0])
 
     async def play(peer: Peer) -> None:
         await peer.publish()
@@ -135,15 +135,15 @@ def test_who_cannot_be_reached_is_asked_again(
         await peer.catch_up()
         assert all((peer.work.residual[name] == owed[name]).all() for name in owed)
 
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
+    peer = played(store, tmp_path, play)
+    assert peer.follower.tip == store.tip
     assert peer.owes
 
 
 def test_bytes_that_are_not_what_they_claim_are_told_and_tried_again(
-    book: Book, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train_round(book, parts.BEN)
+    train_round(store, parts.BEN)
     junk = b"no close"
 
     async def play(peer: Peer) -> None:
@@ -153,11 +153,11 @@ def test_bytes_that_are_not_what_they_claim_are_told_and_tried_again(
         assert "trying again" in caplog.text
         await peer.catch_up()
 
-    assert played(book, tmp_path, play).follower.tip == book.tip
+    assert played(store, tmp_path, play).follower.tip == store.tip
 
 
-def test_what_ends_a_volunteer_s_work_is_raised_when_it_looks(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.BEN)
+def test_what_ends_a_volunteer_s_work_is_raised_when_it_looks(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
         peer.swarm.broken.append(DiskFull("no room for blobs", fix="Make room."))
@@ -169,67 +169,67 @@ def test_what_ends_a_volunteer_s_work_is_raised_when_it_looks(book: Book, tmp_pa
             peer.exchange.look()
         assert not peer.exchange.busy
 
-    played(book, tmp_path, play)
+    played(store, tmp_path, play)
 
 
 # Checkpoints
 
 
-def test_a_checkpoint_saves_the_rounds_before_it(book: Book, tmp_path: Path) -> None:
-    skipped = [blob_name(train_round(book, parts.BEN).commits[0]) for _ in range(2)]
+def test_a_checkpoint_saves_the_rounds_before_it(store: RunStore, tmp_path: Path) -> None:
+    skipped = [blob_name(train_round(store, parts.BEN).commits[0]) for _ in range(2)]
 
     async def play(peer: Peer) -> None:
         await peer.publish()
         await peer.catch_up(from_checkpoint=True)
 
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
-    assert peer.follower.state.hash() == book.tip.state
+    peer = played(store, tmp_path, play)
+    assert peer.follower.tip == store.tip
+    assert peer.follower.state.hash() == store.tip.state
     assert not set(skipped) & set(peer.swarm.fetched)
     assert peer.work.pending is None
     assert peer.owes
 
 
-def test_what_came_after_the_checkpoint_is_folded(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.BEN)
-    commit, blob = contribution(book, parts.BEN, seed=99)
-    book.blobs.put(blob)
-    book.accept(commit, parts.NOW)
-    book.fold(book.close("all contributed", parts.NOW))
-    assert book.newest_checkpoint().value.round == 1
+def test_what_came_after_the_checkpoint_is_folded(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.BEN)
+    commit, blob = contribution(store, parts.BEN, seed=99)
+    store.blobs.put(blob)
+    store.accept(commit, parts.NOW)
+    store.fold(store.close("all contributed", parts.NOW))
+    assert store.newest_checkpoint().value.round == 1
 
     async def play(peer: Peer) -> None:
         await peer.catch_up(from_checkpoint=True)
 
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
-    assert peer.shelf.keeps(book.tip.round) == 1
+    peer = played(store, tmp_path, play)
+    assert peer.follower.tip == store.tip
+    assert peer.shelf.keeps(store.tip.round) == 1
 
 
 @pytest.mark.parametrize("behind", [0, 1])
 def test_a_state_that_is_not_the_run_s_is_replaced_by_the_checkpoint(
-    book: Book, tmp_path: Path, caplog: pytest.LogCaptureFixture, behind: int
+    store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, behind: int
 ) -> None:
     """Found out by the head (0), or as the next close does not fit it (1)."""
-    train_round(book, parts.BEN)
+    train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
         wrong = parts.state(seed=77)
-        tip = book.tip if behind == 0 else peer.follower.tip
+        tip = store.tip if behind == 0 else peer.follower.tip
         peer.follower.state = wrong
         peer.follower.tip = Tip(tip.round, tip.previous, wrong.hash())
         await peer.catch_up(from_checkpoint=behind == 0)
 
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
-    assert peer.follower.state.hash() == book.tip.state
+    peer = played(store, tmp_path, play)
+    assert peer.follower.tip == store.tip
+    assert peer.follower.state.hash() == store.tip.state
     assert ("taking the newest checkpoint" in caplog.text) is (behind == 1)
 
 
 def test_a_checkpoint_that_is_no_better_is_a_state_error(
-    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_round(book, parts.BEN)
+    train_round(store, parts.BEN)
 
     async def never(self: Follower, head: Head) -> None:
         raise StateError("the checkpoint's state is not its hash", fix="Wait for the next one.")
@@ -240,13 +240,13 @@ def test_a_checkpoint_that_is_no_better_is_a_state_error(
         with pytest.raises(StateError, match="is not its hash"):
             await peer.catch_up(from_checkpoint=True)
 
-    played(book, tmp_path, play)
+    played(store, tmp_path, play)
 
 
 # Sending
 
 
-def test_a_contribution_is_announced_and_timed_until_somebody_has_it(book: Book, tmp_path: Path) -> None:
+def test_a_contribution_is_announced_and_timed_until_somebody_has_it(store: RunStore, tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         peer.now = Millis(parts.NOW + 60_000)
         commit = await peer.publish()
@@ -256,23 +256,23 @@ def test_a_contribution_is_announced_and_timed_until_somebody_has_it(book: Book,
         peer.swarm.served.set()
         await asyncio.gather(*peer.exchange._watching)
 
-    assert played(book, tmp_path, play).pace.send_seconds == 7.5
+    assert played(store, tmp_path, play).pace.send_seconds == 7.5
 
 
-def test_a_sending_that_outlasts_its_round_is_timed(book: Book, tmp_path: Path) -> None:
+def test_a_sending_that_outlasts_its_round_is_timed(store: RunStore, tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         await peer.publish()
-        train_round(book, parts.BEN)
+        train_round(store, parts.BEN)
         await peer.catch_up()
         peer.pace.went_over(peer.now)
         peer.now = Millis(parts.NOW + 40_000)
         peer.swarm.served.set()
         await asyncio.gather(*peer.exchange._watching)
 
-    assert played(book, tmp_path, play).pace.send_seconds == 40.0
+    assert played(store, tmp_path, play).pace.send_seconds == 40.0
 
 
-def test_what_nobody_fetched_is_not_timed(book: Book, tmp_path: Path) -> None:
+def test_what_nobody_fetched_is_not_timed(store: RunStore, tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         peer.swarm.nobody_came = True
         await peer.publish()
@@ -280,11 +280,11 @@ def test_what_nobody_fetched_is_not_timed(book: Book, tmp_path: Path) -> None:
         peer.swarm.served.set()
         await asyncio.gather(*peer.exchange._watching)
 
-    assert played(book, tmp_path, play).pace.send_seconds == 0.0
+    assert played(store, tmp_path, play).pace.send_seconds == 0.0
 
 
-def test_what_stops_leaves_nothing_running(book: Book, tmp_path: Path) -> None:
-    train_round(book, parts.BEN)
+def test_what_stops_leaves_nothing_running(store: RunStore, tmp_path: Path) -> None:
+    train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
         await peer.publish()
@@ -296,4 +296,4 @@ def test_what_stops_leaves_nothing_running(book: Book, tmp_path: Path) -> None:
         ended = await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
         assert [type(end) for end in ended] == [asyncio.CancelledError] * 2
 
-    played(book, tmp_path, play)
+    played(store, tmp_path, play)

@@ -12,16 +12,16 @@ from barnraise.contract.records import blob_name
 from barnraise.core.errors import HashMismatch
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
-from coordinator.store.run_store import Book
+from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import announce, contribution, opened_book, train_round
+from tests.support.desk import announce, contribution, opened_store, train_round
 from tests.support.exchanging import Peer, played
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    with opened_book(tmp_path / "coordinator") as book:
-        yield book
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path / "coordinator") as store:
+        yield store
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +29,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching_ahead, "RETRY_SECONDS", 0.0)
 
 
-def test_of_what_is_announced_what_fits_is_fetched_ahead(book: Book, tmp_path: Path) -> None:
-    good, blob = contribution(book, parts.BEN, seed=5)
+def test_of_what_is_announced_what_fits_is_fetched_ahead(store: RunStore, tmp_path: Path) -> None:
+    good, blob = contribution(store, parts.BEN, seed=5)
     stranger = parts.STRANGER
-    too_large, too_small = announce(book, stranger, blob + b"x"), announce(book, stranger, blob[:-1])
+    too_large, too_small = announce(store, stranger, blob + b"x"), announce(store, stranger, blob[:-1])
     elsewhere = sign(stranger, parts.commit(stranger, base=parts.HASH_B, blob=parts.HASH_A, size=len(blob)))
-    nowhere = announce(book, stranger, blob[::-1])
+    nowhere = announce(store, stranger, blob[::-1])
 
     async def play(peer: Peer) -> None:
         ours = await peer.publish()
@@ -42,15 +42,15 @@ def test_of_what_is_announced_what_fits_is_fetched_ahead(book: Book, tmp_path: P
         peer.swarm.held |= {blob_hash(made): made for made in (blob, blob + b"x", blob[:-1])}
         await peer.look_ahead()
 
-    peer = played(book, tmp_path, play)
+    peer = played(store, tmp_path, play)
     assert set(peer.swarm.fetched) == {blob_name(good.value), blob_name(nowhere.value)}
     assert blob_name(good.value) in peer.work.blobs
 
 
 def test_a_commit_that_cannot_be_true_is_left_alone_and_the_others_are_fetched(
-    book: Book, tmp_path: Path
+    store: RunStore, tmp_path: Path
 ) -> None:
-    lie, good = contribution(book, parts.STRANGER, 1), contribution(book, parts.BEN, 2)
+    lie, good = contribution(store, parts.STRANGER, 1), contribution(store, parts.BEN, 2)
 
     async def play(peer: Peer) -> None:
         peer.swarm.announced.append(lie[0])
@@ -61,12 +61,12 @@ def test_a_commit_that_cannot_be_true_is_left_alone_and_the_others_are_fetched(
         peer.swarm.announced.append(good[0])
         await peer.look_ahead()
 
-    peer = played(book, tmp_path, play)
+    peer = played(store, tmp_path, play)
     assert peer.swarm.fetched == [blob_name(good[0].value)]
 
 
-def test_one_that_is_slow_to_come_holds_up_no_other(book: Book, tmp_path: Path) -> None:
-    (slow, one), (late, other) = contribution(book, parts.BEN, 1), contribution(book, parts.STRANGER, 2)
+def test_one_that_is_slow_to_come_holds_up_no_other(store: RunStore, tmp_path: Path) -> None:
+    (slow, one), (late, other) = contribution(store, parts.BEN, 1), contribution(store, parts.STRANGER, 2)
 
     async def play(peer: Peer) -> None:
         peer.swarm.held |= {blob_name(slow.value): one, blob_name(late.value): other}
@@ -79,41 +79,41 @@ def test_one_that_is_slow_to_come_holds_up_no_other(book: Book, tmp_path: Path) 
         peer.swarm.gate.set()
         await peer.exchange.ahead.finish()
 
-    assert len(played(book, tmp_path, play).swarm.fetched) == 2
+    assert len(played(store, tmp_path, play).swarm.fetched) == 2
 
 
-def test_what_was_fetched_ahead_stays_only_if_the_close_lists_it(book: Book, tmp_path: Path) -> None:
-    (good, blob), (late, other) = contribution(book, parts.BEN, 1), contribution(book, parts.STRANGER, 2)
+def test_what_was_fetched_ahead_stays_only_if_the_close_lists_it(store: RunStore, tmp_path: Path) -> None:
+    (good, blob), (late, other) = contribution(store, parts.BEN, 1), contribution(store, parts.STRANGER, 2)
 
     async def play(peer: Peer) -> None:
         peer.swarm.announced += [good, late]
         peer.swarm.held |= {blob_name(good.value): blob, blob_name(late.value): other}
         await peer.look_ahead()
         assert blob_name(late.value) in peer.work.blobs
-        book.blobs.put(blob)
-        book.accept(good, parts.NOW)
-        book.fold(book.close("the deadline passed", parts.NOW))
+        store.blobs.put(blob)
+        store.accept(good, parts.NOW)
+        store.fold(store.close("the deadline passed", parts.NOW))
         peer.swarm.fetched.clear()
         await peer.catch_up()
         assert blob_name(good.value) not in peer.swarm.fetched
 
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
+    peer = played(store, tmp_path, play)
+    assert peer.follower.tip == store.tip
     assert blob_name(good.value) in peer.work.blobs
     assert blob_name(late.value) not in peer.work.blobs
 
 
-def test_what_was_here_before_stays_whatever_is_announced(book: Book, tmp_path: Path) -> None:
+def test_what_was_here_before_stays_whatever_is_announced(store: RunStore, tmp_path: Path) -> None:
     """A commit can name a shard of the data, or our own contribution."""
-    shard = contribution(book, parts.BEN, seed=6)[1]
+    shard = contribution(store, parts.BEN, seed=6)[1]
 
     async def play(peer: Peer) -> None:
         peer.work.blobs.put(shard)
-        peer.swarm.announced.append(announce(book, parts.STRANGER, shard))
+        peer.swarm.announced.append(announce(store, parts.STRANGER, shard))
         await peer.look_ahead()
-        train_round(book, parts.BEN)
+        train_round(store, parts.BEN)
         await peer.catch_up()
 
-    peer = played(book, tmp_path, play)
-    assert peer.follower.tip == book.tip
+    peer = played(store, tmp_path, play)
+    assert peer.follower.tip == store.tip
     assert blob_hash(shard) in peer.work.blobs

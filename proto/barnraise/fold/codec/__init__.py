@@ -81,7 +81,7 @@ class Decoder:
     def __init__(self, blob: bytes | bytearray | memoryview, codec: CodecSpec, layout: Layout) -> None:
         lengths = blob_sizes(codec, layout)
         if len(blob) not in lengths:
-            raise malformed(f"{len(blob)} bytes where this run's blobs have {told_sizes(lengths)}")
+            raise malformed(f"{len(blob)} bytes where this run's blobs have {format_sizes(lengths)}")
         if _HEADER.unpack_from(blob) != _header_fields(codec, layout):
             raise malformed("its header names another codec or other tensors than this run's")
         form = _format(codec)
@@ -112,7 +112,7 @@ def chunks(codec: CodecSpec, size: int) -> Iterator[tuple[int, int]]:
     return _format(codec).chunks(size)
 
 
-def told_sizes(lengths: range) -> str:
+def format_sizes(lengths: range) -> str:
     """In words, for an error."""
     return f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
 
