@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.bench_round import Line
-from scripts.uplink_figures import Parcel, bound, crossing, of_rounds, standstill, took
+from scripts.benchmarks.round import Line
+from scripts.benchmarks.uplink.figures import Parcel, bound, crossing, of_rounds, standstill, took
 
 LINES = [
     Line(0.0, 1, "training for another 9 s", 0, 0),

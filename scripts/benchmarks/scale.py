@@ -16,11 +16,11 @@ import psutil
 from barnraise.contract.spec import DataSpec, RoundSpec, RunSpec, read_spec
 from barnraise.fold.codec import blob_limit
 from barnraise.models.trainable import layout
-from scripts.bench_round import Tail, follow, spent
+from scripts.benchmarks.round import Tail, follow, spent
+from scripts.benchmarks.simulated_node import DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS
+from scripts.benchmarks.simulation import COORDINATOR_LINE, Found, Simulation
 from scripts.demo import corpus
 from scripts.demo_stage import Program, running, serve
-from scripts.simulated_node import DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS
-from scripts.simulation import COORDINATOR_LINE, Found, Simulation
 from tests.support.tiny import make_tiny_model
 
 FIRST = 1

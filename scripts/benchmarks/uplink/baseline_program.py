@@ -1,6 +1,6 @@
 """`hivemind.Optimizer` training a real language model, for `scripts/bench uplink`: one peer, as a program.
 
-    python -m scripts.rival_hivemind_lm TASK.json
+    python -m scripts.benchmarks.uplink.baseline_program TASK.json
 
 It averages gradients in fp16, and parameters now and then. It says where it listens, that it is ready,
 and after its time what it did; the first peer also how well the model does on held-out samples.
@@ -25,7 +25,7 @@ from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.device import Device
 from peer.training.local_model import LocalModel, trained_tokens
-from scripts.rival_groups import Groups
+from scripts.benchmarks.hivemind_groups import Groups
 
 PORT = 4711
 MATCHMAKING_SECONDS = 15.0

@@ -15,7 +15,7 @@ import psutil
 from scripts.demo_stage import DemoFailed, Program, Stage
 from scripts.netns import Host
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 LOOK_SECONDS = 0.1
 START_SECONDS = 600.0
 
@@ -66,7 +66,7 @@ def wait_for(program: Program, pattern: str, seconds: float = START_SECONDS) -> 
 
 
 def cpu_of(volunteer: Program) -> Cpu:
-    """Of a `scripts.timed_peer` that writes to `cpu_file`."""
+    """Of a `scripts.benchmarks.uplink.timed_peer` that writes to `cpu_file`."""
     process, file = psutil.Process(volunteer.process.pid), cpu_file(volunteer.folder.parent, volunteer.name)
     spent = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return Cpu(

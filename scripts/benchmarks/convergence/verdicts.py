@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scripts.bench_arms import Arm, Outcome
-from scripts.rival_hivemind import Rival
+from scripts.benchmarks.convergence.arms import Arm, Outcome
+from scripts.benchmarks.convergence.baseline import Rival
 
 AVERAGE = "uncompressed average"
 ALONE = "one machine alone"

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from scripts.bench_arms import Diloco, Outcome, key
-from scripts.bench_convergence import dense, rows, sparse
-from scripts.bench_verdict import (
+from scripts.benchmarks.convergence.arms import Diloco, Outcome, key
+from scripts.benchmarks.convergence.baseline import Rival
+from scripts.benchmarks.convergence.measure import dense, rows, sparse
+from scripts.benchmarks.convergence.verdicts import (
     ALONE,
     AVERAGE,
     BY_TOKENS,
@@ -22,7 +23,6 @@ from scripts.bench_verdict import (
     paired,
     verdicts,
 )
-from scripts.rival_hivemind import Rival
 
 
 def outcomes(losses: Mapping[str, list[float]], once: Mapping[str, float] | None = None) -> Results:

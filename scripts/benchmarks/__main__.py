@@ -19,21 +19,21 @@ from pathlib import Path
 
 import psutil
 
-from scripts.bench_convergence import add_arguments as add_convergence
-from scripts.bench_convergence import convergence
-from scripts.bench_download import DownloadFailed, measure_download
-from scripts.bench_parts import KINDS, LAYOUTS, SEED
-from scripts.bench_records import measure_records
-from scripts.bench_round import measure_round
-from scripts.bench_scale import measure_processes, simulate
-from scripts.bench_uplink import add_options as add_uplink
-from scripts.bench_uplink import measure_uplink, wish_of
-from scripts.bench_verify import measure_verify
+from scripts.benchmarks.codec import KINDS, LAYOUTS, SEED
+from scripts.benchmarks.convergence.baseline import RivalFailed
+from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
+from scripts.benchmarks.convergence.measure import convergence
+from scripts.benchmarks.download import DownloadFailed, measure_download
+from scripts.benchmarks.records import measure_records
+from scripts.benchmarks.round import measure_round
+from scripts.benchmarks.scale import measure_processes, simulate
+from scripts.benchmarks.uplink.measure import add_options as add_uplink
+from scripts.benchmarks.uplink.measure import measure_uplink, wish_of
+from scripts.benchmarks.verify import measure_verify
 from scripts.demo_stage import DemoFailed
 from scripts.netns import NetworkFailed
-from scripts.rival_hivemind import RivalFailed
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class BenchFailed(Exception):
@@ -150,7 +150,7 @@ def child(what: str, kind: str, repeats: int, parameters: str) -> dict[str, floa
     """A measurement in a process of its own, on one core as far as that can be asked for."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.bench_parts", what, kind, str(repeats), parameters],
+        [sys.executable, "-m", "scripts.benchmarks.codec", what, kind, str(repeats), parameters],
         cwd=ROOT, env=os.environ | single, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

@@ -27,7 +27,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RUN, REPO, FILE = "bench", "bench/bench", "model.safetensors"
 CROWD_BYTES = 20 * 2**20
 """Size of the file that many download at once."""
@@ -260,7 +260,7 @@ def _peak(process: psutil.Process) -> Iterator[list[int]]:
 def _start(*arguments: str) -> subprocess.Popen[str]:
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return subprocess.Popen(
-        [sys.executable, "-m", "scripts.bench_download_parts", *arguments],
+        [sys.executable, "-m", "scripts.benchmarks.download_programs", *arguments],
         cwd=ROOT, env=os.environ | single, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

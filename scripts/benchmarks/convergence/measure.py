@@ -21,7 +21,7 @@ from pathlib import Path
 from barnraise.contract.spec import CodecSpec, Dense, Full, InnerSpec, Lora, Sgd, Sparse
 from barnraise.runtime.files import write_atomic
 from peer.training.trainer import Trainer
-from scripts.bench_arms import (
+from scripts.benchmarks.convergence.arms import (
     ADAMW,
     STEPS,
     Alone,
@@ -33,7 +33,9 @@ from scripts.bench_arms import (
     run,
     run_spec,
 )
-from scripts.bench_lab import (
+from scripts.benchmarks.convergence.baseline import Rival, RivalFailed, race
+from scripts.benchmarks.convergence.verdicts import Row, convergence_table, verdicts
+from scripts.benchmarks.convergence.workload import (
     BATCH,
     CPU,
     HELD_OUT,
@@ -45,10 +47,8 @@ from scripts.bench_lab import (
     peers_batches,
     read_text,
 )
-from scripts.bench_verdict import Row, convergence_table, verdicts
 from scripts.demo import CACHE
 from scripts.netns import NetworkFailed, why_not
-from scripts.rival_hivemind import Rival, RivalFailed, race
 
 SEEDS = (1, 2, 3)
 ADAPTER = Lora(rank=8, alpha=16.0)

@@ -23,7 +23,7 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import Contribution, fold
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
-from scripts.bench_lab import BATCH, CPU, held_out_loss, spec
+from scripts.benchmarks.convergence.workload import BATCH, CPU, held_out_loss, spec
 
 STEPS = 160
 """Inner steps of every machine in every arm, but where speeds differ."""

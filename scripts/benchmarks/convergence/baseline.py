@@ -5,7 +5,7 @@ DHT included. A peer that has done its share of a batch waits for the others ins
 that every machine sees exactly as many tokens as in the other arms; left alone, peers run ahead while
 progress records travel, and every step gets larger and rarer.
 
-    python -m scripts.rival_hivemind WORK     one peer, started by `race`
+    python -m scripts.benchmarks.convergence.baseline TASK     one peer, started by `race`
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from safetensors.numpy import load_file, save_file
 from barnraise.contract.spec import Full
 from barnraise.contract.state import Array, TrainState
 from peer.training.local_model import LocalModel, trained_tokens
-from scripts.bench_lab import BATCH, CPU, peers_batches, read_text
+from scripts.benchmarks.convergence.workload import BATCH, CPU, peers_batches, read_text
+from scripts.benchmarks.hivemind_groups import Groups
 from scripts.netns import Host, network
-from scripts.rival_groups import Groups
 
 PORT = 4711
 POLL_SECONDS = 0.02
@@ -126,7 +126,9 @@ def race(rival: Rival, start: Path, peers: int, steps: int, seed: int) -> RivalO
 
 
 def _start(host: Host, task: Task, log: Path) -> subprocess.Popen[str]:
-    command = host.command(sys.executable, "-m", "scripts.rival_hivemind", json.dumps(asdict(task)))
+    command = host.command(
+        sys.executable, "-m", "scripts.benchmarks.convergence.baseline", json.dumps(asdict(task))
+    )
     with log.open("w") as errors:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True

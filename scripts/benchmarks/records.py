@@ -78,7 +78,7 @@ def measure_records(counts: Sequence[int], rounds: int, seconds: float) -> str:
 
 def _row(count: int, rounds: int, seconds: float) -> str:
     """Measured by this program once more, in a network namespace that ends with it."""
-    command = ["unshare", "--net", sys.executable, "-m", "scripts.bench_records"]
+    command = ["unshare", "--net", sys.executable, "-m", "scripts.benchmarks.records"]
     done = subprocess.run(
         [*command, str(count), str(rounds), str(seconds)], stdout=subprocess.PIPE, text=True, check=False
     )

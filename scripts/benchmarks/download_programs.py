@@ -1,7 +1,9 @@
 """The processes of `scripts/bench download`.
 
-`python -m scripts.bench_download_parts serve FOLDER` is the gateway, `fetch CLIENT URL` one timed download,
-`crowd URL COUNT RATE HASH` many slow ones, and `train SECONDS` a loop like training.
+python -m scripts.benchmarks.download_programs serve FOLDER                  the gateway
+python -m scripts.benchmarks.download_programs fetch CLIENT URL              one timed download
+python -m scripts.benchmarks.download_programs crowd URL COUNT RATE HASH     many slow downloads
+python -m scripts.benchmarks.download_programs train SECONDS                 a loop like training
 """
 
 from __future__ import annotations

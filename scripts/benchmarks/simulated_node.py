@@ -1,4 +1,4 @@
-"""A volunteer of `scripts/simulation.py`: pace and lines are drawn, all else is as the program has it."""
+"""A volunteer of `simulation.py`: its pace and its lines are random, the rest is the program's own code."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from scripts.bench_round import Line, trains
+from scripts.benchmarks.round import Line, trains
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The measuring halves of `scripts/bench codec` and `memory`: each runs in a process of its own.
 
-`python -m scripts.bench_parts WHAT KIND REPEATS PARAMETERS` prints one JSON object.
+`python -m scripts.benchmarks.codec WHAT KIND REPEATS PARAMETERS` prints one JSON object.
 """
 
 from __future__ import annotations

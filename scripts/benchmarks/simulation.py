@@ -31,8 +31,8 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import Contribution, fold
 from coordinator.rounds.closing import CloseNow, Fits, Reopen, Situation, decide, judge
 from peer.volunteer.policy import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
-from scripts.record_costs import Costs, Sizes, record_costs
-from scripts.simulated_node import Node, drawn
+from scripts.benchmarks.record_costs import Costs, Sizes, record_costs
+from scripts.benchmarks.simulated_node import Node, drawn
 
 LAYOUT = Layout((("a", (32, 64)), ("b", (2048,))))
 """What is really encoded and folded; its blob stands for one of `blob_bytes`."""

@@ -13,11 +13,11 @@ from typing import Any
 from barnraise.contract.spec import Charter
 from barnraise.core.signed import open_signed
 from barnraise.models.base_model import resolve
+from scripts.benchmarks.uplink.baseline_program import Task
+from scripts.benchmarks.uplink.programs import START_SECONDS, start, wait_for
 from scripts.demo import CACHE, MODEL
 from scripts.demo_stage import running
 from scripts.netns import Host
-from scripts.rival_hivemind_lm import Task
-from scripts.uplink_programs import START_SECONDS, start, wait_for
 
 
 def run_rival(
@@ -50,7 +50,16 @@ def run_rival(
             )
             file = work / f"rival-{peer}.json"
             file.write_text(json.dumps(asdict(task)), encoding="utf-8")
-            programs.append(start(stage, host, f"rival-{peer}", "-m", "scripts.rival_hivemind_lm", str(file)))
+            programs.append(
+                start(
+                    stage,
+                    host,
+                    f"rival-{peer}",
+                    "-m",
+                    "scripts.benchmarks.uplink.baseline_program",
+                    str(file),
+                )
+            )
             address = json.loads(wait_for(programs[-1], r"^> (.*)"))["ready"]
             bootstrap = bootstrap or address
         before = [host.traffic().up for host in hosts]

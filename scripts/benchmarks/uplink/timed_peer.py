@@ -1,6 +1,6 @@
 """`peer`, which also tells the CPU seconds of its training, and can be made a slower machine.
 
-    python -m scripts.timed_peer FILE SLOWNESS join …
+    python -m scripts.benchmarks.uplink.timed_peer FILE SLOWNESS join …
 
 After each step FILE has the CPU seconds of all steps so far, those of torch's thread alone. A machine that is
 `SLOWNESS` times slower waits for the rest of its step's time. Run by `scripts/bench uplink`.

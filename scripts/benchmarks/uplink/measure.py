@@ -27,13 +27,13 @@ from barnraise.core.signed import open_signed, open_text
 from barnraise.models.base_model import resolve
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import ARCHIVE
-from scripts.bench_round import LOOK_SECONDS, Tail
+from scripts.benchmarks.round import LOOK_SECONDS, Tail
+from scripts.benchmarks.uplink.baseline import run_rival
+from scripts.benchmarks.uplink.figures import Parcel, bound, crossing, of_rounds, standstill, took
+from scripts.benchmarks.uplink.programs import START_SECONDS, Cpu, cpu_file, cpu_of, start, wait_for
 from scripts.demo import CACHE, MODEL, corpus, evaluate
 from scripts.demo_stage import DemoFailed, Program, Stage, running
 from scripts.netns import Host, Traffic, network
-from scripts.uplink_figures import Parcel, bound, crossing, of_rounds, standstill, took
-from scripts.uplink_programs import START_SECONDS, Cpu, cpu_file, cpu_of, start, wait_for
-from scripts.uplink_rival import run_rival
 
 PROMPT = "What does the join method of a string do?"
 FIRST = 2
@@ -149,7 +149,7 @@ def run_ours(stage: Stage, hosts: Sequence[Host], wish: Wish) -> Ours:
     tails = [
         Tail(
             start(
-                stage, host, name, "-m", "scripts.timed_peer", str(cpu_file(work, name)),
+                stage, host, name, "-m", "scripts.benchmarks.uplink.timed_peer", str(cpu_file(work, name)),
                 str(wish.slow if name == _names(wish)[-1] else 1), "join", invite,
                 "--name", name, "--device", "cpu", "--threads", "1", "--micro-batch", "1",
                 "--listen", f"/ip4/{host.address}/tcp/0", "--data-dir", str(work / name),

@@ -1,0 +1,1 @@
+"""`scripts/bench convergence`: loss and bytes of each way of training together."""
