@@ -37,7 +37,7 @@ from peer.archive.fetching import Watch
 from peer.archive.opening import open_archive
 from peer.archive.reading import Archive
 from peer.coordinator_client import connect
-from peer.download.download import Wish, obtain
+from peer.download.download import DownloadOptions, download_to_cache
 
 LOOK_SECONDS = 30.0
 """Pause between two looks at the archive."""
@@ -111,8 +111,8 @@ class Evaluator:
         return found
 
     async def _evaluate(self, archive: Archive, manifest: Manifest) -> None:
-        wish = Wish(str(self.invite), revision=round_tag(manifest.round), base=self.base)
-        got = await obtain(wish, self.cache, self.watch, self.clock, with_base=False)
+        options = DownloadOptions(str(self.invite), revision=round_tag(manifest.round), base=self.base)
+        got = await download_to_cache(options, self.cache, self.watch, self.clock, with_base=False)
         try:
             await asyncio.to_thread(_check_state, manifest, archive.charter, got.folder)
             with scratch_folder(self.cache / SCRATCH) as held_out:

@@ -25,7 +25,7 @@ _MARK = "x"
 
 
 @dataclass(frozen=True)
-class Manner:
+class SamplingParams:
     """The same for both sides."""
 
     max_tokens: int
@@ -35,11 +35,11 @@ class Manner:
     seed: int
 
 
-class TooLong(UserError):
+class ContextExceeded(UserError):
     """More was said than the model reads at once."""
 
 
-class Talker:
+class Generator:
     def __init__(self, checkpoint: Path, base: Path | None, device: Device) -> None:
         """checkpoint: a folder with an adapter or a whole model. base: the model that it was trained on.
 
@@ -71,7 +71,9 @@ class Talker:
         """Whether it was trained to chat; else it goes on with a text."""
         return self._tokenizer.chat_template is not None
 
-    def answer(self, side: Side, said: Sequence[Message], manner: Manner, tell: Callable[[str], None]) -> str:
+    def answer(
+        self, side: Side, said: Sequence[Message], sampling: SamplingParams, tell: Callable[[str], None]
+    ) -> str:
         """What `side` makes of a conversation; without a template, how it goes on with the last text of it.
 
         tell: gets the answer piece by piece. Raises TooLong.
@@ -80,19 +82,19 @@ class Talker:
         model = self._models[side]
         context = model.config.max_position_embeddings
         if ids.shape[1] >= context:
-            raise TooLong(
+            raise ContextExceeded(
                 f"the conversation has {ids.shape[1]} tokens, and the model reads {context} at most",
                 fix="Begin anew with /reset, or say less.",
             )
-        sampled = {"temperature": manner.temperature} if manner.temperature else {}
+        sampled = {"temperature": sampling.temperature} if sampling.temperature else {}
         settings = GenerationConfig(
-            max_new_tokens=min(manner.max_tokens, context - ids.shape[1]),
-            do_sample=manner.temperature > 0,
+            max_new_tokens=min(sampling.max_tokens, context - ids.shape[1]),
+            do_sample=sampling.temperature > 0,
             eos_token_id=sorted(self._ends),
             pad_token_id=self._tokenizer.pad_token_id or 0,
             **sampled,
         )
-        set_seed(manner.seed)
+        set_seed(sampling.seed)
         with torch.inference_mode(), quiet(), self._as(side), memory_limit(self._device, "an answer"):
             made = model.generate(
                 input_ids=ids,

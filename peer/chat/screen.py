@@ -11,36 +11,36 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from peer.chat.terminal_escape import harmless
+from peer.chat.terminal_escape import escape_text
 
 WIDE = 100
 """Characters a line from which two columns can be read."""
 
-Tell = Callable[[str], None]
+Write = Callable[[str], None]
 
 
-def screen_for(console: Console, sides: int) -> Columns | Lines:
+def screen_for(console: Console, sides: int) -> ColumnScreen | SequentialScreen:
     wide = console.is_terminal and console.width >= WIDE
-    return Columns(console) if sides > 1 and wide else Lines(console)
+    return ColumnScreen(console) if sides > 1 and wide else SequentialScreen(console)
 
 
 @dataclass(frozen=True)
-class Lines:
+class SequentialScreen:
     """One after the other, with titles where there are two."""
 
     console: Console
 
     @contextmanager
-    def answering(self, titles: tuple[str, ...]) -> Iterator[tuple[Tell, ...]]:
+    def answering(self, titles: tuple[str, ...]) -> Iterator[tuple[Write, ...]]:
         """Where each of the answers to one question goes: one after the other."""
         begun: set[str] = set()
 
-        def teller(title: str) -> Tell:
+        def teller(title: str) -> Write:
             def tell(text: str) -> None:
                 if len(titles) > 1 and title not in begun:
-                    self._write(("\n\n" if begun else "") + f"{harmless(title)}:\n")
+                    self._write(("\n\n" if begun else "") + f"{escape_text(title)}:\n")
                 begun.add(title)
-                self._write(harmless(text))
+                self._write(escape_text(text))
 
             return tell
 
@@ -55,22 +55,22 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnScreen:
     """Side by side."""
 
     console: Console
 
     @contextmanager
-    def answering(self, titles: tuple[str, ...]) -> Iterator[tuple[Tell, ...]]:
+    def answering(self, titles: tuple[str, ...]) -> Iterator[tuple[Write, ...]]:
         """Where each of the answers to one question goes."""
         texts = [Text() for _ in titles]
         table = _table(titles, texts)
         # What grows beyond the screen is cut off while it grows; in the end all of it is printed.
         with Live(table, console=self.console, transient=True, vertical_overflow="crop") as live:
 
-            def teller(text: Text) -> Tell:
+            def teller(text: Text) -> Write:
                 def tell(piece: str) -> None:
-                    text.append(harmless(piece))
+                    text.append(escape_text(piece))
                     live.refresh()
 
                 return tell
@@ -85,6 +85,6 @@ class Columns:
 def _table(titles: tuple[str, ...], texts: list[Text]) -> Table:
     table = Table(box=None, expand=True, padding=(0, 2, 0, 0))
     for title in titles:
-        table.add_column(Text(harmless(title)), ratio=1, overflow="fold")
+        table.add_column(Text(escape_text(title)), ratio=1, overflow="fold")
     table.add_row(*texts)
     return table

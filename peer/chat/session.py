@@ -21,12 +21,12 @@ from barnraise.core.errors import MalformedRecord, ModelUnavailable, UserError
 from barnraise.core.signed import open_signed
 from barnraise.models.base_model import resolve
 from barnraise.models.lora_files import ADAPTER_CONFIG
-from peer.chat.screen import Columns, Lines
-from peer.download.download import Wish, obtain
-from peer.download.progress import display_for
+from peer.chat.screen import ColumnScreen, SequentialScreen
+from peer.download.download import DownloadOptions, download_to_cache
+from peer.download.progress import download_display
 
 if TYPE_CHECKING:
-    from peer.chat.generator import Manner, Message, Side, Talker
+    from peer.chat.generator import Generator, Message, SamplingParams, Side
 
 Say = Callable[[str], None]
 RESET = "/reset"
@@ -43,24 +43,24 @@ class Loadable:
     title: str
 
 
-def find(wish: Wish, compare: bool, cache: Path, say: Say) -> Loadable:
+def find(options: DownloadOptions, compare: bool, cache: Path, say: Say) -> Loadable:
     """What to load: a folder of this machine as it is, or a checkpoint that is fetched and checked first.
 
     compare: whether the base model of a whole model is needed, too. Raises what `download` raises.
     """
-    folder = Path(wish.source)
+    folder = Path(options.source)
     if (folder / ADAPTER_CONFIG).is_file() or (folder / "config.json").is_file():
         base = None
         if compare or (folder / ADAPTER_CONFIG).is_file():
-            base = _base_of(folder, wish.base, cache, say)
+            base = _base_of(folder, options.base, cache, say)
         return Loadable(folder, base, _title(folder))
     if any(folder.glob("*.gguf")):
         raise UserError(
             f"{folder} holds a GGUF file, which is for llama.cpp",
             fix="Give the run's invite, or the folder of a checkpoint in its trained or merged form.",
         )
-    with display_for(Console(stderr=True)) as display:
-        found = asyncio.run(obtain(wish, cache, display, time.monotonic, with_base=compare))
+    with download_display(Console(stderr=True)) as display:
+        found = asyncio.run(download_to_cache(options, cache, display, time.monotonic, with_base=compare))
     return Loadable(found.folder, found.base, _title(found.folder))
 
 
@@ -101,11 +101,11 @@ def _title(folder: Path) -> str:
 class Conversation:
     """One with each side, to which the same is said."""
 
-    talker: Talker
+    generator: Generator
     titles: dict[Side, str]
     """By side, in the order of their answers."""
-    manner: Manner
-    screen: Columns | Lines
+    sampling: SamplingParams
+    screen: ColumnScreen | SequentialScreen
     _said: dict[Side, list[Message]] = field(default_factory=dict)
 
     def ask(self, text: str) -> None:
@@ -113,7 +113,7 @@ class Conversation:
         with self.screen.answering(tuple(self.titles.values())) as tells:
             for side, tell in zip(self.titles, tells, strict=True):
                 said = [*self._said.get(side, []), {"role": "user", "content": text}]
-                answer = self.talker.answer(side, said, self.manner, tell)
+                answer = self.generator.answer(side, said, self.sampling, tell)
                 self._said[side] = [*said, {"role": "assistant", "content": answer}]
 
     def reset(self) -> None:
@@ -135,7 +135,7 @@ def read_lines() -> Iterator[str]:
 
 def talk(conversation: Conversation, lines: Iterable[str], say: Say) -> None:
     """Answer line after line. What is too long is told, and the next line may be /reset."""
-    from peer.chat.generator import TooLong
+    from peer.chat.generator import ContextExceeded
 
     for line in lines:
         match line.strip():
@@ -147,5 +147,5 @@ def talk(conversation: Conversation, lines: Iterable[str], say: Say) -> None:
             case text:
                 try:
                     conversation.ask(text)
-                except TooLong as error:
+                except ContextExceeded as error:
                     say(str(error))

@@ -12,7 +12,7 @@ _JOINERS = frozenset("\u200c\u200d")
 """Words and emoji are spelled with these."""
 
 
-def harmless(text: str) -> str:
+def escape_text(text: str) -> str:
     """`text` with its control characters spelled out, as in `\\x1b[31m`; line ends and tabs stay."""
     return "".join(_shown(c) for c in text)
 

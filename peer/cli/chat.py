@@ -59,25 +59,25 @@ def chat(
 
     from peer.chat.screen import screen_for
     from peer.chat.session import HELP, Conversation, find, read_lines, talk
-    from peer.download.download import Wish
+    from peer.download.download import DownloadOptions
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    wish = Wish(source, key, revision, base=base)
+    options = DownloadOptions(source, key, revision, base=base)
     try:
-        found = find(wish, compare, cache_dir, say)
+        found = find(options, compare, cache_dir, say)
         say(f"loading {found.title}")
 
-        from peer.chat.generator import Manner, Side, Talker
-        from peer.training.device import pick
+        from peer.chat.generator import Generator, SamplingParams, Side
+        from peer.training.device import pick_device
 
-        talker = Talker(found.folder, found.base, pick(device, threads))
+        generator = Generator(found.folder, found.base, pick_device(device, threads))
         titles: dict[Side, str] = {"base": "base model"} if compare else {}
         titles["checkpoint"] = found.title
         screen = screen_for(Console(), len(titles))
-        conversation = Conversation(talker, titles, Manner(max_tokens, temperature, seed), screen)
-        if not talker.has_template:
+        conversation = Conversation(generator, titles, SamplingParams(max_tokens, temperature, seed), screen)
+        if not generator.has_template:
             say("this model has no chat template: it goes on with what you write")
         if prompt is not None:
             conversation.ask(prompt)

@@ -52,7 +52,7 @@ def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, 
 
     from barnraise.core.ids import Millis
     from barnraise.runtime.files import load_identity
-    from peer.download.progress import display_for
+    from peer.download.progress import download_display
     from peer.evaluate import Evaluator
     from peer.seed import until_interrupted
 
@@ -64,7 +64,7 @@ def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, 
 
     wanted = parse_invite(invite)
     identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
-    with display_for(Console(stderr=True)) as display:
+    with download_display(Console(stderr=True)) as display:
         evaluator = Evaluator(wanted, identity, cache_dir, base, display, time.monotonic, now)
         asyncio.run(run(evaluator))
 

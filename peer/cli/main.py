@@ -22,7 +22,7 @@ from peer.data_dir import own_folder
 
 if TYPE_CHECKING:
     from peer.download.select import Format
-    from peer.training.memory_fit import Frozen
+    from peer.training.memory_fit import FrozenPrecision
 
 
 @click.group()
@@ -70,7 +70,7 @@ def join(
     device: str,
     threads: int | None,
     micro_batch: int | None,
-    frozen: Frozen,
+    frozen: FrozenPrecision,
     base: Path | None,
     listen: str,
     max_upload: str | None,
@@ -150,13 +150,13 @@ def download(
 
     from rich.console import Console
 
-    from peer.download.download import Downloaded, Wish
+    from peer.download.download import Downloaded, DownloadOptions
     from peer.download.download import download as fetch
-    from peer.download.progress import display_for
+    from peer.download.progress import download_display
 
-    wish = Wish(source, key, revision, form, mirrors, output, base)
-    with display_for(Console(stderr=True)) as display:
-        done = asyncio.run(fetch(wish, cache_dir, display, time.monotonic))
+    options = DownloadOptions(source, key, revision, form, mirrors, output, base)
+    with download_display(Console(stderr=True)) as display:
+        done = asyncio.run(fetch(options, cache_dir, display, time.monotonic))
     if isinstance(done, Downloaded):
         click.echo(f"{done.folder}: every file is what the run's key signed")
     else:
@@ -226,13 +226,13 @@ def verify(
 
     from barnraise.core.errors import TrustError
     from barnraise.fold.replay import Differs
-    from peer.verify.report import display_for, told_difference, told_proof
-    from peer.verify.verify import Wish
+    from peer.verify.report import told_difference, told_proof, verify_display
+    from peer.verify.verify import VerifyOptions
     from peer.verify.verify import verify as prove
 
-    wish = Wish(source, log, key, revision, start, base)
-    with display_for(Console(stderr=True)) as display:
-        outcome = asyncio.run(prove(wish, cache_dir, display, time.monotonic))
+    options = VerifyOptions(source, log, key, revision, start, base)
+    with verify_display(Console(stderr=True)) as display:
+        outcome = asyncio.run(prove(options, cache_dir, display, time.monotonic))
     if isinstance(outcome, Differs):
         click.echo(told_difference(outcome), err=True)
         sys.exit(TrustError.exit_code)

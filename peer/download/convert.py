@@ -17,7 +17,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
-class Made:
+class Converted:
     """A folder with one form of a checkpoint. Nobody signed it: it follows from what was signed."""
 
     folder: Path
@@ -27,7 +27,7 @@ def is_adapter(manifest: Manifest) -> bool:
     return any(entry.name == ADAPTER_CONFIG for entry in manifest.files)
 
 
-def check_free(output: Path) -> None:
+def check_absent(output: Path) -> None:
     """Raises UserError where something is at `output`, before anything is fetched for it."""
     if output.exists():
         raise UserError(
@@ -36,9 +36,9 @@ def check_free(output: Path) -> None:
         )
 
 
-def make(
+def convert(
     form: Literal["merged", "gguf"], checkpoint: Path, manifest: Manifest, base: Path, output: Path
-) -> Made:
+) -> Converted:
     """checkpoint: the folder of an adapter or a model. base: the model of an adapter.
 
     Raises UserError where the form cannot be made, ModelUnavailable, MalformedBlob, DiskFull; then there is
@@ -50,7 +50,7 @@ def make(
     adapter = checkpoint if is_adapter(manifest) else None
     if form == "merged":
         merge(base, checkpoint, output)
-        return Made(output)
+        return Converted(output)
     tag = round_tag(manifest.round)
     with scratch_folder(output.parent) as work:
         file = work / f"{manifest.run}-{tag}-{PRECISION.upper()}.gguf"
@@ -63,4 +63,4 @@ def make(
         )
         with disk_errors(output):
             work.rename(output)
-    return Made(output)
+    return Converted(output)

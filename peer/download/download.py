@@ -27,8 +27,8 @@ from peer.archive.opening import open_archive
 from peer.archive.reading import Archive, LoneCheckpoint
 from peer.archive.suppliers import Candidate, Supplier
 from peer.archive.web import WebSource, web_client
-from peer.download.convert import Made, check_free, is_adapter, make
-from peer.download.select import Format, Published, ToMake, choose, index_of
+from peer.download.convert import Converted, check_absent, convert, is_adapter
+from peer.download.select import Format, Published, ToConvert, index_of, select_form
 
 log = logging.getLogger("peer.download.download")
 
@@ -37,7 +37,7 @@ MAX_NAMED_MIRRORS = 16
 
 
 @dataclass(frozen=True)
-class Wish:
+class DownloadOptions:
     source: str
     """An invite, an address or a folder."""
     key: str | None = None
@@ -58,30 +58,32 @@ class Downloaded:
     folder: Path
 
 
-async def download(wish: Wish, cache: Path, watch: Watch, clock: Callable[[], float]) -> Downloaded | Made:
+async def download(
+    options: DownloadOptions, cache: Path, watch: Watch, clock: Callable[[], float]
+) -> Downloaded | Converted:
     """Fetch a checkpoint into a folder, or make the form that was asked for of one.
 
     cache: where base models are kept. clock: seconds. Raises InviteError, UserError, Unreachable, TrustError,
     DiskFull, MachineError, ModelUnavailable.
     """
-    async with web_client() as client, open_archive(wish.source, wish.key) as found:
-        shop = _shop(client, found, wish, watch, clock)
-        match choose(shop.index, shop.adapter, wish.format, wish.revision):
+    async with web_client() as client, open_archive(options.source, options.key) as found:
+        fetcher = _fetcher(client, found, options, watch, clock)
+        match select_form(fetcher.index, fetcher.adapter, options.format, options.revision):
             case Published(form, revision, note):
                 if note:
                     watch.say(note)
-                signed = await shop.manifest(revision, form)
-                folder = wish.output or Path(_name(signed.value))
-                await shop.get(signed, revision, folder)
+                signed = await fetcher.manifest(revision, form)
+                folder = options.output or Path(_name(signed.value))
+                await fetcher.get(signed, revision, folder)
                 return Downloaded(folder)
-            case ToMake(form, revision):
-                return await _make(shop, form, revision, wish, cache)
+            case ToConvert(form, revision):
+                return await _convert(fetcher, form, revision, options, cache)
             case choice:
                 assert_never(choice)
 
 
 @dataclass(frozen=True)
-class Obtained:
+class CachedCheckpoint:
     """What was trained, as the run's key signed it, and the model that it was trained on."""
 
     folder: Path
@@ -89,38 +91,42 @@ class Obtained:
     """None for a whole model, unless its base was asked for."""
 
 
-async def obtain(
-    wish: Wish, cache: Path, watch: Watch, clock: Callable[[], float], *, with_base: bool
-) -> Obtained:
+async def download_to_cache(
+    options: DownloadOptions, cache: Path, watch: Watch, clock: Callable[[], float], *, with_base: bool
+) -> CachedCheckpoint:
     """Have what was trained in `cache`, to be loaded from there. Raises as `download` does."""
-    async with web_client() as client, open_archive(wish.source, wish.key) as found:
-        shop = _shop(client, found, wish, watch, clock)
-        choice = choose(shop.index, shop.adapter, None, wish.revision)
+    async with web_client() as client, open_archive(options.source, options.key) as found:
+        fetcher = _fetcher(client, found, options, watch, clock)
+        choice = select_form(fetcher.index, fetcher.adapter, None, options.revision)
         assert isinstance(choice, Published), "what was trained is there, or refused"
-        signed = await shop.manifest(choice.revision, choice.form)
+        signed = await fetcher.manifest(choice.revision, choice.form)
         folder = cache / "checkpoints" / f"{_name(signed.value)}-{choice.revision.manifest[:8]}"
-        await shop.get(signed, choice.revision, folder)
-        base = await shop.base(wish.base, cache) if shop.adapter or with_base else None
-        return Obtained(folder, base)
+        await fetcher.get(signed, choice.revision, folder)
+        base = await fetcher.base(options.base, cache) if fetcher.adapter or with_base else None
+        return CachedCheckpoint(folder, base)
 
 
-async def _make(
-    shop: _Shop, form: Literal["merged", "gguf"], revision: Revision, wish: Wish, cache: Path
-) -> Made:
-    signed = await shop.manifest(revision, "trained")
+async def _convert(
+    fetcher: _Fetcher,
+    form: Literal["merged", "gguf"],
+    revision: Revision,
+    options: DownloadOptions,
+    cache: Path,
+) -> Converted:
+    signed = await fetcher.manifest(revision, "trained")
     manifest = signed.value
-    output = wish.output or Path(f"{_name(manifest)}-{form}")
-    check_free(output)
+    output = options.output or Path(f"{_name(manifest)}-{form}")
+    check_absent(output)
     beside = output.with_name(_name(manifest))
     if beside == output:
         beside = output.with_name(f"{output.name}-trained")
-    shop.watch.say(
+    fetcher.watch.say(
         f"round {manifest.round} is not published as {form}: making it of the checkpoint in {beside}"
     )
-    await shop.get(signed, revision, beside)
-    base = await shop.base(wish.base, cache) if shop.adapter else beside
-    shop.watch.say(f"making the {form} form")
-    return await asyncio.to_thread(make, form, beside, manifest, base, output)
+    await fetcher.get(signed, revision, beside)
+    base = await fetcher.base(options.base, cache) if fetcher.adapter else beside
+    fetcher.watch.say(f"making the {form} form")
+    return await asyncio.to_thread(convert, form, beside, manifest, base, output)
 
 
 def _name(manifest: Manifest) -> str:
@@ -129,17 +135,17 @@ def _name(manifest: Manifest) -> str:
     return f"{manifest.run}-round-{manifest.round:06d}{form}"
 
 
-def _shop(
+def _fetcher(
     client: httpx2.AsyncClient,
     found: Archive | LoneCheckpoint,
-    wish: Wish,
+    options: DownloadOptions,
     watch: Watch,
     clock: Callable[[], float],
-) -> _Shop:
-    mirrors = [WebSource(client, address) for address in wish.mirrors]
+) -> _Fetcher:
+    mirrors = [WebSource(client, address) for address in options.mirrors]
     if isinstance(found, Archive):
         mirrors += _named_mirrors(client, found.index)
-    return _Shop(found, mirrors, watch, clock)
+    return _Fetcher(found, mirrors, watch, clock)
 
 
 def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebSource]:
@@ -154,7 +160,7 @@ def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebS
 
 
 @dataclass(frozen=True)
-class _Shop:
+class _Fetcher:
     """An archive, or a checkpoint alone, and whoever else has copies."""
 
     found: Archive | LoneCheckpoint

@@ -22,19 +22,19 @@ from barnraise.core.units import format_bytes
 from peer.archive.fetching import Watch
 
 
-class Display(Watch, Protocol):
-    def __enter__(self) -> Display: ...
+class DownloadDisplay(Watch, Protocol):
+    def __enter__(self) -> DownloadDisplay: ...
 
     def __exit__(self, *_: object) -> None: ...
 
 
 @dataclass
-class Lines:
+class DownloadLines:
     """A line for each file that is whole."""
 
     _sizes: dict[str, int] = field(default_factory=dict)
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> DownloadLines:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,7 +58,7 @@ class Lines:
         click.echo(text, err=True)
 
 
-class Bars:
+class DownloadBars:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
@@ -67,7 +67,7 @@ class Bars:
         self._all = self._progress.add_task("all files", total=0)
         self._files: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> DownloadBars:
         self._progress.start()
         return self
 
@@ -98,5 +98,5 @@ class Bars:
         return next(task for task in self._progress.tasks if task.id == number)
 
 
-def display_for(console: Console) -> Display:
-    return Bars(console) if console.is_terminal else Lines()
+def download_display(console: Console) -> DownloadDisplay:
+    return DownloadBars(console) if console.is_terminal else DownloadLines()

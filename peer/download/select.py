@@ -36,7 +36,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class ToMake:
+class ToConvert:
     """It is not there, and can be made of the checkpoint that is."""
 
     form: Literal["merged", "gguf"]
@@ -64,7 +64,9 @@ def index_of(signed: Signed[Manifest], own: str | None = None) -> ArchiveIndex:
     )
 
 
-def choose(index: ArchiveIndex, adapter: bool, wanted: Format | None, revision: str) -> Published | ToMake:
+def select_form(
+    index: ArchiveIndex, adapter: bool, wanted: Format | None, revision: str
+) -> Published | ToConvert:
     """adapter: whether the run trains one. wanted: None for what was trained.
 
     Raises UserError with what there is.
@@ -97,7 +99,7 @@ def _there(index: ArchiveIndex, form: Form, revision: str) -> Published:
     return Published(form, find_revision(repo, revision))
 
 
-def _other_form(index: ArchiveIndex, form: Literal["merged", "gguf"], revision: str) -> Published | ToMake:
+def _other_form(index: ArchiveIndex, form: Literal["merged", "gguf"], revision: str) -> Published | ToConvert:
     """Of the round that `revision` names among what was trained, or a commit of the form's own."""
     repo, trained = index.repo(form), index.repo("trained")
     if trained is None:
@@ -109,7 +111,7 @@ def _other_form(index: ArchiveIndex, form: Literal["merged", "gguf"], revision: 
             raise
         return _there(index, form, revision)
     there = _of_round(repo, of.round)
-    return ToMake(form, of) if there is None else Published(form, there)
+    return ToConvert(form, of) if there is None else Published(form, there)
 
 
 def _of_round(repo: Repo | None, round: int) -> Revision | None:

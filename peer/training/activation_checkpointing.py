@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
-def recompute_blocks(model: nn.Module) -> bool:
+def checkpoint_activations(model: nn.Module) -> bool:
     """Keep only the inputs of each transformer block for the backward pass (Chen et al. 2016).
 
     Gradients stay the same; a step takes about a third longer. False where the architecture names no

@@ -14,7 +14,7 @@ import torch
 
 from barnraise.core.errors import TooLargeForMemory, UserError
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, Precision
-from peer.training.memory_fit import Room
+from peer.training.memory_fit import FreeMemory
 
 _OUT_OF_MEMORY = (
     "can't allocate memory",  # the CPU's allocator
@@ -64,7 +64,7 @@ class Probe:
     """fp32 time / bf16 time of a matrix product; called only where the CPU is chosen."""
 
 
-def pick(requested: str = "auto", threads: int | None = None) -> Device:
+def pick_device(requested: str = "auto", threads: int | None = None) -> Device:
     """The device for `requested`: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`. Raises UserError."""
     cuda = torch.cuda.is_available()
     probe = Probe(
@@ -74,10 +74,10 @@ def pick(requested: str = "auto", threads: int | None = None) -> Device:
         threads=threads or torch.get_num_threads(),
         cpu_bf16_speedup=cpu_bf16_speedup,
     )
-    return choose(requested, probe)
+    return choose_device(requested, probe)
 
 
-def choose(requested: str, probe: Probe) -> Device:
+def choose_device(requested: str, probe: Probe) -> Device:
     """The device for `requested` on a machine like `probe`. Raises UserError where it has no such device."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", requested):
         raise UserError(f"there is no device `{requested}`", fix="Choose auto, cpu, mps, cuda or cuda:N.")
@@ -117,12 +117,14 @@ def cpu_bf16_speedup(size: int = 512, repetitions: int = 5) -> float:
     return best[torch.float32] / best[torch.bfloat16]
 
 
-def room(device: Device) -> Room:
+def free_memory(device: Device) -> FreeMemory:
     """The memory that is free for training on `device`."""
     host = int(psutil.virtual_memory().available)
     if device.torch_device.startswith("cuda"):
-        return Room(int(torch.cuda.mem_get_info(torch.device(device.torch_device))[0]), host, shared=False)
-    return Room(host, host, shared=True)
+        return FreeMemory(
+            int(torch.cuda.mem_get_info(torch.device(device.torch_device))[0]), host, shared=False
+        )
+    return FreeMemory(host, host, shared=True)
 
 
 @contextmanager
@@ -151,7 +153,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
-def give_back_memory(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
     """Free what a failed attempt left, and what torch keeps of it."""
     gc.collect()
     if device.type == "cuda":

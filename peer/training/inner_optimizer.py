@@ -20,7 +20,7 @@ from barnraise.contract.state import Array
 from barnraise.core.errors import StateError
 from peer.training.local_model import LocalModel
 
-Saved = Mapping[str, npt.NDArray[Any]]
+OptimizerState = Mapping[str, npt.NDArray[Any]]
 """An inner optimizer's state as plain arrays, for a safetensors file."""
 
 _STEPS = "steps"
@@ -73,7 +73,7 @@ class InnerOptimizer:
                 saved[f"{kind}/{name}"] = _shared(state[kind])
         return saved
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: OptimizerState) -> None:
         """Go on from an exported state. Raises StateError where it is not of this model and optimizer."""
         steps = int(saved[_STEPS][0]) if _STEPS in saved and saved[_STEPS].size == 1 else 0
         shapes = dict(self._model.layout)

@@ -19,8 +19,8 @@ from barnraise.core.errors import MachineError
 from barnraise.models.causal_lm import load
 from barnraise.models.memory_estimate import Precision
 from barnraise.models.trainable import attach, trainable_parameters
-from peer.training.activation_checkpointing import recompute_blocks
-from peer.training.device import Device, give_back_memory, memory_limit, out_of_memory, too_large
+from peer.training.activation_checkpointing import checkpoint_activations
+from peer.training.device import Device, memory_limit, out_of_memory, release_memory, too_large
 from peer.training.quantized_weights import store_frozen
 
 log = logging.getLogger("peer")
@@ -80,7 +80,7 @@ class LocalModel:
                 store_frozen(model, precision, self.device, autocast=device.autocast)
             self._model = model.to(self.device).eval()
         if checkpointing:
-            self._checkpointing = recompute_blocks(self._model)
+            self._checkpointing = checkpoint_activations(self._model)
         self._sparse_logits = "logits_to_keep" in inspect.signature(_inner(model).forward).parameters
         self.params: dict[str, nn.Parameter] = dict(sorted(trainable_parameters(self._model).items()))
         self.layout = Layout(tuple((name, tuple(p.shape)) for name, p in self.params.items()))
@@ -190,7 +190,7 @@ class LocalModel:
 
     def _back_off(self, samples: int, what: str) -> None:
         """Take less memory than an attempt with `samples` did. Raises TooLargeForMemory at the least."""
-        give_back_memory(self.device)
+        release_memory(self.device)
         if samples > 1:
             self._micro_batch = samples // 2
             log.warning(
@@ -199,7 +199,7 @@ class LocalModel:
                 self._micro_batch,
                 what,
             )
-        elif not self._checkpointing and recompute_blocks(self._model):
+        elif not self._checkpointing and checkpoint_activations(self._model):
             self._checkpointing = True
             log.warning(
                 "one sample does not fit the memory: computing blocks twice from now on, to keep less (%s)",

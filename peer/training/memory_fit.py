@@ -10,14 +10,14 @@ from barnraise.contract.spec import Full, RunSpec
 from barnraise.core.errors import TooLargeForMemory, UserError
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, Footprint, ModelShape, Precision, footprint
 
-Frozen = Literal["auto"] | Precision
+FrozenPrecision = Literal["auto"] | Precision
 """What a volunteer may ask for: `auto` takes what changes the results least and fits."""
 
 INSTALL_QUANTIZED = "pip install 'barnraise[quantized]'"
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeMemory:
     """Memory that is free, bytes."""
 
     device: int
@@ -68,13 +68,13 @@ def fit(
     spec: RunSpec,
     shape: ModelShape,
     trainable_params: int,
-    room: Room,
+    free_memory: FreeMemory,
     processor: Processor,
     *,
     micro_batch: int | None = None,
-    frozen: Frozen = "auto",
+    frozen: FrozenPrecision = "auto",
 ) -> Fit:
-    """The first way to train that fits `room`, of those that `micro_batch` and `frozen` leave open.
+    """The first way to train that fits `free_memory`, of those that `micro_batch` and `frozen` leave open.
 
     First fewer samples at once, then computing blocks twice, and only then fewer bits: the results stay
     the same as long as that is possible. Raises TooLargeForMemory where nothing
@@ -96,13 +96,15 @@ def fit(
 
     sizes = _sizes(spec, processor, micro_batch)
     for way in _ways(precisions, sizes, can_checkpoint=shape.blocks > 0):
-        if room.holds(needed(way)):
-            return Fit(way.micro_batch, way.frozen, way.checkpointing, _reason(way, spec, needed(way), room))
+        if free_memory.holds(needed(way)):
+            return Fit(
+                way.micro_batch, way.frozen, way.checkpointing, _reason(way, spec, needed(way), free_memory)
+            )
     least = _Way(precisions[-1], shape.blocks > 0, sizes[-1])
     frugal = [_Way(bits, shape.blocks > 0, 1) for bits in _lower(spec, precisions[-1])]
-    helps = next((way for way in frugal if room.holds(needed(way))), None)
+    helps = next((way for way in frugal if free_memory.holds(needed(way))), None)
     raise TooLargeForMemory(
-        f"training this model takes about {room.compare(needed(least))}",
+        f"training this model takes about {free_memory.compare(needed(least))}",
         fix=_advice(helps, sizes[-1], processor),
     )
 
@@ -121,7 +123,9 @@ def _ways(precisions: list[Precision], sizes: list[int], *, can_checkpoint: bool
                 yield _Way(precision, checkpointing, size)
 
 
-def _precisions(spec: RunSpec, shape: ModelShape, processor: Processor, frozen: Frozen) -> list[Precision]:
+def _precisions(
+    spec: RunSpec, shape: ModelShape, processor: Processor, frozen: FrozenPrecision
+) -> list[Precision]:
     """Those that are open, the most exact one first."""
     if isinstance(spec.train.target, Full):
         if frozen not in ("auto", "fp32"):
@@ -155,11 +159,11 @@ def _lower(spec: RunSpec, precision: Precision) -> list[Precision]:
     return [precision] if isinstance(spec.train.target, Full) else order[order.index(precision) :]
 
 
-def _reason(way: _Way, spec: RunSpec, needed: Footprint, room: Room) -> str:
+def _reason(way: _Way, spec: RunSpec, needed: Footprint, free_memory: FreeMemory) -> str:
     samples = "1 sample" if way.micro_batch == 1 else f"{way.micro_batch} samples"
     frozen = "" if isinstance(spec.train.target, Full) else f", the frozen weights in {way.frozen}"
     twice = ", blocks computed twice to save memory" if way.checkpointing else ""
-    return f"{samples} at once{frozen}{twice}: about {room.compare(needed)}"
+    return f"{samples} at once{frozen}{twice}: about {free_memory.compare(needed)}"
 
 
 def _advice(helps: _Way | None, smallest: int, processor: Processor) -> str:

@@ -14,7 +14,7 @@ from barnraise.contract.spec import InnerSpec, TrainSpec
 from barnraise.contract.state import Array, Tensors
 from barnraise.core.errors import StateError
 from peer.training.device import memory_limit
-from peer.training.inner_optimizer import InnerOptimizer, Saved
+from peer.training.inner_optimizer import InnerOptimizer, OptimizerState
 from peer.training.local_model import LocalModel, Loss, as_array, diverged, trained_tokens
 
 
@@ -34,7 +34,7 @@ class Method(Protocol):
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
         """The state that lives across rounds."""
 
-    def import_inner(self, saved: Saved) -> None:
+    def import_inner(self, saved: OptimizerState) -> None:
         """Take up an exported state. Raises StateError where it is not of this model."""
 
 
@@ -80,7 +80,7 @@ class DilocoMethod:
         """See `InnerOptimizer.export`."""
         return self._optimizer.export()
 
-    def import_inner(self, saved: Saved) -> None:
+    def import_inner(self, saved: OptimizerState) -> None:
         self._optimizer.restore(saved)
 
 
@@ -113,7 +113,7 @@ class GradientMethod:
         """Nothing: the outer optimizer is in the shared state."""
         return {}
 
-    def import_inner(self, saved: Saved) -> None:
+    def import_inner(self, saved: OptimizerState) -> None:
         if saved:
             raise StateError(
                 "there is a saved inner optimizer, but this run trains by plain gradients",

@@ -49,7 +49,7 @@ def store_frozen(model: nn.Module, precision: Precision, device: torch.device, *
             parameter.data = parameter.data.to(torch.float32)
 
 
-class Stored(Protocol):
+class StoredWeight(Protocol):
     """A weight [out, in] in few bits."""
 
     def dense(self, dtype: torch.dtype) -> torch.Tensor:
@@ -59,7 +59,7 @@ class Stored(Protocol):
 class FrozenLinear(nn.Module):
     """x · Wᵀ + bias, with gradients for x alone."""
 
-    def __init__(self, stored: Stored, bias: nn.Parameter | None) -> None:
+    def __init__(self, stored: StoredWeight, bias: nn.Parameter | None) -> None:
         super().__init__()
         self.stored = stored
         self.bias = bias
@@ -78,7 +78,7 @@ class _Product(torch.autograd.Function):
     until then, which is what we save."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, stored: Stored) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, stored: StoredWeight) -> torch.Tensor:
         ctx.stored = stored
         return nn.functional.linear(x, stored.dense(x.dtype))
 
@@ -87,7 +87,7 @@ class _Product(torch.autograd.Function):
         return gradient @ ctx.stored.dense(gradient.dtype), None
 
 
-def _store(weight: torch.Tensor, precision: Precision, compute: torch.dtype) -> Stored:
+def _store(weight: torch.Tensor, precision: Precision, compute: torch.dtype) -> StoredWeight:
     match precision:
         case "8bit":
             return _Int8(weight)

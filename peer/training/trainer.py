@@ -15,7 +15,7 @@ from barnraise.contract.state import Array, Layout, Tensors, TrainState
 from barnraise.models.base_model import BaseFolder
 from barnraise.models.memory_estimate import Precision
 from peer.training.device import Device
-from peer.training.inner_optimizer import Saved
+from peer.training.inner_optimizer import OptimizerState
 from peer.training.local_model import LocalModel
 from peer.training.methods import method_for
 
@@ -137,7 +137,7 @@ class Trainer:
         """The inner optimizer's state as plain arrays, for a safetensors file."""
         return self._method.export_inner()
 
-    def import_inner(self, saved: Saved) -> None:
+    def import_inner(self, saved: OptimizerState) -> None:
         """Continue with an exported inner optimizer. Raises StateError where it is not of this run."""
         self._method.import_inner(saved)
 

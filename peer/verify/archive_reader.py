@@ -33,7 +33,7 @@ NOT_THERE = "it is not there"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ArchiveReader:
     """Every method raises Unreachable where the source does not answer, and DiskFull."""
 
     source: Source

@@ -13,12 +13,12 @@ from barnraise.fold.replay import Differs, Fault
 
 
 @dataclass(frozen=True)
-class Unknown:
+class NoHeldOutLoss:
     """Nobody evaluated it."""
 
 
 @dataclass(frozen=True)
-class OfCoordinator:
+class LossByCoordinator:
     """The run's key says so alone."""
 
     loss: float
@@ -26,7 +26,7 @@ class OfCoordinator:
 
 
 @dataclass(frozen=True)
-class Vouched:
+class LossByEvaluators:
     """Volunteers that the charter names signed what they found, and agree."""
 
     loss: float
@@ -34,15 +34,17 @@ class Vouched:
     of: int
 
 
-HeldOutWord = Unknown | OfCoordinator | Vouched
+HeldOutOrigin = NoHeldOutLoss | LossByCoordinator | LossByEvaluators
 
 
-def without_evaluations(manifest: Manifest) -> HeldOutWord:
+def without_evaluations(manifest: Manifest) -> HeldOutOrigin:
     """Of a checkpoint that has no evaluations of volunteers."""
-    return Unknown() if manifest.held_out is None else OfCoordinator(manifest.held_out.loss)
+    return NoHeldOutLoss() if manifest.held_out is None else LossByCoordinator(manifest.held_out.loss)
 
 
-def by_evaluations(data: bytes, where: str, manifest: Manifest, charter: Charter) -> Vouched | Differs:
+def by_evaluations(
+    data: bytes, where: str, manifest: Manifest, charter: Charter
+) -> LossByEvaluators | Differs:
     """Whether the evaluations in `data` come to the loss that the manifest says.
 
     where: their place in the archive. The manifest names their hash, so what is wrong in them the run's
@@ -66,4 +68,4 @@ def by_evaluations(data: bytes, where: str, manifest: Manifest, charter: Charter
         return Differs(
             "evaluations", where, expected, f"a checkpoint that {outcome.reason}", Fault.COORDINATOR
         )
-    return Vouched(outcome.held_out.loss, len(outcome.by), len(spec.evaluators))
+    return LossByEvaluators(outcome.held_out.loss, len(outcome.by), len(spec.evaluators))

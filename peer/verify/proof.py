@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from barnraise.core.ids import PublicKey, RunId, StateHash
-from peer.verify.evaluations import HeldOutWord
+from peer.verify.evaluations import HeldOutOrigin
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,6 @@ class Proved:
     """Of the checkpoint: each is what its manifest says, and together they hold the state."""
     seconds: float
     """That all of it took."""
-    held_out: HeldOutWord
+    held_out: HeldOutOrigin
     training: float | None
     """Seconds that one of these rounds took to train, as the closes tell; None of a single round."""

@@ -13,8 +13,8 @@ from barnraise.core.ids import Round
 from barnraise.fold.fold import Contribution
 from barnraise.fold.log import Link
 from barnraise.fold.replay import Differs, Reader, Replay
-from peer.verify.archive_reader import Evidence
-from peer.verify.report import Display
+from peer.verify.archive_reader import ArchiveReader
+from peer.verify.report import VerifyDisplay
 
 AHEAD = 3
 """Rounds that are fetched and checked ahead. Theirs are the contributions that lie on disk meanwhile."""
@@ -37,13 +37,17 @@ class _Ready:
     contributions: tuple[Contribution, ...]
 
 
-async def replayed(
-    evidence: Evidence, replay: Replay, until: int, display: Display, clock: Callable[[], float]
+async def replay_rounds(
+    archive_reader: ArchiveReader,
+    replay: Replay,
+    until: int,
+    display: VerifyDisplay,
+    clock: Callable[[], float],
 ) -> Replayed | Differs:
     """`replay` taken to the state of round `until`. clock: seconds. Raises Unreachable, DiskFull."""
     first, began, closed = replay.tip.round, clock(), list[int]()
     reader = Reader(replay.charter, replay.state.layout)
-    async with aclosing(_in_turn(evidence, reader, range(first, until))) as rounds:
+    async with aclosing(_in_turn(archive_reader, reader, range(first, until))) as rounds:
         async for found in rounds:
             if isinstance(found, Differs):
                 return found
@@ -58,13 +62,13 @@ async def replayed(
 
 
 async def _in_turn(
-    evidence: Evidence, reader: Reader, rounds: range
+    archive_reader: ArchiveReader, reader: Reader, rounds: range
 ) -> AsyncGenerator[_Ready | Differs, None]:
     gate = asyncio.Semaphore(AT_ONCE)
     ahead: deque[asyncio.Task[_Ready | Differs]] = deque()
     try:
         for round in rounds:
-            ahead.append(asyncio.create_task(_made_ready(evidence, reader, Round(round), gate)))
+            ahead.append(asyncio.create_task(_made_ready(archive_reader, reader, Round(round), gate)))
             if len(ahead) > AHEAD:
                 yield await ahead.popleft()
         while ahead:
@@ -74,13 +78,13 @@ async def _in_turn(
 
 
 async def _made_ready(
-    evidence: Evidence, reader: Reader, round: Round, gate: asyncio.Semaphore
+    archive_reader: ArchiveReader, reader: Reader, round: Round, gate: asyncio.Semaphore
 ) -> _Ready | Differs:
-    wire = await evidence.close(round)
+    wire = await archive_reader.close(round)
     link = wire if isinstance(wire, Differs) else await asyncio.to_thread(reader.open, round, wire)
     if isinstance(link, Differs):
         return link
-    fetching = [asyncio.create_task(_fetched(evidence, commit, gate)) for commit in link.commits]
+    fetching = [asyncio.create_task(_fetched(archive_reader, commit, gate)) for commit in link.commits]
     try:
         found = await asyncio.gather(*fetching)
     finally:
@@ -93,9 +97,11 @@ async def _made_ready(
     return contributions if isinstance(contributions, Differs) else _Ready(link, contributions)
 
 
-async def _fetched(evidence: Evidence, commit: Commit, gate: asyncio.Semaphore) -> memoryview | Differs:
+async def _fetched(
+    archive_reader: ArchiveReader, commit: Commit, gate: asyncio.Semaphore
+) -> memoryview | Differs:
     async with gate:
-        return await evidence.contribution(commit)
+        return await archive_reader.contribution(commit)
 
 
 async def _ended(tasks: Sequence[asyncio.Task[object]]) -> None:

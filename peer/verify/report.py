@@ -11,15 +11,15 @@ from typing_extensions import assert_never
 
 from barnraise.core.ids import short
 from barnraise.fold.replay import Differs
-from peer.verify.evaluations import HeldOutWord, OfCoordinator, Unknown, Vouched
+from peer.verify.evaluations import HeldOutOrigin, LossByCoordinator, LossByEvaluators, NoHeldOutLoss
 from peer.verify.proof import FromBase, FromCheckpoint, Proved
 
 LINES = 20
 """Lines about rounds that are printed at most where there is no terminal."""
 
 
-class Display(Protocol):
-    def __enter__(self) -> Display: ...
+class VerifyDisplay(Protocol):
+    def __enter__(self) -> VerifyDisplay: ...
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -30,8 +30,8 @@ class Display(Protocol):
         ...
 
 
-class Lines:
-    def __enter__(self) -> Lines:
+class VerifyLines:
+    def __enter__(self) -> VerifyLines:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,7 +45,7 @@ class Lines:
             self.say(f"replayed {done} of {total} rounds: {_so_far(done, contributions, seconds)}")
 
 
-class Bar:
+class VerifyBar:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
@@ -53,7 +53,7 @@ class Bar:
         )  # fmt: skip
         self._task = self._progress.add_task("", total=None, visible=False)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> VerifyBar:
         self._progress.start()
         return self
 
@@ -68,8 +68,8 @@ class Bar:
         self._progress.update(self._task, completed=done, total=total, description=told, visible=True)
 
 
-def display_for(console: Console) -> Display:
-    return Bar(console) if console.is_terminal else Lines()
+def verify_display(console: Console) -> VerifyDisplay:
+    return VerifyBar(console) if console.is_terminal else VerifyLines()
 
 
 def _so_far(rounds: int, contributions: int, seconds: float) -> str:
@@ -103,13 +103,13 @@ def told_proof(proved: Proved) -> str:
     )
 
 
-def _told_loss(word: HeldOutWord) -> str:
+def _told_loss(word: HeldOutOrigin) -> str:
     match word:
-        case Unknown():
+        case NoHeldOutLoss():
             return ""
-        case OfCoordinator(loss):
+        case LossByCoordinator(loss):
             return f"held-out loss {loss:.4f}: by the run's coordinator alone.\n"
-        case Vouched(loss, by, of):
+        case LossByEvaluators(loss, by, of):
             return f"held-out loss {loss:.4f}: signed by {by} of {_count(of, 'vouched volunteer')}.\n"
         case _:
             assert_never(word)

@@ -34,18 +34,18 @@ from barnraise.runtime.files import scratch_folder
 from peer.archive.opening import open_archive
 from peer.archive.reading import Archive, LoneCheckpoint
 from peer.archive.sources import Missing, Source
-from peer.verify.archive_reader import NOT_THERE, Evidence
-from peer.verify.evaluations import HeldOutWord, by_evaluations, without_evaluations
+from peer.verify.archive_reader import NOT_THERE, ArchiveReader
+from peer.verify.evaluations import HeldOutOrigin, by_evaluations, without_evaluations
 from peer.verify.proof import FromBase, FromCheckpoint, Proved
-from peer.verify.replay_pipeline import replayed
-from peer.verify.report import Display
+from peer.verify.replay_pipeline import replay_rounds
+from peer.verify.report import VerifyDisplay
 
 SCRATCH = "verify"
 """Its place in the cache folder."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class VerifyOptions:
     source: str
     """An invite, an address, or a folder: an archive, or one checkpoint alone."""
     log: str | None
@@ -68,7 +68,9 @@ class _Claim:
     """Its place in the source; empty where it is the source."""
 
 
-async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], float]) -> Proved | Differs:
+async def verify(
+    options: VerifyOptions, cache: Path, display: VerifyDisplay, clock: Callable[[], float]
+) -> Proved | Differs:
     """clock: seconds, for the report alone.
 
     Raises InviteError and UserError for what was typed, Unreachable, ModelUnavailable, DiskFull; TrustError
@@ -76,8 +78,8 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
     """
     began = clock()
     async with AsyncExitStack() as stack:
-        display.say(f"reading {wish.source}")
-        found = await _open(wish, stack)
+        display.say(f"reading {options.source}")
+        found = await _open(options, stack)
         if isinstance(found, Differs):
             return found
         archive, claim = found
@@ -87,7 +89,7 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
             f"round {manifest.round} of {archive.run}, state {short(manifest.state)}: checking"
             f" {len(manifest.files)} files, {format_bytes(manifest.size)}"
         )
-        files = await _files_in(Evidence(claim.source, scratch), claim.folder, manifest)
+        files = await _files_in(ArchiveReader(claim.source, scratch), claim.folder, manifest)
         if isinstance(files, Differs):
             return files
         state = await _state_of(files, claim.folder, manifest, archive.charter)
@@ -98,12 +100,12 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
             return held_out
         layout = state.layout
         del state  # of a whole model it is large; its hash is the manifest's
-        evidence = Evidence(archive.source, scratch)
-        begun = await _begin(wish, archive, manifest, layout, evidence, cache, display)
+        archive_reader = ArchiveReader(archive.source, scratch)
+        begun = await _begin(options, archive, manifest, layout, archive_reader, cache, display)
         if isinstance(begun, Differs):
             return begun
         start, replay = begun
-        done = await replayed(evidence, replay, manifest.round, display, clock)
+        done = await replay_rounds(archive_reader, replay, manifest.round, display, clock)
         if isinstance(done, Differs):
             return done
         now = done.replay
@@ -114,18 +116,18 @@ async def verify(wish: Wish, cache: Path, display: Display, clock: Callable[[], 
         )  # fmt: skip
 
 
-async def _open(wish: Wish, stack: AsyncExitStack) -> tuple[Archive, _Claim] | Differs:
+async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[Archive, _Claim] | Differs:
     """The archive, and the checkpoint in it or beside it."""
-    key = wish.key or (wish.log if wish.log and wish.log.startswith(f"{SCHEME}://") else None)
-    match await stack.enter_async_context(open_archive(wish.source, key)):
+    key = options.key or (options.log if options.log and options.log.startswith(f"{SCHEME}://") else None)
+    match await stack.enter_async_context(open_archive(options.source, key)):
         case Archive() as archive:
-            revision = _revision(archive, wish.revision)
+            revision = _revision(archive, options.revision)
             manifest = await _manifest(archive, revision)
             if isinstance(manifest, Differs):
                 return manifest
             return archive, _Claim(manifest, archive.source, revision.folder)
         case LoneCheckpoint(signed=signed, source=source):
-            if wish.log is None:
+            if options.log is None:
                 raise UserError(
                     f"{source.name} holds one checkpoint, and no log that it could be proved by",
                     fix="Say where the run's archive is: --log with its invite, its address or its folder.",
@@ -136,10 +138,10 @@ async def _open(wish: Wish, stack: AsyncExitStack) -> tuple[Archive, _Claim] | D
                     f" made of the trained state, and only that can be replayed",
                     fix=f"Verify the run's own archive with --revision {signed.value.round}.",
                 )
-            opened = await stack.enter_async_context(open_archive(wish.log, wish.key))
+            opened = await stack.enter_async_context(open_archive(options.log, options.key))
             if isinstance(opened, LoneCheckpoint) or opened.run != signed.value.run:
                 raise UserError(
-                    f"{wish.log} is not the archive of the run {signed.value.run}",
+                    f"{options.log} is not the archive of the run {signed.value.run}",
                     fix="Give that run's invite, or the address or folder of its archive.",
                 )
             return opened, _Claim(signed.value, source, "")
@@ -162,11 +164,13 @@ async def _manifest(archive: Archive, revision: Revision) -> Manifest | Differs:
         return Differs("manifest", path, expected, error.problem, Fault.SOURCE)
 
 
-async def _files_in(evidence: Evidence, folder: str, manifest: Manifest) -> dict[BlobHash, Path] | Differs:
+async def _files_in(
+    archive_reader: ArchiveReader, folder: str, manifest: Manifest
+) -> dict[BlobHash, Path] | Differs:
     """A checkpoint's files by their hashes; all of them are checked."""
     paths: dict[BlobHash, Path] = {}
     for entry in manifest.files:
-        path = await evidence.file(folder, entry)
+        path = await archive_reader.file(folder, entry)
         if isinstance(path, Differs):
             return path
         paths[BlobHash(entry.hash)] = path
@@ -185,7 +189,7 @@ async def _state_of(
 
 def _held_out(
     files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
-) -> HeldOutWord | Differs:
+) -> HeldOutOrigin | Differs:
     for entry in manifest.files:
         if entry.name == EVALUATIONS:
             where = f"{folder or folder_of('trained', manifest.round)}/{EVALUATIONS}"
@@ -194,27 +198,27 @@ def _held_out(
 
 
 async def _begin(
-    wish: Wish,
+    options: VerifyOptions,
     archive: Archive,
     manifest: Manifest,
     layout: Layout,
-    evidence: Evidence,
+    archive_reader: ArchiveReader,
     cache: Path,
-    display: Display,
+    display: VerifyDisplay,
 ) -> tuple[FromBase | FromCheckpoint, Replay] | Differs:
     kept = archive.index.replay_from
-    start = wish.start if wish.start is not None or kept == 0 else kept
+    start = options.start if options.start is not None or kept == 0 else kept
     if start is not None:
-        _check_start(wish.start, kept, manifest.round)
-        if start != wish.start:
+        _check_start(options.start, kept, manifest.round)
+        if start != options.start:
             display.say(f"the contributions of the rounds before {start} are no longer kept")
         display.say(
             f"starting from the checkpoint of round {start}, which the run's key signed:"
             f" what came before it is not proved"
         )
-        replay = await _from_checkpoint(archive, start, evidence)
+        replay = await _from_checkpoint(archive, start, archive_reader)
         return replay if isinstance(replay, Differs) else (FromCheckpoint(start), replay)
-    made = await _first_state(archive.charter, layout, wish.base, cache, display)
+    made = await _first_state(archive.charter, layout, options.base, cache, display)
     if isinstance(made, Differs):
         return made
     told, state = made
@@ -243,12 +247,12 @@ def _check_start(start: int | None, kept: int, round: int) -> None:
         )
 
 
-async def _from_checkpoint(archive: Archive, round: int, evidence: Evidence) -> Replay | Differs:
+async def _from_checkpoint(archive: Archive, round: int, archive_reader: ArchiveReader) -> Replay | Differs:
     revision = _revision(archive, round_tag(round))
     manifest = await _manifest(archive, revision)
     if isinstance(manifest, Differs):
         return manifest
-    files = await _files_in(evidence, revision.folder, manifest)
+    files = await _files_in(archive_reader, revision.folder, manifest)
     if isinstance(files, Differs):
         return files
     state = await _state_of(files, revision.folder, manifest, archive.charter)
@@ -258,7 +262,7 @@ async def _from_checkpoint(archive: Archive, round: int, evidence: Evidence) -> 
 
 
 async def _first_state(
-    charter: Charter, layout: Layout, base: Path | None, cache: Path, display: Display
+    charter: Charter, layout: Layout, base: Path | None, cache: Path, display: VerifyDisplay
 ) -> tuple[str, TrainState] | Differs:
     """state[0], and how it came to be. layout: of the checkpoint, which is the charter's."""
     spec = charter.spec

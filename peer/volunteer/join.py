@@ -30,8 +30,8 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from peer.coordinator_client import Joined, connect
 from peer.data_dir import PEER_KEY
-from peer.training.device import Device, pick, room
-from peer.training.memory_fit import Fit, Frozen, Processor, fit
+from peer.training.device import Device, free_memory, pick_device
+from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
 from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
 from peer.volunteer.blob_retention import Shelf
@@ -64,7 +64,7 @@ class JoinSettings(Strict):
     """CPU threads to train with; torch's own choice where None."""
     micro_batch: int | None
     """Samples that go through the model at once; None: what suits the device and its memory."""
-    frozen: Frozen = "auto"
+    frozen: FrozenPrecision = "auto"
     """How the frozen weights below an adapter are kept; auto: as exactly as memory allows."""
     listen: str
     """Multiaddress that the libp2p daemon listens on."""
@@ -113,7 +113,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
             joined = await api.join(identity, settings.name, credit=settings.credit)
         charter = joined.charter
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
-        device = pick(settings.device, settings.threads)
+        device = pick_device(settings.device, settings.threads)
         log.info("training on %s: %s", device.name, device.reason)
         source = str(settings.base) if settings.base else charter.spec.model.source
         base = await asyncio.to_thread(
@@ -229,7 +229,7 @@ def _fitted(charter: Charter, base: BaseFolder, device: Device, settings: JoinSe
         charter.spec,
         model_shape(base.path),
         layout(base.path, target).parameters,
-        room(device),
+        free_memory(device),
         Processor(device.torch_device != "cpu", device.autocast, has_four_bit()),
         micro_batch=settings.micro_batch,
         frozen=settings.frozen,

@@ -28,7 +28,7 @@ from scripts.benchmarks.records import measure_records
 from scripts.benchmarks.round import measure_round
 from scripts.benchmarks.scale import measure_processes, simulate
 from scripts.benchmarks.uplink.measure import add_options as add_uplink
-from scripts.benchmarks.uplink.measure import measure_uplink, wish_of
+from scripts.benchmarks.uplink.measure import measure_uplink, options_of
 from scripts.benchmarks.verify import measure_verify
 from scripts.demo_stage import DemoFailed
 from scripts.netns import NetworkFailed
@@ -85,7 +85,7 @@ def main() -> int:
             case "convergence":
                 print(convergence(chosen))
             case "uplink":
-                print(measure_uplink(wish_of(chosen)))
+                print(measure_uplink(options_of(chosen)))
             case "download":
                 print(measure_download(chosen.gigabytes, chosen.repeats, chosen.crowd, chosen.megabits))
             case "records":

@@ -17,8 +17,8 @@ from barnraise.contract.invite import parse_invite
 from barnraise.fold.replay import Differs
 from coordinator.grpc_service import ask_status
 from peer.verify.proof import Proved
-from peer.verify.report import Lines
-from peer.verify.verify import Wish, verify
+from peer.verify.report import VerifyLines
+from peer.verify.verify import VerifyOptions, verify
 from scripts.demo import CACHE, MODEL, RUN, corpus, wait_until_public
 from scripts.demo_stage import PROGRAMS, DemoFailed, running, serve
 
@@ -68,8 +68,8 @@ def _wait_for(port: int, rounds: int) -> None:
 
 
 def _row(what: str, source: str, key: str | None, round: int) -> list[str]:
-    wish = Wish(source, None, key, str(round), None, None)
-    proved = asyncio.run(verify(wish, CACHE, Lines(), time.monotonic))
+    options = VerifyOptions(source, None, key, str(round), None, None)
+    proved = asyncio.run(verify(options, CACHE, VerifyLines(), time.monotonic))
     if isinstance(proved, Differs):
         raise DemoFailed(f"the checkpoint is not proved: {proved}")
     whole = _program(source, key, round)

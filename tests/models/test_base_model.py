@@ -19,7 +19,7 @@ from barnraise.models import base_model, base_sources, gguf_import
 from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.causal_lm import load
 from barnraise.models.memory_estimate import memory_needed
-from peer.training.device import Probe, choose
+from peer.training.device import Probe, choose_device
 from tests.support.tiny import make_tiny_model
 
 
@@ -212,22 +212,22 @@ def test_the_cpu_takes_bf16_only_when_clearly_faster() -> None:
     def probe(speedup: float) -> Probe:
         return Probe((), False, False, 4, lambda: speedup)
 
-    assert not choose("auto", probe(1.2)).autocast
-    assert choose("auto", probe(2.5)).autocast
-    assert choose("cpu", probe(2.5)).threads == 4
+    assert not choose_device("auto", probe(1.2)).autocast
+    assert choose_device("auto", probe(2.5)).autocast
+    assert choose_device("cpu", probe(2.5)).threads == 4
 
 
 def test_a_gpu_is_preferred_and_named() -> None:
     probe = Probe(("A", "B"), True, False, 4, lambda: pytest.fail("no need to time the CPU"))
-    assert choose("auto", probe).torch_device == "cuda"
-    assert choose("cuda:1", probe).name == "B"
-    assert choose("auto", Probe((), False, True, 4, lambda: 1.0)).torch_device == "mps"
+    assert choose_device("auto", probe).torch_device == "cuda"
+    assert choose_device("cuda:1", probe).name == "B"
+    assert choose_device("auto", Probe((), False, True, 4, lambda: 1.0)).torch_device == "mps"
 
 
 @pytest.mark.parametrize("requested", ["cuda:2", "mps", "tpu", "cuda:x"])
 def test_a_device_that_is_not_there_is_told(requested: str) -> None:
     with pytest.raises(UserError):
-        choose(requested, Probe(("A", "B"), True, False, 4, lambda: 1.0))
+        choose_device(requested, Probe(("A", "B"), True, False, 4, lambda: 1.0))
 
 
 def test_memory_is_estimated_before_training() -> None:

@@ -16,7 +16,7 @@ from barnraise.contract.archive import CHARTER, INDEX, parse_index
 from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
 from coordinator.store.run_store import RunStore
-from peer.download.download import Downloaded, Wish, download
+from peer.download.download import Downloaded, DownloadOptions, download
 from peer.seed import Seeding, seed
 from tests.support import parts
 from tests.support.desk import LARGE, archive, checkpoint, files_in, opened_store, train_round
@@ -48,8 +48,8 @@ async def seeded(folder: Path, port: int = 0) -> AsyncIterator[Seeding]:
 
 
 async def fetched(source: str, output: Path, *mirrors: str) -> Path:
-    wish = Wish(source, parts.AUTHORITY.public, output=output, mirrors=mirrors)
-    done = await download(wish, Path("/nowhere"), Told(), time.monotonic)
+    options = DownloadOptions(source, parts.AUTHORITY.public, output=output, mirrors=mirrors)
+    done = await download(options, Path("/nowhere"), Told(), time.monotonic)
     assert isinstance(done, Downloaded)
     return done.folder
 

@@ -34,7 +34,7 @@ from barnraise.runtime.files import write_atomic
 from coordinator.setup.check import report
 from coordinator.store.run_store import RunStore
 from peer.training.device import Device
-from peer.training.memory_fit import Room
+from peer.training.memory_fit import FreeMemory
 from peer.volunteer import join as joining
 from peer.volunteer.display import Lines
 from peer.volunteer.join import JoinSettings
@@ -196,9 +196,9 @@ def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_model_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = BaseFolder(make_tiny_model(tmp_path / "model"), parts.HASH_A)
     charter = parts.charter(parts.run_spec(), parts.state())
-    monkeypatch.setattr(joining, "room", lambda _: Room(10**12, 10**12, shared=True))
+    monkeypatch.setattr(joining, "free_memory", lambda _: FreeMemory(10**12, 10**12, shared=True))
     joining._fitted(charter, base, CPU, SETTINGS)
-    monkeypatch.setattr(joining, "room", lambda _: Room(10**9, 10**9, shared=True))
+    monkeypatch.setattr(joining, "free_memory", lambda _: FreeMemory(10**9, 10**9, shared=True))
     with told(TooLargeForMemory, 3, "1.0 GB are free here", "a machine with more memory"):
         joining._fitted(charter, base, CPU, SETTINGS)
 

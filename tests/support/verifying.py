@@ -18,8 +18,8 @@ from barnraise.fold.log import Link, check_link
 from barnraise.fold.replay import Differs
 from coordinator.store.run_store import RunStore
 from peer.verify.proof import Proved
-from peer.verify.report import Lines
-from peer.verify.verify import SCRATCH, Wish, verify
+from peer.verify.report import VerifyLines
+from peer.verify.verify import SCRATCH, VerifyOptions, verify
 from tests.support.desk import opened_store, train_round
 from tests.support.golden_log import genesis, spec_of
 from tests.support.parts import ADA, AUTHORITY, BEN
@@ -30,7 +30,7 @@ KEY = AUTHORITY.public
 ADAPTER = "adapter_model.safetensors"
 
 
-class Told(Lines):
+class Told(VerifyLines):
     """Keeps what is said."""
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ def run_of(folder: Path, rounds: int = ROUNDS, spec: RunSpec = SPEC) -> Iterator
         yield store
 
 
-def wish(source: Path | str, **other: object) -> Wish:
-    plain = Wish(source=str(source), log=None, key=KEY, revision="main", start=None, base=None)
+def options(source: Path | str, **other: object) -> VerifyOptions:
+    plain = VerifyOptions(source=str(source), log=None, key=KEY, revision="main", start=None, base=None)
     return replace(plain, **other)  # type: ignore[arg-type]
 
 
-def outcome(asked: Wish, display: Lines | None = None) -> Proved | Differs:
+def outcome(asked: VerifyOptions, display: VerifyLines | None = None) -> Proved | Differs:
     with tempfile.TemporaryDirectory() as name:
         cache = Path(name)
         try:
@@ -62,13 +62,13 @@ def outcome(asked: Wish, display: Lines | None = None) -> Proved | Differs:
             assert not list(cache.glob(f"{SCRATCH}/*")), "something was left behind"
 
 
-def proved(asked: Wish, display: Lines | None = None) -> Proved:
+def proved(asked: VerifyOptions, display: VerifyLines | None = None) -> Proved:
     found = outcome(asked, display)
     assert isinstance(found, Proved), found
     return found
 
 
-def differs(asked: Wish) -> Differs:
+def differs(asked: VerifyOptions) -> Differs:
     found = outcome(asked)
     assert isinstance(found, Differs), found
     return found

@@ -67,7 +67,7 @@ held_out_tokens = 0
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """What is to be measured."""
 
     target: str
@@ -107,39 +107,39 @@ class Ours:
     """When the checkpoint of a state was there, by its round."""
 
 
-def measure_uplink(wish: Wish) -> str:
+def measure_uplink(options: Options) -> str:
     """Run both arms; a markdown report. Raises DemoFailed, or NetworkFailed without namespaces."""
     signal.signal(signal.SIGTERM, _ended)
     with tempfile.TemporaryDirectory() as folder, network() as net:
         work = Path(folder)
-        hosts = [net.public(name, wish.mbit) for name in ("coordinator", *_names(wish))]
-        write_run(work, wish)
+        hosts = [net.public(name, options.mbit) for name in ("coordinator", *_names(options))]
+        write_run(work, options)
         with running(work) as stage:
-            ours = run_ours(stage, hosts, wish)
+            ours = run_ours(stage, hosts, options)
         rival = (
-            run_rival(work, hosts[1:], wish.rival_seconds, wish.rival_batch, wish.rival_state_every)
-            if wish.rival_seconds
+            run_rival(work, hosts[1:], options.rival_seconds, options.rival_batch, options.rival_state_every)
+            if options.rival_seconds
             else {}
         )
-        return "\n\n".join([*own_tables(ours, wish), *compare(work, ours, rival, wish)])
+        return "\n\n".join([*own_tables(ours, options), *compare(work, ours, rival, options)])
 
 
-def write_run(work: Path, wish: Wish) -> None:
+def write_run(work: Path, options: Options) -> None:
     text = RUN.format(
         model=MODEL,
         data=corpus(work),
-        target=TARGETS[wish.target],
-        lr=RATES[wish.target],
-        seconds=wish.seconds,
-        grace=max(60.0, 2 * wish.seconds),
-        overlap=wish.overlap,
-        codec=f"[codec]\n{wish.codec}" if wish.codec else "",
-        keep=FIRST + wish.rounds + 2,
+        target=TARGETS[options.target],
+        lr=RATES[options.target],
+        seconds=options.seconds,
+        grace=max(60.0, 2 * options.seconds),
+        overlap=options.overlap,
+        codec=f"[codec]\n{options.codec}" if options.codec else "",
+        keep=FIRST + options.rounds + 2,
     )
     (work / "run.toml").write_text(text, encoding="utf-8")
 
 
-def run_ours(stage: Stage, hosts: Sequence[Host], wish: Wish) -> Ours:
+def run_ours(stage: Stage, hosts: Sequence[Host], options: Options) -> Ours:
     work = stage.work
     coordinator = start(
         stage, hosts[0], "coordinator", "-c", "from coordinator.cli import main; main()", "serve",
@@ -150,18 +150,20 @@ def run_ours(stage: Stage, hosts: Sequence[Host], wish: Wish) -> Ours:
         Tail(
             start(
                 stage, host, name, "-m", "scripts.benchmarks.uplink.timed_peer", str(cpu_file(work, name)),
-                str(wish.slow if name == _names(wish)[-1] else 1), "join", invite,
+                str(options.slow if name == _names(options)[-1] else 1), "join", invite,
                 "--name", name, "--device", "cpu", "--threads", "1", "--micro-batch", "1",
                 "--listen", f"/ip4/{host.address}/tcp/0", "--data-dir", str(work / name),
             )
         )
-        for name, host in zip(_names(wish), hosts[1:], strict=True)
+        for name, host in zip(_names(options), hosts[1:], strict=True)
     ]  # fmt: skip
     seen: dict[tuple[str, str], float] = {}
-    last = FIRST + wish.rounds
+    last = FIRST + options.rounds
     marks = []
     for until in (FIRST, last):
-        _follow(coordinator, tails, until, lambda: _look(work, ["coordinator", *_names(wish)], seen), wish)
+        _follow(
+            coordinator, tails, until, lambda: _look(work, ["coordinator", *_names(options)], seen), options
+        )
         marks.append(
             {
                 tail.program.name: (host.traffic(), cpu_of(tail.program))
@@ -176,7 +178,7 @@ def run_ours(stage: Stage, hosts: Sequence[Host], wish: Wish) -> Ours:
         parcels={},
         wire={name: then[name][0].since(was) for name, (was, _) in first.items()},
         cpu={name: then[name][1].since(was) for name, (_, was) in first.items()},
-        contributed=dict.fromkeys(_names(wish), 0),
+        contributed=dict.fromkeys(_names(options), 0),
     )
     offset = time.monotonic() - time.time()
     for place in sorted((work / "coordinator" / ARCHIVE).glob(f"checkpoints/round-*/{MANIFEST}")):
@@ -200,9 +202,9 @@ def _look(work: Path, names: Sequence[str], seen: dict[tuple[str, str], float]) 
 
 
 def _follow(
-    coordinator: Program, tails: Sequence[Tail], until: int, look: Callable[[], None], wish: Wish
+    coordinator: Program, tails: Sequence[Tail], until: int, look: Callable[[], None], options: Options
 ) -> None:
-    deadline = time.monotonic() + START_SECONDS + 4 * wish.seconds * until
+    deadline = time.monotonic() + START_SECONDS + 4 * options.seconds * until
     while any(tail.round < until for tail in tails):
         for program in (coordinator, *(tail.program for tail in tails)):
             if not program.alive():
@@ -225,20 +227,20 @@ def folded(folder: Path) -> list[Commit]:
     return [open_text(Commit, text, signer=None).value for close in closes for text in close.commits]
 
 
-def own_tables(ours: Ours, wish: Wish) -> list[str]:
-    until = FIRST + wish.rounds
+def own_tables(ours: Ours, options: Options) -> list[str]:
+    until = FIRST + options.rounds
     rows = []
     for tail in ours.tails:
         lines, wire = of_rounds(tail.lines, FIRST, until), ours.wire[tail.program.name]
-        length = (lines[-1].at - lines[0].at) / wish.rounds
-        up, down = (getattr(wire, way) / wish.rounds / 1e6 for way in ("up", "down"))
+        length = (lines[-1].at - lines[0].at) / options.rounds
+        up, down = (getattr(wire, way) / options.rounds / 1e6 for way in ("up", "down"))
         cpu, count = ours.cpu[tail.program.name], ours.contributed[tail.program.name]
         beside = (cpu.all - cpu.training) / (lines[-1].at - lines[0].at)
         rows.append(
             f"| {tail.program.name} | {length:.1f} | {standstill(lines):.1%} | {beside:.1%} | {count} |"
             f" {up:.2f} | {down:.2f} |"
         )
-    rate, nodes = wish.mbit * 1e6 / 8, wish.peers + 1
+    rate, nodes = options.mbit * 1e6 / 8, options.peers + 1
     spread = []
     for round, parcels in sorted(ours.parcels.items()):
         if all(len(parcel.arrived) == nodes - 1 for parcel in parcels):
@@ -247,9 +249,9 @@ def own_tables(ours: Ours, wish: Wish) -> list[str]:
             cells = [f"{figure:.2f}" for figure in (size, seconds, least, seconds / least)]
             spread.append(f"| {round} | {len(parcels)} | {' | '.join(cells)} |")
     return [
-        f"{wish.target}, {wish.peers} volunteers and the coordinator at {wish.mbit:g} Mbit/s each way,"
-        f" {wish.rounds} rounds of {wish.seconds:g} s, overlap {wish.overlap},"
-        f" codec {wish.codec or 'by default'}",
+        f"{options.target}, {options.peers} volunteers and the coordinator at {options.mbit:g} Mbit/s"
+        f" each way, {options.rounds} rounds of {options.seconds:g} s, overlap {options.overlap},"
+        f" codec {options.codec or 'by default'}",
         "| volunteer | round, s | not training | of a core, beside training | rounds contributed to |"
         " sent, MB a round | received, MB a round |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(rows),
@@ -258,7 +260,7 @@ def own_tables(ours: Ours, wish: Wish) -> list[str]:
     ]
 
 
-def compare(work: Path, ours: Ours, rival: dict[str, Any], wish: Wish) -> list[str]:
+def compare(work: Path, ours: Ours, rival: dict[str, Any], options: Options) -> list[str]:
     """The held-out losses of our checkpoints by their time, as far as to what the rival came to."""
     base, held_out = resolve(MODEL, None, CACHE).path, work / "coordinator" / "held-out"
     points = [(0.0, evaluate(base, held_out, PROMPT).loss)]
@@ -280,7 +282,7 @@ def compare(work: Path, ours: Ours, rival: dict[str, Any], wish: Wish) -> list[s
     ]
     if rival:
         parts.append(
-            f"hivemind: {rival['epochs']} steps of {wish.rival_batch} samples, {rival['samples']} in all,"
+            f"hivemind: {rival['epochs']} steps of {options.rival_batch} samples, {rival['samples']} in all,"
             f" {rival['training']:.0%} of its time in training, {rival['groups']} averages with"
             f" {rival['group']:.1f} peers, {rival['sent'] / 1e6:.0f} MB sent a peer. "
             + (
@@ -307,8 +309,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slow", type=float, default=1.0, help="times that the last machine is slower")
 
 
-def wish_of(chosen: argparse.Namespace) -> Wish:
-    return Wish(
+def options_of(chosen: argparse.Namespace) -> Options:
+    return Options(
         target=chosen.target,
         peers=chosen.peers,
         rounds=chosen.rounds,
@@ -328,11 +330,11 @@ def _ended(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _names(wish: Wish) -> list[str]:
-    return [f"peer-{number}" for number in range(wish.peers)]
+def _names(options: Options) -> list[str]:
+    return [f"peer-{number}" for number in range(options.peers)]
 
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(prog="scripts/bench uplink", description=__doc__)
     add_options(options)
-    print(measure_uplink(wish_of(options.parse_args())))
+    print(measure_uplink(options_of(options.parse_args())))

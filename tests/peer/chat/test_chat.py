@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from barnraise.contract.archive import folder_of
 from barnraise.core.errors import ModelUnavailable, UserError
 from barnraise.models.causal_lm import quiet
-from peer.chat.generator import Manner, Side, Talker, TooLong
-from peer.chat.terminal_escape import harmless
+from peer.chat.generator import ContextExceeded, Generator, SamplingParams, Side
+from peer.chat.terminal_escape import escape_text
 from peer.training.device import Device
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
@@ -32,8 +32,8 @@ from tests.support.programs import DEADLINE, ROOT
 from tests.support.tiny import make_tiny_model
 
 CPU = Device("CPU", "cpu", False, 1, "a test")
-GREEDY = Manner(max_tokens=24, temperature=0.0, seed=0)
-DICE = Manner(max_tokens=60, temperature=1.0, seed=3)
+GREEDY = SamplingParams(max_tokens=24, temperature=0.0, seed=0)
+DICE = SamplingParams(max_tokens=60, temperature=1.0, seed=3)
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "Hello there"}]
 
 
@@ -48,8 +48,8 @@ def adapter(laid: Laid) -> Path:
 
 
 @pytest.fixture(scope="module")
-def talker(laid: Laid, adapter: Path) -> Talker:
-    return Talker(adapter, laid.base, CPU)
+def generator(laid: Laid, adapter: Path) -> Generator:
+    return Generator(adapter, laid.base, CPU)
 
 
 def by_transformers(folder: Path, adapter: Path | None, said: Sequence[dict[str, str]], count: int) -> str:
@@ -65,54 +65,61 @@ def by_transformers(folder: Path, adapter: Path | None, said: Sequence[dict[str,
 
 
 def answer(
-    talker: Talker, side: Side, said: Sequence[dict[str, str]] = HELLO, manner: Manner = GREEDY
+    generator: Generator,
+    side: Side,
+    said: Sequence[dict[str, str]] = HELLO,
+    sampling: SamplingParams = GREEDY,
 ) -> tuple[str, list[str]]:
     """The answer, and the pieces in which it came."""
     pieces: list[str] = []
-    return talker.answer(side, said, manner, pieces.append), pieces
+    return generator.answer(side, said, sampling, pieces.append), pieces
 
 
 def test_the_checkpoint_and_its_base_answer_as_peft_and_transformers_do(
-    laid: Laid, adapter: Path, talker: Talker
+    laid: Laid, adapter: Path, generator: Generator
 ) -> None:
-    checkpoint, pieces = answer(talker, "checkpoint")
-    base, _ = answer(talker, "base")
+    checkpoint, pieces = answer(generator, "checkpoint")
+    base, _ = answer(generator, "base")
     assert checkpoint == by_transformers(laid.base, adapter, HELLO, 24)
     assert base == by_transformers(laid.base, None, HELLO, 24)
     assert checkpoint != base, "the adapter changes nothing"
     assert "".join(pieces) == checkpoint
-    assert answer(talker, "checkpoint")[0] == checkpoint, "asking the base switched it off for good"
+    assert answer(generator, "checkpoint")[0] == checkpoint, "asking the base switched it off for good"
 
 
-def test_the_base_is_loaded_once(talker: Talker) -> None:
-    assert talker._models["base"] is talker._models["checkpoint"]
+def test_the_base_is_loaded_once(generator: Generator) -> None:
+    assert generator._models["base"] is generator._models["checkpoint"]
 
 
 def test_both_sides_throw_the_same_dice(laid: Laid, tmp_path: Path) -> None:
     """With an adapter that changes nothing, as before the first round."""
-    talker = Talker(laid.folder / folder_of("trained", 0), laid.base, CPU)
-    first, again = answer(talker, "base", manner=DICE), answer(talker, "checkpoint", manner=DICE)
+    generator = Generator(laid.folder / folder_of("trained", 0), laid.base, CPU)
+    first, again = answer(generator, "base", sampling=DICE), answer(generator, "checkpoint", sampling=DICE)
     assert first == again
-    assert first != answer(talker, "base", manner=Manner(60, 1.0, seed=4)), "the seed changes nothing"
-    assert first != answer(talker, "base", manner=Manner(60, 0.0, seed=3)), "nor does the temperature"
+    assert first != answer(generator, "base", sampling=SamplingParams(60, 1.0, seed=4)), (
+        "the seed changes nothing"
+    )
+    assert first != answer(generator, "base", sampling=SamplingParams(60, 0.0, seed=3)), (
+        "nor does the temperature"
+    )
 
 
 def test_a_whole_model_has_a_base_of_its_own(laid: Laid, tmp_path: Path) -> None:
     other = make_tiny_model(tmp_path / "other", seed=5)
-    talker = Talker(other, laid.base, CPU)
-    assert answer(talker, "checkpoint")[0] == by_transformers(other, None, HELLO, 24)
-    assert answer(talker, "base")[0] == by_transformers(laid.base, None, HELLO, 24)
+    generator = Generator(other, laid.base, CPU)
+    assert answer(generator, "checkpoint")[0] == by_transformers(other, None, HELLO, 24)
+    assert answer(generator, "base")[0] == by_transformers(laid.base, None, HELLO, 24)
 
 
 def test_an_answer_ends_where_the_model_ends_one(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
-    whole = Talker(model, None, CPU)
-    ids = whole._tokenizer(answer(whole, "checkpoint", manner=DICE)[0]).input_ids
+    whole = Generator(model, None, CPU)
+    ids = whole._tokenizer(answer(whole, "checkpoint", sampling=DICE)[0]).input_ids
     place = next(n for n in range(5, len(ids)) if ids[n] not in ids[:n])
     (model / "generation_config.json").write_text(
         json.dumps({"eos_token_id": [ids[place]]}), encoding="utf-8"
     )
-    short, _ = answer(Talker(model, None, CPU), "checkpoint", manner=DICE)
+    short, _ = answer(Generator(model, None, CPU), "checkpoint", sampling=DICE)
     assert whole._tokenizer(short).input_ids[:place] == ids[:place]
     assert len(whole._tokenizer(short).input_ids) <= place + 1
 
@@ -124,37 +131,37 @@ def test_the_token_with_which_the_template_ends_a_turn_ends_an_answer(tmp_path: 
         config = json.loads((model / file).read_text(encoding="utf-8"))
         config |= {"eos_token_id": 0} if "generation" in file else {"eos_token": "<|pad|>"}
         (model / file).write_text(json.dumps(config), encoding="utf-8")
-    assert Talker(model, None, CPU)._ends == {0, 2}
+    assert Generator(model, None, CPU)._ends == {0, 2}
     (model / "chat_template.jinja").unlink()
-    assert Talker(model, None, CPU)._ends == {0}
+    assert Generator(model, None, CPU)._ends == {0}
 
 
 def test_without_a_template_it_goes_on(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     (model / "chat_template.jinja").unlink()
-    talker = Talker(model, None, CPU)
-    assert not talker.has_template
+    generator = Generator(model, None, CPU)
+    assert not generator.has_template
     with quiet(), torch.inference_mode():
-        ids = talker._tokenizer("Once", return_tensors="pt").input_ids
+        ids = generator._tokenizer("Once", return_tensors="pt").input_ids
         made = AutoModelForCausalLM.from_pretrained(model).generate(ids, max_new_tokens=24, do_sample=False)
-    wanted = talker._tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
-    assert answer(talker, "checkpoint", [{"role": "user", "content": "Once"}])[0] == wanted
+    wanted = generator._tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+    assert answer(generator, "checkpoint", [{"role": "user", "content": "Once"}])[0] == wanted
 
 
-def test_more_than_it_reads_is_told(talker: Talker) -> None:
+def test_more_than_it_reads_is_told(generator: Generator) -> None:
     def said(tokens: int) -> list[dict[str, str]]:
-        frame = talker._ids([{"role": "user", "content": ""}]).shape[1]
+        frame = generator._ids([{"role": "user", "content": ""}]).shape[1]
         return [{"role": "user", "content": "x" * (tokens - frame)}]
 
-    with told(TooLong, 2, "512 tokens", "reads 512", "/reset"):
-        answer(talker, "checkpoint", said(512))
-    _, pieces = answer(talker, "checkpoint", said(511))
+    with told(ContextExceeded, 2, "512 tokens", "reads 512", "/reset"):
+        answer(generator, "checkpoint", said(512))
+    _, pieces = answer(generator, "checkpoint", said(511))
     assert len(pieces) <= 1, "there is room for one token"
 
 
 def test_another_base_is_refused(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the base model's"):
-        Talker(adapter, make_tiny_model(tmp_path / "wide", width=32), CPU)
+        Generator(adapter, make_tiny_model(tmp_path / "wide", width=32), CPU)
 
 
 # Text from others
@@ -171,7 +178,7 @@ def test_another_base_is_refused(adapter: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_could_steer_a_terminal_is_shown(text: str, shown: str | None) -> None:
-    assert harmless(text) == (text if shown is None else shown)
+    assert escape_text(text) == (text if shown is None else shown)
 
 
 # The program
@@ -200,7 +207,7 @@ def test_from_the_run_s_own_server_it_needs_nothing_else(laid: Laid, adapter: Pa
         by_transformers(laid.base, None, HELLO, 24),
         by_transformers(laid.base, adapter, HELLO, 24),
     )
-    assert done.stdout == f"base model:\n{harmless(base)}\n\nbarn, round 120:\n{harmless(checkpoint)}\n"
+    assert done.stdout == f"base model:\n{escape_text(base)}\n\nbarn, round 120:\n{escape_text(checkpoint)}\n"
 
 
 def test_a_folder_is_taken_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -> None:
@@ -213,11 +220,11 @@ def test_a_folder_is_taken_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -
     assert "begun anew" in done.stderr
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.stdout)
     assert re.search(r"\\x[01][0-9a-f]", done.stdout), "the model said nothing that could do harm"
-    talker, manner = Talker(adapter, laid.base, CPU), Manner(100, 1.0, seed=0)
-    first, _ = answer(talker, "checkpoint", manner=manner)
+    generator, sampling = Generator(adapter, laid.base, CPU), SamplingParams(100, 1.0, seed=0)
+    first, _ = answer(generator, "checkpoint", sampling=sampling)
     said = [*HELLO, {"role": "assistant", "content": first}, *HELLO]
-    second, _ = answer(talker, "checkpoint", said, manner)
-    assert done.stdout == "".join(f"{harmless(each)}\n" for each in (first, second, first))
+    second, _ = answer(generator, "checkpoint", said, sampling)
+    assert done.stdout == "".join(f"{escape_text(each)}\n" for each in (first, second, first))
     assert first != second
 
 

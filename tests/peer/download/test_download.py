@@ -34,7 +34,7 @@ from coordinator.store.run_store import RunStore
 from peer.archive import parts as parts_module
 from peer.archive import ranges
 from peer.archive.sources import Missing
-from peer.download.download import Downloaded, Wish, download
+from peer.download.download import Downloaded, DownloadOptions, download
 from tests.support import parts
 from tests.support.desk import (
     LARGE,
@@ -57,9 +57,9 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-def get(wish: Wish, told: Told | None = None) -> Path:
+def get(options: DownloadOptions, told: Told | None = None) -> Path:
     async def ask() -> Path:
-        done = await download(wish, Path("/nowhere"), told or Told(), time.monotonic)
+        done = await download(options, Path("/nowhere"), told or Told(), time.monotonic)
         assert isinstance(done, Downloaded)
         return done.folder
 
@@ -79,8 +79,8 @@ def got(
         gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
             async with served(session_of(store), Gateway(gateway.port)) as true:
-                wish = Wish(str(invite(true)), revision=revision, output=output)
-                done = await download(wish, Path("/nowhere"), told or Told(), time.monotonic)
+                options = DownloadOptions(str(invite(true)), revision=revision, output=output)
+                done = await download(options, Path("/nowhere"), told or Told(), time.monotonic)
                 assert isinstance(done, Downloaded)
                 return done.folder
         finally:
@@ -95,7 +95,7 @@ def all_of(store: RunStore, round: int = 0) -> dict[str, bytes]:
 
 def in_folder(store: RunStore, output: Path, **other: str) -> Path:
     """From the coordinator's archive as a folder of this machine."""
-    return get(Wish(str(archive(store)), key=parts.AUTHORITY.public, output=output, **other))  # type: ignore[arg-type]
+    return get(DownloadOptions(str(archive(store)), key=parts.AUTHORITY.public, output=output, **other))  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_arrives_whole(store: RunStore, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_folder_s_name_tells_what_is_in_it(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert get(Wish(str(archive(store)), key=parts.AUTHORITY.public)) == Path("barn-round-000000")
+    assert get(DownloadOptions(str(archive(store)), key=parts.AUTHORITY.public)) == Path("barn-round-000000")
 
 
 @pytest.mark.parametrize(
@@ -150,19 +150,21 @@ def test_an_invite_to_another_run_is_refused(store: RunStore, tmp_path: Path) ->
 
 def test_an_archive_of_another_key_is_refused(store: RunStore, tmp_path: Path) -> None:
     with pytest.raises(BadSignature, match="where only"):
-        get(Wish(str(archive(store)), key=parts.STRANGER.public, output=tmp_path / "out"))
+        get(DownloadOptions(str(archive(store)), key=parts.STRANGER.public, output=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_needs_a_key(store: RunStore) -> None:
     with pytest.raises(InviteError, match="whose signature to check") as told:
-        get(Wish(str(archive(store))))
+        get(DownloadOptions(str(archive(store))))
     assert "--key" in told.value.fix
 
 
 def test_a_folder_s_key_can_be_an_invite(store: RunStore, tmp_path: Path) -> None:
     invite = str(Invite("127.0.0.1", 9, parts.RUN, parts.AUTHORITY.public))
-    assert files_in(get(Wish(str(archive(store)), key=invite, output=tmp_path / "out"))) == all_of(store)
+    assert files_in(get(DownloadOptions(str(archive(store)), key=invite, output=tmp_path / "out"))) == all_of(
+        store
+    )
 
 
 @pytest.mark.parametrize("place", [0, 350_000, 699_999])
@@ -279,15 +281,18 @@ def test_a_gateway_that_is_killed_in_the_middle_is_no_harm(
             if restarts and "asking again" in text and not running:
                 running.append(GatewayProcess(archive(store), first.port))
 
-    told, wish = Killing(), Wish(f"{first.url}?key={parts.AUTHORITY.public}", output=tmp_path / "out")
+    told, options = (
+        Killing(),
+        DownloadOptions(f"{first.url}?key={parts.AUTHORITY.public}", output=tmp_path / "out"),
+    )
     if not restarts:
         with pytest.raises(Unreachable, match="cannot be read"):
-            get(wish, told)
+            get(options, told)
         assert not (tmp_path / "out" / LARGE).exists(), "half a file has its final name"
         running.append(GatewayProcess(archive(store), urlsplit(first.url).port or 0))
         told = Killing()
     try:
-        assert files_in(get(wish, told)) == all_of(store, 1)
+        assert files_in(get(options, told)) == all_of(store, 1)
     finally:
         running.pop().kill()
     assert told.counts[LARGE] == 48 * 2**20, "bytes were fetched twice, or not at all"
@@ -359,5 +364,5 @@ def test_a_file_where_the_folder_should_be_is_told(store: RunStore, tmp_path: Pa
 )
 def test_a_source_that_cannot_be_is_told(source: str, tmp_path: Path) -> None:
     with pytest.raises(InviteError) as told:
-        get(Wish(source, output=tmp_path / "out"))
+        get(DownloadOptions(source, output=tmp_path / "out"))
     assert told.value.exit_code == 2

@@ -13,8 +13,8 @@ import pytest
 from barnraise.contract.archive import INDEX, folder_of
 from barnraise.contract.manifest import MANIFEST, Form
 from barnraise.core.errors import ModelUnavailable, UserError
-from peer.download.convert import Made
-from peer.download.download import Downloaded, Wish, download
+from peer.download.convert import Converted
+from peer.download.download import Downloaded, DownloadOptions, download
 from peer.download.select import Format
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
@@ -28,9 +28,9 @@ def laid(tmp_path_factory: pytest.TempPathFactory) -> Laid:
 
 def get(
     laid: Laid, output: Path, form: Format | None, told: Told | None = None, **other: object
-) -> Downloaded | Made:
-    wish = Wish(str(laid.folder), parts.AUTHORITY.public, format=form, output=output, **other)  # type: ignore[arg-type]
-    return asyncio.run(download(wish, output.parent / "cache", told or Told(), time.monotonic))
+) -> Downloaded | Converted:
+    options = DownloadOptions(str(laid.folder), parts.AUTHORITY.public, format=form, output=output, **other)  # type: ignore[arg-type]
+    return asyncio.run(download(options, output.parent / "cache", told or Told(), time.monotonic))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_is_not_published_is_made_of_the_checkpoint_and_the_run_s_base(
 ) -> None:
     told = Told()
     done = get(laid, tmp_path / "out", form, told, revision="best")
-    assert done == Made(tmp_path / "out")
+    assert done == Converted(tmp_path / "out")
     assert MANIFEST not in [path.name for path in done.folder.iterdir()], "nobody signed it"
     assert (tmp_path / "barn-round-000060" / MANIFEST).is_file(), "the checkpoint was not checked first"
     assert "the base model comes from the run" in told.said
@@ -109,11 +109,15 @@ def test_a_checkpoint_alone_is_made_into_another_form_with_the_base_that_is_give
     laid: Laid, tmp_path: Path
 ) -> None:
     alone = laid.folder / folder_of("trained", 60)
-    wish = Wish(str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out")
+    options = DownloadOptions(str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out")
     with pytest.raises(UserError, match="which base model"):
-        asyncio.run(download(wish, tmp_path / "cache", Told(), time.monotonic))
-    given = Wish(str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out", base=laid.base)
-    assert asyncio.run(download(given, tmp_path / "cache", Told(), time.monotonic)) == Made(tmp_path / "out")
+        asyncio.run(download(options, tmp_path / "cache", Told(), time.monotonic))
+    given = DownloadOptions(
+        str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out", base=laid.base
+    )
+    assert asyncio.run(download(given, tmp_path / "cache", Told(), time.monotonic)) == Converted(
+        tmp_path / "out"
+    )
 
 
 def test_an_adapter_is_no_model(laid: Laid, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from coordinator.store.run_store import RunStore
 from peer.archive import ranges
 from peer.archive.parts import NOTE_BYTES
 from peer.archive.sources import Missing
-from peer.download.download import Downloaded, Wish, download
+from peer.download.download import Downloaded, DownloadOptions, download
 from peer.download.select import Format
 from tests.support import parts
 from tests.support.desk import LARGE, archive, checkpoint, files_in, opened_store, train_round, unused_port
@@ -52,8 +52,10 @@ def get(
     revision: str = "main",
     form: Format | None = None,
 ) -> Path:
-    wish = Wish(f"{url}?key={key}", revision=revision, format=form, mirrors=mirrors, output=output)
-    done = asyncio.run(download(wish, Path("/nowhere"), told or Told(), time.monotonic))
+    options = DownloadOptions(
+        f"{url}?key={key}", revision=revision, format=form, mirrors=mirrors, output=output
+    )
+    done = asyncio.run(download(options, Path("/nowhere"), told or Told(), time.monotonic))
     assert isinstance(done, Downloaded)
     return done.folder
 

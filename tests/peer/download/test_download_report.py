@@ -7,14 +7,14 @@ import io
 import pytest
 from rich.console import Console
 
-from peer.download.progress import Bars, Display, Lines, display_for
+from peer.download.progress import DownloadBars, DownloadDisplay, DownloadLines, download_display
 
 
 def console(terminal: bool) -> Console:
     return Console(file=io.StringIO(), force_terminal=terminal, width=120, legacy_windows=False)
 
 
-def go(display: Display) -> None:
+def go(display: DownloadDisplay) -> None:
     with display:
         display.file("model.safetensors", 3_000_000, 1_000_000)
         display.file("README.md", 2000, 0)
@@ -27,13 +27,13 @@ def go(display: Display) -> None:
 
 
 def test_a_terminal_gets_bars_and_anything_else_lines() -> None:
-    assert isinstance(display_for(console(True)), Bars)
-    assert isinstance(display_for(console(False)), Lines)
+    assert isinstance(download_display(console(True)), DownloadBars)
+    assert isinstance(download_display(console(False)), DownloadLines)
 
 
 def test_a_terminal_shows_each_file_and_all_of_them() -> None:
     screen = console(True)
-    go(Bars(screen))
+    go(DownloadBars(screen))
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     last = shown[shown.rindex("all files") :]
     assert "3.0/3.0 MB" in last, "bytes that came false are counted twice, or not at all"
@@ -42,7 +42,7 @@ def test_a_terminal_shows_each_file_and_all_of_them() -> None:
 
 
 def test_lines_tell_what_is_whole_and_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    go(Lines())
+    go(DownloadLines())
     assert capsys.readouterr().err.splitlines() == [
         "model.safetensors: going on after 1 MB of 3 MB",
         "model.safetensors: false bytes, fetched anew",

@@ -16,8 +16,8 @@ from barnraise.core.errors import TooLargeForMemory, UserError
 from barnraise.models.causal_lm import model_shape
 from barnraise.models.memory_estimate import ModelShape, Precision, footprint
 from barnraise.models.trainable import layout, parameter_count
-from peer.training.device import Device, room
-from peer.training.memory_fit import Fit, Frozen, Processor, Room, fit
+from peer.training.device import Device, free_memory
+from peer.training.memory_fit import Fit, FreeMemory, FrozenPrecision, Processor, fit
 from tests.support.tiny import make_tiny_model
 
 LLAMA_3_8B = {
@@ -56,8 +56,8 @@ def run_spec(target: Lora | Full = ADAPTER, *, length: int = 512, batch: int = 4
     )
 
 
-def machine(memory: float) -> Room:
-    return Room(int(memory), int(memory), shared=True)
+def machine(memory: float) -> FreeMemory:
+    return FreeMemory(int(memory), int(memory), shared=True)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_an_adapter_of_8b_fits_a_gpu_at_home(
     frozen: Precision,
     needs: float,
 ) -> None:
-    spec, card = run_spec(length=length), Room(gigabytes * GB, 32 * GB, shared=False)
+    spec, card = run_spec(length=length), FreeMemory(gigabytes * GB, 32 * GB, shared=False)
     found = fit(spec, *llama, card, GPU)
     assert (found.micro_batch, found.frozen, found.checkpointing) == (micro_batch, frozen, True)
     assert f"about {needs} GB, and {gigabytes}.0 GB are free on the GPU" in found.reason
@@ -112,7 +112,7 @@ def test_a_cpu_takes_one_sample_and_a_gpu_the_batch() -> None:
         False,
         "1 sample at once, the frozen weights in fp32: about 3.2 GB, and 99.0 GB are free here",
     )
-    card = Room(99 * GB, 99 * GB, shared=False)
+    card = FreeMemory(99 * GB, 99 * GB, shared=False)
     sizes = {1: 1, 3: 2, 4: 4, 6: 4, 8: 8}
     for batch, size in sizes.items():
         found = fit(run_spec(batch=batch), SMALL, SMALL_ADAPTER, card, GPU)
@@ -140,9 +140,11 @@ def test_without_blocks_to_compute_twice_bits_are_spared() -> None:
 def test_a_machine_that_is_too_small_is_told_what_would_fit() -> None:
     spec = run_spec(length=2048)
 
-    def told(room: Room, processor: Processor, frozen: Frozen, micro_batch: int | None = None) -> str:
+    def told(
+        free_memory: FreeMemory, processor: Processor, frozen: FrozenPrecision, micro_batch: int | None = None
+    ) -> str:
         with pytest.raises(TooLargeForMemory, match="GB are free") as caught:
-            fit(spec, SMALL, SMALL_ADAPTER, room, processor, frozen=frozen, micro_batch=micro_batch)
+            fit(spec, SMALL, SMALL_ADAPTER, free_memory, processor, frozen=frozen, micro_batch=micro_batch)
         return caught.value.fix
 
     needed = {
@@ -157,11 +159,11 @@ def test_a_machine_that_is_too_small_is_told_what_would_fit() -> None:
     assert "pip install 'barnraise[quantized]'" in told(machine(needed["4bit"]), poor, "auto")
     assert told(machine(GB), CPU, "auto").startswith("Close other programs, use a machine with more memory")
     with pytest.raises(TooLargeForMemory, match="GB are free beside the GPU"):
-        fit(spec, SMALL, SMALL_ADAPTER, Room(99 * GB, GB // 2, shared=False), GPU)
+        fit(spec, SMALL, SMALL_ADAPTER, FreeMemory(99 * GB, GB // 2, shared=False), GPU)
 
 
 @pytest.mark.parametrize("frozen", ["bf16", "8bit", "4bit"])
-def test_what_is_trained_is_not_frozen(frozen: Frozen) -> None:
+def test_what_is_trained_is_not_frozen(frozen: FrozenPrecision) -> None:
     with pytest.raises(UserError, match="trains all parameters"):
         fit(run_spec(Full()), SMALL, SMALL.parameters, machine(99 * GB), CPU, frozen=frozen)
     assert fit(run_spec(Full()), SMALL, SMALL.parameters, machine(99 * GB), CPU).frozen == "fp32"
@@ -187,8 +189,8 @@ def test_what_is_chosen_fits_and_more_memory_is_never_worse(
 ) -> None:
     spec = run_spec(target, batch=batch, length=length)
     params = SMALL_ADAPTER if isinstance(target, Lora) else SMALL.parameters
-    small = Room(host if shared else device, host, shared=shared)
-    large = Room(small.device + GB, small.host + GB, shared=shared)
+    small = FreeMemory(host if shared else device, host, shared=shared)
+    large = FreeMemory(small.device + GB, small.host + GB, shared=shared)
     try:
         found = fit(spec, SMALL, params, small, processor)
     except TooLargeForMemory:
@@ -226,6 +228,6 @@ def test_the_shape_of_a_model_on_disk(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_this_machine_is_the_cpus() -> None:
-    here = room(Device("CPU", "cpu", False, 1, "test"))
+    here = free_memory(Device("CPU", "cpu", False, 1, "test"))
     assert here.shared
     assert here.device == here.host > 0

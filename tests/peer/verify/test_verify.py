@@ -23,7 +23,7 @@ from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.fold.replay import Fault
 from coordinator.store.run_store import RunStore
 from peer.verify.proof import FromBase, FromCheckpoint
-from peer.verify.report import LINES, display_for, told_difference, told_proof
+from peer.verify.report import LINES, told_difference, told_proof, verify_display
 from tests.support import parts
 from tests.support.desk import announce, archive, show, told, train_round
 from tests.support.desk import contribution as contributed
@@ -38,10 +38,10 @@ from tests.support.verifying import (
     differs,
     flip,
     link,
+    options,
     outcome,
     proved,
     run_of,
-    wish,
 )
 
 
@@ -60,7 +60,7 @@ def copy(sound: Path, tmp_path: Path) -> Path:
 
 def test_the_newest_checkpoint_is_proved_from_the_first_state(sound: Path) -> None:
     display = Told()
-    found = proved(wish(sound), display)
+    found = proved(options(sound), display)
     assert (found.run, found.key, found.round, found.rounds) == (parts.RUN, KEY, ROUNDS, ROUNDS)
     assert (found.contributions, found.volunteers, found.tokens) == (2 * ROUNDS, 2, 2 * ROUNDS * 64)
     assert found.files == len(list((sound / folder_of("trained", ROUNDS)).iterdir())) - 2, "both manifests"
@@ -75,7 +75,7 @@ def test_the_newest_checkpoint_is_proved_from_the_first_state(sound: Path) -> No
 
 def test_a_terminal_shows_a_bar_and_what_is_said() -> None:
     shown = io.StringIO()
-    with display_for(Console(file=shown, force_terminal=True, width=100)) as display:
+    with verify_display(Console(file=shown, force_terminal=True, width=100)) as display:
         display.say("reading [here]")
         display.round(3, 7, 12, 1.5)
     assert "reading [here]" in shown.getvalue()
@@ -92,19 +92,19 @@ def test_lines_about_a_long_log_are_few() -> None:
 
 @pytest.mark.parametrize("revision", ["2", "round-2", "round-000002"])
 def test_any_checkpoint_is_proved(sound: Path, revision: str) -> None:
-    found = proved(wish(sound, revision=revision))
+    found = proved(options(sound, revision=revision))
     assert (found.round, found.rounds) == (2, 2)
 
 
 def test_the_first_checkpoint_is_the_first_state(sound: Path) -> None:
-    found = proved(wish(sound, revision="0"))
+    found = proved(options(sound, revision="0"))
     assert (found.round, found.rounds, found.training) == (0, 0, None)
     assert "is the adapter drawn from the run's seed" in told_proof(found)
 
 
 def test_a_checkpoint_is_proved_from_an_earlier_one(sound: Path) -> None:
     display = Told()
-    found = proved(wish(sound, start=3), display)
+    found = proved(options(sound, start=3), display)
     assert (found.start, found.rounds, found.contributions) == (FromCheckpoint(3), 1, 2)
     assert found.tokens == 2 * ROUNDS * 64, "as the checkpoint counts them"
     assert "what came before is not proved" in told_proof(found)
@@ -116,7 +116,7 @@ def test_a_checkpoint_is_proved_from_an_earlier_one(sound: Path) -> None:
 @pytest.mark.parametrize("start", [4, 5, 100])
 def test_to_start_at_the_end_or_beyond_it_is_refused(sound: Path, start: int) -> None:
     with told(UserError, 2, f"--from {start} leaves nothing to replay up to round 4"):
-        outcome(wish(sound, start=start))
+        outcome(options(sound, start=start))
 
 
 def test_to_start_from_a_round_without_a_checkpoint_is_refused(copy: Path) -> None:
@@ -127,7 +127,7 @@ def test_to_start_from_a_round_without_a_checkpoint_is_refused(copy: Path) -> No
     )
     (copy / INDEX).write_text(index.model_copy(update={"repos": repos}).model_dump_json())
     with told(UserError, 2, "no revision 'round-2'", "0, 1, 3, 4"):
-        outcome(wish(copy, start=2))
+        outcome(options(copy, start=2))
 
 
 def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Pat
         assert index.replay_from == 5
         for revision in ("main", "4"):
             with told(UserError, 2, "no longer kept, only contributions from round 5 on"):
-                outcome(wish(archive(store), revision=revision))
+                outcome(options(archive(store), revision=revision))
 
 
 @contextmanager
@@ -155,12 +155,12 @@ def some_kept(tmp_path: Path) -> Iterator[Path]:
 def test_a_late_log_is_replayed_from_the_checkpoint_there(tmp_path: Path) -> None:
     with some_kept(tmp_path) as folder:
         display = Told()
-        found = proved(wish(folder), display)
+        found = proved(options(folder), display)
         assert (found.start, found.rounds) == (FromCheckpoint(2), 2)
         assert any("rounds before 2 are no longer kept" in line for line in display.said)
-        assert proved(wish(folder, start=3)).start == FromCheckpoint(3)
+        assert proved(options(folder, start=3)).start == FromCheckpoint(3)
         with told(UserError, 2, "contributions are kept from round 2 on", "--from 2"):
-            outcome(wish(folder, start=1))
+            outcome(options(folder, start=1))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_what_is_flipped_or_missing_is_named(
 ) -> None:
     path = place(copy)
     spoil(copy / path)
-    found = differs(wish(copy))
+    found = differs(options(copy))
     assert (found.what, found.where) == (what, path)
     assert where in path
     assert found.fault is (Fault.ABSENT if spoil is Path.unlink else Fault.SOURCE)
@@ -191,31 +191,31 @@ def test_the_first_difference_is_named(copy: Path) -> None:
     """A later round is read ahead, and its fault is no news before the earlier ones are folded."""
     for round in (1, 2, 3):
         flip(copy / contribution(copy, round))
-    assert differs(wish(copy)).where == contribution(copy, 1)
+    assert differs(options(copy)).where == contribution(copy, 1)
 
 
 def test_an_empty_contribution_is_named(copy: Path) -> None:
     path = contribution(copy, 1)
     (copy / path).write_bytes(b"")
-    assert differs(wish(copy)).where == path
+    assert differs(options(copy)).where == path
 
 
 def test_a_flipped_byte_of_the_charter_is_named(copy: Path) -> None:
     flip(copy / CHARTER)
     with told(BadSignature, 5, CHARTER):
-        outcome(wish(copy))
+        outcome(options(copy))
 
 
 def test_a_run_under_another_key_is_refused(sound: Path) -> None:
     with pytest.raises(TrustError) as caught:
-        outcome(wish(sound, key=STRANGER.public))
+        outcome(options(sound, key=STRANGER.public))
     assert caught.value.exit_code == 5
     assert CHARTER in caught.value.problem
 
 
 def test_a_folder_without_a_key_is_refused(sound: Path) -> None:
     with told(InviteError, 2, "whose signature"):
-        outcome(wish(sound, key=None))
+        outcome(options(sound, key=None))
 
 
 def test_a_log_that_is_cut_short_is_named_where_it_ends(copy: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_log_that_is_cut_short_is_named_where_it_ends(copy: Path) -> None:
         for commit in link(copy, round).commits:
             (copy / contribution_path(blob_name(commit))).unlink()
         (copy / close_path(round)).unlink()
-    found = differs(wish(copy))
+    found = differs(options(copy))
     assert (found.what, found.where, found.fault) == ("close", close_path(2), Fault.ABSENT)
 
 
@@ -235,20 +235,20 @@ def test_a_log_signed_by_another_key_is_named(copy: Path) -> None:
     """A mirror that made a whole log of its own and kept the run's charter."""
     for round in range(ROUNDS):
         (copy / close_path(round)).write_bytes(signed_close(copy, round, STRANGER))
-    found = differs(wish(copy))
+    found = differs(options(copy))
     assert (found.what, found.where, found.fault) == ("close", close_path(0), Fault.SOURCE)
 
 
 def test_a_gap_that_the_run_s_key_signed_is_the_coordinator_s_fault(copy: Path) -> None:
     first = blob_hash((copy / close_path(0)).read_bytes())
     (copy / close_path(2)).write_bytes(signed_close(copy, 2, AUTHORITY, previous=first))
-    found = differs(wish(copy))
+    found = differs(options(copy))
     assert (found.what, found.where, found.fault) == ("close", close_path(2), Fault.COORDINATOR)
 
 
 def test_another_end_of_the_log_than_the_manifest_s_is_the_coordinator_s_fault(copy: Path) -> None:
     (copy / close_path(3)).write_bytes(signed_close(copy, 3, AUTHORITY, reason="another one"))
-    found = differs(wish(copy))
+    found = differs(options(copy))
     assert (found.what, found.fault) == ("manifest", Fault.COORDINATOR)
     assert "head of the log" in found.expected
 
@@ -266,8 +266,8 @@ def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp
         other_state(store)
         store.write_checkpoint(parts.NOW)
         train_round(store, ADA)
-        now = differs(wish(archive(store), revision="1"))
-        later = differs(wish(archive(store), revision="2"))
+        now = differs(options(archive(store), revision="1"))
+        later = differs(options(archive(store), revision="2"))
         for found in (now, later):
             assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
             assert found.expected.startswith(store.checkpoints[1].value.state)
@@ -286,7 +286,7 @@ def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s
         store.write_checkpoint(parts.NOW)
         mixed = store.checkpoints[2].value.model_copy(update={"state": honest.state})
         resigned(store, 2, sign(AUTHORITY, mixed))
-        found = differs(wish(archive(store)))
+        found = differs(options(archive(store)))
         assert (found.what, found.where, found.fault) == ("file", folder_of("trained", 2), Fault.COORDINATOR)
         assert honest.state in found.expected
 
@@ -307,9 +307,9 @@ def test_a_false_checkpoint_proves_nothing_of_those_after_it(tmp_path: Path) -> 
         store.write_checkpoint(parts.NOW)
         store.state, store.tip = true_state, true_tip
         train_round(store, ADA)
-        found = differs(wish(archive(store), start=1))
+        found = differs(options(archive(store), start=1))
         assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
-        assert proved(wish(archive(store))).round == 2, "the log itself is sound"
+        assert proved(options(archive(store))).round == 2, "the log itself is sound"
 
 
 def downloaded(folder: Path, where: Path) -> Path:
@@ -318,18 +318,18 @@ def downloaded(folder: Path, where: Path) -> Path:
 
 def test_a_downloaded_checkpoint_is_proved_by_the_log_elsewhere(sound: Path, tmp_path: Path) -> None:
     own = downloaded(sound, tmp_path / "mine")
-    assert proved(wish(own, log=str(sound))).round == ROUNDS
+    assert proved(options(own, log=str(sound))).round == ROUNDS
     flip(own / ADAPTER)
-    found = differs(wish(own, log=str(sound)))
+    found = differs(options(own, log=str(sound)))
     assert (found.what, found.where, found.fault) == ("file", ADAPTER, Fault.SOURCE)
 
 
 def test_a_checkpoint_alone_proves_nothing(sound: Path, tmp_path: Path) -> None:
     own = downloaded(sound, tmp_path / "mine")
     with told(UserError, 2, "no log", "--log"):
-        outcome(wish(own))
+        outcome(options(own))
     with told(UserError, 2, "is not the archive of the run barn"):
-        outcome(wish(own, log=str(own)))
+        outcome(options(own, log=str(own)))
 
 
 def test_another_form_of_a_checkpoint_is_refused(sound: Path, tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_another_form_of_a_checkpoint_is_refused(sound: Path, tmp_path: Path) ->
     manifest = open_signed(Manifest, (own / MANIFEST).read_bytes(), signer=AUTHORITY.public).value
     (own / MANIFEST).write_bytes(sign(AUTHORITY, manifest.model_copy(update={"form": "merged"})).wire)
     with told(UserError, 2, "merged form of round 4", "--revision 4"):
-        outcome(wish(own, log=str(sound)))
+        outcome(options(own, log=str(sound)))
 
 
 def test_a_checkpoint_of_another_run_is_refused(sound: Path, tmp_path: Path) -> None:
@@ -345,14 +345,14 @@ def test_a_checkpoint_of_another_run_is_refused(sound: Path, tmp_path: Path) -> 
     manifest = open_signed(Manifest, (own / MANIFEST).read_bytes(), signer=AUTHORITY.public).value
     (own / MANIFEST).write_bytes(sign(AUTHORITY, manifest.model_copy(update={"run": "shed"})).wire)
     with told(UserError, 2, "is not the archive of the run shed"):
-        outcome(wish(own, log=str(sound)))
+        outcome(options(own, log=str(sound)))
 
 
 def test_a_run_without_a_checkpoint_has_nothing_to_prove(copy: Path) -> None:
     index = parse_index((copy / INDEX).read_bytes())
     (copy / INDEX).write_text(index.model_copy(update={"repos": ()}).model_dump_json())
     with told(UserError, 2, "no checkpoint yet"):
-        outcome(wish(copy))
+        outcome(options(copy))
 
 
 def test_two_contributions_with_one_blob_are_two(tmp_path: Path) -> None:
@@ -366,4 +366,4 @@ def test_two_contributions_with_one_blob_are_two(tmp_path: Path) -> None:
         store.write_checkpoint(parts.NOW)
         show(store)
         assert len(list((archive(store) / "contributions").iterdir())) == 1
-        assert proved(wish(archive(store))).contributions == 2
+        assert proved(options(archive(store))).contributions == 2

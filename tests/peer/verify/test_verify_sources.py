@@ -48,10 +48,10 @@ from tests.support.verifying import (
     contribution,
     differs,
     flip,
+    options,
     outcome,
     proved,
     run_of,
-    wish,
 )  # fmt: skip
 
 
@@ -115,9 +115,9 @@ def mirror(sound: Path) -> Iterator[Mirror]:
 
 
 def test_a_checkpoint_is_proved_from_any_web_server(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
-    found = proved(wish(mirror.address, key=KEY))
-    assert found == proved(wish(sound))
-    assert proved(wish(f"{mirror.address}/?key={KEY}", key=None)) == found
+    found = proved(options(mirror.address, key=KEY))
+    assert found == proved(options(sound))
+    assert proved(options(f"{mirror.address}/?key={KEY}", key=None)) == found
 
 
 def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
         gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
             async with served(session_of(store), Gateway(gateway.port)) as invite:
-                asked = wish(str(invite), key=None)
+                asked = options(str(invite), key=None)
                 return await verify(asked, tmp_path, Told(), iter(range(1000)).__next__)
         finally:
             await gateway.stop()
@@ -141,7 +141,7 @@ def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
 def test_a_file_that_breaks_off_goes_on_where_it_ended(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
     places = [contribution(sound, 1), f"{folder_of('trained', ROUNDS)}/{ADAPTER}"]
     mirror.breaks = dict.fromkeys(places, TRIES - 1)
-    assert proved(wish(mirror.address)).round == ROUNDS
+    assert proved(options(mirror.address)).round == ROUNDS
     assert [mirror.asked.count(path) for path in places] == [TRIES, TRIES]
 
 
@@ -151,7 +151,7 @@ def test_a_server_that_always_breaks_off_is_the_network_s_fault(
     path = contribution(sound, 1)
     mirror.breaks = {path: TRIES}
     with told(Unreachable, 4, path):
-        outcome(wish(mirror.address))
+        outcome(options(mirror.address))
 
 
 def test_what_a_mirror_changed_or_lacks_is_named(sound: Path, tmp_path: Path) -> None:
@@ -159,17 +159,17 @@ def test_what_a_mirror_changed_or_lacks_is_named(sound: Path, tmp_path: Path) ->
     with mirror_of(copy) as mirror:
         lacking = contribution(copy, 3)
         (copy / lacking).unlink()
-        found = differs(wish(mirror.address))
+        found = differs(options(mirror.address))
         assert (found.what, found.where, found.fault) == ("contribution", lacking, Fault.ABSENT)
         flipped = contribution(copy, 2)
         flip(copy / flipped)
-        found = differs(wish(mirror.address))
+        found = differs(options(mirror.address))
         assert (found.what, found.where, found.fault) == ("contribution", flipped, Fault.SOURCE)
         (copy / close_path(1)).unlink()
-        assert differs(wish(mirror.address)).where == close_path(1)
+        assert differs(options(mirror.address)).where == close_path(1)
         adapter = f"{folder_of('trained', ROUNDS)}/{ADAPTER}"
         flip(copy / adapter)
-        assert differs(wish(mirror.address)).where == adapter
+        assert differs(options(mirror.address)).where == adapter
 
 
 def test_little_is_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_little_is_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: pytest
     ahead: list[int] = []
     monkeypatch.setattr(FolderSource, "open", counting)
     with run_of(tmp_path / "run", rounds=3 * AHEAD) as store:
-        proved(wish(archive(store)), Watching())
+        proved(options(archive(store)), Watching())
     assert len(ahead) == 3 * AHEAD
     assert max(ahead) <= AHEAD
 
@@ -220,13 +220,13 @@ def whole_model_run(folder: Path) -> Iterator[tuple[RunStore, Path]]:
 
 def test_a_whole_model_is_proved_from_its_base_model(tmp_path: Path) -> None:
     with whole_model_run(tmp_path) as (store, base):
-        found = proved(wish(archive(store), base=base))
+        found = proved(options(archive(store), base=base))
         assert (found.rounds, found.start) == (2, FromBase("the base model tiny-model"))
         with told(ModelUnavailable, 3, "no base model at tiny-model", "--from 0"):
-            outcome(wish(archive(store)))
-        assert proved(wish(archive(store), start=0)).start == FromCheckpoint(0)
+            outcome(options(archive(store)))
+        assert proved(options(archive(store), start=0)).start == FromCheckpoint(0)
         with told(HashMismatch, 5, "fingerprint"):
-            outcome(wish(archive(store), base=make_tiny_model(tmp_path / "other", seed=1)))
+            outcome(options(archive(store), base=make_tiny_model(tmp_path / "other", seed=1)))
 
 
 def called(*arguments: object) -> Result:

@@ -15,13 +15,19 @@ from barnraise.core.identity import Identity
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.replay import Differs, Fault
 from coordinator.store.run_store import RunStore
-from peer.verify.evaluations import OfCoordinator, Unknown, Vouched, by_evaluations, without_evaluations
+from peer.verify.evaluations import (
+    LossByCoordinator,
+    LossByEvaluators,
+    NoHeldOutLoss,
+    by_evaluations,
+    without_evaluations,
+)
 from peer.verify.report import told_proof
 from tests.support import parts
 from tests.support.desk import archive, opened_store, train_round, until_settled
 from tests.support.golden_log import genesis
 from tests.support.parts import ADA, BEN, STRANGER
-from tests.support.verifying import SPEC, differs, proved, wish
+from tests.support.verifying import SPEC, differs, options, proved
 from tests.support.vouching import TOKENS, found, hold_out, settle, settler, vouching
 
 WHERE = f"checkpoints/round-000001/{EVALUATIONS}"
@@ -50,20 +56,22 @@ def manifest(store: RunStore, loss: float | None = 2.25) -> Manifest:
     return store.checkpoints[1].value.model_copy(update={"held_out": held_out})
 
 
-def judged(store: RunStore, *evaluations: Signed[Evaluation], loss: float | None = 2.25) -> Vouched | Differs:
+def judged(
+    store: RunStore, *evaluations: Signed[Evaluation], loss: float | None = 2.25
+) -> LossByEvaluators | Differs:
     return by_evaluations(evaluations_json(evaluations), WHERE, manifest(store, loss), store.charter)
 
 
 def test_what_vouched_volunteers_agreed_on_is_told_with_the_proof(store: RunStore) -> None:
     agreed(store)
-    proof = proved(wish(archive(store), revision="1"))
-    assert proof.held_out == Vouched(2.25, by=2, of=3)
+    proof = proved(options(archive(store), revision="1"))
+    assert proof.held_out == LossByEvaluators(2.25, by=2, of=3)
     assert "held-out loss 2.2500: signed by 2 of 3 vouched volunteers" in told_proof(proof)
 
 
 def test_without_them_it_is_the_coordinator_s_word_or_nobody_s(store: RunStore) -> None:
-    assert proved(wish(archive(store), revision="1")).held_out == Unknown()
-    assert without_evaluations(manifest(store)) == OfCoordinator(2.25)
+    assert proved(options(archive(store), revision="1")).held_out == NoHeldOutLoss()
+    assert without_evaluations(manifest(store)) == LossByCoordinator(2.25)
 
 
 def test_evaluations_that_come_to_another_loss_differ(
@@ -75,7 +83,7 @@ def test_evaluations_that_come_to_another_loss_differ(
         lambda _: evaluations_json([found(store, owner, 3.0) for owner in (ADA, BEN)]),
     )
     agreed(store)
-    found_out = differs(wish(archive(store), revision="1"))
+    found_out = differs(options(archive(store), revision="1"))
     assert (found_out.what, found_out.where, found_out.fault) == ("evaluations", WHERE, Fault.COORDINATOR)
     assert "held-out loss of 3.0000" in found_out.found
 
@@ -105,7 +113,7 @@ def test_evaluations_of_something_else_differ(store: RunStore) -> None:
     ):
         assert isinstance(judged(store, good, other), Differs)
     assert isinstance(judged(store, good, found(store, BEN, 2.25), loss=None), Differs)
-    assert judged(store, good, found(store, BEN, 2.25)) == Vouched(2.25, 2, 3)
+    assert judged(store, good, found(store, BEN, 2.25)) == LossByEvaluators(2.25, 2, 3)
 
 
 @pytest.mark.parametrize("junk", [b"", b"{}", b'{"evaluations": [{"signed": "AAAA"}]}', b"\xff" * 100])
