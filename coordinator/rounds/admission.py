@@ -7,31 +7,50 @@ from dataclasses import dataclass
 from barnraise.contract.records import Admission, JoinClaim
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, RunId
+from barnraise.core.reason import Reason
 
 LIFE_SECONDS = 48 * 3600
-"""How long an admission holds. Peers renew at half of it, so a day without the coordinator is survived."""
+"""How long an admission is valid. Peers renew at half of it, so they bridge a day without the coordinator."""
 CLAIM_SECONDS = 900
 """A claim older than this, by the run's clock, is a replay or comes from a clock that is far off."""
 
 
 @dataclass(frozen=True)
 class Admitted:
+    """The claim is accepted."""
+
     admission: Admission
 
 
 @dataclass(frozen=True)
+class WrongRun(Reason):
+    """The claim is for another run."""
+
+    run: RunId
+    """The run that this coordinator serves."""
+    claimed: str
+
+
+@dataclass(frozen=True)
+class ClockOff(Reason):
+    """The claim's time differs from the run's clock by more than `CLAIM_SECONDS`."""
+
+    seconds: float
+    """By how much the claimant's clock is behind; negative where it is ahead."""
+
+
+@dataclass(frozen=True)
 class Refused:
-    reason: str
-    fix: str
+    """The claim is not accepted."""
+
+    reason: WrongRun | ClockOff
 
 
 def admit(claim: JoinClaim, run: RunId, now: Millis) -> Admitted | Refused:
+    """Decide on a claim that the claimant's key has signed. now: the run's clock."""
     if claim.run != run:
-        return Refused(f"this is the run {run}, not {claim.run}", "Ask for this run's invite.")
-    off = seconds_between(Millis(claim.at), now)
-    if abs(off) > CLAIM_SECONDS:
-        return Refused(
-            f"your clock is {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} the coordinator's",
-            "Set this machine's clock (turn network time on) and join again.",
-        )
+        return Refused(WrongRun(run, claim.run))
+    behind = seconds_between(Millis(claim.at), now)
+    if abs(behind) > CLAIM_SECONDS:
+        return Refused(ClockOff(behind))
     return Admitted(Admission(run=run, peer=claim.owner, expires=now + LIFE_SECONDS * 1000))

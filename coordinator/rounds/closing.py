@@ -53,7 +53,7 @@ class Wait:
 Decision = CloseNow | Reopen | Wait
 
 
-def decide(now: Millis, situation: Situation) -> Decision:
+def decide_close(now: Millis, situation: Situation) -> Decision:
     """Close once everybody expected has contributed, or at the deadline with who did.
 
     A round in which nobody was here begins with the first who trains: else it would be cut short, or over.
@@ -114,7 +114,7 @@ class Misfit:
     reason: str
 
 
-def judge(
+def check_commit(
     commit: Commit, window: Window, now: Millis, state: StateHash, blob_sizes: range, sequence_length: int
 ) -> Fits | Misfit:
     """Judge a commit before its blob is fetched."""

@@ -21,11 +21,12 @@ from barnraise.contract.records import (
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.status import PeerStatus, RunStatus
-from barnraise.core.errors import RefusedError, TrustError, Unreachable
+from barnraise.core.errors import TrustError, Unreachable
 from barnraise.core.ids import Millis, PublicKey, short
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.log import check_blob
 from barnraise.network.swarm import Swarm
+from coordinator import messages
 from coordinator.checkpoints.publisher import Settler
 from coordinator.rounds.admission import Admitted, Refused, admit
 from coordinator.rounds.closing import (
@@ -35,9 +36,9 @@ from coordinator.rounds.closing import (
     Reopen,
     Situation,
     Wait,
-    decide,
+    check_commit,
+    decide_close,
     deserted_after,
-    judge,
 )
 from coordinator.rounds.coordinator_api import JoinResult
 from coordinator.store.run_store import RunStore
@@ -112,9 +113,10 @@ class Session:
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         now = self.clock()
         match admit(claim.value, self.store.charter.run, now):
-            case Refused(reason, fix):
-                log.info("refused %s: %s", short(claim.signer), reason)
-                raise RefusedError(reason, fix=fix)
+            case Refused(reason):
+                refused = messages.refused_claim(reason)
+                log.info("refused %s: %s", short(claim.signer), refused.problem)
+                raise refused
             case Admitted(admission):
                 self.store.admit(claim, now)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
@@ -165,7 +167,7 @@ class Session:
             self._tell("just started: looking who is here")
             return
         situation = self._situation()
-        decision = decide(now, situation)
+        decision = decide_close(now, situation)
         self._deserted = deserted_after(situation, decision, anybody=bool(self._presences))
         match decision:
             case CloseNow(reason):
@@ -193,7 +195,7 @@ class Session:
         if self._full():
             return
         length = store.charter.spec.data.sequence_length
-        match judge(commit.value, store.window, now, store.tip.state, store.blob_sizes, length):
+        match check_commit(commit.value, store.window, now, store.tip.state, store.blob_sizes, length):
             case Fits():
                 self._fetching[owner] = asyncio.create_task(self._fetch(commit))
             case Misfit(reason):

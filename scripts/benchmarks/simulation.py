@@ -29,7 +29,7 @@ from barnraise.core.ids import Millis, PublicKey, Round, RunId, blob_hash
 from barnraise.fold.codec import Decoder, blob_sizes
 from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import Contribution, fold
-from coordinator.rounds.closing import CloseNow, Fits, Reopen, Situation, decide, judge
+from coordinator.rounds.closing import CloseNow, Fits, Reopen, Situation, check_commit, decide_close
 from peer.volunteer.policy import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
 from scripts.benchmarks.record_costs import Costs, Sizes, record_costs
 from scripts.benchmarks.simulated_node import Node, drawn
@@ -227,7 +227,7 @@ class Simulation:
         while self._arriving and self._arriving[0][0] <= self.now:
             _, owner = heapq.heappop(self._arriving)
             self._timed(partial(self._consider, self._commits[owner]))
-        decision = self._timed(lambda: decide(self.now, self._situation()))
+        decision = self._timed(lambda: decide_close(self.now, self._situation()))
         match decision:
             case CloseNow():
                 self._close()
@@ -237,7 +237,7 @@ class Simulation:
     def _consider(self, commit: Commit) -> None:
         if len(self._accepted) >= self._spec.round.max_contributions:
             return
-        verdict = judge(
+        verdict = check_commit(
             commit, self._window, self.now, self._tip.state, blob_sizes(self._spec.codec, LAYOUT),
             self._spec.data.sequence_length,
         )  # fmt: skip

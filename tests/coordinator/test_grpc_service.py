@@ -21,14 +21,15 @@ from barnraise.core.ids import Millis, RunId
 from barnraise.core.signed import open_signed, sign
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator import messages
 from coordinator.grpc_service import Gateway, ask_status, serve
-from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS
+from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS, ClockOff
 from coordinator.status import render
 from coordinator.store.run_store import RunStore
 from peer import coordinator_client as api
 from peer.coordinator_client import CoordinatorClient, connect
 from tests.support import parts
-from tests.support.desk import (
+from tests.support.coordinators import (
     NO_GATEWAY,
     NODE,
     opened_store,
@@ -122,11 +123,13 @@ def test_a_claim_that_is_none_is_refused(store: RunStore, spoil: Callable[[bytes
     assert all(told.split("\n")), "problem and fix on a line each"
 
 
-@pytest.mark.parametrize(("off", "how"), [(CLAIM_SECONDS + 1, "behind"), (-CLAIM_SECONDS - 1, "ahead of")])
-def test_a_clock_that_is_far_off_is_refused_with_the_fix(store: RunStore, off: int, how: str) -> None:
-    with pytest.raises(RefusedError, match=f"your clock is 901 s {how}") as refused:
+@pytest.mark.parametrize("off", [CLAIM_SECONDS + 1, -CLAIM_SECONDS - 1])
+def test_a_clock_that_is_far_off_is_refused_with_the_fix(store: RunStore, off: int) -> None:
+    with pytest.raises(RefusedError) as refused:
         asked(store, lambda there: there.join(parts.ADA, ""), now=Millis(parts.NOW + off * 1000))
-    assert "network time" in refused.value.fix
+    expected = messages.refused_claim(ClockOff(off))
+    assert expected.problem in refused.value.problem
+    assert refused.value.fix == expected.fix
 
 
 def test_the_claim_for_another_run_is_refused(store: RunStore) -> None:

@@ -33,9 +33,9 @@ from peer.cli.main import main
 from peer.data_dir import PEER_KEY
 from peer.evaluate import _fetch_panel
 from tests.support import parts
-from tests.support.desk import (
+from tests.support.coordinators import (
     NODE,
-    PretendedSwarm,
+    FakeSwarm,
     archive,
     checkpoint,
     fold_round,
@@ -120,7 +120,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
     with tiny_run(tmp_path / "coordinator") as store, stage(tmp_path) as programs:
         assert names(store) == {0: ("round-0", "main", "best"), 1: ("round-1", "latest")}
         made = settler(store)
-        swarm = PretendedSwarm(store.blobs).as_swarm
+        swarm = FakeSwarm(store.blobs).as_swarm
         session = Session(store, made, swarm, lambda: parts.NOW, (NODE,))
 
         def evaluate(invite: str, owner: Identity, *more: str) -> Program:

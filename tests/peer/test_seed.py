@@ -19,7 +19,7 @@ from coordinator.store.run_store import RunStore
 from peer.download.download import Downloaded, DownloadOptions, download
 from peer.seed import Seeding, seed
 from tests.support import parts
-from tests.support.desk import LARGE, archive, checkpoint, files_in, opened_store, train_round
+from tests.support.coordinators import LARGE, archive, checkpoint, files_in, opened_store, train_round
 from tests.support.programs import stage
 from tests.support.scripted import Told
 from tests.support.websites import spoilt, website

@@ -25,13 +25,13 @@ from coordinator.rounds import session as session_module
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import (
-    PretendedSwarm,
+from tests.support.coordinators import (
+    FakeSwarm,
     announce,
     contribution,
     opened_store,
+    raises_with_fix,
     session_of,
-    told,
     until_idle,
 )
 
@@ -64,13 +64,13 @@ def of_another_codec(store: RunStore) -> bytes:
 def test_a_blob_that_no_honest_peer_sends(store: RunStore, spoilt: Callable[[RunStore], bytes]) -> None:
     blob = spoilt(store)
     commit = announce(store, parts.BEN, blob).value
-    with told(MalformedBlob, 5):
+    with raises_with_fix(MalformedBlob, 5):
         check_blob(commit, blob, store.charter, store.state.layout)
 
 
 def test_a_blob_that_is_not_the_one_named(store: RunStore) -> None:
     commit, blob = contribution(store, parts.BEN)
-    with told(MalformedBlob, 5, "not the one that its commit names", parts.BEN.public[:8]):
+    with raises_with_fix(MalformedBlob, 5, "not the one that its commit names", parts.BEN.public[:8]):
         check_blob(commit.value, blob[:-1] + b"\7", store.charter, store.state.layout)
 
 
@@ -119,7 +119,7 @@ def test_a_commit_that_does_not_fit_is_not_even_fetched(
 def play(store: RunStore, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> list[str]:
     """A round with Ada's good contribution and a bad one: whose the close lists."""
     good, blob = contribution(store, parts.ADA)
-    swarm = PretendedSwarm(store.blobs, held={**held, blob_hash(blob): blob}, announced=[bad, good])
+    swarm = FakeSwarm(store.blobs, held={**held, blob_hash(blob): blob}, announced=[bad, good])
 
     async def rounds() -> None:
         await look(session_of(store, swarm))
@@ -158,7 +158,7 @@ def play(store: RunStore, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> l
     ],
 )  # fmt: skip
 def test_a_record_of_the_wrong_hand(value: bytes, kind: type[TrustError], words: str) -> None:
-    with told(kind, 5, words):
+    with raises_with_fix(kind, 5, words):
         open_record(value, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW)
     assert not stored(value)
 

@@ -40,12 +40,12 @@ from peer.volunteer.display import Lines
 from peer.volunteer.join import JoinSettings
 from peer.volunteer.samples import read_blob
 from tests.support import parts
-from tests.support.desk import (
-    PretendedSwarm,
+from tests.support.coordinators import (
+    FakeSwarm,
     opened_store,
+    raises_with_fix,
     served,
     session_of,
-    told,
     unused_port,
     with_key,
 )
@@ -92,12 +92,12 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     ],
 )
 def test_a_spec(text: str, words: list[str]) -> None:
-    with told(SpecError, 2, "run.toml", *words):
+    with raises_with_fix(SpecError, 2, "run.toml", *words):
         parse_spec(text)
 
 
 def test_an_invite_that_was_cut_off() -> None:
-    with told(InviteError, 2, "was the end cut off?", "Copy the whole line"):
+    with raises_with_fix(InviteError, 2, "was the end cut off?", "Copy the whole line"):
         parse_invite(f"barnraise://host:1/barn?key={'a' * 60}")
 
 
@@ -119,17 +119,17 @@ def test_the_dataset_of_the_next_tests_is_good_before_it_is_spoilt(tmp_path: Pat
 
 
 def test_a_dataset_without_records(tmp_path: Path) -> None:
-    with told(DatasetError, 2, "data.jsonl", "is empty"):
+    with raises_with_fix(DatasetError, 2, "data.jsonl", "is empty"):
         check(tmp_path)
 
 
 def test_a_dataset_that_never_trains_the_end_of_an_answer(tmp_path: Path) -> None:
-    with told(DatasetError, 2, "without an end-of-sequence token"):
+    with raises_with_fix(DatasetError, 2, "without an end-of-sequence token"):
         check(tmp_path, *[CHAT] * 4, template=lambda text: text.replace("<|im_end|>", ""))
 
 
 def test_a_record_of_no_known_shape(tmp_path: Path) -> None:
-    with told(DatasetError, 2, "data.jsonl:2"):
+    with raises_with_fix(DatasetError, 2, "data.jsonl:2"):
         check(tmp_path, CHAT, {"question": "2+2?"})
 
 
@@ -142,7 +142,7 @@ def join(invite: Invite, folder: Path) -> None:
 
 def test_a_coordinator_that_is_not_there(tmp_path: Path) -> None:
     port = unused_port()
-    with told(Unreachable, 4, f"127.0.0.1:{port}", "Check your connection"):
+    with raises_with_fix(Unreachable, 4, f"127.0.0.1:{port}", "Check your connection"):
         join(Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public), tmp_path)
 
 
@@ -152,7 +152,8 @@ def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None
             wrong = with_key(true, parts.STRANGER.public)
             await joining.join(wrong, tmp_path / "ada", tmp_path, SETTINGS, Lines())
 
-    with told(WrongRunKey, 5, parts.AUTHORITY.public[:8], parts.STRANGER.public[:8], "ask for a new invite"):
+    keys = (parts.AUTHORITY.public[:8], parts.STRANGER.public[:8])
+    with raises_with_fix(WrongRunKey, 5, *keys, "ask for a new invite"):
         asyncio.run(go())
 
 
@@ -164,7 +165,7 @@ def test_a_base_model_that_is_not_the_run_s(store: RunStore, tmp_path: Path) -> 
             settings = SETTINGS.model_copy(update={"base": model})
             await joining.join(invite, tmp_path / "ada", tmp_path, settings, Lines())
 
-    with told(HashMismatch, 5, "fingerprint", str(model)):
+    with raises_with_fix(HashMismatch, 5, "fingerprint", str(model)):
         asyncio.run(go())
 
 
@@ -179,9 +180,9 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fchmod", full)
-    with told(DiskFull, 3, "no room left", str(tmp_path)):
+    with raises_with_fix(DiskFull, 3, "no room left", str(tmp_path)):
         write_atomic(kept, b"newer")
-    with told(DiskFull, 3, "Free some space"):
+    with raises_with_fix(DiskFull, 3, "Free some space"):
         BlobStore(tmp_path / "blobs").put(b"blob")
     assert kept.read_bytes() == b"older"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept], "half a file was left"
@@ -189,7 +190,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with told(MachineError, 3, "cannot write", "permissions"):
+    with raises_with_fix(MachineError, 3, "cannot write", "permissions"):
         write_atomic(tmp_path / "file" / "inside", b"")
 
 
@@ -199,7 +200,7 @@ def test_a_model_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(joining, "free_memory", lambda _: FreeMemory(10**12, 10**12, shared=True))
     joining._fitted(charter, base, CPU, SETTINGS)
     monkeypatch.setattr(joining, "free_memory", lambda _: FreeMemory(10**9, 10**9, shared=True))
-    with told(TooLargeForMemory, 3, "1.0 GB are free here", "a machine with more memory"):
+    with raises_with_fix(TooLargeForMemory, 3, "1.0 GB are free here", "a machine with more memory"):
         joining._fitted(charter, base, CPU, SETTINGS)
 
 
@@ -209,7 +210,7 @@ def test_a_model_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_shard_that_is_damaged_on_disk_is_fetched_again(tmp_path: Path) -> None:
     data = pack_shard(tiny_samples(3))
     blobs = BlobStore(tmp_path)
-    swarm = PretendedSwarm(blobs, held={blob_hash(data): data})
+    swarm = FakeSwarm(blobs, held={blob_hash(data): data})
     name = blobs.put(data)
     blobs.path(name).write_bytes(data[:-1] + b"\7")
     found = asyncio.run(read_blob(swarm.as_swarm, blobs, name, len(data), parts.AUTHORITY.public))
@@ -220,8 +221,8 @@ def test_a_shard_that_is_damaged_on_disk_is_fetched_again(tmp_path: Path) -> Non
 
 def test_a_shard_that_nobody_has_whole(tmp_path: Path) -> None:
     data = pack_shard(tiny_samples(3))
-    swarm = PretendedSwarm(BlobStore(tmp_path), held={blob_hash(data): data[:-1] + b"\7"})
-    with told(Unreachable, 4, "got bytes that hash to"):
+    swarm = FakeSwarm(BlobStore(tmp_path), held={blob_hash(data): data[:-1] + b"\7"})
+    with raises_with_fix(Unreachable, 4, "got bytes that hash to"):
         asyncio.run(
             read_blob(swarm.as_swarm, swarm.blobs, blob_hash(data), len(data), parts.AUTHORITY.public)
         )
@@ -229,7 +230,7 @@ def test_a_shard_that_nobody_has_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 200, pack_shard(tiny_samples(1, length=30))])
 def test_bytes_that_are_no_shard(data: bytes) -> None:
-    with told(MalformedBlob, 5, "a data shard is malformed", "report whoever served it"):
+    with raises_with_fix(MalformedBlob, 5, "a data shard is malformed", "report whoever served it"):
         parse_shard(data, 24, None)
 
 

@@ -17,7 +17,7 @@ from barnraise.runtime.console import DEBUG_VARIABLE
 from coordinator.cli import main as coordinator
 from peer.cli.main import main as peer
 from tests.support import parts
-from tests.support.desk import unused_port
+from tests.support.coordinators import unused_port
 
 
 @pytest.fixture(autouse=True)

@@ -27,11 +27,11 @@ from peer.volunteer.prefetch import Ahead
 from peer.volunteer.saved_state import Store
 from peer.volunteer.timings import Pace
 from tests.support import parts
-from tests.support.desk import PretendedSwarm
+from tests.support.coordinators import FakeSwarm
 
 
 @dataclass
-class Swarm(PretendedSwarm):
+class Swarm(FakeSwarm):
     """Also lets a test say when a fetch goes on, how it fails, and when a blob of ours was served."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)

@@ -10,7 +10,7 @@ from typing import Any
 from coordinator.publishing.command import Wish, publish
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import archive, opened_store, train_round
+from tests.support.coordinators import archive, opened_store, train_round
 from tests.support.parts import ADA, BEN
 
 

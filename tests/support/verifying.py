@@ -20,7 +20,7 @@ from coordinator.store.run_store import RunStore
 from peer.verify.proof import Proved
 from peer.verify.report import VerifyLines
 from peer.verify.verify import SCRATCH, VerifyOptions, verify
-from tests.support.desk import opened_store, train_round
+from tests.support.coordinators import opened_store, train_round
 from tests.support.golden_log import genesis, spec_of
 from tests.support.parts import ADA, AUTHORITY, BEN
 

@@ -20,7 +20,7 @@ from coordinator.checkpoints.publisher import Settler, settler_of
 from coordinator.run_folder import HELD_OUT
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import (
+from tests.support.coordinators import (
     archive,
     fold_round,
     opened_store,

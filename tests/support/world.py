@@ -24,9 +24,9 @@ from coordinator.rounds.closing import (
     Misfit,
     Reopen,
     Situation,
-    decide,
+    check_commit,
+    decide_close,
     deserted_after,
-    judge,
 )
 from peer.volunteer.policy import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
 from peer.volunteer.timings import Pace
@@ -300,7 +300,7 @@ class World:
             if round == self.round and visible <= self.now and not self._full():
                 self._consider(owner, commit)
         situation = self._situation()
-        self.decision = decide(Millis(self.now), situation)
+        self.decision = decide_close(Millis(self.now), situation)
         self._note(self.decision)
         self.deserted = deserted_after(situation, self.decision, anybody=bool(self._present()))
         match self.decision:
@@ -338,7 +338,7 @@ class World:
     def _consider(self, owner: PublicKey, commit: Commit) -> None:
         if owner in self.accepted or owner in self.fetching or commit.blob in self.refused:
             return
-        verdict = judge(commit, self.window, Millis(self.now), self.states[-1], BLOB_SIZES, LENGTH)
+        verdict = check_commit(commit, self.window, Millis(self.now), self.states[-1], BLOB_SIZES, LENGTH)
         if isinstance(verdict, Misfit):
             self.refused[commit.blob] = verdict.reason
             self._note(verdict)

@@ -32,7 +32,7 @@ from coordinator.checkpoints.archive_writer import Archive
 from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import archive, opened_store, train_round
+from tests.support.coordinators import archive, opened_store, train_round
 from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
 
 

@@ -38,7 +38,7 @@ from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import archive, fold_round, reopened, until_settled
+from tests.support.coordinators import archive, fold_round, reopened, until_settled
 from tests.support.parts import ADA
 from tests.support.tiny import TEMPLATE, make_tiny_model, packed, tiny_samples
 

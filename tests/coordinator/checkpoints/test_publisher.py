@@ -20,7 +20,7 @@ from coordinator.checkpoints.card_data import about
 from coordinator.checkpoints.publisher import Settler, settler_of
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import (
+from tests.support.coordinators import (
     Waited,
     archive,
     checkpoint,

@@ -25,9 +25,9 @@ from coordinator.status import render
 from coordinator.store.run_store import RunStore
 from peer.coordinator_client import connect
 from tests.support import parts
-from tests.support.desk import (
+from tests.support.coordinators import (
     NODE,
-    PretendedSwarm,
+    FakeSwarm,
     archive,
     checkpoint,
     fold_round,
@@ -138,7 +138,7 @@ def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(store: R
 
 def asked(store: RunStore, evaluation: Signed[Evaluation]) -> str:
     """What the real service answers."""
-    session = Session(store, settler(store), PretendedSwarm(store.blobs).as_swarm, lambda: parts.NOW, (NODE,))
+    session = Session(store, settler(store), FakeSwarm(store.blobs).as_swarm, lambda: parts.NOW, (NODE,))
 
     async def ask() -> str:
         async with served(session) as invite, connect(invite) as api:

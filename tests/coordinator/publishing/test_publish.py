@@ -27,7 +27,7 @@ from coordinator.cli import main
 from coordinator.publishing.places import Place
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import archive, checkpoint, files_in, told, train_round
+from tests.support.coordinators import archive, checkpoint, files_in, raises_with_fix, train_round
 from tests.support.gateways import environment
 from tests.support.mirrors import sent, trained, tree
 from tests.support.parts import ADA, BEN
@@ -164,9 +164,9 @@ def test_one_revision_alone(store: RunStore, tmp_path: Path) -> None:
     index = check_whole(store, tree(tmp_path / "mirror"))
     assert index is not None
     assert [revision.round for repo in index.repos for revision in repo.revisions] == [0]
-    with told(UserError, 2, "no revision '7'", "the rounds"):
+    with raises_with_fix(UserError, 2, "no revision '7'", "the rounds"):
         sent(store, tmp_path / "mirror", revision="7")
-    with told(UserError, 2, "no checkpoint of the form gguf", "trained"):
+    with raises_with_fix(UserError, 2, "no checkpoint of the form gguf", "trained"):
         sent(store, tmp_path / "mirror", forms=("gguf",))
 
 

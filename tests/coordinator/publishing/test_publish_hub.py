@@ -14,7 +14,7 @@ from barnraise.contract.manifest import MANIFEST, Form, open_manifest
 from barnraise.core.ids import blob_hash
 from tests.support import parts
 from tests.support.archives import LOSSES, MAIN_ROUND, Laid, lay_out_run
-from tests.support.desk import files_in
+from tests.support.coordinators import files_in
 from tests.support.gateways import environment
 from tests.support.hub_server import READER, WRITER, FakeHub, HubRepo, fake_hub
 from tests.support.programs import DEADLINE, ROOT

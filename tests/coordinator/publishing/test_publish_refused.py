@@ -27,7 +27,7 @@ from coordinator.publishing import places
 from coordinator.publishing.command import find_archive, publish
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import opened_store, told, train_round
+from tests.support.coordinators import opened_store, raises_with_fix, train_round
 from tests.support.mirrors import sent, trained, tree, wish
 from tests.support.parts import ADA
 
@@ -42,7 +42,7 @@ def test_the_place_of_another_run_is_left_alone(store: RunStore, tmp_path: Path)
     with opened_store(tmp_path / "other", parts.run_spec().model_copy(update={"name": "shed"})) as other:
         sent(other, tmp_path / "mirror")
         before = tree(tmp_path / "mirror")
-        with told(UserError, 2, "shed", "place of its own"):
+        with raises_with_fix(UserError, 2, "shed", "place of its own"):
             sent(store, tmp_path / "mirror")
         assert tree(tmp_path / "mirror") == before
 
@@ -51,7 +51,7 @@ def test_an_older_copy_does_not_replace_a_newer_one(store: RunStore, tmp_path: P
     sent(store, tmp_path / "old")
     train_round(store, ADA, loss=1.1)
     sent(store, tmp_path / "mirror")
-    with told(StateError, 7, "3 rounds", "only 2"):
+    with raises_with_fix(StateError, 7, "3 rounds", "only 2"):
         publish(tmp_path / "old", wish(tmp_path / "mirror"), lambda _: None)
 
 
@@ -95,7 +95,7 @@ def test_a_store_that_refuses_is_told(
 ) -> None:
     monkeypatch.setattr(Bucket, "refusal", refusal, raising=False)
     fsspec.register_implementation("bucket", Bucket, clobber=True)
-    with told(kind, kind.exit_code, "bucket://barn", words):
+    with raises_with_fix(kind, kind.exit_code, "bucket://barn", words):
         sent(store, "bucket://barn")
 
 
@@ -103,12 +103,12 @@ def test_a_place_that_cannot_be_is_told(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with told(MachineError, 3, "s3://", "pip install '.[s3]'"):
+    with raises_with_fix(MachineError, 3, "s3://", "pip install '.[s3]'"):
         sent(store, "s3://bucket/barn")
-    with told(UserError, 2, "nosuch://x", "hf://OWNER/NAME"):
+    with raises_with_fix(UserError, 2, "nosuch://x", "hf://OWNER/NAME"):
         sent(store, "nosuch://x")
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    with told(MachineError, 3, "file"):
+    with raises_with_fix(MachineError, 3, "file"):
         sent(store, tmp_path / "file")
 
 
@@ -118,5 +118,5 @@ def test_a_run_is_found_by_its_name_or_folder(store: RunStore, tmp_path: Path) -
     assert find_archive("barn", tmp_path) == place
     assert find_archive(str(tmp_path / "barn"), tmp_path / "none") == place
     assert find_archive(str(place), tmp_path / "none") == place
-    with told(UserError, 2, "no archive in 'shed'", str(tmp_path / "shed")):
+    with raises_with_fix(UserError, 2, "no archive in 'shed'", str(tmp_path / "shed")):
         find_archive("shed", tmp_path)

@@ -9,7 +9,7 @@ from barnraise.contract.manifest import Form
 from barnraise.core.errors import StateError, UserError
 from coordinator.publishing.selection import joined, select
 from tests.support import parts
-from tests.support.desk import told
+from tests.support.coordinators import raises_with_fix
 
 
 def revision(round: int, *names: str, form: str = "checkpoints") -> Revision:
@@ -63,9 +63,9 @@ def test_forms_that_were_there_stay() -> None:
 
 
 def test_another_run_and_an_older_archive_are_refused() -> None:
-    with told(UserError, 2, "the run shed", "place of its own"):
+    with raises_with_fix(UserError, 2, "the run shed", "place of its own"):
         joined(index(revision(5), run="shed"), index(revision(5)))
-    with told(StateError, 7, "10 rounds", "only 9"):
+    with raises_with_fix(StateError, 7, "10 rounds", "only 9"):
         joined(index(revision(5)), index(revision(5), closed=9))
 
 
@@ -74,8 +74,8 @@ def test_what_is_chosen() -> None:
     assert [each.round for repo in select(whole, (), None) for each in repo.revisions] == [5, 8]
     for wanted, round in (("main", 5), ("latest", 8), ("8", 8), ("round-000005", 5)):
         assert [each.round for repo in select(whole, (), wanted) for each in repo.revisions] == [round]
-    with told(UserError, 2, "no checkpoint yet"):
+    with raises_with_fix(UserError, 2, "no checkpoint yet"):
         select(index(), (), None)
     merged: tuple[Form, ...] = ("merged",)
-    with told(UserError, 2, "form merged", "trained"):
+    with raises_with_fix(UserError, 2, "form merged", "trained"):
         select(whole, merged, None)

@@ -20,8 +20,8 @@ from coordinator.rounds.closing import (
     Reopen,
     Situation,
     Wait,
-    decide,
-    judge,
+    check_commit,
+    decide_close,
 )
 from tests.support.parts import ADA, HASH_A, HASH_B, commit
 
@@ -103,14 +103,14 @@ RULES: list[tuple[float, Situation, type[Decision], str]] = [
     ("seconds", "found", "decision", "reason"), RULES, ids=[f"{i}: {r[3]}" for i, r in enumerate(RULES)]
 )
 def test_the_rules(seconds: float, found: Situation, decision: type[Decision], reason: str) -> None:
-    decided = decide(after(seconds), found)
+    decided = decide_close(after(seconds), found)
     assert type(decided) is decision
     assert reason in decided.reason
 
 
 def test_who_has_no_name_is_told_by_the_key() -> None:
     nameless = Situation(situation().window, {}, frozenset(), {PublicKey("ab" * 32): ""}, 1)
-    assert "abababab" in decide(after(1), nameless).reason
+    assert "abababab" in decide_close(after(1), nameless).reason
 
 
 names = st.sets(st.sampled_from(sorted(KEYS))).map(" ".join)
@@ -143,7 +143,7 @@ def test_whatever_happens_the_promises_hold(
     slow = " ".join(set(slow.split()) - set(expected.split()))
     found = situation(accepted, expected, pending, enough, target, most, slow)
     found = replace(found, idle=idle, deserted=deserted, swarm_tokens=0 if deserted else found.swarm_tokens)
-    decided = decide(after(seconds), found)
+    decided = decide_close(after(seconds), found)
     awaited = set(expected.split())
     if len(awaited) < enough:
         awaited |= set(slow.split())
@@ -181,7 +181,7 @@ JUDGED: list[tuple[Commit, float, str]] = [
 
 def judged(made: Commit, seconds: float) -> Fits | Misfit:
     window = Window(Round(3), Millis(OPENS), SPEC)
-    return judge(made, window, after(seconds), StateHash(HASH_A), range(100, 101), 16)
+    return check_commit(made, window, after(seconds), StateHash(HASH_A), range(100, 101), 16)
 
 
 @pytest.mark.parametrize(("made", "seconds", "reason"), JUDGED, ids=[j[2] for j in JUDGED])

@@ -20,7 +20,7 @@ from coordinator.store.history import Share
 from coordinator.store.journal import Event, Kind
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import archive, fold_round, opened_store, reopened, show, train_round
+from tests.support.coordinators import archive, fold_round, opened_store, reopened, show, train_round
 from tests.support.parts import ADA, BEN, STRANGER
 
 

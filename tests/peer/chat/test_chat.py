@@ -26,7 +26,7 @@ from peer.chat.terminal_escape import escape_text
 from peer.training.device import Device
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
-from tests.support.desk import told
+from tests.support.coordinators import raises_with_fix
 from tests.support.gateways import environment, served
 from tests.support.programs import DEADLINE, ROOT
 from tests.support.tiny import make_tiny_model
@@ -153,7 +153,7 @@ def test_more_than_it_reads_is_told(generator: Generator) -> None:
         frame = generator._ids([{"role": "user", "content": ""}]).shape[1]
         return [{"role": "user", "content": "x" * (tokens - frame)}]
 
-    with told(ContextExceeded, 2, "512 tokens", "reads 512", "/reset"):
+    with raises_with_fix(ContextExceeded, 2, "512 tokens", "reads 512", "/reset"):
         answer(generator, "checkpoint", said(512))
     _, pieces = answer(generator, "checkpoint", said(511))
     assert len(pieces) <= 1, "there is room for one token"

@@ -36,7 +36,7 @@ from peer.archive import ranges
 from peer.archive.sources import Missing
 from peer.download.download import Downloaded, DownloadOptions, download
 from tests.support import parts
-from tests.support.desk import (
+from tests.support.coordinators import (
     LARGE,
     archive,
     checkpoint,

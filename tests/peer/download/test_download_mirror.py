@@ -24,7 +24,15 @@ from peer.archive.sources import Missing
 from peer.download.download import Downloaded, DownloadOptions, download
 from peer.download.select import Format
 from tests.support import parts
-from tests.support.desk import LARGE, archive, checkpoint, files_in, opened_store, train_round, unused_port
+from tests.support.coordinators import (
+    LARGE,
+    archive,
+    checkpoint,
+    files_in,
+    opened_store,
+    train_round,
+    unused_port,
+)
 from tests.support.programs import DEADLINE, stage
 from tests.support.scripted import Told
 from tests.support.websites import Visit, endless, ranged, short, spoilt, torn, unranged, website

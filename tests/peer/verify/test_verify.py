@@ -25,8 +25,8 @@ from coordinator.store.run_store import RunStore
 from peer.verify.proof import FromBase, FromCheckpoint
 from peer.verify.report import LINES, told_difference, told_proof, verify_display
 from tests.support import parts
-from tests.support.desk import announce, archive, show, told, train_round
-from tests.support.desk import contribution as contributed
+from tests.support.coordinators import announce, archive, raises_with_fix, show, train_round
+from tests.support.coordinators import contribution as contributed
 from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
 from tests.support.verifying import (
     ADAPTER,
@@ -115,7 +115,7 @@ def test_a_checkpoint_is_proved_from_an_earlier_one(sound: Path) -> None:
 
 @pytest.mark.parametrize("start", [4, 5, 100])
 def test_to_start_at_the_end_or_beyond_it_is_refused(sound: Path, start: int) -> None:
-    with told(UserError, 2, f"--from {start} leaves nothing to replay up to round 4"):
+    with raises_with_fix(UserError, 2, f"--from {start} leaves nothing to replay up to round 4"):
         outcome(options(sound, start=start))
 
 
@@ -126,7 +126,7 @@ def test_to_start_from_a_round_without_a_checkpoint_is_refused(copy: Path) -> No
         for repo in index.repos
     )
     (copy / INDEX).write_text(index.model_copy(update={"repos": repos}).model_dump_json())
-    with told(UserError, 2, "no revision 'round-2'", "0, 1, 3, 4"):
+    with raises_with_fix(UserError, 2, "no revision 'round-2'", "0, 1, 3, 4"):
         outcome(options(copy, start=2))
 
 
@@ -137,7 +137,7 @@ def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Pat
         index = parse_index((archive(store) / INDEX).read_bytes())
         assert index.replay_from == 5
         for revision in ("main", "4"):
-            with told(UserError, 2, "no longer kept, only contributions from round 5 on"):
+            with raises_with_fix(UserError, 2, "no longer kept, only contributions from round 5 on"):
                 outcome(options(archive(store), revision=revision))
 
 
@@ -159,7 +159,7 @@ def test_a_late_log_is_replayed_from_the_checkpoint_there(tmp_path: Path) -> Non
         assert (found.start, found.rounds) == (FromCheckpoint(2), 2)
         assert any("rounds before 2 are no longer kept" in line for line in display.said)
         assert proved(options(folder, start=3)).start == FromCheckpoint(3)
-        with told(UserError, 2, "contributions are kept from round 2 on", "--from 2"):
+        with raises_with_fix(UserError, 2, "contributions are kept from round 2 on", "--from 2"):
             outcome(options(folder, start=1))
 
 
@@ -202,7 +202,7 @@ def test_an_empty_contribution_is_named(copy: Path) -> None:
 
 def test_a_flipped_byte_of_the_charter_is_named(copy: Path) -> None:
     flip(copy / CHARTER)
-    with told(BadSignature, 5, CHARTER):
+    with raises_with_fix(BadSignature, 5, CHARTER):
         outcome(options(copy))
 
 
@@ -214,7 +214,7 @@ def test_a_run_under_another_key_is_refused(sound: Path) -> None:
 
 
 def test_a_folder_without_a_key_is_refused(sound: Path) -> None:
-    with told(InviteError, 2, "whose signature"):
+    with raises_with_fix(InviteError, 2, "whose signature"):
         outcome(options(sound, key=None))
 
 
@@ -326,9 +326,9 @@ def test_a_downloaded_checkpoint_is_proved_by_the_log_elsewhere(sound: Path, tmp
 
 def test_a_checkpoint_alone_proves_nothing(sound: Path, tmp_path: Path) -> None:
     own = downloaded(sound, tmp_path / "mine")
-    with told(UserError, 2, "no log", "--log"):
+    with raises_with_fix(UserError, 2, "no log", "--log"):
         outcome(options(own))
-    with told(UserError, 2, "is not the archive of the run barn"):
+    with raises_with_fix(UserError, 2, "is not the archive of the run barn"):
         outcome(options(own, log=str(own)))
 
 
@@ -336,7 +336,7 @@ def test_another_form_of_a_checkpoint_is_refused(sound: Path, tmp_path: Path) ->
     own = downloaded(sound, tmp_path / "mine")
     manifest = open_signed(Manifest, (own / MANIFEST).read_bytes(), signer=AUTHORITY.public).value
     (own / MANIFEST).write_bytes(sign(AUTHORITY, manifest.model_copy(update={"form": "merged"})).wire)
-    with told(UserError, 2, "merged form of round 4", "--revision 4"):
+    with raises_with_fix(UserError, 2, "merged form of round 4", "--revision 4"):
         outcome(options(own, log=str(sound)))
 
 
@@ -344,14 +344,14 @@ def test_a_checkpoint_of_another_run_is_refused(sound: Path, tmp_path: Path) -> 
     own = downloaded(sound, tmp_path / "mine")
     manifest = open_signed(Manifest, (own / MANIFEST).read_bytes(), signer=AUTHORITY.public).value
     (own / MANIFEST).write_bytes(sign(AUTHORITY, manifest.model_copy(update={"run": "shed"})).wire)
-    with told(UserError, 2, "is not the archive of the run shed"):
+    with raises_with_fix(UserError, 2, "is not the archive of the run shed"):
         outcome(options(own, log=str(sound)))
 
 
 def test_a_run_without_a_checkpoint_has_nothing_to_prove(copy: Path) -> None:
     index = parse_index((copy / INDEX).read_bytes())
     (copy / INDEX).write_text(index.model_copy(update={"repos": ()}).model_dump_json())
-    with told(UserError, 2, "no checkpoint yet"):
+    with raises_with_fix(UserError, 2, "no checkpoint yet"):
         outcome(options(copy))
 
 

@@ -36,7 +36,7 @@ from peer.verify.proof import FromBase, FromCheckpoint, Proved
 from peer.verify.replay_pipeline import AHEAD
 from peer.verify.verify import verify
 from tests.support import parts
-from tests.support.desk import archive, served, session_of, show, told, train_round
+from tests.support.coordinators import archive, raises_with_fix, served, session_of, show, train_round
 from tests.support.parts import ADA, BEN
 from tests.support.programs import ROOT
 from tests.support.tiny import make_tiny_model
@@ -150,7 +150,7 @@ def test_a_server_that_always_breaks_off_is_the_network_s_fault(
 ) -> None:
     path = contribution(sound, 1)
     mirror.breaks = {path: TRIES}
-    with told(Unreachable, 4, path):
+    with raises_with_fix(Unreachable, 4, path):
         outcome(options(mirror.address))
 
 
@@ -222,10 +222,10 @@ def test_a_whole_model_is_proved_from_its_base_model(tmp_path: Path) -> None:
     with whole_model_run(tmp_path) as (store, base):
         found = proved(options(archive(store), base=base))
         assert (found.rounds, found.start) == (2, FromBase("the base model tiny-model"))
-        with told(ModelUnavailable, 3, "no base model at tiny-model", "--from 0"):
+        with raises_with_fix(ModelUnavailable, 3, "no base model at tiny-model", "--from 0"):
             outcome(options(archive(store)))
         assert proved(options(archive(store), start=0)).start == FromCheckpoint(0)
-        with told(HashMismatch, 5, "fingerprint"):
+        with raises_with_fix(HashMismatch, 5, "fingerprint"):
             outcome(options(archive(store), base=make_tiny_model(tmp_path / "other", seed=1)))
 
 

@@ -24,7 +24,7 @@ from peer.verify.evaluations import (
 )
 from peer.verify.report import told_proof
 from tests.support import parts
-from tests.support.desk import archive, opened_store, train_round, until_settled
+from tests.support.coordinators import archive, opened_store, train_round, until_settled
 from tests.support.golden_log import genesis
 from tests.support.parts import ADA, BEN, STRANGER
 from tests.support.verifying import SPEC, differs, options, proved

@@ -18,7 +18,7 @@ from peer.volunteer.exchange import INNER_SECONDS
 from peer.volunteer.log_follower import Follower
 from peer.volunteer.saved_state import Saved, Store
 from tests.support import parts
-from tests.support.desk import contribution, opened_store, train_round
+from tests.support.coordinators import contribution, opened_store, train_round
 from tests.support.exchanging import Peer, played
 
 

@@ -14,7 +14,7 @@ from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.desk import announce, contribution, opened_store, train_round
+from tests.support.coordinators import announce, contribution, opened_store, train_round
 from tests.support.exchanging import Peer, played
 
 

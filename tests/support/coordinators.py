@@ -1,4 +1,4 @@
-"""A coordinator in this process: a real book and a real session on small tensors, and a pretended swarm."""
+"""A coordinator in this process: a real run store and session on small tensors, and a fake swarm."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LARGE = "tokenizer.json"
 
 
 @dataclass
-class PretendedSwarm:
+class FakeSwarm:
     """What others hold and announce, without a network."""
 
     blobs: BlobStore
@@ -185,9 +185,9 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def session_of(store: RunStore, swarm: PretendedSwarm | None = None, now: Millis = parts.NOW) -> Session:
-    pretended = swarm or PretendedSwarm(store.blobs)
-    return Session(store, settler_of(store, lambda: now), pretended.as_swarm, lambda: now, (NODE,))
+def session_of(store: RunStore, swarm: FakeSwarm | None = None, now: Millis = parts.NOW) -> Session:
+    fake = swarm or FakeSwarm(store.blobs)
+    return Session(store, settler_of(store, lambda: now), fake.as_swarm, lambda: now, (NODE,))
 
 
 class Waited(asyncio.Event):
@@ -242,7 +242,7 @@ async def until_idle(session: Session) -> None:
 
 
 @contextmanager
-def told(kind: type[BarnraiseError], status: int, *words: str) -> Iterator[None]:
+def raises_with_fix(kind: type[BarnraiseError], status: int, *words: str) -> Iterator[None]:
     """An error of exactly this kind, whose two sentences name what a person has to know."""
     with pytest.raises(kind) as caught:
         yield

@@ -1,0 +1,27 @@
+"""Renders the coordinator's reasons as sentences for people: in logs, `coordinator status`, closes, refusals.
+
+Decisions answer with types (`barnraise.core.reason`); this module alone puts them into words. One function
+renders one family of reasons and matches all of its cases.
+"""
+
+from __future__ import annotations
+
+from typing_extensions import assert_never
+
+from barnraise.core.errors import RefusedError
+from coordinator.rounds.admission import ClockOff, WrongRun
+
+
+def refused_claim(reason: WrongRun | ClockOff) -> RefusedError:
+    """The answer to a claim to join that is not accepted."""
+    match reason:
+        case WrongRun(run, claimed):
+            return RefusedError(f"this is the run {run}, not {claimed}", fix="Ask for this run's invite.")
+        case ClockOff(seconds):
+            side = "behind" if seconds > 0 else "ahead of"
+            return RefusedError(
+                f"your clock is {abs(seconds):.0f} s {side} the coordinator's",
+                fix="Set this machine's clock (turn network time on) and join again.",
+            )
+        case _:
+            assert_never(reason)
