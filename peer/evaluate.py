@@ -116,7 +116,7 @@ class Evaluator:
         try:
             await asyncio.to_thread(_check_state, manifest, archive.charter, got.folder)
             with scratch_folder(self.cache / SCRATCH) as held_out:
-                panel = await _fetch_panel(archive, held_out)
+                held_out_set = await _fetch_held_out_set(archive, held_out)
                 self.watch.say(f"evaluating round {manifest.round}")
                 tokens = archive.charter.spec.checkpoint.held_out_tokens
                 outcome = await find_loss(
@@ -126,7 +126,7 @@ class Evaluator:
             await asyncio.to_thread(shutil.rmtree, got.folder)
         match outcome:
             case Evaluated(found):
-                await self._send(manifest, panel, found)
+                await self._send(manifest, held_out_set, found)
             case NotEvaluated(reason):
                 raise MachineError(
                     f"round {manifest.round} cannot be evaluated here: {reason}",
@@ -135,10 +135,10 @@ class Evaluator:
             case _:
                 assert_never(outcome)
 
-    async def _send(self, manifest: Manifest, panel: BlobHash, found: HeldOut) -> None:
+    async def _send(self, manifest: Manifest, held_out_set: BlobHash, found: HeldOut) -> None:
         self.watch.say(f"round {manifest.round} has a held-out loss of {found.loss:.4f} here")
         evaluation = Evaluation(
-            run=self.invite.run, round=manifest.round, state=manifest.state, panel=panel,
+            run=self.invite.run, round=manifest.round, state=manifest.state, panel=held_out_set,
             owner=self.identity.public, loss=found.loss, tokens=found.tokens, at=self.now(),
         )  # fmt: skip
         async with connect(self.invite) as api:
@@ -161,7 +161,7 @@ def _check_state(manifest: Manifest, charter: Charter, folder: Path) -> None:
     read_state(manifest, charter.layout, lambda name: folder / names[name])
 
 
-async def _fetch_panel(archive: Archive, folder: Path) -> BlobHash:
+async def _fetch_held_out_set(archive: Archive, folder: Path) -> BlobHash:
     """The held-out samples that checkpoints are evaluated on, and the hash of their index.
 
     Raises Missing, Unreachable, MalformedBlob, MalformedRecord, HashMismatch, DiskFull.

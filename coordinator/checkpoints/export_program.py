@@ -34,9 +34,9 @@ def main() -> int:
             case ["merged", base, checkpoint, output]:
                 merge(Path(base), Path(checkpoint), Path(output))
             case ["gguf", output, ("f16" | "q8_0") as precision, name, model]:
-                gguf_export.export(Path(model), Path(output), precision, gguf_export.About(name))
+                gguf_export.export(Path(model), Path(output), precision, gguf_export.GgufMetadata(name))
             case ["gguf", output, ("f16" | "q8_0") as precision, name, base, adapter, lora]:
-                about = gguf_export.About(name)
+                about = gguf_export.GgufMetadata(name)
                 gguf_export.export(Path(base), Path(output), precision, about, Path(adapter))
                 gguf_export.export_adapter(Path(adapter), Path(base), Path(lora), about)
             case ["data", base, blobs, index, output]:

@@ -17,14 +17,14 @@ from typing_extensions import assert_never
 
 from barnraise.contract.archive import folder_of
 from barnraise.contract.evaluation_quorum import (
-    Agreed,
     Counts,
-    Disagreed,
-    Question,
+    EvaluationTask,
+    NoQuorum,
+    Quorum,
+    QuorumPending,
     Void,
-    Waiting,
-    decide,
-    judge,
+    check_evaluation,
+    find_quorum,
 )
 from barnraise.contract.evaluations import EVALUATIONS, evaluations_json
 from barnraise.contract.manifest import HeldOut
@@ -38,7 +38,7 @@ from barnraise.runtime.files import scratch_folder
 from coordinator.checkpoints.archive_writer import Archive
 from coordinator.checkpoints.card_data import about, card_facts
 from coordinator.checkpoints.exports import Exporter
-from coordinator.checkpoints.held_out_set import Panel, publish_panel, read_panel
+from coordinator.checkpoints.held_out_set import HeldOutSet, publish_held_out_set, read_held_out_set
 from coordinator.run_folder import ARCHIVE, HELD_OUT
 from coordinator.store.checkpoints import lay_out
 from coordinator.store.run_store import RunStore
@@ -58,7 +58,7 @@ class Settler:
     evaluate: Evaluate
     exporter: Exporter
     clock: Callable[[], Millis]
-    panel: Panel | None = None
+    held_out_set: HeldOutSet | None = None
     """What vouched volunteers evaluate on; None where the spec names none."""
     mirrors: Sequence[str] = ()
     """Addresses of other servers with a copy of the archive."""
@@ -73,9 +73,9 @@ class Settler:
         Raises DiskFull, StateError.
         """
         await self.publish()
-        if self.panel is not None:
+        if self.held_out_set is not None:
             held_out = self.store.folder / HELD_OUT
-            await asyncio.to_thread(publish_panel, self.panel, held_out, self.archive.folder)
+            await asyncio.to_thread(publish_held_out_set, self.held_out_set, held_out, self.archive.folder)
         await self.exporter.once()
         await self.publish()
         await self._export_main()
@@ -118,8 +118,8 @@ class Settler:
     def take(self, evaluation: Signed[Evaluation]) -> str:
         """Count what a vouched volunteer found; what came of it. Raises RefusedError, DiskFull."""
         value, spec = evaluation.value, self.store.charter.spec.checkpoint
-        question = self._question(value.round)
-        match judge(value, question, spec.evaluators):
+        task = self._task(value.round)
+        match check_evaluation(value, task, spec.evaluators):
             case Void(reason, fix):
                 log.info("refused an evaluation of %s: %s", short(evaluation.signer), reason)
                 raise RefusedError(reason, fix=fix)
@@ -135,27 +135,27 @@ class Settler:
 
     def waits_for(self) -> str:
         """What the newest checkpoint without a held-out loss waits for; empty where none does."""
-        open = self.store.unevaluated() if self.panel is not None else []
+        open = self.store.unevaluated() if self.held_out_set is not None else []
         return f"round {open[-1]} {self._decide(open[-1]).reason}" if open else ""
 
-    def _question(self, round: int) -> Question | None:
-        if self.panel is None or round not in self.store.settled:
+    def _task(self, round: int) -> EvaluationTask | None:
+        if self.held_out_set is None or round not in self.store.settled:
             return None
         state = StateHash(self.store.checkpoints[round].value.state)
-        return Question(self.store.charter.run, state, self.panel.hash, self.panel.tokens)
+        return EvaluationTask(self.store.charter.run, state, self.held_out_set.hash, self.held_out_set.tokens)
 
-    def _decide(self, round: int) -> Agreed | Waiting | Disagreed:
+    def _decide(self, round: int) -> Quorum | QuorumPending | NoQuorum:
         spec = self.store.charter.spec.checkpoint
         found = [evaluation.value for evaluation in self.store.evaluations.get(round, {}).values()]
-        return decide(found, spec.evaluators, spec.agree)
+        return find_quorum(found, spec.evaluators, spec.agree)
 
-    def _agreed(self) -> tuple[int, Agreed] | None:
+    def _agreed(self) -> tuple[int, Quorum] | None:
         for round in sorted(self.store.evaluations, reverse=True):
-            if isinstance(outcome := self._decide(round), Agreed):
+            if isinstance(outcome := self._decide(round), Quorum):
                 return round, outcome
         return None
 
-    async def _settle_again(self, round: int, agreed: Agreed) -> None:
+    async def _settle_again(self, round: int, agreed: Quorum) -> None:
         async with self.writing:
             evaluations = self.store.evaluations.get(round)
             if evaluations is None:  # the checkpoint was dropped meanwhile
@@ -209,6 +209,6 @@ def settler_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence[s
         ),
         exporter=Exporter(charter, store.base, store.folder, archive, store.blobs.folder, store.authority),
         clock=clock,
-        panel=read_panel(held_out, spec.held_out_tokens) if spec.evaluators else None,
+        held_out_set=read_held_out_set(held_out, spec.held_out_tokens) if spec.evaluators else None,
         mirrors=mirrors,
     )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from barnraise.contract.records import (
+    Activity,
     Commit,
-    Doing,
     Evaluation,
     Head,
     JoinClaim,
@@ -260,7 +260,7 @@ class Session:
             if presence.doing in ("training", "late") and has_turn(spec.seed, round, owner, self._turns)
         }
 
-        def who(doing: Doing) -> dict[PublicKey, str]:
+        def who(doing: Activity) -> dict[PublicKey, str]:
             there = contributing.items()
             return {key: p.name for key, p in there if p.doing == doing and p.round >= round - 1}
 

@@ -225,7 +225,7 @@ def verify(
     from rich.console import Console
 
     from barnraise.core.errors import TrustError
-    from barnraise.fold.replay import Differs
+    from barnraise.fold.replay import Difference
     from peer.verify.report import told_difference, told_proof, verify_display
     from peer.verify.verify import VerifyOptions
     from peer.verify.verify import verify as prove
@@ -233,7 +233,7 @@ def verify(
     options = VerifyOptions(source, log, key, revision, start, base)
     with verify_display(Console(stderr=True)) as display:
         outcome = asyncio.run(prove(options, cache_dir, display, time.monotonic))
-    if isinstance(outcome, Differs):
+    if isinstance(outcome, Difference):
         click.echo(told_difference(outcome), err=True)
         sys.exit(TrustError.exit_code)
     click.echo(told_proof(outcome))

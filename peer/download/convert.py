@@ -58,7 +58,7 @@ def convert(
             base if adapter else checkpoint,
             file,
             PRECISION,
-            gguf_export.About(f"{manifest.run} {tag}"),
+            gguf_export.GgufMetadata(f"{manifest.run} {tag}"),
             adapter,
         )
         with disk_errors(output):

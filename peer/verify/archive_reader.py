@@ -19,7 +19,7 @@ from barnraise.contract.manifest import FileEntry
 from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, blob_name
 from barnraise.core.errors import MalformedRecord, Unreachable
 from barnraise.core.ids import Round
-from barnraise.fold.replay import Differs, Fault
+from barnraise.fold.replay import Cause, Difference
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors
 from peer.archive.folder import FolderSource
@@ -39,16 +39,16 @@ class ArchiveReader:
     source: Source
     scratch: Path
 
-    async def close(self, round: Round) -> bytes | Differs:
+    async def close(self, round: Round) -> bytes | Difference:
         path, expected = close_path(round), f"the close of round {round}"
         try:
             return await self.source.get_small(path, MAX_CLOSE_BYTES)
         except Missing:
-            return Differs("close", path, expected, NOT_THERE, Fault.ABSENT)
+            return Difference("close", path, expected, NOT_THERE, Cause.ABSENT)
         except MalformedRecord as error:
-            return Differs("close", path, expected, error.problem, Fault.SOURCE)
+            return Difference("close", path, expected, error.problem, Cause.SOURCE)
 
-    async def contribution(self, commit: Commit) -> memoryview | Differs:
+    async def contribution(self, commit: Commit) -> memoryview | Difference:
         """The bytes that stand where the commit's blob belongs. They are not checked here."""
         path = contribution_path(blob_name(commit))
         try:
@@ -59,9 +59,9 @@ class ArchiveReader:
                 return _mapped(file)  # the bytes stay for as long as they are mapped
         except Missing:
             expected = f"the contribution of {commit.owner[:8]} to round {commit.round}"
-            return Differs("contribution", path, expected, NOT_THERE, Fault.ABSENT)
+            return Difference("contribution", path, expected, NOT_THERE, Cause.ABSENT)
 
-    async def file(self, folder: str, entry: FileEntry) -> Path | Differs:
+    async def file(self, folder: str, entry: FileEntry) -> Path | Difference:
         """A checkpoint's file that is what its manifest says.
 
         folder: the checkpoint's place in the source; empty where it is the source.
@@ -76,10 +76,10 @@ class ArchiveReader:
                 with disk_errors(there), there.open("wb") as file:
                     await self._receive(path, entry.size, file)
         except Missing:
-            return Differs("file", path, expected, NOT_THERE, Fault.ABSENT)
+            return Difference("file", path, expected, NOT_THERE, Cause.ABSENT)
         size, found = there.stat().st_size, await asyncio.to_thread(file_hash, there)
         if (size, found) != (entry.size, entry.hash):
-            return Differs("file", path, expected, f"{size} bytes that hash to {found}", Fault.SOURCE)
+            return Difference("file", path, expected, f"{size} bytes that hash to {found}", Cause.SOURCE)
         return there
 
     async def _receive(self, path: str, size: int, file: BinaryIO) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.contract.evaluation_quorum import Agreed, decide
+from barnraise.contract.evaluation_quorum import Quorum, find_quorum
 from barnraise.contract.evaluations import read_evaluations
 from barnraise.contract.manifest import Manifest
 from barnraise.contract.spec import Charter
 from barnraise.core.errors import TrustError
-from barnraise.fold.replay import Differs, Fault
+from barnraise.fold.replay import Cause, Difference
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def without_evaluations(manifest: Manifest) -> HeldOutOrigin:
 
 def by_evaluations(
     data: bytes, where: str, manifest: Manifest, charter: Charter
-) -> LossByEvaluators | Differs:
+) -> LossByEvaluators | Difference:
     """Whether the evaluations in `data` come to the loss that the manifest says.
 
     where: their place in the archive. The manifest names their hash, so what is wrong in them the run's
@@ -55,17 +55,17 @@ def by_evaluations(
     try:
         signed = read_evaluations(data)
     except TrustError as error:
-        return Differs("evaluations", where, expected, error.problem, Fault.COORDINATOR)
+        return Difference("evaluations", where, expected, error.problem, Cause.COORDINATOR)
     about = (manifest.run, manifest.round, manifest.state)
     for each in signed:
         value = each.value
         if (value.run, value.round, value.state) != about or value.owner != each.signer:
             other = f"one of round {value.round} by {value.owner}, signed by {each.signer}"
-            return Differs("evaluations", where, expected, other, Fault.COORDINATOR)
+            return Difference("evaluations", where, expected, other, Cause.COORDINATOR)
     of_owner = {each.signer: each.value for each in signed}
-    outcome = decide(of_owner.values(), spec.evaluators, spec.agree)
-    if not isinstance(outcome, Agreed) or outcome.held_out != held_out:
-        return Differs(
-            "evaluations", where, expected, f"a checkpoint that {outcome.reason}", Fault.COORDINATOR
+    outcome = find_quorum(of_owner.values(), spec.evaluators, spec.agree)
+    if not isinstance(outcome, Quorum) or outcome.held_out != held_out:
+        return Difference(
+            "evaluations", where, expected, f"a checkpoint that {outcome.reason}", Cause.COORDINATOR
         )
     return LossByEvaluators(outcome.held_out.loss, len(outcome.by), len(spec.evaluators))

@@ -12,7 +12,7 @@ from barnraise.contract.records import Commit
 from barnraise.core.ids import Round
 from barnraise.fold.fold import Contribution
 from barnraise.fold.log import Link
-from barnraise.fold.replay import Differs, Reader, Replay
+from barnraise.fold.replay import Difference, Replay, RoundReader
 from peer.verify.archive_reader import ArchiveReader
 from peer.verify.report import VerifyDisplay
 
@@ -43,16 +43,16 @@ async def replay_rounds(
     until: int,
     display: VerifyDisplay,
     clock: Callable[[], float],
-) -> Replayed | Differs:
+) -> Replayed | Difference:
     """`replay` taken to the state of round `until`. clock: seconds. Raises Unreachable, DiskFull."""
     first, began, closed = replay.tip.round, clock(), list[int]()
-    reader = Reader(replay.charter, replay.state.layout)
+    reader = RoundReader(replay.charter, replay.state.layout)
     async with aclosing(_in_turn(archive_reader, reader, range(first, until))) as rounds:
         async for found in rounds:
-            if isinstance(found, Differs):
+            if isinstance(found, Difference):
                 return found
             folded = await asyncio.to_thread(replay.fold, found.link, found.contributions)
-            if isinstance(folded, Differs):
+            if isinstance(folded, Difference):
                 return folded
             replay = folded
             closed.append(found.link.close.at)
@@ -62,10 +62,10 @@ async def replay_rounds(
 
 
 async def _in_turn(
-    archive_reader: ArchiveReader, reader: Reader, rounds: range
-) -> AsyncGenerator[_Ready | Differs, None]:
+    archive_reader: ArchiveReader, reader: RoundReader, rounds: range
+) -> AsyncGenerator[_Ready | Difference, None]:
     gate = asyncio.Semaphore(AT_ONCE)
-    ahead: deque[asyncio.Task[_Ready | Differs]] = deque()
+    ahead: deque[asyncio.Task[_Ready | Difference]] = deque()
     try:
         for round in rounds:
             ahead.append(asyncio.create_task(_made_ready(archive_reader, reader, Round(round), gate)))
@@ -78,28 +78,28 @@ async def _in_turn(
 
 
 async def _made_ready(
-    archive_reader: ArchiveReader, reader: Reader, round: Round, gate: asyncio.Semaphore
-) -> _Ready | Differs:
+    archive_reader: ArchiveReader, reader: RoundReader, round: Round, gate: asyncio.Semaphore
+) -> _Ready | Difference:
     wire = await archive_reader.close(round)
-    link = wire if isinstance(wire, Differs) else await asyncio.to_thread(reader.open, round, wire)
-    if isinstance(link, Differs):
+    link = wire if isinstance(wire, Difference) else await asyncio.to_thread(reader.open, round, wire)
+    if isinstance(link, Difference):
         return link
     fetching = [asyncio.create_task(_fetched(archive_reader, commit, gate)) for commit in link.commits]
     try:
         found = await asyncio.gather(*fetching)
     finally:
         await _ended(fetching)
-    lacking = next((each for each in found if isinstance(each, Differs)), None)
+    lacking = next((each for each in found if isinstance(each, Difference)), None)
     if lacking is not None:
         return lacking
-    blobs = [each for each in found if not isinstance(each, Differs)]
+    blobs = [each for each in found if not isinstance(each, Difference)]
     contributions = await asyncio.to_thread(reader.read, link, blobs)
-    return contributions if isinstance(contributions, Differs) else _Ready(link, contributions)
+    return contributions if isinstance(contributions, Difference) else _Ready(link, contributions)
 
 
 async def _fetched(
     archive_reader: ArchiveReader, commit: Commit, gate: asyncio.Semaphore
-) -> memoryview | Differs:
+) -> memoryview | Difference:
     async with gate:
         return await archive_reader.contribution(commit)
 

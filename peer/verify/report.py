@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typing_extensions import assert_never
 
 from barnraise.core.ids import short
-from barnraise.fold.replay import Differs
+from barnraise.fold.replay import Difference
 from peer.verify.evaluations import HeldOutOrigin, LossByCoordinator, LossByEvaluators, NoHeldOutLoss
 from peer.verify.proof import FromBase, FromCheckpoint, Proved
 
@@ -115,12 +115,12 @@ def _told_loss(word: HeldOutOrigin) -> str:
             assert_never(word)
 
 
-def told_difference(differs: Differs) -> str:
+def told_difference(differs: Difference) -> str:
     return (
         f"not proved: the {differs.what} differs: {differs.where}\n"
         f"  expected: {differs.expected}\n"
         f"  found:    {differs.found}\n"
-        f"  → {differs.fault.value}"
+        f"  → {differs.cause.value}"
     )
 
 

@@ -28,7 +28,7 @@ from barnraise.core.errors import (
 from barnraise.core.ids import BlobHash, short
 from barnraise.core.units import format_bytes
 from barnraise.fold.adapter_init import initial_adapter
-from barnraise.fold.replay import Differs, Fault, Replay
+from barnraise.fold.replay import Cause, Difference, Replay
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.files import scratch_folder
 from peer.archive.opening import open_archive
@@ -70,7 +70,7 @@ class _Claim:
 
 async def verify(
     options: VerifyOptions, cache: Path, display: VerifyDisplay, clock: Callable[[], float]
-) -> Proved | Differs:
+) -> Proved | Difference:
     """clock: seconds, for the report alone.
 
     Raises InviteError and UserError for what was typed, Unreachable, ModelUnavailable, DiskFull; TrustError
@@ -80,7 +80,7 @@ async def verify(
     async with AsyncExitStack() as stack:
         display.say(f"reading {options.source}")
         found = await _open(options, stack)
-        if isinstance(found, Differs):
+        if isinstance(found, Difference):
             return found
         archive, claim = found
         manifest = claim.manifest
@@ -90,23 +90,23 @@ async def verify(
             f" {len(manifest.files)} files, {format_bytes(manifest.size)}"
         )
         files = await _files_in(ArchiveReader(claim.source, scratch), claim.folder, manifest)
-        if isinstance(files, Differs):
+        if isinstance(files, Difference):
             return files
         state = await _state_of(files, claim.folder, manifest, archive.charter)
-        if isinstance(state, Differs):
+        if isinstance(state, Difference):
             return state
         held_out = _held_out(files, claim.folder, manifest, archive.charter)
-        if isinstance(held_out, Differs):
+        if isinstance(held_out, Difference):
             return held_out
         layout = state.layout
         del state  # of a whole model it is large; its hash is the manifest's
         archive_reader = ArchiveReader(archive.source, scratch)
         begun = await _begin(options, archive, manifest, layout, archive_reader, cache, display)
-        if isinstance(begun, Differs):
+        if isinstance(begun, Difference):
             return begun
         start, replay = begun
         done = await replay_rounds(archive_reader, replay, manifest.round, display, clock)
-        if isinstance(done, Differs):
+        if isinstance(done, Difference):
             return done
         now = done.replay
         return now.compare(manifest) or Proved(
@@ -116,14 +116,14 @@ async def verify(
         )  # fmt: skip
 
 
-async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[Archive, _Claim] | Differs:
+async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[Archive, _Claim] | Difference:
     """The archive, and the checkpoint in it or beside it."""
     key = options.key or (options.log if options.log and options.log.startswith(f"{SCHEME}://") else None)
     match await stack.enter_async_context(open_archive(options.source, key)):
         case Archive() as archive:
             revision = _revision(archive, options.revision)
             manifest = await _manifest(archive, revision)
-            if isinstance(manifest, Differs):
+            if isinstance(manifest, Difference):
                 return manifest
             return archive, _Claim(manifest, archive.source, revision.folder)
         case LoneCheckpoint(signed=signed, source=source):
@@ -154,24 +154,24 @@ def _revision(archive: Archive, wanted: str) -> Revision:
     return find_revision(repo, wanted)
 
 
-async def _manifest(archive: Archive, revision: Revision) -> Manifest | Differs:
+async def _manifest(archive: Archive, revision: Revision) -> Manifest | Difference:
     path, expected = f"{revision.folder}/{MANIFEST}", "the manifest, signed by the run's key"
     try:
         return (await archive.manifest(revision, "trained")).value
     except Missing:
-        return Differs("manifest", path, expected, NOT_THERE, Fault.ABSENT)
+        return Difference("manifest", path, expected, NOT_THERE, Cause.ABSENT)
     except TrustError as error:
-        return Differs("manifest", path, expected, error.problem, Fault.SOURCE)
+        return Difference("manifest", path, expected, error.problem, Cause.SOURCE)
 
 
 async def _files_in(
     archive_reader: ArchiveReader, folder: str, manifest: Manifest
-) -> dict[BlobHash, Path] | Differs:
+) -> dict[BlobHash, Path] | Difference:
     """A checkpoint's files by their hashes; all of them are checked."""
     paths: dict[BlobHash, Path] = {}
     for entry in manifest.files:
         path = await archive_reader.file(folder, entry)
-        if isinstance(path, Differs):
+        if isinstance(path, Difference):
             return path
         paths[BlobHash(entry.hash)] = path
     return paths
@@ -179,17 +179,17 @@ async def _files_in(
 
 async def _state_of(
     files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
-) -> TrainState | Differs:
+) -> TrainState | Difference:
     try:
         return await asyncio.to_thread(read_state, manifest, charter.layout, files.__getitem__)
     except (StateError, MalformedBlob) as error:
         where = folder or folder_of("trained", manifest.round)
-        return Differs("file", where, f"the state {manifest.state}", error.problem, Fault.COORDINATOR)
+        return Difference("file", where, f"the state {manifest.state}", error.problem, Cause.COORDINATOR)
 
 
 def _held_out(
     files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
-) -> HeldOutOrigin | Differs:
+) -> HeldOutOrigin | Difference:
     for entry in manifest.files:
         if entry.name == EVALUATIONS:
             where = f"{folder or folder_of('trained', manifest.round)}/{EVALUATIONS}"
@@ -205,7 +205,7 @@ async def _begin(
     archive_reader: ArchiveReader,
     cache: Path,
     display: VerifyDisplay,
-) -> tuple[FromBase | FromCheckpoint, Replay] | Differs:
+) -> tuple[FromBase | FromCheckpoint, Replay] | Difference:
     kept = archive.index.replay_from
     start = options.start if options.start is not None or kept == 0 else kept
     if start is not None:
@@ -217,13 +217,13 @@ async def _begin(
             f" what came before it is not proved"
         )
         replay = await _from_checkpoint(archive, start, archive_reader)
-        return replay if isinstance(replay, Differs) else (FromCheckpoint(start), replay)
+        return replay if isinstance(replay, Difference) else (FromCheckpoint(start), replay)
     made = await _first_state(archive.charter, layout, options.base, cache, display)
-    if isinstance(made, Differs):
+    if isinstance(made, Difference):
         return made
     told, state = made
     begun = await asyncio.to_thread(Replay.from_base, archive.charter, state)
-    return begun if isinstance(begun, Differs) else (FromBase(told), begun)
+    return begun if isinstance(begun, Difference) else (FromBase(told), begun)
 
 
 def _check_start(start: int | None, kept: int, round: int) -> None:
@@ -247,23 +247,25 @@ def _check_start(start: int | None, kept: int, round: int) -> None:
         )
 
 
-async def _from_checkpoint(archive: Archive, round: int, archive_reader: ArchiveReader) -> Replay | Differs:
+async def _from_checkpoint(
+    archive: Archive, round: int, archive_reader: ArchiveReader
+) -> Replay | Difference:
     revision = _revision(archive, round_tag(round))
     manifest = await _manifest(archive, revision)
-    if isinstance(manifest, Differs):
+    if isinstance(manifest, Difference):
         return manifest
     files = await _files_in(archive_reader, revision.folder, manifest)
-    if isinstance(files, Differs):
+    if isinstance(files, Difference):
         return files
     state = await _state_of(files, revision.folder, manifest, archive.charter)
-    if isinstance(state, Differs):
+    if isinstance(state, Difference):
         return state
     return Replay.from_checkpoint(archive.charter, manifest, state)
 
 
 async def _first_state(
     charter: Charter, layout: Layout, base: Path | None, cache: Path, display: VerifyDisplay
-) -> tuple[str, TrainState] | Differs:
+) -> tuple[str, TrainState] | Difference:
     """state[0], and how it came to be. layout: of the checkpoint, which is the charter's."""
     spec = charter.spec
     if isinstance(spec.train.target, Lora):
@@ -271,7 +273,9 @@ async def _first_state(
         try:
             params = await asyncio.to_thread(initial_adapter, layout, spec.seed)
         except SpecError as error:
-            return Differs("charter", CHARTER, "the tensors of an adapter", error.problem, Fault.COORDINATOR)
+            return Difference(
+                "charter", CHARTER, "the tensors of an adapter", error.problem, Cause.COORDINATOR
+            )
         return f"the adapter drawn from the run's seed {spec.seed}", TrainState(params)
     from barnraise.models.base_model import resolve  # torch and transformers take seconds
     from barnraise.models.trainable import initial_state

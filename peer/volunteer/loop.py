@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing_extensions import assert_never
 
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
-from barnraise.contract.records import Doing, Head, Presence, blob_name
+from barnraise.contract.records import Activity, Head, Presence, blob_name
 from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import Window, seconds_between
 from barnraise.contract.spec import RunSpec
@@ -69,7 +69,7 @@ class Volunteer:
     leaving: asyncio.Event
     _reason: str = "starting"
     _advised: dict[str, str] = field(default_factory=dict)
-    _doing: Doing = "waiting"
+    _doing: Activity = "waiting"
 
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.contract.records import Doing
+from barnraise.contract.records import Activity
 from barnraise.contract.rounds import Phase, Window, seconds_between
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, Round
@@ -131,7 +131,7 @@ def tell_of_step(view: View, elapsed: float) -> Train | None:
     return _slow(view, rest) if _ends_behind(view, rest) else None
 
 
-def doing(action: Action, before: Doing) -> Doing:
+def doing(action: Action, before: Activity) -> Activity:
     """What to tell the coordinator that we do. Who was late is so until it trains anew."""
     match action:
         case Train(sits_out=True) | Hold(sits_out=True):

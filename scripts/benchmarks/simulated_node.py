@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from barnraise.contract.heartbeat import heartbeat_seconds
-from barnraise.contract.records import Admission, Doing, Presence, seal
+from barnraise.contract.records import Activity, Admission, Presence, seal
 from barnraise.contract.state import Array
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, StateHash
@@ -36,7 +36,7 @@ class Node:
     steps: int = 0
     stepped: bool = False
     taken: bool = False
-    doing: Doing = "training"
+    doing: Activity = "training"
     exchange_until: float = 0.0
     folded: Round | None = None
     stood: float = 0.0

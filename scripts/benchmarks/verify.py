@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.invite import parse_invite
-from barnraise.fold.replay import Differs
+from barnraise.fold.replay import Difference
 from coordinator.grpc_service import ask_status
 from peer.verify.proof import Proved
 from peer.verify.report import VerifyLines
@@ -70,7 +70,7 @@ def _wait_for(port: int, rounds: int) -> None:
 def _row(what: str, source: str, key: str | None, round: int) -> list[str]:
     options = VerifyOptions(source, None, key, str(round), None, None)
     proved = asyncio.run(verify(options, CACHE, VerifyLines(), time.monotonic))
-    if isinstance(proved, Differs):
+    if isinstance(proved, Difference):
         raise DemoFailed(f"the checkpoint is not proved: {proved}")
     whole = _program(source, key, round)
     trained = proved.rounds * _training(proved)

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from barnraise.contract.evaluation_quorum import (
     TOLERANCE,
-    Agreed,
     Counts,
-    Disagreed,
-    Question,
+    EvaluationTask,
+    NoQuorum,
+    Quorum,
+    QuorumPending,
     Void,
-    Waiting,
-    decide,
-    judge,
+    check_evaluation,
+    find_quorum,
 )
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import Evaluation
@@ -27,7 +27,7 @@ from barnraise.core.ids import BlobHash, StateHash
 from tests.support import parts
 
 THREE = tuple(key.public for key in (parts.ADA, parts.BEN, parts.STRANGER))
-QUESTION = Question(parts.RUN, StateHash(parts.HASH_A), BlobHash(parts.HASH_B), 100)
+TASK = EvaluationTask(parts.RUN, StateHash(parts.HASH_A), BlobHash(parts.HASH_B), 100)
 
 
 def evaluation(loss: float, owner: str = THREE[0], /, **other: object) -> Evaluation:
@@ -38,21 +38,23 @@ def evaluation(loss: float, owner: str = THREE[0], /, **other: object) -> Evalua
     return Evaluation.model_validate(fields | other)
 
 
-def outcome(*losses: float, agree: int = 2) -> Agreed | Waiting | Disagreed:
+def outcome(*losses: float, agree: int = 2) -> Quorum | QuorumPending | NoQuorum:
     """Of the first evaluators of three."""
-    return decide([evaluation(loss, owner) for loss, owner in zip(losses, THREE, strict=False)], THREE, agree)
+    return find_quorum(
+        [evaluation(loss, owner) for loss, owner in zip(losses, THREE, strict=False)], THREE, agree
+    )
 
 
 @pytest.mark.parametrize(
     ("losses", "agree", "missing"), [((), 2, 2), ((2.0,), 2, 1), ((2.0, 3.0), 2, 1), ((2.0, 2.0), 3, 1)]
 )
 def test_it_waits_while_so_many_may_still_agree(losses: tuple[float, ...], agree: int, missing: int) -> None:
-    assert outcome(*losses, agree=agree) == Waiting(f"waits for {missing} more of 3 evaluators")
+    assert outcome(*losses, agree=agree) == QuorumPending(f"waits for {missing} more of 3 evaluators")
 
 
 def test_two_of_three_are_enough() -> None:
     found = outcome(2.001, 2.0)
-    assert isinstance(found, Agreed)
+    assert isinstance(found, Quorum)
     assert found.held_out == HeldOut(loss=2.0, tokens=100)
     assert (set(found.by), found.outliers) == ({*THREE[:2]}, ())
     assert found.reason == "has a held-out loss of 2.0000, by 2 of 3 evaluators"
@@ -60,7 +62,7 @@ def test_two_of_three_are_enough() -> None:
 
 def test_who_found_something_else_is_named() -> None:
     found = outcome(2.0, 9.0, 2.001)
-    assert isinstance(found, Agreed)
+    assert isinstance(found, Quorum)
     assert found.outliers == (THREE[1],)
     assert f"{THREE[1][:8]} found something else" in found.reason
 
@@ -68,23 +70,25 @@ def test_who_found_something_else_is_named() -> None:
 @pytest.mark.parametrize(("losses", "agree"), [((2.0, 3.0, 4.0), 2), ((2.0, 3.0), 3)])
 def test_it_gives_up_where_no_more_can_agree(losses: tuple[float, ...], agree: int) -> None:
     found = outcome(*losses, agree=agree)
-    assert isinstance(found, Disagreed)
+    assert isinstance(found, NoQuorum)
     assert f"no held-out loss that {agree} of 3 evaluators agree on: 2.0000 by {THREE[0][:8]}" in found.reason
 
 
 def test_two_camps_are_no_agreement() -> None:
     four = (*THREE, parts.AUTHORITY.public)
     found = [evaluation(loss, owner) for loss, owner in zip((2.0, 2.0, 3.0, 3.0), four, strict=True)]
-    assert isinstance(decide(found, four, 2), Disagreed)
+    assert isinstance(find_quorum(found, four, 2), NoQuorum)
 
 
 def test_other_tokens_are_another_answer() -> None:
-    assert isinstance(decide([evaluation(2.0), evaluation(2.0, THREE[1], tokens=99)], THREE, 2), Waiting)
+    assert isinstance(
+        find_quorum([evaluation(2.0), evaluation(2.0, THREE[1], tokens=99)], THREE, 2), QuorumPending
+    )
 
 
 def test_who_is_not_vouched_for_does_not_count() -> None:
     found = [evaluation(2.0), evaluation(2.0, parts.AUTHORITY.public)]
-    assert decide(found, THREE, 2) == Waiting("waits for 1 more of 3 evaluators")
+    assert find_quorum(found, THREE, 2) == QuorumPending("waits for 1 more of 3 evaluators")
 
 
 @given(
@@ -100,36 +104,36 @@ def test_a_liar_among_three_moves_nothing_beyond_the_tolerance(
     low, high = min(truth) / (1 + TOLERANCE), max(truth) * (1 + TOLERANCE)
     for known in (losses[:2], [lie, truth[1]], losses):
         found = outcome(*known)
-        assert isinstance(found, Agreed) or len(known) == 2
-        if isinstance(found, Agreed):
+        assert isinstance(found, Quorum) or len(known) == 2
+        if isinstance(found, Quorum):
             assert low * (1 - 1e-9) <= found.held_out.loss <= high * (1 + 1e-9)
 
 
 @given(st.lists(st.floats(0, 100), min_size=3, max_size=3), st.integers(1, 3))
 def test_the_order_does_not_matter(losses: list[float], agree: int) -> None:
     given_ = [evaluation(loss, owner) for loss, owner in zip(losses, THREE, strict=True)]
-    assert len({decide(order, THREE, agree) for order in permutations(given_)}) == 1
+    assert len({find_quorum(order, THREE, agree) for order in permutations(given_)}) == 1
 
 
 def test_an_answer_to_the_question_counts() -> None:
-    assert judge(evaluation(2.0), QUESTION, THREE) == Counts()
+    assert check_evaluation(evaluation(2.0), TASK, THREE) == Counts()
 
 
 @pytest.mark.parametrize(
-    ("other", "question", "word"),
+    ("other", "task", "word"),
     [
-        ({"owner": parts.AUTHORITY.public}, QUESTION, "is not among the run's 3 evaluators"),
+        ({"owner": parts.AUTHORITY.public}, TASK, "is not among the run's 3 evaluators"),
         ({}, None, "no checkpoint of round 40"),
-        ({"run": "shed"}, QUESTION, "shed has no checkpoint of round 40"),
-        ({"state": parts.HASH_B}, QUESTION, "no checkpoint of round 40 with the state cdcdcdcd"),
-        ({"panel": parts.HASH_A}, QUESTION, "100 tokens of abababab, asked were 100 of cdcdcdcd"),
-        ({"tokens": 99}, QUESTION, "99 tokens of cdcdcdcd, asked were 100"),
+        ({"run": "shed"}, TASK, "shed has no checkpoint of round 40"),
+        ({"state": parts.HASH_B}, TASK, "no checkpoint of round 40 with the state cdcdcdcd"),
+        ({"panel": parts.HASH_A}, TASK, "100 tokens of abababab, asked were 100 of cdcdcdcd"),
+        ({"tokens": 99}, TASK, "99 tokens of cdcdcdcd, asked were 100"),
     ],
 )
 def test_what_answers_something_else_is_void(
-    other: dict[str, object], question: Question | None, word: str
+    other: dict[str, object], task: EvaluationTask | None, word: str
 ) -> None:
-    found = judge(evaluation(2.0, THREE[0], **other), question, THREE)
+    found = check_evaluation(evaluation(2.0, THREE[0], **other), task, THREE)
     assert isinstance(found, Void)
     assert word in found.reason
     assert found.fix

@@ -20,10 +20,10 @@ from barnraise.contract.records import (
     JoinClaim,
     Presence,
     Record,
+    dht_key_of,
     fold_order,
     open_close,
     open_record,
-    place_of,
     seal,
 )
 from barnraise.core.errors import BadSignature, MalformedRecord, TrustError
@@ -166,7 +166,7 @@ def accepts(value: bytes, *, key: str, subkey: str | None, expires: float = NOW 
 
 @every_record
 def test_a_record_is_stored_at_its_own_place_alone(by: Identity, record: Record) -> None:
-    place, value = place_of(record), seal(by, record)
+    place, value = dht_key_of(record), seal(by, record)
     assert accepts(value, key=place.key, subkey=place.subkey)
     assert not accepts(value, key=place.key, subkey=BEN.public)
     assert not accepts(value, key=place.key + "0", subkey=place.subkey)
@@ -175,19 +175,19 @@ def test_a_record_is_stored_at_its_own_place_alone(by: Identity, record: Record)
 
 
 def test_another_s_subkey_is_not_to_be_taken() -> None:
-    place = place_of(commit(ADA))
+    place = dht_key_of(commit(ADA))
     assert not accepts(seal(BEN, commit(BEN)), key=place.key, subkey=place.subkey)
     assert not accepts(seal(BEN, commit(ADA)), key=place.key, subkey=place.subkey)
 
 
 @pytest.mark.parametrize(("by", "record"), [RECORDS[0], RECORDS[2]], ids=["presence", "head"])
 def test_a_record_that_tells_its_time_cannot_be_made_to_live_on(by: Identity, record: Record) -> None:
-    place = place_of(record)
+    place = dht_key_of(record)
     assert not accepts(seal(by, record), key=place.key, subkey=place.subkey, expires=NOW / 1000 + 86_400)
 
 
 def test_no_record_lives_for_ever() -> None:
-    place = place_of(commit(ADA))
+    place = dht_key_of(commit(ADA))
     assert not accepts(seal(ADA, commit(ADA)), key=place.key, subkey=place.subkey, expires=LATER)
 
 

@@ -20,7 +20,7 @@ from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import Link
-from barnraise.fold.replay import Differs, Fault, Reader, Replay
+from barnraise.fold.replay import Cause, Difference, Replay, RoundReader
 from tests.support import parts
 from tests.support.golden_log import (
     KINDS,
@@ -45,7 +45,7 @@ KIND = "nesterov dense4"
 SPEC = spec_of(KIND)
 LOG = build(SPEC)
 CHARTER = open_signed(Charter, LOG.charter, signer=AUTHORITY.public).value
-READER = Reader(CHARTER, LAYOUT)
+READER = RoundReader(CHARTER, LAYOUT)
 
 
 def begin() -> Replay:
@@ -54,18 +54,18 @@ def begin() -> Replay:
     return replay
 
 
-def outcome(log: Log, rounds: int = ROUNDS) -> Replay | Differs:
+def outcome(log: Log, rounds: int = ROUNDS) -> Replay | Difference:
     """The first rounds of a log, replayed up to the first difference."""
     replay = begin()
     for round, (wire, blobs) in enumerate(zip(log.closes[:rounds], log.blobs, strict=False)):
         link = READER.open(Round(round), wire)
-        if isinstance(link, Differs):
+        if isinstance(link, Difference):
             return link
         found = READER.read(link, blobs)
-        if isinstance(found, Differs):
+        if isinstance(found, Difference):
             return found
         folded = replay.fold(link, found)
-        if isinstance(folded, Differs):
+        if isinstance(folded, Difference):
             return folded
         replay = folded
     return replay
@@ -77,8 +77,8 @@ def replayed(rounds: int = ROUNDS) -> Replay:
     return replay
 
 
-def differs(found: object) -> Differs:
-    assert isinstance(found, Differs), found
+def differs(found: object) -> Difference:
+    assert isinstance(found, Difference), found
     return found
 
 
@@ -131,7 +131,7 @@ def test_a_replay_counts_what_it_folds() -> None:
 
 def test_a_first_state_that_is_not_the_run_s_is_the_base_model_s_fault() -> None:
     found = differs(Replay.from_base(CHARTER, parts.state()))
-    assert (found.what, found.expected, found.fault) == ("state", FIRST, Fault.BASE)
+    assert (found.what, found.expected, found.cause) == ("state", FIRST, Cause.BASE)
     assert found.found == parts.state().hash()
 
 
@@ -142,7 +142,7 @@ def test_a_replay_goes_on_from_a_checkpoint() -> None:
     link = READER.open(Round(2), LOG.closes[2])
     assert isinstance(link, Link)
     contributions = READER.read(link, LOG.blobs[2])
-    assert not isinstance(contributions, Differs)
+    assert not isinstance(contributions, Difference)
     after = replay.fold(link, contributions)
     assert isinstance(after, Replay)
     assert after.tip == replayed().tip
@@ -154,26 +154,26 @@ def test_a_checkpoint_of_round_0_is_the_charter_s_first_state() -> None:
     assert isinstance(Replay.from_checkpoint(CHARTER, honest, genesis(SPEC)), Replay)
     other = TrainState({name: array + 1 for name, array in genesis(SPEC).params.items()})
     found = differs(Replay.from_checkpoint(CHARTER, manifest(begin(), state=other.hash()), other))
-    assert (found.expected, found.fault) == (FIRST, Fault.COORDINATOR)
+    assert (found.expected, found.cause) == (FIRST, Cause.COORDINATOR)
 
 
 @pytest.mark.parametrize("place", [0, 40, 100, -1], ids=["signer", "signature", "first", "last"])
 def test_a_flipped_byte_of_a_close_is_the_source_s_fault(place: int) -> None:
     wire = LOG.closes[1]
     found = differs(outcome(with_close(1, flipped(wire, place % len(wire)))))
-    assert (found.what, found.where, found.fault) == ("close", close_path(1), Fault.SOURCE)
+    assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.SOURCE)
 
 
 def test_a_close_by_another_key_is_the_source_s_fault() -> None:
     other = parts.close(commits_of(1), previous=replayed(1).tip.previous, by=STRANGER)
     found = differs(outcome(with_close(1, other.wire)))
-    assert (found.what, found.where, found.fault) == ("close", close_path(1), Fault.SOURCE)
+    assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.SOURCE)
     assert AUTHORITY.public[:8] in found.found
 
 
 def test_a_close_of_another_round_in_its_place_is_the_source_s_fault() -> None:
     found = differs(outcome(with_close(1, LOG.closes[2])))
-    assert (found.where, found.fault) == (close_path(1), Fault.SOURCE)
+    assert (found.where, found.cause) == (close_path(1), Cause.SOURCE)
 
 
 def commits_of(round: int) -> list[Signed[Commit]]:
@@ -194,7 +194,7 @@ def test_a_signed_close_that_does_not_follow_is_the_coordinator_s_fault() -> Non
     """As where two histories were signed, or a link was left out."""
     wire = parts.close(commits_of(1), previous=HASH_A).wire
     found = differs(outcome(with_close(1, wire)))
-    assert (found.what, found.where, found.fault) == ("close", close_path(1), Fault.COORDINATOR)
+    assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.COORDINATOR)
     assert replayed(1).tip.previous in found.expected
     assert HASH_A in found.found
 
@@ -205,7 +205,7 @@ def test_a_signed_close_from_another_state_names_the_round_before() -> None:
     wire = parts.close(commits, previous=replayed(1).tip.previous).wire
     log = replace(with_close(1, wire), blobs=[LOG.blobs[0], LOG.blobs[1][:1]])
     found = differs(outcome(log, 2))
-    assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
+    assert (found.what, found.where, found.cause) == ("state", "state[1]", Cause.COORDINATOR)
     assert HASH_A in found.expected
     assert replayed(1).tip.state in found.found
     assert "folding round 0" in found.found
@@ -221,7 +221,7 @@ def test_a_contribution_that_is_not_the_one_named_is_the_source_s_fault(
 ) -> None:
     blob = LOG.blobs[1][1]
     found = differs(outcome(with_blob(1, 1, spoil(blob))))
-    assert (found.what, found.fault) == ("contribution", Fault.SOURCE)
+    assert (found.what, found.cause) == ("contribution", Cause.SOURCE)
     assert found.where == contribution_path(blob_hash(blob))
     assert BEN.public[:8] in found.expected
     assert "round 1" in found.expected
@@ -232,14 +232,14 @@ def test_a_signed_contribution_that_cannot_be_read_is_the_coordinator_s_fault() 
     wire = parts.close([signed_commit(ADA, 0, FIRST, noise)], previous=begin().tip.previous).wire
     found = differs(outcome(Log(LOG.charter, [wire], [[noise]])))
     assert (found.what, found.where) == ("contribution", contribution_path(blob_hash(noise)))
-    assert found.fault is Fault.COORDINATOR
+    assert found.cause is Cause.COORDINATOR
 
 
 def test_a_close_that_names_an_absurd_size_is_refused_before_anything_is_fetched() -> None:
     commit = signed_commit(ADA, 0, FIRST, LOG.blobs[0][0], size=10**12)
     wire = parts.close([commit], previous=begin().tip.previous).wire
     found = differs(READER.open(Round(0), wire))
-    assert (found.what, found.fault) == ("contribution", Fault.COORDINATOR)
+    assert (found.what, found.cause) == ("contribution", Cause.COORDINATOR)
     assert "1000000000000 bytes" in found.found
 
 
@@ -257,14 +257,14 @@ def test_a_manifest_that_says_something_else_than_the_log_is_the_coordinator_s_f
     other: dict[str, object], told: str
 ) -> None:
     found = differs(replayed().compare(manifest(replayed(), **other)))
-    assert (found.what, found.fault) == ("manifest", Fault.COORDINATOR)
+    assert (found.what, found.cause) == ("manifest", Cause.COORDINATOR)
     assert found.expected.startswith(told)
     assert found.where.endswith("/manifest.bin")
 
 
 def test_a_checkpoint_of_another_state_names_the_state_and_the_coordinator() -> None:
     found = differs(replayed().compare(manifest(replayed(), state=HASH_A)))
-    assert (found.what, found.where, found.fault) == ("state", "state[3]", Fault.COORDINATOR)
+    assert (found.what, found.where, found.cause) == ("state", "state[3]", Cause.COORDINATOR)
     assert found.expected.startswith(HASH_A)
     assert found.found.startswith(PINNED[KIND][-1])
 
@@ -273,7 +273,7 @@ def test_what_runs_ahead_needs_no_state() -> None:
     """A later round is opened and read before the earlier ones are folded."""
     link = READER.open(Round(2), LOG.closes[2])
     assert isinstance(link, Link)
-    assert not isinstance(READER.read(link, LOG.blobs[2]), Differs)
+    assert not isinstance(READER.read(link, LOG.blobs[2]), Difference)
     too_early = differs(begin().fold(link, ()))
     assert too_early.where == close_path(2)
     assert begin().tip == Tip(Round(0), BlobHash(SPEC.digest()), genesis(SPEC).hash())

@@ -18,7 +18,7 @@ from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import blob_hash
 from barnraise.gateway import listen
-from barnraise.gateway.catalogue import LOOK_AGAIN_SECONDS, Shelf
+from barnraise.gateway.archive_folder import LOOK_AGAIN_SECONDS, ArchiveFolder
 from tests.support.gateways import BLOB, FOLDER, REPO, lay_out_files, served, write_index
 
 WEIGHTS = os.urandom(3_000_000)
@@ -283,16 +283,16 @@ def test_a_copy_that_is_still_coming_is_looked_at_again(tmp_path: Path) -> None:
     revision = lay_out_files(source, FILES)
     copy.mkdir()
     shutil.copy2(source / INDEX, copy / INDEX)
-    shelf = Shelf(copy, clock=lambda: now[0])
-    assert (found := shelf.catalogue()) is not None
+    archive = ArchiveFolder(copy, clock=lambda: now[0])
+    assert (found := archive.catalogue()) is not None
     assert not found.files
     shutil.copytree(source / FOLDER, copy / FOLDER)
-    assert shelf.catalogue() is found, "not yet"
+    assert archive.catalogue() is found, "not yet"
     now[0] += LOOK_AGAIN_SECONDS
-    assert (whole := shelf.catalogue()) is not None
+    assert (whole := archive.catalogue()) is not None
     assert whole.files.keys() == {revision.manifest}
     now[0] += 1000
-    assert shelf.catalogue() is whole, "nothing to look for"
+    assert archive.catalogue() is whole, "nothing to look for"
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

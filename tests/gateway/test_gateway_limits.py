@@ -16,8 +16,15 @@ import httpx2
 import pytest
 
 from barnraise.gateway import app, server
-from barnraise.gateway.catalogue import Shelf
-from barnraise.gateway.file_response import BRISK_SECONDS, MAX_CHUNK, MIN_CHUNK, ROOM, FileBody, Room
+from barnraise.gateway.archive_folder import ArchiveFolder
+from barnraise.gateway.file_response import (
+    BRISK_SECONDS,
+    MAX_CHUNK,
+    MIN_CHUNK,
+    POOL_BYTES,
+    BufferPool,
+    FileResponse,
+)
 from tests.support.gateways import REPO, lay_out_files, served
 from tests.support.programs import DEADLINE
 from tests.support.virtual_time import run
@@ -40,13 +47,13 @@ def place(name: str) -> str:
     return f"/{REPO}/resolve/main/{name}"
 
 
-def body(folder: Path, stop: int = LARGE, room: Room | None = None) -> FileBody:
-    opened = Shelf(folder).open("checkpoints/round-000012/model.safetensors")
+def body(folder: Path, stop: int = LARGE, pool: BufferPool | None = None) -> FileResponse:
+    opened = ArchiveFolder(folder).open("checkpoints/round-000012/model.safetensors")
     assert opened is not None
-    return FileBody(opened, 0, stop, 200, {}, ThreadPoolExecutor(1), room or Room())
+    return FileResponse(opened, 0, stop, 200, {}, ThreadPoolExecutor(1), pool or BufferPool())
 
 
-async def sent_to(response: FileBody, bytes_per_second: float, gone_after: int = LARGE) -> list[int]:
+async def sent_to(response: FileResponse, bytes_per_second: float, gone_after: int = LARGE) -> list[int]:
     """The sizes of the chunks that a reader of that speed gets, until it hangs up."""
     sizes: list[int] = []
     hung_up = asyncio.Event()
@@ -81,22 +88,22 @@ def test_a_reader_holds_as_much_as_it_soon_takes(folder: Path, bytes_per_second:
 
 
 def test_many_readers_share_what_there_is(folder: Path) -> None:
-    room = Room()
+    pool = BufferPool()
 
     async def all_at_once() -> list[list[int]]:
-        readers = [sent_to(body(folder, 2 * MAX_CHUNK, room), 1e9) for _ in range(100)]
+        readers = [sent_to(body(folder, 2 * MAX_CHUNK, pool), 1e9) for _ in range(100)]
         return await asyncio.gather(*readers)
 
     sizes = run(all_at_once())
     assert all(sum(each) == 2 * MAX_CHUNK for each in sizes)
     assert {max(each) for each in sizes} != {MAX_CHUNK}
-    assert room.left == ROOM, "all of it is given back"
+    assert pool.left == POOL_BYTES, "all of it is given back"
 
 
 def test_the_room_that_is_left_bounds_a_chunk() -> None:
-    room = Room(MAX_CHUNK + 5 * MIN_CHUNK)
-    assert [room.take(MAX_CHUNK) for _ in range(4)] == [MAX_CHUNK, 5 * MIN_CHUNK, MIN_CHUNK, MIN_CHUNK]
-    assert room.take(10) == 10
+    pool = BufferPool(MAX_CHUNK + 5 * MIN_CHUNK)
+    assert [pool.take(MAX_CHUNK) for _ in range(4)] == [MAX_CHUNK, 5 * MIN_CHUNK, MIN_CHUNK, MIN_CHUNK]
+    assert pool.take(10) == 10
 
 
 def test_nothing_is_read_for_a_client_that_has_gone(folder: Path) -> None:

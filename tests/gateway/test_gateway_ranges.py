@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.gateway.byte_ranges import Part, Unchanged, Unsatisfiable, Whole, decide, http_date
+from barnraise.gateway.byte_ranges import (
+    FullContent,
+    NotModified,
+    PartialContent,
+    RangeNotSatisfiable,
+    http_date,
+    select_content,
+)
 
 TAG, MODIFIED, SIZE = '"abc"', 1_700_000_000, 1000
 BEFORE, AFTER = http_date(MODIFIED - 1), http_date(MODIFIED + 1)
@@ -14,34 +21,34 @@ BEFORE, AFTER = http_date(MODIFIED - 1), http_date(MODIFIED + 1)
 
 def asked(size: int = SIZE, method: str = "GET", **headers: str) -> object:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return decide(method, named, size, TAG, MODIFIED)
+    return select_content(method, named, size, TAG, MODIFIED)
 
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("bytes=0-0", Part(0, 1)),
-        ("bytes=0-", Part(0, 1000)),
-        ("bytes=400-499", Part(400, 500)),
-        ("bytes=999-", Part(999, 1000)),
-        ("bytes=400-99999999999999999999999", Part(400, 1000)),
-        ("bytes=-1", Part(999, 1000)),
-        ("bytes=-5000", Part(0, 1000)),
-        ("Bytes = 3-4", Part(3, 5)),
-        ("bytes=1000-", Unsatisfiable()),
-        ("bytes=99999999999999999999999999-", Unsatisfiable()),
-        ("bytes=" + "9" * 10_000 + "-", Unsatisfiable()),
-        ("bytes=5-4", Unsatisfiable()),
-        ("bytes=-0", Unsatisfiable()),
-        ("bytes=-", Unsatisfiable()),
-        ("bytes=", Unsatisfiable()),
-        ("bytes=x-y", Unsatisfiable()),
-        ("bytes=1_0-", Unsatisfiable()),
-        ("bytes=-1-2", Unsatisfiable()),
-        ("bytes=\u0663-", Unsatisfiable()),
-        ("bytes=0-1,5-6", Whole()),
-        ("pages=1-2", Whole()),
-        ("nonsense", Whole()),
+        ("bytes=0-0", PartialContent(0, 1)),
+        ("bytes=0-", PartialContent(0, 1000)),
+        ("bytes=400-499", PartialContent(400, 500)),
+        ("bytes=999-", PartialContent(999, 1000)),
+        ("bytes=400-99999999999999999999999", PartialContent(400, 1000)),
+        ("bytes=-1", PartialContent(999, 1000)),
+        ("bytes=-5000", PartialContent(0, 1000)),
+        ("Bytes = 3-4", PartialContent(3, 5)),
+        ("bytes=1000-", RangeNotSatisfiable()),
+        ("bytes=99999999999999999999999999-", RangeNotSatisfiable()),
+        ("bytes=" + "9" * 10_000 + "-", RangeNotSatisfiable()),
+        ("bytes=5-4", RangeNotSatisfiable()),
+        ("bytes=-0", RangeNotSatisfiable()),
+        ("bytes=-", RangeNotSatisfiable()),
+        ("bytes=", RangeNotSatisfiable()),
+        ("bytes=x-y", RangeNotSatisfiable()),
+        ("bytes=1_0-", RangeNotSatisfiable()),
+        ("bytes=-1-2", RangeNotSatisfiable()),
+        ("bytes=\u0663-", RangeNotSatisfiable()),
+        ("bytes=0-1,5-6", FullContent()),
+        ("pages=1-2", FullContent()),
+        ("nonsense", FullContent()),
     ],
 )
 def test_ranges(text: str, wanted: object) -> None:
@@ -49,24 +56,24 @@ def test_ranges(text: str, wanted: object) -> None:
 
 
 def test_a_range_of_nothing() -> None:
-    assert asked(size=0, range="bytes=0-") == Unsatisfiable()
-    assert asked(size=0) == Whole()
+    assert asked(size=0, range="bytes=0-") == RangeNotSatisfiable()
+    assert asked(size=0) == FullContent()
 
 
 def test_only_get_has_ranges() -> None:
-    assert asked(method="HEAD", range="bytes=0-0") == Whole()
+    assert asked(method="HEAD", range="bytes=0-0") == FullContent()
 
 
 @pytest.mark.parametrize(
     ("condition", "wanted"),
     [
-        (TAG, Part(5, 1000)),
-        (http_date(MODIFIED), Part(5, 1000)),
-        ('"other"', Whole()),
-        (f"W/{TAG}", Whole()),
-        (BEFORE, Whole()),
-        (AFTER, Whole()),
-        ("", Whole()),
+        (TAG, PartialContent(5, 1000)),
+        (http_date(MODIFIED), PartialContent(5, 1000)),
+        ('"other"', FullContent()),
+        (f"W/{TAG}", FullContent()),
+        (BEFORE, FullContent()),
+        (AFTER, FullContent()),
+        ("", FullContent()),
     ],
 )
 def test_a_range_if_it_is_still_the_same_file(condition: str, wanted: object) -> None:
@@ -92,7 +99,7 @@ def test_a_range_if_it_is_still_the_same_file(condition: str, wanted: object) ->
     ],
 )
 def test_what_the_asker_has_already(headers: dict[str, str], same: bool) -> None:
-    assert (asked(SIZE, "GET", **headers) == Unchanged()) is same
+    assert (asked(SIZE, "GET", **headers) == NotModified()) is same
 
 
 TEXTS = st.one_of(st.text(), st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}", fullmatch=True))
@@ -103,9 +110,9 @@ def test_whatever_is_asked_the_part_is_inside(
     text: str, none: str, since: str, condition: str, size: int
 ) -> None:
     found = asked(size, range=text, if_none_match=none, if_modified_since=since, if_range=condition)
-    if isinstance(found, Part):
+    if isinstance(found, PartialContent):
         assert 0 <= found.start < found.stop <= size
     for headers in ({"range": text}, {"if_modified_since": since}):
         found = asked(size, **headers)
-        if isinstance(found, Part):
+        if isinstance(found, PartialContent):
             assert 0 <= found.start < found.stop <= size

@@ -15,25 +15,26 @@ from barnraise.contract.manifest import FileEntry, Form, Manifest
 from barnraise.contract.manifest_json import manifest_json
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import sign
-from barnraise.gateway.hub_api import Answer, Catalogue, HubFile, Missing, answer
+from barnraise.gateway.catalogue import Catalogue
+from barnraise.gateway.hub_api import HubFile, JsonReply, NotFound, hub_reply
 from barnraise.gateway.landing_page import page
 from barnraise.gateway.routes import (
-    Front,
-    Info,
-    Nowhere,
+    ArchiveFile,
+    LandingPage,
     PathsInfo,
-    Place,
-    Raw,
-    Refs,
+    RepoInfo,
+    RepoRefs,
+    RepoRevision,
+    RepoSearch,
+    RepoTree,
     Resolve,
-    Search,
-    Tree,
+    UnknownPath,
     WhoAmI,
     route,
 )
 from tests.support import parts
 
-OWN = Place("model", "ada/barn")
+OWN = RepoRevision("model", "ada/barn")
 MANIFESTS = {12: "1" * 64, 24: "2" * 64, 36: "3" * 64}
 NAMES = {12: ("round-12",), 24: ("round-24", "main", "best"), 36: ("round-36", "latest")}
 
@@ -64,53 +65,53 @@ def catalogue(run: str = parts.RUN, **files: tuple[FileEntry, ...]) -> Catalogue
 
 
 def told(asked: Any, **query: str) -> Any:
-    found = answer(catalogue(), asked, query)
-    assert isinstance(found, Answer), found
+    found = hub_reply(catalogue(), asked, query)
+    assert isinstance(found, JsonReply), found
     return json.loads(json.dumps(found.value))
 
 
-def missing(asked: Any) -> Missing:
-    found = answer(catalogue(), asked, {})
-    assert isinstance(found, Missing), found
+def missing(asked: Any) -> NotFound:
+    found = hub_reply(catalogue(), asked, {})
+    assert isinstance(found, NotFound), found
     return found
 
 
 @pytest.mark.parametrize(
     ("path", "asked"),
     [
-        ("/", Front()),
-        ("/archive.json", Raw("archive.json")),
-        (f"/{close_path(12)}", Raw("log/000012.close")),
-        (f"/{contribution_path(BlobHash(parts.HASH_A))}", Raw(f"contributions/{parts.HASH_A}")),
-        ("/checkpoints/round-000012/README.md", Raw("checkpoints/round-000012/README.md")),
-        ("/merged/round-000012/a.json", Raw("merged/round-000012/a.json")),
-        ("/base/config.json", Raw("base/config.json")),
-        ("/held-out/index.json", Raw("held-out/index.json")),
-        ("/api/models", Search("model")),
-        ("/api/datasets/", Search("dataset")),
-        ("/api/models/ada/barn", Info(OWN)),
-        ("/api/models/ada/barn/revision/round-12", Info(Place("model", "ada/barn", "round-12"))),
+        ("/", LandingPage()),
+        ("/archive.json", ArchiveFile("archive.json")),
+        (f"/{close_path(12)}", ArchiveFile("log/000012.close")),
+        (f"/{contribution_path(BlobHash(parts.HASH_A))}", ArchiveFile(f"contributions/{parts.HASH_A}")),
+        ("/checkpoints/round-000012/README.md", ArchiveFile("checkpoints/round-000012/README.md")),
+        ("/merged/round-000012/a.json", ArchiveFile("merged/round-000012/a.json")),
+        ("/base/config.json", ArchiveFile("base/config.json")),
+        ("/held-out/index.json", ArchiveFile("held-out/index.json")),
+        ("/api/models", RepoSearch("model")),
+        ("/api/datasets/", RepoSearch("dataset")),
+        ("/api/models/ada/barn", RepoInfo(OWN)),
+        ("/api/models/ada/barn/revision/round-12", RepoInfo(RepoRevision("model", "ada/barn", "round-12"))),
         ("/api/models/ada/barn/revision/refs%2Fheads%2Fmain",
-         Info(Place("model", "ada/barn", "refs/heads/main"))),
-        ("/api/models/ada/barn/refs", Refs(OWN)),
-        ("/api/models/ada/barn/tree/main", Tree(OWN, "")),
-        ("/api/models/ada/barn/tree/main/", Tree(OWN, "")),
-        ("/api/models/ada/barn/tree/main/a%2Fb", Tree(OWN, "a/b")),
-        ("/api/datasets/ada/barn/paths-info/main", PathsInfo(Place("dataset", "ada/barn"))),
+         RepoInfo(RepoRevision("model", "ada/barn", "refs/heads/main"))),
+        ("/api/models/ada/barn/refs", RepoRefs(OWN)),
+        ("/api/models/ada/barn/tree/main", RepoTree(OWN, "")),
+        ("/api/models/ada/barn/tree/main/", RepoTree(OWN, "")),
+        ("/api/models/ada/barn/tree/main/a%2Fb", RepoTree(OWN, "a/b")),
+        ("/api/datasets/ada/barn/paths-info/main", PathsInfo(RepoRevision("dataset", "ada/barn"))),
         ("/api/whoami-v2", WhoAmI()),
         ("/ada/barn/resolve/main/a/b.json", Resolve(OWN, "a/b.json")),
-        ("/datasets/ada/barn/resolve/main/a.json", Resolve(Place("dataset", "ada/barn"), "a.json")),
-        ("/ada/barn", Nowhere()),
-        ("/ada/barn/resolve/main", Nowhere()),
-        ("/log/12.close", Nowhere()),
-        ("/checkpoints/round-000012/.half-done-x", Nowhere()),
-        ("/checkpoints/round-000012/../../../authority.key", Nowhere()),
-        ("/checkpoints/round-000012/%2e%2e%2f%2e%2e%2fauthority.key", Nowhere()),
-        ("/base/%00", Nowhere()),
-        ("/base/a%2Fb", Nowhere()),
-        ("//archive.json", Nowhere()),
-        ("", Nowhere()),
-        ("*", Nowhere()),
+        ("/datasets/ada/barn/resolve/main/a.json", Resolve(RepoRevision("dataset", "ada/barn"), "a.json")),
+        ("/ada/barn", UnknownPath()),
+        ("/ada/barn/resolve/main", UnknownPath()),
+        ("/log/12.close", UnknownPath()),
+        ("/checkpoints/round-000012/.half-done-x", UnknownPath()),
+        ("/checkpoints/round-000012/../../../authority.key", UnknownPath()),
+        ("/checkpoints/round-000012/%2e%2e%2f%2e%2e%2fauthority.key", UnknownPath()),
+        ("/base/%00", UnknownPath()),
+        ("/base/a%2Fb", UnknownPath()),
+        ("//archive.json", UnknownPath()),
+        ("", UnknownPath()),
+        ("*", UnknownPath()),
     ],
 )  # fmt: skip
 def test_paths(path: str, asked: object) -> None:
@@ -120,12 +121,12 @@ def test_paths(path: str, asked: object) -> None:
 @given(st.text(alphabet="/.%2fFeE0\\:abc-json") | st.text())
 def test_no_path_leads_out_of_the_archive(path: str) -> None:
     for asked in (route(path), route(f"/base/{path}"), route(f"/ada/barn/resolve/main/{path}")):
-        if isinstance(asked, Raw):
+        if isinstance(asked, ArchiveFile):
             assert not {"", ".", ".."} & set(asked.path.split("/"))
             assert "\\" not in asked.path
         if isinstance(asked, Resolve):
-            found = answer(catalogue(), asked, {})
-            assert isinstance(found, Missing) or found.path.startswith("checkpoints/round-")  # type: ignore[union-attr]
+            found = hub_reply(catalogue(), asked, {})
+            assert isinstance(found, NotFound) or found.path.startswith("checkpoints/round-")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_no_path_leads_out_of_the_archive(path: str) -> None:
     ],
 )  # fmt: skip
 def test_names_of_revisions(name: str, round: int) -> None:
-    found = answer(catalogue(), Resolve(Place("model", "ada/barn", name), "README.md"), {})
+    found = hub_reply(catalogue(), Resolve(RepoRevision("model", "ada/barn", name), "README.md"), {})
     assert isinstance(found, HubFile)
     assert found.path == f"{folder_of('trained', round)}/README.md"
     assert found.commit == MANIFESTS[round][:40]
@@ -144,21 +145,23 @@ def test_names_of_revisions(name: str, round: int) -> None:
 
 
 def test_before_anything_is_promoted_main_is_the_newest() -> None:
-    info = told(Info(Place("model", "org/base")))
+    info = told(RepoInfo(RepoRevision("model", "org/base")))
     assert info["sha"] == MANIFESTS[12][:40]
-    assert told(Refs(Place("model", "org/base")))["branches"][0]["targetCommit"] == MANIFESTS[12][:40]
+    assert (
+        told(RepoRefs(RepoRevision("model", "org/base")))["branches"][0]["targetCommit"] == MANIFESTS[12][:40]
+    )
 
 
 @pytest.mark.parametrize("name", ["round-36", "latest", "best", "3" * 40])
 def test_the_base_model_is_the_same_at_every_checkpoint(name: str) -> None:
-    for place in (Place("model", "org/base", name), Place("dataset", "ada/barn", name)):
-        assert told(Info(place))["sha"] == MANIFESTS[12][:40]
-    assert missing(Info(Place("model", "org/base", "round-13"))).code == "RevisionNotFound"
-    assert missing(Info(Place("model", "ada/barn-gguf", "round-36"))).code == "RevisionNotFound"
+    for place in (RepoRevision("model", "org/base", name), RepoRevision("dataset", "ada/barn", name)):
+        assert told(RepoInfo(place))["sha"] == MANIFESTS[12][:40]
+    assert missing(RepoInfo(RepoRevision("model", "org/base", "round-13"))).code == "RevisionNotFound"
+    assert missing(RepoInfo(RepoRevision("model", "ada/barn-gguf", "round-36"))).code == "RevisionNotFound"
 
 
 def test_what_a_client_learns_of_a_repository() -> None:
-    info = told(Info(OWN))
+    info = told(RepoInfo(OWN))
     assert (info["id"], info["sha"]) == ("ada/barn", MANIFESTS[24][:40])
     assert {each["rfilename"] for each in info["siblings"]} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors",
@@ -166,11 +169,11 @@ def test_what_a_client_learns_of_a_repository() -> None:
     assert info["library_name"] == "peft"
     assert info["usedStorage"] == 5020
     assert "lfs" not in info["siblings"][0]
-    assert told(Info(OWN), blobs="true")["siblings"][0]["lfs"]["sha256"] == parts.HASH_A
+    assert told(RepoInfo(OWN), blobs="true")["siblings"][0]["lfs"]["sha256"] == parts.HASH_A
 
 
 def test_a_tree_says_every_hash_as_git_lfs_does() -> None:
-    files = {each["path"]: each for each in told(Tree(OWN, ""))}
+    files = {each["path"]: each for each in told(RepoTree(OWN, ""))}
     weights = files["adapter_model.safetensors"]
     pointer = (
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{parts.HASH_A}\nsize 5000\n"  # as Git has it
@@ -181,7 +184,7 @@ def test_a_tree_says_every_hash_as_git_lfs_does() -> None:
 
 
 def test_branches_and_tags() -> None:
-    refs = told(Refs(OWN))
+    refs = told(RepoRefs(OWN))
     assert refs["branches"] == [
         {"name": "main", "ref": "refs/heads/main", "targetCommit": MANIFESTS[24][:40]}
     ]
@@ -190,8 +193,8 @@ def test_branches_and_tags() -> None:
 
 
 def test_paths_that_are_there_and_others() -> None:
-    found = answer(catalogue(), PathsInfo(OWN), {}, paths=["README.md", "nothing"])
-    assert isinstance(found, Answer)
+    found = hub_reply(catalogue(), PathsInfo(OWN), {}, paths=["README.md", "nothing"])
+    assert isinstance(found, JsonReply)
     assert [each["path"] for each in found.value] == ["README.md"]
 
 
@@ -207,19 +210,19 @@ def test_paths_that_are_there_and_others() -> None:
     ],
 )
 def test_searching(query: dict[str, str], ids: list[str]) -> None:
-    assert [each["id"] for each in told(Search("model"), **query)] == ids
-    assert [each["id"] for each in told(Search("dataset"))] == ["ada/barn"]
+    assert [each["id"] for each in told(RepoSearch("model"), **query)] == ids
+    assert [each["id"] for each in told(RepoSearch("dataset"))] == ["ada/barn"]
 
 
 @pytest.mark.parametrize(
     ("asked", "code", "words"),
     [
-        (Info(Place("model", "no/such")), "RepoNotFound", "ada/barn, ada/barn-gguf, org/base"),
-        (Info(Place("dataset", "org/base")), "RepoNotFound", "datasets: ada/barn"),
-        (Info(Place("model", "ada/barn", "round-13")), "RevisionNotFound", "12, 24, 36"),
-        (Tree(Place("model", "ada/barn", "dev"), ""), "RevisionNotFound", "main, latest, best"),
+        (RepoInfo(RepoRevision("model", "no/such")), "RepoNotFound", "ada/barn, ada/barn-gguf, org/base"),
+        (RepoInfo(RepoRevision("dataset", "org/base")), "RepoNotFound", "datasets: ada/barn"),
+        (RepoInfo(RepoRevision("model", "ada/barn", "round-13")), "RevisionNotFound", "12, 24, 36"),
+        (RepoTree(RepoRevision("model", "ada/barn", "dev"), ""), "RevisionNotFound", "main, latest, best"),
         (Resolve(OWN, "model.bin"), "EntryNotFound", "'model.bin'"),
-        (Tree(OWN, "additional_chat_templates"), "EntryNotFound", "additional_chat_templates"),
+        (RepoTree(OWN, "additional_chat_templates"), "EntryNotFound", "additional_chat_templates"),
     ],
 )
 def test_what_is_not_there_has_a_name(asked: object, code: str, words: str) -> None:
@@ -232,11 +235,11 @@ def test_what_is_not_there_has_a_name(asked: object, code: str, words: str) -> N
 def test_a_revision_without_its_manifest_is_not_there() -> None:
     whole = catalogue()
     cut = Catalogue(whole.index, {key: value for key, value in whole.files.items() if key != MANIFESTS[24]})
-    assert isinstance(answer(cut, Info(Place("model", "ada/barn", "round-24")), {}), Missing)
-    main = answer(cut, Info(OWN), {})
-    assert isinstance(main, Answer)
+    assert isinstance(hub_reply(cut, RepoInfo(RepoRevision("model", "ada/barn", "round-24")), {}), NotFound)
+    main = hub_reply(cut, RepoInfo(OWN), {})
+    assert isinstance(main, JsonReply)
     assert main.commit == MANIFESTS[36][:40], "the newest that is there"
-    assert isinstance(answer(cut, Info(Place("model", "ada/barn-gguf")), {}), Missing)
+    assert isinstance(hub_reply(cut, RepoInfo(RepoRevision("model", "ada/barn-gguf")), {}), NotFound)
 
 
 def test_the_page_has_lines_to_copy_and_no_markup_of_others() -> None:

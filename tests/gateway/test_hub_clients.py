@@ -369,7 +369,7 @@ def test_clients_come_back_when_there_was_no_room(
     def told(status: int, *more: Any) -> Any:
         if status == 429:
             refused.append(status)
-            monkeypatch.setattr(app, "MAX_DOWNLOADS", 1)  # there is room from now on
+            monkeypatch.setattr(app, "MAX_DOWNLOADS", 1)  # downloads are refused from now on
         return error(status, *more)
 
     monkeypatch.setattr(app, "MAX_DOWNLOADS", 0)

@@ -27,12 +27,12 @@ from transformers import (
 from barnraise.core.errors import DiskFull, UserError
 from barnraise.models import gguf_export
 from barnraise.models.causal_lm import quiet
-from barnraise.models.gguf_export import About, Precision, export, export_adapter
+from barnraise.models.gguf_export import GgufMetadata, GgufPrecision, export, export_adapter
 from tests.models.test_merge import make_adapter
 from tests.support.llama_cpp import llama_cpp
 from tests.support.tiny import SPECIAL, TEMPLATE, make_tiny_model
 
-ABOUT = About("tiny", "a test")
+ABOUT = GgufMetadata("tiny", "a test")
 PROMPTS = [
     "Hello world 1234 — it's  a\n\n test",
     "ÄÖ 日本 🙂\t x",
@@ -71,7 +71,7 @@ def fields(path: Path) -> dict[str, Any]:
     ("precision", "apart"), [("f32", 1e-5), ("f16", 2e-3), ("bf16", 2e-2), ("q8_0", 2e-2), ("q4_0", 0.5)]
 )
 def test_transformers_reads_the_same_model(
-    base: Path, tmp_path: Path, precision: Precision, apart: float
+    base: Path, tmp_path: Path, precision: GgufPrecision, apart: float
 ) -> None:
     export(base, tmp_path / "tiny.gguf", precision, ABOUT)
     found, wanted = logits_of(by_transformers(tmp_path, "tiny.gguf")), logits_of(by_transformers(base))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from barnraise.contract.heartbeat import parts_for
-from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, place_of, seal
+from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, dht_key_of, seal
 from barnraise.contract.rotation import turns_for
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round
@@ -41,7 +41,7 @@ class Swarm:
 
     def node(self, who: Identity) -> Grapevine:
         async def store(signed: Signed[Record]) -> bool:
-            place = place_of(signed.value)
+            place = dht_key_of(signed.value)
             self.stored.setdefault(place.key, {})[place.subkey or ""] = signed
             return True
 

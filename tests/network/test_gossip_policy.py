@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.contract.heartbeat import MISSED, heartbeat_seconds, part_of, parts_for
-from barnraise.contract.records import Presence, Record, place_of
+from barnraise.contract.records import Presence, Record, dht_key_of
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed, sign
@@ -219,6 +219,6 @@ def test_an_entry_lists_a_dozen_or_so(volunteers: int) -> None:
 
 
 def test_a_volunteer_is_listed_where_its_key_says() -> None:
-    found = {place_of(presence(who).model_copy(update={"parts": 4})).key for who in KEYS}
+    found = {dht_key_of(presence(who).model_copy(update={"parts": 4})).key for who in KEYS}
     assert found == {f"{parts.RUN}/peers/4/{part}" for part in range(4)}
     assert all(part_of(who.public, 1) == 0 for who in KEYS)

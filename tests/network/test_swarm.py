@@ -20,7 +20,7 @@ from hivemind.dht.protocol import DHTProtocol
 from hivemind.dht.routing import DHTID
 
 from barnraise.contract.pieces import PIECE_BYTES, Wanted, piece_list, pieces_hash
-from barnraise.contract.records import Commit, Head, Presence, Record, place_of, seal
+from barnraise.contract.records import Commit, Head, Presence, Record, dht_key_of, seal
 from barnraise.core.errors import Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, blob_hash
@@ -98,7 +98,7 @@ def head(round: int = 0, later: int = 0) -> Head:
 
 async def in_dht(swarm: Swarm) -> list[Record]:
     """The heartbeats that the DHT has."""
-    return [signed.value for signed in await swarm._look_up(place_of(presence()).key, newest=True)]
+    return [signed.value for signed in await swarm._look_up(dht_key_of(presence()).key, newest=True)]
 
 
 # Records
@@ -158,7 +158,7 @@ async def force(
     swarm: Swarm, record: Record, value: bytes, *, at: Record | None = None, ttl: float = 20
 ) -> bool:
     """Store as a program does that checks nothing; where `at` belongs, if that is given."""
-    place = place_of(at or record)
+    place = dht_key_of(at or record)
     return bool(await swarm._node.store(place.key, value, time.time() + ttl, subkey=place.subkey))
 
 
@@ -221,7 +221,7 @@ def test_records_that_are_answered_are_checked_too(tmp_path: Path, monkeypatch: 
         assert await hostile._node.get(place.key, latest=True) is not None
         assert await in_dht(coordinator) == []
 
-    place = place_of(forged)
+    place = dht_key_of(forged)
 
     def keep(hostile: Swarm, value: bytes, ttl: float) -> None:
         key, told = DHTID.generate(source=place.key), DHTProtocol.serializer.dumps(value)

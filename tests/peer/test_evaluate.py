@@ -31,7 +31,7 @@ from peer.archive.folder import FolderSource
 from peer.archive.reading import read_archive
 from peer.cli.main import main
 from peer.data_dir import PEER_KEY
-from peer.evaluate import _fetch_panel
+from peer.evaluate import _fetch_held_out_set
 from tests.support import parts
 from tests.support.coordinators import (
     NODE,
@@ -58,18 +58,18 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     ("spoil", "error"),
     [(lambda data: data[:-1] + bytes([data[-1] ^ 1]), HashMismatch), (lambda data: data + b"x", TrustError)],
 )
-def test_a_panel_that_is_not_what_its_index_says_is_refused(
+def test_a_held_out_set_that_is_not_what_its_index_says_is_refused(
     store: RunStore, tmp_path: Path, spoil: Callable[[bytes], bytes], error: type[TrustError]
 ) -> None:
-    panel = settler(store).panel
-    assert panel is not None
+    held_out_set = settler(store).held_out_set
+    assert held_out_set is not None
 
     async def fetch(name: str) -> str:
         source = FolderSource(archive(store))
-        return await _fetch_panel(await read_archive(source, AUTHORITY.public), tmp_path / name)
+        return await _fetch_held_out_set(await read_archive(source, AUTHORITY.public), tmp_path / name)
 
-    assert asyncio.run(fetch("whole")) == panel.hash
-    place = archive(store) / held_out_path(panel.shards[0])
+    assert asyncio.run(fetch("whole")) == held_out_set.hash
+    place = archive(store) / held_out_path(held_out_set.shards[0])
     data = place.read_bytes()
     place.unlink()  # it is a link to what the coordinator keeps
     place.write_bytes(spoil(data))

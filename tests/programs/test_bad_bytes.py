@@ -13,7 +13,7 @@ from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import DHTRecord
 from hivemind.utils import MSGPackSerializer
 
-from barnraise.contract.records import Commit, open_record, place_of, seal
+from barnraise.contract.records import Commit, dht_key_of, open_record, seal
 from barnraise.contract.spec import Dense
 from barnraise.core.errors import BadSignature, MalformedBlob, MalformedRecord, TrustError
 from barnraise.core.ids import BlobHash, Millis, Round, blob_hash
@@ -169,7 +169,7 @@ def test_a_record_of_the_right_hand_is_stored() -> None:
 
 def stored(value: bytes) -> bool:
     """Whether a node keeps `value` where the head belongs."""
-    place = place_of(parts.head())
+    place = dht_key_of(parts.head())
     record = DHTRecord(
         DHTID.generate(source=place.key).to_bytes(),
         MSGPackSerializer.dumps(place.subkey),

@@ -133,7 +133,7 @@ def _export(charter: Charter, base: Path, work: Path, blobs: BlobStore, promoted
     exporter._link_base(folders["base"])
     write_data(base, blobs, BlobHash(charter.data_index), folders["data"])
     merge(base, work / ARCHIVE / folder_of("trained", promoted.round), folders["merged"])
-    about = gguf_export.About("barn")
+    about = gguf_export.GgufMetadata("barn")
     gguf_export.export(folders["merged"], folders["gguf"] / gguf_name(facts), "f16", about)
     exporter._place("base", folders["base"], base_facts(charter))
     exporter._place("data", folders["data"], base_facts(charter))

@@ -26,7 +26,7 @@ from barnraise.core.signed import open_signed, sign
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import advance, check_link
-from barnraise.fold.replay import Differs, Reader, Replay
+from barnraise.fold.replay import Difference, Replay, RoundReader
 from tests.support import parts
 
 LAYOUT = Layout((("model.a.lora_A.weight", (5, 37)), ("model.a.lora_B.weight", (29, 5))))
@@ -88,15 +88,15 @@ def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
 def come_to(log: Log) -> list[str]:
     """The hash of each state, and of the log's head, which stands for every byte in it."""
     charter = open_signed(Charter, log.charter, signer=parts.AUTHORITY.public).value
-    reader, replay = Reader(charter, LAYOUT), Replay.from_base(charter, genesis(charter.spec))
+    reader, replay = RoundReader(charter, LAYOUT), Replay.from_base(charter, genesis(charter.spec))
     hashes = []
     for round, (wire, blobs) in enumerate(zip(log.closes, log.blobs, strict=True)):
         assert isinstance(replay, Replay), replay
         hashes.append(str(replay.tip.state))
         link = reader.open(Round(round), wire)
-        assert not isinstance(link, Differs), link
+        assert not isinstance(link, Difference), link
         contributions = reader.read(link, blobs)
-        assert not isinstance(contributions, Differs), contributions
+        assert not isinstance(contributions, Difference), contributions
         replay = replay.fold(link, contributions)
     assert isinstance(replay, Replay), replay
     return [*hashes, str(replay.tip.state), str(replay.tip.previous)]

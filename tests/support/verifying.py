@@ -15,7 +15,7 @@ from barnraise.contract.spec import Charter, RunSpec
 from barnraise.core.ids import Round
 from barnraise.core.signed import open_signed
 from barnraise.fold.log import Link, check_link
-from barnraise.fold.replay import Differs
+from barnraise.fold.replay import Difference
 from coordinator.store.run_store import RunStore
 from peer.verify.proof import Proved
 from peer.verify.report import VerifyLines
@@ -53,7 +53,7 @@ def options(source: Path | str, **other: object) -> VerifyOptions:
     return replace(plain, **other)  # type: ignore[arg-type]
 
 
-def outcome(asked: VerifyOptions, display: VerifyLines | None = None) -> Proved | Differs:
+def outcome(asked: VerifyOptions, display: VerifyLines | None = None) -> Proved | Difference:
     with tempfile.TemporaryDirectory() as name:
         cache = Path(name)
         try:
@@ -68,9 +68,9 @@ def proved(asked: VerifyOptions, display: VerifyLines | None = None) -> Proved:
     return found
 
 
-def differs(asked: VerifyOptions) -> Differs:
+def differs(asked: VerifyOptions) -> Difference:
     found = outcome(asked)
-    assert isinstance(found, Differs), found
+    assert isinstance(found, Difference), found
     return found
 
 

@@ -31,7 +31,7 @@ from tests.support.tiny import packed, tiny_samples
 
 SAMPLES = tiny_samples(6)
 TOKENS = sum(sample.trained_tokens for sample in SAMPLES[:3])
-"""Of the panel: all of the first shard, and a sample of the second of three."""
+"""Of the held-out set: all of the first shard, and a sample of the second of three."""
 CANNOT = NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free")
 
 
@@ -72,11 +72,11 @@ def settle(store: RunStore) -> Settler:
 def found(
     store: RunStore, owner: Identity, loss: float, *, at: int = 0, **other: object
 ) -> Signed[Evaluation]:
-    panel = settler(store).panel
-    assert panel is not None
+    held_out_set = settler(store).held_out_set
+    assert held_out_set is not None
     fields: dict[str, object] = {
-        "run": parts.RUN, "round": 1, "state": store.checkpoints[1].value.state, "panel": panel.hash,
-        "owner": owner.public, "loss": loss, "tokens": panel.tokens, "at": parts.NOW + at,
+        "run": parts.RUN, "round": 1, "state": store.checkpoints[1].value.state, "panel": held_out_set.hash,
+        "owner": owner.public, "loss": loss, "tokens": held_out_set.tokens, "at": parts.NOW + at,
     }  # fmt: skip
     return sign(owner, Evaluation.model_validate(fields | other))
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from barnraise.contract.records import Commit, Doing
+from barnraise.contract.records import Activity, Commit
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RoundSpec
@@ -51,7 +51,7 @@ class Presence:
     round: Round
     tokens: int
     at: Millis
-    doing: Doing
+    doing: Activity
 
 
 @dataclass

@@ -14,18 +14,18 @@ TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
-class Question:
+class EvaluationTask:
     """What the volunteers are asked to evaluate, and on what."""
 
     run: RunId
     state: StateHash
-    panel: BlobHash
+    held_out_set: BlobHash
     tokens: int
 
 
 @dataclass(frozen=True)
 class Counts:
-    """An answer to the question, of somebody who was asked."""
+    """An answer to the task, of somebody who was asked."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Void:
 
 
 @dataclass(frozen=True)
-class Agreed:
+class Quorum:
     held_out: HeldOut
     by: tuple[PublicKey, ...]
     outliers: tuple[PublicKey, ...]
@@ -44,43 +44,45 @@ class Agreed:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class QuorumPending:
     reason: str
 
 
 @dataclass(frozen=True)
-class Disagreed:
+class NoQuorum:
     reason: str
 
 
-def judge(evaluation: Evaluation, question: Question | None, evaluators: Collection[str]) -> Counts | Void:
-    """question: about the checkpoint of the evaluation's round; None where there is none."""
+def check_evaluation(
+    evaluation: Evaluation, task: EvaluationTask | None, evaluators: Collection[str]
+) -> Counts | Void:
+    """task: about the checkpoint of the evaluation's round; None where there is none."""
     if evaluation.owner not in evaluators:
         return Void(
             f"the key {evaluation.owner} is not among the run's {len(evaluators)} evaluators",
             fix="They are fixed as a run begins: the maintainer has to name you in the next one.",
         )
-    if question is None or (evaluation.run, evaluation.state) != (question.run, question.state):
+    if task is None or (evaluation.run, evaluation.state) != (task.run, task.state):
         return Void(
             f"{evaluation.run} has no checkpoint of round {evaluation.round} with the state"
             f" {short(evaluation.state)} here",
             fix="It may be dropped meanwhile: take a newer one.",
         )
-    if (evaluation.panel, evaluation.tokens) != (question.panel, question.tokens):
+    if (evaluation.panel, evaluation.tokens) != (task.held_out_set, task.tokens):
         return Void(
             f"it is about {evaluation.tokens} tokens of {short(evaluation.panel)}, asked were"
-            f" {question.tokens} of {short(question.panel)}",
+            f" {task.tokens} of {short(task.held_out_set)}",
             fix="Compare `peer --version` with the maintainer's, and evaluate again.",
         )
     return Counts()
 
 
-def decide(
+def find_quorum(
     evaluations: Collection[Evaluation],
     evaluators: Collection[str],
     agree: int,
     tolerance: float = TOLERANCE,
-) -> Agreed | Waiting | Disagreed:
+) -> Quorum | QuorumPending | NoQuorum:
     """What the evaluations of one checkpoint come to: one of each owner, in any order.
 
     The largest group within `tolerance` counts, and its lower median is the loss, so that no value stands
@@ -98,15 +100,15 @@ def decide(
         middle = best[(len(best) - 1) // 2]
         by = tuple(PublicKey(each.owner) for each in best)
         outliers = tuple(PublicKey(each.owner) for each in counted if each not in best)
-        return Agreed(
+        return Quorum(
             HeldOut(loss=middle.loss, tokens=middle.tokens), by, outliers,
             f"has a held-out loss of {middle.loss:.4f}, by {len(by)} of {len(evaluators)} evaluators"
             + (f"; {', '.join(map(short, outliers))} found something else" if outliers else ""),
         )  # fmt: skip
     if len(best) < agree <= len(best) + left:
-        return Waiting(f"waits for {agree - len(best)} more of {len(evaluators)} evaluators")
+        return QuorumPending(f"waits for {agree - len(best)} more of {len(evaluators)} evaluators")
     losses = ", ".join(f"{each.loss:.4f} by {short(each.owner)}" for each in counted)
-    return Disagreed(f"has no held-out loss that {agree} of {len(evaluators)} evaluators agree on: {losses}")
+    return NoQuorum(f"has no held-out loss that {agree} of {len(evaluators)} evaluators agree on: {losses}")
 
 
 def _near(ordered: Sequence[Evaluation], tolerance: float) -> tuple[Evaluation, ...]:

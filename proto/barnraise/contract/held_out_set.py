@@ -8,7 +8,9 @@ from barnraise.contract.shards import DataIndex, Sample, parse_shard
 from barnraise.core.ids import BlobHash
 
 
-def panel_samples(index: DataIndex, get: Callable[[BlobHash], bytes], limit: int | None) -> Iterator[Sample]:
+def held_out_samples(
+    index: DataIndex, get: Callable[[BlobHash], bytes], limit: int | None
+) -> Iterator[Sample]:
     """The first samples, up to the one with which `limit` trained tokens are reached; None: all.
 
     get: a shard by its hash; asked only for those that are needed. Raises MalformedBlob.

@@ -54,7 +54,7 @@ class Admission(Signable):
     """Milliseconds on the run's clock."""
 
 
-Doing = Literal["training", "late", "waiting", "leaving"]
+Activity = Literal["training", "late", "waiting", "leaving"]
 """Whether the open round has to reckon with a peer: one that is `late` ends its step behind the round's time
 and is waited for only where nobody is faster, one that is `waiting` sits it out, `leaving` goes."""
 
@@ -76,7 +76,7 @@ class Presence(Signable):
     tokens: Count
     """Tokens trained in that round so far."""
     tokens_per_second: Annotated[float, Field(ge=0)]
-    doing: Doing
+    doing: Activity
     parts: Annotated[int, Field(ge=1, le=2**16)]
     """Entries of the DHT that listed the volunteers when this was told (`barnraise.contract.heartbeat`)."""
     beat: Annotated[float, Field(ge=1, le=600)]
@@ -192,7 +192,7 @@ _TAGS: dict[bytes, type[Record]] = {b"P": Presence, b"C": Commit, b"H": Head}
 
 
 @dataclass(frozen=True)
-class Place:
+class DhtKey:
     """Where in the DHT a record belongs."""
 
     key: str
@@ -211,16 +211,16 @@ def head_key(run: RunId) -> str:
     return f"{run}/head"
 
 
-def place_of(record: Record) -> Place:
+def dht_key_of(record: Record) -> DhtKey:
     run = RunId(record.run)
     match record:
         case Presence():
             part = part_of(PublicKey(record.owner), record.parts)
-            return Place(peers_key(run, record.parts, part), record.owner)
+            return DhtKey(peers_key(run, record.parts, part), record.owner)
         case Commit():
-            return Place(commits_key(run, Round(record.round)), record.owner)
+            return DhtKey(commits_key(run, Round(record.round)), record.owner)
         case Head():
-            return Place(head_key(run), None)
+            return DhtKey(head_key(run), None)
 
 
 def seal(identity: Identity, record: Record) -> bytes:

@@ -19,7 +19,7 @@ import torch
 from peft import PeftModel
 
 from barnraise.contract.archive import HELD_OUT_INDEX
-from barnraise.contract.held_out_set import panel_samples
+from barnraise.contract.held_out_set import held_out_samples
 from barnraise.contract.shards import IGNORED, DataIndex, Sample
 from barnraise.core.errors import ModelUnavailable
 from barnraise.models import causal_lm
@@ -83,7 +83,7 @@ def held_out_loss(model: Any, folder: Path, limit: int | None = None) -> tuple[f
     """
     index = DataIndex.from_bytes((folder / HELD_OUT_INDEX).read_bytes())
     total, tokens = 0.0, 0
-    for sample in panel_samples(index, BlobStore(folder).get, limit):
+    for sample in held_out_samples(index, BlobStore(folder).get, limit):
         total += summed_loss(model, sample)
         tokens += sample.trained_tokens
     return total / tokens, tokens

@@ -1,7 +1,7 @@
 """Replaying the log: from a first state, close by close, to the state that a checkpoint claims to be.
 
 Pure: the caller brings the bytes. Nothing is believed but the run's key. What that key did not sign, and
-what it signed though it does not follow from the log, comes back as `Differs`.
+what it signed though it does not follow from the log, comes back as `Difference`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from barnraise.fold.fold import Contribution, fold
 from barnraise.fold.log import Link, check_link, is_named
 
 
-class Fault(Enum):
+class Cause(Enum):
     """Who is at fault for a difference, in a sentence that says what to do."""
 
     SOURCE = (
@@ -47,7 +47,7 @@ class Fault(Enum):
 
 
 @dataclass(frozen=True)
-class Differs:
+class Difference:
     """The first thing that is not what it has to be."""
 
     what: Literal["charter", "close", "contribution", "manifest", "file", "state", "evaluations"]
@@ -55,41 +55,41 @@ class Differs:
     """Its place in the archive, or which state it is."""
     expected: str
     found: str
-    fault: Fault
+    cause: Cause
 
 
 @dataclass(frozen=True)
-class Reader:
+class RoundReader:
     """What can be checked of a round before the replay has come to it."""
 
     charter: Charter
     layout: Layout
 
-    def open(self, round: Round, wire: bytes) -> Link | Differs:
+    def open(self, round: Round, wire: bytes) -> Link | Difference:
         """The close of `round`: the signatures in it, and whether what it names can be contributions."""
         try:
             link = check_link(wire, self.charter, round)
         except TrustError as error:
             expected = f"the close of round {round}, signed by the run's key"
-            return Differs("close", close_path(round), expected, error.problem, Fault.SOURCE)
+            return Difference("close", close_path(round), expected, error.problem, Cause.SOURCE)
         for commit in link.commits:
             if commit.size not in self._sizes:
                 expected = f"{format_sizes(self._sizes)} bytes"
-                return _contribution(commit, expected, f"{commit.size} bytes", Fault.COORDINATOR)
+                return _contribution(commit, expected, f"{commit.size} bytes", Cause.COORDINATOR)
         return link
 
-    def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Contribution, ...] | Differs:
+    def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Contribution, ...] | Difference:
         """A close's contributions. blobs: in the order of its commits."""
         found: list[Contribution] = []
         for commit, blob in zip(link.commits, blobs, strict=True):
             if not is_named(commit, blob):
                 told = f"{len(blob)} bytes that hash to {blob_hash(blob)}"
-                return _contribution(commit, f"{commit.size} bytes", told, Fault.SOURCE)
+                return _contribution(commit, f"{commit.size} bytes", told, Cause.SOURCE)
             try:
                 decoder = Decoder(blob, self.charter.spec.codec, self.layout)
             except MalformedBlob as error:
                 expected = "readable, since a close names it"
-                return _contribution(commit, expected, error.problem, Fault.COORDINATOR)
+                return _contribution(commit, expected, error.problem, Cause.COORDINATOR)
             found.append(Contribution(decoder, commit.tokens))
         return tuple(found)
 
@@ -113,28 +113,28 @@ class Replay:
     owners: frozenset[PublicKey] = frozenset()
 
     @classmethod
-    def from_base(cls, charter: Charter, state: TrainState) -> Replay | Differs:
+    def from_base(cls, charter: Charter, state: TrainState) -> Replay | Difference:
         """From round 0. state: made from the base model and the run's seed, by whoever verifies."""
         found = state.hash()
         if found != charter.genesis:
-            return Differs("state", "state[0], made here", charter.genesis, found, Fault.BASE)
+            return Difference("state", "state[0], made here", charter.genesis, found, Cause.BASE)
         return cls(charter, genesis_tip(charter), state, 0)
 
     @classmethod
-    def from_checkpoint(cls, charter: Charter, manifest: Manifest, state: TrainState) -> Replay | Differs:
+    def from_checkpoint(cls, charter: Charter, manifest: Manifest, state: TrainState) -> Replay | Difference:
         """state: what the checkpoint's files hold, found to be what its manifest says."""
         if manifest.round == 0 and manifest.state != charter.genesis:
             where = "state[0], in the checkpoint of round 0"
-            return Differs("state", where, charter.genesis, manifest.state, Fault.COORDINATOR)
+            return Difference("state", where, charter.genesis, manifest.state, Cause.COORDINATOR)
         return cls(charter, manifest.tip, state, manifest.tokens)
 
-    def fold(self, link: Link, contributions: Sequence[Contribution]) -> Replay | Differs:
+    def fold(self, link: Link, contributions: Sequence[Contribution]) -> Replay | Difference:
         """One round more, where the close continues the log and starts from the state that we come to."""
         close, tip = link.close, self.tip
         if (close.round, close.previous) != (tip.round, tip.previous):
             found = f"it follows {close.previous}"
             expected = f"it follows {tip.previous}, the log up to there"
-            return Differs("close", close_path(close.round), expected, found, Fault.COORDINATOR)
+            return Difference("close", close_path(close.round), expected, found, Cause.COORDINATOR)
         if close.base_state != tip.state:
             return self._state(StateHash(close.base_state), f"the close of round {close.round}")
         folded = fold(self.state, contributions, self.charter.spec)
@@ -148,7 +148,7 @@ class Replay:
             owners=self.owners | {PublicKey(commit.owner) for commit in link.commits},
         )
 
-    def compare(self, manifest: Manifest) -> Differs | None:
+    def compare(self, manifest: Manifest) -> Difference | None:
         """Whether the checkpoint of the round that the replay stands at is what it came to."""
         where = f"{folder_of('trained', manifest.round)}/{MANIFEST}"
         for name, expected, found in (
@@ -159,18 +159,22 @@ class Replay:
             ("tokens", self.tokens, manifest.tokens),
         ):
             if found != expected:
-                return Differs("manifest", where, f"{name} {expected}", f"{name} {found}", Fault.COORDINATOR)
+                return Difference(
+                    "manifest", where, f"{name} {expected}", f"{name} {found}", Cause.COORDINATOR
+                )
         if manifest.state != self.tip.state:
             return self._state(StateHash(manifest.state), where)
         return None
 
-    def _state(self, signed: StateHash, by: str) -> Differs:
+    def _state(self, signed: StateHash, by: str) -> Difference:
         """Our state against the one that the run's key signed."""
         come_by = f"folding round {self.tip.round - 1}" if self.rounds else "what the replay began with"
         where, expected = f"state[{self.tip.round}]", f"{signed}, as {by} says"
-        return Differs("state", where, expected, f"{self.tip.state}, by {come_by}", Fault.COORDINATOR)
+        return Difference("state", where, expected, f"{self.tip.state}, by {come_by}", Cause.COORDINATOR)
 
 
-def _contribution(commit: Commit, expected: str, found: str, fault: Fault) -> Differs:
+def _contribution(commit: Commit, expected: str, found: str, cause: Cause) -> Difference:
     who = f"the contribution of {commit.owner[:8]} to round {commit.round}"
-    return Differs("contribution", contribution_path(blob_name(commit)), f"{who}, {expected}", found, fault)
+    return Difference(
+        "contribution", contribution_path(blob_name(commit)), f"{who}, {expected}", found, cause
+    )

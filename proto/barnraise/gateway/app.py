@@ -21,21 +21,29 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import assert_never
 
 from barnraise.contract.archive import INDEX
-from barnraise.gateway.byte_ranges import Part, Unchanged, Unsatisfiable, Whole, decide, http_date
-from barnraise.gateway.catalogue import Opened, Shelf
-from barnraise.gateway.file_response import READERS, FileBody, Room
-from barnraise.gateway.hub_api import Answer, Catalogue, HubFile, Missing, answer
+from barnraise.gateway.archive_folder import ArchiveFolder, OpenFile
+from barnraise.gateway.byte_ranges import (
+    FullContent,
+    NotModified,
+    PartialContent,
+    RangeNotSatisfiable,
+    http_date,
+    select_content,
+)
+from barnraise.gateway.catalogue import Catalogue
+from barnraise.gateway.file_response import READERS, BufferPool, FileResponse
+from barnraise.gateway.hub_api import HubFile, JsonReply, NotFound, hub_reply
 from barnraise.gateway.landing_page import page
 from barnraise.gateway.routes import (
-    Front,
-    Info,
-    Nowhere,
+    ArchiveFile,
+    LandingPage,
     PathsInfo,
-    Raw,
-    Refs,
+    RepoInfo,
+    RepoRefs,
+    RepoSearch,
+    RepoTree,
     Resolve,
-    Search,
-    Tree,
+    UnknownPath,
     WhoAmI,
     route,
 )
@@ -72,10 +80,10 @@ _SAFE = {"x-content-type-options": "nosniff", "content-security-policy": f"{_POL
 class GatewayApp:
     def __init__(self, folder: Path, url: str | None = None) -> None:
         """url: the address for people to copy; the one that a browser asked for where it is None."""
-        self._shelf = Shelf(folder)
+        self._folder = ArchiveFolder(folder)
         self._url = url
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="gateway")
-        self._room = Room()
+        self._pool = BufferPool()
         self._sending = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +92,7 @@ class GatewayApp:
             response = await self._respond(request)
         except ClientDisconnect:
             return
-        if isinstance(response, FileBody) and request.method != "HEAD":
+        if isinstance(response, FileResponse) and request.method != "HEAD":
             self._sending += 1
             try:
                 await response(scope, receive, send)
@@ -105,16 +113,16 @@ class GatewayApp:
             )
         if isinstance(asked, WhoAmI):
             return _error(401, "there are no accounts here", "Ask without a token.")
-        if isinstance(asked, Nowhere):
+        if isinstance(asked, UnknownPath):
             return _error(404, "there is nothing here", "See / for what there is.")
-        catalogue = await self._in_thread(self._shelf.catalogue)
+        catalogue = await self._in_thread(self._folder.catalogue)
         if catalogue is None:
             fix = "Come back when the run has its first checkpoint."
             return _error(503, "the archive is empty", fix, {"retry-after": str(RETRY_AFTER_SECONDS)})
         match asked:
-            case Front():
+            case LandingPage():
                 return HTMLResponse(page(catalogue, self._address(request)), headers=_PAGE)
-            case Raw():
+            case ArchiveFile():
                 return await self._raw(request, catalogue, asked)
             case PathsInfo():
                 paths = await _paths(request)
@@ -124,8 +132,8 @@ class GatewayApp:
             case _:
                 return await self._hub(request, catalogue, asked)
 
-    async def _raw(self, request: Request, catalogue: Catalogue, asked: Raw) -> ASGIApp:
-        opened = await self._in_thread(self._shelf.open, asked.path)
+    async def _raw(self, request: Request, catalogue: Catalogue, asked: ArchiveFile) -> ASGIApp:
+        opened = await self._in_thread(self._folder.open, asked.path)
         if opened is None:
             return _error(404, f"the archive has no {asked.path}", f"See /{INDEX} for what it has.")
         entry = catalogue.entry(asked.folder, asked.name)
@@ -142,18 +150,18 @@ class GatewayApp:
         self,
         request: Request,
         catalogue: Catalogue,
-        asked: Search | Info | Refs | Tree | PathsInfo | Resolve,
+        asked: RepoSearch | RepoInfo | RepoRefs | RepoTree | PathsInfo | Resolve,
         paths: Collection[str] = (),
     ) -> ASGIApp:
-        found = answer(catalogue, asked, request.query_params, paths)
+        found = hub_reply(catalogue, asked, request.query_params, paths)
         commit = {} if found.commit is None else {"x-repo-commit": found.commit}
         match found:
-            case Answer(value):
+            case JsonReply(value):
                 return JSONResponse(value, headers={**commit, "cache-control": ASK_AGAIN})
-            case Missing():
+            case NotFound():
                 return _error(404, found.problem, found.fix, {**commit, "x-error-code": found.code})
             case HubFile(path, entry):
-                opened = await self._in_thread(self._shelf.open, path)
+                opened = await self._in_thread(self._folder.open, path)
                 if opened is None or opened.size != entry.size:
                     if opened is not None:
                         opened.file.close()
@@ -166,23 +174,25 @@ class GatewayApp:
             case _:
                 assert_never(found)
 
-    def _file(self, request: Request, opened: Opened, name: str, headers: Mapping[str, str]) -> ASGIApp:
+    def _file(self, request: Request, opened: OpenFile, name: str, headers: Mapping[str, str]) -> ASGIApp:
         """Whichever way it goes, `opened` is closed."""
         sent = {
             **_SAFE, **headers, "accept-ranges": "bytes", "last-modified": http_date(opened.modified),
         }  # fmt: skip
-        decision = decide(request.method, request.headers, opened.size, headers["etag"], opened.modified)
+        decision = select_content(
+            request.method, request.headers, opened.size, headers["etag"], opened.modified
+        )
         match decision:
-            case Unchanged():
+            case NotModified():
                 opened.file.close()
                 return Response(status_code=304, headers=sent)
-            case Unsatisfiable():
+            case RangeNotSatisfiable():
                 opened.file.close()
                 told = {**headers, "content-range": f"bytes */{opened.size}"}
                 return _error(416, f"{name} has {opened.size} bytes", "Ask for a range of them.", told)
-            case Whole():
+            case FullContent():
                 start, stop, status = 0, opened.size, 200
-            case Part(start, stop):
+            case PartialContent(start, stop):
                 status = 206
                 sent["content-range"] = f"bytes {start}-{stop - 1}/{opened.size}"
             case _:
@@ -193,7 +203,7 @@ class GatewayApp:
             return _error(429, f"{MAX_DOWNLOADS} downloads are going on", "Try again in a minute.", wait)
         sent["content-type"] = _TYPES.get(Path(name).suffix, "application/octet-stream")
         sent["content-length"] = str(stop - start)
-        return FileBody(opened, start, stop, status, sent, self._threads, self._room)
+        return FileResponse(opened, start, stop, status, sent, self._threads, self._pool)
 
     def _address(self, request: Request) -> str:
         if self._url is not None:

@@ -13,43 +13,43 @@ MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
-class Whole:
+class FullContent:
     pass
 
 
 @dataclass(frozen=True)
-class Part:
+class PartialContent:
     start: int
     stop: int
     """The byte after the last one."""
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class NotModified:
     """The asker has it already."""
 
 
 @dataclass(frozen=True)
-class Unsatisfiable:
+class RangeNotSatisfiable:
     """No byte of the file is in the range that was asked for, or it is no range."""
 
 
-Decision = Whole | Part | Unchanged | Unsatisfiable
+Decision = FullContent | PartialContent | NotModified | RangeNotSatisfiable
 
 
-def decide(method: str, headers: Mapping[str, str], size: int, etag: str, modified: int) -> Decision:
+def select_content(method: str, headers: Mapping[str, str], size: int, etag: str, modified: int) -> Decision:
     """headers: of the request, by lower-case name. etag: in its quotes. modified: in seconds since 1970."""
     if _unchanged(headers, etag, modified):
-        return Unchanged()
+        return NotModified()
     wanted = headers.get("range")
     if wanted is None or method != "GET":
-        return Whole()
+        return FullContent()
     condition = headers.get("if-range")
     if condition is not None and condition not in (etag, http_date(modified)):
-        return Whole()
+        return FullContent()
     unit, equals, ranges = wanted.partition("=")
     if not equals or unit.strip().lower() != "bytes" or "," in ranges:
-        return Whole()  # another unit, or many ranges: a server may ignore them
+        return FullContent()  # another unit, or many ranges: a server may ignore them
     return _part(ranges.strip(), size)
 
 
@@ -70,16 +70,16 @@ def _unchanged(headers: Mapping[str, str], etag: str, modified: int) -> bool:
         return False  # no date: as if it had not been sent
 
 
-def _part(text: str, size: int) -> Part | Unsatisfiable:
+def _part(text: str, size: int) -> PartialContent | RangeNotSatisfiable:
     match = _RANGE.match(text)
     if match is None or text == "-":
-        return Unsatisfiable()
+        return RangeNotSatisfiable()
     first, last = match.groups()
     if first:
         start, stop = _number(first), min(_number(last) + 1, size) if last else size
     else:
         start, stop = max(0, size - _number(last)), size
-    return Part(start, stop) if start < stop else Unsatisfiable()
+    return PartialContent(start, stop) if start < stop else RangeNotSatisfiable()
 
 
 def _number(digits: str) -> int:

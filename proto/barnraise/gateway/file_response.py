@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from barnraise.gateway.catalogue import Opened
+from barnraise.gateway.archive_folder import OpenFile
 
 log = logging.getLogger("barnraise.gateway")
 
 MIN_CHUNK = 64 * 2**10
 MAX_CHUNK = 2**20
 """Bytes read at once. A reader holds one chunk at most; on loopback smaller ones cost speed."""
-ROOM = 16 * 2**20
+POOL_BYTES = 16 * 2**20
 """Bytes that all readers hold together. When they are given out, each gets the smallest chunks."""
 BRISK_SECONDS = 0.1
 """After a chunk that its reader took in less, the next one is twice as large; else half."""
@@ -27,10 +27,10 @@ READERS = 4
 
 
 @dataclass
-class Room:
-    """What is left of ROOM; below nought where many hold the least."""
+class BufferPool:
+    """What is left of POOL_BYTES; below nought where many hold the least."""
 
-    left: int = ROOM
+    left: int = POOL_BYTES
 
     def take(self, wanted: int) -> int:
         got = min(wanted, max(MIN_CHUNK, self.left))
@@ -39,16 +39,16 @@ class Room:
 
 
 @dataclass(frozen=True)
-class FileBody:
+class FileResponse:
     """A response whose body is a part of `opened`, which it closes."""
 
-    opened: Opened
+    opened: OpenFile
     start: int
     stop: int
     status: int
     headers: Mapping[str, str]
     threads: ThreadPoolExecutor
-    room: Room
+    pool: BufferPool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = [
@@ -69,7 +69,7 @@ class FileBody:
         loop = asyncio.get_running_loop()
         place, size = self.start, MIN_CHUNK
         while place < self.stop:
-            held = self.room.take(min(size, self.stop - place))
+            held = self.pool.take(min(size, self.stop - place))
             try:
                 chunk = await loop.run_in_executor(self.threads, self._read, place, held)
                 if gone.done() or not chunk:
@@ -81,7 +81,7 @@ class FileBody:
                 # An empty message waits until the chunk has left, so that nobody holds two.
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
             finally:
-                self.room.left += held
+                self.pool.left += held
             brisk = loop.time() - before < BRISK_SECONDS
             size = min(size * 2, MAX_CHUNK) if brisk else max(size // 2, MIN_CHUNK)
         return True

@@ -10,44 +10,28 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from barnraise.contract.archive import MAIN, ArchiveIndex, Repo, Revision, find_revision
+from barnraise.contract.archive import MAIN, Repo, Revision, find_revision
 from barnraise.contract.manifest import FileEntry
 from barnraise.core.errors import UserError
-from barnraise.gateway.routes import Info, Kind, PathsInfo, Place, Refs, Resolve, Search, Tree
+from barnraise.gateway.catalogue import Catalogue, Files, find_file
+from barnraise.gateway.routes import (
+    Kind,
+    PathsInfo,
+    RepoInfo,
+    RepoRefs,
+    RepoRevision,
+    RepoSearch,
+    RepoTree,
+    Resolve,
+)
 
 MAX_LISTED = 1000
 """Repositories that one search answers with."""
 _LIBRARIES = {"merged": "transformers", "base": "transformers", "gguf": "gguf"}
 
-Files = tuple[FileEntry, ...]
-
 
 @dataclass(frozen=True)
-class Catalogue:
-    """An index, and the files of those of its revisions whose manifest was read and fits."""
-
-    index: ArchiveIndex
-    files: Mapping[str, Files]
-    """By the manifest's hash."""
-
-    def repos(self, kind: Kind) -> list[Repo]:
-        return [repo for whole in self.index.repos if whole.kind == kind and (repo := self._there(whole))]
-
-    def entry(self, folder: str, name: str) -> FileEntry | None:
-        """What the manifest of a folder says of a file."""
-        for repo in self.index.repos:
-            for revision in repo.revisions:
-                if revision.folder == folder:
-                    return find_file(self.files.get(revision.manifest, ()), name)
-        return None
-
-    def _there(self, repo: Repo) -> Repo | None:
-        revisions = tuple(revision for revision in repo.revisions if revision.manifest in self.files)
-        return repo.model_copy(update={"revisions": revisions}) if revisions else None
-
-
-@dataclass(frozen=True)
-class Answer:
+class JsonReply:
     """JSON."""
 
     value: Any
@@ -63,11 +47,11 @@ class HubFile:
     entry: FileEntry
     commit: str
     fixed: bool
-    """Asked for by its commit: the answer is the same for ever."""
+    """Requested by commit hash: the content never changes."""
 
 
 @dataclass(frozen=True)
-class Missing:
+class NotFound:
     code: Literal["RepoNotFound", "RevisionNotFound", "EntryNotFound"]
     """What Hub clients tell apart by it."""
     problem: str
@@ -75,35 +59,31 @@ class Missing:
     commit: str | None = None
 
 
-def find_file(files: Files, name: str) -> FileEntry | None:
-    return next((entry for entry in files if entry.name == name), None)
-
-
-def answer(
+def hub_reply(
     catalogue: Catalogue,
-    asked: Search | Info | Refs | Tree | PathsInfo | Resolve,
+    asked: RepoSearch | RepoInfo | RepoRefs | RepoTree | PathsInfo | Resolve,
     query: Mapping[str, str],
     paths: Collection[str] = (),
-) -> Answer | HubFile | Missing:
+) -> JsonReply | HubFile | NotFound:
     """query: of the request, by name. paths: what `PathsInfo` asks about."""
-    if isinstance(asked, Search):
-        return Answer(_search(catalogue, asked.kind, query))
+    if isinstance(asked, RepoSearch):
+        return JsonReply(_search(catalogue, asked.kind, query))
     found = _find(catalogue, asked.place)
-    if isinstance(found, Missing):
+    if isinstance(found, NotFound):
         return found
     repo, revision = found
     files = catalogue.files[revision.manifest]
     match asked:
-        case Info():
-            return Answer(_info(repo, revision, files, blobs="blobs" in query), revision.commit)
-        case Refs():
-            return Answer(_refs(repo), revision.commit)
-        case Tree(path=""):
-            return Answer([_file(entry) for entry in files], revision.commit)
-        case Tree(path=path):
+        case RepoInfo():
+            return JsonReply(_info(repo, revision, files, blobs="blobs" in query), revision.commit)
+        case RepoRefs():
+            return JsonReply(_refs(repo), revision.commit)
+        case RepoTree(path=""):
+            return JsonReply([_file(entry) for entry in files], revision.commit)
+        case RepoTree(path=path):
             return _no_entry(repo, revision, path)  # checkpoints have no folders
         case PathsInfo():
-            return Answer([_file(entry) for entry in files if entry.name in paths], revision.commit)
+            return JsonReply([_file(entry) for entry in files if entry.name in paths], revision.commit)
         case Resolve(place=place, path=path):
             entry = find_file(files, path)
             if entry is None:
@@ -112,12 +92,12 @@ def answer(
             return HubFile(f"{revision.folder}/{entry.name}", entry, revision.commit, fixed)
 
 
-def _find(catalogue: Catalogue, place: Place) -> tuple[Repo, Revision] | Missing:
+def _find(catalogue: Catalogue, place: RepoRevision) -> tuple[Repo, Revision] | NotFound:
     repos = catalogue.repos(place.kind)
     repo = next((repo for repo in repos if repo.id == place.repo), None)
     if repo is None:
         have = ", ".join(sorted(repo.id for repo in repos)) or "none yet"
-        return Missing(
+        return NotFound(
             "RepoNotFound",
             f"there is no {place.kind} {place.repo[:120]!r} here",
             fix=f"The run {catalogue.index.run} has the {place.kind}s: {have}.",
@@ -127,7 +107,7 @@ def _find(catalogue: Catalogue, place: Place) -> tuple[Repo, Revision] | Missing
     except UserError as error:
         if place.revision == MAIN or _of_the_run(catalogue, repo, place.revision):
             return repo, repo.revisions[-1]
-        return Missing("RevisionNotFound", error.problem, error.fix)
+        return NotFound("RevisionNotFound", error.problem, error.fix)
 
 
 def _of_the_run(catalogue: Catalogue, repo: Repo, wanted: str) -> bool:
@@ -145,8 +125,8 @@ def _of_the_run(catalogue: Catalogue, repo: Repo, wanted: str) -> bool:
     return True
 
 
-def _no_entry(repo: Repo, revision: Revision, path: str) -> Missing:
-    return Missing(
+def _no_entry(repo: Repo, revision: Revision, path: str) -> NotFound:
+    return NotFound(
         "EntryNotFound",
         f"{repo.id} has no {path[:120]!r} in round {revision.round}",
         fix=f"See /api/{repo.kind}s/{repo.id}/tree/{revision.commit} for what it has.",

@@ -10,7 +10,7 @@ from typing import Literal
 
 from barnraise.contract.archive import MAIN, Repo
 from barnraise.core.units import format_bytes
-from barnraise.gateway.hub_api import Catalogue, find_file
+from barnraise.gateway.catalogue import Catalogue, find_file
 
 SHOWN = 20
 """Newest revisions of each repository on the page."""

@@ -24,12 +24,12 @@ _NEVER_CHANGES = re.compile(rf"{re.escape(CHARTER)}|(log|contributions)/.*")
 
 
 @dataclass(frozen=True)
-class Front:
+class LandingPage:
     """The page for people."""
 
 
 @dataclass(frozen=True)
-class Raw:
+class ArchiveFile:
     path: str
     """Of a file below the archive."""
 
@@ -47,7 +47,7 @@ class Raw:
 
 
 @dataclass(frozen=True)
-class Place:
+class RepoRevision:
     """A repository at a revision, as the asker names them."""
 
     kind: Kind
@@ -56,23 +56,23 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Search:
+class RepoSearch:
     kind: Kind
 
 
 @dataclass(frozen=True)
-class Info:
-    place: Place
+class RepoInfo:
+    place: RepoRevision
 
 
 @dataclass(frozen=True)
-class Refs:
-    place: Place
+class RepoRefs:
+    place: RepoRevision
 
 
 @dataclass(frozen=True)
-class Tree:
-    place: Place
+class RepoTree:
+    place: RepoRevision
     path: str
     """Empty for all of it."""
 
@@ -81,12 +81,12 @@ class Tree:
 class PathsInfo:
     """The paths are in the request's body."""
 
-    place: Place
+    place: RepoRevision
 
 
 @dataclass(frozen=True)
 class Resolve:
-    place: Place
+    place: RepoRevision
     path: str
 
 
@@ -96,46 +96,57 @@ class WhoAmI:
 
 
 @dataclass(frozen=True)
-class Nowhere:
+class UnknownPath:
     """Nothing that is served."""
 
 
-Asked = Front | Raw | Search | Info | Refs | Tree | PathsInfo | Resolve | WhoAmI | Nowhere
+Route = (
+    LandingPage
+    | ArchiveFile
+    | RepoSearch
+    | RepoInfo
+    | RepoRefs
+    | RepoTree
+    | PathsInfo
+    | Resolve
+    | WhoAmI
+    | UnknownPath
+)
 
 
-def route(raw_path: str) -> Asked:
+def route(raw_path: str) -> Route:
     """What is at a path, as it stands in the request, without its query."""
     if _RAW.fullmatch(raw_path.removeprefix("/")):
-        return Raw(raw_path.removeprefix("/"))
+        return ArchiveFile(raw_path.removeprefix("/"))
     parts = [unquote(part) for part in raw_path.split("/")[1:]]
     match parts:
         case [""]:
-            return Front()
+            return LandingPage()
         case ["api", ("models" | "datasets") as kind, *rest]:
             return _api(_API[kind], rest)
         case ["api", "whoami-v2"]:
             return WhoAmI()
         case ["datasets", owner, name, "resolve", revision, *path] if path:
-            return Resolve(Place("dataset", f"{owner}/{name}", revision), "/".join(path))
+            return Resolve(RepoRevision("dataset", f"{owner}/{name}", revision), "/".join(path))
         case [owner, name, "resolve", revision, *path] if path:
-            return Resolve(Place("model", f"{owner}/{name}", revision), "/".join(path))
+            return Resolve(RepoRevision("model", f"{owner}/{name}", revision), "/".join(path))
         case _:
-            return Nowhere()
+            return UnknownPath()
 
 
-def _api(kind: Kind, rest: list[str]) -> Asked:
+def _api(kind: Kind, rest: list[str]) -> Route:
     match rest:
         case [] | [""]:
-            return Search(kind)
+            return RepoSearch(kind)
         case [owner, name]:
-            return Info(Place(kind, f"{owner}/{name}"))
+            return RepoInfo(RepoRevision(kind, f"{owner}/{name}"))
         case [owner, name, "revision", revision]:
-            return Info(Place(kind, f"{owner}/{name}", revision))
+            return RepoInfo(RepoRevision(kind, f"{owner}/{name}", revision))
         case [owner, name, "refs"]:
-            return Refs(Place(kind, f"{owner}/{name}"))
+            return RepoRefs(RepoRevision(kind, f"{owner}/{name}"))
         case [owner, name, "tree", revision, *path]:
-            return Tree(Place(kind, f"{owner}/{name}", revision), "/".join(path).strip("/"))
+            return RepoTree(RepoRevision(kind, f"{owner}/{name}", revision), "/".join(path).strip("/"))
         case [owner, name, "paths-info", revision]:
-            return PathsInfo(Place(kind, f"{owner}/{name}", revision))
+            return PathsInfo(RepoRevision(kind, f"{owner}/{name}", revision))
         case _:
-            return Nowhere()
+            return UnknownPath()

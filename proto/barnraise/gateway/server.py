@@ -73,7 +73,7 @@ class _Server(uvicorn.Server):
 
 
 @dataclass(frozen=True)
-class Listening:
+class RunningGateway:
     port: int
     _app: GatewayApp
     _server: _Server
@@ -88,7 +88,7 @@ class Listening:
         self._app.close()
 
 
-async def listen(folder: Path, host: str, port: int, url: str | None = None) -> Listening:
+async def listen(folder: Path, host: str, port: int, url: str | None = None) -> RunningGateway:
     """Serve an archive folder; port 0 takes a free one. url: as of `GatewayApp`.
 
     Raises Unreachable when the port cannot be had.
@@ -118,4 +118,4 @@ async def listen(folder: Path, host: str, port: int, url: str | None = None) -> 
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve([door]))
-    return Listening(int(door.getsockname()[1]), app, server, task)
+    return RunningGateway(int(door.getsockname()[1]), app, server, task)

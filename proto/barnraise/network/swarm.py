@@ -37,8 +37,8 @@ from barnraise.contract.records import (
     Head,
     Presence,
     Record,
+    dht_key_of,
     open_record,
-    place_of,
     tagged,
 )
 from barnraise.core.errors import MachineError, TrustError, Unreachable
@@ -82,7 +82,7 @@ class _Validator(RecordValidatorBase):
 
 
 def _in_place(stored: DHTRecord, record: Record) -> bool:
-    place = place_of(record)
+    place = dht_key_of(record)
     key, subkey = DHTID.generate(source=place.key).to_bytes(), MSGPackSerializer.dumps(place.subkey)
     return bool(stored.key == key and stored.subkey == subkey)
 
@@ -281,7 +281,7 @@ class Swarm:
 
     async def _store(self, signed: Signed[Record]) -> bool:
         """Store a record in the DHT. False when no node took it."""
-        place, expiry = place_of(signed.value), _latest_expiry(signed.value)
+        place, expiry = dht_key_of(signed.value), _latest_expiry(signed.value)
         if isinstance(signed.value, Commit):
             expiry -= SKEW_SECONDS
         return bool(await self._node.store(place.key, tagged(signed), expiry, subkey=place.subkey))

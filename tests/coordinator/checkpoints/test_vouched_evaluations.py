@@ -46,14 +46,14 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-def test_the_panel_is_in_the_archive_and_no_more_of_what_is_held_out(store: RunStore) -> None:
-    panel = settler(store).panel
-    assert panel is not None
-    assert panel.tokens == TOKENS
+def test_the_held_out_set_is_in_the_archive_and_no_more_of_what_is_held_out(store: RunStore) -> None:
+    held_out_set = settler(store).held_out_set
+    assert held_out_set is not None
+    assert held_out_set.tokens == TOKENS
     folder = archive(store) / "held-out"
-    assert {path.name for path in folder.iterdir()} == {HELD_OUT_INDEX, *panel.shards}
-    assert len(panel.shards) == 2, "the third is not needed"
-    for name in (HELD_OUT_INDEX, *panel.shards):
+    assert {path.name for path in folder.iterdir()} == {HELD_OUT_INDEX, *held_out_set.shards}
+    assert len(held_out_set.shards) == 2, "the third is not needed"
+    for name in (HELD_OUT_INDEX, *held_out_set.shards):
         kept = store.folder / HELD_OUT / (name if name == HELD_OUT_INDEX else f"{name[:2]}/{name}")
         assert (archive(store) / held_out_path(name)).read_bytes() == kept.read_bytes()
 

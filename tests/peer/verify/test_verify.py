@@ -20,7 +20,7 @@ from barnraise.core.errors import BadSignature, InviteError, TrustError, UserErr
 from barnraise.core.identity import Identity
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import Signed, open_signed, sign
-from barnraise.fold.replay import Fault
+from barnraise.fold.replay import Cause
 from coordinator.store.run_store import RunStore
 from peer.verify.proof import FromBase, FromCheckpoint
 from peer.verify.report import LINES, told_difference, told_proof, verify_display
@@ -183,7 +183,7 @@ def test_what_is_flipped_or_missing_is_named(
     found = differs(options(copy))
     assert (found.what, found.where) == (what, path)
     assert where in path
-    assert found.fault is (Fault.ABSENT if spoil is Path.unlink else Fault.SOURCE)
+    assert found.cause is (Cause.ABSENT if spoil is Path.unlink else Cause.SOURCE)
     assert path in told_difference(found)
 
 
@@ -224,7 +224,7 @@ def test_a_log_that_is_cut_short_is_named_where_it_ends(copy: Path) -> None:
             (copy / contribution_path(blob_name(commit))).unlink()
         (copy / close_path(round)).unlink()
     found = differs(options(copy))
-    assert (found.what, found.where, found.fault) == ("close", close_path(2), Fault.ABSENT)
+    assert (found.what, found.where, found.cause) == ("close", close_path(2), Cause.ABSENT)
 
 
 def signed_close(folder: Path, round: int, by: Identity, **other: object) -> bytes:
@@ -236,20 +236,20 @@ def test_a_log_signed_by_another_key_is_named(copy: Path) -> None:
     for round in range(ROUNDS):
         (copy / close_path(round)).write_bytes(signed_close(copy, round, STRANGER))
     found = differs(options(copy))
-    assert (found.what, found.where, found.fault) == ("close", close_path(0), Fault.SOURCE)
+    assert (found.what, found.where, found.cause) == ("close", close_path(0), Cause.SOURCE)
 
 
 def test_a_gap_that_the_run_s_key_signed_is_the_coordinator_s_fault(copy: Path) -> None:
     first = blob_hash((copy / close_path(0)).read_bytes())
     (copy / close_path(2)).write_bytes(signed_close(copy, 2, AUTHORITY, previous=first))
     found = differs(options(copy))
-    assert (found.what, found.where, found.fault) == ("close", close_path(2), Fault.COORDINATOR)
+    assert (found.what, found.where, found.cause) == ("close", close_path(2), Cause.COORDINATOR)
 
 
 def test_another_end_of_the_log_than_the_manifest_s_is_the_coordinator_s_fault(copy: Path) -> None:
     (copy / close_path(3)).write_bytes(signed_close(copy, 3, AUTHORITY, reason="another one"))
     found = differs(options(copy))
-    assert (found.what, found.fault) == ("manifest", Fault.COORDINATOR)
+    assert (found.what, found.cause) == ("manifest", Cause.COORDINATOR)
     assert "head of the log" in found.expected
 
 
@@ -269,7 +269,7 @@ def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp
         now = differs(options(archive(store), revision="1"))
         later = differs(options(archive(store), revision="2"))
         for found in (now, later):
-            assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
+            assert (found.what, found.where, found.cause) == ("state", "state[1]", Cause.COORDINATOR)
             assert found.expected.startswith(store.checkpoints[1].value.state)
             assert found.found.startswith(honest)
             assert "folding round 0" in found.found
@@ -287,7 +287,7 @@ def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s
         mixed = store.checkpoints[2].value.model_copy(update={"state": honest.state})
         resigned(store, 2, sign(AUTHORITY, mixed))
         found = differs(options(archive(store)))
-        assert (found.what, found.where, found.fault) == ("file", folder_of("trained", 2), Fault.COORDINATOR)
+        assert (found.what, found.where, found.cause) == ("file", folder_of("trained", 2), Cause.COORDINATOR)
         assert honest.state in found.expected
 
 
@@ -308,7 +308,7 @@ def test_a_false_checkpoint_proves_nothing_of_those_after_it(tmp_path: Path) -> 
         store.state, store.tip = true_state, true_tip
         train_round(store, ADA)
         found = differs(options(archive(store), start=1))
-        assert (found.what, found.where, found.fault) == ("state", "state[1]", Fault.COORDINATOR)
+        assert (found.what, found.where, found.cause) == ("state", "state[1]", Cause.COORDINATOR)
         assert proved(options(archive(store))).round == 2, "the log itself is sound"
 
 
@@ -321,7 +321,7 @@ def test_a_downloaded_checkpoint_is_proved_by_the_log_elsewhere(sound: Path, tmp
     assert proved(options(own, log=str(sound))).round == ROUNDS
     flip(own / ADAPTER)
     found = differs(options(own, log=str(sound)))
-    assert (found.what, found.where, found.fault) == ("file", ADAPTER, Fault.SOURCE)
+    assert (found.what, found.where, found.cause) == ("file", ADAPTER, Cause.SOURCE)
 
 
 def test_a_checkpoint_alone_proves_nothing(sound: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from barnraise.contract.archive import close_path, folder_of
 from barnraise.contract.spec import DataSpec, Full, ModelSpec, RunSpec, TrainSpec
 from barnraise.core.errors import HashMismatch, ModelUnavailable, Unreachable
-from barnraise.fold.replay import Differs, Fault
+from barnraise.fold.replay import Cause, Difference
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
 from barnraise.models.trainable import initial_state
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_proved_from_any_web_server(mirror: Mirror, sound: Path,
 def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
     """The coordinator tells where its gateway is; both are real."""
 
-    async def prove(store: RunStore) -> Proved | Differs:
+    async def prove(store: RunStore) -> Proved | Difference:
         gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
             async with served(session_of(store), Gateway(gateway.port)) as invite:
@@ -160,11 +160,11 @@ def test_what_a_mirror_changed_or_lacks_is_named(sound: Path, tmp_path: Path) ->
         lacking = contribution(copy, 3)
         (copy / lacking).unlink()
         found = differs(options(mirror.address))
-        assert (found.what, found.where, found.fault) == ("contribution", lacking, Fault.ABSENT)
+        assert (found.what, found.where, found.cause) == ("contribution", lacking, Cause.ABSENT)
         flipped = contribution(copy, 2)
         flip(copy / flipped)
         found = differs(options(mirror.address))
-        assert (found.what, found.where, found.fault) == ("contribution", flipped, Fault.SOURCE)
+        assert (found.what, found.where, found.cause) == ("contribution", flipped, Cause.SOURCE)
         (copy / close_path(1)).unlink()
         assert differs(options(mirror.address)).where == close_path(1)
         adapter = f"{folder_of('trained', ROUNDS)}/{ADAPTER}"

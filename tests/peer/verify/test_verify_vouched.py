@@ -13,7 +13,7 @@ from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Evaluation
 from barnraise.core.identity import Identity
 from barnraise.core.signed import Signed, sign
-from barnraise.fold.replay import Differs, Fault
+from barnraise.fold.replay import Cause, Difference
 from coordinator.store.run_store import RunStore
 from peer.verify.evaluations import (
     LossByCoordinator,
@@ -58,7 +58,7 @@ def manifest(store: RunStore, loss: float | None = 2.25) -> Manifest:
 
 def judged(
     store: RunStore, *evaluations: Signed[Evaluation], loss: float | None = 2.25
-) -> LossByEvaluators | Differs:
+) -> LossByEvaluators | Difference:
     return by_evaluations(evaluations_json(evaluations), WHERE, manifest(store, loss), store.charter)
 
 
@@ -84,7 +84,7 @@ def test_evaluations_that_come_to_another_loss_differ(
     )
     agreed(store)
     found_out = differs(options(archive(store), revision="1"))
-    assert (found_out.what, found_out.where, found_out.fault) == ("evaluations", WHERE, Fault.COORDINATOR)
+    assert (found_out.what, found_out.where, found_out.cause) == ("evaluations", WHERE, Cause.COORDINATOR)
     assert "held-out loss of 3.0000" in found_out.found
 
 
@@ -99,7 +99,7 @@ def test_evaluations_that_come_to_another_loss_differ(
 )
 def test_too_few_who_agree_differ(store: RunStore, losses: dict[Identity, float], said: str) -> None:
     outcome = judged(store, *(found(store, owner, loss) for owner, loss in losses.items()))
-    assert isinstance(outcome, Differs)
+    assert isinstance(outcome, Difference)
     assert said in outcome.found
 
 
@@ -111,13 +111,13 @@ def test_evaluations_of_something_else_differ(store: RunStore) -> None:
         found(store, BEN, 2.25, round=2),
         in_her_name,
     ):
-        assert isinstance(judged(store, good, other), Differs)
-    assert isinstance(judged(store, good, found(store, BEN, 2.25), loss=None), Differs)
+        assert isinstance(judged(store, good, other), Difference)
+    assert isinstance(judged(store, good, found(store, BEN, 2.25), loss=None), Difference)
     assert judged(store, good, found(store, BEN, 2.25)) == LossByEvaluators(2.25, 2, 3)
 
 
 @pytest.mark.parametrize("junk", [b"", b"{}", b'{"evaluations": [{"signed": "AAAA"}]}', b"\xff" * 100])
 def test_what_is_no_list_of_evaluations_differs(store: RunStore, junk: bytes) -> None:
     outcome = by_evaluations(junk, WHERE, manifest(store), store.charter)
-    assert isinstance(outcome, Differs)
-    assert outcome.fault is Fault.COORDINATOR
+    assert isinstance(outcome, Difference)
+    assert outcome.cause is Cause.COORDINATOR

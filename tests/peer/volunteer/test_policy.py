@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.contract.records import Doing
+from barnraise.contract.records import Activity
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, Round
@@ -261,7 +261,7 @@ def test_a_step_longer_than_a_round_is_late(view: View, told: str) -> None:
 
 
 def test_who_is_late_stays_so_until_it_trains_anew() -> None:
-    told: list[Doing] = []
+    told: list[Activity] = []
     late, anew = Train("long", late=True), Train("short")
     for action in (late, Publish("out"), Hold("it closes"), CatchUp("folding", False), Merge("on"), anew):
         told.append(doing(action, told[-1] if told else "waiting"))

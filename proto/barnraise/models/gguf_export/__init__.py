@@ -24,7 +24,7 @@ from barnraise.models.gguf_export.vocabulary import Vocabulary
 from barnraise.models.merge import Weights
 from barnraise.runtime.files import disk_errors
 
-Precision = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
+GgufPrecision = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 _KINDS = {"f32": Kind.F32, "f16": Kind.F16, "bf16": Kind.BF16, "q8_0": Kind.Q8_0, "q4_0": Kind.Q4_0}
 _FILE_TYPES = {
     "f32": gguf.LlamaFileType.ALL_F32,
@@ -38,7 +38,7 @@ _OUTER = ("token_embd.weight", "output.weight")
 
 
 @dataclass(frozen=True)
-class About:
+class GgufMetadata:
     """What a file says of itself."""
 
     name: str
@@ -57,7 +57,7 @@ def check(folder: Path, adapter: Path | None = None) -> tuple[Architecture, Voca
 
 
 def export(
-    folder: Path, output: Path, precision: Precision, about: About, adapter: Path | None = None
+    folder: Path, output: Path, precision: GgufPrecision, metadata: GgufMetadata, adapter: Path | None = None
 ) -> None:
     """Write the model in `folder` as the GGUF file `output`, tensor by tensor.
 
@@ -71,9 +71,9 @@ def export(
         places.pop("lm_head.weight", None)
     with _written(output, architecture.name) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
-        writer.add_name(about.name)
-        if about.description:
-            writer.add_description(about.description)
+        writer.add_name(metadata.name)
+        if metadata.description:
+            writer.add_description(metadata.description)
         writer.add_file_type(_FILE_TYPES[precision])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         architecture.write_settings(writer)
@@ -92,7 +92,7 @@ def export(
             writer.write_tensor_data(quants.quantize(np.ascontiguousarray(values), kind))
 
 
-def export_adapter(adapter: Path, base: Path, output: Path, about: About) -> None:
+def export_adapter(adapter: Path, base: Path, output: Path, metadata: GgufMetadata) -> None:
     """Write a LoRA adapter in peft's layout as the file that llama.cpp takes with `--lora`, in fp32.
 
     base: the folder of the model that it was trained on.
@@ -110,7 +110,7 @@ def export_adapter(adapter: Path, base: Path, output: Path, about: About) -> Non
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, lora.alpha)
-        writer.add_name(about.name)
+        writer.add_name(metadata.name)
         for name, values in tensors.items():
             _announce(writer, name, values.shape, Kind.F32)
         _begin(writer)
@@ -118,7 +118,7 @@ def export_adapter(adapter: Path, base: Path, output: Path, about: About) -> Non
             writer.write_tensor_data(values)
 
 
-def _kind(place: str, shape: tuple[int, ...], precision: Precision) -> Kind:
+def _kind(place: str, shape: tuple[int, ...], precision: GgufPrecision) -> Kind:
     """How one tensor is stored: vectors as they are, rows that do not fill whole blocks in 16 bits."""
     if len(shape) < 2:
         return Kind.F32
