@@ -15,7 +15,7 @@ KEEP_BYTES = 2_000_000_000
 
 
 @dataclass
-class Shelf:
+class BlobRetention:
     blobs: BlobStore
     _folded: dict[Round, tuple[dict[BlobHash, int], BlobHash]] = field(default_factory=dict)
     """By round: sizes by name of the contributions that its close lists, and the close."""

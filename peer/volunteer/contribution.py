@@ -1,8 +1,8 @@
 """What a volunteer sent and what it still owes. No network, no training.
 
 What compression leaves out goes into the residual, and out again with a later contribution. A pseudo-gradient
-that missed its close goes back into the parameters that are trained (`Training.go_over`): there later steps
-take it into account, while from the residual it would be added to steps that did the same once more.
+that missed its close goes back into the parameters that are trained (`LocalTraining.go_over`): there later
+steps take it into account, while from the residual it would be added to steps that did the same once more.
 A gradient that missed its close goes into the residual.
 """
 
@@ -29,7 +29,7 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.trainer import Update
-from peer.volunteer.saved_state import Kept, Saved, Store
+from peer.volunteer.saved_state import SavedState, SavedWork, Unchanged
 
 log = logging.getLogger("peer")
 
@@ -38,12 +38,12 @@ Inner = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass
-class Work:
+class ContributionStore:
     """Slow and synchronous: called in a thread, one call at a time."""
 
     charter: Charter
     identity: Identity
-    store: Store
+    store: SavedState
     blobs: BlobStore
     residual: dict[str, Array] = field(default_factory=dict)
     pending: Signed[Commit] | None = None
@@ -53,7 +53,7 @@ class Work:
     _saved: bool = False
     """The files say what is owed now."""
 
-    def resume(self, saved: Saved) -> None:
+    def resume(self, saved: SavedWork) -> None:
         """Take up saved work. Raises TrustError where it is not ours."""
         self.residual, self._saved = saved.residual, True
         if saved.pending:
@@ -114,9 +114,9 @@ class Work:
         self.store.save_contribution(self._owed(), self._pending_text)
         self._saved = True
 
-    def save(self, tip: Tip, state: TrainState, inner: Inner | Kept) -> None:
+    def save(self, tip: Tip, state: TrainState, inner: Inner | Unchanged) -> None:
         """All that a restart from `state` needs."""
-        residual = Kept() if self._saved else self._owed()
+        residual = Unchanged() if self._saved else self._owed()
         self.store.save_state(tip, state, residual, inner, self._pending_text)
         self._saved = True
 

@@ -15,7 +15,7 @@ from barnraise.core.units import format_bytes
 
 
 @dataclass(frozen=True)
-class Progress:
+class VolunteerStatus:
     run: str
     round: int
     doing: str
@@ -33,27 +33,27 @@ class Progress:
     """The state's hash, shortened."""
 
 
-class Display(Protocol):
-    def __enter__(self) -> Display: ...
+class StatusDisplay(Protocol):
+    def __enter__(self) -> StatusDisplay: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def show(self, progress: Progress) -> None: ...
+    def show(self, progress: VolunteerStatus) -> None: ...
 
 
-class Lines:
+class StatusLines:
     """One line whenever the reason changes (seconds that pass are no change)."""
 
     def __init__(self) -> None:
         self._last = ""
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> StatusLines:
         return self
 
     def __exit__(self, *_: object) -> None:
         return
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: VolunteerStatus) -> None:
         kind = f"{progress.round} {re.sub(r'[0-9.]+', '', progress.doing)}"
         if kind == self._last:
             return
@@ -66,28 +66,28 @@ class Lines:
         )
 
 
-class Panel:
+class StatusPanel:
     """A few lines at the bottom of the terminal that change in place."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, refresh_per_second=4)
 
-    def __enter__(self) -> Panel:
+    def __enter__(self) -> StatusPanel:
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: VolunteerStatus) -> None:
         self._live.update(_table(progress))
 
 
-def display_for(console: Console) -> Display:
-    return Panel(console) if console.is_terminal else Lines()
+def display_for(console: Console) -> StatusDisplay:
+    return StatusPanel(console) if console.is_terminal else StatusLines()
 
 
-def _table(progress: Progress) -> Table:
+def _table(progress: VolunteerStatus) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column()

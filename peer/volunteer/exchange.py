@@ -16,12 +16,12 @@ from barnraise.core.errors import NetworkError, StateError, TrustError
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.network.swarm import Swarm
 from peer.training.trainer import Trainer, Update
-from peer.volunteer.blob_retention import Shelf
-from peer.volunteer.contribution import Work
-from peer.volunteer.log_follower import Follower
-from peer.volunteer.prefetch import RETRY_SECONDS, Ahead
-from peer.volunteer.saved_state import Kept
-from peer.volunteer.timings import Pace
+from peer.volunteer.blob_retention import BlobRetention
+from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.log_follower import LogFollower
+from peer.volunteer.prefetch import RETRY_SECONDS, Prefetch
+from peer.volunteer.saved_state import Unchanged
+from peer.volunteer.timings import RoundTimer
 
 log = logging.getLogger("peer")
 
@@ -36,13 +36,13 @@ SENT_SECONDS = 600.0
 class Exchange:
     """Changes the follower's state and the work, never the training."""
 
-    follower: Follower
-    work: Work
+    follower: LogFollower
+    work: ContributionStore
     trainer: Trainer
     swarm: Swarm
-    shelf: Shelf
-    ahead: Ahead
-    pace: Pace
+    shelf: BlobRetention
+    ahead: Prefetch
+    pace: RoundTimer
     clock: Callable[[], Millis]
     _task: asyncio.Task[None] | None = None
     _inner_saved: Millis | None = None
@@ -127,7 +127,9 @@ class Exchange:
         # Training may go on: the moments saved then are of two neighbouring steps, which does no harm.
         tip, state, now = self.follower.tip, self.follower.state, self.clock()
         due = self._inner_saved is None or seconds_between(self._inner_saved, now) >= INNER_SECONDS
-        await asyncio.to_thread(self.work.save, tip, state, self.trainer.export_inner() if due else Kept())
+        await asyncio.to_thread(
+            self.work.save, tip, state, self.trainer.export_inner() if due else Unchanged()
+        )
         if due:
             self._inner_saved = now
 

@@ -34,17 +34,17 @@ from peer.training.device import Device, free_memory, pick_device
 from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
 from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
-from peer.volunteer.blob_retention import Shelf
-from peer.volunteer.contribution import Work
-from peer.volunteer.display import Display
+from peer.volunteer.blob_retention import BlobRetention
+from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.display import StatusDisplay
 from peer.volunteer.exchange import Exchange
-from peer.volunteer.log_follower import Follower, first_follower
+from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
-from peer.volunteer.prefetch import Ahead
+from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.samples import Samples, fetch_index
-from peer.volunteer.saved_state import Nothing, Saved, Store
-from peer.volunteer.timings import Pace
-from peer.volunteer.training import Training
+from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork
+from peer.volunteer.timings import RoundTimer
 
 log = logging.getLogger("peer")
 
@@ -77,7 +77,7 @@ class JoinSettings(Strict):
 
 
 @dataclass
-class _Pass:
+class AdmissionRenewal:
     """Our admission, renewed at half of its life."""
 
     invite: Invite
@@ -104,7 +104,9 @@ class _Pass:
                 )
 
 
-async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings, display: Display) -> None:
+async def join(
+    invite: Invite, folder: Path, cache: Path, settings: JoinSettings, display: StatusDisplay
+) -> None:
     """Take part in a run until Ctrl-C."""
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
@@ -126,7 +128,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
         )
         fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
         log.info("%s", fitted.reason)
-        admission = _Pass(invite, identity, settings.name, settings.credit, joined)
+        admission = AdmissionRenewal(invite, identity, settings.name, settings.credit, joined)
         blobs = BlobStore(folder / "blobs")
 
         def clock() -> Millis:
@@ -154,11 +156,13 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
                 frozen=fitted.frozen,
                 checkpointing=fitted.checkpointing,
             )
-            work = Work(charter, identity, Store(folder / "work", charter.spec.digest()), blobs)
+            work = ContributionStore(
+                charter, identity, SavedState(folder / "work", charter.spec.digest()), blobs
+            )
             follower = await _take_up(charter, base, swarm, blobs, joined, work, trainer)
             index = await fetch_index(charter, swarm, blobs)
             blobs.keep_only(_still_needed(charter, index, work))
-            shelf = Shelf(blobs)
+            shelf = BlobRetention(blobs)
             volunteer = Volunteer(
                 identity=identity,
                 name=settings.name,
@@ -166,7 +170,7 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
                 clock=clock,
                 swarm=swarm,
                 samples=Samples(charter, identity.public, index, swarm, blobs),
-                training=Training(
+                training=LocalTraining(
                     trainer, follower.tip, follower.state, taken=work.in_round(follower.tip.round)
                 ),
                 exchange=Exchange(
@@ -175,8 +179,8 @@ async def join(invite: Invite, folder: Path, cache: Path, settings: JoinSettings
                     trainer,
                     swarm,
                     shelf,
-                    Ahead(follower, shelf),
-                    Pace(began=clock()),
+                    Prefetch(follower, shelf),
+                    RoundTimer(began=clock()),
                     clock,
                 ),
                 display=display,
@@ -197,25 +201,25 @@ async def _take_up(
     swarm: Swarm,
     blobs: BlobStore,
     joined: Joined,
-    work: Work,
+    work: ContributionStore,
     trainer: Trainer,
-) -> Follower:
+) -> LogFollower:
     """Go on with what this folder holds, or start from the run's newest checkpoint."""
     try:
         match await asyncio.to_thread(work.store.load):
-            case Saved() as saved:
+            case SavedWork() as saved:
                 trainer.import_inner(saved.inner)
                 work.resume(saved)
                 log.info("going on with round %d", saved.tip.round)
-                return Follower(charter, swarm, blobs, saved.tip, saved.state)
-            case Nothing():
+                return LogFollower(charter, swarm, blobs, saved.tip, saved.state)
+            case NotSaved():
                 log.info("starting from the run's newest checkpoint")
     except (StateError, TrustError) as error:
         log.warning("%s %s", error.problem, error.fix)
     return await first_follower(charter, base.path, swarm, blobs, joined.head)
 
 
-def _still_needed(charter: Charter, index: DataIndex, work: Work) -> set[BlobHash]:
+def _still_needed(charter: Charter, index: DataIndex, work: ContributionStore) -> set[BlobHash]:
     """Blobs of an earlier visit that are worth their disk."""
     shards = {ref.blob for ref in index.shards}
     sent = {blob_name(work.pending.value)} if work.pending is not None else set()

@@ -26,7 +26,7 @@ AT_ONCE = 4
 
 
 @dataclass
-class Follower:
+class LogFollower:
     """Holds state[tip.round]; every state it comes to was checked against the log."""
 
     charter: Charter
@@ -95,7 +95,7 @@ async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest
 
 async def first_follower(
     charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
-) -> Follower:
+) -> LogFollower:
     """A follower that starts from nothing: from state[0] made here, or from a checkpoint.
 
     The run goes on meanwhile, so a checkpoint that is dropped under our hands is no fault: the next one
@@ -115,12 +115,14 @@ async def newest_head(swarm: Swarm, known: Head) -> Head:
     return max([known, *await swarm.heads()], key=lambda head: head.at)
 
 
-async def _follower_at(charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head) -> Follower:
+async def _follower_at(
+    charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
+) -> LogFollower:
     manifest = await newest_manifest(charter, swarm, blobs, head)
     if manifest.round == 0:
         spec = charter.spec
         state = await asyncio.to_thread(initial_state, base, spec.train.target, spec.seed)
         if await asyncio.to_thread(state.hash) == charter.genesis:
-            return Follower(charter, swarm, blobs, genesis_tip(charter), state)
+            return LogFollower(charter, swarm, blobs, genesis_tip(charter), state)
     state = await fetch_state(charter, swarm, blobs, manifest)
-    return Follower(charter, swarm, blobs, manifest.tip, state)
+    return LogFollower(charter, swarm, blobs, manifest.tip, state)

@@ -20,8 +20,9 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, short
 from barnraise.network.swarm import Swarm
 from peer.volunteer.advice import of_exchange, of_steps
-from peer.volunteer.display import Display, Progress
+from peer.volunteer.display import StatusDisplay, VolunteerStatus
 from peer.volunteer.exchange import Exchange
+from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_follower import newest_head
 from peer.volunteer.policy import (
     Action,
@@ -38,7 +39,6 @@ from peer.volunteer.policy import (
 )
 from peer.volunteer.prefetch import RETRY_SECONDS
 from peer.volunteer.samples import Samples
-from peer.volunteer.training import Training
 
 log = logging.getLogger("peer")
 
@@ -62,9 +62,9 @@ class Volunteer:
     """The run's clock."""
     swarm: Swarm
     samples: Samples
-    training: Training
+    training: LocalTraining
     exchange: Exchange
-    display: Display
+    display: StatusDisplay
     head: Head
     leaving: asyncio.Event
     _reason: str = "starting"
@@ -280,7 +280,7 @@ class Volunteer:
     def _show(self) -> None:
         training, traffic = self.training, self.swarm.traffic
         self.display.show(
-            Progress(
+            VolunteerStatus(
                 run=self.exchange.follower.charter.run,
                 round=training.tip.round,
                 doing=self._reason,

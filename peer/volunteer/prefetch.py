@@ -12,8 +12,8 @@ from barnraise.core.errors import NetworkError, TrustError
 from barnraise.core.ids import BlobHash, short
 from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
-from peer.volunteer.blob_retention import Shelf
-from peer.volunteer.log_follower import AT_ONCE, Follower
+from peer.volunteer.blob_retention import BlobRetention
+from peer.volunteer.log_follower import AT_ONCE, LogFollower
 
 log = logging.getLogger("peer")
 
@@ -22,9 +22,9 @@ RETRY_SECONDS = 2.0
 
 
 @dataclass
-class Ahead:
-    follower: Follower
-    shelf: Shelf
+class Prefetch:
+    follower: LogFollower
+    shelf: BlobRetention
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _under_way: dict[BlobHash, asyncio.Task[None]] = field(default_factory=dict)
     _refused: set[bytes] = field(default_factory=set)

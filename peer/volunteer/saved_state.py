@@ -43,7 +43,7 @@ class _Current(Strict):
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedWork:
     tip: Tip
     state: TrainState
     residual: dict[str, Array]
@@ -52,16 +52,16 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Unchanged:
     """What was saved last still holds: at 135M parameters a file is half a gigabyte or one."""
 
 
 @dataclass(frozen=True)
-class Nothing:
+class NotSaved:
     """No work was saved here."""
 
 
-class Store:
+class SavedState:
     """One run's work in one folder."""
 
     def __init__(self, folder: Path, charter: str) -> None:
@@ -71,23 +71,28 @@ class Store:
         self._number = 0
 
     def save_state(
-        self, tip: Tip, state: TrainState, residual: Arrays | Kept, inner: Arrays | Kept, pending: str
+        self,
+        tip: Tip,
+        state: TrainState,
+        residual: Arrays | Unchanged,
+        inner: Arrays | Unchanged,
+        pending: str,
     ) -> None:
         """At the begin of a round. Raises DiskFull; what was saved before then stays."""
         self._tip = tip
         parts = {"residual": residual, "inner": inner}
-        changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Kept)}
+        changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Unchanged)}
         self._write(pending, {"state": join_groups({"params": state.params, **state.buffers}), **changed})
 
     def save_contribution(self, residual: Arrays, pending: str) -> None:
         """After encoding: the residual without what was sent, and the commit that was sent."""
         self._write(pending, {"residual": residual})
 
-    def load(self) -> Saved | Nothing:
+    def load(self) -> SavedWork | NotSaved:
         """Raises StateError when what was saved is damaged or of another run."""
         path = self._folder / _CURRENT
         if not path.exists():
-            return Nothing()
+            return NotSaved()
         try:
             current = _Current.model_validate_json(path.read_bytes())
             tensors = {kind: load_file(self._folder / name) for kind, name in current.files.items()}
@@ -104,7 +109,7 @@ class Store:
         self._files = dict(current.files)
         self._number = max(int(name.rpartition("-")[2].partition(".")[0]) for name in current.files.values())
         self._tip = tip = Tip(Round(current.round), BlobHash(current.previous), StateHash(current.state))
-        return Saved(tip, state, tensors["residual"], tensors["inner"], current.pending)
+        return SavedWork(tip, state, tensors["residual"], tensors["inner"], current.pending)
 
     def _write(self, pending: str, changed: Mapping[str, Arrays]) -> None:
         assert self._tip is not None, "a state is saved or loaded before anything else"

@@ -9,7 +9,7 @@ from barnraise.core.ids import Millis
 
 
 @dataclass
-class Pace:
+class RoundTimer:
     """The last round's times in seconds, 0 before the first; told of the moments as they come."""
 
     began: Millis

@@ -27,7 +27,7 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import Contribution, fold
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.blob_store import BlobStore
-from peer.volunteer.saved_state import Store
+from peer.volunteer.saved_state import SavedState
 
 SEED = 0
 SPREAD = np.float32(1e-5)
@@ -218,7 +218,7 @@ def measure_memory(kind: str, _repeats: int, layout: Layout) -> dict[str, float]
 
         memory.restart()
         tip = Tip(Round(0), BlobHash("0" * 64), state.hash())
-        Store(Path(folder) / "store", "bench").save_state(tip, state, residual, inner, "")
+        SavedState(Path(folder) / "store", "bench").save_state(tip, state, residual, inner, "")
         peaks["save"] = memory.peak()
     return peaks | {"state": 4 * layout.parameters}
 

@@ -11,7 +11,7 @@ from barnraise.contract.state import Array
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, StateHash
 from barnraise.core.signed import sign
-from peer.volunteer.timings import Pace
+from peer.volunteer.timings import RoundTimer
 
 STEP_SECONDS, SLOWEST = 0.6, 50.0
 UPLINKS, DOWNLINKS = (5, 50), (25, 250)
@@ -30,7 +30,7 @@ class Node:
     down: float
     base: Round
     state: StateHash
-    pace: Pace
+    pace: RoundTimer
     residual: dict[str, Array] = field(default_factory=dict)
     tokens: int = 0
     steps: int = 0
@@ -71,7 +71,7 @@ def drawn(
         down=_line(DOWNLINKS, draws),
         base=Round(0),
         state=state,
-        pace=Pace(now),
+        pace=RoundTimer(now),
     )
 
 

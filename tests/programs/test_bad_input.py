@@ -36,7 +36,7 @@ from coordinator.store.run_store import RunStore
 from peer.training.device import Device
 from peer.training.memory_fit import FreeMemory
 from peer.volunteer import join as joining
-from peer.volunteer.display import Lines
+from peer.volunteer.display import StatusLines
 from peer.volunteer.join import JoinSettings
 from peer.volunteer.samples import read_blob
 from tests.support import parts
@@ -137,7 +137,7 @@ def test_a_record_of_no_known_shape(tmp_path: Path) -> None:
 
 
 def join(invite: Invite, folder: Path) -> None:
-    asyncio.run(joining.join(invite, folder, folder, SETTINGS, Lines()))
+    asyncio.run(joining.join(invite, folder, folder, SETTINGS, StatusLines()))
 
 
 def test_a_coordinator_that_is_not_there(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None
     async def go() -> None:
         async with served(session_of(store, now=now())) as true:
             wrong = with_key(true, parts.STRANGER.public)
-            await joining.join(wrong, tmp_path / "ada", tmp_path, SETTINGS, Lines())
+            await joining.join(wrong, tmp_path / "ada", tmp_path, SETTINGS, StatusLines())
 
     keys = (parts.AUTHORITY.public[:8], parts.STRANGER.public[:8])
     with raises_with_fix(WrongRunKey, 5, *keys, "ask for a new invite"):
@@ -163,7 +163,7 @@ def test_a_base_model_that_is_not_the_run_s(store: RunStore, tmp_path: Path) -> 
     async def go() -> None:
         async with served(session_of(store, now=now())) as invite:
             settings = SETTINGS.model_copy(update={"base": model})
-            await joining.join(invite, tmp_path / "ada", tmp_path, settings, Lines())
+            await joining.join(invite, tmp_path / "ada", tmp_path, settings, StatusLines())
 
     with raises_with_fix(HashMismatch, 5, "fingerprint", str(model)):
         asyncio.run(go())

@@ -19,13 +19,13 @@ from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.store.run_store import RunStore
 from peer.training.trainer import Trainer, Update
-from peer.volunteer.blob_retention import Shelf
-from peer.volunteer.contribution import Work
+from peer.volunteer.blob_retention import BlobRetention
+from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.exchange import Exchange
-from peer.volunteer.log_follower import Follower
-from peer.volunteer.prefetch import Ahead
-from peer.volunteer.saved_state import Store
-from peer.volunteer.timings import Pace
+from peer.volunteer.log_follower import LogFollower
+from peer.volunteer.prefetch import Prefetch
+from peer.volunteer.saved_state import SavedState
+from peer.volunteer.timings import RoundTimer
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm
 
@@ -72,15 +72,15 @@ class Peer:
 
     def __post_init__(self) -> None:
         charter, blobs = self.store.charter, BlobStore(self.folder / "blobs")
-        self.saves = Store(self.folder / "work", charter.spec.digest())
+        self.saves = SavedState(self.folder / "work", charter.spec.digest())
         self.swarm = Swarm(blobs)
         self.swarm.gate.set()
-        self.work = Work(charter, parts.ADA, self.saves, blobs)
-        self.follower = Follower(charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state())
-        self.shelf, self.pace = Shelf(blobs), Pace(self.now)
+        self.work = ContributionStore(charter, parts.ADA, self.saves, blobs)
+        self.follower = LogFollower(charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state())
+        self.shelf, self.pace = BlobRetention(blobs), RoundTimer(self.now)
         trainer = cast(Trainer, Inner())
         swarm = self.swarm.as_swarm
-        ahead = Ahead(self.follower, self.shelf)
+        ahead = Prefetch(self.follower, self.shelf)
         self.exchange = Exchange(
             self.follower, self.work, trainer, swarm, self.shelf, ahead, self.pace, lambda: self.now
         )

@@ -29,7 +29,7 @@ from coordinator.rounds.closing import (
     deserted_after,
 )
 from peer.volunteer.policy import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
-from peer.volunteer.timings import Pace
+from peer.volunteer.timings import RoundTimer
 
 SEED, BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 0, 100, 16, 3
 BLOB_SIZES = range(BLOB_SIZE, BLOB_SIZE + 1)
@@ -81,7 +81,7 @@ class Peer:
     folded: tuple[Round, StateHash] | None = None
     """Where it gets to once what goes on beside the training is over."""
     exchange_until: int = 0
-    pace: Pace = field(default_factory=lambda: Pace(Millis(0)))
+    pace: RoundTimer = field(default_factory=lambda: RoundTimer(Millis(0)))
     owed: int = 0
     """Tokens whose work is in the residual."""
     action: Action | None = None
@@ -139,7 +139,7 @@ class World:
         key = PublicKey(f"{number:064x}")
         head = self.heads[-1]
         peer = Peer(key, f"peer {number}" if number % 2 else "", head, head.round, head.state)
-        peer.pace = Pace(Millis(self.now))
+        peer.pace = RoundTimer(Millis(self.now))
         self.peers[key] = peer
         return peer
 
@@ -153,7 +153,7 @@ class World:
         peer.alive, peer.leaving, peer.steps, peer.busy_until = True, False, 0, self.now
         peer.head = self.heads[0] if stale else self.heads[-1]
         peer.taken = peer.pending is not None and peer.pending.round == peer.base
-        peer.pace = Pace(Millis(self.now))
+        peer.pace = RoundTimer(Millis(self.now))
         self._act(peer)
 
     def crash_coordinator(self) -> None:

@@ -16,14 +16,14 @@ from pathlib import Path
 from barnraise.contract.shards import Sample
 from barnraise.runtime.files import write_atomic
 from peer.cli.main import main
-from peer.volunteer.training import Training
+from peer.volunteer.local_training import LocalTraining
 
 
 def measure(file: Path, slowness: float) -> None:
     """From now on, for every step that this process trains."""
-    step, spent = Training.step, 0.0
+    step, spent = LocalTraining.step, 0.0
 
-    def timed(training: Training, samples: Sequence[Sample]) -> int:
+    def timed(training: LocalTraining, samples: Sequence[Sample]) -> int:
         nonlocal spent
         began, cpu = time.monotonic(), time.thread_time()
         tokens = step(training, samples)
@@ -32,7 +32,7 @@ def measure(file: Path, slowness: float) -> None:
         write_atomic(file, str(spent).encode())
         return tokens
 
-    Training.step = timed  # type: ignore[assignment]
+    LocalTraining.step = timed  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ from barnraise.models.trainable import adapter_config, initial_state, trainable_
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.device import Device
 from peer.training.trainer import Trainer
-from peer.volunteer.contribution import Work
-from peer.volunteer.saved_state import Store
-from peer.volunteer.training import Training
+from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.saved_state import SavedState
 from tests.support import parts
 from tests.support.tiny import make_tiny_model, tiny_samples
 
@@ -65,7 +65,7 @@ def swarm_run(
     charter = parts.charter(spec, genesis)
     tip, state, losses = genesis_tip(charter), genesis, []
     works = [peer_work(charter, work_in / identity.public, identity) for identity in peers]
-    trainings = [Training(Trainer(folder, spec, CPU, micro_batch=2), tip, state) for _ in peers]
+    trainings = [LocalTraining(Trainer(folder, spec, CPU, micro_batch=2), tip, state) for _ in peers]
     for work, training in zip(works, trainings, strict=True):
         training.trainer.load(state)
         work.save(tip, state, training.trainer.export_inner())
@@ -87,12 +87,12 @@ def swarm_run(
     return losses, state
 
 
-def peer_work(charter: Charter, work_in: Path, identity: Identity) -> Work:
-    store = Store(work_in / "work", charter.spec.digest())
-    return Work(charter, identity, store, BlobStore(work_in / "blobs"))
+def peer_work(charter: Charter, work_in: Path, identity: Identity) -> ContributionStore:
+    store = SavedState(work_in / "work", charter.spec.digest())
+    return ContributionStore(charter, identity, store, BlobStore(work_in / "blobs"))
 
 
-def pending(work: Work) -> Signed[Commit]:
+def pending(work: ContributionStore) -> Signed[Commit]:
     assert work.pending is not None
     return work.pending
 

@@ -12,7 +12,7 @@ from barnraise.core.ids import BlobHash, Round
 from barnraise.core.signed import sign
 from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
-from peer.volunteer.blob_retention import Shelf
+from peer.volunteer.blob_retention import BlobRetention
 from tests.support import parts
 
 OPEN = Round(9)
@@ -23,7 +23,7 @@ class Shelved:
 
     def __init__(self, folder: Path) -> None:
         self.blobs = BlobStore(folder)
-        self.shelf = Shelf(self.blobs)
+        self.shelf = BlobRetention(self.blobs)
         self.names: dict[str, BlobHash] = {}
 
     def fetch(self, letters: str) -> None:

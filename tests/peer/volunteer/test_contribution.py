@@ -21,8 +21,8 @@ from barnraise.fold.codec import Decoder
 from barnraise.fold.log import Link, check_link
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.trainer import Update
-from peer.volunteer.contribution import Work
-from peer.volunteer.saved_state import Kept, Saved, Store
+from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.saved_state import SavedState, SavedWork, Unchanged
 from tests.support import parts
 
 GENESIS = parts.state()
@@ -42,57 +42,57 @@ def update(seed: int = 1) -> Update:
     return Update(moved(seed), tokens=64, samples=4, loss=2.5)
 
 
-def work_in(folder: Path, codec: CodecSpec) -> Work:
+def work_in(folder: Path, codec: CodecSpec) -> ContributionStore:
     """A volunteer's work as it was saved before round 0."""
     charter = parts.charter(parts.run_spec(codec), GENESIS)
-    store = Store(folder / "work", charter.spec.digest())
-    work = Work(charter, parts.ADA, store, BlobStore(folder / "blobs"))
+    store = SavedState(folder / "work", charter.spec.digest())
+    work = ContributionStore(charter, parts.ADA, store, BlobStore(folder / "blobs"))
     work.save(tip(work), GENESIS, INNER)
     return work
 
 
-def contribute(work: Work, seed: int = 1) -> Signed[Commit]:
+def contribute(work: ContributionStore, seed: int = 1) -> Signed[Commit]:
     return work.contribute(tip(work), LAYOUT, update(seed), parts.admission(parts.ADA))
 
 
-def contributed(folder: Path, codec: CodecSpec) -> Work:
+def contributed(folder: Path, codec: CodecSpec) -> ContributionStore:
     """A volunteer whose contribution to round 0 is out."""
     work = work_in(folder, codec)
     contribute(work)
     return work
 
 
-def come_back(folder: Path, before: Work) -> Work:
+def come_back(folder: Path, before: ContributionStore) -> ContributionStore:
     """The same volunteer after a crash: all that it knows is in its folder."""
     charter = before.charter
-    store = Store(folder / "work", charter.spec.digest())
-    after = Work(charter, parts.ADA, store, BlobStore(folder / "blobs"))
+    store = SavedState(folder / "work", charter.spec.digest())
+    after = ContributionStore(charter, parts.ADA, store, BlobStore(folder / "blobs"))
     saved = store.load()
-    assert isinstance(saved, Saved)
+    assert isinstance(saved, SavedWork)
     after.resume(saved)
     return after
 
 
-def tip(work: Work) -> Tip:
+def tip(work: ContributionStore) -> Tip:
     return genesis_tip(work.charter)
 
 
-def pending(work: Work) -> Signed[Commit]:
+def pending(work: ContributionStore) -> Signed[Commit]:
     assert work.pending is not None
     return work.pending
 
 
-def sent(work: Work) -> dict[str, Array]:
+def sent(work: ContributionStore) -> dict[str, Array]:
     """What the others decode from the contribution that is out."""
     decoder = Decoder(work.blobs.get(blob_name(pending(work).value)), work.charter.spec.codec, LAYOUT)
     return {name: decoder.tensor(name).copy() for name, _ in LAYOUT}
 
 
-def closed(work: Work, *commits: Signed[Commit]) -> Link:
+def closed(work: ContributionStore, *commits: Signed[Commit]) -> Link:
     return check_link(parts.close(commits, previous=tip(work).previous).wire, work.charter, Round(0))
 
 
-def of_somebody_else(work: Work) -> Signed[Commit]:
+def of_somebody_else(work: ContributionStore) -> Signed[Commit]:
     return sign(parts.BEN, parts.commit(parts.BEN, base=GENESIS.hash(), size=100))
 
 
@@ -107,7 +107,7 @@ def same(found: dict[str, Array], expected: dict[str, Array]) -> None:
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
-def owed(work: Work) -> dict[str, Array]:
+def owed(work: ContributionStore) -> dict[str, Array]:
     """What the volunteer has still to send."""
     missed = work.missed
     if missed is None:
@@ -162,8 +162,8 @@ def test_what_missed_its_close_is_handed_over_once(tmp_path: Path) -> None:
 def test_a_gradient_that_missed_its_close_is_in_the_residual(tmp_path: Path) -> None:
     spec = parts.run_spec(LOSSY, AdamW())
     charter = parts.charter(spec, GENESIS)
-    store = Store(tmp_path / "work", charter.spec.digest())
-    work = Work(charter, parts.ADA, store, BlobStore(tmp_path / "blobs"))
+    store = SavedState(tmp_path / "work", charter.spec.digest())
+    work = ContributionStore(charter, parts.ADA, store, BlobStore(tmp_path / "blobs"))
     work.save(tip(work), GENESIS, INNER)
     contribute(work)
     work.settle(LAYOUT, None)
@@ -258,8 +258,8 @@ def test_a_state_is_saved_with_what_is_owed(tmp_path: Path) -> None:
     work.settle(LAYOUT, closed(work, pending(work)))
     after = Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash())
     work.save(after, NEXT, {"steps": np.array([8], np.int64)})
-    saved = Store(tmp_path / "work", work.charter.spec.digest()).load()
-    assert isinstance(saved, Saved)
+    saved = SavedState(tmp_path / "work", work.charter.spec.digest()).load()
+    assert isinstance(saved, SavedWork)
     assert (saved.tip, saved.state.hash(), saved.pending) == (after, NEXT.hash(), "")
     assert saved.inner["steps"].tolist() == [8]
     same(saved.residual, work.residual)
@@ -269,7 +269,7 @@ def test_a_residual_that_did_not_change_is_not_written_again(tmp_path: Path) -> 
     work = contributed(tmp_path, LOSSY)
     work.settle(LAYOUT, closed(work, pending(work)))
     before = set((tmp_path / "work").glob("residual*"))
-    work.save(Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash()), NEXT, Kept())
+    work.save(Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash()), NEXT, Unchanged())
     assert set((tmp_path / "work").glob("residual*")) == before
 
 
@@ -277,10 +277,10 @@ def test_what_was_handed_over_and_saved_is_no_longer_owed(tmp_path: Path) -> Non
     work = contributed(tmp_path, LOSSY)
     work.settle(LAYOUT, None)
     after = Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash())
-    work.save(after, NEXT, Kept())
+    work.save(after, NEXT, Unchanged())
     assert_close(come_back(tmp_path, work).residual, moved())
     work.hand_over()
-    work.save(after, NEXT, Kept())
+    work.save(after, NEXT, Unchanged())
     same(come_back(tmp_path, work).residual, work.residual)
 
 

@@ -15,8 +15,8 @@ from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from coordinator.store.run_store import RunStore
 from peer.volunteer.exchange import INNER_SECONDS
-from peer.volunteer.log_follower import Follower
-from peer.volunteer.saved_state import Saved, Store
+from peer.volunteer.log_follower import LogFollower
+from peer.volunteer.saved_state import SavedState, SavedWork
 from tests.support import parts
 from tests.support.coordinators import contribution, opened_store, train_round
 from tests.support.exchanging import Peer, played
@@ -45,8 +45,8 @@ def test_a_round_is_folded_and_saved(store: RunStore, tmp_path: Path) -> None:
     peer = played(store, tmp_path, play)
     assert peer.follower.tip == store.tip
     assert peer.follower.state.hash() == store.tip.state
-    saved = Store(tmp_path / "peer/work", store.charter.spec.digest()).load()
-    assert isinstance(saved, Saved)
+    saved = SavedState(tmp_path / "peer/work", store.charter.spec.digest()).load()
+    assert isinstance(saved, SavedWork)
     assert saved.tip == store.tip
     assert saved.inner["steps"].tolist() == [3]
     assert peer.shelf.keeps(store.tip.round) == 0
@@ -231,10 +231,10 @@ def test_a_checkpoint_that_is_no_better_is_a_state_error(
 ) -> None:
     train_round(store, parts.BEN)
 
-    async def never(self: Follower, head: Head) -> None:
+    async def never(self: LogFollower, head: Head) -> None:
         raise StateError("the checkpoint's state is not its hash", fix="Wait for the next one.")
 
-    monkeypatch.setattr(Follower, "take_checkpoint", never)
+    monkeypatch.setattr(LogFollower, "take_checkpoint", never)
 
     async def play(peer: Peer) -> None:
         with pytest.raises(StateError, match="is not its hash"):

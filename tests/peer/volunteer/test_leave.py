@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """\
 import asyncio, os, signal, sys
-from peer.volunteer.loop.join import _leave_on_signals
+from peer.volunteer.join import _leave_on_signals
 
 async def main(signals):
     leaving = _leave_on_signals()

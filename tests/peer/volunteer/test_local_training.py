@@ -21,9 +21,9 @@ from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.device import Device
 from peer.training.trainer import Trainer, Update
-from peer.volunteer.contribution import Work
-from peer.volunteer.saved_state import Store
-from peer.volunteer.training import Training
+from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.saved_state import SavedState
 from tests.support import parts
 from tests.support.tiny import make_tiny_model, tiny_samples
 
@@ -41,16 +41,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def training(folder: Path) -> Training:
+def training(folder: Path) -> LocalTraining:
     return training_of(folder)
 
 
-def training_of(folder: Path, method: Method = "diloco") -> Training:
+def training_of(folder: Path, method: Method = "diloco") -> LocalTraining:
     """A volunteer at the begin of round 0."""
     trainer = Trainer(folder, run_spec(method), CPU, micro_batch=4)
     start = initial_state(folder, TARGET, 0)
     trainer.load(start)
-    return Training(trainer, tip(start), start)
+    return LocalTraining(trainer, tip(start), start)
 
 
 def run_spec(method: Method = "diloco", codec: CodecSpec | None = None) -> RunSpec:
@@ -62,18 +62,18 @@ def tip(state: TrainState) -> Tip:
     return Tip(Round(state.step), BlobHash(parts.HASH_A), state.hash())
 
 
-def folded(training: Training, seed: int = 5) -> TrainState:
+def folded(training: LocalTraining, seed: int = 5) -> TrainState:
     """A next state: the others' contributions moved it somewhere."""
     state = training.state
     moves = parts.tensors(seed, state.layout, scale=0.01)
     return TrainState({name: state.params[name] + moves[name] for name in moves}, {}, state.step + 1)
 
 
-def step(training: Training, seed: int) -> int:
+def step(training: LocalTraining, seed: int) -> int:
     return training.step(tiny_samples(2, seed=seed))
 
 
-def go_over(training: Training, missed: Decoder | None = None) -> TrainState:
+def go_over(training: LocalTraining, missed: Decoder | None = None) -> TrainState:
     after = folded(training)
     training.go_over(tip(after), after, missed)
     return after
@@ -116,7 +116,7 @@ def test_where_nothing_was_trained_since_the_contribution_the_state_is_taken_as_
     assert not training.taken
 
 
-def test_what_was_trained_ahead_is_kept(training: Training) -> None:
+def test_what_was_trained_ahead_is_kept(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     at_take = training.trainer.params()
@@ -128,7 +128,7 @@ def test_what_was_trained_ahead_is_kept(training: Training) -> None:
     assert moves({name: ahead[name] - at_take[name] for name in ahead})
 
 
-def test_of_what_was_sent_nothing_is_kept(training: Training) -> None:
+def test_of_what_was_sent_nothing_is_kept(training: LocalTraining) -> None:
     """The state that was folded has it already."""
     step(training, 1)
     sent = training.take()
@@ -141,7 +141,7 @@ def test_of_what_was_sent_nothing_is_kept(training: Training) -> None:
     assert moves({name: second.tensors[name] - whole[name] for name in whole})
 
 
-def test_a_round_that_was_missed_is_kept_relative_to_its_state(training: Training) -> None:
+def test_a_round_that_was_missed_is_kept_relative_to_its_state(training: LocalTraining) -> None:
     for seed in (1, 2):
         step(training, seed)
     start, local = training.state.params, training.trainer.params()
@@ -149,7 +149,7 @@ def test_a_round_that_was_missed_is_kept_relative_to_its_state(training: Trainin
     same(training.trainer.params(), ruled(after, local, start))
 
 
-def test_what_was_trained_ahead_of_a_missed_round_is_kept_too(training: Training) -> None:
+def test_what_was_trained_ahead_of_a_missed_round_is_kept_too(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     at_take = training.trainer.params()
@@ -165,7 +165,7 @@ def test_what_was_trained_ahead_of_a_missed_round_is_kept_too(training: Training
     near({name: expected[name] - last.params[name] for name in expected}, whole)
 
 
-def test_the_moments_of_the_inner_optimizer_go_along(training: Training) -> None:
+def test_the_moments_of_the_inner_optimizer_go_along(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     step(training, 2)
@@ -191,7 +191,7 @@ def test_a_gradient_that_was_accumulated_ahead_counts_in_the_next_round(folder: 
     assert any(array.any() for array in found.tensors.values())
 
 
-def test_a_state_of_other_tensors_changes_nothing(training: Training) -> None:
+def test_a_state_of_other_tensors_changes_nothing(training: LocalTraining) -> None:
     step(training, 1)
     before, kept = training.trainer.params(), training.tip
     other = parts.state(step=1)
@@ -204,7 +204,7 @@ def test_a_state_of_other_tensors_changes_nothing(training: Training) -> None:
 # Counters
 
 
-def test_tokens_samples_and_steps_are_counted_from_the_contribution_on(training: Training) -> None:
+def test_tokens_samples_and_steps_are_counted_from_the_contribution_on(training: LocalTraining) -> None:
     trained = [step(training, seed) for seed in (1, 2, 3)]
     assert (training.tokens, training.steps, training.trainer.samples) == (sum(trained), 3, 6)
     assert not training.taken
@@ -221,7 +221,7 @@ def test_tokens_samples_and_steps_are_counted_from_the_contribution_on(training:
     assert (update.tokens, update.samples) == (ahead + later, 4)
 
 
-def test_the_steps_of_a_round_that_was_missed_are_not_held_against_the_next(training: Training) -> None:
+def test_the_steps_of_a_round_that_was_missed_are_not_held_against_the_next(training: LocalTraining) -> None:
     trained = step(training, 1)
     go_over(training)
     assert (training.tokens, training.steps) == (trained, 0)
@@ -229,14 +229,14 @@ def test_the_steps_of_a_round_that_was_missed_are_not_held_against_the_next(trai
     assert training.take().tokens == trained
 
 
-def test_the_loss_is_the_last_step_s(training: Training) -> None:
+def test_the_loss_is_the_last_step_s(training: LocalTraining) -> None:
     batch = tiny_samples(2, seed=1)
     expected = training.trainer.evaluate(batch).loss
     training.step(batch)
     assert training.loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_pace_is_that_of_the_last_steps(training: Training) -> None:
+def test_the_pace_is_that_of_the_last_steps(training: LocalTraining) -> None:
     assert (training.tokens_per_second, training.step_seconds) == (0.0, 0.0)
     training.recent.extend((100, float(seconds)) for seconds in (50, 1, 2, 3, 2, 2))
     assert training.tokens_per_second == 50.0
@@ -246,7 +246,7 @@ def test_the_pace_is_that_of_the_last_steps(training: Training) -> None:
 # Leaving
 
 
-def test_who_leaves_before_contributing_has_all_since_the_state(training: Training) -> None:
+def test_who_leaves_before_contributing_has_all_since_the_state(training: LocalTraining) -> None:
     step(training, 1)
     expected = {
         name: training.state.params[name] - array for name, array in training.trainer.params().items()
@@ -254,7 +254,7 @@ def test_who_leaves_before_contributing_has_all_since_the_state(training: Traini
     same(training.rest().tensors, expected)
 
 
-def test_who_leaves_after_contributing_has_what_came_since(training: Training) -> None:
+def test_who_leaves_after_contributing_has_what_came_since(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     at_take = training.trainer.params()
@@ -266,13 +266,13 @@ def test_who_leaves_after_contributing_has_what_came_since(training: Training) -
     assert moves(rest.tensors)
 
 
-def sent(training: Training, update: Update) -> Decoder:
+def sent(training: LocalTraining, update: Update) -> Decoder:
     """A contribution without loss, as others read it."""
     layout = training.state.layout
     return Decoder(encode_in_place(Raw(), update.tensors, layout), Raw(), layout)
 
 
-def test_what_missed_its_close_is_trained_on_from(training: Training) -> None:
+def test_what_missed_its_close_is_trained_on_from(training: LocalTraining) -> None:
     step(training, 1)
     missed = sent(training, training.take())
     after = go_over(training, missed)
@@ -282,7 +282,7 @@ def test_what_missed_its_close_is_trained_on_from(training: Training) -> None:
     assert (training.tokens, training.has_work) == (0, True)
 
 
-def test_what_missed_its_close_survives_rounds_without_a_step(training: Training) -> None:
+def test_what_missed_its_close_survives_rounds_without_a_step(training: LocalTraining) -> None:
     step(training, 1)
     missed = sent(training, training.take())
     go_over(training, missed)
@@ -292,7 +292,7 @@ def test_what_missed_its_close_survives_rounds_without_a_step(training: Training
         np.testing.assert_allclose(array, missed.tensor(name), rtol=0, atol=MARGIN)
 
 
-def test_what_missed_its_close_joins_what_came_since(training: Training) -> None:
+def test_what_missed_its_close_joins_what_came_since(training: LocalTraining) -> None:
     step(training, 1)
     missed = sent(training, training.take())
     taken_at = training.trainer.params()
@@ -316,7 +316,9 @@ class Volunteer:
         self.training = training_of(folder)
         state = self.training.state
         charter = parts.charter(run_spec(codec=codec), state)
-        self.work = Work(charter, parts.ADA, Store(data / "work", parts.HASH_A), BlobStore(data / "blobs"))
+        self.work = ContributionStore(
+            charter, parts.ADA, SavedState(data / "work", parts.HASH_A), BlobStore(data / "blobs")
+        )
         self.work.save(self.training.tip, state, {})
         self.layout = state.layout
         self.moved = self.nothing()

@@ -17,7 +17,7 @@ from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Round
-from peer.volunteer.saved_state import Kept, Nothing, Saved, Store
+from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork, Unchanged
 from tests.support.parts import HASH_A, HASH_B, tensors
 
 INNER: dict[str, npt.NDArray[Any]] = {"step": np.array([7], np.int64), "m/a": np.ones(3, np.float32)}
@@ -31,17 +31,17 @@ def tip(round: int) -> Tip:
     return Tip(Round(round), BlobHash(HASH_B), state(round).hash())
 
 
-def save(store: Store, round: int, pending: str = "") -> None:
+def save(store: SavedState, round: int, pending: str = "") -> None:
     store.save_state(tip(round), state(round), tensors(50 + round), INNER, pending)
 
 
-def loaded(folder: Path, charter: str = HASH_A) -> Saved:
-    saved = Store(folder, charter).load()
-    assert isinstance(saved, Saved)
+def loaded(folder: Path, charter: str = HASH_A) -> SavedWork:
+    saved = SavedState(folder, charter).load()
+    assert isinstance(saved, SavedWork)
     return saved
 
 
-def check(saved: Saved, round: int, residual: int, pending: str) -> None:
+def check(saved: SavedWork, round: int, residual: int, pending: str) -> None:
     assert saved.tip == tip(round)
     assert saved.state.hash() == state(round).hash()
     assert saved.pending == pending
@@ -53,35 +53,35 @@ def check(saved: Saved, round: int, residual: int, pending: str) -> None:
 
 
 def test_nothing_was_saved_yet(tmp_path: Path) -> None:
-    assert Store(tmp_path / "new", HASH_A).load() == Nothing()
+    assert SavedState(tmp_path / "new", HASH_A).load() == NotSaved()
 
 
 def test_a_round_s_begin_comes_back(tmp_path: Path) -> None:
-    save(Store(tmp_path, HASH_A), 3, "a commit")
+    save(SavedState(tmp_path, HASH_A), 3, "a commit")
     check(loaded(tmp_path), 3, 53, "a commit")
 
 
 def test_a_contribution_changes_residual_and_commit_alone(tmp_path: Path) -> None:
-    store = Store(tmp_path, HASH_A)
+    store = SavedState(tmp_path, HASH_A)
     save(store, 3)
     store.save_contribution(tensors(9), "a commit")
     check(loaded(tmp_path), 3, 9, "a commit")
 
 
 def test_what_did_not_change_is_not_written_again(tmp_path: Path) -> None:
-    store = Store(tmp_path, HASH_A)
+    store = SavedState(tmp_path, HASH_A)
     save(store, 3)
     before = {path.name: path.stat().st_ino for path in tmp_path.glob("*.safetensors")}
-    store.save_state(tip(4), state(4), Kept(), Kept(), "a commit")
+    store.save_state(tip(4), state(4), Unchanged(), Unchanged(), "a commit")
     check(loaded(tmp_path), 4, 53, "a commit")
     after = {path.name: path.stat().st_ino for path in tmp_path.glob("*.safetensors")}
     assert {name.partition("-")[0] for name, _ in before.items() & after.items()} == {"residual", "inner"}
 
 
 def test_one_who_came_back_goes_on_saving(tmp_path: Path) -> None:
-    save(Store(tmp_path, HASH_A), 3)
-    again = Store(tmp_path, HASH_A)
-    assert isinstance(again.load(), Saved)
+    save(SavedState(tmp_path, HASH_A), 3)
+    again = SavedState(tmp_path, HASH_A)
+    assert isinstance(again.load(), SavedWork)
     again.save_contribution(tensors(9), "a commit")
     check(loaded(tmp_path), 3, 9, "a commit")
     save(again, 4)
@@ -89,7 +89,7 @@ def test_one_who_came_back_goes_on_saving(tmp_path: Path) -> None:
 
 
 def test_old_files_are_not_left_behind(tmp_path: Path) -> None:
-    store = Store(tmp_path, HASH_A)
+    store = SavedState(tmp_path, HASH_A)
     for round in range(4):
         save(store, round)
         store.save_contribution(tensors(9), "c")
@@ -115,7 +115,7 @@ def dying_after(writes: int) -> Callable[..., None]:
 def test_a_crash_between_two_writes_leaves_the_older_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    store = Store(tmp_path, HASH_A)
+    store = SavedState(tmp_path, HASH_A)
     save(store, 3, "old")
     monkeypatch.setattr(os, "replace", dying_after(writes))
     if writes < 4:
@@ -129,7 +129,7 @@ def test_a_crash_between_two_writes_leaves_the_older_save(
 
 @pytest.mark.parametrize("writes", range(3))
 def test_the_same_for_a_contribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
-    store = Store(tmp_path, HASH_A)
+    store = SavedState(tmp_path, HASH_A)
     save(store, 3, "")
     monkeypatch.setattr(os, "replace", dying_after(writes))
     if writes < 2:
@@ -142,7 +142,7 @@ def test_the_same_for_a_contribution(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_after_a_failed_save_the_next_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path, HASH_A)
+    store = SavedState(tmp_path, HASH_A)
     save(store, 3)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", dying_after(2))
@@ -160,7 +160,7 @@ DAMAGE.remove(("current", "gone"))  # then nothing was saved
 
 @pytest.mark.parametrize(("kind", "damage"), DAMAGE)
 def test_a_damaged_file_is_a_state_error(tmp_path: Path, kind: str, damage: str) -> None:
-    save(Store(tmp_path, HASH_A), 3)
+    save(SavedState(tmp_path, HASH_A), 3)
     (path,) = tmp_path.glob(f"{kind}*")
     match damage:
         case "cut":
@@ -170,32 +170,32 @@ def test_a_damaged_file_is_a_state_error(tmp_path: Path, kind: str, damage: str)
         case _:
             path.unlink()
     with pytest.raises(StateError, match="cannot be used") as caught:
-        Store(tmp_path, HASH_A).load()
+        SavedState(tmp_path, HASH_A).load()
     assert "\n" not in caught.value.problem
 
 
 def test_one_changed_value_of_the_state_is_found(tmp_path: Path) -> None:
-    save(Store(tmp_path, HASH_A), 3)
+    save(SavedState(tmp_path, HASH_A), 3)
     (path,) = tmp_path.glob("state*")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(StateError, match="its state is not"):
-        Store(tmp_path, HASH_A).load()
+        SavedState(tmp_path, HASH_A).load()
 
 
 @pytest.mark.parametrize("key", ["round", "state", "files", "charter"])
 def test_a_pointer_that_lacks_a_key_is_a_state_error(tmp_path: Path, key: str) -> None:
-    save(Store(tmp_path, HASH_A), 3)
+    save(SavedState(tmp_path, HASH_A), 3)
     path = tmp_path / "current.json"
     fields = json.loads(path.read_bytes())
     del fields[key]
     path.write_text(json.dumps(fields))
     with pytest.raises(StateError, match="cannot be used"):
-        Store(tmp_path, HASH_A).load()
+        SavedState(tmp_path, HASH_A).load()
 
 
 def test_the_work_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
-    save(Store(tmp_path, HASH_A), 3)
+    save(SavedState(tmp_path, HASH_A), 3)
     with pytest.raises(StateError, match="another run"):
-        Store(tmp_path, HASH_B).load()
+        SavedState(tmp_path, HASH_B).load()

@@ -14,7 +14,7 @@ from peer.training.trainer import Trainer, Update
 
 
 @dataclass
-class Training:
+class LocalTraining:
     """Slow and synchronous: the volunteer calls it in a thread, one call at a time."""
 
     trainer: Trainer

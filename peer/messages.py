@@ -1,0 +1,162 @@
+"""The peer's messages: each reason (`barnraise.core.reason`) rendered as a sentence for people.
+
+Nothing below `peer.cli` imports this module: displays get the renderer that they need. Tests of decisions
+compare reasons; tests/peer/test_messages.py holds the words.
+"""
+
+from __future__ import annotations
+
+from typing_extensions import assert_never
+
+from peer.volunteer import reasons as volunteer
+from peer.volunteer.policy import LONG_EXCHANGE
+
+
+def volunteer_message(reason: volunteer.ActionReason | volunteer.Advice) -> str:
+    """Why a volunteer does what it does, or what its measurements mean."""
+    if isinstance(reason, volunteer.Advice):
+        return _advice(reason)
+    if isinstance(reason, volunteer.StepReason):
+        return _step(reason)
+    if isinstance(reason, volunteer.PublishReason):
+        return _publish(reason)
+    if isinstance(reason, volunteer.PauseReason):
+        return _pause(reason)
+    if isinstance(reason, volunteer.ExchangeReason):
+        return _exchange(reason)
+    return _change_of_state(reason)
+
+
+def _step(reason: volunteer.StepReason) -> str:
+    match reason:
+        case volunteer.TimeToTrain(left):
+            return f"training for another {left:.0f} s"
+        case volunteer.StepEndsAfterClose(seconds):
+            return (
+                f"a step takes {seconds:.0f} s: it ends after this round's close and counts in the next one"
+            )
+        case volunteer.StepOutlastsRound():
+            return "this step outlasts the round, which does not wait for it"
+        case volunteer.StepIsLate(rest):
+            return (
+                f"this step takes {rest:.0f} s: it counts in this round if no volunteer is faster,"
+                " else in the next one"
+            )
+        case volunteer.OutOfTurn():
+            return "training; other volunteers contribute to this round"
+        case _:
+            assert_never(reason)
+
+
+def _publish(reason: volunteer.PublishReason) -> str:
+    match reason:
+        case volunteer.LeavingWithWork():
+            return "leaving: sending what was trained first"
+        case volunteer.StepsDone(steps):
+            return f"{steps} steps are done"
+        case volunteer.SendingStartsNow(seconds):
+            return f"sending takes {seconds:.0f} s: it has to start now"
+        case volunteer.NoTimeForStep(seconds):
+            return f"no time for another step of {seconds:.1f} s"
+        case volunteer.TokenTargetReached():
+            return "the swarm reached its tokens"
+        case volunteer.TimeIsOver():
+            return "the round's time is over"
+        case _:
+            assert_never(reason)
+
+
+def _pause(reason: volunteer.PauseReason) -> str:
+    match reason:
+        case volunteer.CoordinatorBehind(open_round, base, away):
+            return (
+                f"the coordinator is at round {open_round}, we are at {base}: it is catching up{_away(away)}"
+            )
+        case volunteer.NothingTrained(round, away):
+            return f"round {round} is closing; we train in the next one{_away(away)}"
+        case volunteer.TooLate():
+            return "too late for this round: what we trained waits for the next one"
+        case volunteer.StepsDoneOutOfTurn():
+            return "the steps of this round are done, and a later round sends them"
+        case volunteer.AwaitingClose(away):
+            return f"the round waits for its close{_away(away)}"
+        case _:
+            assert_never(reason)
+
+
+def _exchange(reason: volunteer.ExchangeReason) -> str:
+    match reason:
+        case volunteer.ContributionOut(closes_in, away):
+            doing = f"our contribution is out; the round closes in at most {closes_in:.0f} s{_away(away)}"
+        case volunteer.FoldingRounds():
+            doing = "folding the rounds since ours"
+        case _:
+            assert_never(reason)
+    match reason.meanwhile:
+        case volunteer.Meanwhile.HOLD:
+            return doing
+        case volunteer.Meanwhile.TRAINED_AHEAD:
+            return f"{doing}; a round's worth is trained ahead"
+        case volunteer.Meanwhile.TRAIN:
+            seconds = reason.exchange_seconds
+            return f"{doing}; training goes on" + (
+                "" if seconds is None else f": exchanges take {seconds:.0f} s"
+            )
+        case _:
+            assert_never(reason.meanwhile)
+
+
+def _change_of_state(
+    reason: volunteer.Starting | volunteer.CatchUpReason | volunteer.NewerState | volunteer.AskedToStop,
+) -> str:
+    match reason:
+        case volunteer.Starting():
+            return "starting"
+        case volunteer.StateDiffers():
+            return "our state is not the run's: starting again from the newest checkpoint"
+        case volunteer.FarBehind(rounds, checkpoint):
+            return f"{rounds} rounds behind: taking the checkpoint of round {checkpoint}"
+        case volunteer.RoundClosed(round):
+            return f"folding round {round}"
+        case volunteer.NewerState():
+            return "the newest state is here: training goes on from it"
+        case volunteer.AskedToStop():
+            return "you asked to stop"
+        case _:
+            assert_never(reason)
+
+
+def _advice(advice: volunteer.Advice) -> str:
+    match advice:
+        case volunteer.StepsPerRound():
+            return _steps(advice)
+        case volunteer.ExchangeShare(seconds, train_seconds, overlaps, by_run):
+            share = seconds / max(train_seconds, 1e-9)
+            took = f"the exchange of a round took {seconds:.1f} s, {share:.0%} of its training"
+            then = "training goes on meanwhile" if overlaps else "training waits for it"
+            if by_run:
+                return f"{took}; {then}, as the run spec says"
+            return f"{took}, more than {LONG_EXCHANGE:.0%}: {then}" if overlaps else f"{took}: {then}"
+        case _:
+            assert_never(advice)
+
+
+def _steps(advice: volunteer.StepsPerRound) -> str:
+    pace = f"a step of {advice.batch} samples takes {advice.step_seconds:.1f} s here"
+    fit = f"{pace}: about {advice.steps:.0f} in a round of {advice.round_seconds:g} s"
+    match advice.count:
+        case volunteer.StepCount.NONE:
+            round = f"a round of {advice.round_seconds:g} s"
+            return f"{pace}, longer than {round}: it counts a round later, and no volunteer waits for it"
+        case volunteer.StepCount.FEW:
+            return f"{fit}. That is few, and each step counts"
+        case volunteer.StepCount.MANY:
+            return f"{fit}. That is many: shorter rounds keep the replicas closer together"
+        case volunteer.StepCount.FIT:
+            return fit
+        case _:
+            assert_never(advice.count)
+
+
+def _away(seconds: float | None) -> str:
+    return "" if seconds is None else f"; the last head of the coordinator is {seconds:.0f} s old"

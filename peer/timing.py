@@ -1,0 +1,30 @@
+"""Every interval and time limit of the peer, in seconds. Protocol constants are in `barnraise.contract`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Passed to what waits; tests replace single fields (`dataclasses.replace`)."""
+
+    # The volunteer.
+
+    poll: float = 0.25
+    """Between two reads of the head and of what else may have changed: small against any round."""
+    retry: float = 2.0
+    """After a network error, before the same request is sent again."""
+    reconnect_after: float = 15.0
+    """Age of the newest head after which the coordinator is dialled again: three pauses of a head (5 s)."""
+    dial: float = 5.0
+    """Between two dials of a silent coordinator."""
+    goodbye: float = 8.0
+    """A leaving volunteer waits at most this long for its last contribution to be fetched."""
+    watch_sending: float = 600.0
+    """A published contribution is watched this long for a peer that fetches it."""
+    save_inner: float = 600.0
+    """Between two saves of the inner optimizer, which has twice the parameters' size. A crash costs its
+    moments, means over hundreds of steps, at most this much of their history."""
+    renew_retry: float = 60.0
+    """At least this long between two requests to renew the admission."""

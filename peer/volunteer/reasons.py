@@ -1,0 +1,247 @@
+"""Why a volunteer does what it does, and what its measurements mean: types that `peer.messages` renders.
+
+Seconds are seconds. `away` is the time since the last head where the coordinator is silent, else None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from barnraise.core.ids import Round
+from barnraise.core.reason import Reason
+
+
+@dataclass(frozen=True)
+class Starting(Reason):
+    """No action was decided yet."""
+
+
+# Train
+
+
+@dataclass(frozen=True)
+class TimeToTrain(Reason):
+    """The round goes on."""
+
+    left: float
+    """Until training has to end."""
+
+
+@dataclass(frozen=True)
+class StepEndsAfterClose(Reason):
+    """Even the first step of the round ends after its close and counts in the next round."""
+
+    step_seconds: float
+
+
+@dataclass(frozen=True)
+class StepOutlastsRound(Reason):
+    """The step in progress ends too late for the open round."""
+
+
+@dataclass(frozen=True)
+class StepIsLate(Reason):
+    """The step ends after the round's time and counts if no volunteer is faster."""
+
+    rest: float
+    """Until the step ends."""
+
+
+@dataclass(frozen=True)
+class OutOfTurn(Reason):
+    """Other volunteers contribute to this round."""
+
+
+# Publish
+
+
+@dataclass(frozen=True)
+class LeavingWithWork(Reason):
+    """The volunteer leaves, and its work still counts in the open round."""
+
+
+@dataclass(frozen=True)
+class StepsDone(Reason):
+    """The round's number of steps is reached."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class SendingStartsNow(Reason):
+    """Sending takes until the deadline."""
+
+    send_seconds: float
+
+
+@dataclass(frozen=True)
+class NoTimeForStep(Reason):
+    """Another step would end after the round's time."""
+
+    step_seconds: float
+
+
+@dataclass(frozen=True)
+class TokenTargetReached(Reason):
+    """The swarm trained the round's number of tokens."""
+
+
+@dataclass(frozen=True)
+class TimeIsOver(Reason):
+    """The round's training time has ended."""
+
+
+# Catch up and merge
+
+
+@dataclass(frozen=True)
+class StateDiffers(Reason):
+    """The coordinator has another state of our round."""
+
+
+@dataclass(frozen=True)
+class FarBehind(Reason):
+    """A checkpoint saves at least one fold."""
+
+    rounds: int
+    checkpoint: Round
+
+
+@dataclass(frozen=True)
+class RoundClosed(Reason):
+    """Our round is closed and can be folded."""
+
+    round: Round
+
+
+@dataclass(frozen=True)
+class NewerState(Reason):
+    """The newest state is folded."""
+
+
+# Hold
+
+
+@dataclass(frozen=True)
+class CoordinatorBehind(Reason):
+    """The coordinator restarted and replays its log."""
+
+    open_round: Round
+    base: Round
+    away: float | None
+
+
+@dataclass(frozen=True)
+class NothingTrained(Reason):
+    """The round closes and we have no work for it."""
+
+    round: Round
+    away: float | None
+
+
+@dataclass(frozen=True)
+class TooLate(Reason):
+    """The deadline has passed; the work counts in the next round."""
+
+
+@dataclass(frozen=True)
+class StepsDoneOutOfTurn(Reason):
+    """The round's number of steps is reached, and other volunteers contribute."""
+
+
+@dataclass(frozen=True)
+class AwaitingClose(Reason):
+    """The deadline has passed and the coordinator is silent."""
+
+    away: float | None
+
+
+# Hold or train while the exchange is in progress
+
+
+class Meanwhile(Enum):
+    """What the volunteer does during the exchange."""
+
+    HOLD = "hold"
+    TRAIN = "train"
+    TRAINED_AHEAD = "trained ahead"
+    """A round's worth is trained, and the volunteer holds."""
+
+
+@dataclass(frozen=True)
+class ContributionOut(Reason):
+    """Our contribution is published."""
+
+    closes_in: float
+    """At most."""
+    away: float | None
+    meanwhile: Meanwhile = Meanwhile.HOLD
+    exchange_seconds: float | None = None
+    """The last exchange's, where it is why training goes on."""
+
+
+@dataclass(frozen=True)
+class FoldingRounds(Reason):
+    """The rounds since ours are being folded."""
+
+    meanwhile: Meanwhile = Meanwhile.HOLD
+    exchange_seconds: float | None = None
+    """The last exchange's, where it is why training goes on."""
+
+
+# Leave
+
+
+@dataclass(frozen=True)
+class AskedToStop(Reason):
+    """The user stops the volunteer."""
+
+
+ExchangeReason = ContributionOut | FoldingRounds
+StepReason = TimeToTrain | StepEndsAfterClose | StepOutlastsRound | StepIsLate | OutOfTurn
+TrainReason = StepReason | ExchangeReason
+PublishReason = (
+    LeavingWithWork | StepsDone | SendingStartsNow | NoTimeForStep | TokenTargetReached | TimeIsOver
+)
+CatchUpReason = StateDiffers | FarBehind | RoundClosed
+PauseReason = CoordinatorBehind | NothingTrained | TooLate | StepsDoneOutOfTurn | AwaitingClose
+HoldReason = PauseReason | ExchangeReason
+ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop
+
+
+# Advice
+
+
+class StepCount(Enum):
+    """How many inner steps fit in a round."""
+
+    NONE = "none"
+    FEW = "few"
+    FIT = "fit"
+    MANY = "many"
+
+
+@dataclass(frozen=True)
+class StepsPerRound(Reason):
+    """How many inner steps this machine takes in a round."""
+
+    count: StepCount
+    steps: float
+    batch: int
+    step_seconds: float
+    round_seconds: float
+
+
+@dataclass(frozen=True)
+class ExchangeShare(Reason):
+    """How long the exchange took, and whether training goes on meanwhile."""
+
+    exchange_seconds: float
+    train_seconds: float
+    overlaps: bool
+    by_run: bool
+    """The run spec says so; else the measurement does."""
+
+
+Advice = StepsPerRound | ExchangeShare

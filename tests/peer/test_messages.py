@@ -1,0 +1,100 @@
+"""The peer's messages: one row for each form of each sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from barnraise.core.ids import Round
+from peer import messages
+from peer.volunteer import reasons as volunteer
+from peer.volunteer.reasons import Meanwhile, StepCount
+
+VOLUNTEER: list[tuple[volunteer.ActionReason | volunteer.Advice, str]] = [
+    (volunteer.Starting(), "starting"),
+    (volunteer.TimeToTrain(49.6), "training for another 50 s"),
+    (
+        volunteer.StepEndsAfterClose(300.0),
+        "a step takes 300 s: it ends after this round's close and counts in the next one",
+    ),
+    (volunteer.StepOutlastsRound(), "this step outlasts the round, which does not wait for it"),
+    (
+        volunteer.StepIsLate(90.0),
+        "this step takes 90 s: it counts in this round if no volunteer is faster, else in the next one",
+    ),
+    (volunteer.OutOfTurn(), "training; other volunteers contribute to this round"),
+    (volunteer.LeavingWithWork(), "leaving: sending what was trained first"),
+    (volunteer.StepsDone(4), "4 steps are done"),
+    (volunteer.SendingStartsNow(40.0), "sending takes 40 s: it has to start now"),
+    (volunteer.NoTimeForStep(1.14), "no time for another step of 1.1 s"),
+    (volunteer.TokenTargetReached(), "the swarm reached its tokens"),
+    (volunteer.TimeIsOver(), "the round's time is over"),
+    (volunteer.StateDiffers(), "our state is not the run's: starting again from the newest checkpoint"),
+    (volunteer.FarBehind(3, Round(2)), "3 rounds behind: taking the checkpoint of round 2"),
+    (volunteer.RoundClosed(Round(2)), "folding round 2"),
+    (volunteer.NewerState(), "the newest state is here: training goes on from it"),
+    (
+        volunteer.CoordinatorBehind(Round(3), Round(4), None),
+        "the coordinator is at round 3, we are at 4: it is catching up",
+    ),
+    (volunteer.NothingTrained(Round(3), None), "round 3 is closing; we train in the next one"),
+    (
+        volunteer.NothingTrained(Round(3), 21.0),
+        "round 3 is closing; we train in the next one; the last head of the coordinator is 21 s old",
+    ),
+    (volunteer.TooLate(), "too late for this round: what we trained waits for the next one"),
+    (volunteer.StepsDoneOutOfTurn(), "the steps of this round are done, and a later round sends them"),
+    (
+        volunteer.AwaitingClose(21.0),
+        "the round waits for its close; the last head of the coordinator is 21 s old",
+    ),
+    (volunteer.ContributionOut(70.0, None), "our contribution is out; the round closes in at most 70 s"),
+    (
+        volunteer.ContributionOut(70.0, 21.0, Meanwhile.TRAIN, 10.0),
+        "our contribution is out; the round closes in at most 70 s;"
+        " the last head of the coordinator is 21 s old; training goes on: exchanges take 10 s",
+    ),
+    (
+        volunteer.ContributionOut(70.0, None, Meanwhile.TRAINED_AHEAD),
+        "our contribution is out; the round closes in at most 70 s; a round's worth is trained ahead",
+    ),
+    (volunteer.FoldingRounds(), "folding the rounds since ours"),
+    (volunteer.FoldingRounds(Meanwhile.TRAIN), "folding the rounds since ours; training goes on"),
+    (volunteer.AskedToStop(), "you asked to stop"),
+    (
+        volunteer.StepsPerRound(StepCount.FIT, 50.0, 8, 2.0, 100.0),
+        "a step of 8 samples takes 2.0 s here: about 50 in a round of 100 s",
+    ),
+    (
+        volunteer.StepsPerRound(StepCount.FEW, 2.0, 8, 50.0, 100.0),
+        "a step of 8 samples takes 50.0 s here: about 2 in a round of 100 s."
+        " That is few, and each step counts",
+    ),
+    (
+        volunteer.StepsPerRound(StepCount.MANY, 1000.0, 8, 0.1, 100.0),
+        "a step of 8 samples takes 0.1 s here: about 1000 in a round of 100 s."
+        " That is many: shorter rounds keep the replicas closer together",
+    ),
+    (
+        volunteer.StepsPerRound(StepCount.NONE, 0.5, 8, 200.0, 100.0),
+        "a step of 8 samples takes 200.0 s here, longer than a round of 100 s:"
+        " it counts a round later, and no volunteer waits for it",
+    ),
+    (
+        volunteer.ExchangeShare(20.0, 100.0, overlaps=True, by_run=False),
+        "the exchange of a round took 20.0 s, 20% of its training, more than 10%: training goes on meanwhile",
+    ),
+    (
+        volunteer.ExchangeShare(5.0, 100.0, overlaps=False, by_run=False),
+        "the exchange of a round took 5.0 s, 5% of its training: training waits for it",
+    ),
+    (
+        volunteer.ExchangeShare(5.0, 100.0, overlaps=True, by_run=True),
+        "the exchange of a round took 5.0 s, 5% of its training;"
+        " training goes on meanwhile, as the run spec says",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "message"), VOLUNTEER, ids=[type(r).__name__ for r, _ in VOLUNTEER])
+def test_volunteer_messages(reason: volunteer.ActionReason | volunteer.Advice, message: str) -> None:
+    assert messages.volunteer_message(reason) == message
