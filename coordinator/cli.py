@@ -195,8 +195,8 @@ def publish(
     each form becomes a repository, each round a tag. Every file is checked before it is sent, and what is
     there already is not sent again.
     """
-    from coordinator.publishing.command import Wish, find_archive
+    from coordinator.publishing.command import PublishOptions, find_archive
     from coordinator.publishing.command import publish as send
 
-    wish = Wish(to=to, forms=forms, revision=revision, prune=prune, dry=dry_run)
-    send(find_archive(source, user_data_path("barnraise") / "coordinator"), wish, click.echo)
+    options = PublishOptions(to=to, forms=forms, revision=revision, prune=prune, dry=dry_run)
+    send(find_archive(source, user_data_path("barnraise") / "coordinator"), options, click.echo)

@@ -25,7 +25,7 @@ from barnraise.models.base_model import resolve
 from barnraise.network.blobs.token_bucket import Caps
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.files import clear_scratch, load_identity, owned_folder
-from coordinator.checkpoints.publisher import settler_of
+from coordinator.checkpoints.publisher import publisher_of
 from coordinator.grpc_service import Gateway
 from coordinator.grpc_service import serve as serve_grpc
 from coordinator.rounds.session import Session
@@ -108,7 +108,7 @@ async def serve(
             )
             try:
                 session = Session(
-                    store, settler_of(store, clock, settings.mirrors), swarm, clock, await swarm.addresses()
+                    store, publisher_of(store, clock, settings.mirrors), swarm, clock, await swarm.addresses()
                 )
                 http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
                 try:

@@ -38,7 +38,7 @@ log = logging.getLogger("coordinator.checkpoints.archive_writer")
 
 
 @dataclass
-class Archive:
+class ArchiveWriter:
     """Slow where something is new; called by one thread at a time."""
 
     charter: Charter
@@ -50,7 +50,7 @@ class Archive:
     """Rounds whose contributions were."""
     _swept: bool = field(default=False, init=False)
 
-    def publish(self, content: ArchiveContent) -> ArchiveIndex:
+    def write(self, content: ArchiveContent) -> ArchiveIndex:
         """Make the folder say what `content` says. Whatever dies in between, the next call mends.
 
         Raises DiskFull, StateError where the store lacks what the run store names.

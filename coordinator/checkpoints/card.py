@@ -11,7 +11,7 @@ from barnraise.contract.archive import repo_id, round_tag
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut
 from barnraise.contract.spec import Charter, Lora
 from coordinator.checkpoints.credits import Credits
-from coordinator.setup.licences import MayPassOn, card_fields, judge
+from coordinator.setup.licences import Redistributable, card_fields, check_licence
 
 CARD = "README.md"
 CURVE = "held-out.svg"
@@ -237,8 +237,8 @@ for llama.cpp, Ollama and LM Studio.
 def _base_for(facts: CardFacts) -> tuple[str, str]:
     """What an adapter is put on, and what to say where the run's server does not have it."""
     model = facts.charter.spec.model
-    match judge(model.licence, "model.licence"):
-        case MayPassOn():
+    match check_licence(model.licence, "model.licence"):
+        case Redistributable():
             return repo_id(facts.charter, "base"), ""
     where = _source(model.source, model.revision)
     return (

@@ -25,7 +25,7 @@ def card_facts(store: RunStore, round: int, held_out: HeldOut | None) -> CardFac
     )
 
 
-def about(store: RunStore, round: int, held_out: HeldOut | None) -> dict[str, bytes]:
+def card_files(store: RunStore, round: int, held_out: HeldOut | None) -> dict[str, bytes]:
     """The files by name, for the checkpoint of `round` with that held-out loss."""
     files = {CARD: card(card_facts(store, round, held_out)).encode()}
     if points := _points(store, round, held_out):

@@ -35,8 +35,8 @@ from barnraise.core.signed import Signed
 from barnraise.evaluation import runner as evaluation
 from barnraise.evaluation.runner import Evaluated, NotEvaluated
 from barnraise.runtime.files import scratch_folder
-from coordinator.checkpoints.archive_writer import Archive
-from coordinator.checkpoints.card_data import about, card_facts
+from coordinator.checkpoints.archive_writer import ArchiveWriter
+from coordinator.checkpoints.card_data import card_facts, card_files
 from coordinator.checkpoints.exports import Exporter
 from coordinator.checkpoints.held_out_set import HeldOutSet, publish_held_out_set, read_held_out_set
 from coordinator.run_folder import ARCHIVE, HELD_OUT
@@ -50,11 +50,11 @@ Evaluate = Callable[[Path], Awaitable["Evaluated | NotEvaluated"]]
 
 
 @dataclass
-class Settler:
+class Publisher:
     """One checkpoint at a time, beside the rounds: nothing waits for it."""
 
     store: RunStore
-    archive: Archive
+    archive: ArchiveWriter
     evaluate: Evaluate
     exporter: Exporter
     clock: Callable[[], Millis]
@@ -68,37 +68,37 @@ class Settler:
     _told: str = ""
 
     async def run(self) -> None:
-        """Settle what is there, and then each checkpoint that `look` tells of. Ends by being cancelled.
+        """Settle what is there, and then each checkpoint that `notify` tells of. Ends by being cancelled.
 
         Raises DiskFull, StateError.
         """
-        await self.publish()
+        await self.update_archive()
         if self.held_out_set is not None:
             held_out = self.store.folder / HELD_OUT
             await asyncio.to_thread(publish_held_out_set, self.held_out_set, held_out, self.archive.folder)
         await self.exporter.once()
-        await self.publish()
+        await self.update_archive()
         await self._export_main()
         while True:
             self._new.clear()
             if self.store.unsettled():
-                await self.settle()
+                await self.evaluate_newest()
             elif (found := self._agreed()) is not None:
-                await self._settle_again(*found)
+                await self._publish_agreed(*found)
             else:
                 await self._new.wait()
 
-    def look(self) -> None:
+    def notify(self) -> None:
         """There is a new checkpoint."""
         self._new.set()
 
-    async def publish(self) -> None:
+    async def update_archive(self) -> None:
         """Make the archive say what the run store says. Raises DiskFull, StateError."""
         async with self.writing:
             content = self.store.content(self.mirrors)
-            await asyncio.to_thread(self.archive.publish, content)
+            await asyncio.to_thread(self.archive.write, content)
 
-    async def settle(self) -> None:
+    async def evaluate_newest(self) -> None:
         """Evaluate the newest checkpoint; show it and all before. Raises DiskFull, StateError."""
         with scratch_folder(self.store.folder) as work:
             folder = work / "checkpoint"
@@ -109,13 +109,13 @@ class Settler:
             outcome = await self.evaluate(folder)
         async with self.writing:
             for older in [before for before in self.store.unsettled() if before < round]:
-                self._note(older, NotEvaluated(f"that of round {round} came before its turn"))
-            self._note(round, outcome)
+                self._publish(older, NotEvaluated(f"that of round {round} came before its turn"))
+            self._publish(round, outcome)
             self.store.settling = None
-        await self.publish()
+        await self.update_archive()
         await self._export_main()
 
-    def take(self, evaluation: Signed[Evaluation]) -> str:
+    def record_evaluation(self, evaluation: Signed[Evaluation]) -> str:
         """Count what a vouched volunteer found; what came of it. Raises RefusedError, DiskFull."""
         value, spec = evaluation.value, self.store.charter.spec.checkpoint
         task = self._task(value.round)
@@ -133,7 +133,7 @@ class Settler:
         self._new.set()
         return told
 
-    def waits_for(self) -> str:
+    def pending_evaluation(self) -> str:
         """What the newest checkpoint without a held-out loss waits for; empty where none does."""
         open = self.store.unevaluated() if self.held_out_set is not None else []
         return f"round {open[-1]} {self._decide(open[-1]).reason}" if open else ""
@@ -155,17 +155,17 @@ class Settler:
                 return round, outcome
         return None
 
-    async def _settle_again(self, round: int, agreed: Quorum) -> None:
+    async def _publish_agreed(self, round: int, agreed: Quorum) -> None:
         async with self.writing:
             evaluations = self.store.evaluations.get(round)
             if evaluations is None:  # the checkpoint was dropped meanwhile
                 return
             signed = evaluations_json(evaluations.values())
-            self._note(round, Evaluated(agreed.held_out), {EVALUATIONS: signed})
-        await self.publish()
+            self._publish(round, Evaluated(agreed.held_out), {EVALUATIONS: signed})
+        await self.update_archive()
         await self._export_main()
 
-    def _note(
+    def _publish(
         self, round: int, outcome: Evaluated | NotEvaluated, more: Mapping[str, bytes] = MappingProxyType({})
     ) -> None:
         """more: files beside those that tell about the checkpoint."""
@@ -178,7 +178,7 @@ class Settler:
                 log.info("checkpoint of round %d is not evaluated: %s", round, reason)
             case _:
                 assert_never(outcome)
-        self.store.settle(round, held_out, {**about(self.store, round, held_out), **more}, self.clock())
+        self.store.settle(round, held_out, {**card_files(self.store, round, held_out), **more}, self.clock())
         standing = self.store.standing()
         if standing is not None and standing.reason != self._told:
             log.info("main: %s", standing.reason)
@@ -191,16 +191,16 @@ class Settler:
         round = standing.main
         facts = card_facts(self.store, round, self.store.checkpoints[round].value.held_out)
         if await self.exporter.export(self.archive.folder / folder_of("trained", round), facts):
-            await self.publish()
+            await self.update_archive()
 
 
-def settler_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence[str] = ()) -> Settler:
-    """What makes the checkpoints of `store` public, in its folder. mirrors: as of `Settler`."""
+def publisher_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence[str] = ()) -> Publisher:
+    """What makes the checkpoints of `store` public, in its folder. mirrors: as of `Publisher`."""
     charter, archive, held_out = store.charter, store.folder / ARCHIVE, store.folder / HELD_OUT
     spec = charter.spec.checkpoint
-    return Settler(
+    return Publisher(
         store=store,
-        archive=Archive(charter, archive, store.blobs),
+        archive=ArchiveWriter(charter, archive, store.blobs),
         evaluate=functools.partial(
             evaluation.evaluate,
             base=store.base,

@@ -31,7 +31,7 @@ Put = Callable[[bytes], BlobHash]
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltDataset:
     """A dataset in shards."""
 
     index: DataIndex
@@ -82,7 +82,7 @@ def survey(spec: RunSpec) -> Survey:
     return Survey(len(digests), sum(digest < bound for digest in digests), bound)
 
 
-def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Callable[[str], None]) -> Built:
+def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Callable[[str], None]) -> BuiltDataset:
     """Read, render, pack and store a run's dataset; the same input gives the same hashes.
 
     `put` gets the bytes of every shard. `progress` gets lines for a person to read. Raises
@@ -104,7 +104,7 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Callable[[s
         progress("nothing is held out: the dataset has too few different records")
     first = next(_records(spec, found.bound, held_out=False))
     progress(f"{found.records} records in {index.samples} samples, {index.trained_tokens} trained tokens")
-    return Built(
+    return BuiltDataset(
         index=index,
         held_out=held_out,
         preview=renderer.preview(renderer.render(first)),

@@ -12,9 +12,9 @@ from barnraise.contract.manifest import Form
 from barnraise.core.errors import UserError
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.core.units import format_bytes
-from coordinator.publishing.archived import Archived, Moved
+from coordinator.publishing.destination import Destination
+from coordinator.publishing.local_archive import ArchiveChanged, LocalArchive
 from coordinator.publishing.mirror import Mirror
-from coordinator.publishing.places import Place
 from coordinator.publishing.selection import select
 from coordinator.run_folder import ARCHIVE
 
@@ -24,7 +24,7 @@ TRIES = 3
 
 
 @dataclass(frozen=True)
-class Wish:
+class PublishOptions:
     to: str
     """hf://OWNER/NAME, the path of a folder, or an address that fsspec knows."""
     forms: Collection[Form]
@@ -35,23 +35,23 @@ class Wish:
     dry: bool
 
 
-def publish(folder: Path, wish: Wish, say: Callable[[str], None]) -> None:
+def publish(folder: Path, options: PublishOptions, say: Callable[[str], None]) -> None:
     """Send what is new in the archive of `folder`.
 
     Raises UserError, RefusedError, Unreachable, MachineError, TrustError for damaged files, StateError.
     """
-    name = _hub_name(wish)
-    place = Place.of(wish.to) if name is None else None
+    name = _hub_name(options)
+    place = Destination.of(options.to) if name is None else None
     for attempt in range(1, TRIES + 1):
-        archived = Archived.of(folder)
-        repos = select(archived.index, wish.forms, wish.revision)
+        archive = LocalArchive.of(folder)
+        repos = select(archive.index, options.forms, options.revision)
         try:
             if place is not None:
-                _mirror(archived, repos, place, wish, say)
+                _mirror(archive, repos, place, options, say)
             elif name is not None:
-                _hub(archived, repos, name, wish, say)
+                _hub(archive, repos, name, options, say)
             return
-        except Moved:
+        except ArchiveChanged:
             if attempt == TRIES:
                 raise
 
@@ -74,32 +74,40 @@ def find_archive(text: str, coordinators: Path) -> Path:
 
 
 def _mirror(
-    archived: Archived, repos: tuple[Repo, ...], place: Place, wish: Wish, say: Callable[[str], None]
+    archive: LocalArchive,
+    repos: tuple[Repo, ...],
+    place: Destination,
+    options: PublishOptions,
+    say: Callable[[str], None],
 ) -> None:
-    mirror = Mirror(archived, place, wish.dry, say)
-    mirror.send(repos, prune=wish.prune)
-    if wish.dry:
+    mirror = Mirror(archive, place, options.dry, say)
+    mirror.send(repos, prune=options.prune)
+    if options.dry:
         say(f"nothing was sent: {mirror.sent_files} files, {format_bytes(mirror.sent_bytes)} would be")
         return
     say(f"{mirror.sent_files} files sent, {format_bytes(mirror.sent_bytes)}; the rest was there")
-    say(f"Behind any web server it is a mirror: peer download 'https://…?key={archived.charter.authority}'")
+    say(f"Behind any web server it is a mirror: peer download 'https://…?key={archive.charter.authority}'")
 
 
 def _hub(
-    archived: Archived, repos: tuple[Repo, ...], name: str, wish: Wish, say: Callable[[str], None]
+    archive: LocalArchive,
+    repos: tuple[Repo, ...],
+    name: str,
+    options: PublishOptions,
+    say: Callable[[str], None],
 ) -> None:
     from huggingface_hub import HfApi, get_token
 
     from coordinator.publishing.hub import Hub, check_login, rehearse
 
-    if not wish.forms:
+    if not options.forms:
         repos = tuple(repo for repo in repos if _wanted_on_the_hub(repo))
-    if wish.dry:
-        rehearse(archived, repos, name, say)
+    if options.dry:
+        rehearse(archive, repos, name, say)
         say("nothing was sent, and the Hub was not asked what it has already")
         return
     check_login(get_token())
-    Hub(archived, HfApi(), say).send(repos, name)
+    Hub(archive, HfApi(), say).send(repos, name)
 
 
 def _wanted_on_the_hub(repo: Repo) -> bool:
@@ -107,16 +115,16 @@ def _wanted_on_the_hub(repo: Repo) -> bool:
     return repo.form != "data" and (repo.form != "base" or repo.id.endswith("-base"))
 
 
-def _hub_name(wish: Wish) -> str | None:
+def _hub_name(options: PublishOptions) -> str | None:
     """OWNER/NAME, or None where the Hub is not meant."""
-    if not wish.to.startswith(HUB):
+    if not options.to.startswith(HUB):
         return None
-    name = wish.to.removeprefix(HUB).strip("/")
+    name = options.to.removeprefix(HUB).strip("/")
     if not re.fullmatch(REPO_PATTERN, name):
         raise UserError(
-            f"{wish.to!r} names no repository of the Hub",
+            f"{options.to!r} names no repository of the Hub",
             fix="Give hf://OWNER/NAME, with the name that you or your organization has there.",
         )
-    if wish.prune:
+    if options.prune:
         raise UserError("--prune is for mirrors", fix="Remove old rounds on the Hub itself, or leave it out.")
     return name

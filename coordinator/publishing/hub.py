@@ -21,7 +21,7 @@ from barnraise.contract.archive import BEST, LATEST, MAIN, Repo, Revision, round
 from barnraise.contract.manifest import MANIFEST, Form
 from barnraise.core.errors import RefusedError, Unreachable
 from barnraise.core.units import format_bytes
-from coordinator.publishing.archived import Archived, Checkpoint
+from coordinator.publishing.local_archive import Checkpoint, LocalArchive
 
 ROUNDS = "rounds"
 """The branch whose commits are the rounds, in the order in which they were published."""
@@ -44,11 +44,11 @@ def check_login(token: str | None) -> None:
         raise RefusedError("nobody is logged in to the Hugging Face Hub here", fix=_LOG_IN)
 
 
-def rehearse(archived: Archived, repos: Sequence[Repo], name: str, say: Callable[[str], None]) -> None:
+def rehearse(archive: LocalArchive, repos: Sequence[Repo], name: str, say: Callable[[str], None]) -> None:
     """Tell what `Hub.send` would send to a Hub that has none of it. Asks nobody. Raises as it does."""
     for repo in repos:
         for revision in repo.revisions:
-            checkpoint = archived.checkpoint(repo.form, revision)
+            checkpoint = archive.checkpoint(repo.form, revision)
             names = ", ".join(revision.names)
             say(
                 f"would send {repo.kind} {repo_name(name, repo.form)}, {names}:"
@@ -58,15 +58,15 @@ def rehearse(archived: Archived, repos: Sequence[Repo], name: str, say: Callable
 
 @dataclass(frozen=True)
 class Hub:
-    archived: Archived
+    archive: LocalArchive
     api: HfApi
     say: Callable[[str], None]
 
     def send(self, repos: Sequence[Repo], name: str) -> None:
         """Bring the Hub's repositories up to the archive, as far as `repos` go.
 
-        name: OWNER/NAME of the trained checkpoints. Raises Moved, TrustError for damaged files of ours,
-        RefusedError where nobody is logged in or may not write, Unreachable.
+        name: OWNER/NAME of the trained checkpoints. Raises ArchiveChanged, TrustError for damaged local
+        files, RefusedError without a login that may write, Unreachable.
         """
         for repo in repos:
             target = _Target(self, repo, repo_name(name, repo.form))
@@ -108,10 +108,10 @@ class _Target:
 
     def _commit(self, revision: Revision, branch: str) -> str:
         """The id of a commit that makes `branch` hold just this revision's files, every one checked."""
-        checkpoint = self.hub.archived.checkpoint(self.repo.form, revision)
+        checkpoint = self.hub.archive.checkpoint(self.repo.form, revision)
         what = f"round {revision.round}: {len(checkpoint.hashes)} files, {format_bytes(checkpoint.size)}"
         self.hub.say(f"{self.name}, {branch}, {what}")
-        files = {name: self.hub.archived.checked_file(checkpoint, name) for name in checkpoint.hashes}
+        files = {name: self.hub.archive.checked_file(checkpoint, name) for name in checkpoint.hashes}
         gone = self._files(branch).keys() - files.keys() - set(_HUB_S_OWN)
         operations: list[Any] = [
             *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(gone)),
@@ -130,7 +130,7 @@ class _Target:
     def _align(self, revision: Revision) -> None:
         """Let `main` hold a revision, if it does not already."""
         there = self._files(MAIN).get(MANIFEST)
-        wire = (self.hub.archived.folder / revision.folder / MANIFEST).read_bytes()
+        wire = (self.hub.archive.folder / revision.folder / MANIFEST).read_bytes()
         same = there is not None and (
             there.lfs.sha256 == revision.manifest if there.lfs is not None else there.blob_id == _git(wire)
         )

@@ -15,15 +15,15 @@ from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, ArchiveI
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, open_manifest
 from barnraise.core.errors import TrustError
 from barnraise.core.units import format_bytes
-from coordinator.publishing.archived import Archived, Checkpoint
-from coordinator.publishing.places import Place
+from coordinator.publishing.destination import Destination
+from coordinator.publishing.local_archive import Checkpoint, LocalArchive
 from coordinator.publishing.selection import joined
 
 
 @dataclass
 class Mirror:
-    archived: Archived
-    place: Place
+    archive: LocalArchive
+    place: Destination
     dry: bool
     """Send nothing: only tell what would be."""
     say: Callable[[str], None]
@@ -35,17 +35,17 @@ class Mirror:
     def send(self, repos: Sequence[Repo], *, prune: bool) -> None:
         """Bring the place up to the archive, as far as `repos` go.
 
-        prune: remove there what the archive no longer names. Raises Moved, UserError, RefusedError,
+        prune: remove there what the archive no longer names. Raises ArchiveChanged, UserError, RefusedError,
         Unreachable, TrustError for damaged files of ours, StateError, DiskFull.
         """
         self._there = self.place.sizes()
-        ours = self.archived.index.model_copy(update={"repos": tuple(repos)})
+        ours = self.archive.index.model_copy(update={"repos": tuple(repos)})
         theirs = self._index()
         index = ours if prune or theirs is None else joined(theirs, ours)
         self._send_log()
         for repo in repos:
             for revision in repo.revisions:
-                self._send_checkpoint(self.archived.checkpoint(repo.form, revision))
+                self._send_checkpoint(self.archive.checkpoint(repo.form, revision))
         if index != theirs:
             self._tell(f"{INDEX}: {len(index.repos)} repositories, {index.closed} rounds of the log")
             if not self.dry:
@@ -61,13 +61,13 @@ class Mirror:
 
     def _send_log(self) -> None:
         """Contributions before the closes that name them."""
-        archived = self.archived
-        self._send(CHARTER, (archived.folder / CHARTER).stat().st_size, lambda: archived.folder / CHARTER)
+        archive = self.archive
+        self._send(CHARTER, (archive.folder / CHARTER).stat().st_size, lambda: archive.folder / CHARTER)
         before = self.sent_files, self.sent_bytes
-        for path, size in archived.contributions().items():
-            self._send(path, size, partial(archived.checked_contribution, path))
-        for round, (path, size) in enumerate(archived.closes().items()):
-            self._send(path, size, partial(archived.checked_close, round))
+        for path, size in archive.contributions().items():
+            self._send(path, size, partial(archive.checked_contribution, path))
+        for round, (path, size) in enumerate(archive.closes().items()):
+            self._send(path, size, partial(archive.checked_close, round))
         self._tell_since("the log", before)
 
     def _send_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -78,7 +78,7 @@ class Mirror:
             same = self._there.get(path) == size and (known.get(name) or self.place.hash(path)) == expected
             if not same:
                 self._there.pop(path, None)
-            self._send(path, size, partial(self.archived.checked_file, checkpoint, name))
+            self._send(path, size, partial(self.archive.checked_file, checkpoint, name))
         self._tell_since(folder, before)
 
     def _attested(self, folder: str) -> dict[str, str]:
@@ -87,7 +87,7 @@ class Mirror:
         if path not in self._there:
             return {}
         wire = self.place.read(path, MAX_MANIFEST_BYTES)
-        charter = self.archived.charter
+        charter = self.archive.charter
         try:
             manifest = open_manifest(wire, run=charter.run, authority=charter.authority_key).value
         except TrustError:  # cut off, or somebody else's: then its files are looked at themselves
@@ -105,7 +105,7 @@ class Mirror:
 
     def _prune(self, index: ArchiveIndex) -> None:
         folders = {revision.folder for repo in index.repos for revision in repo.revisions}
-        needed = {INDEX, CHARTER, *self.archived.contributions(), *self.archived.closes()}
+        needed = {INDEX, CHARTER, *self.archive.contributions(), *self.archive.closes()}
         gone = [path for path in self._there if path not in needed and path.rpartition("/")[0] not in folders]
         for path in gone:
             if not self.dry:

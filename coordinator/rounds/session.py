@@ -27,7 +27,7 @@ from barnraise.core.signed import Signed, sign
 from barnraise.fold.log import check_blob
 from barnraise.network.swarm import Swarm
 from coordinator import messages
-from coordinator.checkpoints.publisher import Settler
+from coordinator.checkpoints.publisher import Publisher
 from coordinator.rounds.admission import Admitted, Refused, admit
 from coordinator.rounds.closing import (
     CloseNow,
@@ -66,7 +66,7 @@ class Session:
     """Connects a run store to its swarm. Also the desk that the gRPC service asks."""
 
     store: RunStore
-    settler: Settler
+    publisher: Publisher
     swarm: Swarm
     clock: Clock
     bootstrap: tuple[str, ...]
@@ -92,7 +92,7 @@ class Session:
         await self.swarm.heads()  # in an earlier one of ours it says how many there were
         await self._look_who_is_there()
         await self._announce_head()
-        beside = [asyncio.create_task(self._announce_forever()), asyncio.create_task(self.settler.run())]
+        beside = [asyncio.create_task(self._announce_forever()), asyncio.create_task(self.publisher.run())]
         try:
             while not stop.is_set() and not any(task.done() for task in beside):
                 await self._tick()
@@ -124,7 +124,7 @@ class Session:
                 return JoinResult(self.charter(), sign(self.store.authority, admission).wire, head, now)
 
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
-        return self.settler.take(evaluation)
+        return self.publisher.record_evaluation(evaluation)
 
     def status(self) -> RunStatus:
         now, window = self.clock(), self.store.window
@@ -150,7 +150,7 @@ class Session:
             tokens=self.store.tokens,
             loss=self.store.loss,
             checkpoint_round=self.store.newest_checkpoint().value.round,
-            evaluation=self.settler.waits_for(),
+            evaluation=self.publisher.pending_evaluation(),
             peers=peers,
         )
 
@@ -234,12 +234,12 @@ class Session:
         await asyncio.to_thread(self.store.fold, link)
         await self._announce_head()
         if self.store.checkpoint_due():
-            async with self.settler.writing:
+            async with self.publisher.writing:
                 await asyncio.to_thread(self.store.write_checkpoint, self.clock())
             log.info("checkpoint of round %d written", self.store.tip.round)
-            self.settler.look()
+            self.publisher.notify()
             await self._announce_head()
-        await self.settler.publish()
+        await self.publisher.update_archive()
 
     def _holders(self) -> list[PublicKey]:
         """Volunteers who take part in the exchange of the open round."""

@@ -15,7 +15,7 @@ from barnraise.models.base_model import BaseFolder, pin_revision, resolve
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
-from coordinator.dataset.build import Built, build
+from coordinator.dataset.build import BuiltDataset, build
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
 from coordinator.setup.check_forms import check_forms
 
@@ -23,11 +23,11 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     charter: Charter
     genesis: TrainState
     base: BaseFolder
-    built: Built
+    built: BuiltDataset
 
 
 def public(spec: RunSpec) -> RunSpec:
@@ -40,7 +40,9 @@ def public(spec: RunSpec) -> RunSpec:
     )
 
 
-def prepare(spec: RunSpec, authority: PublicKey, folder: Path, cache: Path, progress: Progress) -> Prepared:
+def prepare(
+    spec: RunSpec, authority: PublicKey, folder: Path, cache: Path, progress: Progress
+) -> PreparedRun:
     """Do once what a run needs: get the base model, tokenize and pack the data, make state[0].
 
     Shards and index go to `folder`/blobs, the held-out part to `folder`/held-out.
@@ -65,7 +67,7 @@ def prepare(spec: RunSpec, authority: PublicKey, folder: Path, cache: Path, prog
         genesis=genesis.hash(),
         data_index=index,
     )
-    return Prepared(charter, genesis, base, built)
+    return PreparedRun(charter, genesis, base, built)
 
 
 def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
@@ -84,7 +86,7 @@ def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
     )
 
 
-def _set_apart(built: Built, blobs: BlobStore, folder: Path) -> None:
+def _set_apart(built: BuiltDataset, blobs: BlobStore, folder: Path) -> None:
     held_out = BlobStore(folder)
     for ref in built.held_out.shards:
         name = BlobHash(ref.hash)

@@ -19,10 +19,16 @@ from barnraise.fold.outer import outer_for
 from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
 from barnraise.models.trainable import layout, parameter_count
-from coordinator.dataset.build import Built, build
+from coordinator.dataset.build import BuiltDataset, build
 from coordinator.setup.check_forms import check_forms
-from coordinator.setup.licences import MayPassOn, Withheld, judge
-from coordinator.setup.recommend import advise, contributions, exchange_seconds, objections, told
+from coordinator.setup.licences import NotRedistributable, Redistributable, check_licence
+from coordinator.setup.recommend import (
+    codec_setting,
+    contributions,
+    exchange_seconds,
+    find_warnings,
+    recommend,
+)
 
 log = logging.getLogger("coordinator.setup.check")
 
@@ -125,9 +131,11 @@ def report(spec: RunSpec, cache: Path, peers: int, uplink_mbit: float) -> str:
     return render(spec, found, built, tensors, peers, uplink_mbit)
 
 
-def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: int, uplink_mbit: float) -> str:
+def render(
+    spec: RunSpec, found: Needs, built: BuiltDataset, tensors: Layout, peers: int, uplink_mbit: float
+) -> str:
     """The report as plain text."""
-    advice = advise(spec, tensors, peers, uplink_mbit)
+    advice = recommend(spec, tensors, peers, uplink_mbit)
     exchange = exchange_seconds(found.blob, contributions(spec, peers), uplink_mbit)
     target = spec.train.target
     share = found.trainable_params / found.base_params
@@ -171,7 +179,7 @@ def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: in
         (
             f"recommended at {uplink_mbit:g} Mbit/s up",
             [
-                ("codec", f"{told(advice.codec)}, because {advice.because}"),
+                ("codec", f"{codec_setting(advice.codec)}, because {advice.because}"),
                 ("round.seconds", f"{advice.seconds} or more: five minutes, and ten times the exchange"),
                 ("round.grace", f"{advice.grace} or more: one and a half times the exchange"),
             ],
@@ -201,11 +209,11 @@ def render(spec: RunSpec, found: Needs, built: Built, tensors: Layout, peers: in
         for title, rows in sections
     ]
     parts.append(f"the first sample: what stands between ⟦ and ⟧ is trained on\n{_indented(built.preview)}")
-    parts.append(_verdict(objections(spec, tensors, peers, uplink_mbit)))
+    parts.append(_verdict(find_warnings(spec, tensors, peers, uplink_mbit)))
     return "\n\n".join(parts)
 
 
-def _public(spec: RunSpec, built: Built) -> list[tuple[str, str]]:
+def _public(spec: RunSpec, built: BuiltDataset) -> list[tuple[str, str]]:
     """What the run's own server will show, and why."""
     asked = spec.checkpoint
     forms = ["as trained"]
@@ -221,16 +229,16 @@ def _public(spec: RunSpec, built: Built) -> list[tuple[str, str]]:
     return [
         ("checkpoints", ", ".join(forms)),
         ("the checkpoint called main", main),
-        ("the base model", _passed_on(judge(spec.model.licence, "model.licence"))),
-        ("the data", _passed_on(judge(spec.data.licence, "data.licence"))),
+        ("the base model", _passed_on(check_licence(spec.model.licence, "model.licence"))),
+        ("the data", _passed_on(check_licence(spec.data.licence, "data.licence"))),
     ]
 
 
-def _passed_on(judged: MayPassOn | Withheld) -> str:
+def _passed_on(judged: Redistributable | NotRedistributable) -> str:
     match judged:
-        case MayPassOn(licence):
+        case Redistributable(licence):
             return f"yes, by {licence}"
-        case Withheld(reason):
+        case NotRedistributable(reason):
             return f"no: {reason}"
         case _:
             assert_never(judged)

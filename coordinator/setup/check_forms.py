@@ -6,7 +6,7 @@ from pathlib import Path
 
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import SpecError, UserError
-from coordinator.setup.licences import MayPassOn, Withheld, judge
+from coordinator.setup.licences import NotRedistributable, Redistributable, check_licence
 
 
 def check_forms(spec: RunSpec, base: Path) -> None:
@@ -16,13 +16,13 @@ def check_forms(spec: RunSpec, base: Path) -> None:
     Raises ModelUnavailable.
     """
     if spec.checkpoint.evaluators:
-        match judge(spec.data.licence, "data.licence"):
-            case Withheld(reason):
+        match check_licence(spec.data.licence, "data.licence"):
+            case NotRedistributable(reason):
                 raise SpecError(
                     f"checkpoint.evaluators need the held-out text, but {reason}",
                     fix="Name the text's licence in [data], or leave `evaluators` out of [checkpoint].",
                 )
-            case MayPassOn():
+            case Redistributable():
                 pass
     if spec.checkpoint.gguf is None:
         return

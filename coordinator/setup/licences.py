@@ -23,21 +23,21 @@ huggingface.co/docs/hub/repositories-licenses lists them."""
 
 
 @dataclass(frozen=True)
-class MayPassOn:
+class Redistributable:
     licence: str
 
 
 @dataclass(frozen=True)
-class Withheld:
+class NotRedistributable:
     reason: str
 
 
-def judge(licence: str, key: str) -> MayPassOn | Withheld:
+def check_licence(licence: str, key: str) -> Redistributable | NotRedistributable:
     """key: where the run spec names it, such as `data.licence`."""
     name = _plain(licence).removesuffix("-only").removesuffix("-or-later")
     if name in OPEN:
-        return MayPassOn(name)
-    return Withheld(f"{key} is {licence!r}, which is not known to let anybody pass copies on")
+        return Redistributable(name)
+    return NotRedistributable(f"{key} is {licence!r}, which is not known to let anybody pass copies on")
 
 
 def card_fields(licence: str) -> dict[str, str]:

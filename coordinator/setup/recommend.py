@@ -37,7 +37,7 @@ _DENSITIES = (1 / 8, 1 / 16, 1 / 32, LOWEST_DENSITY)
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     codec: Dense | Sparse
     seconds: int
     """`round.seconds`, at least."""
@@ -62,7 +62,7 @@ def exchange_seconds(blob: int, contributions: int, uplink_mbit: float) -> float
     return contributions * blob * 8 / (uplink_mbit * 1e6)
 
 
-def advise(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) -> Advice:
+def recommend(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) -> Recommendation:
     """The first rung of the ladder that fits into the spec's round, or the last with a longer round."""
     count = contributions(spec, peers)
     length = max(spec.round.seconds, SHORTEST_ROUND)
@@ -71,7 +71,7 @@ def advise(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) -> Ad
     ]
     fitting = [rung for rung in ladder if rung[1] <= LARGEST_SHARE * length]
     codec, exchange = fitting[0] if fitting else ladder[-1]
-    return Advice(
+    return Recommendation(
         codec=codec,
         seconds=math.ceil(max(SHORTEST_ROUND, exchange / LARGEST_SHARE)),
         grace=math.ceil(max(SHORTEST_GRACE, _GRACE_SHARE * exchange)),
@@ -80,7 +80,7 @@ def advise(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) -> Ad
     )
 
 
-def told(codec: CodecSpec) -> str:
+def codec_setting(codec: CodecSpec) -> str:
     """As a run spec would have it, without what is at its default anyway."""
     match codec:
         case Raw():
@@ -91,12 +91,16 @@ def told(codec: CodecSpec) -> str:
             return f'kind = "sparse", density = {density:g}, bits = {bits}'
 
 
-def objections(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) -> list[str]:
+def find_warnings(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) -> list[str]:
     """Where the spec is far from the advice, each with the setting to change."""
-    advice = advise(spec, tensors, peers, uplink_mbit)
+    advice = recommend(spec, tensors, peers, uplink_mbit)
     blob = typical_blob(spec.codec, tensors)
     exchange = exchange_seconds(blob, contributions(spec, peers), uplink_mbit)
-    change = f", or set codec to {told(advice.codec)}" if blob > typical_blob(advice.codec, tensors) else ""
+    change = (
+        f", or set codec to {codec_setting(advice.codec)}"
+        if blob > typical_blob(advice.codec, tensors)
+        else ""
+    )
     found = []
     share = exchange / spec.round.seconds
     if share > LARGEST_SHARE:
@@ -148,12 +152,12 @@ def _muon_objections(spec: RunSpec, tensors: Layout) -> list[str]:
     ]
 
 
-def _sparse_objections(spec: RunSpec, codec: Sparse, advice: Advice) -> list[str]:
+def _sparse_objections(spec: RunSpec, codec: Sparse, advice: Recommendation) -> list[str]:
     found = []
     if isinstance(advice.codec, Dense):
         found.append(
             f"a sparse codec keeps updates waiting for bytes that need not be saved here."
-            f" Set codec to {told(advice.codec)}: {advice.because}."
+            f" Set codec to {codec_setting(advice.codec)}: {advice.because}."
         )
     if codec.density < LOWEST_DENSITY:
         found.append(
@@ -163,7 +167,7 @@ def _sparse_objections(spec: RunSpec, codec: Sparse, advice: Advice) -> list[str
     if isinstance(spec.outer, AdamW):
         found.append(
             "the fold's AdamW takes what a sparse codec leaves out for gradients of zero."
-            f" Set codec to {told(advice.codec)}."
+            f" Set codec to {codec_setting(advice.codec)}."
         )
     return found
 
@@ -185,7 +189,9 @@ def _because(
     exchange = ladder[place][1]
     reason = f"a round's exchange takes {_seconds(exchange)}, {exchange / length:.1%} of {length:g} s"
     if place:
-        reason += f"; with {told(ladder[place - 1][0])} it would take {_seconds(ladder[place - 1][1])}"
+        reason += (
+            f"; with {codec_setting(ladder[place - 1][0])} it would take {_seconds(ladder[place - 1][1])}"
+        )
     if isinstance(chosen, Sparse):
         rounds = math.ceil(ROUNDS_PER_DENSITY / chosen.density)
         reason += f"; plan {rounds} rounds or more, or what waits to be sent is lost"

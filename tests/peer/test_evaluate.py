@@ -21,7 +21,7 @@ from barnraise.evaluation.runner import evaluate as find_loss
 from barnraise.gateway import listen
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.files import load_identity, write_atomic
-from coordinator.checkpoints.card_data import about
+from coordinator.checkpoints.card_data import card_files
 from coordinator.grpc_service import Gateway
 from coordinator.rounds.session import Session
 from coordinator.run_folder import CHAT_TEMPLATE, HELD_OUT
@@ -40,12 +40,20 @@ from tests.support.coordinators import (
     checkpoint,
     fold_round,
     served,
-    until_settled,
+    until_published,
 )
 from tests.support.parts import ADA, AUTHORITY, BEN
 from tests.support.programs import Program, stage
 from tests.support.tiny import TEMPLATE, make_tiny_model
-from tests.support.vouching import TOKENS, hold_out, names, settle, settler, vouched_store, vouching
+from tests.support.vouching import (
+    TOKENS,
+    hold_out,
+    names,
+    publish_checkpoints,
+    publisher,
+    vouched_store,
+    vouching,
+)
 
 
 @pytest.fixture
@@ -61,7 +69,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 def test_a_held_out_set_that_is_not_what_its_index_says_is_refused(
     store: RunStore, tmp_path: Path, spoil: Callable[[bytes], bytes], error: type[TrustError]
 ) -> None:
-    held_out_set = settler(store).held_out_set
+    held_out_set = publisher(store).held_out_set
     assert held_out_set is not None
 
     async def fetch(name: str) -> str:
@@ -105,10 +113,10 @@ def tiny_run(folder: Path) -> Iterator[RunStore]:
         charter = parts.charter(vouching(spec), genesis)
         store = RunStore.begin(AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
         first = HeldOut(loss=9.0, tokens=TOKENS)
-        store.settle(0, first, about(store, 0, first), parts.NOW)
+        store.settle(0, first, card_files(store, 0, first), parts.NOW)
         fold_round(store, ADA)
         store.write_checkpoint(parts.NOW)
-        settle(store)
+        publish_checkpoints(store)
         yield store
     finally:
         journal.close()
@@ -119,7 +127,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with tiny_run(tmp_path / "coordinator") as store, stage(tmp_path) as programs:
         assert names(store) == {0: ("round-0", "main", "best"), 1: ("round-1", "latest")}
-        made = settler(store)
+        made = publisher(store)
         swarm = FakeSwarm(store.blobs).as_swarm
         session = Session(store, made, swarm, lambda: parts.NOW, (NODE,))
 
@@ -151,7 +159,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
                 await http.stop()
 
         asyncio.run(act())
-        asyncio.run(until_settled(made))
+        asyncio.run(until_published(made))
         assert names(store) == {0: ("round-0",), 1: ("round-1", "main", "latest", "best")}
         folder, manifest = checkpoint(store, 1), store.checkpoints[1].value
         own = asyncio.run(find_loss(folder, base=store.base, held_out=store.folder / HELD_OUT, tokens=TOKENS))

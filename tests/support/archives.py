@@ -20,7 +20,7 @@ from barnraise.models import gguf_export
 from barnraise.models.merge import merge
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.checkpoints.archive_writer import Archive
+from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card import CARD, CardFacts, card, gguf_name
 from coordinator.checkpoints.export_program import write_data
 from coordinator.checkpoints.exports import Exporter, base_facts
@@ -62,7 +62,7 @@ def lay_out_run(work: Path) -> Laid:
     charter = _charter(genesis, blobs)
     states = {round: _trained(genesis, round) for round in LOSSES}
     checkpoints = {round: _checkpoint(work, charter, base, state, blobs) for round, state in states.items()}
-    archive = Archive(charter, work / ARCHIVE, blobs)
+    archive = ArchiveWriter(charter, work / ARCHIVE, blobs)
     content = ArchiveContent(
         charter=sign(parts.AUTHORITY, charter).wire,
         closes=(blobs.put(CLOSE),),
@@ -71,9 +71,9 @@ def lay_out_run(work: Path) -> Laid:
         checkpoints=checkpoints,
         standing=standing(LOSSES, charter.spec.checkpoint.promote_within),
     )
-    archive.publish(content)
+    archive.write(content)
     _export(charter, base, work, blobs, checkpoints[MAIN_ROUND].value)
-    return Laid(work / ARCHIVE, archive.publish(content), states, base)
+    return Laid(work / ARCHIVE, archive.write(content), states, base)
 
 
 def _charter(genesis: TrainState, blobs: BlobStore) -> Charter:

@@ -28,9 +28,9 @@ from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.checkpoints.archive_writer import Archive
-from coordinator.checkpoints.card_data import about
-from coordinator.checkpoints.publisher import Settler, settler_of
+from coordinator.checkpoints.archive_writer import ArchiveWriter
+from coordinator.checkpoints.card_data import card_files
+from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import Gateway, serve
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
@@ -168,8 +168,8 @@ def show(store: RunStore, loss: float | None = None) -> None:
     """Settle every checkpoint that is not, with that held-out loss, and bring the archive up to date."""
     held_out = None if loss is None else HeldOut(loss=loss, tokens=1000)
     for round in store.unsettled():
-        store.settle(round, held_out, about(store, round, held_out), parts.NOW)
-    Archive(store.charter, archive(store), store.blobs).publish(store.content(()))
+        store.settle(round, held_out, card_files(store, round, held_out), parts.NOW)
+    ArchiveWriter(store.charter, archive(store), store.blobs).write(store.content(()))
 
 
 def archive(store: RunStore) -> Path:
@@ -187,7 +187,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 def session_of(store: RunStore, swarm: FakeSwarm | None = None, now: Millis = parts.NOW) -> Session:
     fake = swarm or FakeSwarm(store.blobs)
-    return Session(store, settler_of(store, lambda: now), fake.as_swarm, lambda: now, (NODE,))
+    return Session(store, publisher_of(store, lambda: now), fake.as_swarm, lambda: now, (NODE,))
 
 
 class Waited(asyncio.Event):
@@ -202,10 +202,10 @@ class Waited(asyncio.Event):
         return await super().wait()
 
 
-async def until_settled(settler: Settler) -> None:
-    """Run a settler until it has nothing left to do, and end it then. Raises what it raises."""
+async def until_published(publisher: Publisher) -> None:
+    """Run a publisher until it has nothing left to do, and end it then. Raises what it raises."""
     new = Waited()
-    run = asyncio.create_task(replace(settler, _new=new).run())
+    run = asyncio.create_task(replace(publisher, _new=new).run())
     idle = asyncio.create_task(new.waited.wait())
     await asyncio.wait([run, idle], return_when=asyncio.FIRST_COMPLETED)
     for task in (run, idle):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coordinator.publishing.command import Wish, publish
+from coordinator.publishing.command import PublishOptions, publish
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import archive, opened_store, train_round
@@ -25,14 +25,14 @@ def trained(folder: Path) -> Iterator[RunStore]:
         yield made
 
 
-def wish(to: str | Path, **other: Any) -> Wish:
+def options(to: str | Path, **other: Any) -> PublishOptions:
     fields: dict[str, Any] = {"forms": (), "revision": None, "prune": False, "dry": False}
-    return Wish(to=str(to), **fields | other)
+    return PublishOptions(to=str(to), **fields | other)
 
 
 def sent(store: RunStore, to: str | Path, **other: Any) -> list[str]:
     said: list[str] = []
-    publish(archive(store), wish(to, **other), said.append)
+    publish(archive(store), options(to, **other), said.append)
     return said
 
 

@@ -16,7 +16,7 @@ from barnraise.core.signed import Signed, sign
 from barnraise.evaluation.runner import NotEvaluated
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
-from coordinator.checkpoints.publisher import Settler, settler_of
+from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.run_folder import HELD_OUT
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -24,7 +24,7 @@ from tests.support.coordinators import (
     archive,
     fold_round,
     opened_store,
-    until_settled,
+    until_published,
 )
 from tests.support.parts import ADA, BEN, STRANGER
 from tests.support.tiny import packed, tiny_samples
@@ -52,27 +52,27 @@ def vouched_store(folder: Path) -> Iterator[RunStore]:
         hold_out(folder)
         fold_round(made, ADA, BEN)
         made.write_checkpoint(parts.NOW)
-        settle(made)
+        publish_checkpoints(made)
         yield made
 
 
-def settler(store: RunStore) -> Settler:
+def publisher(store: RunStore) -> Publisher:
     async def cannot(folder: Path) -> NotEvaluated:
         return CANNOT
 
-    return replace(settler_of(store, lambda: parts.NOW), evaluate=cannot)
+    return replace(publisher_of(store, lambda: parts.NOW), evaluate=cannot)
 
 
-def settle(store: RunStore) -> Settler:
-    made = settler(store)
-    asyncio.run(until_settled(made))
+def publish_checkpoints(store: RunStore) -> Publisher:
+    made = publisher(store)
+    asyncio.run(until_published(made))
     return made
 
 
 def found(
     store: RunStore, owner: Identity, loss: float, *, at: int = 0, **other: object
 ) -> Signed[Evaluation]:
-    held_out_set = settler(store).held_out_set
+    held_out_set = publisher(store).held_out_set
     assert held_out_set is not None
     fields: dict[str, object] = {
         "run": parts.RUN, "round": 1, "state": store.checkpoints[1].value.state, "panel": held_out_set.hash,

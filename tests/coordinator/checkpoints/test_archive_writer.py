@@ -28,7 +28,7 @@ from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import open_signed, sign
 from barnraise.fold.log import check_link
-from coordinator.checkpoints.archive_writer import Archive
+from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -54,7 +54,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 
 def published(store: RunStore, folder: Path, content: ArchiveContent | None = None) -> ArchiveIndex:
-    return Archive(store.charter, folder, store.blobs).publish(content or store.content(()))
+    return ArchiveWriter(store.charter, folder, store.blobs).write(content or store.content(()))
 
 
 def sound(store: RunStore, folder: Path) -> ArchiveIndex:
@@ -119,9 +119,9 @@ def test_publishing_again_changes_nothing(store: RunStore) -> None:
         return {p: p.stat().st_ino for p in archive(store).rglob("*") if p.name != INDEX}
 
     before, places = tree(archive(store)), inodes()
-    again = Archive(store.charter, archive(store), store.blobs)
+    again = ArchiveWriter(store.charter, archive(store), store.blobs)
     for _ in range(2):
-        again.publish(store.content(()))
+        again.write(store.content(()))
         assert tree(archive(store)) == before
         assert inodes() == places, "something was written anew"
 

@@ -32,13 +32,13 @@ from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints import export_program as write_forms
 from coordinator.checkpoints import exports
 from coordinator.checkpoints.card import CARD, CURVE
-from coordinator.checkpoints.card_data import about
-from coordinator.checkpoints.publisher import settler_of
+from coordinator.checkpoints.card_data import card_files
+from coordinator.checkpoints.publisher import publisher_of
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.coordinators import archive, fold_round, reopened, until_settled
+from tests.support.coordinators import archive, fold_round, reopened, until_published
 from tests.support.parts import ADA
 from tests.support.tiny import TEMPLATE, make_tiny_model, packed, tiny_samples
 
@@ -90,8 +90,8 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "run_child", run)
 
 
-def settle(store: RunStore) -> None:
-    asyncio.run(until_settled(settler_of(store, lambda: parts.NOW)))
+def publish_checkpoints(store: RunStore) -> None:
+    asyncio.run(until_published(publisher_of(store, lambda: parts.NOW)))
 
 
 def place(store: RunStore, form: Form, round: int = 1) -> Path:
@@ -133,7 +133,7 @@ def test_a_promoted_checkpoint_comes_in_every_form(
     if how == "here":
         request.getfixturevalue("_here")
     with run_of(tmp_path, spec(merged=True, gguf="f16")) as store:
-        settle(store)
+        publish_checkpoints(store)
         assert served(store) == {
             "trained": ["round-1", "main", "latest"],
             "merged": ["round-1", "main", "latest"],
@@ -173,7 +173,7 @@ def test_a_promoted_checkpoint_comes_in_every_form(
 @pytest.mark.usefixtures("_here")
 def test_the_data_are_the_samples_that_volunteers_train_on(tmp_path: Path) -> None:
     with run_of(tmp_path, spec()) as store:
-        settle(store)
+        publish_checkpoints(store)
         text = (place(store, "data", 0) / "train-00000.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     assert [row["input_ids"] for row in rows] == [sample.input_ids.tolist() for sample in SAMPLES]
@@ -197,7 +197,7 @@ def test_what_no_licence_lets_us_pass_on_is_withheld(
 ) -> None:
     caplog.set_level(logging.INFO)
     with run_of(tmp_path, spec(licence="llama2")) as store:
-        settle(store)
+        publish_checkpoints(store)
         assert served(store).keys() == {"trained"}
         assert not place(store, "base", 0).exists()
         assert not place(store, "data", 0).exists()
@@ -209,7 +209,7 @@ def test_what_no_licence_lets_us_pass_on_is_withheld(
 @pytest.mark.usefixtures("_here")
 def test_a_whole_model_needs_no_merging(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(Full(), gguf="q8_0", merged=True)) as store:
-        settle(store)
+        publish_checkpoints(store)
         assert served(store).keys() == {"trained", "gguf", "base", "data"}
         assert [e.name for e in manifest(store, "gguf").files] == ["README.md", "barn-round-1-Q8_0.gguf"]
 
@@ -217,11 +217,11 @@ def test_a_whole_model_needs_no_merging(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_here")
 def test_the_forms_go_with_their_checkpoint(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(merged=True, keep=1, log_gigabytes=0.0)) as store:
-        settle(store)
+        publish_checkpoints(store)
         assert place(store, "merged").exists()
         fold_round(store, ADA)
         store.write_checkpoint(parts.NOW)
-        settle(store)
+        publish_checkpoints(store)
         assert not place(store, "merged").exists()
         assert manifest(store, "merged", 2).tokens == 128
         assert served(store)["merged"] == ["round-2", "main", "latest"]
@@ -234,14 +234,14 @@ def test_a_form_that_fails_is_told_and_written_later(
     with run_of(tmp_path, spec(merged=True, gguf="f16")) as store:
         weights = store.base / "model.safetensors"
         weights.rename(tmp_path / "away")
-        settle(store)
+        publish_checkpoints(store)
         assert served(store)["trained"] == ["round-1", "main", "latest"], "the run goes on without"
         assert not served(store).keys() & {"merged", "gguf"}
         assert nothing_half_done(store)
         assert "the form merged could not be written" in caplog.text
         (tmp_path / "away").rename(weights)
         with reopened(store) as again:
-            settle(again)
+            publish_checkpoints(again)
             assert served(again).keys() >= {"merged", "gguf"}
 
 
@@ -257,26 +257,26 @@ def test_a_crash_before_the_export_is_made_good(tmp_path: Path) -> None:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(exports, "run_child", die)
             with pytest.raises(Died):
-                settle(store)
+                publish_checkpoints(store)
         assert served(store) == {"trained": ["round-1", "main", "latest"]}
         with reopened(store) as again:
-            settle(again)
+            publish_checkpoints(again)
             assert manifest(again, "merged").tokens == 64
             before = place(again, "merged").stat().st_ino
-            settle(again)
+            publish_checkpoints(again)
             assert place(again, "merged").stat().st_ino == before, "what is there is left"
 
 
 @pytest.mark.usefixtures("_here")
 def test_a_loss_that_becomes_known_is_told_in_every_form(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(merged=True, gguf="f16")) as store:
-        settle(store)
+        publish_checkpoints(store)
         others: tuple[Form, ...] = ("merged", "gguf")
         before = {form: manifest(store, form) for form in others}
         weights = (place(store, "merged") / "model.safetensors").stat().st_ino
         held_out = HeldOut(loss=2.25, tokens=100)
-        store.settle(1, held_out, about(store, 1, held_out), parts.NOW)
-        settle(store)
+        store.settle(1, held_out, card_files(store, 1, held_out), parts.NOW)
+        publish_checkpoints(store)
         for form, old in before.items():
             new = manifest(store, form)
             assert (old.held_out, new.held_out) == (None, held_out)
@@ -297,7 +297,7 @@ def test_a_disk_that_fills_up_under_a_program_leaves_nothing(
 ) -> None:
     with run_of(tmp_path, spec(merged=True)) as store:
         monkeypatch.setattr(merge_module, "save_file", full)
-        settle(store)
+        publish_checkpoints(store)
         assert "no room left on the disk" in capsys.readouterr().err
         assert "merged" not in served(store)
         assert not (archive(store) / "merged").exists()
@@ -311,15 +311,15 @@ def test_a_disk_that_fills_up_under_us_is_told_and_leaves_nothing(
     with run_of(tmp_path, spec(merged=True)) as store:
         monkeypatch.setattr(exports, "file_hash", full)
         with pytest.raises(DiskFull, match="no room left"):
-            settle(store)
+            publish_checkpoints(store)
         assert nothing_half_done(store)
 
 
 def test_an_exporter_asks_for_nothing_where_nothing_is_wanted(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(licence="unknown")) as store:
-        made = replace(settler_of(store, lambda: parts.NOW).exporter, base=tmp_path / "no such folder")
+        made = replace(publisher_of(store, lambda: parts.NOW).exporter, base=tmp_path / "no such folder")
         asyncio.run(made.once())
-        settle(store)
+        publish_checkpoints(store)
         assert served(store).keys() == {"trained"}
 
 

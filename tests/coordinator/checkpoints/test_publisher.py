@@ -15,9 +15,9 @@ from barnraise.contract.manifest import MANIFEST, HeldOut
 from barnraise.core.errors import DiskFull
 from barnraise.evaluation.runner import Evaluated, NotEvaluated
 from barnraise.runtime.files import SCRATCH
-from coordinator.checkpoints.archive_writer import Archive
-from coordinator.checkpoints.card_data import about
-from coordinator.checkpoints.publisher import Settler, settler_of
+from coordinator.checkpoints.archive_writer import ArchiveWriter
+from coordinator.checkpoints.card_data import card_files
+from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import (
@@ -29,7 +29,7 @@ from tests.support.coordinators import (
     opened_store,
     reopened,
     session_of,
-    until_settled,
+    until_published,
 )
 from tests.support.parts import ADA, BEN
 
@@ -66,9 +66,9 @@ def loss(value: float) -> Evaluated:
     return Evaluated(HeldOut(loss=value, tokens=100))
 
 
-def settler(store: RunStore, *outcomes: Evaluated | NotEvaluated) -> tuple[Settler, Judge]:
+def publisher(store: RunStore, *outcomes: Evaluated | NotEvaluated) -> tuple[Publisher, Judge]:
     judge = Judge(list(outcomes))
-    return replace(settler_of(store, lambda: parts.NOW), evaluate=judge), judge
+    return replace(publisher_of(store, lambda: parts.NOW), evaluate=judge), judge
 
 
 def names(store: RunStore) -> dict[int, tuple[str, ...]]:
@@ -84,8 +84,8 @@ def trained(store: RunStore) -> None:
 def test_a_checkpoint_is_evaluated_and_shown(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
     trained(store)
     assert not checkpoint(store, 1).exists()
-    made, judge = settler(store, loss(2.25))
-    asyncio.run(until_settled(made))
+    made, judge = publisher(store, loss(2.25))
+    asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest", "best")
     assert "2.2500 nats a token" in (checkpoint(store, 1) / "README.md").read_text(encoding="utf-8")
     assert (checkpoint(store, 1) / "held-out.svg").exists()
@@ -98,8 +98,8 @@ def test_one_that_cannot_be_evaluated_is_shown_with_the_reason_told(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     trained(store)
-    made, _ = settler(store, NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free"))
-    asyncio.run(until_settled(made))
+    made, _ = publisher(store, NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free"))
+    asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest")
     assert store.checkpoints[1].value.held_out is None
     assert "round 1 is not evaluated: it takes 9.0 GB of memory, 1.0 GB are free" in caplog.text
@@ -109,8 +109,8 @@ def test_one_that_is_worse_is_shown_and_not_promoted(store: RunStore) -> None:
     async def act() -> None:
         for value in (2.0, 3.0):
             trained(store)
-            made, _ = settler(store, loss(value))
-            await until_settled(made)
+            made, _ = publisher(store, loss(value))
+            await until_published(made)
 
     asyncio.run(act())
     assert (names(store)[1], names(store)[2]) == (("round-1", "main", "best"), ("round-2", "latest"))
@@ -132,16 +132,16 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
             await go.wait()
             return outcomes.pop(0)
 
-        made = replace(settler_of(store, lambda: parts.NOW), evaluate=evaluate, _new=new)
+        made = replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluate, _new=new)
         run = asyncio.create_task(made.run())
         await asyncio.wait_for(new.waited.wait(), DEADLINE)
         trained(store)
-        made.look()
+        made.notify()
         await asyncio.wait_for(begun.wait(), DEADLINE)
         for _ in range(3):
             async with made.writing:
                 trained(store)
-            made.look()
+            made.notify()
         assert 1 in store.checkpoints, "it was dropped while it was evaluated"
         assert 1 not in names(store), "nobody sees it before that is done"
         new.waited.clear()
@@ -164,8 +164,8 @@ def test_older_ones_go_without_where_a_newer_one_waits(
     store.settling = 1  # as if the coordinator had died over it: so two are there that nobody settled
     trained(store)
     trained(store)
-    made, judge = settler(store, loss(2.0))
-    asyncio.run(until_settled(made))
+    made, judge = publisher(store, loss(2.0))
+    asyncio.run(until_published(made))
     assert len(judge.seen) == 1
     assert "round 1 is not evaluated: that of round 2 came before its turn" in caplog.text
     assert names(store)[2] == ("round-2", "main", "latest", "best")
@@ -174,11 +174,11 @@ def test_older_ones_go_without_where_a_newer_one_waits(
 def test_a_crash_between_journal_and_archive_is_made_good(store: RunStore) -> None:
     trained(store)
     held_out = HeldOut(loss=2.0, tokens=100)
-    store.settle(1, held_out, about(store, 1, held_out), parts.NOW)  # and here it died
+    store.settle(1, held_out, card_files(store, 1, held_out), parts.NOW)  # and here it died
     assert 1 not in names(store)
     with reopened(store) as again:
-        made, judge = settler(again)
-        asyncio.run(until_settled(made))
+        made, judge = publisher(again)
+        asyncio.run(until_published(made))
         assert judge.seen == [], "it was evaluated twice"
         assert names(again)[1] == ("round-1", "main", "latest", "best")
 
@@ -186,8 +186,8 @@ def test_a_crash_between_journal_and_archive_is_made_good(store: RunStore) -> No
 def test_a_crash_during_evaluation_evaluates_again(store: RunStore) -> None:
     trained(store)
     with reopened(store) as again:
-        made, judge = settler(again, loss(2.0))
-        asyncio.run(until_settled(made))
+        made, judge = publisher(again, loss(2.0))
+        asyncio.run(until_published(made))
         assert len(judge.seen) == 1
         assert names(again)[1] == ("round-1", "main", "latest", "best")
 
@@ -198,19 +198,19 @@ def test_nothing_of_an_evaluation_is_left(store: RunStore) -> None:
     async def never(folder: Path) -> Evaluated | NotEvaluated:
         raise DiskFull("no room left", fix="Free some.")
 
-    made = replace(settler_of(store, lambda: parts.NOW), evaluate=never)
+    made = replace(publisher_of(store, lambda: parts.NOW), evaluate=never)
     with pytest.raises(DiskFull):
-        asyncio.run(until_settled(made))
+        asyncio.run(until_published(made))
     assert not list(store.folder.glob(f"{SCRATCH}*"))
 
 
 def test_a_disk_that_is_full_ends_the_session_with_the_reason(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Archive, content: object) -> None:
+    def full(self: ArchiveWriter, content: object) -> None:
         raise DiskFull("no room left on the disk", fix="Free some space and start again.")
 
-    monkeypatch.setattr(Archive, "publish", full)
+    monkeypatch.setattr(ArchiveWriter, "write", full)
     with pytest.raises(DiskFull, match="no room left on the disk"):
         asyncio.run(asyncio.wait_for(session_of(store).run(asyncio.Event()), DEADLINE))
 
@@ -231,7 +231,7 @@ def test_a_session_that_stops_ends_what_it_began(store: RunStore) -> None:
 
         trained(store)
         session = session_of(store)
-        session.settler = replace(session.settler, evaluate=evaluate)
+        session.publisher = replace(session.publisher, evaluate=evaluate)
         run = asyncio.create_task(session.run(stop))
         await asyncio.wait_for(begun.wait(), DEADLINE)
         stop.set()

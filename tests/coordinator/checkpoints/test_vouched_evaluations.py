@@ -34,10 +34,19 @@ from tests.support.coordinators import (
     opened_store,
     reopened,
     served,
-    until_settled,
+    until_published,
 )
 from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
-from tests.support.vouching import TOKENS, found, hold_out, names, settle, settler, vouched_store, vouching
+from tests.support.vouching import (
+    TOKENS,
+    found,
+    hold_out,
+    names,
+    publish_checkpoints,
+    publisher,
+    vouched_store,
+    vouching,
+)
 
 
 @pytest.fixture
@@ -47,7 +56,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 
 def test_the_held_out_set_is_in_the_archive_and_no_more_of_what_is_held_out(store: RunStore) -> None:
-    held_out_set = settler(store).held_out_set
+    held_out_set = publisher(store).held_out_set
     assert held_out_set is not None
     assert held_out_set.tokens == TOKENS
     folder = archive(store) / "held-out"
@@ -61,26 +70,26 @@ def test_the_held_out_set_is_in_the_archive_and_no_more_of_what_is_held_out(stor
 def test_without_evaluators_nothing_that_is_held_out_is_shown(tmp_path: Path) -> None:
     with opened_store(tmp_path) as store:
         hold_out(tmp_path)
-        settle(store)
+        publish_checkpoints(store)
         assert not (archive(store) / "held-out").exists()
-        assert settler(store).waits_for() == ""
+        assert publisher(store).pending_evaluation() == ""
 
 
 def test_what_two_agree_on_settles_the_checkpoint_again(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    made = settler(store)
-    assert made.waits_for() == "round 1 waits for 2 more of 3 evaluators"
-    assert made.take(found(store, ADA, 2.25)) == "round 1 waits for 1 more of 3 evaluators"
+    made = publisher(store)
+    assert made.pending_evaluation() == "round 1 waits for 2 more of 3 evaluators"
+    assert made.record_evaluation(found(store, ADA, 2.25)) == "round 1 waits for 1 more of 3 evaluators"
     told = "round 1 has a held-out loss of 2.2500, by 2 of 3 evaluators"
-    assert made.take(found(store, BEN, 2.2501)) == told
-    asyncio.run(until_settled(made))
+    assert made.record_evaluation(found(store, BEN, 2.2501)) == told
+    asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest", "best")
     assert store.checkpoints[1].value.held_out == HeldOut(loss=2.25, tokens=TOKENS)
     assert "2.2500 nats a token" in (checkpoint(store, 1) / "README.md").read_text("utf-8")
     assert told in caplog.text
-    assert made.take(found(store, STRANGER, 9.0)) == "round 1 has its held-out loss already"
+    assert made.record_evaluation(found(store, STRANGER, 9.0)) == "round 1 has its held-out loss already"
     kept = read_evaluations((checkpoint(store, 1) / EVALUATIONS).read_bytes())
     assert {each.signer: each.value.loss for each in kept} == {ADA.public: 2.25, BEN.public: 2.2501}
 
@@ -88,48 +97,48 @@ def test_what_two_agree_on_settles_the_checkpoint_again(
 @pytest.mark.parametrize("restart", [False, True], ids=["served on", "restarted"])
 def test_what_it_was_before_goes_with_the_next_one(store: RunStore, restart: bool) -> None:
     before = set(store.checkpoints[1].value.files)
-    made = settler(store)
+    made = publisher(store)
     for owner in (ADA, BEN):
-        made.take(found(store, owner, 2.25))
-    asyncio.run(until_settled(made))
+        made.record_evaluation(found(store, owner, 2.25))
+    asyncio.run(until_published(made))
     replaced = {BlobHash(entry.hash) for entry in before - set(store.checkpoints[1].value.files)}
     assert replaced, "its first card"
     assert all(name in store.blobs for name in replaced), "a volunteer may be about to fetch it"
     with reopened(store) if restart else nullcontext(store) as again:
         fold_round(again, ADA)
         again.write_checkpoint(parts.NOW)
-        settle(again)
+        publish_checkpoints(again)
         assert not any(name in again.blobs for name in replaced)
         assert all(BlobHash(entry.hash) in again.blobs for entry in again.checkpoints[1].value.files)
 
 
 def test_a_restart_loses_no_evaluation(store: RunStore) -> None:
-    settler(store).take(found(store, ADA, 2.25))
+    publisher(store).record_evaluation(found(store, ADA, 2.25))
     with reopened(store) as again:
-        made = settler(again)
-        assert made.waits_for() == "round 1 waits for 1 more of 3 evaluators"
-        made.take(found(again, BEN, 2.25))  # and here it died, before it was settled
+        made = publisher(again)
+        assert made.pending_evaluation() == "round 1 waits for 1 more of 3 evaluators"
+        made.record_evaluation(found(again, BEN, 2.25))  # and here it died, before it was settled
         with reopened(again) as third:
-            settle(third)
+            publish_checkpoints(third)
             assert names(third)[1] == ("round-1", "main", "latest", "best")
 
 
 def test_who_evaluates_again_is_counted_once_by_the_newest(store: RunStore) -> None:
-    made = settler(store)
-    made.take(found(store, ADA, 9.0))
-    assert made.take(found(store, ADA, 2.0, at=1)) == "round 1 waits for 1 more of 3 evaluators"
-    made.take(found(store, ADA, 9.0))  # somebody sends the old one again
-    assert "2.0000, by 2" in made.take(found(store, BEN, 2.0))
+    made = publisher(store)
+    made.record_evaluation(found(store, ADA, 9.0))
+    assert made.record_evaluation(found(store, ADA, 2.0, at=1)) == "round 1 waits for 1 more of 3 evaluators"
+    made.record_evaluation(found(store, ADA, 9.0))  # somebody sends the old one again
+    assert "2.0000, by 2" in made.record_evaluation(found(store, BEN, 2.0))
 
 
 def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(store: RunStore) -> None:
-    settler(store).take(found(store, ADA, 2.0))
+    publisher(store).record_evaluation(found(store, ADA, 2.0))
     once = store.charter.spec.checkpoint.model_copy(update={"keep": 1})
     spec = store.charter.spec.model_copy(update={"checkpoint": once})
     store.charter = store.charter.model_copy(update={"spec": spec})
     fold_round(store, ADA)
     store.write_checkpoint(parts.NOW)
-    settle(store)
+    publish_checkpoints(store)
     fold_round(store, ADA)
     store.write_checkpoint(parts.NOW)
     assert 1 not in store.checkpoints
@@ -138,7 +147,7 @@ def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(store: R
 
 def asked(store: RunStore, evaluation: Signed[Evaluation]) -> str:
     """What the real service answers."""
-    session = Session(store, settler(store), FakeSwarm(store.blobs).as_swarm, lambda: parts.NOW, (NODE,))
+    session = Session(store, publisher(store), FakeSwarm(store.blobs).as_swarm, lambda: parts.NOW, (NODE,))
 
     async def ask() -> str:
         async with served(session) as invite, connect(invite) as api:

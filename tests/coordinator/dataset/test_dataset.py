@@ -16,7 +16,7 @@ from barnraise.contract.shards import DataIndex, Sample, parse_shard
 from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
 from barnraise.core.errors import DatasetError, ModelUnavailable
 from barnraise.core.ids import BlobHash, blob_hash
-from coordinator.dataset.build import Built, build, render_preview
+from coordinator.dataset.build import BuiltDataset, build, render_preview
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.render import PLAIN_TEMPLATE, Renderer
@@ -74,7 +74,7 @@ def run_spec(source: Path, *, held_out: float = 0.2, sequence_length: int = 64, 
     return RunSpec(name="test", seed=seed, model=ModelSpec(source="unused"), data=data)
 
 
-def built(spec: RunSpec, folder: Path) -> tuple[Built, dict[BlobHash, bytes]]:
+def built(spec: RunSpec, folder: Path) -> tuple[BuiltDataset, dict[BlobHash, bytes]]:
     store: dict[BlobHash, bytes] = {}
 
     def put(data: bytes) -> BlobHash:

@@ -24,7 +24,7 @@ from barnraise.core.errors import (
 from barnraise.core.ids import Round, blob_hash
 from barnraise.fold.log import check_link
 from coordinator.cli import main
-from coordinator.publishing.places import Place
+from coordinator.publishing.destination import Destination
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import archive, checkpoint, files_in, raises_with_fix, train_round
@@ -107,16 +107,16 @@ def test_broken_off_anywhere_it_is_whole_and_goes_on(
     sent(store, to)
     first = check_whole(store, there())
     train_round(store, BEN, loss=1.2)
-    real, room, breaks = Place.put, 0, 0
+    real, room, breaks = Destination.put, 0, 0
 
-    def put(self: Place, source: Path, path: str) -> None:
+    def put(self: Destination, source: Path, path: str) -> None:
         nonlocal room
         if room == 0:
             raise Unreachable("the line broke", fix="Try again.")
         room -= 1
         real(self, source, path)
 
-    monkeypatch.setattr(Place, "put", put)
+    monkeypatch.setattr(Destination, "put", put)
     while True:
         room = 1
         try:
@@ -229,14 +229,14 @@ def test_a_checkpoint_told_anew_is_sent_anew(store: RunStore, tmp_path: Path) ->
 def test_an_archive_that_moves_on_meanwhile_is_read_again(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, rounds = Place.put, iter([1.2, 1.1])
+    real, rounds = Destination.put, iter([1.2, 1.1])
 
-    def put(self: Place, source: Path, path: str) -> None:
+    def put(self: Destination, source: Path, path: str) -> None:
         real(self, source, path)
         for loss in rounds:  # all of them at the first file: what was to be sent is forgotten by then
             train_round(store, ADA, loss=loss)
 
-    monkeypatch.setattr(Place, "put", put)
+    monkeypatch.setattr(Destination, "put", put)
     sent(store, tmp_path / "mirror")
     index = check_whole(store, tree(tmp_path / "mirror"))
     assert index is not None

@@ -23,12 +23,12 @@ from barnraise.core.errors import (
     UserError,
 )
 from barnraise.runtime.files import disk_errors, replacing
-from coordinator.publishing import places
+from coordinator.publishing import destination
 from coordinator.publishing.command import find_archive, publish
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import opened_store, raises_with_fix, train_round
-from tests.support.mirrors import sent, trained, tree, wish
+from tests.support.mirrors import options, sent, trained, tree
 from tests.support.parts import ADA
 
 
@@ -52,7 +52,7 @@ def test_an_older_copy_does_not_replace_a_newer_one(store: RunStore, tmp_path: P
     train_round(store, ADA, loss=1.1)
     sent(store, tmp_path / "mirror")
     with raises_with_fix(StateError, 7, "3 rounds", "only 2"):
-        publish(tmp_path / "old", wish(tmp_path / "mirror"), lambda _: None)
+        publish(tmp_path / "old", options(tmp_path / "mirror"), lambda _: None)
 
 
 def test_a_full_disk_is_told_and_leaves_no_half(
@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_and_leaves_no_half(
         with disk_errors(path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(places, "replacing", full)
+    monkeypatch.setattr(destination, "replacing", full)
     with pytest.raises(DiskFull):
         sent(store, tmp_path / "mirror")
     found = tree(tmp_path / "mirror")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.setup.licences import MayPassOn, Withheld, card_fields, judge
+from coordinator.setup.licences import NotRedistributable, Redistributable, card_fields, check_licence
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from coordinator.setup.licences import MayPassOn, Withheld, card_fields, judge
     ],
 )
 def test_licences_that_let_anybody_pass_copies_on(written: str, name: str) -> None:
-    assert judge(written, "data.licence") == MayPassOn(name)
+    assert check_licence(written, "data.licence") == Redistributable(name)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def test_licences_that_let_anybody_pass_copies_on(written: str, name: str) -> No
     ["", "unknown", "other", "cc-by-nc-4.0", "cc-by-nd-4.0", "llama2", "mit?no", "not mit", "mit-0.x"],
 )
 def test_all_others_are_withheld_with_the_reason(written: str) -> None:
-    judged = judge(written, "data.licence")
-    assert isinstance(judged, Withheld)
+    judged = check_licence(written, "data.licence")
+    assert isinstance(judged, NotRedistributable)
     assert judged.reason.startswith(f"data.licence is {written!r}")
 
 

@@ -15,7 +15,7 @@ from barnraise.contract.records import JoinClaim, blob_name
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from barnraise.core.signed import sign
-from coordinator.checkpoints.card_data import about, card_facts
+from coordinator.checkpoints.card_data import card_facts, card_files
 from coordinator.store.history import Share
 from coordinator.store.journal import Event, Kind
 from coordinator.store.run_store import RunStore
@@ -109,7 +109,7 @@ def test_a_checkpoint_under_evaluation_stays(tmp_path: Path) -> None:
             store.write_checkpoint(parts.NOW)
         assert sorted(store.checkpoints) == [0, 1, 4]
         store.settling = None
-        store.settle(1, None, about(store, 1, None), parts.NOW)
+        store.settle(1, None, card_files(store, 1, None), parts.NOW)
         assert sorted(store.checkpoints) == [0, 1, 4], "it is `main` as long as nothing newer is settled"
 
 
@@ -207,10 +207,10 @@ def test_a_card_counts_the_rounds_up_to_its_own(tmp_path: Path) -> None:
 
 def test_the_curve_ends_at_its_own_round(tmp_path: Path) -> None:
     with opened_store(tmp_path) as store:
-        assert "held-out.svg" not in about(store, 0, None)
+        assert "held-out.svg" not in card_files(store, 0, None)
         for loss in (3.0, 2.5, 2.0):
             train_round(store, ADA, loss=loss)
         for round, circles in ((1, 1), (2, 2), (3, 3)):
             found = store.scores[round].held_out
-            assert about(store, round, found)["held-out.svg"].count(b"<circle") == circles
-        assert about(store, 3, HeldOut(loss=1.0, tokens=5))["held-out.svg"].count(b"<circle") == 3
+            assert card_files(store, round, found)["held-out.svg"].count(b"<circle") == circles
+        assert card_files(store, 3, HeldOut(loss=1.0, tokens=5))["held-out.svg"].count(b"<circle") == 3

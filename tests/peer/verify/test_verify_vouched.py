@@ -24,11 +24,11 @@ from peer.verify.evaluations import (
 )
 from peer.verify.report import told_proof
 from tests.support import parts
-from tests.support.coordinators import archive, opened_store, train_round, until_settled
+from tests.support.coordinators import archive, opened_store, train_round, until_published
 from tests.support.golden_log import genesis
 from tests.support.parts import ADA, BEN, STRANGER
 from tests.support.verifying import SPEC, differs, options, proved
-from tests.support.vouching import TOKENS, found, hold_out, settle, settler, vouching
+from tests.support.vouching import TOKENS, found, hold_out, publish_checkpoints, publisher, vouching
 
 WHERE = f"checkpoints/round-000001/{EVALUATIONS}"
 
@@ -40,15 +40,15 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     with opened_store(tmp_path / "run", spec, genesis(spec)) as made:
         hold_out(tmp_path / "run")
         train_round(made, ADA, BEN)
-        settle(made)
+        publish_checkpoints(made)
         yield made
 
 
 def agreed(store: RunStore) -> None:
-    made = settler(store)
+    made = publisher(store)
     for owner in (ADA, BEN):
-        made.take(found(store, owner, 2.25))
-    asyncio.run(until_settled(made))
+        made.record_evaluation(found(store, owner, 2.25))
+    asyncio.run(until_published(made))
 
 
 def manifest(store: RunStore, loss: float | None = 2.25) -> Manifest:

@@ -28,7 +28,7 @@ from barnraise.fold.log import check_link
 from barnraise.runtime.blob_store import file_hash
 
 
-class Moved(StateError):
+class ArchiveChanged(StateError):
     """The archive became another one while it was read: its run goes on. To be tried again."""
 
 
@@ -49,15 +49,15 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Archived:
-    """Every method raises Moved where the disk no longer has what the index names."""
+class LocalArchive:
+    """Every method raises ArchiveChanged where the disk no longer has what the index names."""
 
     folder: Path
     index: ArchiveIndex
     charter: Charter
 
     @classmethod
-    def of(cls, folder: Path) -> Archived:
+    def of(cls, folder: Path) -> LocalArchive:
         """Raises UserError where there is no archive, TrustError for a damaged one."""
         try:
             index = parse_index(_read(folder / INDEX, MAX_INDEX_BYTES))
@@ -78,10 +78,10 @@ class Archived:
         return cls(folder, index, charter.value)
 
     def unchanged(self) -> None:
-        """Raises Moved where the index is another one by now."""
+        """Raises ArchiveChanged where the index is another one by now."""
         with self._there():
             if parse_index(_read(self.folder / INDEX, MAX_INDEX_BYTES)) != self.index:
-                raise _moved(INDEX)
+                raise _changed(INDEX)
 
     def contributions(self) -> dict[str, int]:
         """Size in bytes by path: at least those that the index promises."""
@@ -102,7 +102,7 @@ class Archived:
         with self._there():
             wire = _read(self.folder / revision.folder / MANIFEST, MAX_MANIFEST_BYTES)
         if blob_hash(wire) != revision.manifest:
-            raise _moved(f"{revision.folder}/{MANIFEST}")
+            raise _changed(f"{revision.folder}/{MANIFEST}")
         signed = open_manifest(wire, run=self.charter.run, authority=self.charter.authority_key)
         if (signed.value.form, signed.value.round) != (form, revision.round):
             raise MalformedRecord(
@@ -153,7 +153,7 @@ class Archived:
         try:
             yield
         except FileNotFoundError as error:
-            raise _moved(str(error.filename)) from None
+            raise _changed(str(error.filename)) from None
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -161,8 +161,8 @@ def _read(path: Path, limit: int) -> bytes:
         return file.read(limit + 1)  # whoever parses it refuses more than the limit
 
 
-def _moved(what: str) -> Moved:
-    return Moved(
+def _changed(what: str) -> ArchiveChanged:
+    return ArchiveChanged(
         f"the archive changed while it was read: {what} is another one or gone",
         fix="Run the command again. If this repeats while no coordinator runs, start it once: it makes its"
         " archive anew.",

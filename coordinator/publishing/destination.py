@@ -26,7 +26,7 @@ _EXTRAS = {"s3": "s3", "s3a": "s3"}
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Paths are those of the archive. Methods raise RefusedError, UserError, Unreachable, DiskFull."""
 
     fs: Any
@@ -35,7 +35,7 @@ class Place:
     """As it was typed."""
 
     @classmethod
-    def of(cls, text: str) -> Place:
+    def of(cls, text: str) -> Destination:
         """Raises UserError where fsspec knows no such place, MachineError where its package is missing."""
         protocol = text.partition("://")[0] if "://" in text else "file"
         try:
