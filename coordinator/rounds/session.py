@@ -205,7 +205,7 @@ class Session:
         name = blob_name(commit.value)
         ours = name in self.store.blobs  # a commit may name a shard of ours, or another one's contribution
         try:
-            path = await self.swarm.gather(wanted(commit.value), [commit.signer, *self._holders()])
+            path = await self.swarm.fetch_pieces(wanted(commit.value), [commit.signer, *self._holders()])
             blob = await asyncio.to_thread(path.read_bytes)
             await asyncio.to_thread(
                 check_blob, commit.value, blob, self.store.charter, self.store.state.layout

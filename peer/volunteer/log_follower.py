@@ -66,7 +66,7 @@ class LogFollower:
     async def prefetch(self, commit: Commit) -> None:
         """Get one contribution, from all who hold some of it: owner, coordinator, volunteers."""
         others = [PublicKey(other.owner) for other in self.others if other.keeps <= commit.round]
-        await self.swarm.gather(
+        await self.swarm.fetch_pieces(
             wanted(commit), [PublicKey(commit.owner), self.charter.authority_key, *others]
         )
 

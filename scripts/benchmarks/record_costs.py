@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
-from barnraise.network.gossip_policy import FAN_OUT, look_seconds
+from barnraise.network.gossip_policy import FAN_OUT, poll_interval
 from barnraise.network.swarm import NEIGHBOURS
 from coordinator.rounds.session import HEAD_SECONDS
 
@@ -49,14 +49,14 @@ def record_costs(
     beats, repeats = seconds / beat, share * exchange / beat
     owners = beats * _stored(sizes.presence) + repeats * _stored(sizes.commit)
     looks = (
-        seconds / look_seconds(volunteers, 1) * (COPIES * sizes.head + _search())
-        + seconds / max(beat, look_seconds(together, together)) * (together * sizes.presence + _search())
-        + exchange / look_seconds(volunteers, expected) * (expected * sizes.commit + _search())
+        seconds / poll_interval(volunteers, 1) * (COPIES * sizes.head + _search())
+        + seconds / max(beat, poll_interval(together, together)) * (together * sizes.presence + _search())
+        + exchange / poll_interval(volunteers, expected) * (expected * sizes.commit + _search())
     )
     keeper = max(
-        volunteers * sizes.head / look_seconds(volunteers, 1),
-        together * together * sizes.presence / max(beat, look_seconds(together, together)),
-        volunteers * expected * sizes.commit / look_seconds(volunteers, expected),
+        volunteers * sizes.head / poll_interval(volunteers, 1),
+        together * together * sizes.presence / max(beat, poll_interval(together, together)),
+        volunteers * expected * sizes.commit / poll_interval(volunteers, expected),
     )
     return Costs(said + owners + looks, keeper)
 

@@ -15,10 +15,10 @@ from barnraise.contract.rotation import turns_for
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed
-from barnraise.network.gossip import TELL, Grapevine
+from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
 from barnraise.network.gossip_policy import FAN_OUT
 from tests.support import parts
-from tests.support.carriers import stream_pair
+from tests.support.transfers import stream_pair
 
 CROWD = [Identity.from_seed(n.to_bytes(32, "big")) for n in range(100, 100 + 3 * FAN_OUT)]
 DEADLINE_SECONDS = 30
@@ -32,14 +32,14 @@ class Swarm:
     stored: dict[str, dict[str, Signed[Record]]] = field(default_factory=dict)
     """The DHT: by key, the records by owner."""
     looks: list[str] = field(default_factory=list)
-    nodes: dict[PublicKey, Grapevine] = field(default_factory=dict)
+    nodes: dict[PublicKey, Gossip] = field(default_factory=dict)
     told: list[tuple[str, str]] = field(default_factory=list)
     """Who opened a stream to whom."""
     deaf: set[str] = field(default_factory=set)
     """Who cannot be reached."""
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def node(self, who: Identity) -> Grapevine:
+    def node(self, who: Identity) -> Gossip:
         async def store(signed: Signed[Record]) -> bool:
             place = dht_key_of(signed.value)
             self.stored.setdefault(place.key, {})[place.subkey or ""] = signed
@@ -52,7 +52,7 @@ class Swarm:
         async def open_stream(
             peer: PublicKey, protocol: str
         ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            assert protocol == TELL
+            assert protocol == GOSSIP_PROTOCOL
             self.told.append((who.public, peer))
             if peer in self.deaf or peer not in self.nodes:
                 raise ConnectionError("no way there")
@@ -60,7 +60,7 @@ class Swarm:
             self._serve(self.nodes[peer].serve(who.public, reader, writer))
             return ours
 
-        made = Grapevine(
+        made = Gossip(
             who,
             parts.RUN,
             PublicKey(parts.AUTHORITY.public),
@@ -75,7 +75,7 @@ class Swarm:
 
     async def rest(self) -> None:
         """Until all is told that was to be."""
-        while busy := [*self._serving, *(task for node in self.nodes.values() for task in node._telling)]:
+        while busy := [*self._serving, *(task for node in self.nodes.values() for task in node._sending)]:
             await asyncio.wait(busy)
             await asyncio.sleep(0)
 
@@ -111,7 +111,7 @@ def admitted(who: Identity) -> str:
     return parts.admission(who, expires=parts.NOW + 10**9)
 
 
-async def acquainted(swarm: Swarm, *crowd: Identity) -> Grapevine:
+async def acquainted(swarm: Swarm, *crowd: Identity) -> Gossip:
     """The coordinator's node, after everybody has told a heartbeat and looked who else is there."""
     coordinator = swarm.node(parts.AUTHORITY)
     await coordinator.publish(head(1, volunteers=len(crowd)))

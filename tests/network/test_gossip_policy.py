@@ -15,15 +15,15 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed, sign
 from barnraise.network.gossip_policy import (
-    ANSWERS_A_SECOND,
     FAN_OUT,
+    MAX_ANSWERS_PER_SECOND,
     MAX_VOLUNTEERS,
-    SHORTEST_LOOK,
+    MIN_POLL_SECONDS,
     VERSIONS,
-    Known,
-    News,
-    listeners,
-    look_seconds,
+    Novelty,
+    RecordCache,
+    forward_targets,
+    poll_interval,
 )
 from tests.support import parts
 
@@ -47,67 +47,78 @@ def commit(of: Identity, round: int, tokens: int = 7) -> Signed[Record]:
 
 
 def test_the_newest_head_counts() -> None:
-    known = Known()
-    told = [known.hear(head(round, at)) for round, at in [(3, 10), (4, 20), (4, 20), (3, 15), (5, 21)]]
-    assert told == [News.NEW, News.NEW, News.KNOWN, News.LATE, News.NEW]
+    known = RecordCache()
+    told = [known.receive(head(round, at)) for round, at in [(3, 10), (4, 20), (4, 20), (3, 15), (5, 21)]]
+    assert told == [Novelty.NEW, Novelty.NEW, Novelty.DUPLICATE, Novelty.STALE, Novelty.NEW]
     assert known.head is not None
     assert known.head.round == 5
 
 
 def test_the_newest_heartbeat_counts_until_it_is_too_old() -> None:
-    known = Known()
-    for at, news in [(0, News.NEW), (9000, News.NEW), (9000, News.KNOWN), (5000, News.LATE)]:
-        assert known.hear(sign(parts.ADA, presence(parts.ADA, parts.NOW + at))) is news
-    assert known.hear(sign(parts.BEN, presence(parts.BEN, parts.NOW + 60_000))) is News.NEW
+    known = RecordCache()
+    for at, novelty in [
+        (0, Novelty.NEW),
+        (9000, Novelty.NEW),
+        (9000, Novelty.DUPLICATE),
+        (5000, Novelty.STALE),
+    ]:
+        assert known.receive(sign(parts.ADA, presence(parts.ADA, parts.NOW + at))) is novelty
+    assert known.receive(sign(parts.BEN, presence(parts.BEN, parts.NOW + 60_000))) is Novelty.NEW
     later = parts.NOW + 9000 + int(MISSED * BEAT * 1000)
     assert {p.owner for p in known.present(Millis(later))} == {parts.ADA.public, parts.BEN.public}
     assert {p.owner for p in known.present(Millis(later + 1))} == {parts.BEN.public}
 
 
 @pytest.mark.parametrize(
-    ("open_round", "round", "news"),
-    [(5, 3, News.LATE), (5, 4, News.NEW), (5, 5, News.NEW), (5, 6, News.NEW), (5, 7, News.LATE)],
+    ("open_round", "round", "novelty"),
+    [
+        (5, 3, Novelty.STALE),
+        (5, 4, Novelty.NEW),
+        (5, 5, Novelty.NEW),
+        (5, 6, Novelty.NEW),
+        (5, 7, Novelty.STALE),
+    ],
 )
-def test_commits_count_in_their_time(open_round: int, round: int, news: News) -> None:
-    known = Known()
-    known.hear(head(open_round))
-    assert known.hear(commit(parts.ADA, round)) is news
-    assert bool(known.commits(Round(round))) is (news is News.NEW)
+def test_commits_count_in_their_time(open_round: int, round: int, novelty: Novelty) -> None:
+    known = RecordCache()
+    known.receive(head(open_round))
+    assert known.receive(commit(parts.ADA, round)) is novelty
+    assert bool(known.commits(Round(round))) is (novelty is Novelty.NEW)
 
 
 def test_what_its_owner_says_last_is_its_commit() -> None:
-    known, first, second = Known(), commit(parts.ADA, 1, tokens=7), commit(parts.ADA, 1, tokens=8)
-    known.hear(commit(parts.BEN, 1))
+    known, first, second = RecordCache(), commit(parts.ADA, 1, tokens=7), commit(parts.ADA, 1, tokens=8)
+    known.receive(commit(parts.BEN, 1))
 
     def adas() -> list[int]:
         return [c.value.tokens for c in known.commits(Round(1)) if c.signer == parts.ADA.public]
 
-    assert (known.hear(first), adas()) == (News.NEW, [7])
-    assert (known.hear(second), adas()) == (News.NEW, [8])
-    assert (known.hear(first), adas()) == (News.KNOWN, [7])
+    assert (known.receive(first), adas()) == (Novelty.NEW, [7])
+    assert (known.receive(second), adas()) == (Novelty.NEW, [8])
+    assert (known.receive(first), adas()) == (Novelty.DUPLICATE, [7])
     assert len(known.commits(Round(1))) == 2
 
 
 def test_nobody_floods_the_swarm_with_commits() -> None:
-    known = Known()
-    heard = [known.hear(commit(parts.ADA, 1, tokens)) for tokens in range(1, VERSIONS + 3)]
-    assert heard == [News.NEW] * VERSIONS + [News.LATE] * 2
+    known = RecordCache()
+    heard = [known.receive(commit(parts.ADA, 1, tokens)) for tokens in range(1, VERSIONS + 3)]
+    assert heard == [Novelty.NEW] * VERSIONS + [Novelty.STALE] * 2
 
 
 def test_commits_of_rounds_that_are_over_are_forgotten() -> None:
-    known = Known()
-    known.hear(commit(parts.ADA, 0))
-    known.hear(commit(parts.ADA, 1))
-    known.hear(head(2))
+    known = RecordCache()
+    known.receive(commit(parts.ADA, 0))
+    known.receive(commit(parts.ADA, 1))
+    known.receive(head(2))
     assert (known.commits(Round(0)), len(known.commits(Round(1)))) == ([], 1)
 
 
 def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_VOLUNTEERS >= 1000
     monkeypatch.setattr("barnraise.network.gossip_policy.MAX_VOLUNTEERS", 2)
-    known = Known()
+    known = RecordCache()
     for who, at in [(parts.ADA, 0), (parts.BEN, 1), (parts.ADA, 2), (parts.STRANGER, 3)]:
-        known.hear(sign(who, presence(who, parts.NOW + at)))
+        known.receive(sign(who, presence(who, parts.NOW + at)))
     assert {p.owner for p in known.present(parts.NOW)} == {parts.ADA.public, parts.STRANGER.public}
 
 
@@ -119,11 +130,11 @@ def first_ones(keys: list[PublicKey], count: int) -> list[PublicKey]:
 
 
 def told_by(
-    own: Identity, record: Record, news: News = News.NEW, present: Sequence[Identity] = KEYS
+    own: Identity, record: Record, novelty: Novelty = Novelty.NEW, present: Sequence[Identity] = KEYS
 ) -> set[str]:
-    found = listeners(
+    found = forward_targets(
         record,
-        news,
+        novelty,
         own=own.public,
         authority=parts.AUTHORITY.public,
         present=[presence(who) for who in present],
@@ -137,27 +148,27 @@ def public(*who: Identity) -> set[str]:
     return {each.public for each in who}
 
 
-@pytest.mark.parametrize("news", News)
-def test_a_heartbeat_goes_to_the_coordinator_alone(news: News) -> None:
-    assert told_by(KEYS[0], presence(KEYS[0]), news) == public(parts.AUTHORITY)
-    assert told_by(parts.AUTHORITY, presence(KEYS[0]), news) == set()
-    assert told_by(KEYS[1], presence(KEYS[0]), news) == set()
+@pytest.mark.parametrize("news", Novelty)
+def test_a_heartbeat_goes_to_the_coordinator_alone(novelty: Novelty) -> None:
+    assert told_by(KEYS[0], presence(KEYS[0]), novelty) == public(parts.AUTHORITY)
+    assert told_by(parts.AUTHORITY, presence(KEYS[0]), novelty) == set()
+    assert told_by(KEYS[1], presence(KEYS[0]), novelty) == set()
 
 
 def test_a_commit_goes_to_the_coordinator_each_time_and_to_others_once() -> None:
     mine = commit(KEYS[0], 1).value
     assert told_by(KEYS[0], mine) == public(parts.AUTHORITY, *KEYS[1 : FAN_OUT + 1])
-    assert told_by(KEYS[0], mine, News.KNOWN) == public(parts.AUTHORITY)
+    assert told_by(KEYS[0], mine, Novelty.DUPLICATE) == public(parts.AUTHORITY)
     assert told_by(KEYS[2], mine) == public(KEYS[1], *KEYS[3 : FAN_OUT + 2]), "not to its owner, nor oneself"
     assert told_by(parts.AUTHORITY, mine) == public(*KEYS[1 : FAN_OUT + 1])
-    assert told_by(KEYS[2], mine, News.KNOWN) == told_by(KEYS[2], mine, News.LATE) == set()
+    assert told_by(KEYS[2], mine, Novelty.DUPLICATE) == told_by(KEYS[2], mine, Novelty.STALE) == set()
 
 
 def test_a_head_goes_on_to_volunteers() -> None:
     told = head(1).value
     assert told_by(parts.AUTHORITY, told) == public(*KEYS[:FAN_OUT])
     assert told_by(KEYS[0], told) == public(*KEYS[1 : FAN_OUT + 1])
-    assert told_by(KEYS[0], told, News.KNOWN) == set()
+    assert told_by(KEYS[0], told, Novelty.DUPLICATE) == set()
     assert told_by(KEYS[0], told, present=KEYS[:3]) == public(*KEYS[1:3])
 
 
@@ -177,9 +188,9 @@ def test_nearly_everybody_hears_in_a_few_tellings(volunteers: int) -> None:
         for own in telling:
             known = keys if own == parts.AUTHORITY.public else draw.sample(keys, together)
             told |= set(
-                listeners(
+                forward_targets(
                     head(1).value,
-                    News.NEW,
+                    Novelty.NEW,
                     own=own,
                     authority=PublicKey(parts.AUTHORITY.public),
                     present=[everybody[key] for key in known],
@@ -201,11 +212,11 @@ def test_no_node_answers_more_than_it_should(volunteers: int, contributions: int
     entries = parts_for(volunteers)
     together = -(-volunteers // entries)
     for readers, records in [(volunteers, 1), (together, together), (volunteers, contributions)]:
-        seconds = look_seconds(readers, records)
-        assert seconds >= SHORTEST_LOOK
-        assert readers * records / seconds <= ANSWERS_A_SECOND + 1e-9
+        seconds = poll_interval(readers, records)
+        assert seconds >= MIN_POLL_SECONDS
+        assert readers * records / seconds <= MAX_ANSWERS_PER_SECOND + 1e-9
     gone = MISSED * heartbeat_seconds(volunteers)
-    assert look_seconds(together, together) <= gone / 3, (
+    assert poll_interval(together, together) <= gone / 3, (
         "they are heard of anew before they are taken for gone"
     )
 

@@ -15,7 +15,7 @@ from barnraise.network.nat import (
     both_transports,
     daemon_flags,
     local_addresses,
-    reach_options,
+    p2p_options,
     relayed_bytes,
 )
 
@@ -82,9 +82,9 @@ def test_a_relay_is_named_once_and_by_tcp() -> None:
     """libp2p 0.32 reserves nowhere when a relay is named twice."""
     tcp, quic = "/ip4/1.2.3.4/tcp/7452/p2p/A", "/ip4/1.2.3.4/udp/7452/quic-v1/p2p/A"
     other = "/ip4/1.2.3.5/udp/7452/quic-v1/p2p/B"
-    assert set(reach_options([tcp, quic, other])["trusted_relays"]) == {tcp, other}
-    assert reach_options([])["force_reachability"] == "public"
-    assert "trusted_relays" not in reach_options([])
+    assert set(p2p_options([tcp, quic, other])["trusted_relays"]) == {tcp, other}
+    assert p2p_options([])["force_reachability"] == "public"
+    assert "trusted_relays" not in p2p_options([])
 
 
 def test_relays_are_not_discovered() -> None:

@@ -24,7 +24,7 @@ from barnraise.contract.records import Commit, Head, Presence, Record, dht_key_o
 from barnraise.core.errors import Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, blob_hash
-from barnraise.network.blobs.transfer import PIECES, WHOLE
+from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL
 from barnraise.network.peer_ids import remove_stale_sockets
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
@@ -299,7 +299,9 @@ def test_a_blob_that_nobody_is_known_to_hold_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("request_bytes", [bytes(40), bytes(32) + b"\xff" * 8])
 def test_a_request_for_what_is_not_held_is_answered(tmp_path: Path, request_bytes: bytes) -> None:
     async def scene(coordinator: Swarm, ada: Swarm) -> None:
-        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(ada._p2p.peer_id, WHOLE)
+        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(
+            ada._p2p.peer_id, WHOLE_PROTOCOL
+        )
         writer.write(request_bytes)
         assert await asyncio.wait_for(reader.readexactly(8), 60) == b"\xff" * 8
         writer.close()
@@ -311,7 +313,9 @@ def test_an_offset_behind_the_end_gives_no_bytes(tmp_path: Path) -> None:
     async def scene(coordinator: Swarm, ada: Swarm) -> None:
         ada._blobs.put(b"short")
         name = blob_hash(b"short")
-        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(ada._p2p.peer_id, WHOLE)
+        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(
+            ada._p2p.peer_id, WHOLE_PROTOCOL
+        )
         writer.write(bytes.fromhex(name) + (2**64 - 1).to_bytes(8, "little"))
         assert await asyncio.wait_for(reader.readexactly(8), 60) == (5).to_bytes(8, "little")
         writer.write_eof()
@@ -347,7 +351,7 @@ def test_halves_of_two_and_junk_of_a_third_make_a_whole(tmp_path: Path) -> None:
             has_pieces(ben, *range(6, 12))
             everybody = [parts.STRANGER, parts.AUTHORITY, parts.ADA, parts.BEN, CLEO]
             holders = [who.public for who in everybody]
-            paths = await asyncio.gather(*(swarm.gather(WANTED, holders) for swarm in (ada, ben, cleo)))
+            paths = await asyncio.gather(*(swarm.fetch_pieces(WANTED, holders) for swarm in (ada, ben, cleo)))
             assert [blob_hash(path.read_bytes()) for path in paths] == [NAME] * 3
             assert cleo.traffic.down >= len(BLOB)
             assert min(ada.traffic.up, ben.traffic.up) > 0
@@ -358,7 +362,7 @@ def test_halves_of_two_and_junk_of_a_third_make_a_whole(tmp_path: Path) -> None:
 def test_a_contribution_goes_out_in_pieces(tmp_path: Path) -> None:
     async def scene(coordinator: Swarm, ada: Swarm) -> None:
         ada._blobs.put(BLOB)
-        path = await coordinator.gather(WANTED, [parts.ADA.public])
+        path = await coordinator.fetch_pieces(WANTED, [parts.ADA.public])
         assert path.read_bytes() == BLOB
         assert await ada.wait_served(NAME, timeout=60)
 
@@ -368,7 +372,9 @@ def test_a_contribution_goes_out_in_pieces(tmp_path: Path) -> None:
 def test_what_is_no_request_for_a_piece_ends_the_stream(tmp_path: Path) -> None:
     async def scene(coordinator: Swarm, ada: Swarm) -> None:
         ada._blobs.put(BLOB)
-        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(ada._p2p.peer_id, PIECES)
+        _, reader, writer = await coordinator._p2p.call_binary_stream_handler(
+            ada._p2p.peer_id, PIECE_PROTOCOL
+        )
         writer.write(b"\xff" * 44)
         assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()

@@ -70,7 +70,7 @@ class FakeSwarm:
         except HashMismatch as error:
             raise Unreachable(f"nobody gave the blob {name[:8]} ({error.problem})", fix=error.fix) from None
 
-    async def gather(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+    async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
         return await self.fetch(wanted.blob, wanted.size, holders)
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:

@@ -1,4 +1,4 @@
-"""Run a program that never outlives its parent: `python tether.py PARENT_PID PROGRAM ARGS…`.
+"""Run a program that never outlives its parent: `python die_with_parent.py PARENT_PID PROGRAM ARGS…`.
 
 hivemind's libp2p daemon survives a SIGKILL of the program that started it. This small script
 replaces itself by the daemon, after it made sure that the daemon is killed with its parent: by

@@ -43,7 +43,7 @@ def local_addresses(listen: Sequence[str]) -> list[str]:
     ]
 
 
-def reach_options(bootstrap: Sequence[str]) -> dict[str, Any]:
+def p2p_options(bootstrap: Sequence[str]) -> dict[str, Any]:
     """Arguments of `P2P.create` for a node that joins by `bootstrap`, or that starts a swarm without any."""
     if not bootstrap:
         return {"force_reachability": "public"}
@@ -63,7 +63,7 @@ def daemon_flags(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"relayDiscovery": 0} if "trustedRelays" in options else {}
 
 
-def daemon_prefix(options: Mapping[str, Any]) -> list[str]:
+def command_prefix(options: Mapping[str, Any]) -> list[str]:
     """What the daemon's command begins with.
 
     p2pd sets its relay up twice, once for 128 KiB a connection and once for 4 GiB, and whichever

@@ -46,9 +46,9 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.core.signed import Signed
 from barnraise.network.blobs.token_bucket import UNCAPPED, Caps
-from barnraise.network.blobs.transfer import PIECES, WHOLE, Carrier
+from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Transfer
 from barnraise.network.daemon import start_daemon
-from barnraise.network.gossip import TELL, Grapevine
+from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
 from barnraise.network.peer_ids import peer_id_bytes, remove_stale_sockets, write_identity
 from barnraise.runtime.blob_store import BlobStore
 
@@ -112,9 +112,9 @@ class Swarm:
     _caps: Caps
 
     def __post_init__(self) -> None:
-        self._carrier = Carrier(self._identity.public, self._blobs, self._caps, self._open_stream)
-        self.traffic = self._carrier.traffic
-        self._grapevine = Grapevine(
+        self._transfer = Transfer(self._identity.public, self._blobs, self._caps, self._open_stream)
+        self.traffic = self._transfer.traffic
+        self._gossip = Gossip(
             self._identity,
             self._run,
             self._authority,
@@ -200,8 +200,8 @@ class Swarm:
 
     async def stop(self) -> None:
         """Leave the swarm and end the daemon, also where it no longer answers."""
-        await self._grapevine.close()
-        self._carrier.close()
+        await self._gossip.close()
+        self._transfer.close()
         try:
             await asyncio.wait_for(self._node.shutdown(), STOP_SECONDS)
         except asyncio.TimeoutError:
@@ -232,32 +232,32 @@ class Swarm:
         return answered
 
     async def publish(self, record: Record) -> bool:
-        """As `Grapevine.publish`: tell a record, and store it in the DHT."""
-        return await self._grapevine.publish(record)
+        """As `Gossip.publish`: tell a record, and store it in the DHT."""
+        return await self._gossip.publish(record)
 
     async def heads(self) -> list[Head]:
-        """As `Grapevine.heads`: the newest head, if any was heard."""
-        return await self._grapevine.heads()
+        """As `Gossip.heads`: the newest head, if any was heard."""
+        return await self._gossip.heads()
 
     async def peers(self) -> list[Presence]:
-        """As `Grapevine.peers`: the heartbeats of those who are there now."""
-        return await self._grapevine.peers()
+        """As `Gossip.peers`: the heartbeats of those who are there now."""
+        return await self._gossip.peers()
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:
-        """As `Grapevine.commits`: what was committed to a round, as far as it was heard."""
-        return await self._grapevine.commits(round)
+        """As `Gossip.commits`: what was committed to a round, as far as it was heard."""
+        return await self._gossip.commits(round)
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
-        """As `Carrier.fetch`: a whole blob from the first holder that gives it."""
-        return await self._carrier.fetch(name, limit, holders)
+        """As `Transfer.fetch`: a whole blob from the first holder that gives it."""
+        return await self._transfer.fetch(name, limit, holders)
 
-    async def gather(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
-        """As `Carrier.gather`: a contribution in pieces, from all who hold some of it."""
-        return await self._carrier.gather(wanted, holders)
+    async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        """As `Transfer.fetch_pieces`: a contribution in pieces, from all who hold some of it."""
+        return await self._transfer.fetch_pieces(wanted, holders)
 
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
-        """As `Carrier.wait_served`: whether all of a blob of ours went out."""
-        return await self._carrier.wait_served(name, timeout)
+        """As `Transfer.wait_served`: whether all of a blob of ours went out."""
+        return await self._transfer.wait_served(name, timeout)
 
     async def _open_stream(
         self, peer: PublicKey, protocol: str
@@ -287,7 +287,7 @@ class Swarm:
         return bool(await self._node.store(place.key, tagged(signed), expiry, subkey=place.subkey))
 
     async def _look_up(self, key: str, newest: bool) -> list[Signed[Record]]:
-        """As `LookUp`. The validator passed all of it."""
+        """As `Lookup`. The validator passed all of it."""
         found = await self._node.get(key, latest=newest)
         if found is None:
             return []
@@ -299,9 +299,9 @@ class Swarm:
     async def _serve(self) -> None:
         """Answer whoever opens a stream with us."""
         served = {
-            WHOLE: self._carrier.serve,
-            PIECES: self._carrier.serve_pieces,
-            TELL: self._grapevine.serve,
+            WHOLE_PROTOCOL: self._transfer.serve,
+            PIECE_PROTOCOL: self._transfer.serve_pieces,
+            GOSSIP_PROTOCOL: self._gossip.serve,
         }
         for protocol, serve in served.items():
 

@@ -10,10 +10,10 @@ import pytest
 
 from barnraise.contract.pieces import PIECE_BYTES
 from barnraise.core.ids import blob_hash
-from barnraise.network.blobs.piece_picker import DEPTH
+from barnraise.network.blobs.piece_picker import MAX_PIPELINE
 from barnraise.network.blobs.piece_protocol import open_request
 from barnraise.network.blobs.token_bucket import Caps
-from tests.support.carriers import (
+from tests.support.transfers import (
     COUNT,
     DATA,
     NAME,
@@ -34,11 +34,11 @@ def test_a_blob_comes_from_its_owner(tmp_path: Path) -> None:
         owner, ada = net.node("owner"), net.node("ada")
         owner.holds(DATA)
         assert await get(ada, "owner", "ada") == DATA
-        assert await owner.carrier.wait_served(NAME, 1)
-        down = ada.carrier.traffic.down
+        assert await owner.transfer.wait_served(NAME, 1)
+        down = ada.transfer.traffic.down
         assert SIZE < down < SIZE + 1000
         assert await get(ada) == DATA, "what is here is not asked for"
-        assert ada.carrier.traffic.down == down
+        assert ada.transfer.traffic.down == down
 
     play(tmp_path, scene)
 
@@ -62,7 +62,7 @@ def test_a_holder_has_few_requests_before_it_at_a_time(tmp_path: Path) -> None:
         assert await get(net.node("ada"), "owner") == DATA
 
     play(tmp_path, scene)
-    assert peak == DEPTH < COUNT - 1
+    assert peak == MAX_PIPELINE < COUNT - 1
 
 
 def test_two_who_have_a_half_each_make_three_who_have_it_all(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_owner_sends_little_more_than_one_copy(tmp_path: Path) -> None:
         names = ["owner", *(f"peer{number}" for number in range(4))]
         peers = [net.node(name, Caps(up=2_500_000, down=2_500_000)) for name in names[1:]]
         assert await asyncio.gather(*(get(peer, *names, data=data) for peer in peers)) == [data] * 4
-        return owner.carrier.traffic.up
+        return owner.transfer.traffic.up
 
     assert play(tmp_path, scene) < 1.3 * len(data)
 
@@ -102,7 +102,7 @@ def test_all_to_all_stays_close_to_what_the_lines_allow(tmp_path: Path) -> None:
         holders = [key(name) for name in names]
         await asyncio.gather(
             *(
-                node.carrier.gather(wanted(data, owner), holders)
+                node.transfer.fetch_pieces(wanted(data, owner), holders)
                 for node in nodes
                 for owner, data in zip(names[1:], blobs, strict=True)
             )
@@ -122,7 +122,7 @@ def test_what_came_before_a_restart_is_not_fetched_again(tmp_path: Path) -> None
         part = ada.blobs.in_pieces(NAME)
         part.write_bytes(part.read_bytes()[: 6 * PIECE_BYTES - 1])  # the last of them is not whole
         assert await get(ada, "owner") == DATA
-        assert SIZE - 2 * PIECE_BYTES < ada.carrier.traffic.down < SIZE - 2 * PIECE_BYTES + 1000
+        assert SIZE - 2 * PIECE_BYTES < ada.transfer.traffic.down < SIZE - 2 * PIECE_BYTES + 1000
         assert not part.exists()
 
     play(tmp_path, scene)
@@ -185,7 +185,7 @@ def test_one_who_gathers_serves_what_it_has_and_nobody_waits_for_the_rest(tmp_pa
         first = asyncio.ensure_future(get(ada, "owner", "ben"))
         second = asyncio.ensure_future(get(ben, "owner", "ada"))
         assert await first == await second == DATA
-        assert owner.carrier.traffic.up < 1.5 * SIZE
+        assert owner.transfer.traffic.up < 1.5 * SIZE
 
     play(tmp_path, scene)
 
@@ -203,7 +203,7 @@ def test_a_cap_holds(tmp_path: Path, caps: tuple[Caps, Caps]) -> None:
         getting = asyncio.ensure_future(get(ada, "owner"))
         while not getting.done():
             await asyncio.sleep(0.1)
-            assert ada.carrier.traffic.down <= 625_000 * (elapsed() + 0.1) + 2 * 65_536
+            assert ada.transfer.traffic.down <= 625_000 * (elapsed() + 0.1) + 2 * 65_536
         assert await getting == DATA
         assert elapsed() == pytest.approx(SIZE / 625_000, rel=0.1, abs=0.1)
 

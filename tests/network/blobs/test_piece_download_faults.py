@@ -18,7 +18,7 @@ from barnraise.network.blobs.piece_download import PATIENCE_SECONDS
 from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
 from barnraise.network.blobs.token_bucket import Caps
 from barnraise.network.blobs.whole_protocol import STALL_SECONDS
-from tests.support.carriers import (
+from tests.support.transfers import (
     ALL,
     COUNT,
     DATA,
@@ -201,7 +201,7 @@ def test_a_commit_whose_pieces_are_not_its_blob_is_found_out(tmp_path: Path) -> 
         net.strange[key("owner")] = holder(lambda request: honest(request, other))
         ada = net.node("ada")
         with pytest.raises(HashMismatch, match="are not its blob"):
-            await ada.carrier.gather(lie, [key("owner")])
+            await ada.transfer.fetch_pieces(lie, [key("owner")])
         assert NAME not in ada.blobs
         assert not ada.blobs.in_pieces(NAME).exists()
 
@@ -216,7 +216,7 @@ def test_a_blob_that_is_here_must_fit_the_commit_as_well(tmp_path: Path) -> None
         ada.holds(DATA)
         for size, pieces in ((SIZE, pieces_hash(blob(5))), (SIZE - 1, pieces_hash(DATA))):
             with pytest.raises(HashMismatch, match="a piece list of"):
-                await ada.carrier.gather(Wanted(NAME, size, pieces, key("owner")), [])
+                await ada.transfer.fetch_pieces(Wanted(NAME, size, pieces, key("owner")), [])
         assert await get(ada) == DATA
 
     play(tmp_path, scene)
@@ -242,8 +242,10 @@ def test_a_blob_of_another_size_is_not_given(tmp_path: Path) -> None:
         net.node("owner").holds(DATA)
         ada = net.node("ada")
         with pytest.raises(Unreachable):
-            await ada.carrier.gather(Wanted(NAME, SIZE + 1, pieces_hash(DATA), key("owner")), [key("owner")])
-        assert ada.carrier.traffic.down < 1000
+            await ada.transfer.fetch_pieces(
+                Wanted(NAME, SIZE + 1, pieces_hash(DATA), key("owner")), [key("owner")]
+            )
+        assert ada.transfer.traffic.down < 1000
 
     play(tmp_path, scene)
 
@@ -257,9 +259,9 @@ def test_who_gives_up_leaves_what_came_for_the_next_try(tmp_path: Path) -> None:
         getting.cancel()
         with suppress(asyncio.CancelledError):
             await getting
-        before = ada.carrier.traffic.down
+        before = ada.transfer.traffic.down
         assert await get(ada, "owner") == DATA
-        assert ada.carrier.traffic.down - before < SIZE - PIECE_BYTES // 2
+        assert ada.transfer.traffic.down - before < SIZE - PIECE_BYTES // 2
 
     play(tmp_path, scene)
 
@@ -306,10 +308,10 @@ def test_not_all_was_sent_until_every_piece_was(tmp_path: Path) -> None:
         owner.holds(DATA)
         ada.begins(DATA, 3)
         assert await get(ada, "owner") == DATA
-        assert not await owner.carrier.wait_served(NAME, 1)
+        assert not await owner.transfer.wait_served(NAME, 1)
         ben = net.node("ben")
         ben.begins(DATA, 0, 1, 2, 4, 5, 6)
         assert await get(ben, "owner") == DATA
-        assert await owner.carrier.wait_served(NAME, 1)
+        assert await owner.transfer.wait_served(NAME, 1)
 
     play(tmp_path, scene)

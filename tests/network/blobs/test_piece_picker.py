@@ -9,76 +9,89 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barnraise.contract.pieces import PIECE_BYTES, every_piece
-from barnraise.network.blobs.piece_picker import DEPTH, Ask, Flight, Rest, Source, depth, next_ask, share_of
-from tests.support.carriers import key
+from barnraise.network.blobs.piece_picker import (
+    MAX_PIPELINE,
+    HolderView,
+    InFlight,
+    NothingToPick,
+    Pick,
+    pick_next,
+    pipeline_depth,
+    share_of,
+)
+from tests.support.transfers import key
 
 OWNER, ADA, BEN, CLEO = (key(name) for name in ("owner", "ada", "ben", "cleo"))
 FAST, SLOW = 20.0 * PIECE_BYTES, 1.0 * PIECE_BYTES
 
 
-def ask(missing: int, *sources: Source, share: int = 0, turn: int = 0, now: float = 0.0) -> Ask | Rest:
-    return next_ask(missing, sources, OWNER, share=share, seed=7, turn=turn, now=now)
+def ask(
+    missing: int, *sources: HolderView, share: int = 0, turn: int = 0, now: float = 0.0
+) -> Pick | NothingToPick:
+    return pick_next(missing, sources, OWNER, share=share, seed=7, turn=turn, now=now)
 
 
-def flights(*pieces: int, since: float = 0.0) -> tuple[Flight, ...]:
-    return tuple(Flight(piece, since) for piece in pieces)
+def in_flight(*pieces: int, since: float = 0.0) -> tuple[InFlight, ...]:
+    return tuple(InFlight(piece, since) for piece in pieces)
 
 
 # One decision
 
 
 def test_the_owner_is_asked_first_for_what_only_it_has() -> None:
-    chosen = ask(0b1111, Source(OWNER, 0b1111), Source(ADA, 0b0111, rate=FAST))
-    assert chosen == Ask(OWNER, 3)
+    chosen = ask(0b1111, HolderView(OWNER, 0b1111), HolderView(ADA, 0b0111, rate=FAST))
+    assert chosen == Pick(OWNER, 3)
 
 
 def test_others_are_asked_for_what_they_have_too() -> None:
-    assert ask(0b1, Source(OWNER, 0b1, rate=FAST), Source(ADA, 0b1)) == Ask(ADA, 0)
+    assert ask(0b1, HolderView(OWNER, 0b1, rate=FAST), HolderView(ADA, 0b1)) == Pick(ADA, 0)
 
 
 def test_the_owner_helps_where_others_are_busy_and_slower() -> None:
-    owner = Source(OWNER, 0b111, rate=FAST)
-    slow = Source(ADA, 0b111, flights(0), free=0, rate=SLOW)
-    quick = Source(BEN, 0b111, flights(1), free=0, rate=2 * FAST)
-    assert isinstance(ask(0b111, owner, slow), Ask)
-    assert ask(0b111, owner, slow, quick) == Rest()
+    owner = HolderView(OWNER, 0b111, rate=FAST)
+    slow = HolderView(ADA, 0b111, in_flight(0), free=0, rate=SLOW)
+    quick = HolderView(BEN, 0b111, in_flight(1), free=0, rate=2 * FAST)
+    assert isinstance(ask(0b111, owner, slow), Pick)
+    assert ask(0b111, owner, slow, quick) == NothingToPick()
 
 
 def test_the_fastest_is_asked_first_and_the_rarest_piece() -> None:
-    fast, slow = Source(BEN, 0b110, rate=FAST), Source(ADA, 0b011, rate=SLOW)
-    assert ask(0b111, slow, fast) == Ask(BEN, 2)
+    fast, slow = HolderView(BEN, 0b110, rate=FAST), HolderView(ADA, 0b011, rate=SLOW)
+    assert ask(0b111, slow, fast) == Pick(BEN, 2)
 
 
 def test_a_share_is_taken_from_the_owner_first() -> None:
-    assert {ask(0b1111, Source(OWNER, 0b1111), share=0b0100, turn=turn) for turn in range(20)} == {
-        Ask(OWNER, 2)
+    assert {ask(0b1111, HolderView(OWNER, 0b1111), share=0b0100, turn=turn) for turn in range(20)} == {
+        Pick(OWNER, 2)
     }
-    assert isinstance(ask(0b1011, Source(OWNER, 0b1111), share=0b0100), Ask), "and then the others'"
+    assert isinstance(ask(0b1011, HolderView(OWNER, 0b1111), share=0b0100), Pick), "and then the others'"
 
 
 def test_ties_differ_by_turn() -> None:
-    assert len({ask(every_piece(50), Source(ADA, every_piece(50)), turn=turn) for turn in range(30)}) > 10
+    assert len({ask(every_piece(50), HolderView(ADA, every_piece(50)), turn=turn) for turn in range(30)}) > 10
 
 
 def test_who_lost_standing_is_asked_only_for_what_nobody_else_has() -> None:
-    bad = Source(ADA, 0b11, rate=FAST, last=True)
-    assert ask(0b01, Source(BEN, 0b01, flights(5), free=0), bad) == Rest()
-    assert ask(0b11, Source(BEN, 0b01), bad) == Ask(BEN, 0)
-    assert ask(0b10, Source(BEN, 0b01), bad) == Ask(ADA, 1)
-    assert ask(0b10, Source(OWNER, 0b10, last=True)) == Ask(OWNER, 1)
+    bad = HolderView(ADA, 0b11, rate=FAST, last_resort=True)
+    assert ask(0b01, HolderView(BEN, 0b01, in_flight(5), free=0), bad) == NothingToPick()
+    assert ask(0b11, HolderView(BEN, 0b01), bad) == Pick(BEN, 0)
+    assert ask(0b10, HolderView(BEN, 0b01), bad) == Pick(ADA, 1)
+    assert ask(0b10, HolderView(OWNER, 0b10, last_resort=True)) == Pick(OWNER, 1)
 
 
 def test_what_is_long_on_its_way_is_asked_for_once_more() -> None:
-    stuck, idle = Source(ADA, 0b1, flights(0), rate=FAST), Source(BEN, 0b1, rate=FAST)
-    assert ask(0b1, stuck, idle, now=0.01) == Rest()
-    assert ask(0b1, stuck, idle, now=5.0) == Ask(BEN, 0)
-    twice = Source(BEN, 0b1, flights(0, since=5.0), rate=FAST)
-    assert ask(0b1, stuck, twice, Source(CLEO, 0b1, rate=FAST), now=9.0) == Rest(), "but not a third time"
+    stuck, idle = HolderView(ADA, 0b1, in_flight(0), rate=FAST), HolderView(BEN, 0b1, rate=FAST)
+    assert ask(0b1, stuck, idle, now=0.01) == NothingToPick()
+    assert ask(0b1, stuck, idle, now=5.0) == Pick(BEN, 0)
+    twice = HolderView(BEN, 0b1, in_flight(0, since=5.0), rate=FAST)
+    assert ask(0b1, stuck, twice, HolderView(CLEO, 0b1, rate=FAST), now=9.0) == NothingToPick(), (
+        "but not a third time"
+    )
 
 
 def test_nothing_is_asked_twice_while_there_is_something_else_to_have() -> None:
-    stuck, busy = Source(ADA, 0b01, flights(0)), Source(BEN, 0b11, free=0, rate=FAST)
-    assert ask(0b11, stuck, busy, Source(CLEO, 0b01, rate=FAST), now=99.0) == Rest()
+    stuck, busy = HolderView(ADA, 0b01, in_flight(0)), HolderView(BEN, 0b11, free=0, rate=FAST)
+    assert ask(0b11, stuck, busy, HolderView(CLEO, 0b01, rate=FAST), now=99.0) == NothingToPick()
 
 
 @given(st.integers(0, 40), st.integers(1, 8))
@@ -91,7 +104,7 @@ def test_shares_divide_the_pieces(count: int, n: int) -> None:
 
 @given(st.none() | st.floats(0, 1e9))
 def test_slow_holders_get_few_requests(rate: float | None) -> None:
-    assert 1 <= depth(rate) <= DEPTH
+    assert 1 <= pipeline_depth(rate) <= MAX_PIPELINE
 
 
 # A whole download
@@ -104,7 +117,7 @@ class Holder:
     """It takes for a piece."""
     broken: str = ""
     """junk, or silent"""
-    flights: list[Flight] = field(default_factory=list)
+    in_flight: list[InFlight] = field(default_factory=list)
     given: int = 0
 
 
@@ -130,33 +143,33 @@ def test_all_that_somebody_honest_has_arrives(
     missing, now, left = every_piece(12), 0.0, set()
     for turn in range(2000):
         sources = [
-            Source(
+            HolderView(
                 k,
                 h.has,
-                tuple(h.flights),
-                DEPTH - len(h.flights),
+                tuple(h.in_flight),
+                MAX_PIPELINE - len(h.in_flight),
                 PIECE_BYTES / h.seconds if h.given else None,
             )
             for k, h in there.items()
             if k not in left
         ]
-        match next_ask(missing, sources, OWNER, share=0b1010, seed=3, turn=turn, now=now):
-            case Ask(chosen, piece):
+        match pick_next(missing, sources, OWNER, share=0b1010, seed=3, turn=turn, now=now):
+            case Pick(chosen, piece):
                 assert chosen not in left
                 assert there[chosen].has & missing & 1 << piece
-                assert len(there[chosen].flights) < DEPTH
-                assert all(flight.piece != piece for flight in there[chosen].flights)
-                there[chosen].flights.append(Flight(piece, now))
-            case Rest():
-                waiting = {k: h for k, h in there.items() if h.flights}
+                assert len(there[chosen].in_flight) < MAX_PIPELINE
+                assert all(flight.piece != piece for flight in there[chosen].in_flight)
+                there[chosen].in_flight.append(InFlight(piece, now))
+            case NothingToPick():
+                waiting = {k: h for k, h in there.items() if h.in_flight}
                 if not waiting:
                     break
                 k = min(waiting, key=lambda k: _answers(waiting[k]))
                 holder, now = there[k], max(now, _answers(waiting[k]))
-                flight = holder.flights.pop(0)
+                flight = holder.in_flight.pop(0)
                 if holder.broken:
                     left.add(k)
-                    holder.flights.clear()
+                    holder.in_flight.clear()
                 else:
                     holder.given += 1
                     missing &= ~(1 << flight.piece)
@@ -165,11 +178,14 @@ def test_all_that_somebody_honest_has_arrives(
 
 
 def _answers(holder: Holder) -> float:
-    return holder.flights[0].since + (STALL if holder.broken == "silent" else holder.seconds)
+    return holder.in_flight[0].since + (STALL if holder.broken == "silent" else holder.seconds)
 
 
 @pytest.mark.parametrize("count", [1, 17_000])
 def test_a_large_blob_is_planned_as_well(count: int) -> None:
     missing = every_piece(count)
-    sources = [Source(OWNER, missing), *(Source(key(str(n)), missing >> n, rate=FAST) for n in range(8))]
-    assert isinstance(ask(missing, *sources), Ask)
+    sources = [
+        HolderView(OWNER, missing),
+        *(HolderView(key(str(n)), missing >> n, rate=FAST) for n in range(8)),
+    ]
+    assert isinstance(ask(missing, *sources), Pick)

@@ -16,14 +16,14 @@ from barnraise.core.errors import MalformedBlob
 from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.network.blobs.connection_limits import (
     MAX_STREAMS,
-    MAX_STREAMS_OF_ONE,
+    MAX_STREAMS_PER_PEER,
     REMEMBERED,
-    Doors,
+    ConnectionLimits,
     SentPieces,
 )
 from barnraise.network.blobs.piece_protocol import HAVE, IDLE_SECONDS, LIST, MAX_BLOB_BYTES, open_request
 from tests.support import virtual_time
-from tests.support.carriers import SIZE, Net, Stream, blob, key, stream_pair
+from tests.support.transfers import SIZE, Net, Stream, blob, key, stream_pair
 
 V = TypeVar("V")
 DATA = blob()
@@ -124,31 +124,31 @@ def with_streams(count: int, scene: Callable[[list[Stream]], Awaitable[V]]) -> V
 
 def test_one_peer_gets_so_many_streams_and_no_more() -> None:
     async def scene(streams: list[Stream]) -> None:
-        doors = Doors()
-        places = [doors.entered("ada", writer) for _, writer in streams]
-        visits = [place.__enter__() for place in places]
-        assert [visit is not None for visit in visits] == [True] * MAX_STREAMS_OF_ONE + [False]
-        with doors.entered("ben", streams[0][1]) as other:
+        limits = ConnectionLimits()
+        places = [limits.admitted("ada", writer) for _, writer in streams]
+        streams_held = [place.__enter__() for place in places]
+        assert [stream is not None for stream in streams_held] == [True] * MAX_STREAMS_PER_PEER + [False]
+        with limits.admitted("ben", streams[0][1]) as other:
             assert other is not None
         for place in places:
             place.__exit__(None, None, None)
-        with doors.entered("ada", streams[0][1]) as again:
+        with limits.admitted("ada", streams[0][1]) as again:
             assert again is not None
-        assert not doors._of_one
+        assert not limits._per_peer
 
-    with_streams(MAX_STREAMS_OF_ONE + 1, scene)
+    with_streams(MAX_STREAMS_PER_PEER + 1, scene)
 
 
 def test_a_crowd_drives_out_the_idle_and_not_those_that_are_served() -> None:
     async def scene(streams: list[Stream]) -> None:
-        doors = Doors()
-        places = [doors.entered(str(number), writer) for number, (_, writer) in enumerate(streams)]
-        visits = [place.__enter__() for place in places[:MAX_STREAMS]]
-        for visit in visits[5:8]:
-            assert visit is not None
-            doors.idle(visit, True)
+        limits = ConnectionLimits()
+        places = [limits.admitted(str(number), writer) for number, (_, writer) in enumerate(streams)]
+        streams_held = [place.__enter__() for place in places[:MAX_STREAMS]]
+        for stream in streams_held[5:8]:
+            assert stream is not None
+            limits.set_idle(stream, True)
         more = [place.__enter__() for place in places[MAX_STREAMS:]]
-        assert [visit is not None for visit in more] == [True, True, True, False]
+        assert [stream is not None for stream in more] == [True, True, True, False]
         closed = [number for number, (_, writer) in enumerate(streams) if writer.is_closing()]
         assert closed == [5, 6, 7]
         for place in places:
@@ -165,11 +165,11 @@ def test_memory_of_what_was_sent_is_bounded_but_never_forgets_who_waits() -> Non
         sent, names = SentPieces(), [BlobHash(f"{number:064x}") for number in range(3 * REMEMBERED)]
         waiting = asyncio.ensure_future(sent.wait(names[0], 1000))
         await asyncio.sleep(1)
-        sent.piece(names[0], 1, 2)
+        sent.piece_sent(names[0], 1, 2)
         for name in names[1:]:
-            sent.all(name)
+            sent.all_sent(name)
         assert len(sent._sent) <= REMEMBERED + 1
-        sent.piece(names[0], 0, 2)
+        sent.piece_sent(names[0], 0, 2)
         assert await waiting
         assert not await sent.wait(names[1], 1), "forgotten"
         assert await sent.wait(names[-1], 1)

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.network.blobs.reputation import MAX_HOLDERS, SECONDS, Fault, Reason, Standing, Trust
-from tests.support.carriers import key
+from barnraise.network.blobs.reputation import (
+    FAULT_SECONDS,
+    MAX_HOLDERS,
+    FaultKind,
+    HolderFault,
+    Reputation,
+    Trust,
+)
+from tests.support.transfers import key
 
 ADA, BEN = key("ada"), key("ben")
 
@@ -15,49 +22,56 @@ ADA, BEN = key("ada"), key("ben")
 @pytest.mark.parametrize(
     ("reason", "trust"),
     [
-        (Reason.JUNK, Trust.NONE),
-        (Reason.LIED, Trust.NONE),
-        (Reason.STALLED, Trust.LAST),
-        (Reason.GONE, Trust.LAST),
+        (FaultKind.BAD_HASH, Trust.NONE),
+        (FaultKind.BROKEN_PROMISE, Trust.NONE),
+        (FaultKind.STALLED, Trust.LAST_RESORT),
+        (FaultKind.DISCONNECTED, Trust.LAST_RESORT),
     ],
 )
-def test_a_fault_is_held_against_its_holder_for_a_while(reason: Reason, trust: Trust) -> None:
-    standing = Standing()
-    assert standing.trust(ADA, 0) is Trust.GOOD
-    assert standing.note(Fault(ADA, reason), 100)
-    assert standing.trust(ADA, 100) is standing.trust(ADA, 100 + SECONDS[reason] - 1) is trust
-    assert standing.trust(BEN, 100) is Trust.GOOD
-    assert standing.trust(ADA, 100 + SECONDS[reason]) is Trust.GOOD
+def test_a_fault_is_held_against_its_holder_for_a_while(reason: FaultKind, trust: Trust) -> None:
+    reputation = Reputation()
+    assert reputation.trust(ADA, 0) is Trust.GOOD
+    assert reputation.record(HolderFault(ADA, reason), 100)
+    assert reputation.trust(ADA, 100) is reputation.trust(ADA, 100 + FAULT_SECONDS[reason] - 1) is trust
+    assert reputation.trust(BEN, 100) is Trust.GOOD
+    assert reputation.trust(ADA, 100 + FAULT_SECONDS[reason]) is Trust.GOOD
 
 
 def test_only_a_change_is_worth_telling() -> None:
-    standing = Standing()
+    reputation = Reputation()
     told = [
-        standing.note(Fault(ADA, reason), 0)
-        for reason in (Reason.GONE, Reason.STALLED, Reason.JUNK, Reason.LIED)
+        reputation.record(HolderFault(ADA, reason), 0)
+        for reason in (
+            FaultKind.DISCONNECTED,
+            FaultKind.STALLED,
+            FaultKind.BAD_HASH,
+            FaultKind.BROKEN_PROMISE,
+        )
     ]
     assert told == [True, False, True, False]
-    assert standing.trust(ADA, SECONDS[Reason.STALLED] + 1) is Trust.NONE, "the worst counts"
-    assert standing.note(Fault(ADA, Reason.GONE), SECONDS[Reason.JUNK]), "and is told again later"
+    assert reputation.trust(ADA, FAULT_SECONDS[FaultKind.STALLED] + 1) is Trust.NONE, "the worst counts"
+    assert reputation.record(HolderFault(ADA, FaultKind.DISCONNECTED), FAULT_SECONDS[FaultKind.BAD_HASH]), (
+        "and is told again later"
+    )
 
 
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 100)), min_size=1))
 def test_a_rate_lies_between_what_was_measured(pieces: list[tuple[int, float]]) -> None:
-    standing = Standing()
-    assert standing.rate(ADA) is None
+    reputation = Reputation()
+    assert reputation.rate(ADA) is None
     rates = [count / max(seconds, 1e-3) for count, seconds in pieces]
     for count, seconds in pieces:
-        standing.measured(ADA, count, seconds)
-    rate = standing.rate(ADA)
+        reputation.record_transfer(ADA, count, seconds)
+    rate = reputation.rate(ADA)
     assert rate is not None
     assert min(rates) * (1 - 1e-9) <= rate <= max(rates) * (1 + 1e-9)
 
 
 def test_strangers_do_not_fill_the_memory() -> None:
-    standing = Standing()
-    standing.note(Fault(ADA, Reason.JUNK), 0)
+    reputation = Reputation()
+    reputation.record(HolderFault(ADA, FaultKind.BAD_HASH), 0)
     for number in range(2 * MAX_HOLDERS):
-        standing.note(Fault(key(str(number)), Reason.GONE), 0)
-        standing.measured(ADA, 1, 1)  # still heard of
-    assert len(standing._memories) == MAX_HOLDERS
-    assert standing.trust(ADA, 1) is Trust.NONE
+        reputation.record(HolderFault(key(str(number)), FaultKind.DISCONNECTED), 0)
+        reputation.record_transfer(ADA, 1, 1)  # still heard of
+    assert len(reputation._memories) == MAX_HOLDERS
+    assert reputation.trust(ADA, 1) is Trust.NONE

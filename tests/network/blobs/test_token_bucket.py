@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.core.errors import UserError
-from barnraise.network.blobs.rate_limiter import Valve
-from barnraise.network.blobs.token_bucket import BURST_SECONDS, MAX_CHUNK, Bucket, chunk_bytes, parse_rate
+from barnraise.network.blobs.rate_limiter import RateLimiter
+from barnraise.network.blobs.token_bucket import (
+    BURST_SECONDS,
+    MAX_CHUNK,
+    TokenBucket,
+    chunk_bytes,
+    parse_rate,
+)
 from tests.support import virtual_time
 
 
@@ -20,7 +26,7 @@ from tests.support import virtual_time
 )
 def test_never_more_than_the_rate_and_a_burst(rate: int, takes: list[tuple[float, int]]) -> None:
     """Whoever waits as told: in any stretch of time, rate x time passes, a burst and the chunk in hand."""
-    bucket, now = Bucket(rate), 0.0
+    bucket, now = TokenBucket(rate), 0.0
     passed: list[tuple[float, int]] = []
     for pause, count in takes:
         now += pause
@@ -34,7 +40,7 @@ def test_never_more_than_the_rate_and_a_burst(rate: int, takes: list[tuple[float
 
 
 def test_a_bucket_that_is_always_asked_gives_its_whole_rate() -> None:
-    bucket, now = Bucket(1000.0), 0.0
+    bucket, now = TokenBucket(1000.0), 0.0
     for _ in range(100):
         now += bucket.take(100, now)
     assert now == pytest.approx((100 * 100 - 1000 * BURST_SECONDS) / 1000)
@@ -44,12 +50,12 @@ def test_streams_take_turns() -> None:
     """Two streams under one cap move the same, and together the cap."""
 
     async def scene() -> tuple[int, int]:
-        valve, moved = Valve(100_000), [0, 0]
+        limiter, moved = RateLimiter(100_000), [0, 0]
 
         async def stream(which: int) -> None:
             while True:
-                await valve.let(valve.chunk)
-                moved[which] += valve.chunk
+                await limiter.acquire(limiter.chunk)
+                moved[which] += limiter.chunk
 
         tasks = [asyncio.create_task(stream(which)) for which in (0, 1)]
         await asyncio.sleep(10)
@@ -64,9 +70,9 @@ def test_streams_take_turns() -> None:
 
 def test_without_a_cap_nothing_waits() -> None:
     async def scene() -> float:
-        valve = Valve(None)
+        limiter = RateLimiter(None)
         for _ in range(1000):
-            await valve.let(10**9)
+            await limiter.acquire(10**9)
         return asyncio.get_running_loop().time()
 
     assert virtual_time.run(scene()) == 0.0

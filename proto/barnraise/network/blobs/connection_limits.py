@@ -17,13 +17,13 @@ log = logging.getLogger("barnraise.swarm")
 
 MAX_STREAMS = 96
 """Streams served at once; beyond it the one that is idle longest makes room."""
-MAX_STREAMS_OF_ONE = 8
+MAX_STREAMS_PER_PEER = 8
 REMEMBERED = 256
 """Blobs of which it is remembered what was sent, besides those that somebody waits for."""
 
 
 @dataclass
-class Visit:
+class IncomingStream:
     """One stream that somebody opened with us."""
 
     peer: str
@@ -33,36 +33,36 @@ class Visit:
 
 
 @dataclass
-class Doors:
-    _visits: list[Visit] = field(default_factory=list)
-    _of_one: Counter[str] = field(default_factory=Counter)
+class ConnectionLimits:
+    _streams: list[IncomingStream] = field(default_factory=list)
+    _per_peer: Counter[str] = field(default_factory=Counter)
     _events: Iterator[int] = field(default_factory=itertools.count)
 
     @contextmanager
-    def entered(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[Visit | None]:
+    def admitted(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[IncomingStream | None]:
         """Hold a place for a stream as long as the block runs; None where there is none for it."""
-        if self._of_one[peer] >= MAX_STREAMS_OF_ONE or not self._room():
-            log.debug("no stream for %s: it has %d of %d", peer, self._of_one[peer], len(self._visits))
+        if self._per_peer[peer] >= MAX_STREAMS_PER_PEER or not self._make_room():
+            log.debug("no stream for %s: it has %d of %d", peer, self._per_peer[peer], len(self._streams))
             yield None
             return
-        visit = Visit(peer, writer)
-        self._visits.append(visit)
-        self._of_one[peer] += 1
+        stream = IncomingStream(peer, writer)
+        self._streams.append(stream)
+        self._per_peer[peer] += 1
         try:
-            yield visit
+            yield stream
         finally:
-            self._visits.remove(visit)
-            self._of_one -= Counter([peer])  # drops what comes to zero
+            self._streams.remove(stream)
+            self._per_peer -= Counter([peer])  # drops what comes to zero
 
-    def idle(self, visit: Visit, waits: bool) -> None:
-        visit.idle_since = next(self._events) if waits else None
+    def set_idle(self, stream: IncomingStream, waits: bool) -> None:
+        stream.idle_since = next(self._events) if waits else None
 
-    def _room(self) -> bool:
+    def _make_room(self) -> bool:
         """Whether there is a place, made free where need be."""
-        staying = [visit for visit in self._visits if not visit.writer.is_closing()]
-        if len(staying) < MAX_STREAMS:
+        open_streams = [stream for stream in self._streams if not stream.writer.is_closing()]
+        if len(open_streams) < MAX_STREAMS:
             return True
-        idle = {since: visit for visit in staying if (since := visit.idle_since) is not None}
+        idle = {since: stream for stream in open_streams if (since := stream.idle_since) is not None}
         if not idle:
             return False
         idle[min(idle)].writer.close()
@@ -82,13 +82,13 @@ class SentPieces:
 
     _sent: dict[BlobHash, _Sent] = field(default_factory=dict)
 
-    def piece(self, name: BlobHash, index: int, count: int) -> None:
+    def piece_sent(self, name: BlobHash, index: int, count: int) -> None:
         entry = self._entry(name)
         entry.pieces |= 1 << index
         if entry.pieces == every_piece(count):
             entry.whole.set()
 
-    def all(self, name: BlobHash) -> None:
+    def all_sent(self, name: BlobHash) -> None:
         self._entry(name).whole.set()
 
     async def wait(self, name: BlobHash, timeout: float) -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 
 from barnraise.contract.pieces import PIECE_BYTES
 from barnraise.core.ids import PublicKey, short
-from barnraise.network.blobs.connection_pool import Links
-from barnraise.network.blobs.piece_store import Holdings
-from barnraise.network.blobs.reputation import Fault, Reason, Standing
+from barnraise.network.blobs.connection_pool import ConnectionPool
+from barnraise.network.blobs.piece_store import PieceStore
+from barnraise.network.blobs.reputation import FaultKind, HolderFault, Reputation
 
 log = logging.getLogger("barnraise.swarm")
 
@@ -28,11 +28,11 @@ def under_way_limit(rate: int | None) -> int:
 
 
 @dataclass
-class Room:
+class DownloadContext:
     own: PublicKey
-    holdings: Holdings
-    links: Links
-    standing: Standing
+    holdings: PieceStore
+    pool: ConnectionPool
+    reputation: Reputation
     limit: int = MAX_UNDER_WAY
     under_way: int = 0
     _events: list[asyncio.Event] = field(default_factory=list)
@@ -63,16 +63,16 @@ class Room:
         task.add_done_callback(wake)
         return task
 
-    def fault(self, fault: Fault) -> None:
+    def fault(self, fault: HolderFault) -> None:
         """Hold it against the holder, and say so where that changes how it is trusted."""
-        if self.standing.note(fault, now()):
-            level = logging.INFO if fault.reason is Reason.GONE else logging.WARNING
+        if self.reputation.record(fault, now()):
+            level = logging.INFO if fault.reason is FaultKind.DISCONNECTED else logging.WARNING
             log.log(level, "%s %s; others are asked instead", short(fault.holder), fault.reason.value)
 
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        self.links.close()
+        self.pool.close()
 
 
 def now() -> float:

@@ -12,11 +12,28 @@ from typing import Any
 from barnraise.contract.pieces import PieceList, Wanted, every_piece
 from barnraise.core.errors import HashMismatch, MalformedBlob, Unreachable
 from barnraise.core.ids import PublicKey, short
-from barnraise.network.blobs.download_context import Room, now
-from barnraise.network.blobs.piece_picker import UNKNOWN_RATE, Ask, Flight, Source, depth, next_ask, share_of
-from barnraise.network.blobs.piece_protocol import HAVE, LIST, Having, Link, Listing, Nothing, Piece, Reply
-from barnraise.network.blobs.piece_store import Growing
-from barnraise.network.blobs.reputation import Fault, Reason, Trust
+from barnraise.network.blobs.download_context import DownloadContext, now
+from barnraise.network.blobs.piece_picker import (
+    UNKNOWN_RATE,
+    HolderView,
+    InFlight,
+    Pick,
+    pick_next,
+    pipeline_depth,
+    share_of,
+)
+from barnraise.network.blobs.piece_protocol import (
+    HAVE,
+    LIST,
+    HaveReply,
+    ListReply,
+    NotHeldReply,
+    PeerConnection,
+    PieceReply,
+    Reply,
+)
+from barnraise.network.blobs.piece_store import PartialBlob
+from barnraise.network.blobs.reputation import FaultKind, HolderFault, Trust
 
 MAX_HOLDERS = 6
 """Holders asked for one blob at a time."""
@@ -28,23 +45,23 @@ LIST_SECONDS = 2.0
 PATIENCE_SECONDS = 10.0
 """When nobody has had anything that is missing for so long, the blob is given up for now."""
 REDIAL_SECONDS = 1.0
-REDIALS = 2
+MAX_REDIALS = 2
 """A holder that gave something and broke off is dialled again so many times."""
-NOTHING_NEW = "holds nothing that is missing"
+NOTHING_MISSING = "holds nothing that is missing"
 
 
-async def gather(room: Room, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+async def download_pieces(context: DownloadContext, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
     """Get a blob into the store, of which some pieces may be here already.
 
     Raises Unreachable with what each holder did, HashMismatch where the commit's own hashes do not
     fit each other, DiskFull.
     """
-    gathering = _Gathering(room, wanted, [key for key in dict.fromkeys(holders) if key != room.own])
-    with room.waking(gathering.changed):
+    download = PieceDownload(context, wanted, [key for key in dict.fromkeys(holders) if key != context.own])
+    with context.waking(download.changed):
         try:
-            return await gathering.run()
+            return await download.run()
         finally:
-            gathering.end()
+            download.end()
 
 
 @dataclass
@@ -52,49 +69,49 @@ class _Holder:
     """A holder that can be asked."""
 
     key: PublicKey
-    link: Link
+    connection: PeerConnection
     has: int = 0
-    flights: dict[int, float] = field(default_factory=dict)
+    in_flight: dict[int, float] = field(default_factory=dict)
     answered: bool = False
-    looking: bool = False
-    look_at: float = 0.0
+    polling: bool = False
+    poll_at: float = 0.0
     pause: float = POLL_SECONDS
 
 
-class _Gathering:
+class PieceDownload:
     """One blob's way here."""
 
-    def __init__(self, room: Room, wanted: Wanted, holders: Sequence[PublicKey]) -> None:
-        self._room, self._wanted = room, wanted
-        self._holdings, self._standing = room.holdings, room.standing
-        digest = hashlib.sha256(f"{room.own}/{wanted.blob}".encode()).digest()
+    def __init__(self, context: DownloadContext, wanted: Wanted, holders: Sequence[PublicKey]) -> None:
+        self._context, self._wanted = context, wanted
+        self._store, self._reputation = context.holdings, context.reputation
+        digest = hashlib.sha256(f"{context.own}/{wanted.blob}".encode()).digest()
         self._seed = int.from_bytes(digest[:8], "big")
-        self._share = share_of(room.own, {*holders} - {wanted.owner}, wanted.count)
+        self._share = share_of(context.own, {*holders} - {wanted.owner}, wanted.count)
         self._turn = 0
         self._pieces: PieceList | None = None
-        self._growing: Growing | None = None
+        self._partial: PartialBlob | None = None
         self._candidates = self._in_order(holders)
         self._dials: dict[PublicKey, asyncio.Task[None]] = {}
-        self._here: dict[PublicKey, _Holder] = {}
-        self._told = {key: "lost our trust a while ago" for key in holders if key not in self._candidates}
-        self._broke: dict[PublicKey, int] = {}
+        self._connected: dict[PublicKey, _Holder] = {}
+        self._outcomes = {key: "lost our trust a while ago" for key in holders if key not in self._candidates}
+        self._redials: dict[PublicKey, int] = {}
         self._list_asked = -LIST_SECONDS
-        self._hope = now()
+        self._last_useful = now()
         self.changed = asyncio.Event()
         self._failure: BaseException | None = None
 
     async def run(self) -> Path:
-        self._pieces = await asyncio.to_thread(self._holdings.known_list, self._wanted)
-        while self._growing is None or self._growing.missing:
+        self._pieces = await asyncio.to_thread(self._store.known_list, self._wanted)
+        while self._partial is None or self._partial.missing:
             self.changed.clear()
-            if self._pieces is not None and self._growing is None:
-                self._growing = self._holdings.grow(self._wanted, self._pieces)
-                await asyncio.to_thread(self._growing.resume)
+            if self._pieces is not None and self._partial is None:
+                self._partial = self._store.open_partial(self._wanted, self._pieces)
+                await asyncio.to_thread(self._partial.resume)
                 continue
-            self._meet_more()
-            self._ask_for_pieces()
-            self._look_again()
-            self._check_hope()
+            self._connect_more()
+            self._request_pieces()
+            self._poll_holders()
+            self._check_progress()
             waiting = asyncio.ensure_future(self.changed.wait())
             await asyncio.wait({waiting}, timeout=POLL_SECONDS)
             waiting.cancel()
@@ -104,9 +121,9 @@ class _Gathering:
 
     async def _accept(self) -> Path:
         try:
-            return await asyncio.to_thread(self._holdings.blobs.accept_pieces, self._wanted.blob)
+            return await asyncio.to_thread(self._store.blobs.accept_pieces, self._wanted.blob)
         except HashMismatch:
-            self._room.fault(Fault(self._wanted.owner, Reason.LIED))
+            self._context.fault(HolderFault(self._wanted.owner, FaultKind.BROKEN_PROMISE))
             raise HashMismatch(
                 f"the pieces that the commit of {short(self._wanted.owner)} lists are not its blob",
                 fix="The contribution cannot be used; its owner signed what does not fit together.",
@@ -115,20 +132,20 @@ class _Gathering:
     def end(self) -> None:
         for dial in self._dials.values():
             dial.cancel()
-        for key in list(self._here):
-            self._let_go(key, "")
-        if self._growing is not None:
-            self._holdings.withdraw(self._wanted.blob)
-            self._growing = None
+        for key in list(self._connected):
+            self._drop(key, "")
+        if self._partial is not None:
+            self._store.close_partial(self._wanted.blob)
+            self._partial = None
 
-    def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` meanwhile. It may outlive the gathering, to read an answer to its end."""
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled():
                 self._failure = task.exception() or self._failure
 
-        return self._room.spawn(work, ended)
+        return self._context.spawn(work, ended)
 
     # Who can be asked.
 
@@ -136,67 +153,67 @@ class _Gathering:
         """The best first, and without those that are not to be asked."""
 
         def rank(key: PublicKey) -> tuple[int, bool, float, bytes]:
-            rate = self._standing.rate(key) or UNKNOWN_RATE
+            rate = self._reputation.rate(key) or UNKNOWN_RATE
             tie = hashlib.sha256(f"{self._seed}/{key}".encode()).digest()
-            return self._standing.trust(key, now()), key != self._wanted.owner, -rate, tie
+            return self._reputation.trust(key, now()), key != self._wanted.owner, -rate, tie
 
-        return sorted((key for key in holders if self._standing.trust(key, now()) < Trust.NONE), key=rank)
+        return sorted((key for key in holders if self._reputation.trust(key, now()) < Trust.NONE), key=rank)
 
-    def _meet_more(self) -> None:
+    def _connect_more(self) -> None:
         while self._candidates:
-            if len(self._here) + len(self._dials) >= MAX_HOLDERS:
-                asked_twice = [holder for holder in self._here.values() if holder.pause > POLL_SECONDS]
+            if len(self._connected) + len(self._dials) >= MAX_HOLDERS:
+                asked_twice = [holder for holder in self._connected.values() if holder.pause > POLL_SECONDS]
                 useless = [holder.key for holder in asked_twice if not holder.has & self._missing]
                 if not useless:
                     return
-                self._let_go(useless[0], NOTHING_NEW)
+                self._drop(useless[0], NOTHING_MISSING)
             key = self._candidates.pop(0)
-            self._dials[key] = self._beside(self._meet(key))
+            self._dials[key] = self._in_background(self._connect(key))
 
-    async def _meet(self, key: PublicKey) -> None:
+    async def _connect(self, key: PublicKey) -> None:
         try:
-            if key in self._broke:
+            if key in self._redials:
                 await asyncio.sleep(REDIAL_SECONDS)
-            link = await self._room.links.hold(key)
+            connection = await self._context.pool.acquire(key)
         except (OSError, EOFError, asyncio.TimeoutError) as error:
-            self._told[key] = f"cannot be reached: {type(error).__name__} {error}".rstrip()
-            self._room.fault(Fault(key, Reason.GONE))
+            self._outcomes[key] = f"cannot be reached: {type(error).__name__} {error}".rstrip()
+            self._context.fault(HolderFault(key, FaultKind.DISCONNECTED))
         else:
-            self._here[key] = _Holder(key, link)
+            self._connected[key] = _Holder(key, connection)
         finally:
             del self._dials[key]
 
-    def _let_go(self, key: PublicKey, told: str) -> None:
-        if self._here.pop(key, None) is not None:
-            self._told[key] = told
-            self._room.links.release(key)
+    def _drop(self, key: PublicKey, told: str) -> None:
+        if self._connected.pop(key, None) is not None:
+            self._outcomes[key] = told
+            self._context.pool.release(key)
 
-    def _blame(self, fault: Fault) -> None:
+    def _blame(self, fault: HolderFault) -> None:
         """Leave a holder after a fault; one that gave something and broke off may come back."""
-        self._room.fault(fault)
-        holder = self._here.get(fault.holder)
+        self._context.fault(fault)
+        holder = self._connected.get(fault.holder)
         if holder is None:
             return
-        holder.link.close()
-        self._let_go(fault.holder, fault.reason.value)
-        broke = self._broke.get(fault.holder, 0)
-        if fault.reason is Reason.GONE and holder.has and broke < REDIALS:
-            self._broke[fault.holder] = broke + 1
+        holder.connection.close()
+        self._drop(fault.holder, fault.reason.value)
+        broke = self._redials.get(fault.holder, 0)
+        if fault.reason is FaultKind.DISCONNECTED and holder.has and broke < MAX_REDIALS:
+            self._redials[fault.holder] = broke + 1
             self._candidates.append(fault.holder)
 
-    def _check_hope(self) -> None:
+    def _check_progress(self) -> None:
         """Raises Unreachable when nobody is left, or nobody has had anything new for too long."""
-        if self._dials or any(not h.answered or h.has & self._missing for h in self._here.values()):
-            self._hope = now()
-        elif not (self._here or self._candidates) or now() - self._hope > PATIENCE_SECONDS:
+        if self._dials or any(not h.answered or h.has & self._missing for h in self._connected.values()):
+            self._last_useful = now()
+        elif not (self._connected or self._candidates) or now() - self._last_useful > PATIENCE_SECONDS:
             raise self._unreachable()
 
     @property
     def _missing(self) -> int:
-        return every_piece(self._wanted.count) if self._growing is None else self._growing.missing
+        return every_piece(self._wanted.count) if self._partial is None else self._partial.missing
 
     def _unreachable(self) -> Unreachable:
-        told = self._told | dict.fromkeys(self._here, NOTHING_NEW)
+        told = self._outcomes | dict.fromkeys(self._connected, NOTHING_MISSING)
         count = self._wanted.count
         have = count - bin(self._missing).count("1")
         what = "; ".join(f"{short(key)} {text}" for key, text in told.items()) or "no holder is known"
@@ -208,108 +225,108 @@ class _Gathering:
 
     # What is asked.
 
-    def _ask_for_pieces(self) -> None:
-        while self._growing is not None and self._room.under_way < self._room.limit:
+    def _request_pieces(self) -> None:
+        while self._partial is not None and self._context.under_way < self._context.limit:
             self._turn += 1
-            ask = next_ask(
-                self._growing.missing,
-                [self._source(holder) for holder in self._here.values()],
+            ask = pick_next(
+                self._partial.missing,
+                [self._source(holder) for holder in self._connected.values()],
                 self._wanted.owner,
                 share=self._share,
                 seed=self._seed,
                 turn=self._turn,
                 now=now(),
             )
-            if not isinstance(ask, Ask):
+            if not isinstance(ask, Pick):
                 return
-            holder = self._here[ask.holder]
-            holder.flights[ask.piece] = now()
-            holder.link.due += 1
-            self._room.under_way += 1
-            self._beside(self._get(holder, ask.piece))
+            holder = self._connected[ask.holder]
+            holder.in_flight[ask.piece] = now()
+            holder.connection.scheduled += 1
+            self._context.under_way += 1
+            self._in_background(self._fetch_piece(holder, ask.piece))
 
-    def _source(self, holder: _Holder) -> Source:
-        rate = self._standing.rate(holder.key)
-        return Source(
+    def _source(self, holder: _Holder) -> HolderView:
+        rate = self._reputation.rate(holder.key)
+        return HolderView(
             holder.key,
             holder.has,
-            tuple(Flight(piece, since) for piece, since in holder.flights.items()),
-            max(0, depth(rate) - holder.link.due),
+            tuple(InFlight(piece, since) for piece, since in holder.in_flight.items()),
+            max(0, pipeline_depth(rate) - holder.connection.scheduled),
             rate,
-            self._standing.trust(holder.key, now()) is not Trust.GOOD,
+            self._reputation.trust(holder.key, now()) is not Trust.GOOD,
         )
 
-    def _look_again(self) -> None:
+    def _poll_holders(self) -> None:
         """Ask those that are not giving anything what they hold by now, and somebody for the piece list."""
-        for holder in list(self._here.values()):
-            if holder.looking or holder.flights:
+        for holder in list(self._connected.values()):
+            if holder.polling or holder.in_flight:
                 continue
             if holder.has and self._pieces is None:
                 if now() - self._list_asked >= LIST_SECONDS:
-                    self._list_asked, holder.looking = now(), True
-                    self._beside(self._get_list(holder))
-            elif now() >= holder.look_at:
-                holder.looking = True
-                self._beside(self._look(holder))
+                    self._list_asked, holder.polling = now(), True
+                    self._in_background(self._fetch_list(holder))
+            elif now() >= holder.poll_at:
+                holder.polling = True
+                self._in_background(self._poll(holder))
 
-    async def _get(self, holder: _Holder, piece: int) -> None:
+    async def _fetch_piece(self, holder: _Holder, piece: int) -> None:
         try:
-            reply = await self._reply(holder, piece)
+            reply = await self._request(holder, piece)
         finally:
-            del holder.flights[piece]
-            holder.link.due -= 1
-            self._room.under_way -= 1
+            del holder.in_flight[piece]
+            holder.connection.scheduled -= 1
+            self._context.under_way -= 1
         match reply:
-            case Piece(data=data) if self._growing is not None:
-                if not self._growing.put(piece, data):
-                    self._blame(Fault(holder.key, Reason.JUNK))
-            case Nothing():
-                self._let_go(holder.key, "no longer holds it")
-            case Having():
-                self._blame(Fault(holder.key, Reason.LIED))
+            case PieceReply(data=data) if self._partial is not None:
+                if not self._partial.put(piece, data):
+                    self._blame(HolderFault(holder.key, FaultKind.BAD_HASH))
+            case NotHeldReply():
+                self._drop(holder.key, "no longer holds it")
+            case HaveReply():
+                self._blame(HolderFault(holder.key, FaultKind.BROKEN_PROMISE))
 
-    async def _get_list(self, holder: _Holder) -> None:
-        reply = await self._reply(holder, LIST)
-        holder.looking = False
+    async def _fetch_list(self, holder: _Holder) -> None:
+        reply = await self._request(holder, LIST)
+        holder.polling = False
         match reply:
-            case Listing(wire=wire) if self._pieces is None:
+            case ListReply(wire=wire) if self._pieces is None:
                 try:
                     self._pieces = PieceList.opened(wire, self._wanted)
                 except HashMismatch:
-                    self._blame(Fault(holder.key, Reason.JUNK))
-            case Nothing():
-                self._let_go(holder.key, "no longer holds it")
-            case Having():
-                self._blame(Fault(holder.key, Reason.LIED))
+                    self._blame(HolderFault(holder.key, FaultKind.BAD_HASH))
+            case NotHeldReply():
+                self._drop(holder.key, "no longer holds it")
+            case HaveReply():
+                self._blame(HolderFault(holder.key, FaultKind.BROKEN_PROMISE))
 
-    async def _look(self, holder: _Holder) -> None:
+    async def _poll(self, holder: _Holder) -> None:
         before = holder.has
-        await self._reply(holder, HAVE)
-        holder.looking = False
+        await self._request(holder, HAVE)
+        holder.polling = False
         holder.pause = POLL_SECONDS if holder.has != before else min(2 * holder.pause, MAX_POLL_SECONDS)
-        holder.look_at = now() + holder.pause
+        holder.poll_at = now() + holder.pause
 
-    async def _reply(self, holder: _Holder, index: int) -> Reply | Fault:
+    async def _request(self, holder: _Holder, index: int) -> Reply | HolderFault:
         """Ask, and take note of what the holder has; a fault is held against it at once."""
         try:
-            reply, seconds = await holder.link.ask(self._wanted, index)
+            reply, seconds = await holder.connection.ask(self._wanted, index)
             holder.answered = True
         except asyncio.TimeoutError:
-            fault = Fault(holder.key, Reason.STALLED)
+            fault = HolderFault(holder.key, FaultKind.STALLED)
         except MalformedBlob:
-            fault = Fault(holder.key, Reason.LIED)
+            fault = HolderFault(holder.key, FaultKind.BROKEN_PROMISE)
         except (OSError, EOFError):
-            fault = Fault(holder.key, Reason.GONE)
+            fault = HolderFault(holder.key, FaultKind.DISCONNECTED)
         else:
-            if isinstance(reply, Nothing):
+            if isinstance(reply, NotHeldReply):
                 return reply
-            if isinstance(reply, Piece):
-                self._standing.measured(holder.key, len(reply.data), seconds)
+            if isinstance(reply, PieceReply):
+                self._reputation.record_transfer(holder.key, len(reply.data), seconds)
             if not holder.has & ~reply.has:
                 holder.has = reply.has
                 return reply
-            fault = Fault(holder.key, Reason.LIED)  # what was checked once stays
+            fault = HolderFault(holder.key, FaultKind.BROKEN_PROMISE)  # what was checked once stays
         finally:
-            self._room.links.tidy(holder.key)
+            self._context.pool.close_if_unused(holder.key)
         self._blame(fault)
         return fault

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from barnraise.contract.pieces import PIECE_BYTES
 from barnraise.core.ids import PublicKey
 
-DEPTH = 3
+MAX_PIPELINE = 3
 """Requests under way at one holder: enough for a round trip of 300 ms at 20 Mbit/s."""
 UNKNOWN_RATE = 250_000.0
 """Bytes a second expected of an idle holder that has not given a piece yet."""
-AGAIN = 4.0
+DUPLICATE_SPEEDUP = 4.0
 """A piece on its way is asked for once more where it should come so many times sooner."""
 
 
 @dataclass(frozen=True)
-class Flight:
+class InFlight:
     """A piece on its way."""
 
     piece: int
@@ -33,36 +33,43 @@ class Flight:
 
 
 @dataclass(frozen=True)
-class Source:
+class HolderView:
     """A holder that can be asked now, and what is known of it."""
 
     holder: PublicKey
     has: int
     """The pieces it holds, bit by bit."""
-    flights: tuple[Flight, ...] = ()
+    in_flight: tuple[InFlight, ...] = ()
     """This blob's pieces on their way from it, oldest first."""
-    free: int = DEPTH
+    free: int = MAX_PIPELINE
     """Requests that it may be sent on top of those under way, of this blob or another."""
     rate: float | None = None
     """Bytes a second it gave lately."""
-    last: bool = False
+    last_resort: bool = False
     """It has lost standing: only for what nobody else has."""
 
 
 @dataclass(frozen=True)
-class Ask:
+class Pick:
     holder: PublicKey
     piece: int
 
 
 @dataclass(frozen=True)
-class Rest:
+class NothingToPick:
     """Nothing is to be asked for until something changes."""
 
 
-def next_ask(
-    missing: int, sources: Sequence[Source], owner: PublicKey, *, share: int, seed: int, turn: int, now: float
-) -> Ask | Rest:
+def pick_next(
+    missing: int,
+    sources: Sequence[HolderView],
+    owner: PublicKey,
+    *,
+    share: int,
+    seed: int,
+    turn: int,
+    now: float,
+) -> Pick | NothingToPick:
     """The next request, or Rest.
 
     missing: the pieces not here, bit by bit. share: those that we rather than others get from the owner
@@ -71,14 +78,14 @@ def next_ask(
     others hold too, where they are busy and slower together than it; from those of bad standing what
     only they have; and again what should come much sooner from another.
     """
-    wanted = missing & ~_flying(sources)
-    ready = sorted((s for s in sources if s.free > 0), key=lambda s: -pace(s, now))
+    wanted = missing & ~_requested(sources)
+    ready = sorted((s for s in sources if s.free > 0), key=lambda s: -expected_rate(s, now))
     for source, offered in _offers(ready, sources, owner, wanted, now):
         if offered:
             rare = _rarest(offered, sources)
             ours = rare & share if source.holder == owner else 0
-            return Ask(source.holder, _pick(ours or rare, seed, turn))
-    return Rest() if wanted & _union(sources) else _again(missing, ready, sources, now)
+            return Pick(source.holder, _choose(ours or rare, seed, turn))
+    return NothingToPick() if wanted & _union(sources) else _duplicate_request(missing, ready, sources, now)
 
 
 def share_of(key: PublicKey, askers: Collection[PublicKey], count: int) -> int:
@@ -94,54 +101,60 @@ def share_of(key: PublicKey, askers: Collection[PublicKey], count: int) -> int:
     return share
 
 
-def depth(rate: float | None) -> int:
+def pipeline_depth(rate: float | None) -> int:
     """Requests to have under way at a holder of this rate: none is chosen long before it is answered,
     when others may have the piece, and a slow holder's uplink goes to what nobody asked for yet."""
-    return min(DEPTH, 1 + int((UNKNOWN_RATE if rate is None else rate) // PIECE_BYTES))
+    return min(MAX_PIPELINE, 1 + int((UNKNOWN_RATE if rate is None else rate) // PIECE_BYTES))
 
 
-def pace(source: Source, now: float) -> float:
+def expected_rate(source: HolderView, now: float) -> float:
     """Bytes a second to expect: what it gave lately, or less where an answer is overdue."""
-    waited = max((now - flight.since for flight in source.flights), default=0.0)
-    overdue = DEPTH * PIECE_BYTES / waited if waited > 0 else math.inf
+    waited = max((now - flight.since for flight in source.in_flight), default=0.0)
+    overdue = MAX_PIPELINE * PIECE_BYTES / waited if waited > 0 else math.inf
     return min(UNKNOWN_RATE if source.rate is None else source.rate, overdue)
 
 
 def _offers(
-    ready: Sequence[Source], sources: Sequence[Source], owner: PublicKey, wanted: int, now: float
-) -> list[tuple[Source, int]]:
+    ready: Sequence[HolderView], sources: Sequence[HolderView], owner: PublicKey, wanted: int, now: float
+) -> list[tuple[HolderView, int]]:
     """Who may be asked for which of the wanted pieces, in the order to be tried."""
-    others = [s for s in sources if s.holder != owner and not s.last]
+    others = [s for s in sources if s.holder != owner and not s.last_resort]
     elsewhere = _union(others)
-    owners = [s for s in ready if s.holder == owner and not s.last]
+    owners = [s for s in ready if s.holder == owner and not s.last_resort]
     offers = [(s, s.has & wanted & ~elsewhere) for s in owners]
-    offers += [(s, s.has & wanted) for s in ready if s.holder != owner and not s.last]
-    together = sum(pace(s, now) for s in others if s.has & wanted)
-    offers += [(s, s.has & wanted) for s in owners if together < pace(s, now)]
-    trusted = _union([s for s in sources if not s.last])
-    offers += [(s, s.has & wanted & ~trusted) for s in ready if s.last]
+    offers += [(s, s.has & wanted) for s in ready if s.holder != owner and not s.last_resort]
+    together = sum(expected_rate(s, now) for s in others if s.has & wanted)
+    offers += [(s, s.has & wanted) for s in owners if together < expected_rate(s, now)]
+    trusted = _union([s for s in sources if not s.last_resort])
+    offers += [(s, s.has & wanted & ~trusted) for s in ready if s.last_resort]
     return offers
 
 
-def _again(missing: int, ready: Sequence[Source], sources: Sequence[Source], now: float) -> Ask | Rest:
+def _duplicate_request(
+    missing: int, ready: Sequence[HolderView], sources: Sequence[HolderView], now: float
+) -> Pick | NothingToPick:
     """A piece that comes too slowly, from the holder that should give it soonest."""
     for source in ready:
-        soon = (len(source.flights) + DEPTH - source.free + 1) * PIECE_BYTES / pace(source, now)
+        soon = (
+            (len(source.in_flight) + MAX_PIPELINE - source.free + 1)
+            * PIECE_BYTES
+            / expected_rate(source, now)
+        )
         for other in sources:
-            for place, flight in enumerate(other.flights, start=1):
-                late = place * PIECE_BYTES / pace(other, now) > AGAIN * soon
+            for place, flight in enumerate(other.in_flight, start=1):
+                late = place * PIECE_BYTES / expected_rate(other, now) > DUPLICATE_SPEEDUP * soon
                 held = source.has & missing & (1 << flight.piece)
-                if late and held and other is not source and _times(flight.piece, sources) == 1:
-                    return Ask(source.holder, flight.piece)
-    return Rest()
+                if late and held and other is not source and _requests_for(flight.piece, sources) == 1:
+                    return Pick(source.holder, flight.piece)
+    return NothingToPick()
 
 
-def _times(piece: int, sources: Sequence[Source]) -> int:
-    return sum(flight.piece == piece for source in sources for flight in source.flights)
+def _requests_for(piece: int, sources: Sequence[HolderView]) -> int:
+    return sum(flight.piece == piece for source in sources for flight in source.in_flight)
 
 
-def _flying(sources: Sequence[Source]) -> int:
-    return _bits(flight.piece for source in sources for flight in source.flights)
+def _requested(sources: Sequence[HolderView]) -> int:
+    return _bits(flight.piece for source in sources for flight in source.in_flight)
 
 
 def _bits(pieces: Iterable[int]) -> int:
@@ -151,14 +164,14 @@ def _bits(pieces: Iterable[int]) -> int:
     return found
 
 
-def _union(sources: Sequence[Source]) -> int:
+def _union(sources: Sequence[HolderView]) -> int:
     found = 0
     for source in sources:
         found |= source.has
     return found
 
 
-def _rarest(offered: int, sources: Sequence[Source]) -> int:
+def _rarest(offered: int, sources: Sequence[HolderView]) -> int:
     """Those of the offered pieces that the fewest sources hold."""
     at_least = [offered]  # at_least[k]: held by k of the sources looked at so far
     for source in sources:
@@ -172,7 +185,7 @@ def _rarest(offered: int, sources: Sequence[Source]) -> int:
     return offered
 
 
-def _pick(pieces: int, seed: int, turn: int) -> int:
+def _choose(pieces: int, seed: int, turn: int) -> int:
     """One of the pieces, by seed and turn."""
     digest = hashlib.sha256(f"{seed}/{turn}".encode()).digest()
     start = int.from_bytes(digest[:8], "little") % pieces.bit_length()

@@ -29,9 +29,9 @@ from barnraise.contract.pieces import (
 )
 from barnraise.core.errors import MalformedBlob
 from barnraise.core.ids import BlobHash
-from barnraise.network.blobs.piece_store import Growing, Holdings, Whole
-from barnraise.network.blobs.rate_limiter import Traffic, Valve
-from barnraise.network.blobs.whole_protocol import send, within
+from barnraise.network.blobs.piece_store import PartialBlob, PieceStore, StoredBlob
+from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
+from barnraise.network.blobs.whole_protocol import send, until_stalled
 
 HAVE, LIST = 2**32 - 1, 2**32 - 2
 NOTHING, HAVING, LISTING, PIECE = range(4)
@@ -48,43 +48,47 @@ _REQUEST = struct.Struct("<32sQI")
 
 
 @dataclass(frozen=True)
-class Nothing:
+class NotHeldReply:
     """It holds none of the blob."""
 
 
 @dataclass(frozen=True)
-class Having:
+class HaveReply:
     has: int
     """The pieces it holds, bit by bit."""
 
 
 @dataclass(frozen=True)
-class Listing:
+class ListReply:
     has: int
     wire: bytes
 
 
 @dataclass(frozen=True)
-class Piece:
+class PieceReply:
     has: int
     data: bytes
 
 
-Reply = Nothing | Having | Listing | Piece
+Reply = NotHeldReply | HaveReply | ListReply | PieceReply
 
 
-class Link:
+class PeerConnection:
     """A stream to one holder, for all the blobs that are wanted of it."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, valve: Valve, traffic: Traffic
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        limiter: RateLimiter,
+        traffic: Traffic,
     ) -> None:
-        self._reader, self._writer, self._valve, self._traffic = reader, writer, valve, traffic
+        self._reader, self._writer, self._limiter, self._traffic = reader, writer, limiter, traffic
         self._turn = asyncio.Lock()
         self._last = 0.0
-        self.waiting = 0
+        self.unanswered = 0
         """Requests without their whole answer."""
-        self.due = 0
+        self.scheduled = 0
         """Pieces that whoever gathers over this link has chosen, also those not asked for yet."""
         self.closed = False
 
@@ -98,7 +102,7 @@ class Link:
             raise EOFError("the stream was closed")
         asked = self._now()
         self._writer.write(_REQUEST.pack(bytes.fromhex(wanted.blob), wanted.size, index))
-        self.waiting += 1
+        self.unanswered += 1
         answered = False
         try:
             async with self._turn:  # answers come in the order of the requests, and so are they read
@@ -110,7 +114,7 @@ class Link:
             answered = True
             return reply, self._last - began
         finally:
-            self.waiting -= 1
+            self.unanswered -= 1
             if not answered:  # what is left of the answer would be taken for the next one
                 self.close()
 
@@ -121,16 +125,16 @@ class Link:
     async def _read_reply(self, wanted: Wanted, index: int) -> Reply:
         kind = (await self._read(1))[0]
         if kind == NOTHING:
-            return Nothing()
+            return NotHeldReply()
         if kind not in (HAVING, LISTING, PIECE):
             raise MalformedBlob(f"an answer of kind {kind}", fix="Another holder is asked.")
         has = open_bitmap(await self._read(bitmap_bytes(wanted.count)), wanted.count)
         if kind == LISTING and index == LIST:
-            return Listing(has, await self._read(wanted.count * HASH_BYTES))
+            return ListReply(has, await self._read(wanted.count * HASH_BYTES))
         if kind == PIECE and index < wanted.count:
-            return Piece(has, await self._read(piece_length(wanted.size, index)))
+            return PieceReply(has, await self._read(piece_length(wanted.size, index)))
         if kind == HAVING:
-            return Having(has)
+            return HaveReply(has)
         raise MalformedBlob("an answer to what was not asked", fix="Another holder is asked.")
 
     async def _read(self, count: int) -> bytes:
@@ -138,7 +142,7 @@ class Link:
         data, took = bytearray(), 0.0
         while len(data) < count:
             began = self._now()
-            chunk = await within(self._reader.read(min(self._valve.chunk, count - len(data))))
+            chunk = await until_stalled(self._reader.read(min(self._limiter.chunk, count - len(data))))
             took += self._now() - began
             if not chunk:
                 raise EOFError(f"the stream ended at {len(data)} of {count} bytes")
@@ -146,7 +150,7 @@ class Link:
                 raise asyncio.TimeoutError(f"{len(data)} of {count} bytes in {took:.0f} s")
             data += chunk
             self._traffic.down += len(chunk)
-            await self._valve.let(len(chunk))
+            await self._limiter.acquire(len(chunk))
         return bytes(data)
 
     @staticmethod
@@ -173,16 +177,16 @@ def open_request(wire: bytes) -> Request:
 
 
 @dataclass
-class Server:
+class PieceServer:
     """Answers the requests of one stream after the other, or of many side by side."""
 
-    holdings: Holdings
-    valve: Valve
+    holdings: PieceStore
+    limiter: RateLimiter
     traffic: Traffic
     sent: Callable[[BlobHash, int, int], None]
     """Told of each piece that went out: blob, index, count of its pieces."""
 
-    async def answer_all(
+    async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: Callable[[bool], None]
     ) -> None:
         """Until the asker ends the stream or stays silent; `idle` is told whenever it waits or works.
@@ -214,9 +218,9 @@ class Server:
 
     async def _send(self, writer: asyncio.StreamWriter, reply: bytes) -> None:
         view = memoryview(reply)
-        for start in range(0, len(reply), self.valve.chunk):
-            await send(writer, view[start : start + self.valve.chunk], self.valve, self.traffic)
+        for start in range(0, len(reply), self.limiter.chunk):
+            await send(writer, view[start : start + self.limiter.chunk], self.limiter, self.traffic)
 
 
-def _head(kind: int, held: Whole | Growing) -> bytes:
+def _head(kind: int, held: StoredBlob | PartialBlob) -> bytes:
     return bytes([kind]) + bitmap(held.has, piece_count(held.size))

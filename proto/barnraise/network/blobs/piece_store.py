@@ -14,7 +14,7 @@ from barnraise.runtime.files import disk_errors, write_atomic
 
 
 @dataclass(frozen=True)
-class Whole:
+class StoredBlob:
     """A blob of the store."""
 
     blobs: BlobStore
@@ -34,7 +34,7 @@ class Whole:
             return file.read(piece_length(self.size, index))
 
 
-class Growing:
+class PartialBlob:
     """A blob of which some pieces are here, each one checked. Ends with `close`."""
 
     def __init__(self, path: Path, wanted: Wanted, pieces: PieceList) -> None:
@@ -74,17 +74,17 @@ class Growing:
 
 
 @dataclass
-class Holdings:
+class PieceStore:
     """All that this node can give pieces of."""
 
     blobs: BlobStore
-    _growing: dict[BlobHash, Growing] = field(default_factory=dict)
+    _partial: dict[BlobHash, PartialBlob] = field(default_factory=dict)
 
-    def find(self, name: BlobHash, size: int) -> Whole | Growing | None:
+    def find(self, name: BlobHash, size: int) -> StoredBlob | PartialBlob | None:
         """What is here of a blob of `size` bytes. None where it is not here, or of another size."""
-        held = self._growing.get(name)
+        held = self._partial.get(name)
         if held is None and name in self.blobs:
-            return Whole(self.blobs, name, size) if self.blobs.size(name) == size else None
+            return StoredBlob(self.blobs, name, size) if self.blobs.size(name) == size else None
         return held if held is not None and held.size == size else None
 
     def known_list(self, wanted: Wanted) -> PieceList | None:
@@ -94,15 +94,15 @@ class Holdings:
             return PieceList.opened(path.read_bytes(), wanted)
         return None
 
-    def grow(self, wanted: Wanted, pieces: PieceList) -> Growing:
+    def open_partial(self, wanted: Wanted, pieces: PieceList) -> PartialBlob:
         """Begin to gather, and to serve what comes. Raises DiskFull."""
         write_atomic(self.blobs.listing(wanted.blob), pieces.wire)
-        self._growing[wanted.blob] = Growing(self.blobs.in_pieces(wanted.blob), wanted, pieces)
-        return self._growing[wanted.blob]
+        self._partial[wanted.blob] = PartialBlob(self.blobs.in_pieces(wanted.blob), wanted, pieces)
+        return self._partial[wanted.blob]
 
-    def withdraw(self, name: BlobHash) -> None:
+    def close_partial(self, name: BlobHash) -> None:
         """It is whole, or given up: what is gathered so far stays on disk."""
-        self._growing.pop(name).close()
+        self._partial.pop(name).close()
 
     def check(self, wanted: Wanted) -> None:
         """Whether a blob that is here is the one that a commit describes. Slow at first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from barnraise.network.blobs.token_bucket import Bucket, chunk_bytes
+from barnraise.network.blobs.token_bucket import TokenBucket, chunk_bytes
 
 
 @dataclass
@@ -16,17 +16,17 @@ class Traffic:
     down: int = 0
 
 
-class Valve:
+class RateLimiter:
     """One direction of all of a node's blob streams. Streams take turns, a chunk each."""
 
     def __init__(self, rate: int | None) -> None:
         """rate: bytes a second; None for no cap."""
-        self._bucket = Bucket(rate) if rate is not None else None
+        self._bucket = TokenBucket(rate) if rate is not None else None
         self.rate = rate
         self.chunk = chunk_bytes(rate)
         """Bytes that a stream moves at a time."""
 
-    async def let(self, count: int) -> None:
+    async def acquire(self, count: int) -> None:
         """Wait until `count` bytes may pass."""
         if self._bucket is not None:
             await asyncio.sleep(self._bucket.take(count, asyncio.get_running_loop().time()))

@@ -32,7 +32,7 @@ UNCAPPED = Caps()
 
 
 @dataclass
-class Bucket:
+class TokenBucket:
     """A token bucket that lends: whoever takes waits for as long as it is told, in the order of asking."""
 
     rate: float

@@ -12,39 +12,41 @@ from weakref import WeakValueDictionary
 from barnraise.contract.pieces import Wanted
 from barnraise.core.errors import BarnraiseError, HashMismatch, MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, short
-from barnraise.network.blobs.connection_limits import Doors, SentPieces, Visit
-from barnraise.network.blobs.connection_pool import Links
-from barnraise.network.blobs.download_context import Room, under_way_limit
-from barnraise.network.blobs.piece_download import gather
-from barnraise.network.blobs.piece_protocol import Server
-from barnraise.network.blobs.piece_store import Holdings
-from barnraise.network.blobs.rate_limiter import Traffic, Valve
-from barnraise.network.blobs.reputation import Standing
+from barnraise.network.blobs.connection_limits import ConnectionLimits, IncomingStream, SentPieces
+from barnraise.network.blobs.connection_pool import ConnectionPool
+from barnraise.network.blobs.download_context import DownloadContext, under_way_limit
+from barnraise.network.blobs.piece_download import download_pieces
+from barnraise.network.blobs.piece_protocol import PieceServer
+from barnraise.network.blobs.piece_store import PieceStore
+from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
+from barnraise.network.blobs.reputation import Reputation
 from barnraise.network.blobs.token_bucket import Caps
-from barnraise.network.blobs.whole_protocol import NotHeld, Sent, answer, receive, within
+from barnraise.network.blobs.whole_protocol import NotHeld, Sent, answer, receive, until_stalled
 from barnraise.runtime.blob_store import BlobStore
 
 log = logging.getLogger("barnraise.swarm")
 
-WHOLE, PIECES = "barnraise/blob/1", "barnraise/pieces/1"
+WHOLE_PROTOCOL, PIECE_PROTOCOL = "barnraise/blob/1", "barnraise/pieces/1"
 """The protocols, as streams are opened by."""
 
 Open = Callable[[PublicKey, str], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 """Opens a stream to a peer, of a protocol. Raises OSError, EOFError or TimeoutError."""
 
 
-class Carrier:
+class Transfer:
     """All blobs that come to and go from one node."""
 
     def __init__(self, own: PublicKey, blobs: BlobStore, caps: Caps, open_stream: Open) -> None:
         self.traffic = Traffic()
         self._blobs, self._open = blobs, open_stream
-        self._up, self._down = Valve(caps.up), Valve(caps.down)
-        self._doors, self._sent = Doors(), SentPieces()
-        self._holdings = Holdings(blobs)
-        self._server = Server(self._holdings, self._up, self.traffic, self._sent.piece)
-        links = Links(lambda peer: within(open_stream(peer, PIECES)), self._down, self.traffic)
-        self._room = Room(own, self._holdings, links, Standing(), under_way_limit(caps.down))
+        self._up, self._down = RateLimiter(caps.up), RateLimiter(caps.down)
+        self._limits, self._sent = ConnectionLimits(), SentPieces()
+        self._store = PieceStore(blobs)
+        self._server = PieceServer(self._store, self._up, self.traffic, self._sent.piece_sent)
+        pool = ConnectionPool(
+            lambda peer: until_stalled(open_stream(peer, PIECE_PROTOCOL)), self._down, self.traffic
+        )
+        self._context = DownloadContext(own, self._store, pool, Reputation(), under_way_limit(caps.down))
         self._fetching: WeakValueDictionary[BlobHash, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
@@ -58,7 +60,7 @@ class Carrier:
                 await self._fetch(name, limit, holders)
         return self._blobs.path(name)
 
-    async def gather(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+    async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
         """Get a blob into the store in pieces, from all of the holders that have some of it.
 
         holders: who may have it, in any order. What came before a stream broke, or before a restart,
@@ -67,9 +69,9 @@ class Carrier:
         """
         async with self._one_at_a_time(wanted.blob):
             if wanted.blob not in self._blobs:
-                return await gather(self._room, wanted, holders)
+                return await download_pieces(self._context, wanted, holders)
             # It came by another commit; others could not gather it by this one if that lied about it.
-            await asyncio.to_thread(self._holdings.check, wanted)
+            await asyncio.to_thread(self._store.check, wanted)
             return self._blobs.path(wanted.blob)
 
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
@@ -78,12 +80,12 @@ class Carrier:
 
     async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the one request of a stream for a whole blob."""
-        with self._visited(peer, writer) as visit:
-            if visit is None:
+        with self._admitted(peer, writer) as stream:
+            if stream is None:
                 return
             match await answer(self._blobs, reader, writer, self._up, self.traffic):
                 case Sent(name):
-                    self._sent.all(name)
+                    self._sent.all_sent(name)
                 case NotHeld(name):
                     log.debug("asked for %s, which is not here", short(name))
 
@@ -91,20 +93,20 @@ class Carrier:
         self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Answer the requests of a stream for pieces, until it ends."""
-        with self._visited(peer, writer) as visit:
-            if visit is not None:
-                await self._server.answer_all(reader, writer, lambda waits: self._doors.idle(visit, waits))
+        with self._admitted(peer, writer) as stream:
+            if stream is not None:
+                await self._server.serve(reader, writer, lambda waits: self._limits.set_idle(stream, waits))
 
     def close(self) -> None:
         """End what is under way."""
-        self._room.close()
+        self._context.close()
 
     @contextmanager
-    def _visited(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[Visit | None]:
+    def _admitted(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[IncomingStream | None]:
         """Hold a place for a stream of somebody else's, and end it however it goes."""
         try:
-            with self._doors.entered(peer, writer) as visit:
-                yield visit
+            with self._limits.admitted(peer, writer) as stream:
+                yield stream
         except (OSError, EOFError, asyncio.TimeoutError, MalformedBlob) as error:
             log.debug("a blob stream ended early: %s", error)
         finally:
@@ -133,7 +135,7 @@ class Carrier:
         )
 
     async def _receive(self, name: BlobHash, limit: int, holder: PublicKey) -> None:
-        reader, writer = await within(self._open(holder, WHOLE))
+        reader, writer = await until_stalled(self._open(holder, WHOLE_PROTOCOL))
         try:
             await receive(name, limit, self._blobs, reader, writer, self._down, self.traffic)
         finally:

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash
-from barnraise.network.blobs.rate_limiter import Traffic, Valve
+from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors
 
@@ -36,7 +36,7 @@ async def receive(
     blobs: BlobStore,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    valve: Valve,
+    limiter: RateLimiter,
     traffic: Traffic,
 ) -> None:
     """Grow the store's partial file of `name` until it is whole. Its hash is still to be checked.
@@ -47,20 +47,20 @@ async def receive(
     part = blobs.partial(name)
     offset = part.stat().st_size if part.exists() else 0
     writer.write(bytes.fromhex(name) + offset.to_bytes(8, "little"))
-    size = int.from_bytes(await within(reader.readexactly(8)), "little")
+    size = int.from_bytes(await until_stalled(reader.readexactly(8)), "little")
     if not offset <= size <= limit:
         held = "it does not hold it" if size == NOT_HELD else f"it offers {size} bytes, not {limit}"
         raise Unreachable(held, fix="Another holder is asked.")
     with part.open("ab") as file:
         while offset < size:
-            chunk = await within(reader.read(min(valve.chunk, size - offset)))
+            chunk = await until_stalled(reader.read(min(limiter.chunk, size - offset)))
             if not chunk:
                 raise EOFError(f"the stream ended at {offset} of {size} bytes")
             with disk_errors(part):
                 file.write(chunk)
             offset += len(chunk)
             traffic.down += len(chunk)
-            await valve.let(len(chunk))
+            await limiter.acquire(len(chunk))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ async def answer(
     blobs: BlobStore,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    valve: Valve,
+    limiter: RateLimiter,
     traffic: Traffic,
 ) -> Sent | NotHeld:
     """Serve one request, and wait for the asker to end the stream: some of libp2p's transports drop
@@ -87,32 +87,32 @@ async def answer(
 
     Raises EOFError, OSError or TimeoutError when the stream breaks.
     """
-    request = await within(reader.readexactly(_REQUEST_BYTES))
+    request = await until_stalled(reader.readexactly(_REQUEST_BYTES))
     name, offset = BlobHash(request[:32].hex()), int.from_bytes(request[32:], "little")
     if name not in blobs:
         writer.write(NOT_HELD.to_bytes(8, "little"))
-        await within(writer.drain())
-        await within(reader.read(1))
+        await until_stalled(writer.drain())
+        await until_stalled(reader.read(1))
         return NotHeld(name)
     with blobs.path(name).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         writer.write(size.to_bytes(8, "little"))
         file.seek(min(offset, size))
-        while chunk := file.read(valve.chunk):
-            await send(writer, chunk, valve, traffic)
-    await within(reader.read(1))
+        while chunk := file.read(limiter.chunk):
+            await send(writer, chunk, limiter, traffic)
+    await until_stalled(reader.read(1))
     return Sent(name)
 
 
 async def send(
-    writer: asyncio.StreamWriter, chunk: bytes | memoryview, valve: Valve, traffic: Traffic
+    writer: asyncio.StreamWriter, chunk: bytes | memoryview, limiter: RateLimiter, traffic: Traffic
 ) -> None:
     """One chunk, when it is its turn and the receiver keeps up."""
-    await valve.let(len(chunk))
+    await limiter.acquire(len(chunk))
     writer.write(chunk)
-    await within(writer.drain())
+    await until_stalled(writer.drain())
     traffic.up += len(chunk)
 
 
-async def within(step: Awaitable[V]) -> V:
+async def until_stalled(step: Awaitable[V]) -> V:
     return await asyncio.wait_for(step, STALL_SECONDS)

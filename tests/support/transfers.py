@@ -25,7 +25,7 @@ from barnraise.contract.pieces import (
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash
 from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
 from barnraise.network.blobs.token_bucket import UNCAPPED, Caps
-from barnraise.network.blobs.transfer import PIECES, Carrier
+from barnraise.network.blobs.transfer import PIECE_PROTOCOL, Transfer
 from barnraise.runtime.blob_store import BlobStore
 from tests.support import virtual_time
 
@@ -57,7 +57,7 @@ async def stream_pair() -> tuple[Stream, Stream]:
 class Node:
     name: str
     blobs: BlobStore
-    carrier: Carrier
+    transfer: Transfer
 
     def holds(self, data: bytes) -> BlobHash:
         return self.blobs.put(data)
@@ -91,7 +91,7 @@ class Net:
             return await self._open(name, peer, protocol)
 
         blobs = BlobStore(self.folder / name)
-        node = Node(name, blobs, Carrier(key(name), blobs, caps, open_stream))
+        node = Node(name, blobs, Transfer(key(name), blobs, caps, open_stream))
         self.nodes[key(name)] = node
         return node
 
@@ -103,8 +103,8 @@ class Net:
         if peer in self.strange:
             work = self.strange[peer](reader, writer)
         else:
-            carrier = self.nodes[peer].carrier
-            serve = carrier.serve_pieces if protocol == PIECES else carrier.serve
+            transfer = self.nodes[peer].transfer
+            serve = transfer.serve_pieces if protocol == PIECE_PROTOCOL else transfer.serve
             work = serve(asker, reader, writer)
         task = asyncio.ensure_future(work)
         self._serving.add(task)
@@ -123,7 +123,7 @@ def play(folder: Path, scene: Callable[[Net], Awaitable[V]]) -> V:
         net = Net(folder)
         result = await scene(net)
         for node in net.nodes.values():
-            node.carrier.close()
+            node.transfer.close()
         return result
 
     return virtual_time.run(go())
@@ -134,7 +134,7 @@ def elapsed() -> float:
 
 
 async def get(node: Node, *holders: str, data: bytes = DATA) -> bytes:
-    path = await node.carrier.gather(wanted(data), [key(holder) for holder in holders])
+    path = await node.transfer.fetch_pieces(wanted(data), [key(holder) for holder in holders])
     return path.read_bytes()
 
 
