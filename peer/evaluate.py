@@ -33,7 +33,7 @@ from barnraise.evaluation.runner import evaluate as find_loss
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import scratch_folder, write_atomic
-from peer.archive.fetching import Watch
+from peer.archive.checkpoint_download import DownloadListener
 from peer.archive.opening import open_archive
 from peer.archive.reading import Archive
 from peer.coordinator_client import connect
@@ -55,7 +55,7 @@ class Evaluator:
     """Where base models are kept, and what is fetched meanwhile."""
     base: Path | None
     """The base model's folder or .gguf file, where it is not found by the name in the spec."""
-    watch: Watch
+    listener: DownloadListener
     clock: Callable[[], float]
     """Seconds."""
     now: Callable[[], Millis]
@@ -94,7 +94,7 @@ class Evaluator:
             try:
                 await self.once()
             except (NetworkError, TrustError, MachineError, RefusedError, StateError) as error:
-                self.watch.say(f"{error.problem}; looking again in {LOOK_SECONDS:.0f} s")
+                self.listener.say(f"{error.problem}; looking again in {LOOK_SECONDS:.0f} s")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _wanted(self, archive: Archive) -> list[Manifest]:
@@ -107,17 +107,17 @@ class Evaluator:
         ]
         found = [manifest for manifest in manifests if manifest.held_out is None]
         if not found:
-            self.watch.say("no checkpoint waits for its held-out loss")
+            self.listener.say("no checkpoint waits for its held-out loss")
         return found
 
     async def _evaluate(self, archive: Archive, manifest: Manifest) -> None:
         options = DownloadOptions(str(self.invite), revision=round_tag(manifest.round), base=self.base)
-        got = await download_to_cache(options, self.cache, self.watch, self.clock, with_base=False)
+        got = await download_to_cache(options, self.cache, self.listener, self.clock, with_base=False)
         try:
             await asyncio.to_thread(_check_state, manifest, archive.charter, got.folder)
             with scratch_folder(self.cache / SCRATCH) as held_out:
                 held_out_set = await _fetch_held_out_set(archive, held_out)
-                self.watch.say(f"evaluating round {manifest.round}")
+                self.listener.say(f"evaluating round {manifest.round}")
                 tokens = archive.charter.spec.checkpoint.held_out_tokens
                 outcome = await find_loss(
                     got.folder, base=got.base or got.folder, held_out=held_out, tokens=tokens
@@ -136,13 +136,13 @@ class Evaluator:
                 assert_never(outcome)
 
     async def _send(self, manifest: Manifest, held_out_set: BlobHash, found: HeldOut) -> None:
-        self.watch.say(f"round {manifest.round} has a held-out loss of {found.loss:.4f} here")
+        self.listener.say(f"round {manifest.round} has a held-out loss of {found.loss:.4f} here")
         evaluation = Evaluation(
             run=self.invite.run, round=manifest.round, state=manifest.state, panel=held_out_set,
             owner=self.identity.public, loss=found.loss, tokens=found.tokens, at=self.now(),
         )  # fmt: skip
         async with connect(self.invite) as api:
-            self.watch.say(await api.evaluate(sign(self.identity, evaluation)))
+            self.listener.say(await api.evaluate(sign(self.identity, evaluation)))
 
 
 def _check_vouched(charter: Charter, identity: Identity) -> None:

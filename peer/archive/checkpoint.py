@@ -13,16 +13,16 @@ from barnraise.core.signed import Signed
 from barnraise.core.units import format_bytes
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors, write_atomic
-from peer.archive.fetching import Fetching, Watch
-from peer.archive.parts import Part
-from peer.archive.suppliers import Candidate
+from peer.archive.checkpoint_download import CheckpointDownload, DownloadListener
+from peer.archive.checkpoint_sources import Candidate
+from peer.archive.partial_file import PartialFile
 
 
 async def fetch_checkpoint(
     signed: Signed[Manifest],
     folder: Path,
     candidates: Sequence[Candidate],
-    watch: Watch,
+    listener: DownloadListener,
     clock: Callable[[], float],
 ) -> None:
     """What is there and whole is not fetched again; a download that broke goes on.
@@ -31,9 +31,9 @@ async def fetch_checkpoint(
     Raises Unreachable, HashMismatch, DiskFull, MachineError.
     """
     lacking = await asyncio.to_thread(_lacking, signed, folder)
-    parts = [Part(folder, entry) for entry in lacking]
+    parts = [PartialFile(folder, entry) for entry in lacking]
     _make_sure_of_room(folder, sum(part.entry.size - part.got for part in parts))
-    await Fetching(parts, watch, clock).run(candidates)
+    await CheckpointDownload(parts, listener, clock).run(candidates)
     write_atomic(folder / MANIFEST, signed.wire)
 
 

@@ -22,10 +22,10 @@ from barnraise.core.units import format_bytes
 from barnraise.models.base_model import resolve
 from barnraise.runtime.files import write_atomic
 from peer.archive.checkpoint import fetch_checkpoint
-from peer.archive.fetching import Watch
+from peer.archive.checkpoint_download import DownloadListener
+from peer.archive.checkpoint_sources import Candidate, CheckpointSource
 from peer.archive.opening import open_archive
 from peer.archive.reading import Archive, LoneCheckpoint
-from peer.archive.suppliers import Candidate, Supplier
 from peer.archive.web import WebSource, web_client
 from peer.download.convert import Converted, check_absent, convert, is_adapter
 from peer.download.select import Format, Published, ToConvert, index_of, select_form
@@ -59,7 +59,7 @@ class Downloaded:
 
 
 async def download(
-    options: DownloadOptions, cache: Path, watch: Watch, clock: Callable[[], float]
+    options: DownloadOptions, cache: Path, listener: DownloadListener, clock: Callable[[], float]
 ) -> Downloaded | Converted:
     """Fetch a checkpoint into a folder, or make the form that was asked for of one.
 
@@ -67,11 +67,11 @@ async def download(
     DiskFull, MachineError, ModelUnavailable.
     """
     async with web_client() as client, open_archive(options.source, options.key) as found:
-        fetcher = _fetcher(client, found, options, watch, clock)
+        fetcher = _fetcher(client, found, options, listener, clock)
         match select_form(fetcher.index, fetcher.adapter, options.format, options.revision):
             case Published(form, revision, note):
                 if note:
-                    watch.say(note)
+                    listener.say(note)
                 signed = await fetcher.manifest(revision, form)
                 folder = options.output or Path(_name(signed.value))
                 await fetcher.get(signed, revision, folder)
@@ -92,11 +92,16 @@ class CachedCheckpoint:
 
 
 async def download_to_cache(
-    options: DownloadOptions, cache: Path, watch: Watch, clock: Callable[[], float], *, with_base: bool
+    options: DownloadOptions,
+    cache: Path,
+    listener: DownloadListener,
+    clock: Callable[[], float],
+    *,
+    with_base: bool,
 ) -> CachedCheckpoint:
     """Have what was trained in `cache`, to be loaded from there. Raises as `download` does."""
     async with web_client() as client, open_archive(options.source, options.key) as found:
-        fetcher = _fetcher(client, found, options, watch, clock)
+        fetcher = _fetcher(client, found, options, listener, clock)
         choice = select_form(fetcher.index, fetcher.adapter, None, options.revision)
         assert isinstance(choice, Published), "what was trained is there, or refused"
         signed = await fetcher.manifest(choice.revision, choice.form)
@@ -120,12 +125,12 @@ async def _convert(
     beside = output.with_name(_name(manifest))
     if beside == output:
         beside = output.with_name(f"{output.name}-trained")
-    fetcher.watch.say(
+    fetcher.listener.say(
         f"round {manifest.round} is not published as {form}: making it of the checkpoint in {beside}"
     )
     await fetcher.get(signed, revision, beside)
     base = await fetcher.base(options.base, cache) if fetcher.adapter else beside
-    fetcher.watch.say(f"making the {form} form")
+    fetcher.listener.say(f"making the {form} form")
     return await asyncio.to_thread(convert, form, beside, manifest, base, output)
 
 
@@ -139,13 +144,13 @@ def _fetcher(
     client: httpx2.AsyncClient,
     found: Archive | LoneCheckpoint,
     options: DownloadOptions,
-    watch: Watch,
+    listener: DownloadListener,
     clock: Callable[[], float],
 ) -> _Fetcher:
     mirrors = [WebSource(client, address) for address in options.mirrors]
     if isinstance(found, Archive):
         mirrors += _named_mirrors(client, found.index)
-    return _Fetcher(found, mirrors, watch, clock)
+    return _Fetcher(found, mirrors, listener, clock)
 
 
 def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebSource]:
@@ -165,7 +170,7 @@ class _Fetcher:
 
     found: Archive | LoneCheckpoint
     mirrors: Sequence[WebSource]
-    watch: Watch
+    listener: DownloadListener
     clock: Callable[[], float]
 
     @property
@@ -187,16 +192,16 @@ class _Fetcher:
 
     async def get(self, signed: Signed[Manifest], revision: Revision, folder: Path) -> None:
         manifest, source = signed.value, self.found.source
-        self.watch.say(
+        self.listener.say(
             f"round {manifest.round} of {manifest.run}: {len(manifest.files)} files,"
             f" {format_bytes(manifest.size)}"
         )
         place = revision.folder if isinstance(self.found, Archive) else ""
         candidates = [
-            Candidate.first(Supplier(source, place)),
+            Candidate.first(CheckpointSource(source, place)),
             *(Candidate.mirror(mirror, revision.folder, signed.wire) for mirror in self.mirrors),
         ]
-        await fetch_checkpoint(signed, folder, candidates, self.watch, self.clock)
+        await fetch_checkpoint(signed, folder, candidates, self.listener, self.clock)
         write_atomic(folder / MANIFEST_JSON, manifest_json(signed))
         if isinstance(self.found, Archive):
             write_atomic(folder / CHARTER, self.found.signed_charter.wire)  # whose run it is, for `peer seed`
@@ -214,14 +219,14 @@ class _Fetcher:
         source, revision = (model.source, model.revision) if given is None else (str(given), None)
         try:
             resolved = await asyncio.to_thread(
-                resolve, source, revision, cache, expected=expected, progress=self.watch.say
+                resolve, source, revision, cache, expected=expected, progress=self.listener.say
             )
             return resolved.path
         except (ModelUnavailable, HashMismatch):
             served = self.index.repo("base")
             if given is not None or served is None:
                 raise
-        self.watch.say("the base model comes from the run")
+        self.listener.say("the base model comes from the run")
         kept = served.revisions[-1]
         folder = cache / "bases" / kept.manifest
         await self.get(await self.manifest(kept, "base"), kept, folder)

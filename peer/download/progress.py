@@ -19,10 +19,10 @@ from rich.progress import (
 )
 
 from barnraise.core.units import format_bytes
-from peer.archive.fetching import Watch
+from peer.archive.checkpoint_download import DownloadListener
 
 
-class DownloadDisplay(Watch, Protocol):
+class DownloadDisplay(DownloadListener, Protocol):
     def __enter__(self) -> DownloadDisplay: ...
 
     def __exit__(self, *_: object) -> None: ...

@@ -16,7 +16,7 @@ PIECE = 262_144
 
 @dataclass
 class Scripted:
-    """Passes what the real sources pass (test_download_sources.py)."""
+    """Passes what the real sources pass (test_sources.py)."""
 
     name: str
     files: Mapping[str, bytes]

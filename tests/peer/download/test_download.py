@@ -31,8 +31,8 @@ from barnraise.core.ids import RunId
 from barnraise.gateway import listen
 from coordinator.grpc_service import Gateway
 from coordinator.store.run_store import RunStore
-from peer.archive import parts as parts_module
-from peer.archive import ranges
+from peer.archive import partial_file as parts_module
+from peer.archive import range_picker as ranges
 from peer.archive.sources import Missing
 from peer.download.download import Downloaded, DownloadOptions, download
 from tests.support import parts

@@ -18,8 +18,8 @@ from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord, U
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import sign
 from coordinator.store.run_store import RunStore
-from peer.archive import ranges
-from peer.archive.parts import NOTE_BYTES
+from peer.archive import range_picker as ranges
+from peer.archive.partial_file import SAVE_EVERY_BYTES
 from peer.archive.sources import Missing
 from peer.download.download import Downloaded, DownloadOptions, download
 from peer.download.select import Format
@@ -252,6 +252,6 @@ def test_a_program_that_is_killed_goes_on_where_it_was(store: RunStore, tmp_path
         assert second.wait() == 0, second.output
         again = site.ranges(LARGE)[1]
     assert again is not None
-    assert int(again.removeprefix("bytes=").partition("-")[0]) >= NOTE_BYTES
+    assert int(again.removeprefix("bytes=").partition("-")[0]) >= SAVE_EVERY_BYTES
     assert f"{LARGE}: going on after" in second.output
     assert files_in(tmp_path / "out") == files_in(checkpoint(store, 1))

@@ -13,17 +13,27 @@ from typing_extensions import assert_never
 
 from barnraise.core.errors import BarnraiseError, HashMismatch, MalformedRecord, TrustError, Unreachable
 from barnraise.core.ids import BlobHash, short
-from peer.archive.parts import EARLIER, Given, Part
-from peer.archive.ranges import Giver, Leave, Span, StandBy, Take, TakeOver, Wait, Work, next_step
+from peer.archive.checkpoint_sources import Candidate, CheckpointSource
+from peer.archive.partial_file import EARLIER, PartialFile, SpansBySource
+from peer.archive.range_picker import (
+    Assignment,
+    DropSource,
+    FetchSpan,
+    SourceView,
+    Span,
+    StandBy,
+    TakeOver,
+    WaitUntil,
+    next_step,
+)
 from peer.archive.sources import Missing
-from peer.archive.suppliers import Candidate, Supplier
 
 MEASURED_BYTES = 256 * 1024
 MEASURED_SECONDS = 2.0
 """Less than both says nothing of a source's speed."""
 
 
-class Watch(Protocol):
+class DownloadListener(Protocol):
     """Who is told how it goes."""
 
     def file(self, name: str, length: int, got: int) -> None:
@@ -42,64 +52,64 @@ class Watch(Protocol):
 
 
 @dataclass
-class _Asked:
+class _SourceState:
     """What is known of one source, and what it is at."""
 
     number: int
-    supplier: Supplier
+    supplier: CheckpointSource
     rate: float | None = None
     failures: int = 0
-    failed: float = -math.inf
+    failed_at: float = -math.inf
     reason: str = ""
     span: Span | None = None
     """What it owes; its start moves on as bytes come, its end when another takes over."""
     stream: asyncio.Task[None] | None = None
     began: float = 0.0
-    heard: float = 0.0
+    last_byte_at: float = 0.0
     got: int = 0
     """Bytes since `began`."""
-    left: bool = False
+    dropped: bool = False
 
     @property
     def name(self) -> str:
         return self.supplier.source.name
 
-    def seen(self, now: float) -> Giver:
-        work = Work(self.span, self.heard) if self.span is not None else None
-        return Giver(
-            self._rate(now), self.supplier.source.ranges, self.failures, self.failed, self.reason, work
+    def view(self, now: float) -> SourceView:
+        work = Assignment(self.span, self.last_byte_at) if self.span is not None else None
+        return SourceView(
+            self._rate(now), self.supplier.source.ranges, self.failures, self.failed_at, self.reason, work
         )
 
     def _rate(self, now: float) -> float | None:
-        if self.span is None or not self.tells(now):
+        if self.span is None or not self.is_measured(now):
             return self.rate
         live = self.got / (now - self.began)
         return live if self.rate is None else min(live, self.rate)
 
-    def tells(self, now: float) -> bool:
+    def is_measured(self, now: float) -> bool:
         """Whether the present range says something of the source's speed."""
         seconds = now - self.began
         return seconds > 0 and (self.got >= MEASURED_BYTES or seconds >= MEASURED_SECONDS)
 
 
 @dataclass
-class Fetching:
+class CheckpointDownload:
     """Gets `parts` whole. `run` it once."""
 
-    parts: Sequence[Part]
-    watch: Watch
+    parts: Sequence[PartialFile]
+    listener: DownloadListener
     clock: Callable[[], float]
     """Seconds."""
     _gaps: list[Span] = field(default_factory=list, init=False)
-    _alone: dict[int, int | None] = field(default_factory=dict, init=False)
+    _exclusive: dict[int, int | None] = field(default_factory=dict, init=False)
     """Files that came false from several: each is fetched anew from one source, which then answers for it."""
-    _aside: dict[int, Given] = field(default_factory=dict, init=False)
+    _received_aside: dict[int, SpansBySource] = field(default_factory=dict, init=False)
     """Who gave what of their false bytes."""
     _open: set[int] = field(default_factory=set, init=False)
     """Files that are not whole yet."""
     _unchecked: set[int] = field(default_factory=set, init=False)
     """Those of them whose bytes are not all there, so that nobody looks at them twice."""
-    _asked: dict[int, _Asked] = field(default_factory=dict, init=False)
+    _sources: dict[int, _SourceState] = field(default_factory=dict, init=False)
     _faults: list[BarnraiseError] = field(default_factory=list, init=False)
     """Why sources were left."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -110,7 +120,7 @@ class Fetching:
         Raises Unreachable when no source is left, HashMismatch when the last one gave false bytes, DiskFull.
         """
         for number, part in enumerate(self.parts):
-            self.watch.file(part.entry.name, part.entry.size, part.got)
+            self.listener.file(part.entry.name, part.entry.size, part.got)
             self._open.add(number)
             self._unchecked.add(number)
             self._gaps += [Span(number, start, end) for start, end in part.lacking()]
@@ -118,18 +128,19 @@ class Fetching:
             for number, part in enumerate(self.parts):
                 if not part.lacking():
                     await self._check(number)
-            await self._all(candidates)
+            await self._run_sources(candidates)
         finally:
             for part in self.parts:
-                part.note()
+                part.save_progress()
                 part.close()
                 part.clear_aside()
         if self._open:
-            raise self._verdict()
+            raise self._failure()
 
-    async def _all(self, candidates: Sequence[Candidate]) -> None:
+    async def _run_sources(self, candidates: Sequence[Candidate]) -> None:
         tasks = [
-            asyncio.create_task(self._ask(number, candidate)) for number, candidate in enumerate(candidates)
+            asyncio.create_task(self._run_source(number, candidate))
+            for number, candidate in enumerate(candidates)
         ]
         try:
             while tasks and self._open:
@@ -143,87 +154,87 @@ class Fetching:
             if tasks:
                 await asyncio.wait(tasks)
 
-    async def _ask(self, number: int, candidate: Candidate) -> None:
+    async def _run_source(self, number: int, candidate: Candidate) -> None:
         """Ask one source for what is decided, until everything is there or it is left."""
         try:
-            me = _Asked(number, await candidate.find())
+            me = _SourceState(number, await candidate.find())
         except (Unreachable, TrustError) as error:
-            self._left(candidate.name, error)
+            self._dropped(candidate.name, error)
             return
-        self._asked[number] = me
+        self._sources[number] = me
         told = False
-        while self._open and not me.left:
+        while self._open and not me.dropped:
             now = self.clock()
-            views = {other.number: other.seen(now) for other in self._asked.values()}
-            match next_step(now, number, views, self._gaps, self._alone):
-                case Take(span):
-                    await self._fetch(me, self._taken(span, number))
-                case TakeOver(giver, span):
-                    await self._fetch(me, self._taken_over(self._asked[giver], span))
-                case Wait(until):
-                    await self._change(until)
+            views = {other.number: other.view(now) for other in self._sources.values()}
+            match next_step(now, number, views, self._gaps, self._exclusive):
+                case FetchSpan(span):
+                    await self._fetch(me, self._claim(span, number))
+                case TakeOver(source, span):
+                    await self._fetch(me, self._take_over(self._sources[source], span))
+                case WaitUntil(until):
+                    await self._wait_for_change(until)
                 case StandBy(reason, until):
                     if not told:
-                        self.watch.say(f"{me.name} is left aside: {reason}")
+                        self.listener.say(f"{me.name} is left aside: {reason}")
                         told = True
-                    await self._change(until)
-                case Leave(reason):
-                    self._leave(me, Unreachable(reason, fix="Run the command again: it goes on from there."))
+                    await self._wait_for_change(until)
+                case DropSource(reason):
+                    self._drop(me, Unreachable(reason, fix="Run the command again: it goes on from there."))
                 case step:
                     assert_never(step)
 
-    def _taken(self, span: Span, number: int) -> Span:
+    def _claim(self, span: Span, number: int) -> Span:
         gap = next(gap for gap in self._gaps if (gap.file, gap.start) == (span.file, span.start))
         place = self._gaps.index(gap)
         self._gaps[place : place + 1] = [Span(gap.file, span.end, gap.end)] if span.end < gap.end else []
-        if span.file in self._alone:
-            self._alone[span.file] = number
+        if span.file in self._exclusive:
+            self._exclusive[span.file] = number
         return span
 
-    def _taken_over(self, victim: _Asked, span: Span) -> Span:
+    def _take_over(self, victim: _SourceState, span: Span) -> Span:
         assert victim.span is not None
         victim.span = Span(span.file, victim.span.start, span.start)
         if not victim.span.size and victim.stream is not None:
-            self.watch.say(f"{victim.name} sends nothing; another source goes on with what it owes")
+            self.listener.say(f"{victim.name} sends nothing; another source goes on with what it owes")
             victim.stream.cancel()
         return span
 
-    async def _fetch(self, me: _Asked, span: Span) -> None:
+    async def _fetch(self, me: _SourceState, span: Span) -> None:
         me.span, me.got = span, 0
-        me.began = me.heard = self.clock()
+        me.began = me.last_byte_at = self.clock()
         stream = me.stream = asyncio.create_task(self._receive(me))
         try:
             await asyncio.wait([stream])
         finally:
             stream.cancel()
             await asyncio.wait([stream])
-            failed = None if stream.cancelled() else stream.exception()
+            error = None if stream.cancelled() else stream.exception()
             now, rest = self.clock(), me.span
-            if me.tells(now):
+            if me.is_measured(now):
                 rate = me.got / (now - me.began)
                 me.rate = rate if me.rate is None else (me.rate + rate) / 2
             me.span = me.stream = None
-            if rest.size and self._alone.get(rest.file, me.number) == me.number:
+            if rest.size and self._exclusive.get(rest.file, me.number) == me.number:
                 self._gaps.insert(0, rest)
-            self.parts[span.file].note()
-            self._tell_all()
-        if not me.left:
-            self._reckon(me, failed, cut=stream.cancelled())
+            self.parts[span.file].save_progress()
+            self._notify()
+        if not me.dropped:
+            self._settle_fetch(me, error, cut=stream.cancelled())
         if not self.parts[span.file].lacking():
             await self._check(span.file)
 
-    def _reckon(self, me: _Asked, failed: BaseException | None, *, cut: bool) -> None:
+    def _settle_fetch(self, me: _SourceState, error: BaseException | None, *, cut: bool) -> None:
         if cut:
-            me.failures, me.failed, me.reason = me.failures + 1, self.clock(), "it sends nothing"
-        elif isinstance(failed, Missing | MalformedRecord):
-            self._leave(me, failed)
-        elif isinstance(failed, Unreachable):
-            me.failures, me.failed, me.reason = me.failures + 1, self.clock(), failed.problem
-            self.watch.say(f"{failed.problem}; asking again")
-        elif failed is not None:
-            raise failed
+            me.failures, me.failed_at, me.reason = me.failures + 1, self.clock(), "it sends nothing"
+        elif isinstance(error, Missing | MalformedRecord):
+            self._drop(me, error)
+        elif isinstance(error, Unreachable):
+            me.failures, me.failed_at, me.reason = me.failures + 1, self.clock(), error.problem
+            self.listener.say(f"{error.problem}; asking again")
+        elif error is not None:
+            raise error
 
-    async def _receive(self, me: _Asked) -> None:
+    async def _receive(self, me: _SourceState) -> None:
         assert me.span is not None
         part = self.parts[me.span.file]
         name = part.entry.name
@@ -235,8 +246,8 @@ class Fetching:
                     return
                 part.write(me.span.start, mine, me.number)
                 me.span = Span(me.span.file, me.span.start + len(mine), me.span.end)
-                me.heard, me.got, me.failures = self.clock(), me.got + len(mine), 0
-                self.watch.got(name, len(mine))
+                me.last_byte_at, me.got, me.failures = self.clock(), me.got + len(mine), 0
+                self.listener.got(name, len(mine))
                 if not me.span.size:
                     return
 
@@ -249,36 +260,40 @@ class Fetching:
         found = await asyncio.to_thread(part.finish)
         if found == part.entry.hash:
             self._open.discard(number)
-            self._alone.pop(number, None)
-            self.watch.done(part.entry.name)
-            if number in self._aside:
-                guilty = await asyncio.to_thread(part.falsifiers, self._aside.pop(number))
-                for giver in guilty - {EARLIER}:
-                    self._leave_for_falsehood(part, giver, None)
-            self._tell_all()
+            self._exclusive.pop(number, None)
+            self.listener.done(part.entry.name)
+            if number in self._received_aside:
+                guilty = await asyncio.to_thread(
+                    part.sources_of_false_bytes, self._received_aside.pop(number)
+                )
+                for source in guilty - {EARLIER}:
+                    self._drop_for_false_bytes(part, source, None)
+            self._notify()
             return
-        self.watch.again(part.entry.name)
-        givers = part.givers
-        if not givers:
+        self.listener.again(part.entry.name)
+        sources = part.sources
+        if not sources:
             raise HashMismatch(
                 f"{part.entry.name} is said to be empty and to have the hash {short(part.entry.hash)}",
                 fix="Tell the run's maintainer: this checkpoint cannot be.",
             )
-        if len(givers) == 1 and EARLIER not in givers:
+        if len(sources) == 1 and EARLIER not in sources:
             part.restart()
-            self._leave_for_falsehood(part, givers.pop(), found)
+            self._drop_for_false_bytes(part, sources.pop(), found)
         else:
-            self.watch.say(f"{part.entry.name} is not what was signed: fetching it from one source at a time")
-            self._aside[number] = part.set_aside()
-            self._alone[number] = None
-        self._anew(number)
+            self.listener.say(
+                f"{part.entry.name} is not what was signed: fetching it from one source at a time"
+            )
+            self._received_aside[number] = part.set_aside()
+            self._exclusive[number] = None
+        self._refetch(number)
 
-    def _leave_for_falsehood(self, part: Part, giver: int | None, found: BlobHash | None) -> None:
-        asked = next((asked for asked in self._asked.values() if asked.number == giver), None)
+    def _drop_for_false_bytes(self, part: PartialFile, source: int | None, found: BlobHash | None) -> None:
+        asked = next((asked for asked in self._sources.values() if asked.number == source), None)
         if asked is None:  # it was left before
             return
         hashed = "has other bytes" if found is None else f"hashes to {short(found)}"
-        self._leave(
+        self._drop(
             asked,
             HashMismatch(
                 f"{part.entry.name} of {asked.name} {hashed}, the manifest says {short(part.entry.hash)}",
@@ -286,38 +301,38 @@ class Fetching:
             ),
         )
 
-    def _leave(self, asked: _Asked, error: BarnraiseError) -> None:
-        asked.left = True
-        del self._asked[asked.number]
+    def _drop(self, asked: _SourceState, error: BarnraiseError) -> None:
+        asked.dropped = True
+        del self._sources[asked.number]
         if asked.stream is not None:
             asked.stream.cancel()
-        for file in [file for file, owner in self._alone.items() if owner == asked.number]:
-            self._alone[file] = None
+        for file in [file for file, owner in self._exclusive.items() if owner == asked.number]:
+            self._exclusive[file] = None
             self.parts[file].restart()
-            self.watch.again(self.parts[file].entry.name)
-            self._anew(file)
-        self._left(asked.name, error)
+            self.listener.again(self.parts[file].entry.name)
+            self._refetch(file)
+        self._dropped(asked.name, error)
 
-    def _left(self, name: str, error: BarnraiseError) -> None:
+    def _dropped(self, name: str, error: BarnraiseError) -> None:
         self._faults.append(error)
-        self.watch.say(f"left {name}: {error.problem}")
-        self._tell_all()
+        self.listener.say(f"left {name}: {error.problem}")
+        self._notify()
 
-    def _anew(self, number: int) -> None:
+    def _refetch(self, number: int) -> None:
         self._unchecked.add(number)
         self._gaps = [gap for gap in self._gaps if gap.file != number]
         self._gaps.insert(0, Span(number, 0, self.parts[number].entry.size))
-        self._tell_all()
+        self._notify()
 
-    def _verdict(self) -> BarnraiseError:
+    def _failure(self) -> BarnraiseError:
         false = [fault for fault in self._faults if isinstance(fault, TrustError)]
         return (false or self._faults)[-1]
 
-    def _tell_all(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _change(self, until: float | None) -> None:
+    async def _wait_for_change(self, until: float | None) -> None:
         """Until something changed, or that time has come."""
         seconds = None if until is None else max(0.0, until - self.clock())
         try:

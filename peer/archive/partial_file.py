@@ -13,69 +13,69 @@ from barnraise.core.ids import BlobHash
 from barnraise.core.strict import Strict
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors, write_atomic
-from peer.archive.ranges import lacking, merged
+from peer.archive.range_picker import lacking, merged
 
 EARLIER = None
 """Who gave bytes that were here before this process began."""
-NOTE_BYTES = 8 * 2**20
+SAVE_EVERY_BYTES = 8 * 2**20
 """After so many more bytes it is written down what is here: what a killed process loses at most."""
-_MAX_NOTE_BYTES = 2**20
+_MAX_PROGRESS_BYTES = 2**20
 
-Giver = int | None
-Given = dict[Giver, list[tuple[int, int]]]
+SourceNumber = int | None
+SpansBySource = dict[SourceNumber, list[tuple[int, int]]]
 """Who gave which bytes."""
 
 
-class _Note(Strict):
+class _Progress(Strict):
     """What stands in the file beside a part."""
 
     hash: str
     have: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...]
 
 
-class Part:
+class PartialFile:
     """One file of a manifest. Its bytes have its final name only once their hash was checked."""
 
     def __init__(self, folder: Path, entry: FileEntry) -> None:
         self.entry = entry
         self.target = folder / entry.name
-        self._part, self._note = folder / f".{entry.name}.part", folder / f".{entry.name}.part.json"
+        self._part, self._progress_path = folder / f".{entry.name}.part", folder / f".{entry.name}.part.json"
         self._file: BinaryIO | None = None
-        self._unnoted = 0
-        earlier = self._noted()
-        self._given: Given = {EARLIER: earlier} if earlier else {}
+        self._unsaved = 0
+        earlier = self._load_progress()
+        self._received: SpansBySource = {EARLIER: earlier} if earlier else {}
 
     @property
     def got(self) -> int:
         return sum(end - start for start, end in self._have())
 
     @property
-    def givers(self) -> set[Giver]:
-        return set(self._given)
+    def sources(self) -> set[SourceNumber]:
+        return set(self._received)
 
     def lacking(self) -> list[tuple[int, int]]:
         return lacking(self.entry.size, self._have())
 
-    def write(self, at: int, data: bytes, giver: Giver) -> None:
+    def write(self, at: int, data: bytes, source: SourceNumber) -> None:
         """Raises DiskFull, MachineError."""
         with disk_errors(self.target):
             file, rest = self._opened(), memoryview(data)
             file.seek(at)
             while rest:  # a disk that is nearly full takes some of it
                 rest = rest[file.write(rest) :]
-        spans = self._given.setdefault(giver, [])
+        spans = self._received.setdefault(source, [])
         start = spans.pop()[0] if spans and spans[-1][1] == at else at
         spans.append((start, at + len(data)))
-        self._unnoted += len(data)
-        if self._unnoted >= NOTE_BYTES:
-            self.note()
+        self._unsaved += len(data)
+        if self._unsaved >= SAVE_EVERY_BYTES:
+            self.save_progress()
 
-    def note(self) -> None:
+    def save_progress(self) -> None:
         """Write down what is here, for the process that comes next. Raises DiskFull, MachineError."""
-        if self._file is not None and self._unnoted:
-            self._unnoted = 0
-            note = _Note(hash=self.entry.hash, have=tuple(self._have()))
-            write_atomic(self._note, note.model_dump_json().encode())
+        if self._file is not None and self._unsaved:
+            self._unsaved = 0
+            save_progress = _Progress(hash=self.entry.hash, have=tuple(self._have()))
+            write_atomic(self._progress_path, save_progress.model_dump_json().encode())
 
     def finish(self) -> BlobHash:
         """The hash of all bytes. Where it is the manifest's, they get their name. Slow: reads them all.
@@ -88,24 +88,24 @@ class Part:
             found = file_hash(self._part)
             if found == self.entry.hash:
                 os.replace(self._part, self.target)
-                self._note.unlink(missing_ok=True)
+                self._progress_path.unlink(missing_ok=True)
         return found
 
-    def set_aside(self) -> Given:
-        """Begin anew, and keep the false bytes for `falsifiers`."""
-        given = self._given
+    def set_aside(self) -> SpansBySource:
+        """Begin anew, and keep the false bytes for `sources_of_false_bytes`."""
+        received = self._received
         with disk_errors(self.target):
             self.close()
             os.replace(self._part, self._aside)
         self.restart()
-        return given
+        return received
 
-    def falsifiers(self, given: Given) -> set[Giver]:
+    def sources_of_false_bytes(self, received: SpansBySource) -> set[SourceNumber]:
         """Whose bytes, of those set aside, are not those of the file that is whole now. Slow."""
         with disk_errors(self.target), self._aside.open("rb") as false, self.target.open("rb") as true:
             guilty = {
-                giver
-                for giver, spans in given.items()
+                source
+                for source, spans in received.items()
                 if any(_differ(false, true, *span) for span in merged(spans))
             }
         self.clear_aside()
@@ -114,9 +114,9 @@ class Part:
     def restart(self) -> None:
         """Forget every byte."""
         self.close()
-        self._given = {}
+        self._received = {}
         with disk_errors(self.target):
-            for path in (self._part, self._note):
+            for path in (self._part, self._progress_path):
                 path.unlink(missing_ok=True)
 
     def clear_aside(self) -> None:
@@ -129,7 +129,7 @@ class Part:
             self._file = None
 
     def _have(self) -> list[tuple[int, int]]:
-        return merged(span for spans in self._given.values() for span in spans)
+        return merged(span for spans in self._received.values() for span in spans)
 
     @property
     def _aside(self) -> Path:
@@ -141,17 +141,17 @@ class Part:
             self._file = open_for_parts(self._part)
         return self._file
 
-    def _noted(self) -> list[tuple[int, int]]:
+    def _load_progress(self) -> list[tuple[int, int]]:
         """What an earlier process got of the same file."""
         try:
-            with self._note.open("rb") as file:
-                note = _Note.model_validate_json(file.read(_MAX_NOTE_BYTES))
+            with self._progress_path.open("rb") as file:
+                save_progress = _Progress.model_validate_json(file.read(_MAX_PROGRESS_BYTES))
             there = self._part.stat().st_size
         except (FileNotFoundError, ValidationError):  # none, or cut off by a crash: begin anew
             return []
-        if note.hash != self.entry.hash:
+        if save_progress.hash != self.entry.hash:
             return []
-        return [(start, min(end, there, self.entry.size)) for start, end in merged(note.have)]
+        return [(start, min(end, there, self.entry.size)) for start, end in merged(save_progress.have)]
 
 
 def open_for_parts(path: Path) -> BinaryIO:

@@ -11,9 +11,9 @@ import pytest
 from barnraise.contract.manifest import FileEntry
 from barnraise.core.errors import HashMismatch, Unreachable
 from barnraise.core.ids import blob_hash
-from peer.archive.fetching import Fetching
-from peer.archive.parts import Part
-from peer.archive.suppliers import Candidate, Supplier
+from peer.archive.checkpoint_download import CheckpointDownload
+from peer.archive.checkpoint_sources import Candidate, CheckpointSource
+from peer.archive.partial_file import PartialFile
 from tests.support import virtual_time
 from tests.support.scripted import Scripted, Told
 
@@ -38,10 +38,10 @@ def fetch(folder: Path, *sources: Scripted) -> tuple[Told, float]:
 
     async def work() -> None:
         clock = asyncio.get_running_loop().time
-        parts = [Part(folder, entry) for entry in ENTRIES]
-        candidates = [Candidate.first(Supplier(each, "")) for each in sources]
+        parts = [PartialFile(folder, entry) for entry in ENTRIES]
+        candidates = [Candidate.first(CheckpointSource(each, "")) for each in sources]
         try:
-            await Fetching(parts, told, clock).run(candidates)
+            await CheckpointDownload(parts, told, clock).run(candidates)
         finally:
             took[0] = clock()
 
@@ -188,12 +188,12 @@ def test_a_source_that_dies_while_it_answers_for_a_file_is_followed_by_another(t
 
 
 def test_a_file_is_looked_at_once_though_two_gave_its_last_bytes(tmp_path: Path) -> None:
-    part = Part(tmp_path, ENTRIES[0])
+    part = PartialFile(tmp_path, ENTRIES[0])
     part.write(0, FILES[LARGE], 0)
     told = Told()
 
     async def twice() -> None:
-        fetching = Fetching([part], told, asyncio.get_running_loop().time)
+        fetching = CheckpointDownload([part], told, asyncio.get_running_loop().time)
         fetching._open.add(0)
         fetching._unchecked.add(0)
         await asyncio.gather(fetching._check(0), fetching._check(0))

@@ -11,7 +11,7 @@ from peer.archive.sources import Missing, Source
 
 
 @dataclass(frozen=True)
-class Supplier:
+class CheckpointSource:
     """A source that has the checkpoint."""
 
     source: Source
@@ -27,17 +27,17 @@ class Candidate:
     """A source that may have it."""
 
     name: str
-    find: Callable[[], Awaitable[Supplier]]
+    find: Callable[[], Awaitable[CheckpointSource]]
     """Raises Unreachable, TrustError where it has not."""
 
     @classmethod
-    def first(cls, supplier: Supplier) -> Candidate:
+    def first(cls, source_found: CheckpointSource) -> Candidate:
         """The one that gave the manifest."""
 
-        async def find() -> Supplier:
-            return supplier
+        async def find() -> CheckpointSource:
+            return source_found
 
-        return cls(supplier.source.name, find)
+        return cls(source_found.source.name, find)
 
     @classmethod
     def mirror(cls, source: Source, folder: str, manifest: bytes) -> Candidate:
@@ -46,15 +46,15 @@ class Candidate:
         folder: the checkpoint's, in an archive. manifest: the signed one of the checkpoint that is wanted.
         """
 
-        async def find() -> Supplier:
+        async def find() -> CheckpointSource:
             for place in dict.fromkeys((folder, "")):
-                supplier = Supplier(source, place)
+                source_found = CheckpointSource(source, place)
                 try:
-                    found = await source.get_small(supplier.path(MANIFEST), MAX_MANIFEST_BYTES)
+                    found = await source.get_small(source_found.path(MANIFEST), MAX_MANIFEST_BYTES)
                 except Missing:
                     continue
                 if found == manifest:
-                    return supplier
+                    return source_found
                 raise MalformedRecord(
                     f"{source.name} has another checkpoint", fix="Copy it there anew, or leave it out."
                 )

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 SPAN_SECONDS = 5.0
 """A source gets about as much as it gives in this time."""
-LEAST, MOST = 2**20, 64 * 2**20
+MIN_SPAN_BYTES, MAX_SPAN_BYTES = 2**20, 64 * 2**20
 """Bytes of a range, where the file has as many."""
 PATIENCE_SECONDS = 5.0
 """What a source owes for so long without a byte, another one takes over."""
-TRIES = 3
+MAX_FAILURES = 3
 """Failures in a row, without a byte between them, after which a source is left."""
 RETRY_SECONDS = 1.0
 """Pause after the first failure; each further one takes four times as long."""
@@ -38,17 +38,17 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Work:
+class Assignment:
     """What a source is at."""
 
     span: Span
     """What it still owes."""
-    heard: float
+    last_byte_at: float
     """When its last byte came, or the request went out."""
 
 
 @dataclass(frozen=True)
-class Giver:
+class SourceView:
     """A source as it is known by now."""
 
     rate: float | None
@@ -57,18 +57,18 @@ class Giver:
     """Whether it can begin in the middle of a file."""
     failures: int = 0
     """In a row."""
-    failed: float = -math.inf
+    failed_at: float = -math.inf
     """When it failed last."""
     reason: str = ""
     """Of its last failure."""
-    work: Work | None = None
+    assignment: Assignment | None = None
 
     def seconds_for(self, size: int) -> float:
         return size / self.rate if self.rate else math.inf
 
 
 @dataclass(frozen=True)
-class Take:
+class FetchSpan:
     """Ask for these bytes."""
 
     span: Span
@@ -76,14 +76,14 @@ class Take:
 
 @dataclass(frozen=True)
 class TakeOver:
-    """Ask for these bytes; `giver` is asked for them no more."""
+    """Ask for these bytes; `source` is asked for them no more."""
 
-    giver: int
+    source: int
     span: Span
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitUntil:
     until: float | None
     """None: until something changes."""
 
@@ -97,95 +97,103 @@ class StandBy:
 
 
 @dataclass(frozen=True)
-class Leave:
+class DropSource:
     """Never ask this source again."""
 
     reason: str
 
 
-Step = Take | TakeOver | Wait | StandBy | Leave
+Step = FetchSpan | TakeOver | WaitUntil | StandBy | DropSource
 
 
 def next_step(
     now: float,
     me: int,
-    givers: Mapping[int, Giver],
+    sources: Mapping[int, SourceView],
     gaps: Sequence[Span],
-    alone: Mapping[int, int | None],
+    exclusive: Mapping[int, int | None],
 ) -> Step:
     """What the idle source `me` does.
 
     givers: those that were not left. gaps: bytes that nobody is asked for. alone: files that come from one
     source only, so that a false byte tells on it; None where none has begun.
     """
-    giver = givers[me]
-    others = {number: other for number, other in givers.items() if number != me}
-    if giver.failures >= TRIES:
-        return Leave(giver.reason)
-    if giver.failures and now < (again := _again(giver)):
-        return Wait(again)
+    source = sources[me]
+    others = {number: other for number, other in sources.items() if number != me}
+    if source.failures >= MAX_FAILURES:
+        return DropSource(source.reason)
+    if source.failures and now < (retry_at := _retry_at(source)):
+        return WaitUntil(retry_at)
     for gap in gaps:
-        if alone.get(gap.file) == me:
-            return Take(gap)
-    working = {number: other for number, other in others.items() if _works(now, other)}
-    if (reason := _no_better_than(me, giver, working)) is not None:
+        if exclusive.get(gap.file) == me:
+            return FetchSpan(gap)
+    working = {number: other for number, other in others.items() if _is_working(now, other)}
+    if (reason := _no_better_than(me, source, working)) is not None:
         return StandBy(reason, _silent_at(working))
     for gap in gaps:
-        if alone.get(gap.file) is None:
-            whole = not others or not giver.ranges or gap.file in alone
-            return Take(gap if whole else _front(gap, giver.rate))
-    return _take_over(now, giver, others, alone)
+        if exclusive.get(gap.file) is None:
+            whole = not others or not source.ranges or gap.file in exclusive
+            return FetchSpan(gap if whole else _front(gap, source.rate))
+    return _take_over(now, source, others, exclusive)
 
 
-def _again(giver: Giver) -> float:
-    return giver.failed + RETRY_SECONDS * 4 ** (giver.failures - 1)
+def _retry_at(source: SourceView) -> float:
+    return source.failed_at + RETRY_SECONDS * 4 ** (source.failures - 1)
 
 
-def _works(now: float, giver: Giver) -> bool:
-    return not giver.failures and (giver.work is None or now < giver.work.heard + PATIENCE_SECONDS)
+def _is_working(now: float, source: SourceView) -> bool:
+    return not source.failures and (
+        source.assignment is None or now < source.assignment.last_byte_at + PATIENCE_SECONDS
+    )
 
 
-def _silent_at(givers: Mapping[int, Giver]) -> float | None:
+def _silent_at(sources: Mapping[int, SourceView]) -> float | None:
     """When the first of them will have been silent for too long."""
-    heard = [giver.work.heard for giver in givers.values() if giver.work is not None]
-    return min(heard) + PATIENCE_SECONDS if heard else None
+    last_byte_at = [
+        source.assignment.last_byte_at for source in sources.values() if source.assignment is not None
+    ]
+    return min(last_byte_at) + PATIENCE_SECONDS if last_byte_at else None
 
 
-def _no_better_than(me: int, giver: Giver, working: Mapping[int, Giver]) -> str | None:
+def _no_better_than(me: int, source: SourceView, working: Mapping[int, SourceView]) -> str | None:
     """Why a source is not needed while others work. One of them always is."""
-    if not giver.ranges and any(other.ranges or number < me for number, other in working.items()):
+    if not source.ranges and any(other.ranges or number < me for number, other in working.items()):
         return "it cannot begin in the middle of a file"
     rates = [other.rate for other in working.values() if other.ranges and other.rate is not None]
-    if giver.rate is not None and rates and giver.rate < SLOW_SHARE * max(rates):
-        return f"it gives {giver.rate / 1000:,.0f} kB/s, another {max(rates) / 1000:,.0f} kB/s"
+    if source.rate is not None and rates and source.rate < SLOW_SHARE * max(rates):
+        return f"it gives {source.rate / 1000:,.0f} kB/s, another {max(rates) / 1000:,.0f} kB/s"
     return None
 
 
 def _front(gap: Span, rate: float | None) -> Span:
-    size = int(min(MOST, max(LEAST, (rate or 0.0) * SPAN_SECONDS)))
-    return gap if gap.size < size + LEAST else Span(gap.file, gap.start, gap.start + size)
+    size = int(min(MAX_SPAN_BYTES, max(MIN_SPAN_BYTES, (rate or 0.0) * SPAN_SECONDS)))
+    return gap if gap.size < size + MIN_SPAN_BYTES else Span(gap.file, gap.start, gap.start + size)
 
 
 def _take_over(
-    now: float, giver: Giver, others: Mapping[int, Giver], alone: Mapping[int, int | None]
-) -> TakeOver | Wait:
-    works = {
-        number: other.work
+    now: float, source: SourceView, others: Mapping[int, SourceView], exclusive: Mapping[int, int | None]
+) -> TakeOver | WaitUntil:
+    assigned = {
+        number: other.assignment
         for number, other in others.items()
-        if other.work is not None and other.work.span.size and other.work.span.file not in alone
+        if other.assignment is not None
+        and other.assignment.span.size
+        and other.assignment.span.file not in exclusive
     }
-    for number, work in works.items():
-        if now >= work.heard + PATIENCE_SECONDS:
-            return TakeOver(number, work.span)
-    if not works or not giver.ranges:
-        return Wait(None)
-    last = max(works, key=lambda number: others[number].seconds_for(works[number].span.size))
-    span, rate = works[last].span, others[last].rate
-    share = giver.rate / (giver.rate + rate) if giver.rate and rate else 0.5  # both are done at one time then
+    for number, assignment in assigned.items():
+        if now >= assignment.last_byte_at + PATIENCE_SECONDS:
+            return TakeOver(number, assignment.span)
+    if not assigned or not source.ranges:
+        return WaitUntil(None)
+    last = max(assigned, key=lambda number: others[number].seconds_for(assigned[number].span.size))
+    span, rate = assigned[last].span, others[last].rate
+    share = (
+        source.rate / (source.rate + rate) if source.rate and rate else 0.5
+    )  # both are done at one time then
     mine = Span(span.file, span.end - int(span.size * share), span.end)
-    if mine.size >= LEAST // 2:
+    if mine.size >= MIN_SPAN_BYTES // 2:
         return TakeOver(last, mine)
-    return Wait(min(work.heard for work in works.values()) + PATIENCE_SECONDS)
+    return WaitUntil(min(assignment.last_byte_at for assignment in assigned.values()) + PATIENCE_SECONDS)
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
