@@ -148,7 +148,7 @@ def public(*who: Identity) -> set[str]:
     return {each.public for each in who}
 
 
-@pytest.mark.parametrize("news", Novelty)
+@pytest.mark.parametrize("novelty", Novelty)
 def test_a_heartbeat_goes_to_the_coordinator_alone(novelty: Novelty) -> None:
     assert told_by(KEYS[0], presence(KEYS[0]), novelty) == public(parts.AUTHORITY)
     assert told_by(parts.AUTHORITY, presence(KEYS[0]), novelty) == set()
