@@ -1,8 +1,31 @@
-"""For all tests: hypothesis may take its time, because a test never says how long something takes."""
+"""The lanes of tests: which tests run, and on how many examples."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
-settings.register_profile("barnraise", deadline=None)
-settings.load_profile("barnraise")
+# No deadlines: a test never asserts how long something takes.
+settings.register_profile("gate", deadline=None)
+settings.register_profile("full", deadline=None, max_examples=500)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare `--full`, the option of `scripts/test --full`."""
+    parser.addoption(
+        "--full", action="store_true", help="also run tests marked `full`, and property tests on 500 examples"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose hypothesis's profile by the lane."""
+    settings.load_profile("full" if config.getoption("--full") else "gate")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests marked `full` outside their lane; a skip is printed, a deselected test is not."""
+    if config.getoption("--full"):
+        return
+    for item in items:
+        if mark := item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.skip(reason=f"only in scripts/test --full: {mark.args[0]}"))
