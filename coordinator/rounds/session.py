@@ -26,8 +26,8 @@ from barnraise.core.ids import Millis, PublicKey, short
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.log import check_blob
 from barnraise.network.swarm import Swarm
-from coordinator import messages
 from coordinator.checkpoints.publisher import Publisher
+from coordinator.messages import rounds as messages
 from coordinator.rounds.admission import Admitted, Refused, admit
 from coordinator.rounds.closing import (
     CloseNow,

@@ -21,8 +21,8 @@ from barnraise.core.ids import Millis, RunId
 from barnraise.core.signed import open_signed, sign
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
-from coordinator import messages
 from coordinator.grpc_service import Gateway, ask_status, serve
+from coordinator.messages import rounds as messages
 from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS, ClockOff
 from coordinator.status import render
 from coordinator.store.run_store import RunStore

@@ -1,11 +1,11 @@
-"""The words of every reason: the one place that asserts them."""
+"""The words of every reason of admission and closing: the one place that asserts them."""
 
 from __future__ import annotations
 
 import pytest
 
 from barnraise.core.ids import RunId
-from coordinator import messages
+from coordinator.messages import rounds as messages
 from coordinator.rounds.admission import ClockOff, WrongRun
 
 BARN = RunId("barn")

@@ -1,8 +1,4 @@
-"""Renders the coordinator's reasons as sentences for people: in logs, `coordinator status`, closes, refusals.
-
-Decisions answer with types (`barnraise.core.reason`); this module alone puts them into words. One function
-renders one family of reasons and matches all of its cases.
-"""
+"""Renders the reasons of admission and closing."""
 
 from __future__ import annotations
 
