@@ -13,7 +13,7 @@ from platformdirs import user_cache_path, user_data_path
 from barnraise import __version__
 from barnraise.contract.invite import SCHEME, parse_invite
 from barnraise.contract.manifest import Form
-from barnraise.contract.spec import read_spec
+from barnraise.contract.spec_file import read_spec
 from barnraise.core.errors import SpecError, UserError
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.network.blobs.token_bucket import parse_rate

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
-from barnraise.contract.spec import Charter, RunSpec, read_spec
+from barnraise.contract.spec import RunSpec
+from barnraise.contract.spec_file import read_spec
 from barnraise.core.errors import UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import grpc
 
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission, Evaluation, Head, JoinClaim, open_record
-from barnraise.contract.spec import MAX_CHARTER_BYTES, Charter
 from barnraise.core.errors import (
     BarnraiseError,
     MalformedRecord,

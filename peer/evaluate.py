@@ -11,11 +11,11 @@ from pathlib import Path
 from typing_extensions import assert_never
 
 from barnraise.contract.archive import HELD_OUT_INDEX, held_out_path, round_tag
+from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Evaluation
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, parse_shard
-from barnraise.contract.spec import Charter
 from barnraise.core.errors import (
     HashMismatch,
     MachineError,

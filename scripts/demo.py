@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from barnraise.contract.spec import read_spec
+from barnraise.contract.spec_file import read_spec
 from barnraise.contract.status import RunStatus
 from barnraise.core.ids import short
 from barnraise.models.base_model import resolve

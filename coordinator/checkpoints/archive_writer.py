@@ -23,8 +23,8 @@ from barnraise.contract.archive import (
     repo_id,
     round_tag,
 )
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, Manifest, open_manifest
-from barnraise.contract.spec import Charter
 from barnraise.core.errors import StateError, TrustError
 from barnraise.core.ids import BlobHash, blob_hash, short
 from barnraise.core.signed import Signed

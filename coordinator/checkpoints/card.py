@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from barnraise.contract.archive import repo_id, round_tag
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut
-from barnraise.contract.spec import Charter, Lora
+from barnraise.contract.spec import Lora
 from coordinator.checkpoints.credits import Credits
 from coordinator.setup.licences import Redistributable, card_fields, check_licence
 

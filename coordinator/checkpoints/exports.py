@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.archive import folder_of, forms, round_tag
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, FileEntry, Form, Manifest, open_manifest
-from barnraise.contract.spec import Charter, Lora
+from barnraise.contract.spec import Lora
 from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
 from barnraise.models.model_files import FROM_BASE

@@ -17,10 +17,10 @@ from barnraise.contract.archive import (
     contribution_path,
     parse_index,
 )
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Form, Manifest, open_manifest
 from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
 from barnraise.contract.records import MAX_CLOSE_BYTES
-from barnraise.contract.spec import MAX_CHARTER_BYTES, Charter
 from barnraise.core.errors import HashMismatch, MalformedRecord, StateError, UserError
 from barnraise.core.ids import BlobHash, Round, blob_hash, short
 from barnraise.core.signed import open_signed

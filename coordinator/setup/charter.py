@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.archive import HELD_OUT_INDEX
-from barnraise.contract.spec import Charter, RunSpec
+from barnraise.contract.charter import Charter
+from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import SpecError
 from barnraise.core.ids import BlobHash, PublicKey

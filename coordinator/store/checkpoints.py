@@ -11,9 +11,10 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from barnraise.contract.archive import repo_id
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, FileEntry, HeldOut, Manifest
 from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
-from barnraise.contract.spec import Charter, Lora
+from barnraise.contract.spec import Lora
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import HeldOut, Manifest, open_manifest
 from barnraise.contract.records import Close, Commit, Evaluation, Head, JoinClaim, blob_name, fold_order
 from barnraise.contract.rounds import Window
-from barnraise.contract.spec import Charter
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import StateError

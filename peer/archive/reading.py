@@ -12,8 +12,8 @@ from barnraise.contract.archive import (
     Revision,
     parse_index,
 )
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Form, Manifest, open_manifest
-from barnraise.contract.spec import MAX_CHARTER_BYTES, Charter
 from barnraise.core.errors import HashMismatch, MalformedRecord, TrustError
 from barnraise.core.ids import PublicKey, RunId, blob_hash
 from barnraise.core.signed import Signed, open_signed

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from barnraise.contract.archive import CHARTER
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
-from barnraise.contract.spec import MAX_CHARTER_BYTES, Charter
 from barnraise.core.errors import MalformedRecord, ModelUnavailable, UserError
 from barnraise.core.signed import open_signed
 from barnraise.models.base_model import resolve

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.evaluation_quorum import Quorum, find_quorum
 from barnraise.contract.evaluations import read_evaluations
 from barnraise.contract.manifest import Manifest
-from barnraise.contract.spec import Charter
 from barnraise.core.errors import TrustError
 from barnraise.fold.replay import Cause, Difference
 

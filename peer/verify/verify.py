@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.archive import CHARTER, Revision, find_revision, folder_of, round_tag
+from barnraise.contract.charter import Charter
 from barnraise.contract.evaluations import EVALUATIONS
 from barnraise.contract.invite import SCHEME
 from barnraise.contract.manifest import MANIFEST, Manifest
-from barnraise.contract.spec import Charter, Lora
+from barnraise.contract.spec import Lora
 from barnraise.contract.state import Layout, TrainState
 from barnraise.core.errors import (
     MalformedBlob,

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import Commit, blob_name
-from barnraise.contract.spec import Charter
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import blob_name
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.shards import DataIndex
-from barnraise.contract.spec import Charter
 from barnraise.core.errors import NetworkError, RefusedError, StateError, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
 from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, Head, Presence, blob_name, wanted
-from barnraise.contract.spec import Charter
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import Unreachable

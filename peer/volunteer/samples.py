@@ -6,8 +6,8 @@ import asyncio
 from collections import OrderedDict
 
 from barnraise.contract.assign import Assignment
+from barnraise.contract.charter import Charter
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, parse_shard
-from barnraise.contract.spec import Charter
 from barnraise.core.errors import HashMismatch
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.network.swarm import Swarm

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from barnraise.contract.spec import read_spec
+from barnraise.contract.spec_file import read_spec
 from barnraise.fold.codec import typical_blob
 from barnraise.models.base_model import resolve
 from barnraise.models.trainable import layout

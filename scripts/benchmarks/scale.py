@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from barnraise.contract.spec import DataSpec, RoundSpec, RunSpec, read_spec
+from barnraise.contract.spec import DataSpec, RoundSpec, RunSpec
+from barnraise.contract.spec_file import read_spec
 from barnraise.fold.codec import blob_limit
 from barnraise.models.trainable import layout
 from scripts.benchmarks.round import Tail, follow, spent

@@ -21,7 +21,8 @@ from barnraise.contract.evaluation_quorum import (
 )
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import Evaluation
-from barnraise.contract.spec import CheckpointSpec, parse_spec
+from barnraise.contract.spec import CheckpointSpec
+from barnraise.contract.spec_file import parse_spec
 from barnraise.core.errors import SpecError
 from barnraise.core.ids import BlobHash, StateHash
 from tests.support import parts

@@ -6,18 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.spec import (
-    AdamW,
-    DataSpec,
-    Dense,
-    Full,
-    Lora,
-    Raw,
-    RunSpec,
-    Sgd,
-    parse_spec,
-    read_spec,
-)
+from barnraise.contract.spec import AdamW, DataSpec, Dense, Full, Lora, Raw, RunSpec, Sgd
+from barnraise.contract.spec_file import parse_spec, read_spec
 from barnraise.core.errors import SpecError
 
 SMALLEST = 'name = "barn"\n[data]\nsource = "x"\n'

@@ -13,9 +13,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import JoinClaim
-from barnraise.contract.spec import Charter
 from barnraise.core.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
 from barnraise.core.ids import Millis, RunId
 from barnraise.core.signed import open_signed, sign

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.archive import close_path, contribution_path
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import FileEntry, Manifest
 from barnraise.contract.records import Commit
-from barnraise.contract.spec import Charter
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity

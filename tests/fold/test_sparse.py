@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from barnraise.contract.spec import Sparse, parse_spec
+from barnraise.contract.spec import Sparse
+from barnraise.contract.spec_file import parse_spec
 from barnraise.contract.state import Array, Layout
 from barnraise.core.errors import MalformedBlob, SpecError
 from barnraise.fold.codec import Decoder, blob_limit, blob_sizes, encode_in_place, typical_blob

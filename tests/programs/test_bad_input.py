@@ -14,7 +14,7 @@ import pytest
 
 from barnraise.contract.invite import Invite, parse_invite
 from barnraise.contract.shards import pack_shard, parse_shard
-from barnraise.contract.spec import parse_spec, read_spec
+from barnraise.contract.spec_file import parse_spec, read_spec
 from barnraise.core.errors import (
     DatasetError,
     DiskFull,

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from barnraise import __version__
-from barnraise.contract.spec import read_spec
+from barnraise.contract.spec_file import read_spec
 from barnraise.runtime.console import DEBUG_VARIABLE
 from coordinator.cli import main as coordinator
 from peer.cli.main import main as peer

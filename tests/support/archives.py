@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from barnraise.contract.archive import ArchiveIndex, folder_of
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.shards import DataIndex, ShardRef, pack_shard
-from barnraise.contract.spec import Charter, CheckpointSpec, DataSpec, Lora, ModelSpec, RunSpec, TrainSpec
+from barnraise.contract.spec import CheckpointSpec, DataSpec, Lora, ModelSpec, RunSpec, TrainSpec
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.ids import BlobHash, Round

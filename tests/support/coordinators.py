@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from barnraise.contract.archive import folder_of
+from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.pieces import Wanted, pieces_hash
 from barnraise.contract.records import Commit, Head, Presence, Record
-from barnraise.contract.spec import Charter, RunSpec
+from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import BarnraiseError, HashMismatch, Unreachable
 from barnraise.core.identity import Identity

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.archive import CHARTER, close_path, contribution_path
+from barnraise.contract.charter import Charter
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import blob_name
-from barnraise.contract.spec import AdamW, Charter, CodecSpec, RunSpec, Sgd
+from barnraise.contract.spec import AdamW, CodecSpec, RunSpec, Sgd
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import genesis_tip
 from barnraise.core.ids import BlobHash, Round, blob_hash

@@ -7,19 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.records import Admission, Close, Commit, Head, Presence
-from barnraise.contract.spec import (
-    AdamW,
-    Charter,
-    CodecSpec,
-    DataSpec,
-    Dense,
-    Raw,
-    RunSpec,
-    Sgd,
-    Sparse,
-    TrainSpec,
-)
+from barnraise.contract.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, Round, RunId, StateHash

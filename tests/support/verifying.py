@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from barnraise.contract.archive import CHARTER, close_path, contribution_path
+from barnraise.contract.charter import Charter
 from barnraise.contract.records import blob_name
-from barnraise.contract.spec import Charter, RunSpec
+from barnraise.contract.spec import RunSpec
 from barnraise.core.ids import Round
 from barnraise.core.signed import open_signed
 from barnraise.fold.log import Link, check_link

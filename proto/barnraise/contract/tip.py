@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.contract.spec import Charter
+from barnraise.contract.charter import Charter
 from barnraise.core.ids import BlobHash, Round, StateHash
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.records import Close, Commit, open_close
-from barnraise.contract.spec import Charter
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import MalformedBlob, StateError

@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Literal
 
 from barnraise.contract.archive import close_path, contribution_path, folder_of
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
-from barnraise.contract.spec import Charter
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import MalformedBlob, TrustError

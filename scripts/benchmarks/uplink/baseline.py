@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from barnraise.contract.spec import Charter
+from barnraise.contract.charter import Charter
 from barnraise.core.signed import open_signed
 from barnraise.models.base_model import resolve
 from scripts.benchmarks.uplink.baseline_program import Task

@@ -20,7 +20,7 @@ import numpy as np
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.shards import DataIndex, Sample, Shard, parse_shard
-from barnraise.contract.spec import read_spec
+from barnraise.contract.spec_file import read_spec
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.device import Device

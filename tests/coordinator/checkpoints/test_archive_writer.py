@@ -21,9 +21,9 @@ from barnraise.contract.archive import (
     folder_of,
     parse_index,
 )
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Manifest, open_manifest
 from barnraise.contract.records import blob_name
-from barnraise.contract.spec import Charter
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import open_signed, sign

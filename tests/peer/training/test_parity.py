@@ -16,9 +16,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.shards import Sample
-from barnraise.contract.spec import AdamW, Charter, DataSpec, Full, Lora, Raw, RunSpec, TrainSpec
+from barnraise.contract.spec import AdamW, DataSpec, Full, Lora, Raw, RunSpec, TrainSpec
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import genesis_tip
 from barnraise.core.identity import Identity

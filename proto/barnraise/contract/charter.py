@@ -1,0 +1,50 @@
+"""The charter: a run spec and what it refers to, signed once by the run authority."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from barnraise.contract.spec import RunSpec
+from barnraise.core.ids import HASH_PATTERN, BlobHash, PublicKey, RunId, StateHash
+from barnraise.core.signed import Signable
+
+Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
+
+MAX_CHARTER_BYTES = 2**20
+"""Largest signed charter that is read."""
+
+
+class Charter(Signable):
+    """What every peer of a run pins and checks: the spec, and what the coordinator resolved it to."""
+
+    DOMAIN = b"barnraise/Charter/1\n"
+
+    spec: RunSpec
+    authority: Hash
+    """The run authority's public key."""
+    model_files: Hash
+    """Fingerprint of the base model's files (`barnraise.models.base_model`)."""
+    layout: Hash
+    """Digest of the trainable tensors' names and shapes (`barnraise.contract.state.Layout`)."""
+    genesis: Hash
+    """Hash of state[0]."""
+    data_index: Hash
+    """Blob hash of the dataset's index of shards."""
+
+    @property
+    def run(self) -> RunId:
+        return RunId(self.spec.name)
+
+    @property
+    def authority_key(self) -> PublicKey:
+        return PublicKey(self.authority)
+
+    @property
+    def genesis_hash(self) -> StateHash:
+        return StateHash(self.genesis)
+
+    @property
+    def data_index_hash(self) -> BlobHash:
+        return BlobHash(self.data_index)

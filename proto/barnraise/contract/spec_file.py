@@ -1,0 +1,48 @@
+"""Reading a run spec from `run.toml`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from barnraise.contract.spec import RunSpec
+from barnraise.core.errors import SpecError
+from barnraise.core.strict import parse_table
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def parse_spec(text: str, where: str = "run.toml") -> RunSpec:
+    """Read a run spec from TOML. Raises SpecError, with the line or the key at fault."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(
+            f"{where} is not valid TOML: {error}", fix=f"Correct that place in {where}."
+        ) from None
+    return parse_table(RunSpec, table, SpecError, where)
+
+
+def read_spec(path: Path) -> RunSpec:
+    """Read `path`. A relative data or model path is taken from the file's own folder."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"cannot read {path}: {error}", fix="Write one with `coordinator new NAME`, or give its path."
+        ) from None
+    spec = parse_spec(text, str(path))
+    return spec.model_copy(
+        update={
+            "data": spec.data.model_copy(update={"source": _beside(path, spec.data.source)}),
+            "model": spec.model.model_copy(update={"source": _beside(path, spec.model.source)}),
+        }
+    )
+
+
+def _beside(spec_path: Path, source: str) -> str:
+    candidate = spec_path.parent / source
+    return str(candidate.resolve()) if ":" not in source and candidate.exists() else source
