@@ -11,7 +11,7 @@ from barnraise.contract.spec import DataSpec
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.records import Record, Text, record_of
 
-_EXTRA = "Install it with `pip install 'barnraise[data]'`."
+_EXTRA = "Run `pip install '.[data]'` in Barnraise's checkout."
 
 
 def read(spec: DataSpec) -> Iterator[Record]:

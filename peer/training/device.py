@@ -1,4 +1,4 @@
-"""Which processor a volunteer trains on, and how its memory is asked for and ends."""
+"""The device that a volunteer trains on, and its memory: how much is free, and when it runs out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from barnraise.core.errors import TooLargeForMemory, UserError
+from barnraise.core.reason import Reason
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, Precision
 from peer.training.memory_fit import FreeMemory
 
@@ -22,38 +23,66 @@ _OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
 )
-"""How torch's RuntimeErrors tell it, where it raises no OutOfMemoryError."""
+"""Texts of the RuntimeErrors that torch raises instead of OutOfMemoryError."""
 _CLEARLY_FASTER = 1.3
-"""bf16 has to beat fp32 on a CPU by this much: below it, the lost precision is not worth it."""
+"""Speedup from which bf16 is used on a CPU: below it, the lost precision is not worth it."""
+
+
+@dataclass(frozen=True)
+class CudaChosen(Reason):
+    """A CUDA GPU; in fp32 if it has no fast bf16."""
+
+    bf16: bool
+
+
+@dataclass(frozen=True)
+class AppleGpuChosen(Reason):
+    """An Apple GPU, in fp32."""
+
+
+@dataclass(frozen=True)
+class CpuChosen(Reason):
+    """The CPU; in bf16 if that is clearly faster than fp32."""
+
+    bf16: bool
+    speedup: float
+    """fp32 time / bf16 time of a matrix product."""
+    requested: bool
+    """False: there is no GPU."""
+
+
+DeviceReason = CudaChosen | AppleGpuChosen | CpuChosen
 
 
 @dataclass(frozen=True)
 class Device:
+    """A processor, the precision of its products, and why both were chosen."""
+
     name: str
-    """What a person calls it, for example `NVIDIA H100` or `CPU`."""
+    """For people, for example `NVIDIA H100` or `CPU`."""
     torch_device: str
-    """What torch calls it: `cpu`, `mps`, `cuda`, `cuda:1`."""
+    """torch's name: `cpu`, `mps`, `cuda`, `cuda:1`."""
     autocast: bool
     """Whether matrix products run in bf16."""
     threads: int
     """CPU threads for torch."""
-    reason: str
-    """Why this device and this precision, in a few words."""
+    reason: DeviceReason
+    """Why this device and this precision."""
 
     @property
     def micro_batch(self) -> int:
-        """Samples that go through the model at once."""
+        """Samples per forward pass."""
         return MICRO_BATCH_CPU if self.torch_device == "cpu" else MICRO_BATCH_GPU
 
     @property
     def frozen(self) -> Precision:
-        """How an adapter's frozen weights are kept without loss: as they are multiplied."""
+        """Precision of an adapter's frozen weights that loses nothing: that of the products."""
         return "bf16" if self.autocast else "fp32"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a machine offers."""
+    """What a machine offers, as torch sees it."""
 
     cuda: tuple[str, ...]
     """Names of the CUDA devices."""
@@ -61,7 +90,7 @@ class Probe:
     mps: bool
     threads: int
     cpu_bf16_speedup: Callable[[], float]
-    """fp32 time / bf16 time of a matrix product; called only where the CPU is chosen."""
+    """fp32 time / bf16 time of a matrix product; called only if the CPU is chosen."""
 
 
 def pick_device(requested: str = "auto", threads: int | None = None) -> Device:
@@ -78,7 +107,7 @@ def pick_device(requested: str = "auto", threads: int | None = None) -> Device:
 
 
 def choose_device(requested: str, probe: Probe) -> Device:
-    """The device for `requested` on a machine like `probe`. Raises UserError where it has no such device."""
+    """The device for `requested` on the machine of `probe`. Raises UserError if it has no such device."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", requested):
         raise UserError(f"there is no device `{requested}`", fix="Choose auto, cpu, mps, cuda or cuda:N.")
     index = int(requested.partition(":")[2] or 0)
@@ -90,26 +119,23 @@ def choose_device(requested: str, probe: Probe) -> Device:
     if requested == "mps" and not probe.mps:
         raise UserError("torch sees no Apple GPU (mps) here", fix="Choose auto or cpu.")
     if requested.startswith("cuda") or (requested == "auto" and probe.cuda):
-        precision = "bf16" if probe.cuda_bf16 else "fp32, since it has no fast bf16"
         name = "cuda" if requested == "auto" else requested
-        return Device(probe.cuda[index], name, probe.cuda_bf16, probe.threads, f"a CUDA GPU, {precision}")
+        bf16 = probe.cuda_bf16
+        return Device(probe.cuda[index], name, bf16, probe.threads, CudaChosen(bf16))
     if requested == "mps" or (requested == "auto" and probe.mps):
-        return Device("Apple GPU", "mps", False, probe.threads, "an Apple GPU, fp32")
+        return Device("Apple GPU", "mps", False, probe.threads, AppleGpuChosen())
     speedup = probe.cpu_bf16_speedup()
     faster = speedup >= _CLEARLY_FASTER
-    why = "" if requested == "cpu" else "no GPU; "
-    precision = "bf16" if faster else "fp32"
-    reason = f"{why}{precision}, as bf16 runs at {speedup:.1f}x here"
-    return Device("CPU", "cpu", faster, probe.threads, reason)
+    return Device("CPU", "cpu", faster, probe.threads, CpuChosen(faster, speedup, requested == "cpu"))
 
 
 def cpu_bf16_speedup(size: int = 512, repetitions: int = 5) -> float:
-    """fp32 time / bf16 time of a [size, size] product, each the best of `repetitions`; about 0.1 s."""
+    """fp32 time / bf16 time of a [size, size] product, each the best of `repetitions`; takes about 0.1 s."""
     best = {}
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.ones(size, size, dtype=dtype)
         times = []
-        for _ in range(repetitions + 1):  # the first one warms up
+        for _ in range(repetitions + 1):  # the first one is a warm-up
             start = time.perf_counter()
             torch.mm(matrix, matrix)
             times.append(time.perf_counter() - start)
@@ -129,7 +155,7 @@ def free_memory(device: Device) -> FreeMemory:
 
 @contextmanager
 def memory_limit(device: torch.device, doing: str) -> Iterator[None]:
-    """Turn the end of `device`'s memory into TooLargeForMemory."""
+    """Turn errors that say that `device` is out of memory into TooLargeForMemory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -147,14 +173,14 @@ def too_large(device: torch.device, doing: str) -> TooLargeForMemory:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that memory ended, on whatever device."""
+    """Whether `error` says that a device or the machine is out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def release_memory(device: torch.device) -> None:
-    """Free what a failed attempt left, and what torch keeps of it."""
+    """Free what a failed attempt left, and torch's cache of it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

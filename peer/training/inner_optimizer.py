@@ -1,9 +1,9 @@
 """The inner optimizer: AdamW, or Muon for the matrices inside the blocks and AdamW for the rest.
 
 Muon steps by the orthogonalized mean of the gradients (Jordan et al. 2024, "Muon: An optimizer for hidden
-layers"). What many machines find with it agrees better, so that their mean loses less (Thérien et al. 2025,
-"MuLoCo"). Its steps are scaled to AdamW's size, so that one rate holds for both (Liu et al. 2025, "Muon is
-Scalable for LLM Training", section 2.2).
+layers"). The updates of many replicas agree better, so that averaging loses less (Thérien et al. 2025,
+"MuLoCo"). Its steps are scaled to AdamW's size, so that one learning rate fits both (Liu et al. 2025, "Muon
+is Scalable for LLM Training", section 2.2).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ OptimizerState = Mapping[str, npt.NDArray[Any]]
 
 _STEPS = "steps"
 _ADAMW, _MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
-"""What each keeps of a tensor, by torch's names."""
+"""The state of each optimizer per tensor, by torch's names."""
 
 
 class InnerOptimizer:
-    """Steps a model's parameters by their gradients."""
+    """Updates a model's parameters by their gradients."""
 
     def __init__(self, model: LocalModel, inner: InnerSpec) -> None:
         self._inner, self._model = inner, model
@@ -63,9 +63,9 @@ class InnerOptimizer:
             optimizer.step()
 
     def export(self) -> dict[str, npt.NDArray[Any]]:
-        """`steps` (int64 [1]) and, once there are any, KIND/NAME of each tensor (fp32).
+        """`steps` (int64 [1]) and, after the first step, KIND/NAME of each tensor (fp32).
 
-        Where training is on the CPU these are the optimizer's own arrays: save them before the next step.
+        On a CPU these are the optimizer's own arrays: save them before the next step.
         """
         saved: dict[str, npt.NDArray[Any]] = {_STEPS: np.array([self._steps], np.int64)}
         for name, kind, state in self._states():
@@ -74,7 +74,7 @@ class InnerOptimizer:
         return saved
 
     def restore(self, saved: OptimizerState) -> None:
-        """Go on from an exported state. Raises StateError where it is not of this model and optimizer."""
+        """Restore an exported state. Raises StateError if it is not of this model and optimizer."""
         steps = int(saved[_STEPS][0]) if _STEPS in saved and saved[_STEPS].size == 1 else 0
         shapes = dict(self._model.layout)
         expected = {f"{kind}/{name}": shapes[name] for name, kind, _ in self._states() if steps}
@@ -82,7 +82,7 @@ class InnerOptimizer:
         if found != expected or _STEPS not in saved or steps < 0:
             raise StateError(
                 "the saved inner optimizer does not belong to this run's model",
-                fix="Remove it; the optimizer then starts anew, which costs a few steps.",
+                fix="Remove it; the optimizer then starts from zero, which costs a few steps.",
             )
         self._steps = steps
         for name, parameter in self._model.params.items():
@@ -97,7 +97,7 @@ class InnerOptimizer:
         return [parameter for name, parameter in self._model.params.items() if self._kinds[name] == kinds]
 
     def _states(self) -> Iterator[tuple[str, str, Mapping[str, torch.Tensor]]]:
-        """Tensor, kind, and what its optimizer keeps of it; nothing before the first step."""
+        """Tensor, kind, and its optimizer's state, which is empty before the first step."""
         for name, parameter in self._model.params.items():
             state = self._by_kind[self._kinds[name]].state.get(parameter, {})
             for kind in self._kinds[name]:
@@ -105,6 +105,6 @@ class InnerOptimizer:
 
 
 def _shared(tensor: torch.Tensor) -> Array:
-    """`tensor` as an array, fp32: its own memory where it is on the CPU."""
+    """`tensor` as an array, fp32; shares the memory of a tensor on the CPU."""
     array: Array = tensor.detach().to("cpu", torch.float32).numpy()
     return array

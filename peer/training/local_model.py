@@ -1,4 +1,4 @@
-"""The model as one volunteer holds it: parameters in, losses and gradients out. No optimizer."""
+"""The model on one volunteer's device: parameters in, losses and gradients out. No optimizer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -28,6 +30,8 @@ log = logging.getLogger("peer")
 
 @dataclass(frozen=True)
 class Loss:
+    """The loss of a batch, summed over its trained tokens."""
+
     total: float
     """Sum of the trained tokens' losses, in nats."""
     tokens: int
@@ -40,14 +44,14 @@ class _OutOfMemory:
 
 
 def trained_tokens(samples: Sequence[Sample]) -> int:
-    """Tokens with a loss: each is predicted from the one before it, so a sample's first has none."""
+    """Tokens with a loss. Each is predicted from its predecessor, so a sample's first token has none."""
     return sum(int(np.count_nonzero(sample.labels[1:] != IGNORED)) for sample in samples)
 
 
 class LocalModel:
     """The base model with the run's trainable parameters, on one device.
 
-    It stays in evaluation mode, without dropout, so that an auditor can repeat a contribution.
+    It stays in evaluation mode, without dropout, so that an auditor can reproduce a contribution.
     """
 
     def __init__(
@@ -62,9 +66,9 @@ class LocalModel:
     ) -> None:
         """Load the model in `folder`.
 
-        micro_batch: samples that go through it at once, until memory asks for fewer. frozen: how the
-        weights below an adapter are kept, as the device multiplies where None. checkpointing: whether
-        blocks are computed again in the backward pass.
+        micro_batch: samples per forward pass; halved when memory runs out. frozen: the precision of the
+        weights below an adapter; None takes the device's precision of products. checkpointing: activation
+        checkpointing.
         Raises ModelUnavailable, SpecError, TooLargeForMemory, or UserError for missing packages.
         """
         self.device = torch.device(device.torch_device)
@@ -86,7 +90,7 @@ class LocalModel:
         self.layout = Layout(tuple((name, tuple(p.shape)) for name, p in self.params.items()))
         ends = _ends(_inner(model))
         self.matrices = frozenset(n for n, p in self.params.items() if p.ndim == 2 and p not in ends)
-        """Names of the parameters that turn one layer's activations into the next one's."""
+        """Names of the weight matrices between layers: all but the embeddings and the output head."""
         self._added: set[nn.Parameter] = set()
         for parameter in self.params.values():
             parameter.register_post_accumulate_grad_hook(self._added.add)
@@ -100,7 +104,7 @@ class LocalModel:
 
     def shift(self, before: Tensors, after: Tensors) -> None:
         """parameters ← after + (parameters − before). Raises StateError where names or shapes differ."""
-        self.layout.check(after, "the state to go over to")
+        self.layout.check(after, "the state to move to")
         with torch.no_grad():
             for name, parameter in self.params.items():
                 parameter.sub_(torch.from_numpy(before[name]).to(parameter.device))
@@ -111,7 +115,7 @@ class LocalModel:
         return {name: as_array(parameter) for name, parameter in self.params.items()}
 
     def gradients(self) -> dict[str, Array]:
-        """Copies of the accumulated gradients, fp32; zeros where there is none yet."""
+        """Copies of the accumulated gradients, fp32; zeros for parameters without one."""
         return {
             name: np.zeros(tuple(p.shape), np.float32) if p.grad is None else as_array(p.grad)
             for name, p in self.params.items()
@@ -124,8 +128,8 @@ class LocalModel:
     def backward(self, samples: Sequence[Sample], divisor: int) -> Loss:
         """Add the gradient of (summed loss / `divisor`) of `samples`, micro-batch by micro-batch.
 
-        Raises MachineError where the loss is not a number, TooLargeForMemory where memory ends even
-        with one sample at a time.
+        Raises MachineError if the loss is not finite, TooLargeForMemory if memory runs out with one sample
+        at a time.
         """
 
         def add_gradient(part: Sequence[Sample], open_: list[nn.Parameter]) -> float:
@@ -148,11 +152,11 @@ class LocalModel:
     def _sum_parts(
         self, samples: Sequence[Sample], run: Callable[[Sequence[Sample], list[nn.Parameter]], float]
     ) -> float:
-        """`run` over the micro-batches of `samples`, summed; smaller ones from where memory ends.
+        """Sum `run` over the micro-batches of `samples`; use smaller ones after memory runs out.
 
-        A backward pass that breaks off has added the whole micro-batch's gradient to some parameters and
-        nothing to the others. Its parts are therefore run for those others alone: nothing is added
-        twice, and no second copy of the gradients is needed just when memory is short.
+        An interrupted backward pass has added the whole micro-batch's gradient to some parameters and
+        nothing to the others. The retry covers only those others: no gradient is added twice, and no
+        second copy of the gradients is needed when memory is short.
         """
         total = 0.0
         todo = [(samples, list(self.params.values()))]
@@ -180,7 +184,7 @@ class LocalModel:
         part: Sequence[Sample],
         open_: list[nn.Parameter],
     ) -> float | _OutOfMemory:
-        """A function of its own, so that what it held is free once it has returned."""
+        """A separate function, so that its tensors are freed when it returns."""
         try:
             return run(part, open_)
         except (RuntimeError, MemoryError) as error:
@@ -189,12 +193,12 @@ class LocalModel:
             return _OutOfMemory(str(error).partition("\n")[0][:200])
 
     def _back_off(self, samples: int, what: str) -> None:
-        """Take less memory than an attempt with `samples` did. Raises TooLargeForMemory at the least."""
+        """Reduce the memory of the next attempt. Raises TooLargeForMemory if nothing is left to reduce."""
         release_memory(self.device)
         if samples > 1:
             self._micro_batch = samples // 2
             log.warning(
-                "%d samples at once do not fit the memory: going on with %d (%s)",
+                "%d samples at once do not fit in memory: continuing with %d (%s)",
                 samples,
                 self._micro_batch,
                 what,
@@ -202,22 +206,22 @@ class LocalModel:
         elif not self._checkpointing and checkpoint_activations(self._model):
             self._checkpointing = True
             log.warning(
-                "one sample does not fit the memory: computing blocks twice from now on, to keep less (%s)",
+                "one sample does not fit in memory: turning activation checkpointing on (%s)",
                 what,
             )
         else:
             raise too_large(self.device, f"one sample at a time ({what})")
 
     def _summed_loss(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Summed cross entropy of the next token over the trained ones; fp32, on the device."""
+        """Cross entropy of the next token, summed over the trained tokens; fp32, on the device."""
         ids = self._stack([sample.input_ids for sample in samples])
         positions = self._stack([sample.position_ids for sample in samples])
         targets = self._stack([sample.labels for sample in samples])[:, 1:]
-        # The vocabulary product is a large part of a small model: only where some sample has a target.
+        # The product with the vocabulary is a large part of a small model: compute it only at targets.
         columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            # Without an attention mask and a cache, transformers keeps each document of a packed
-            # sample to itself, by the positions that start anew.
+            # Without an attention mask and a cache, transformers separates the documents of a packed sample
+            # by their position ids, which restart at 0.
             inputs = {"input_ids": ids, "position_ids": positions, "use_cache": False}
             if self._sparse_logits:
                 logits = self._model(**inputs, logits_to_keep=columns).logits
@@ -230,7 +234,7 @@ class LocalModel:
             reduction="sum",
         )
 
-    def _stack(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
+    def _stack(self, rows: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
         return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)
 
 
@@ -250,13 +254,13 @@ def _finite(loss: torch.Tensor) -> float:
 def diverged(problem: str) -> MachineError:
     return MachineError(
         problem,
-        fix="If it happens to every peer, the maintainer should lower train.inner.lr; if only here, "
+        fix="If every peer reports it, the maintainer should lower train.inner.lr; if only this one does, "
         "try `--device cpu` and check the machine's memory.",
     )
 
 
 def _ends(model: nn.Module) -> set[nn.Parameter]:
-    """The embeddings of the tokens and of the output."""
+    """The parameters of the input and output embeddings."""
     ends = [getattr(model, f"get_{side}_embeddings")() for side in ("input", "output")]
     return {parameter for end in ends if end is not None for parameter in end.parameters()}
 

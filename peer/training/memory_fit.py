@@ -1,4 +1,4 @@
-"""How a volunteer trains in the memory that it has: how many samples at once, and what is saved on."""
+"""How training fits into memory: micro-batch, checkpointing, precision of the frozen weights. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,33 @@ from typing import Literal
 
 from barnraise.contract.spec import Full, RunSpec
 from barnraise.core.errors import TooLargeForMemory, UserError
+from barnraise.core.reason import Reason
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, Footprint, ModelShape, Precision, footprint
 
 FrozenPrecision = Literal["auto"] | Precision
-"""What a volunteer may ask for: `auto` takes what changes the results least and fits."""
+"""What `--frozen` accepts. `auto`: the most exact precision that fits."""
 
-INSTALL_QUANTIZED = "pip install 'barnraise[quantized]'"
+INSTALL_QUANTIZED = "pip install '.[quantized]'"
+"""Installs bitsandbytes. Runs in the checkout: no package `barnraise` is published."""
+
+_OTHER_REMEDIES = (
+    "Close other programs, use a machine with more memory, or join a run that trains an adapter "
+    "or a smaller model."
+)
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What training needs and what is free, where memory is tightest; bytes."""
+
+    needed: int
+    free: int
+    where: Literal["machine", "gpu", "host"]
+    """machine: the one memory of a CPU or an Apple GPU. gpu, host: a GPU's own memory, and the machine's."""
+
+    def __str__(self) -> str:
+        places = {"machine": "here", "gpu": "on the GPU", "host": "outside the GPU"}
+        return f"{self.needed / 1e9:.1f} GB, and {self.free / 1e9:.1f} GB are free {places[self.where]}"
 
 
 @dataclass(frozen=True)
@@ -32,36 +53,37 @@ class FreeMemory:
             return needed.shared <= self.host
         return needed.device <= self.device and needed.host <= self.host
 
-    def compare(self, needed: Footprint) -> str:
-        """What is needed and what is free, where it is tightest."""
+    def tightest(self, needed: Footprint) -> MemoryNeed:
+        """The memory that `needed` fits into least: the GPU's, unless only the machine's is too small."""
         if self.shared:
-            return _compare(needed.shared, self.host, "here")
+            return MemoryNeed(needed.shared, self.host, "machine")
         if needed.device > self.device or needed.host <= self.host:
-            return _compare(needed.device, self.device, "on the GPU")
-        return _compare(needed.host, self.host, "beside the GPU")
+            return MemoryNeed(needed.device, self.device, "gpu")
+        return MemoryNeed(needed.host, self.host, "host")
 
 
 @dataclass(frozen=True)
 class Processor:
-    """What of a device decides how it trains."""
+    """The properties of a device that decide how it trains."""
 
     gpu: bool
     autocast: bool
-    """Products run in bf16."""
+    """Matrix products run in bf16."""
     four_bit: bool
-    """What the 4-bit weights need is installed."""
+    """bitsandbytes, which 4-bit weights need, is installed."""
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Reason):
+    """How to train: the first choice that fits, and the memory that it needs."""
+
     micro_batch: int
-    """Samples that go through the model at once."""
-    frozen: Precision
-    """How the frozen weights are kept."""
+    """Samples per forward pass."""
+    frozen: Precision | None
+    """Precision of the frozen weights below an adapter; None where all parameters are trained."""
     checkpointing: bool
-    """Blocks are computed again in the backward pass instead of kept."""
-    reason: str
-    """For the volunteer: what was chosen, what it needs, and what there is."""
+    """Activation checkpointing: blocks are recomputed in the backward pass."""
+    memory: MemoryNeed
 
 
 def fit(
@@ -74,59 +96,59 @@ def fit(
     micro_batch: int | None = None,
     frozen: FrozenPrecision = "auto",
 ) -> Fit:
-    """The first way to train that fits `free_memory`, of those that `micro_batch` and `frozen` leave open.
+    """The first way to train that fits into `free_memory`, within `micro_batch` and `frozen`.
 
-    First fewer samples at once, then computing blocks twice, and only then fewer bits: the results stay
-    the same as long as that is possible. Raises TooLargeForMemory where nothing
-    fits, UserError where `frozen` cannot be had.
+    Order: smaller micro-batches, then activation checkpointing, which leave the results the same; then
+    fewer bits for the frozen weights. Raises TooLargeForMemory if nothing fits, UserError if `frozen` is
+    not available.
     """
     precisions = _precisions(spec, shape, processor, frozen)
 
-    def needed(way: _Way) -> Footprint:
+    def needed(setup: _Setup) -> Footprint:
         return footprint(
             shape,
             trainable_params,
             spec.train.target,
             spec.train.method,
-            tokens=way.micro_batch * spec.data.sequence_length,
-            frozen=way.frozen,
-            checkpointing=way.checkpointing,
+            tokens=setup.micro_batch * spec.data.sequence_length,
+            frozen=setup.frozen,
+            checkpointing=setup.checkpointing,
             autocast=processor.autocast,
         )
 
     sizes = _sizes(spec, processor, micro_batch)
-    for way in _ways(precisions, sizes, can_checkpoint=shape.blocks > 0):
-        if free_memory.holds(needed(way)):
-            return Fit(
-                way.micro_batch, way.frozen, way.checkpointing, _reason(way, spec, needed(way), free_memory)
-            )
-    least = _Way(precisions[-1], shape.blocks > 0, sizes[-1])
-    frugal = [_Way(bits, shape.blocks > 0, 1) for bits in _lower(spec, precisions[-1])]
-    helps = next((way for way in frugal if free_memory.holds(needed(way))), None)
+    for setup in _setups(precisions, sizes, can_checkpoint=shape.blocks > 0):
+        if free_memory.holds(needed(setup)):
+            bits = None if isinstance(spec.train.target, Full) else setup.frozen
+            return Fit(setup.micro_batch, bits, setup.checkpointing, free_memory.tightest(needed(setup)))
+    smallest = _Setup(precisions[-1], shape.blocks > 0, sizes[-1])
+    smaller = [_Setup(bits, shape.blocks > 0, 1) for bits in _lower(spec, precisions[-1])]
+    helps = next((setup for setup in smaller if free_memory.holds(needed(setup))), None)
     raise TooLargeForMemory(
-        f"training this model takes about {free_memory.compare(needed(least))}",
-        fix=_advice(helps, sizes[-1], processor),
+        f"training this model takes about {free_memory.tightest(needed(smallest))}",
+        fix=_remedy(helps, sizes[-1], processor),
     )
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Setup:
     frozen: Precision
     checkpointing: bool
     micro_batch: int
 
 
-def _ways(precisions: list[Precision], sizes: list[int], *, can_checkpoint: bool) -> Iterator[_Way]:
+def _setups(precisions: list[Precision], sizes: list[int], *, can_checkpoint: bool) -> Iterator[_Setup]:
+    """In order of preference."""
     for precision in precisions:
         for checkpointing in (False, True) if can_checkpoint else (False,):
             for size in sizes:
-                yield _Way(precision, checkpointing, size)
+                yield _Setup(precision, checkpointing, size)
 
 
 def _precisions(
     spec: RunSpec, shape: ModelShape, processor: Processor, frozen: FrozenPrecision
 ) -> list[Precision]:
-    """Those that are open, the most exact one first."""
+    """The precisions to try, the most exact one first."""
     if isinstance(spec.train.target, Full):
         if frozen not in ("auto", "fp32"):
             raise UserError(
@@ -135,17 +157,24 @@ def _precisions(
             )
         return ["fp32"]
     if frozen == "4bit" and not processor.four_bit:
-        raise UserError("4-bit weights need bitsandbytes, which is not installed", fix=INSTALL_QUANTIZED)
+        raise bitsandbytes_missing()
     if frozen != "auto":
         return [frozen]
-    # Where products run in bf16, or the files are, weights in bf16 give the same results in half the memory.
+    # Where products run in bf16, or the files are in bf16, bf16 gives the same results in half the memory.
     first: list[Precision] = ["bf16"] if processor.autocast or shape.half else ["fp32", "bf16"]
     last: list[Precision] = ["4bit"] if processor.four_bit else []
     return [*first, "8bit", *last]
 
 
+def bitsandbytes_missing() -> UserError:
+    return UserError(
+        "4-bit weights need bitsandbytes, which is not installed",
+        fix=f"Run `{INSTALL_QUANTIZED}` in Barnraise's checkout.",
+    )
+
+
 def _sizes(spec: RunSpec, processor: Processor, micro_batch: int | None) -> list[int]:
-    """Samples at once, the most first: on a GPU the powers of two up to the batch."""
+    """Micro-batches to try, the largest first: on a GPU the powers of two up to the batch."""
     if micro_batch is not None:
         return [micro_batch]
     if not processor.gpu:
@@ -154,30 +183,16 @@ def _sizes(spec: RunSpec, processor: Processor, micro_batch: int | None) -> list
 
 
 def _lower(spec: RunSpec, precision: Precision) -> list[Precision]:
-    """`precision` and what is below it."""
+    """`precision` and those with fewer bits."""
     order: list[Precision] = ["fp32", "bf16", "8bit", "4bit"]
     return [precision] if isinstance(spec.train.target, Full) else order[order.index(precision) :]
 
 
-def _reason(way: _Way, spec: RunSpec, needed: Footprint, free_memory: FreeMemory) -> str:
-    samples = "1 sample" if way.micro_batch == 1 else f"{way.micro_batch} samples"
-    frozen = "" if isinstance(spec.train.target, Full) else f", the frozen weights in {way.frozen}"
-    twice = ", blocks computed twice to save memory" if way.checkpointing else ""
-    return f"{samples} at once{frozen}{twice}: about {free_memory.compare(needed)}"
-
-
-def _advice(helps: _Way | None, smallest: int, processor: Processor) -> str:
-    others = (
-        "Close other programs, use a machine with more memory, or join a run that trains an adapter "
-        "or a smaller model."
-    )
+def _remedy(helps: _Setup | None, smallest: int, processor: Processor) -> str:
+    """helps: a setup that fits, outside the options given. smallest: the smallest micro-batch tried."""
     if helps is None:
-        return others
-    options = [f"--frozen {helps.frozen}"] + ["--micro-batch 1"] * (smallest > 1)
+        return _OTHER_REMEDIES
     if helps.frozen == "4bit" and not processor.four_bit:
-        return f"4-bit weights would fit: {INSTALL_QUANTIZED}. {others}"
-    return f"`{' '.join(options)}` would fit. {others}"
-
-
-def _compare(needed: int, free: int, where: str) -> str:
-    return f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free {where}"
+        return f"4-bit weights would fit: `{INSTALL_QUANTIZED}` in Barnraise's checkout. {_OTHER_REMEDIES}"
+    options = [f"--frozen {helps.frozen}"] + ["--micro-batch 1"] * (smallest > 1)
+    return f"`{' '.join(options)}` would fit. {_OTHER_REMEDIES}"

@@ -19,23 +19,25 @@ from peer.training.local_model import LocalModel, Loss, as_array, diverged, trai
 
 
 class Method(Protocol):
+    """How a peer turns batches into the update of a round: one class per `train.method`."""
+
     def step(self, samples: Sequence[Sample]) -> Loss:
         """Train on `samples` (one batch)."""
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
-        """What the local work since `base` adds up to, over `tokens` trained tokens; fp32."""
+        """The update for the local work since `base`, over `tokens` trained tokens; fp32."""
 
     def restart(self) -> None:
-        """Forget the work of the unfinished round."""
+        """Drop the work of the unfinished round."""
 
     def merge(self, before: Tensors, after: Tensors) -> None:
-        """Go over from `before` to `after`, and keep the work done since `before`."""
+        """Move from `before` to `after`, and keep the work done since `before`."""
 
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
         """The state that lives across rounds."""
 
     def import_inner(self, saved: OptimizerState) -> None:
-        """Take up an exported state. Raises StateError where it is not of this model."""
+        """Restore an exported state. Raises StateError if it is not of this model."""
 
 
 def method_for(train: TrainSpec, model: LocalModel) -> Method:
@@ -73,7 +75,7 @@ class DilocoMethod:
         self._model.clear_gradients()
 
     def merge(self, before: Tensors, after: Tensors) -> None:
-        """local ← after + (local − before): exactly `after` where nothing moved."""
+        """local ← after + (local − before): exactly `after` for parameters that did not move."""
         self._model.shift(before, after)
 
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
@@ -85,13 +87,13 @@ class DilocoMethod:
 
 
 class GradientMethod:
-    """Accumulates the gradient; the update is its mean over trained tokens. The fold takes the step."""
+    """Accumulates the gradient; the update is its mean over trained tokens. The outer optimizer steps."""
 
     def __init__(self, model: LocalModel) -> None:
         self._model = model
 
     def step(self, samples: Sequence[Sample]) -> Loss:
-        """Add the gradient of the summed loss, so that means of any two peers combine by their tokens."""
+        """Add the gradient of the summed loss, so that the means of two peers combine by their tokens."""
         return self._model.backward(samples, divisor=1)
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:

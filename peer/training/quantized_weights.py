@@ -1,4 +1,4 @@
-"""The frozen weights below an adapter, kept in fewer bits and made dense only for the moment of a product."""
+"""The frozen weights below an adapter in few bits, dequantized only for the duration of a product."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from barnraise.core.errors import UserError
 from barnraise.models.memory_estimate import Precision
-from peer.training.memory_fit import INSTALL_QUANTIZED
+from peer.training.memory_fit import bitsandbytes_missing
 
 _NF4_BLOCK = 64
 _INT8_LARGEST = 127
@@ -22,16 +21,16 @@ def has_four_bit() -> bool:
 
 
 def store_frozen(model: nn.Module, precision: Precision, device: torch.device, *, autocast: bool) -> None:
-    """Keep the frozen linear weights of `model` in `precision` on `device`; what else it has, in fp32.
+    """Store the frozen linear weights of `model` in `precision` on `device`, all other parameters in fp32.
 
-    Embeddings stay in fp32, also where they are tied to the output layer: the residual stream starts
-    from them. An output head of its own is never below bf16. Raises UserError where bitsandbytes is missing.
+    Embeddings stay in fp32, also when tied to the output head: the residual stream starts from them. An
+    untied output head is stored in bf16 at least. Raises UserError if bitsandbytes is missing.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     head = _output_head(model)
     halved: set[int] = set()
     compute = torch.bfloat16 if autocast else torch.float32
-    # A list with the layers themselves would keep their dense weights.
+    # A list of the layers themselves would keep their dense weights alive.
     parents = [module for module in model.modules() if not isinstance(module, nn.Linear)]
     for parent in parents:
         for name, layer in list(parent.named_children()):
@@ -53,11 +52,11 @@ class StoredWeight(Protocol):
     """A weight [out, in] in few bits."""
 
     def dense(self, dtype: torch.dtype) -> torch.Tensor:
-        """The weight as `dtype`, for one product."""
+        """The weight in `dtype`, for one product."""
 
 
 class FrozenLinear(nn.Module):
-    """x · Wᵀ + bias, with gradients for x alone."""
+    """x · Wᵀ + bias, with gradients for x only."""
 
     def __init__(self, stored: StoredWeight, bias: nn.Parameter | None) -> None:
         super().__init__()
@@ -74,8 +73,8 @@ class FrozenLinear(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """Keeps the stored weight for the backward pass. Left to autograd, every layer's dense copy would live
-    until then, which is what we save."""
+    """Saves the stored weight for the backward pass. Autograd would keep every layer's dense copy until
+    then, which is the memory to save."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, stored: StoredWeight) -> torch.Tensor:
@@ -98,7 +97,7 @@ def _store(weight: torch.Tensor, precision: Precision, compute: torch.dtype) -> 
 
 
 class _Half:
-    """bf16: exact where the checkpoint is in bf16."""
+    """bf16: exact if the checkpoint is in bf16."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         self._weight = weight.to(torch.bfloat16)
@@ -108,7 +107,7 @@ class _Half:
 
 
 class _Int8:
-    """Integers from -127 to 127, and a scale for each row."""
+    """Integers from -127 to 127, and a scale per row."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         weight = weight.float()
@@ -120,11 +119,11 @@ class _Int8:
 
 
 class _Nf4:
-    """NF4 (Dettmers et al. 2023) by bitsandbytes, which packs and unpacks it on CPU and CUDA alike."""
+    """NF4 (Dettmers et al. 2023), packed by bitsandbytes on CPU and CUDA."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         if not has_four_bit():
-            raise UserError("4-bit weights need bitsandbytes, which is not installed", fix=INSTALL_QUANTIZED)
+            raise bitsandbytes_missing()
         from bitsandbytes import functional
 
         self._unpack = functional.dequantize_4bit

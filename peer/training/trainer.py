@@ -22,24 +22,26 @@ from peer.training.methods import method_for
 
 @dataclass(frozen=True)
 class StepResult:
+    """The loss of one batch."""
+
     loss: float
-    """Mean loss of the step's trained tokens, in nats; 0 where there were none."""
+    """Mean loss of the step's trained tokens, in nats; 0 if there were none."""
     tokens: int
     """Trained tokens."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a peer contributes to a round, before compression."""
+    """A peer's contribution to a round, before compression."""
 
     tensors: dict[str, Array]
     """Pseudo-gradient (state − local) or mean gradient per trained token, fp32."""
     tokens: int
-    """Trained tokens behind it: its weight."""
+    """Trained tokens: the weight of the update in the fold."""
     samples: int
-    """Samples used, in the order in which they were given."""
+    """Samples used."""
     loss: float
-    """Mean loss of those tokens as they were trained on, in nats; 0 where there were none."""
+    """Mean training loss of those tokens, in nats; 0 if there were none."""
 
 
 class Trainer:
@@ -55,7 +57,7 @@ class Trainer:
         frozen: Precision | None = None,
         checkpointing: bool = False,
     ) -> None:
-        """Load the base model. `micro_batch` samples go through it at once; None chooses by the device.
+        """Load the base model. micro_batch: samples per forward pass; None takes the device's default.
 
         frozen and checkpointing: see `LocalModel`.
         Raises ModelUnavailable, SpecError, TooLargeForMemory, or UserError for missing packages."""
@@ -88,17 +90,17 @@ class Trainer:
     def load(self, state: TrainState) -> None:
         """Start from `state`, dropping unfinished work. The inner optimizer keeps its moments.
 
-        Raises StateError where the state is not of this run's tensors.
+        Raises StateError if the state does not have this run's tensors.
         """
         self._model.load(state.params)
         self._method.restart()
         self._forget()
 
     def merge(self, before: Tensors, after: TrainState) -> None:
-        """Go over to the state `after`, and keep what was trained since `before`, counters included.
+        """Move to the state `after`, and keep the work done since `before`, counters included.
 
-        before: where the local parameters stood when that work began. Raises StateError where `after`
-        is not of this run's tensors.
+        before: the local parameters when that work began. Raises StateError if `after` does not have this
+        run's tensors.
         """
         self._method.merge(before, after.params)
 
@@ -107,9 +109,9 @@ class Trainer:
         return self._model.tensors()
 
     def step(self, samples: Sequence[Sample]) -> StepResult:
-        """Train on one batch: an inner step (`diloco`), or more gradient (`gradient`).
+        """Train on one batch: take an inner step (`diloco`), or accumulate the gradient (`gradient`).
 
-        Raises MachineError where loss or gradient are not finite, TooLargeForMemory on a GPU.
+        Raises MachineError if loss or gradient are not finite, TooLargeForMemory if memory runs out.
         """
         loss = self._method.step(samples)
         self._tokens += loss.tokens
@@ -118,9 +120,9 @@ class Trainer:
         return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
 
     def take_update(self, state: TrainState) -> Update:
-        """The contribution to the round that started from `state`; the counters start anew.
+        """The contribution to the round that started from `state`; resets the counters.
 
-        Raises MachineError where a gradient is not finite.
+        Raises MachineError if a gradient is not finite.
         """
         tensors = self._method.update(state.params, self._tokens)
         update = Update(tensors, self._tokens, self._samples, self._loss / max(1, self._tokens))
@@ -138,7 +140,7 @@ class Trainer:
         return self._method.export_inner()
 
     def import_inner(self, saved: OptimizerState) -> None:
-        """Continue with an exported inner optimizer. Raises StateError where it is not of this run."""
+        """Restore an exported inner optimizer. Raises StateError if it is not of this run."""
         self._method.import_inner(saved)
 
     def _forget(self) -> None:

@@ -30,7 +30,7 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from peer.coordinator_client import Joined, connect
 from peer.data_dir import PEER_KEY
-from peer.training.device import Device, free_memory, pick_device
+from peer.training.device import Device, DeviceReason, free_memory, pick_device
 from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
 from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
@@ -105,9 +105,14 @@ class AdmissionRenewal:
 
 
 async def join(
-    invite: Invite, folder: Path, cache: Path, settings: JoinSettings, display: StatusDisplay
+    invite: Invite,
+    folder: Path,
+    cache: Path,
+    settings: JoinSettings,
+    display: StatusDisplay,
+    message: Callable[[DeviceReason | Fit], str],
 ) -> None:
-    """Take part in a run until Ctrl-C."""
+    """Take part in a run until Ctrl-C. message: renders what the device and its memory allow."""
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
@@ -116,7 +121,7 @@ async def join(
         charter = joined.charter
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
         device = pick_device(settings.device, settings.threads)
-        log.info("training on %s: %s", device.name, device.reason)
+        log.info("training on %s: %s", device.name, message(device.reason))
         source = str(settings.base) if settings.base else charter.spec.model.source
         base = await asyncio.to_thread(
             resolve,
@@ -127,7 +132,7 @@ async def join(
             progress=log.info,
         )
         fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
-        log.info("%s", fitted.reason)
+        log.info("%s", message(fitted))
         admission = AdmissionRenewal(invite, identity, settings.name, settings.credit, joined)
         blobs = BlobStore(folder / "blobs")
 

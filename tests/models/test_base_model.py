@@ -225,7 +225,7 @@ def test_a_gpu_is_preferred_and_named() -> None:
 
 
 @pytest.mark.parametrize("requested", ["cuda:2", "mps", "tpu", "cuda:x"])
-def test_a_device_that_is_not_there_is_told(requested: str) -> None:
+def test_a_missing_device_is_an_error(requested: str) -> None:
     with pytest.raises(UserError):
         choose_device(requested, Probe(("A", "B"), True, False, 4, lambda: 1.0))
 

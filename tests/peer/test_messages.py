@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from barnraise.core.ids import Round
-from peer import messages
+from peer.messages.training import training_message
+from peer.messages.volunteer import volunteer_message
+from peer.training.device import AppleGpuChosen, CpuChosen, CudaChosen, DeviceReason
+from peer.training.memory_fit import Fit, MemoryNeed
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.reasons import Meanwhile, StepCount
 
@@ -97,4 +100,30 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | volunteer.Advice, str]] = [
 
 @pytest.mark.parametrize(("reason", "message"), VOLUNTEER, ids=[type(r).__name__ for r, _ in VOLUNTEER])
 def test_volunteer_messages(reason: volunteer.ActionReason | volunteer.Advice, message: str) -> None:
-    assert messages.volunteer_message(reason) == message
+    assert volunteer_message(reason) == message
+
+
+TRAINING: list[tuple[DeviceReason | Fit, str]] = [
+    (CudaChosen(bf16=True), "a CUDA GPU, bf16"),
+    (CudaChosen(bf16=False), "a CUDA GPU, fp32, since it has no fast bf16"),
+    (AppleGpuChosen(), "an Apple GPU, fp32"),
+    (
+        CpuChosen(bf16=False, speedup=1.14, requested=False),
+        "no GPU; fp32: bf16 runs at 1.1x the speed of fp32 here",
+    ),
+    (CpuChosen(bf16=True, speedup=2.0, requested=True), "bf16: bf16 runs at 2.0x the speed of fp32 here"),
+    (
+        Fit(1, "fp32", False, MemoryNeed(3_200_000_000, 99 * 10**9, "machine")),
+        "1 sample at once, the frozen weights in fp32: about 3.2 GB, and 99.0 GB are free here",
+    ),
+    (
+        Fit(4, None, True, MemoryNeed(3_200_000_000, 99 * 10**9, "gpu")),
+        "4 samples at once, activation checkpointing to save memory: about 3.2 GB, and 99.0 GB are free on"
+        " the GPU",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "message"), TRAINING)
+def test_training_messages(reason: DeviceReason | Fit, message: str) -> None:
+    assert training_message(reason) == message

@@ -33,7 +33,6 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 from coordinator.setup.check import report
 from coordinator.store.run_store import RunStore
-from peer.training.device import Device
 from peer.training.memory_fit import FreeMemory
 from peer.volunteer import join as joining
 from peer.volunteer.display import StatusLines
@@ -49,6 +48,7 @@ from tests.support.coordinators import (
     unused_port,
     with_key,
 )
+from tests.support.devices import CPU
 from tests.support.tiny import make_tiny_model, tiny_samples
 
 SPEC = """\
@@ -71,7 +71,6 @@ SETTINGS = JoinSettings(
     max_download=None,
     base=None,
 )
-CPU = Device("CPU", "cpu", False, 1, "test")
 
 
 @pytest.fixture
@@ -137,7 +136,7 @@ def test_a_record_of_no_known_shape(tmp_path: Path) -> None:
 
 
 def join(invite: Invite, folder: Path) -> None:
-    asyncio.run(joining.join(invite, folder, folder, SETTINGS, StatusLines()))
+    asyncio.run(joining.join(invite, folder, folder, SETTINGS, StatusLines(), str))
 
 
 def test_a_coordinator_that_is_not_there(tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None
     async def go() -> None:
         async with served(session_of(store, now=now())) as true:
             wrong = with_key(true, parts.STRANGER.public)
-            await joining.join(wrong, tmp_path / "ada", tmp_path, SETTINGS, StatusLines())
+            await joining.join(wrong, tmp_path / "ada", tmp_path, SETTINGS, StatusLines(), str)
 
     keys = (parts.AUTHORITY.public[:8], parts.STRANGER.public[:8])
     with raises_with_fix(WrongRunKey, 5, *keys, "ask for a new invite"):
@@ -163,7 +162,7 @@ def test_a_base_model_that_is_not_the_run_s(store: RunStore, tmp_path: Path) -> 
     async def go() -> None:
         async with served(session_of(store, now=now())) as invite:
             settings = SETTINGS.model_copy(update={"base": model})
-            await joining.join(invite, tmp_path / "ada", tmp_path, settings, StatusLines())
+            await joining.join(invite, tmp_path / "ada", tmp_path, settings, StatusLines(), str)
 
     with raises_with_fix(HashMismatch, 5, "fingerprint", str(model)):
         asyncio.run(go())

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import DataSpec, Full, InnerSpec, RunSpec, TrainSpec
 from barnraise.models.trainable import initial_state
-from peer.training.device import Device
+from peer.training.device import CpuChosen, Device
 from peer.training.trainer import Trainer
 
 LENGTH = 64
@@ -32,7 +32,7 @@ HELD_OUT = 384
 """Samples that no arm trains on."""
 WARM_UP_STEPS = 400
 """Steps of four batches that make the common start out of random parameters."""
-CPU = Device("CPU", "cpu", autocast=False, threads=1, reason="the same arithmetic for all arms")
+CPU = Device("CPU", "cpu", autocast=False, threads=1, reason=CpuChosen(False, 1.0, requested=True))
 
 Bytes = npt.NDArray[np.uint8]
 

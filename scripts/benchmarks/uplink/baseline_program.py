@@ -23,7 +23,7 @@ from barnraise.contract.shards import DataIndex, Sample, Shard, parse_shard
 from barnraise.contract.spec_file import read_spec
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.runtime.blob_store import BlobStore
-from peer.training.device import Device
+from peer.training.device import CpuChosen, Device
 from peer.training.local_model import LocalModel, trained_tokens
 from scripts.benchmarks.hivemind_groups import Groups
 
@@ -81,7 +81,7 @@ def work(task: Task) -> None:
     inner, size = spec.train.inner, spec.train.batch
     index = DataIndex.from_bytes(BlobStore(Path(task.data)).get(BlobHash(task.index)))
     shards = Shards(Path(task.data), index, spec.seed, task.peer)
-    device = Device("CPU", "cpu", autocast=False, threads=1, reason="as in our own arm")
+    device = Device("CPU", "cpu", autocast=False, threads=1, reason=CpuChosen(False, 1.0, requested=True))
     model = LocalModel(Path(task.base), spec.train.target, device, micro_batch=1)
     dht = hivemind.DHT(
         initial_peers=[task.bootstrap] if task.bootstrap else [],

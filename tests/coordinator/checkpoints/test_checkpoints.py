@@ -31,12 +31,11 @@ from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store import checkpoints
 from coordinator.store.checkpoints import lay_out, write_checkpoint
-from peer.training.device import Device
 from peer.training.trainer import Trainer
 from tests.support import parts
+from tests.support.devices import CPU
 from tests.support.tiny import TEMPLATE, make_tiny_model, tiny_samples
 
-CPU = Device("CPU", "cpu", False, 1, "test")
 LORA = Lora(rank=4, alpha=8.0)
 OTHER_TEMPLATE = TEMPLATE.replace("<|im_start|>'", "<|im_start|>the '")
 """The run's own template need not be the base model's."""

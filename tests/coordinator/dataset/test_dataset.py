@@ -172,7 +172,7 @@ def test_a_missing_extra_is_told(
     place = source if source.startswith("hub:") else str(tmp_path / source)
     with pytest.raises(DatasetError, match="not installed") as caught:
         list(read(DataSpec(source=place)))
-    assert "barnraise[data]" in caught.value.fix
+    assert ".[data]" in caught.value.fix
 
 
 def test_parquet_is_read(tmp_path: Path) -> None:

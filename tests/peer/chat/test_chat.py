@@ -23,15 +23,14 @@ from barnraise.core.errors import ModelUnavailable, UserError
 from barnraise.models.causal_lm import quiet
 from peer.chat.generator import ContextExceeded, Generator, SamplingParams, Side
 from peer.chat.terminal_escape import escape_text
-from peer.training.device import Device
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
 from tests.support.coordinators import raises_with_fix
+from tests.support.devices import CPU
 from tests.support.gateways import environment, served
 from tests.support.programs import DEADLINE, ROOT
 from tests.support.tiny import make_tiny_model
 
-CPU = Device("CPU", "cpu", False, 1, "a test")
 GREEDY = SamplingParams(max_tokens=24, temperature=0.0, seed=0)
 DICE = SamplingParams(max_tokens=60, temperature=1.0, seed=3)
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "Hello there"}]

@@ -1,4 +1,4 @@
-"""Memory that ends in the middle of training: fewer samples at once, and the same gradients."""
+"""Out of memory during training: smaller micro-batches, and the same gradients."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from barnraise.contract.spec import DataSpec, Full, Lora, RunSpec, TrainSpec
 from barnraise.contract.state import Array
 from barnraise.core.errors import TooLargeForMemory
 from barnraise.models.trainable import initial_state
-from peer.training.device import Device, memory_limit, out_of_memory
+from peer.training.device import memory_limit, out_of_memory
 from peer.training.local_model import LocalModel
 from peer.training.trainer import Trainer
+from tests.support.devices import CPU
 from tests.support.tiny import make_tiny_model, tiny_samples
 
-CPU = Device("CPU", "cpu", False, 1, "test")
 TARGETS = [Full(), Lora(rank=2)]
 PLACES = ["forward 0", "forward 1", "backward 0", "backward 1"]
 
 
 class SmallMemory:
-    """Ends where more than `most` samples come to `place`: a pass over one of the model's two blocks."""
+    """Runs out when more than `most` samples reach `place`: a pass over one of the model's two blocks."""
 
     def __init__(self, model: LocalModel, place: str, most: int) -> None:
         self.model = model
@@ -81,7 +81,9 @@ def same(found: dict[str, Array], expected: dict[str, Array]) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("place", PLACES)
-def test_gradients_are_those_of_enough_memory(folder: Path, target: Lora | Full, place: str) -> None:
+def test_backed_off_gradients_equal_those_with_enough_memory(
+    folder: Path, target: Lora | Full, place: str
+) -> None:
     before, samples = tiny_samples(1, seed=1), tiny_samples(7, seed=2)
     plenty = model(folder, target, 4)
     plenty.backward(before, divisor=1)
@@ -108,7 +110,7 @@ def test_gradients_are_those_of_enough_memory(folder: Path, target: Lora | Full,
     place=st.sampled_from(PLACES),
     blank=st.sets(st.integers(0, 8)),
 )
-def test_every_sample_counts_once_wherever_memory_ends(
+def test_each_sample_counts_once_wherever_memory_runs_out(
     folder: Path, count: int, micro_batch: int, most: int, place: str, blank: set[int]
 ) -> None:
     samples = tiny_samples(count, seed=count)
@@ -124,7 +126,7 @@ def test_every_sample_counts_once_wherever_memory_ends(
     assert len(memory.failed) == len(set(memory.failed)), "no size fails twice"
 
 
-def test_a_whole_round_with_little_memory_trains_the_same(folder: Path) -> None:
+def test_a_round_with_little_memory_trains_the_same(folder: Path) -> None:
     train = TrainSpec(target=Full(), batch=4)
     spec = RunSpec(name="test", data=DataSpec(source="unused"), train=train)
     state = initial_state(folder, Full(), 0)
@@ -142,7 +144,7 @@ def test_a_whole_round_with_little_memory_trains_the_same(folder: Path) -> None:
         np.testing.assert_allclose(little.tensors[name], array, rtol=0, atol=3e-5)
 
 
-def test_each_change_is_told_once_and_the_last_one_is_blocks_computed_twice(
+def test_each_reduction_is_logged_once_and_checkpointing_comes_last(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     little = model(folder, Full(), 4)
@@ -150,16 +152,15 @@ def test_each_change_is_told_once_and_the_last_one_is_blocks_computed_twice(
     with caplog.at_level(logging.WARNING, "peer"), pytest.raises(TooLargeForMemory) as caught:
         little.backward(tiny_samples(4), divisor=1)
     assert memory.failed == [4, 2, 1, 1]
-    assert [record.getMessage() for record in caplog.records] == [
-        "4 samples at once do not fit the memory: going on with 2 (no room for 4 samples)",
-        "2 samples at once do not fit the memory: going on with 1 (no room for 2 samples)",
-        "one sample does not fit the memory: computing blocks twice from now on, to keep less"
-        " (no room for 1 samples)",
+    assert [record.args for record in caplog.records] == [
+        (4, 2, "no room for 4 samples"),
+        (2, 1, "no room for 2 samples"),
+        ("no room for 1 samples",),
     ]
     assert "one sample at a time (no room for 1 samples)" in caught.value.problem
 
 
-def test_blocks_computed_twice_save_the_step_that_did_not_fit(folder: Path) -> None:
+def test_checkpointing_saves_a_step_that_did_not_fit(folder: Path) -> None:
     samples = tiny_samples(2)
     plenty, little = model(folder, Full(), 1), model(folder, Full(), 1)
     memory = EnoughForCheckpointing(little, "backward 1", most=0)
@@ -170,7 +171,7 @@ def test_blocks_computed_twice_save_the_step_that_did_not_fit(folder: Path) -> N
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_gradient_checkpointing_changes_no_gradient(folder: Path, target: Lora | Full) -> None:
+def test_activation_checkpointing_changes_no_gradient(folder: Path, target: Lora | Full) -> None:
     samples = tiny_samples(3)
     plain, twice = model(folder, target, 2), model(folder, target, 2, checkpointing=True)
     runs = {id(m): 0 for m in (plain, twice)}
@@ -193,7 +194,7 @@ def test_gradient_checkpointing_changes_no_gradient(folder: Path, target: Lora |
     assert plain.loss(samples) == twice.loss(samples)
 
 
-def test_only_the_end_of_memory_is_met_so(folder: Path) -> None:
+def test_only_out_of_memory_errors_are_retried(folder: Path) -> None:
     broken = model(folder, Full(), 2)
 
     def fail(*_: object) -> None:
@@ -206,7 +207,7 @@ def test_only_the_end_of_memory_is_met_so(folder: Path) -> None:
         fail()
 
 
-def test_how_torch_tells_that_memory_ended() -> None:
+def test_out_of_memory_errors_of_torch_are_recognized() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert out_of_memory(caught.value)

@@ -28,15 +28,14 @@ from barnraise.fold.log import Link, advance, check_link
 from barnraise.models.causal_lm import quiet
 from barnraise.models.trainable import adapter_config, initial_state, trainable_parameters
 from barnraise.runtime.blob_store import BlobStore
-from peer.training.device import Device
 from peer.training.trainer import Trainer
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.saved_state import SavedState
 from tests.support import parts
+from tests.support.devices import CPU
 from tests.support.tiny import make_tiny_model, tiny_samples
 
-CPU = Device("CPU", "cpu", False, 1, "test")
 OUTER = AdamW(lr=3e-3, weight_decay=0.1)
 ROUNDS, STEPS, BATCH = 6, 2, 3
 PEERS = (parts.ADA, parts.BEN)
@@ -48,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def samples_of(round: int, peer: int, packed: bool) -> list[Sample]:
-    """Other ones for every peer, with other numbers of trained tokens, and the same in every other round."""
+    """Different samples for each peer, with different trained-token counts; round r repeats round r - 2."""
     made = tiny_samples(STEPS * BATCH, seed=100 * (round % 2) + peer)
     whole = np.arange(len(made[0].input_ids), dtype=np.int32)
     return made if packed else [replace(sample, position_ids=whole) for sample in made]
@@ -160,7 +159,7 @@ def test_gradient_is_a_plain_training_loop(
     assert losses[-2] < losses[0] - 1e-3, "nothing was learned from the samples of round 0"
     for name, array in params.items():
         off = np.abs(state.params[name] - array)
-        # Where a gradient is nearly 0, AdamW divides one rounding error by another.
+        # Near a gradient of 0, AdamW divides one rounding error by another.
         assert off.max() < OUTER.lr / 50, name
         assert off.mean() < OUTER.lr / 10_000, name
         assert not np.array_equal(array, genesis.params[name]), f"{name} never moved"

@@ -1,4 +1,4 @@
-"""Frozen weights in fewer bits: what they compute, what they keep, and that peers still agree."""
+"""Frozen weights in fewer bits: their products, their memory, and that peers still agree."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from barnraise.models.trainable import attach, initial_state
 from peer.training.device import Device
 from peer.training.quantized_weights import FrozenLinear, has_four_bit, store_frozen
 from peer.training.trainer import Trainer
+from tests.support.devices import BF16_CPU, CPU
 from tests.support.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer, tiny_samples
 
-CPU = Device("CPU", "cpu", False, 1, "test")
-HALF_CPU = Device("CPU", "cpu", True, 1, "test")
 TARGET = Lora(rank=4, alpha=8.0)
 SPEC = RunSpec(
     name="test",
@@ -54,7 +53,7 @@ def half_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def headed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With an output head of its own."""
+    """A model with an untied output head."""
     folder = tmp_path_factory.mktemp("headed")
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -94,7 +93,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("precision", LOWER)
-def test_only_frozen_products_are_lowered(folder: Path, precision: Precision) -> None:
+def test_only_frozen_linear_weights_are_quantized(folder: Path, precision: Precision) -> None:
     plain, low = attach(load(folder, torch.float32), TARGET), stored(folder, precision)
     weights = dict(plain.named_parameters())
     layers = low_layers(low)
@@ -111,7 +110,7 @@ def test_only_frozen_products_are_lowered(folder: Path, precision: Precision) ->
 
 
 @pytest.mark.parametrize("precision", LOWER)
-def test_an_output_head_of_its_own_is_never_below_bf16(headed_folder: Path, precision: Precision) -> None:
+def test_an_untied_output_head_is_never_below_bf16(headed_folder: Path, precision: Precision) -> None:
     head = load(headed_folder, torch.float32).get_output_embeddings().weight.detach()
     layers = low_layers(stored(headed_folder, precision))
     (layer,) = (layer for name, layer in layers.items() if "head" in name)
@@ -121,7 +120,7 @@ def test_an_output_head_of_its_own_is_never_below_bf16(headed_folder: Path, prec
 
 
 @pytest.mark.parametrize("precision", LOWER)
-def test_a_lowered_layer_computes_as_a_dense_one_with_its_weights(precision: Precision) -> None:
+def test_a_quantized_layer_equals_a_dense_one_with_its_weights(precision: Precision) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(64, 96)
     parent = nn.ModuleDict({"layer": linear}).requires_grad_(False)
@@ -169,18 +168,18 @@ def test_bf16_storage_of_a_bf16_checkpoint_trains_exactly_as_fp32(half_folder: P
     assert any(not np.array_equal(state.params[name], array) for name, array in low.params().items())
 
 
-def test_weights_kept_in_bf16_change_nothing_where_products_are_in_bf16(folder: Path) -> None:
+def test_bf16_weights_change_nothing_with_bf16_products(folder: Path) -> None:
     assert not model_shape(folder).half
     state = initial_state(folder, TARGET, 0)
-    dense, low, chosen = (steps(folder, HALF_CPU, precision, state) for precision in ("fp32", "bf16", None))
+    dense, low, chosen = (steps(folder, BF16_CPU, precision, state) for precision in ("fp32", "bf16", None))
     for name, array in dense.params().items():
         assert np.array_equal(low.params()[name], array)
         assert np.array_equal(chosen.params()[name], array)
 
 
-@pytest.mark.parametrize("device", [CPU, HALF_CPU])
+@pytest.mark.parametrize("device", [CPU, BF16_CPU])
 @pytest.mark.parametrize("precision", LOWER)
-def test_an_adapter_learns_above_lowered_weights(folder: Path, device: Device, precision: Precision) -> None:
+def test_an_adapter_learns_on_quantized_weights(folder: Path, device: Device, precision: Precision) -> None:
     peer = Trainer(folder, SPEC, device, 2, frozen=precision, checkpointing=True)
     peer.load(initial_state(folder, TARGET, 0))
     samples = tiny_samples(4)
@@ -195,7 +194,7 @@ def test_an_adapter_learns_above_lowered_weights(folder: Path, device: Device, p
 
 def test_peers_of_different_precision_fold_to_one_state(folder: Path) -> None:
     state = initial_state(folder, TARGET, 0)
-    hows: list[tuple[Device, Precision]] = [(CPU, "fp32"), (CPU, "bf16"), (HALF_CPU, "bf16"), (CPU, "8bit")]
+    hows: list[tuple[Device, Precision]] = [(CPU, "fp32"), (CPU, "bf16"), (BF16_CPU, "bf16"), (CPU, "8bit")]
     hows += [(CPU, "4bit")] if has_four_bit() else []
     blobs, tokens = [], []
     for device, precision in hows:
@@ -217,9 +216,9 @@ def folded(state: TrainState, blobs: Sequence[bytes], tokens: Sequence[int], lay
     return fold(state, contributions, SPEC)
 
 
-def test_missing_bitsandbytes_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_bitsandbytes_is_an_error_with_a_fix(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     assert not has_four_bit()
     with pytest.raises(UserError, match="bitsandbytes") as caught:
         stored(folder, "4bit")
-    assert "pip install 'barnraise[quantized]'" in caught.value.fix
+    assert "pip install '.[quantized]'" in caught.value.fix

@@ -18,12 +18,11 @@ from barnraise.contract.state import TrainState
 from barnraise.core.errors import MachineError, SpecError, StateError
 from barnraise.models.causal_lm import quiet
 from barnraise.models.trainable import adapter_config, initial_state, layout, parameter_count
-from peer.training.device import Device
 from peer.training.trainer import Trainer
+from tests.support.devices import BF16_CPU, CPU
 from tests.support.tiny import make_tiny_model, tiny_samples
 
 Method = Literal["diloco", "gradient"]
-CPU = Device("CPU", "cpu", False, 1, "test")
 INNER = InnerSpec(lr=1e-3, weight_decay=0.1)
 
 
@@ -49,7 +48,7 @@ def plain_model(folder: Path) -> torch.nn.Module:
 
 
 def plain_loss(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tensor:
-    """Token-mean loss, document by document, so that nothing can cross a border."""
+    """Token-mean loss, document by document, so that nothing can cross a boundary."""
     losses = []
     for sample in samples:
         for document in np.split(
@@ -65,7 +64,7 @@ def plain_loss(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tenso
     return torch.cat(losses).mean()
 
 
-def test_a_packed_document_does_not_see_the_one_before_it(folder: Path) -> None:
+def test_a_packed_document_does_not_attend_to_its_predecessor(folder: Path) -> None:
     model = plain_model(folder)
     sample = tiny_samples(1)[0]
     ids = torch.tensor(sample.input_ids[None], dtype=torch.int64)
@@ -158,7 +157,7 @@ def test_muon_steps_the_blocks_matrices_and_adamw_the_rest(folder: Path) -> None
             optimizer.step()
         peer.step(batch)
     for name, parameter in model.named_parameters():
-        # Muon multiplies in bf16, so that the last bit of a gradient may show.
+        # Muon multiplies in bf16: the last bit of a gradient may make a difference.
         np.testing.assert_allclose(peer.params()[name], parameter.detach().numpy(), rtol=0, atol=2e-4)
         assert np.abs(peer.params()[name] - state.params[name]).max() > 1e-3
 
@@ -229,7 +228,7 @@ def test_a_batch_without_trained_tokens_changes_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["diloco", "gradient"])
-def test_a_loss_that_is_not_finite_is_told(folder: Path, method: Method) -> None:
+def test_a_loss_that_is_not_finite_is_an_error(folder: Path, method: Method) -> None:
     peer = trainer(folder, method, Full())
     state = initial_state(folder, Full(), 0)
     broken = {name: np.full_like(array, np.nan) for name, array in state.params.items()}
@@ -263,7 +262,7 @@ def test_full_state_of_a_bf16_model_is_exact(tmp_path: Path) -> None:
 
 def test_bf16_products_keep_an_adapter_in_fp32_and_the_loss_near(folder: Path) -> None:
     target = Lora(rank=4)
-    half = Trainer(folder, run_spec("diloco", target), Device("CPU", "cpu", True, 1, "test"), 2)
+    half = Trainer(folder, run_spec("diloco", target), BF16_CPU, 2)
     state = initial_state(folder, target, 0)
     half.load(state)
     samples = tiny_samples(4)
@@ -273,7 +272,7 @@ def test_bf16_products_keep_an_adapter_in_fp32_and_the_loss_near(folder: Path) -
     assert any(array.any() for array in half.take_update(state).tensors.values())
 
 
-def test_unknown_modules_are_told_with_the_known_ones(folder: Path) -> None:
+def test_unknown_modules_are_an_error_that_names_the_known_ones(folder: Path) -> None:
     with pytest.raises(SpecError, match="`c_attn`") as caught:
         layout(folder, Lora(modules=("q_proj", "c_attn")))
     assert "down_proj, gate_proj, k_proj" in caught.value.fix

@@ -19,16 +19,15 @@ from barnraise.fold.codec import Decoder, encode_in_place
 from barnraise.fold.log import Link
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
-from peer.training.device import Device
 from peer.training.trainer import Trainer, Update
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.saved_state import SavedState
 from tests.support import parts
+from tests.support.devices import CPU
 from tests.support.tiny import make_tiny_model, tiny_samples
 
 Method = Literal["diloco", "gradient"]
-CPU = Device("CPU", "cpu", False, 1, "test")
 TARGET = Lora(rank=2, alpha=4.0, modules=("q_proj", "v_proj"))
 INNER = InnerSpec(lr=1e-2, weight_decay=0.1)
 MARGIN = 1e-6

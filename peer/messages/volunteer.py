@@ -1,8 +1,4 @@
-"""The peer's messages: each reason (`barnraise.core.reason`) rendered as a sentence for people.
-
-Nothing below `peer.cli` imports this module: displays get the renderer that they need. Tests of decisions
-compare reasons; tests/peer/test_messages.py holds the words.
-"""
+"""Messages about what a volunteer does, and what its measurements mean."""
 
 from __future__ import annotations
 
