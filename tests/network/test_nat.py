@@ -1,4 +1,4 @@
-"""How a relay's limits are read, and what the daemon is told."""
+"""How a relay's limits are read, and which arguments the daemon gets."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from barnraise.network.nat import (
     p2p_options,
     relayed_bytes,
 )
+from tests.support.transfers import stream_pair
 
 NARROW = bytes.fromhex("0802") + bytes.fromhex("220608781080800828") + bytes([100])
 """STATUS, a limit of 120 s and 131,072 bytes, OK: what p2pd sends for its own default."""
@@ -25,32 +26,18 @@ NO_LIMIT = bytes.fromhex("08022864")
 REFUSED = bytes.fromhex("080228c801")
 
 
-class Sent(asyncio.StreamWriter):
-    """Keeps what was written."""
+def limit_in(reply: bytes) -> int:
+    """What `relayed_bytes` makes of a reply; its request and that it closes the stream are checked."""
 
-    def __init__(self) -> None:
-        self.bytes = b""
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.bytes += bytes(data)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def __del__(self) -> None:
-        return
-
-
-def asked(reply: bytes) -> int:
     async def ask() -> int:
-        reader, writer = asyncio.StreamReader(), Sent()
-        reader.feed_data(reply)
-        reader.feed_eof()
+        ours, (reader, writer) = await stream_pair()
+        writer.write(reply)
+        writer.write_eof()
         try:
-            return await relayed_bytes(reader, writer)
+            return await relayed_bytes(*ours)
         finally:
-            assert (writer.bytes, writer.closed) == (b"\x02\x08\x00", True)
+            assert await reader.read() == b"\x02\x08\x00", "a RESERVE behind its length"
+            writer.close()
 
     return asyncio.run(ask())
 
@@ -59,27 +46,32 @@ def framed(message: bytes) -> bytes:
     return bytes([len(message)]) + message
 
 
-def test_a_relay_tells_its_limit() -> None:
-    assert asked(framed(NARROW)) == 131_072
-    assert asked(framed(NO_LIMIT)) == UNLIMITED
+def test_the_limit_is_read() -> None:
+    assert limit_in(framed(NARROW)) == 131_072
+    assert limit_in(framed(NO_LIMIT)) == UNLIMITED
+
+
+def test_fields_that_are_not_read_are_skipped() -> None:
+    voucher = bytes.fromhex("1a021234")
+    assert limit_in(framed(voucher + NARROW)) == 131_072
 
 
 @pytest.mark.parametrize(
     "reply", [framed(REFUSED), framed(b"\x22\x7f"), framed(b"\x25"), b"\xff\xff\xff\xff"]
 )
-def test_what_is_no_reply_is_refused(reply: bytes) -> None:
+def test_other_replies_are_refused(reply: bytes) -> None:
     with pytest.raises(MalformedBlob):
-        asked(reply)
+        limit_in(reply)
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_limit_or_refused(reply: bytes) -> None:
     with contextlib.suppress(MalformedBlob, EOFError):
-        assert asked(reply) > 0
+        assert limit_in(reply) > 0
 
 
 def test_a_relay_is_named_once_and_by_tcp() -> None:
-    """libp2p 0.32 reserves nowhere when a relay is named twice."""
+    """libp2p 0.32 makes no reservation when a relay is named twice."""
     tcp, quic = "/ip4/1.2.3.4/tcp/7452/p2p/A", "/ip4/1.2.3.4/udp/7452/quic-v1/p2p/A"
     other = "/ip4/1.2.3.5/udp/7452/quic-v1/p2p/B"
     assert set(p2p_options([tcp, quic, other])["trusted_relays"]) == {tcp, other}
@@ -92,7 +84,7 @@ def test_relays_are_not_discovered() -> None:
     assert daemon_flags({}) == {}
 
 
-def test_quic_listens_beside_tcp() -> None:
+def test_a_tcp_address_listens_on_quic_too() -> None:
     assert both_transports("/ip4/0.0.0.0/tcp/7452") == [
         "/ip4/0.0.0.0/tcp/7452",
         "/ip4/0.0.0.0/udp/7452/quic-v1",

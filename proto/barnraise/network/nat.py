@@ -1,9 +1,9 @@
-"""How volunteers behind a NAT are reached: what the libp2p daemon is told for it. No hivemind in here.
+"""How volunteers behind a NAT are reached: arguments and flags of the libp2p daemon. No hivemind in here.
 
-Whoever starts a swarm is reachable by all, and relays for those who are not (libp2p's circuit relay v2).
-The others ask it to dial them back (AutoNAT); who cannot be dialled reserves a place at the relay, about
-15 s after the start. Two volunteers that both sit behind a NAT meet through the relay, and then try to
-punch a hole (DCUtR). For that, libp2p 0.32 wants each of them to have been seen by four public nodes.
+The node that starts a swarm is reachable by all, and relays for those that are not (libp2p's circuit
+relay v2). The others ask it to dial them back (AutoNAT); a node that cannot be dialled reserves a slot at
+the relay, about 15 s after the start. Two volunteers that are both behind a NAT connect through the relay, and then try
+to punch a hole (DCUtR). For that, libp2p 0.32 requires that four public nodes have seen each of them.
 """
 
 from __future__ import annotations
@@ -13,31 +13,30 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from barnraise.core.errors import MalformedBlob
+from barnraise.network.relay_pb2 import HopMessage, Status
 
 HOP_PROTOCOL = "/libp2p/circuit/relay/0.2.0/hop"
 RELAYED_BYTES = 2**30
-"""A relay is good enough that lets through so much each way before it cuts a connection."""
+"""A relay is good enough if it carries this many bytes each way before it cuts a connection."""
 REPLY_SECONDS = 5.0
-_RESERVE = bytes([2, 0x08, 0x00])
-"""A HopMessage of the type RESERVE behind its length (github.com/libp2p/specs, relay/circuit-v2)."""
-_LIMIT, _STATUS, _DATA, _OK = 4, 5, 2, 100
-_MAX_LENGTH_BYTES = 2
 UNLIMITED = 2**62
 
 
 def both_transports(listen: str) -> list[str]:
     """`listen`, and QUIC on the same port number where it is a TCP address.
 
-    Holes are punched best in UDP, and lines are shared best where everybody speaks QUIC: beside volunteers
-    who did, a coordinator that was told of by TCP alone got half of its line.
+    Hole punching works best over UDP, and flows share a line evenly only when all use QUIC: a coordinator
+    that announced TCP alone got half of its line next to volunteers on QUIC.
     """
     host, found, port = listen.rpartition("/tcp/")
     return [listen, f"{host}/udp/{port}/quic-v1"] if found and port.isdigit() else [listen]
 
 
 def local_addresses(listen: Sequence[str]) -> list[str]:
-    """Where this machine itself finds what listens on `listen`."""
+    """The addresses by which this machine itself reaches what listens on `listen`."""
     return [
         text.replace("/ip4/0.0.0.0/", "/ip4/127.0.0.1/").replace("/ip6/::/", "/ip6/::1/") for text in listen
     ]
@@ -47,7 +46,7 @@ def p2p_options(bootstrap: Sequence[str]) -> dict[str, Any]:
     """Arguments of `P2P.create` for a node that joins by `bootstrap`, or that starts a swarm without any."""
     if not bootstrap:
         return {"force_reachability": "public"}
-    # libp2p 0.32 reserves nowhere when a relay is named twice.
+    # libp2p 0.32 makes no reservation when a relay is named twice.
     relays = {
         text.rpartition("/p2p/")[2]: text for text in sorted(bootstrap, key=lambda text: "/tcp/" in text)
     }
@@ -55,16 +54,16 @@ def p2p_options(bootstrap: Sequence[str]) -> dict[str, Any]:
 
 
 def daemon_flags(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Flags of the daemon that hivemind has no argument for, by those that it gave."""
+    """Flags of the daemon that hivemind has no argument for. options: those that hivemind passes."""
     if "forceReachabilityPublic" in options:
-        # For each connection two buffers of 16 MiB by default, and 16 connections a volunteer.
+        # By default each connection has two buffers of 16 MiB, and a volunteer may have 16 connections.
         return {"relayBufferSize": 2**16, "relayMaxCircuits": 128, "relayMaxReservations": 1024}
-    # Every daemon says that it relays, also those that nobody can reach: only the named ones are asked.
+    # Every daemon announces that it relays, also unreachable ones: use the named relays only.
     return {"relayDiscovery": 0} if "trustedRelays" in options else {}
 
 
 def command_prefix(options: Mapping[str, Any]) -> list[str]:
-    """What the daemon's command begins with.
+    """The start of the daemon's command line. options: the flags that hivemind passes.
 
     p2pd sets its relay up twice, once for 128 KiB a connection and once for 4 GiB, and whichever
     comes last holds. On one processor it is nearly always the second, on two in a third of the starts.
@@ -74,60 +73,39 @@ def command_prefix(options: Mapping[str, Any]) -> list[str]:
 
 
 async def relayed_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
-    """How many bytes a relay lets through a connection each way; it is asked on a HOP_PROTOCOL stream.
+    """Bytes that a relay lets through a connection each way. The stream must be a HOP_PROTOCOL one.
 
-    Raises MalformedBlob when the reply is none, EOFError, OSError or TimeoutError when the stream breaks.
+    Asks for a reservation, because the reply carries the limits. Raises MalformedBlob when the reply is not
+    a granted reservation, EOFError, OSError or TimeoutError when the stream breaks.
     """
-    writer.write(_RESERVE)
+    writer.write(_framed(HopMessage(type=HopMessage.RESERVE)))
     try:
-        return _data_limit(await asyncio.wait_for(_message(reader), REPLY_SECONDS))
+        reply = await asyncio.wait_for(_message(reader), REPLY_SECONDS)
     finally:
         writer.close()
-
-
-async def _message(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readexactly(1)
-    while head[-1] & 0x80 and len(head) < _MAX_LENGTH_BYTES:
-        head += await reader.readexactly(1)
-    return await reader.readexactly(_varint(head, 0)[0])
-
-
-def _data_limit(reply: bytes) -> int:
-    fields = _fields(reply)
-    limit = fields.get(_LIMIT, b"")
-    if fields.get(_STATUS) != _OK or not isinstance(limit, bytes):
+    if reply.status != Status.OK:
         raise _malformed()
-    data = _fields(limit).get(_DATA, 0)
-    if not isinstance(data, int):
+    return reply.limit.data or UNLIMITED
+
+
+def _framed(message: HopMessage) -> bytes:
+    """A message behind its length as a varint; a request's length fits into one byte."""
+    body = message.SerializeToString()
+    return bytes([len(body)]) + body
+
+
+async def _message(reader: asyncio.StreamReader) -> HopMessage:
+    first = (await reader.readexactly(1))[0]
+    second = (await reader.readexactly(1))[0] if first & 0x80 else 0
+    if second & 0x80:
         raise _malformed()
-    return data or UNLIMITED
-
-
-def _fields(message: bytes) -> dict[int, int | bytes]:
-    """The fields of a protobuf message that has only numbers and bytes."""
-    found: dict[int, int | bytes] = {}
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, at = _varint(message, at)
-        match key & 7:
-            case 0:
-                found[key >> 3] = number
-            case 2 if at + number <= len(message):
-                found[key >> 3], at = message[at : at + number], at + number
-            case _:
-                raise _malformed()
-    return found
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for place, byte in enumerate(message[at : at + 10]):
-        value |= (byte & 0x7F) << 7 * place
-        if byte < 0x80:
-            return value, at + place + 1
-    raise _malformed()
+    try:
+        return HopMessage.FromString(await reader.readexactly(first & 0x7F | second << 7))
+    except DecodeError:
+        raise _malformed() from None
 
 
 def _malformed() -> MalformedBlob:
-    return MalformedBlob("a relay's reply is not what libp2p's circuit relay v2 says", fix="Ask another one.")
+    return MalformedBlob(
+        "the relay's reply is not a reservation of circuit relay v2", fix="Ask another relay."
+    )
