@@ -2,8 +2,9 @@
 
 The node that starts a swarm is reachable by all, and relays for those that are not (libp2p's circuit
 relay v2). The others ask it to dial them back (AutoNAT); a node that cannot be dialled reserves a slot at
-the relay, about 15 s after the start. Two volunteers that are both behind a NAT connect through the relay, and then try
-to punch a hole (DCUtR). For that, libp2p 0.32 requires that four public nodes have seen each of them.
+the relay, about 15 s after the start. Two volunteers that are both behind a NAT connect through the
+relay, and then try to punch a hole (DCUtR). For that, libp2p 0.32 requires that four public nodes have seen
+each of them.
 """
 
 from __future__ import annotations
