@@ -1,19 +1,21 @@
-"""Renders the reasons of admission and closing."""
+"""Renders the reasons of admission, of the open round and of its contributions."""
 
 from __future__ import annotations
 
 from typing_extensions import assert_never
 
 from barnraise.core.errors import RefusedError
-from coordinator.rounds.admission import ClockOff, WrongRun
+from barnraise.core.ids import short
+from barnraise.fold.codec import format_sizes
+from coordinator.rounds import reasons
 
 
-def refused_claim(reason: WrongRun | ClockOff) -> RefusedError:
-    """The answer to a claim to join that is not accepted."""
+def claim_refusal(reason: reasons.ClaimReason) -> RefusedError:
+    """The answer to a claim to join that is refused."""
     match reason:
-        case WrongRun(run, claimed):
+        case reasons.WrongRun(run, claimed):
             return RefusedError(f"this is the run {run}, not {claimed}", fix="Ask for this run's invite.")
-        case ClockOff(seconds):
+        case reasons.ClockOff(seconds):
             side = "behind" if seconds > 0 else "ahead of"
             return RefusedError(
                 f"your clock is {abs(seconds):.0f} s {side} the coordinator's",
@@ -21,3 +23,95 @@ def refused_claim(reason: WrongRun | ClockOff) -> RefusedError:
             )
         case _:
             assert_never(reason)
+
+
+def misfit_message(reason: reasons.MisfitReason) -> str:
+    """Why a commit does not fit the open round."""
+    match reason:
+        case reasons.WrongRound(round, open):
+            return f"it is for round {round}, the open one is {open}"
+        case reasons.TooLate(seconds):
+            return f"it came {seconds:.0f} s after the deadline"
+        case reasons.OtherState(trained, base):
+            return f"it starts from state {short(trained)}, the round's is {short(base)}"
+        case reasons.WrongSize(size, allowed):
+            return f"its blob has {size} bytes, this run's have {format_sizes(allowed)}"
+        case reasons.TooManyTokens(tokens, samples, sequence_length):
+            return f"it claims {tokens} tokens from {samples} samples of {sequence_length}"
+        case _:
+            assert_never(reason)
+
+
+def progress_message(reason: reasons.Progress) -> str:
+    """Why the open round is still open, as `coordinator status` shows it."""
+    match reason:
+        case reasons.Starting():
+            return "starting"
+        case reasons.AwaitingHeartbeats():
+            return "just started: waiting for heartbeats"
+        case reasons.JustClosed(round, because):
+            return f"round {round} closed: {close_message(because)}"
+        case reasons.NobodyWasHere() | reasons.AllSitOut() | reasons.TooFewInTime():
+            return reopen_message(reason)
+        case _:
+            return wait_message(reason)
+
+
+def close_message(reason: reasons.CloseReason) -> str:
+    """Why a round closes: at most 400 characters, as `Close.reason` allows."""
+    match reason:
+        case reasons.AllContributed(1):
+            return "the only volunteer contributed"
+        case reasons.AllContributed(contributions):
+            return f"all {contributions} volunteers contributed"
+        case reasons.RoundFull(contributions):
+            return f"the round is full: {_count(contributions, 'volunteer')} contributed"
+        case reasons.DeadlinePassed(contributions, missing, others):
+            who = f"without {_names(missing, others)}" if missing else "from every awaited volunteer"
+            return f"the deadline passed: {_count(contributions, 'contribution')}, {who}"
+        case _:
+            assert_never(reason)
+
+
+def reopen_message(reason: reasons.ReopenReason) -> str:
+    """Why a round's TRAIN phase restarts."""
+    match reason:
+        case reasons.NobodyWasHere(first, others):
+            return f"no volunteer was here: the round's time starts with {_names(first, others)}"
+        case reasons.AllSitOut(idle):
+            return f"nobody contributes to this round and {idle} sit it out: it restarts"
+        case reasons.TooFewInTime(contributions, needed, seconds):
+            return f"{_some_of(contributions, needed)} came in time; the round continues for {seconds:g} s"
+        case _:
+            assert_never(reason)
+
+
+def wait_message(reason: reasons.WaitReason) -> str:
+    """Why a round stays open."""
+    match reason:
+        case reasons.NobodyHere():
+            return "no volunteer is here: hand out the invite"
+        case reasons.SittingOut(idle, left):
+            return f"{idle} sit this round out; it restarts in {left:.0f} s"
+        case reasons.MoreVolunteersNeeded(contributions, needed):
+            return f"{_some_of(contributions, needed)}: more volunteers must join"
+        case reasons.FetchingLast(contributions, left):
+            return f"{contributions} contributed; fetching the last blobs, at most {left:.0f} s"
+        case reasons.StillTraining(missing, others, left):
+            return f"training: {_names(missing, others)}; at most {left:.0f} s until the deadline"
+        case reasons.AwaitingContributions(contributions, missing, others, left):
+            return f"{contributions} contributed; waiting for {_names(missing, others)}, at most {left:.0f} s"
+        case _:
+            assert_never(reason)
+
+
+def _some_of(contributions: int, needed: int) -> str:
+    return f"{contributions} of at least {_count(needed, 'contribution')}"
+
+
+def _names(names: tuple[str, ...], others: int) -> str:
+    return ", ".join(names) + (f" and {others} more" if others else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from barnraise.contract.records import Admission, JoinClaim
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, RunId
-from barnraise.core.reason import Reason
+from coordinator.rounds.reasons import ClaimReason, ClockOff, WrongRun
 
 LIFE_SECONDS = 48 * 3600
 """How long an admission is valid. Peers renew at half of it, so they bridge a day without the coordinator."""
@@ -23,27 +23,10 @@ class Admitted:
 
 
 @dataclass(frozen=True)
-class WrongRun(Reason):
-    """The claim is for another run."""
-
-    run: RunId
-    """The run that this coordinator serves."""
-    claimed: str
-
-
-@dataclass(frozen=True)
-class ClockOff(Reason):
-    """The claim's time differs from the run's clock by more than `CLAIM_SECONDS`."""
-
-    seconds: float
-    """By how much the claimant's clock is behind; negative where it is ahead."""
-
-
-@dataclass(frozen=True)
 class Refused:
     """The claim is not accepted."""
 
-    reason: WrongRun | ClockOff
+    reason: ClaimReason
 
 
 def admit(claim: JoinClaim, run: RunId, now: Millis) -> Admitted | Refused:

@@ -1,138 +1,236 @@
-"""When a round closes, and why: pure decisions about one open round."""
+"""When a round closes, and why: pure rules about one open round.
+
+`decide_close` asks the rules of `RULES` from top to bottom; the first that answers decides.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Phase, Window, seconds_between
-from barnraise.core.ids import Millis, PublicKey, StateHash, short
-from barnraise.fold.codec import format_sizes
+from barnraise.core.ids import Millis, PublicKey, short
+from coordinator.rounds.reasons import (
+    AllContributed,
+    AllSitOut,
+    AwaitingContributions,
+    CloseReason,
+    DeadlinePassed,
+    FetchingLast,
+    MoreVolunteersNeeded,
+    NobodyHere,
+    NobodyWasHere,
+    ReopenReason,
+    RoundFull,
+    SittingOut,
+    StillTraining,
+    TooFewInTime,
+    WaitReason,
+)
+
+NAMES = 3
+"""Missing volunteers that a reason names; it counts the others."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What the closer knows of the open round."""
+    """What is known of the open round at one time."""
 
+    now: Millis
     window: Window
     accepted: Mapping[PublicKey, Commit]
     """Contributions that were fetched, checked and journaled."""
     pending: frozenset[PublicKey]
     """Owners whose contribution is announced and being fetched."""
     expected: Mapping[PublicKey, str]
-    """Live peers that train in this round, or are about to, and what they are called."""
+    """Names of the live peers that train in this round, or are about to."""
     min_contributions: int
     late: Mapping[PublicKey, str] = field(default_factory=dict)
-    """Live peers whose step ends behind the round's time: waited for where too few others are expected."""
+    """Names of the live peers whose step ends after the round's time."""
     idle: int = 0
     """Live peers that sit this round out, or whose turn is another one."""
     swarm_tokens: int = 0
-    """What the live peers say they trained in this round."""
+    """Tokens that the live peers report to have trained in this round."""
     deserted: bool = False
-    """Nobody was here at some look, and the round has waited since (`deserted_after`)."""
+    """No peer was live at some earlier tick, and the round has waited since (`deserted_after`)."""
+
+    @cached_property
+    def awaited(self) -> Mapping[PublicKey, str]:
+        """The expected peers; where they are too few for a close, the late ones too."""
+        few = len(self.expected) < self.min_contributions
+        return {**self.expected, **self.late} if few else self.expected
+
+    @cached_property
+    def missing(self) -> Mapping[PublicKey, str]:
+        """The awaited peers without an accepted contribution."""
+        return {key: name for key, name in self.awaited.items() if key not in self.accepted}
+
+    @property
+    def contributions(self) -> int:
+        return len(self.accepted)
+
+    @property
+    def complete(self) -> bool:
+        """No contribution is missing or being fetched."""
+        return not self.missing and not self.pending
+
+    @property
+    def empty(self) -> bool:
+        """No contribution is accepted or being fetched."""
+        return not self.accepted and not self.pending
+
+    @property
+    def enough(self) -> bool:
+        return self.contributions >= self.min_contributions
+
+    @property
+    def full(self) -> bool:
+        return self.contributions >= self.window.spec.max_contributions
+
+    @property
+    def phase(self) -> Phase:
+        return self.window.phase(self.now, self.swarm_tokens)
+
+    @property
+    def overdue(self) -> bool:
+        return self.now >= self.window.deadline
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, seconds_between(self.now, self.window.deadline))
+
+    def names(self) -> tuple[tuple[str, ...], int]:
+        """The first missing peers by name, or by short key where they have none; the number of others."""
+        names = tuple(name or short(key) for key, name in self.missing.items())
+        return names[:NAMES], max(0, len(names) - NAMES)
 
 
 @dataclass(frozen=True)
 class CloseNow:
-    reason: str
+    """Close the round with the accepted contributions."""
+
+    reason: CloseReason
 
 
 @dataclass(frozen=True)
 class Reopen:
-    """Begin the round's TRAIN phase again: its time passed with too few contributions, or nobody was here."""
+    """Restart the round's TRAIN phase; accepted contributions stay."""
 
-    reason: str
+    reason: ReopenReason
 
 
 @dataclass(frozen=True)
 class Wait:
-    reason: str
+    """Leave the round open."""
+
+    reason: WaitReason
 
 
 Decision = CloseNow | Reopen | Wait
 
 
-def decide_close(now: Millis, situation: Situation) -> Decision:
-    """Close once everybody expected has contributed, or at the deadline with who did.
+def decide_close(situation: Situation) -> Decision:
+    """Close once every awaited volunteer contributed, or at the deadline with those who did.
 
-    A round in which nobody was here begins with the first who trains: else it would be cut short, or over.
+    A round in which nobody was here restarts with the first who trains: else it would be cut short, or over.
     """
-    window, accepted, expected = situation.window, situation.accepted, situation.expected
-    if len(expected) < situation.min_contributions:
-        expected = {**expected, **situation.late}
-    missing = {key: name for key, name in expected.items() if key not in accepted}
-    enough = len(accepted) >= situation.min_contributions
-    if enough and not missing and not situation.pending:
-        return CloseNow(f"all {len(accepted)} volunteers contributed")
-    if len(accepted) >= window.spec.max_contributions:
-        return CloseNow(f"the round is full: {len(accepted)} volunteers contributed")
-    phase = window.phase(now, situation.swarm_tokens)
-    nothing = not accepted and not situation.pending
-    if nothing and expected and situation.deserted and not situation.swarm_tokens:
-        return Reopen(f"nobody was here: the round's time begins with {_names(missing)}")
-    if nothing and not expected and situation.idle and phase is not Phase.TRAIN:
-        return Reopen(f"nobody contributes to this round and {situation.idle} sit it out: it begins anew")
-    if now >= window.deadline:
-        if enough:
-            who = f"without {_names(missing)}" if missing else "with everybody"
-            return CloseNow(f"the deadline passed: {len(accepted)} contributions, {who}")
-        if missing or situation.idle:
-            return Reopen(
-                f"{len(accepted)} of at least {situation.min_contributions} contributions came in time;"
-                f" the round goes on for another {window.spec.seconds:g} s"
-            )
-    if not expected and not situation.idle and not accepted:
-        return Wait("no volunteer is here: hand out the invite")
-    left = max(0.0, seconds_between(now, window.deadline))
-    if situation.idle and not missing and not situation.pending:
-        return Wait(f"{situation.idle} sit this round out; it begins anew in {left:.0f} s")
-    if not missing and not situation.pending:
-        return Wait(
-            f"{len(accepted)} of at least {situation.min_contributions} contributions:"
-            " more volunteers must join"
-        )
-    match phase:
-        case Phase.TRAIN:
-            return Wait(f"training: {_names(missing)}; at most {left:.0f} s until the deadline")
-        case Phase.PUBLISH | Phase.CLOSE:
-            return Wait(f"{len(accepted)} contributed; waiting for {_names(missing)}, at most {left:.0f} s")
+    for rule in RULES:
+        if (decision := rule(situation)) is not None:
+            return decision
+    return wait_for_missing(situation)
+
+
+def close_when_all_contributed(situation: Situation) -> CloseNow | None:
+    if situation.enough and situation.complete:
+        return CloseNow(AllContributed(situation.contributions))
+    return None
+
+
+def close_when_full(situation: Situation) -> CloseNow | None:
+    if situation.full:
+        return CloseNow(RoundFull(situation.contributions))
+    return None
+
+
+def reopen_with_the_first(situation: Situation) -> Reopen | None:
+    untouched = situation.empty and not situation.swarm_tokens
+    if situation.deserted and untouched and situation.awaited:
+        return Reopen(NobodyWasHere(*situation.names()))
+    return None
+
+
+def reopen_when_all_sit_out(situation: Situation) -> Reopen | None:
+    unused = situation.empty and not situation.awaited
+    if unused and situation.idle and situation.phase is not Phase.TRAIN:
+        return Reopen(AllSitOut(situation.idle))
+    return None
+
+
+def close_at_the_deadline(situation: Situation) -> CloseNow | None:
+    if situation.overdue and situation.enough:
+        return CloseNow(DeadlinePassed(situation.contributions, *situation.names()))
+    return None
+
+
+def reopen_at_the_deadline(situation: Situation) -> Reopen | None:
+    if situation.overdue and (situation.missing or situation.idle):
+        spec, contributions = situation.window.spec, situation.contributions
+        return Reopen(TooFewInTime(contributions, situation.min_contributions, spec.seconds))
+    return None
+
+
+def wait_for_anybody(situation: Situation) -> Wait | None:
+    if not situation.awaited and not situation.idle and not situation.accepted:
+        return Wait(NobodyHere())
+    return None
+
+
+def wait_for_the_restart(situation: Situation) -> Wait | None:
+    if situation.idle and situation.complete:
+        return Wait(SittingOut(situation.idle, situation.seconds_left))
+    return None
+
+
+def wait_for_more_volunteers(situation: Situation) -> Wait | None:
+    if situation.complete:
+        return Wait(MoreVolunteersNeeded(situation.contributions, situation.min_contributions))
+    return None
+
+
+def wait_for_blobs(situation: Situation) -> Wait | None:
+    if not situation.missing:
+        return Wait(FetchingLast(situation.contributions, situation.seconds_left))
+    return None
+
+
+def wait_for_training(situation: Situation) -> Wait | None:
+    if situation.phase is Phase.TRAIN:
+        return Wait(StillTraining(*situation.names(), situation.seconds_left))
+    return None
+
+
+def wait_for_missing(situation: Situation) -> Wait:
+    return Wait(AwaitingContributions(situation.contributions, *situation.names(), situation.seconds_left))
+
+
+RULES: tuple[Callable[[Situation], Decision | None], ...] = (
+    close_when_all_contributed,
+    close_when_full,
+    reopen_with_the_first,
+    reopen_when_all_sit_out,
+    close_at_the_deadline,
+    reopen_at_the_deadline,
+    wait_for_anybody,
+    wait_for_the_restart,
+    wait_for_more_volunteers,
+    wait_for_blobs,
+    wait_for_training,
+)
+"""`wait_for_missing` decides where none of them does."""
 
 
 def deserted_after(situation: Situation, decision: Decision, *, anybody: bool) -> bool:
-    """`Situation.deserted` of the next look; `anybody`: some volunteer is here, whatever it does."""
+    """`Situation.deserted` of the next tick. anybody: whether any volunteer is live, whatever it does."""
     return not anybody or (situation.deserted and isinstance(decision, Wait))
-
-
-@dataclass(frozen=True)
-class Fits:
-    """The commit may be part of the open round, if its blob is what it names."""
-
-
-@dataclass(frozen=True)
-class Misfit:
-    reason: str
-
-
-def check_commit(
-    commit: Commit, window: Window, now: Millis, state: StateHash, blob_sizes: range, sequence_length: int
-) -> Fits | Misfit:
-    """Judge a commit before its blob is fetched."""
-    if commit.round != window.round:
-        return Misfit(f"it is for round {commit.round}, the open one is {window.round}")
-    if now > window.deadline:
-        return Misfit(f"it came {seconds_between(window.deadline, now):.0f} s after the deadline")
-    if commit.base_state != state:
-        return Misfit(f"it starts from state {short(commit.base_state)}, the round's is {short(state)}")
-    if commit.size not in blob_sizes:
-        return Misfit(f"its blob has {commit.size} bytes, this run's have {format_sizes(blob_sizes)}")
-    if commit.tokens > commit.samples * sequence_length:
-        return Misfit(f"it claims {commit.tokens} tokens from {commit.samples} samples of {sequence_length}")
-    return Fits()
-
-
-def _names(missing: Mapping[PublicKey, str]) -> str:
-    names = [name or short(key) for key, name in missing.items()]
-    return (
-        ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "the last blobs"
-    )

@@ -31,16 +31,15 @@ from coordinator.messages import rounds as messages
 from coordinator.rounds.admission import Admitted, Refused, admit
 from coordinator.rounds.closing import (
     CloseNow,
-    Fits,
-    Misfit,
     Reopen,
     Situation,
     Wait,
-    check_commit,
     decide_close,
     deserted_after,
 )
+from coordinator.rounds.commit_check import Fits, Misfit, check_commit
 from coordinator.rounds.coordinator_api import JoinResult
+from coordinator.rounds.reasons import AwaitingHeartbeats, CloseReason, JustClosed, Progress, Starting
 from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator")
@@ -81,7 +80,7 @@ class Session:
     """A volunteer contributes to one round in so many; settled as a round opens."""
     _deserted: bool = False
     """The next situation's."""
-    _waiting_for: str = "starting"
+    _progress: Progress = field(default_factory=Starting)
     _started: Millis = NEVER
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -114,7 +113,7 @@ class Session:
         now = self.clock()
         match admit(claim.value, self.store.charter.run, now):
             case Refused(reason):
-                refused = messages.refused_claim(reason)
+                refused = messages.claim_refusal(reason)
                 log.info("refused %s: %s", short(claim.signer), refused.problem)
                 raise refused
             case Admitted(admission):
@@ -144,7 +143,7 @@ class Session:
             run=self.store.charter.run,
             round=window.round,
             phase=window.phase(now, self._swarm_tokens()).value,
-            waiting_for=self._waiting_for,
+            waiting_for=messages.progress_message(self._progress),
             state=self.store.tip.state,
             state_round=self.store.tip.round,
             tokens=self.store.tokens,
@@ -164,22 +163,22 @@ class Session:
         for commit in await self.swarm.commits(self.store.window.round):
             self._consider(commit, now)
         if seconds_between(self._started, now) < SETTLE_SECONDS:
-            self._tell("just started: looking who is here")
+            self._report(AwaitingHeartbeats())
             return
-        situation = self._situation()
-        decision = decide_close(now, situation)
+        situation = self._situation(now)
+        decision = decide_close(situation)
         self._deserted = deserted_after(situation, decision, anybody=bool(self._presences))
         match decision:
             case CloseNow(reason):
                 await self._close(reason, now)
             case Reopen(reason):
-                self._tell(reason)
+                self._report(reason)
                 self._forgive()
                 self._turns = self._turns_now() if self.store.accepted else 1
                 self.store.reopen(now)
                 await self._announce_head()
             case Wait(reason):
-                self._tell(reason)
+                self._report(reason)
 
     async def _look_who_is_there(self) -> None:
         self._presences = {PublicKey(p.owner): p for p in await self.swarm.peers() if p.doing != "leaving"}
@@ -199,7 +198,7 @@ class Session:
             case Fits():
                 self._fetching[owner] = asyncio.create_task(self._fetch(commit))
             case Misfit(reason):
-                self._refuse(commit, reason)
+                self._refuse(commit, messages.misfit_message(reason))
 
     async def _fetch(self, commit: Signed[Commit]) -> None:
         name = blob_name(commit.value)
@@ -225,10 +224,10 @@ class Session:
             if not ours:
                 self.store.blobs.remove(name)
 
-    async def _close(self, reason: str, now: Millis) -> None:
-        link = self.store.close(reason, now)
+    async def _close(self, reason: CloseReason, now: Millis) -> None:
+        link = self.store.close(messages.close_message(reason), now)
         self._turns = self._turns_now()
-        self._tell(f"round {link.close.round} closed: {reason}")
+        self._report(JustClosed(link.close.round, reason))
         self._forgive()
         await self._announce_head()
         await asyncio.to_thread(self.store.fold, link)
@@ -252,7 +251,7 @@ class Session:
     def _turns_now(self) -> int:
         return turns_for(len(self._presences), self.store.charter.spec.round.max_contributions)
 
-    def _situation(self) -> Situation:
+    def _situation(self, now: Millis) -> Situation:
         round, spec = self.store.window.round, self.store.charter.spec
         contributing = {
             owner: presence
@@ -265,6 +264,7 @@ class Session:
             return {key: p.name for key, p in there if p.doing == doing and p.round >= round - 1}
 
         return Situation(
+            now=now,
             window=self.store.window,
             accepted={owner: commit.value for owner, commit in self.store.accepted.items()},
             pending=frozenset(self._fetching),
@@ -313,15 +313,11 @@ class Session:
         presence = self._presences.get(owner)
         return presence.name if presence is not None and presence.name else short(owner)
 
-    def _tell(self, reason: str) -> None:
-        """Log why the round is where it is, when that changes (seconds that pass are no change)."""
-        if _without_numbers(reason) != _without_numbers(self._waiting_for):
-            log.info("round %d: %s", self.store.window.round, reason)
-        self._waiting_for = reason
-
-
-def _without_numbers(text: str) -> str:
-    return "".join(character for character in text if not character.isdigit())
+    def _report(self, progress: Progress) -> None:
+        """Remember why the round is still open, and log it when that is news."""
+        if progress.is_news_after(self._progress):
+            log.info("round %d: %s", self.store.window.round, messages.progress_message(progress))
+        self._progress = progress
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

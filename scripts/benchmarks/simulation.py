@@ -29,7 +29,8 @@ from barnraise.core.ids import Millis, PublicKey, Round, RunId, blob_hash
 from barnraise.fold.codec import Decoder, blob_sizes
 from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import Contribution, fold
-from coordinator.rounds.closing import CloseNow, Fits, Reopen, Situation, check_commit, decide_close
+from coordinator.rounds.closing import CloseNow, Reopen, Situation, decide_close
+from coordinator.rounds.commit_check import Fits, check_commit
 from peer.volunteer.policy import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
 from scripts.benchmarks.record_costs import Costs, Sizes, record_costs
 from scripts.benchmarks.simulated_node import Node, drawn
@@ -227,7 +228,7 @@ class Simulation:
         while self._arriving and self._arriving[0][0] <= self.now:
             _, owner = heapq.heappop(self._arriving)
             self._timed(partial(self._consider, self._commits[owner]))
-        decision = self._timed(lambda: decide_close(self.now, self._situation()))
+        decision = self._timed(lambda: decide_close(self._situation()))
         match decision:
             case CloseNow():
                 self._close()
@@ -256,6 +257,7 @@ class Simulation:
         }
         there = {key: node for key, node in contributing.items() if node.base >= round - 1}
         return Situation(
+            now=self.now,
             window=self._window,
             accepted=self._accepted,
             pending=frozenset(key for _, key in self._arriving if self._commits[key].round == round),

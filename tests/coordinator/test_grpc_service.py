@@ -23,7 +23,8 @@ from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from coordinator.grpc_service import Gateway, ask_status, serve
 from coordinator.messages import rounds as messages
-from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS, ClockOff
+from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS
+from coordinator.rounds.reasons import ClockOff
 from coordinator.status import render
 from coordinator.store.run_store import RunStore
 from peer import coordinator_client as api
@@ -127,7 +128,7 @@ def test_a_claim_that_is_none_is_refused(store: RunStore, spoil: Callable[[bytes
 def test_a_clock_that_is_far_off_is_refused_with_the_fix(store: RunStore, off: int) -> None:
     with pytest.raises(RefusedError) as refused:
         asked(store, lambda there: there.join(parts.ADA, ""), now=Millis(parts.NOW + off * 1000))
-    expected = messages.refused_claim(ClockOff(off))
+    expected = messages.claim_refusal(ClockOff(off))
     assert expected.problem in refused.value.problem
     assert refused.value.fix == expected.fix
 

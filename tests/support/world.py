@@ -18,16 +18,8 @@ from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, PublicKey, Round, StateHash
-from coordinator.rounds.closing import (
-    CloseNow,
-    Decision,
-    Misfit,
-    Reopen,
-    Situation,
-    check_commit,
-    decide_close,
-    deserted_after,
-)
+from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, decide_close, deserted_after
+from coordinator.rounds.commit_check import Misfit, check_commit
 from peer.volunteer.policy import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
 from peer.volunteer.timings import RoundTimer
 
@@ -100,7 +92,7 @@ class World:
     """By round and owner: from when it is seen, and the commit."""
     accepted: dict[PublicKey, Commit] = field(default_factory=dict)
     fetching: dict[PublicKey, Commit] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     closes: list[tuple[Commit, ...]] = field(default_factory=list)
     states: list[StateHash] = field(default_factory=lambda: [_state_after(())])
     """states[r] is the base of round r."""
@@ -115,6 +107,8 @@ class World:
     dropped: int = 0
     """Tokens trained in a round that a crash or a late leave cut off."""
     seen: Counter[str] = field(default_factory=Counter)
+    answers: Counter[tuple[type, type]] = field(default_factory=Counter)
+    """How often the coordinator decided what: the type of the decision and of its reason."""
     heads: list[Head] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -300,8 +294,8 @@ class World:
             if round == self.round and visible <= self.now and not self._full():
                 self._consider(owner, commit)
         situation = self._situation()
-        self.decision = decide_close(Millis(self.now), situation)
-        self._note(self.decision)
+        self.decision = decide_close(situation)
+        self.answers[type(self.decision), type(self.decision.reason)] += 1
         self.deserted = deserted_after(situation, self.decision, anybody=bool(self._present()))
         match self.decision:
             case CloseNow():
@@ -340,8 +334,8 @@ class World:
             return
         verdict = check_commit(commit, self.window, Millis(self.now), self.states[-1], BLOB_SIZES, LENGTH)
         if isinstance(verdict, Misfit):
-            self.refused[commit.blob] = verdict.reason
-            self._note(verdict)
+            self.refused.add(commit.blob)
+            self.answers[Misfit, type(verdict.reason)] += 1
         else:
             self.fetching[owner] = commit
 
@@ -354,6 +348,7 @@ class World:
         }
         there = {key: p for key, p in contributing.items() if p.round >= self.round - 1}
         return Situation(
+            now=Millis(self.now),
             window=self.window,
             accepted=self.accepted,
             pending=frozenset(self.fetching),
@@ -373,7 +368,7 @@ class World:
         opens, now = Millis(self.opens), Millis(self.now)
         self.heads.append(Head(self.round, self.states[-1], opens, self.turns, checkpoint, now))
 
-    def _note(self, told: Action | Decision | Misfit) -> None:
+    def _note(self, told: Action) -> None:
         assert told.reason.strip(), f"{told} gives no reason"
         self.seen[kind_of(type(told).__name__, told.reason)] += 1
 
@@ -395,6 +390,4 @@ def _state_after(parts: Iterable[str]) -> StateHash:
 def kind_of(kind: str, told: str) -> str:
     """`Wait: training: …`: the reason without its numbers and names."""
     reason = re.sub(r"; the coordinator was last heard of .*", " (away)", told)
-    reason = re.sub(r"(training: |waiting for |without |begins with )(?!the last).*", r"\1…", reason)
-    reason = re.sub(r"\b[0-9a-f]{8}\b", "…", reason)
     return f"{kind}: {re.sub(r'[0-9]+([.][0-9]+)?', '#', reason)}"

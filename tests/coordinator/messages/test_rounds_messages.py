@@ -1,32 +1,98 @@
-"""The words of every reason of admission and closing: the one place that asserts them."""
+"""The words of the reasons of rounds: nowhere else are they asserted."""
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from barnraise.core.ids import RunId
+from barnraise.core.ids import RunId, StateHash
+from barnraise.core.reason import Reason
 from coordinator.messages import rounds as messages
-from coordinator.rounds.admission import ClockOff, WrongRun
+from coordinator.rounds import reasons
 
-BARN = RunId("barn")
+BARN, STATE = RunId("barn"), StateHash("ab" * 32)
+CLOCK_FIX = "Set this machine's clock (turn network time on) and join again."
 
 
 @pytest.mark.parametrize(
     ("reason", "problem", "fix"),
     [
-        (WrongRun(BARN, "shed"), "this is the run barn, not shed", "Ask for this run's invite."),
-        (
-            ClockOff(901.2),
-            "your clock is 901 s behind the coordinator's",
-            "Set this machine's clock (turn network time on) and join again.",
-        ),
-        (
-            ClockOff(-901.2),
-            "your clock is 901 s ahead of the coordinator's",
-            "Set this machine's clock (turn network time on) and join again.",
-        ),
+        (reasons.WrongRun(BARN, "shed"), "this is the run barn, not shed", "Ask for this run's invite."),
+        (reasons.ClockOff(901.2), "your clock is 901 s behind the coordinator's", CLOCK_FIX),
+        (reasons.ClockOff(-901.2), "your clock is 901 s ahead of the coordinator's", CLOCK_FIX),
     ],
 )
-def test_refused_claim(reason: WrongRun | ClockOff, problem: str, fix: str) -> None:
-    error = messages.refused_claim(reason)
+def test_a_refused_claim(reason: reasons.ClaimReason, problem: str, fix: str) -> None:
+    error = messages.claim_refusal(reason)
     assert (error.problem, error.fix) == (problem, fix)
+
+
+MISFITS: list[tuple[reasons.MisfitReason, str]] = [
+    (reasons.WrongRound(2, 3), "it is for round 2, the open one is 3"),
+    (reasons.TooLate(1.4), "it came 1 s after the deadline"),
+    (reasons.OtherState("cd" * 32, STATE), "it starts from state cdcdcdcd, the round's is abababab"),
+    (reasons.WrongSize(99, range(100, 101)), "its blob has 99 bytes, this run's have 100"),
+    (reasons.TooManyTokens(65, 4, 16), "it claims 65 tokens from 4 samples of 16"),
+]
+CLOSES: list[tuple[reasons.CloseReason, str]] = [
+    (reasons.AllContributed(1), "the only volunteer contributed"),
+    (reasons.AllContributed(2), "all 2 volunteers contributed"),
+    (reasons.RoundFull(2), "the round is full: 2 volunteers contributed"),
+    (reasons.DeadlinePassed(1, ("ben",), 0), "the deadline passed: 1 contribution, without ben"),
+    (reasons.DeadlinePassed(2, (), 0), "the deadline passed: 2 contributions, from every awaited volunteer"),
+    (
+        reasons.DeadlinePassed(2, ("ben", "cem", "dan"), 1),
+        "the deadline passed: 2 contributions, without ben, cem, dan and 1 more",
+    ),
+]
+PROGRESS: list[tuple[reasons.Progress, str]] = [
+    (reasons.Starting(), "starting"),
+    (reasons.AwaitingHeartbeats(), "just started: waiting for heartbeats"),
+    (reasons.JustClosed(7, reasons.AllContributed(2)), "round 7 closed: all 2 volunteers contributed"),
+    (reasons.NobodyWasHere(("ada",), 0), "no volunteer was here: the round's time starts with ada"),
+    (reasons.AllSitOut(2), "nobody contributes to this round and 2 sit it out: it restarts"),
+    (
+        reasons.TooFewInTime(0, 1, 100.0),
+        "0 of at least 1 contribution came in time; the round continues for 100 s",
+    ),
+    (reasons.NobodyHere(), "no volunteer is here: hand out the invite"),
+    (reasons.SittingOut(2, 69.6), "2 sit this round out; it restarts in 70 s"),
+    (reasons.MoreVolunteersNeeded(1, 2), "1 of at least 2 contributions: more volunteers must join"),
+    (reasons.FetchingLast(1, 15.0), "1 contributed; fetching the last blobs, at most 15 s"),
+    (reasons.StillTraining(("ben",), 0, 115.0), "training: ben; at most 115 s until the deadline"),
+    (
+        reasons.AwaitingContributions(1, ("ben", "cem", "dan"), 2, 15.0),
+        "1 contributed; waiting for ben, cem, dan and 2 more, at most 15 s",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "words"), MISFITS)
+def test_a_misfit(reason: reasons.MisfitReason, words: str) -> None:
+    assert messages.misfit_message(reason) == words
+
+
+@pytest.mark.parametrize(("reason", "words"), CLOSES)
+def test_a_close(reason: reasons.CloseReason, words: str) -> None:
+    assert messages.close_message(reason) == words
+
+
+@pytest.mark.parametrize(("reason", "words"), PROGRESS)
+def test_progress(reason: reasons.Progress, words: str) -> None:
+    assert messages.progress_message(reason) == words
+
+
+def test_a_close_with_the_longest_names_fits_its_record() -> None:
+    """`Close.reason` allows 400 characters; a name has 40 at most."""
+    longest = messages.close_message(reasons.DeadlinePassed(10**9, ("x" * 40,) * 3, 10**9))
+    assert len(longest) <= 400
+
+
+@pytest.mark.parametrize(
+    ("family", "rendered"),
+    [(reasons.MisfitReason, MISFITS), (reasons.CloseReason, CLOSES), (reasons.Progress, PROGRESS)],
+    ids=["misfit", "close", "progress"],
+)
+def test_every_reason_has_an_example(family: object, rendered: list[tuple[Reason, str]]) -> None:
+    assert {type(reason) for reason, _ in rendered} == set(get_args(family))

@@ -7,15 +7,8 @@ import pytest
 from barnraise.contract.records import JoinClaim, check_admission
 from barnraise.core.ids import Millis
 from barnraise.core.signed import sign
-from coordinator.rounds.admission import (
-    CLAIM_SECONDS,
-    LIFE_SECONDS,
-    Admitted,
-    ClockOff,
-    Refused,
-    WrongRun,
-    admit,
-)
+from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS, Admitted, Refused, admit
+from coordinator.rounds.reasons import ClockOff, WrongRun
 from tests.support.parts import ADA, AUTHORITY, NOW, RUN
 
 

@@ -1,29 +1,36 @@
-"""When a round closes, and which contributions it may take."""
+"""When a round closes, and why."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RoundSpec
-from barnraise.core.ids import Millis, PublicKey, Round, StateHash
-from coordinator.rounds.closing import (
-    CloseNow,
-    Decision,
-    Fits,
-    Misfit,
-    Reopen,
-    Situation,
-    Wait,
-    check_commit,
-    decide_close,
+from barnraise.core.ids import Millis, PublicKey, Round
+from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, Wait, decide_close
+from coordinator.rounds.reasons import (
+    AllContributed,
+    AllSitOut,
+    AwaitingContributions,
+    CloseReason,
+    DeadlinePassed,
+    FetchingLast,
+    MoreVolunteersNeeded,
+    NobodyHere,
+    NobodyWasHere,
+    ReopenReason,
+    RoundFull,
+    SittingOut,
+    StillTraining,
+    TooFewInTime,
+    WaitReason,
 )
-from tests.support.parts import ADA, HASH_A, HASH_B, commit
+from tests.support.parts import ADA, commit
 
 OPENS = 1_000_000
 SPEC = RoundSpec(seconds=100.0, grace=20.0)
@@ -47,6 +54,7 @@ def situation(
     """Names separated by blanks."""
     spec = SPEC.model_copy(update={"target_tokens": target, "max_contributions": most})
     return Situation(
+        now=after(0),
         window=Window(Round(3), Millis(OPENS), spec),
         accepted={KEYS[name]: WORK for name in accepted.split()},
         pending=frozenset(KEYS[name] for name in pending.split()),
@@ -58,59 +66,67 @@ def situation(
 
 
 EMPTY = replace(situation(), deserted=True, swarm_tokens=0)
-TWO = {KEYS["ada"]: "ada", KEYS["ben"]: "ben"}
-RULES: list[tuple[float, Situation, type[Decision], str]] = [
-    (5, situation("ada", "ada"), CloseNow, "all 1 volunteers contributed"),
-    (5, situation("ada ben", "ada"), CloseNow, "all 2 volunteers contributed"),
-    (5, situation("ada", ""), CloseNow, "all 1 volunteers contributed"),
-    (5, situation("ada", "ada ben"), Wait, "training: ben; at most 115 s"),
-    (5, situation("ada", "ada", late="ben"), CloseNow, "all 1 volunteers contributed"),
-    (105, situation("ada", "", late="ada ben"), Wait, "1 contributed; waiting for ben, at most 15 s"),
-    (105, situation("ada", "ada", late="ben", enough=2), Wait, "1 contributed; waiting for ben"),
-    (105, situation("", "", late="ben"), Wait, "0 contributed; waiting for ben"),
-    (105, situation("ada ben", "", late="ada ben"), CloseNow, "all 2 volunteers contributed"),
-    (5, situation("ada", "ada ben", target=100), Wait, "1 contributed; waiting for ben, at most 115 s"),
-    (105, situation("ada", "ada ben"), Wait, "1 contributed; waiting for ben, at most 15 s"),
-    (105, situation("ada", "ada", "ben"), Wait, "waiting for the last blobs"),
-    (5, situation("ada", "ada", "ben"), Wait, "the last blobs"),
-    (120, situation("ada", "ada ben"), CloseNow, "the deadline passed: 1 contributions, without ben"),
-    (120, situation("ada", "ada", "ben"), CloseNow, "with everybody"),
-    (120, situation("ada", "ada ben cem dan eva"), CloseNow, "without ben, cem, dan and 1 more"),
-    (120, situation("", "ada"), Reopen, "0 of at least 1 contributions came in time"),
-    (120, situation("ada", "ada ben", enough=2), Reopen, "goes on for another 100 s"),
-    (5, situation("ada", "ada", enough=2), Wait, "1 of at least 2 contributions: more volunteers must join"),
-    (500, situation("ada", "ada", enough=2), Wait, "more volunteers must join"),
-    (5, situation(), Wait, "no volunteer is here"),
-    (500, situation(), Wait, "no volunteer is here"),
-    (110, replace(situation(), idle=2), Reopen, "nobody contributes to this round and 2 sit it out"),
-    (50, replace(situation(), idle=2), Wait, "2 sit this round out; it begins anew in 70 s"),
-    (110, replace(situation("ada", enough=2), idle=1), Wait, "1 sit this round out; it begins anew in 10 s"),
-    (120, replace(situation("ada", enough=2), idle=1), Reopen, "1 of at least 2 contributions came in time"),
-    (5, replace(situation("ada", "ada"), idle=40), CloseNow, "all 1 volunteers contributed"),
-    (5, EMPTY, Wait, "no volunteer is here"),
-    (90, replace(EMPTY, idle=1), Wait, "1 sit this round out"),
-    (90, replace(EMPTY, expected={KEYS["ada"]: "ada"}), Reopen, "nobody was here: the round's time begins"),
-    (90, replace(EMPTY, late={KEYS["ada"]: "ada"}), Reopen, "begins with ada"),
-    (90, replace(EMPTY, expected={KEYS["ada"]: "ada"}, swarm_tokens=9), Wait, "training: ada"),
-    (90, replace(EMPTY, expected=TWO, pending=frozenset([KEYS["ada"]])), Wait, "training: ada, ben"),
-    (5, situation("ada ben", "ada ben cem", most=2), CloseNow, "the round is full: 2 volunteers contributed"),
-    (5, situation("ada ben", "ada", "cem", most=2), CloseNow, "the round is full"),
-    (5, situation("ada", "ada ben cem", most=2), Wait, "training: ben, cem"),
+ADA_NAMED = {KEYS["ada"]: "ada"}
+TWO = {**ADA_NAMED, KEYS["ben"]: "ben"}
+RULES: list[tuple[float, Situation, Decision]] = [
+    (5, situation("ada", "ada"), CloseNow(AllContributed(1))),
+    (5, situation("ada ben", "ada"), CloseNow(AllContributed(2))),
+    (5, situation("ada", ""), CloseNow(AllContributed(1))),
+    (5, situation("ada", "ada ben"), Wait(StillTraining(("ben",), 0, 115))),
+    (5, situation("ada", "ada", late="ben"), CloseNow(AllContributed(1))),
+    (105, situation("ada", "", late="ada ben"), Wait(AwaitingContributions(1, ("ben",), 0, 15))),
+    (105, situation("ada", "ada", late="ben", enough=2), Wait(AwaitingContributions(1, ("ben",), 0, 15))),
+    (105, situation("", "", late="ben"), Wait(AwaitingContributions(0, ("ben",), 0, 15))),
+    (105, situation("ada ben", "", late="ada ben"), CloseNow(AllContributed(2))),
+    (5, situation("ada", "ada ben", target=100), Wait(AwaitingContributions(1, ("ben",), 0, 115))),
+    (105, situation("ada", "ada ben"), Wait(AwaitingContributions(1, ("ben",), 0, 15))),
+    (105, situation("ada", "ada", "ben"), Wait(FetchingLast(1, 15))),
+    (5, situation("ada", "ada", "ben"), Wait(FetchingLast(1, 115))),
+    (120, situation("ada", "ada ben"), CloseNow(DeadlinePassed(1, ("ben",), 0))),
+    (120, situation("ada", "ada", "ben"), CloseNow(DeadlinePassed(1, (), 0))),
+    (120, situation("ada", "ada ben cem dan eva"), CloseNow(DeadlinePassed(1, ("ben", "cem", "dan"), 1))),
+    (120, situation("", "ada"), Reopen(TooFewInTime(0, 1, 100))),
+    (120, situation("ada", "ada ben", enough=2), Reopen(TooFewInTime(1, 2, 100))),
+    (5, situation("ada", "ada", enough=2), Wait(MoreVolunteersNeeded(1, 2))),
+    (500, situation("ada", "ada", enough=2), Wait(MoreVolunteersNeeded(1, 2))),
+    (5, situation(), Wait(NobodyHere())),
+    (500, situation(), Wait(NobodyHere())),
+    (110, replace(situation(), idle=2), Reopen(AllSitOut(2))),
+    (50, replace(situation(), idle=2), Wait(SittingOut(2, 70))),
+    (110, replace(situation("ada", enough=2), idle=1), Wait(SittingOut(1, 10))),
+    (120, replace(situation("ada", enough=2), idle=1), Reopen(TooFewInTime(1, 2, 100))),
+    (5, replace(situation("ada", "ada"), idle=40), CloseNow(AllContributed(1))),
+    (5, EMPTY, Wait(NobodyHere())),
+    (90, replace(EMPTY, idle=1), Wait(SittingOut(1, 30))),
+    (90, replace(EMPTY, expected=ADA_NAMED), Reopen(NobodyWasHere(("ada",), 0))),
+    (90, replace(EMPTY, late=ADA_NAMED), Reopen(NobodyWasHere(("ada",), 0))),
+    (90, replace(EMPTY, expected=ADA_NAMED, swarm_tokens=9), Wait(StillTraining(("ada",), 0, 30))),
+    (
+        90,
+        replace(EMPTY, expected=TWO, pending=frozenset([KEYS["ada"]])),
+        Wait(StillTraining(("ada", "ben"), 0, 30)),
+    ),
+    (5, situation("ada ben", "ada ben cem", most=2), CloseNow(RoundFull(2))),
+    (5, situation("ada ben", "ada", "cem", most=2), CloseNow(RoundFull(2))),
+    (5, situation("ada", "ada ben cem", most=2), Wait(StillTraining(("ben", "cem"), 0, 115))),
 ]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "found", "decision", "reason"), RULES, ids=[f"{i}: {r[3]}" for i, r in enumerate(RULES)]
+    ("seconds", "found", "decision"), RULES, ids=[f"{i}: {r[2].reason}" for i, r in enumerate(RULES)]
 )
-def test_the_rules(seconds: float, found: Situation, decision: type[Decision], reason: str) -> None:
-    decided = decide_close(after(seconds), found)
-    assert type(decided) is decision
-    assert reason in decided.reason
+def test_the_rules(seconds: float, found: Situation, decision: Decision) -> None:
+    assert decide_close(replace(found, now=after(seconds))) == decision
 
 
-def test_who_has_no_name_is_told_by_the_key() -> None:
-    nameless = Situation(situation().window, {}, frozenset(), {PublicKey("ab" * 32): ""}, 1)
-    assert "abababab" in decide_close(after(1), nameless).reason
+def test_the_examples_reach_every_reason() -> None:
+    reached = {type(decision.reason) for _, _, decision in RULES}
+    assert reached == {*get_args(CloseReason), *get_args(ReopenReason), *get_args(WaitReason)}
+
+
+def test_volunteers_without_a_name_are_named_by_their_key() -> None:
+    found = replace(situation(), now=after(1), expected={PublicKey("ab" * 32): ""})
+    assert decide_close(found) == Wait(StillTraining(("abababab",), 0, 119))
 
 
 names = st.sets(st.sampled_from(sorted(KEYS))).map(" ".join)
@@ -128,7 +144,7 @@ names = st.sets(st.sampled_from(sorted(KEYS))).map(" ".join)
     names,
     st.booleans(),
 )
-def test_whatever_happens_the_promises_hold(
+def test_every_decision_keeps_the_promises(
     seconds: int,
     accepted: str,
     expected: str,
@@ -143,14 +159,13 @@ def test_whatever_happens_the_promises_hold(
     slow = " ".join(set(slow.split()) - set(expected.split()))
     found = situation(accepted, expected, pending, enough, target, most, slow)
     found = replace(found, idle=idle, deserted=deserted, swarm_tokens=0 if deserted else found.swarm_tokens)
-    decided = decide_close(after(seconds), found)
+    decided = decide_close(replace(found, now=after(seconds)))
     awaited = set(expected.split())
     if len(awaited) < enough:
         awaited |= set(slow.split())
     missing = awaited - set(accepted.split())
     late = after(seconds) >= found.window.deadline
     full = len(found.accepted) >= most
-    assert decided.reason.strip()
     match decided:
         case CloseNow():
             assert len(found.accepted) >= enough
@@ -165,32 +180,21 @@ def test_whatever_happens_the_promises_hold(
             assert not (late and (missing or idle))
 
 
-def commit_like(**other: object) -> Commit:
-    return commit(ADA, round=3).model_copy(update=other)
+def reasons(accepted: str = "", expected: str = "", seconds: float = 5) -> WaitReason:
+    decision = decide_close(replace(situation(accepted, expected), now=after(seconds)))
+    assert isinstance(decision, Wait)
+    return decision.reason
 
 
-JUDGED: list[tuple[Commit, float, str]] = [
-    (commit_like(round=2), 5, "for round 2, the open one is 3"),
-    (commit_like(round=4), 5, "for round 4"),
-    (commit_like(), 121, "1 s after the deadline"),
-    (commit_like(base_state=HASH_B), 5, "starts from state cdcdcdcd, the round's is abababab"),
-    (commit_like(size=99), 5, "its blob has 99 bytes, this run's have 100"),
-    (commit_like(tokens=65), 5, "claims 65 tokens from 4 samples of 16"),
-]
+def test_time_and_counts_are_no_news_and_names_are() -> None:
+    before = reasons("ada", "ada ben", seconds=105)
+    assert not reasons("ada", "ada ben", seconds=110).is_news_after(before)
+    assert not reasons("ada eva", "ada ben", seconds=110).is_news_after(before)
+    assert reasons("ada", "ada cem", seconds=105).is_news_after(before)
+    assert before.is_news_after(reasons("ada", "ada ben"))
 
 
-def judged(made: Commit, seconds: float) -> Fits | Misfit:
-    window = Window(Round(3), Millis(OPENS), SPEC)
-    return check_commit(made, window, after(seconds), StateHash(HASH_A), range(100, 101), 16)
-
-
-@pytest.mark.parametrize(("made", "seconds", "reason"), JUDGED, ids=[j[2] for j in JUDGED])
-def test_a_commit_that_does_not_fit_is_told_why(made: Commit, seconds: float, reason: str) -> None:
-    misfit = judged(made, seconds)
-    assert isinstance(misfit, Misfit)
-    assert reason in misfit.reason
-
-
-@pytest.mark.parametrize("seconds", [0, 5, 105, 120])
-def test_a_commit_fits_up_to_the_deadline(seconds: float) -> None:
-    assert judged(commit_like(), seconds) == Fits()
+def test_of_many_missing_volunteers_only_the_named_ones_are_news() -> None:
+    before = reasons("", "ada ben cem dan eva")
+    assert not reasons("", "ada ben cem dan").is_news_after(before)
+    assert reasons("", "ben cem dan eva").is_news_after(before)

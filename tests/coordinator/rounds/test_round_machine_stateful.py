@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from barnraise.contract.spec import RoundSpec
-from coordinator.rounds.closing import Decision
+from coordinator.rounds.closing import CloseNow, Reopen, Wait
+from coordinator.rounds.commit_check import Misfit
+from coordinator.rounds.reasons import CloseReason, MisfitReason, ReopenReason, WaitReason, WrongRound
 from peer.volunteer.policy import Action
 from tests.support.world import TICK, Peer, World
 
@@ -129,8 +131,8 @@ Rounds.TestCase.settings = settings(max_examples=40, stateful_step_count=25, dea
 TestRounds = Rounds.TestCase
 
 
-def walk(spec: RoundSpec, seed: int, steps: int = 100) -> Counter[str]:
-    """A seeded walk through the same events, and what was decided on it."""
+def walk(spec: RoundSpec, seed: int, steps: int = 100) -> World:
+    """The world after a seeded walk through the same events, and one more closed round."""
     random, world = Random(seed), World(spec)
     for _ in range(steps):
         live = world.live
@@ -161,7 +163,7 @@ def walk(spec: RoundSpec, seed: int, steps: int = 100) -> Counter[str]:
                     world.tick()
                     world.check()
     close_one_round(world)
-    return world.seen
+    return world
 
 
 KINDS = set(
@@ -169,10 +171,6 @@ KINDS = set(
 CatchUp: # rounds behind: taking the checkpoint of round #
 CatchUp: folding round #
 CatchUp: our state is not the run's: starting again from the newest checkpoint
-CloseNow: all # volunteers contributed
-CloseNow: the deadline passed: # contributions, with everybody
-CloseNow: the deadline passed: # contributions, without …
-CloseNow: the round is full: # volunteers contributed
 Hold: our contribution is out; the round closes in at most # s
 Hold: our contribution is out; the round closes in at most # s (away)
 Hold: our contribution is out; the round closes in at most # s; a round's worth is trained ahead
@@ -186,19 +184,12 @@ Hold: the steps of this round are done, and sending them is for a later one
 Hold: too late for this round: what we trained waits for the next one
 Leave: you asked to stop
 Merge: the newest state is there: going on from it
-Misfit: it came # s after the deadline
-Misfit: it claims # tokens from # samples of #
-Misfit: it starts from state …, the round's is …
-Misfit: its blob has # bytes, this run's have #
 Publish: # steps are done
 Publish: leaving: what was trained goes out first
 Publish: no time for another step of # s
 Publish: sending takes # s: it has to begin now
 Publish: the round's time is over
 Publish: the swarm reached its tokens
-Reopen: # of at least # contributions came in time; the round goes on for another # s
-Reopen: nobody was here: the round's time begins with …
-Reopen: nobody contributes to this round and # sit it out: it begins anew
 Train: a step takes # s: it ends after this round's close and counts in the next one
 Train: our contribution is out; the round closes in at most # s (away)
 Train: our contribution is out; the round closes in at most # s; training goes on
@@ -208,21 +199,22 @@ Train: the rounds since ours are being folded; training goes on: exchanges take 
 Train: this step takes # s: it counts in this round if nobody is faster, else in the next one
 Train: training for another # s
 Train: training; in this round it is the turn of others to contribute
-Wait: # contributed; waiting for the last blobs, at most # s
-Wait: # contributed; waiting for …
-Wait: # of at least # contributions: more volunteers must join
-Wait: # sit this round out; it begins anew in # s
-Wait: no volunteer is here: hand out the invite
-Wait: training: the last blobs; at most # s until the deadline
-Wait: training: …
 """.strip().splitlines()
 )
-"""Everything that is ever decided, and the misfits; `(away)` where the coordinator is silent."""
+"""Everything that a volunteer ever decides; `(away)` where the coordinator is silent."""
+ANSWERS = {
+    *((CloseNow, reason) for reason in get_args(CloseReason)),
+    *((Reopen, reason) for reason in get_args(ReopenReason)),
+    *((Wait, reason) for reason in get_args(WaitReason)),
+    *((Misfit, reason) for reason in get_args(MisfitReason) if reason is not WrongRound),
+}
+"""Everything that the coordinator decides; it looks at no commit for another round."""
 
 
-def test_every_decision_and_every_reason_was_met() -> None:
+def test_every_decision_and_every_reason_is_met() -> None:
     """And each walk kept what `World` asserts, and could close one more round at its end."""
-    met = sum((walk(spec, seed) for spec in SPECS for seed in range(6)), Counter[str]())
+    worlds = [walk(spec, seed) for spec in SPECS for seed in range(6)]
+    met = sum((world.seen for world in worlds), Counter[str]())
     assert set(met) == KINDS
-    decisions = {kind.partition(":")[0] for kind in KINDS}
-    assert decisions >= {option.__name__ for option in get_args(Action) + get_args(Decision)}
+    assert {kind.partition(":")[0] for kind in KINDS} == {option.__name__ for option in get_args(Action)}
+    assert {answer for world in worlds for answer in world.answers} == ANSWERS

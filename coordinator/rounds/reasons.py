@@ -1,0 +1,217 @@
+"""Why the decisions about a round and its contributions come out as they do (`barnraise.core.reason`).
+
+`coordinator.messages` renders them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.core.ids import RunId, StateHash
+from barnraise.core.reason import Reason
+
+# Why a claim to join is refused
+
+
+@dataclass(frozen=True)
+class WrongRun(Reason):
+    """The claim is for another run."""
+
+    run: RunId
+    """The run that this coordinator serves."""
+    claimed: str
+
+
+@dataclass(frozen=True)
+class ClockOff(Reason):
+    """The claim's time is too far from the run's clock."""
+
+    seconds: float
+    """By how much the claimant's clock is behind; negative where it is ahead."""
+
+
+ClaimReason = WrongRun | ClockOff
+
+# Why a commit does not fit the open round
+
+
+@dataclass(frozen=True)
+class WrongRound(Reason):
+    """The commit is for a round that is not open."""
+
+    round: int
+    open: int
+
+
+@dataclass(frozen=True)
+class TooLate(Reason):
+    """The commit was seen after the deadline."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class OtherState(Reason):
+    """The commit was trained from another state than the round's base."""
+
+    trained: str
+    base: StateHash
+
+
+@dataclass(frozen=True)
+class WrongSize(Reason):
+    """The blob has a size that the run's codec never produces."""
+
+    size: int
+    allowed: range
+
+
+@dataclass(frozen=True)
+class TooManyTokens(Reason):
+    """The commit claims more tokens than its samples can have."""
+
+    tokens: int
+    samples: int
+    sequence_length: int
+
+
+MisfitReason = WrongRound | TooLate | OtherState | WrongSize | TooManyTokens
+
+# Why a round closes
+
+
+@dataclass(frozen=True)
+class AllContributed(Reason):
+    """Every awaited volunteer contributed."""
+
+    contributions: int
+
+
+@dataclass(frozen=True)
+class RoundFull(Reason):
+    """`round.max_contributions` were accepted."""
+
+    contributions: int
+
+
+@dataclass(frozen=True)
+class DeadlinePassed(Reason):
+    """Enough volunteers contributed in time."""
+
+    contributions: int
+    missing: tuple[str, ...]
+    """Names of the first awaited volunteers who did not contribute; empty where all did."""
+    others: int
+    """Missing volunteers that are not named."""
+
+
+CloseReason = AllContributed | RoundFull | DeadlinePassed
+
+# Why a round reopens
+
+
+@dataclass(frozen=True)
+class NobodyWasHere(Reason):
+    """The first volunteers start to train after a time without any."""
+
+    first: tuple[str, ...]
+    others: int
+
+
+@dataclass(frozen=True)
+class AllSitOut(Reason):
+    """TRAIN is over, and every volunteer sits the round out."""
+
+    idle: int
+
+
+@dataclass(frozen=True)
+class TooFewInTime(Reason):
+    """The deadline passed with too few contributions."""
+
+    contributions: int
+    needed: int
+    seconds: float
+    """Length of the TRAIN phase that begins."""
+
+
+ReopenReason = NobodyWasHere | AllSitOut | TooFewInTime
+
+# Why a round stays open
+
+
+@dataclass(frozen=True)
+class NobodyHere(Reason):
+    """No volunteer is live."""
+
+
+@dataclass(frozen=True)
+class SittingOut(Reason):
+    """No contribution is missing, and volunteers sit the round out; it reopens at its deadline."""
+
+    idle: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class MoreVolunteersNeeded(Reason):
+    """Every awaited volunteer contributed, and they are too few."""
+
+    contributions: int
+    needed: int
+
+
+@dataclass(frozen=True)
+class FetchingLast(Reason):
+    """No volunteer is missing; the last announced contributions are being fetched."""
+
+    contributions: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class StillTraining(Reason):
+    """Awaited volunteers train."""
+
+    missing: tuple[str, ...]
+    others: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class AwaitingContributions(Reason):
+    """TRAIN is over, and awaited volunteers have not contributed yet."""
+
+    contributions: int
+    missing: tuple[str, ...]
+    others: int
+    seconds_left: float
+
+
+WaitReason = (
+    NobodyHere | SittingOut | MoreVolunteersNeeded | FetchingLast | StillTraining | AwaitingContributions
+)
+
+# Why the coordinator is where it is between two decisions
+
+
+@dataclass(frozen=True)
+class Starting(Reason):
+    """The program has just started."""
+
+
+@dataclass(frozen=True)
+class AwaitingHeartbeats(Reason):
+    """No round closes before live volunteers had the time for a heartbeat after the start."""
+
+
+@dataclass(frozen=True)
+class JustClosed(Reason):
+    """A round is closed and is being folded."""
+
+    round: int
+    because: CloseReason
+
+
+Progress = Starting | AwaitingHeartbeats | JustClosed | ReopenReason | WaitReason
+"""Why the open round is still open."""
