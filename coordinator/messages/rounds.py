@@ -25,8 +25,8 @@ def claim_refusal(reason: reasons.ClaimReason) -> RefusedError:
             assert_never(reason)
 
 
-def misfit_message(reason: reasons.MisfitReason) -> str:
-    """Why a commit does not fit the open round."""
+def refusal_message(reason: reasons.RefusalReason) -> str:
+    """Why a contribution is refused."""
     match reason:
         case reasons.WrongRound(round, open):
             return f"it is for round {round}, the open one is {open}"
@@ -38,6 +38,10 @@ def misfit_message(reason: reasons.MisfitReason) -> str:
             return f"its blob has {size} bytes, this run's have {format_sizes(allowed)}"
         case reasons.TooManyTokens(tokens, samples, sequence_length):
             return f"it claims {tokens} tokens from {samples} samples of {sequence_length}"
+        case reasons.Unfetchable(problem, attempts):
+            return f"{problem} ({attempts} attempts)"
+        case reasons.InvalidBlob(problem):
+            return problem
         case _:
             assert_never(reason)
 

@@ -8,11 +8,7 @@ from barnraise.contract.records import Admission, JoinClaim
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, RunId
 from coordinator.rounds.reasons import ClaimReason, ClockOff, WrongRun
-
-LIFE_SECONDS = 48 * 3600
-"""How long an admission is valid. Peers renew at half of it, so they bridge a day without the coordinator."""
-CLAIM_SECONDS = 900
-"""A claim older than this, by the run's clock, is a replay or comes from a clock that is far off."""
+from coordinator.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -23,17 +19,17 @@ class Admitted:
 
 
 @dataclass(frozen=True)
-class Refused:
+class ClaimRefused:
     """The claim is not accepted."""
 
     reason: ClaimReason
 
 
-def admit(claim: JoinClaim, run: RunId, now: Millis) -> Admitted | Refused:
+def admit(claim: JoinClaim, run: RunId, now: Millis, timing: Timing) -> Admitted | ClaimRefused:
     """Decide on a claim that the claimant's key has signed. now: the run's clock."""
     if claim.run != run:
-        return Refused(WrongRun(run, claim.run))
+        return ClaimRefused(WrongRun(run, claim.run))
     behind = seconds_between(Millis(claim.at), now)
-    if abs(behind) > CLAIM_SECONDS:
-        return Refused(ClockOff(behind))
-    return Admitted(Admission(run=run, peer=claim.owner, expires=now + LIFE_SECONDS * 1000))
+    if abs(behind) > timing.claim:
+        return ClaimRefused(ClockOff(behind))
+    return Admitted(Admission(run=run, peer=claim.owner, expires=now + round(timing.admission * 1000)))

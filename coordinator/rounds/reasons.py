@@ -77,6 +77,27 @@ class TooManyTokens(Reason):
 
 MisfitReason = WrongRound | TooLate | OtherState | WrongSize | TooManyTokens
 
+# Why a contribution is refused
+
+
+@dataclass(frozen=True)
+class Unfetchable(Reason):
+    """No peer gave the blob."""
+
+    problem: str
+    """Of the last attempt."""
+    attempts: int
+
+
+@dataclass(frozen=True)
+class InvalidBlob(Reason):
+    """The blob is not a contribution that the commit names."""
+
+    problem: str
+
+
+RefusalReason = MisfitReason | Unfetchable | InvalidBlob
+
 # Why a round closes
 
 

@@ -28,7 +28,7 @@ from barnraise.fold.log import check_blob
 from barnraise.network.swarm import Swarm
 from coordinator.checkpoints.publisher import Publisher
 from coordinator.messages import rounds as messages
-from coordinator.rounds.admission import Admitted, Refused, admit
+from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.rounds.closing import (
     CloseNow,
     Reopen,
@@ -41,6 +41,7 @@ from coordinator.rounds.commit_check import Fits, Misfit, check_commit
 from coordinator.rounds.coordinator_api import JoinResult
 from coordinator.rounds.reasons import AwaitingHeartbeats, CloseReason, JustClosed, Progress, Starting
 from coordinator.store.run_store import RunStore
+from coordinator.timing import Timing
 
 log = logging.getLogger("coordinator")
 
@@ -111,8 +112,8 @@ class Session:
 
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         now = self.clock()
-        match admit(claim.value, self.store.charter.run, now):
-            case Refused(reason):
+        match admit(claim.value, self.store.charter.run, now, Timing()):
+            case ClaimRefused(reason):
                 refused = messages.claim_refusal(reason)
                 log.info("refused %s: %s", short(claim.signer), refused.problem)
                 raise refused
@@ -198,7 +199,7 @@ class Session:
             case Fits():
                 self._fetching[owner] = asyncio.create_task(self._fetch(commit))
             case Misfit(reason):
-                self._refuse(commit, messages.misfit_message(reason))
+                self._refuse(commit, messages.refusal_message(reason))
 
     async def _fetch(self, commit: Signed[Commit]) -> None:
         name = blob_name(commit.value)

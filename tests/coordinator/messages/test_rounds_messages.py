@@ -28,12 +28,14 @@ def test_a_refused_claim(reason: reasons.ClaimReason, problem: str, fix: str) ->
     assert (error.problem, error.fix) == (problem, fix)
 
 
-MISFITS: list[tuple[reasons.MisfitReason, str]] = [
+REFUSALS: list[tuple[reasons.RefusalReason, str]] = [
     (reasons.WrongRound(2, 3), "it is for round 2, the open one is 3"),
     (reasons.TooLate(1.4), "it came 1 s after the deadline"),
     (reasons.OtherState("cd" * 32, STATE), "it starts from state cdcdcdcd, the round's is abababab"),
     (reasons.WrongSize(99, range(100, 101)), "its blob has 99 bytes, this run's have 100"),
     (reasons.TooManyTokens(65, 4, 16), "it claims 65 tokens from 4 samples of 16"),
+    (reasons.Unfetchable("no peer gave the blob", 5), "no peer gave the blob (5 attempts)"),
+    (reasons.InvalidBlob("the blob of abababab is not finite"), "the blob of abababab is not finite"),
 ]
 CLOSES: list[tuple[reasons.CloseReason, str]] = [
     (reasons.AllContributed(1), "the only volunteer contributed"),
@@ -68,9 +70,9 @@ PROGRESS: list[tuple[reasons.Progress, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "words"), MISFITS)
-def test_a_misfit(reason: reasons.MisfitReason, words: str) -> None:
-    assert messages.misfit_message(reason) == words
+@pytest.mark.parametrize(("reason", "words"), REFUSALS)
+def test_a_refused_contribution(reason: reasons.RefusalReason, words: str) -> None:
+    assert messages.refusal_message(reason) == words
 
 
 @pytest.mark.parametrize(("reason", "words"), CLOSES)
@@ -91,8 +93,8 @@ def test_a_close_with_the_longest_names_fits_its_record() -> None:
 
 @pytest.mark.parametrize(
     ("family", "rendered"),
-    [(reasons.MisfitReason, MISFITS), (reasons.CloseReason, CLOSES), (reasons.Progress, PROGRESS)],
-    ids=["misfit", "close", "progress"],
+    [(reasons.RefusalReason, REFUSALS), (reasons.CloseReason, CLOSES), (reasons.Progress, PROGRESS)],
+    ids=["refusal", "close", "progress"],
 )
 def test_every_reason_has_an_example(family: object, rendered: list[tuple[Reason, str]]) -> None:
     assert {type(reason) for reason, _ in rendered} == set(get_args(family))

@@ -7,44 +7,48 @@ import pytest
 from barnraise.contract.records import JoinClaim, check_admission
 from barnraise.core.ids import Millis
 from barnraise.core.signed import sign
-from coordinator.rounds.admission import CLAIM_SECONDS, LIFE_SECONDS, Admitted, Refused, admit
+from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.rounds.reasons import ClockOff, WrongRun
+from coordinator.timing import Timing
 from tests.support.parts import ADA, AUTHORITY, NOW, RUN
+
+TIMING = Timing()
+LIFE, CLAIM = round(TIMING.admission), round(TIMING.claim)
 
 
 def claim(run: str = RUN, at: int = NOW) -> JoinClaim:
     return JoinClaim(run=run, owner=ADA.public, name="Ada", credit=False, at=at)
 
 
-@pytest.mark.parametrize("off", [0, 1, -1, CLAIM_SECONDS, -CLAIM_SECONDS])
+@pytest.mark.parametrize("off", [0, 1, -1, CLAIM, -CLAIM])
 def test_a_fresh_claim_is_admitted(off: int) -> None:
-    admitted = admit(claim(at=NOW + 1000 * off), RUN, NOW)
+    admitted = admit(claim(at=NOW + 1000 * off), RUN, NOW, TIMING)
     assert isinstance(admitted, Admitted)
     assert admitted.admission.peer == ADA.public
-    assert admitted.admission.expires == NOW + LIFE_SECONDS * 1000
+    assert admitted.admission.expires == NOW + LIFE * 1000
 
 
 def test_what_is_given_is_what_every_node_accepts_until_it_ends() -> None:
-    admitted = admit(claim(), RUN, NOW)
+    admitted = admit(claim(), RUN, NOW, TIMING)
     assert isinstance(admitted, Admitted)
     text = sign(AUTHORITY, admitted.admission).text
-    for now in (NOW, NOW + LIFE_SECONDS * 1000):
+    for now in (NOW, NOW + LIFE * 1000):
         found = check_admission(text, ADA.public, run=RUN, authority=AUTHORITY.public, now=Millis(now))
         assert found == admitted.admission
 
 
 def test_an_admission_survives_a_day_without_the_coordinator() -> None:
-    assert LIFE_SECONDS / 2 >= 24 * 3600
+    assert LIFE / 2 >= 24 * 3600
 
 
-@pytest.mark.parametrize("off", [-CLAIM_SECONDS - 1, CLAIM_SECONDS + 1])
+@pytest.mark.parametrize("off", [-CLAIM - 1, CLAIM + 1])
 def test_a_claim_of_another_time_is_refused(off: int) -> None:
-    assert admit(claim(at=NOW - 1000 * off), RUN, NOW) == Refused(ClockOff(off))
+    assert admit(claim(at=NOW - 1000 * off), RUN, NOW, TIMING) == ClaimRefused(ClockOff(off))
 
 
 def test_a_claim_from_long_ago_is_refused() -> None:
-    assert admit(claim(at=0), RUN, NOW) == Refused(ClockOff(NOW / 1000))
+    assert admit(claim(at=0), RUN, NOW, TIMING) == ClaimRefused(ClockOff(NOW / 1000))
 
 
 def test_a_claim_for_another_run_is_refused() -> None:
-    assert admit(claim(run="other"), RUN, NOW) == Refused(WrongRun(RUN, "other"))
+    assert admit(claim(run="other"), RUN, NOW, TIMING) == ClaimRefused(WrongRun(RUN, "other"))

@@ -1,0 +1,40 @@
+"""Every interval, time limit and retry of the coordinator. Protocol constants are in `barnraise.contract`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.contract.heartbeat import SHORTEST
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times in seconds. Passed to what waits; tests replace single fields (`dataclasses.replace`)."""
+
+    tick: float = 0.25
+    """Between two decisions about the open round: small against any round."""
+    head: float = 5.0
+    """Between two announcements of the head while nothing changes. A peer that misses three of them takes the
+    coordinator for silent."""
+    heartbeat_transit: float = 1.0
+    """A heartbeat reaches the coordinator within this time."""
+    retry: float = 3.0
+    """After a contribution could not be fetched, before the next attempt: its owner may be reconnecting."""
+    fetch_attempts: int = 5
+    """A contribution that could not be fetched this often is refused."""
+    refusals: int = 5
+    """An owner with this many refused contributions is ignored for the rest of the round."""
+    stop: float = 2.0
+    """gRPC calls that are running when the program ends get this long."""
+    status: float = 10.0
+    """`coordinator status` waits this long for an answer."""
+    admission: float = 48 * 3600
+    """An admission is valid this long. Peers renew it at half of that, so a day without the coordinator ends
+    no admission."""
+    claim: float = 900.0
+    """A claim to join further from the run's clock than this is a replay, or its sender's clock is off."""
+
+    @property
+    def first_decision(self) -> float:
+        """After a start, before the first decision: every live volunteer had the time for a heartbeat."""
+        return SHORTEST + self.heartbeat_transit

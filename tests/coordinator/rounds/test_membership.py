@@ -1,0 +1,71 @@
+"""Who is live, and what that means for a round."""
+
+from __future__ import annotations
+
+import pytest
+
+from barnraise.contract.records import Activity, Presence
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis, PublicKey, Round
+from coordinator.rounds.membership import Attendance, Membership
+from tests.support.parts import ADA, BEN, NOW, STRANGER, presence
+
+OPEN = Round(3)
+
+
+def beat(owner: Identity, doing: Activity = "training", round: int = 3, name: str = "") -> Presence:
+    update = {"doing": doing, "round": round, "name": name, "tokens": 64}
+    return presence(owner).model_copy(update=update)
+
+
+def key(owner: Identity) -> PublicKey:
+    return PublicKey(owner.public)
+
+
+def test_volunteers_that_leave_do_not_count() -> None:
+    members = Membership.of([beat(ADA), beat(BEN, "leaving")])
+    assert len(members) == 1
+    assert members.working_on(OPEN) == [ADA.public]
+
+
+def test_volunteers_are_named_and_the_others_have_a_short_key() -> None:
+    members = Membership.of([beat(ADA, name="Ada"), beat(BEN)])
+    assert members.name(key(ADA)) == "Ada"
+    assert members.name(key(BEN)) == BEN.public[:8]
+    assert members.name(key(STRANGER)) == STRANGER.public[:8]
+
+
+def test_only_the_tokens_and_holders_of_the_open_round_count() -> None:
+    members = Membership.of([beat(ADA), beat(BEN, round=2)])
+    assert members.tokens(OPEN) == 64
+    assert members.working_on(OPEN) == [ADA.public]
+
+
+@pytest.mark.parametrize(
+    ("doing", "round", "attendance"),
+    [
+        ("training", 3, Attendance({key(ADA): "Ada"}, {}, 0)),
+        ("training", 2, Attendance({key(ADA): "Ada"}, {}, 0)),
+        ("training", 1, Attendance({}, {}, 0)),
+        ("late", 3, Attendance({}, {key(ADA): "Ada"}, 0)),
+        ("late", 1, Attendance({}, {}, 0)),
+        ("waiting", 3, Attendance({}, {}, 1)),
+    ],
+)
+def test_what_a_volunteer_means_for_the_round(doing: Activity, round: int, attendance: Attendance) -> None:
+    members = Membership.of([beat(ADA, doing, round, name="Ada")])
+    assert members.attendance(OPEN, seed=0, turns=1) == attendance
+
+
+def test_a_volunteer_whose_turn_is_another_round_is_idle() -> None:
+    members = Membership.of([beat(ADA)])
+    found = [members.attendance(Round(round), seed=0, turns=3) for round in (3, 4, 5)]
+    assert sorted(each.idle for each in found) == [0, 1, 1]
+
+
+def test_the_status_lists_volunteers_by_key_with_the_age_of_their_heartbeat() -> None:
+    members = Membership.of([beat(ADA), beat(BEN)])
+    first, second = members.statuses(Millis(NOW + 2_500))
+    assert [first.key, second.key] == sorted([ADA.public, BEN.public])
+    assert first.seen_seconds_ago == 2.5
+    assert members.statuses(Millis(NOW - 2_500))[0].seen_seconds_ago == 0.0
