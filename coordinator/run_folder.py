@@ -1,4 +1,4 @@
-"""Names in the coordinator's folder of a run."""
+"""File names in the coordinator's folder of a run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ JOURNAL = "journal.sqlite"
 BLOBS = "blobs"
 """Everything content-addressed: shards, contributions, closes, checkpoint files."""
 ARCHIVE = "archive"
-"""What anybody may read of the run."""
+"""The public archive of the run."""
 CHAT_TEMPLATE = "chat_template.jinja"
-"""The template that the data was rendered with: every checkpoint carries it."""
+"""The template that the data was rendered with: every checkpoint contains it."""
 HELD_OUT = "held-out"
-"""Folder of the samples that nobody trains on; not among the blobs that are served."""
+"""Folder of the samples that no volunteer trains on. Its files are not served as blobs."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.contract.rotation import AIM, has_turn, turns_for
+from barnraise.contract.rotation import TARGET_FILL, has_turn, turns_for
 from barnraise.core.ids import PublicKey, Round
 
 owners = st.binary(max_size=8).map(lambda seed: PublicKey(hashlib.sha256(seed).hexdigest()))
@@ -42,7 +42,7 @@ def test_a_round_gets_about_what_it_is_meant_to_fold(volunteers: int, limit: int
     ]
     assert sum(counts) == volunteers
     mean = volunteers / turns
-    assert mean <= AIM * limit
+    assert mean <= TARGET_FILL * limit
     # The number of a round is binomial: five standard deviations hold for draws that are any good.
     assert max(abs(count - mean) for count in counts) <= 5 * mean**0.5
 
@@ -58,7 +58,7 @@ def test_turns_are_as_few_as_the_limit_allows(volunteers: int, limit: int) -> No
     if volunteers <= limit:
         assert turns == 1
     else:
-        assert volunteers / turns <= AIM * limit < volunteers / (turns - 1)
+        assert volunteers / turns <= TARGET_FILL * limit < volunteers / (turns - 1)
 
 
 @pytest.mark.parametrize(("volunteers", "turns"), [(0, 1), (32, 1), (33, 2), (48, 2), (49, 3)])

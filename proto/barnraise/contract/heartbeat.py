@@ -1,4 +1,4 @@
-"""How often volunteers tell that they are there, where, and for how long they are believed to be."""
+"""Heartbeats: how often volunteers send them, under which DHT entry, and how long one counts as live."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from barnraise.core.ids import Millis, PublicKey
 SHORTEST, LONGEST = 5.0, 60.0
 """Seconds between two heartbeats."""
 MISSED = 6
-"""Heartbeats that fail to come before a volunteer is taken for gone."""
-_A_SECOND = 20.0
-"""Heartbeats that the swarm is to carry: each is stored by several nodes and read by many."""
-_TOGETHER = 16
-"""Volunteers that one entry of the DHT is to list at most."""
+"""Missed heartbeats after which a volunteer is no longer live."""
+_PER_SECOND = 20.0
+"""Heartbeats that the swarm carries in a second: several nodes store each of them, and many read it."""
+_PER_ENTRY = 16
+"""Volunteers that one DHT entry lists at most."""
 
 
 def heartbeat_seconds(volunteers: int) -> float:
-    """Seconds between two heartbeats of one volunteer among so many."""
-    return min(max(SHORTEST, volunteers / _A_SECOND), LONGEST)
+    """Seconds between two heartbeats of each of `volunteers`."""
+    return min(max(SHORTEST, volunteers / _PER_SECOND), LONGEST)
 
 
-def is_there(at: Millis, beat: float, now: Millis) -> bool:
-    """Whether a heartbeat told at `at`, the next one due in `beat` seconds, still counts.
+def is_live(at: Millis, beat: float, now: Millis) -> bool:
+    """Whether the heartbeat of time `at` still counts at `now`; the next one is due `beat` seconds after it.
 
-    One from the future is nobody's.
+    One from further in the future than it would count in the past does not.
     """
     return abs(now - at) <= MISSED * beat * 1000
 
 
 def parts_for(volunteers: int) -> int:
-    """Entries of the DHT that list so many volunteers: a power of two, so that it seldom changes."""
-    return 1 << max(0, -(-volunteers // _TOGETHER) - 1).bit_length()
+    """DHT entries that list `volunteers` heartbeats: a power of two, so that the number seldom changes."""
+    return 1 << max(0, -(-volunteers // _PER_ENTRY) - 1).bit_length()
 
 
 def part_of(owner: PublicKey, parts: int) -> int:
-    """In which of so many entries a volunteer is listed."""
+    """Index of the entry, of `parts`, that lists a volunteer."""
     return int(owner[:8], 16) % parts

@@ -1,6 +1,6 @@
-"""Taking turns: with many volunteers each contributes to one round in several, so that nobody's bytes grow.
+"""Rotation: with many volunteers each contributes to one round in several, which bounds the traffic per peer.
 
-Between two turns a volunteer trains on, folds what the others sent, and keeps its own work.
+Between two turns a volunteer trains, folds the others' contributions, and keeps its own updates.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import math
 
 from barnraise.core.ids import PublicKey, Round
 
-AIM = 0.75
-"""Of `round.max_contributions` that a round is meant to fold: turns are drawn, so their number varies."""
+TARGET_FILL = 0.75
+"""Mean share of `round.max_contributions` that have their turn: turns are drawn, so the number varies."""
 
 
 def turns_for(volunteers: int, limit: int) -> int:
-    """Rounds until everybody had a turn once, so that about AIM · `limit` contribute to each."""
-    return 1 if volunteers <= limit else math.ceil(volunteers / (AIM * limit))
+    """Rounds in which each volunteer has one turn, so that about TARGET_FILL · `limit` contribute to each.
+
+    limit: `round.max_contributions`.
+    """
+    return 1 if volunteers <= limit else math.ceil(volunteers / (TARGET_FILL * limit))
 
 
 def has_turn(seed: int, round: Round, owner: PublicKey, turns: int) -> bool:

@@ -10,7 +10,7 @@ from barnraise.core.ids import Millis, Round
 
 
 class Phase(Enum):
-    """The phases of a round (docs/ARCHITECTURE.md). FOLD has no time of its own: it follows the close."""
+    """The timed phases of a round (docs/ARCHITECTURE.md). FOLD starts with the close."""
 
     TRAIN = "train"
     PUBLISH = "publish"
@@ -19,7 +19,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Window:
-    """One round's times."""
+    """When the phases of one round start and end."""
 
     round: Round
     opens: Millis
@@ -31,11 +31,11 @@ class Window:
 
     @property
     def deadline(self) -> Millis:
-        """Contributions that come later miss the close."""
+        """Contributions that arrive later miss the close."""
         return Millis(self.train_ends + round(self.spec.grace * 1000))
 
     def phase(self, now: Millis, swarm_tokens: int) -> Phase:
-        """swarm_tokens: what all peers together say they trained in this round."""
+        """The phase at `now`. swarm_tokens: tokens that all peers report for this round."""
         target = self.spec.target_tokens
         if now < self.train_ends and not (target is not None and swarm_tokens >= target):
             return Phase.TRAIN
@@ -43,4 +43,5 @@ class Window:
 
 
 def seconds_between(start: Millis, end: Millis) -> float:
+    """Seconds from `start` to `end`; negative where `end` is earlier."""
     return (end - start) / 1000

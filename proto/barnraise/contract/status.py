@@ -1,4 +1,4 @@
-"""How a run stands, for people and for tools: what `coordinator status` shows."""
+"""The status of a run, for people and for tools: what `coordinator status` shows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from barnraise.core.strict import Strict
 
 
 class PeerStatus(Strict):
+    """One volunteer by its newest heartbeat."""
+
     name: str
     key: str
     round: int
-    """The round it works on."""
+    """The round that it works on."""
     state: str
-    """Hash of the state that it holds, the base of that round."""
+    """Hash of the state that it holds: the base of that round."""
     tokens: int
     """Tokens trained in that round so far."""
     tokens_per_second: float
@@ -19,6 +21,8 @@ class PeerStatus(Strict):
 
 
 class RunStatus(Strict):
+    """The open round, the newest state and checkpoint, and the live volunteers."""
+
     run: str
     round: int
     """The open round."""
@@ -30,10 +34,10 @@ class RunStatus(Strict):
     state_round: int
     """The round that state is the base of."""
     tokens: int
-    """Tokens folded since the beginning."""
+    """Tokens folded since the run began."""
     loss: float | None
     """Token-weighted training loss of the last closed round."""
     checkpoint_round: int
     evaluation: str
-    """What the newest checkpoint without a held-out loss waits for, where vouched volunteers evaluate."""
+    """What the newest checkpoint without a held-out loss waits for; empty without vouched volunteers."""
     peers: tuple[PeerStatus, ...]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from barnraise.contract.heartbeat import is_there
+from barnraise.contract.heartbeat import is_live
 from barnraise.contract.records import Commit, Head, Presence, Record
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed
@@ -64,7 +64,7 @@ class RecordCache:
     def present(self, now: Millis) -> list[Presence]:
         """The heartbeats of those who are there, by their keys."""
         there = (p for _, p in sorted(self._present.items()))
-        return [p for p in there if is_there(Millis(p.at), p.beat, now)]
+        return [p for p in there if is_live(Millis(p.at), p.beat, now)]
 
     def commits(self, round: Round) -> list[Signed[Commit]]:
         """The newest commit of each volunteer to a round, by their keys."""

@@ -132,7 +132,7 @@ class Announcements(RuleBasedStateMachine):
         else:
             self.intake.refuse(commit, TooLate(1))
 
-    @precondition(fetching)
+    @precondition(lambda self: bool(self.fetching()))
     @rule(data=st.data(), outcome=st.sampled_from(["accepted", "invalid", "unreachable"]))
     def fetch_ends(self, data: st.DataObject, outcome: str) -> None:
         commit = data.draw(st.sampled_from(self.fetching()))
