@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.spec_file import read_spec
 from barnraise.core.errors import UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
-from barnraise.core.signed import open_signed
 from barnraise.core.strict import Strict
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
@@ -34,6 +32,7 @@ from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, JOURNAL
 from coordinator.setup.charter import check_unchanged, prepare
 from coordinator.store.journal import Journal
+from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator")
@@ -135,19 +134,18 @@ def _open_store(
     spec: RunSpec, spec_path: Path, folder: Path, cache: Path, authority: Identity, journal: Journal
 ) -> RunStore:
     """Charter a new run, or go on with the one in the journal."""
-    replay = journal.replay()
-    if replay.charter is None:
+    signed = find_charter(journal.rows(), authority.public)
+    if signed is None:
         prepared = prepare(spec, authority.public, folder, cache, log.info)
         return RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
         )
-    charter = open_signed(Charter, replay.charter, signer=authority.public).value
+    charter = signed.value
     check_unchanged(charter, spec, spec_path)
     base = resolve(
         spec.model.source, charter.spec.model.revision, cache, expected=charter.model_files, progress=log.info
     )
-    log.info("going on with round %d", replay.round)
-    return RunStore.restore(authority, charter, base.path, folder, journal, replay)
+    return RunStore.restore(authority, signed, base.path, folder, journal)
 
 
 def _check_host(host: str) -> None:

@@ -32,7 +32,7 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
 from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import lay_out
-from coordinator.store.promotion import Standing
+from coordinator.store.promotion import Promotion
 
 log = logging.getLogger("coordinator.checkpoints.archive_writer")
 
@@ -131,7 +131,7 @@ class ArchiveWriter:
             for round in rounds
             if (manifest := self._manifest(self.folder / folder_of(form, round), form)) is not None
         }
-        names = _names(tuple(there), content.standing)
+        names = _names(tuple(there), content.promotion)
         return tuple(
             Revision(folder=folder_of(form, round), manifest=manifest, round=round, names=names[round])
             for round, manifest in there.items()
@@ -171,12 +171,12 @@ def _lacking(blob: BlobHash, path: str) -> StateError:
     )
 
 
-def _names(rounds: Sequence[int], standing: Standing | None) -> dict[int, tuple[str, ...]]:
+def _names(rounds: Sequence[int], promotion: Promotion | None) -> dict[int, tuple[str, ...]]:
     """The names of each of `rounds`. `main` stands at the newest where its own round is not there."""
     names = {round: [round_tag(round)] for round in rounds}
-    if standing is not None and rounds:
-        main = standing.main if standing.main in rounds else rounds[-1]
-        for name, round in ((MAIN, main), (LATEST, rounds[-1]), (BEST, standing.best)):
+    if promotion is not None and rounds:
+        main = promotion.main if promotion.main in rounds else rounds[-1]
+        for name, round in ((MAIN, main), (LATEST, rounds[-1]), (BEST, promotion.best)):
             if round is not None and round in names:
                 names[round].append(name)
     return {round: tuple(found) for round, found in names.items()}

@@ -21,7 +21,6 @@ from barnraise.runtime.child_process import Ended, Failed, run_child
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
 from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.checkpoints.credits import Credits
-from coordinator.messages.setup import not_redistributable
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.setup.licences import NotRedistributable, Redistributable, check_licence
 from coordinator.store.checkpoints import write_manifest
@@ -51,15 +50,15 @@ class Exporter:
         """
         spec = self.charter.spec
         match check_licence(spec.model.licence, "model.licence"):
-            case NotRedistributable() as reason:
-                log.info("the base model is not served: %s", not_redistributable(reason))
+            case NotRedistributable(reason):
+                log.info("the base model is not served: %s", reason)
             case Redistributable() if not self._there("base", 0):
                 with scratch_folder(self.folder) as work:
                     await asyncio.to_thread(self._link_base, work)
                     await asyncio.to_thread(self._place, "base", work, base_facts(self.charter))
         match check_licence(spec.data.licence, "data.licence"):
-            case NotRedistributable() as reason:
-                log.info("the data is not served: %s", not_redistributable(reason))
+            case NotRedistributable(reason):
+                log.info("the data is not served: %s", reason)
             case Redistributable() if not self._there("data", 0):
                 with scratch_folder(self.folder) as work:
                     if await self._did("data", self.base, self.blobs, self.charter.data_index, work):

@@ -39,8 +39,11 @@ from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_facts, card_files
 from coordinator.checkpoints.exports import Exporter
 from coordinator.checkpoints.held_out_set import HeldOutSet, publish_held_out_set, read_held_out_set
+from coordinator.messages import checkpoints as messages
 from coordinator.run_folder import ARCHIVE, HELD_OUT
+from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import lay_out
+from coordinator.store.promotion import LossNearBest, NoneEvaluated
 from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator.checkpoints.publisher")
@@ -65,7 +68,8 @@ class Publisher:
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever changes which files the store keeps, or links them."""
     _new: asyncio.Event = field(default_factory=asyncio.Event)
-    _told: str = ""
+    _promotion: NoneEvaluated | LossNearBest | None = None
+    """Why `main` is where it is, as logged last."""
 
     async def run(self) -> None:
         """Settle what is there, and then each checkpoint that `notify` tells of. Ends by being cancelled.
@@ -81,7 +85,7 @@ class Publisher:
         await self._export_main()
         while True:
             self._new.clear()
-            if self.store.unsettled():
+            if self.store.snapshot.unpublished:
                 await self.evaluate_newest()
             elif (found := self._agreed()) is not None:
                 await self._publish_agreed(*found)
@@ -95,7 +99,7 @@ class Publisher:
     async def update_archive(self) -> None:
         """Make the archive say what the run store says. Raises DiskFull, StateError."""
         async with self.writing:
-            content = self.store.content(self.mirrors)
+            content = ArchiveContent.of(self.store.snapshot, self.mirrors)
             await asyncio.to_thread(self.archive.write, content)
 
     async def evaluate_newest(self) -> None:
@@ -103,15 +107,16 @@ class Publisher:
         with scratch_folder(self.store.folder) as work:
             folder = work / "checkpoint"
             async with self.writing:
-                round = self.store.unsettled()[-1]
-                self.store.settling = round
-                await asyncio.to_thread(lay_out, self.store.checkpoints[round], self.store.blobs, folder)
+                run = self.store.snapshot
+                round = run.unpublished[-1]
+                self.store.start_evaluation(round)
+                await asyncio.to_thread(lay_out, run.checkpoints[round], self.store.blobs, folder)
             outcome = await self.evaluate(folder)
         async with self.writing:
-            for older in [before for before in self.store.unsettled() if before < round]:
+            for older in [before for before in self.store.snapshot.unpublished if before < round]:
                 self._publish(older, NotEvaluated(f"that of round {round} came before its turn"))
             self._publish(round, outcome)
-            self.store.settling = None
+            self.store.end_evaluation()
         await self.update_archive()
         await self._export_main()
 
@@ -125,7 +130,7 @@ class Publisher:
                 raise RefusedError(reason, fix=fix)
             case Counts():
                 pass
-        if value.round not in self.store.unevaluated():
+        if value.round not in self.store.snapshot.unevaluated:
             return f"round {value.round} has its held-out loss already"
         self.store.evaluate(evaluation, self.clock())
         told = f"round {value.round} {self._decide(value.round).reason}"
@@ -135,29 +140,31 @@ class Publisher:
 
     def pending_evaluation(self) -> str:
         """What the newest checkpoint without a held-out loss waits for; empty where none does."""
-        open = self.store.unevaluated() if self.held_out_set is not None else []
+        open = self.store.snapshot.unevaluated if self.held_out_set is not None else []
         return f"round {open[-1]} {self._decide(open[-1]).reason}" if open else ""
 
     def _task(self, round: int) -> EvaluationTask | None:
-        if self.held_out_set is None or round not in self.store.settled:
+        run = self.store.snapshot
+        if self.held_out_set is None or round not in run.published:
             return None
-        state = StateHash(self.store.checkpoints[round].value.state)
+        state = StateHash(run.checkpoints[round].value.state)
         return EvaluationTask(self.store.charter.run, state, self.held_out_set.hash, self.held_out_set.tokens)
 
     def _decide(self, round: int) -> Quorum | QuorumPending | NoQuorum:
-        spec = self.store.charter.spec.checkpoint
-        found = [evaluation.value for evaluation in self.store.evaluations.get(round, {}).values()]
+        run = self.store.snapshot
+        spec = run.spec.checkpoint
+        found = [evaluation.value for evaluation in run.evaluations.get(round, {}).values()]
         return find_quorum(found, spec.evaluators, spec.agree)
 
     def _agreed(self) -> tuple[int, Quorum] | None:
-        for round in sorted(self.store.evaluations, reverse=True):
+        for round in sorted(self.store.snapshot.evaluations, reverse=True):
             if isinstance(outcome := self._decide(round), Quorum):
                 return round, outcome
         return None
 
     async def _publish_agreed(self, round: int, agreed: Quorum) -> None:
         async with self.writing:
-            evaluations = self.store.evaluations.get(round)
+            evaluations = self.store.snapshot.evaluations.get(round)
             if evaluations is None:  # the checkpoint was dropped meanwhile
                 return
             signed = evaluations_json(evaluations.values())
@@ -178,18 +185,20 @@ class Publisher:
                 log.info("checkpoint of round %d is not evaluated: %s", round, reason)
             case _:
                 assert_never(outcome)
-        self.store.settle(round, held_out, {**card_files(self.store, round, held_out), **more}, self.clock())
-        standing = self.store.standing()
-        if standing is not None and standing.reason != self._told:
-            log.info("main: %s", standing.reason)
-            self._told = standing.reason
+        shown = {**card_files(self.store.snapshot, round, held_out), **more}
+        self.store.publish(round, held_out, shown, self.clock())
+        promotion = self.store.snapshot.promotion()
+        if promotion is not None and promotion.reason != self._promotion:
+            log.info("main: %s", messages.promotion(promotion.reason))
+            self._promotion = promotion.reason
 
     async def _export_main(self) -> None:
         """The promoted checkpoint in the other forms that are asked for, where they are not there yet."""
-        if (standing := self.store.standing()) is None:
+        run = self.store.snapshot
+        if (promotion := run.promotion()) is None:
             return
-        round = standing.main
-        facts = card_facts(self.store, round, self.store.checkpoints[round].value.held_out)
+        round = promotion.main
+        facts = card_facts(run, round, run.held_out(round))
         if await self.exporter.export(self.archive.folder / folder_of("trained", round), facts):
             await self.update_archive()
 

@@ -87,7 +87,7 @@ class Session:
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. What a tick raises ends the run, with nothing accepted lost."""
         self._started = self.clock()
-        if self._started > self.store.window.train_ends:
+        if self._started > self.store.snapshot.window.train_ends:
             self.store.reopen(self._started)
         await self.swarm.heads()  # in an earlier one of ours it says how many there were
         await self._look_who_is_there()
@@ -127,7 +127,7 @@ class Session:
         return self.publisher.record_evaluation(evaluation)
 
     def status(self) -> RunStatus:
-        now, window = self.clock(), self.store.window
+        now, window = self.clock(), self.store.snapshot.window
         peers = tuple(
             PeerStatus(
                 name=presence.name,
@@ -145,11 +145,11 @@ class Session:
             round=window.round,
             phase=window.phase(now, self._swarm_tokens()).value,
             waiting_for=messages.progress_message(self._progress),
-            state=self.store.tip.state,
-            state_round=self.store.tip.round,
-            tokens=self.store.tokens,
-            loss=self.store.loss,
-            checkpoint_round=self.store.newest_checkpoint().value.round,
+            state=self.store.snapshot.tip.state,
+            state_round=self.store.snapshot.tip.round,
+            tokens=self.store.snapshot.tokens,
+            loss=self.store.snapshot.loss,
+            checkpoint_round=self.store.snapshot.newest_checkpoint.value.round,
             evaluation=self.publisher.pending_evaluation(),
             peers=peers,
         )
@@ -161,7 +161,7 @@ class Session:
         for owner in [owner for owner, task in self._fetching.items() if task.done()]:
             self._fetching.pop(owner).result()
         await self._look_who_is_there()
-        for commit in await self.swarm.commits(self.store.window.round):
+        for commit in await self.swarm.commits(self.store.snapshot.window.round):
             self._consider(commit, now)
         if seconds_between(self._started, now) < SETTLE_SECONDS:
             self._report(AwaitingHeartbeats())
@@ -175,7 +175,7 @@ class Session:
             case Reopen(reason):
                 self._report(reason)
                 self._forgive()
-                self._turns = self._turns_now() if self.store.accepted else 1
+                self._turns = self._turns_now() if self.store.snapshot.accepted else 1
                 self.store.reopen(now)
                 await self._announce_head()
             case Wait(reason):
@@ -187,7 +187,7 @@ class Session:
     def _consider(self, commit: Signed[Commit], now: Millis) -> None:
         """Start to fetch a contribution that fits; refuse one that does not, and say so once."""
         owner = commit.signer
-        if owner in self.store.accepted or owner in self._fetching or commit.wire in self._refused:
+        if owner in self.store.snapshot.accepted or owner in self._fetching or commit.wire in self._refused:
             return
         if self._strikes.get(owner, 0) >= MAX_TRIES:
             return
@@ -195,7 +195,8 @@ class Session:
         if self._full():
             return
         length = store.charter.spec.data.sequence_length
-        match check_commit(commit.value, store.window, now, store.tip.state, store.blob_sizes, length):
+        run = store.snapshot
+        match check_commit(commit.value, run.window, now, run.tip.state, store.blob_sizes, length):
             case Fits():
                 self._fetching[owner] = asyncio.create_task(self._fetch(commit))
             case Misfit(reason):
@@ -210,7 +211,7 @@ class Session:
             await asyncio.to_thread(
                 check_blob, commit.value, blob, self.store.charter, self.store.state.layout
             )
-            if commit.value.round == self.store.window.round and not self._full():
+            if commit.value.round == self.store.snapshot.window.round and not self._full():
                 self.store.accept(commit, self.clock())
                 log.info("accepted %s: %d tokens", self._name(commit.signer), commit.value.tokens)
         except Unreachable as error:
@@ -236,24 +237,24 @@ class Session:
         if self.store.checkpoint_due():
             async with self.publisher.writing:
                 await asyncio.to_thread(self.store.write_checkpoint, self.clock())
-            log.info("checkpoint of round %d written", self.store.tip.round)
+            log.info("checkpoint of round %d written", self.store.snapshot.tip.round)
             self.publisher.notify()
             await self._announce_head()
         await self.publisher.update_archive()
 
     def _holders(self) -> list[PublicKey]:
         """Volunteers who take part in the exchange of the open round."""
-        round = self.store.window.round
+        round = self.store.snapshot.window.round
         return [owner for owner, presence in self._presences.items() if presence.round == round]
 
     def _full(self) -> bool:
-        return len(self.store.accepted) >= self.store.charter.spec.round.max_contributions
+        return len(self.store.snapshot.accepted) >= self.store.charter.spec.round.max_contributions
 
     def _turns_now(self) -> int:
         return turns_for(len(self._presences), self.store.charter.spec.round.max_contributions)
 
     def _situation(self, now: Millis) -> Situation:
-        round, spec = self.store.window.round, self.store.charter.spec
+        round, spec = self.store.snapshot.window.round, self.store.charter.spec
         contributing = {
             owner: presence
             for owner, presence in self._presences.items()
@@ -266,8 +267,8 @@ class Session:
 
         return Situation(
             now=now,
-            window=self.store.window,
-            accepted={owner: commit.value for owner, commit in self.store.accepted.items()},
+            window=self.store.snapshot.window,
+            accepted={owner: commit.value for owner, commit in self.store.snapshot.accepted.items()},
             pending=frozenset(self._fetching),
             expected=who("training"),
             late=who("late"),
@@ -278,7 +279,7 @@ class Session:
         )
 
     def _swarm_tokens(self) -> int:
-        round = self.store.window.round
+        round = self.store.snapshot.window.round
         return sum(presence.tokens for presence in self._presences.values() if presence.round == round)
 
     async def _announce_forever(self) -> None:
@@ -290,7 +291,7 @@ class Session:
         await self.swarm.publish(self._head())
 
     def _head(self) -> Head:
-        return self.store.head(
+        return self.store.snapshot.head(
             self.clock(),
             self.bootstrap,
             turns=self._turns,
@@ -317,7 +318,7 @@ class Session:
     def _report(self, progress: Progress) -> None:
         """Remember why the round is still open, and log it when that is news."""
         if progress.is_news_after(self._progress):
-            log.info("round %d: %s", self.store.window.round, messages.progress_message(progress))
+            log.info("round %d: %s", self.store.snapshot.window.round, messages.progress_message(progress))
         self._progress = progress
 
 

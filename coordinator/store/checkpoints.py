@@ -61,20 +61,20 @@ def write_checkpoint(
     return signed
 
 
-def settle_checkpoint(
+def published_manifest(
     manifest: Manifest,
     held_out: HeldOut | None,
-    about: Mapping[str, bytes],
+    card_files: Mapping[str, bytes],
     authority: Identity,
     blobs: BlobStore,
 ) -> Signed[Manifest]:
-    """The same checkpoint as everybody gets to see it: evaluated, and with what tells about it.
+    """The final manifest of a checkpoint, put into `blobs`: with its evaluation and its model card.
 
-    about: the model card and its pictures, by file name. Raises DiskFull.
+    card_files: the model card and its figures, by file name. Raises DiskFull.
     """
-    told = [FileEntry(name=name, hash=blobs.put(data), size=len(data)) for name, data in about.items()]
-    kept = [entry for entry in manifest.files if entry.name not in about]
-    files = tuple(sorted([*kept, *told], key=lambda entry: entry.name))
+    added = [FileEntry(name=name, hash=blobs.put(data), size=len(data)) for name, data in card_files.items()]
+    kept = [entry for entry in manifest.files if entry.name not in card_files]
+    files = tuple(sorted([*kept, *added], key=lambda entry: entry.name))
     signed = sign(authority, manifest.model_copy(update={"held_out": held_out, "files": files}))
     blobs.put(signed.wire)
     return signed

@@ -5,20 +5,58 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from barnraise.core.reason import Reason
+
 
 @dataclass(frozen=True)
-class Standing:
+class NoneEvaluated(Reason):
+    """`main` is the newest checkpoint: no checkpoint was evaluated."""
+
+    main: int
+
+
+@dataclass(frozen=True)
+class LossNearBest(Reason):
+    """`main` is the newest checkpoint whose held-out loss is about the lowest."""
+
+    main: int
+    loss: float
+    best: int
+    best_loss: float
+    promote_within: float
+    skipped: HigherLoss | Unevaluated | None
+    """Why the newest checkpoint after `main` is not promoted; None where there is none. A checkpoint with too
+    high a loss counts before one without a loss."""
+
+
+@dataclass(frozen=True)
+class HigherLoss(Reason):
+    """The loss of this checkpoint is too far above the best one."""
+
+    round: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Unevaluated(Reason):
+    """This checkpoint was not evaluated."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Promotion:
     """Rounds of checkpoints, and why `main` is where it is."""
 
     main: int
-    """What somebody gets who does not say which."""
+    """What a download gets that names no revision."""
     best: int | None
     """The lowest held-out loss; None where no checkpoint was evaluated."""
     latest: int
-    reason: str
+    reason: NoneEvaluated | LossNearBest
 
 
-def standing(losses: Mapping[int, float | None], promote_within: float) -> Standing:
+def promote(losses: Mapping[int, float | None], promote_within: float) -> Promotion:
     """Names for the checkpoints of a run.
 
     losses: the held-out loss by round, None where it could not be evaluated; never empty. promote_within: the
@@ -27,16 +65,17 @@ def standing(losses: Mapping[int, float | None], promote_within: float) -> Stand
     latest = max(losses)
     known = {round: loss for round, loss in losses.items() if loss is not None}
     if not known:
-        return Standing(latest, None, latest, f"round {latest} is the newest; none could be evaluated")
+        return Promotion(latest, None, latest, NoneEvaluated(latest))
     best = min(known, key=lambda round: (known[round], -round))
     limit = known[best] * (1 + promote_within)
     main = max(round for round, loss in known.items() if loss <= limit)
-    skipped = [round for round in losses if round > main]
-    reason = f"round {main} predicts held-out text with a loss of {known[main]:.4f}"
-    if main != best:
-        reason += f", within {promote_within:.1%} of the best, {known[best]:.4f} of round {best}"
-    if worse := [round for round in skipped if round in known]:
-        reason += f"; round {worse[-1]} has {known[worse[-1]]:.4f} and was not promoted"
-    elif skipped:
-        reason += f"; round {skipped[-1]} was not evaluated"
-    return Standing(main, best, latest, reason)
+    skipped = _skipped({round: loss for round, loss in losses.items() if round > main})
+    reason = LossNearBest(main, known[main], best, known[best], promote_within, skipped)
+    return Promotion(main, best, latest, reason)
+
+
+def _skipped(later: Mapping[int, float | None]) -> HigherLoss | Unevaluated | None:
+    higher = [HigherLoss(round, loss) for round, loss in later.items() if loss is not None]
+    if higher:
+        return higher[-1]
+    return Unevaluated(list(later)[-1]) if later else None

@@ -1,31 +1,74 @@
-"""What a coordinator may forget: pure."""
+"""What the run store may forget, and which blobs that removes: pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from barnraise.contract.manifest import Manifest
-from barnraise.core.ids import BlobHash
+from barnraise.contract.records import blob_name
+from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.core.signed import Signed
+from coordinator.store.events import CheckpointPublished, CheckpointWritten, Event, RoundClosed
+
+
+@dataclass
+class NamedBlobs:
+    """Blobs that events named: a restart removes those that the state does not name any more."""
+
+    files: set[BlobHash] = field(default_factory=set)
+    """Contributions, and files of checkpoints."""
+    manifests: set[BlobHash] = field(default_factory=set)
+
+    def add(self, event: Event) -> None:
+        """Add what `event` names."""
+        match event:
+            case CheckpointWritten(manifest=signed) | CheckpointPublished(manifest=signed):
+                self.files.update(BlobHash(entry.hash) for entry in signed.value.files)
+                self.manifests.add(blob_hash(signed.wire))
+            case RoundClosed(link=link):
+                self.files.update(blob_name(commit) for commit in link.commits)
+            case _:
+                pass
 
 
 def outdated(checkpoints: Collection[int], keep: int, needed: Collection[int]) -> list[int]:
-    """Rounds of the checkpoints to remove: all but the newest `keep` and those that are `needed`."""
+    """Rounds of the checkpoints to drop: all but the newest `keep` and those that are `needed`."""
     return [round for round in sorted(checkpoints)[:-keep] if round not in needed]
 
 
-def orphaned(removed: Collection[Manifest], kept: Collection[Manifest]) -> set[BlobHash]:
-    """Files of removed checkpoints that no kept one has too."""
-    needed = {entry.hash for manifest in kept for entry in manifest.files}
-    return {BlobHash(entry.hash) for manifest in removed for entry in manifest.files} - {
-        BlobHash(name) for name in needed
-    }
+def orphaned(removed: Iterable[Signed[Manifest]], kept: Iterable[Signed[Manifest]]) -> set[BlobHash]:
+    """Files of removed checkpoints that no kept one lists too."""
+    needed = {entry.hash for signed in kept for entry in signed.value.files}
+    files = {entry.hash for signed in removed for entry in signed.value.files}
+    return {BlobHash(name) for name in files - needed}
+
+
+def blobs_of_dropped(
+    removed: Collection[Signed[Manifest]], kept: Iterable[Signed[Manifest]]
+) -> list[BlobHash]:
+    """Blobs to remove with dropped checkpoints.
+
+    The manifests are first: a manifest that is in the store has all of its files.
+    """
+    return [*(blob_hash(signed.wire) for signed in removed), *orphaned(removed, kept)]
+
+
+def blobs_of_replaced(before: Signed[Manifest], kept: Collection[Signed[Manifest]]) -> list[BlobHash]:
+    """Blobs to remove with a checkpoint's earlier manifest, which one in `kept` replaces.
+
+    The manifest is last: while it is in the store, a restart finds the files that only it lists.
+    """
+    if before in kept:
+        return []
+    return [*orphaned([before], kept), blob_hash(before.wire)]
 
 
 def replay_start(start: int, sizes: Mapping[int, int], checkpoints: Collection[int], limit: float) -> int:
-    """The round from which contributions are kept: `start`, or a checkpoint after it where they are too many.
+    """The round from which contributions are kept: `start`, or a later checkpoint where they are too large.
 
-    sizes: bytes of the contributions of each round that is closed. limit: bytes. Those after the newest
-    checkpoint are kept whatever they weigh, since a restart folds them.
+    sizes: bytes of the contributions of each closed round. limit: bytes. Contributions after the newest
+    checkpoint are kept at any size, because a restart folds them.
     """
     for candidate in (start, *(round for round in sorted(checkpoints) if round > start)):
         start = candidate

@@ -1,82 +1,82 @@
-"""The run store: its log, its state and its open round, kept so that a restart finds all of it again."""
+"""The run store: the one writer of a run's journal, state and files.
+
+Every change is made in this order: the event is journaled, then applied to the state, then files are removed.
+A crash between two steps loses nothing: a restart applies the journal and removes what the state does not
+name.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import HeldOut, Manifest, open_manifest
-from barnraise.contract.records import Close, Commit, Evaluation, Head, JoinClaim, blob_name, fold_order
-from barnraise.contract.rounds import Window
+from barnraise.contract.manifest import HeldOut, Manifest
+from barnraise.contract.records import Close, Commit, Evaluation, JoinClaim, blob_name, fold_order
 from barnraise.contract.state import TrainState
-from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash, short
-from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.core.ids import BlobHash, Millis, Round, blob_hash, short
+from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import blob_sizes
 from barnraise.fold.log import Link, advance, check_link
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import BLOBS
-from coordinator.store.archive_content import ArchiveContent
-from coordinator.store.checkpoints import settle_checkpoint, write_checkpoint
-from coordinator.store.history import History
-from coordinator.store.journal import Event, Journal, Kind, Replay
-from coordinator.store.promotion import Standing, standing
-from coordinator.store.retention import orphaned, outdated, replay_start
+from coordinator.store.checkpoints import published_manifest, write_checkpoint
+from coordinator.store.events import (
+    CheckpointPublished,
+    CheckpointsDropped,
+    CheckpointWritten,
+    ContributionAccepted,
+    ContributionsForgotten,
+    ContributionsLost,
+    EvaluationEnded,
+    EvaluationReceived,
+    EvaluationStarted,
+    Journaled,
+    Local,
+    PeerAdmitted,
+    RoundClosed,
+    RoundFolded,
+    RoundOpened,
+    RunChartered,
+)
+from coordinator.store.journal import Journal
+from coordinator.store.retention import NamedBlobs, blobs_of_dropped, blobs_of_replaced
+from coordinator.store.row_reader import RowReader
+from coordinator.store.run_state import RunState, apply
 
 log = logging.getLogger("coordinator.store.run_store")
 
 
-@dataclass(frozen=True)
-class Score:
-    """One point of the held-out curve."""
-
-    tokens: int
-    """Tokens folded up to there."""
-    held_out: HeldOut
-
-
 @dataclass
 class RunStore:
-    """Synchronous and slow where it folds: the session calls those parts in a thread, one at a time."""
+    """Synchronous; slow where it folds or writes a checkpoint: the session does that in a thread.
+
+    `snapshot` may be read from any thread: each read gives one consistent state. A decision that needs two
+    facts takes both from one snapshot. `fold`, `write_checkpoint` and `publish` are called one at a time.
+    """
 
     authority: Identity
-    charter: Charter
     base: Path
+    """Folder of the base model."""
     folder: Path
+    """The coordinator's own folder."""
     blobs: BlobStore
     journal: Journal
-    tip: Tip
+    snapshot: RunState
     state: TrainState
-    opens: Millis
-    tokens: int
-    """Tokens folded so far."""
-    loss: float | None = None
-    """Token-weighted training loss of the last close."""
-    closes: list[BlobHash] = field(default_factory=list)
-    accepted: dict[PublicKey, Signed[Commit]] = field(default_factory=dict)
-    checkpoints: dict[int, Signed[Manifest]] = field(default_factory=dict)
-    settled: set[int] = field(default_factory=set)
-    """Rounds of the checkpoints that were evaluated, or could not be: those that everybody gets to see."""
-    settling: int | None = None
-    """Round of the checkpoint that is evaluated just now: it stays whatever comes meanwhile."""
-    scores: dict[int, Score] = field(default_factory=dict)
-    """How each checkpoint did that was ever evaluated, by round."""
-    history: History = field(default_factory=History)
-    replay_from: int = 0
-    """Contributions of the rounds from this one on are kept."""
-    evaluations: dict[int, dict[PublicKey, Signed[Evaluation]]] = field(default_factory=dict)
-    """The newest evaluation of each vouched volunteer, by round, while the coordinator has none itself."""
-    claims: dict[PublicKey, JoinClaim] = field(default_factory=dict)
-    """The newest claim of everybody who was ever admitted."""
-    _superseded: list[BlobHash] = field(default_factory=list)
-    """Of checkpoints as they were before they were settled (again), which a head may still name."""
+    """State of `snapshot.tip`."""
+    _replaced: list[BlobHash] = field(default_factory=list)
+    """Blobs of the manifest that the last published one replaced. A head may still name it: they are removed
+    when the next checkpoint is published."""
+    _writing: threading.RLock = field(default_factory=threading.RLock)
+    """Held from the decision for an event until it is applied: threads of the session write too."""
 
     @classmethod
     def begin(
@@ -90,76 +90,49 @@ class RunStore:
         now: Millis,
     ) -> RunStore:
         """A new run: its charter and state[0] as the first checkpoint are journaled."""
-        tip, blobs = genesis_tip(charter), BlobStore(folder / BLOBS)
-        store = cls(authority, charter, base, folder, blobs, journal, tip, genesis, now, 0)
+        signed = sign(authority, charter)
+        before = RunState.before_events(signed)
+        store = cls(authority, base, folder, BlobStore(folder / BLOBS), journal, before, genesis)
         store.write_checkpoint(now)
-        journal.append(Event(Kind.CHARTERED, now, 0, sign(authority, charter).wire))
+        store._record(RunChartered(now, signed))
         store.reopen(now)
         return store
 
     @classmethod
     def restore(
-        cls, authority: Identity, charter: Charter, base: Path, folder: Path, journal: Journal, replay: Replay
+        cls, authority: Identity, charter: Signed[Charter], base: Path, folder: Path, journal: Journal
     ) -> RunStore:
-        """Go on where the journal ends: the newest checkpoint, and what was closed after it.
+        """The run that the journal records, from its newest checkpoint and the closes after it.
 
-        Raises StateError when files that the journal names are gone or damaged.
+        Raises StateError when files that the journal names are missing or damaged.
         """
         blobs = BlobStore(folder / BLOBS)
+        snapshot, named = RunState.before_events(charter), NamedBlobs()
         try:
-            manifests = {
-                round: open_manifest(blobs.get(name), run=charter.run, authority=authority.public)
-                for round, name in replay.checkpoints.items()
-                if name in blobs
-            }
-            links = [check_link(blobs.get(name), charter, Round(r)) for r, name in enumerate(replay.closes)]
-            newest = manifests[max(manifests)].value
-            state = read_state(newest, charter.layout, blobs.path)
-            opens = Millis(replay.opens or 0)
-            store = cls(
-                authority, charter, base, folder, blobs, journal, newest.tip, state, opens, newest.tokens,
-                closes=list(replay.closes), checkpoints=manifests,
-                settled=replay.settled.keys() & manifests.keys(), history=History.of(links),
-                replay_from=replay.replay_from,
-            )  # fmt: skip
-            for link in links[newest.round :]:
-                store.fold(link)
-            shown = [
-                open_manifest(wire, run=charter.run, authority=authority.public).value
-                for wire in replay.settled.values()
-            ]
-            for manifest in shown:
-                store._note(manifest)
-            for wire in replay.evaluations:
-                store._keep(open_signed(Evaluation, wire, signer=None))
-            # What a crash may have kept from being removed:
-            gone = [manifest for manifest in shown if manifest.round not in manifests]
-            gone += [
-                open_manifest(blobs.get(name), run=charter.run, authority=authority.public).value
-                for name in replay.superseded
-                if name in blobs
-            ]
-            kept = [signed.value for signed in manifests.values()]
-            forgotten = store.history.drop_before(replay.replay_from)
-            for blob in [*forgotten, *orphaned(gone, kept), *replay.superseded]:
-                blobs.remove(blob)
-            for wire in replay.claims:
-                claim = open_signed(JoinClaim, wire, signer=None)
-                store.claims[claim.signer] = claim.value
+            for event in RowReader(charter.value, blobs).events(journal.rows()):
+                named.add(event)
+                snapshot = apply(snapshot, event)
+            log.info("going on with round %d", snapshot.round)
+            snapshot = _without_missing(snapshot, blobs)
+            newest = snapshot.newest_checkpoint.value
+            snapshot = apply(snapshot, RoundFolded(newest.tip, newest.tokens, None))
+            state = read_state(newest, charter.value.layout, blobs.path)
+            store = cls(authority, base, folder, blobs, journal, snapshot, state)
+            for round in range(newest.round, snapshot.round):
+                wire = blobs.get(snapshot.closes[round])
+                store.fold(check_link(wire, charter.value, Round(round)))
         except (FileNotFoundError, ValueError) as error:
             raise StateError(
                 f"{folder} lacks files that its journal names: {error}",
                 fix="Restore the folder from a backup; without it the run cannot go on.",
             ) from None
-        for wire in replay.accepted:
-            commit = open_signed(Commit, wire, signer=None)
-            if blob_name(commit.value) in blobs:
-                store.accepted[commit.signer] = commit
+        store._remove([*named.files, *named.manifests])
         return store
 
     @property
-    def window(self) -> Window:
-        return Window(Round(len(self.closes)), self.opens, self.charter.spec.round)
+    def charter(self) -> Charter:
+        """The run's charter."""
+        return self.snapshot.charter.value
 
     @cached_property
     def blob_sizes(self) -> range:
@@ -167,181 +140,150 @@ class RunStore:
         return blob_sizes(self.charter.spec.codec, self.state.layout)
 
     def reopen(self, now: Millis) -> None:
-        """Begin the open round's TRAIN phase (again)."""
-        self.journal.append(Event(Kind.OPENED, now, self.window.round, b""))
-        self.opens = now
+        """Start the TRAIN phase of the open round, again where it has started."""
+        self._record(RoundOpened(now, self.snapshot.round))
 
     def admit(self, claim: Signed[JoinClaim], now: Millis) -> None:
-        """Remember who came, and whether cards may name them. A renewal that says the same is no news."""
-        known = self.claims.get(claim.signer)
-        if known is None or (known.name, known.credit) != (claim.value.name, claim.value.credit):
-            self.journal.append(Event(Kind.ADMITTED, now, self.window.round, claim.wire))
-            self.claims[claim.signer] = claim.value
+        """Note who joined, and whether cards may name them. Without news of either, nothing is written."""
+        with self._writing:
+            known = self.snapshot.claims.get(claim.signer)
+            if known is None or (known.name, known.credit) != (claim.value.name, claim.value.credit):
+                self._record(PeerAdmitted(now, self.snapshot.round, claim))
 
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
-        """Its blob is in the store and was checked. From here on it is not lost."""
-        self.journal.append(Event(Kind.ACCEPTED, now, commit.value.round, commit.wire))
-        self.accepted[commit.signer] = commit
+        """Note a contribution whose blob is in the store and was checked. From here on it is not lost."""
+        self._record(ContributionAccepted(now, commit))
 
     def close(self, reason: str, now: Millis) -> Link:
         """Sign and journal the close of the open round; the next one opens at once."""
-        round = self.window.round
-        seed = self.charter.spec.seed
-        ordered = sorted(self.accepted.values(), key=lambda entry: fold_order(seed, round, entry.signer))
-        close = Close(
-            run=self.charter.run,
-            round=round,
-            previous=self.tip.previous,
-            base_state=self.tip.state,
-            commits=tuple(entry.text for entry in ordered),
-            at=now,
-            reason=reason,
-        )
-        name = self.blobs.put(sign(self.authority, close).wire)
-        self.journal.append(Event(Kind.CLOSED, now, round, bytes.fromhex(name)))
-        self.closes.append(name)
-        self.opens, self.accepted = now, {}
-        link = Link(close, tuple(entry.value for entry in ordered), name)
-        self.history.add(link)
+        with self._writing:
+            link = self._link(self.snapshot, reason, now)
+            self._record(RoundClosed(now, link))
         return link
 
     def fold(self, link: Link) -> None:
+        """Advance `state` by one close. Slow. Raises StateError, MalformedBlob."""
+        before = self.snapshot
         blobs = [self.blobs.view(blob_name(commit)) for commit in link.commits]
-        self.tip, self.state = advance(self.tip, self.state, link, blobs, self.charter)
-        counts = [commit.tokens for commit in link.commits]
-        self.tokens += sum(counts)
-        self.loss = sum(commit.loss * commit.tokens for commit in link.commits) / sum(counts)
+        tip, self.state = advance(before.tip, self.state, link, blobs, self.charter)
+        tokens = sum(commit.tokens for commit in link.commits)
+        loss = sum(commit.loss * commit.tokens for commit in link.commits) / tokens
+        self._note(RoundFolded(tip, before.tokens + tokens, loss))
         log.info(
             "round %d folded: %d contributions, %d tokens, training loss %.4f, state %s",
-            link.close.round, len(counts), sum(counts), self.loss, short(self.tip.state),
+            link.close.round, len(link.commits), tokens, loss, short(tip.state),
         )  # fmt: skip
 
     def checkpoint_due(self) -> bool:
-        return self.tip.round % self.charter.spec.checkpoint.every == 0
+        """Whether the spec asks for a checkpoint of the newest state."""
+        snapshot = self.snapshot
+        return snapshot.tip.round % snapshot.spec.checkpoint.every == 0
 
     def write_checkpoint(self, now: Millis) -> Signed[Manifest]:
-        """Put state[r] into the store, and drop what no kept checkpoint needs any more."""
+        """Put the files of `state` into the store, and drop what the spec does not keep. Slow.
+
+        Raises DiskFull.
+        """
+        snapshot = self.snapshot
         signed = write_checkpoint(
             self.folder,
             self.charter,
             self.base,
             self.state,
-            self.tip,
-            self.tokens,
+            snapshot.tip,
+            snapshot.tokens,
             self.authority,
             self.blobs,
         )
-        self.journal.append(
-            Event(Kind.CHECKPOINTED, now, self.tip.round, bytes.fromhex(blob_hash(signed.wire)))
-        )
-        self.checkpoints[self.tip.round] = signed
+        self._record(CheckpointWritten(now, signed))
         self._forget(now)
         return signed
 
-    def unsettled(self) -> list[int]:
-        return sorted(self.checkpoints.keys() - self.settled)
+    def start_evaluation(self, round: int) -> None:
+        """Keep the checkpoint of `round` until `end_evaluation`."""
+        self._note(EvaluationStarted(round))
 
-    def settle(self, round: int, held_out: HeldOut | None, about: Mapping[str, bytes], now: Millis) -> None:
-        """A checkpoint as everybody gets to see it. about: files that tell about it, by name."""
-        before = self.checkpoints[round]
-        signed = settle_checkpoint(before.value, held_out, about, self.authority, self.blobs)
-        self.journal.append(Event(Kind.SETTLED, now, round, signed.wire))
-        self.checkpoints[round] = signed
-        self.settled.add(round)
-        self._note(signed.value)
-        kept = [other.value for other in self.checkpoints.values()]
-        needed = {entry.hash for manifest in kept for entry in manifest.files}
-        for name in self._superseded:
-            if name not in needed:
-                self.blobs.remove(name)
-        self._superseded = []
-        if signed.wire != before.wire:  # the manifest last: while it is there, it tells which files were its
-            self._superseded = [*orphaned([before.value], kept), blob_hash(before.wire)]
-        if held_out is not None:
-            self.evaluations.pop(round, None)
+    def end_evaluation(self) -> None:
+        """Let retention drop the checkpoint that was evaluated."""
+        self._note(EvaluationEnded())
+
+    def publish(
+        self, round: int, held_out: HeldOut | None, card_files: Mapping[str, bytes], now: Millis
+    ) -> None:
+        """Give a checkpoint its final manifest. card_files: its model card and figures, by file name."""
+        before = self.snapshot.checkpoints[round]
+        signed = published_manifest(before.value, held_out, card_files, self.authority, self.blobs)
+        self._record(CheckpointPublished(now, signed))
+        self._remove(self._replaced)
+        self._replaced = blobs_of_replaced(before, self.snapshot.checkpoints.values())
         self._forget(now)
 
-    def unevaluated(self) -> list[int]:
-        """Rounds of the checkpoints that are shown without a held-out loss."""
-        return [round for round in sorted(self.settled) if self.checkpoints[round].value.held_out is None]
-
     def evaluate(self, evaluation: Signed[Evaluation], now: Millis) -> None:
-        """Note what a vouched volunteer found. From here on it is not lost. What says the same is no news."""
+        """Note what a vouched volunteer found. From here on it is not lost. The same loss changes nothing."""
         new = evaluation.value
-        known = self.evaluations.get(new.round, {}).get(evaluation.signer)
-        if known is None or (known.value.at < new.at and known.value.loss != new.loss):
-            self.journal.append(Event(Kind.EVALUATED, now, new.round, evaluation.wire))
-            self._keep(evaluation)
+        with self._writing:
+            known = self.snapshot.evaluations.get(new.round, {}).get(evaluation.signer)
+            if known is None or (known.value.at < new.at and known.value.loss != new.loss):
+                self._record(EvaluationReceived(now, evaluation))
 
-    def _keep(self, evaluation: Signed[Evaluation]) -> None:
-        if evaluation.value.round in self.unevaluated():
-            self.evaluations.setdefault(evaluation.value.round, {})[evaluation.signer] = evaluation
-
-    def _note(self, manifest: Manifest) -> None:
-        if manifest.held_out is not None:
-            self.scores[manifest.round] = Score(manifest.tokens, manifest.held_out)
-
-    def standing(self) -> Standing | None:
-        """Which checkpoints are the promoted, the best and the newest; None before the first is settled."""
-        losses = {
-            round: manifest.held_out.loss if manifest.held_out else None
-            for round in sorted(self.settled)
-            for manifest in [self.checkpoints[round].value]
-        }
-        return standing(losses, self.charter.spec.checkpoint.promote_within) if losses else None
-
-    def content(self, mirrors: Sequence[str]) -> ArchiveContent:
-        """What the archive has to show. mirrors: addresses of other servers with a copy."""
-        return ArchiveContent(
-            charter=sign(self.authority, self.charter).wire,
-            closes=tuple(self.closes),
-            contributions={round: frozenset(blobs) for round, blobs in self.history.blobs.items()},
-            replay_from=self.replay_from,
-            checkpoints={round: self.checkpoints[round] for round in sorted(self.settled)},
-            standing=self.standing(),
-            mirrors=mirrors,
-        )
+    def forget_contributions(self, before: int, now: Millis) -> None:
+        """Drop the contributions of the rounds below `before`. Closes stay."""
+        gone = self.snapshot.history.only_before(before)
+        self._record(ContributionsForgotten(now, before))
+        self._remove(gone)
 
     def _forget(self, now: Millis) -> None:
-        """Drop old checkpoints, and contributions above what the spec keeps. Closes stay."""
-        spec = self.charter.spec.checkpoint
-        start = replay_start(self.replay_from, self.history.sizes(), self.settled, spec.log_gigabytes * 1e9)
-        if start > self.replay_from:
-            self.journal.append(Event(Kind.FORGOT, now, start, b""))
-            self.replay_from = start
-            for blob in self.history.drop_before(start):
-                self.blobs.remove(blob)
-        stands = self.standing()
-        named = (stands.main, stands.best) if stands else ()
-        needed = {round for round in (*named, self.replay_from, self.settling) if round is not None}
-        manifests = {round: signed.value for round, signed in self.checkpoints.items()}
-        rounds = outdated(manifests, spec.keep, needed)
-        removed = [manifests.pop(round) for round in rounds]
-        for round in rounds:  # the manifests first: one that is there has all of its files
-            self.blobs.remove(blob_hash(self.checkpoints.pop(round).wire))
-            self.settled.discard(round)
-            self.evaluations.pop(round, None)
-        for name in orphaned(removed, list(manifests.values())):
-            self.blobs.remove(name)
+        """Drop old contributions and checkpoints above what the spec keeps."""
+        start = self.snapshot.next_replay_from()
+        if start > self.snapshot.replay_from:
+            self.forget_contributions(start, now)
+        before = self.snapshot
+        if rounds := before.outdated_checkpoints():
+            self._note(CheckpointsDropped(rounds))
+            removed = [before.checkpoints[round] for round in rounds]
+            self._remove(blobs_of_dropped(removed, self.snapshot.checkpoints.values()))
 
-    def newest_checkpoint(self) -> Signed[Manifest]:
-        return self.checkpoints[max(self.checkpoints)]
-
-    def head(
-        self, now: Millis, bootstrap: tuple[str, ...], *, turns: int, volunteers: int, tokens: int
-    ) -> Head:
-        newest = self.newest_checkpoint()
-        return Head(
-            run=self.charter.run,
-            round=self.window.round,
-            close=self.closes[-1] if self.closes else None,
-            state=self.tip.state if self.tip.round == self.window.round else None,
-            opens=self.opens,
-            turns=turns,
-            volunteers=volunteers,
-            tokens=tokens,
-            checkpoint=blob_hash(newest.wire),
-            checkpoint_round=newest.value.round,
-            at=now,
-            bootstrap=bootstrap,
+    def _link(self, snapshot: RunState, reason: str, now: Millis) -> Link:
+        """The signed close of the open round, in the blob store."""
+        seed, round = snapshot.spec.seed, snapshot.round
+        ordered = sorted(
+            snapshot.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer)
         )
+        close = Close(
+            run=self.charter.run,
+            round=round,
+            previous=snapshot.tip.previous,
+            base_state=snapshot.tip.state,
+            commits=tuple(commit.text for commit in ordered),
+            at=now,
+            reason=reason,
+        )
+        name = self.blobs.put(sign(self.authority, close).wire)
+        return Link(close, tuple(commit.value for commit in ordered), name)
+
+    def _record(self, event: Journaled) -> None:
+        """Journal an event, then apply it. Raises DiskFull, StateError, and then nothing has happened."""
+        with self._writing:
+            self.journal.append(event.row())
+            self.snapshot = apply(self.snapshot, event)
+
+    def _note(self, event: Local) -> None:
+        """Apply an event that has no row."""
+        with self._writing:
+            self.snapshot = apply(self.snapshot, event)
+
+    def _remove(self, blobs: Collection[BlobHash]) -> None:
+        """Remove blobs in this order, except those that a checkpoint or a kept contribution needs."""
+        needed = self.snapshot.names() if blobs else set()
+        for blob in blobs:
+            if blob not in needed:
+                self.blobs.remove(blob)
+
+
+def _without_missing(snapshot: RunState, blobs: BlobStore) -> RunState:
+    """The state without what the files lack: checkpoints that were dropped, contributions that were lost."""
+    dropped = tuple(
+        round for round, signed in snapshot.checkpoints.items() if blob_hash(signed.wire) not in blobs
+    )
+    lost = tuple(owner for owner, commit in snapshot.accepted.items() if blob_name(commit.value) not in blobs)
+    return apply(apply(snapshot, CheckpointsDropped(dropped)), ContributionsLost(lost))

@@ -90,7 +90,8 @@ def test_who_joins_gets_the_charter_an_admission_and_the_head(store: RunStore) -
     assert joined.admission.signer == parts.AUTHORITY.public
     assert joined.admission.value.peer == parts.ADA.public
     assert joined.admission.value.expires == parts.NOW + round(Timing().admission * 1000)
-    assert (joined.head.round, joined.head.state, joined.head.bootstrap) == (0, store.tip.state, (NODE,))
+    head, state = joined.head, store.snapshot.tip.state
+    assert (head.round, head.state, head.bootstrap) == (0, state, (NODE,))
     assert joined.ahead == 0
 
 
@@ -171,7 +172,7 @@ def test_the_status_tells_how_the_run_stands(store: RunStore) -> None:
 
     told = json.loads(raw(store, ask))
     assert (told["run"], told["round"], told["checkpoint_round"]) == ("barn", 1, 1)
-    assert (told["state"], told["tokens"], told["loss"]) == (store.tip.state, 128, 2.5)
+    assert (told["state"], told["tokens"], told["loss"]) == (store.snapshot.tip.state, 128, 2.5)
 
 
 def test_the_status_is_asked_and_shown(store: RunStore) -> None:

@@ -113,7 +113,7 @@ def tiny_run(folder: Path) -> Iterator[RunStore]:
         charter = parts.charter(vouching(spec), genesis)
         store = RunStore.begin(AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
         first = HeldOut(loss=9.0, tokens=TOKENS)
-        store.settle(0, first, card_files(store, 0, first), parts.NOW)
+        store.publish(0, first, card_files(store.snapshot, 0, first), parts.NOW)
         fold_round(store, ADA)
         store.write_checkpoint(parts.NOW)
         publish_checkpoints(store)
@@ -161,7 +161,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
         asyncio.run(act())
         asyncio.run(until_published(made))
         assert names(store) == {0: ("round-0",), 1: ("round-1", "main", "latest", "best")}
-        folder, manifest = checkpoint(store, 1), store.checkpoints[1].value
+        folder, manifest = checkpoint(store, 1), store.snapshot.checkpoints[1].value
         own = asyncio.run(find_loss(folder, base=store.base, held_out=store.folder / HELD_OUT, tokens=TOKENS))
         assert isinstance(own, Evaluated)
         assert manifest.held_out is not None

@@ -95,7 +95,7 @@ def test_the_round_ends_without_a_blob_that_nobody_gives_whole(
     folded = play(store, {blob_hash(blob): blob[:-1] + b"\7"}, bad)
     assert folded == [parts.ADA.public]
     assert "got bytes that hash to" in caplog.text
-    assert store.window.opens > parts.NOW, "it was waited for until the deadline"
+    assert store.snapshot.window.opens > parts.NOW, "it was waited for until the deadline"
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def play(store: RunStore, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> l
 
     async def rounds() -> None:
         await look(session_of(store, swarm))
-        if not store.closes:
-            await look(session_of(store, swarm, now=Millis(store.window.deadline + 1)))
+        if not store.snapshot.closes:
+            await look(session_of(store, swarm, now=Millis(store.snapshot.window.deadline + 1)))
 
     async def look(session: Session) -> None:
         for _ in range(2):
@@ -132,11 +132,11 @@ def play(store: RunStore, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> l
             await until_idle(session)
 
     asyncio.run(rounds())
-    assert store.tip.round == 1
+    assert store.snapshot.tip.round == 1
     assert np.isfinite(store.state.params["a"]).all()
     return [
         commit.owner
-        for commit in check_link(store.blobs.get(store.closes[0]), store.charter, Round(0)).commits
+        for commit in check_link(store.blobs.get(store.snapshot.closes[0]), store.charter, Round(0)).commits
     ]
 
 

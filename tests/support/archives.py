@@ -27,8 +27,8 @@ from coordinator.checkpoints.export_program import write_data
 from coordinator.checkpoints.exports import Exporter, base_facts
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
 from coordinator.store.archive_content import ArchiveContent
-from coordinator.store.checkpoints import settle_checkpoint, write_checkpoint
-from coordinator.store.promotion import standing
+from coordinator.store.checkpoints import published_manifest, write_checkpoint
+from coordinator.store.promotion import promote
 from tests.support import parts
 from tests.support.tiny import TEMPLATE, VOCABULARY, make_tiny_model, tiny_samples
 
@@ -70,7 +70,7 @@ def lay_out_run(work: Path) -> Laid:
         contributions={0: {blobs.put(CONTRIBUTION)}},
         replay_from=0,
         checkpoints=checkpoints,
-        standing=standing(LOSSES, charter.spec.checkpoint.promote_within),
+        promotion=promote(LOSSES, charter.spec.checkpoint.promote_within),
     )
     archive.write(content)
     _export(charter, base, work, blobs, checkpoints[MAIN_ROUND].value)
@@ -114,7 +114,7 @@ def _checkpoint(
     signed = write_checkpoint(work, charter, base, state, tip, tokens, parts.AUTHORITY, blobs)
     held_out = HeldOut(loss=LOSSES[state.step], tokens=1000)
     facts = _facts(charter, signed.value, held_out)
-    return settle_checkpoint(signed.value, held_out, {CARD: card(facts).encode()}, parts.AUTHORITY, blobs)
+    return published_manifest(signed.value, held_out, {CARD: card(facts).encode()}, parts.AUTHORITY, blobs)
 
 
 def _facts(charter: Charter, manifest: Manifest, held_out: HeldOut | None) -> CardFacts:

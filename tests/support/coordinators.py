@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from barnraise.contract.archive import folder_of
-from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.pieces import Wanted, pieces_hash
@@ -24,7 +23,7 @@ from barnraise.contract.state import TrainState
 from barnraise.core.errors import BarnraiseError, HashMismatch, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
-from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
@@ -36,7 +35,9 @@ from coordinator.grpc_service import Gateway, serve
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
+from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.journal import Journal
+from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 
@@ -117,10 +118,9 @@ def reopened(store: RunStore) -> Iterator[RunStore]:
     """What a coordinator finds in the folder of `store` that is started after that one was killed."""
     journal = Journal(store.folder / "journal.sqlite")
     try:
-        replay = journal.replay()
-        assert replay.charter is not None
-        charter = open_signed(Charter, replay.charter, signer=parts.AUTHORITY.public).value
-        yield RunStore.restore(parts.AUTHORITY, charter, store.base, store.folder, journal, replay)
+        charter = find_charter(journal.rows(), parts.AUTHORITY.public)
+        assert charter is not None
+        yield RunStore.restore(parts.AUTHORITY, charter, store.base, store.folder, journal)
     finally:
         journal.close()
 
@@ -136,8 +136,9 @@ def contribution(store: RunStore, owner: Identity, seed: int = 1) -> tuple[Signe
 
 def announce(store: RunStore, owner: Identity, blob: bytes) -> Signed[Commit]:
     """A commit that fits the open round and names `blob`, whatever that is."""
+    tip = store.snapshot.tip
     commit = parts.commit(
-        owner, round=store.tip.round, base=store.tip.state, blob=blob_hash(blob), size=len(blob),
+        owner, round=tip.round, base=tip.state, blob=blob_hash(blob), size=len(blob),
         pieces=pieces_hash(blob),
     )  # fmt: skip
     return sign(owner, commit)
@@ -156,7 +157,7 @@ def train_round(store: RunStore, *owners: Identity, loss: float | None = None) -
 
 def fold_round(store: RunStore, *owners: Identity) -> Link:
     """Accept a contribution of each, close, and fold."""
-    for seed, owner in enumerate(owners, start=store.tip.round * 10):
+    for seed, owner in enumerate(owners, start=store.snapshot.tip.round * 10):
         commit, blob = contribution(store, owner, seed)
         store.blobs.put(blob)
         store.accept(commit, parts.NOW)
@@ -166,11 +167,11 @@ def fold_round(store: RunStore, *owners: Identity) -> Link:
 
 
 def show(store: RunStore, loss: float | None = None) -> None:
-    """Settle every checkpoint that is not, with that held-out loss, and bring the archive up to date."""
+    """Publish each checkpoint that is not, with that held-out loss, and bring the archive up to date."""
     held_out = None if loss is None else HeldOut(loss=loss, tokens=1000)
-    for round in store.unsettled():
-        store.settle(round, held_out, card_files(store, round, held_out), parts.NOW)
-    ArchiveWriter(store.charter, archive(store), store.blobs).write(store.content(()))
+    for round in store.snapshot.unpublished:
+        store.publish(round, held_out, card_files(store.snapshot, round, held_out), parts.NOW)
+    ArchiveWriter(store.charter, archive(store), store.blobs).write(ArchiveContent.of(store.snapshot, ()))
 
 
 def archive(store: RunStore) -> Path:

@@ -94,7 +94,7 @@ class Peer:
 
     @property
     def head(self) -> Head:
-        return self.store.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
+        return self.store.snapshot.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
 
     async def publish(self, seed: int = 1) -> Signed[Commit]:
         update = Update(parts.tensors(seed, scale=0.01), tokens=64, samples=4, loss=2.5)

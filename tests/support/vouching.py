@@ -75,7 +75,8 @@ def found(
     held_out_set = publisher(store).held_out_set
     assert held_out_set is not None
     fields: dict[str, object] = {
-        "run": parts.RUN, "round": 1, "state": store.checkpoints[1].value.state, "panel": held_out_set.hash,
+        "run": parts.RUN, "round": 1, "state": store.snapshot.checkpoints[1].value.state,
+        "panel": held_out_set.hash,
         "owner": owner.public, "loss": loss, "tokens": held_out_set.tokens, "at": parts.NOW + at,
     }  # fmt: skip
     return sign(owner, Evaluation.model_validate(fields | other))

@@ -54,7 +54,9 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 
 def published(store: RunStore, folder: Path, content: ArchiveContent | None = None) -> ArchiveIndex:
-    return ArchiveWriter(store.charter, folder, store.blobs).write(content or store.content(()))
+    return ArchiveWriter(store.charter, folder, store.blobs).write(
+        content or ArchiveContent.of(store.snapshot, ())
+    )
 
 
 def sound(store: RunStore, folder: Path) -> ArchiveIndex:
@@ -121,7 +123,7 @@ def test_publishing_again_changes_nothing(store: RunStore) -> None:
     before, places = tree(archive(store)), inodes()
     again = ArchiveWriter(store.charter, archive(store), store.blobs)
     for _ in range(2):
-        again.write(store.content(()))
+        again.write(ArchiveContent.of(store.snapshot, ()))
         assert tree(archive(store)) == before
         assert inodes() == places, "something was written anew"
 
@@ -154,7 +156,7 @@ def test_a_crash_at_any_step_is_mended_and_the_index_never_lies(store: RunStore,
     published(store, before)
     train_round(store, ADA, loss=2.9)
     train_round(store, STRANGER, loss=2.8)
-    content = store.content(("https://mirror.example",))
+    content = ArchiveContent.of(store.snapshot, ("https://mirror.example",))
     after = tmp_path / "after"
     shutil.copytree(before, after)
     published(store, after, content)
@@ -199,7 +201,7 @@ def test_a_full_disk_is_told_and_the_index_stays_true(store: RunStore, tmp_path:
 def test_a_folder_that_the_run_did_not_sign_is_left_out(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    true = store.newest_checkpoint().value
+    true = store.snapshot.newest_checkpoint.value
     folder = archive(store) / folder_of("merged", 0)
     for by, form in ((STRANGER, "merged"), (AUTHORITY, "gguf")):
         folder.mkdir(parents=True)
@@ -212,10 +214,10 @@ def test_a_folder_that_the_run_did_not_sign_is_left_out(
 
 
 def test_a_blob_that_is_gone_is_told(store: RunStore, tmp_path: Path) -> None:
-    lacking = replace(store.content(()), contributions={0: [BlobHash(parts.HASH_A)]})
+    lacking = replace(ArchiveContent.of(store.snapshot, ()), contributions={0: [BlobHash(parts.HASH_A)]})
     with pytest.raises(StateError, match=f"contributions/{parts.HASH_A}"):
         published(store, tmp_path / "one", lacking)
-    entry = store.newest_checkpoint().value.files[0]
+    entry = store.snapshot.newest_checkpoint.value.files[0]
     store.blobs.path(BlobHash(entry.hash)).unlink()
     with pytest.raises(StateError, match=f"round-000000/{entry.name}"):
         published(store, tmp_path / "two")

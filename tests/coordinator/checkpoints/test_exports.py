@@ -275,7 +275,7 @@ def test_a_loss_that_becomes_known_is_told_in_every_form(tmp_path: Path) -> None
         before = {form: manifest(store, form) for form in others}
         weights = (place(store, "merged") / "model.safetensors").stat().st_ino
         held_out = HeldOut(loss=2.25, tokens=100)
-        store.settle(1, held_out, card_files(store, 1, held_out), parts.NOW)
+        store.publish(1, held_out, card_files(store.snapshot, 1, held_out), parts.NOW)
         publish_checkpoints(store)
         for form, old in before.items():
             new = manifest(store, form)

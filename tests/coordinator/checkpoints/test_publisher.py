@@ -101,7 +101,7 @@ def test_one_that_cannot_be_evaluated_is_shown_with_the_reason_told(
     made, _ = publisher(store, NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free"))
     asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest")
-    assert store.checkpoints[1].value.held_out is None
+    assert store.snapshot.checkpoints[1].value.held_out is None
     assert "round 1 is not evaluated: it takes 9.0 GB of memory, 1.0 GB are free" in caplog.text
 
 
@@ -127,7 +127,7 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
         begun, go, new = asyncio.Event(), asyncio.Event(), Waited()
 
         async def evaluate(folder: Path) -> Evaluated | NotEvaluated:
-            seen.append(store.settling if store.settling is not None else -1)
+            seen.append(store.snapshot.evaluating if store.snapshot.evaluating is not None else -1)
             begun.set()
             await go.wait()
             return outcomes.pop(0)
@@ -142,7 +142,7 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
             async with made.writing:
                 trained(store)
             made.notify()
-        assert 1 in store.checkpoints, "it was dropped while it was evaluated"
+        assert 1 in store.snapshot.checkpoints, "it was dropped while it was evaluated"
         assert 1 not in names(store), "nobody sees it before that is done"
         new.waited.clear()
         go.set()
@@ -152,16 +152,16 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
 
     asyncio.run(act())
     assert seen == [1, 4]
-    assert store.unsettled() == []
-    assert store.settling is None
+    assert store.snapshot.unpublished == []
+    assert store.snapshot.evaluating is None
     assert names(store)[4] == ("round-4", "main", "latest", "best")
-    assert set(store.scores) == {1, 4}
+    assert set(store.snapshot.scores) == {1, 4}
 
 
 def test_older_ones_go_without_where_a_newer_one_waits(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.settling = 1  # as if the coordinator had died over it: so two are there that nobody settled
+    store.start_evaluation(1)  # as if the coordinator had died over it: so two are there that nobody settled
     trained(store)
     trained(store)
     made, judge = publisher(store, loss(2.0))
@@ -174,7 +174,7 @@ def test_older_ones_go_without_where_a_newer_one_waits(
 def test_a_crash_between_journal_and_archive_is_made_good(store: RunStore) -> None:
     trained(store)
     held_out = HeldOut(loss=2.0, tokens=100)
-    store.settle(1, held_out, card_files(store, 1, held_out), parts.NOW)  # and here it died
+    store.publish(1, held_out, card_files(store.snapshot, 1, held_out), parts.NOW)  # and here it died
     assert 1 not in names(store)
     with reopened(store) as again:
         made, judge = publisher(again)

@@ -22,6 +22,8 @@ from coordinator.rounds.session import Session
 from coordinator.run_folder import HELD_OUT
 from coordinator.setup.check_forms import check_forms
 from coordinator.status import render
+from coordinator.store.events import RunChartered
+from coordinator.store.run_state import apply
 from coordinator.store.run_store import RunStore
 from peer.coordinator_client import connect
 from tests.support import parts
@@ -86,7 +88,7 @@ def test_what_two_agree_on_settles_the_checkpoint_again(
     assert made.record_evaluation(found(store, BEN, 2.2501)) == told
     asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest", "best")
-    assert store.checkpoints[1].value.held_out == HeldOut(loss=2.25, tokens=TOKENS)
+    assert store.snapshot.checkpoints[1].value.held_out == HeldOut(loss=2.25, tokens=TOKENS)
     assert "2.2500 nats a token" in (checkpoint(store, 1) / "README.md").read_text("utf-8")
     assert told in caplog.text
     assert made.record_evaluation(found(store, STRANGER, 9.0)) == "round 1 has its held-out loss already"
@@ -96,12 +98,12 @@ def test_what_two_agree_on_settles_the_checkpoint_again(
 
 @pytest.mark.parametrize("restart", [False, True], ids=["served on", "restarted"])
 def test_what_it_was_before_goes_with_the_next_one(store: RunStore, restart: bool) -> None:
-    before = set(store.checkpoints[1].value.files)
+    before = set(store.snapshot.checkpoints[1].value.files)
     made = publisher(store)
     for owner in (ADA, BEN):
         made.record_evaluation(found(store, owner, 2.25))
     asyncio.run(until_published(made))
-    replaced = {BlobHash(entry.hash) for entry in before - set(store.checkpoints[1].value.files)}
+    replaced = {BlobHash(entry.hash) for entry in before - set(store.snapshot.checkpoints[1].value.files)}
     assert replaced, "its first card"
     assert all(name in store.blobs for name in replaced), "a volunteer may be about to fetch it"
     with reopened(store) if restart else nullcontext(store) as again:
@@ -109,7 +111,7 @@ def test_what_it_was_before_goes_with_the_next_one(store: RunStore, restart: boo
         again.write_checkpoint(parts.NOW)
         publish_checkpoints(again)
         assert not any(name in again.blobs for name in replaced)
-        assert all(BlobHash(entry.hash) in again.blobs for entry in again.checkpoints[1].value.files)
+        assert all(BlobHash(entry.hash) in again.blobs for entry in again.snapshot.checkpoints[1].value.files)
 
 
 def test_a_restart_loses_no_evaluation(store: RunStore) -> None:
@@ -135,14 +137,15 @@ def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(store: R
     publisher(store).record_evaluation(found(store, ADA, 2.0))
     once = store.charter.spec.checkpoint.model_copy(update={"keep": 1})
     spec = store.charter.spec.model_copy(update={"checkpoint": once})
-    store.charter = store.charter.model_copy(update={"spec": spec})
+    charter = sign(AUTHORITY, store.charter.model_copy(update={"spec": spec}))
+    store.snapshot = apply(store.snapshot, RunChartered(parts.NOW, charter))
     fold_round(store, ADA)
     store.write_checkpoint(parts.NOW)
     publish_checkpoints(store)
     fold_round(store, ADA)
     store.write_checkpoint(parts.NOW)
-    assert 1 not in store.checkpoints
-    assert store.evaluations == {}
+    assert 1 not in store.snapshot.checkpoints
+    assert store.snapshot.evaluations == {}
 
 
 def asked(store: RunStore, evaluation: Signed[Evaluation]) -> str:
@@ -181,7 +184,7 @@ def test_the_service_refuses_what_does_not_count(store: RunStore, number: int) -
     with pytest.raises(RefusedError, match=word) as refused:
         asked(store, evaluation)
     assert refused.value.fix
-    assert store.evaluations == {}
+    assert store.snapshot.evaluations == {}
 
 
 def test_bytes_that_are_no_evaluation_are_refused(store: RunStore) -> None:

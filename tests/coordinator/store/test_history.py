@@ -1,4 +1,4 @@
-"""What the closes add up to: who gave what up to a round, who of them is named, and which blobs are kept."""
+"""What the closes add up to: shares up to a round, whom the credits name, and which blobs are kept."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ def test_shares_are_those_of_the_rounds_before() -> None:
     }  # fmt: skip
 
 
-def test_a_blob_goes_when_no_later_round_has_it() -> None:
+def test_a_blob_is_dropped_once_no_kept_round_folded_it() -> None:
     history = History.of(HISTORY)
     assert history.sizes() == {0: 30, 1: 10, 2: 40}
-    assert history.drop_before(1) == {blob_hash(b"bb")}, "round 1 has `a` too"
-    assert history.drop_before(1) == set()
-    assert history.drop_before(3) == {blob_hash(b"a"), blob_hash(b"ccc"), blob_hash(b"d")}
-    assert history.sizes() == {}
-    assert history.shares(before=3)[ADA.public].tokens == 110, "who gave it stays known"
+    assert history.only_before(1) == {blob_hash(b"bb")}, "round 1 has `a` too"
+    later = history.without_before(1)
+    assert later.only_before(1) == set()
+    assert later.only_before(3) == {blob_hash(b"a"), blob_hash(b"ccc"), blob_hash(b"d")}
+    assert later.without_before(3).sizes() == {}
+    assert later.without_before(3).shares(before=3)[ADA.public].tokens == 110, "shares stay known"
 
 
 def claim(owner: Identity, name: str, credit: bool) -> tuple[PublicKey, JoinClaim]:
@@ -56,13 +57,13 @@ def claim(owner: Identity, name: str, credit: bool) -> tuple[PublicKey, JoinClai
     return owner.public, made
 
 
-def test_only_who_agreed_is_named_with_most_tokens_first() -> None:
+def test_credits_name_only_consenting_volunteers_most_tokens_first() -> None:
     shares = History.of(HISTORY).shares(before=3)
     claims = dict([claim(ADA, "ada", False), claim(BEN, "ben", True), claim(STRANGER, "cyd", True)])
     assert credits(shares, claims) == Credits((("ben", Share(2, 55)), ("cyd", Share(1, 7))), 1)
 
 
-def test_consent_without_a_name_or_a_contribution_names_nobody() -> None:
+def test_consent_without_a_name_or_a_contribution_adds_no_credit() -> None:
     claims = dict([claim(ADA, "", True), claim(STRANGER, "cyd", True)])
     assert credits({ADA.public: Share(1, 1)}, claims) == Credits((), 1)
     assert credits({BEN.public: Share(1, 1)}, {}) == Credits((), 1)

@@ -1,4 +1,4 @@
-"""Which checkpoint a stranger gets: the newest that is about as good as the best."""
+"""Which checkpoint is `main`: the newest whose held-out loss is about the best."""
 
 from __future__ import annotations
 
@@ -6,35 +6,52 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.store.promotion import standing
+from coordinator.store.promotion import (
+    HigherLoss,
+    LossNearBest,
+    NoneEvaluated,
+    Promotion,
+    Unevaluated,
+    promote,
+)
+
+WITHIN = 0.01
 
 
 @pytest.mark.parametrize(
-    ("losses", "main", "best", "why"),
+    ("losses", "expected"),
     [
-        ({0: None}, 0, None, "none could be evaluated"),
-        ({0: None, 5: None}, 5, None, "none could be evaluated"),
-        ({0: 3.0, 5: 2.5}, 5, 5, "2.5000"),
-        ({0: 3.0, 5: 2.5, 10: 2.51}, 10, 5, "within 1.0% of the best, 2.5000 of round 5"),
-        ({0: 3.0, 5: 2.5, 10: 2.6}, 5, 5, "round 10 has 2.6000 and was not promoted"),
-        ({0: 3.0, 5: 2.5, 10: None}, 5, 5, "round 10 was not evaluated"),
-        ({0: 3.0, 5: 3.0}, 5, 5, "3.0000"),
+        ({0: None}, Promotion(0, None, 0, NoneEvaluated(0))),
+        ({0: None, 5: None}, Promotion(5, None, 5, NoneEvaluated(5))),
+        ({0: 3.0, 5: 2.5}, Promotion(5, 5, 5, LossNearBest(5, 2.5, 5, 2.5, WITHIN, None))),
+        ({0: 3.0, 5: 2.5, 10: 2.51}, Promotion(10, 5, 10, LossNearBest(10, 2.51, 5, 2.5, WITHIN, None))),
+        (
+            {0: 3.0, 5: 2.5, 10: 2.6},
+            Promotion(5, 5, 10, LossNearBest(5, 2.5, 5, 2.5, WITHIN, HigherLoss(10, 2.6))),
+        ),
+        (
+            {0: 3.0, 5: 2.5, 10: None},
+            Promotion(5, 5, 10, LossNearBest(5, 2.5, 5, 2.5, WITHIN, Unevaluated(10))),
+        ),
+        (
+            {0: 2.5, 5: 2.6, 10: 2.7, 15: None},
+            Promotion(0, 0, 15, LossNearBest(0, 2.5, 0, 2.5, WITHIN, HigherLoss(10, 2.7))),
+        ),
+        ({0: 3.0, 5: 3.0}, Promotion(5, 5, 5, LossNearBest(5, 3.0, 5, 3.0, WITHIN, None))),
     ],
 )
-def test_the_newest_that_is_as_good_as_the_best(
-    losses: dict[int, float | None], main: int, best: int | None, why: str
+def test_main_is_the_newest_about_as_good_as_the_best(
+    losses: dict[int, float | None], expected: Promotion
 ) -> None:
-    found = standing(losses, 0.01)
-    assert (found.main, found.best, found.latest) == (main, best, max(losses))
-    assert why in found.reason
+    assert promote(losses, WITHIN) == expected
 
 
 evaluated = st.dictionaries(st.integers(0, 50), st.none() | st.floats(0.1, 9.0), min_size=1, max_size=8)
 
 
 @given(evaluated, st.floats(0, 0.5))
-def test_nothing_newer_would_do_as_well(losses: dict[int, float | None], within: float) -> None:
-    found = standing(losses, within)
+def test_no_newer_checkpoint_qualifies(losses: dict[int, float | None], within: float) -> None:
+    found = promote(losses, within)
     known = {round: loss for round, loss in losses.items() if loss is not None}
     assert found.latest == max(losses)
     if found.best is None:

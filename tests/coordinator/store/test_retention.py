@@ -1,4 +1,4 @@
-"""What a coordinator may forget."""
+"""What the run store may forget."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from hypothesis import strategies as st
 
 from barnraise.contract.manifest import FileEntry, Manifest
 from barnraise.core.ids import blob_hash
-from coordinator.store.retention import orphaned, outdated, replay_start
-from tests.support.parts import HASH_A, RUN
+from barnraise.core.signed import Signed, sign
+from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced, orphaned, outdated, replay_start
+from tests.support.parts import AUTHORITY, HASH_A, RUN
 
 
 def name(content: str) -> str:
     return blob_hash(content.encode())
 
 
-def manifest(round: int, contents: list[str]) -> Manifest:
+def manifest(round: int, contents: list[str]) -> Signed[Manifest]:
     files = tuple(FileEntry(name=f"f{i}", hash=name(c), size=1) for i, c in enumerate(contents))
-    return Manifest(
-        form="trained", run=RUN, round=round, state=HASH_A, previous=HASH_A, spec=HASH_A, tokens=0,
-        held_out=None, files=files,
+    return sign(
+        AUTHORITY,
+        Manifest(
+            form="trained", run=RUN, round=round, state=HASH_A, previous=HASH_A, spec=HASH_A, tokens=0,
+            held_out=None, files=files,
+        ),
     )  # fmt: skip
 
 
@@ -47,7 +51,7 @@ def test_the_newest_and_the_needed_stay(
     st.sets(st.integers(0, 30), min_size=1, max_size=6),
     st.integers(0, 500),
 )
-def test_a_replay_starts_as_early_as_the_room_allows(
+def test_a_replay_starts_as_early_as_the_limit_allows(
     sizes: dict[int, int], checkpoints: set[int], limit: int
 ) -> None:
     def weight(start: int) -> int:
@@ -66,7 +70,20 @@ contents = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)
 
 
 @given(st.lists(contents, max_size=4), st.lists(contents, max_size=4))
-def test_a_file_goes_only_when_nobody_kept_has_it(removed: list[list[str]], kept: list[list[str]]) -> None:
+def test_a_file_is_removed_only_when_no_kept_checkpoint_lists_it(
+    removed: list[list[str]], kept: list[list[str]]
+) -> None:
     gone = orphaned([manifest(0, c) for c in removed], [manifest(1, c) for c in kept])
     needed = {name(c) for cs in kept for c in cs}
     assert gone == {name(c) for cs in removed for c in cs} - needed
+
+
+def test_of_a_dropped_checkpoint_the_manifest_is_removed_first() -> None:
+    dropped, kept = manifest(0, ["a", "b"]), manifest(1, ["b"])
+    assert blobs_of_dropped([dropped], [kept]) == [blob_hash(dropped.wire), name("a")]
+
+
+def test_of_a_replaced_manifest_the_files_are_removed_first() -> None:
+    before, after = manifest(0, ["a", "b"]), manifest(0, ["b", "c"])
+    assert blobs_of_replaced(before, [after]) == [name("a"), blob_hash(before.wire)]
+    assert blobs_of_replaced(before, [before]) == [], "the same manifest again replaces nothing"

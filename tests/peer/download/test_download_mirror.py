@@ -211,7 +211,7 @@ def test_a_mirror_of_another_key_is_refused(store: RunStore, tmp_path: Path) -> 
 def test_a_name_that_no_system_should_write_is_refused_though_signed(
     store: RunStore, tmp_path: Path, name: str
 ) -> None:
-    true = store.newest_checkpoint().value
+    true = store.snapshot.newest_checkpoint.value
     entry = FileEntry.model_construct(name=name, hash=true.files[0].hash, size=true.files[0].size)
     hostile = Manifest.model_construct(**{**dict(true), "files": (entry,)})
     shutil.copytree(checkpoint(store), tmp_path / "copy")

@@ -16,11 +16,14 @@ from barnraise.contract.archive import CHARTER, INDEX, close_path, contribution_
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import blob_name
 from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip
 from barnraise.core.errors import BadSignature, InviteError, TrustError, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.fold.replay import Cause
+from coordinator.store.events import CheckpointWritten
+from coordinator.store.run_state import apply
 from coordinator.store.run_store import RunStore
 from peer.verify.proof import FromBase, FromCheckpoint
 from peer.verify.report import LINES, told_difference, told_proof, verify_display
@@ -145,9 +148,7 @@ def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Pat
 def some_kept(tmp_path: Path) -> Iterator[Path]:
     """An archive whose contributions are there from round 2 on."""
     with run_of(tmp_path / "run") as store:
-        for blob in store.history.drop_before(2):
-            store.blobs.remove(blob)
-        store.replay_from = 2
+        store.forget_contributions(2, parts.NOW)
         show(store)
         yield archive(store)
 
@@ -253,16 +254,20 @@ def test_another_end_of_the_log_than_the_manifest_s_is_the_coordinator_s_fault(c
     assert "head of the log" in found.expected
 
 
+def set_tip(store: RunStore, tip: Tip) -> None:
+    store.snapshot = replace(store.snapshot, tip=tip)
+
+
 def other_state(store: RunStore) -> None:
     """The coordinator goes over to a state of its own making."""
     moved = {name: array + 1 for name, array in store.state.params.items()}
     store.state = TrainState(moved, store.state.buffers, store.state.step)
-    store.tip = replace(store.tip, state=store.state.hash())
+    set_tip(store, replace(store.snapshot.tip, state=store.state.hash()))
 
 
 def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp_path: Path) -> None:
     with run_of(tmp_path / "run", rounds=1) as store:
-        honest = store.tip.state
+        honest = store.snapshot.tip.state
         other_state(store)
         store.write_checkpoint(parts.NOW)
         train_round(store, ADA)
@@ -270,7 +275,7 @@ def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp
         later = differs(options(archive(store), revision="2"))
         for found in (now, later):
             assert (found.what, found.where, found.cause) == ("state", "state[1]", Cause.COORDINATOR)
-            assert found.expected.startswith(store.checkpoints[1].value.state)
+            assert found.expected.startswith(store.snapshot.checkpoints[1].value.state)
             assert found.found.startswith(honest)
             assert "folding round 0" in found.found
         assert "the coordinator is at fault" in told_difference(now)
@@ -281,10 +286,10 @@ def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s
 ) -> None:
     """As where a manifest of the true state is signed over the files of a false one."""
     with run_of(tmp_path / "run", rounds=2) as store:
-        honest = store.checkpoints[2].value
+        honest = store.snapshot.checkpoints[2].value
         other_state(store)
         store.write_checkpoint(parts.NOW)
-        mixed = store.checkpoints[2].value.model_copy(update={"state": honest.state})
+        mixed = store.snapshot.checkpoints[2].value.model_copy(update={"state": honest.state})
         resigned(store, 2, sign(AUTHORITY, mixed))
         found = differs(options(archive(store)))
         assert (found.what, found.where, found.cause) == ("file", folder_of("trained", 2), Cause.COORDINATOR)
@@ -294,18 +299,18 @@ def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s
 def resigned(store: RunStore, round: int, signed: Signed[Manifest]) -> None:
     """Put another manifest in a checkpoint's place, and show it."""
     store.blobs.put(signed.wire)
-    store.checkpoints[round] = signed
-    store.settled.discard(round)
+    store.snapshot = apply(store.snapshot, CheckpointWritten(parts.NOW, signed))
     show(store)
 
 
 def test_a_false_checkpoint_proves_nothing_of_those_after_it(tmp_path: Path) -> None:
     """To start from it is to believe it: the log then goes on from another state."""
     with run_of(tmp_path / "run", rounds=1) as store:
-        true_state, true_tip = store.state, store.tip
+        true_state, true_tip = store.state, store.snapshot.tip
         other_state(store)
         store.write_checkpoint(parts.NOW)
-        store.state, store.tip = true_state, true_tip
+        store.state = true_state
+        set_tip(store, true_tip)
         train_round(store, ADA)
         found = differs(options(archive(store), start=1))
         assert (found.what, found.where, found.cause) == ("state", "state[1]", Cause.COORDINATOR)

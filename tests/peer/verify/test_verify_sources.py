@@ -135,7 +135,7 @@ def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
     with run_of(tmp_path / "run") as store:
         found = asyncio.run(prove(store))
         assert isinstance(found, Proved)
-        assert (found.round, found.state, found.rounds) == (ROUNDS, store.tip.state, ROUNDS)
+        assert (found.round, found.state, found.rounds) == (ROUNDS, store.snapshot.tip.state, ROUNDS)
 
 
 def test_a_file_that_breaks_off_goes_on_where_it_ended(mirror: Mirror, sound: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def agreed(store: RunStore) -> None:
 
 def manifest(store: RunStore, loss: float | None = 2.25) -> Manifest:
     held_out = None if loss is None else HeldOut(loss=loss, tokens=TOKENS)
-    return store.checkpoints[1].value.model_copy(update={"held_out": held_out})
+    return store.snapshot.checkpoints[1].value.model_copy(update={"held_out": held_out})
 
 
 def judged(

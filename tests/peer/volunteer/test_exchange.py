@@ -43,13 +43,13 @@ def test_a_round_is_folded_and_saved(store: RunStore, tmp_path: Path) -> None:
         await peer.catch_up()
 
     peer = played(store, tmp_path, play)
-    assert peer.follower.tip == store.tip
-    assert peer.follower.state.hash() == store.tip.state
+    assert peer.follower.tip == store.snapshot.tip
+    assert peer.follower.state.hash() == store.snapshot.tip.state
     saved = SavedState(tmp_path / "peer/work", store.charter.spec.digest()).load()
     assert isinstance(saved, SavedWork)
-    assert saved.tip == store.tip
+    assert saved.tip == store.snapshot.tip
     assert saved.inner["steps"].tolist() == [3]
-    assert peer.shelf.keeps(store.tip.round) == 0
+    assert peer.shelf.keeps(store.snapshot.tip.round) == 0
 
 
 def test_the_inner_optimizer_is_saved_every_ten_minutes(store: RunStore, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_it_goes_on_beside_the_caller_one_thing_at_a_time(store: RunStore, tmp_p
         peer.exchange.look()
         await peer.exchange.finish()
 
-    assert played(store, tmp_path, play).follower.tip == store.tip
+    assert played(store, tmp_path, play).follower.tip == store.snapshot.tip
 
 
 def test_what_ours_closed_with_is_not_owed(store: RunStore, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_what_ours_closed_with_is_not_owed(store: RunStore, tmp_path: Path) -> N
         await peer.catch_up()
 
     peer = played(store, tmp_path, play)
-    assert peer.follower.tip == store.tip
+    assert peer.follower.tip == store.snapshot.tip
     assert peer.work.pending is None
     assert not peer.owes  # the codec is exact: nothing is left over
 
@@ -136,7 +136,7 @@ def test_who_cannot_be_reached_is_asked_again(
         assert all((peer.work.residual[name] == owed[name]).all() for name in owed)
 
     peer = played(store, tmp_path, play)
-    assert peer.follower.tip == store.tip
+    assert peer.follower.tip == store.snapshot.tip
     assert peer.owes
 
 
@@ -153,7 +153,7 @@ def test_bytes_that_are_not_what_they_claim_are_told_and_tried_again(
         assert "trying again" in caplog.text
         await peer.catch_up()
 
-    assert played(store, tmp_path, play).follower.tip == store.tip
+    assert played(store, tmp_path, play).follower.tip == store.snapshot.tip
 
 
 def test_what_ends_a_volunteer_s_work_is_raised_when_it_looks(store: RunStore, tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_a_checkpoint_saves_the_rounds_before_it(store: RunStore, tmp_path: Path
         await peer.catch_up(from_checkpoint=True)
 
     peer = played(store, tmp_path, play)
-    assert peer.follower.tip == store.tip
-    assert peer.follower.state.hash() == store.tip.state
+    assert peer.follower.tip == store.snapshot.tip
+    assert peer.follower.state.hash() == store.snapshot.tip.state
     assert not set(skipped) & set(peer.swarm.fetched)
     assert peer.work.pending is None
     assert peer.owes
@@ -196,14 +196,14 @@ def test_what_came_after_the_checkpoint_is_folded(store: RunStore, tmp_path: Pat
     store.blobs.put(blob)
     store.accept(commit, parts.NOW)
     store.fold(store.close("all contributed", parts.NOW))
-    assert store.newest_checkpoint().value.round == 1
+    assert store.snapshot.newest_checkpoint.value.round == 1
 
     async def play(peer: Peer) -> None:
         await peer.catch_up(from_checkpoint=True)
 
     peer = played(store, tmp_path, play)
-    assert peer.follower.tip == store.tip
-    assert peer.shelf.keeps(store.tip.round) == 1
+    assert peer.follower.tip == store.snapshot.tip
+    assert peer.shelf.keeps(store.snapshot.tip.round) == 1
 
 
 @pytest.mark.parametrize("behind", [0, 1])
@@ -215,14 +215,14 @@ def test_a_state_that_is_not_the_run_s_is_replaced_by_the_checkpoint(
 
     async def play(peer: Peer) -> None:
         wrong = parts.state(seed=77)
-        tip = store.tip if behind == 0 else peer.follower.tip
+        tip = store.snapshot.tip if behind == 0 else peer.follower.tip
         peer.follower.state = wrong
         peer.follower.tip = Tip(tip.round, tip.previous, wrong.hash())
         await peer.catch_up(from_checkpoint=behind == 0)
 
     peer = played(store, tmp_path, play)
-    assert peer.follower.tip == store.tip
-    assert peer.follower.state.hash() == store.tip.state
+    assert peer.follower.tip == store.snapshot.tip
+    assert peer.follower.state.hash() == store.snapshot.tip.state
     assert ("taking the newest checkpoint" in caplog.text) is (behind == 1)
 
 

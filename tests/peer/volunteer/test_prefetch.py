@@ -98,7 +98,7 @@ def test_what_was_fetched_ahead_stays_only_if_the_close_lists_it(store: RunStore
         assert blob_name(good.value) not in peer.swarm.fetched
 
     peer = played(store, tmp_path, play)
-    assert peer.follower.tip == store.tip
+    assert peer.follower.tip == store.snapshot.tip
     assert blob_name(good.value) in peer.work.blobs
     assert blob_name(late.value) not in peer.work.blobs
 
@@ -115,5 +115,5 @@ def test_what_was_here_before_stays_whatever_is_announced(store: RunStore, tmp_p
         await peer.catch_up()
 
     peer = played(store, tmp_path, play)
-    assert peer.follower.tip == store.tip
+    assert peer.follower.tip == store.snapshot.tip
     assert blob_hash(shard) in peer.work.blobs

@@ -1,0 +1,205 @@
+"""The events of a run, and how the journal records them.
+
+`run_state.apply` says what each event changes. A journaled event is one row of the journal: its kind, its
+time, a round and a body. A local event has no row: a restart finds its effect in the files, or starts without
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from barnraise.contract.charter import Charter
+from barnraise.contract.manifest import Manifest
+from barnraise.contract.records import Commit, Evaluation, JoinClaim
+from barnraise.contract.tip import Tip
+from barnraise.core.ids import Millis, PublicKey, blob_hash
+from barnraise.core.signed import Signed
+from barnraise.fold.log import Link
+
+
+class Kind(Enum):
+    """What a row records. The strings are part of the file format."""
+
+    CHARTERED = "chartered"
+    """body: the signed charter"""
+    ADMITTED = "admitted"
+    """body: the signed claim"""
+    OPENED = "opened"
+    """body: empty"""
+    ACCEPTED = "accepted"
+    """body: the signed commit"""
+    CLOSED = "closed"
+    """body: hash of the close, which is a blob"""
+    CHECKPOINTED = "checkpointed"
+    """body: hash of the signed manifest, which is a blob"""
+    PUBLISHED = "settled"
+    """body: the final signed manifest"""
+    EVALUATED = "evaluated"
+    """body: the signed evaluation"""
+    FORGOT = "forgot"
+    """body: empty"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the journal."""
+
+    kind: Kind
+    at: Millis
+    round: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class RunChartered:
+    """The run began: a restart continues it."""
+
+    at: Millis
+    charter: Signed[Charter]
+
+    def row(self) -> Row:
+        return Row(Kind.CHARTERED, self.at, 0, self.charter.wire)
+
+
+@dataclass(frozen=True)
+class PeerAdmitted:
+    """A peer joined, or joined again with another name or another consent to be named."""
+
+    at: Millis
+    round: int
+    claim: Signed[JoinClaim]
+
+    def row(self) -> Row:
+        return Row(Kind.ADMITTED, self.at, self.round, self.claim.wire)
+
+
+@dataclass(frozen=True)
+class RoundOpened:
+    """The TRAIN phase of the open round starts, for the first time or again."""
+
+    at: Millis
+    round: int
+
+    def row(self) -> Row:
+        return Row(Kind.OPENED, self.at, self.round, b"")
+
+
+@dataclass(frozen=True)
+class ContributionAccepted:
+    """A contribution was fetched and checked."""
+
+    at: Millis
+    commit: Signed[Commit]
+
+    def row(self) -> Row:
+        return Row(Kind.ACCEPTED, self.at, self.commit.value.round, self.commit.wire)
+
+
+@dataclass(frozen=True)
+class RoundClosed:
+    """The open round was closed; the next one opens at once."""
+
+    at: Millis
+    link: Link
+
+    def row(self) -> Row:
+        return Row(Kind.CLOSED, self.at, self.link.close.round, bytes.fromhex(self.link.hash))
+
+
+@dataclass(frozen=True)
+class CheckpointWritten:
+    """The files of a state are in the store."""
+
+    at: Millis
+    manifest: Signed[Manifest]
+
+    def row(self) -> Row:
+        name = bytes.fromhex(blob_hash(self.manifest.wire))
+        return Row(Kind.CHECKPOINTED, self.at, self.manifest.value.round, name)
+
+
+@dataclass(frozen=True)
+class CheckpointPublished:
+    """A checkpoint got its final manifest: after its evaluation, or when it could not be evaluated."""
+
+    at: Millis
+    manifest: Signed[Manifest]
+
+    def row(self) -> Row:
+        return Row(Kind.PUBLISHED, self.at, self.manifest.value.round, self.manifest.wire)
+
+
+@dataclass(frozen=True)
+class EvaluationReceived:
+    """A vouched volunteer evaluated a published checkpoint."""
+
+    at: Millis
+    evaluation: Signed[Evaluation]
+
+    def row(self) -> Row:
+        return Row(Kind.EVALUATED, self.at, self.evaluation.value.round, self.evaluation.wire)
+
+
+@dataclass(frozen=True)
+class ContributionsForgotten:
+    """The store no longer keeps contributions of the rounds below `round`."""
+
+    at: Millis
+    round: int
+
+    def row(self) -> Row:
+        return Row(Kind.FORGOT, self.at, self.round, b"")
+
+
+@dataclass(frozen=True)
+class RoundFolded:
+    """The state of the next round is known: a fold finished, or a restart read a checkpoint."""
+
+    tip: Tip
+    tokens: int
+    """Tokens folded up to `tip`."""
+    loss: float | None
+    """Token-weighted training loss of the contributions; None where a checkpoint was read."""
+
+
+@dataclass(frozen=True)
+class CheckpointsDropped:
+    """The store no longer keeps these checkpoints. After a restart their manifests are missing."""
+
+    rounds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ContributionsLost:
+    """A crash lost the blobs of contributions to the open round: their owners may contribute again."""
+
+    owners: tuple[PublicKey, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationStarted:
+    """The coordinator evaluates this checkpoint: it is kept until `EvaluationEnded`."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class EvaluationEnded:
+    """The coordinator evaluates no checkpoint."""
+
+
+Journaled = (
+    RunChartered
+    | PeerAdmitted
+    | RoundOpened
+    | ContributionAccepted
+    | RoundClosed
+    | CheckpointWritten
+    | CheckpointPublished
+    | EvaluationReceived
+    | ContributionsForgotten
+)
+Local = RoundFolded | CheckpointsDropped | ContributionsLost | EvaluationStarted | EvaluationEnded
+Event = Journaled | Local

@@ -1,0 +1,101 @@
+"""A journal and blobs that version 0.1 wrote lead to the same run.
+
+`golden_journal.json` was written before events had types: a run of eight rounds in which each kind of row
+occurs, checkpoints were evaluated by volunteers, dropped and replaced, contributions were forgotten, and the
+process died with a round open. Its summary is what that version restored. It is never written again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barnraise.contract.records import blob_name, seal
+from barnraise.core.ids import BlobHash, Millis, blob_hash
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.run_folder import BLOBS
+from coordinator.store.archive_content import ArchiveContent
+from coordinator.store.events import Kind, Row
+from coordinator.store.journal import Journal
+from coordinator.store.row_reader import RowReader, find_charter
+from coordinator.store.run_store import RunStore
+from tests.support import parts
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_journal.json").read_text(encoding="utf-8"))
+ROWS = [Row(Kind(kind), Millis(at), round, bytes.fromhex(body)) for kind, at, round, body in GOLDEN["rows"]]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """The golden journal, in a folder with the blobs that the process left."""
+    blobs = BlobStore(tmp_path / BLOBS)
+    for name, packed in GOLDEN["blobs"].items():
+        assert blobs.put(zlib.decompress(base64.b64decode(packed))) == name
+    opened = Journal(tmp_path / "journal.sqlite")
+    for row in ROWS:
+        opened.append(row)
+    yield opened
+    opened.close()
+
+
+def restored(journal: Journal, folder: Path) -> RunStore:
+    charter = find_charter(journal.rows(), parts.AUTHORITY.public)
+    assert charter is not None
+    return RunStore.restore(parts.AUTHORITY, charter, folder / "base", folder, journal)
+
+
+def summary(store: RunStore) -> dict[str, Any]:
+    run = store.snapshot
+    promotion = run.promotion()
+    assert promotion is not None
+    head = run.head(parts.NOW, ("/ip4/127.0.0.1",), turns=2, volunteers=3, tokens=5)
+    return {
+        "round": run.round,
+        "opens": run.opens,
+        "tip": [run.tip.round, run.tip.previous, run.tip.state],
+        "state": store.state.hash(),
+        "tokens": run.tokens,
+        "loss": run.loss,
+        "closes": list(run.closes),
+        "accepted": {owner: blob_name(commit.value) for owner, commit in run.accepted.items()},
+        "checkpoints": {str(round): blob_hash(signed.wire) for round, signed in run.checkpoints.items()},
+        "published": sorted(run.published),
+        "unpublished": run.unpublished,
+        "unevaluated": run.unevaluated,
+        "scores": {str(round): [score.tokens, score.held_out.loss] for round, score in run.scores.items()},
+        "promotion": [promotion.main, promotion.best, promotion.latest],
+        "replay_from": run.replay_from,
+        "contributions": {str(round): dict(blobs) for round, blobs in run.history.blobs.items()},
+        "shares": {
+            owner: [share.rounds, share.tokens] for owner, share in run.history.shares(before=99).items()
+        },
+        "claims": {owner: [claim.name, claim.credit, claim.at] for owner, claim in run.claims.items()},
+        "evaluations": {
+            str(round): {owner: signed.value.loss for owner, signed in found.items()}
+            for round, found in run.evaluations.items()
+        },
+        "charter": blob_hash(ArchiveContent.of(run, ()).charter),
+        "head": blob_hash(seal(parts.AUTHORITY, head)),
+    }
+
+
+def test_the_golden_journal_leads_to_the_same_run(journal: Journal, tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path / BLOBS)
+    store = restored(journal, tmp_path)
+    removed = sorted(name for name in GOLDEN["blobs"] if BlobHash(name) not in blobs)
+    assert summary(store) | {"files_removed": removed} == GOLDEN["summary"]
+
+
+def test_each_golden_row_is_read_and_written_as_it_was(journal: Journal, tmp_path: Path) -> None:
+    charter = find_charter(ROWS, parts.AUTHORITY.public)
+    assert charter is not None
+    reader = RowReader(charter.value, BlobStore(tmp_path / BLOBS))
+    events = [(row, event) for row in ROWS if (event := reader.read(row)) is not None]
+    assert {row.kind for row, _ in events} == set(Kind)
+    assert all(event.row() == row for row, event in events)
