@@ -1,4 +1,4 @@
-"""The coordinator's gRPC service as a peer sees it. Everything it says is checked against the run's key.
+"""The client of the coordinator's gRPC service. Every reply is checked against the run's key.
 
 Nothing else in `peer` imports grpc.
 """
@@ -29,26 +29,29 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
-
-DEADLINE_SECONDS = 15.0
+from peer.timing import Timing
 
 V = TypeVar("V")
+_TIMING = Timing()
+_REPORT = "Report it to the run's maintainer."
 
 
 @dataclass(frozen=True)
 class Joined:
+    """The coordinator's answer to a claim to join."""
+
     charter: Charter
     admission: Signed[Admission]
     head: Head
     ahead: Millis
-    """How far the coordinator's clock is ahead of ours."""
+    """How far the coordinator's clock is ahead of this machine's."""
 
 
 class CoordinatorClient:
-    """One coordinator. Made by `connect`."""
+    """Calls to one coordinator. `connect` makes one."""
 
-    def __init__(self, invite: Invite, stub: pb_grpc.CoordinatorStub) -> None:
-        self._invite, self._stub = invite, stub
+    def __init__(self, invite: Invite, stub: pb_grpc.CoordinatorStub, timing: Timing) -> None:
+        self._invite, self._stub, self._timing = invite, stub, timing
 
     async def charter(self) -> Charter:
         """Raises Unreachable, WrongRunKey, MalformedRecord."""
@@ -75,25 +78,27 @@ class CoordinatorClient:
         claim = JoinClaim(run=self._invite.run, owner=identity.public, name=name, credit=credit, at=sent)
         call = self._stub.Renew if renew else self._stub.Join
         request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
-        reply = await self._call(call(request, timeout=DEADLINE_SECONDS))
+        reply = await self._call(call(request, timeout=self._timing.request))
         charter = self._check_charter(reply.signed_charter)
         admission = open_signed(Admission, reply.signed_admission, signer=self._invite.key)
         if (admission.value.run, admission.value.peer) != (self._invite.run, identity.public):
-            raise MalformedRecord("the admission is for somebody else", fix="Tell the run's maintainer.")
+            raise MalformedRecord(
+                "the admission is for another key", fix="Report it to the run's maintainer."
+            )
         head = open_record(reply.head, run=charter.run, authority=self._invite.key, now=sent).value
         if not isinstance(head, Head):
-            raise MalformedRecord("the coordinator's head is none", fix="Tell the run's maintainer.")
+            raise MalformedRecord("the coordinator sent a record that is not a head", fix=_REPORT)
         return Joined(charter, admission, head, Millis(reply.now_ms - (sent + _now()) // 2))
 
     async def evaluate(self, evaluation: Signed[Evaluation]) -> str:
-        """What came of it, for people. Raises Unreachable, RefusedError."""
+        """Send an evaluation; return the answer, a text for people. Raises Unreachable, RefusedError."""
         request = pb.EvaluateRequest(signed_evaluation=evaluation.wire)
-        reply = await self._call(self._stub.Evaluate(request, timeout=DEADLINE_SECONDS))
+        reply = await self._call(self._stub.Evaluate(request, timeout=self._timing.request))
         return str(reply.told)
 
     async def _get_charter(self) -> pb.GetCharterReply:
         request = pb.GetCharterRequest(run=self._invite.run)
-        return await self._call(self._stub.GetCharter(request, timeout=DEADLINE_SECONDS))
+        return await self._call(self._stub.GetCharter(request, timeout=self._timing.request))
 
     def _check_charter(self, wire: bytes) -> Charter:
         signed = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
@@ -101,7 +106,7 @@ class CoordinatorClient:
             raise WrongRunKey(
                 f"the coordinator at {self._invite.address} has the key {signed.signer[:8]}…,"
                 f" the invite says {self._invite.key[:8]}…",
-                fix="Somebody else answers at that address, or the run was made anew: ask for a new invite.",
+                fix="Another server has that address, or the run was created again: ask for a new invite.",
             )
         if signed.value.run != self._invite.run:
             raise UserError(
@@ -115,16 +120,16 @@ class CoordinatorClient:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise _told(error, self._invite) from None
+            raise _error_of(error, self._invite) from None
 
 
 @asynccontextmanager
-async def connect(invite: Invite) -> AsyncIterator[CoordinatorClient]:
+async def connect(invite: Invite, timing: Timing = _TIMING) -> AsyncIterator[CoordinatorClient]:
     async with grpc.aio.insecure_channel(invite.address) as channel:
-        yield CoordinatorClient(invite, pb_grpc.CoordinatorStub(channel))
+        yield CoordinatorClient(invite, pb_grpc.CoordinatorStub(channel), timing)
 
 
-def _told(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
+def _error_of(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
     problem, _, fix = (error.details() or "").partition("\n")
     match error.code():
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
@@ -132,7 +137,7 @@ def _told(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
         case grpc.StatusCode.NOT_FOUND:
             return UserError(problem, fix=fix)
         case grpc.StatusCode.INTERNAL:
-            return RefusedError(f"the coordinator failed: {problem}", fix=fix or "Tell the run's maintainer.")
+            return RefusedError(f"the coordinator failed: {problem}", fix=fix or _REPORT)
         case code:
             return Unreachable(
                 f"no coordinator answers at {invite.address} ({code.name.lower()})",

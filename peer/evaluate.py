@@ -1,4 +1,4 @@
-"""`peer evaluate`: a vouched volunteer finds the held-out loss of what the coordinator could not evaluate."""
+"""`peer evaluate`: measure the held-out loss of checkpoints that lack one, as an evaluator of the charter."""
 
 from __future__ import annotations
 
@@ -27,50 +27,91 @@ from barnraise.core.errors import (
 )
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, blob_hash, short
+from barnraise.core.reason import Reason
 from barnraise.core.signed import sign
 from barnraise.evaluation.runner import Evaluated, NotEvaluated
 from barnraise.evaluation.runner import evaluate as find_loss
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import scratch_folder, write_atomic
-from peer.archive.checkpoint_download import DownloadListener
 from peer.archive.opening import open_archive
 from peer.archive.reading import Archive
 from peer.coordinator_client import connect
 from peer.download.download import DownloadOptions, download_to_cache
+from peer.download.events import DownloadEvent
+from peer.download.listener import EventListener
+from peer.timing import Timing
 
-LOOK_SECONDS = 30.0
-"""Pause between two looks at the archive."""
 SCRATCH = "evaluate"
-"""Its place in the cache folder."""
+"""The name of the scratch folder in the cache folder."""
+
+
+@dataclass(frozen=True)
+class NothingToEvaluate(Reason):
+    """Every checkpoint has a held-out loss, or was tried before."""
+
+
+@dataclass(frozen=True)
+class EvaluationStarts(Reason):
+    """The files are here, and the state is the signed one."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class LossMeasured(Reason):
+    """The evaluation goes to the coordinator next."""
+
+    round: int
+    loss: float
+    """Nats per token."""
+
+
+@dataclass(frozen=True)
+class CoordinatorAnswered(Reason):
+    """What the coordinator made of an evaluation."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class EvaluationFailed(Reason):
+    """An error that need not end the program."""
+
+    problem: str
+    retry_seconds: float
+
+
+EvaluationEvent = NothingToEvaluate | EvaluationStarts | LossMeasured | CoordinatorAnswered | EvaluationFailed
 
 
 @dataclass
 class Evaluator:
-    """One volunteer, for one run."""
+    """Evaluates the checkpoints of one run with one key."""
 
     invite: Invite
     identity: Identity
     cache: Path
-    """Where base models are kept, and what is fetched meanwhile."""
+    """For base models and downloaded files."""
     base: Path | None
-    """The base model's folder or .gguf file, where it is not found by the name in the spec."""
-    listener: DownloadListener
+    """The base model's folder or .gguf file, if the name in the spec does not lead to it."""
+    listener: EventListener[EvaluationEvent | DownloadEvent]
     clock: Callable[[], float]
     """Seconds."""
     now: Callable[[], Millis]
+    timing: Timing = field(default_factory=Timing)
     _tried: set[int] = field(default_factory=set, init=False)
-    """Rounds of the checkpoints that were looked at, whatever came of it."""
+    """Rounds of the checkpoints that were tried, with any result."""
 
     async def once(self) -> None:
-        """Evaluate what is there and lacks a held-out loss, the newest first, and tell the coordinator.
+        """Evaluate the checkpoints that lack a held-out loss, the newest first, and send the results.
 
-        Raises UserError for a key that is not vouched for, MachineError where this machine cannot evaluate,
+        Raises UserError for a key that is not an evaluator's, MachineError if this machine cannot evaluate,
         RefusedError, Unreachable, TrustError, StateError, ModelUnavailable, DiskFull.
         """
         async with open_archive(str(self.invite)) as archive:
-            assert isinstance(archive, Archive)  # an invite leads to a whole one
-            _check_vouched(archive.charter, self.identity)
+            assert isinstance(archive, Archive)  # as an invite leads to
+            _check_evaluator(archive.charter, self.identity)
             for manifest in await self._wanted(archive):
                 self._tried.add(manifest.round)
                 try:
@@ -80,7 +121,7 @@ class Evaluator:
                     raise
 
     async def until(self, stop: asyncio.Event) -> None:
-        """Go on as checkpoints come, whatever comes of one of them. Raises UserError as `once` does."""
+        """Repeat `once` until `stop`, and report its errors. Raises UserError as `once` does."""
         work, end = asyncio.create_task(self._forever()), asyncio.create_task(stop.wait())
         await asyncio.wait([work, end], return_when=asyncio.FIRST_COMPLETED)
         for task in (work, end):
@@ -94,11 +135,11 @@ class Evaluator:
             try:
                 await self.once()
             except (NetworkError, TrustError, MachineError, RefusedError, StateError) as error:
-                self.listener.say(f"{error.problem}; looking again in {LOOK_SECONDS:.0f} s")
-            await asyncio.sleep(LOOK_SECONDS)
+                self.listener.report(EvaluationFailed(error.problem, self.timing.evaluate_poll))
+            await asyncio.sleep(self.timing.evaluate_poll)
 
     async def _wanted(self, archive: Archive) -> list[Manifest]:
-        """Checkpoints that nobody has a held-out loss of, the newest first."""
+        """Checkpoints without a held-out loss that were not tried, the newest first."""
         repo = archive.index.repo("trained")
         manifests = [
             (await archive.manifest(revision, "trained")).value
@@ -107,7 +148,7 @@ class Evaluator:
         ]
         found = [manifest for manifest in manifests if manifest.held_out is None]
         if not found:
-            self.listener.say("no checkpoint waits for its held-out loss")
+            self.listener.report(NothingToEvaluate())
         return found
 
     async def _evaluate(self, archive: Archive, manifest: Manifest) -> None:
@@ -117,12 +158,12 @@ class Evaluator:
             await asyncio.to_thread(_check_state, manifest, archive.charter, got.folder)
             with scratch_folder(self.cache / SCRATCH) as held_out:
                 held_out_set = await _fetch_held_out_set(archive, held_out)
-                self.listener.say(f"evaluating round {manifest.round}")
+                self.listener.report(EvaluationStarts(manifest.round))
                 tokens = archive.charter.spec.checkpoint.held_out_tokens
                 outcome = await find_loss(
                     got.folder, base=got.base or got.folder, held_out=held_out, tokens=tokens
                 )
-        finally:  # a run has many of them
+        finally:  # a run has many checkpoints
             await asyncio.to_thread(shutil.rmtree, got.folder)
         match outcome:
             case Evaluated(found):
@@ -136,27 +177,27 @@ class Evaluator:
                 assert_never(outcome)
 
     async def _send(self, manifest: Manifest, held_out_set: BlobHash, found: HeldOut) -> None:
-        self.listener.say(f"round {manifest.round} has a held-out loss of {found.loss:.4f} here")
+        self.listener.report(LossMeasured(manifest.round, found.loss))
         evaluation = Evaluation(
             run=self.invite.run, round=manifest.round, state=manifest.state, panel=held_out_set,
             owner=self.identity.public, loss=found.loss, tokens=found.tokens, at=self.now(),
         )  # fmt: skip
-        async with connect(self.invite) as api:
-            self.listener.say(await api.evaluate(sign(self.identity, evaluation)))
+        async with connect(self.invite, self.timing) as api:
+            self.listener.report(CoordinatorAnswered(await api.evaluate(sign(self.identity, evaluation))))
 
 
-def _check_vouched(charter: Charter, identity: Identity) -> None:
+def _check_evaluator(charter: Charter, identity: Identity) -> None:
     evaluators = charter.spec.checkpoint.evaluators
     if identity.public not in evaluators:
         raise UserError(
             f"your key is not among the {len(evaluators)} evaluators of {charter.run}: {identity.public}",
-            fix="Choose another --data-dir if you have another key. Evaluators are fixed as a run begins:"
-            " ask the maintainer to name you in the next one.",
+            fix="Choose another --data-dir if you have another key. Evaluators are fixed when a run begins:"
+            " ask the maintainer to name your key in the next one.",
         )
 
 
 def _check_state(manifest: Manifest, charter: Charter, folder: Path) -> None:
-    """We sign for a state: these have to be its files. Raises StateError, MalformedBlob."""
+    """Check that the files hold the state to sign for. Raises StateError, MalformedBlob."""
     names = {entry.hash: entry.name for entry in manifest.files}
     read_state(manifest, charter.layout, lambda name: folder / names[name])
 
@@ -173,8 +214,8 @@ async def _fetch_held_out_set(archive: Archive, folder: Path) -> BlobHash:
         data = await source.get_small(held_out_path(ref.hash), ref.size)
         if blobs.put(data) != ref.hash:
             raise HashMismatch(
-                f"{source.name} gives other bytes as the held-out shard {short(ref.hash)}",
-                fix="Tell the run's maintainer.",
+                f"{source.name} sends other bytes as the held-out shard {short(ref.hash)}",
+                fix="Report it to the run's maintainer.",
             )
         tokens += int(parse_shard(data, index.sequence_length, index.vocab_size).trained.sum())
         if tokens >= archive.charter.spec.checkpoint.held_out_tokens:

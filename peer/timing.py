@@ -28,3 +28,13 @@ class Timing:
     moments, means over hundreds of steps, at most this much of their history."""
     renew_retry: float = 60.0
     """At least this long between two requests to renew the admission."""
+
+    # The evaluator.
+
+    evaluate_poll: float = 30.0
+    """Between two reads of the archive for checkpoints to evaluate: small against the time between two."""
+
+    # The coordinator's API.
+
+    request: float = 15.0
+    """A request fails after this long; it includes connecting. A reply has a few kilobytes."""

@@ -1,1 +1,1 @@
-"""Talking with a checkpoint."""
+"""Chat with a checkpoint."""

@@ -1,4 +1,4 @@
-"""A checkpoint and the model below it, loaded once on this machine, that go on with what somebody says."""
+"""Text generation by a checkpoint and its base model, loaded once."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ Side = Literal["base", "checkpoint"]
 Message = dict[str, str]
 """As chat templates take them: `role` and `content`."""
 _MARK = "x"
-"""An answer whose end shows how a template ends one."""
+"""A placeholder answer: the text after it shows how a template ends one."""
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """The same for both sides."""
+    """How tokens are chosen, the same for both sides."""
 
     max_tokens: int
-    """Of an answer, at most."""
+    """Maximum length of an answer."""
     temperature: float
-    """0: always the likeliest token."""
+    """0: greedy decoding."""
     seed: int
 
 
 class ContextExceeded(UserError):
-    """More was said than the model reads at once."""
+    """The conversation is longer than the model's context."""
 
 
 class Generator:
+    """A checkpoint and, where given, its base model, on one device."""
+
     def __init__(self, checkpoint: Path, base: Path | None, device: Device) -> None:
-        """checkpoint: a folder with an adapter or a whole model. base: the model that it was trained on.
+        """checkpoint: a folder with an adapter or a whole model. base: its base model.
 
         A whole model needs no base: then only the side `checkpoint` can answer.
-        Raises ModelUnavailable, UserError where they do not fit, TooLargeForMemory.
+        Raises ModelUnavailable, UserError if adapter and base do not fit, TooLargeForMemory.
         """
         self._device = torch.device(device.torch_device)
         if self._device.type == "cpu":
@@ -52,7 +54,7 @@ class Generator:
         self._adapter = (checkpoint / ADAPTER_CONFIG).is_file()
         with memory_limit(self._device, "the model"):
             if self._adapter and base is not None:
-                Weights.of(base, checkpoint)  # refuses what does not fit; peft fills up what an adapter lacks
+                Weights.of(base, checkpoint)  # raises if they do not fit; peft would add what is missing
                 model = _adapted(_loaded(base, device), checkpoint)
                 self._models: dict[Side, Any] = {"base": model, "checkpoint": model}
             else:
@@ -68,23 +70,23 @@ class Generator:
 
     @property
     def has_template(self) -> bool:
-        """Whether it was trained to chat; else it goes on with a text."""
+        """Whether the tokenizer has a chat template; without one, the model continues a text."""
         return self._tokenizer.chat_template is not None
 
     def answer(
-        self, side: Side, said: Sequence[Message], sampling: SamplingParams, tell: Callable[[str], None]
+        self, side: Side, messages: Sequence[Message], sampling: SamplingParams, write: Callable[[str], None]
     ) -> str:
-        """What `side` makes of a conversation; without a template, how it goes on with the last text of it.
+        """The answer of `side` to a conversation; without a template, the continuation of its last text.
 
-        tell: gets the answer piece by piece. Raises TooLong.
+        write: receives the answer piece by piece. Raises ContextExceeded.
         """
-        ids = self._ids(said)
+        ids = self._ids(messages)
         model = self._models[side]
         context = model.config.max_position_embeddings
         if ids.shape[1] >= context:
             raise ContextExceeded(
-                f"the conversation has {ids.shape[1]} tokens, and the model reads {context} at most",
-                fix="Begin anew with /reset, or say less.",
+                f"the conversation has {ids.shape[1]} tokens, and the model's context has {context}",
+                fix="Start a new conversation with /reset, or write less.",
             )
         sampled = {"temperature": sampling.temperature} if sampling.temperature else {}
         settings = GenerationConfig(
@@ -100,16 +102,16 @@ class Generator:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=settings,
-                streamer=_Pieces(self._tokenizer, tell),
+                streamer=_Pieces(self._tokenizer, write),
             )
         return str(self._tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
 
-    def _ids(self, said: Sequence[Message]) -> torch.Tensor:
+    def _ids(self, messages: Sequence[Message]) -> torch.Tensor:
         if self.has_template:
-            text = self._tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             found = self._tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
         else:
-            found = self._tokenizer(said[-1]["content"], return_tensors="pt").input_ids
+            found = self._tokenizer(messages[-1]["content"], return_tensors="pt").input_ids
         return found.to(self._device, torch.long)
 
     @contextmanager
@@ -121,7 +123,7 @@ class Generator:
             yield
 
     def _find_ends(self) -> set[int]:
-        """Tokens that end an answer: the model's, the tokenizer's, and what the template puts behind one."""
+        """Tokens that end an answer: the model's, the tokenizer's, and the one that the template adds."""
         ends: set[int] = set()
         for model in self._models.values():
             named = model.generation_config.eos_token_id
@@ -138,19 +140,19 @@ class Generator:
 
 
 class _Pieces(TextStreamer):
-    """Hands on whole words as they come."""
+    """Forwards complete words as they are generated."""
 
-    def __init__(self, tokenizer: Any, tell: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: Any, write: Callable[[str], None]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._tell = tell
+        self._write = write
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         if text:
-            self._tell(text)
+            self._write(text)
 
 
 def _loaded(folder: Path, device: Device) -> Any:
-    """In bf16 only where that loses nothing of what is on disk."""
+    """In bf16 only if the files are in bf16 as well."""
     half = device.autocast and model_shape(folder).half
     return load(folder, torch.bfloat16 if half else torch.float32)
 

@@ -1,4 +1,4 @@
-"""How `peer chat` shows answers: as they come, and two in columns where the terminal is wide."""
+"""The screen of `peer chat`: answers as they are generated, two in columns if the terminal is wide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from peer.chat.terminal_escape import escape_text
 
 WIDE = 100
-"""Characters a line from which two columns can be read."""
+"""Columns of text from which two answers are readable next to each other."""
 
 Write = Callable[[str], None]
 
@@ -26,57 +26,58 @@ def screen_for(console: Console, sides: int) -> ColumnScreen | SequentialScreen:
 
 @dataclass(frozen=True)
 class SequentialScreen:
-    """One after the other, with titles where there are two."""
+    """Answers one after the other, with titles if there are two."""
 
     console: Console
 
     @contextmanager
     def answering(self, titles: tuple[str, ...]) -> Iterator[tuple[Write, ...]]:
-        """Where each of the answers to one question goes: one after the other."""
-        begun: set[str] = set()
+        """One writer per answer to a prompt; use them one after the other."""
+        started: set[str] = set()
 
-        def teller(title: str) -> Write:
-            def tell(text: str) -> None:
-                if len(titles) > 1 and title not in begun:
-                    self._write(("\n\n" if begun else "") + f"{escape_text(title)}:\n")
-                begun.add(title)
+        def writer(title: str) -> Write:
+            def write(text: str) -> None:
+                if len(titles) > 1 and title not in started:
+                    self._write(("\n\n" if started else "") + f"{escape_text(title)}:\n")
+                started.add(title)
                 self._write(escape_text(text))
 
-            return tell
+            return write
 
         try:
-            yield tuple(teller(title) for title in titles)
+            yield tuple(writer(title) for title in titles)
         finally:
             self._write("\n")
 
     def _write(self, text: str) -> None:
-        self.console.file.write(text)
-        self.console.file.flush()
+        file = self.console.file
+        file.write(text)
+        file.flush()
 
 
 @dataclass(frozen=True)
 class ColumnScreen:
-    """Side by side."""
+    """Answers next to each other, in columns."""
 
     console: Console
 
     @contextmanager
     def answering(self, titles: tuple[str, ...]) -> Iterator[tuple[Write, ...]]:
-        """Where each of the answers to one question goes."""
+        """One writer per answer to a prompt."""
         texts = [Text() for _ in titles]
         table = _table(titles, texts)
-        # What grows beyond the screen is cut off while it grows; in the end all of it is printed.
+        # Text beyond the screen is cropped while it grows; the complete table is printed at the end.
         with Live(table, console=self.console, transient=True, vertical_overflow="crop") as live:
 
-            def teller(text: Text) -> Write:
-                def tell(piece: str) -> None:
+            def writer(text: Text) -> Write:
+                def write(piece: str) -> None:
                     text.append(escape_text(piece))
                     live.refresh()
 
-                return tell
+                return write
 
             try:
-                yield tuple(teller(text) for text in texts)
+                yield tuple(writer(text) for text in texts)
             finally:
                 live.stop()
                 self.console.print(table)

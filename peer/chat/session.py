@@ -1,4 +1,4 @@
-"""`peer chat`: talk with a checkpoint on this machine, and with the model that it began as."""
+"""`peer chat`: a conversation with a checkpoint on this machine, and with its base model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from barnraise.contract.archive import CHARTER
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
@@ -23,49 +21,52 @@ from barnraise.models.base_model import resolve
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from peer.chat.screen import ColumnScreen, SequentialScreen
 from peer.download.download import DownloadOptions, download_to_cache
-from peer.download.progress import download_display
+from peer.download.events import DownloadEvent
+from peer.download.progress import DownloadDisplay
 
 if TYPE_CHECKING:
     from peer.chat.generator import Generator, Message, SamplingParams, Side
 
 Say = Callable[[str], None]
 RESET = "/reset"
-HELP = f"{RESET} begins anew, Ctrl-D ends."
+HELP = f"{RESET} starts a new conversation, Ctrl-D ends."
 
 
 @dataclass(frozen=True)
 class Loadable:
-    """A checkpoint's folder, and the model that it was trained on."""
+    """A checkpoint's folder and its base model's."""
 
     folder: Path
     base: Path | None
-    """None for a whole model whose base nobody asked for."""
+    """None for a whole model, unless the base is to answer as well."""
     title: str
 
 
-def find(options: DownloadOptions, compare: bool, cache: Path, say: Say) -> Loadable:
-    """What to load: a folder of this machine as it is, or a checkpoint that is fetched and checked first.
+def find_checkpoint(
+    options: DownloadOptions, compare: bool, cache: Path, display: DownloadDisplay[DownloadEvent]
+) -> Loadable:
+    """What to load: a local folder as it is, or a checkpoint that is fetched and checked first.
 
-    compare: whether the base model of a whole model is needed, too. Raises what `download` raises.
+    compare: the base model answers, too, so that a whole model's is needed. Raises what `download` raises.
     """
     folder = Path(options.source)
     if (folder / ADAPTER_CONFIG).is_file() or (folder / "config.json").is_file():
         base = None
         if compare or (folder / ADAPTER_CONFIG).is_file():
-            base = _base_of(folder, options.base, cache, say)
+            base = _base_of(folder, options.base, cache, display.say)
         return Loadable(folder, base, _title(folder))
     if any(folder.glob("*.gguf")):
         raise UserError(
             f"{folder} holds a GGUF file, which is for llama.cpp",
             fix="Give the run's invite, or the folder of a checkpoint in its trained or merged form.",
         )
-    with download_display(Console(stderr=True)) as display:
+    with display:
         found = asyncio.run(download_to_cache(options, cache, display, time.monotonic, with_base=compare))
     return Loadable(found.folder, found.base, _title(found.folder))
 
 
 def _base_of(folder: Path, given: Path | None, cache: Path, say: Say) -> Path:
-    """The model that the checkpoint in a folder was trained on. Raises ModelUnavailable, HashMismatch."""
+    """The base model of the checkpoint in a folder. Raises ModelUnavailable, HashMismatch."""
     if given is not None:
         return resolve(str(given), None, cache, progress=say).path
     if not (folder / CHARTER).is_file():
@@ -86,7 +87,7 @@ def _base_of(folder: Path, given: Path | None, cache: Path, say: Say) -> Path:
 
 
 def _title(folder: Path) -> str:
-    """What a checkpoint is called on the screen."""
+    """The name of a checkpoint on the screen."""
     if not (folder / MANIFEST).is_file():
         return folder.name
     try:
@@ -99,32 +100,32 @@ def _title(folder: Path) -> str:
 
 @dataclass
 class Conversation:
-    """One with each side, to which the same is said."""
+    """A conversation with each side, with the same prompts."""
 
     generator: Generator
     titles: dict[Side, str]
     """By side, in the order of their answers."""
     sampling: SamplingParams
     screen: ColumnScreen | SequentialScreen
-    _said: dict[Side, list[Message]] = field(default_factory=dict)
+    _messages: dict[Side, list[Message]] = field(default_factory=dict)
 
     def ask(self, text: str) -> None:
-        """Show the answers to `text`. Raises TooLong."""
-        with self.screen.answering(tuple(self.titles.values())) as tells:
-            for side, tell in zip(self.titles, tells, strict=True):
-                said = [*self._said.get(side, []), {"role": "user", "content": text}]
-                answer = self.generator.answer(side, said, self.sampling, tell)
-                self._said[side] = [*said, {"role": "assistant", "content": answer}]
+        """Show the answers to `text`. Raises ContextExceeded."""
+        with self.screen.answering(tuple(self.titles.values())) as writers:
+            for side, write in zip(self.titles, writers, strict=True):
+                messages = [*self._messages.get(side, []), {"role": "user", "content": text}]
+                answer = self.generator.answer(side, messages, self.sampling, write)
+                self._messages[side] = [*messages, {"role": "assistant", "content": answer}]
 
     def reset(self) -> None:
-        self._said.clear()
+        self._messages.clear()
 
 
 def read_lines() -> Iterator[str]:
-    """What somebody types, until Ctrl-D, or what a file says. Ctrl-C raises KeyboardInterrupt."""
+    """The lines typed until Ctrl-D, or those of a piped file. Ctrl-C raises KeyboardInterrupt."""
     typed = sys.stdin.isatty()
     if typed and importlib.util.find_spec("readline"):
-        importlib.import_module("readline")  # gives `input` the keys to edit a line
+        importlib.import_module("readline")  # line editing in `input`
     while True:
         try:
             yield input("> " if typed else "")
@@ -133,8 +134,8 @@ def read_lines() -> Iterator[str]:
             return
 
 
-def talk(conversation: Conversation, lines: Iterable[str], say: Say) -> None:
-    """Answer line after line. What is too long is told, and the next line may be /reset."""
+def answer_lines(conversation: Conversation, lines: Iterable[str], say: Say) -> None:
+    """Answer each line. A conversation that is too long is reported, and goes on after /reset."""
     from peer.chat.generator import ContextExceeded
 
     for line in lines:
@@ -143,7 +144,7 @@ def talk(conversation: Conversation, lines: Iterable[str], say: Say) -> None:
                 continue
             case text if text == RESET:
                 conversation.reset()
-                say("begun anew")
+                say("new conversation")
             case text:
                 try:
                     conversation.ask(text)

@@ -58,15 +58,18 @@ def chat(
     from rich.console import Console
 
     from peer.chat.screen import screen_for
-    from peer.chat.session import HELP, Conversation, find, read_lines, talk
+    from peer.chat.session import HELP, Conversation, answer_lines, find_checkpoint, read_lines
     from peer.download.download import DownloadOptions
+    from peer.download.progress import download_display
+    from peer.messages.download import download_message
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     options = DownloadOptions(source, key, revision, base=base)
     try:
-        found = find(options, compare, cache_dir, say)
+        display = download_display(Console(stderr=True), download_message)
+        found = find_checkpoint(options, compare, cache_dir, display)
         say(f"loading {found.title}")
 
         from peer.chat.generator import Generator, SamplingParams, Side
@@ -78,12 +81,12 @@ def chat(
         screen = screen_for(Console(), len(titles))
         conversation = Conversation(generator, titles, SamplingParams(max_tokens, temperature, seed), screen)
         if not generator.has_template:
-            say("this model has no chat template: it goes on with what you write")
+            say("this model has no chat template: it continues your text")
         if prompt is not None:
             conversation.ask(prompt)
         else:
             say(HELP)
-            talk(conversation, read_lines(), say)
+            answer_lines(conversation, read_lines(), say)
     except KeyboardInterrupt:
         say("")
         sys.exit(130)

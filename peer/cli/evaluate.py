@@ -54,6 +54,7 @@ def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, 
     from barnraise.runtime.files import load_identity
     from peer.download.progress import download_display
     from peer.evaluate import Evaluator
+    from peer.messages.evaluate import evaluation_message
     from peer.seed import until_interrupted
 
     def now() -> Millis:
@@ -64,7 +65,7 @@ def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, 
 
     wanted = parse_invite(invite)
     identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
-    with download_display(Console(stderr=True)) as display:
+    with download_display(Console(stderr=True), evaluation_message) as display:
         evaluator = Evaluator(wanted, identity, cache_dir, base, display, time.monotonic, now)
         asyncio.run(run(evaluator))
 

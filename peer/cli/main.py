@@ -155,9 +155,10 @@ def download(
     from peer.download.download import Downloaded, DownloadOptions
     from peer.download.download import download as fetch
     from peer.download.progress import download_display
+    from peer.messages.download import download_message
 
     options = DownloadOptions(source, key, revision, form, mirrors, output, base)
-    with download_display(Console(stderr=True)) as display:
+    with download_display(Console(stderr=True), download_message) as display:
         done = asyncio.run(fetch(options, cache_dir, display, time.monotonic))
     if isinstance(done, Downloaded):
         click.echo(f"{done.folder}: every file is what the run's key signed")

@@ -1,1 +1,1 @@
-"""Getting a checkpoint or a replayable run from an archive, and serving it on."""
+"""Downloading a checkpoint: which form, from which sources, converted to what."""

@@ -1,4 +1,4 @@
-"""A merged model or a GGUF file, made here of a checkpoint that was downloaded and checked."""
+"""Convert a downloaded and checked checkpoint to a merged model or a GGUF file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from barnraise.core.errors import UserError
 from barnraise.runtime.files import disk_errors, scratch_folder
 
 PRECISION: Literal["f16"] = "f16"
-"""Of a GGUF file: what every tool for them reads, and nearly as exact as the checkpoint."""
+"""Of a GGUF file: every tool reads it, and it is nearly as exact as the checkpoint."""
 ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A folder with one form of a checkpoint. Nobody signed it: it follows from what was signed."""
+    """A folder with one form of a checkpoint. It is not signed: it is computed from signed files."""
 
     folder: Path
 
@@ -28,21 +28,21 @@ def is_adapter(manifest: Manifest) -> bool:
 
 
 def check_absent(output: Path) -> None:
-    """Raises UserError where something is at `output`, before anything is fetched for it."""
+    """Raises UserError if `output` exists, before anything is fetched for it."""
     if output.exists():
         raise UserError(
-            f"{output} is there already, and what is made here is not checked against a signature",
-            fix="Remove it to have it made anew, or choose another folder with -o.",
+            f"{output} exists already, and a converted form has no signature to check it by",
+            fix="Remove it to convert again, or choose another folder with -o.",
         )
 
 
 def convert(
     form: Literal["merged", "gguf"], checkpoint: Path, manifest: Manifest, base: Path, output: Path
 ) -> Converted:
-    """checkpoint: the folder of an adapter or a model. base: the model of an adapter.
+    """checkpoint: the folder of an adapter or a model. base: the base model of an adapter.
 
-    Raises UserError where the form cannot be made, ModelUnavailable, MalformedBlob, DiskFull; then there is
-    no `output`.
+    Raises UserError if the model cannot have this form, ModelUnavailable, MalformedBlob, DiskFull; then
+    `output` does not exist.
     """
     from barnraise.models import gguf_export
     from barnraise.models.merge import merge

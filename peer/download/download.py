@@ -1,4 +1,4 @@
-"""`peer download`: a checkpoint as a stranger gets it: no joining, every byte checked, resumable."""
+"""`peer download`: a checkpoint without joining its run; every byte is checked, and downloads resume."""
 
 from __future__ import annotations
 
@@ -17,51 +17,60 @@ from barnraise.contract.manifest import Form, Manifest
 from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import HashMismatch, InviteError, ModelUnavailable, UserError
+from barnraise.core.ids import RunId
 from barnraise.core.signed import Signed
-from barnraise.core.units import format_bytes
 from barnraise.models.base_model import resolve
 from barnraise.runtime.files import write_atomic
 from peer.archive.checkpoint import fetch_checkpoint
-from peer.archive.checkpoint_download import DownloadListener
 from peer.archive.checkpoint_sources import Candidate, CheckpointSource
 from peer.archive.opening import open_archive
 from peer.archive.reading import Archive, LoneCheckpoint
 from peer.archive.web import WebSource, web_client
 from peer.download.convert import Converted, check_absent, convert, is_adapter
+from peer.download.events import (
+    BaseFromArchive,
+    ConversionStarts,
+    DownloadEvent,
+    DownloadStarts,
+    FormNotPublished,
+)
+from peer.download.listener import EventListener
 from peer.download.select import Format, Published, ToConvert, index_of, select_form
 
 log = logging.getLogger("peer.download.download")
 
 MAX_NAMED_MIRRORS = 16
-"""Other servers that an archive names are tried up to so many."""
+"""At most this many of the mirrors that an archive names are used."""
 
 
 @dataclass(frozen=True)
 class DownloadOptions:
+    """The command line of `peer download`."""
+
     source: str
     """An invite, an address or a folder."""
     key: str | None = None
     revision: str = "main"
     format: Format | None = None
-    """None: what was trained."""
+    """None: the trained form."""
     mirrors: tuple[str, ...] = ()
-    """Addresses with a copy of the archive, or of the checkpoint alone."""
+    """Addresses of copies of the archive, or of the checkpoint."""
     output: Path | None = None
     base: Path | None = None
-    """The base model, for a form that is made here."""
+    """The base model, for a form that is converted here."""
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """Every file is what the run's key signed."""
+    """A folder of files that the run's key signed."""
 
     folder: Path
 
 
 async def download(
-    options: DownloadOptions, cache: Path, listener: DownloadListener, clock: Callable[[], float]
+    options: DownloadOptions, cache: Path, listener: EventListener[DownloadEvent], clock: Callable[[], float]
 ) -> Downloaded | Converted:
-    """Fetch a checkpoint into a folder, or make the form that was asked for of one.
+    """Fetch a checkpoint into a folder, and convert it if the form asked for is not published.
 
     cache: where base models are kept. clock: seconds. Raises InviteError, UserError, Unreachable, TrustError,
     DiskFull, MachineError, ModelUnavailable.
@@ -71,7 +80,7 @@ async def download(
         match select_form(fetcher.index, fetcher.adapter, options.format, options.revision):
             case Published(form, revision, note):
                 if note:
-                    listener.say(note)
+                    listener.report(note)
                 signed = await fetcher.manifest(revision, form)
                 folder = options.output or Path(_name(signed.value))
                 await fetcher.get(signed, revision, folder)
@@ -84,26 +93,26 @@ async def download(
 
 @dataclass(frozen=True)
 class CachedCheckpoint:
-    """What was trained, as the run's key signed it, and the model that it was trained on."""
+    """The trained form of a checkpoint, as the run's key signed it, and its base model."""
 
     folder: Path
     base: Path | None
-    """None for a whole model, unless its base was asked for."""
+    """None for a whole model, unless `with_base`."""
 
 
 async def download_to_cache(
     options: DownloadOptions,
     cache: Path,
-    listener: DownloadListener,
+    listener: EventListener[DownloadEvent],
     clock: Callable[[], float],
     *,
     with_base: bool,
 ) -> CachedCheckpoint:
-    """Have what was trained in `cache`, to be loaded from there. Raises as `download` does."""
+    """Fetch the trained form into `cache`. with_base: a whole model's base, too. Raises as `download`."""
     async with web_client() as client, open_archive(options.source, options.key) as found:
         fetcher = _fetcher(client, found, options, listener, clock)
         choice = select_form(fetcher.index, fetcher.adapter, None, options.revision)
-        assert isinstance(choice, Published), "what was trained is there, or refused"
+        assert isinstance(choice, Published), "the trained form is published or an error"
         signed = await fetcher.manifest(choice.revision, choice.form)
         folder = cache / "checkpoints" / f"{_name(signed.value)}-{choice.revision.manifest[:8]}"
         await fetcher.get(signed, choice.revision, folder)
@@ -122,20 +131,18 @@ async def _convert(
     manifest = signed.value
     output = options.output or Path(f"{_name(manifest)}-{form}")
     check_absent(output)
-    beside = output.with_name(_name(manifest))
-    if beside == output:
-        beside = output.with_name(f"{output.name}-trained")
-    fetcher.listener.say(
-        f"round {manifest.round} is not published as {form}: making it of the checkpoint in {beside}"
-    )
-    await fetcher.get(signed, revision, beside)
-    base = await fetcher.base(options.base, cache) if fetcher.adapter else beside
-    fetcher.listener.say(f"making the {form} form")
-    return await asyncio.to_thread(convert, form, beside, manifest, base, output)
+    checkpoint = output.with_name(_name(manifest))
+    if checkpoint == output:
+        checkpoint = output.with_name(f"{output.name}-trained")
+    fetcher.listener.report(FormNotPublished(form, manifest.round, checkpoint))
+    await fetcher.get(signed, revision, checkpoint)
+    base = await fetcher.base(options.base, cache) if fetcher.adapter else checkpoint
+    fetcher.listener.report(ConversionStarts(form))
+    return await asyncio.to_thread(convert, form, checkpoint, manifest, base, output)
 
 
 def _name(manifest: Manifest) -> str:
-    """Of the folder where nobody says another."""
+    """The default name of a checkpoint's folder."""
     form = "" if manifest.form == "trained" else f"-{manifest.form}"
     return f"{manifest.run}-round-{manifest.round:06d}{form}"
 
@@ -144,7 +151,7 @@ def _fetcher(
     client: httpx2.AsyncClient,
     found: Archive | LoneCheckpoint,
     options: DownloadOptions,
-    listener: DownloadListener,
+    listener: EventListener[DownloadEvent],
     clock: Callable[[], float],
 ) -> _Fetcher:
     mirrors = [WebSource(client, address) for address in options.mirrors]
@@ -154,23 +161,23 @@ def _fetcher(
 
 
 def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebSource]:
-    """Those whose address can be one. Nobody vouches for them: they are asked for what has a hash."""
+    """The mirrors with a valid address. They are untrusted: every file from them is checked by its hash."""
     found = []
     for address in index.mirrors[:MAX_NAMED_MIRRORS]:
         try:
             found.append(WebSource(client, address))
         except InviteError as error:
-            log.info("a mirror that the archive names is left out: %s", error.problem)
+            log.info("ignoring a mirror that the archive names: %s", error.problem)
     return found
 
 
 @dataclass(frozen=True)
 class _Fetcher:
-    """An archive, or a checkpoint alone, and whoever else has copies."""
+    """An archive or a lone checkpoint, and its mirrors."""
 
     found: Archive | LoneCheckpoint
     mirrors: Sequence[WebSource]
-    listener: DownloadListener
+    listener: EventListener[DownloadEvent]
     clock: Callable[[], float]
 
     @property
@@ -191,31 +198,26 @@ class _Fetcher:
         return self.found.signed
 
     async def get(self, signed: Signed[Manifest], revision: Revision, folder: Path) -> None:
-        manifest, source = signed.value, self.found.source
-        self.listener.say(
-            f"round {manifest.round} of {manifest.run}: {len(manifest.files)} files,"
-            f" {format_bytes(manifest.size)}"
+        manifest, found = signed.value, self.found
+        self.listener.report(
+            DownloadStarts(RunId(manifest.run), manifest.round, len(manifest.files), manifest.size)
         )
-        place = revision.folder if isinstance(self.found, Archive) else ""
+        place = revision.folder if isinstance(found, Archive) else ""
         candidates = [
-            Candidate.first(CheckpointSource(source, place)),
+            Candidate.first(CheckpointSource(found.source, place)),
             *(Candidate.mirror(mirror, revision.folder, signed.wire) for mirror in self.mirrors),
         ]
         await fetch_checkpoint(signed, folder, candidates, self.listener, self.clock)
         write_atomic(folder / MANIFEST_JSON, manifest_json(signed))
-        if isinstance(self.found, Archive):
-            write_atomic(folder / CHARTER, self.found.signed_charter.wire)  # whose run it is, for `peer seed`
+        if isinstance(found, Archive):
+            write_atomic(folder / CHARTER, found.signed_charter.wire)  # `peer seed` reads the run from it
 
     async def base(self, given: Path | None, cache: Path) -> Path:
-        """The model that the adapter was trained on. Raises ModelUnavailable, HashMismatch."""
+        """The folder of the base model. Raises UserError, ModelUnavailable, HashMismatch."""
         if isinstance(self.found, LoneCheckpoint):
-            if given is None:
-                raise UserError(
-                    "a checkpoint alone does not say exactly which base model it is for",
-                    fix="Give the base model's folder with --base, or download from the run's invite.",
-                )
-            return (await asyncio.to_thread(resolve, str(given), None, cache)).path
-        model, expected = self.found.charter.spec.model, self.found.charter.model_files
+            return await _given_base(given, cache)
+        charter = self.found.charter
+        model, expected = charter.spec.model, charter.model_files
         source, revision = (model.source, model.revision) if given is None else (str(given), None)
         try:
             resolved = await asyncio.to_thread(
@@ -226,8 +228,18 @@ class _Fetcher:
             served = self.index.repo("base")
             if given is not None or served is None:
                 raise
-        self.listener.say("the base model comes from the run")
+        self.listener.report(BaseFromArchive())
         kept = served.revisions[-1]
         folder = cache / "bases" / kept.manifest
         await self.get(await self.manifest(kept, "base"), kept, folder)
         return folder
+
+
+async def _given_base(given: Path | None, cache: Path) -> Path:
+    """The base model of a lone checkpoint, which has no charter that names it."""
+    if given is None:
+        raise UserError(
+            "a checkpoint alone does not say exactly which base model it is for",
+            fix="Give the base model's folder with --base, or download from the run's invite.",
+        )
+    return (await asyncio.to_thread(resolve, str(given), None, cache)).path

@@ -1,9 +1,9 @@
-"""What `peer download` shows: a bar for each file and one for all on a terminal, plain lines elsewhere."""
+"""The display of `peer download`: on a terminal a bar per file and one for all, lines elsewhere."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import click
 from rich.console import Console
@@ -19,22 +19,27 @@ from rich.progress import (
 )
 
 from barnraise.core.units import format_bytes
-from peer.archive.checkpoint_download import DownloadListener
+from peer.download.listener import Event, EventListener
+
+E = TypeVar("E")
 
 
-class DownloadDisplay(DownloadListener, Protocol):
-    def __enter__(self) -> DownloadDisplay: ...
+class DownloadDisplay(EventListener[Event], Protocol[Event]):
+    """Shows a download while its context is entered."""
+
+    def __enter__(self) -> DownloadDisplay[Event]: ...
 
     def __exit__(self, *_: object) -> None: ...
 
 
-@dataclass
-class DownloadLines:
-    """A line for each file that is whole."""
+class DownloadLines(Generic[E]):
+    """A line per event and per complete file, on stderr. message: renders an event."""
 
-    _sizes: dict[str, int] = field(default_factory=dict)
+    def __init__(self, message: Callable[[E], str]) -> None:
+        self._message = message
+        self._sizes: dict[str, int] = {}
 
-    def __enter__(self) -> DownloadLines:
+    def __enter__(self) -> DownloadLines[E]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,23 +48,29 @@ class DownloadLines:
     def file(self, name: str, length: int, got: int) -> None:
         self._sizes[name] = length
         if got:
-            self.say(f"{name}: going on after {format_bytes(got)} of {format_bytes(length)}")
+            self.say(f"{name}: resuming after {format_bytes(got)} of {format_bytes(length)}")
 
     def got(self, name: str, count: int) -> None:
         return
 
     def again(self, name: str) -> None:
-        self.say(f"{name}: false bytes, fetched anew")
+        self.say(_refetched(name))
 
     def done(self, name: str) -> None:
         self.say(f"{name}: {format_bytes(self._sizes[name])}")
+
+    def report(self, event: E) -> None:
+        self.say(self._message(event))
 
     def say(self, text: str) -> None:
         click.echo(text, err=True)
 
 
-class DownloadBars:
-    def __init__(self, console: Console) -> None:
+class DownloadBars(Generic[E]):
+    """Progress bars, with the events above them. message: renders an event."""
+
+    def __init__(self, console: Console, message: Callable[[E], str]) -> None:
+        self._message = message
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(), console=console,
@@ -67,7 +78,7 @@ class DownloadBars:
         self._all = self._progress.add_task("all files", total=0)
         self._files: dict[str, TaskID] = {}
 
-    def __enter__(self) -> DownloadBars:
+    def __enter__(self) -> DownloadBars[E]:
         self._progress.start()
         return self
 
@@ -86,10 +97,13 @@ class DownloadBars:
     def again(self, name: str) -> None:
         self._progress.update(self._all, advance=-self._task(self._files[name]).completed)
         self._progress.update(self._files[name], completed=0)
-        self.say(f"{name}: false bytes, fetched anew")
+        self.say(_refetched(name))
 
     def done(self, name: str) -> None:
         self._progress.update(self._files[name], visible=False)
+
+    def report(self, event: E) -> None:
+        self.say(self._message(event))
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
@@ -98,5 +112,9 @@ class DownloadBars:
         return next(task for task in self._progress.tasks if task.id == number)
 
 
-def download_display(console: Console) -> DownloadDisplay:
-    return DownloadBars(console) if console.is_terminal else DownloadLines()
+def download_display(console: Console, message: Callable[[E], str]) -> DownloadDisplay[E]:
+    return DownloadBars(console, message) if console.is_terminal else DownloadLines(message)
+
+
+def _refetched(name: str) -> str:
+    return f"{name}: the bytes do not match its hash; fetching it again"

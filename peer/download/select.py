@@ -1,4 +1,4 @@
-"""Which folder of an archive somebody means who asks for a format and a revision: pure."""
+"""Which folder of an archive a format and a revision select. Pure."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ from barnraise.contract.manifest import Form, Manifest
 from barnraise.core.errors import UserError
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import Signed
+from peer.download.events import WholeModelTrained
 
 Format = Literal["adapter", "model", "merged", "gguf", "base", "data"]
-"""adapter, model: what was trained. merged: the adapter in its base model. gguf: a file for llama.cpp."""
+"""adapter, model: the trained form. merged: the adapter merged into its base. gguf: a file for llama.cpp."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """It is there."""
+    """The archive has the form."""
 
     form: Form
     revision: Revision
-    note: str = ""
-    """What somebody should know who asked for something else."""
+    note: WholeModelTrained | None = None
+    """Why the form differs from the one asked for."""
 
 
 @dataclass(frozen=True)
 class ToConvert:
-    """It is not there, and can be made of the checkpoint that is."""
+    """The archive lacks the form; it can be converted from the trained one."""
 
     form: Literal["merged", "gguf"]
     of: Revision
-    """What was trained."""
+    """Of the trained form."""
 
 
 def index_of(signed: Signed[Manifest], own: str | None = None) -> ArchiveIndex:
-    """The index of an archive that has this checkpoint and nothing else. own: its name for Hub clients."""
+    """The index of an archive with this checkpoint only. own: its repository's name for Hub clients."""
     manifest = signed.value
     revision = Revision(
         folder=folder_of(manifest.form, manifest.round),
@@ -67,49 +68,47 @@ def index_of(signed: Signed[Manifest], own: str | None = None) -> ArchiveIndex:
 def select_form(
     index: ArchiveIndex, adapter: bool, wanted: Format | None, revision: str
 ) -> Published | ToConvert:
-    """adapter: whether the run trains one. wanted: None for what was trained.
+    """adapter: whether the run trains one. wanted: None for the trained form.
 
-    Raises UserError with what there is.
+    Raises UserError that lists the published forms.
     """
     match wanted:
         case None:
-            return _there(index, "trained", revision)
+            return _published(index, "trained", revision)
         case "adapter" | "model" if (wanted == "adapter") != adapter:
             raise UserError(
                 f"this run trains {'an adapter' if adapter else 'all parameters of a model'}",
                 fix=f"Give --format {'adapter, or merged for the whole model' if adapter else 'model'}.",
             )
         case "adapter" | "model":
-            return _there(index, "trained", revision)
+            return _published(index, "trained", revision)
         case "merged" if not adapter:
-            found = _there(index, "trained", revision)
-            return Published(
-                "trained", found.revision, "this run trains all parameters: that is the whole model"
-            )
+            found = _published(index, "trained", revision)
+            return Published("trained", found.revision, WholeModelTrained())
         case "merged" | "gguf":
             return _other_form(index, wanted, revision)
         case "base" | "data":
-            return _there(index, wanted, revision)
+            return _published(index, wanted, revision)
 
 
-def _there(index: ArchiveIndex, form: Form, revision: str) -> Published:
+def _published(index: ArchiveIndex, form: Form, revision: str) -> Published:
     repo = index.repo(form)
     if repo is None or not repo.revisions:
-        raise UserError(f"this run has published no {form} form", fix=_what_there_is(index))
+        raise UserError(f"this run has published no {form} form", fix=_published_forms(index))
     return Published(form, find_revision(repo, revision))
 
 
 def _other_form(index: ArchiveIndex, form: Literal["merged", "gguf"], revision: str) -> Published | ToConvert:
-    """Of the round that `revision` names among what was trained, or a commit of the form's own."""
+    """`revision`: of the trained form, or a commit of the form itself."""
     repo, trained = index.repo(form), index.repo("trained")
     if trained is None:
-        return _there(index, form, revision)
+        return _published(index, form, revision)
     try:
         of = find_revision(trained, revision)
     except UserError:
         if repo is None:
             raise
-        return _there(index, form, revision)
+        return _published(index, form, revision)
     there = _of_round(repo, of.round)
     return ToConvert(form, of) if there is None else Published(form, there)
 
@@ -119,6 +118,6 @@ def _of_round(repo: Repo | None, round: int) -> Revision | None:
     return next((revision for revision in revisions if revision.round == round), None)
 
 
-def _what_there_is(index: ArchiveIndex) -> str:
+def _published_forms(index: ArchiveIndex) -> str:
     forms = [repo.form for repo in index.repos if repo.revisions]
     return f"There are: {', '.join(forms)}." if forms else "Come back after its first checkpoint."

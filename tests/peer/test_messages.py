@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from barnraise.core.ids import Round
+from barnraise.core.ids import Round, RunId
+from peer import evaluate
+from peer.download import events as download
+from peer.messages.download import download_message
+from peer.messages.evaluate import evaluation_message
 from peer.messages.training import training_message
 from peer.messages.volunteer import volunteer_message
 from peer.training.device import AppleGpuChosen, CpuChosen, CudaChosen, DeviceReason
@@ -127,3 +133,35 @@ TRAINING: list[tuple[DeviceReason | Fit, str]] = [
 @pytest.mark.parametrize(("reason", "message"), TRAINING)
 def test_training_messages(reason: DeviceReason | Fit, message: str) -> None:
     assert training_message(reason) == message
+
+
+DOWNLOAD: list[tuple[download.DownloadEvent, str]] = [
+    (download.WholeModelTrained(), "this run trains all parameters: the trained form is the whole model"),
+    (download.DownloadStarts(RunId("barn"), 3, 5, 2_000_000), "round 3 of barn: 5 files, 2 MB"),
+    (
+        download.FormNotPublished("gguf", 3, Path("out")),
+        "round 3 is not published as gguf: converting the checkpoint in out",
+    ),
+    (download.ConversionStarts("merged"), "converting to the merged form"),
+    (download.BaseFromArchive(), "downloading the base model from the run's archive"),
+]
+
+
+@pytest.mark.parametrize(("event", "message"), DOWNLOAD)
+def test_download_messages(event: download.DownloadEvent, message: str) -> None:
+    assert download_message(event) == message
+
+
+EVALUATION: list[tuple[evaluate.EvaluationEvent | download.DownloadEvent, str]] = [
+    (evaluate.NothingToEvaluate(), "every checkpoint has its held-out loss"),
+    (evaluate.EvaluationStarts(3), "evaluating round 3"),
+    (evaluate.LossMeasured(3, 2.25), "round 3 has a held-out loss of 2.2500 here"),
+    (evaluate.CoordinatorAnswered("counted"), "counted"),
+    (evaluate.EvaluationFailed("no answer", 30.0), "no answer; trying again in 30 s"),
+    (download.ConversionStarts("merged"), "converting to the merged form"),
+]
+
+
+@pytest.mark.parametrize(("event", "message"), EVALUATION)
+def test_evaluation_messages(event: evaluate.EvaluationEvent | download.DownloadEvent, message: str) -> None:
+    assert evaluation_message(event) == message

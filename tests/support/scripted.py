@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from barnraise.core.errors import Unreachable
+from barnraise.core.reason import Reason
 from peer.archive.sources import Missing, checked, ended_early, too_large
 from tests.support.programs import DEADLINE
 
@@ -73,6 +74,7 @@ class Told:
     """Remembers what it was told."""
 
     said: list[str] = field(default_factory=list)
+    events: list[Reason] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     _spoke: threading.Condition = field(default_factory=threading.Condition)
@@ -93,6 +95,9 @@ class Told:
 
     def done(self, name: str) -> None:
         self.whole.append(name)
+
+    def report(self, event: Reason) -> None:
+        self.events.append(event)
 
     def say(self, text: str) -> None:
         with self._spoke:

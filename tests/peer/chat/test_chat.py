@@ -152,7 +152,7 @@ def test_more_than_it_reads_is_told(generator: Generator) -> None:
         frame = generator._ids([{"role": "user", "content": ""}]).shape[1]
         return [{"role": "user", "content": "x" * (tokens - frame)}]
 
-    with raises_with_fix(ContextExceeded, 2, "512 tokens", "reads 512", "/reset"):
+    with raises_with_fix(ContextExceeded, 2, "512 tokens", "context has 512", "/reset"):
         answer(generator, "checkpoint", said(512))
     _, pieces = answer(generator, "checkpoint", said(511))
     assert len(pieces) <= 1, "there is room for one token"
@@ -216,7 +216,7 @@ def test_a_folder_is_taken_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -
         typed="Hello there\nHello there\n/reset\nHello there\n",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "begun anew" in done.stderr
+    assert "new conversation" in done.stderr
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.stdout)
     assert re.search(r"\\x[01][0-9a-f]", done.stdout), "the model said nothing that could do harm"
     generator, sampling = Generator(adapter, laid.base, CPU), SamplingParams(100, 1.0, seed=0)

@@ -35,6 +35,7 @@ from peer.archive import partial_file as parts_module
 from peer.archive import range_picker as ranges
 from peer.archive.sources import Missing
 from peer.download.download import Downloaded, DownloadOptions, download
+from peer.download.events import DownloadStarts
 from tests.support import parts
 from tests.support.coordinators import (
     LARGE,
@@ -103,7 +104,8 @@ def test_a_checkpoint_arrives_whole(store: RunStore, tmp_path: Path) -> None:
     folder = got(store, tmp_path / "out", told=told)
     assert folder == tmp_path / "out"
     assert files_in(folder) == all_of(store)
-    assert told.said[0].startswith("round 0 of barn: ")
+    manifest = store.snapshot.checkpoints[0].value
+    assert told.events == [DownloadStarts(parts.RUN, 0, len(manifest.files), manifest.size)]
     assert sorted(told.whole) == sorted(set(all_of(store)) - {CHARTER, MANIFEST, "manifest.json"})
 
 

@@ -15,6 +15,7 @@ from barnraise.contract.manifest import MANIFEST, Form
 from barnraise.core.errors import ModelUnavailable, UserError
 from peer.download.convert import Converted
 from peer.download.download import Downloaded, DownloadOptions, download
+from peer.download.events import BaseFromArchive
 from peer.download.select import Format
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
@@ -69,7 +70,7 @@ def test_what_is_not_published_is_made_of_the_checkpoint_and_the_run_s_base(
     assert done == Converted(tmp_path / "out")
     assert MANIFEST not in [path.name for path in done.folder.iterdir()], "nobody signed it"
     assert (tmp_path / "barn-round-000060" / MANIFEST).is_file(), "the checkpoint was not checked first"
-    assert "the base model comes from the run" in told.said
+    assert BaseFromArchive() in told.events
 
 
 def test_what_is_made_is_what_the_coordinator_makes(laid: Laid, tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_without_any_base_a_form_cannot_be_made(laid: Laid, tmp_path: Path) -> N
 
 def test_what_is_there_is_not_made_over(laid: Laid, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         get(laid, tmp_path / "out", "gguf", revision="best")
     assert list(tmp_path.iterdir()) == [tmp_path / "out"], "something was fetched before"
 

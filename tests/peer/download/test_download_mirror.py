@@ -253,5 +253,5 @@ def test_a_program_that_is_killed_goes_on_where_it_was(store: RunStore, tmp_path
         again = site.ranges(LARGE)[1]
     assert again is not None
     assert int(again.removeprefix("bytes=").partition("-")[0]) >= SAVE_EVERY_BYTES
-    assert f"{LARGE}: going on after" in second.output
+    assert f"{LARGE}: resuming after" in second.output
     assert files_in(tmp_path / "out") == files_in(checkpoint(store, 1))

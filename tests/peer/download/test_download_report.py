@@ -1,4 +1,4 @@
-"""What `peer download` shows, on a terminal and elsewhere."""
+"""The display of `peer download`, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def console(terminal: bool) -> Console:
     return Console(file=io.StringIO(), force_terminal=terminal, width=120, legacy_windows=False)
 
 
-def go(display: DownloadDisplay) -> None:
+def show(display: DownloadDisplay[str]) -> None:
     with display:
         display.file("model.safetensors", 3_000_000, 1_000_000)
         display.file("README.md", 2000, 0)
@@ -24,28 +24,31 @@ def go(display: DownloadDisplay) -> None:
         display.got("README.md", 2000)
         display.done("model.safetensors")
         display.say("left [bold]mirror[/bold]: it lies")
+        display.report("event")
 
 
 def test_a_terminal_gets_bars_and_anything_else_lines() -> None:
-    assert isinstance(download_display(console(True)), DownloadBars)
-    assert isinstance(download_display(console(False)), DownloadLines)
+    assert isinstance(download_display(console(True), str), DownloadBars)
+    assert isinstance(download_display(console(False), str), DownloadLines)
 
 
 def test_a_terminal_shows_each_file_and_all_of_them() -> None:
     screen = console(True)
-    go(DownloadBars(screen))
+    show(DownloadBars(screen, str.upper))
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     last = shown[shown.rindex("all files") :]
-    assert "3.0/3.0 MB" in last, "bytes that came false are counted twice, or not at all"
+    assert "3.0/3.0 MB" in last, "bytes that are fetched again are counted twice, or not at all"
     assert "README.md" in last
     assert "left [bold]mirror[/bold]: it lies" in shown
+    assert "EVENT" in shown
 
 
-def test_lines_tell_what_is_whole_and_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    go(DownloadLines())
+def test_lines_name_complete_and_damaged_files(capsys: pytest.CaptureFixture[str]) -> None:
+    show(DownloadLines(str.upper))
     assert capsys.readouterr().err.splitlines() == [
-        "model.safetensors: going on after 1 MB of 3 MB",
-        "model.safetensors: false bytes, fetched anew",
+        "model.safetensors: resuming after 1 MB of 3 MB",
+        "model.safetensors: the bytes do not match its hash; fetching it again",
         "model.safetensors: 3 MB",
         "left [bold]mirror[/bold]: it lies",
+        "EVENT",
     ]

@@ -1,0 +1,51 @@
+"""The events that a download reports: types that `peer.messages` renders. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from barnraise.core.ids import RunId
+from barnraise.core.reason import Reason
+
+
+@dataclass(frozen=True)
+class WholeModelTrained(Reason):
+    """The run trains all parameters: its trained form is the merged model that was asked for."""
+
+
+@dataclass(frozen=True)
+class DownloadStarts(Reason):
+    """The files of a checkpoint are checked and fetched."""
+
+    run: RunId
+    round: int
+    files: int
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class FormNotPublished(Reason):
+    """The form is converted from the trained checkpoint, which is downloaded first."""
+
+    form: Literal["merged", "gguf"]
+    round: int
+    checkpoint: Path
+    """The folder of the trained checkpoint."""
+
+
+@dataclass(frozen=True)
+class ConversionStarts(Reason):
+    """All files are here."""
+
+    form: Literal["merged", "gguf"]
+
+
+@dataclass(frozen=True)
+class BaseFromArchive(Reason):
+    """The base model is not available under its name in the spec: it is downloaded from the archive."""
+
+
+DownloadEvent = WholeModelTrained | DownloadStarts | FormNotPublished | ConversionStarts | BaseFromArchive
