@@ -1,5 +1,7 @@
-"""The gRPC face of a coordinator. It only translates: decisions are elsewhere. Nothing else in `coordinator`
-imports grpc."""
+"""The coordinator's gRPC service and the client of its status. It only translates to `CoordinatorApi`.
+
+Nothing else in `coordinator` imports grpc.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +28,12 @@ from barnraise.core.signed import Signed, open_signed
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from coordinator.rounds.coordinator_api import CoordinatorApi
+from coordinator.timing import TIMING, Timing
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Owned = TypeVar("Owned", JoinClaim, Evaluation)
 
-STATUS_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """Where the run's archive is served over HTTP."""
-
-    port: int
-    """TCP port on the host that answers."""
-    url: str = ""
-    """Its address where that is another one, as behind a proxy with TLS."""
-
-
+MAX_CLAIM_BYTES = 4096
 _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
     (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
     (TrustError, grpc.StatusCode.UNAUTHENTICATED),
@@ -51,28 +42,40 @@ _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
 ]
 
 
+@dataclass(frozen=True)
+class GatewayAddress:
+    """Where the run's archive is served over HTTP."""
+
+    port: int
+    """TCP port on the host of the gRPC service."""
+    url: str = ""
+    """Address of the gateway where it is another one, as behind a proxy with TLS."""
+
+
 class Service(pb_grpc.CoordinatorServicer):
-    def __init__(self, desk: CoordinatorApi, gateway: Gateway) -> None:
-        self._desk, self._gateway = desk, gateway
+    """Opens what requests contain, calls the API, and turns its errors into status codes."""
+
+    def __init__(self, api: CoordinatorApi, gateway: GatewayAddress) -> None:
+        self._api, self._gateway = api, gateway
 
     async def GetCharter(self, request: pb.GetCharterRequest, context: Context) -> pb.GetCharterReply:
         return pb.GetCharterReply(
-            signed_charter=self._desk.charter(),
+            signed_charter=self._api.charter(),
             http_port=self._gateway.port,
             http_url=self._gateway.url,
         )
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         try:
-            claim = _own(open_signed(JoinClaim, request.signed_claim, signer=None, limit=4096))
-            welcome = self._desk.join(claim)
+            claim = _own(open_signed(JoinClaim, request.signed_claim, signer=None, limit=MAX_CLAIM_BYTES))
+            joined = self._api.join(claim)
         except BarnraiseError as error:
             await _abort(context, error)
         return pb.JoinReply(
-            signed_charter=welcome.charter,
-            signed_admission=welcome.admission,
-            head=welcome.head,
-            now_ms=welcome.now,
+            signed_charter=joined.charter,
+            signed_admission=joined.admission,
+            head=joined.head,
+            now_ms=joined.now,
         )
 
     async def Renew(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
@@ -81,19 +84,19 @@ class Service(pb_grpc.CoordinatorServicer):
     async def Evaluate(self, request: pb.EvaluateRequest, context: Context) -> pb.EvaluateReply:
         try:
             wire = request.signed_evaluation
-            told = self._desk.evaluate(
+            outcome = self._api.evaluate(
                 _own(open_signed(Evaluation, wire, signer=None, limit=MAX_EVALUATION_BYTES))
             )
         except BarnraiseError as error:
             await _abort(context, error)
-        return pb.EvaluateReply(told=told)
+        return pb.EvaluateReply(told=outcome)
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
-        return pb.GetStatusReply(json=self._desk.status().model_dump_json())
+        return pb.GetStatusReply(json=self._api.status().model_dump_json())
 
 
 def _own(signed: Signed[Owned]) -> Signed[Owned]:
-    """Raises RefusedError where it is about another key than it is signed by."""
+    """Raises RefusedError where the record names another key than it is signed by."""
     if signed.signer != signed.value.owner:
         raise RefusedError(
             f"this {type(signed.value).__name__} is signed by another key than it names",
@@ -107,15 +110,17 @@ async def _abort(context: Context, error: BarnraiseError) -> NoReturn:
     await context.abort(code, f"{error.problem}\n{error.fix}")
 
 
-async def serve(desk: CoordinatorApi, host: str, port: int, gateway: Gateway) -> tuple[grpc.aio.Server, int]:
-    """Listen, with health and reflection beside the service. Port 0 takes a free one.
+async def serve(
+    api: CoordinatorApi, host: str, port: int, gateway: GatewayAddress
+) -> tuple[grpc.aio.Server, int]:
+    """Start to serve, with the standard services for health and reflection. Port 0 takes a free one.
 
-    Returns the server and its port. Raises Unreachable when the port cannot be had.
+    Returns the server and its port. Raises Unreachable when the port is not available.
     """
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", 64 * 1024), ("grpc.so_reuseport", 0)]
     )
-    pb_grpc.add_CoordinatorServicer_to_server(Service(desk, gateway), server)
+    pb_grpc.add_CoordinatorServicer_to_server(Service(api, gateway), server)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
@@ -132,12 +137,12 @@ async def serve(desk: CoordinatorApi, host: str, port: int, gateway: Gateway) ->
     return server, port
 
 
-async def ask_status(address: str) -> RunStatus:
+async def ask_status(address: str, timing: Timing = TIMING) -> RunStatus:
     """The status of the run at `host:port`. Raises Unreachable, MalformedRecord."""
     async with grpc.aio.insecure_channel(address) as channel:
         try:
             reply = await pb_grpc.CoordinatorStub(channel).GetStatus(
-                pb.GetStatusRequest(), timeout=STATUS_SECONDS
+                pb.GetStatusRequest(), timeout=timing.status
             )
         except grpc.aio.AioRpcError as error:
             raise Unreachable(

@@ -1,4 +1,7 @@
-"""The composition root of `coordinator serve`: from a run.toml and settings to a running session."""
+"""The composition root of `coordinator serve`: from a run.toml and settings to a running session.
+
+What is started is stopped in the reverse order, also where a later start fails.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,126 +30,137 @@ from barnraise.network.blobs.token_bucket import Caps
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.files import clear_scratch, load_identity, owned_folder
 from coordinator.checkpoints.publisher import publisher_of
-from coordinator.grpc_service import Gateway
+from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
+from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, JOURNAL
 from coordinator.setup.charter import check_unchanged, prepare
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
+from coordinator.timing import TIMING, Timing
 
 log = logging.getLogger("coordinator")
 
-STOP_SECONDS = 2.0
-"""Grace that gRPC calls get when the program ends."""
-
 
 class ServeSettings(Strict):
-    """What may differ between machines: not part of the run spec."""
+    """What may differ between machines and restarts: no part of the run spec."""
 
     host: str
-    """Address to listen on."""
+    """IP address to listen on."""
     port: int
     """TCP port of the gRPC service."""
     http_port: int
     """TCP port of the HTTP gateway; 0 takes a free one."""
     http_url: str | None
-    """Under which the gateway is reached where that is not its own port, as behind a proxy with TLS."""
+    """Address of the gateway where it is not its own port, as behind a proxy with TLS."""
     mirrors: tuple[str, ...]
     """Addresses of other servers with a copy of the archive."""
     p2p_port: int
     """TCP port of the libp2p daemon; 0 takes a free one."""
     public_host: str | None
-    """Name or address under which volunteers reach this machine; found out where it is None."""
+    """Name or address at which volunteers reach this machine; None: the address of its default route."""
     max_upload: int | None
-    """Bytes a second of blobs to send at most; None: no limit."""
+    """Limit for the upload of blobs in bytes per second; None: no limit."""
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What the world needs to know of a coordinator that is up."""
+    """A coordinator that volunteers can join."""
 
     invite: Invite
     url: str
-    """Of the HTTP gateway."""
+    """Address of the HTTP gateway."""
     folder: Path
 
 
 def clock() -> Millis:
+    """The run's clock: this machine's."""
     return Millis(time.time_ns() // 1_000_000)
 
 
 async def serve(
-    spec_path: Path, folder: Path, cache: Path, settings: ServeSettings, ready: Callable[[Serving], None]
+    spec_path: Path,
+    folder: Path,
+    cache: Path,
+    settings: ServeSettings,
+    ready: Callable[[Serving], None],
+    timing: Timing = TIMING,
 ) -> None:
-    """Serve a run until SIGINT or SIGTERM; `ready` is told the invite once volunteers can join."""
+    """Serve a run until SIGINT or SIGTERM. ready: called once volunteers can join."""
     spec = read_spec(spec_path)
-    _check_host(settings.host)
-    if settings.http_url is not None:
-        _check_url(settings.http_url, "--http-url")
-    for mirror in settings.mirrors:
-        _check_url(mirror, "--mirror")
+    _check(settings)
+    stop = _stop_signal()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(owned_folder(folder, "coordinator"))
+        clear_scratch(folder)
+        authority = load_identity(folder / AUTHORITY_KEY)
+        journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
+        store = await asyncio.to_thread(_open_store, spec, spec_path, folder, cache, authority, journal)
+        public = settings.public_host or _outward_address(settings.host)
+        swarm = await _start_swarm(store, settings, public)
+        stack.push_async_callback(swarm.stop)
+        publisher = publisher_of(store, clock, settings.mirrors)
+        session = Session(store, publisher, swarm, clock, await swarm.addresses(), timing)
+        http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
+        stack.push_async_callback(http.stop)
+        api = CoordinatorApi(store, publisher, session, clock, timing)
+        gateway = GatewayAddress(http.port, settings.http_url or "")
+        server, port = await serve_grpc(api, settings.host, settings.port, gateway)
+        stack.push_async_callback(server.stop, timing.stop)
+        invite = Invite(public, port, store.charter.run, authority.public)
+        ready(Serving(invite, settings.http_url or f"http://{invite.url_host}:{http.port}", folder))
+        await swarm.guard(session.run(stop))
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that SIGINT or SIGTERM sets."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with owned_folder(folder, "coordinator"):
-        clear_scratch(folder)
-        authority = load_identity(folder / AUTHORITY_KEY)
-        journal = Journal(folder / JOURNAL)
-        try:
-            store = await asyncio.to_thread(_open_store, spec, spec_path, folder, cache, authority, journal)
-            public = settings.public_host or _outward_address(settings.host)
-            swarm = await Swarm.start(
-                authority,
-                store.charter.run,
-                authority.public,
-                clock=clock,
-                blobs=store.blobs,
-                folder=folder,
-                listen=_multiaddress(settings.host, settings.p2p_port),
-                announce=[_multiaddress(public, settings.p2p_port)] if settings.p2p_port else [],
-                caps=Caps(up=settings.max_upload),
-            )
-            try:
-                session = Session(
-                    store, publisher_of(store, clock, settings.mirrors), swarm, clock, await swarm.addresses()
-                )
-                http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
-                try:
-                    gateway = Gateway(http.port, settings.http_url or "")
-                    server, port = await serve_grpc(session, settings.host, settings.port, gateway)
-                    try:
-                        invite = Invite(public, port, store.charter.run, authority.public)
-                        url = settings.http_url or f"http://{invite.url_host}:{http.port}"
-                        ready(Serving(invite, url, folder))
-                        await swarm.guard(session.run(stop))
-                    finally:
-                        await server.stop(STOP_SECONDS)
-                finally:
-                    await http.stop()
-            finally:
-                await swarm.stop()
-        finally:
-            journal.close()
+    return stop
 
 
 def _open_store(
     spec: RunSpec, spec_path: Path, folder: Path, cache: Path, authority: Identity, journal: Journal
 ) -> RunStore:
-    """Charter a new run, or go on with the one in the journal."""
-    signed = find_charter(journal.rows(), authority.public)
-    if signed is None:
+    """Charter a new run, or restore the one that the journal records."""
+    charter = find_charter(journal.rows(), authority.public)
+    if charter is None:
         prepared = prepare(spec, authority.public, folder, cache, log.info)
         return RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
         )
-    charter = signed.value
-    check_unchanged(charter, spec, spec_path)
-    base = resolve(
-        spec.model.source, charter.spec.model.revision, cache, expected=charter.model_files, progress=log.info
+    check_unchanged(charter.value, spec, spec_path)
+    revision, files = charter.value.spec.model.revision, charter.value.model_files
+    base = resolve(spec.model.source, revision, cache, expected=files, progress=log.info)
+    return RunStore.restore(authority, charter, base.path, folder, journal)
+
+
+async def _start_swarm(store: RunStore, settings: ServeSettings, public: str) -> Swarm:
+    """public: host to announce where the p2p port is fixed; a free port is announced as it is found."""
+    port = settings.p2p_port
+    return await Swarm.start(
+        store.authority,
+        store.charter.run,
+        store.authority.public,
+        clock=clock,
+        blobs=store.blobs,
+        folder=store.folder,
+        listen=_multiaddress(settings.host, port),
+        announce=[_multiaddress(public, port)] if port else [],
+        caps=Caps(up=settings.max_upload),
     )
-    return RunStore.restore(authority, signed, base.path, folder, journal)
+
+
+def _check(settings: ServeSettings) -> None:
+    """Raises UserError."""
+    _check_host(settings.host)
+    if settings.http_url is not None:
+        _check_url(settings.http_url, "--http-url")
+    for mirror in settings.mirrors:
+        _check_url(mirror, "--mirror")
 
 
 def _check_host(host: str) -> None:
@@ -162,7 +177,7 @@ def _check_url(url: str, option: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise UserError(
-            f"{url!r} is no address of a web server",
+            f"{url!r} is not the address of a web server",
             fix=f"Give {option} as in https://models.example.org.",
         )
 
@@ -176,7 +191,7 @@ def _multiaddress(host: str, port: int) -> str:
 
 
 def _outward_address(host: str) -> str:
-    """The address by which this machine talks to others; `host` itself unless that is "any"."""
+    """The address of this machine on its default route; `host` itself where that is one address."""
     if not ipaddress.ip_address(host).is_unspecified:
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

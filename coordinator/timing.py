@@ -38,3 +38,7 @@ class Timing:
     def first_decision(self) -> float:
         """After a start, before the first decision: every live volunteer had the time for a heartbeat."""
         return SHORTEST + self.heartbeat_transit
+
+
+TIMING = Timing()
+"""The default."""

@@ -72,7 +72,7 @@ class Publisher:
     """Why `main` is where it is, as logged last."""
 
     async def run(self) -> None:
-        """Settle what is there, and then each checkpoint that `notify` tells of. Ends by being cancelled.
+        """Publish the checkpoints that are there, and each that `write_checkpoint` writes, until cancelled.
 
         Raises DiskFull, StateError.
         """
@@ -91,6 +91,12 @@ class Publisher:
                 await self._publish_agreed(*found)
             else:
                 await self._new.wait()
+
+    async def write_checkpoint(self) -> None:
+        """Write the newest state as a checkpoint, which `run` evaluates and publishes. Raises DiskFull."""
+        async with self.writing:
+            await asyncio.to_thread(self.store.write_checkpoint, self.clock())
+        self.notify()
 
     def notify(self) -> None:
         """There is a new checkpoint."""

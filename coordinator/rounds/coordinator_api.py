@@ -1,37 +1,90 @@
-"""What a coordinator answers to those who ask it: the calls of the gRPC service, without gRPC."""
+"""What a coordinator answers to volunteers and to `coordinator status`: the gRPC service without gRPC.
+
+The calls run in the event loop while other threads write to the run store: each reads one snapshot.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from barnraise.contract.records import Evaluation, JoinClaim
+from barnraise.contract.records import Evaluation, JoinClaim, seal
 from barnraise.contract.status import RunStatus
-from barnraise.core.ids import Millis
-from barnraise.core.signed import Signed
+from barnraise.core.errors import RefusedError
+from barnraise.core.ids import Millis, short
+from barnraise.core.signed import Signed, sign
+from coordinator.checkpoints.publisher import Publisher
+from coordinator.messages.rounds import claim_refusal, progress_message
+from coordinator.rounds.admission import Admitted, ClaimRefused, admit
+from coordinator.rounds.session import Session
+from coordinator.store.run_store import RunStore
+from coordinator.timing import Timing
+
+log = logging.getLogger("coordinator")
 
 
 @dataclass(frozen=True)
 class JoinResult:
-    """What a joiner gets."""
+    """What a volunteer needs to take part."""
 
     charter: bytes
+    """The signed charter."""
     admission: bytes
+    """The signed admission."""
     head: bytes
+    """The sealed head (`barnraise.contract.records.seal`)."""
     now: Millis
+    """The run's clock."""
 
 
-class CoordinatorApi(Protocol):
-    """What the service translates to."""
+@dataclass(frozen=True)
+class CoordinatorApi:
+    """One method for each call of the gRPC service."""
 
-    def charter(self) -> bytes: ...
+    store: RunStore
+    publisher: Publisher
+    session: Session
+    clock: Callable[[], Millis]
+    timing: Timing
+
+    def charter(self) -> bytes:
+        """The signed charter."""
+        run = self.store.snapshot
+        return run.charter.wire
 
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
-        """Raises RefusedError."""
-        ...
+        """Admit a volunteer, or renew its admission. Raises RefusedError, DiskFull."""
+        now, authority = self.clock(), self.store.authority
+        match admit(claim.value, self.store.charter.run, now, self.timing):
+            case ClaimRefused(reason):
+                refusal: RefusedError = claim_refusal(reason)
+                log.info("refused %s: %s", short(claim.signer), refusal.problem)
+                raise refusal
+            case Admitted(admission):
+                self.store.admit(claim, now)
+                log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
+                head = seal(authority, self.session.head())
+                return JoinResult(self.charter(), sign(authority, admission).wire, head, now)
 
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
-        """What came of it, for people. Raises RefusedError."""
-        ...
+        """As `Publisher.record_evaluation`."""
+        return self.publisher.record_evaluation(evaluation)
 
-    def status(self) -> RunStatus: ...
+    def status(self) -> RunStatus:
+        """How the run stands now."""
+        now, snapshot, members = self.clock(), self.store.snapshot, self.session.members
+        phase = snapshot.window.phase(now, members.tokens(snapshot.round))
+        return RunStatus(
+            run=snapshot.charter.value.run,
+            round=snapshot.round,
+            phase=phase.value,
+            waiting_for=progress_message(self.session.progress),
+            state=snapshot.tip.state,
+            state_round=snapshot.tip.round,
+            tokens=snapshot.tokens,
+            loss=snapshot.loss,
+            checkpoint_round=snapshot.newest_checkpoint.value.round,
+            evaluation=self.publisher.pending_evaluation(),
+            peers=members.statuses(now),
+        )

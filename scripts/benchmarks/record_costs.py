@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
 from barnraise.network.gossip_policy import FAN_OUT, poll_interval
 from barnraise.network.swarm import NEIGHBOURS
-from coordinator.rounds.session import HEAD_SECONDS
+from coordinator.timing import TIMING
 
 COPIES = 5
 """Nodes that hivemind stores a record on."""
 NAME_BYTES = 70
 """One node's name in an answer to a search: its place and its key."""
 HEADS_A_CLOSE = 3
-"""Besides those every `HEAD_SECONDS`: closed, folded, checkpoint written."""
+"""Besides those every `Timing.head`: closed, folded, checkpoint written."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def record_costs(
     beat, parts = heartbeat_seconds(volunteers), parts_for(volunteers)
     together, expected = -(-volunteers // parts), round(contributions)
     share = contributions / volunteers  # of the rounds, that one contributes to
-    said = FAN_OUT * ((seconds / HEAD_SECONDS + HEADS_A_CLOSE) * sizes.head + contributions * sizes.commit)
+    said = FAN_OUT * ((seconds / TIMING.head + HEADS_A_CLOSE) * sizes.head + contributions * sizes.commit)
     beats, repeats = seconds / beat, share * exchange / beat
     owners = beats * _stored(sizes.presence) + repeats * _stored(sizes.commit)
     looks = (

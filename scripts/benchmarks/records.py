@@ -25,7 +25,7 @@ from barnraise.core.ids import Millis, Round, RunId, blob_hash
 from barnraise.core.signed import sign
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.rounds.session import HEAD_SECONDS, TICK_SECONDS
+from coordinator.timing import TIMING
 from peer.volunteer.loop import LOOK_SECONDS
 from scripts.netns import NetworkFailed
 
@@ -136,12 +136,12 @@ async def _coordinate(coordinator: Node, stage: Stage) -> None:
     while True:
         await coordinator.swarm.peers()
         await coordinator.swarm.commits(Round(stage.round))
-        await asyncio.sleep(TICK_SECONDS)
+        await asyncio.sleep(TIMING.tick)
 
 
 async def _announce(coordinator: Node, stage: Stage) -> None:
     while True:
-        await asyncio.sleep(HEAD_SECONDS)
+        await asyncio.sleep(TIMING.head)
         await coordinator.swarm.publish(_head(stage))
 
 

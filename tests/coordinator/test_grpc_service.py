@@ -21,18 +21,19 @@ from barnraise.core.ids import Millis, RunId
 from barnraise.core.signed import open_signed, sign
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
-from coordinator.grpc_service import Gateway, ask_status, serve
+from coordinator.grpc_service import GatewayAddress, ask_status, serve
 from coordinator.messages import rounds as messages
 from coordinator.rounds.reasons import ClockOff
 from coordinator.status import render
 from coordinator.store.run_store import RunStore
-from coordinator.timing import Timing
+from coordinator.timing import TIMING
 from peer import coordinator_client as api
 from peer.coordinator_client import CoordinatorClient, connect
 from tests.support import parts
 from tests.support.coordinators import (
     NO_GATEWAY,
     NODE,
+    api_of,
     opened_store,
     served,
     session_of,
@@ -89,7 +90,7 @@ def test_who_joins_gets_the_charter_an_admission_and_the_head(store: RunStore) -
     assert joined.charter == store.charter
     assert joined.admission.signer == parts.AUTHORITY.public
     assert joined.admission.value.peer == parts.ADA.public
-    assert joined.admission.value.expires == parts.NOW + round(Timing().admission * 1000)
+    assert joined.admission.value.expires == parts.NOW + round(TIMING.admission * 1000)
     head, state = joined.head, store.snapshot.tip.state
     assert (head.round, head.state, head.bootstrap) == (0, state, (NODE,))
     assert joined.ahead == 0
@@ -103,7 +104,7 @@ def test_the_coordinator_s_clock_is_told(store: RunStore) -> None:
 def test_an_admission_is_renewed_by_the_clock(store: RunStore) -> None:
     later = Millis(parts.NOW + 600_000)
     renewed = asked(store, lambda there: there.join(parts.ADA, "ada", renew=True), now=later)
-    assert renewed.admission.value.expires == later + round(Timing().admission * 1000)
+    assert renewed.admission.value.expires == later + round(TIMING.admission * 1000)
 
 
 def test_anybody_may_ask_for_the_charter(store: RunStore) -> None:
@@ -188,12 +189,14 @@ def test_the_status_is_asked_and_shown(store: RunStore) -> None:
 @pytest.mark.parametrize(
     ("gateway", "address"),
     [
-        (Gateway(7453), "http://127.0.0.1:7453"),
-        (Gateway(7453, "https://models.example.org"), "https://models.example.org"),
+        (GatewayAddress(7453), "http://127.0.0.1:7453"),
+        (GatewayAddress(7453, "https://models.example.org"), "https://models.example.org"),
     ],
     ids=["its port", "behind a proxy"],
 )
-def test_who_asks_is_told_where_the_checkpoints_are(store: RunStore, gateway: Gateway, address: str) -> None:
+def test_who_asks_is_told_where_the_checkpoints_are(
+    store: RunStore, gateway: GatewayAddress, address: str
+) -> None:
     async def ask() -> str:
         async with served(session_of(store), gateway) as invite, connect(invite) as there:
             return await there.gateway()
@@ -203,7 +206,7 @@ def test_who_asks_is_told_where_the_checkpoints_are(store: RunStore, gateway: Ga
 
 def test_a_coordinator_without_a_gateway_is_told(store: RunStore) -> None:
     async def ask() -> None:
-        async with served(session_of(store), Gateway(0)) as invite, connect(invite) as there:
+        async with served(session_of(store), GatewayAddress(0)) as invite, connect(invite) as there:
             await there.gateway()
 
     with pytest.raises(Unreachable, match="does not say where its archive is"):
@@ -242,7 +245,7 @@ def test_reflection_lists_the_service(store: RunStore) -> None:
 def test_a_port_that_is_taken_is_told(store: RunStore) -> None:
     async def ask() -> None:
         async with served(session_of(store)) as invite:
-            await serve(session_of(store), invite.host, invite.port, NO_GATEWAY)
+            await serve(api_of(session_of(store)), invite.host, invite.port, NO_GATEWAY)
 
     with pytest.raises(Unreachable, match=r"cannot listen on 127\.0\.0\.1"):
         asyncio.run(ask())

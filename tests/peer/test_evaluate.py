@@ -22,8 +22,7 @@ from barnraise.gateway import listen
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.files import load_identity, write_atomic
 from coordinator.checkpoints.card_data import card_files
-from coordinator.grpc_service import Gateway
-from coordinator.rounds.session import Session
+from coordinator.grpc_service import GatewayAddress
 from coordinator.run_folder import CHAT_TEMPLATE, HELD_OUT
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
@@ -34,12 +33,11 @@ from peer.data_dir import PEER_KEY
 from peer.evaluate import _fetch_held_out_set
 from tests.support import parts
 from tests.support.coordinators import (
-    NODE,
-    FakeSwarm,
     archive,
     checkpoint,
     fold_round,
     served,
+    session_of,
     until_published,
 )
 from tests.support.parts import ADA, AUTHORITY, BEN
@@ -128,8 +126,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
     with tiny_run(tmp_path / "coordinator") as store, stage(tmp_path) as programs:
         assert names(store) == {0: ("round-0", "main", "best"), 1: ("round-1", "latest")}
         made = publisher(store)
-        swarm = FakeSwarm(store.blobs).as_swarm
-        session = Session(store, made, swarm, lambda: parts.NOW, (NODE,))
+        session = session_of(store, publisher=made)
 
         def evaluate(invite: str, owner: Identity, *more: str) -> Program:
             data = tmp_path / owner.public[:8]
@@ -153,7 +150,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
         async def act() -> None:
             http = await listen(archive(store), "127.0.0.1", 0)
             try:
-                async with served(session, Gateway(http.port)) as invite:
+                async with served(session, GatewayAddress(http.port)) as invite:
                     await asyncio.to_thread(volunteers, str(invite))
             finally:
                 await http.stop()

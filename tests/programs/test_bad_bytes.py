@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,18 @@ from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import check_blob, check_link
 from barnraise.network.swarm import _Validator
-from coordinator.rounds import session as session_module
+from coordinator.rounds.intake import Refused, State, Unfetched
+from coordinator.rounds.reasons import (
+    InvalidBlob,
+    MisfitReason,
+    OtherState,
+    TooManyTokens,
+    Unfetchable,
+    WrongSize,
+)
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
+from coordinator.timing import TIMING, Timing
 from tests.support import parts
 from tests.support.coordinators import (
     FakeSwarm,
@@ -80,64 +90,95 @@ def test_the_round_goes_on_without_a_bad_contribution(
 ) -> None:
     caplog.set_level(logging.WARNING, "coordinator")
     blob = spoilt(store)
-    bad = announce(store, parts.BEN, blob)
-    folded = play(store, {blob_hash(blob): blob}, bad)
-    assert folded == [parts.ADA.public]
-    assert caplog.text.count("refused the contribution of") == 1, "it is said once"
+    played = play(store, {blob_hash(blob): blob}, announce(store, parts.BEN, blob))
+    assert played.folded == [parts.ADA.public]
+    assert isinstance(played.bad, Refused)
+    assert isinstance(played.bad.reason, InvalidBlob)
+    assert len(caplog.records) == 1, "it is logged once"
 
 
-def test_the_round_ends_without_a_blob_that_nobody_gives_whole(
-    store: RunStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caplog.set_level(logging.INFO, "coordinator")
-    monkeypatch.setattr(session_module, "RETRY_SECONDS", 0)
+def test_the_round_ends_without_a_blob_that_no_peer_gives_whole(store: RunStore) -> None:
     bad, blob = contribution(store, parts.BEN, seed=2)
-    folded = play(store, {blob_hash(blob): blob[:-1] + b"\7"}, bad)
-    assert folded == [parts.ADA.public]
-    assert "got bytes that hash to" in caplog.text
+    played = play(store, {blob_hash(blob): blob[:-1] + b"\7"}, bad)
+    assert played.folded == [parts.ADA.public]
+    assert played.bad == Unfetched(1)
     assert store.snapshot.window.opens > parts.NOW, "it was waited for until the deadline"
+
+
+def test_a_blob_that_no_peer_gives_is_refused_after_some_attempts(store: RunStore) -> None:
+    bad, _ = contribution(store, parts.BEN, seed=2)
+    once = replace(AT_ONCE, fetch_attempts=1)
+    played = play(store, {}, bad, once)
+    assert played.folded == [parts.ADA.public]
+    assert isinstance(played.bad, Refused)
+    assert isinstance(played.bad.reason, Unfetchable)
 
 
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"base_state": parts.HASH_A}, "it starts from state"),
-        ({"size": 7}, "its blob has 7 bytes"),
-        ({"tokens": 10**9}, "it claims 1000000000 tokens"),
+        ({"base_state": parts.HASH_A}, OtherState),
+        ({"size": 7}, WrongSize),
+        ({"tokens": 10**9}, TooManyTokens),
     ],
 )
 def test_a_commit_that_does_not_fit_is_not_even_fetched(
-    store: RunStore, wrong: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
+    store: RunStore, wrong: dict[str, object], reason: type[MisfitReason]
 ) -> None:
-    caplog.set_level(logging.WARNING, "coordinator")
     true, blob = contribution(store, parts.BEN, seed=2)
     bad = sign(parts.BEN, Commit.model_validate(dict(true.value) | wrong))
-    assert play(store, {blob_hash(blob): blob}, bad) == [parts.ADA.public]
-    assert reason in caplog.text
+    played = play(store, {blob_hash(blob): blob}, bad)
+    assert played.folded == [parts.ADA.public]
+    assert isinstance(played.bad, Refused)
+    assert type(played.bad.reason) is reason
+    assert blob_hash(blob) not in played.fetched
 
 
-def play(store: RunStore, held: dict[BlobHash, bytes], bad: Signed[Commit]) -> list[str]:
-    """A round with Ada's good contribution and a bad one: whose the close lists."""
+AT_ONCE = replace(TIMING, retry=0.0)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a round."""
+
+    folded: list[str]
+    """Owners that the close lists."""
+    bad: State | None
+    """Of the bad contribution after the first tick."""
+    fetched: list[BlobHash]
+
+
+def play(
+    store: RunStore,
+    held: dict[BlobHash, bytes],
+    bad: Signed[Commit],
+    timing: Timing = AT_ONCE,
+) -> Played:
+    """A round with Ada's good contribution and a bad one."""
     good, blob = contribution(store, parts.ADA)
     swarm = FakeSwarm(store.blobs, held={**held, blob_hash(blob): blob}, announced=[bad, good])
 
-    async def rounds() -> None:
-        await look(session_of(store, swarm))
+    async def rounds() -> State | None:
+        session = session_of(store, swarm, timing=timing)
+        await step(session)
+        state = session.contributions.intake.state(bad)
+        await step(session)
         if not store.snapshot.closes:
-            await look(session_of(store, swarm, now=Millis(store.snapshot.window.deadline + 1)))
+            late = Millis(store.snapshot.window.deadline + 1)
+            session = session_of(store, swarm, now=late, timing=timing)
+            await step(session)
+            await step(session)
+        return state
 
-    async def look(session: Session) -> None:
-        for _ in range(2):
-            await session._tick()
-            await until_idle(session)
+    async def step(session: Session) -> None:
+        await session.tick()
+        await until_idle(session)
 
-    asyncio.run(rounds())
+    state = asyncio.run(rounds())
     assert store.snapshot.tip.round == 1
     assert np.isfinite(store.state.params["a"]).all()
-    return [
-        commit.owner
-        for commit in check_link(store.blobs.get(store.snapshot.closes[0]), store.charter, Round(0)).commits
-    ]
+    link = check_link(store.blobs.get(store.snapshot.closes[0]), store.charter, Round(0))
+    return Played([commit.owner for commit in link.commits], state, swarm.fetched)
 
 
 # Records

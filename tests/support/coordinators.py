@@ -31,7 +31,7 @@ from barnraise.runtime.blob_store import BlobStore
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import Publisher, publisher_of
-from coordinator.grpc_service import Gateway, serve
+from coordinator.grpc_service import GatewayAddress, serve
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
@@ -39,10 +39,11 @@ from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
+from coordinator.timing import TIMING, Timing
 from tests.support import parts
 
 NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
-NO_GATEWAY = Gateway(9, "")
+NO_GATEWAY = GatewayAddress(9, "")
 """Where nobody listens."""
 LARGE = "tokenizer.json"
 """The one file of a checkpoint that travels in more than one piece."""
@@ -187,9 +188,23 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def session_of(store: RunStore, swarm: FakeSwarm | None = None, now: Millis = parts.NOW) -> Session:
+def session_of(
+    store: RunStore,
+    swarm: FakeSwarm | None = None,
+    now: Millis = parts.NOW,
+    *,
+    publisher: Publisher | None = None,
+    timing: Timing = TIMING,
+) -> Session:
+    """A session that is not running. now: what its clock always says."""
     fake = swarm or FakeSwarm(store.blobs)
-    return Session(store, publisher_of(store, lambda: now), fake.as_swarm, lambda: now, (NODE,))
+    publisher = publisher or publisher_of(store, lambda: now)
+    return Session(store, publisher, fake.as_swarm, lambda: now, (NODE,), timing)
+
+
+def api_of(session: Session) -> CoordinatorApi:
+    """What the gRPC service of a coordinator with this session calls."""
+    return CoordinatorApi(session.store, session.publisher, session, session.clock, session.timing)
 
 
 class Waited(asyncio.Event):
@@ -218,9 +233,9 @@ async def until_published(publisher: Publisher) -> None:
 
 
 @asynccontextmanager
-async def served(desk: CoordinatorApi, gateway: Gateway = NO_GATEWAY) -> AsyncIterator[Invite]:
+async def served(session: Session, gateway: GatewayAddress = NO_GATEWAY) -> AsyncIterator[Invite]:
     """The real gRPC service on a free port of this machine, and the invite to it."""
-    server, port = await serve(desk, "127.0.0.1", 0, gateway)
+    server, port = await serve(api_of(session), "127.0.0.1", 0, gateway)
     try:
         yield Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public)
     finally:
@@ -239,8 +254,8 @@ def unused_port() -> int:
 
 
 async def until_idle(session: Session) -> None:
-    """Let every fetch that a tick began come to its end."""
-    await asyncio.gather(*session._fetching.values())
+    """Until every fetch that a tick started has ended."""
+    await session.contributions.wait()
 
 
 @contextmanager

@@ -230,8 +230,8 @@ def test_a_session_that_stops_ends_what_it_began(store: RunStore) -> None:
             return NotEvaluated("never")
 
         trained(store)
-        session = session_of(store)
-        session.publisher = replace(session.publisher, evaluate=evaluate)
+        publisher = replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluate)
+        session = session_of(store, publisher=publisher)
         run = asyncio.create_task(session.run(stop))
         await asyncio.wait_for(begun.wait(), DEADLINE)
         stop.set()

@@ -18,7 +18,6 @@ from barnraise.contract.records import Evaluation
 from barnraise.core.errors import RefusedError, SpecError
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import Signed, sign
-from coordinator.rounds.session import Session
 from coordinator.run_folder import HELD_OUT
 from coordinator.setup.check_forms import check_forms
 from coordinator.status import render
@@ -28,14 +27,14 @@ from coordinator.store.run_store import RunStore
 from peer.coordinator_client import connect
 from tests.support import parts
 from tests.support.coordinators import (
-    NODE,
-    FakeSwarm,
+    api_of,
     archive,
     checkpoint,
     fold_round,
     opened_store,
     reopened,
     served,
+    session_of,
     until_published,
 )
 from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
@@ -150,12 +149,12 @@ def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(store: R
 
 def asked(store: RunStore, evaluation: Signed[Evaluation]) -> str:
     """What the real service answers."""
-    session = Session(store, publisher(store), FakeSwarm(store.blobs).as_swarm, lambda: parts.NOW, (NODE,))
+    session = session_of(store, publisher=publisher(store))
 
     async def ask() -> str:
         async with served(session) as invite, connect(invite) as api:
             told = await api.evaluate(evaluation)
-            assert told in render(session.status())
+            assert told in render(api_of(session).status())
             return told
 
     return asyncio.run(ask())

@@ -29,7 +29,7 @@ from barnraise.core.errors import (
 )
 from barnraise.core.ids import RunId
 from barnraise.gateway import listen
-from coordinator.grpc_service import Gateway
+from coordinator.grpc_service import GatewayAddress
 from coordinator.store.run_store import RunStore
 from peer.archive import partial_file as parts_module
 from peer.archive import range_picker as ranges
@@ -79,7 +79,7 @@ def got(
     async def ask() -> Path:
         gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
-            async with served(session_of(store), Gateway(gateway.port)) as true:
+            async with served(session_of(store), GatewayAddress(gateway.port)) as true:
                 options = DownloadOptions(str(invite(true)), revision=revision, output=output)
                 done = await download(options, Path("/nowhere"), told or Told(), time.monotonic)
                 assert isinstance(done, Downloaded)

@@ -25,7 +25,7 @@ from barnraise.fold.replay import Cause, Difference
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
 from barnraise.models.trainable import initial_state
-from coordinator.grpc_service import Gateway
+from coordinator.grpc_service import GatewayAddress
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
@@ -126,7 +126,7 @@ def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
     async def prove(store: RunStore) -> Proved | Difference:
         gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
-            async with served(session_of(store), Gateway(gateway.port)) as invite:
+            async with served(session_of(store), GatewayAddress(gateway.port)) as invite:
                 asked = options(str(invite), key=None)
                 return await verify(asked, tmp_path, Told(), iter(range(1000)).__next__)
         finally:

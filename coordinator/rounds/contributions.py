@@ -1,0 +1,125 @@
+"""Fetches what volunteers announce for the open round, and hands what is valid to the run store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from barnraise.contract.records import Commit, blob_name, wanted
+from barnraise.core.errors import TrustError, Unreachable
+from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.signed import Signed
+from barnraise.fold.log import check_blob
+from barnraise.network.swarm import Swarm
+from coordinator.messages.rounds import refusal_message
+from coordinator.rounds.commit_check import Fits, Misfit, check_commit
+from coordinator.rounds.intake import Intake
+from coordinator.rounds.membership import Membership
+from coordinator.rounds.reasons import InvalidBlob, RefusalReason
+from coordinator.store.run_store import RunStore
+from coordinator.timing import Timing
+
+log = logging.getLogger("coordinator")
+
+
+@dataclass
+class Contributions:
+    """The fetches of the open round's contributions. `Intake` says which there are."""
+
+    store: RunStore
+    swarm: Swarm
+    clock: Callable[[], Millis]
+    timing: Timing
+    intake: Intake = field(init=False)
+    _fetches: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.intake = Intake(self.timing)
+
+    @property
+    def pending(self) -> frozenset[PublicKey]:
+        """As of `Intake.pending`."""
+        return self.intake.pending
+
+    def consider(self, announced: Iterable[Signed[Commit]], members: Membership, now: Millis) -> None:
+        """Start a fetch for each new commit that fits the open round; refuse the others, once."""
+        for commit in announced:
+            if commit.signer not in self.store.snapshot.accepted and self.intake.wants(commit):
+                self._check(commit, members, now)
+
+    def raise_failures(self) -> None:
+        """Raises what ended a fetch and is no fault of its contribution: DiskFull, StateError."""
+        for fetch in [fetch for fetch in self._fetches if fetch.done()]:
+            self._fetches.remove(fetch)
+            fetch.result()
+
+    def restart(self) -> None:
+        """As `Intake.restart`."""
+        self.intake.restart()
+
+    def cancel(self) -> None:
+        """End all fetches."""
+        for fetch in self._fetches:
+            fetch.cancel()
+
+    async def wait(self) -> None:
+        """Until every fetch that is running now has ended."""
+        await asyncio.gather(*self._fetches, return_exceptions=True)
+
+    def _check(self, commit: Signed[Commit], members: Membership, now: Millis) -> None:
+        snapshot = self.store.snapshot
+        if self._is_full():
+            return
+        length = snapshot.spec.data.sequence_length
+        sizes = self.store.blob_sizes
+        match check_commit(commit.value, snapshot.window, now, snapshot.tip.state, sizes, length):
+            case Fits():
+                self.intake.start(commit)
+                self._fetches.add(asyncio.create_task(self._fetch(commit, members)))
+            case Misfit(reason):
+                self._refuse(commit, reason, members)
+
+    async def _fetch(self, commit: Signed[Commit], members: Membership) -> None:
+        try:
+            await self._take(commit, members)
+        except Unreachable as error:
+            name = members.name(commit.signer)
+            refused = self.intake.fail(commit, error.problem)
+            if refused is not None:
+                self._log_refusal(name, refused)
+            else:
+                log.info("%s: %s; it is fetched again", name, error.problem)
+                await asyncio.sleep(self.timing.retry)
+        finally:
+            self.intake.end(commit)
+
+    async def _take(self, commit: Signed[Commit], members: Membership) -> None:
+        """Fetch, check and accept a contribution, or refuse it. Raises Unreachable."""
+        store, name = self.store, blob_name(commit.value)
+        ours = name in store.blobs  # a commit may name a shard of ours, or a contribution of another owner
+        holders = members.working_on(store.snapshot.round)
+        try:
+            path = await self.swarm.fetch_pieces(wanted(commit.value), [commit.signer, *holders])
+            blob = await asyncio.to_thread(path.read_bytes)
+            await asyncio.to_thread(check_blob, commit.value, blob, store.charter, store.state.layout)
+        except TrustError as error:
+            self._refuse(commit, InvalidBlob(error.problem), members)
+            if not ours:
+                store.blobs.remove(name)
+            return
+        if commit.value.round == store.snapshot.round and not self._is_full():
+            store.accept(commit, self.clock())
+            log.info("accepted %s: %d tokens", members.name(commit.signer), commit.value.tokens)
+
+    def _refuse(self, commit: Signed[Commit], reason: RefusalReason, members: Membership) -> None:
+        self.intake.refuse(commit, reason)
+        self._log_refusal(members.name(commit.signer), reason)
+
+    def _log_refusal(self, name: str, reason: RefusalReason) -> None:
+        log.warning("refused the contribution of %s: %s", name, refusal_message(reason))
+
+    def _is_full(self) -> bool:
+        snapshot = self.store.snapshot
+        return len(snapshot.accepted) >= snapshot.spec.round.max_contributions
