@@ -1,4 +1,4 @@
-"""`coordinator publish`: what the archive holds goes to the Hub, to a folder, or to an object store."""
+"""`coordinator publish`: sends the archive to the Hub, to a folder, or to an object store."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ from coordinator.run_folder import ARCHIVE
 
 HUB = "hf://"
 TRIES = 3
-"""An archive that changes each time it is read is left alone."""
+"""Attempts, for an archive that changes while it is read."""
 
 
 @dataclass(frozen=True)
 class PublishOptions:
+    """What to publish, and where to."""
+
     to: str
-    """hf://OWNER/NAME, the path of a folder, or an address that fsspec knows."""
+    """hf://OWNER/NAME, the path of a folder, or an address that fsspec supports."""
     forms: Collection[Form]
-    """Empty: all that make sense there."""
+    """Empty: all for a mirror; on the Hub those that are wanted there."""
     revision: str | None
     """None: all."""
     prune: bool
+    """Remove from a mirror what the archive no longer names."""
     dry: bool
+    """Send nothing: only say what would be sent."""
 
 
 def publish(folder: Path, options: PublishOptions, say: Callable[[str], None]) -> None:
@@ -41,13 +45,13 @@ def publish(folder: Path, options: PublishOptions, say: Callable[[str], None]) -
     Raises UserError, RefusedError, Unreachable, MachineError, TrustError for damaged files, StateError.
     """
     name = _hub_name(options)
-    place = Destination.of(options.to) if name is None else None
+    destination = Destination.of(options.to) if name is None else None
     for attempt in range(1, TRIES + 1):
         archive = LocalArchive.of(folder)
         repos = select(archive.index, options.forms, options.revision)
         try:
-            if place is not None:
-                _mirror(archive, repos, place, options, say)
+            if destination is not None:
+                _mirror(archive, repos, destination, options, say)
             elif name is not None:
                 _hub(archive, repos, name, options, say)
             return
@@ -57,15 +61,15 @@ def publish(folder: Path, options: PublishOptions, say: Callable[[str], None]) -
 
 
 def find_archive(text: str, coordinators: Path) -> Path:
-    """The archive that a path or the name of a run means.
+    """The archive of a path or of a run's name.
 
-    coordinators: where the runs of this machine are kept. Raises UserError.
+    coordinators: the folder with the runs of this machine. Raises UserError.
     """
     named = [coordinators / text] if re.fullmatch(RUN_PATTERN, text) else []
     for folder in (Path(text), *named):
-        for place in (folder / ARCHIVE, folder):
-            if (place / INDEX).is_file():
-                return place
+        for archive in (folder / ARCHIVE, folder):
+            if (archive / INDEX).is_file():
+                return archive
     raise UserError(
         f"there is no archive in {text!r}" + (f", nor in {named[0]}" if named else ""),
         fix="Give the name of a run that was served on this machine, the folder that `coordinator serve`"
@@ -76,11 +80,11 @@ def find_archive(text: str, coordinators: Path) -> Path:
 def _mirror(
     archive: LocalArchive,
     repos: tuple[Repo, ...],
-    place: Destination,
+    destination: Destination,
     options: PublishOptions,
     say: Callable[[str], None],
 ) -> None:
-    mirror = Mirror(archive, place, options.dry, say)
+    mirror = Mirror(archive, destination, options.dry, say)
     mirror.send(repos, prune=options.prune)
     if options.dry:
         say(f"nothing was sent: {mirror.sent_files} files, {format_bytes(mirror.sent_bytes)} would be")
@@ -98,32 +102,32 @@ def _hub(
 ) -> None:
     from huggingface_hub import HfApi, get_token
 
-    from coordinator.publishing.hub import Hub, check_login, rehearse
+    from coordinator.publishing.hub import HubPublisher, check_login, dry_run
 
     if not options.forms:
         repos = tuple(repo for repo in repos if _wanted_on_the_hub(repo))
     if options.dry:
-        rehearse(archive, repos, name, say)
-        say("nothing was sent, and the Hub was not asked what it has already")
+        dry_run(archive, repos, name, say)
+        say("nothing was sent, and the Hub was not contacted")
         return
     check_login(get_token())
-    Hub(archive, HfApi(), say).send(repos, name)
+    HubPublisher(archive, HfApi(), say).send(repos, name)
 
 
 def _wanted_on_the_hub(repo: Repo) -> bool:
-    """Data goes there when it is asked for; a base model that is one of the Hub is there already."""
+    """Data only on request; a base model from the Hub is there already."""
     return repo.form != "data" and (repo.form != "base" or repo.id.endswith("-base"))
 
 
 def _hub_name(options: PublishOptions) -> str | None:
-    """OWNER/NAME, or None where the Hub is not meant."""
+    """OWNER/NAME, or None where the destination is not the Hub."""
     if not options.to.startswith(HUB):
         return None
     name = options.to.removeprefix(HUB).strip("/")
     if not re.fullmatch(REPO_PATTERN, name):
         raise UserError(
             f"{options.to!r} names no repository of the Hub",
-            fix="Give hf://OWNER/NAME, with the name that you or your organization has there.",
+            fix="Give hf://OWNER/NAME, with your user or organization name there as OWNER.",
         )
     if options.prune:
         raise UserError("--prune is for mirrors", fix="Remove old rounds on the Hub itself, or leave it out.")

@@ -1,7 +1,7 @@
-"""The archive as repositories of the Hugging Face Hub: one for each form, a commit and a tag for each round.
+"""Publishes the archive to the Hugging Face Hub: one repository per form, a commit and a tag per round.
 
-The branch `rounds` gets the commits, `round-N`, `latest` and `best` are tags on them, and `main` follows the
-promoted round. A round that has its tag is there: it is not sent again.
+Commits go to the branch `rounds`; `round-N`, `latest` and `best` are tags on them, and `main` follows the
+promoted round. A round that has its tag is complete and is not sent again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from barnraise.core.units import format_bytes
 from coordinator.publishing.local_archive import Checkpoint, LocalArchive
 
 ROUNDS = "rounds"
-"""The branch whose commits are the rounds, in the order in which they were published."""
-_HUB_S_OWN = (".gitattributes",)
-"""Files that the Hub put there: they stay."""
+"""The branch whose commits are the rounds, in order of publication."""
+_HUB_FILES = (".gitattributes",)
+"""Files that the Hub itself adds: they are kept."""
 _SUFFIX: dict[Form, str] = {
     "trained": "", "data": "", "merged": "-merged", "gguf": "-gguf", "base": "-base",
 }  # fmt: skip
@@ -39,13 +39,13 @@ def repo_name(name: str, form: Form) -> str:
 
 
 def check_login(token: str | None) -> None:
-    """Raises RefusedError where nobody is logged in: before anything is hashed or sent."""
+    """Raises RefusedError without a login, before anything is hashed or sent."""
     if token is None:
-        raise RefusedError("nobody is logged in to the Hugging Face Hub here", fix=_LOG_IN)
+        raise RefusedError("this machine is not logged in to the Hugging Face Hub", fix=_LOG_IN)
 
 
-def rehearse(archive: LocalArchive, repos: Sequence[Repo], name: str, say: Callable[[str], None]) -> None:
-    """Tell what `Hub.send` would send to a Hub that has none of it. Asks nobody. Raises as it does."""
+def dry_run(archive: LocalArchive, repos: Sequence[Repo], name: str, say: Callable[[str], None]) -> None:
+    """Say what `HubPublisher.send` would send to an empty Hub, without contacting it. Raises as it does."""
     for repo in repos:
         for revision in repo.revisions:
             checkpoint = archive.checkpoint(repo.form, revision)
@@ -57,7 +57,9 @@ def rehearse(archive: LocalArchive, repos: Sequence[Repo], name: str, say: Calla
 
 
 @dataclass(frozen=True)
-class Hub:
+class HubPublisher:
+    """Publishes an archive to the Hub that `api` is logged in to."""
+
     archive: LocalArchive
     api: HfApi
     say: Callable[[str], None]
@@ -69,101 +71,112 @@ class Hub:
         files, RefusedError without a login that may write, Unreachable.
         """
         for repo in repos:
-            target = _Target(self, repo, repo_name(name, repo.form))
-            with _told(target.name):
+            target = _HubRepo(self.archive, self.api, self.say, repo, repo_name(name, repo.form))
+            with _hub_errors(target.name):
                 target.send()
             folder = "datasets/" if repo.kind == "dataset" else ""
             self.say(f"published: {self.api.endpoint}/{folder}{target.name}")
 
 
 @dataclass(frozen=True)
-class _Target:
-    hub: Hub
+class _HubRepo:
+    archive: LocalArchive
+    api: HfApi
+    say: Callable[[str], None]
     repo: Repo
     name: str
 
     def send(self) -> None:
-        api, where = self.hub.api, self._where
-        api.create_repo(**where, exist_ok=True)
-        refs = api.list_repo_refs(**where)
+        self.api.create_repo(**self._id, exist_ok=True)
+        commits = self._publish_rounds()
+        for revision in self.repo.revisions:
+            for tag in {LATEST, BEST} & set(revision.names):
+                self._move_tag(tag, commits.get(tag), commits[round_tag(revision.round)])
+            if MAIN in revision.names:
+                self._update_main(revision)
+
+    def _publish_rounds(self) -> dict[str, str]:
+        """Commit and tag each round that has no tag yet. Returns the commit of every tag."""
+        refs = self.api.list_repo_refs(**self._id)
         commits = {ref.name: ref.target_commit for ref in refs.tags}
         missing = [each for each in self.repo.revisions if round_tag(each.round) not in commits]
-        if missing and ROUNDS not in {ref.name for ref in refs.branches}:
-            api.create_branch(**where, branch=ROUNDS, exist_ok=True)
+        if not missing:
+            self.say(f"{self.name}: every round is there")
+            return commits
+        if ROUNDS not in {ref.name for ref in refs.branches}:
+            self.api.create_branch(**self._id, branch=ROUNDS, exist_ok=True)
         for revision in missing:
             tag = round_tag(revision.round)
             commits[tag] = self._commit(revision, ROUNDS)
-            api.create_tag(**where, tag=tag, revision=commits[tag])
-        if not missing:
-            self.hub.say(f"{self.name}: every round is there")
-        for revision in self.repo.revisions:
-            for tag in {LATEST, BEST} & set(revision.names):
-                self._move(tag, commits.get(tag), commits[round_tag(revision.round)])
-            if MAIN in revision.names:
-                self._align(revision)
+            self.api.create_tag(**self._id, tag=tag, revision=commits[tag])
+        return commits
 
     @property
-    def _where(self) -> dict[str, Any]:
+    def _id(self) -> dict[str, Any]:
         return {"repo_id": self.name, "repo_type": self.repo.kind}
 
     def _commit(self, revision: Revision, branch: str) -> str:
-        """The id of a commit that makes `branch` hold just this revision's files, every one checked."""
-        checkpoint = self.hub.archive.checkpoint(self.repo.form, revision)
+        """Make `branch` hold exactly this revision's files, each checked. Returns the commit's id."""
+        archive = self.archive
+        checkpoint = archive.checkpoint(self.repo.form, revision)
         what = f"round {revision.round}: {len(checkpoint.hashes)} files, {format_bytes(checkpoint.size)}"
-        self.hub.say(f"{self.name}, {branch}, {what}")
-        files = {name: self.hub.archive.checked_file(checkpoint, name) for name in checkpoint.hashes}
-        gone = self._files(branch).keys() - files.keys() - set(_HUB_S_OWN)
+        self.say(f"{self.name}, {branch}, {what}")
+        files = {name: archive.checked_file(checkpoint, name) for name in checkpoint.hashes}
+        gone = self._files(branch).keys() - files.keys() - set(_HUB_FILES)
         operations: list[Any] = [
             *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(gone)),
             *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()),
         ]
-        done = self.hub.api.create_commit(
-            **self._where, operations=operations, revision=branch, commit_message=self._message(checkpoint)
+        done = self.api.create_commit(
+            **self._id, operations=operations, revision=branch, commit_message=_commit_message(checkpoint)
         )
         return str(done.oid)
 
-    def _message(self, checkpoint: Checkpoint) -> str:
-        found = checkpoint.manifest
-        loss = f", held-out loss {found.held_out.loss:.4f}" if found.held_out is not None else ""
-        return f"Round {found.round} of {found.run}: {found.tokens:,} tokens{loss}"
-
-    def _align(self, revision: Revision) -> None:
-        """Let `main` hold a revision, if it does not already."""
+    def _update_main(self, revision: Revision) -> None:
+        """Make `main` hold a revision, unless it does already."""
         there = self._files(MAIN).get(MANIFEST)
-        wire = (self.hub.archive.folder / revision.folder / MANIFEST).read_bytes()
-        same = there is not None and (
-            there.lfs.sha256 == revision.manifest if there.lfs is not None else there.blob_id == _git(wire)
-        )
-        if not same:
+        wire = self.archive.manifest(revision)
+        if there is None or not _same_file(there, revision.manifest, wire):
             self._commit(revision, MAIN)
 
     def _files(self, branch: str) -> dict[str, RepoFile]:
-        tree = self.hub.api.list_repo_tree(**self._where, revision=branch, recursive=True)
+        tree = self.api.list_repo_tree(**self._id, revision=branch, recursive=True)
         return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
 
-    def _move(self, tag: str, stands: str | None, commit: str) -> None:
-        if stands == commit:
+    def _move_tag(self, tag: str, before: str | None, commit: str) -> None:
+        if before == commit:
             return
-        if stands is not None:
-            self.hub.api.delete_tag(**self._where, tag=tag)
-        self.hub.api.create_tag(**self._where, tag=tag, revision=commit)
+        if before is not None:
+            self.api.delete_tag(**self._id, tag=tag)
+        self.api.create_tag(**self._id, tag=tag, revision=commit)
 
 
-def _git(data: bytes) -> str:
+def _commit_message(checkpoint: Checkpoint) -> str:
+    manifest = checkpoint.manifest
+    loss = f", held-out loss {manifest.held_out.loss:.4f}" if manifest.held_out is not None else ""
+    return f"Round {manifest.round} of {manifest.run}: {manifest.tokens:,} tokens{loss}"
+
+
+def _same_file(there: RepoFile, sha256: str, data: bytes) -> bool:
+    """Whether a file of the Hub has these contents."""
+    return bool(there.lfs.sha256 == sha256 if there.lfs is not None else there.blob_id == _git_hash(data))
+
+
+def _git_hash(data: bytes) -> str:
     """Git's name of a file with these contents."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into what to do."""
+def _hub_errors(name: str) -> Iterator[None]:
+    """Raise the errors of the Hub's client as Barnraise errors."""
     try:
         yield
     except HfHubHTTPError as error:
         status = error.response.status_code
         said = error.server_message or str(error).partition("\n")[0]
         if status == 401:
-            raise RefusedError(f"the Hub asks who writes to {name}: {said}", fix=_LOG_IN) from None
+            raise RefusedError(f"the Hub wants a login to write to {name}: {said}", fix=_LOG_IN) from None
         if status in (403, 404):
             raise RefusedError(
                 f"this login may not write to {name}: {said}",
@@ -171,18 +184,18 @@ def _told(name: str) -> Iterator[None]:
                 " may write there.",
             ) from None
         raise Unreachable(
-            f"the Hub does not take {name} (status {status}): {said}",
-            fix="Run the command again: it goes on from there.",
+            f"the Hub rejects {name} (status {status}): {said}",
+            fix="Run the command again: it resumes.",
         ) from error
     except ValueError as error:
         raise RefusedError(
-            f"the Hub refuses what {name} would get: {error}",
-            fix="Correct what it names in the run's spec, or publish to a folder instead.",
+            f"the Hub refuses the content of {name}: {error}",
+            fix="Correct it in the run spec, or publish to a folder instead.",
         ) from None
     except OfflineModeIsEnabled as error:
         raise Unreachable(str(error), fix="Unset HF_HUB_OFFLINE and run the command again.") from None
     except (httpx2.HTTPError, OSError, RuntimeError) as error:  # the last two: uploads that broke off
         raise Unreachable(
             f"the Hub cannot be reached: {error}",
-            fix="Check the connection (and HF_ENDPOINT) and run the command again: it goes on from there.",
+            fix="Check the connection (and HF_ENDPOINT) and run the command again: it resumes.",
         ) from error

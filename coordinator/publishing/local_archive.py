@@ -1,8 +1,8 @@
-"""The archive on this machine's disk as a publisher reads it: each thing is checked before it is sent."""
+"""Reads the archive on this machine's disk, and checks each file before it is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from barnraise.contract.archive import (
     INDEX,
     MAX_INDEX_BYTES,
     ArchiveIndex,
+    Repo,
     Revision,
     close_path,
     contribution_path,
@@ -29,7 +30,7 @@ from barnraise.runtime.blob_store import file_hash
 
 
 class ArchiveChanged(StateError):
-    """The archive became another one while it was read: its run goes on. To be tried again."""
+    """The archive changed while it was read, because its run continues. Try again."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Checkpoint:
     revision: Revision
     manifest: Manifest
     hashes: dict[str, BlobHash]
-    """Of every file that goes along, by its name: the manifest's two forms come last."""
+    """Of every file to send, by name: the manifest's two forms come last."""
     sizes: dict[str, int]
     """In bytes."""
 
@@ -50,7 +51,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LocalArchive:
-    """Every method raises ArchiveChanged where the disk no longer has what the index names."""
+    """An archive by its index. Methods raise ArchiveChanged where the disk lacks what the index names."""
 
     folder: Path
     index: ArchiveIndex
@@ -72,43 +73,51 @@ class LocalArchive:
             charter.value.run, charter.signer, charter.signer,
         ):  # fmt: skip
             raise MalformedRecord(
-                f"{folder / INDEX} and {CHARTER} beside it are not about the same run",
-                fix="Start the run's coordinator once: it makes its archive anew.",
+                f"{folder / INDEX} and {CHARTER} next to it are not about the same run",
+                fix="Start the run's coordinator once: it writes its archive again.",
             )
         return cls(folder, index, charter.value)
 
-    def unchanged(self) -> None:
-        """Raises ArchiveChanged where the index is another one by now."""
-        with self._there():
+    def index_of(self, repos: Sequence[Repo]) -> ArchiveIndex:
+        """The index, with these repositories alone."""
+        return self.index.model_copy(update={"repos": tuple(repos)})
+
+    def check_unchanged(self) -> None:
+        """Raises ArchiveChanged where the index on disk differs by now."""
+        with self._present():
             if parse_index(_read(self.folder / INDEX, MAX_INDEX_BYTES)) != self.index:
-                raise _changed(INDEX)
+                raise _archive_changed(INDEX)
 
     def contributions(self) -> dict[str, int]:
-        """Size in bytes by path: at least those that the index promises."""
-        with self._there():
+        """Size in bytes by path: all that the index requires, and possibly more."""
+        with self._present():
             found = [path for path in (self.folder / "contributions").iterdir() if path.name[0] != "."]
             sizes = {contribution_path(BlobHash(path.name)): path.stat().st_size for path in found}
-        self.unchanged()
+        self.check_unchanged()
         return sizes
 
     def closes(self) -> dict[str, int]:
         """Size in bytes by path."""
         paths = [close_path(round) for round in range(self.index.closed)]
-        with self._there():
+        with self._present():
             return {path: (self.folder / path).stat().st_size for path in paths}
 
+    def manifest(self, revision: Revision) -> bytes:
+        """The signed manifest of a revision, unchecked."""
+        with self._present():
+            return _read(self.folder / revision.folder / MANIFEST, MAX_MANIFEST_BYTES)
+
     def checkpoint(self, form: Form, revision: Revision) -> Checkpoint:
-        """Raises TrustError where the manifest is not one that the run's key signed."""
-        with self._there():
-            wire = _read(self.folder / revision.folder / MANIFEST, MAX_MANIFEST_BYTES)
+        """Raises TrustError unless the run's key signed the manifest."""
+        wire = self.manifest(revision)
         if blob_hash(wire) != revision.manifest:
-            raise _changed(f"{revision.folder}/{MANIFEST}")
+            raise _archive_changed(f"{revision.folder}/{MANIFEST}")
         signed = open_manifest(wire, run=self.charter.run, authority=self.charter.authority_key)
         if (signed.value.form, signed.value.round) != (form, revision.round):
             raise MalformedRecord(
                 f"{self.folder / revision.folder} holds the {signed.value.form} checkpoint of round"
                 f" {signed.value.round}, not the {form} one of round {revision.round}",
-                fix="Start the run's coordinator once: it makes its archive anew.",
+                fix="Start the run's coordinator once: it writes its archive again.",
             )
         view = manifest_json(signed)
         entries = [
@@ -124,22 +133,22 @@ class LocalArchive:
         )
 
     def checked_file(self, checkpoint: Checkpoint, name: str) -> Path:
-        """Raises HashMismatch where the file is not the one that the manifest names."""
+        """Raises HashMismatch unless the file is the one that the manifest names."""
         return self._checked(f"{checkpoint.revision.folder}/{name}", checkpoint.hashes[name])
 
     def checked_contribution(self, path: str) -> Path:
-        """Raises HashMismatch where it is not what its name says."""
+        """Raises HashMismatch unless its name is its hash."""
         return self._checked(path, BlobHash(Path(path).name))
 
     def checked_close(self, round: int) -> Path:
-        """Raises MalformedRecord, BadSignature where it is not the run's close of that round."""
+        """Raises MalformedRecord, BadSignature unless it is the run's close of that round."""
         path = self.folder / close_path(round)
-        with self._there():
+        with self._present():
             check_link(_read(path, MAX_CLOSE_BYTES), self.charter, Round(round))
         return path
 
     def _checked(self, path: str, expected: BlobHash) -> Path:
-        with self._there():
+        with self._present():
             found = file_hash(self.folder / path)
         if found != expected:
             raise HashMismatch(
@@ -149,21 +158,21 @@ class LocalArchive:
         return self.folder / path
 
     @contextmanager
-    def _there(self) -> Iterator[None]:
+    def _present(self) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
-            raise _changed(str(error.filename)) from None
+            raise _archive_changed(str(error.filename)) from None
 
 
 def _read(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
-        return file.read(limit + 1)  # whoever parses it refuses more than the limit
+        return file.read(limit + 1)  # the parser refuses more than the limit
 
 
-def _changed(what: str) -> ArchiveChanged:
+def _archive_changed(what: str) -> ArchiveChanged:
     return ArchiveChanged(
-        f"the archive changed while it was read: {what} is another one or gone",
-        fix="Run the command again. If this repeats while no coordinator runs, start it once: it makes its"
-        " archive anew.",
+        f"the archive changed while it was read: {what} is different or gone",
+        fix="Run the command again. If this repeats while no coordinator runs, start it once: it writes its"
+        " archive again.",
     )

@@ -1,12 +1,15 @@
-"""What is published of an archive, and what a place names that has some of it already. Pure."""
+"""Which checkpoints of an archive are published, and what a mirror's index names afterwards. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from barnraise.contract.archive import ArchiveIndex, Repo, Revision, find_revision
 from barnraise.contract.manifest import Form
 from barnraise.core.errors import StateError, UserError
+
+_UNVERSIONED: tuple[Form, ...] = ("base", "data")
+"""Forms that have one revision, whichever round is selected."""
 
 
 def select(index: ArchiveIndex, forms: Collection[Form], revision: str | None) -> tuple[Repo, ...]:
@@ -14,53 +17,21 @@ def select(index: ArchiveIndex, forms: Collection[Form], revision: str | None) -
 
     A form that does not exist for the revision is left out. Raises UserError where nothing is left.
     """
-    asked = [repo for repo in index.repos if not forms or repo.form in forms]
-    if missing := [form for form in forms if index.repo(form) is None]:
-        have = ", ".join(repo.form for repo in index.repos) or "nothing yet"
-        raise UserError(
-            f"the archive has no checkpoint of the form {missing[0]}",
-            fix=f"There are: {have}. [checkpoint] in run.toml says which forms are written.",
-        )
-    if not asked:
-        raise UserError(
-            "the archive has no checkpoint yet", fix="Publish again when the run has settled its first one."
-        )
-    if revision is None:
-        return tuple(asked)
-    chosen, refusal = [], None
-    for repo in asked:
-        try:
-            found = repo.revisions[0] if repo.form in ("base", "data") else find_revision(repo, revision)
-        except UserError as error:
-            refusal = refusal or error
-            continue
-        chosen.append(repo.model_copy(update={"revisions": (found,)}))
-    if refusal is not None and all(repo.form in ("base", "data") for repo in chosen):
-        raise refusal
-    return tuple(chosen)
+    repos = _of_forms(index, forms)
+    return repos if revision is None else _at_revision(repos, revision)
 
 
 def joined(theirs: ArchiveIndex, ours: ArchiveIndex) -> ArchiveIndex:
-    """What a place that had `theirs` has once it got what `ours` names, with nothing removed.
+    """The index of a mirror that had `theirs` and received what `ours` names, with nothing removed.
 
     Raises UserError where it holds another run, StateError where it is ahead of us.
     """
-    if (theirs.run, theirs.authority) != (ours.run, ours.authority):
-        raise UserError(
-            f"the place holds the run {theirs.run} of the key {theirs.authority[:8]}…,"
-            f" this is {ours.run} of {ours.authority[:8]}…",
-            fix="Publish to a place of its own.",
-        )
-    if theirs.closed > ours.closed:
-        raise StateError(
-            f"the place has {theirs.closed} rounds of the log, this archive only {ours.closed}",
-            fix="It may be an old copy: publish from the newest one, or to another place.",
-        )
+    _check_joinable(theirs, ours)
     repos = {(repo.kind, repo.id): repo for repo in theirs.repos}
     for repo in ours.repos:
         before = repos.get((repo.kind, repo.id))
-        repos[repo.kind, repo.id] = _with(before, repo) if before is not None else repo
-    # Contributions that were there before go on from where they ended only without a gap.
+        repos[repo.kind, repo.id] = _joined_repo(before, repo) if before is not None else repo
+    # The mirror's older contributions extend ours only if there is no gap between the two.
     seamless = theirs.replay_from <= ours.replay_from <= theirs.closed
     return ours.model_copy(
         update={
@@ -70,8 +41,50 @@ def joined(theirs: ArchiveIndex, ours: ArchiveIndex) -> ArchiveIndex:
     )
 
 
-def _with(before: Repo, repo: Repo) -> Repo:
-    """The revisions of both. A name stands where the new ones put it."""
+def _of_forms(index: ArchiveIndex, forms: Collection[Form]) -> tuple[Repo, ...]:
+    if missing := [form for form in forms if index.repo(form) is None]:
+        have = ", ".join(repo.form for repo in index.repos) or "nothing yet"
+        raise UserError(
+            f"the archive has no checkpoint of the form {missing[0]}",
+            fix=f"It has: {have}. [checkpoint] in run.toml says which forms are written.",
+        )
+    repos = tuple(repo for repo in index.repos if not forms or repo.form in forms)
+    if not repos:
+        raise UserError(
+            "the archive has no checkpoint yet", fix="Publish again when the run has published its first one."
+        )
+    return repos
+
+
+def _at_revision(repos: Sequence[Repo], revision: str) -> tuple[Repo, ...]:
+    chosen, refusals = [], []
+    for repo in repos:
+        try:
+            found = repo.revisions[0] if repo.form in _UNVERSIONED else find_revision(repo, revision)
+            chosen.append(repo.model_copy(update={"revisions": (found,)}))
+        except UserError as error:
+            refusals.append(error)
+    if refusals and all(repo.form in _UNVERSIONED for repo in chosen):
+        raise refusals[0]
+    return tuple(chosen)
+
+
+def _check_joinable(theirs: ArchiveIndex, ours: ArchiveIndex) -> None:
+    if (theirs.run, theirs.authority) != (ours.run, ours.authority):
+        raise UserError(
+            f"the destination holds the run {theirs.run} of the key {theirs.authority[:8]}…,"
+            f" this is {ours.run} of {ours.authority[:8]}…",
+            fix="Publish each run to its own destination.",
+        )
+    if theirs.closed > ours.closed:
+        raise StateError(
+            f"the destination has {theirs.closed} rounds of the log, this archive only {ours.closed}",
+            fix="This archive may be an old copy: publish from the newest one, or to another destination.",
+        )
+
+
+def _joined_repo(before: Repo, repo: Repo) -> Repo:
+    """The revisions of both. A name moves to where the new ones have it."""
     taken = {name for revision in repo.revisions for name in revision.names}
     revisions: dict[str, Revision] = {
         revision.folder: revision.model_copy(

@@ -1,4 +1,4 @@
-"""`coordinator publish` to a folder and to what fsspec knows: a mirror that can be read at any moment."""
+"""`coordinator publish` to a folder and to an fsspec file system: a mirror that is whole at any moment."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def in_memory() -> dict[str, bytes]:
 
 
 def check_whole(store: RunStore, files: dict[str, bytes]) -> ArchiveIndex | None:
-    """That a stranger finds whatever the index there names, and that it is what the run signed."""
+    """Check that a reader finds all that the index names, as the run signed it."""
     if INDEX not in files:
         return None
     index = parse_index(files[INDEX])
@@ -70,7 +70,7 @@ def check_whole(store: RunStore, files: dict[str, bytes]) -> ArchiveIndex | None
     return index
 
 
-def test_a_folder_becomes_the_archive_again(store: RunStore, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_copy_of_the_archive(store: RunStore, tmp_path: Path) -> None:
     said = sent(store, tmp_path / "mirror")
     assert tree(tmp_path / "mirror") == tree(archive(store))
     assert check_whole(store, tree(tmp_path / "mirror")) is not None
@@ -78,7 +78,7 @@ def test_a_folder_becomes_the_archive_again(store: RunStore, tmp_path: Path) -> 
     assert f"?key={parts.AUTHORITY.public}" in said[-1]
 
 
-def test_so_does_whatever_fsspec_knows(store: RunStore, memory: str) -> None:
+def test_so_does_an_fsspec_file_system(store: RunStore, memory: str) -> None:
     sent(store, memory)
     assert in_memory() == tree(archive(store))
 
@@ -96,7 +96,7 @@ def test_only_what_is_new_is_sent(store: RunStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["folder", "memory"])
-def test_broken_off_anywhere_it_is_whole_and_goes_on(
+def test_an_interrupted_publication_is_whole_and_resumes(
     store: RunStore, tmp_path: Path, memory: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each attempt of a second publication gets one file further."""
@@ -112,7 +112,7 @@ def test_broken_off_anywhere_it_is_whole_and_goes_on(
     def put(self: Destination, source: Path, path: str) -> None:
         nonlocal room
         if room == 0:
-            raise Unreachable("the line broke", fix="Try again.")
+            raise Unreachable("the connection broke", fix="Try again.")
         room -= 1
         real(self, source, path)
 
@@ -131,7 +131,7 @@ def test_broken_off_anywhere_it_is_whole_and_goes_on(
     assert last.closed == 3
 
 
-def test_a_mirror_keeps_what_the_run_forgets(store: RunStore, tmp_path: Path) -> None:
+def test_a_mirror_keeps_what_the_run_drops(store: RunStore, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     sent(store, mirror)
     for loss in (1.2, 1.1, 1.0):
@@ -150,7 +150,7 @@ def test_a_mirror_keeps_what_the_run_forgets(store: RunStore, tmp_path: Path) ->
     assert {"main", "latest"} <= set(names[5])
 
 
-def test_prune_removes_what_the_run_forgot(store: RunStore, tmp_path: Path) -> None:
+def test_prune_removes_what_the_run_dropped(store: RunStore, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     sent(store, mirror)
     for loss in (1.2, 1.1, 1.0):
@@ -188,7 +188,7 @@ def flip(path: Path) -> None:
     ("damaged", "kind"),
     [("tokenizer.json", HashMismatch), ("contributions", HashMismatch), ("log", BadSignature)],
 )
-def test_what_is_damaged_is_named_and_not_sent(
+def test_a_damaged_file_is_named_and_not_sent(
     store: RunStore, tmp_path: Path, damaged: str, kind: type[BarnraiseError]
 ) -> None:
     file = checkpoint(store, 2) / damaged if "." in damaged else next((archive(store) / damaged).iterdir())
@@ -202,8 +202,8 @@ def test_what_is_damaged_is_named_and_not_sent(
     assert INDEX not in found
 
 
-def test_damage_on_the_mirror_is_mended(store: RunStore, tmp_path: Path) -> None:
-    """What was cut off has another size; what was never finished has no manifest."""
+def test_damage_on_the_mirror_is_repaired(store: RunStore, tmp_path: Path) -> None:
+    """A truncated file has another size; an unfinished checkpoint has no manifest."""
     mirror = tmp_path / "mirror"
     sent(store, mirror)
     (mirror / folder_of("trained", 2) / MANIFEST).unlink()
@@ -213,8 +213,8 @@ def test_damage_on_the_mirror_is_mended(store: RunStore, tmp_path: Path) -> None
     assert tree(mirror) == tree(archive(store))
 
 
-def test_a_checkpoint_told_anew_is_sent_anew(store: RunStore, tmp_path: Path) -> None:
-    """A file that has the right size and no manifest that tells of it is looked at."""
+def test_a_file_without_a_valid_manifest_is_hashed(store: RunStore, tmp_path: Path) -> None:
+    """A file of the right size that no valid manifest there covers is compared by hash."""
     mirror = tmp_path / "mirror"
     sent(store, mirror)
     path = mirror / folder_of("trained", 2) / "README.md"
@@ -226,14 +226,14 @@ def test_a_checkpoint_told_anew_is_sent_anew(store: RunStore, tmp_path: Path) ->
     assert path.read_bytes() == old
 
 
-def test_an_archive_that_moves_on_meanwhile_is_read_again(
+def test_an_archive_that_changes_meanwhile_is_read_again(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, rounds = Destination.put, iter([1.2, 1.1])
 
     def put(self: Destination, source: Path, path: str) -> None:
         real(self, source, path)
-        for loss in rounds:  # all of them at the first file: what was to be sent is forgotten by then
+        for loss in rounds:  # all of them at the first file: what was to be sent is dropped by then
             train_round(store, ADA, loss=loss)
 
     monkeypatch.setattr(Destination, "put", put)

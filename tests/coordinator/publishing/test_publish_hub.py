@@ -37,7 +37,7 @@ def hub() -> Iterator[FakeHub]:
 def published(
     hub: FakeHub, laid: Laid, home: Path, *more: str, token: str | None = WRITER, to: str = NAME
 ) -> subprocess.CompletedProcess[str]:
-    """What `coordinator publish` came to."""
+    """Run `coordinator publish`."""
     own = {
         "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1", **({"HF_TOKEN": token} if token else {}),
@@ -82,7 +82,7 @@ def test_every_form_is_a_repository_and_every_round_a_tag(hub: FakeHub, laid: La
         assert own_files(hub.model(name), "main") == on_disk(laid, form, MAIN_ROUND)  # type: ignore[arg-type]
 
 
-def test_what_is_tagged_is_not_sent_again(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
+def test_a_tagged_round_is_not_sent_again(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
     assert published(hub, laid, tmp_path, "--form", "trained").returncode == 0
     before = dict(hub.model(NAME).commits)
     hub.asked.clear()
@@ -105,7 +105,7 @@ def test_later_rounds_follow_and_main_moves(hub: FakeHub, laid: Laid, tmp_path: 
 
 
 def test_a_round_s_commit_holds_its_own_files_alone(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
-    """Files of a GGUF form are named by their round: those of the round before have to go."""
+    """Files of a GGUF form are named by their round: those of the previous round are removed."""
     assert published(hub, laid, tmp_path, "--form", "trained", "--revision", "0").returncode == 0
     repo = hub.model(NAME)
     for branch in ("main", "rounds"):
@@ -115,11 +115,11 @@ def test_a_round_s_commit_holds_its_own_files_alone(hub: FakeHub, laid: Laid, tm
     assert own_files(repo, "main") == on_disk(laid, "trained", MAIN_ROUND)
 
 
-def test_an_upload_that_breaks_off_is_told_and_goes_on(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
+def test_an_interrupted_upload_is_reported_and_resumes(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
     hub.uploads_left = 3
     done = published(hub, laid, tmp_path, "--form", "trained")
     assert done.returncode == 4, done.stderr
-    assert "goes on from there" in done.stderr
+    assert "it resumes" in done.stderr
     assert "Traceback" not in done.stderr
     kept = set(hub.objects)
     assert len(kept) == 3
@@ -130,12 +130,12 @@ def test_an_upload_that_breaks_off_is_told_and_goes_on(hub: FakeHub, laid: Laid,
     assert not {f"PUT /lfs/{oid}" for oid in kept} & set(hub.asked), "what had arrived came again"
 
 
-def test_data_goes_there_when_it_is_asked_for(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
+def test_data_is_published_on_request(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
     assert published(hub, laid, tmp_path, "--form", "data").returncode == 0
     assert own_files(hub.repos["dataset", NAME], "main") == on_disk(laid, "data", 0)
 
 
-def test_dry_run_asks_nobody(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
+def test_dry_run_contacts_nobody(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
     done = published(hub, laid, tmp_path, "--dry-run", token=None)
     assert done.returncode == 0, done.stderr
     assert not hub.asked
@@ -144,21 +144,21 @@ def test_dry_run_asks_nobody(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "told"),
-    [(None, "nobody is logged in"), ("hf_old", "asks who writes"), (READER, "may not write")],
+    ("token", "words"),
+    [(None, "not logged in"), ("hf_old", "wants a login to write"), (READER, "may not write")],
 )
-def test_a_login_that_will_not_do_is_told(
-    hub: FakeHub, laid: Laid, tmp_path: Path, token: str | None, told: str
+def test_an_insufficient_login_is_reported(
+    hub: FakeHub, laid: Laid, tmp_path: Path, token: str | None, words: str
 ) -> None:
     done = published(hub, laid, tmp_path, token=token)
     assert (done.returncode, done.stdout) == (6, "")
     problem, fix = done.stderr.strip().split("\n  → ")
-    assert told in problem
+    assert words in problem
     assert "hf auth" in fix
     assert not hub.repos
 
 
-def test_a_hub_that_is_away_is_told(laid: Laid, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported(laid: Laid, tmp_path: Path) -> None:
     with fake_hub() as gone:
         pass
     done = published(gone, laid, tmp_path, "--form", "trained")
@@ -182,7 +182,7 @@ def test_a_damaged_file_is_not_sent(hub: FakeHub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", ["barn", "a/b/c", "grace/", "../x", "grace/b n"])
-def test_what_names_no_repository_is_told(hub: FakeHub, laid: Laid, tmp_path: Path, to: str) -> None:
+def test_an_invalid_repository_name_is_reported(hub: FakeHub, laid: Laid, tmp_path: Path, to: str) -> None:
     done = published(hub, laid, tmp_path, to=to)
     assert done.returncode == 2
     assert "names no repository" in done.stderr

@@ -1,4 +1,4 @@
-"""Places that cannot be published to: told, with what to do, and left as they were."""
+"""Destinations that cannot be published to: reported with a fix, and left unchanged."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-def test_the_place_of_another_run_is_left_alone(store: RunStore, tmp_path: Path) -> None:
+def test_the_destination_of_another_run_is_left_alone(store: RunStore, tmp_path: Path) -> None:
     with opened_store(tmp_path / "other", parts.run_spec().model_copy(update={"name": "shed"})) as other:
         sent(other, tmp_path / "mirror")
         before = tree(tmp_path / "mirror")
-        with raises_with_fix(UserError, 2, "shed", "place of its own"):
+        with raises_with_fix(UserError, 2, "shed", "its own destination"):
             sent(store, tmp_path / "mirror")
         assert tree(tmp_path / "mirror") == before
 
@@ -55,7 +55,7 @@ def test_an_older_copy_does_not_replace_a_newer_one(store: RunStore, tmp_path: P
         publish(tmp_path / "old", options(tmp_path / "mirror"), lambda _: None)
 
 
-def test_a_full_disk_is_told_and_leaves_no_half(
+def test_a_full_disk_is_reported_and_leaves_no_partial_file(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path) -> Any:
@@ -73,7 +73,7 @@ def test_a_full_disk_is_told_and_leaves_no_half(
 
 
 class Bucket(MemoryFileSystem):
-    """A store that refuses, as S3's file system words it."""
+    """A file system that refuses, as S3's words it."""
 
     protocol = "bucket"
     refusal: OSError
@@ -85,12 +85,12 @@ class Bucket(MemoryFileSystem):
 @pytest.mark.parametrize(
     ("refusal", "kind", "words"),
     [
-        (PermissionError("Access Denied"), RefusedError, "Log in as somebody who may"),
-        (FileNotFoundError("The specified bucket does not exist"), UserError, "Make the bucket"),
-        (OSError("Could not connect"), Unreachable, "goes on from there"),
+        (PermissionError("Access Denied"), RefusedError, "Log in with an account that may write"),
+        (FileNotFoundError("The specified bucket does not exist"), UserError, "Create the bucket"),
+        (OSError("Could not connect"), Unreachable, "it resumes"),
     ],
 )
-def test_a_store_that_refuses_is_told(
+def test_a_refusing_file_system_is_reported(
     store: RunStore, refusal: OSError, kind: type[BarnraiseError], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Bucket, "refusal", refusal, raising=False)
@@ -99,7 +99,7 @@ def test_a_store_that_refuses_is_told(
         sent(store, "bucket://barn")
 
 
-def test_a_place_that_cannot_be_is_told(
+def test_an_unusable_destination_is_reported(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
@@ -114,9 +114,9 @@ def test_a_place_that_cannot_be_is_told(
 
 def test_a_run_is_found_by_its_name_or_folder(store: RunStore, tmp_path: Path) -> None:
     store.folder.rename(tmp_path / "barn")
-    place = tmp_path / "barn" / "archive"
-    assert find_archive("barn", tmp_path) == place
-    assert find_archive(str(tmp_path / "barn"), tmp_path / "none") == place
-    assert find_archive(str(place), tmp_path / "none") == place
+    found = tmp_path / "barn" / "archive"
+    assert find_archive("barn", tmp_path) == found
+    assert find_archive(str(tmp_path / "barn"), tmp_path / "none") == found
+    assert find_archive(str(found), tmp_path / "none") == found
     with raises_with_fix(UserError, 2, "no archive in 'shed'", str(tmp_path / "shed")):
         find_archive("shed", tmp_path)

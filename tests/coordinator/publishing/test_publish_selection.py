@@ -1,4 +1,4 @@
-"""What a mirror's index says once a newer archive was sent to it."""
+"""Which checkpoints are selected, and what a mirror's index names after a newer archive."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def index(*revisions: Revision, closed: int = 10, replay_from: int = 0, run: str
 def test_a_replay_starts_where_no_contribution_is_missing(
     theirs: tuple[int, int], ours: tuple[int, int], replay_from: int
 ) -> None:
-    """Each pair: rounds that are closed, and the round from which contributions are there."""
+    """Each pair: closed rounds, and the round from which contributions are kept."""
     before = index(revision(5), closed=theirs[0], replay_from=theirs[1])
     after = index(revision(8), closed=ours[0], replay_from=ours[1])
     assert joined(before, after).replay_from == replay_from
 
 
-def test_names_stand_where_the_newer_archive_puts_them() -> None:
+def test_names_are_those_of_the_newer_archive() -> None:
     before = index(revision(5, "main", "best"), revision(6, "latest"))
     repo = joined(before, index(revision(6, "main"), revision(8, "latest"))).repo("trained")
     assert repo is not None
@@ -54,7 +54,7 @@ def test_names_stand_where_the_newer_archive_puts_them() -> None:
     assert names == {5: ("round-5", "best"), 6: ("round-6", "main"), 8: ("round-8", "latest")}
 
 
-def test_forms_that_were_there_stay() -> None:
+def test_forms_of_the_mirror_are_kept() -> None:
     gguf = Repo(
         id="ada/barn-gguf", kind="model", form="gguf", revisions=(revision(5, "main", form="gguf"),)
     )  # fmt: skip
@@ -63,13 +63,13 @@ def test_forms_that_were_there_stay() -> None:
 
 
 def test_another_run_and_an_older_archive_are_refused() -> None:
-    with raises_with_fix(UserError, 2, "the run shed", "place of its own"):
+    with raises_with_fix(UserError, 2, "the run shed", "its own destination"):
         joined(index(revision(5), run="shed"), index(revision(5)))
     with raises_with_fix(StateError, 7, "10 rounds", "only 9"):
         joined(index(revision(5)), index(revision(5), closed=9))
 
 
-def test_what_is_chosen() -> None:
+def test_selects_revisions_and_forms() -> None:
     whole = index(revision(5, "main", "best"), revision(8, "latest"))
     assert [each.round for repo in select(whole, (), None) for each in repo.revisions] == [5, 8]
     for wanted, round in (("main", 5), ("latest", 8), ("8", 8), ("round-000005", 5)):
