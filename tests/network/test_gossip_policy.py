@@ -1,4 +1,4 @@
-"""What is news to a node, whom it tells, and how seldom it looks."""
+"""What is new to a node, where it forwards it, and how rarely it polls."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from barnraise.network.gossip_policy import (
     FAN_OUT,
     MAX_ANSWERS_PER_SECOND,
     MAX_VOLUNTEERS,
-    MIN_POLL_SECONDS,
     VERSIONS,
     Novelty,
     RecordCache,
     forward_targets,
     poll_interval,
 )
+from barnraise.network.timing import TIMING
 from tests.support import parts
 
 KEYS = [Identity.from_seed(n.to_bytes(32, "big")) for n in range(100, 120)]
@@ -43,13 +43,13 @@ def commit(of: Identity, round: int, tokens: int = 7) -> Signed[Record]:
     return sign(of, parts.commit(of, round=round, tokens=tokens))
 
 
-# What is news
+# Novelty
 
 
 def test_the_newest_head_counts() -> None:
     known = RecordCache()
-    told = [known.receive(head(round, at)) for round, at in [(3, 10), (4, 20), (4, 20), (3, 15), (5, 21)]]
-    assert told == [Novelty.NEW, Novelty.NEW, Novelty.DUPLICATE, Novelty.STALE, Novelty.NEW]
+    seen = [known.receive(head(round, at)) for round, at in [(3, 10), (4, 20), (4, 20), (3, 15), (5, 21)]]
+    assert seen == [Novelty.NEW, Novelty.NEW, Novelty.DUPLICATE, Novelty.STALE, Novelty.NEW]
     assert known.head is not None
     assert known.head.round == 5
 
@@ -79,14 +79,14 @@ def test_the_newest_heartbeat_counts_until_it_is_too_old() -> None:
         (5, 7, Novelty.STALE),
     ],
 )
-def test_commits_count_in_their_time(open_round: int, round: int, novelty: Novelty) -> None:
+def test_commits_count_around_their_round(open_round: int, round: int, novelty: Novelty) -> None:
     known = RecordCache()
     known.receive(head(open_round))
     assert known.receive(commit(parts.ADA, round)) is novelty
     assert bool(known.commits(Round(round))) is (novelty is Novelty.NEW)
 
 
-def test_what_its_owner_says_last_is_its_commit() -> None:
+def test_the_commit_announced_last_counts() -> None:
     known, first, second = RecordCache(), commit(parts.ADA, 1, tokens=7), commit(parts.ADA, 1, tokens=8)
     known.receive(commit(parts.BEN, 1))
 
@@ -99,13 +99,13 @@ def test_what_its_owner_says_last_is_its_commit() -> None:
     assert len(known.commits(Round(1))) == 2
 
 
-def test_nobody_floods_the_swarm_with_commits() -> None:
+def test_versions_of_one_commit_are_limited() -> None:
     known = RecordCache()
-    heard = [known.receive(commit(parts.ADA, 1, tokens)) for tokens in range(1, VERSIONS + 3)]
-    assert heard == [Novelty.NEW] * VERSIONS + [Novelty.STALE] * 2
+    received = [known.receive(commit(parts.ADA, 1, tokens)) for tokens in range(1, VERSIONS + 3)]
+    assert received == [Novelty.NEW] * VERSIONS + [Novelty.STALE] * 2
 
 
-def test_commits_of_rounds_that_are_over_are_forgotten() -> None:
+def test_commits_of_past_rounds_are_dropped() -> None:
     known = RecordCache()
     known.receive(commit(parts.ADA, 0))
     known.receive(commit(parts.ADA, 1))
@@ -113,7 +113,7 @@ def test_commits_of_rounds_that_are_over_are_forgotten() -> None:
     assert (known.commits(Round(0)), len(known.commits(Round(1)))) == ([], 1)
 
 
-def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_volunteers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_VOLUNTEERS >= 1000
     monkeypatch.setattr("barnraise.network.gossip_policy.MAX_VOLUNTEERS", 2)
     known = RecordCache()
@@ -122,14 +122,14 @@ def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {p.owner for p in known.present(parts.NOW)} == {parts.ADA.public, parts.STRANGER.public}
 
 
-# Who is told
+# Forwarding
 
 
 def first_ones(keys: list[PublicKey], count: int) -> list[PublicKey]:
     return keys[:count]
 
 
-def told_by(
+def targets_of(
     own: Identity, record: Record, novelty: Novelty = Novelty.NEW, present: Sequence[Identity] = KEYS
 ) -> set[str]:
     found = forward_targets(
@@ -150,75 +150,75 @@ def public(*who: Identity) -> set[str]:
 
 @pytest.mark.parametrize("novelty", Novelty)
 def test_a_heartbeat_goes_to_the_coordinator_alone(novelty: Novelty) -> None:
-    assert told_by(KEYS[0], presence(KEYS[0]), novelty) == public(parts.AUTHORITY)
-    assert told_by(parts.AUTHORITY, presence(KEYS[0]), novelty) == set()
-    assert told_by(KEYS[1], presence(KEYS[0]), novelty) == set()
+    assert targets_of(KEYS[0], presence(KEYS[0]), novelty) == public(parts.AUTHORITY)
+    assert targets_of(parts.AUTHORITY, presence(KEYS[0]), novelty) == set()
+    assert targets_of(KEYS[1], presence(KEYS[0]), novelty) == set()
 
 
 def test_a_commit_goes_to_the_coordinator_each_time_and_to_others_once() -> None:
     mine = commit(KEYS[0], 1).value
-    assert told_by(KEYS[0], mine) == public(parts.AUTHORITY, *KEYS[1 : FAN_OUT + 1])
-    assert told_by(KEYS[0], mine, Novelty.DUPLICATE) == public(parts.AUTHORITY)
-    assert told_by(KEYS[2], mine) == public(KEYS[1], *KEYS[3 : FAN_OUT + 2]), "not to its owner, nor oneself"
-    assert told_by(parts.AUTHORITY, mine) == public(*KEYS[1 : FAN_OUT + 1])
-    assert told_by(KEYS[2], mine, Novelty.DUPLICATE) == told_by(KEYS[2], mine, Novelty.STALE) == set()
+    assert targets_of(KEYS[0], mine) == public(parts.AUTHORITY, *KEYS[1 : FAN_OUT + 1])
+    assert targets_of(KEYS[0], mine, Novelty.DUPLICATE) == public(parts.AUTHORITY)
+    assert targets_of(KEYS[2], mine) == public(KEYS[1], *KEYS[3 : FAN_OUT + 2]), (
+        "neither to its owner nor to itself"
+    )
+    assert targets_of(parts.AUTHORITY, mine) == public(*KEYS[1 : FAN_OUT + 1])
+    assert targets_of(KEYS[2], mine, Novelty.DUPLICATE) == targets_of(KEYS[2], mine, Novelty.STALE) == set()
 
 
 def test_a_head_goes_on_to_volunteers() -> None:
-    told = head(1).value
-    assert told_by(parts.AUTHORITY, told) == public(*KEYS[:FAN_OUT])
-    assert told_by(KEYS[0], told) == public(*KEYS[1 : FAN_OUT + 1])
-    assert told_by(KEYS[0], told, Novelty.DUPLICATE) == set()
-    assert told_by(KEYS[0], told, present=KEYS[:3]) == public(*KEYS[1:3])
+    record = head(1).value
+    assert targets_of(parts.AUTHORITY, record) == public(*KEYS[:FAN_OUT])
+    assert targets_of(KEYS[0], record) == public(*KEYS[1 : FAN_OUT + 1])
+    assert targets_of(KEYS[0], record, Novelty.DUPLICATE) == set()
+    assert targets_of(KEYS[0], record, present=KEYS[:3]) == public(*KEYS[1:3])
 
 
 @pytest.mark.parametrize("volunteers", [3, 20, 100, 1000])
-def test_nearly_everybody_hears_in_a_few_tellings(volunteers: int) -> None:
+def test_nearly_all_nodes_receive_a_head_within_a_few_hops(volunteers: int) -> None:
     """Each knows as many others as an entry of the DHT lists, drawn at random."""
     draw = random.Random(0)
     keys = [PublicKey(f"{n:064x}") for n in range(volunteers)]
     blank = presence(parts.ADA)
-    everybody = {key: blank.model_copy(update={"owner": key}) for key in keys}
+    presences = {key: blank.model_copy(update={"owner": key}) for key in keys}
     together = -(-volunteers // parts_for(volunteers))
-    heard = {PublicKey(parts.AUTHORITY.public)}
-    telling, hops = set(heard), 0
-    while telling:
+    received = {PublicKey(parts.AUTHORITY.public)}
+    sending, hops = set(received), 0
+    while sending:
         hops += 1
-        told: set[PublicKey] = set()
-        for own in telling:
+        targets: set[PublicKey] = set()
+        for own in sending:
             known = keys if own == parts.AUTHORITY.public else draw.sample(keys, together)
-            told |= set(
+            targets |= set(
                 forward_targets(
                     head(1).value,
                     Novelty.NEW,
                     own=own,
                     authority=PublicKey(parts.AUTHORITY.public),
-                    present=[everybody[key] for key in known],
+                    present=[presences[key] for key in known],
                     draw=draw.sample,
                 )
             )
-        telling = told - heard
-        heard |= told
-    assert volunteers - (len(heard) - 1) <= max(1, 0.02 * volunteers)
+        sending = targets - received
+        received |= targets
+    assert volunteers - (len(received) - 1) <= max(1, 0.02 * volunteers)
     assert hops <= 8
 
 
-# Looking
+# Polling
 
 
 @given(volunteers=st.integers(1, 5000), contributions=st.integers(1, 100))
-def test_no_node_answers_more_than_it_should(volunteers: int, contributions: int) -> None:
-    """Whatever the swarm's size: for the head, for a list of volunteers and for a round's commits."""
+def test_the_answers_of_a_node_are_bounded(volunteers: int, contributions: int) -> None:
+    """At any size of the swarm: for the head, for a list of volunteers and for a round's commits."""
     entries = parts_for(volunteers)
     together = -(-volunteers // entries)
     for readers, records in [(volunteers, 1), (together, together), (volunteers, contributions)]:
         seconds = poll_interval(readers, records)
-        assert seconds >= MIN_POLL_SECONDS
+        assert seconds >= TIMING.min_poll
         assert readers * records / seconds <= MAX_ANSWERS_PER_SECOND + 1e-9
     gone = MISSED * heartbeat_seconds(volunteers)
-    assert poll_interval(together, together) <= gone / 3, (
-        "they are heard of anew before they are taken for gone"
-    )
+    assert poll_interval(together, together) <= gone / 3, "heartbeats are read again before they expire"
 
 
 @given(volunteers=st.integers(0, 5000))

@@ -1,10 +1,10 @@
-"""Word of mouth: what a node knows of the run's records, and whom it tells what is new to it. Pure.
+"""What a node knows of the run's records, and to which nodes it forwards a new one. Pure.
 
-The DHT keeps records for those who come later. It is no way to hear of news: whatever is new, a look costs
-the whole entry, of every node that keeps it, and a thousand volunteers who look four times a second would
-ask these few for megabytes a second. So whoever hears a head or a commit for the first time tells it
-to a few others (an epidemic: Demers et al. 1987, "Epidemic algorithms for replicated database
-maintenance"), heartbeats go to the coordinator, and looks are so rare that no node has to answer more than
+The DHT keeps records for nodes that join later. It is no way to learn of new ones: each poll costs the
+whole entry, from every node that keeps it, and a thousand volunteers that poll four times a second would
+ask these few for megabytes a second. So a node that receives a head or a commit for the first time forwards
+it to a few others (an epidemic: Demers et al. 1987, "Epidemic algorithms for replicated database
+maintenance"), heartbeats go to the coordinator, and polls are so rare that no node has to answer more than
 `MAX_ANSWERS_PER_SECOND` records for them.
 """
 
@@ -18,33 +18,34 @@ from barnraise.contract.heartbeat import is_live
 from barnraise.contract.records import Commit, Head, Presence, Record
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed
+from barnraise.network.timing import TIMING
 
 FAN_OUT = 5
-"""Volunteers whom one tells what is new to it. Of those in a swarm, e^-5 or 0.7 % are not told by anybody."""
+"""Volunteers to which a node forwards a new record. Of those in a swarm, e^-5 or 0.7 % receive it from
+none."""
 MAX_ANSWERS_PER_SECOND = 32
-"""Records that a node sends at most for the looks of others at one entry of the DHT: some 25 kB."""
-MIN_POLL_SECONDS = 5.0
-"""Seconds between two looks at an entry at least: news come by themselves, if not to everybody."""
+"""Records that a node sends at most for other nodes' polls of one DHT entry: some 25 kB."""
 VERSIONS = 4
-"""Commits of one volunteer to one round that are passed on: it may have to make one anew, but not often."""
+"""Commits of one volunteer to one round that are forwarded: it may have to repeat its commit, but not
+often."""
 MAX_VOLUNTEERS = 4096
 """Volunteers that are remembered."""
 ROUNDS_KEPT = 2
-"""Rounds whose commits are remembered: the open one's, and the one's before it for who is behind."""
+"""Rounds whose commits are kept: the open one's, and the previous one's for volunteers that are behind."""
 
 
 class Novelty(Enum):
-    """What a record is to who hears it."""
+    """What a record is to the node that receives it."""
 
     NEW = "new"
-    DUPLICATE = "known"
-    STALE = "late"
-    """It was true once, or is not yet."""
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    """Older than what is known, or of a round that is not open."""
 
 
 @dataclass
 class RecordCache:
-    """What a node heard, by word of mouth or from the DHT. Every record in here was checked."""
+    """The records that a node received, by gossip or from the DHT. Every one was checked before."""
 
     head: Head | None = None
     _present: dict[PublicKey, Presence] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class RecordCache:
     """By round and owner, the newest last."""
 
     def receive(self, signed: Signed[Record]) -> Novelty:
-        """Take a record in, where it tells anything."""
+        """Keep a record where it is new."""
         match signed.value:
             case Head() as head:
                 return self._receive_head(head)
@@ -61,13 +62,23 @@ class RecordCache:
             case Commit() as commit:
                 return self._receive_commit(Signed(commit, signed.signer, signed.wire))
 
+    @property
+    def volunteers(self) -> int:
+        """How many there are, by the newest head."""
+        return 0 if self.head is None else self.head.volunteers
+
+    @property
+    def expected_commits(self) -> int:
+        """About how many commits a round has."""
+        return 0 if self.head is None else -(-self.head.volunteers // self.head.turns)
+
     def present(self, now: Millis) -> list[Presence]:
-        """The heartbeats of those who are there, by their keys."""
-        there = (p for _, p in sorted(self._present.items()))
-        return [p for p in there if is_live(Millis(p.at), p.beat, now)]
+        """The heartbeats that have not expired, by key."""
+        present = (p for _, p in sorted(self._present.items()))
+        return [p for p in present if is_live(Millis(p.at), p.beat, now)]
 
     def commits(self, round: Round) -> list[Signed[Commit]]:
-        """The newest commit of each volunteer to a round, by their keys."""
+        """The newest commit of each volunteer to a round, by key."""
         return [versions[-1] for _, versions in sorted(self._commits.get(round, {}).items())]
 
     def _receive_head(self, head: Head) -> Novelty:
@@ -86,17 +97,17 @@ class RecordCache:
         self._present.pop(owner, None)
         self._present[owner] = presence
         if len(self._present) > MAX_VOLUNTEERS:
-            del self._present[next(iter(self._present))]  # whom we heard of longest ago
+            del self._present[next(iter(self._present))]  # the one without news for longest
         return Novelty.NEW
 
     def _receive_commit(self, signed: Signed[Commit]) -> Novelty:
         round, open_round = Round(signed.value.round), 0 if self.head is None else self.head.round
-        # News of a close travels as fast as the first commit after it, so the next round's may come first.
+        # A close travels as fast as the first commit after it, so the next round's commit may arrive first.
         if not open_round - ROUNDS_KEPT < round <= open_round + 1:
             return Novelty.STALE
         versions = self._commits.setdefault(round, {}).setdefault(signed.signer, [])
         for known in versions:
-            if known.wire == signed.wire:  # told again, so it is still its owner's word
+            if known.wire == signed.wire:  # re-announced: now newest
                 versions.remove(known)
                 versions.append(known)
                 return Novelty.DUPLICATE
@@ -115,27 +126,27 @@ def forward_targets(
     present: Sequence[Presence],
     draw: Callable[[list[PublicKey], int], list[PublicKey]],
 ) -> list[PublicKey]:
-    """Whom `own` tells a record that it heard or made.
+    """The nodes to which `own` sends a record that it received or made.
 
-    The coordinator hears heartbeats and commits from their owners, as often as they make them. Heads and
-    commits go on, once, to some volunteers of those whom we know.
+    The coordinator receives heartbeats and commits from their owners, each time they are announced. Heads
+    and commits are forwarded, once, to some of the known volunteers.
 
-    news: what it was to us. draw: so many of a list, at random.
+    novelty: what the record was to this node. draw: picks a number of list items at random.
     """
-    told: list[PublicKey] = []
+    targets: list[PublicKey] = []
     owner = authority if isinstance(record, Head) else PublicKey(record.owner)
     if own == owner != authority:
-        told.append(authority)
+        targets.append(authority)
     if novelty is Novelty.NEW and not isinstance(record, Presence):
         others = [key for p in present if (key := PublicKey(p.owner)) not in (own, owner)]
-        told += draw(others, min(FAN_OUT, len(others)))
-    return told
+        targets += draw(others, min(FAN_OUT, len(others)))
+    return targets
 
 
-def poll_interval(readers: int, records: int) -> float:
-    """Seconds between two looks of one node at an entry of the DHT.
+def poll_interval(readers: int, records: int, shortest: float = TIMING.min_poll) -> float:
+    """Seconds between two polls of one DHT entry by one node.
 
-    readers: nodes that look at it. records: how many it has. One node that keeps the entry may have to
-    answer all of them, and sends readers · records in so many seconds.
+    readers: nodes that poll the entry. records: how many it has. One node that keeps the entry may have to
+    answer all of them, and sends readers · records within the interval.
     """
-    return max(MIN_POLL_SECONDS, readers * records / MAX_ANSWERS_PER_SECOND)
+    return max(shortest, readers * records / MAX_ANSWERS_PER_SECOND)

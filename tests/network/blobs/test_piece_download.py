@@ -1,4 +1,4 @@
-"""Blobs in pieces from several honest holders, under caps, over breaks and restarts. In virtual time."""
+"""Blobs in pieces from several honest holders: caps, broken streams, restarts. In virtual time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.transfers import (
 )
 
 
-def test_a_blob_comes_from_its_owner(tmp_path: Path) -> None:
+def test_a_blob_is_downloaded_from_its_owner(tmp_path: Path) -> None:
     async def scene(net: Net) -> None:
         owner, ada = net.node("owner"), net.node("ada")
         owner.holds(DATA)
@@ -37,13 +37,13 @@ def test_a_blob_comes_from_its_owner(tmp_path: Path) -> None:
         assert await owner.transfer.wait_served(NAME, 1)
         down = ada.transfer.traffic.down
         assert SIZE < down < SIZE + 1000
-        assert await get(ada) == DATA, "what is here is not asked for"
+        assert await get(ada) == DATA, "what is here is not requested"
         assert ada.transfer.traffic.down == down
 
     play(tmp_path, scene)
 
 
-def test_a_holder_has_few_requests_before_it_at_a_time(tmp_path: Path) -> None:
+def test_few_requests_are_in_flight_to_one_holder(tmp_path: Path) -> None:
     peak = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,7 +65,7 @@ def test_a_holder_has_few_requests_before_it_at_a_time(tmp_path: Path) -> None:
     assert peak == MAX_PIPELINE < COUNT - 1
 
 
-def test_two_who_have_a_half_each_make_three_who_have_it_all(tmp_path: Path) -> None:
+def test_two_halves_become_three_whole_copies(tmp_path: Path) -> None:
     async def scene(net: Net) -> None:
         ada, ben, cleo = net.node("ada"), net.node("ben"), net.node("cleo")
         ada.begins(DATA, 0, 1, 2)
@@ -90,8 +90,8 @@ def test_the_owner_sends_little_more_than_one_copy(tmp_path: Path) -> None:
     assert play(tmp_path, scene) < 1.3 * len(data)
 
 
-def test_all_to_all_stays_close_to_what_the_lines_allow(tmp_path: Path) -> None:
-    """Five nodes at 20 Mbit/s each way, a blob of four of them for all others."""
+def test_all_to_all_takes_little_longer_than_the_lines_require(tmp_path: Path) -> None:
+    """Five nodes at 20 Mbit/s each way; four of them have a blob for all others."""
     rate, blobs = 2_500_000, [blob(seed, 12 * PIECE_BYTES) for seed in range(4)]
 
     async def scene(net: Net) -> float:
@@ -114,7 +114,7 @@ def test_all_to_all_stays_close_to_what_the_lines_allow(tmp_path: Path) -> None:
     assert bound - 0.1 < play(tmp_path, scene) < 1.3 * bound
 
 
-def test_what_came_before_a_restart_is_not_fetched_again(tmp_path: Path) -> None:
+def test_pieces_from_before_a_restart_are_not_fetched_again(tmp_path: Path) -> None:
     async def scene(net: Net) -> None:
         owner, ada = net.node("owner"), net.node("ada")
         owner.holds(DATA)
@@ -128,7 +128,7 @@ def test_what_came_before_a_restart_is_not_fetched_again(tmp_path: Path) -> None
     play(tmp_path, scene)
 
 
-def test_a_stream_that_breaks_is_opened_again_and_goes_on(tmp_path: Path) -> None:
+def test_a_broken_stream_is_opened_again_and_resumed(tmp_path: Path) -> None:
     asked: list[int] = []
 
     async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -138,7 +138,7 @@ def test_a_stream_that_breaks_is_opened_again_and_goes_on(tmp_path: Path) -> Non
                 asked.append(request.index)
                 writer.write(honest(request))
             writer.write_eof()
-            await reader.read()  # a socket that is closed with requests unread takes its answers back
+            await reader.read()  # a socket that is closed with unread requests drops its answers
 
     async def scene(net: Net) -> None:
         net.strange[key("owner")] = breaks
@@ -150,7 +150,7 @@ def test_a_stream_that_breaks_is_opened_again_and_goes_on(tmp_path: Path) -> Non
     play(tmp_path, scene)
 
 
-def test_blobs_that_come_at_once_share_one_stream(tmp_path: Path) -> None:
+def test_concurrent_downloads_share_one_stream(tmp_path: Path) -> None:
     blobs = [blob(seed, 2 * PIECE_BYTES) for seed in range(5)]
 
     async def scene(net: Net) -> None:
@@ -160,12 +160,12 @@ def test_blobs_that_come_at_once_share_one_stream(tmp_path: Path) -> None:
         assert await asyncio.gather(*(get(ada, "owner", data=data) for data in blobs)) == blobs
         assert len(net.opened) == 1
         assert await get(ada, "owner", data=owner.blobs.get(owner.holds(b"later"))) == b"later"
-        assert len(net.opened) == 2, "and it is closed when nobody needs it"
+        assert len(net.opened) == 2, "and it is closed after its last user"
 
     play(tmp_path, scene)
 
 
-def test_a_holder_that_does_not_have_it_yet_is_asked_again(tmp_path: Path) -> None:
+def test_a_holder_without_the_blob_is_polled(tmp_path: Path) -> None:
     async def scene(net: Net) -> None:
         ben, ada = net.node("ben"), net.node("ada")
         getting = asyncio.ensure_future(get(ada, "ben"))
@@ -176,8 +176,8 @@ def test_a_holder_that_does_not_have_it_yet_is_asked_again(tmp_path: Path) -> No
     play(tmp_path, scene)
 
 
-def test_one_who_gathers_serves_what_it_has_and_nobody_waits_for_the_rest(tmp_path: Path) -> None:
-    """The owner's line is slow: Ada passes pieces on long before she has all of them."""
+def test_a_node_serves_pieces_of_a_blob_that_it_still_downloads(tmp_path: Path) -> None:
+    """The owner's line is slow: Ada serves pieces long before she has all of them."""
 
     async def scene(net: Net) -> None:
         owner, ada, ben = net.node("owner", Caps(up=100_000)), net.node("ada"), net.node("ben")
@@ -195,7 +195,7 @@ def test_one_who_gathers_serves_what_it_has_and_nobody_waits_for_the_rest(tmp_pa
 
 @pytest.mark.parametrize("caps", [(Caps(up=625_000), Caps()), (Caps(), Caps(down=625_000))])
 def test_a_cap_holds(tmp_path: Path, caps: tuple[Caps, Caps]) -> None:
-    """5 Mbit/s at either end: at no time more than the cap has passed, and in the end nothing less."""
+    """5 Mbit/s at either end: never more than the cap, and little less in the end."""
 
     async def scene(net: Net) -> None:
         owner, ada = net.node("owner", caps[0]), net.node("ada", caps[1])

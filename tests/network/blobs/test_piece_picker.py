@@ -1,4 +1,4 @@
-"""Whom to ask for which piece: every piece is found, the owner is spared, slow holders hold nothing up."""
+"""Which holder is asked for which piece: all are found, the owner is spared, slow holders delay nothing."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FAST, SLOW = 20.0 * PIECE_BYTES, 1.0 * PIECE_BYTES
 
 
 def ask(
-    missing: int, *sources: HolderView, share: int = 0, turn: int = 0, now: float = 0.0
+    missing: int, *holders: HolderView, share: int = 0, turn: int = 0, now: float = 0.0
 ) -> Pick | NothingToPick:
-    return pick_next(missing, sources, OWNER, share=share, seed=7, turn=turn, now=now)
+    return pick_next(missing, holders, OWNER, share=share, seed=7, turn=turn, now=now)
 
 
 def in_flight(*pieces: int, since: float = 0.0) -> tuple[InFlight, ...]:
@@ -43,7 +43,7 @@ def test_the_owner_is_asked_first_for_what_only_it_has() -> None:
     assert chosen == Pick(OWNER, 3)
 
 
-def test_others_are_asked_for_what_they_have_too() -> None:
+def test_others_are_asked_for_what_both_have() -> None:
     assert ask(0b1, HolderView(OWNER, 0b1, rate=FAST), HolderView(ADA, 0b1)) == Pick(ADA, 0)
 
 
@@ -60,18 +60,18 @@ def test_the_fastest_is_asked_first_and_the_rarest_piece() -> None:
     assert ask(0b111, slow, fast) == Pick(BEN, 2)
 
 
-def test_a_share_is_taken_from_the_owner_first() -> None:
+def test_a_node_requests_its_share_from_the_owner_first() -> None:
     assert {ask(0b1111, HolderView(OWNER, 0b1111), share=0b0100, turn=turn) for turn in range(20)} == {
         Pick(OWNER, 2)
     }
-    assert isinstance(ask(0b1011, HolderView(OWNER, 0b1111), share=0b0100), Pick), "and then the others'"
+    assert isinstance(ask(0b1011, HolderView(OWNER, 0b1111), share=0b0100), Pick), "and then the other pieces"
 
 
 def test_ties_differ_by_turn() -> None:
     assert len({ask(every_piece(50), HolderView(ADA, every_piece(50)), turn=turn) for turn in range(30)}) > 10
 
 
-def test_who_lost_standing_is_asked_only_for_what_nobody_else_has() -> None:
+def test_a_last_resort_is_asked_only_for_what_no_other_holder_has() -> None:
     bad = HolderView(ADA, 0b11, rate=FAST, last_resort=True)
     assert ask(0b01, HolderView(BEN, 0b01, in_flight(5), free=0), bad) == NothingToPick()
     assert ask(0b11, HolderView(BEN, 0b01), bad) == Pick(BEN, 0)
@@ -79,7 +79,7 @@ def test_who_lost_standing_is_asked_only_for_what_nobody_else_has() -> None:
     assert ask(0b10, HolderView(OWNER, 0b10, last_resort=True)) == Pick(OWNER, 1)
 
 
-def test_what_is_long_on_its_way_is_asked_for_once_more() -> None:
+def test_a_late_piece_is_requested_once_more() -> None:
     stuck, idle = HolderView(ADA, 0b1, in_flight(0), rate=FAST), HolderView(BEN, 0b1, rate=FAST)
     assert ask(0b1, stuck, idle, now=0.01) == NothingToPick()
     assert ask(0b1, stuck, idle, now=5.0) == Pick(BEN, 0)
@@ -89,7 +89,7 @@ def test_what_is_long_on_its_way_is_asked_for_once_more() -> None:
     )
 
 
-def test_nothing_is_asked_twice_while_there_is_something_else_to_have() -> None:
+def test_no_piece_is_requested_twice_while_others_are_wanted() -> None:
     stuck, busy = HolderView(ADA, 0b01, in_flight(0)), HolderView(BEN, 0b11, free=0, rate=FAST)
     assert ask(0b11, stuck, busy, HolderView(CLEO, 0b01, rate=FAST), now=99.0) == NothingToPick()
 
@@ -114,9 +114,9 @@ def test_slow_holders_get_few_requests(rate: float | None) -> None:
 class Holder:
     has: int
     seconds: float
-    """It takes for a piece."""
+    """Per piece."""
     broken: str = ""
-    """junk, or silent"""
+    """`junk`, `silent`, or empty for an honest holder."""
     in_flight: list[InFlight] = field(default_factory=list)
     given: int = 0
 
@@ -132,17 +132,17 @@ STALL = 20.0
 @given(
     st.lists(holders, min_size=1, max_size=5), st.lists(crooks, max_size=3), st.randoms(use_true_random=False)
 )
-def test_all_that_somebody_honest_has_arrives(
+def test_every_piece_of_an_honest_holder_arrives(
     honest: list[Holder], bad: list[Holder], random: object
 ) -> None:
-    """However slow, and whoever lies: nobody is asked for what it lacks, nor after its first fault."""
+    """However slow it is, and however many lie: no holder is asked for a piece it lacks, or after a fault."""
     there = {OWNER if not place else key(str(place)): holder for place, holder in enumerate(honest + bad)}
     available = 0
     for holder in honest:
         available |= holder.has
     missing, now, left = every_piece(12), 0.0, set()
     for turn in range(2000):
-        sources = [
+        views = [
             HolderView(
                 k,
                 h.has,
@@ -153,7 +153,7 @@ def test_all_that_somebody_honest_has_arrives(
             for k, h in there.items()
             if k not in left
         ]
-        match pick_next(missing, sources, OWNER, share=0b1010, seed=3, turn=turn, now=now):
+        match pick_next(missing, views, OWNER, share=0b1010, seed=3, turn=turn, now=now):
             case Pick(chosen, piece):
                 assert chosen not in left
                 assert there[chosen].has & missing & 1 << piece
@@ -182,10 +182,10 @@ def _answers(holder: Holder) -> float:
 
 
 @pytest.mark.parametrize("count", [1, 17_000])
-def test_a_large_blob_is_planned_as_well(count: int) -> None:
+def test_a_large_blob_is_picked_from(count: int) -> None:
     missing = every_piece(count)
-    sources = [
+    views = [
         HolderView(OWNER, missing),
         *(HolderView(key(str(n)), missing >> n, rate=FAST) for n in range(8)),
     ]
-    assert isinstance(ask(missing, *sources), Pick)
+    assert isinstance(ask(missing, *views), Pick)

@@ -1,4 +1,4 @@
-"""What strangers may hold of us: streams, counted by peer, and the memory of what was sent to them."""
+"""What strangers may use of this node: streams, counted by peer, and memory of what was sent."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from barnraise.core.ids import BlobHash
 log = logging.getLogger("barnraise.swarm")
 
 MAX_STREAMS = 96
-"""Streams served at once; beyond it the one that is idle longest makes room."""
+"""Streams served at once; a new one evicts the one that is idle longest."""
 MAX_STREAMS_PER_PEER = 8
 REMEMBERED = 256
-"""Blobs of which it is remembered what was sent, besides those that somebody waits for."""
+"""Blobs of which it is remembered what was sent, on top of those that a caller waits for."""
 
 
 @dataclass
 class IncomingStream:
-    """One stream that somebody opened with us."""
+    """One stream that a peer opened with this node."""
 
     peer: str
     writer: asyncio.StreamWriter
     idle_since: int | None = None
-    """When it began to be idle, in counted events; None while it is served."""
+    """When it became idle, in counted events; None while it is served."""
 
 
 @dataclass
 class ConnectionLimits:
+    """Admits incoming streams up to MAX_STREAMS, and MAX_STREAMS_PER_PEER."""
+
     _streams: list[IncomingStream] = field(default_factory=list)
     _per_peer: Counter[str] = field(default_factory=Counter)
     _events: Iterator[int] = field(default_factory=itertools.count)
 
     @contextmanager
     def admitted(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[IncomingStream | None]:
-        """Hold a place for a stream as long as the block runs; None where there is none for it."""
-        if self._per_peer[peer] >= MAX_STREAMS_PER_PEER or not self._make_room():
+        """Hold a slot for a stream while the block runs; None where no slot is free."""
+        if self._per_peer[peer] >= MAX_STREAMS_PER_PEER or not self._free_slot():
             log.debug("no stream for %s: it has %d of %d", peer, self._per_peer[peer], len(self._streams))
             yield None
             return
@@ -54,11 +56,12 @@ class ConnectionLimits:
             self._streams.remove(stream)
             self._per_peer -= Counter([peer])  # drops what comes to zero
 
-    def set_idle(self, stream: IncomingStream, waits: bool) -> None:
-        stream.idle_since = next(self._events) if waits else None
+    def set_idle(self, stream: IncomingStream, idle: bool) -> None:
+        """Whether a stream waits for its peer, and may be evicted."""
+        stream.idle_since = next(self._events) if idle else None
 
-    def _make_room(self) -> bool:
-        """Whether there is a place, made free where need be."""
+    def _free_slot(self) -> bool:
+        """Whether there is a free slot, after an eviction if need be."""
         open_streams = [stream for stream in self._streams if not stream.writer.is_closing()]
         if len(open_streams) < MAX_STREAMS:
             return True
@@ -78,21 +81,23 @@ class _Sent:
 
 @dataclass
 class SentPieces:
-    """Which pieces of our blobs went out to somebody at least once."""
+    """Which pieces of our blobs were sent to some peer at least once."""
 
     _sent: dict[BlobHash, _Sent] = field(default_factory=dict)
 
     def piece_sent(self, name: BlobHash, index: int, count: int) -> None:
+        """A piece of a blob of `count` pieces was sent."""
         entry = self._entry(name)
         entry.pieces |= 1 << index
         if entry.pieces == every_piece(count):
             entry.whole.set()
 
     def all_sent(self, name: BlobHash) -> None:
+        """A whole blob was sent."""
         self._entry(name).whole.set()
 
     async def wait(self, name: BlobHash, timeout: float) -> bool:
-        """Whether every piece went out within so many seconds."""
+        """Whether every piece is sent within `timeout` seconds."""
         entry = self._entry(name)
         entry.watchers += 1
         try:

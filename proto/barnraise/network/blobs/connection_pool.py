@@ -1,4 +1,4 @@
-"""The streams to holders of pieces, one each, shared by all that is gathered at the same time."""
+"""The streams to holders of pieces, one each, shared by all downloads that run at the same time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from barnraise.core.ids import PublicKey
-from barnraise.network.blobs.piece_protocol import PeerConnection
+from barnraise.network.blobs.peer_connection import PeerConnection
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
+from barnraise.network.timing import TIMING, Timing
 
 Dial = Callable[[PublicKey], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 """Opens a stream to a peer. Raises OSError, EOFError or TimeoutError."""
@@ -17,45 +18,51 @@ Dial = Callable[[PublicKey], Awaitable[tuple[asyncio.StreamReader, asyncio.Strea
 
 @dataclass
 class ConnectionPool:
+    """Opens a connection for its first user and closes it after its last."""
+
     dial: Dial
     limiter: RateLimiter
     traffic: Traffic
+    timing: Timing = TIMING
     _opening: dict[PublicKey, asyncio.Task[PeerConnection]] = field(default_factory=dict)
     _users: Counter[PublicKey] = field(default_factory=Counter)
 
     async def acquire(self, holder: PublicKey) -> PeerConnection:
-        """A stream to a holder, until `release`. Raises what `dial` raises; it is not held then."""
+        """The connection to a holder, in use until `release`. Raises what `dial` raises, without a use."""
         self._users[holder] += 1
         opening = self._opening.get(holder)
         if opening is None or _is_dead(opening):
             opening = self._opening[holder] = asyncio.create_task(self._open(holder))
-        held = False
+        acquired = False
         try:
             connection = await asyncio.shield(opening)  # others may wait for it too
-            held = True
+            acquired = True
             return connection
         finally:
-            if not held:
+            if not acquired:
                 self.release(holder)
 
     def release(self, holder: PublicKey) -> None:
+        """End one use of a connection."""
         self._users -= Counter([holder])  # drops what comes to zero
         self.close_if_unused(holder)
 
     def close_if_unused(self, holder: PublicKey) -> None:
-        """Close the stream once nobody uses it and every answer was read."""
+        """Close the connection if it has no user and every answer was read."""
         opening = self._opening.get(holder)
         if opening is None or self._users[holder]:
             return
         if not opening.done():
             opening.cancel()
-        elif not _is_dead(opening) and opening.result().unanswered:
-            return
         elif not _is_dead(opening):
-            opening.result().close()
+            connection = opening.result()
+            if connection.unanswered:
+                return
+            connection.close()
         del self._opening[holder]
 
     def close(self) -> None:
+        """Close all connections."""
         for opening in self._opening.values():
             opening.cancel()
             if not _is_dead(opening) and opening.done():
@@ -64,7 +71,7 @@ class ConnectionPool:
 
     async def _open(self, holder: PublicKey) -> PeerConnection:
         reader, writer = await self.dial(holder)
-        return PeerConnection(reader, writer, self.limiter, self.traffic)
+        return PeerConnection(reader, writer, self.limiter, self.traffic, self.timing)
 
 
 def _is_dead(opening: asyncio.Task[PeerConnection]) -> bool:

@@ -1,4 +1,4 @@
-"""What all gathering of one node shares: its streams, its memory of holders, its room for pieces."""
+"""What all downloads of one node share: connections, reputation, and the memory for pieces in flight."""
 
 from __future__ import annotations
 
@@ -12,45 +12,63 @@ from typing import Any
 from barnraise.contract.pieces import PIECE_BYTES
 from barnraise.core.ids import PublicKey, short
 from barnraise.network.blobs.connection_pool import ConnectionPool
+from barnraise.network.blobs.holder_outcomes import describe_fault
 from barnraise.network.blobs.piece_store import PieceStore
 from barnraise.network.blobs.reputation import FaultKind, HolderFault, Reputation
+from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
 
-MAX_UNDER_WAY = 32
-"""Pieces on their way to this node, of all blobs: what they may take of its memory."""
+MAX_IN_FLIGHT = 32
+"""Pieces in flight to this node, of all blobs: bounds their memory to 8 MiB."""
 
 
-def under_way_limit(rate: int | None) -> int:
-    """Pieces on their way at once under a download cap in bytes a second: those of a second, so that
-    what is asked for does not pile up in the network in front of it."""
-    return MAX_UNDER_WAY if rate is None else max(2, min(MAX_UNDER_WAY, rate // PIECE_BYTES))
+def in_flight_limit(rate: int | None) -> int:
+    """Pieces in flight at once under a download cap in bytes a second: about a second's worth, so that
+    requested data does not queue in the network in front of the cap."""
+    return MAX_IN_FLIGHT if rate is None else max(2, min(MAX_IN_FLIGHT, rate // PIECE_BYTES))
 
 
 @dataclass
 class DownloadContext:
+    """Shared by all `PieceDownload`s of a node; ends them with `close`."""
+
     own: PublicKey
-    holdings: PieceStore
+    store: PieceStore
     pool: ConnectionPool
     reputation: Reputation
-    limit: int = MAX_UNDER_WAY
-    under_way: int = 0
+    timing: Timing = TIMING
+    limit: int = MAX_IN_FLIGHT
+    _in_flight: int = 0
     _events: list[asyncio.Event] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
+    @property
+    def has_capacity(self) -> bool:
+        """Whether another piece may be requested."""
+        return self._in_flight < self.limit
+
     @contextmanager
     def waking(self, event: asyncio.Event) -> Iterator[None]:
-        """Set `event` whenever something of the room may have become free."""
+        """Set `event` whenever a task of any download ends, which may free capacity."""
         self._events.append(event)
         try:
             yield
         finally:
             self._events.remove(event)
 
+    def reserve(self) -> None:
+        """Count a piece as in flight, until `unreserve`."""
+        self._in_flight += 1
+
+    def unreserve(self) -> None:
+        """A piece has arrived, or will not."""
+        self._in_flight -= 1
+
     def spawn(
         self, work: Coroutine[Any, Any, None], ended: Callable[[asyncio.Task[None]], None]
     ) -> asyncio.Task[None]:
-        """Run `work` until it ends or the room is closed."""
+        """Run `work` until it ends or the context is closed."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
 
@@ -63,13 +81,19 @@ class DownloadContext:
         task.add_done_callback(wake)
         return task
 
-    def fault(self, fault: HolderFault) -> None:
-        """Hold it against the holder, and say so where that changes how it is trusted."""
+    def record(self, fault: HolderFault) -> None:
+        """Hold a fault against its holder, and log it where it lowers the holder's trust."""
         if self.reputation.record(fault, now()):
-            level = logging.INFO if fault.reason is FaultKind.DISCONNECTED else logging.WARNING
-            log.log(level, "%s %s; others are asked instead", short(fault.holder), fault.reason.value)
+            level = logging.INFO if fault.kind is FaultKind.DISCONNECTED else logging.WARNING
+            log.log(
+                level,
+                "%s %s; other holders are asked instead",
+                short(fault.holder),
+                describe_fault(fault.kind),
+            )
 
     def close(self) -> None:
+        """End what is under way."""
         for task in self._tasks:
             task.cancel()
         self.pool.close()

@@ -1,4 +1,4 @@
-"""Which holder is asked for which piece next. A function of what is known; no clock, no network.
+"""Which holder is asked for which piece next. Pure: a function of what is known.
 
 Rarest pieces first, so that every piece soon has two holders; ties by a seed that differs between
 askers, so that they take different pieces from the owner and trade them (BitTorrent's local rarest
@@ -16,20 +16,20 @@ from barnraise.contract.pieces import PIECE_BYTES
 from barnraise.core.ids import PublicKey
 
 MAX_PIPELINE = 3
-"""Requests under way at one holder: enough for a round trip of 300 ms at 20 Mbit/s."""
+"""Requests in flight to one holder: enough for a round trip of 300 ms at 20 Mbit/s."""
 UNKNOWN_RATE = 250_000.0
-"""Bytes a second expected of an idle holder that has not given a piece yet."""
+"""Bytes a second that are expected of an idle holder before its first piece."""
 DUPLICATE_SPEEDUP = 4.0
-"""A piece on its way is asked for once more where it should come so many times sooner."""
+"""A piece in flight is requested once more where another holder should deliver it this many times sooner."""
 
 
 @dataclass(frozen=True)
 class InFlight:
-    """A piece on its way."""
+    """A piece that was requested and has not arrived."""
 
     piece: int
     since: float
-    """When it was asked for, in seconds."""
+    """When it was requested, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,31 +38,33 @@ class HolderView:
 
     holder: PublicKey
     has: int
-    """The pieces it holds, bit by bit."""
+    """The pieces that it holds, bit by bit."""
     in_flight: tuple[InFlight, ...] = ()
-    """This blob's pieces on their way from it, oldest first."""
+    """This blob's pieces in flight from it, oldest first."""
     free: int = MAX_PIPELINE
-    """Requests that it may be sent on top of those under way, of this blob or another."""
+    """Requests that it may be sent on top of those in flight, of this blob or another."""
     rate: float | None = None
-    """Bytes a second it gave lately."""
+    """Bytes a second that it served lately."""
     last_resort: bool = False
-    """It has lost standing: only for what nobody else has."""
+    """After a fault: asked only for what no trusted holder has."""
 
 
 @dataclass(frozen=True)
 class Pick:
+    """Request this piece from this holder."""
+
     holder: PublicKey
     piece: int
 
 
 @dataclass(frozen=True)
 class NothingToPick:
-    """Nothing is to be asked for until something changes."""
+    """Request nothing until something changes."""
 
 
 def pick_next(
     missing: int,
-    sources: Sequence[HolderView],
+    holders: Sequence[HolderView],
     owner: PublicKey,
     *,
     share: int,
@@ -70,29 +72,34 @@ def pick_next(
     turn: int,
     now: float,
 ) -> Pick | NothingToPick:
-    """The next request, or Rest.
+    """The next request, by the first rule that offers a wanted piece.
 
-    missing: the pieces not here, bit by bit. share: those that we rather than others get from the owner
-    (`share_of`). turn: a number that differs at each call.
-    In this order: from the owner what only it has; from others, the fastest first; from the owner what
-    others hold too, where they are busy and slower together than it; from those of bad standing what
-    only they have; and again what should come much sooner from another.
+    missing: the pieces that are not here, bit by bit. share: those that this node rather than others gets
+    from the owner (`share_of`). turn: a number that differs at each call.
     """
-    wanted = missing & ~_requested(sources)
-    ready = sorted((s for s in sources if s.free > 0), key=lambda s: -expected_rate(s, now))
-    for source, offered in _offers(ready, sources, owner, wanted, now):
+    wanted = missing & ~_requested(holders)
+    ready = sorted((h for h in holders if h.free > 0), key=lambda h: -expected_rate(h, now))
+    rules = (
+        _only_the_owner_has(ready, holders, owner, wanted),
+        _others_have(ready, owner, wanted),
+        _the_owner_is_faster(ready, holders, owner, wanted, now),
+        _only_the_distrusted_have(ready, holders, wanted),
+    )
+    for holder, offered in (offer for rule in rules for offer in rule):
         if offered:
-            rare = _rarest(offered, sources)
-            ours = rare & share if source.holder == owner else 0
-            return Pick(source.holder, _choose(ours or rare, seed, turn))
-    return NothingToPick() if wanted & _union(sources) else _duplicate_request(missing, ready, sources, now)
+            rare = _rarest(offered, holders)
+            ours = rare & share if holder.holder == owner else 0
+            return Pick(holder.holder, _choose(ours or rare, seed, turn))
+    if wanted & _union(holders):  # a holder is busy now, and has it
+        return NothingToPick()
+    return _duplicate_request(missing, ready, holders, now)
 
 
 def share_of(key: PublicKey, askers: Collection[PublicKey], count: int) -> int:
-    """The pieces of `count` that `key` gets from the owner first, so that the owner sends each once.
+    """The pieces of `count` that `key` requests from the owner first, so that the owner sends each once.
 
-    All who know the same askers take different pieces without a word; what one of them does not get,
-    the others take after their own.
+    All who know the same askers take different pieces without a message; what one of them does not get,
+    the others request after their own.
     """
     ranks = sorted({key, *askers})
     share = 0
@@ -102,59 +109,82 @@ def share_of(key: PublicKey, askers: Collection[PublicKey], count: int) -> int:
 
 
 def pipeline_depth(rate: float | None) -> int:
-    """Requests to have under way at a holder of this rate: none is chosen long before it is answered,
-    when others may have the piece, and a slow holder's uplink goes to what nobody asked for yet."""
+    """Requests to have in flight to a holder of this rate, 1 to MAX_PIPELINE.
+
+    Few to a slow one: a piece is chosen shortly before it is served, when others may have it, and a slow
+    uplink serves only what was requested.
+    """
     return min(MAX_PIPELINE, 1 + int((UNKNOWN_RATE if rate is None else rate) // PIECE_BYTES))
 
 
-def expected_rate(source: HolderView, now: float) -> float:
-    """Bytes a second to expect: what it gave lately, or less where an answer is overdue."""
-    waited = max((now - flight.since for flight in source.in_flight), default=0.0)
+def expected_rate(holder: HolderView, now: float) -> float:
+    """Bytes a second to expect: what it served lately, or less where an answer is overdue."""
+    waited = max((now - flight.since for flight in holder.in_flight), default=0.0)
     overdue = MAX_PIPELINE * PIECE_BYTES / waited if waited > 0 else math.inf
-    return min(UNKNOWN_RATE if source.rate is None else source.rate, overdue)
+    return min(UNKNOWN_RATE if holder.rate is None else holder.rate, overdue)
 
 
-def _offers(
-    ready: Sequence[HolderView], sources: Sequence[HolderView], owner: PublicKey, wanted: int, now: float
-) -> list[tuple[HolderView, int]]:
-    """Who may be asked for which of the wanted pieces, in the order to be tried."""
-    others = [s for s in sources if s.holder != owner and not s.last_resort]
-    elsewhere = _union(others)
-    owners = [s for s in ready if s.holder == owner and not s.last_resort]
-    offers = [(s, s.has & wanted & ~elsewhere) for s in owners]
-    offers += [(s, s.has & wanted) for s in ready if s.holder != owner and not s.last_resort]
-    together = sum(expected_rate(s, now) for s in others if s.has & wanted)
-    offers += [(s, s.has & wanted) for s in owners if together < expected_rate(s, now)]
-    trusted = _union([s for s in sources if not s.last_resort])
-    offers += [(s, s.has & wanted & ~trusted) for s in ready if s.last_resort]
-    return offers
+# The rules. Each gives holders and the wanted pieces that they may be asked for, in the order to try.
+
+Offers = list[tuple[HolderView, int]]
+
+
+def _only_the_owner_has(
+    ready: Sequence[HolderView], holders: Sequence[HolderView], owner: PublicKey, wanted: int
+) -> Offers:
+    elsewhere = _union(_trusted_others(holders, owner))
+    return [(h, h.has & wanted & ~elsewhere) for h in ready if h.holder == owner and not h.last_resort]
+
+
+def _others_have(ready: Sequence[HolderView], owner: PublicKey, wanted: int) -> Offers:
+    return [(h, h.has & wanted) for h in _trusted_others(ready, owner)]
+
+
+def _the_owner_is_faster(
+    ready: Sequence[HolderView], holders: Sequence[HolderView], owner: PublicKey, wanted: int, now: float
+) -> Offers:
+    """Where the other holders are busy, and slower together than the owner."""
+    others = sum(expected_rate(h, now) for h in _trusted_others(holders, owner) if h.has & wanted)
+    owners = [h for h in ready if h.holder == owner and not h.last_resort]
+    return [(h, h.has & wanted) for h in owners if others < expected_rate(h, now)]
+
+
+def _only_the_distrusted_have(
+    ready: Sequence[HolderView], holders: Sequence[HolderView], wanted: int
+) -> Offers:
+    trusted = _union([h for h in holders if not h.last_resort])
+    return [(h, h.has & wanted & ~trusted) for h in ready if h.last_resort]
 
 
 def _duplicate_request(
-    missing: int, ready: Sequence[HolderView], sources: Sequence[HolderView], now: float
+    missing: int, ready: Sequence[HolderView], holders: Sequence[HolderView], now: float
 ) -> Pick | NothingToPick:
-    """A piece that comes too slowly, from the holder that should give it soonest."""
-    for source in ready:
-        soon = (
-            (len(source.in_flight) + MAX_PIPELINE - source.free + 1)
-            * PIECE_BYTES
-            / expected_rate(source, now)
-        )
-        for other in sources:
+    """A piece that arrives too slowly, from the holder that should deliver it soonest."""
+    for holder in ready:
+        queue = len(holder.in_flight) + MAX_PIPELINE - holder.free + 1
+        soon = queue * PIECE_BYTES / expected_rate(holder, now)
+        for other in holders:
             for place, flight in enumerate(other.in_flight, start=1):
                 late = place * PIECE_BYTES / expected_rate(other, now) > DUPLICATE_SPEEDUP * soon
-                held = source.has & missing & (1 << flight.piece)
-                if late and held and other is not source and _requests_for(flight.piece, sources) == 1:
-                    return Pick(source.holder, flight.piece)
+                held = holder.has & missing & (1 << flight.piece)
+                if late and held and other is not holder and _requests_for(flight.piece, holders) == 1:
+                    return Pick(holder.holder, flight.piece)
     return NothingToPick()
 
 
-def _requests_for(piece: int, sources: Sequence[HolderView]) -> int:
-    return sum(flight.piece == piece for source in sources for flight in source.in_flight)
+# Sets of pieces, as bits of an int.
 
 
-def _requested(sources: Sequence[HolderView]) -> int:
-    return _bits(flight.piece for source in sources for flight in source.in_flight)
+def _trusted_others(holders: Sequence[HolderView], owner: PublicKey) -> list[HolderView]:
+    return [h for h in holders if h.holder != owner and not h.last_resort]
+
+
+def _requests_for(piece: int, holders: Sequence[HolderView]) -> int:
+    return sum(flight.piece == piece for holder in holders for flight in holder.in_flight)
+
+
+def _requested(holders: Sequence[HolderView]) -> int:
+    return _bits(flight.piece for holder in holders for flight in holder.in_flight)
 
 
 def _bits(pieces: Iterable[int]) -> int:
@@ -164,21 +194,21 @@ def _bits(pieces: Iterable[int]) -> int:
     return found
 
 
-def _union(sources: Sequence[HolderView]) -> int:
+def _union(holders: Sequence[HolderView]) -> int:
     found = 0
-    for source in sources:
-        found |= source.has
+    for holder in holders:
+        found |= holder.has
     return found
 
 
-def _rarest(offered: int, sources: Sequence[HolderView]) -> int:
-    """Those of the offered pieces that the fewest sources hold."""
-    at_least = [offered]  # at_least[k]: held by k of the sources looked at so far
-    for source in sources:
-        if more := at_least[-1] & source.has:
+def _rarest(offered: int, holders: Sequence[HolderView]) -> int:
+    """Those of the offered pieces that the fewest holders have."""
+    at_least = [offered]  # at_least[k]: held by k of the holders counted so far
+    for holder in holders:
+        if more := at_least[-1] & holder.has:
             at_least.append(more)
         for k in range(len(at_least) - 1, 0, -1):
-            at_least[k] |= at_least[k - 1] & source.has
+            at_least[k] |= at_least[k - 1] & holder.has
     for held in at_least[1:]:
         if rare := offered & ~held:
             return rare
@@ -189,8 +219,7 @@ def _choose(pieces: int, seed: int, turn: int) -> int:
     """One of the pieces, by seed and turn."""
     digest = hashlib.sha256(f"{seed}/{turn}".encode()).digest()
     start = int.from_bytes(digest[:8], "little") % pieces.bit_length()
-    above = pieces >> start
-    return start + _lowest(above)
+    return start + _lowest(pieces >> start)
 
 
 def _lowest(pieces: int) -> int:

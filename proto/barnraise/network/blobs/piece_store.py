@@ -1,4 +1,4 @@
-"""Pieces on disk: of blobs that are whole, and of those that are still being gathered."""
+"""Pieces on disk: of whole blobs, and of those that are still being downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from barnraise.runtime.files import disk_errors, write_atomic
 
 @dataclass(frozen=True)
 class StoredBlob:
-    """A blob of the store."""
+    """A whole blob of the store."""
 
     blobs: BlobStore
     name: BlobHash
@@ -23,12 +23,15 @@ class StoredBlob:
 
     @property
     def has(self) -> int:
+        """All of its pieces, bit by bit."""
         return every_piece(piece_count(self.size))
 
     async def listing(self) -> bytes:
+        """The wire form of its piece list."""
         return await asyncio.to_thread(self.blobs.piece_list, self.name)
 
     def read(self, index: int) -> bytes:
+        """The bytes of a piece."""
         with self.blobs.path(self.name).open("rb") as file:
             file.seek(index * PIECE_BYTES)
             return file.read(piece_length(self.size, index))
@@ -44,7 +47,7 @@ class PartialBlob:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
     def resume(self) -> None:
-        """Take up the pieces that an earlier try left. Slow: it reads them all."""
+        """Keep the pieces that an earlier download left. Slow: it reads them all."""
         left = min(self.size, os.fstat(self._file).st_size)
         for index in range(piece_count(left)):
             if self._pieces.fits(index, self.read(index)):
@@ -52,10 +55,11 @@ class PartialBlob:
 
     @property
     def missing(self) -> int:
+        """The pieces that are not here, bit by bit."""
         return every_piece(self._count) & ~self.has
 
     def put(self, index: int, data: bytes | bytearray) -> bool:
-        """Keep a piece. False, and nothing is kept, where its hash is another. Raises DiskFull."""
+        """Keep a piece. False, and nothing is kept, where its hash is wrong. Raises DiskFull."""
         if not self._pieces.fits(index, data):
             return False
         with disk_errors(self._path):
@@ -64,18 +68,21 @@ class PartialBlob:
         return True
 
     async def listing(self) -> bytes:
+        """The wire form of its piece list."""
         return self._pieces.wire
 
     def read(self, index: int) -> bytes:
+        """The bytes of a piece."""
         return os.pread(self._file, piece_length(self.size, index), index * PIECE_BYTES)
 
     def close(self) -> None:
+        """Close the file; what is in it stays."""
         os.close(self._file)
 
 
 @dataclass
 class PieceStore:
-    """All that this node can give pieces of."""
+    """All pieces that this node can serve."""
 
     blobs: BlobStore
     _partial: dict[BlobHash, PartialBlob] = field(default_factory=dict)
@@ -88,27 +95,34 @@ class PieceStore:
         return held if held is not None and held.size == size else None
 
     def known_list(self, wanted: Wanted) -> PieceList | None:
-        """The piece list that an earlier try left here, if it is the right one."""
+        """The piece list that an earlier download left here, if it is the right one."""
         path = self.blobs.listing(wanted.blob)
         if path.is_file() and file_hash(path) == wanted.pieces:
             return PieceList.opened(path.read_bytes(), wanted)
         return None
 
     def open_partial(self, wanted: Wanted, pieces: PieceList) -> PartialBlob:
-        """Begin to gather, and to serve what comes. Raises DiskFull."""
+        """Begin a download, and serve what arrives. Raises DiskFull."""
         write_atomic(self.blobs.listing(wanted.blob), pieces.wire)
         self._partial[wanted.blob] = PartialBlob(self.blobs.in_pieces(wanted.blob), wanted, pieces)
         return self._partial[wanted.blob]
 
     def close_partial(self, name: BlobHash) -> None:
-        """It is whole, or given up: what is gathered so far stays on disk."""
+        """End a download, whole or not: what has arrived stays on disk."""
         self._partial.pop(name).close()
 
-    def check(self, wanted: Wanted) -> None:
-        """Whether a blob that is here is the one that a commit describes. Slow at first.
+    def accept(self, name: BlobHash) -> Path:
+        """Check the whole hash of a complete download, and store it. Slow.
 
-        Raises HashMismatch where it is of another size or has another piece list: whoever relied on
-        the commit could not gather it.
+        Raises HashMismatch, and Unreachable where the file was removed meanwhile.
+        """
+        return self.blobs.accept_pieces(name)
+
+    def check(self, wanted: Wanted) -> None:
+        """Check that a blob that is here is the one that a commit describes. Slow at first.
+
+        Raises HashMismatch where it is of another size or has another piece list: a node that relies on
+        the commit could not download it.
         """
         size = self.blobs.size(wanted.blob)
         wire = self.blobs.piece_list(wanted.blob) if size == wanted.size else b""

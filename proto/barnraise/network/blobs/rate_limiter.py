@@ -1,4 +1,4 @@
-"""What goes through the blob streams: counted, and held back where there is a cap."""
+"""Bytes through blob streams: counted, and delayed where there is a cap."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from barnraise.network.blobs.token_bucket import TokenBucket, chunk_bytes
+from barnraise.network.timing import TIMING, Timing
 
 
 @dataclass
@@ -19,11 +20,10 @@ class Traffic:
 class RateLimiter:
     """One direction of all of a node's blob streams. Streams take turns, a chunk each."""
 
-    def __init__(self, rate: int | None) -> None:
-        """rate: bytes a second; None for no cap."""
-        self._bucket = TokenBucket(rate) if rate is not None else None
-        self.rate = rate
-        self.chunk = chunk_bytes(rate)
+    def __init__(self, rate: int | None, timing: Timing = TIMING) -> None:
+        """rate: bytes a second; None for no limit."""
+        self._bucket = TokenBucket(rate, timing.rate_burst) if rate is not None else None
+        self.chunk = chunk_bytes(rate, timing.rate_chunk)
         """Bytes that a stream moves at a time."""
 
     async def acquire(self, count: int) -> None:

@@ -1,6 +1,6 @@
-"""How holders of blobs behaved toward this node: whom to ask first, whom last, and whom not at all.
+"""How holders of blobs behaved toward this node: which to ask first, last, or not at all. Pure.
 
-A node's own memory, told to nobody: what one peer says of another proves nothing.
+Local memory that is never sent: what one peer says about another proves nothing.
 """
 
 from __future__ import annotations
@@ -9,37 +9,36 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from barnraise.core.ids import PublicKey
+from barnraise.network.blobs.throughput import smoothed_rate
+from barnraise.network.timing import TIMING, Timing
 
 MAX_HOLDERS = 1024
-"""Holders remembered; the one that was longest silent is forgotten first."""
+"""Holders that are remembered; the one without news for longest is forgotten first."""
 NEWEST_WEIGHT = 0.3
 """Weight of the newest piece in a holder's measured rate."""
-SHORTEST_SECONDS = 1e-3
-"""A piece that took less says nothing exact about the rate."""
+_SHORTEST = 1e-3
+"""Seconds. A piece that took less says nothing exact about the rate."""
 
 
 class FaultKind(Enum):
-    """What a holder did. The value completes a sentence."""
+    """What a holder did wrong."""
 
-    BAD_HASH = "served bytes of a wrong hash"
-    BROKEN_PROMISE = "did not give what it had offered"
-    STALLED = "stopped in the middle of an answer"
-    DISCONNECTED = "broke the connection or cannot be reached"
-
-
-FAULT_SECONDS = {
-    FaultKind.BAD_HASH: 600.0,
-    FaultKind.BROKEN_PROMISE: 600.0,
-    FaultKind.STALLED: 60.0,
-    FaultKind.DISCONNECTED: 15.0,
-}
-"""How long each is held against a holder. Bad luck is forgotten sooner than bad faith."""
+    BAD_HASH = "bad hash"
+    """It served bytes of another hash."""
+    BROKEN_PROMISE = "broken promise"
+    """It did not serve what it had announced, or its answer broke the protocol."""
+    STALLED = "stalled"
+    """It stopped in the middle of an answer."""
+    DISCONNECTED = "disconnected"
+    """It closed the connection, or cannot be reached."""
 
 
 class Trust(IntEnum):
+    """How far a holder is trusted at present."""
+
     GOOD = 0
     LAST_RESORT = 1
-    """Asked only for what nobody else has."""
+    """Asked only for what no other holder has."""
     NONE = 2
     """Not asked."""
 
@@ -52,10 +51,23 @@ _TRUST = {
 }
 
 
+def remembered_for(kind: FaultKind, timing: Timing = TIMING) -> float:
+    """Seconds for which a fault lowers its holder's trust."""
+    match kind:
+        case FaultKind.BAD_HASH | FaultKind.BROKEN_PROMISE:
+            return timing.bad_faith
+        case FaultKind.STALLED:
+            return timing.stalled
+        case FaultKind.DISCONNECTED:
+            return timing.disconnected
+
+
 @dataclass(frozen=True)
 class HolderFault:
+    """One fault of one holder."""
+
     holder: PublicKey
-    reason: FaultKind
+    kind: FaultKind
 
 
 @dataclass
@@ -66,31 +78,29 @@ class _Memory:
 
 @dataclass
 class Reputation:
-    """`now` is in seconds on any clock that never goes back."""
+    """Faults and rates by holder. `now` is in seconds of any clock that never goes back."""
 
+    timing: Timing = TIMING
     _memories: dict[PublicKey, _Memory] = field(default_factory=dict)
 
     def record(self, fault: HolderFault, now: float) -> bool:
-        """Hold a fault against its holder. True when it is trusted less than before: worth a log line."""
+        """Hold a fault against its holder. True when it lowers the holder's trust: worth a log line."""
         before = self.trust(fault.holder, now)
-        self._memory(fault.holder).until[fault.reason] = now + FAULT_SECONDS[fault.reason]
+        self._memory(fault.holder).until[fault.kind] = now + remembered_for(fault.kind, self.timing)
         return self.trust(fault.holder, now) > before
 
     def trust(self, holder: PublicKey, now: float) -> Trust:
+        """The lowest trust that a remembered fault leaves."""
         memory = self._memories.get(holder, _Memory())
-        return max(
-            (_TRUST[reason] for reason, until in memory.until.items() if now < until), default=Trust.GOOD
-        )
+        return max((_TRUST[kind] for kind, until in memory.until.items() if now < until), default=Trust.GOOD)
 
     def record_transfer(self, holder: PublicKey, count: int, seconds: float) -> None:
-        """`count` bytes of it took so long."""
-        memory, rate = self._memory(holder), count / max(seconds, SHORTEST_SECONDS)
-        memory.rate = (
-            rate if memory.rate is None else (1 - NEWEST_WEIGHT) * memory.rate + NEWEST_WEIGHT * rate
-        )
+        """`count` bytes from a holder took `seconds`."""
+        memory = self._memory(holder)
+        memory.rate = smoothed_rate(memory.rate, count / max(seconds, _SHORTEST), NEWEST_WEIGHT)
 
     def rate(self, holder: PublicKey) -> float | None:
-        """Bytes a second that it gave lately; None before its first piece."""
+        """Bytes a second that it served lately; None before its first piece."""
         return self._memories.get(holder, _Memory()).rate
 
     def _memory(self, holder: PublicKey) -> _Memory:

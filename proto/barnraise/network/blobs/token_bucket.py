@@ -1,4 +1,4 @@
-"""Caps on what goes up and down: a token bucket, and rates as people write them."""
+"""Rate limits: a token bucket, and rates as people write them. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import re
 from dataclasses import dataclass, field
 
 from barnraise.core.errors import UserError
+from barnraise.network.timing import TIMING
 
 MIN_RATE = 8_000
-"""Bytes a second below which streams would be taken for stalled."""
-BURST_SECONDS = 0.05
-"""What may pass at once after a pause, in time at the full rate."""
+"""Bytes a second. Below it, streams would be taken for stalled."""
 MAX_CHUNK = 64 * 1024
 MIN_CHUNK = 1024
-CHUNK_SECONDS = 0.02
-"""A capped stream moves chunks of so much time, so that it is smooth and streams take turns."""
 
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _RATE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kKmMgG]?)([bB]it(?:/s|ps)?|bps|B(?:/s|ps)?)", re.ASCII)
@@ -22,7 +19,7 @@ _RATE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kKmMgG]?)([bB]it(?:/s|ps)?|bps
 
 @dataclass(frozen=True)
 class Caps:
-    """Bytes a second over all blob streams of this node; None is as fast as it goes."""
+    """Bytes a second over all blob streams of this node; None for no limit."""
 
     up: int | None = None
     down: int | None = None
@@ -33,33 +30,38 @@ UNCAPPED = Caps()
 
 @dataclass
 class TokenBucket:
-    """A token bucket that lends: whoever takes waits for as long as it is told, in the order of asking."""
+    """A token bucket that lends: tokens may go below zero, and the caller waits until they are paid back.
+
+    Callers are served in the order of their calls.
+    """
 
     rate: float
     """Bytes a second."""
-    _level: float = field(init=False)
-    _at: float | None = None
+    burst: float = TIMING.rate_burst
+    """Capacity, as seconds at the full rate."""
+    _tokens: float = field(init=False)
+    _updated: float | None = None
 
     def __post_init__(self) -> None:
-        self._level = self.rate * BURST_SECONDS
+        self._tokens = self.rate * self.burst
 
     def take(self, count: int, now: float) -> float:
-        """Seconds to wait before `count` bytes may go. `now` never goes back."""
-        earned = 0.0 if self._at is None else (now - self._at) * self.rate
-        self._at = now
-        self._level = min(self.rate * BURST_SECONDS, self._level + earned) - count
-        return max(0.0, -self._level / self.rate)
+        """Seconds to wait before `count` bytes may pass. `now` is in seconds and never goes back."""
+        earned = 0.0 if self._updated is None else (now - self._updated) * self.rate
+        self._updated = now
+        self._tokens = min(self.rate * self.burst, self._tokens + earned) - count
+        return max(0.0, -self._tokens / self.rate)
 
 
-def chunk_bytes(rate: float | None) -> int:
-    """Bytes to move between two looks at the bucket."""
+def chunk_bytes(rate: float | None, seconds: float = TIMING.rate_chunk) -> int:
+    """Bytes that a stream moves between two calls of `TokenBucket.take`. seconds: their time at `rate`."""
     if rate is None:
         return MAX_CHUNK
-    return min(MAX_CHUNK, max(MIN_CHUNK, int(rate * CHUNK_SECONDS)))
+    return min(MAX_CHUNK, max(MIN_CHUNK, int(rate * seconds)))
 
 
 def parse_rate(text: str) -> int:
-    """`5Mbit`, `600kbit` or `1.5MB` as bytes a second; bit and B are told apart, /s may follow.
+    """`5Mbit`, `600kbit` or `1.5MB` as bytes a second; bit and B are distinct, /s may follow.
 
     Raises UserError.
     """
@@ -72,9 +74,8 @@ def parse_rate(text: str) -> int:
             fix=f"Write {example}Mbit for megabits a second, or {example}MB for megabytes.",
         )
     amount, prefix, unit = found.groups()
-    rate = (
-        float(amount) * _UNITS[prefix.lower()] / (8 if unit.lower().startswith("bit") or unit == "bps" else 1)
-    )
+    bits = unit.lower().startswith("bit") or unit == "bps"
+    rate = float(amount) * _UNITS[prefix.lower()] / (8 if bits else 1)
     if rate < MIN_RATE:
         raise UserError(
             f"{text!r} is {rate:.0f} bytes a second, less than the {MIN_RATE} that a stream needs to live",

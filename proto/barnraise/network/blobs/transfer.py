@@ -1,4 +1,4 @@
-"""Carrying blobs between peers: asking and answering, whole or in pieces. No libp2p in here."""
+"""Blobs between peers: fetched and served, whole or in pieces. No libp2p in here."""
 
 from __future__ import annotations
 
@@ -10,50 +10,73 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from barnraise.contract.pieces import Wanted
-from barnraise.core.errors import BarnraiseError, HashMismatch, MalformedBlob, Unreachable
+from barnraise.core.errors import HashMismatch, MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.network.blobs.connection_limits import ConnectionLimits, IncomingStream, SentPieces
 from barnraise.network.blobs.connection_pool import ConnectionPool
-from barnraise.network.blobs.download_context import DownloadContext, under_way_limit
+from barnraise.network.blobs.download_context import DownloadContext, in_flight_limit
+from barnraise.network.blobs.holder_outcomes import (
+    BlobUnavailable,
+    HolderOutcome,
+    NotHeld,
+    Rejected,
+    WrongSize,
+    connection_failed,
+)
 from barnraise.network.blobs.piece_download import download_pieces
-from barnraise.network.blobs.piece_protocol import PieceServer
+from barnraise.network.blobs.piece_server import PieceServer
 from barnraise.network.blobs.piece_store import PieceStore
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
 from barnraise.network.blobs.reputation import Reputation
 from barnraise.network.blobs.token_bucket import Caps
-from barnraise.network.blobs.whole_protocol import NotHeld, Sent, answer, receive, until_stalled
+from barnraise.network.blobs.whole_protocol import (
+    BlobNotHere,
+    BlobSent,
+    Received,
+    answer,
+    receive,
+    until_stalled,
+)
+from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore
 
 log = logging.getLogger("barnraise.swarm")
 
 WHOLE_PROTOCOL, PIECE_PROTOCOL = "barnraise/blob/1", "barnraise/pieces/1"
-"""The protocols, as streams are opened by."""
+"""Names of the libp2p protocols."""
 
 Open = Callable[[PublicKey, str], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 """Opens a stream to a peer, of a protocol. Raises OSError, EOFError or TimeoutError."""
 
 
 class Transfer:
-    """All blobs that come to and go from one node."""
+    """All blobs that one node receives and serves."""
 
-    def __init__(self, own: PublicKey, blobs: BlobStore, caps: Caps, open_stream: Open) -> None:
+    def __init__(
+        self, own: PublicKey, blobs: BlobStore, caps: Caps, open_stream: Open, timing: Timing = TIMING
+    ) -> None:
         self.traffic = Traffic()
-        self._blobs, self._open = blobs, open_stream
-        self._up, self._down = RateLimiter(caps.up), RateLimiter(caps.down)
+        self._blobs, self._open, self._timing = blobs, open_stream, timing
+        self._up, self._down = RateLimiter(caps.up, timing), RateLimiter(caps.down, timing)
         self._limits, self._sent = ConnectionLimits(), SentPieces()
         self._store = PieceStore(blobs)
-        self._server = PieceServer(self._store, self._up, self.traffic, self._sent.piece_sent)
+        self._server = PieceServer(self._store, self._up, self.traffic, self._sent.piece_sent, timing)
         pool = ConnectionPool(
-            lambda peer: until_stalled(open_stream(peer, PIECE_PROTOCOL)), self._down, self.traffic
+            lambda peer: until_stalled(open_stream(peer, PIECE_PROTOCOL), timing),
+            self._down,
+            self.traffic,
+            timing,
         )
-        self._context = DownloadContext(own, self._store, pool, Reputation(), under_way_limit(caps.down))
+        self._context = DownloadContext(
+            own, self._store, pool, Reputation(timing), timing, in_flight_limit(caps.down)
+        )
         self._fetching: WeakValueDictionary[BlobHash, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
-        """Get a blob of at most `limit` bytes into the store, from the first holder that gives it whole.
+        """Get a blob of at most `limit` bytes into the store, from the first holder that serves it whole.
 
-        A stream that breaks is resumed, at the next holder where there is one. Raises Unreachable
-        with what each holder did.
+        A stream that breaks is resumed, at the next holder where there is one. Raises BlobUnavailable
+        with the outcome of each holder.
         """
         async with self._one_at_a_time(name):
             if name not in self._blobs:
@@ -63,19 +86,19 @@ class Transfer:
     async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
         """Get a blob into the store in pieces, from all of the holders that have some of it.
 
-        holders: who may have it, in any order. What came before a stream broke, or before a restart,
-        is not fetched again. Raises Unreachable with what each holder did, HashMismatch where the
-        commit that describes the blob cannot be true, DiskFull.
+        holders: who may have it, in any order. What arrived before a stream broke, or before a restart,
+        is not fetched again. Raises BlobUnavailable with the outcome of each holder, HashMismatch where
+        the commit that describes the blob cannot be true, DiskFull.
         """
         async with self._one_at_a_time(wanted.blob):
             if wanted.blob not in self._blobs:
                 return await download_pieces(self._context, wanted, holders)
-            # It came by another commit; others could not gather it by this one if that lied about it.
+            # It arrived by another commit; if this commit lies about it, others cannot fetch it by this one.
             await asyncio.to_thread(self._store.check, wanted)
             return self._blobs.path(wanted.blob)
 
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
-        """Wait until every piece of a blob of ours went out to somebody. False when not all did in time."""
+        """Whether every piece of a blob of ours is sent to some peer within `timeout` seconds."""
         return await self._sent.wait(name, timeout)
 
     async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,10 +106,10 @@ class Transfer:
         with self._admitted(peer, writer) as stream:
             if stream is None:
                 return
-            match await answer(self._blobs, reader, writer, self._up, self.traffic):
-                case Sent(name):
+            match await answer(self._blobs, reader, writer, self._up, self.traffic, self._timing):
+                case BlobSent(name):
                     self._sent.all_sent(name)
-                case NotHeld(name):
+                case BlobNotHere(name):
                     log.debug("asked for %s, which is not here", short(name))
 
     async def serve_pieces(
@@ -95,7 +118,7 @@ class Transfer:
         """Answer the requests of a stream for pieces, until it ends."""
         with self._admitted(peer, writer) as stream:
             if stream is not None:
-                await self._server.serve(reader, writer, lambda waits: self._limits.set_idle(stream, waits))
+                await self._server.serve(reader, writer, lambda idle: self._limits.set_idle(stream, idle))
 
     def close(self) -> None:
         """End what is under way."""
@@ -103,7 +126,7 @@ class Transfer:
 
     @contextmanager
     def _admitted(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[IncomingStream | None]:
-        """Hold a place for a stream of somebody else's, and end it however it goes."""
+        """Hold a slot for an incoming stream, and close it however the block ends."""
         try:
             with self._limits.admitted(peer, writer) as stream:
                 yield stream
@@ -117,26 +140,30 @@ class Transfer:
         return self._fetching.setdefault(name, asyncio.Lock())
 
     async def _fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> None:
-        trouble: list[str] = []
+        outcomes: dict[PublicKey, HolderOutcome] = {}
         for holder in holders:
-            try:
-                await self._receive(name, limit, holder)
-                await asyncio.to_thread(self._blobs.accept, name)
+            outcome = await self._fetch_from(holder, name, limit)
+            if isinstance(outcome, Received):
                 return
-            except BarnraiseError as error:
-                if not isinstance(error, Unreachable | HashMismatch):
-                    raise
-                trouble.append(f"{short(holder)}: {error.problem}")
-            except (OSError, EOFError, asyncio.TimeoutError) as error:
-                trouble.append(f"{short(holder)}: {type(error).__name__} {error}".rstrip())
-        raise Unreachable(
-            f"nobody gave the blob {short(name)} ({'; '.join(trouble) or 'no holder is known'})",
-            fix="It is asked for again; if this goes on, its owner left before anybody copied it.",
-        )
+            outcomes[holder] = outcome
+        raise BlobUnavailable(name, outcomes)
 
-    async def _receive(self, name: BlobHash, limit: int, holder: PublicKey) -> None:
-        reader, writer = await until_stalled(self._open(holder, WHOLE_PROTOCOL))
+    async def _fetch_from(self, holder: PublicKey, name: BlobHash, limit: int) -> Received | HolderOutcome:
         try:
-            await receive(name, limit, self._blobs, reader, writer, self._down, self.traffic)
+            outcome = await self._receive(name, limit, holder)
+            if isinstance(outcome, Received):
+                await asyncio.to_thread(self._blobs.accept, name)
+            return outcome
+        except (Unreachable, HashMismatch) as error:
+            return Rejected(error.problem)
+        except (OSError, EOFError, asyncio.TimeoutError) as error:
+            return connection_failed(error)
+
+    async def _receive(self, name: BlobHash, limit: int, holder: PublicKey) -> Received | NotHeld | WrongSize:
+        reader, writer = await until_stalled(self._open(holder, WHOLE_PROTOCOL), self._timing)
+        try:
+            return await receive(
+                name, limit, self._blobs, reader, writer, self._down, self.traffic, self._timing
+            )
         finally:
             writer.close()

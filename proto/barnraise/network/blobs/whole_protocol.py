@@ -1,11 +1,11 @@
-"""Whole blobs over a stream: one asks by hash from an offset on, the other sends. No libp2p in here.
+"""Whole blobs over a stream: one side asks by hash and offset, the other sends. No libp2p in here.
 
     request:  32 bytes SHA-256, 8 bytes offset
-    reply:    8 bytes size of the whole blob (NOT_HELD when we have none), then its bytes from offset on
+    reply:    8 bytes size of the whole blob (NOT_HELD when it is not here), then its bytes from the offset on
 
 Numbers are little-endian. The request has a fixed size, and a reply is read only up to the size that
 the asker allows, so a stranger cannot make either side hold more than a chunk. It serves closes,
-manifests, shards and checkpoints; contributions travel in pieces (`piece_stream`).
+manifests, shards and checkpoints; contributions travel in pieces (`piece_protocol`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash
+from barnraise.network.blobs.holder_outcomes import NotHeld, WrongSize
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
+from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors
 
 NOT_HELD = 2**64 - 1
-STALL_SECONDS = 20.0
-"""A stream that moves nothing for this long is given up."""
 _REQUEST_BYTES = 40
 
 V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Received:
+    """The partial file is as long as the blob. Its hash is not checked yet."""
 
 
 async def receive(
@@ -38,22 +42,23 @@ async def receive(
     writer: asyncio.StreamWriter,
     limiter: RateLimiter,
     traffic: Traffic,
-) -> None:
-    """Grow the store's partial file of `name` until it is whole. Its hash is still to be checked.
+    timing: Timing = TIMING,
+) -> Received | NotHeld | WrongSize:
+    """Append to the store's partial file of `name` until it is complete.
 
-    Raises Unreachable when the holder has none or offers more than `limit`, EOFError, OSError or
-    TimeoutError when the stream breaks, DiskFull.
+    Raises EOFError, OSError or TimeoutError when the stream breaks, DiskFull.
     """
     part = blobs.partial(name)
     offset = part.stat().st_size if part.exists() else 0
     writer.write(bytes.fromhex(name) + offset.to_bytes(8, "little"))
-    size = int.from_bytes(await until_stalled(reader.readexactly(8)), "little")
+    size = int.from_bytes(await until_stalled(reader.readexactly(8), timing), "little")
+    if size == NOT_HELD:
+        return NotHeld()
     if not offset <= size <= limit:
-        held = "it does not hold it" if size == NOT_HELD else f"it offers {size} bytes, not {limit}"
-        raise Unreachable(held, fix="Another holder is asked.")
+        return WrongSize(size, limit)
     with part.open("ab") as file:
         while offset < size:
-            chunk = await until_stalled(reader.read(min(limiter.chunk, size - offset)))
+            chunk = await until_stalled(reader.read(min(limiter.chunk, size - offset)), timing)
             if not chunk:
                 raise EOFError(f"the stream ended at {offset} of {size} bytes")
             with disk_errors(part):
@@ -61,17 +66,20 @@ async def receive(
             offset += len(chunk)
             traffic.down += len(chunk)
             await limiter.acquire(len(chunk))
+    return Received()
 
 
 @dataclass(frozen=True)
-class Sent:
+class BlobSent:
     """The asker read the blob to its end."""
 
     name: BlobHash
 
 
 @dataclass(frozen=True)
-class NotHeld:
+class BlobNotHere:
+    """The asker wants a blob that this node does not hold."""
+
     name: BlobHash
 
 
@@ -81,38 +89,44 @@ async def answer(
     writer: asyncio.StreamWriter,
     limiter: RateLimiter,
     traffic: Traffic,
-) -> Sent | NotHeld:
+    timing: Timing = TIMING,
+) -> BlobSent | BlobNotHere:
     """Serve one request, and wait for the asker to end the stream: some of libp2p's transports drop
-    what is still on its way when the sender closes.
+    data in flight when the sender closes.
 
     Raises EOFError, OSError or TimeoutError when the stream breaks.
     """
-    request = await until_stalled(reader.readexactly(_REQUEST_BYTES))
+    request = await until_stalled(reader.readexactly(_REQUEST_BYTES), timing)
     name, offset = BlobHash(request[:32].hex()), int.from_bytes(request[32:], "little")
     if name not in blobs:
         writer.write(NOT_HELD.to_bytes(8, "little"))
-        await until_stalled(writer.drain())
-        await until_stalled(reader.read(1))
-        return NotHeld(name)
+        await until_stalled(writer.drain(), timing)
+        await until_stalled(reader.read(1), timing)
+        return BlobNotHere(name)
     with blobs.path(name).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         writer.write(size.to_bytes(8, "little"))
         file.seek(min(offset, size))
         while chunk := file.read(limiter.chunk):
-            await send(writer, chunk, limiter, traffic)
-    await until_stalled(reader.read(1))
-    return Sent(name)
+            await send(writer, chunk, limiter, traffic, timing)
+    await until_stalled(reader.read(1), timing)
+    return BlobSent(name)
 
 
 async def send(
-    writer: asyncio.StreamWriter, chunk: bytes | memoryview, limiter: RateLimiter, traffic: Traffic
+    writer: asyncio.StreamWriter,
+    chunk: bytes | memoryview,
+    limiter: RateLimiter,
+    traffic: Traffic,
+    timing: Timing = TIMING,
 ) -> None:
-    """One chunk, when it is its turn and the receiver keeps up."""
+    """Send one chunk, when the rate limit and the receiver allow. Raises OSError, TimeoutError."""
     await limiter.acquire(len(chunk))
     writer.write(chunk)
-    await until_stalled(writer.drain())
+    await until_stalled(writer.drain(), timing)
     traffic.up += len(chunk)
 
 
-async def until_stalled(step: Awaitable[V]) -> V:
-    return await asyncio.wait_for(step, STALL_SECONDS)
+async def until_stalled(step: Awaitable[V], timing: Timing = TIMING) -> V:
+    """The result of one step of a stream. Raises TimeoutError after `timing.stall`."""
+    return await asyncio.wait_for(step, timing.stall)

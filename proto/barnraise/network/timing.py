@@ -1,0 +1,76 @@
+"""Timeouts, pauses and poll intervals of the network layer. Tests pass their own `Timing`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All fields are seconds.
+
+    What all nodes must agree on is no timing: how long a record lives stands in
+    `barnraise.network.record_validator`.
+    """
+
+    # The node
+
+    stop: float = 5.0
+    """For the DHT node, and then for the daemon, to shut down before the daemon is killed."""
+    dht_blacklist: float = 2.0
+    """A DHT node that did not answer is skipped for this long, each time: hivemind's default, 5 s that double
+    at each failure, would skip a coordinator long after its restart."""
+    relay_reply: float = 5.0
+    """For a relay to answer a reservation request. It runs on the same machine, so the answer is quick or
+    none."""
+
+    # Gossip
+
+    gossip_flush: float = 2.0
+    """A node that leaves waits this long for records that it is sending: a few round trips."""
+    min_poll: float = 5.0
+    """Shortest interval between two polls of one DHT entry. Polls find only what gossip missed."""
+    poll_expiry: float = 600.0
+    """An entry that was not polled for this long is forgotten: each round has a key of its own."""
+
+    # Blob streams
+
+    stall: float = 20.0
+    """A stream that moves nothing for this long is given up, and opening one may take as long: longer than a
+    short outage of a home line, shorter than a round."""
+    idle: float = 120.0
+    """An asker may stay silent for this long before its stream is closed: other holders may serve it."""
+    piece: float = 120.0
+    """Longest time for one answer, however evenly it trickles: 256 KiB at 2.2 kB/s, below the lowest cap that
+    an uplink may have (8 kB/s)."""
+    holder_poll: float = 0.25
+    """First pause before a holder without missing pieces is asked again, and the download's own tick."""
+    max_holder_poll: float = 2.0
+    """Limit of that pause, which doubles each time."""
+    piece_list: float = 2.0
+    """After this long without an answer another holder is asked for the piece list too."""
+    no_progress: float = 10.0
+    """A download whose holders have had no missing piece for this long ends: five of the longest polls."""
+    redial: float = 1.0
+    """Pause before a holder that gave pieces and disconnected is dialled again."""
+
+    # Reputation: bad luck is forgiven sooner than bad faith.
+
+    bad_faith: float = 600.0
+    """Wrong bytes and broken promises are remembered this long."""
+    stalled: float = 60.0
+    """A stalled answer is remembered this long: a line may be bad for a minute."""
+    disconnected: float = 15.0
+    """A lost connection is remembered this long: time for the other program to start again."""
+
+    # Rate limits
+
+    rate_burst: float = 0.05
+    """What a capped node may move at once after a pause, as time at the full rate: little, so that a cap
+    holds over short spans too."""
+    rate_chunk: float = 0.02
+    """A capped stream moves chunks of this much time, so that it is smooth and streams take turns."""
+
+
+TIMING = Timing()
+"""What programs run with."""

@@ -1,0 +1,85 @@
+"""What strangers may use of a node: streams, and memory of what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from barnraise.core.ids import BlobHash
+from barnraise.network.blobs.connection_limits import (
+    MAX_STREAMS,
+    MAX_STREAMS_PER_PEER,
+    REMEMBERED,
+    ConnectionLimits,
+    SentPieces,
+)
+from tests.support import virtual_time
+from tests.support.transfers import Stream, stream_pair
+
+V = TypeVar("V")
+
+
+def with_streams(count: int, scene: Callable[[list[Stream]], Awaitable[V]]) -> V:
+    async def play() -> V:
+        pairs = [await stream_pair() for _ in range(count)]
+        try:
+            return await scene([ours for ours, _ in pairs])
+        finally:
+            for (_, one), (_, two) in pairs:
+                one.close()
+                two.close()
+
+    return virtual_time.run(play())
+
+
+def test_one_peer_gets_a_limited_number_of_streams() -> None:
+    async def scene(streams: list[Stream]) -> None:
+        limits = ConnectionLimits()
+        slots = [limits.admitted("ada", writer) for _, writer in streams]
+        streams_held = [slot.__enter__() for slot in slots]
+        assert [stream is not None for stream in streams_held] == [True] * MAX_STREAMS_PER_PEER + [False]
+        with limits.admitted("ben", streams[0][1]) as other:
+            assert other is not None
+        for slot in slots:
+            slot.__exit__(None, None, None)
+        with limits.admitted("ada", streams[0][1]) as again:
+            assert again is not None
+        assert not limits._per_peer
+
+    with_streams(MAX_STREAMS_PER_PEER + 1, scene)
+
+
+def test_idle_streams_are_evicted_and_served_ones_are_not() -> None:
+    async def scene(streams: list[Stream]) -> None:
+        limits = ConnectionLimits()
+        slots = [limits.admitted(str(number), writer) for number, (_, writer) in enumerate(streams)]
+        streams_held = [slot.__enter__() for slot in slots[:MAX_STREAMS]]
+        for stream in streams_held[5:8]:
+            assert stream is not None
+            limits.set_idle(stream, True)
+        more = [slot.__enter__() for slot in slots[MAX_STREAMS:]]
+        assert [stream is not None for stream in more] == [True, True, True, False]
+        closed = [number for number, (_, writer) in enumerate(streams) if writer.is_closing()]
+        assert closed == [5, 6, 7]
+        for slot in slots:
+            slot.__exit__(None, None, None)
+
+    with_streams(MAX_STREAMS + 4, scene)
+
+
+def test_memory_of_what_was_sent_is_bounded_but_keeps_what_is_waited_for() -> None:
+    async def scene() -> None:
+        sent, names = SentPieces(), [BlobHash(f"{number:064x}") for number in range(3 * REMEMBERED)]
+        waiting = asyncio.ensure_future(sent.wait(names[0], 1000))
+        await asyncio.sleep(1)
+        sent.piece_sent(names[0], 1, 2)
+        for name in names[1:]:
+            sent.all_sent(name)
+        assert len(sent._sent) <= REMEMBERED + 1
+        sent.piece_sent(names[0], 0, 2)
+        assert await waiting
+        assert not await sent.wait(names[1], 1), "forgotten"
+        assert await sent.wait(names[-1], 1)
+
+    virtual_time.run(scene())
