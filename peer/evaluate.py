@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from typing_extensions import assert_never
-
 from barnraise.contract.archive import HELD_OUT_INDEX, held_out_path, round_tag
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
@@ -29,8 +27,8 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, blob_hash, short
 from barnraise.core.reason import Reason
 from barnraise.core.signed import sign
-from barnraise.evaluation.runner import Evaluated, NotEvaluated
-from barnraise.evaluation.runner import evaluate as find_loss
+from barnraise.evaluation.messages import failure_message
+from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import scratch_folder, write_atomic
@@ -160,21 +158,17 @@ class Evaluator:
                 held_out_set = await _fetch_held_out_set(archive, held_out)
                 self.listener.report(EvaluationStarts(manifest.round))
                 tokens = archive.charter.spec.checkpoint.held_out_tokens
-                outcome = await find_loss(
+                outcome = await evaluate_checkpoint(
                     got.folder, base=got.base or got.folder, held_out=held_out, tokens=tokens
                 )
         finally:  # a run has many checkpoints
             await asyncio.to_thread(shutil.rmtree, got.folder)
-        match outcome:
-            case Evaluated(found):
-                await self._send(manifest, held_out_set, found)
-            case NotEvaluated(reason):
-                raise MachineError(
-                    f"round {manifest.round} cannot be evaluated here: {reason}",
-                    fix="Free some memory, or leave this checkpoint to the other evaluators.",
-                )
-            case _:
-                assert_never(outcome)
+        if not isinstance(outcome, Evaluated):
+            raise MachineError(
+                f"round {manifest.round} cannot be evaluated here: {failure_message(outcome)}",
+                fix="Free some memory, or leave this checkpoint to the other evaluators.",
+            )
+        await self._send(manifest, held_out_set, outcome.held_out)
 
     async def _send(self, manifest: Manifest, held_out_set: BlobHash, found: HeldOut) -> None:
         self.listener.report(LossMeasured(manifest.round, found.loss))

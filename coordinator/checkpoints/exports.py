@@ -17,7 +17,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
 from barnraise.models.model_files import FROM_BASE
 from barnraise.runtime.blob_store import file_hash
-from barnraise.runtime.child_process import Ended, Failed, run_child
+from barnraise.runtime.child_process import ChildDone, child_message, run_child
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
 from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.checkpoints.credits import Credits
@@ -116,12 +116,11 @@ class Exporter:
             self._place(form, work, facts, curve)
 
     async def _did(self, what: str, *arguments: object) -> bool:
-        match await run_child(PROGRAM, what, *arguments):
-            case Failed(reason):
-                log.warning("the form %s could not be written: %s", what, reason)
-                return False
-            case Ended():
-                return True
+        ended = await run_child(PROGRAM, what, *arguments)
+        if isinstance(ended, ChildDone):
+            return True
+        log.warning("the form %s could not be written: %s", what, child_message(ended))
+        return False
 
     def _link_base(self, folder: Path) -> None:
         weights = [path.name for path in self.base.glob("model*.safetensors*")]

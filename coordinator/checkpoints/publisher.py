@@ -13,33 +13,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from typing_extensions import assert_never
-
 from barnraise.contract.archive import folder_of
 from barnraise.contract.evaluation_quorum import (
-    Counts,
     EvaluationTask,
-    NoQuorum,
     Quorum,
-    QuorumPending,
-    Void,
+    QuorumOutcome,
     check_evaluation,
     find_quorum,
 )
 from barnraise.contract.evaluations import EVALUATIONS, evaluations_json
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import Evaluation
-from barnraise.core.errors import RefusedError
 from barnraise.core.ids import Millis, StateHash, short
 from barnraise.core.signed import Signed
-from barnraise.evaluation import runner as evaluation
-from barnraise.evaluation.runner import Evaluated, NotEvaluated
+from barnraise.evaluation.runner import Evaluated, EvaluationFailure, evaluate_checkpoint
 from barnraise.runtime.files import scratch_folder
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_facts, card_files
 from coordinator.checkpoints.exports import Exporter
 from coordinator.checkpoints.held_out_set import HeldOutSet, publish_held_out_set, read_held_out_set
+from coordinator.checkpoints.reasons import (
+    AlreadyEvaluated,
+    EvaluationProgress,
+    EvaluationStatus,
+    NotEvaluatedReason,
+    Superseded,
+)
 from coordinator.messages import checkpoints as messages
+from coordinator.messages.evaluations import (
+    evaluation_message,
+    evaluation_refusal,
+    not_evaluated_message,
+)
 from coordinator.run_folder import ARCHIVE, HELD_OUT
 from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import lay_out
@@ -48,7 +53,7 @@ from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator.checkpoints.publisher")
 
-Evaluate = Callable[[Path], Awaitable["Evaluated | NotEvaluated"]]
+Evaluate = Callable[[Path], Awaitable["Evaluated | EvaluationFailure"]]
 """Evaluates a folder with a checkpoint's files."""
 
 
@@ -120,34 +125,33 @@ class Publisher:
             outcome = await self.evaluate(folder)
         async with self.writing:
             for older in [before for before in self.store.snapshot.unpublished if before < round]:
-                self._publish(older, NotEvaluated(f"that of round {round} came before its turn"))
+                self._publish(older, Superseded(round))
             self._publish(round, outcome)
             self.store.end_evaluation()
         await self.update_archive()
         await self._export_main()
 
-    def record_evaluation(self, evaluation: Signed[Evaluation]) -> str:
-        """Count what a vouched volunteer found; what came of it. Raises RefusedError, DiskFull."""
+    def record_evaluation(self, evaluation: Signed[Evaluation]) -> EvaluationProgress:
+        """Count a vouched volunteer's evaluation. Raises RefusedError, DiskFull."""
         value, spec = evaluation.value, self.store.charter.spec.checkpoint
         task = self._task(value.round)
-        match check_evaluation(value, task, spec.evaluators):
-            case Void(reason, fix):
-                log.info("refused an evaluation of %s: %s", short(evaluation.signer), reason)
-                raise RefusedError(reason, fix=fix)
-            case Counts():
-                pass
+        if (reason := check_evaluation(value, task, spec.evaluators)) is not None:
+            refusal = evaluation_refusal(reason)
+            log.info("refused an evaluation of %s: %s", short(evaluation.signer), refusal.problem)
+            raise refusal
         if value.round not in self.store.snapshot.unevaluated:
-            return f"round {value.round} has its held-out loss already"
+            return AlreadyEvaluated(value.round)
         self.store.evaluate(evaluation, self.clock())
-        told = f"round {value.round} {self._decide(value.round).reason}"
-        log.info("%s found a held-out loss of %.4f: %s", short(evaluation.signer), value.loss, told)
+        status = EvaluationStatus(value.round, self._quorum(value.round))
+        outcome = evaluation_message(status)
+        log.info("%s found a held-out loss of %.4f: %s", short(evaluation.signer), value.loss, outcome)
         self._new.set()
-        return told
+        return status
 
-    def pending_evaluation(self) -> str:
-        """What the newest checkpoint without a held-out loss waits for; empty where none does."""
+    def pending_evaluation(self) -> EvaluationStatus | None:
+        """The status of the newest checkpoint that waits for evaluators; None where none does."""
         open = self.store.snapshot.unevaluated if self.held_out_set is not None else []
-        return f"round {open[-1]} {self._decide(open[-1]).reason}" if open else ""
+        return EvaluationStatus(open[-1], self._quorum(open[-1])) if open else None
 
     def _task(self, round: int) -> EvaluationTask | None:
         run = self.store.snapshot
@@ -156,7 +160,7 @@ class Publisher:
         state = StateHash(run.checkpoints[round].value.state)
         return EvaluationTask(self.store.charter.run, state, self.held_out_set.hash, self.held_out_set.tokens)
 
-    def _decide(self, round: int) -> Quorum | QuorumPending | NoQuorum:
+    def _quorum(self, round: int) -> QuorumOutcome:
         run = self.store.snapshot
         spec = run.spec.checkpoint
         found = [evaluation.value for evaluation in run.evaluations.get(round, {}).values()]
@@ -164,7 +168,7 @@ class Publisher:
 
     def _agreed(self) -> tuple[int, Quorum] | None:
         for round in sorted(self.store.snapshot.evaluations, reverse=True):
-            if isinstance(outcome := self._decide(round), Quorum):
+            if isinstance(outcome := self._quorum(round), Quorum):
                 return round, outcome
         return None
 
@@ -179,18 +183,20 @@ class Publisher:
         await self._export_main()
 
     def _publish(
-        self, round: int, outcome: Evaluated | NotEvaluated, more: Mapping[str, bytes] = MappingProxyType({})
+        self,
+        round: int,
+        outcome: Evaluated | NotEvaluatedReason,
+        more: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
-        """more: files beside those that tell about the checkpoint."""
+        """more: files in addition to the checkpoint's card."""
         held_out: HeldOut | None
         match outcome:
             case Evaluated(held_out):
                 log.info("checkpoint of round %d: held-out loss %.4f", round, held_out.loss)
-            case NotEvaluated(reason):
-                held_out = None
-                log.info("checkpoint of round %d is not evaluated: %s", round, reason)
             case _:
-                assert_never(outcome)
+                held_out = None
+                reason = not_evaluated_message(outcome)
+                log.info("checkpoint of round %d is not evaluated: %s", round, reason)
         shown = {**card_files(self.store.snapshot, round, held_out), **more}
         self.store.publish(round, held_out, shown, self.clock())
         promotion = self.store.snapshot.promotion()
@@ -217,7 +223,7 @@ def publisher_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence
         store=store,
         archive=ArchiveWriter(charter, archive, store.blobs),
         evaluate=functools.partial(
-            evaluation.evaluate,
+            evaluate_checkpoint,
             base=store.base,
             held_out=held_out,
             tokens=spec.held_out_tokens,

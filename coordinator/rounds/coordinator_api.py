@@ -15,6 +15,7 @@ from barnraise.core.errors import RefusedError
 from barnraise.core.ids import Millis, short
 from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.publisher import Publisher
+from coordinator.messages.evaluations import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, progress_message
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.rounds.session import Session
@@ -69,7 +70,7 @@ class CoordinatorApi:
 
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
         """As `Publisher.record_evaluation`."""
-        return self.publisher.record_evaluation(evaluation)
+        return evaluation_message(self.publisher.record_evaluation(evaluation))
 
     def status(self) -> RunStatus:
         """How the run stands now."""
@@ -85,6 +86,6 @@ class CoordinatorApi:
             tokens=snapshot.tokens,
             loss=snapshot.loss,
             checkpoint_round=snapshot.newest_checkpoint.value.round,
-            evaluation=self.publisher.pending_evaluation(),
+            evaluation=pending_message(self.publisher.pending_evaluation()),
             peers=members.statuses(now),
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing_extensions import assert_never
+
 from barnraise.contract.charter import Charter
-from barnraise.contract.evaluation_quorum import Quorum, find_quorum
+from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome, QuorumPending, find_quorum
 from barnraise.contract.evaluations import read_evaluations
 from barnraise.contract.manifest import Manifest
 from barnraise.core.errors import TrustError
+from barnraise.core.ids import short
 from barnraise.fold.replay import Cause, Difference
 
 
@@ -65,7 +68,18 @@ def by_evaluations(
     of_owner = {each.signer: each.value for each in signed}
     outcome = find_quorum(of_owner.values(), spec.evaluators, spec.agree)
     if not isinstance(outcome, Quorum) or outcome.held_out != held_out:
-        return Difference(
-            "evaluations", where, expected, f"a checkpoint that {outcome.reason}", Cause.COORDINATOR
-        )
+        return Difference("evaluations", where, expected, _found(outcome), Cause.COORDINATOR)
     return LossByEvaluators(outcome.held_out.loss, len(outcome.by), len(spec.evaluators))
+
+
+def _found(outcome: QuorumOutcome) -> str:
+    match outcome:
+        case Quorum(held_out):
+            return f"evaluations that come to {held_out}"
+        case QuorumPending(missing, evaluators):
+            return f"evaluations that {missing} more of {evaluators} evaluators must agree with"
+        case NoQuorum(required, evaluators, losses):
+            found = ", ".join(f"{loss:.4f} by {short(key)}" for key, loss in losses)
+            return f"no held-out loss that {required} of {evaluators} evaluators agree on: {found}"
+        case _:
+            assert_never(outcome)

@@ -18,9 +18,20 @@ from transformers import AutoModelForCausalLM
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.shards import Sample
 from barnraise.evaluation import program as evaluate_held_out
-from barnraise.evaluation.runner import Evaluated, NotEvaluated, _read, evaluate
+from barnraise.evaluation.runner import (
+    Evaluated,
+    EvaluationDisabled,
+    EvaluationFailure,
+    LossNotFinite,
+    NoHeldOutText,
+    NotEnoughMemory,
+    UnreadableReply,
+    evaluate_checkpoint,
+    read_reply,
+)
 from barnraise.models.causal_lm import quiet
 from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.child_process import ChildDied
 from tests.support.tiny import make_tiny_model, packed, tiny_samples
 
 LENGTH = 24
@@ -56,8 +67,8 @@ def expected(model: Path, samples: list[Sample]) -> float:
     return total / count
 
 
-def found(checkpoint: Path, base: Path, held: Path, tokens: int = 10**6) -> Evaluated | NotEvaluated:
-    return asyncio.run(evaluate(checkpoint, base=base, held_out=held, tokens=tokens))
+def found(checkpoint: Path, base: Path, held: Path, tokens: int = 10**6) -> Evaluated | EvaluationFailure:
+    return asyncio.run(evaluate_checkpoint(checkpoint, base=base, held_out=held, tokens=tokens))
 
 
 def test_it_is_the_mean_over_the_held_out_tokens(model: Path, tmp_path: Path) -> None:
@@ -79,8 +90,8 @@ def test_it_stops_at_about_as_many_tokens_as_asked(model: Path, tmp_path: Path) 
 
 def test_nothing_asked_or_nothing_held_out_is_a_reason(model: Path, tmp_path: Path) -> None:
     held = held_out(tmp_path / "held")
-    assert found(model, model, held, tokens=0) == NotEvaluated("the run spec asks for no evaluation")
-    assert found(model, model, held) == NotEvaluated("the run holds no text out")
+    assert found(model, model, held, tokens=0) == EvaluationDisabled()
+    assert found(model, model, held) == NoHeldOutText()
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_a_reason(model: Path, tmp_path: Path) -> None:
@@ -90,9 +101,9 @@ def test_a_checkpoint_that_cannot_be_loaded_is_a_reason(model: Path, tmp_path: P
     (broken / "config.json").write_bytes((model / "config.json").read_bytes())
     (broken / "model.safetensors").write_bytes(b"junk")
     outcome = found(broken, model, held)
-    assert isinstance(outcome, NotEvaluated)
-    assert outcome.reason.startswith("barnraise.evaluation.program ended with status 1: ")
-    assert len(outcome.reason) > 60, "the program's own last words are missing"
+    assert isinstance(outcome, ChildDied)
+    assert (outcome.module, outcome.status) == ("barnraise.evaluation.program", 1)
+    assert outcome.last_line, "the program's last line is missing"
 
 
 def test_a_checkpoint_that_diverged_is_a_reason(model: Path, tmp_path: Path) -> None:
@@ -103,7 +114,7 @@ def test_a_checkpoint_that_diverged_is_a_reason(model: Path, tmp_path: Path) -> 
     weights = load_file(model / "model.safetensors")
     nought = {name: np.full_like(array, np.nan) for name, array in weights.items()}
     save_file(nought, broken / "model.safetensors", metadata={"format": "pt"})
-    assert found(broken, model, held) == NotEvaluated("its held-out loss is nan")
+    assert found(broken, model, held) == LossNotFinite("nan")
 
 
 def test_a_machine_without_the_memory_says_so(
@@ -114,9 +125,9 @@ def test_a_machine_without_the_memory_says_so(
     monkeypatch.setattr(os, "nice", lambda by: 0)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     evaluate_held_out.main()
-    outcome = _read(capsys.readouterr().out)
-    assert isinstance(outcome, NotEvaluated)
-    assert outcome.reason.startswith("it takes 0.0 GB of memory")
+    outcome = read_reply(capsys.readouterr().out)
+    assert isinstance(outcome, NotEnoughMemory)
+    assert outcome.needed > outcome.free == 1000
 
 
 @pytest.mark.parametrize(
@@ -124,10 +135,8 @@ def test_a_machine_without_the_memory_says_so(
              '{"loss": "low", "tokens": 5}', '{"loss": 1.0, "tokens": 5, "more": 1}', "{}"],
 )  # fmt: skip
 def test_what_it_should_not_say_is_a_reason_too(said: str) -> None:
-    outcome = _read(said)
-    assert isinstance(outcome, NotEvaluated)
-    assert repr(said) in outcome.reason
+    assert read_reply(said) == UnreadableReply(said)
 
 
 def test_what_it_should_say_is_a_loss() -> None:
-    assert _read('{"loss": 1.5, "tokens": 5}') == Evaluated(HeldOut(loss=1.5, tokens=5))
+    assert read_reply('{"loss": 1.5, "tokens": 5}') == Evaluated(HeldOut(loss=1.5, tokens=5))

@@ -16,8 +16,7 @@ from barnraise.contract.manifest import HeldOut
 from barnraise.contract.spec import DataSpec, Lora, ModelSpec, Raw, RunSpec, TrainSpec
 from barnraise.core.errors import HashMismatch, TrustError
 from barnraise.core.identity import Identity
-from barnraise.evaluation.runner import Evaluated
-from barnraise.evaluation.runner import evaluate as find_loss
+from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.gateway import listen
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.files import load_identity, write_atomic
@@ -159,7 +158,9 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
         asyncio.run(until_published(made))
         assert names(store) == {0: ("round-0",), 1: ("round-1", "main", "latest", "best")}
         folder, manifest = checkpoint(store, 1), store.snapshot.checkpoints[1].value
-        own = asyncio.run(find_loss(folder, base=store.base, held_out=store.folder / HELD_OUT, tokens=TOKENS))
+        own = asyncio.run(
+            evaluate_checkpoint(folder, base=store.base, held_out=store.folder / HELD_OUT, tokens=TOKENS)
+        )
         assert isinstance(own, Evaluated)
         assert manifest.held_out is not None
         assert manifest.held_out.tokens == own.held_out.tokens == TOKENS

@@ -13,7 +13,7 @@ from barnraise.contract.records import Evaluation
 from barnraise.contract.spec import RunSpec
 from barnraise.core.identity import Identity
 from barnraise.core.signed import Signed, sign
-from barnraise.evaluation.runner import NotEvaluated
+from barnraise.evaluation.runner import NotEnoughMemory
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 from coordinator.checkpoints.publisher import Publisher, publisher_of
@@ -32,7 +32,7 @@ from tests.support.tiny import packed, tiny_samples
 SAMPLES = tiny_samples(6)
 TOKENS = sum(sample.trained_tokens for sample in SAMPLES[:3])
 """Of the held-out set: all of the first shard, and a sample of the second of three."""
-CANNOT = NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free")
+CANNOT = NotEnoughMemory(9 * 10**9, 10**9)
 
 
 def vouching(spec: RunSpec) -> RunSpec:
@@ -57,7 +57,7 @@ def vouched_store(folder: Path) -> Iterator[RunStore]:
 
 
 def publisher(store: RunStore) -> Publisher:
-    async def cannot(folder: Path) -> NotEvaluated:
+    async def cannot(folder: Path) -> NotEnoughMemory:
         return CANNOT
 
     return replace(publisher_of(store, lambda: parts.NOW), evaluate=cannot)

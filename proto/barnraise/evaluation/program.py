@@ -2,13 +2,13 @@
 
     python -m barnraise.evaluation.program BASE_FOLDER HELD_OUT_FOLDER [--checkpoint FOLDER] [--tokens N]
 
-Prints one line of JSON: `loss` (nats per held-out token) and `tokens`, or a `reason` why this machine cannot.
+Prints one line of JSON: `loss` (nats per held-out token) and `tokens`; or `needed_bytes` and `free_bytes`
+where the model does not fit into memory; or `not_finite`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 from pathlib import Path
@@ -22,6 +22,7 @@ from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.contract.held_out_set import held_out_samples
 from barnraise.contract.shards import IGNORED, DataIndex, Sample
 from barnraise.core.errors import ModelUnavailable
+from barnraise.evaluation.runner import LossReply, MemoryReply, NotFiniteReply
 from barnraise.models import causal_lm
 from barnraise.models.causal_lm import quiet
 from barnraise.models.trainable import parameter_count
@@ -30,7 +31,7 @@ from barnraise.runtime.child_process import NICENESS
 
 FP32_BYTES = 4
 LOGIT_COPIES = 3
-"""Of one sample's logits, which are the largest activations: as they come, in fp32, their log-softmax."""
+"""Of one sample's logits, the largest activations: as computed, as fp32, and their log-softmax."""
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("base", type=Path)
     parser.add_argument("held_out", type=Path)
     parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--tokens", type=int, help="evaluate on about this many, the first ones")
+    parser.add_argument("--tokens", type=int, help="evaluate on the first samples, about this many tokens")
     parser.add_argument("--threads", type=int)
     wanted = parser.parse_args()
     os.nice(NICENESS)
@@ -48,17 +49,15 @@ def main() -> None:
     needed = parameter_count(wanted.base) * FP32_BYTES
     needed += index.sequence_length * index.vocab_size * FP32_BYTES * LOGIT_COPIES
     if (free := psutil.virtual_memory().available) < needed:
-        print(
-            json.dumps({"reason": f"it takes {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"})
-        )
+        print(MemoryReply(needed_bytes=needed, free_bytes=free).model_dump_json())
         return
     with quiet():
         model = load(wanted.base, wanted.checkpoint)
     loss, tokens = held_out_loss(model, wanted.held_out, wanted.tokens)
     if not math.isfinite(loss):
-        print(json.dumps({"reason": f"its held-out loss is {loss}"}))
+        print(NotFiniteReply(not_finite=str(loss)).model_dump_json())
         return
-    print(json.dumps({"loss": loss, "tokens": tokens}))
+    print(LossReply(loss=loss, tokens=tokens).model_dump_json())
 
 
 def load(base: Path, checkpoint: Path | None) -> Any:
@@ -77,9 +76,9 @@ def load(base: Path, checkpoint: Path | None) -> Any:
 
 
 def held_out_loss(model: Any, folder: Path, limit: int | None = None) -> tuple[float, int]:
-    """Mean cross entropy over the trained tokens of the samples that no volunteer saw, and their number.
+    """Mean cross entropy in nats over the trained tokens of the held-out samples, and their number.
 
-    limit: stop after the sample with which this many tokens are reached.
+    limit: stop after the sample that reaches this many tokens.
     """
     index = DataIndex.from_bytes((folder / HELD_OUT_INDEX).read_bytes())
     total, tokens = 0.0, 0

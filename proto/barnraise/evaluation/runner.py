@@ -1,4 +1,4 @@
-"""The held-out loss of a checkpoint, found beside the run in a program of its own."""
+"""The held-out loss of a checkpoint, found by a program of its own while the run continues."""
 
 from __future__ import annotations
 
@@ -6,58 +6,124 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.shards import DataIndex
+from barnraise.core.reason import Reason
 from barnraise.core.strict import Strict
-from barnraise.runtime.child_process import Ended, Failed, run_child
+from barnraise.runtime.child_process import ChildDied, ChildDone, ChildTimedOut, run_child
 
 PROGRAM = "barnraise.evaluation.program"
 
 
 @dataclass(frozen=True)
 class Evaluated:
+    """The checkpoint has a held-out loss."""
+
     held_out: HeldOut
 
 
 @dataclass(frozen=True)
-class NotEvaluated:
-    reason: str
+class EvaluationDisabled(Reason):
+    """The spec sets `checkpoint.held_out_tokens` to 0."""
 
 
-class _Reply(Strict):
-    loss: float = 0.0
-    tokens: int = 0
-    reason: str = ""
+@dataclass(frozen=True)
+class NoHeldOutText(Reason):
+    """The spec sets `data.held_out` to 0, or the dataset is too small."""
 
 
-async def evaluate(folder: Path, *, base: Path, held_out: Path, tokens: int) -> Evaluated | NotEvaluated:
+@dataclass(frozen=True)
+class NotEnoughMemory(Reason):
+    """The model does not fit into this machine's free memory."""
+
+    needed: int
+    """Bytes."""
+    free: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class LossNotFinite(Reason):
+    """The checkpoint diverged."""
+
+    loss: str
+    """`nan` or `inf`."""
+
+
+@dataclass(frozen=True)
+class UnreadableReply(Reason):
+    """The program printed something else than a reply."""
+
+    line: str
+
+
+EvaluationFailure = (
+    EvaluationDisabled
+    | NoHeldOutText
+    | NotEnoughMemory
+    | LossNotFinite
+    | UnreadableReply
+    | ChildTimedOut
+    | ChildDied
+)
+
+
+class LossReply(Strict):
+    """What the program prints when it found a loss."""
+
+    loss: float
+    """Nats per held-out token."""
+    tokens: int
+
+
+class MemoryReply(Strict):
+    """What the program prints when the model would not fit into memory."""
+
+    needed_bytes: int
+    free_bytes: int
+
+
+class NotFiniteReply(Strict):
+    """What the program prints when the loss is NaN or infinity, which JSON cannot express."""
+
+    not_finite: str
+
+
+_REPLIES: TypeAdapter[LossReply | MemoryReply | NotFiniteReply] = TypeAdapter(
+    LossReply | MemoryReply | NotFiniteReply
+)
+
+
+async def evaluate_checkpoint(
+    folder: Path, *, base: Path, held_out: Path, tokens: int
+) -> Evaluated | EvaluationFailure:
     """Evaluate the checkpoint in `folder` on about `tokens` held-out tokens, always the same ones.
 
-    Takes half of this machine's cores. What goes wrong is an outcome: a run goes on without.
+    Takes half of this machine's cores. A failure is an outcome, since a run continues without the loss.
     """
     if not tokens:
-        return NotEvaluated("the run spec asks for no evaluation")
+        return EvaluationDisabled()
     if not DataIndex.from_bytes((held_out / HELD_OUT_INDEX).read_bytes()).shards:
-        return NotEvaluated("the run holds no text out")
+        return NoHeldOutText()
     threads = max(1, (os.cpu_count() or 1) // 2)
     ended = await run_child(
         PROGRAM, base, held_out, "--checkpoint", folder, "--tokens", tokens, "--threads", threads
     )
-    match ended:
-        case Failed(reason):
-            return NotEvaluated(reason)
-        case Ended(said):
-            return _read(said)
+    return read_reply(ended.last_line) if isinstance(ended, ChildDone) else ended
 
 
-def _read(said: str) -> Evaluated | NotEvaluated:
+def read_reply(line: str) -> Evaluated | EvaluationFailure:
+    """What the program's last line of output says."""
     try:
-        reply = _Reply.model_validate_json(said)
-        if reply.reason:
-            return NotEvaluated(reply.reason)
-        return Evaluated(HeldOut(loss=reply.loss, tokens=reply.tokens))
+        match _REPLIES.validate_json(line):
+            case LossReply(loss=loss, tokens=tokens):
+                return Evaluated(HeldOut(loss=loss, tokens=tokens))
+            case MemoryReply(needed_bytes=needed, free_bytes=free):
+                return NotEnoughMemory(needed, free)
+            case NotFiniteReply(not_finite=loss_text):
+                return LossNotFinite(loss_text)
     except ValidationError:
-        return NotEvaluated(f"{PROGRAM} said {said[:100]!r}")
+        return UnreadableReply(line)

@@ -27,7 +27,7 @@ from barnraise.models import merge as merge_module
 from barnraise.models.causal_lm import quiet
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.child_process import Ended, Failed
+from barnraise.runtime.child_process import ChildDied, ChildDone, ChildFailure
 from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints import export_program as write_forms
 from coordinator.checkpoints import exports
@@ -80,12 +80,12 @@ def run_of(folder: Path, wanted: RunSpec) -> Iterator[RunStore]:
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a program of its own does, in this process: the same code without half a minute of imports."""
 
-    async def run(module: str, *arguments: object) -> Ended | Failed:
+    async def run(module: str, *arguments: object) -> ChildDone | ChildFailure:
         assert module == write_forms.__name__
         monkeypatch.setattr("sys.argv", [module, *map(str, arguments)])
         monkeypatch.setattr(os, "nice", lambda by: 0)
         status = write_forms.main()
-        return Failed(f"{module} ended with status {status}") if status else Ended("")
+        return ChildDied(module, status, "") if status else ChildDone("")
 
     monkeypatch.setattr(exports, "run_child", run)
 
@@ -250,7 +250,7 @@ def test_a_crash_before_the_export_is_made_good(tmp_path: Path) -> None:
     class Died(BaseException):
         pass
 
-    async def die(*_: object) -> Ended | Failed:
+    async def die(*_: object) -> ChildDone | ChildFailure:
         raise Died
 
     with run_of(tmp_path, spec(merged=True, licence="llama2")) as store:

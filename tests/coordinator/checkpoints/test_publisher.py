@@ -13,7 +13,7 @@ import pytest
 from barnraise.contract.archive import INDEX, parse_index
 from barnraise.contract.manifest import MANIFEST, HeldOut
 from barnraise.core.errors import DiskFull
-from barnraise.evaluation.runner import Evaluated, NotEvaluated
+from barnraise.evaluation.runner import Evaluated, EvaluationDisabled, EvaluationFailure, NotEnoughMemory
 from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
@@ -54,10 +54,10 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 class Judge:
     """Evaluates as told, and remembers what it saw; `test_evaluation` shows the real one do so."""
 
-    outcomes: list[Evaluated | NotEvaluated]
+    outcomes: list[Evaluated | EvaluationFailure]
     seen: list[dict[str, bytes]] = field(default_factory=list)
 
-    async def __call__(self, folder: Path) -> Evaluated | NotEvaluated:
+    async def __call__(self, folder: Path) -> Evaluated | EvaluationFailure:
         self.seen.append(files_in(folder))
         return self.outcomes.pop(0)
 
@@ -66,7 +66,7 @@ def loss(value: float) -> Evaluated:
     return Evaluated(HeldOut(loss=value, tokens=100))
 
 
-def publisher(store: RunStore, *outcomes: Evaluated | NotEvaluated) -> tuple[Publisher, Judge]:
+def publisher(store: RunStore, *outcomes: Evaluated | EvaluationFailure) -> tuple[Publisher, Judge]:
     judge = Judge(list(outcomes))
     return replace(publisher_of(store, lambda: parts.NOW), evaluate=judge), judge
 
@@ -98,11 +98,11 @@ def test_one_that_cannot_be_evaluated_is_shown_with_the_reason_told(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     trained(store)
-    made, _ = publisher(store, NotEvaluated("it takes 9.0 GB of memory, 1.0 GB are free"))
+    made, _ = publisher(store, NotEnoughMemory(9 * 10**9, 10**9))
     asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest")
     assert store.snapshot.checkpoints[1].value.held_out is None
-    assert "round 1 is not evaluated: it takes 9.0 GB of memory, 1.0 GB are free" in caplog.text
+    assert "round 1 is not evaluated: it takes 9 GB of memory, 1 GB are free" in caplog.text
 
 
 def test_one_that_is_worse_is_shown_and_not_promoted(store: RunStore) -> None:
@@ -126,7 +126,7 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
     async def act() -> None:
         begun, go, new = asyncio.Event(), asyncio.Event(), Waited()
 
-        async def evaluate(folder: Path) -> Evaluated | NotEvaluated:
+        async def evaluate(folder: Path) -> Evaluated | EvaluationFailure:
             seen.append(store.snapshot.evaluating if store.snapshot.evaluating is not None else -1)
             begun.set()
             await go.wait()
@@ -195,7 +195,7 @@ def test_a_crash_during_evaluation_evaluates_again(store: RunStore) -> None:
 def test_nothing_of_an_evaluation_is_left(store: RunStore) -> None:
     trained(store)
 
-    async def never(folder: Path) -> Evaluated | NotEvaluated:
+    async def never(folder: Path) -> Evaluated | EvaluationFailure:
         raise DiskFull("no room left", fix="Free some.")
 
     made = replace(publisher_of(store, lambda: parts.NOW), evaluate=never)
@@ -220,14 +220,14 @@ def test_a_session_that_stops_ends_what_it_began(store: RunStore) -> None:
         stop, begun = asyncio.Event(), asyncio.Event()
         ended = "it goes on"
 
-        async def evaluate(folder: Path) -> Evaluated | NotEvaluated:
+        async def evaluate(folder: Path) -> Evaluated | EvaluationFailure:
             nonlocal ended
             begun.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 ended = "it ended"
-            return NotEvaluated("never")
+            return EvaluationDisabled()
 
         trained(store)
         publisher = replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluate)

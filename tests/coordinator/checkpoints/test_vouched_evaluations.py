@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.archive import HELD_OUT_INDEX, held_out_path
+from barnraise.contract.evaluation_quorum import Quorum, QuorumPending
 from barnraise.contract.evaluations import EVALUATIONS, read_evaluations
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import Evaluation
 from barnraise.core.errors import RefusedError, SpecError
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import Signed, sign
+from coordinator.checkpoints.reasons import AlreadyEvaluated, EvaluationStatus
+from coordinator.messages.evaluations import evaluation_message
 from coordinator.run_folder import HELD_OUT
 from coordinator.setup.check_forms import check_forms
 from coordinator.status import render
@@ -56,6 +59,11 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
+def awaiting(missing: int) -> EvaluationStatus:
+    """Of three evaluators."""
+    return EvaluationStatus(1, QuorumPending(missing, 3))
+
+
 def test_the_held_out_set_is_in_the_archive_and_no_more_of_what_is_held_out(store: RunStore) -> None:
     held_out_set = publisher(store).held_out_set
     assert held_out_set is not None
@@ -73,7 +81,7 @@ def test_without_evaluators_nothing_that_is_held_out_is_shown(tmp_path: Path) ->
         hold_out(tmp_path)
         publish_checkpoints(store)
         assert not (archive(store) / "held-out").exists()
-        assert publisher(store).pending_evaluation() == ""
+        assert publisher(store).pending_evaluation() is None
 
 
 def test_what_two_agree_on_settles_the_checkpoint_again(
@@ -81,16 +89,17 @@ def test_what_two_agree_on_settles_the_checkpoint_again(
 ) -> None:
     caplog.set_level(logging.INFO)
     made = publisher(store)
-    assert made.pending_evaluation() == "round 1 waits for 2 more of 3 evaluators"
-    assert made.record_evaluation(found(store, ADA, 2.25)) == "round 1 waits for 1 more of 3 evaluators"
-    told = "round 1 has a held-out loss of 2.2500, by 2 of 3 evaluators"
-    assert made.record_evaluation(found(store, BEN, 2.2501)) == told
+    assert made.pending_evaluation() == awaiting(2)
+    assert made.record_evaluation(found(store, ADA, 2.25)) == awaiting(1)
+    held_out = HeldOut(loss=2.25, tokens=TOKENS)
+    agreed = EvaluationStatus(1, Quorum(held_out, (ADA.public, BEN.public), (), 3))
+    assert made.record_evaluation(found(store, BEN, 2.2501)) == agreed
     asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest", "best")
-    assert store.snapshot.checkpoints[1].value.held_out == HeldOut(loss=2.25, tokens=TOKENS)
+    assert store.snapshot.checkpoints[1].value.held_out == held_out
     assert "2.2500 nats a token" in (checkpoint(store, 1) / "README.md").read_text("utf-8")
-    assert told in caplog.text
-    assert made.record_evaluation(found(store, STRANGER, 9.0)) == "round 1 has its held-out loss already"
+    assert evaluation_message(agreed) in caplog.text
+    assert made.record_evaluation(found(store, STRANGER, 9.0)) == AlreadyEvaluated(1)
     kept = read_evaluations((checkpoint(store, 1) / EVALUATIONS).read_bytes())
     assert {each.signer: each.value.loss for each in kept} == {ADA.public: 2.25, BEN.public: 2.2501}
 
@@ -117,7 +126,7 @@ def test_a_restart_loses_no_evaluation(store: RunStore) -> None:
     publisher(store).record_evaluation(found(store, ADA, 2.25))
     with reopened(store) as again:
         made = publisher(again)
-        assert made.pending_evaluation() == "round 1 waits for 1 more of 3 evaluators"
+        assert made.pending_evaluation() == awaiting(1)
         made.record_evaluation(found(again, BEN, 2.25))  # and here it died, before it was settled
         with reopened(again) as third:
             publish_checkpoints(third)
@@ -127,9 +136,13 @@ def test_a_restart_loses_no_evaluation(store: RunStore) -> None:
 def test_who_evaluates_again_is_counted_once_by_the_newest(store: RunStore) -> None:
     made = publisher(store)
     made.record_evaluation(found(store, ADA, 9.0))
-    assert made.record_evaluation(found(store, ADA, 2.0, at=1)) == "round 1 waits for 1 more of 3 evaluators"
+    assert made.record_evaluation(found(store, ADA, 2.0, at=1)) == awaiting(1)
     made.record_evaluation(found(store, ADA, 9.0))  # somebody sends the old one again
-    assert "2.0000, by 2" in made.record_evaluation(found(store, BEN, 2.0))
+    status = made.record_evaluation(found(store, BEN, 2.0))
+    assert isinstance(status, EvaluationStatus)
+    assert isinstance(status.outcome, Quorum)
+    assert status.outcome.held_out.loss == 2.0
+    assert set(status.outcome.by) == {ADA.public, BEN.public}
 
 
 def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(store: RunStore) -> None:
@@ -170,8 +183,8 @@ def refusals(store: RunStore) -> list[tuple[Signed[Evaluation], str]]:
         (found(store, AUTHORITY, 2.0), "not among the run's 3 evaluators"),
         (found(store, ADA, 2.0, round=7), "no checkpoint of round 7"),
         (found(store, ADA, 2.0, state=parts.HASH_A), "no checkpoint of round 1 with the state"),
-        (found(store, ADA, 2.0, panel=parts.HASH_A), "asked were"),
-        (found(store, ADA, 2.0, tokens=TOKENS + 1), "asked were"),
+        (found(store, ADA, 2.0, panel=parts.HASH_A), "this run's task is"),
+        (found(store, ADA, 2.0, tokens=TOKENS + 1), "this run's task is"),
         (found(store, ADA, 2.0, run="shed"), "shed"),
         (sign(BEN, theirs), "another key"),
     ]

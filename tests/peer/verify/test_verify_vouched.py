@@ -85,15 +85,15 @@ def test_evaluations_that_come_to_another_loss_differ(
     agreed(store)
     found_out = differs(options(archive(store), revision="1"))
     assert (found_out.what, found_out.where, found_out.cause) == ("evaluations", WHERE, Cause.COORDINATOR)
-    assert "held-out loss of 3.0000" in found_out.found
+    assert "loss=3.0" in found_out.found
 
 
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
-        ({ADA: 2.25}, "waits for 1 more"),
+        ({ADA: 2.25}, "1 more of 3 evaluators"),
         ({ADA: 2.25, BEN: 3.0, STRANGER: 4.0}, "no held-out loss that 2 of 3"),
-        ({ADA: 2.25, parts.AUTHORITY: 2.25}, "waits for 1 more"),
+        ({ADA: 2.25, parts.AUTHORITY: 2.25}, "1 more of 3 evaluators"),
     ],
     ids=["one alone", "all apart", "one who is not vouched for"],
 )

@@ -1,0 +1,75 @@
+"""Renders the reasons of evaluations: refused, recorded, agreed on, impossible here."""
+
+from __future__ import annotations
+
+from typing_extensions import assert_never
+
+from barnraise.contract import evaluation_quorum as quorum
+from barnraise.core.errors import RefusedError
+from barnraise.core.ids import short
+from barnraise.evaluation.messages import failure_message
+from coordinator.checkpoints import reasons
+
+
+def evaluation_refusal(reason: quorum.EvaluationRefusal) -> RefusedError:
+    """The answer to an evaluation that does not count."""
+    match reason:
+        case quorum.NotAnEvaluator(key, evaluators):
+            return RefusedError(
+                f"the key {key} is not among the run's {evaluators} evaluators",
+                fix="They are fixed when a run starts: the maintainer can name you in the next one.",
+            )
+        case quorum.NoSuchCheckpoint(run, round, state):
+            return RefusedError(
+                f"{run} has no checkpoint of round {round} with the state {short(state)} here",
+                fix="It may have been removed: evaluate a newer one.",
+            )
+        case quorum.OtherHeldOutSet(held_out_set, tokens, task):
+            return RefusedError(
+                f"it is about {tokens} tokens of {short(held_out_set)}; this run's task is {task.tokens}"
+                f" tokens of {short(task.held_out_set)}",
+                fix="Compare `peer --version` with the maintainer's, and evaluate again.",
+            )
+        case _:
+            assert_never(reason)
+
+
+def evaluation_message(reason: reasons.EvaluationProgress) -> str:
+    """What a recorded evaluation changes, or what a checkpoint waits for."""
+    match reason:
+        case reasons.AlreadyEvaluated(round):
+            return f"round {round} has its held-out loss already"
+        case reasons.EvaluationStatus(round, outcome):
+            return f"round {round} {_outcome(outcome)}"
+        case _:
+            assert_never(reason)
+
+
+def pending_message(status: reasons.EvaluationStatus | None) -> str:
+    """What the newest checkpoint without a held-out loss waits for; empty where none waits."""
+    return "" if status is None else evaluation_message(status)
+
+
+def not_evaluated_message(reason: reasons.NotEvaluatedReason) -> str:
+    """Why a checkpoint has no held-out loss."""
+    match reason:
+        case reasons.Superseded(round):
+            return f"that of round {round} came before its turn"
+        case _:
+            return failure_message(reason)
+
+
+def _outcome(outcome: quorum.QuorumOutcome) -> str:
+    match outcome:
+        case quorum.Quorum(held_out, by, outliers, evaluators):
+            others = f"; {', '.join(map(short, outliers))} found another loss" if outliers else ""
+            return (
+                f"has a held-out loss of {held_out.loss:.4f}, by {len(by)} of {evaluators} evaluators{others}"
+            )
+        case quorum.QuorumPending(missing, evaluators):
+            return f"waits for {missing} more of {evaluators} evaluators"
+        case quorum.NoQuorum(required, evaluators, losses):
+            found = ", ".join(f"{loss:.4f} by {short(key)}" for key, loss in losses)
+            return f"has no held-out loss that {required} of {evaluators} evaluators agree on: {found}"
+        case _:
+            assert_never(outcome)
