@@ -27,7 +27,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, blob_hash, short
 from barnraise.core.reason import Reason
 from barnraise.core.signed import sign
-from barnraise.evaluation.messages import failure_message
+from barnraise.evaluation.failures import failure_message
 from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore

@@ -17,7 +17,8 @@ from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
 from barnraise.models.model_files import FROM_BASE
 from barnraise.runtime.blob_store import file_hash
-from barnraise.runtime.child_process import ChildDone, child_message, run_child
+from barnraise.runtime.child_failures import child_message
+from barnraise.runtime.child_process import ChildDone, run_child
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
 from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.checkpoints.credits import Credits

@@ -26,7 +26,8 @@ from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import Evaluation
 from barnraise.core.ids import Millis, StateHash, short
 from barnraise.core.signed import Signed
-from barnraise.evaluation.runner import Evaluated, EvaluationFailure, evaluate_checkpoint
+from barnraise.evaluation.failures import EvaluationFailure
+from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.runtime.files import scratch_folder
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_facts, card_files

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from barnraise.contract.evaluation_quorum import QuorumOutcome
 from barnraise.core.reason import Reason
-from barnraise.evaluation.runner import EvaluationFailure
+from barnraise.evaluation.failures import EvaluationFailure
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing_extensions import assert_never
 from barnraise.contract import evaluation_quorum as quorum
 from barnraise.core.errors import RefusedError
 from barnraise.core.ids import short
-from barnraise.evaluation.messages import failure_message
+from barnraise.evaluation.failures import failure_message
 from coordinator.checkpoints import reasons
 
 

@@ -18,20 +18,18 @@ from transformers import AutoModelForCausalLM
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.shards import Sample
 from barnraise.evaluation import program as evaluate_held_out
-from barnraise.evaluation.runner import (
-    Evaluated,
+from barnraise.evaluation.failures import (
     EvaluationDisabled,
     EvaluationFailure,
     LossNotFinite,
     NoHeldOutText,
     NotEnoughMemory,
     UnreadableReply,
-    evaluate_checkpoint,
-    read_reply,
 )
+from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint, read_reply
 from barnraise.models.causal_lm import quiet
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.child_process import ChildDied
+from barnraise.runtime.child_failures import ChildDied
 from tests.support.tiny import make_tiny_model, packed, tiny_samples
 
 LENGTH = 24

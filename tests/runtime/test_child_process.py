@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.runtime.child_process import (
-    ChildDied,
-    ChildDone,
-    ChildFailure,
-    ChildTimedOut,
-    run_child,
-)
+from barnraise.runtime.child_failures import ChildDied, ChildFailure, ChildTimedOut
+from barnraise.runtime.child_process import ChildDone, run_child
 
 DEADLINE = 60.0
 """Seconds within which a program has to start and to end, on a busy machine."""

@@ -13,7 +13,7 @@ from barnraise.contract.records import Evaluation
 from barnraise.contract.spec import RunSpec
 from barnraise.core.identity import Identity
 from barnraise.core.signed import Signed, sign
-from barnraise.evaluation.runner import NotEnoughMemory
+from barnraise.evaluation.failures import NotEnoughMemory
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 from coordinator.checkpoints.publisher import Publisher, publisher_of

@@ -11,11 +11,17 @@ from pydantic import TypeAdapter, ValidationError
 from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.shards import DataIndex
-from barnraise.core.reason import Reason
 from barnraise.core.strict import Strict
-from barnraise.runtime.child_process import ChildDied, ChildDone, ChildTimedOut, run_child
-
-PROGRAM = "barnraise.evaluation.program"
+from barnraise.evaluation.failures import (
+    PROGRAM,
+    EvaluationDisabled,
+    EvaluationFailure,
+    LossNotFinite,
+    NoHeldOutText,
+    NotEnoughMemory,
+    UnreadableReply,
+)
+from barnraise.runtime.child_process import ChildDone, run_child
 
 
 @dataclass(frozen=True)
@@ -23,52 +29,6 @@ class Evaluated:
     """The checkpoint has a held-out loss."""
 
     held_out: HeldOut
-
-
-@dataclass(frozen=True)
-class EvaluationDisabled(Reason):
-    """The spec sets `checkpoint.held_out_tokens` to 0."""
-
-
-@dataclass(frozen=True)
-class NoHeldOutText(Reason):
-    """The spec sets `data.held_out` to 0, or the dataset is too small."""
-
-
-@dataclass(frozen=True)
-class NotEnoughMemory(Reason):
-    """The model does not fit into this machine's free memory."""
-
-    needed: int
-    """Bytes."""
-    free: int
-    """Bytes."""
-
-
-@dataclass(frozen=True)
-class LossNotFinite(Reason):
-    """The checkpoint diverged."""
-
-    loss: str
-    """`nan` or `inf`."""
-
-
-@dataclass(frozen=True)
-class UnreadableReply(Reason):
-    """The program printed something else than a reply."""
-
-    line: str
-
-
-EvaluationFailure = (
-    EvaluationDisabled
-    | NoHeldOutText
-    | NotEnoughMemory
-    | LossNotFinite
-    | UnreadableReply
-    | ChildTimedOut
-    | ChildDied
-)
 
 
 class LossReply(Strict):

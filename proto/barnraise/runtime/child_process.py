@@ -7,9 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from typing_extensions import assert_never
-
-from barnraise.core.reason import Reason
+from barnraise.runtime.child_failures import ChildDied, ChildFailure, ChildTimedOut
 
 NICENESS = 10
 """The priority that such a program gives itself (`os.nice`): folding and closing a round come first."""
@@ -23,27 +21,6 @@ class ChildDone:
 
     last_line: str
     """Of its output."""
-
-
-@dataclass(frozen=True)
-class ChildTimedOut(Reason):
-    """The program took too long and was killed."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ChildDied(Reason):
-    """The program ended with another status than 0."""
-
-    module: str
-    status: int
-    """Its exit status; minus the number of a signal that ended it."""
-    last_line: str
-    """Of its standard error."""
-
-
-ChildFailure = ChildTimedOut | ChildDied
 
 
 async def run_child(
@@ -66,17 +43,6 @@ async def run_child(
     if process.returncode:
         return ChildDied(module, process.returncode, _last_line(err)[:300])
     return ChildDone(_last_line(out))
-
-
-def child_message(reason: ChildFailure) -> str:
-    """Renders a failure, for the messages of both programs."""
-    match reason:
-        case ChildTimedOut(seconds):
-            return f"it took more than {seconds / 60:.0f} minutes"
-        case ChildDied(module, status, last_line):
-            return f"{module} ended with status {status}: {last_line}"
-        case _:
-            assert_never(reason)
 
 
 def _last_line(output: bytes) -> str:

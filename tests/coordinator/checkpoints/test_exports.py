@@ -27,7 +27,8 @@ from barnraise.models import merge as merge_module
 from barnraise.models.causal_lm import quiet
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.child_process import ChildDied, ChildDone, ChildFailure
+from barnraise.runtime.child_failures import ChildDied, ChildFailure
+from barnraise.runtime.child_process import ChildDone
 from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints import export_program as write_forms
 from coordinator.checkpoints import exports

@@ -13,7 +13,8 @@ import pytest
 from barnraise.contract.archive import INDEX, parse_index
 from barnraise.contract.manifest import MANIFEST, HeldOut
 from barnraise.core.errors import DiskFull
-from barnraise.evaluation.runner import Evaluated, EvaluationDisabled, EvaluationFailure, NotEnoughMemory
+from barnraise.evaluation.failures import EvaluationDisabled, EvaluationFailure, NotEnoughMemory
+from barnraise.evaluation.runner import Evaluated
 from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_files

@@ -10,8 +10,8 @@ from barnraise.contract import evaluation_quorum as quorum
 from barnraise.contract.manifest import HeldOut
 from barnraise.core.ids import BlobHash, Round, StateHash
 from barnraise.core.reason import Reason
-from barnraise.evaluation import runner
-from barnraise.runtime.child_process import ChildDied, ChildTimedOut
+from barnraise.evaluation import failures
+from barnraise.runtime.child_failures import ChildDied, ChildTimedOut
 from coordinator.checkpoints import reasons
 from coordinator.messages.evaluations import (
     evaluation_message,
@@ -57,11 +57,11 @@ OUTCOMES: list[tuple[quorum.QuorumOutcome, str]] = [
 ]
 FAILURES: list[tuple[reasons.NotEvaluatedReason, str]] = [
     (reasons.Superseded(2), "that of round 2 came before its turn"),
-    (runner.EvaluationDisabled(), "the run spec asks for no evaluation"),
-    (runner.NoHeldOutText(), "the run holds no text out"),
-    (runner.NotEnoughMemory(9 * 10**9, 10**9), "it takes 9 GB of memory, 1 GB are free"),
-    (runner.LossNotFinite("nan"), "its held-out loss is nan"),
-    (runner.UnreadableReply("Killed"), "barnraise.evaluation.program printed 'Killed'"),
+    (failures.EvaluationDisabled(), "the run spec asks for no evaluation"),
+    (failures.NoHeldOutText(), "the run holds no text out"),
+    (failures.NotEnoughMemory(9 * 10**9, 10**9), "it takes 9 GB of memory, 1 GB are free"),
+    (failures.LossNotFinite("nan"), "its held-out loss is nan"),
+    (failures.UnreadableReply("Killed"), "barnraise.evaluation.program printed 'Killed'"),
     (ChildTimedOut(3600.0), "it took more than 60 minutes"),
     (ChildDied("m", -9, "no such tensor"), "m ended with status -9: no such tensor"),
 ]

@@ -1,0 +1,41 @@
+"""How a child program can fail (`barnraise.runtime.child_process`). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from typing_extensions import assert_never
+
+from barnraise.core.reason import Reason
+
+
+@dataclass(frozen=True)
+class ChildTimedOut(Reason):
+    """The program took too long and was killed."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ChildDied(Reason):
+    """The program ended with another status than 0."""
+
+    module: str
+    status: int
+    """Its exit status; minus the number of a signal that ended it."""
+    last_line: str
+    """Of its standard error."""
+
+
+ChildFailure = ChildTimedOut | ChildDied
+
+
+def child_message(reason: ChildFailure) -> str:
+    """Renders a failure, for the messages of both programs."""
+    match reason:
+        case ChildTimedOut(seconds):
+            return f"it took more than {seconds / 60:.0f} minutes"
+        case ChildDied(module, status, last_line):
+            return f"{module} ended with status {status}: {last_line}"
+        case _:
+            assert_never(reason)
