@@ -229,17 +229,18 @@ def verify(
 
     from barnraise.core.errors import TrustError
     from barnraise.fold.replay import Difference
-    from peer.verify.report import told_difference, told_proof, verify_display
+    from peer.messages.verify import difference_message, proof_message, replay_rate, verify_message
+    from peer.verify.display import verify_display
     from peer.verify.verify import VerifyOptions
     from peer.verify.verify import verify as prove
 
     options = VerifyOptions(source, log, key, revision, start, base)
-    with verify_display(Console(stderr=True)) as display:
+    with verify_display(Console(stderr=True), verify_message, replay_rate) as display:
         outcome = asyncio.run(prove(options, cache_dir, display, time.monotonic))
     if isinstance(outcome, Difference):
-        click.echo(told_difference(outcome), err=True)
+        click.echo(difference_message(outcome), err=True)
         sys.exit(TrustError.exit_code)
-    click.echo(told_proof(outcome))
+    click.echo(proof_message(outcome))
 
 
 main.add_command(key)

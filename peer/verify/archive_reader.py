@@ -1,6 +1,6 @@
-"""What a proof needs of an archive, as files that are mapped rather than read: their number costs no memory.
+"""The files of an archive that a proof needs, memory-mapped: their number costs no memory.
 
-Those of a folder are mapped where they lie. Those of a server lie in a scratch folder while they are needed.
+Files of a local folder are mapped in place; files of a server are stored in a scratch folder meanwhile.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from peer.archive.sources import Missing, Source
 R = TypeVar("R")
 
 TRIES = 3
-"""Times that a large file is asked for where its source breaks off: it goes on where it ended."""
-NOT_THERE = "it is not there"
+"""Requests for a large file whose source disconnects; each resumes at the last byte."""
+NOT_THERE = "it is missing"
 
 
 @dataclass(frozen=True)
 class ArchiveReader:
-    """Every method raises Unreachable where the source does not answer, and DiskFull."""
+    """Reads one source. Every method raises Unreachable if the source does not answer, and DiskFull."""
 
     source: Source
     scratch: Path
@@ -49,22 +49,22 @@ class ArchiveReader:
             return Difference("close", path, expected, error.problem, Cause.SOURCE)
 
     async def contribution(self, commit: Commit) -> memoryview | Difference:
-        """The bytes that stand where the commit's blob belongs. They are not checked here."""
+        """The bytes at the place of the commit's blob. They are not checked here."""
         path = contribution_path(blob_name(commit))
         try:
             if isinstance(self.source, FolderSource):
                 return await asyncio.to_thread(_read, self.source, path, _mapped)
             with disk_errors(self.scratch), tempfile.TemporaryFile(dir=self.scratch) as file:
                 await self._receive(path, commit.size, file)
-                return _mapped(file)  # the bytes stay for as long as they are mapped
+                return _mapped(file)  # the bytes stay while they are mapped
         except Missing:
             expected = f"the contribution of {commit.owner[:8]} to round {commit.round}"
             return Difference("contribution", path, expected, NOT_THERE, Cause.ABSENT)
 
     async def file(self, folder: str, entry: FileEntry) -> Path | Difference:
-        """A checkpoint's file that is what its manifest says.
+        """A checkpoint's file that matches its manifest.
 
-        folder: the checkpoint's place in the source; empty where it is the source.
+        folder: the checkpoint's folder in the source; empty if it is the source.
         """
         path = f"{folder}/{entry.name}".removeprefix("/")
         expected = f"{entry.size} bytes that hash to {entry.hash}"
@@ -98,13 +98,13 @@ class ArchiveReader:
 
 
 def _read(source: FolderSource, path: str, read: Callable[[BinaryIO], R]) -> R:
-    """Opens and closes in one thread: who waits for it may be cancelled, and would leave the file open."""
+    """Opens and closes in one thread: a cancelled caller cannot leave the file open."""
     with source.open(path) as file:
         return read(file)
 
 
 def _mapped(file: BinaryIO) -> memoryview:
     file.seek(0, 2)
-    if file.tell() == 0:  # nothing can be mapped
+    if file.tell() == 0:  # mmap refuses empty files
         return memoryview(b"")
     return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

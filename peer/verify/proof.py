@@ -9,38 +9,50 @@ from peer.verify.evaluations import HeldOutOrigin
 
 
 @dataclass(frozen=True)
-class FromBase:
-    """Replayed from the run's first round."""
+class FromAdapterSeed:
+    """Replayed from the run's first round: state[0] is the adapter that the run's seed gives."""
 
-    told: str
-    """How state[0] was made here."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class FromBaseModel:
+    """Replayed from the run's first round: state[0] is the base model."""
+
+    source: str
+    """Its name in the spec."""
 
 
 @dataclass(frozen=True)
 class FromCheckpoint:
-    """Replayed from a checkpoint that the run's key signed. What came before is not proved."""
+    """Replayed from a checkpoint that the run's key signed. The rounds before it are not proved."""
 
     round: int
+
+
+Start = FromAdapterSeed | FromBaseModel | FromCheckpoint
 
 
 @dataclass(frozen=True)
 class Proved:
+    """A checkpoint that the run's log leads to."""
+
     run: RunId
     key: PublicKey
-    """The only thing that was believed."""
+    """The only key that is trusted."""
     round: int
     state: StateHash
-    start: FromBase | FromCheckpoint
+    start: Start
     rounds: int
-    """Replayed, as are the next two."""
+    """Replayed, as the next two."""
     contributions: int
     volunteers: int
     tokens: int
     """Folded since the run began."""
     files: int
-    """Of the checkpoint: each is what its manifest says, and together they hold the state."""
+    """Of the checkpoint: each matches the manifest, and together they hold the state."""
     seconds: float
-    """That all of it took."""
+    """Duration of the verification."""
     held_out: HeldOutOrigin
     training: float | None
-    """Seconds that one of these rounds took to train, as the closes tell; None of a single round."""
+    """Mean seconds between the closes of these rounds; None for a single round."""

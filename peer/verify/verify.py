@@ -1,6 +1,6 @@
-"""`peer verify`: whether a checkpoint is what the log of its run comes to, whoever gives it.
+"""`peer verify`: prove that a checkpoint is the result of its run's log, from any source.
 
-Nothing is believed but the run's key.
+Only the run's key is trusted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from barnraise.core.errors import (
     TrustError,
     UserError,
 )
-from barnraise.core.ids import BlobHash, short
-from barnraise.core.units import format_bytes
+from barnraise.core.ids import BlobHash, StateHash
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.fold.replay import Cause, Difference, Replay
 from barnraise.models.checkpoint_files import read_state
@@ -36,59 +35,69 @@ from peer.archive.opening import open_archive
 from peer.archive.reading import Archive, LoneCheckpoint
 from peer.archive.sources import Missing, Source
 from peer.verify.archive_reader import NOT_THERE, ArchiveReader
+from peer.verify.display import VerifyDisplay
 from peer.verify.evaluations import HeldOutOrigin, by_evaluations, without_evaluations
-from peer.verify.proof import FromBase, FromCheckpoint, Proved
+from peer.verify.events import (
+    CheckingFiles,
+    ContributionsDropped,
+    InitializingAdapter,
+    ReadingBaseModel,
+    ReadingSource,
+    StartFromCheckpoint,
+)
+from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved, Start
 from peer.verify.replay_pipeline import replay_rounds
-from peer.verify.report import VerifyDisplay
 
 SCRATCH = "verify"
-"""Its place in the cache folder."""
+"""The name of the scratch folder in the cache folder."""
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
+    """The command line of `peer verify`."""
+
     source: str
-    """An invite, an address, or a folder: an archive, or one checkpoint alone."""
+    """An invite, an address, or a folder: of an archive, or of one checkpoint."""
     log: str | None
-    """Where the archive is, for a checkpoint alone."""
+    """The archive of a lone checkpoint."""
     key: str | None
     revision: str
     start: int | None
-    """The round of the checkpoint to start from. None: the base model, where the log reaches back to it."""
+    """The round of the checkpoint to start from. None: the base model, if the log reaches back to it."""
     base: Path | None
-    """The base model's folder or .gguf file, where it is not found by the name in the spec."""
+    """The base model's folder or .gguf file, if the name in the spec does not lead to it."""
 
 
 @dataclass(frozen=True)
 class _Claim:
-    """The checkpoint that is to be proved."""
+    """The checkpoint to prove."""
 
     manifest: Manifest
     source: Source
     folder: str
-    """Its place in the source; empty where it is the source."""
+    """Its folder in the source; empty if it is the source."""
 
 
 async def verify(
     options: VerifyOptions, cache: Path, display: VerifyDisplay, clock: Callable[[], float]
 ) -> Proved | Difference:
-    """clock: seconds, for the report alone.
+    """Replay the log, or return the first difference. clock: seconds, for the report only.
 
-    Raises InviteError and UserError for what was typed, Unreachable, ModelUnavailable, DiskFull; TrustError
-    where the source gives no archive that the run's key signed.
+    Raises InviteError and UserError for wrong options, Unreachable, ModelUnavailable, DiskFull; TrustError
+    if the source has no archive that the run's key signed.
     """
     began = clock()
     async with AsyncExitStack() as stack:
-        display.say(f"reading {options.source}")
+        display.report(ReadingSource(options.source))
         found = await _open(options, stack)
         if isinstance(found, Difference):
             return found
         archive, claim = found
         manifest = claim.manifest
         scratch = stack.enter_context(scratch_folder(cache / SCRATCH))
-        display.say(
-            f"round {manifest.round} of {archive.run}, state {short(manifest.state)}: checking"
-            f" {len(manifest.files)} files, {format_bytes(manifest.size)}"
+        state_hash = StateHash(manifest.state)
+        display.report(
+            CheckingFiles(archive.run, manifest.round, state_hash, len(manifest.files), manifest.size)
         )
         files = await _files_in(ArchiveReader(claim.source, scratch), claim.folder, manifest)
         if isinstance(files, Difference):
@@ -100,7 +109,7 @@ async def verify(
         if isinstance(held_out, Difference):
             return held_out
         layout = state.layout
-        del state  # of a whole model it is large; its hash is the manifest's
+        del state  # large for a whole model; the manifest has its hash
         archive_reader = ArchiveReader(archive.source, scratch)
         begun = await _begin(options, archive, manifest, layout, archive_reader, cache, display)
         if isinstance(begun, Difference):
@@ -118,7 +127,7 @@ async def verify(
 
 
 async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[Archive, _Claim] | Difference:
-    """The archive, and the checkpoint in it or beside it."""
+    """The archive, and the checkpoint in it or of another source."""
     key = options.key or (options.log if options.log and options.log.startswith(f"{SCHEME}://") else None)
     match await stack.enter_async_context(open_archive(options.source, key)):
         case Archive() as archive:
@@ -130,13 +139,13 @@ async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[Archive,
         case LoneCheckpoint(signed=signed, source=source):
             if options.log is None:
                 raise UserError(
-                    f"{source.name} holds one checkpoint, and no log that it could be proved by",
-                    fix="Say where the run's archive is: --log with its invite, its address or its folder.",
+                    f"{source.name} holds one checkpoint, and no log to prove it by",
+                    fix="Give the run's archive: --log with its invite, address or folder.",
                 )
             if signed.value.form != "trained":
                 raise UserError(
                     f"{source.name} holds the {signed.value.form} form of round {signed.value.round}: it was"
-                    f" made of the trained state, and only that can be replayed",
+                    f" converted from the trained state, and only that can be replayed",
                     fix=f"Verify the run's own archive with --revision {signed.value.round}.",
                 )
             opened = await stack.enter_async_context(open_archive(options.log, options.key))
@@ -151,7 +160,7 @@ async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[Archive,
 def _revision(archive: Archive, wanted: str) -> Revision:
     repo = archive.index.repo("trained")
     if repo is None:
-        raise UserError("this run has no checkpoint yet", fix="Come back after its first one.")
+        raise UserError("this run has no checkpoint yet", fix="Try again after its first one.")
     return find_revision(repo, wanted)
 
 
@@ -168,7 +177,7 @@ async def _manifest(archive: Archive, revision: Revision) -> Manifest | Differen
 async def _files_in(
     archive_reader: ArchiveReader, folder: str, manifest: Manifest
 ) -> dict[BlobHash, Path] | Difference:
-    """A checkpoint's files by their hashes; all of them are checked."""
+    """A checkpoint's files by their hashes; each is checked."""
     paths: dict[BlobHash, Path] = {}
     for entry in manifest.files:
         path = await archive_reader.file(folder, entry)
@@ -206,33 +215,30 @@ async def _begin(
     archive_reader: ArchiveReader,
     cache: Path,
     display: VerifyDisplay,
-) -> tuple[FromBase | FromCheckpoint, Replay] | Difference:
+) -> tuple[Start, Replay] | Difference:
     kept = archive.index.replay_from
     start = options.start if options.start is not None or kept == 0 else kept
     if start is not None:
         _check_start(options.start, kept, manifest.round)
         if start != options.start:
-            display.say(f"the contributions of the rounds before {start} are no longer kept")
-        display.say(
-            f"starting from the checkpoint of round {start}, which the run's key signed:"
-            f" what came before it is not proved"
-        )
+            display.report(ContributionsDropped(start))
+        display.report(StartFromCheckpoint(start))
         replay = await _from_checkpoint(archive, start, archive_reader)
         return replay if isinstance(replay, Difference) else (FromCheckpoint(start), replay)
     made = await _first_state(archive.charter, layout, options.base, cache, display)
     if isinstance(made, Difference):
         return made
-    told, state = made
-    begun = await asyncio.to_thread(Replay.from_base, archive.charter, state)
-    return begun if isinstance(begun, Difference) else (FromBase(told), begun)
+    origin, state = made
+    replay = await asyncio.to_thread(Replay.from_base, archive.charter, state)
+    return replay if isinstance(replay, Difference) else (origin, replay)
 
 
 def _check_start(start: int | None, kept: int, round: int) -> None:
-    """start: as it was asked for. kept: the round from which contributions are kept."""
+    """start: as given by --from. kept: the round from which contributions are kept."""
     if start is None and kept >= round:
         raise UserError(
-            f"what leads to round {round} is no longer kept, only contributions from round {kept} on",
-            fix="Choose a later checkpoint with --revision, or come back after the next one.",
+            f"contributions are kept from round {kept} on, so nothing leads to round {round}",
+            fix="Choose a later checkpoint with --revision, or try again after the next one.",
         )
     if start is None:
         return
@@ -266,23 +272,23 @@ async def _from_checkpoint(
 
 async def _first_state(
     charter: Charter, layout: Layout, base: Path | None, cache: Path, display: VerifyDisplay
-) -> tuple[str, TrainState] | Difference:
-    """state[0], and how it came to be. layout: of the checkpoint, which is the charter's."""
+) -> tuple[FromAdapterSeed | FromBaseModel, TrainState] | Difference:
+    """state[0], and its origin. layout: the checkpoint's, which is the charter's."""
     spec = charter.spec
     if isinstance(spec.train.target, Lora):
-        display.say(f"drawing the first adapter from the run's seed, {spec.seed}")
+        display.report(InitializingAdapter(spec.seed))
         try:
             params = await asyncio.to_thread(initial_adapter, layout, spec.seed)
         except SpecError as error:
             return Difference(
                 "charter", CHARTER, "the tensors of an adapter", error.problem, Cause.COORDINATOR
             )
-        return f"the adapter drawn from the run's seed {spec.seed}", TrainState(params)
+        return FromAdapterSeed(spec.seed), TrainState(params)
     from barnraise.models.base_model import resolve  # torch and transformers take seconds
     from barnraise.models.trainable import initial_state
 
     source = str(base or spec.model.source)
-    display.say(f"reading the base model {source}")
+    display.report(ReadingBaseModel(source))
     try:
         folder = await asyncio.to_thread(
             resolve, source, spec.model.revision, cache, expected=charter.model_files, progress=display.say
@@ -293,4 +299,4 @@ async def _first_state(
         )
         raise ModelUnavailable(error.problem, fix=f"{error.fix} {instead}") from None
     state = await asyncio.to_thread(initial_state, folder.path, spec.train.target, spec.seed)
-    return f"the base model {spec.model.source}", state
+    return FromBaseModel(spec.model.source), state

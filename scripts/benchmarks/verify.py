@@ -16,8 +16,9 @@ from pathlib import Path
 from barnraise.contract.invite import parse_invite
 from barnraise.fold.replay import Difference
 from coordinator.grpc_service import ask_status
+from peer.messages.verify import verify_message
+from peer.verify.display import VerifyLines
 from peer.verify.proof import Proved
-from peer.verify.report import VerifyLines
 from peer.verify.verify import VerifyOptions, verify
 from scripts.demo import CACHE, MODEL, RUN, corpus, wait_until_public
 from scripts.demo_stage import PROGRAMS, DemoFailed, running, serve
@@ -69,7 +70,7 @@ def _wait_for(port: int, rounds: int) -> None:
 
 def _row(what: str, source: str, key: str | None, round: int) -> list[str]:
     options = VerifyOptions(source, None, key, str(round), None, None)
-    proved = asyncio.run(verify(options, CACHE, VerifyLines(), time.monotonic))
+    proved = asyncio.run(verify(options, CACHE, VerifyLines(verify_message), time.monotonic))
     if isinstance(proved, Difference):
         raise DemoFailed(f"the checkpoint is not proved: {proved}")
     whole = _program(source, key, round)

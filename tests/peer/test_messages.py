@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from barnraise.core.ids import Round, RunId
+from barnraise.core.ids import PublicKey, Round, RunId, StateHash
+from barnraise.fold.replay import Cause, Difference
 from peer import evaluate
 from peer.download import events as download
 from peer.messages.download import download_message
 from peer.messages.evaluate import evaluation_message
 from peer.messages.training import training_message
+from peer.messages.verify import difference_message, proof_message, verify_message
 from peer.messages.volunteer import volunteer_message
 from peer.training.device import AppleGpuChosen, CpuChosen, CudaChosen, DeviceReason
 from peer.training.memory_fit import Fit, MemoryNeed
+from peer.verify import events as verify
+from peer.verify.evaluations import LossByCoordinator, LossByEvaluators, NoHeldOutLoss
+from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.reasons import Meanwhile, StepCount
 
@@ -165,3 +171,84 @@ EVALUATION: list[tuple[evaluate.EvaluationEvent | download.DownloadEvent, str]] 
 @pytest.mark.parametrize(("event", "message"), EVALUATION)
 def test_evaluation_messages(event: evaluate.EvaluationEvent | download.DownloadEvent, message: str) -> None:
     assert evaluation_message(event) == message
+
+
+VERIFY: list[tuple[verify.VerifyEvent | verify.ReplayProgress, str]] = [
+    (verify.ReadingSource("run"), "reading run"),
+    (
+        verify.CheckingFiles(RunId("barn"), 4, StateHash("ab" * 32), 5, 2_000_000),
+        "round 4 of barn, state abababab: checking 5 files, 2 MB",
+    ),
+    (verify.ContributionsDropped(2), "the contributions of the rounds before 2 are no longer kept"),
+    (
+        verify.StartFromCheckpoint(2),
+        "starting from the checkpoint of round 2, which the run's key signed: the rounds before it are not"
+        " proved",
+    ),
+    (verify.InitializingAdapter(7), "initializing the adapter from the run's seed, 7"),
+    (verify.ReadingBaseModel("tiny"), "reading the base model tiny"),
+    (verify.ReplayProgress(3, 7, 12, 1.5), "replayed 3 of 7 rounds: 12 contributions, 2.0 rounds/s"),
+]
+
+
+@pytest.mark.parametrize(("event", "message"), VERIFY)
+def test_verify_messages(event: verify.VerifyEvent | verify.ReplayProgress, message: str) -> None:
+    assert verify_message(event) == message
+
+
+PROVED = Proved(
+    run=RunId("barn"), key=PublicKey("cd" * 32), round=4, state=StateHash("ab" * 32),
+    start=FromAdapterSeed(7), rounds=4, contributions=8, volunteers=2, tokens=512, files=5, seconds=2.0,
+    held_out=LossByEvaluators(2.25, 2, 3), training=100.0,
+)  # fmt: skip
+
+
+def test_the_message_of_a_proof_from_the_first_round() -> None:
+    assert proof_message(PROVED).splitlines() == [
+        f"proved: round 4 of barn, state {PROVED.state}, is the fold of 8 contributions by 2 volunteers in"
+        " rounds 0 to 3 onto the adapter initialized from the run's seed 7. The checkpoint's 5 files hold"
+        " exactly that state.",
+        "trusted: the run's key cdcdcdcd….",
+        "held-out loss 2.2500: signed by 2 of 3 vouched volunteers.",
+        "4 rounds in 2.0 s, 200 × as fast as they were trained",
+    ]
+
+
+def test_the_message_of_a_proof_from_a_checkpoint() -> None:
+    late = replace(
+        PROVED, start=FromCheckpoint(3), rounds=1, contributions=1, volunteers=1, training=None,
+        held_out=LossByCoordinator(2.25),
+    )  # fmt: skip
+    assert proof_message(late).splitlines() == [
+        f"proved: round 4 of barn, state {PROVED.state}, is the fold of 1 contribution by 1 volunteer in"
+        " rounds 3 to 3 onto the checkpoint of round 3. The checkpoint's 5 files hold exactly that state.",
+        "trusted: the run's key cdcdcdcd…, and its signature on the checkpoint of round 3: the rounds before"
+        " it are not proved.",
+        "held-out loss 2.2500: by the run's coordinator only.",
+        "1 round in 2.0 s",
+    ]
+
+
+def test_the_message_of_a_proof_of_the_first_state() -> None:
+    first = replace(PROVED, start=FromBaseModel("tiny"), round=0, rounds=0, training=None)
+    assert "is the base model tiny. The" in proof_message(first)
+    assert "held-out" not in proof_message(replace(first, held_out=NoHeldOutLoss()))
+
+
+@pytest.mark.parametrize(
+    ("cause", "advice"),
+    [
+        (Cause.SOURCE, "Try another source"),
+        (Cause.ABSENT, "Run the command again"),
+        (Cause.COORDINATOR, "Do not use this checkpoint."),
+        (Cause.BASE, "Give the right model with --base"),
+    ],
+)
+def test_difference_messages(cause: Cause, advice: str) -> None:
+    difference = Difference("close", "closes/1", "a close", "junk", cause)
+    problem, expected, found, fix = difference_message(difference).splitlines()
+    assert problem == "not proved: the close differs: closes/1"
+    assert expected == "  expected: a close"
+    assert found == "  found:    junk"
+    assert fix.startswith("  → ")
+    assert advice in fix

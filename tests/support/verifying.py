@@ -1,4 +1,4 @@
-"""Archives to verify, and what verifying them comes to, for tests."""
+"""Archives to verify, and the outcomes of verifying them, for tests."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from barnraise.core.signed import open_signed
 from barnraise.fold.log import Link, check_link
 from barnraise.fold.replay import Difference
 from coordinator.store.run_store import RunStore
+from peer.verify.events import ReplayProgress, VerifyEvent
 from peer.verify.proof import Proved
-from peer.verify.report import VerifyLines
 from peer.verify.verify import SCRATCH, VerifyOptions, verify
 from tests.support.coordinators import opened_store, train_round
 from tests.support.golden_log import genesis, spec_of
@@ -31,14 +31,27 @@ KEY = AUTHORITY.public
 ADAPTER = "adapter_model.safetensors"
 
 
-class Told(VerifyLines):
-    """Keeps what is said."""
+class RecordingDisplay:
+    """Records what a verification reports."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.events: list[VerifyEvent] = []
+        self.progress: list[ReplayProgress] = []
+
+    def __enter__(self) -> RecordingDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def report(self, event: VerifyEvent) -> None:
+        self.events.append(event)
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        return
+
+    def replayed(self, progress: ReplayProgress) -> None:
+        self.progress.append(progress)
 
 
 @contextmanager
@@ -54,16 +67,18 @@ def options(source: Path | str, **other: object) -> VerifyOptions:
     return replace(plain, **other)  # type: ignore[arg-type]
 
 
-def outcome(asked: VerifyOptions, display: VerifyLines | None = None) -> Proved | Difference:
+def outcome(asked: VerifyOptions, display: RecordingDisplay | None = None) -> Proved | Difference:
     with tempfile.TemporaryDirectory() as name:
         cache = Path(name)
         try:
-            return asyncio.run(verify(asked, cache, display or Told(), iter(range(1000)).__next__))
+            return asyncio.run(
+                verify(asked, cache, display or RecordingDisplay(), iter(range(1000)).__next__)
+            )
         finally:
-            assert not list(cache.glob(f"{SCRATCH}/*")), "something was left behind"
+            assert not list(cache.glob(f"{SCRATCH}/*")), "scratch files remain"
 
 
-def proved(asked: VerifyOptions, display: VerifyLines | None = None) -> Proved:
+def proved(asked: VerifyOptions, display: RecordingDisplay | None = None) -> Proved:
     found = outcome(asked, display)
     assert isinstance(found, Proved), found
     return found

@@ -26,24 +26,16 @@ from barnraise.fold.log import Link, check_link, is_named
 
 
 class Cause(Enum):
-    """Who is at fault for a difference, in a sentence that says what to do."""
+    """Who is at fault for a difference. `peer.messages` renders it, with what to do."""
 
-    SOURCE = (
-        "The run's key did not sign these bytes: the copy is damaged, cut short or forged. Try another"
-        " source; the run itself may be sound."
-    )
-    ABSENT = (
-        "The source does not have it: the copy is cut short, or the run dropped it meanwhile. Run the command"
-        " again, or try another source."
-    )
-    COORDINATOR = (
-        "The run's key signed both, and they do not fit: the coordinator is at fault, or whoever has its key."
-        " Do not use this checkpoint. To rule this machine out, verify on another one."
-    )
-    BASE = (
-        "The base model here is not the one that the run began with, or the coordinator's charter is false."
-        " Give the right model with --base, or try on another machine."
-    )
+    SOURCE = "source"
+    """The run's key did not sign these bytes: the copy is damaged, truncated or forged."""
+    ABSENT = "absent"
+    """The source does not have it: the copy is incomplete, or the run dropped it."""
+    COORDINATOR = "coordinator"
+    """The run's key signed both, and they contradict each other."""
+    BASE = "base"
+    """The base model here is not the run's, or the coordinator's charter is false."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A checkpoint is proved from an archive, or what differs in it is named."""
+"""A checkpoint is proved from an archive, or the first difference is named."""
 
 from __future__ import annotations
 
@@ -25,8 +25,16 @@ from barnraise.fold.replay import Cause
 from coordinator.store.events import CheckpointWritten
 from coordinator.store.run_state import apply
 from coordinator.store.run_store import RunStore
-from peer.verify.proof import FromBase, FromCheckpoint
-from peer.verify.report import LINES, told_difference, told_proof, verify_display
+from peer.messages.verify import difference_message
+from peer.verify.display import LINES, VerifyLines, verify_display
+from peer.verify.events import (
+    ContributionsDropped,
+    ReadingSource,
+    ReplayProgress,
+    StartFromCheckpoint,
+    VerifyEvent,
+)
+from peer.verify.proof import FromAdapterSeed, FromCheckpoint
 from tests.support import parts
 from tests.support.coordinators import announce, archive, raises_with_fix, show, train_round
 from tests.support.coordinators import contribution as contributed
@@ -36,7 +44,7 @@ from tests.support.verifying import (
     KEY,
     ROUNDS,
     SPEC,
-    Told,
+    RecordingDisplay,
     contribution,
     differs,
     flip,
@@ -50,47 +58,48 @@ from tests.support.verifying import (
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The archive of a run of four rounds; nobody changes it."""
+    """The archive of a run of four rounds; tests do not change it."""
     with run_of(tmp_path_factory.mktemp("run") / "coordinator") as store:
         yield archive(store)
 
 
 @pytest.fixture
 def copy(sound: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be spoilt."""
+    """A copy of it, for tests to damage."""
     return Path(shutil.copytree(sound, tmp_path / "copy"))
 
 
 def test_the_newest_checkpoint_is_proved_from_the_first_state(sound: Path) -> None:
-    display = Told()
+    display = RecordingDisplay()
     found = proved(options(sound), display)
     assert (found.run, found.key, found.round, found.rounds) == (parts.RUN, KEY, ROUNDS, ROUNDS)
     assert (found.contributions, found.volunteers, found.tokens) == (2 * ROUNDS, 2, 2 * ROUNDS * 64)
     assert found.files == len(list((sound / folder_of("trained", ROUNDS)).iterdir())) - 2, "both manifests"
-    assert found.start == FromBase("the adapter drawn from the run's seed 0")
-    sentence = told_proof(found)
-    assert f"proved: round 4 of barn, state {found.state}" in sentence
-    assert "8 contributions of 2 volunteers in the rounds 0 to 3" in sentence
-    assert KEY[:8] in sentence
-    assert "not proved" not in sentence
-    assert [line for line in display.said if "rounds/s" in line][-1].startswith("replayed 4 of 4 rounds")
+    assert found.start == FromAdapterSeed(0)
+    last = display.progress[-1]
+    assert (last.rounds, last.total, last.contributions) == (ROUNDS, ROUNDS, 2 * ROUNDS)
 
 
-def test_a_terminal_shows_a_bar_and_what_is_said() -> None:
+def message(event: VerifyEvent | ReplayProgress) -> str:
+    return "reading [here]" if isinstance(event, ReadingSource) else str(event)
+
+
+def test_a_terminal_shows_a_bar_and_the_events() -> None:
     shown = io.StringIO()
-    with verify_display(Console(file=shown, force_terminal=True, width=100)) as display:
-        display.say("reading [here]")
-        display.round(3, 7, 12, 1.5)
+    console = Console(file=shown, force_terminal=True, width=100)
+    with verify_display(console, message, lambda progress: f"{progress.contributions} folded") as display:
+        display.report(ReadingSource("here"))
+        display.replayed(ReplayProgress(3, 7, 12, 1.5))
     assert "reading [here]" in shown.getvalue()
     assert "3/7" in shown.getvalue()
-    assert "12 contributions, 2.0 rounds/s" in shown.getvalue()
+    assert "12 folded" in shown.getvalue()
 
 
-def test_lines_about_a_long_log_are_few() -> None:
-    display = Told()
+def test_lines_about_a_long_log_are_few(capsys: pytest.CaptureFixture[str]) -> None:
+    display = VerifyLines(message)
     for done in range(1, 1001):
-        display.round(done, 1000, done, 1.0)
-    assert len(display.said) == LINES
+        display.replayed(ReplayProgress(done, 1000, done, 1.0))
+    assert len(capsys.readouterr().err.splitlines()) == LINES
 
 
 @pytest.mark.parametrize("revision", ["2", "round-2", "round-000002"])
@@ -102,18 +111,15 @@ def test_any_checkpoint_is_proved(sound: Path, revision: str) -> None:
 def test_the_first_checkpoint_is_the_first_state(sound: Path) -> None:
     found = proved(options(sound, revision="0"))
     assert (found.round, found.rounds, found.training) == (0, 0, None)
-    assert "is the adapter drawn from the run's seed" in told_proof(found)
+    assert found.start == FromAdapterSeed(0)
 
 
 def test_a_checkpoint_is_proved_from_an_earlier_one(sound: Path) -> None:
-    display = Told()
+    display = RecordingDisplay()
     found = proved(options(sound, start=3), display)
     assert (found.start, found.rounds, found.contributions) == (FromCheckpoint(3), 1, 2)
     assert found.tokens == 2 * ROUNDS * 64, "as the checkpoint counts them"
-    assert "what came before is not proved" in told_proof(found)
-    assert any(
-        "which the run's key signed: what came before it is not proved" in line for line in display.said
-    )
+    assert StartFromCheckpoint(3) in display.events
 
 
 @pytest.mark.parametrize("start", [4, 5, 100])
@@ -140,7 +146,7 @@ def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Pat
         index = parse_index((archive(store) / INDEX).read_bytes())
         assert index.replay_from == 5
         for revision in ("main", "4"):
-            with raises_with_fix(UserError, 2, "no longer kept, only contributions from round 5 on"):
+            with raises_with_fix(UserError, 2, "contributions are kept from round 5 on"):
                 outcome(options(archive(store), revision=revision))
 
 
@@ -155,10 +161,10 @@ def some_kept(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_late_log_is_replayed_from_the_checkpoint_there(tmp_path: Path) -> None:
     with some_kept(tmp_path) as folder:
-        display = Told()
+        display = RecordingDisplay()
         found = proved(options(folder), display)
         assert (found.start, found.rounds) == (FromCheckpoint(2), 2)
-        assert any("rounds before 2 are no longer kept" in line for line in display.said)
+        assert ContributionsDropped(2) in display.events
         assert proved(options(folder, start=3)).start == FromCheckpoint(3)
         with raises_with_fix(UserError, 2, "contributions are kept from round 2 on", "--from 2"):
             outcome(options(folder, start=1))
@@ -185,11 +191,11 @@ def test_what_is_flipped_or_missing_is_named(
     assert (found.what, found.where) == (what, path)
     assert where in path
     assert found.cause is (Cause.ABSENT if spoil is Path.unlink else Cause.SOURCE)
-    assert path in told_difference(found)
+    assert path in difference_message(found)
 
 
 def test_the_first_difference_is_named(copy: Path) -> None:
-    """A later round is read ahead, and its fault is no news before the earlier ones are folded."""
+    """A later round is read ahead, but its difference is returned only after the earlier ones."""
     for round in (1, 2, 3):
         flip(copy / contribution(copy, round))
     assert differs(options(copy)).where == contribution(copy, 1)
@@ -278,7 +284,7 @@ def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp
             assert found.expected.startswith(store.snapshot.checkpoints[1].value.state)
             assert found.found.startswith(honest)
             assert "folding round 0" in found.found
-        assert "the coordinator is at fault" in told_difference(now)
+        assert "the coordinator is at fault" in difference_message(now)
 
 
 def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s_fault(

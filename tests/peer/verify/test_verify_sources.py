@@ -32,7 +32,8 @@ from coordinator.store.run_store import RunStore
 from peer.archive.folder import FolderSource
 from peer.cli.main import main
 from peer.verify.archive_reader import TRIES
-from peer.verify.proof import FromBase, FromCheckpoint, Proved
+from peer.verify.events import ReplayProgress
+from peer.verify.proof import FromBaseModel, FromCheckpoint, Proved
 from peer.verify.replay_pipeline import AHEAD
 from peer.verify.verify import verify
 from tests.support import parts
@@ -44,7 +45,7 @@ from tests.support.verifying import (
     ADAPTER,
     KEY,
     ROUNDS,
-    Told,
+    RecordingDisplay,
     contribution,
     differs,
     flip,
@@ -128,7 +129,7 @@ def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
         try:
             async with served(session_of(store), GatewayAddress(gateway.port)) as invite:
                 asked = options(str(invite), key=None)
-                return await verify(asked, tmp_path, Told(), iter(range(1000)).__next__)
+                return await verify(asked, tmp_path, RecordingDisplay(), iter(range(1000)).__next__)
         finally:
             await gateway.stop()
 
@@ -172,8 +173,8 @@ def test_what_a_mirror_changed_or_lacks_is_named(sound: Path, tmp_path: Path) ->
         assert differs(options(mirror.address)).where == adapter
 
 
-def test_little_is_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a log of any length fits the disk and the memory."""
+def test_few_rounds_are_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a log of any length fits on the disk and in memory."""
     opened: set[str] = set()
     original = FolderSource.open
 
@@ -182,9 +183,9 @@ def test_little_is_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: pytest
             opened.add(path)
         return original(source, path)
 
-    class Watching(Told):
-        def round(self, done: int, total: int, contributions: int, seconds: float) -> None:
-            ahead.append(len(opened) - done)
+    class Watching(RecordingDisplay):
+        def replayed(self, progress: ReplayProgress) -> None:
+            ahead.append(len(opened) - progress.rounds)
 
     ahead: list[int] = []
     monkeypatch.setattr(FolderSource, "open", counting)
@@ -196,7 +197,7 @@ def test_little_is_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: pytest
 
 @contextmanager
 def whole_model_run(folder: Path) -> Iterator[tuple[RunStore, Path]]:
-    """Two rounds of a tiny model, all of whose parameters are trained; and the model's folder."""
+    """Two rounds of a tiny model with all parameters trained, and the model's folder."""
     base = make_tiny_model(folder / "model", width=16, layers=1)
     (base / CHAT_TEMPLATE).write_text("{{ messages }}", encoding="utf-8")
     shutil.copy(base / CHAT_TEMPLATE, folder / CHAT_TEMPLATE)
@@ -221,7 +222,7 @@ def whole_model_run(folder: Path) -> Iterator[tuple[RunStore, Path]]:
 def test_a_whole_model_is_proved_from_its_base_model(tmp_path: Path) -> None:
     with whole_model_run(tmp_path) as (store, base):
         found = proved(options(archive(store), base=base))
-        assert (found.rounds, found.start) == (2, FromBase("the base model tiny-model"))
+        assert (found.rounds, found.start) == (2, FromBaseModel("tiny-model"))
         with raises_with_fix(ModelUnavailable, 3, "no base model at tiny-model", "--from 0"):
             outcome(options(archive(store)))
         assert proved(options(archive(store), start=0)).start == FromCheckpoint(0)
@@ -233,15 +234,15 @@ def called(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["verify", *map(str, arguments)])
 
 
-def test_the_command_says_what_it_does_and_what_is_proved(sound: Path, tmp_path: Path) -> None:
+def test_the_command_prints_its_events_and_the_proof(sound: Path, tmp_path: Path) -> None:
     done = called(sound, "--key", KEY, "--cache-dir", tmp_path)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("proved: round 4 of barn, state ")
-    for told_so in ("reading", "round 4 of barn", "drawing the first adapter", "replayed 4 of 4 rounds"):
-        assert told_so in done.stderr
+    for message in ("reading", "round 4 of barn", "initializing the adapter", "replayed 4 of 4 rounds"):
+        assert message in done.stderr
 
 
-def test_the_command_ends_by_5_where_something_differs(sound: Path, tmp_path: Path) -> None:
+def test_the_exit_status_of_a_difference_is_5(sound: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sound, tmp_path / "copy"))
     path = contribution(copy, 1)
     flip(copy / path)
@@ -253,7 +254,7 @@ def test_the_command_ends_by_5_where_something_differs(sound: Path, tmp_path: Pa
 
 
 def test_an_adapter_is_verified_without_torch(sound: Path, tmp_path: Path) -> None:
-    """By a small machine, in a moment: neither the base model nor the libraries that run it are needed."""
+    """On a small machine, within seconds: neither the base model nor torch is needed."""
     code = (
         "import sys; from peer.cli.main import main; main(standalone_mode=False);"
         " assert 'torch' not in sys.modules"
