@@ -1,8 +1,8 @@
-"""The main job, for real: a coordinator and three volunteers fine-tune SmolLM2-135M on this machine.
+"""A whole run on this machine: a coordinator and three volunteers fine-tune SmolLM2-135M.
 
-They are separate processes that talk over libp2p and gRPC on loopback. The third volunteer joins
-late; one is killed with SIGKILL in the middle. At the end a stranger downloads the checkpoint and
-tries it. Exit status 0 only if all of that held.
+They are separate processes that communicate over libp2p and gRPC on loopback. The third volunteer joins
+late; one is killed with SIGKILL in the middle of a round. At the end a stranger downloads the checkpoint
+and tries it. The exit status is 0 only if all of that succeeds.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ from coordinator.dataset.build import survey
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Text
 from coordinator.grpc_service import ask_status
-from scripts.demo_stage import PROGRAMS, DemoFailed, Program, Stage, run, serve
+from scripts.stage import PROGRAMS, ROOT, DemoFailed, Program, Stage, run, serve
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
 CACHE = user_cache_path("barnraise")
 
@@ -47,9 +46,9 @@ LATE_ROUND = 1
 KILL_ROUND = 2
 """One volunteer is killed while this round is trained."""
 ROUND_TOKENS = 200
-"""Tokens that the victim has trained in its round when it is killed: it dies at work."""
+"""Tokens that the killed volunteer has trained in its round by then: it is killed while it trains."""
 FALL = 0.1
-"""Nats per token that the held-out loss has to fall by at least."""
+"""The least decrease of the held-out loss, in nats per token."""
 
 RUN = """\
 name = "demo"
@@ -77,114 +76,123 @@ every = 1
 held_out_tokens = {held_out_tokens}
 """
 HELD_OUT_TOKENS = 2048
-"""Tokens that each checkpoint is evaluated on: few, since the same cores train."""
+"""Tokens that each checkpoint is evaluated on: few, because the same cores train."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave it running, so that you can join by hand")
-    parser.add_argument("--data", type=Path, help="your own text instead of Python's documentation")
-    parser.add_argument("--prompt", help="asked at the end; default: a question that no volunteer saw")
-    parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="where everything is kept")
-    wanted = parser.parse_args()
+    parser.add_argument("--keep", action="store_true", help="leave the run going, to join it by hand")
+    parser.add_argument("--data", type=Path, help="train on your own text instead of Python's documentation")
+    parser.add_argument("--prompt", help="the question at the end; default: one that no volunteer saw")
+    parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="the folder of all files")
+    options = parser.parse_args()
     start_logging(debug=False)
-    say = Console(highlight=False, soft_wrap=True)  # an invite that is cut in two cannot be copied
+    console = Console(highlight=False, soft_wrap=True)  # a wrapped invite cannot be copied
     began = time.monotonic()
-    stage = Stage(wanted.work.resolve(), say)
+    stage = Stage(options.work.resolve(), console)
     try:
-        perform(stage, wanted)
+        perform(stage, options)
     except DemoFailed as failure:
-        say.print(f"[bold red]failed:[/] {failure}\n  → the programs' logs are in {stage.work}")
+        console.print(f"[bold red]failed:[/] {failure}\n  → the programs' logs are in {stage.work}")
         return 1
     except KeyboardInterrupt:
         return 130
     finally:
         stage.stop_all()
-    say.print(f"[bold green]all of it held[/], in {time.monotonic() - began:.0f} s")
+    console.print(f"[bold green]all checks passed[/] in {time.monotonic() - began:.0f} s")
     return 0
 
 
-def perform(stage: Stage, wanted: argparse.Namespace) -> None:
-    say, work = stage.say, stage.work
+def perform(stage: Stage, options: argparse.Namespace) -> None:
+    console, work = stage.console, stage.work
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    say.print("[bold]1. a model and a text[/]")
-    data = wanted.data.resolve() if wanted.data else corpus(work)
-    base = resolve(MODEL, None, CACHE, progress=lambda line: say.print(f"  {line}")).path
+    console.print("[bold]1. the model and the text[/]")
+    data = options.data.resolve() if options.data else corpus(work)
+    base = resolve(MODEL, None, CACHE, progress=lambda line: console.print(f"  {line}")).path
     (work / "run.toml").write_text(
         RUN.format(model=MODEL, data=data, held_out_tokens=HELD_OUT_TOKENS), encoding="utf-8"
     )
 
-    say.print("[bold]2. the coordinator[/]")
+    console.print("[bold]2. the coordinator[/]")
     invite, port = serve(stage)
-    say.print(f"  peer join '{invite}'")
+    console.print(f"  peer join '{invite}'")
     held_out = work / "coordinator" / "held-out"
-    prompt = wanted.prompt or held_out_question(work / "run.toml")
+    prompt = options.prompt or held_out_question(work / "run.toml")
     before = evaluate(base, held_out, prompt)
-    say.print(f"  held-out loss before: {before.loss:.4f} ({before.tokens} tokens)")
+    console.print(f"  held-out loss before: {before.loss:.4f} ({before.tokens} tokens)")
 
-    say.print("[bold]3. volunteers[/]")
+    console.print("[bold]3. volunteers[/]")
     ada, ben = stage.volunteer("ada", invite), stage.volunteer("ben", invite)
-    with picture(stage):
+    with live_table(stage):
         watch(
             stage,
             port,
             [ada, ben],
-            lambda status: status.round > LATE_ROUND - 1 and both(status),
-            "two train",
+            lambda status: status.round > LATE_ROUND - 1 and both_present(status),
+            "two volunteers train",
         )
         cyd = stage.volunteer("cyd", invite)
         stage.note("cyd joins late")
         watch(
-            stage, port, [ada, ben, cyd], lambda status: at_work(status, "ben", KILL_ROUND), "ben is at work"
+            stage, port, [ada, ben, cyd], lambda status: trains_round(status, "ben", KILL_ROUND), "ben trains"
         )
         ben.process.kill()
         ben.process.wait()
         killed_in = stage.status.round if stage.status else KILL_ROUND
         stage.note(f"ben is killed with SIGKILL in the middle of round {killed_in}")
-        watch(stage, port, [ada, cyd], lambda status: status.round > killed_in, "another round closes")
+        watch(stage, port, [ada, cyd], lambda status: status.round > killed_in, "the next round closes")
         stage.note(f"round {killed_in} closed without ben")
         watch(
-            stage, port, [ada, cyd], lambda status: status.round >= ROUNDS and same_state(status), "the end"
+            stage,
+            port,
+            [ada, cyd],
+            lambda status: status.round >= ROUNDS and same_state(status),
+            "all replicas hold the last state",
         )
     final = stage.status
     assert final is not None
-    say.print("[bold]4. the replicas[/]")
-    say.print(f"  coordinator  {final.state}  (state of round {final.state_round})")
+    console.print("[bold]4. the replicas[/]")
+    console.print(f"  coordinator  {final.state}  (state of round {final.state_round})")
     for peer in final.peers:
         if peer.name != "ben":
-            say.print(f"  {peer.name:<12} {peer.state}  (state of round {peer.round})")
-    if not wanted.keep:
+            console.print(f"  {peer.name:<12} {peer.state}  (state of round {peer.round})")
+    if not options.keep:
         for program in (ada, cyd):
             if code := program.interrupt(60):
                 raise DemoFailed(f"{program.name} left with status {code}")
 
-    say.print("[bold]5. a stranger downloads the checkpoint[/]")
+    console.print("[bold]5. a stranger downloads the checkpoint[/]")
     wait_until_public(work / "coordinator.log", final.state_round)
     checkpoint = work / "checkpoint"
     run(PROGRAMS / "peer", "download", invite, "--revision", str(final.state_round), "--output", checkpoint)
-    after = evaluate(base, held_out, prompt, checkpoint, alone=not wanted.keep)
-    say.print(f"  held-out loss: {before.loss:.4f} before, {after.loss:.4f} after {final.tokens:,} tokens")
-    say.print(f"\n  asked: {prompt}", markup=False)
-    say.print(f"  base:  {before.answer}", markup=False)
-    say.print(f"  tuned: {after.answer}\n", markup=False)
+    after = evaluate(base, held_out, prompt, checkpoint, alone=not options.keep)
+    console.print(
+        f"  held-out loss: {before.loss:.4f} before, {after.loss:.4f} after {final.tokens:,} tokens"
+    )
+    console.print(f"\n  asked: {prompt}", markup=False)
+    console.print(f"  base:  {before.answer}", markup=False)
+    console.print(f"  tuned: {after.answer}\n", markup=False)
     if before.loss - after.loss < FALL:
-        small = ": a small text is soon learnt by heart, give it more" if wanted.data else ""
+        small = ": a small text is soon memorized, use a larger one" if options.data else ""
         raise DemoFailed(f"the held-out loss fell by less than {FALL}{small}")
-    if wanted.keep:
-        say.print(f"It keeps running. Join it:\n\n    {PROGRAMS}/peer join '{invite}'\n\nCtrl-C ends it.")
+    if options.keep:
+        console.print(
+            f"The run continues. Join it:\n\n    {PROGRAMS}/peer join '{invite}'\n\nCtrl-C ends it."
+        )
         while any(program.alive() for program in stage.running):
             time.sleep(1)
 
 
 def corpus(work: Path) -> Path:
+    """Write Python's documentation as a dataset."""
     path = work / "python.jsonl"
     run(sys.executable, SCRIPTS / "demo_corpus.py", path)
     return path
 
 
 def held_out_question(run: Path) -> str:
-    """The first question, or the first words of the first text, that is held out from training."""
+    """The first held-out question, or the first words of the first held-out text."""
     spec = read_spec(run)
     bound = survey(spec).bound
     record = next((record for record in read(spec.data) if record.digest(spec.seed) < bound), None)
@@ -194,13 +202,13 @@ def held_out_question(run: Path) -> str:
         case Text(text):
             return " ".join(text.split()[:12])
         case None:
-            raise DemoFailed("nothing is held out: give a text of more than one record")
+            raise DemoFailed("no record is held out: use a text of more than one record")
 
 
 def watch(
     stage: Stage, port: int, needed: list[Program], until: Callable[[RunStatus], bool], what: str
 ) -> None:
-    """Look at the run until it is as wanted. Every program in `needed` has to live meanwhile."""
+    """Poll the run until `until` holds. Every program in `needed` has to stay alive."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         stage.status = asyncio.run(ask_status(f"127.0.0.1:{port}"))
@@ -210,25 +218,25 @@ def watch(
             if not program.alive():
                 raise DemoFailed(f"{program.name} ended early:\n{program.log.read_text()[-2000:]}")
         time.sleep(0.5)
-    raise DemoFailed(f"waited too long for this: {what}; {stage.status.waiting_for if stage.status else ''}")
+    raise DemoFailed(f"timed out before: {what}; {stage.status.waiting_for if stage.status else ''}")
 
 
 def wait_until_public(log: Path, round: int) -> None:
-    """A checkpoint is shown once it was evaluated, or was found not to be."""
+    """Wait until the checkpoint of `round` is public: when it was evaluated, or cannot be."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if re.search(rf"checkpoint of round {round}(: held-out loss| is not evaluated)", log.read_text()):
             return
         time.sleep(0.5)
-    raise DemoFailed(f"the checkpoint of round {round} was not shown:\n{log.read_text()[-2000:]}")
+    raise DemoFailed(f"the checkpoint of round {round} was not published:\n{log.read_text()[-2000:]}")
 
 
-def both(status: RunStatus) -> bool:
+def both_present(status: RunStatus) -> bool:
     return {"ada", "ben"} <= {peer.name for peer in status.peers}
 
 
-def at_work(status: RunStatus, name: str, round: int) -> bool:
-    """Whether that volunteer is in the middle of `round` or a later one, with all three there."""
+def trains_round(status: RunStatus, name: str, round: int) -> bool:
+    """Whether volunteer `name` is in the middle of `round` or a later one, with all three present."""
     present = {peer.name for peer in status.peers} >= {"ada", "ben", "cyd"}
     return present and any(
         peer.name == name and peer.round == status.round >= round and peer.tokens >= ROUND_TOKENS
@@ -237,7 +245,7 @@ def at_work(status: RunStatus, name: str, round: int) -> bool:
 
 
 def same_state(status: RunStatus) -> bool:
-    """Whether the coordinator and every living volunteer hold one state of one round."""
+    """Whether the coordinator and both living volunteers hold one state of one round."""
     living = [peer for peer in status.peers if peer.name != "ben"]
     return len(living) == 2 and {(peer.round, peer.state) for peer in living} == {
         (status.state_round, status.state)
@@ -245,12 +253,12 @@ def same_state(status: RunStatus) -> bool:
 
 
 @contextmanager
-def picture(stage: Stage) -> Iterator[None]:
-    """The run, live: a table on a terminal, a line per round elsewhere."""
+def live_table(stage: Stage) -> Iterator[None]:
+    """Show the run while it goes on: a table on a terminal, single lines elsewhere."""
     with ExitStack() as stack:
-        if stage.say.is_terminal:
+        if stage.console.is_terminal:
             stack.enter_context(
-                Live(get_renderable=lambda: table(stage), console=stage.say, refresh_per_second=2)
+                Live(get_renderable=lambda: table(stage), console=stage.console, refresh_per_second=2)
             )
         yield
 
@@ -259,7 +267,7 @@ def table(stage: Stage) -> Table:
     status = stage.status
     grid = Table.grid(padding=(0, 3))
     if status is None:
-        grid.add_row("waiting for the first volunteer (they load the model)")
+        grid.add_row("waiting for the first volunteer, which loads the model")
         return grid
     loss = f"{status.loss:.3f}" if status.loss is not None else "–"
     grid.add_row(f"round {status.round}", status.phase, f"{status.tokens:,} tokens", f"training loss {loss}")
@@ -276,7 +284,7 @@ def table(stage: Stage) -> Table:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a fresh process found that knows nothing of the run."""
+    """The result of a fresh process that knows nothing of the run."""
 
     loss: float
     """Held-out, in nats per trained token."""
@@ -287,7 +295,7 @@ class Trial:
 def evaluate(
     base: Path, held_out: Path, prompt: str, checkpoint: Path | None = None, *, alone: bool = True
 ) -> Trial:
-    """In a fresh process. Beside training, more than one thread would only wait for each other."""
+    """Evaluate in a fresh process; with one thread unless `alone`, because training uses the other cores."""
     more = ["--checkpoint", str(checkpoint)] if checkpoint else []
     more += [] if alone else ["--threads", "1"]
     printed = run(sys.executable, SCRIPTS / "evaluate.py", base, held_out, "--prompt", prompt, *more)

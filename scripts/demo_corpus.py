@@ -3,8 +3,8 @@
     python scripts/demo_corpus.py OUT.jsonl             what Python's own library does (PSF licence)
     python scripts/demo_corpus.py OUT.jsonl --jargon    the Jargon File (public domain), on Debian
 
-The first takes the docstrings of the standard library of the Python that runs it, so the corpus
-depends on Python's version and on nothing else.
+The first uses the docstrings of the running Python's standard library, so that the corpus depends on
+Python's version alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from types import ModuleType
 SHORTEST, LONGEST = 60, 600
 """Characters of an answer."""
 
-# Modules whose import does nothing but define names. Some exist only on some systems or versions.
+# Modules whose import only defines names. Some exist only on some systems or versions.
 MODULES = """
     builtins abc argparse array ast asyncio base64 bdb binascii bisect bz2 calendar cmath cmd code
     codecs codeop collections collections.abc colorsys compileall concurrent.futures configparser
@@ -77,15 +77,15 @@ def main() -> int:
             warnings.simplefilter("ignore")  # deprecated modules are still documented
             pairs = list(jargon_file() if options.jargon else standard_library())
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"The Jargon File cannot be had here: {error}", file=sys.stderr)
-        print("  → Run again without --jargon: Python's own documentation serves as well.", file=sys.stderr)
+        print(f"The Jargon File is not available here: {error}", file=sys.stderr)
+        print("  → Run it again without --jargon, for Python's own documentation.", file=sys.stderr)
         return 3
     lines = [json.dumps(_record(question, answer), ensure_ascii=False) for question, answer in pairs]
     try:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     except OSError as error:
-        print(f"{options.out} cannot be written: {error}\n  → Give another place for it.", file=sys.stderr)
+        print(f"{options.out} cannot be written: {error}\n  → Name another path.", file=sys.stderr)
         return 2
     print(f"{options.out}: {len(lines)} questions and answers, {sum(map(len, lines)) / 1e6:.1f} MB")
     return 0
@@ -151,7 +151,7 @@ def _own_doc(thing: object) -> str:
 
 
 def prose(doc: str) -> str:
-    """The first paragraphs of a docstring that are sentences, within the limits; else an empty string."""
+    """The first paragraphs of a docstring that are prose, within the limits; else an empty string."""
     answer = ""
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(doc)):
         lines = paragraph.strip().splitlines()

@@ -1,4 +1,4 @@
-"""Held-out loss and one answer of a checkpoint, by transformers and peft alone: what any downloader could do.
+"""Held-out loss and one answer of a checkpoint, with transformers and peft alone, as any downloader could.
 
     python scripts/evaluate.py BASE_FOLDER HELD_OUT_FOLDER --prompt "…" [--checkpoint FOLDER]
 
@@ -26,14 +26,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--threads", type=int)
-    wanted = parser.parse_args()
-    if wanted.threads:
-        torch.set_num_threads(wanted.threads)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     with quiet():
-        model = load(wanted.base, wanted.checkpoint)
-    loss, tokens = held_out_loss(model, wanted.held_out)
-    said = answer(model, wanted.checkpoint or wanted.base, wanted.prompt)
-    print(json.dumps({"loss": loss, "tokens": tokens, "answer": said}))
+        model = load(options.base, options.checkpoint)
+    loss, tokens = held_out_loss(model, options.held_out)
+    text = answer(model, options.checkpoint or options.base, options.prompt)
+    print(json.dumps({"loss": loss, "tokens": tokens, "answer": text}))
 
 
 def answer(model: Any, tokenizer_folder: Path, prompt: str) -> str:

@@ -1,7 +1,7 @@
-"""A small internet in network namespaces of this machine: public hosts, homes behind a NAT, capped links.
+"""A simulated internet in network namespaces: public hosts, homes behind a NAT, rate-limited links.
 
-Needs root on Linux, and the programs ip, tc and iptables. Nothing is changed outside the namespaces
-made here, and they are removed at the end; those of a program that was killed are removed by the next.
+It needs root on Linux, and the programs ip, tc and iptables. Only the namespaces created here are changed.
+They are removed at the end; those of a program that was killed are removed by the next one.
 
     host --20 Mbit/s-- the bridge --20 Mbit/s-- router | NAT | home
 """
@@ -19,22 +19,22 @@ from dataclasses import dataclass, field
 
 PREFIX = "barnraise-"
 NETWORK = "11.7.0"
-"""Of the public hosts. libp2p takes documentation and benchmark addresses for unroutable, so these are
-ordinary ones; there is no way out of the namespaces."""
+"""The public hosts' network. libp2p treats documentation and benchmark addresses as unroutable, so these are
+ordinary ones; nothing leaves the namespaces."""
 HOME = "192.168.1"
-"""In every home the same, as in the world."""
+"""The private network, the same in every home."""
 TOOLS = ("ip", "tc", "iptables")
 QUEUE_MS = 200
-"""What a home router holds back before it drops."""
+"""The queue of a link, in milliseconds, before it drops packets."""
 
 
 class NetworkFailed(Exception):
-    """A namespace could not be made as asked."""
+    """A namespace could not be created."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes that went over a host's own link so far, all headers included."""
+    """Bytes that a host's link has carried, all headers included."""
 
     up: int
     down: int
@@ -45,55 +45,56 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Host:
-    """A machine of the small internet."""
+    """A machine of the simulated internet."""
 
     namespace: str
     address: str
-    """Its own; in a home a private one."""
+    """Its own address; in a home a private one."""
 
     def command(self, *program: str) -> list[str]:
-        """`program` as it has to be started to run on this host."""
+        """The command that runs `program` on this host."""
         return ["ip", "netns", "exec", self.namespace, *program]
 
     def traffic(self) -> Traffic:
+        """The counters of its link."""
         words = _run(*self.command("cat", "/proc/net/dev")).partition("eth0:")[2].split()
         return Traffic(up=int(words[8]), down=int(words[0]))
 
 
 @dataclass
 class Network:
-    """The bridge in the middle, and what hangs on it. Made by `network`."""
+    """The bridge in the middle, and the links to it. Created by `network`."""
 
     _made: list[str] = field(default_factory=list)
     _links: int = 0
 
     def public(self, name: str, mbit: float | None = None) -> Host:
-        """A host with an address of its own that everybody can reach; `mbit` caps it each way."""
+        """A host with a public address; `mbit` limits its link in each direction."""
         host = Host(self._namespace(name), f"{NETWORK}.{self._links + 1}")
         self._attach(host.namespace, "eth0", host.address, mbit)
         return host
 
     def home(self, name: str, mbit: float | None = None) -> Host:
-        """A host behind a router with a NAT that lets in only what was asked for from inside."""
+        """A host behind a router with a NAT that admits only replies to connections from inside."""
         router, host = self._namespace(f"{name}-router"), Host(self._namespace(name), f"{HOME}.2")
         self._attach(router, "wan", f"{NETWORK}.{self._links + 1}", mbit)
         _link(host.namespace, "eth0", router, "lan")
         _up(router, "lan", f"{HOME}.1")
         _up(host.namespace, "eth0", host.address)
-        _in(host.namespace, "ip", "route", "add", "default", "via", f"{HOME}.1")
-        _in(router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        _in(router, "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "wan", "-j", "MASQUERADE")
+        _run_in(host.namespace, "ip", "route", "add", "default", "via", f"{HOME}.1")
+        _run_in(router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        _run_in(router, "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "wan", "-j", "MASQUERADE")
         for chain in ("INPUT", "FORWARD"):
-            _in(router, "iptables", "-A", chain, "-i", "wan", "-m", "conntrack", "--ctstate",
+            _run_in(router, "iptables", "-A", chain, "-i", "wan", "-m", "conntrack", "--ctstate",
                 "ESTABLISHED,RELATED", "-j", "ACCEPT")  # fmt: skip
-            _in(router, "iptables", "-A", chain, "-i", "wan", "-j", "DROP")
+            _run_in(router, "iptables", "-A", chain, "-i", "wan", "-j", "DROP")
         return host
 
     def _attach(self, namespace: str, device: str, address: str, mbit: float | None) -> None:
         self._links += 1
         port = f"port{self._links}"
         _link(namespace, device, self._middle, port)
-        _in(self._middle, "ip", "link", "set", port, "master", "bridge", "up")
+        _run_in(self._middle, "ip", "link", "set", port, "master", "bridge", "up")
         _up(namespace, device, address)
         if mbit is not None:
             _shape(namespace, device, mbit)
@@ -103,17 +104,18 @@ class Network:
         namespace = f"{PREFIX}{os.getpid()}-{name}"
         _run("ip", "netns", "add", namespace)
         self._made.append(namespace)
-        _in(namespace, "ip", "link", "set", "lo", "up")
+        _run_in(namespace, "ip", "link", "set", "lo", "up")
         return namespace
 
-    def begin(self) -> None:
+    def start(self) -> None:
+        """Create the bridge."""
         _remove_stale()
         self._middle = self._namespace("middle")
-        _in(self._middle, "ip", "link", "add", "bridge", "type", "bridge")
-        _in(self._middle, "ip", "link", "set", "bridge", "up")
+        _run_in(self._middle, "ip", "link", "add", "bridge", "type", "bridge")
+        _run_in(self._middle, "ip", "link", "set", "bridge", "up")
 
-    def end(self) -> None:
-        """Kill what still runs in the namespaces, and remove them."""
+    def stop(self) -> None:
+        """Kill the programs that still run in the namespaces, and remove them."""
         for namespace in self._made:
             _remove(namespace)
         self._made.clear()
@@ -121,19 +123,19 @@ class Network:
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """An empty network, and everything in it removed at the end. Raises NetworkFailed."""
+    """An empty network, removed with everything in it at the end. Raises NetworkFailed."""
     made = Network()
     try:
-        made.begin()
+        made.start()
         yield made
     finally:
-        made.end()
+        made.stop()
 
 
-def why_not() -> str:
-    """Why this machine cannot have namespaces; empty where it can."""
+def unavailable_reason() -> str:
+    """Why this machine cannot create the namespaces; empty where it can."""
     if sys.platform != "linux":
-        return "network namespaces are Linux's"
+        return "network namespaces need Linux"
     if os.geteuid() != 0:
         return "network namespaces need root"
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
@@ -142,7 +144,7 @@ def why_not() -> str:
         with network() as made:
             made.home("probe", mbit=1)
     except NetworkFailed as error:
-        return f"this kernel does not let us: {error}"
+        return f"this kernel does not allow it: {error}"
     return ""
 
 
@@ -151,12 +153,12 @@ def _link(namespace: str, device: str, other: str, port: str) -> None:
 
 
 def _up(namespace: str, device: str, address: str) -> None:
-    _in(namespace, "ip", "address", "add", f"{address}/24", "dev", device)
-    _in(namespace, "ip", "link", "set", device, "up")
+    _run_in(namespace, "ip", "address", "add", f"{address}/24", "dev", device)
+    _run_in(namespace, "ip", "link", "set", device, "up")
 
 
 def _shape(namespace: str, device: str, mbit: float) -> None:
-    _in(namespace, "tc", "qdisc", "replace", "dev", device, "root", "tbf", "rate", f"{mbit:g}mbit",
+    _run_in(namespace, "tc", "qdisc", "replace", "dev", device, "root", "tbf", "rate", f"{mbit:g}mbit",
         "burst", "32kb", "latency", f"{QUEUE_MS}ms")  # fmt: skip
 
 
@@ -175,7 +177,7 @@ def _remove(namespace: str) -> None:
     _run("ip", "netns", "delete", namespace)
 
 
-def _in(namespace: str, *command: str) -> str:
+def _run_in(namespace: str, *command: str) -> str:
     return _run("ip", "netns", "exec", namespace, *command)
 
 

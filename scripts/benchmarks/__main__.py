@@ -1,4 +1,4 @@
-"""What the parts cost, measured on this machine, as markdown tables.
+"""Measures what the parts cost on this machine, and prints markdown tables.
 
 Every figure is the median of its repetitions, next to something that every machine can do (a plain
 copy) or to a bound that follows from the design, so that two machines' tables can be compared.
@@ -20,24 +20,23 @@ from pathlib import Path
 import psutil
 
 from scripts.benchmarks.codec import KINDS, LAYOUTS, SEED
-from scripts.benchmarks.convergence.baseline import RivalFailed
+from scripts.benchmarks.convergence.baseline import BaselineFailed
 from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
 from scripts.benchmarks.convergence.measure import convergence
 from scripts.benchmarks.download import DownloadFailed, measure_download
 from scripts.benchmarks.records import measure_records
 from scripts.benchmarks.round import measure_round
 from scripts.benchmarks.scale import measure_processes, simulate
-from scripts.benchmarks.uplink.measure import add_options as add_uplink
-from scripts.benchmarks.uplink.measure import measure_uplink, options_of
+from scripts.benchmarks.uplink.measure import measure_uplink
+from scripts.benchmarks.uplink.settings import add_options as add_uplink
+from scripts.benchmarks.uplink.settings import options_of
 from scripts.benchmarks.verify import measure_verify
-from scripts.demo_stage import DemoFailed
 from scripts.netns import NetworkFailed
-
-ROOT = Path(__file__).resolve().parents[2]
+from scripts.stage import ROOT, DemoFailed
 
 
 class BenchFailed(Exception):
-    """A measurement that did not come to its end."""
+    """A measurement ended early."""
 
 
 def main() -> int:
@@ -45,7 +44,7 @@ def main() -> int:
     wanted = parser.add_subparsers(dest="what", required=True)
     codec = wanted.add_parser("codec", help="encode, decode and fold one contribution")
     codec.add_argument("--repeats", type=int, default=3)
-    codec.add_argument("--parameters", choices=LAYOUTS, default="135M", help="1B takes some 20 GB of memory")
+    codec.add_argument("--parameters", choices=LAYOUTS, default="135M", help="1B takes about 20 GB of memory")
     codec.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     memory = wanted.add_parser("memory", help="a volunteer's memory in a full run of 135M parameters")
     memory.add_argument("--kinds", nargs="*", choices=KINDS, default=["4-bit", "2-bit"])
@@ -55,14 +54,22 @@ def main() -> int:
     add_convergence(wanted.add_parser("convergence", help="loss and bytes of each way of training together"))
     add_uplink(wanted.add_parser("uplink", help="real runs on lines of 20 Mbit/s, in network namespaces"))
     scale = wanted.add_parser("scale", help="bytes and seconds as a swarm grows")
-    scale.add_argument("--processes", type=int, nargs="*", default=[2, 4, 8, 16], help="that really run")
+    scale.add_argument(
+        "--processes",
+        type=int,
+        nargs="*",
+        default=[2, 4, 8, 16],
+        help="numbers of volunteers that run as programs",
+    )
     scale.add_argument("--simulated", type=int, nargs="*", default=[8, 32, 100, 1000])
     scale.add_argument("--rounds", type=int, default=4)
-    records = wanted.add_parser("records", help="what heads, heartbeats and commits cost a swarm's nodes")
+    records = wanted.add_parser(
+        "records", help="what heads, heartbeats and commits cost the nodes of a swarm"
+    )
     records.add_argument("--volunteers", type=int, nargs="*", default=[4, 8, 16, 32])
     records.add_argument("--rounds", type=int, default=2)
     records.add_argument("--seconds", type=float, default=60.0)
-    verify = wanted.add_parser("verify", help="proving a checkpoint against training it")
+    verify = wanted.add_parser("verify", help="the time to prove a checkpoint, against the time to train it")
     verify.add_argument("--peers", type=int, default=2)
     verify.add_argument("--rounds", type=int, default=6)
     download = wanted.add_parser(
@@ -71,7 +78,7 @@ def main() -> int:
     download.add_argument("--gigabytes", type=float, default=1.0)
     download.add_argument("--repeats", type=int, default=7)
     download.add_argument("--crowd", type=int, default=100)
-    download.add_argument("--megabits", type=float, default=8.0, help="speed of each of the crowd")
+    download.add_argument("--megabits", type=float, default=8.0, help="speed of each download of the crowd")
     chosen = parser.parse_args()
     print(header(sys.argv[1:]), flush=True)
     try:
@@ -95,14 +102,14 @@ def main() -> int:
             case _:
                 print(measure_processes(chosen.processes, chosen.rounds), flush=True)
                 print(simulate(chosen.simulated, chosen.rounds, SEED))
-    except (BenchFailed, DemoFailed, DownloadFailed, NetworkFailed, RivalFailed) as failure:
+    except (BenchFailed, DemoFailed, DownloadFailed, NetworkFailed, BaselineFailed) as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
     return 0
 
 
 def header(arguments: Sequence[str]) -> str:
-    """Where, with what and how the figures came to be."""
+    """The command, the machine and the versions that the figures depend on."""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch"))
     return (
         f"- command: `scripts/bench {shlex.join(arguments)}`, seed {SEED}\n"
@@ -147,7 +154,7 @@ def memory_table(kinds: Sequence[str]) -> str:
 
 
 def child(what: str, kind: str, repeats: int, parameters: str) -> dict[str, float]:
-    """A measurement in a process of its own, on one core as far as that can be asked for."""
+    """A measurement in a process of its own, restricted to one thread where the libraries allow it."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-m", "scripts.benchmarks.codec", what, kind, str(repeats), parameters],

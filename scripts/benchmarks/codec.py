@@ -1,4 +1,4 @@
-"""The measuring halves of `scripts/bench codec` and `memory`: each runs in a process of its own.
+"""The measuring programs of `scripts/bench codec` and `memory`: each runs in a process of its own.
 
 `python -m scripts.benchmarks.codec WHAT KIND REPEATS PARAMETERS` prints one JSON object.
 """
@@ -31,7 +31,7 @@ from peer.volunteer.saved_state import SavedState
 
 SEED = 0
 SPREAD = np.float32(1e-5)
-"""Standard deviation of the values: what fine-tuning moves a weight by in a round."""
+"""Standard deviation of the values: about what fine-tuning changes a weight by in a round."""
 KINDS: dict[str, CodecSpec] = (
     {"raw": Raw()}
     | {f"{bits}-bit": Dense.model_validate({"bits": bits}) for bits in (16, 8, 4, 2)}
@@ -95,27 +95,27 @@ def draw(arrays: dict[str, Array], seed: int) -> None:
 
 
 def zeros(layout: Layout) -> dict[str, Array]:
-    """Written, so that the pages are there."""
+    """Zeros in memory that is written, so that its pages exist."""
     return {name: np.full(shape, 0, np.float32) for name, shape in layout}
 
 
 class Memory:
-    """Peak memory of this process above where it stood when this was made, looked at every few ms.
+    """The peak of this process's memory above its level at the start, sampled every 3 ms.
 
-    Anonymous memory only: a file that is mapped can be dropped by the system at any time.
+    Only anonymous memory counts: the system can drop a mapped file at any time.
     """
 
     def __init__(self) -> None:
         self._before = self._highest = anonymous_bytes()
         self._stop = threading.Event()
-        threading.Thread(target=self._look, daemon=True).start()
+        threading.Thread(target=self._sample, daemon=True).start()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while not self._stop.wait(0.003):
             self._highest = max(self._highest, anonymous_bytes())
 
     def restart(self) -> None:
-        """The peak starts anew; what it is compared with stays."""
+        """Start a new peak, above the same level."""
         self._highest = anonymous_bytes()
 
     def peak(self) -> int:
@@ -129,12 +129,12 @@ def anonymous_bytes() -> int:
     status = Path("/proc/self/status")
     found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text() if status.exists() else "")
     if found is None:
-        raise MachineError("this system does not tell a process's memory", fix="Measure on Linux.")
+        raise MachineError("this system does not report a process's memory", fix="Measure on Linux.")
     return int(found[1]) * 1024
 
 
 def timed(work: Callable[[], object]) -> float:
-    """CPU seconds of this thread, the system's part with it: whatever else runs does not count."""
+    """CPU seconds of this thread, system time included: other programs do not count."""
     began = time.thread_time()
     work()
     return time.thread_time() - began
@@ -176,7 +176,7 @@ def measure_codec(kind: str, repeats: int, layout: Layout) -> dict[str, float]:
             fold(state, [Contribution(decoder, 1)], spec)
 
         seconds["decode"].append(timed(decode))
-        zeros(layout)  # a virtual machine fetches pages from its host at their first use: not the fold's time
+        zeros(layout)  # a virtual machine gets pages from its host at first use, which is not the fold's time
         memory = Memory()
         seconds["fold"].append(timed(folded))
         peaks["fold_peak"] = max(peaks["fold_peak"], memory.peak())
@@ -188,14 +188,14 @@ def measure_codec(kind: str, repeats: int, layout: Layout) -> dict[str, float]:
 def measure_memory(kind: str, _repeats: int, layout: Layout) -> dict[str, float]:
     """Peak bytes beyond local parameters and inner optimizer, phase by phase of a full run's round.
 
-    As a volunteer does it: state and residual are held throughout. `save` is what is written then.
+    As in a volunteer, state and residual are held throughout. `save` is the writing of both.
     """
     codec = KINDS[kind]
     spec = RunSpec(name="bench", data=DataSpec(source="none"), codec=codec)
     peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         blobs = BlobStore(Path(folder) / "blobs")
-        # Before the rest, so that what the allocator keeps of it is used again and not counted.
+        # Before the rest: the memory that the allocator keeps of it is reused and not counted.
         names = [blobs.put(encode_in_place(codec, drawn(layout, seed), layout)) for seed in range(3, 6)]
         local = drawn(layout, SEED)
         moments = [drawn(layout, SEED + 1), drawn(layout, SEED + 2)]

@@ -1,4 +1,4 @@
-"""`scripts/bench download`: the HTTP gateway against nginx, and what many downloads at once cost."""
+"""`scripts/bench download`: the HTTP gateway against nginx, and the cost of many simultaneous downloads."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
 from barnraise.core.identity import Identity
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
+from scripts.stage import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN, REPO, FILE = "bench", "bench/bench", "model.safetensors"
 CROWD_BYTES = 20 * 2**20
-"""Size of the file that many download at once."""
-LOOK_SECONDS = 0.02
+"""Size of the file that the crowd downloads."""
+POLL_SECONDS = 0.02
 START_SECONDS = 60.0
 ALONE_SECONDS = 8.0
 CROWD_TURNS = 3
@@ -48,14 +48,14 @@ http {{
 
 
 class DownloadFailed(Exception):
-    """A download that did not come to its end, or nobody to compare with."""
+    """A download ended early, or nginx is not installed."""
 
 
 def measure_download(gigabytes: float, repeats: int, crowd: int, megabits: float) -> str:
-    """Both tables. Raises DownloadFailed."""
+    """Both tables, as markdown. Raises DownloadFailed."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        work.chmod(0o755)  # nginx reads as nobody
+        work.chmod(0o755)  # nginx reads as the user nobody
         one, many = work / "one", work / "many"
         place = folder_of("trained", 0)
         _lay_out(one, int(gigabytes * 2**30))
@@ -94,19 +94,19 @@ def _speed_table(direct: str, hub: str, nginx: str, repeats: int) -> str:
 
 @dataclass(frozen=True)
 class Crowded:
-    """What a crowd of downloads did to those beside it."""
+    """What a crowd of downloads cost the server and a training loop on the same machine."""
 
     seconds: float
     processor: float
-    """Seconds of the server's."""
+    """CPU seconds of the server."""
     memory: tuple[int, int]
-    """Bytes resident in the server, before and at most."""
+    """Resident bytes of the server: before, and the peak."""
     steps: float
-    """A second, of the loop like training."""
+    """Steps per second of the training loop."""
 
 
 def _crowd_table(many: Path, work: Path, name: str, crowd: int, megabits: float) -> str:
-    """By turns: beside an idle gateway, beside a crowd at nginx, and beside one at the gateway."""
+    """In turns: with an idle gateway, with a crowd at nginx, and with a crowd at the gateway."""
     alone, late = [], []
     runs: dict[str, list[Crowded]] = {"nginx": [], "gateway": []}
     for turn in range(CROWD_TURNS):
@@ -119,18 +119,18 @@ def _crowd_table(many: Path, work: Path, name: str, crowd: int, megabits: float)
             idle = ask()
             place = f"{url}/{REPO}/resolve/main/{FILE}"
             runs["gateway"].append(_crowded(place, server, name, crowd, megabits))
-            late.append(f"{_lateness(idle)} idle and {_lateness(ask())} beside")
+            late.append(f"{_lateness(idle)} idle and {_lateness(ask())} with the crowd")
     steps, bound = statistics.mean(alone), CROWD_BYTES * 8e-6 / megabits
     rows = [_crowd_row(server, found, steps) for server, found in runs.items()]
     return "\n".join(
         [
-            f"{crowd} downloads of {CROWD_BYTES / 1e6:.0f} MB at once, every hash right,"
+            f"{crowd} simultaneous downloads of {CROWD_BYTES / 1e6:.0f} MB, every hash verified,"
             f" {megabits:g} Mbit/s each (bound: {bound:.1f} s), {CROWD_TURNS} times;"
-            f" a loop like training alone: {steps:.1f} steps/s\n",
-            "| server | s | memory before, MB | at most, MB | CPU, s | steps/s beside | ÷ alone |",
+            f" a training loop alone: {steps:.1f} steps/s\n",
+            "| server | s | memory before, MB | peak, MB | CPU, s | steps/s with it | ÷ alone |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
             *rows,
-            f"\nHow late the gateway's event loop came (median, 99 %, worst; ms): {'; '.join(late)}",
+            f"\nDelay of the gateway's event loop (median, 99 %, worst; ms): {'; '.join(late)}",
         ]
     )
 
@@ -158,13 +158,13 @@ def _crowded(url: str, server: psutil.Process, name: str, crowd: int, megabits: 
         right = int(_child("crowd", url, str(crowd), str(megabits * 1e6 / 8), name))
         seconds = time.monotonic() - began
     if right != crowd:
-        raise DownloadFailed(f"only {right} of {crowd} downloads from {url} came whole")
+        raise DownloadFailed(f"only {right} of {crowd} downloads from {url} were complete")
     busy = sum(server.cpu_times()[:2]) - busy
     return Crowded(seconds, busy, (before, peak[0]), float(_result(trainer)))
 
 
 def _lay_out(folder: Path, size: int) -> str:
-    """An archive with one checkpoint of one random file; its hash."""
+    """Write an archive with one checkpoint of one random file; returns the hash of the file."""
     place = folder / folder_of("trained", 0)
     place.mkdir(parents=True)
     chance, digest = random.Random(size), hashlib.sha256()
@@ -193,7 +193,7 @@ def _lay_out(folder: Path, size: int) -> str:
 
 @contextlib.contextmanager
 def _gateway(folder: Path) -> Iterator[tuple[str, psutil.Process, Callable[[], dict[str, float]]]]:
-    """Its address, its process, and what asks how late its loop came since it was last asked."""
+    """Its address, its process, and a function: the delays of its event loop since the last call."""
     process = _start("serve", str(folder))
     assert process.stdin is not None
     assert process.stdout is not None
@@ -214,7 +214,7 @@ def _gateway(folder: Path) -> Iterator[tuple[str, psutil.Process, Callable[[], d
 
 @contextlib.contextmanager
 def _nginx(root: Path, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Its address, and the process that serves."""
+    """Its address, and its worker process."""
     nginx = shutil.which("nginx", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"]))
     if nginx is None:
         raise DownloadFailed("nginx is not installed: there is nothing to compare with")
@@ -232,7 +232,7 @@ def _nginx(root: Path, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
                 break
             if process.poll() is not None or time.monotonic() > deadline:
                 raise DownloadFailed("nginx did not start")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         yield f"http://127.0.0.1:{port}", psutil.Process(process.pid).children()[0]
     finally:
         process.terminate()
@@ -241,14 +241,14 @@ def _nginx(root: Path, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 @contextlib.contextmanager
 def _peak(process: psutil.Process) -> Iterator[list[int]]:
-    """The most resident memory of a process meanwhile."""
+    """The peak of a process's resident memory, in the one entry of the list, at the end of the context."""
     peak, over = [process.memory_info().rss], threading.Event()
 
-    def look() -> None:
-        while not over.wait(LOOK_SECONDS):
+    def poll() -> None:
+        while not over.wait(POLL_SECONDS):
             peak[0] = max(peak[0], process.memory_info().rss)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=poll)
     thread.start()
     try:
         yield peak

@@ -3,7 +3,7 @@
 python -m scripts.benchmarks.download_programs serve FOLDER                  the gateway
 python -m scripts.benchmarks.download_programs fetch CLIENT URL              one timed download
 python -m scripts.benchmarks.download_programs crowd URL COUNT RATE HASH     many slow downloads
-python -m scripts.benchmarks.download_programs train SECONDS                 a loop like training
+python -m scripts.benchmarks.download_programs train SECONDS                 a training loop
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import numpy as np
 from barnraise.gateway import listen
 
 BUFFER = 256 * 1024
-"""A slow reader's receive buffer."""
-LOOK_SECONDS = 0.02
+"""Bytes of a slow reader's receive buffer."""
+POLL_SECONDS = 0.02
 
 
 async def _serve(folder: Path) -> None:
@@ -37,22 +37,22 @@ async def _serve(folder: Path) -> None:
     while await asyncio.to_thread(sys.stdin.readline):
         late = sorted(lateness) or [0.0]
         lateness.clear()
-        told = {"median": late[len(late) // 2], "most": late[len(late) * 99 // 100], "worst": late[-1]}
-        print(json.dumps(told), flush=True)
+        delays = {"median": late[len(late) // 2], "most": late[len(late) * 99 // 100], "worst": late[-1]}
+        print(json.dumps(delays), flush=True)
     watch.cancel()
 
 
 async def _watch(lateness: list[float]) -> None:
-    """Put down by how many milliseconds each of many short pauses is too long."""
+    """Record by how many milliseconds each of many short pauses is too long."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + LOOK_SECONDS
-        await asyncio.sleep(LOOK_SECONDS)
+        due = loop.time() + POLL_SECONDS
+        await asyncio.sleep(POLL_SECONDS)
         lateness.append(1000 * (loop.time() - due))
 
 
 def _fetch(client: str, url: str) -> float:
-    """Megabytes a second of one download that is thrown away."""
+    """Megabytes per second of one download, which is discarded."""
     if client == "curl":
         command = ["curl", "-sSf", "-o", os.devnull, "-w", "%{speed_download}", url]
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e6
@@ -62,14 +62,14 @@ def _fetch(client: str, url: str) -> float:
         began = time.perf_counter()
         http_get(url, nowhere)
         seconds = time.perf_counter() - began
-    with contextlib.closing(socket.create_connection(_address(url))) as talk:
-        talk.sendall(f"HEAD {_path(url)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        head = talk.makefile("rb").read().decode().lower()
+    with contextlib.closing(socket.create_connection(_address(url))) as connection:
+        connection.sendall(f"HEAD {_path(url)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        head = connection.makefile("rb").read().decode().lower()
     return int(head.partition("content-length: ")[2].split("\r\n")[0]) / seconds / 1e6
 
 
 async def _crowd(url: str, count: int, rate: float, name: str) -> int:
-    """How many of `count` downloads at `rate` bytes a second came whole."""
+    """How many of `count` downloads at `rate` bytes per second were complete."""
     return sum(await asyncio.gather(*(_slowly(url, rate, name) for _ in range(count))))
 
 
@@ -92,9 +92,9 @@ async def _slowly(url: str, rate: float, name: str) -> bool:
 
 
 def _train(seconds: float) -> float:
-    """Steps a second of matrix products on one thread."""
-    chance = np.random.default_rng(0)
-    a, b = (chance.standard_normal((512, 512), dtype=np.float32) for _ in range(2))
+    """Steps per second of matrix products on one thread."""
+    random = np.random.default_rng(0)
+    a, b = (random.standard_normal((512, 512), dtype=np.float32) for _ in range(2))
     steps, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         b = a @ b

@@ -1,4 +1,4 @@
-"""How many peers hivemind averaged with, as its own log tells: both rivals of the benchmarks look at it."""
+"""The sizes of the groups in which hivemind averaged, read from its own log; both baselines use it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 
 class Groups(logging.Handler):
-    """Notes the sizes of the groups that averaged. what: a pattern, such as `gradients|parameters`."""
+    """Collects the sizes of the groups that averaged `what`, a pattern such as `gradients|parameters`."""
 
     def __init__(self, what: str) -> None:
         super().__init__()

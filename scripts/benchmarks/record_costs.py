@@ -1,7 +1,7 @@
-"""What a swarm's records cost each node, reckoned from the decisions that the programs take.
+"""A model of the traffic of a swarm's records, from the programs' own decisions.
 
-`scripts/bench records` measures the same with real nodes, as many as one machine holds; that says how near
-the reckoning comes.
+`scripts/bench records` measures the same traffic with as many real nodes as one machine holds, which shows
+how accurate the model is.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from coordinator.timing import TIMING
 COPIES = 5
 """Nodes that hivemind stores a record on."""
 NAME_BYTES = 70
-"""One node's name in an answer to a search: its place and its key."""
+"""One node's name in the answer to a search: its address and its key."""
 HEADS_A_CLOSE = 3
-"""Besides those every `Timing.head`: closed, folded, checkpoint written."""
+"""In addition to one every `Timing.head`: closed, folded, checkpoint written."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,22 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Costs:
+    """Traffic of the records."""
+
     sent: float
-    """Bytes that a node sends in a round, mean over all of them."""
+    """Bytes that a node sends in a round, mean over all nodes."""
     keeper: float
-    """Bytes a second that the node sends at most that keeps an entry alone, or is asked first."""
+    """Bytes per second that a node sends at most: one that holds an entry alone, or is always asked first."""
 
 
 def record_costs(
     volunteers: int, contributions: float, seconds: float, exchange: float, sizes: Sizes
 ) -> Costs:
-    """Of rounds of `seconds`, in which a commit is open for `exchange` seconds."""
+    """The costs of rounds of `seconds`, in which commits are collected for `exchange` seconds."""
     beat, parts = heartbeat_seconds(volunteers), parts_for(volunteers)
     together, expected = -(-volunteers // parts), round(contributions)
-    share = contributions / volunteers  # of the rounds, that one contributes to
-    said = FAN_OUT * ((seconds / TIMING.head + HEADS_A_CLOSE) * sizes.head + contributions * sizes.commit)
+    share = contributions / volunteers  # of the rounds that one volunteer contributes to
+    gossiped = FAN_OUT * ((seconds / TIMING.head + HEADS_A_CLOSE) * sizes.head + contributions * sizes.commit)
     beats, repeats = seconds / beat, share * exchange / beat
     owners = beats * _stored(sizes.presence) + repeats * _stored(sizes.commit)
     looks = (
@@ -58,11 +60,11 @@ def record_costs(
         together * together * sizes.presence / max(beat, poll_interval(together, together)),
         volunteers * expected * sizes.commit / poll_interval(volunteers, expected),
     )
-    return Costs(said + owners + looks, keeper)
+    return Costs(gossiped + owners + looks, keeper)
 
 
 def _stored(size: int) -> float:
-    """Bytes for telling the coordinator, and for the copies in the DHT."""
+    """Bytes for sending a record to the coordinator and for its copies in the DHT."""
     return size + COPIES * size + _search()
 
 

@@ -1,8 +1,8 @@
-"""`scripts/bench records`: what the swarm's records cost its nodes, without any training.
+"""`scripts/bench records`: the traffic of the swarm's records, without any training.
 
-Real nodes, a libp2p daemon each, tell and ask as the programs do: volunteers are there, publish a commit
-a round, follow the head, and look for what they may fetch ahead; the coordinator looks who is there and
-what was committed, announces the head and opens rounds. Everything goes over the loopback of a network
+Real nodes, with a libp2p daemon each, publish and read as the programs do. Volunteers send heartbeats,
+publish a commit a round, follow the head, and poll for commits to prefetch; the coordinator polls for
+volunteers and commits, announces the head and opens rounds. All traffic uses the loopback of a network
 namespace of its own, whose counter is read.
 """
 
@@ -33,12 +33,12 @@ RUN = RunId("records")
 AUTHORITY = Identity.from_seed(bytes([1]) * 32)
 HASH = blob_hash(b"")
 TRAINING, PUBLISHING = 0.7, 0.2
-"""Shares of a round: until the commits come, and until then the last of them is there."""
+"""Shares of a round: the time before the first commit, and the time between the first and the last."""
 
 
 @dataclass
-class Stage:
-    """Where all nodes are: what the head says is what everybody sees here."""
+class RoundClock:
+    """The open round, as the head announces it; all nodes of this process share it."""
 
     seconds: float
     """Of a round."""
@@ -53,10 +53,12 @@ class Stage:
 
 @dataclass
 class Node:
+    """A volunteer or the coordinator, with its libp2p daemon."""
+
     identity: Identity
     swarm: Swarm
     place: float
-    """When in the time of publishing it publishes, from 0 to 1."""
+    """When it publishes, as a share of the publishing time."""
 
     @property
     def admission(self) -> str:
@@ -64,7 +66,7 @@ class Node:
 
 
 def measure_records(counts: Sequence[int], rounds: int, seconds: float) -> str:
-    """A markdown table: what a node sends for so many volunteers. Raises NetworkFailed without namespaces."""
+    """A table of what a node sends, by number of volunteers. Raises NetworkFailed without namespaces."""
     return "\n".join(
         [
             f"Rounds of {seconds:g} s, means of {rounds}",
@@ -77,18 +79,18 @@ def measure_records(counts: Sequence[int], rounds: int, seconds: float) -> str:
 
 
 def _row(count: int, rounds: int, seconds: float) -> str:
-    """Measured by this program once more, in a network namespace that ends with it."""
+    """Measured by this module as a program, in a network namespace that ends with it."""
     command = ["unshare", "--net", sys.executable, "-m", "scripts.benchmarks.records"]
     done = subprocess.run(
         [*command, str(count), str(rounds), str(seconds)], stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
-        raise NetworkFailed("the bench of records ended early; it needs root, for a network namespace")
+        raise NetworkFailed("the measurement of records ended early; it needs root, for a network namespace")
     return done.stdout.strip()
 
 
 async def _measure(count: int, rounds: int, seconds: float) -> str:
-    stage = Stage(seconds, count)
+    clock = RoundClock(seconds, count)
     with tempfile.TemporaryDirectory() as folder:
         coordinator = await _node(Path(folder), AUTHORITY, 0.0, None)
         others: list[Node] = []
@@ -96,15 +98,15 @@ async def _measure(count: int, rounds: int, seconds: float) -> str:
             identity = Identity.from_seed(number.to_bytes(31, "big") + b"\x07")
             others.append(await _node(Path(folder), identity, number / count, coordinator.swarm))
         work: list[Coroutine[Any, Any, None]] = [
-            _coordinate(coordinator, stage),
-            _announce(coordinator, stage),
+            _coordinate(coordinator, clock),
+            _announce(coordinator, clock),
         ]
         for node in others:
-            work += [_watch(node, stage), _be_present(node, stage), _look_ahead(node, stage)]
+            work += [_follow_head(node, clock), _heartbeat(node, clock), _prefetch(node, clock)]
         tasks = [asyncio.create_task(each) for each in work]
-        await _rounds(coordinator, stage, 1)
+        await _rounds(coordinator, clock, 1)
         before, cpu = _sent(), time.process_time()
-        await _rounds(coordinator, stage, rounds)
+        await _rounds(coordinator, clock, rounds)
         sent = (_sent() - before) / (count + 1) / rounds
         took = (time.process_time() - cpu) / (count + 1) / rounds
         for task in tasks:
@@ -125,67 +127,67 @@ async def _node(folder: Path, identity: Identity, place: float, near: Swarm | No
     return Node(identity, swarm, place)
 
 
-async def _rounds(coordinator: Node, stage: Stage, rounds: int) -> None:
+async def _rounds(coordinator: Node, clock: RoundClock, rounds: int) -> None:
     for _ in range(rounds):
-        stage.round, stage.opened = stage.round + 1, time.monotonic()
-        await coordinator.swarm.publish(_head(stage))
-        await asyncio.sleep(stage.seconds)
+        clock.round, clock.opened = clock.round + 1, time.monotonic()
+        await coordinator.swarm.publish(_head(clock))
+        await asyncio.sleep(clock.seconds)
 
 
-async def _coordinate(coordinator: Node, stage: Stage) -> None:
+async def _coordinate(coordinator: Node, clock: RoundClock) -> None:
     while True:
         await coordinator.swarm.peers()
-        await coordinator.swarm.commits(Round(stage.round))
+        await coordinator.swarm.commits(Round(clock.round))
         await asyncio.sleep(TIMING.tick)
 
 
-async def _announce(coordinator: Node, stage: Stage) -> None:
+async def _announce(coordinator: Node, clock: RoundClock) -> None:
     while True:
         await asyncio.sleep(TIMING.head)
-        await coordinator.swarm.publish(_head(stage))
+        await coordinator.swarm.publish(_head(clock))
 
 
-async def _watch(node: Node, stage: Stage) -> None:
+async def _follow_head(node: Node, clock: RoundClock) -> None:
     while True:
         await node.swarm.heads()
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _be_present(node: Node, stage: Stage) -> None:
-    beat = heartbeat_seconds(stage.volunteers)
+async def _heartbeat(node: Node, clock: RoundClock) -> None:
+    beat = heartbeat_seconds(clock.volunteers)
     while True:
         await node.swarm.publish(
             Presence(
-                run=RUN, owner=node.identity.public, admission=node.admission, name="somebody",
-                round=stage.round, state=HASH, tokens=7,
+                run=RUN, owner=node.identity.public, admission=node.admission, name="volunteer",
+                round=clock.round, state=HASH, tokens=7,
                 tokens_per_second=100.0, doing="training",
-                parts=parts_for(stage.volunteers), beat=beat, keeps=0, at=_now(),
+                parts=parts_for(clock.volunteers), beat=beat, keeps=0, at=_now(),
             )
         )  # fmt: skip
-        if stage.part() > TRAINING + PUBLISHING * node.place:
-            await node.swarm.publish(_commit(node, stage))
+        if clock.part() > TRAINING + PUBLISHING * node.place:
+            await node.swarm.publish(_commit(node, clock))
         await node.swarm.peers()
         await asyncio.sleep(beat)
 
 
-async def _look_ahead(node: Node, stage: Stage) -> None:
+async def _prefetch(node: Node, clock: RoundClock) -> None:
     while True:
-        if stage.part() > TRAINING:
-            await node.swarm.commits(Round(stage.round))
+        if clock.part() > TRAINING:
+            await node.swarm.commits(Round(clock.round))
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _head(stage: Stage) -> Head:
+def _head(clock: RoundClock) -> Head:
     return Head(
-        run=RUN, round=stage.round, close=HASH, state=HASH, opens=_now(), turns=1,
-        volunteers=stage.volunteers, tokens=0, checkpoint=HASH, checkpoint_round=0, at=_now(),
+        run=RUN, round=clock.round, close=HASH, state=HASH, opens=_now(), turns=1,
+        volunteers=clock.volunteers, tokens=0, checkpoint=HASH, checkpoint_round=0, at=_now(),
         bootstrap=("/ip4/203.0.113.77/tcp/40000/p2p/" + "1" * 52,) * 2,
     )  # fmt: skip
 
 
-def _commit(node: Node, stage: Stage) -> Commit:
+def _commit(node: Node, clock: RoundClock) -> Commit:
     return Commit(
-        run=RUN, round=stage.round, base_state=HASH, owner=node.identity.public, admission=node.admission,
+        run=RUN, round=clock.round, base_state=HASH, owner=node.identity.public, admission=node.admission,
         blob=HASH, size=1, pieces=HASH, tokens=7, samples=1, loss=1.0,
     )  # fmt: skip
 
@@ -195,7 +197,7 @@ def _now() -> Millis:
 
 
 def _sent() -> int:
-    """Bytes that went over this namespace's loopback."""
+    """Bytes that were sent over the loopback of this namespace."""
     (line,) = (line for line in Path("/proc/net/dev").read_text().splitlines() if "lo:" in line)
     return int(line.split(":")[1].split()[8])
 

@@ -1,7 +1,7 @@
-"""`scripts/bench round`: real rounds on loopback, with the demo's settings, as the volunteers' own logs tell.
+"""`scripts/bench round`: real rounds on loopback with the demo's settings, read from the volunteers' logs.
 
-A volunteer prints a line whenever the reason for what it does changes, with the bytes that it has
-sent and received so far. The lines' arrival is timed here.
+A volunteer prints a line whenever the reason of its action changes, with the bytes that it has sent and
+received so far. The arrival of each line is timed here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from barnraise.fold.codec import typical_blob
 from barnraise.models.base_model import resolve
 from barnraise.models.trainable import layout
 from scripts.demo import CACHE, MODEL, RUN, corpus
-from scripts.demo_stage import DemoFailed, Program, running, serve
+from scripts.stage import DemoFailed, Program, running, serve
 
 FIRST = 2
-"""Volunteers join in rounds 0 and 1; from here on all of them are there."""
-LOOK_SECONDS = 0.05
-PATIENCE_SECONDS = 400.0
+"""Volunteers join in rounds 0 and 1; from this round on all of them are present."""
+POLL_SECONDS = 0.05
+TIMEOUT_SECONDS = 400.0
 _TRAINS = re.compile(r"^training|training goes on|^a step takes")
 _LINE = re.compile(r"^round (\d+): (.*) \(.*up ([\d.]+ \w+), down ([\d.]+ \w+), state \S+\)$")
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -36,19 +36,20 @@ class Line:
     round: int
     doing: str
     up: float
-    """Bytes so far, as rounded in print."""
+    """Bytes so far, rounded as printed."""
     down: float
 
 
 @dataclass
 class Tail:
-    """The lines of one volunteer's log as they come."""
+    """The lines of one volunteer's log, read as they arrive."""
 
     program: Program
     lines: list[Line] = field(default_factory=list)
     _read: int = 0
 
-    def look(self) -> None:
+    def read(self) -> None:
+        """Append the lines that were written since the last call."""
         now = time.monotonic()
         text = self.program.log.read_text()
         whole = text.rfind("\n") + 1
@@ -65,7 +66,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class Spent:
-    """What one volunteer spent on one round, or on several by their mean."""
+    """What one volunteer spent on one round, or the mean over several."""
 
     seconds: float
     training: float
@@ -74,7 +75,7 @@ class Spent:
 
 
 def measure_round(peers: int, rounds: int) -> str:
-    """Run `peers` volunteers until `rounds` whole rounds were seen; the table. Raises DemoFailed."""
+    """Run `peers` volunteers for `rounds` whole rounds; returns a table. Raises DemoFailed."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         with running(work) as stage:
@@ -108,7 +109,7 @@ def measure_round(peers: int, rounds: int) -> str:
 
 
 def spent(lines: list[Line], round: int) -> Spent:
-    """From a round's first line to the next one's; each line says what is done until the next line."""
+    """From a round's first line to the next round's; each line holds until the next line."""
     of_round = [line for line in lines if line.round == round]
     after = next(line for line in lines if line.round > round)
     training = sum(
@@ -126,15 +127,16 @@ def trains(line: Line) -> bool:
 
 
 def follow(tails: list[Tail], until: int) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Read until all volunteers are in round `until`. Raises DemoFailed if one ends or it takes too long."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while any(tail.round < until for tail in tails):
         for tail in tails:
             if not tail.program.alive():
                 raise DemoFailed(f"{tail.program.name} ended early:\n{tail.program.log.read_text()[-2000:]}")
-            tail.look()
+            tail.read()
         if time.monotonic() > deadline:
             raise DemoFailed(f"round {until} did not open: {[tail.lines[-1:] for tail in tails]}")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _bytes(text: str) -> float:

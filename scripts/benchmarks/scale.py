@@ -1,6 +1,6 @@
-"""`scripts/bench scale`: what a volunteer and the coordinator bear as a swarm grows.
+"""`scripts/bench scale`: the load of a volunteer and of the coordinator as a swarm grows.
 
-Real programs with a small model on loopback for a few volunteers, a simulation for many.
+A few volunteers are real programs with a small model on loopback, many are simulated.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from barnraise.contract.spec_file import read_spec
 from barnraise.fold.codec import blob_limit
 from barnraise.models.trainable import layout
 from scripts.benchmarks.round import Tail, follow, spent
-from scripts.benchmarks.simulated_node import DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS
-from scripts.benchmarks.simulation import COORDINATOR_LINE, Found, Simulation
+from scripts.benchmarks.simulated_volunteer import DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS
+from scripts.benchmarks.simulation import COORDINATOR_LINE, Simulation
+from scripts.benchmarks.simulation_result import SimulationResult
 from scripts.demo import corpus
-from scripts.demo_stage import Program, running, serve
+from scripts.stage import Program, running, serve
 from tests.support.tiny import make_tiny_model
 
 FIRST = 1
-"""The round from which on all volunteers are there."""
+"""From this round on all volunteers are present."""
 SIMULATED_BLOB = 22_000_000
 """Bytes: the 4-bit update of an adapter of rank 16 on an 8B model (42M values)."""
 RUN = """\
@@ -51,8 +52,10 @@ held_out_tokens = 0
 
 @dataclass(frozen=True)
 class Usage:
+    """What a program and its child processes use."""
+
     cpu: float
-    """Seconds of a core since the start, the libp2p daemon's included."""
+    """Seconds of a core since the start, the libp2p daemon included."""
     memory: int
     """Resident bytes."""
 
@@ -121,8 +124,8 @@ def simulate(counts: Sequence[int], rounds: int, seed: int) -> str:
             f"{rounds} rounds of {spec.round.seconds:g} s; a blob of {SIMULATED_BLOB / 1e6:.0f} MB; steps of"
             f" {STEP_SECONDS:g} to {STEP_SECONDS * SLOWEST:g} s; {UPLINKS[0]} to {UPLINKS[1]} Mbit/s up,"
             f" {DOWNLINKS[0]} to {DOWNLINKS[1]} down, the coordinator {COORDINATOR_LINE} each way\n",
-            "| volunteers | at most | turns | folded | round, s | received, MB | sent, MB | records sent, MB"
-            " | busiest keeper, kbit/s | stood still | missed | coordinator's CPU, s"
+            "| volunteers | at most | rotation | folded | round, s | received, MB | sent, MB"
+            " | records sent, MB | busiest holder, kbit/s | idle | missed | coordinator's CPU, s"
             " | coordinator received, MB |",
             "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
             *rows,
@@ -130,7 +133,7 @@ def simulate(counts: Sequence[int], rounds: int, seed: int) -> str:
     )
 
 
-def _row(found: Found, limit: str) -> str:
+def _row(found: SimulationResult, limit: str) -> str:
     return (
         f"| {found.volunteers} | {limit} | {found.turns} | {found.contributions:.1f} | {found.seconds:.0f}"
         f" | {found.down / 1e6:.0f} | {found.up / 1e6:.0f} | {found.costs.sent / 1e6:.1f}"

@@ -1,7 +1,7 @@
-"""A swarm on a simulated network: real decisions, records, codec and fold; time and lines are made up.
+"""A swarm on a simulated network: decisions, records, codec and fold are real, time and lines are simulated.
 
-Volunteers differ in pace (a step takes 1 to 50 times the fastest one's) and in their lines. Blobs
-spread as a fluid: pieces are passed on, so that all uplinks together feed all downlinks.
+Volunteers differ in speed (a step takes 1 to 50 times the fastest one's) and in their lines. Blobs
+spread as a fluid: pieces are forwarded, so that all uplinks together feed all downlinks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -32,50 +31,28 @@ from barnraise.fold.fold import Contribution, fold
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, decide_close
 from coordinator.rounds.commit_check import Fits, check_commit
 from peer.volunteer.policy import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
-from scripts.benchmarks.record_costs import Costs, Sizes, record_costs
-from scripts.benchmarks.simulated_node import Node, drawn
+from scripts.benchmarks.record_costs import Sizes, record_costs
+from scripts.benchmarks.simulated_volunteer import SimulatedVolunteer, drawn
+from scripts.benchmarks.simulation_result import SimulationResult
 
 LAYOUT = Layout((("a", (32, 64)), ("b", (2048,))))
-"""What is really encoded and folded; its blob stands for one of `blob_bytes`."""
+"""The parameters that are encoded and folded; their blob stands for one of `blob_bytes`."""
 COORDINATOR_LINE = 100
-"""Mbit/s each way."""
+"""Mbit/s in each direction."""
 COORDINATOR = tuple(
     f"/ip4/203.0.113.77/{transport}/p2p/12D3KooWJYZ6Wn9mFJdTt8zdTmS7WcAGVLTUUYkZ6sgNyS1SgqNU"
     for transport in ("tcp/40000", "udp/40000/quic-v1")
 )
-"""How a head says where it is."""
-LOOK_SECONDS = 1.0
+"""The coordinator's addresses in a head."""
+POLL_SECONDS = 1.0
 _START = 1_000_000
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Found:
-    """Means over the measured rounds."""
-
-    volunteers: int
-    turns: int
-    contributions: float
-    """Folded by a round."""
-    seconds: float
-    """From one close to the next."""
-    down: float
-    """Bytes of blobs that a volunteer received in a round."""
-    up: float
-    """Bytes that one sent, were all uplinks and the coordinator's used alike."""
-    costs: Costs
-    """Of records, reckoned."""
-    still: float
-    """Share of the time in which a volunteer did not train."""
-    coordinator_cpu: float
-    """Seconds of a core that the coordinator's decisions, signatures and fold took in a round."""
-    coordinator_down: float
-    late: float
-    """Share of the contributions that missed their close."""
-
-
 class Simulation:
+    """Volunteers and a coordinator on one simulated clock; `run` moves it from event to event."""
+
     def __init__(self, spec: RunSpec, volunteers: int, blob_bytes: int, seed: int) -> None:
         self._spec, self._blob_bytes = spec, blob_bytes
         self._numbers = np.random.default_rng(seed)
@@ -106,23 +83,23 @@ class Simulation:
         self._warm_up = 0
         pooled = sum(node.up for node in self._nodes.values()) + COORDINATOR_LINE * 125_000
         self._share = pooled / (volunteers + 1)
-        """Bytes a second for each receiver when all uplinks are busy."""
+        """Bytes per second for each receiver when all uplinks are busy."""
 
-    def run(self, rounds: int, warm_up: int = 2) -> Found:
-        """Simulate `warm_up` + `rounds` rounds, and tell of the latter."""
+    def run(self, rounds: int, warm_up: int = 2) -> SimulationResult:
+        """Simulate `warm_up` + `rounds` rounds, and measure the latter."""
         events = [(float(self.now), number, key) for number, key in enumerate(self._nodes)]
         heapq.heapify(events)
-        look, beat = float(self.now), float(self.now)
+        poll, beat = float(self.now), float(self.now)
         self._warm_up = warm_up
         while len(self._closed) < warm_up + rounds:
             when, number, key = heapq.heappop(events)
-            while look <= when:
-                self.now = Millis(round(look))
+            while poll <= when:
+                self.now = Millis(round(poll))
                 self._coordinate()
-                if look >= beat:
-                    self._hear()
-                    beat = look + heartbeat_seconds(len(self._nodes)) * 1000
-                look += LOOK_SECONDS * 1000
+                if poll >= beat:
+                    self._receive_heartbeats()
+                    beat = poll + heartbeat_seconds(len(self._nodes)) * 1000
+                poll += POLL_SECONDS * 1000
             self.now = Millis(round(when))
             pause = self._act(self._nodes[key])
             heapq.heappush(events, (when + pause * 1000, number, key))
@@ -130,8 +107,8 @@ class Simulation:
 
     # A volunteer.
 
-    def _act(self, node: Node) -> float:
-        """Do what the machine says; seconds until it is asked again."""
+    def _act(self, node: SimulatedVolunteer) -> float:
+        """Carry out the action that the policy chooses; returns the seconds until its next decision."""
         exchanging = self.now < node.exchange_until
         open_round = Round(len(self._closed))
         action = plan(
@@ -178,11 +155,11 @@ class Simulation:
                 node.state = self._hashes[node.base]
                 node.pace.went_over(self.now)
             case Hold():
-                node.stood += LOOK_SECONDS
-                return LOOK_SECONDS
+                node.stood += POLL_SECONDS
+                return POLL_SECONDS
         return 0.001
 
-    def _publish(self, node: Node) -> None:
+    def _publish(self, node: SimulatedVolunteer) -> None:
         update = {
             name: self._numbers.standard_normal(shape, dtype=np.float32) * np.float32(1e-3)
             for name, shape in LAYOUT
@@ -207,8 +184,8 @@ class Simulation:
         self._first_commit = self._first_commit or float(self.now)
         self._sent += 1
 
-    def _folded_at(self, node: Node, open_round: Round) -> float:
-        """When a volunteer that begins to catch up now has all blobs; those who contributed began earlier."""
+    def _folded_at(self, node: SimulatedVolunteer, open_round: Round) -> float:
+        """When a volunteer that begins to catch up now has all blobs. Contributors began earlier."""
         rate = min(node.down, self._share)
         until = float(self.now)
         for contributions, first, closed in self._closed[node.base : open_round]:
@@ -280,7 +257,7 @@ class Simulation:
             return fold(self._state, parts, self._spec)
 
         state = self._timed(folded)
-        again = folded()  # a volunteer, from the same blobs
+        again = folded()  # as a volunteer does, from the same blobs
         assert again.hash() == state.hash(), "replicas differ"
         self._state = state
         made = sum(commit.round == round for commit in self._commits.values())
@@ -295,8 +272,8 @@ class Simulation:
         if len(self._closed) == self._warm_up:
             self._start_measuring()
 
-    def _hear(self) -> None:
-        """Everybody's heartbeat, as the coordinator checks it."""
+    def _receive_heartbeats(self) -> None:
+        """Check every volunteer's heartbeat, as the coordinator does."""
         values = [node.presence(self._spec.name, self.now) for node in self._nodes.values()]
         run = RunId(self._spec.name)
 
@@ -305,28 +282,6 @@ class Simulation:
                 open_record(value, run=run, authority=self._authority.public, now=self.now)
 
         self._timed(check)
-
-    def _sizes(self) -> Sizes:
-        """Of the records as they travel."""
-        somebody = next(iter(self._nodes.values()))
-        state, at = self._tip.state, int(self.now)
-        commit = Commit(
-            run=self._spec.name, round=somebody.base, base_state=state, owner=somebody.identity.public,
-            admission=somebody.admission, blob=state, pieces=state, size=self._blob_bytes, tokens=10**6,
-            samples=10**3, loss=1.0,
-        )  # fmt: skip
-        head = Head(
-            run=self._spec.name, round=len(self._closed), close=state, state=state, opens=at,
-            turns=self._turns, volunteers=len(self._nodes), tokens=10**8, checkpoint=state,
-            checkpoint_round=self._checkpoint, at=at, bootstrap=COORDINATOR,
-        )  # fmt: skip
-        sealed = [
-            seal(somebody.identity, commit),
-            seal(self._authority, head),
-            somebody.presence(self._spec.name, self.now),
-        ]
-        commit_bytes, head_bytes, presence_bytes = map(len, sealed)
-        return Sizes(head=head_bytes, presence=presence_bytes, commit=commit_bytes)
 
     # What is measured.
 
@@ -342,7 +297,7 @@ class Simulation:
         for node in self._nodes.values():
             node.stood = node.received = 0.0
 
-    def _found(self, rounds: int) -> Found:
+    def _found(self, rounds: int) -> SimulationResult:
         nodes = list(self._nodes.values())
         measured = self._closed[-rounds:]
         seconds = (measured[-1][2] - self._closed[-rounds - 1][2]) / 1000
@@ -350,18 +305,32 @@ class Simulation:
         exchange = statistics.mean(closed - first for _, first, closed in measured) / 1000
         down = statistics.mean(node.received for node in nodes) / rounds
         deliveries = down * len(nodes) + contributions * self._blob_bytes
-        return Found(
+        return SimulationResult(
             volunteers=len(nodes),
             turns=self._turns,
             contributions=contributions,
             seconds=seconds / rounds,
             down=down,
             up=deliveries / (len(nodes) + 1),
-            costs=record_costs(len(nodes), contributions, seconds / rounds, exchange, self._sizes()),
+            costs=record_costs(len(nodes), contributions, seconds / rounds, exchange, self._record_sizes()),
             still=statistics.mean(node.stood for node in nodes) / seconds,
             coordinator_cpu=self._cpu / rounds,
             coordinator_down=contributions * self._blob_bytes,
             late=self._late / max(1, self._sent),
+        )
+
+    def _record_sizes(self) -> Sizes:
+        head = Head(
+            run=self._spec.name, round=len(self._closed), close=self._tip.state, state=self._tip.state,
+            opens=int(self.now), turns=self._turns, volunteers=len(self._nodes), tokens=10**8,
+            checkpoint=self._tip.state, checkpoint_round=self._checkpoint, at=int(self.now),
+            bootstrap=COORDINATOR,
+        )  # fmt: skip
+        volunteer = next(iter(self._nodes.values()))
+        return Sizes(
+            head=len(seal(self._authority, head)),
+            presence=len(volunteer.presence(self._spec.name, self.now)),
+            commit=len(volunteer.sample_commit(self._spec.name, self._tip.state, self._blob_bytes)),
         )
 
 

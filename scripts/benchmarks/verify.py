@@ -1,6 +1,7 @@
-"""`scripts/bench verify`: how long it takes to prove a checkpoint, against how long it took to train.
+"""`scripts/bench verify`: the time to prove a checkpoint, against the time to train it.
 
-A real run on this machine, with the demo's settings. What its rounds took to train is told by its closes.
+It proves the checkpoints of a real run on this machine, with the demo's settings. The times of the run's
+closes give the duration of training.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from peer.verify.display import VerifyLines
 from peer.verify.proof import Proved
 from peer.verify.verify import VerifyOptions, verify
 from scripts.demo import CACHE, MODEL, RUN, corpus, wait_until_public
-from scripts.demo_stage import PROGRAMS, DemoFailed, running, serve
+from scripts.stage import PROGRAMS, DemoFailed, running, serve
 
-PATIENCE_SECONDS = 120.0
-"""Within which a round has to close."""
+TIMEOUT_SECONDS = 120.0
+"""A round has to close within this time."""
 
 
 def measure_verify(peers: int, rounds: int) -> str:
@@ -42,7 +43,7 @@ def measure_verify(peers: int, rounds: int) -> str:
             volunteers = [stage.volunteer(f"peer-{number}", invite) for number in range(peers)]
             _wait_for(port, rounds)
             for volunteer in volunteers:
-                volunteer.interrupt(PATIENCE_SECONDS)
+                volunteer.interrupt(TIMEOUT_SECONDS)
             wait_until_public(work / "coordinator.log", rounds)
             key = parse_invite(invite).key
             archive = str(work / "coordinator" / "archive")
@@ -61,7 +62,7 @@ def measure_verify(peers: int, rounds: int) -> str:
 
 def _wait_for(port: int, rounds: int) -> None:
     for round in range(rounds + 1):
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while (status := asyncio.run(ask_status(f"127.0.0.1:{port}"))).round < round:
             if time.monotonic() > deadline:
                 raise DemoFailed(f"round {round} did not open: {status.waiting_for}")
@@ -86,13 +87,13 @@ def _row(what: str, source: str, key: str | None, round: int) -> list[str]:
 
 def _training(proved: Proved) -> float:
     if proved.training is None:
-        raise DemoFailed("how long a round takes is told by two of them: measure at least two")
+        raise DemoFailed("the duration of a round takes two closes to measure: measure at least two rounds")
     return proved.training
 
 
 @dataclass(frozen=True)
 class _Spent:
-    """Seconds of a program, from its start to its end."""
+    """Seconds of a program, from its start to its exit."""
 
     wall: float
     processor: float
@@ -110,6 +111,6 @@ def _program(source: str, key: str | None, round: int) -> _Spent:
 
 
 def _children() -> float:
-    """Processor time of the programs of ours that have ended."""
+    """Processor time of the child processes that have exited."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

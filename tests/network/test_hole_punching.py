@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts.netns import Host, network, why_not
+from scripts.netns import Host, network, unavailable_reason
 from tests.programs.test_processes import agree, prepare
 from tests.support.programs import Program, Stage, stage
 from tests.support.swarm_program import identity
 
-MISSING = why_not()
+MISSING = unavailable_reason()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING or "-")]
 
 SIZE = 3_000_000

@@ -1,4 +1,4 @@
-"""The pure parts of `scripts/bench convergence`: what the arms come to."""
+"""The pure parts of `scripts/bench convergence`: its table and its verdicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from scripts.benchmarks.convergence.arms import Diloco, Outcome, key
-from scripts.benchmarks.convergence.baseline import Rival
+from scripts.benchmarks.convergence.baseline import Baseline
 from scripts.benchmarks.convergence.measure import dense, rows, sparse
 from scripts.benchmarks.convergence.verdicts import (
     ALONE,
@@ -26,7 +26,7 @@ from scripts.benchmarks.convergence.verdicts import (
 
 
 def outcomes(losses: Mapping[str, list[float]], once: Mapping[str, float] | None = None) -> Results:
-    """Three times as many bytes by all-gather as once, but for hivemind, which has one count."""
+    """Three times as many bytes by all-gather as once, except for hivemind, which has one count."""
     sizes = once or {}
     return {
         name: [
@@ -65,7 +65,7 @@ def test_the_best_arm_is_among_those_that_send_little_enough() -> None:
     assert "4 bit: -1.00 %" in as_sent
 
 
-def test_no_arm_may_send_little_enough() -> None:
+def test_targets_are_missed_when_no_arm_sends_little_enough() -> None:
     losses = {HIVEMIND: [1.0], ALONE: [1.3], DDP: [1.0], "4 bit": [1.0]}
     lines = verdicts(outcomes(losses, once={HIVEMIND: 99.0, "4 bit": 1.0}))
     assert len(lines) == 2
@@ -107,13 +107,20 @@ def test_every_row_is_an_arm_of_its_own_and_every_reference_a_row() -> None:
         assert {row.reference for row in every} <= set(names)
 
 
-def test_the_targets_speak_of_rows_that_exist() -> None:
+def test_the_targets_name_rows_that_exist() -> None:
     names = {row.name for row in rows(4)}
     assert {ALONE, AVERAGE, DDP, HIVEMIND, BY_TOKENS, EQUALLY, "4 bit", "2 bit"} <= names
     assert {name for pair in LATE_ARMS for name in pair} <= names
 
 
-def test_a_key_tells_settings_apart() -> None:
-    arms = [Diloco(), Diloco(ahead=1), Diloco(codec=dense(2)), Diloco(codec=sparse(1 / 8)), Rival(), Rival(2)]
+def test_a_key_distinguishes_settings() -> None:
+    arms = [
+        Diloco(),
+        Diloco(ahead=1),
+        Diloco(codec=dense(2)),
+        Diloco(codec=sparse(1 / 8)),
+        Baseline(),
+        Baseline(2),
+    ]
     assert len({key(arm) for arm in arms}) == len(arms)
     assert key(Diloco(codec=dense(2))) == key(Diloco(codec=dense(2)))

@@ -1,11 +1,18 @@
-"""The reckoning of `scripts/bench uplink`."""
+"""The figures of `scripts/bench uplink`."""
 
 from __future__ import annotations
 
 import pytest
 
 from scripts.benchmarks.round import Line
-from scripts.benchmarks.uplink.figures import Parcel, bound, crossing, of_rounds, standstill, took
+from scripts.benchmarks.uplink.figures import (
+    Delivery,
+    crossing_time,
+    distribution_bound,
+    distribution_seconds,
+    idle_share,
+    of_rounds,
+)
 
 LINES = [
     Line(0.0, 1, "training for another 9 s", 0, 0),
@@ -20,30 +27,30 @@ LINES = [
 ]
 
 
-def test_only_what_is_not_training_stands_still() -> None:
+def test_all_time_without_training_is_idle() -> None:
     measured = of_rounds(LINES, 2, 4)
     assert (measured[0].at, measured[-1].at) == (10.0, 30.0)
-    assert standstill(measured) == pytest.approx(2 / 20)
-    assert standstill(LINES) == pytest.approx(2 / 30)
+    assert idle_share(measured) == pytest.approx(2 / 20)
+    assert idle_share(LINES) == pytest.approx(2 / 30)
 
 
 def test_the_bound_is_the_narrowest_of_owner_uplinks_and_receiver() -> None:
     """Three nodes at 10 bytes a second."""
-    one = Parcel("a", 100, 5.0, {"b": 16.0, "c": 17.0})
-    assert took([one]) == 12.0
-    assert bound([one], 10.0, 3) == 10.0
-    both = [one, Parcel("b", 100, 5.0, {"a": 30.0, "c": 29.0})]
-    assert took(both) == 25.0
-    assert bound(both, 10.0, 3) == 20.0, "c takes in both"
-    assert bound(both, 10.0, 1) == 40.0, "one uplink for four deliveries"
-    late = [one, Parcel("b", 100, 25.0, {"a": 36.0, "c": 37.0})]
-    assert bound(late, 10.0, 3) == 30.0, "the second one was not ready before"
+    one = Delivery("a", 100, 5.0, {"b": 16.0, "c": 17.0})
+    assert distribution_seconds([one]) == 12.0
+    assert distribution_bound([one], 10.0, 3) == 10.0
+    both = [one, Delivery("b", 100, 5.0, {"a": 30.0, "c": 29.0})]
+    assert distribution_seconds(both) == 25.0
+    assert distribution_bound(both, 10.0, 3) == 20.0, "c takes in both"
+    assert distribution_bound(both, 10.0, 1) == 40.0, "one uplink for four deliveries"
+    late = [one, Delivery("b", 100, 25.0, {"a": 36.0, "c": 37.0})]
+    assert distribution_bound(late, 10.0, 3) == 30.0, "the second one was not ready before"
 
 
 def test_a_loss_is_crossed_between_two_checkpoints() -> None:
     points = [(0.0, 3.0), (10.0, 2.0), (30.0, 1.5), (40.0, 1.6)]
-    assert crossing(points, 2.5) == 5.0
-    assert crossing(points, 2.0) == 10.0
-    assert crossing(points, 1.75) == 20.0
+    assert crossing_time(points, 2.5) == 5.0
+    assert crossing_time(points, 2.0) == 10.0
+    assert crossing_time(points, 1.75) == 20.0
     with pytest.raises(ValueError, match="no point"):
-        crossing(points, 1.0)
+        crossing_time(points, 1.0)

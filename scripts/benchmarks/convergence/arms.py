@@ -1,7 +1,7 @@
-"""Arms of `scripts/bench convergence`: ways for K machines to train one model, on the real codec and fold.
+"""The arms of `scripts/bench convergence`: ways for K machines to train one model, with real codec and fold.
 
-The peers of an arm run one after the other in this process, each with a Trainer of its own, so a
-result depends on the arm and the seed alone. Nothing is sent; blobs are counted.
+The peers of an arm run one after the other in this process, each with a Trainer of its own, so a result
+depends on the arm and the seed alone. Nothing is sent; the sizes of blobs are added up.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from peer.training.trainer import Trainer
 from scripts.benchmarks.convergence.workload import BATCH, CPU, held_out_loss, spec
 
 STEPS = 160
-"""Inner steps of every machine in every arm, but where speeds differ."""
+"""Inner steps of every machine in every arm, unless speeds differ."""
 FP32 = 4
-ADAMW = InnerSpec(lr=1e-3, clip_norm=0.0)  # hivemind's optimizer does not clip
+ADAMW = InnerSpec(lr=1e-3, clip_norm=0.0)  # without clipping, as in hivemind's optimizer
 
 FULL, RAW, MEAN = Full(), Raw(), Sgd()
-"""All parameters, uncompressed, the mean of the peers' results: what an arm does unless it says otherwise."""
+"""The defaults of an arm: all parameters, uncompressed, the mean of the peers' results."""
 
 Batches = Sequence[Sequence[Sequence[Sample]]]
 """[peer][step]: a batch."""
@@ -39,7 +39,7 @@ Batches = Sequence[Sequence[Sequence[Sample]]]
 
 @dataclass(frozen=True)
 class Alone:
-    """Every machine by itself; the mean of their losses."""
+    """Every machine trains alone; the mean of their losses."""
 
     target: Full | Lora = FULL
     inner: InnerSpec = ADAMW
@@ -47,7 +47,7 @@ class Alone:
 
 @dataclass(frozen=True)
 class Ddp:
-    """A step on all machines' batches at once: what data parallel training computes."""
+    """Each step uses all machines' batches: data parallel training."""
 
     target: Full | Lora = FULL
     inner: InnerSpec = ADAMW
@@ -58,19 +58,19 @@ class Diloco:
     """Rounds of local steps, contributions and a fold."""
 
     steps: int = 20
-    """H: inner steps of one round."""
+    """Inner steps of one round (H in the literature)."""
     codec: CodecSpec = RAW
     outer: Sgd = MEAN
     target: Full | Lora = FULL
     inner: InnerSpec = ADAMW
     ahead: int = 0
-    """Steps of the next round that are done before the fold arrives (keep-local overlap)."""
+    """Steps of the next round before the fold arrives (overlap that keeps local steps)."""
     speeds: tuple[float, ...] = ()
-    """What share of a round's steps each machine manages; all of them where it is empty."""
+    """The share of a round's steps that each machine takes; empty: all of them."""
     weights: Literal["tokens", "uniform"] = "tokens"
     late: Literal["none", "kept", "owed", "dropped"] = "none"
-    """What becomes of contributions that miss their close, a third of all: training goes on from them
-    (what a volunteer does), they go into their sender's residual, or they are dropped."""
+    """The fate of contributions that miss their close, a third of all: kept, so that training continues from
+    them, as a volunteer does; owed, added to their sender's residual; or dropped."""
 
 
 Arm = Alone | Ddp | Diloco
@@ -78,19 +78,21 @@ Arm = Alone | Ddp | Diloco
 
 @dataclass(frozen=True)
 class Outcome:
+    """The result of one arm with one seed."""
+
     loss: float
-    """Held out, nats a byte."""
+    """Held-out loss, in nats per byte."""
     once: float
-    """Bytes that leave one machine when each contribution leaves its owner once."""
+    """Bytes that one machine sends when each contribution leaves its owner once."""
     sent: float
-    """Bytes that leave one machine when everybody gets everything (all-gather, or a ring of all-reduce)."""
-    told: str = ""
-    """What else there is to say."""
+    """Bytes that one machine sends when all receive everything (all-gather, or a ring all-reduce)."""
+    note: str = ""
+    """A remark for the table."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """What the arms of one seed have in common."""
+    """What the arms of one seed share."""
 
     start: Path
     batches: Batches
@@ -99,12 +101,13 @@ class Lab:
 
 
 def key(arm: object) -> str:
-    """Names an arm, a dataclass, by all of its settings, for the file of results."""
+    """The name of an arm in the results file: its class and all of its settings."""
     settings = TypeAdapter(type(arm)).dump_python(arm, mode="json")
     return f"{type(arm).__name__} {json.dumps(settings, sort_keys=True)}"
 
 
 def run(arm: Arm, lab: Lab) -> Outcome:
+    """Train by one arm."""
     match arm:
         case Alone():
             return _alone(arm, lab)
@@ -144,6 +147,8 @@ def _ddp(arm: Ddp, lab: Lab) -> Outcome:
 
 @dataclass
 class _Peer:
+    """One machine of an arm."""
+
     trainer: Trainer
     batches: Sequence[Sequence[Sample]]
     steps: int
@@ -153,10 +158,10 @@ class _Peer:
     in_round: int = 0
     residual: dict[str, Array] = field(default_factory=dict)
     published_at: dict[str, Array] = field(default_factory=dict)
-    """Where local work that is in no contribution begins, if there is any."""
+    """The parameters after the last contribution, if steps were taken since; else empty."""
 
     def train(self, until: int) -> None:
-        """Go on until `until` steps of this round are done."""
+        """Continue until `until` steps of this round are done."""
         while self.in_round < until:
             self.trainer.step(self.batches[self.done])
             self.done += 1
@@ -167,7 +172,7 @@ class _Peer:
         self.train(steps)
 
     def miss(self, decoder: Decoder, fate: str) -> None:
-        """What it sent came too late."""
+        """Apply `fate` to a contribution that arrived too late."""
         if fate == "kept":
             local = self.published_at or self.trainer.params()
             self.published_at = {name: array + decoder.tensor(name) for name, array in local.items()}
@@ -175,7 +180,7 @@ class _Peer:
             for name, array in self.residual.items():
                 array += decoder.tensor(name)
 
-    def take_up(self, state: TrainState) -> None:
+    def adopt(self, state: TrainState) -> None:
         if self.published_at:
             self.trainer.merge(self.published_at, state)
             self.published_at = {}
@@ -184,7 +189,7 @@ class _Peer:
 
 
 def late_peers(number: int, peers: int, seed: int) -> set[int]:
-    """Who misses the close of round `number`: a third of all contributions, spread evenly over the rounds."""
+    """The peers that miss the close of round `number`: a third of all contributions, spread evenly."""
     count = (number + 1) * peers // 3 - number * peers // 3
     chosen = np.random.default_rng((seed, number)).choice(peers, count, replace=False)
     return set(chosen.tolist())
@@ -220,7 +225,7 @@ def _diloco(arm: Diloco, lab: Lab) -> Outcome:
                 peer.miss(decoder, arm.late)
         state = fold(state, contributions, settings)
         for peer in peers:
-            peer.take_up(state)
+            peer.adopt(state)
     peers[0].trainer.load(state)
     one = sent / len(peers)
     return Outcome(held_out_loss(peers[0].trainer, lab.held_out), one, one * (len(peers) - 1))

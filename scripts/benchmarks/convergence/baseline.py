@@ -1,11 +1,11 @@
 """`hivemind.Optimizer` as an arm of `scripts/bench convergence`: real processes, one network namespace each.
 
-It averages in fp16. What a peer sends is read from its namespace's own link: headers, matchmaking and
-DHT included. A peer that has done its share of a batch waits for the others instead of training on, so
-that every machine sees exactly as many tokens as in the other arms; left alone, peers run ahead while
-progress records travel, and every step gets larger and rarer.
+It averages in fp16. The bytes that a peer sends are read from its namespace's own link: headers, matchmaking
+and DHT included. A peer that has done its share of a batch waits for the others, so that every machine sees
+exactly as many tokens as in the other arms; otherwise peers run ahead while progress records travel, and
+steps become larger and rarer.
 
-    python -m scripts.benchmarks.convergence.baseline TASK     one peer, started by `race`
+    python -m scripts.benchmarks.convergence.baseline TASK     one peer, started by `train_together`
 """
 
 from __future__ import annotations
@@ -33,37 +33,39 @@ from scripts.netns import Host, network
 PORT = 4711
 POLL_SECONDS = 0.02
 MATCHMAKING_SECONDS = 0.75
-"""For each peer: hivemind's documentation has 3 to 5 s for small local runs. On two cores 2 s left groups of
-four incomplete, and 3 s those of eight."""
-PATIENCE_SECONDS = 1200.0
+"""Per peer. hivemind's documentation uses 3 to 5 s for small local runs; on two cores 2 s left groups of four
+incomplete, and 3 s groups of eight."""
+TIMEOUT_SECONDS = 1200.0
 
 
-class RivalFailed(Exception):
-    """The rival did not come to its end."""
+class BaselineFailed(Exception):
+    """A process of the baseline ended early."""
 
 
 @dataclass(frozen=True)
-class Rival:
-    """How hivemind's optimizer is set."""
+class Baseline:
+    """The settings of hivemind's optimizer."""
 
     epoch_steps: int = 1
-    """Inner batches of every peer that make one of its global steps."""
+    """Inner batches of every peer in one global step."""
     state_every: int = 1
-    """Epochs between two averages of the parameters. More sends less, and leaves replicas apart after a step
-    whose group was incomplete."""
+    """Epochs between two averages of the parameters. More epochs send less, and leave replicas different for
+    longer after a step whose group was incomplete."""
     lr: float = 1e-3
     local_updates: bool = False
-    """Step locally, and average parameters once an epoch."""
+    """Step locally, and average parameters once per epoch."""
 
 
 @dataclass(frozen=True)
-class RivalOutcome:
+class BaselineOutcome:
+    """The result of training with hivemind's optimizer."""
+
     params: TrainState
     """The mean of the peers' final parameters."""
     apart: float
-    """Largest distance of one peer's parameters from the mean, relative to the mean's norm."""
+    """The largest distance of one peer's parameters from the mean, relative to the norm of the mean."""
     sent: float
-    """Bytes that left one machine, mean over the machines."""
+    """Bytes that one machine sent, mean over the machines."""
     group: float
     """Mean size of the groups that averaged."""
     seconds: float
@@ -71,9 +73,9 @@ class RivalOutcome:
 
 @dataclass(frozen=True)
 class Task:
-    """What one peer has to know."""
+    """The arguments of one peer's process."""
 
-    rival: Rival
+    baseline: Baseline
     start: str
     out: str
     peer: int
@@ -84,8 +86,8 @@ class Task:
     bootstrap: str
 
 
-def race(rival: Rival, start: Path, peers: int, steps: int, seed: int) -> RivalOutcome:
-    """Train with `peers` processes. Raises RivalFailed, and NetworkFailed where there are no namespaces."""
+def train_together(baseline: Baseline, start: Path, peers: int, steps: int, seed: int) -> BaselineOutcome:
+    """Train with `peers` processes. Raises BaselineFailed, and NetworkFailed without namespaces."""
     with tempfile.TemporaryDirectory() as folder, network() as net:
         hosts = [net.public(f"peer{i}") for i in range(peers)]
         running: list[subprocess.Popen[str]] = []
@@ -93,7 +95,7 @@ def race(rival: Rival, start: Path, peers: int, steps: int, seed: int) -> RivalO
             bootstrap = ""
             for i, host in enumerate(hosts):
                 task = Task(
-                    rival,
+                    baseline,
                     str(start),
                     f"{folder}/{i}.safetensors",
                     i,
@@ -108,21 +110,21 @@ def race(rival: Rival, start: Path, peers: int, steps: int, seed: int) -> RivalO
             for process in running[1:]:
                 _line(process)
             before, began = [host.traffic().up for host in hosts], time.monotonic()
-            _all_to(running, "go")
+            _send_all(running, "go")
             groups = [float(_line(process)) for process in running]
             seconds = time.monotonic() - began
             sent = [host.traffic().up - was for host, was in zip(hosts, before, strict=True)]
             results = [load_file(f"{folder}/{i}.safetensors") for i in range(peers)]
-        except RivalFailed as error:
+        except BaselineFailed as error:
             logs = [(Path(folder) / f"{i}.log").read_text()[-6000:] for i in range(len(running))]
-            raise RivalFailed(f"{error}\n" + "\n---\n".join(logs)) from None
+            raise BaselineFailed(f"{error}\n" + "\n---\n".join(logs)) from None
         finally:
             for process in running:
                 process.kill()
                 process.wait()
     mean = {name: np.mean([result[name] for result in results], axis=0) for name in results[0]}
     apart = max(_distance(result, mean) for result in results)
-    return RivalOutcome(TrainState(mean), apart, float(np.mean(sent)), float(np.mean(groups)), seconds)
+    return BaselineOutcome(TrainState(mean), apart, float(np.mean(sent)), float(np.mean(groups)), seconds)
 
 
 def _start(host: Host, task: Task, log: Path) -> subprocess.Popen[str]:
@@ -136,15 +138,15 @@ def _start(host: Host, task: Task, log: Path) -> subprocess.Popen[str]:
 
 
 def _line(process: subprocess.Popen[str]) -> str:
-    """The next line that the peer says to us, without its mark."""
+    """The next line that the peer printed for this process, without its mark."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("> "):
             return line[2:].strip()
-    raise RivalFailed("a peer of hivemind's ended early; the ends of the logs:")
+    raise BaselineFailed("a process of hivemind's ended early; the ends of the logs:")
 
 
-def _all_to(running: Sequence[subprocess.Popen[str]], word: str) -> None:
+def _send_all(running: Sequence[subprocess.Popen[str]], word: str) -> None:
     for process in running:
         assert process.stdin is not None
         process.stdin.write(word + "\n")
@@ -158,7 +160,7 @@ def _distance(tensors: dict[str, Array], mean: dict[str, Array]) -> float:
 
 
 def work(task: Task) -> None:
-    """One peer: says its address, waits for the word, trains, says its groups' mean size, and waits."""
+    """One peer: prints its address, waits for a line, trains, prints its groups' mean size, and waits."""
     import hivemind
     import torch
     from hivemind.compression import Float16Compression
@@ -172,7 +174,7 @@ def work(task: Task) -> None:
     )
     model = LocalModel(Path(task.start), Full(), CPU, micro_batch=BATCH)
     batches = peers_batches(read_text(), task.peers, task.steps, task.seed)[task.peer]
-    share = task.rival.epoch_steps * BATCH
+    share = task.baseline.epoch_steps * BATCH
     fp16 = Float16Compression()
     matchmaking = MATCHMAKING_SECONDS * task.peers
     optimizer = hivemind.Optimizer(
@@ -180,17 +182,17 @@ def work(task: Task) -> None:
         run_id="bench",
         target_batch_size=share * task.peers,
         batch_size_per_step=BATCH,
-        optimizer=lambda params: torch.optim.AdamW(params, lr=task.rival.lr, weight_decay=0.0),
+        optimizer=lambda params: torch.optim.AdamW(params, lr=task.baseline.lr, weight_decay=0.0),
         params=list(model.params.values()),
         matchmaking_time=matchmaking,
         grad_compression=fp16,
         state_averaging_compression=fp16,
         load_state_compression=fp16,
-        average_state_every=task.rival.state_every,
-        use_local_updates=task.rival.local_updates,
-        # In the background, as is its default, but where it is all the averaging there is.
-        delay_state_averaging=not task.rival.local_updates,
-        # A group that is full begins at once.
+        average_state_every=task.baseline.state_every,
+        use_local_updates=task.baseline.local_updates,
+        # In the background, which is its default, unless it is the only averaging.
+        delay_state_averaging=not task.baseline.local_updates,
+        # A full group starts immediately.
         averager_opts={"target_group_size": task.peers, "request_timeout": matchmaking / 3},
         verbose=True,
     )
@@ -203,9 +205,9 @@ def work(task: Task) -> None:
         optimizer.step()
         began = time.monotonic()
         while optimizer.local_progress.samples_accumulated >= share:
-            if time.monotonic() - began > PATIENCE_SECONDS:
-                raise RivalFailed("an epoch did not end")
-            # What its step() does after each batch. Without the first, every other epoch is not averaged.
+            if time.monotonic() - began > TIMEOUT_SECONDS:
+                raise BaselineFailed("an epoch did not end")
+            # As its step() does after each batch. Without the first call every other epoch is not averaged.
             if optimizer.use_gradient_averaging:
                 optimizer._maybe_schedule_gradient_averaging()
             if optimizer.tracker.ready_to_update_epoch:
@@ -219,7 +221,7 @@ def work(task: Task) -> None:
 
 def main() -> None:
     given = json.loads(sys.argv[1])
-    work(Task(**given | {"rival": Rival(**given["rival"])}))
+    work(Task(**given | {"baseline": Baseline(**given["baseline"])}))
 
 
 if __name__ == "__main__":

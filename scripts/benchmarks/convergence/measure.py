@@ -1,8 +1,8 @@
-"""`scripts/bench convergence`: what each way of training together loses against the others, and sends.
+"""`scripts/bench convergence`: the loss of each way of training together, and the bytes that it sends.
 
 Every arm trains the same small LLaMA from the same start on the same batches, so that arms of one seed
-differ in nothing else and are compared in pairs. Finished arms are kept in a file of results and not
-run again.
+differ in nothing else and are compared in pairs. Finished arms are stored in a results file and not run
+again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from scripts.benchmarks.convergence.arms import (
     run,
     run_spec,
 )
-from scripts.benchmarks.convergence.baseline import Rival, RivalFailed, race
+from scripts.benchmarks.convergence.baseline import Baseline, BaselineFailed, train_together
 from scripts.benchmarks.convergence.verdicts import Row, convergence_table, verdicts
 from scripts.benchmarks.convergence.workload import (
     BATCH,
     CPU,
     HELD_OUT,
     LENGTH,
-    Text,
+    Corpus,
     common_start,
     held_out_loss,
     held_out_samples,
@@ -48,13 +48,13 @@ from scripts.benchmarks.convergence.workload import (
     read_text,
 )
 from scripts.demo import CACHE
-from scripts.netns import NetworkFailed, why_not
+from scripts.netns import NetworkFailed, unavailable_reason
 
 SEEDS = (1, 2, 3)
 ADAPTER = Lora(rank=8, alpha=16.0)
 NESTEROV = Sgd(lr=0.7, momentum=0.5, nesterov=True)
 FASTER = Sgd(lr=0.7, momentum=0.7, nesterov=True)
-"""For more machines: their mean has less noise, so that a larger outer step pays."""
+"""For more machines: their mean has less noise, which allows a larger outer step."""
 MUON = InnerSpec(optimizer="muon", lr=4e-3, clip_norm=0.0)
 """The best of 1, 2 and 4e-3 for 2 bits with 8 machines, seed 1."""
 FASTER_ADAMW = InnerSpec(lr=2e-3, clip_norm=0.0)
@@ -71,18 +71,18 @@ def dense(bits: int) -> CodecSpec:
 
 
 def rows(peers: int) -> list[Row]:
-    """The arms for `peers` machines; above 4, those that tell how things grow."""
+    """The arms for `peers` machines; above 4, only those that show how results scale."""
     speeds = (SPEEDS * peers)[:peers]
     average = "uncompressed average"
     few = [
         Row("one machine alone", Alone()),
-        Row("DDP (bytes: fp32 ring, reckoned)", Ddp()),
-        Row("hivemind.Optimizer, a step every batch", Rival()),
-        Row("hivemind.Optimizer, parameters averaged every 20 steps", Rival(state_every=20), once=True),
-        Row("hivemind.Optimizer, a step every 20 batches", Rival(epoch_steps=20)),
+        Row("DDP (bytes: fp32 ring, computed)", Ddp()),
+        Row("hivemind.Optimizer, a step every batch", Baseline()),
+        Row("hivemind.Optimizer, parameters averaged every 20 steps", Baseline(state_every=20), once=True),
+        Row("hivemind.Optimizer, a step every 20 batches", Baseline(epoch_steps=20)),
         Row(
             "hivemind.Optimizer, local updates, H = 20",
-            Rival(epoch_steps=20, local_updates=True),
+            Baseline(epoch_steps=20, local_updates=True),
         ),
         Row(average, Diloco()),
         Row("4 bit", Diloco(codec=dense(4))),
@@ -130,7 +130,7 @@ def rows(peers: int) -> list[Row]:
         Row("late (a third), into the residual", Diloco(late="owed")),
         Row("late (a third), dropped", Diloco(late="dropped")),
         Row("LoRA, one machine alone", Alone(target=ADAPTER), "LoRA, uncompressed average"),
-        Row("LoRA, DDP (bytes: fp32 ring, reckoned)", Ddp(target=ADAPTER), "LoRA, uncompressed average"),
+        Row("LoRA, DDP (bytes: fp32 ring, computed)", Ddp(target=ADAPTER), "LoRA, uncompressed average"),
         Row("LoRA, uncompressed average", Diloco(target=ADAPTER), "LoRA, uncompressed average"),
         Row("LoRA, 4 bit", Diloco(target=ADAPTER, codec=dense(4)), "LoRA, uncompressed average"),
         Row("LoRA, 2 bit", Diloco(target=ADAPTER, codec=dense(2)), "LoRA, uncompressed average"),
@@ -141,14 +141,14 @@ def rows(peers: int) -> list[Row]:
 
 
 @dataclass
-class RunStore:
-    """Results so far, on disk after every arm."""
+class ResultsFile:
+    """The results so far, written to disk after every arm."""
 
     path: Path
     done: dict[str, Outcome]
 
     @classmethod
-    def open(cls, path: Path) -> RunStore:
+    def open(cls, path: Path) -> ResultsFile:
         saved = json.loads(path.read_text()) if path.exists() else {}
         return cls(path, {name: Outcome(**outcome) for name, outcome in saved.items()})
 
@@ -160,32 +160,36 @@ class RunStore:
 
 @dataclass(frozen=True)
 class Job:
+    """One arm to train with one seed."""
+
     row: Row
     peers: int
     seed: int
     start: Path
 
-    def name(self, text: Text) -> str:
+    def name(self, text: Corpus) -> str:
         return f"{text.digest} {self.peers} peers, seed {self.seed}: {key(self.row.arm)}"
 
 
-def measure(peers: int, seeds: Sequence[int], path: Path, only: str, rivals: bool, at_once: int) -> str:
-    """Run what is missing in the results at `path`; the table and the verdicts. Raises RivalFailed."""
-    text, store = read_text(), RunStore.open(path)
+def measure(peers: int, seeds: Sequence[int], path: Path, only: str, baselines: bool, at_once: int) -> str:
+    """Run the arms that the results at `path` lack; returns table and verdicts. Raises BaselineFailed."""
+    text, results = read_text(), ResultsFile.open(path)
     wanted = [row for row in rows(peers) if only in row.name]
-    reason = "not asked for" if not rivals else why_not()
+    reason = "left out by --no-baseline" if not baselines else unavailable_reason()
     if reason:
-        wanted = [row for row in wanted if not isinstance(row.arm, Rival)]
+        wanted = [row for row in wanted if not isinstance(row.arm, Baseline)]
     start = common_start(text, CACHE / "bench")
     jobs = [
         Job(row, peers, seed, start) for seed in seeds for row in wanted if seed == seeds[0] or not row.once
     ]
-    for job, outcome, seconds in _run_all([job for job in jobs if job.name(text) not in store.done], at_once):
-        store.add(job.name(text), outcome)
+    for job, outcome, seconds in _run_all(
+        [job for job in jobs if job.name(text) not in results.done], at_once
+    ):
+        results.add(job.name(text), outcome)
         print(f"{peers} peers, seed {job.seed}, {job.row.name}: {seconds:.0f} s", file=sys.stderr, flush=True)
     found: dict[str, list[Outcome]] = {row.name: [] for row in wanted}
     for job in jobs:
-        found[job.row.name].append(store.done[job.name(text)])
+        found[job.row.name].append(results.done[job.name(text)])
     parts = [_setting(peers, seeds, text), convergence_table(wanted, found), *verdicts(found)]
     if reason:
         parts.append(f"- hivemind.Optimizer was not run: {reason}.")
@@ -193,20 +197,21 @@ def measure(peers: int, seeds: Sequence[int], path: Path, only: str, rivals: boo
 
 
 def _run_all(jobs: Sequence[Job], at_once: int) -> Iterator[tuple[Job, Outcome, float]]:
-    """Outcomes and seconds as they come, `at_once` arms beside each other in processes of one thread.
+    """Outcomes and seconds in order of completion; `at_once` arms in parallel, in processes of one thread.
 
-    Rivals run one after the other beside them: they mostly wait for each other.
+    Baselines run one after the other in a further process: their peers mostly wait for each other.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
-    ours, rivals = (ProcessPoolExecutor(n, mp_context=get_context("spawn")) for n in (at_once, 1))
+    ours, baselines = (ProcessPoolExecutor(n, mp_context=get_context("spawn")) for n in (at_once, 1))
     try:
         running = {
-            (rivals if isinstance(job.row.arm, Rival) else ours).submit(_run_one, job): job for job in jobs
+            (baselines if isinstance(job.row.arm, Baseline) else ours).submit(_run_one, job): job
+            for job in jobs
         }
         for ended in as_completed(running):
             yield running[ended], *ended.result()
     finally:
-        for pool in (ours, rivals):
+        for pool in (ours, baselines):
             pool.shutdown(cancel_futures=True)
 
 
@@ -214,25 +219,27 @@ def _run_one(job: Job) -> tuple[Outcome, float]:
     text, began = read_text(), time.monotonic()
     batches = peers_batches(text, job.peers, STEPS, job.seed)
     lab = Lab(job.start, batches, held_out_samples(text), job.seed)
-    outcome = _rival(job.row.arm, lab) if isinstance(job.row.arm, Rival) else run(job.row.arm, lab)
+    outcome = (
+        _baseline_outcome(job.row.arm, lab) if isinstance(job.row.arm, Baseline) else run(job.row.arm, lab)
+    )
     return outcome, time.monotonic() - began
 
 
-def _rival(rival: Rival, lab: Lab) -> Outcome:
-    end = race(rival, lab.start, len(lab.batches), STEPS, lab.seed)
+def _baseline_outcome(baseline: Baseline, lab: Lab) -> Outcome:
+    end = train_together(baseline, lab.start, len(lab.batches), STEPS, lab.seed)
     trainer = Trainer(lab.start, run_spec(Full(), ADAMW, lab.seed), CPU, micro_batch=BATCH)
     trainer.load(end.params)
-    told = (
+    note = (
         f"groups of {end.group:.2f} on average, replicas {end.apart:.1e} apart,"
         f" {1000 * end.seconds / STEPS:.0f} ms a batch"
     )
-    return Outcome(held_out_loss(trainer, lab.held_out), end.sent, end.sent, told)
+    return Outcome(held_out_loss(trainer, lab.held_out), end.sent, end.sent, note)
 
 
-def _setting(peers: int, seeds: Sequence[int], text: Text) -> str:
+def _setting(peers: int, seeds: Sequence[int], text: Corpus) -> str:
     return (
         f"- {peers} peers, {STEPS} inner steps of {BATCH} x {LENGTH} bytes each, AdamW {ADAMW.lr:g}, H = 20"
-        f" unless said; seeds {', '.join(map(str, seeds))}; {HELD_OUT} held-out samples\n"
+        f" unless stated; seeds {', '.join(map(str, seeds))}; {HELD_OUT} held-out samples\n"
         f"- text {text.digest}: {len(text.prose) / 1e6:.1f} MB of prose for the start,"
         f" {sum(map(len, text.train)) / 1e6:.1f} MB of code to train on\n"
     )
@@ -242,16 +249,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=int, choices=(4, 8), default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=Path("bench-convergence.json"),
-                        help="finished arms are kept in this file and not run again")  # fmt: skip
-    parser.add_argument("--at-once", type=int, default=1, help="arms beside each other")
+                        help="finished arms are stored in this file and not run again")  # fmt: skip
+    parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
     parser.add_argument("--only", default="", help="only arms with this in their name")
-    parser.add_argument("--no-rival", action="store_true", help="leave hivemind.Optimizer out")
+    parser.add_argument("--no-baseline", action="store_true", help="leave out hivemind.Optimizer")
 
 
 def convergence(chosen: argparse.Namespace) -> str:
-    """The tables that the arguments of `add_arguments` ask for. Raises RivalFailed, NetworkFailed."""
+    """The tables for the arguments of `add_arguments`. Raises BaselineFailed, NetworkFailed."""
     return measure(
-        chosen.peers, chosen.seeds, chosen.results, chosen.only, not chosen.no_rival, chosen.at_once
+        chosen.peers, chosen.seeds, chosen.results, chosen.only, not chosen.no_baseline, chosen.at_once
     )
 
 
@@ -261,7 +268,7 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         print(convergence(chosen))
-    except (RivalFailed, NetworkFailed) as failure:
+    except (BaselineFailed, NetworkFailed) as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
     return 0

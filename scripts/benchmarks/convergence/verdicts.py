@@ -1,4 +1,4 @@
-"""What the arms of `scripts/bench convergence` come to: the table, and each target met or missed. Pure."""
+"""The table of `scripts/bench convergence`, and which of its targets are met or missed. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scripts.benchmarks.convergence.arms import Arm, Outcome
-from scripts.benchmarks.convergence.baseline import Rival
+from scripts.benchmarks.convergence.baseline import Baseline
 
 AVERAGE = "uncompressed average"
 ALONE = "one machine alone"
-DDP = "DDP (bytes: fp32 ring, reckoned)"
+DDP = "DDP (bytes: fp32 ring, computed)"
 HIVEMIND = "hivemind.Optimizer, a step every batch"
 BY_TOKENS = "speeds 1, 1, 0.5, 0.2, weights by tokens"
 EQUALLY = "speeds 1, 1, 0.5, 0.2, equal weights"
@@ -21,26 +21,28 @@ LATE_ARMS = (
 )
 CODECS = (("4 bit", 0.1), ("2 bit", 0.3))
 OURS = ("4 bit", "2 bit", "sparse")
-"""How the names of our own kinds begin, with all parameters trained and nothing late."""
+"""Prefixes of the names of our own arms, with all parameters trained and nothing late."""
 FEWER_BYTES = 100
 
 Results = Mapping[str, Sequence[Outcome]]
-"""Outcomes by row name, one a seed, in the order of the seeds."""
+"""Outcomes by row name, one per seed, in the order of the seeds."""
 
 
 @dataclass(frozen=True)
 class Row:
+    """One line of the table."""
+
     name: str
-    arm: Arm | Rival
+    arm: Arm | Baseline
     reference: str = AVERAGE
-    """The row that it is compared with, seed by seed."""
+    """The row that this one is compared with, seed by seed."""
     once: bool = False
-    """Run for the first seed alone: its bytes are what matters."""
+    """Run for the first seed alone: only its bytes matter."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two arms, in per cent of the second one's loss."""
+    """The difference of two losses, in per cent of the second one."""
 
     mean: float
     spread: float
@@ -55,7 +57,7 @@ def loss(found: Results, name: str) -> float:
 
 
 def paired(found: Results, name: str, reference: str) -> Difference:
-    """How much higher the loss of `name` is, seed by seed. Both rows must have the same seeds."""
+    """How much higher the loss of `name` is, seed by seed; both rows need the same seeds."""
     pairs = zip(found[name], found[reference], strict=True)
     each = [100 * (one.loss / other.loss - 1) for one, other in pairs]
     return Difference(statistics.fmean(each), statistics.stdev(each) if len(each) > 1 else 0.0)
@@ -63,7 +65,7 @@ def paired(found: Results, name: str, reference: str) -> Difference:
 
 @dataclass(frozen=True)
 class Sent:
-    """Bytes that left a machine, mean over the seeds."""
+    """Bytes that a machine sent, mean over the seeds."""
 
     once: float
     sent: float
@@ -78,7 +80,7 @@ def mean_bytes(found: Results, name: str) -> Sent:
 
 
 def comparable(found: Results, *names: str) -> bool:
-    """Whether all of these rows were run, for as many seeds."""
+    """Whether all of these rows were run, for equally many seeds."""
     counts = {len(found.get(name, ())) for name in names}
     return len(counts) == 1 and counts != {0}
 
@@ -100,13 +102,13 @@ def convergence_table(rows: Sequence[Row], found: Results) -> str:
         cells += [f"{count.once / 1e6:.2f}", _fewer(found, count.once)]
         cells += [f"{count.sent / 1e6:.2f}", _fewer(found, count.sent)]
         lines.append(f"| {' | '.join(cells)} |")
-        told = sorted({outcome.told for outcome in found[row.name]} - {""})
-        notes += [f"- {row.name}: {'; '.join(told)}." for _ in told[:1]]
+        note = sorted({outcome.note for outcome in found[row.name]} - {""})
+        notes += [f"- {row.name}: {'; '.join(note)}." for _ in note[:1]]
     return "\n".join([*lines, "", *notes])
 
 
 def verdicts(found: Results) -> list[str]:
-    """For each target whose arms were run: what is asked for, what came out, whether it is met."""
+    """For each target whose arms were run: the target, the result, and whether it is met."""
     return [*_codec_verdicts(found), *_best(found), *_weight_verdict(found), *_late_verdicts(found)]
 
 
@@ -121,7 +123,7 @@ def _codec_verdicts(found: Results) -> list[str]:
 
 
 def _best(found: Results) -> list[str]:
-    """Our best arm among those with so many fewer bytes than hivemind, against hivemind and against DDP."""
+    """Our best arm among those with enough fewer bytes than hivemind, against hivemind and against DDP."""
     if not comparable(found, HIVEMIND, ALONE, DDP):
         return []
     budget = mean_bytes(found, HIVEMIND).sent / FEWER_BYTES
@@ -149,8 +151,8 @@ def _weight_verdict(found: Results) -> list[str]:
     if not comparable(found, EQUALLY, BY_TOKENS):
         return []
     difference = paired(found, EQUALLY, BY_TOKENS)
-    said = f"equal weights {difference}"
-    return [_line("weights by tokens beat equal ones at unequal speeds", said, difference.mean > 0)]
+    result = f"equal weights {difference}"
+    return [_line("weights by tokens beat equal ones at unequal speeds", result, difference.mean > 0)]
 
 
 def _late_verdicts(found: Results) -> list[str]:
@@ -163,8 +165,8 @@ def _late_verdicts(found: Results) -> list[str]:
     return lines
 
 
-def _line(wanted: str, said: str, met: bool) -> str:
-    return f"- {'met' if met else '**missed**'}: {wanted} ({said})"
+def _line(target: str, result: str, met: bool) -> str:
+    return f"- {'met' if met else '**missed**'}: {target} ({result})"
 
 
 def _fewer(found: Results, count: float) -> str:

@@ -1,8 +1,8 @@
-"""A laboratory for training by many: a small LLaMA, two domains of real text, and nothing to download.
+"""The model and the text of `scripts/bench convergence`: a small LLaMA and Python's own text, no downloads.
 
-The text is the Python distribution's own, under its PSF licence. The model learns the language
-reference (prose) first, which is the start that all arms have in common, and is fine-tuned on the
-standard library's sources (code). Tokens are bytes.
+The text is the Python distribution's, under its PSF licence. The model first learns the language reference
+(prose), which gives all arms a common start, and is fine-tuned on the standard library's sources (code).
+Tokens are bytes.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ BATCH = 8
 HELD_OUT = 384
 """Samples that no arm trains on."""
 WARM_UP_STEPS = 400
-"""Steps of four batches that make the common start out of random parameters."""
+"""Steps of four batches that train the common start from random parameters."""
 CPU = Device("CPU", "cpu", autocast=False, threads=1, reason=CpuChosen(False, 1.0, requested=True))
 
 Bytes = npt.NDArray[np.uint8]
 
-# Big, and not written by hand: they would be most of the text.
+# Large or generated folders, which would be most of the text.
 _LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "pydoc_data", "encodings", "site-packages"}
 _LEFT_OUT |= {"dist-packages", "ensurepip", "__pycache__"}
 
 
 @dataclass(frozen=True)
-class Text:
-    """The laboratory's text as bytes."""
+class Corpus:
+    """The text as bytes."""
 
     prose: Bytes
     """Python's language reference, as `help()` shows it."""
@@ -54,13 +54,13 @@ class Text:
 
     @property
     def digest(self) -> str:
-        """Names the text: it differs between versions of Python."""
+        """A name of the text, which differs between versions of Python."""
         parts = [self.prose, *self.train, self.held_out]
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:12]
 
 
-def read_text() -> Text:
-    """The text of the Python that runs this. Every tenth file, by the hash of its name, is held out."""
+def read_text() -> Corpus:
+    """The text of the running Python. Every tenth file, by the hash of its name, is held out."""
     from pydoc_data.topics import topics
 
     root = Path(sysconfig.get_path("stdlib"))
@@ -73,24 +73,24 @@ def read_text() -> Text:
     sources = [np.frombuffer((root / path).read_bytes(), np.uint8) for path in files]
     tenth = len(sources) // 10
     prose = "\n\n".join(topics[name] for name in sorted(topics)).encode()
-    return Text(np.frombuffer(prose, np.uint8), tuple(sources[tenth:]), np.concatenate(sources[:tenth]))
+    return Corpus(np.frombuffer(prose, np.uint8), tuple(sources[tenth:]), np.concatenate(sources[:tenth]))
 
 
 def samples_of(text: Bytes) -> list[Sample]:
-    """`text` in samples of LENGTH bytes; all but the first byte of each is trained on."""
+    """`text` in samples of LENGTH bytes; all bytes but the first of each are trained on."""
     positions = np.arange(LENGTH, dtype=np.int32)
     rows = text[: len(text) // LENGTH * LENGTH].reshape(-1, LENGTH).astype(np.int32)
     return [Sample(row, np.where(positions > 0, row, -100).astype(np.int32), positions) for row in rows]
 
 
-def held_out_samples(text: Text) -> list[Sample]:
-    """HELD_OUT samples from all over the held-out files: the same for every arm and seed."""
+def held_out_samples(text: Corpus) -> list[Sample]:
+    """HELD_OUT samples, spread over the held-out files: the same for every arm and seed."""
     samples = samples_of(text.held_out)
     return samples[:: len(samples) // HELD_OUT][:HELD_OUT]
 
 
-def peers_batches(text: Text, peers: int, steps: int, seed: int) -> list[list[list[Sample]]]:
-    """[peer][step]: its batches. Whole files are dealt to the peers, so that each has text of its own."""
+def peers_batches(text: Corpus, peers: int, steps: int, seed: int) -> list[list[list[Sample]]]:
+    """[peer][step]: batches. Whole files are dealt to the peers, so that each has text of its own."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(text.train))
     batches = []
@@ -102,13 +102,14 @@ def peers_batches(text: Text, peers: int, steps: int, seed: int) -> list[list[li
 
 
 def spec(train: TrainSpec, **more: object) -> RunSpec:
+    """A run spec without data or model: the arms use both directly."""
     return RunSpec.model_validate(
         {"name": "bench", "data": DataSpec(source="none"), "train": train} | more, strict=False
     )
 
 
-def common_start(text: Text, cache: Path) -> Path:
-    """The folder of the model that all arms start from; made once in `cache` and used again."""
+def common_start(text: Corpus, cache: Path) -> Path:
+    """The folder of the model that all arms start from; created once in `cache`."""
     folder = cache / f"start-{text.digest}-{WARM_UP_STEPS}"
     if (folder / "model.safetensors").exists():
         return folder
@@ -130,7 +131,7 @@ def common_start(text: Text, cache: Path) -> Path:
 
 
 def held_out_loss(trainer: Trainer, held_out: Sequence[Sample]) -> float:
-    """Nats a byte."""
+    """In nats per byte."""
     return trainer.evaluate(held_out).loss
 
 

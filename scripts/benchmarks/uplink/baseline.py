@@ -1,4 +1,4 @@
-"""hivemind's optimizer on the lines that our own arm of `scripts/bench uplink` ran on."""
+"""hivemind's optimizer on the lines on which our own arm of `scripts/bench uplink` ran."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from barnraise.models.base_model import resolve
 from scripts.benchmarks.uplink.baseline_program import Task
 from scripts.benchmarks.uplink.programs import START_SECONDS, start, wait_for
 from scripts.demo import CACHE, MODEL
-from scripts.demo_stage import running
 from scripts.netns import Host
+from scripts.stage import running
 
 
-def run_rival(
+def run_baseline(
     work: Path, hosts: Sequence[Host], seconds: float, batch: int, state_every: int
 ) -> dict[str, Any]:
-    """Let hivemind's optimizer train on `hosts`; what its first peer said at the end, and all their samples.
+    """Train with hivemind's optimizer on `hosts`; returns its first peer's report, and the samples of all.
 
-    `work` is where our own arm ran: the data, the held-out samples and the run spec are taken from there.
+    `work` is the folder of our own arm, whose data, held-out samples and run spec it uses.
     """
     base, data = resolve(MODEL, None, CACHE).path, work / "coordinator"
     go = work / "go"
@@ -48,13 +48,13 @@ def run_rival(
                 bootstrap=bootstrap,
                 go=str(go),
             )
-            file = work / f"rival-{peer}.json"
+            file = work / f"baseline-{peer}.json"
             file.write_text(json.dumps(asdict(task)), encoding="utf-8")
             programs.append(
                 start(
                     stage,
                     host,
-                    f"rival-{peer}",
+                    f"baseline-{peer}",
                     "-m",
                     "scripts.benchmarks.uplink.baseline_program",
                     str(file),
@@ -64,17 +64,17 @@ def run_rival(
             bootstrap = bootstrap or address
         before = [host.traffic().up for host in hosts]
         go.touch()
-        said = [
+        reports = [
             json.loads(wait_for(program, r"^> (.*seconds.*)", START_SECONDS + 2 * seconds))
             for program in programs
         ]
         sent = [host.traffic().up - was for host, was in zip(hosts, before, strict=True)]
-    found: dict[str, Any] = said[0] | {"samples": sum(each["samples"] for each in said)}
+    found: dict[str, Any] = reports[0] | {"samples": sum(each["samples"] for each in reports)}
     return found | {"sent": statistics.mean(sent)}
 
 
 def data_index(folder: Path) -> str:
-    """Where the coordinator keeps the list of the data's shards."""
+    """The hash of the coordinator's list of the data's shards, from its journal."""
     with sqlite3.connect(folder / "journal.sqlite") as journal:
         (body,) = journal.execute("SELECT body FROM events WHERE kind = 'chartered'").fetchone()
     return open_signed(Charter, body, signer=None, limit=len(body)).value.data_index

@@ -2,8 +2,8 @@
 
     python -m scripts.benchmarks.uplink.baseline_program TASK.json
 
-It averages gradients in fp16, and parameters now and then. It says where it listens, that it is ready,
-and after its time what it did; the first peer also how well the model does on held-out samples.
+It averages gradients in fp16, and parameters every `state_every` steps. It prints its address when it is
+ready, and a report after its time; the first peer's report has the loss on held-out samples.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ from scripts.benchmarks.hivemind_groups import Groups
 
 PORT = 4711
 MATCHMAKING_SECONDS = 15.0
-"""hivemind's default; a full group begins at once. With 5 s two peers missed each other in 6 steps of 8."""
+"""hivemind's default; a full group starts at once. With 5 s two peers missed each other in 6 of 8 steps."""
 POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one peer has to know."""
+    """The arguments of one peer's process."""
 
     spec: str
-    """The run.toml of our own arm: target, batch, inner optimizer and seed are taken from it."""
+    """The run.toml of our own arm, with target, batch, inner optimizer and seed."""
     base: str
     data: str
-    """Our coordinator's blobs."""
+    """The folder of our coordinator's blobs."""
     index: str
-    """The data index in there."""
+    """The hash of the data index in it."""
     held_out: str
-    """A folder of samples that nobody trains on; empty for a peer that does not evaluate."""
+    """The folder of the held-out samples; empty for a peer that does not evaluate."""
     peer: int
     peers: int
     target_batch: int
-    """Samples that all peers together take for one step of the optimizer."""
+    """Samples of all peers in one step of the optimizer."""
     state_every: int
     """Steps between two averages of the parameters."""
     seconds: float
     address: str
     bootstrap: str
     go: str
-    """A file that appears when all are ready."""
+    """The path of a file that appears when all peers are ready."""
 
 
 class Shards:
-    """A peer's samples, assigned as ours are."""
+    """A peer's samples, assigned as a volunteer's are."""
 
     def __init__(self, folder: Path, index: DataIndex, seed: int, peer: int) -> None:
         self._assigned = Assignment(seed, Round(0), PublicKey(f"{peer:064x}"), index.shard_sizes)
@@ -71,6 +71,7 @@ class Shards:
 
 
 def work(task: Task) -> None:
+    """Train until `task.seconds` are over, and report."""
     import hivemind
     import torch
     from hivemind.compression import Float16Compression
@@ -109,12 +110,12 @@ def work(task: Task) -> None:
         load_state_compression=fp16,
         average_state_every=task.state_every,
         delay_state_averaging=False,
-        # A group that is full begins at once.
+        # A full group starts immediately.
         averager_opts={"target_group_size": task.peers, "request_timeout": MATCHMAKING_SECONDS / 3},
         verbose=True,
     )
     address = next(str(maddr) for maddr in dht.get_visible_maddrs() if task.address in str(maddr))
-    say(ready=address)
+    report(ready=address)
     while not Path(task.go).exists():
         time.sleep(POLL_SECONDS)
     began, number, training = time.monotonic(), 0, 0.0
@@ -137,23 +138,23 @@ def work(task: Task) -> None:
     }
     if task.held_out:
         done["loss"] = held_out_loss(model, Path(task.held_out))
-    say(**done)
+    report(**done)
 
 
 def held_out_loss(model: LocalModel, folder: Path) -> float:
-    """In nats per trained token, as scripts/evaluate.py has it."""
+    """In nats per trained token, as in scripts/evaluate.py."""
     index = DataIndex.from_bytes((folder / "index.json").read_bytes())
     found = [model.loss([sample]) for shard in parsed(folder, index) for sample in shard]
     return sum(loss.total for loss in found) / sum(loss.tokens for loss in found)
 
 
 def parsed(folder: Path, index: DataIndex) -> list[Shard]:
-    """All of a dataset's shards, out of the blobs in `folder`."""
+    """All shards of a dataset, from the blobs in `folder`."""
     blobs = BlobStore(folder)
     return [parse_shard(blobs.get(ref.blob), index.sequence_length, index.vocab_size) for ref in index.shards]
 
 
-def say(**what: object) -> None:
+def report(**what: object) -> None:
     print(f"> {json.dumps(what)}", flush=True)
 
 

@@ -1,9 +1,9 @@
-"""`peer`, which also tells the CPU seconds of its training, and can be made a slower machine.
+"""The program `peer`, slowed down if asked, with the CPU seconds of its training written to a file.
 
     python -m scripts.benchmarks.uplink.timed_peer FILE SLOWNESS join …
 
-After each step FILE has the CPU seconds of all steps so far, those of torch's thread alone. A machine that is
-`SLOWNESS` times slower waits for the rest of its step's time. Run by `scripts/bench uplink`.
+After each step FILE has the CPU seconds of all steps so far, of torch's thread alone. A machine that is
+SLOWNESS times slower sleeps for the rest of its step's time. `scripts/bench uplink` runs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peer.volunteer.local_training import LocalTraining
 
 
 def measure(file: Path, slowness: float) -> None:
-    """From now on, for every step that this process trains."""
+    """Measure and slow down every later step of this process."""
     step, spent = LocalTraining.step, 0.0
 
     def timed(training: LocalTraining, samples: Sequence[Sample]) -> int:

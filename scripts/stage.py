@@ -1,4 +1,4 @@
-"""The programs of a demo or a bench on this machine: started, watched by their logs, and ended."""
+"""The programs of the demo or of a benchmark: started, observed through their logs, and stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +17,18 @@ from rich.console import Console
 
 from barnraise.contract.status import RunStatus
 
+ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(sys.executable).parent
+"""The folder of the installed programs."""
 
 
 class DemoFailed(Exception):
-    """Something that the demo is there to show did not hold."""
+    """A program failed, or a promise that the demo checks did not hold."""
 
 
 @dataclass
 class Program:
-    """One process of the demo, with its log."""
+    """One process, with its log and its data folder."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -37,7 +39,7 @@ class Program:
         return self.process.poll() is None
 
     def interrupt(self, seconds: float) -> int:
-        """Ctrl-C, and what it exits with."""
+        """Send Ctrl-C; returns the exit status."""
         if self.alive():
             self.process.send_signal(signal.SIGINT)
         return self.process.wait(seconds)
@@ -45,36 +47,44 @@ class Program:
 
 @dataclass
 class Stage:
-    """What runs, and what has been seen."""
+    """The running programs, and what was observed of the run."""
 
     work: Path
-    say: Console
+    console: Console
     running: list[Program] = field(default_factory=list)
     status: RunStatus | None = None
     notes: list[str] = field(default_factory=list)
 
     def start(self, name: str, *command: str) -> Program:
+        """Start an installed program, `coordinator` or `peer`."""
+        return self.launch(name, [str(PROGRAMS / command[0]), *command[1:]])
+
+    def launch(self, name: str, command: Sequence[str], **environment: str) -> Program:
+        """Start any command at the root of the repository; its output goes to a log in `work`."""
         log = self.work / f"{name}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [str(PROGRAMS / command[0]), *command[1:]],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # Ctrl-C is ours to hand on
+                cwd=ROOT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which stops the others
             )
         program = Program(name, process, log, self.work / name)
         self.running.append(program)
         return program
 
     def volunteer(self, name: str, invite: str, *more: str) -> Program:
+        """Start `peer join` with one thread."""
         return self.start(
             name, "peer", "join", invite, "--name", name, "--threads", "1", "--micro-batch", "1",
             "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir", str(self.work / name), *more,
         )  # fmt: skip
 
     def stop_all(self) -> None:
+        """Stop all programs, the last one first; kill those that do not exit within 15 s."""
         for program in reversed(self.running):
             if program.alive():
                 program.process.terminate()
@@ -85,14 +95,15 @@ class Stage:
                 program.process.kill()
 
     def note(self, text: str) -> None:
+        """Show an event of the run."""
         self.notes.append(text)
-        if not self.say.is_terminal:
-            self.say.print(f"  {text}")
+        if not self.console.is_terminal:
+            self.console.print(f"  {text}")
 
 
 @contextmanager
 def running(work: Path) -> Iterator[Stage]:
-    """A stage that says what it does on stderr. Whatever runs on it is stopped at the end."""
+    """A stage that reports on stderr. Its programs are stopped at the end of the context."""
     stage = Stage(work, Console(stderr=True, highlight=False))
     try:
         yield stage
@@ -101,7 +112,7 @@ def running(work: Path) -> Iterator[Stage]:
 
 
 def serve(stage: Stage) -> tuple[str, int]:
-    """Start the coordinator on free ports and wait for its invite."""
+    """Start the coordinator on free ports; returns its invite and its gRPC port."""
     coordinator = stage.start(
         "coordinator", "coordinator", "serve", str(stage.work / "run.toml"), "--host", "127.0.0.1",
         "--port", "0", "--p2p-port", "0", "--http-port", "0",
@@ -116,6 +127,7 @@ def serve(stage: Stage) -> tuple[str, int]:
 
 
 def run(*command: str | Path) -> str:
+    """Run a program to its end; returns its output. Raises DemoFailed when it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise DemoFailed(f"{Path(command[0]).name} {command[1]} failed:\n{done.stderr[-2000:]}")

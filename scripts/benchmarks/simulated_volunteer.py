@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from barnraise.contract.heartbeat import heartbeat_seconds
-from barnraise.contract.records import Activity, Admission, Presence, seal
+from barnraise.contract.records import Activity, Admission, Commit, Presence, seal
 from barnraise.contract.state import Array
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, StateHash
@@ -15,18 +15,18 @@ from peer.volunteer.timings import RoundTimer
 
 STEP_SECONDS, SLOWEST = 0.6, 50.0
 UPLINKS, DOWNLINKS = (5, 50), (25, 250)
-"""Mbit/s, drawn evenly on a logarithmic scale."""
+"""Mbit/s, uniform on a logarithmic scale."""
 
 
 @dataclass
-class Node:
-    """One volunteer."""
+class SimulatedVolunteer:
+    """One volunteer: its identity, its speed, its lines, and where it is in the run."""
 
     identity: Identity
     admission: str
     step_seconds: float
     up: float
-    """Bytes a second."""
+    """Bytes per second."""
     down: float
     base: Round
     state: StateHash
@@ -40,30 +40,39 @@ class Node:
     exchange_until: float = 0.0
     folded: Round | None = None
     stood: float = 0.0
-    """Seconds of standing still."""
+    """Seconds without training."""
     received: float = 0.0
-    """Bytes of blobs."""
+    """Bytes of blobs received."""
 
     def presence(self, run: str, now: Millis) -> bytes:
-        """Its heartbeat, as it travels."""
+        """Its heartbeat, as sent."""
         return seal(
             self.identity,
             Presence(
-                run=run, owner=self.identity.public, admission=self.admission, name="somebody",
+                run=run, owner=self.identity.public, admission=self.admission, name="volunteer",
                 round=self.base, state=self.state, tokens=self.tokens, tokens_per_second=100.0,
                 doing=self.doing, parts=1, keeps=self.base, at=now,
                 beat=heartbeat_seconds(1),
             ),
         )  # fmt: skip
 
+    def sample_commit(self, run: str, state: StateHash, blob_bytes: int) -> bytes:
+        """A commit of usual size, as sent; blob and pieces are not those of a real one."""
+        commit = Commit(
+            run=run, round=self.base, base_state=state, owner=self.identity.public,
+            admission=self.admission, blob=state, pieces=state, size=blob_bytes, tokens=10**6,
+            samples=10**3, loss=1.0,
+        )  # fmt: skip
+        return seal(self.identity, commit)
+
 
 def drawn(
     number: int, draws: random.Random, authority: Identity, run: str, now: Millis, state: StateHash
-) -> Node:
-    """The volunteer of that number, admitted by `authority`, about to train from `state`."""
+) -> SimulatedVolunteer:
+    """Volunteer `number`, admitted by `authority`, about to train from `state`."""
     identity = Identity.from_seed(number.to_bytes(31, "big") + b"\x07")
     admission = Admission(run=run, peer=identity.public, expires=2**50)
-    return Node(
+    return SimulatedVolunteer(
         identity=identity,
         admission=sign(authority, admission).text,
         step_seconds=STEP_SECONDS * SLOWEST ** draws.random(),

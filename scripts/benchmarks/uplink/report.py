@@ -1,0 +1,135 @@
+"""The report of `scripts/bench uplink`: our run's tables, and its checkpoints against the baseline."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from barnraise.contract.archive import folder_of
+from barnraise.models.base_model import resolve
+from coordinator.run_folder import ARCHIVE
+from scripts.benchmarks.round import Tail
+from scripts.benchmarks.uplink.figures import (
+    Delivery,
+    crossing_time,
+    distribution_bound,
+    distribution_seconds,
+    idle_share,
+    of_rounds,
+)
+from scripts.benchmarks.uplink.programs import Cpu
+from scripts.benchmarks.uplink.settings import FIRST, Options
+from scripts.demo import CACHE, MODEL, evaluate
+from scripts.netns import Traffic
+
+PROMPT = "What does the join method of a string do?"
+
+
+@dataclass
+class Ours:
+    """The measurements of our own run."""
+
+    tails: list[Tail]
+    began: float
+    """When the first volunteer began to train."""
+    deliveries: dict[int, list[Delivery]]
+    """By round."""
+    wire: dict[str, Traffic]
+    """The traffic on each volunteer's line in all measured rounds."""
+    cpu: dict[str, Cpu]
+    """The processor time of each volunteer's programs in all measured rounds."""
+    contributed: dict[str, int]
+    """The number of measured rounds whose close lists each volunteer."""
+    checkpoints: dict[int, float] = field(default_factory=dict)
+    """When the checkpoint of a state was written, by its round."""
+
+
+def own_tables(ours: Ours, options: Options) -> list[str]:
+    """Our run: its setting, a row for each volunteer, a row for each round's distribution."""
+    return [
+        f"{options.target}, {options.peers} volunteers and the coordinator at {options.mbit:g} Mbit/s"
+        f" each way, {options.rounds} rounds of {options.seconds:g} s, overlap {options.overlap},"
+        f" codec {options.codec or 'by default'}",
+        "| volunteer | round, s | not training | of a core, not training | rounds contributed to |"
+        " sent, MB a round | received, MB a round |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(_volunteer_rows(ours, options)),
+        "| round | blobs | a blob, MB | all have all after, s | bound, s | ÷ bound |\n"
+        "| ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(_round_rows(ours, options)),
+    ]
+
+
+def _volunteer_rows(ours: Ours, options: Options) -> list[str]:
+    rows = []
+    for tail in ours.tails:
+        lines, wire = of_rounds(tail.lines, FIRST, options.end), ours.wire[tail.program.name]
+        elapsed = lines[-1].at - lines[0].at
+        up, down = (getattr(wire, way) / options.rounds / 1e6 for way in ("up", "down"))
+        cpu, count = ours.cpu[tail.program.name], ours.contributed[tail.program.name]
+        rows.append(
+            f"| {tail.program.name} | {elapsed / options.rounds:.1f} | {idle_share(lines):.1%}"
+            f" | {(cpu.all - cpu.training) / elapsed:.1%} | {count} | {up:.2f} | {down:.2f} |"
+        )
+    return rows
+
+
+def _round_rows(ours: Ours, options: Options) -> list[str]:
+    """The rounds in which every node received every blob."""
+    rate, nodes = options.mbit * 1e6 / 8, options.peers + 1
+    rows = []
+    for round, deliveries in sorted(ours.deliveries.items()):
+        if all(len(delivery.arrived) == nodes - 1 for delivery in deliveries):
+            seconds, least = distribution_seconds(deliveries), distribution_bound(deliveries, rate, nodes)
+            size = statistics.mean(delivery.size for delivery in deliveries) / 1e6
+            cells = [f"{figure:.2f}" for figure in (size, seconds, least, seconds / least)]
+            rows.append(f"| {round} | {len(deliveries)} | {' | '.join(cells)} |")
+    return rows
+
+
+def compare(work: Path, ours: Ours, baseline: dict[str, Any], options: Options) -> list[str]:
+    """Our checkpoints' held-out losses by time, up to the first that reaches the baseline's loss."""
+    points, reached = _losses(work, ours, baseline["loss"] if baseline else None)
+    rows = [f"| {name} | {seconds:.0f} | {loss:.4f} |" for name, seconds, loss in points]
+    if baseline:
+        rows.append(f"| hivemind.Optimizer | {baseline['seconds']:.0f} | {baseline['loss']:.4f} |")
+    table = "| arm | seconds of training | held-out loss |\n| --- | ---: | ---: |\n" + "\n".join(rows)
+    if not baseline:
+        return [table]
+    return [table, f"{_baseline_summary(baseline, options)} {_verdict(points, reached, baseline)}"]
+
+
+def _losses(
+    work: Path, ours: Ours, until: float | None
+) -> tuple[list[tuple[str, float, float]], float | None]:
+    """(name, seconds, loss) of our checkpoints, and when one was at `until` or below."""
+    base, held_out = resolve(MODEL, None, CACHE).path, work / "coordinator" / "held-out"
+    points = [("start", 0.0, evaluate(base, held_out, PROMPT).loss)]
+    for round, at in sorted(ours.checkpoints.items()):
+        if round == 0:
+            continue
+        folder = work / "coordinator" / ARCHIVE / folder_of("trained", round)
+        loss = evaluate(base, held_out, PROMPT, folder).loss
+        points.append((f"ours, state {round}", at - ours.began, loss))
+        if until is not None and loss <= until:
+            return points, at - ours.began
+    return points, None
+
+
+def _baseline_summary(baseline: dict[str, Any], options: Options) -> str:
+    return (
+        f"hivemind: {baseline['epochs']} steps of {options.baseline_batch} samples,"
+        f" {baseline['samples']} in all, {baseline['training']:.0%} of its time in training,"
+        f" {baseline['groups']} averages with {baseline['group']:.1f} peers,"
+        f" {baseline['sent'] / 1e6:.0f} MB sent per peer."
+    )
+
+
+def _verdict(points: list[tuple[str, float, float]], reached: float | None, baseline: dict[str, Any]) -> str:
+    if reached is None:
+        return "Ours did not reach its loss by the last checkpoint."
+    crossed = crossing_time([(seconds, loss) for _, seconds, loss in points], baseline["loss"])
+    return (
+        f"Ours reached its loss with a checkpoint {baseline['seconds'] / reached:.1f} times as fast;"
+        f" by linear interpolation from the checkpoint before, {baseline['seconds'] / crossed:.1f} times."
+    )
