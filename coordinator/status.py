@@ -1,4 +1,4 @@
-"""`coordinator status`: a run's status as a table."""
+"""Renders a run's status for `coordinator status`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from barnraise.core.ids import short
 
 
 def render(status: RunStatus) -> str:
+    """The status as plain text, 100 columns wide."""
     loss = f"{status.loss:.4f}" if status.loss is not None else "–"
     table = Table(title=f"{len(status.peers)} volunteers", title_justify="left")
     for column in ("name", "key", "round", "tokens", "tokens/s", "seen"):
@@ -25,7 +26,8 @@ def render(status: RunStatus) -> str:
             f"{peer.tokens_per_second:.0f}",
             f"{peer.seen_seconds_ago:.0f} s ago",
         )
-    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    text = io.StringIO()
+    console = Console(file=text, width=100, force_terminal=False)
     console.print(f"{status.run}: round {status.round}, {status.phase}")
     console.print(f"  {status.waiting_for}")
     console.print(f"  {status.tokens:,} tokens so far, training loss {loss} in the last round")
@@ -34,5 +36,4 @@ def render(status: RunStatus) -> str:
     if status.evaluation:
         console.print(f"  held-out loss: {status.evaluation}")
     console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().rstrip()
+    return text.getvalue().rstrip()

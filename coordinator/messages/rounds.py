@@ -83,7 +83,7 @@ def reopen_message(reason: reasons.ReopenReason) -> str:
         case reasons.NobodyWasHere(first, others):
             return f"no volunteer was here: the round's time starts with {_names(first, others)}"
         case reasons.AllSitOut(idle):
-            return f"nobody contributes to this round and {idle} sit it out: it restarts"
+            return f"no volunteer contributes to this round and {idle} sit it out: it restarts"
         case reasons.TooFewInTime(contributions, needed, seconds):
             return f"{_some_of(contributions, needed)} came in time; the round continues for {seconds:g} s"
         case _:

@@ -134,7 +134,7 @@ Decision = CloseNow | Reopen | Wait
 def decide_close(situation: Situation) -> Decision:
     """Close once every awaited volunteer contributed, or at the deadline with those who did.
 
-    A round in which nobody was here restarts with the first who trains: else it would be cut short, or over.
+    A round without any volunteer restarts with the first one that trains: else it would be short, or over.
     """
     for rule in RULES:
         if (decision := rule(situation)) is not None:
@@ -232,5 +232,8 @@ RULES: tuple[Callable[[Situation], Decision | None], ...] = (
 
 
 def deserted_after(situation: Situation, decision: Decision, *, anybody: bool) -> bool:
-    """`Situation.deserted` of the next tick. anybody: whether any volunteer is live, whatever it does."""
+    """`Situation.deserted` of the next tick.
+
+    anybody: whether any volunteer is live, also one that sits the round out.
+    """
     return not anybody or (situation.deserted and isinstance(decision, Wait))

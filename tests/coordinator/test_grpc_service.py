@@ -59,7 +59,7 @@ def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(
     store: RunStore, question: Callable[[CoordinatorClient], Awaitable[V]], now: Millis = parts.NOW
 ) -> V:
-    """What the service of `store` answers, by its own clock `now`."""
+    """What the service of `store` answers. now: what its clock says."""
 
     async def ask() -> V:
         async with served(session_of(store, now=now)) as invite, connect(invite) as there:
@@ -85,7 +85,7 @@ def refusal(store: RunStore, claim: bytes) -> tuple[grpc.StatusCode, str]:
     return raw(store, join)
 
 
-def test_who_joins_gets_the_charter_an_admission_and_the_head(store: RunStore) -> None:
+def test_a_volunteer_that_joins_gets_the_charter_an_admission_and_the_head(store: RunStore) -> None:
     joined = asked(store, lambda there: there.join(parts.ADA, "ada"))
     assert joined.charter == store.charter
     assert joined.admission.signer == parts.AUTHORITY.public
@@ -96,7 +96,7 @@ def test_who_joins_gets_the_charter_an_admission_and_the_head(store: RunStore) -
     assert joined.ahead == 0
 
 
-def test_the_coordinator_s_clock_is_told(store: RunStore) -> None:
+def test_a_volunteer_that_joins_gets_the_run_s_clock(store: RunStore) -> None:
     later = Millis(parts.NOW + 5_000)
     assert asked(store, lambda there: there.join(parts.ADA, "ada"), now=later).ahead == 5_000
 
@@ -107,23 +107,23 @@ def test_an_admission_is_renewed_by_the_clock(store: RunStore) -> None:
     assert renewed.admission.value.expires == later + round(TIMING.admission * 1000)
 
 
-def test_anybody_may_ask_for_the_charter(store: RunStore) -> None:
+def test_the_charter_needs_no_admission(store: RunStore) -> None:
     assert asked(store, lambda there: there.charter()) == store.charter
 
 
 def test_a_claim_signed_by_another_key_is_refused(store: RunStore) -> None:
     claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
-    code, told = refusal(store, sign(parts.STRANGER, claim).wire)
+    code, details = refusal(store, sign(parts.STRANGER, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
-    assert "another key" in told
+    assert "another key" in details
 
 
 @pytest.mark.parametrize("spoil", [lambda wire: wire[:-1] + b"x", lambda _: b"", lambda _: b"\xff" * 5_000])
-def test_a_claim_that_is_none_is_refused(store: RunStore, spoil: Callable[[bytes], bytes]) -> None:
+def test_bytes_that_are_no_claim_are_refused(store: RunStore, spoil: Callable[[bytes], bytes]) -> None:
     claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
-    code, told = refusal(store, spoil(sign(parts.ADA, claim).wire))
+    code, details = refusal(store, spoil(sign(parts.ADA, claim).wire))
     assert code is grpc.StatusCode.UNAUTHENTICATED
-    assert all(told.split("\n")), "problem and fix on a line each"
+    assert all(details.split("\n")), "problem and fix on a line each"
 
 
 @pytest.mark.parametrize("off", [901, -901])
@@ -137,12 +137,12 @@ def test_a_clock_that_is_far_off_is_refused_with_the_fix(store: RunStore, off: i
 
 def test_the_claim_for_another_run_is_refused(store: RunStore) -> None:
     claim = JoinClaim(run="shed", owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
-    code, told = refusal(store, sign(parts.ADA, claim).wire)
+    code, details = refusal(store, sign(parts.ADA, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
-    assert "shed" in told
+    assert "shed" in details
 
 
-def test_the_invite_of_another_key_is_noticed(store: RunStore) -> None:
+def test_an_invite_with_another_key_is_rejected(store: RunStore) -> None:
     async def ask() -> None:
         async with (
             served(session_of(store)) as invite,
@@ -154,7 +154,7 @@ def test_the_invite_of_another_key_is_noticed(store: RunStore) -> None:
         asyncio.run(ask())
 
 
-def test_the_invite_for_another_run_is_noticed(store: RunStore) -> None:
+def test_an_invite_for_another_run_is_rejected(store: RunStore) -> None:
     async def ask() -> None:
         async with served(session_of(store)) as invite:
             other = Invite(invite.host, invite.port, RunId("shed"), invite.key)
@@ -165,25 +165,25 @@ def test_the_invite_for_another_run_is_noticed(store: RunStore) -> None:
         asyncio.run(ask())
 
 
-def test_the_status_tells_how_the_run_stands(store: RunStore) -> None:
+def test_the_status_after_a_round(store: RunStore) -> None:
     train_round(store, parts.ADA, parts.BEN)
 
     async def ask(channel: grpc.aio.Channel) -> str:
         return str((await pb_grpc.CoordinatorStub(channel).GetStatus(pb.GetStatusRequest())).json)
 
-    told = json.loads(raw(store, ask))
-    assert (told["run"], told["round"], told["checkpoint_round"]) == ("barn", 1, 1)
-    assert (told["state"], told["tokens"], told["loss"]) == (store.snapshot.tip.state, 128, 2.5)
+    status = json.loads(raw(store, ask))
+    assert (status["run"], status["round"], status["checkpoint_round"]) == ("barn", 1, 1)
+    assert (status["state"], status["tokens"], status["loss"]) == (store.snapshot.tip.state, 128, 2.5)
 
 
-def test_the_status_is_asked_and_shown(store: RunStore) -> None:
+def test_the_status_over_the_network(store: RunStore) -> None:
     async def ask() -> str:
         async with served(session_of(store)) as invite:
             return render(await ask_status(invite.address))
 
-    told = asyncio.run(ask())
-    assert "barn: round 0, train" in told
-    assert "0 volunteers" in told
+    shown = asyncio.run(ask())
+    assert "barn: round 0, train" in shown
+    assert "0 volunteers" in shown
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,7 @@ def test_the_status_is_asked_and_shown(store: RunStore) -> None:
     ],
     ids=["its port", "behind a proxy"],
 )
-def test_who_asks_is_told_where_the_checkpoints_are(
-    store: RunStore, gateway: GatewayAddress, address: str
-) -> None:
+def test_the_address_of_the_gateway(store: RunStore, gateway: GatewayAddress, address: str) -> None:
     async def ask() -> str:
         async with served(session_of(store), gateway) as invite, connect(invite) as there:
             return await there.gateway()
@@ -204,7 +202,7 @@ def test_who_asks_is_told_where_the_checkpoints_are(
     assert asyncio.run(ask()) == address
 
 
-def test_a_coordinator_without_a_gateway_is_told(store: RunStore) -> None:
+def test_a_coordinator_without_a_gateway_is_reported(store: RunStore) -> None:
     async def ask() -> None:
         async with served(session_of(store), GatewayAddress(0)) as invite, connect(invite) as there:
             await there.gateway()
@@ -242,7 +240,7 @@ def test_reflection_lists_the_service(store: RunStore) -> None:
     assert {"barnraise.v1.Coordinator", "grpc.health.v1.Health"} <= raw(store, ask)
 
 
-def test_a_port_that_is_taken_is_told(store: RunStore) -> None:
+def test_a_port_in_use_is_reported(store: RunStore) -> None:
     async def ask() -> None:
         async with served(session_of(store)) as invite:
             await serve(api_of(session_of(store)), invite.host, invite.port, NO_GATEWAY)
@@ -251,7 +249,7 @@ def test_a_port_that_is_taken_is_told(store: RunStore) -> None:
         asyncio.run(ask())
 
 
-def test_where_nobody_listens_is_told() -> None:
+def test_an_address_without_a_coordinator_is_reported() -> None:
     invite = Invite("127.0.0.1", unused_port(), parts.RUN, parts.AUTHORITY.public)
 
     async def ask() -> None:
@@ -263,7 +261,7 @@ def test_where_nobody_listens_is_told() -> None:
     assert unreachable.value.exit_code == 4
 
 
-def test_another_answer_than_a_status_is_told(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_no_status_is_reported(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     async def old(*_: object) -> pb.GetStatusReply:
         return pb.GetStatusReply(json="{}")
 

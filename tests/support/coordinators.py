@@ -44,14 +44,14 @@ from tests.support import parts
 
 NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
 NO_GATEWAY = GatewayAddress(9, "")
-"""Where nobody listens."""
+"""A port without a server."""
 LARGE = "tokenizer.json"
 """The one file of a checkpoint that travels in more than one piece."""
 
 
 @dataclass
 class FakeSwarm:
-    """What others hold and announce, without a network."""
+    """What the other peers hold and announce, without a network."""
 
     blobs: BlobStore
     held: dict[BlobHash, bytes] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class FakeSwarm:
             return self.blobs.path(name)
         self.fetched.append(name)
         if name not in self.held:
-            raise Unreachable(f"nobody gave the blob {name[:8]}", fix="It is asked for again.")
+            raise Unreachable(f"nobody gave the blob {name[:8]}", fix="It is fetched again.")
         self.blobs.partial(name).write_bytes(self.held[name][:limit])
         try:
             return self.blobs.accept(name)
@@ -127,7 +127,7 @@ def reopened(store: RunStore) -> Iterator[RunStore]:
 
 
 def contribution(store: RunStore, owner: Identity, seed: int = 1) -> tuple[Signed[Commit], bytes]:
-    """A commit that fits the open round, and its blob, which nobody holds yet."""
+    """A commit that fits the open round, and its blob, which no store holds yet."""
     codec = store.charter.spec.codec
     blob = bytes(
         encode_in_place(codec, parts.tensors(seed, store.state.layout, scale=0.01), store.state.layout)
@@ -136,7 +136,7 @@ def contribution(store: RunStore, owner: Identity, seed: int = 1) -> tuple[Signe
 
 
 def announce(store: RunStore, owner: Identity, blob: bytes) -> Signed[Commit]:
-    """A commit that fits the open round and names `blob`, whatever that is."""
+    """A commit that fits the open round and names `blob`, valid or not."""
     tip = store.snapshot.tip
     commit = parts.commit(
         owner, round=tip.round, base=tip.state, blob=blob_hash(blob), size=len(blob),
@@ -208,7 +208,7 @@ def api_of(session: Session) -> CoordinatorApi:
 
 
 class Waited(asyncio.Event):
-    """An event that tells when somebody waits for it."""
+    """An event that records that a task waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ def with_key(invite: Invite, key: PublicKey) -> Invite:
 
 
 def unused_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A port of this machine without a server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -53,7 +53,7 @@ PROGRESS: list[tuple[reasons.Progress, str]] = [
     (reasons.AwaitingHeartbeats(), "just started: waiting for heartbeats"),
     (reasons.JustClosed(7, reasons.AllContributed(2)), "round 7 closed: all 2 volunteers contributed"),
     (reasons.NobodyWasHere(("ada",), 0), "no volunteer was here: the round's time starts with ada"),
-    (reasons.AllSitOut(2), "nobody contributes to this round and 2 sit it out: it restarts"),
+    (reasons.AllSitOut(2), "no volunteer contributes to this round and 2 sit it out: it restarts"),
     (
         reasons.TooFewInTime(0, 1, 100.0),
         "0 of at least 1 contribution came in time; the round continues for 100 s",

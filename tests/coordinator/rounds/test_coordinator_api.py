@@ -1,0 +1,55 @@
+"""What the gRPC service calls, while other threads write: on real threads."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from coordinator.rounds.coordinator_api import CoordinatorApi
+from coordinator.store.run_store import RunStore
+from tests.support import parts
+from tests.support.coordinators import api_of, fold_round, opened_store, session_of
+from tests.support.vouching import found, hold_out, publisher, vouching
+
+ROUNDS = 3
+
+
+def next_checkpoint(store: RunStore) -> None:
+    """Write and publish the next checkpoint, which drops the one before with its evaluations."""
+    fold_round(store, parts.ADA)
+    store.write_checkpoint(parts.NOW)
+    for round in store.snapshot.unpublished:
+        store.publish(round, None, {}, parts.NOW)
+
+
+async def ask_until(done: asyncio.Future[None], api: CoordinatorApi) -> int:
+    """Ask for the status until a thread is done; the number of answers."""
+    answers = 0
+    while not done.done():
+        status = api.status()
+        assert status.state_round >= status.checkpoint_round
+        answers += 1
+        await asyncio.sleep(0)
+    return answers
+
+
+def test_requests_are_answered_while_checkpoints_are_written_and_dropped(tmp_path: Path) -> None:
+    spec = vouching(parts.run_spec())
+    spec = spec.model_copy(update={"checkpoint": spec.checkpoint.model_copy(update={"keep": 1})})
+    with opened_store(tmp_path, spec) as store:
+        hold_out(tmp_path)
+        next_checkpoint(store)
+        made = publisher(store)
+        api = api_of(session_of(store, publisher=made))
+        api.evaluate(found(store, parts.ADA, 2.0))
+        assert store.snapshot.evaluations.keys() == {1}
+
+        async def act() -> None:
+            for _ in range(ROUNDS):
+                thread = asyncio.ensure_future(asyncio.to_thread(next_checkpoint, store))
+                assert await ask_until(thread, api)
+                thread.result()
+
+        asyncio.run(act())
+        assert store.snapshot.evaluations == {}, "checkpoints were dropped meanwhile"
+        assert api.status().round == ROUNDS + 1

@@ -1,0 +1,148 @@
+"""The loop of a coordinator on a real run store, ticked by hand or run until a fake swarm ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.records import Commit, Head, Presence
+from barnraise.core.ids import Millis, Round, blob_hash
+from barnraise.core.signed import Signed
+from coordinator.rounds.reasons import AwaitingHeartbeats, NobodyHere, StillTraining, TooFewInTime
+from coordinator.rounds.session import Session
+from coordinator.store.run_store import RunStore
+from coordinator.timing import TIMING
+from tests.support import parts
+from tests.support.coordinators import FakeSwarm, contribution, opened_store, session_of, until_idle
+
+AT_ONCE = replace(TIMING, tick=0.0, retry=0.0)
+
+
+@dataclass
+class CountedSwarm(FakeSwarm):
+    """Sets `stop` at a given tick."""
+
+    ticks: int = 1
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def commits(self, round: Round) -> list[Signed[Commit]]:
+        self.ticks -= 1
+        if not self.ticks:
+            self.stop.set()
+        return await super().commits(round)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path) as made:
+        yield made
+
+
+def run(store: RunStore, now: Millis = parts.NOW) -> tuple[Session, CountedSwarm]:
+    """A session that ran for two ticks at `now`."""
+
+    async def act() -> tuple[Session, CountedSwarm]:
+        swarm = CountedSwarm(store.blobs, ticks=2)
+        session = session_of(store, swarm, now, timing=AT_ONCE)
+        await session.run(swarm.stop)
+        return session, swarm
+
+    return asyncio.run(act())
+
+
+def training(store: RunStore, name: str = "Ada") -> Presence:
+    found = parts.presence(parts.ADA)
+    return found.model_copy(update={"name": name, "round": store.snapshot.round, "doing": "training"})
+
+
+def test_a_start_waits_for_heartbeats_and_announces_the_head(store: RunStore) -> None:
+    session, swarm = run(store)
+    assert session.progress == AwaitingHeartbeats()
+    (head,) = swarm.published
+    assert isinstance(head, Head)
+    assert head.round == 0
+
+
+def test_a_start_after_the_round_s_time_reopens_it(store: RunStore) -> None:
+    late = Millis(store.snapshot.window.train_ends + 1)
+    run(store, late)
+    assert store.snapshot.opens == late
+
+
+def test_a_start_within_the_round_s_time_leaves_it_open(store: RunStore) -> None:
+    opens = store.snapshot.opens
+    run(store, Millis(store.snapshot.window.train_ends))
+    assert store.snapshot.opens == opens
+
+
+def test_only_news_is_logged(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "coordinator")
+    swarm = FakeSwarm(store.blobs)
+    session = session_of(store, swarm)
+
+    async def act() -> None:
+        await session.tick()
+        assert session.progress == NobodyHere()
+        swarm.present = [training(store)]
+        for _ in range(3):
+            await session.tick()
+        assert isinstance(session.progress, StillTraining)
+
+    asyncio.run(act())
+    assert len(caplog.records) == 2
+
+
+def test_a_reopened_round_forgets_its_refusals_and_announces_its_head(store: RunStore) -> None:
+    late = Millis(store.snapshot.window.deadline + 1)
+    commit, _ = contribution(store, parts.BEN)
+    swarm = FakeSwarm(store.blobs, announced=[commit], present=[training(store)])
+    session = session_of(store, swarm, late)
+    asyncio.run(session.tick())
+    assert isinstance(session.progress, TooFewInTime)
+    assert session.contributions.intake.state(commit) is None, "it came too late and is in time now"
+    assert store.snapshot.opens == late
+    assert [record.opens for record in swarm.published if isinstance(record, Head)] == [late]
+
+
+def test_a_full_round_fetches_no_more(tmp_path: Path) -> None:
+    spec = parts.run_spec()
+    one = spec.model_copy(update={"round": spec.round.model_copy(update={"max_contributions": 1})})
+    with opened_store(tmp_path, one) as store:
+        commit, blob = contribution(store, parts.ADA)
+        store.blobs.put(blob)
+        store.accept(commit, parts.NOW)
+        other, _ = contribution(store, parts.BEN, seed=2)
+        swarm = FakeSwarm(store.blobs, announced=[commit, other])
+
+        async def act() -> None:
+            session = session_of(store, swarm)
+            session.contributions.consider(swarm.announced, session.members, parts.NOW)
+            await until_idle(session)
+
+        asyncio.run(act())
+        assert swarm.fetched == []
+        assert store.snapshot.accepted.keys() == {parts.ADA.public}
+
+
+def test_what_a_fetch_cannot_handle_ends_the_run(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, blob = contribution(store, parts.ADA)
+    swarm = FakeSwarm(store.blobs, held={blob_hash(blob): blob}, announced=[commit])
+    session = session_of(store, swarm)
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(store, "accept", full)
+
+    async def act() -> None:
+        await session.tick()
+        await until_idle(session)
+        await session.tick()
+
+    with pytest.raises(OSError, match="disk full"):
+        asyncio.run(act())
