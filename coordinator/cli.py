@@ -83,9 +83,10 @@ def new(name: str, output: Path) -> None:
 @plain_errors
 def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
     """Validate RUN.TOML and tell what the run will need."""
-    from coordinator.setup.check import report
+    from coordinator.messages.check_report import check_report
+    from coordinator.setup.check import check as check_run
 
-    click.echo(report(read_spec(spec_path), cache_dir, peers, uplink))
+    click.echo(check_report(check_run(read_spec(spec_path), cache_dir, peers, uplink)))
 
 
 @main.command()

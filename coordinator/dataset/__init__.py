@@ -1,1 +1,1 @@
-"""A dataset becomes shards: `read` records, `render` them to tokens, `pack` samples, `build` it all."""
+"""Turns a dataset into shards: `read` records, `render` them to tokens, `pack` samples, `build` all."""

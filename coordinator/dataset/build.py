@@ -1,4 +1,4 @@
-"""A run's dataset is tokenized and packed once, into shards that peers fetch by their hash."""
+"""Tokenizes and packs a run's dataset once, into shards that peers fetch by their hash."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from barnraise.contract.shards import BYTES_PER_TOKEN, DataIndex, Sample, ShardR
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import DatasetError, ModelUnavailable
 from barnraise.core.ids import BlobHash
+from coordinator.dataset.built import (
+    BuildStep,
+    BuiltDataset,
+    DatasetBuilt,
+    NothingHeldOut,
+    ReadingDataset,
+    RecordsTokenized,
+)
 from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Record
@@ -22,35 +30,18 @@ SHARD_BYTES = 1 << 20
 SHARD_SAMPLES = 256
 """… or at this many samples."""
 SHUFFLE_TOKENS = 8 << 20
-"""Tokens that are mixed at a time: about 100 MB of memory."""
+"""Tokens that are shuffled at a time: about 100 MB of memory."""
 _REPORT_EVERY = 5_000
 _FIX_MODEL = "Give a base model whose folder holds a complete tokenizer, with tokenizer.json."
 
 Put = Callable[[bytes], BlobHash]
 """Stores bytes under their SHA-256 and returns it."""
-
-
-@dataclass(frozen=True)
-class BuiltDataset:
-    """A dataset in shards."""
-
-    index: DataIndex
-    """What peers train on."""
-    held_out: DataIndex
-    """What the coordinator evaluates on and shows to nobody; without shards if nothing is held out."""
-    preview: str
-    """The first training record as text, its trained parts between ⟦ and ⟧."""
-    records: int
-    """Records in the dataset."""
-    held_out_records: int
-    """Records among them that are held out."""
-    chat_template: str
-    """The template that chats were rendered with; checkpoints carry it."""
+Progress = Callable[[BuildStep], None]
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the first reading of a dataset finds: its size, and what is held out."""
+    """The result of the first pass over a dataset: its size, and what is held out."""
 
     records: int
     held_out_records: int
@@ -60,7 +51,7 @@ class Survey:
 
 @dataclass
 class _Counter:
-    """Counts what flows past on its way into the shards."""
+    """Counts tokens on their way into the shards."""
 
     tokens: int = 0
     trained: int = 0
@@ -74,7 +65,7 @@ class _Counter:
 
 
 def survey(spec: RunSpec) -> Survey:
-    """Read all records once, for their digests alone. Raises DatasetError."""
+    """Read all records once, for their digests. Raises DatasetError."""
     digests = [record.digest(spec.seed) for record in read(spec.data)]
     if not digests:
         raise DatasetError(f"the dataset {spec.data.source} is empty", fix="Give it at least one record.")
@@ -82,14 +73,14 @@ def survey(spec: RunSpec) -> Survey:
     return Survey(len(digests), sum(digest < bound for digest in digests), bound)
 
 
-def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Callable[[str], None]) -> BuiltDataset:
+def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -> BuiltDataset:
     """Read, render, pack and store a run's dataset; the same input gives the same hashes.
 
-    `put` gets the bytes of every shard. `progress` gets lines for a person to read. Raises
-    DatasetError for data that cannot be trained on, ModelUnavailable for a tokenizer that cannot be read.
+    put: gets the bytes of every shard. Raises DatasetError for data that cannot be trained on,
+    ModelUnavailable for a tokenizer that cannot be read.
     """
     renderer, vocab_size = _renderer(tokenizer_folder)
-    progress(f"reading {spec.data.source}")
+    progress(ReadingDataset(spec.data.source))
     found = survey(spec)
     training = _records(spec, found.bound, held_out=False)
     index = _store(spec, _documents(renderer, training, vocab_size, progress), renderer, vocab_size, put)
@@ -101,9 +92,9 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Callable[[s
     kept = _records(spec, found.bound, held_out=True)
     held_out = _store(spec, _documents(renderer, kept, vocab_size, progress), renderer, vocab_size, put)
     if spec.data.held_out > 0 and not held_out.shards:
-        progress("nothing is held out: the dataset has too few different records")
+        progress(NothingHeldOut())
     first = next(_records(spec, found.bound, held_out=False))
-    progress(f"{found.records} records in {index.samples} samples, {index.trained_tokens} trained tokens")
+    progress(DatasetBuilt(found.records, index.samples, index.trained_tokens))
     return BuiltDataset(
         index=index,
         held_out=held_out,
@@ -117,7 +108,7 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Callable[[s
 def render_preview(spec: RunSpec, tokenizer_folder: Path) -> str:
     """The first record as the model will see it, its trained parts between ⟦ and ⟧.
 
-    Reads no further than that record. Raises DatasetError, ModelUnavailable.
+    Reads only that record. Raises DatasetError, ModelUnavailable.
     """
     renderer, _ = _renderer(tokenizer_folder)
     for record in read(spec.data):
@@ -130,7 +121,7 @@ def _records(spec: RunSpec, bound: int, *, held_out: bool) -> Iterator[Record]:
 
 
 def _documents(
-    renderer: Renderer, records: Iterable[Record], vocab_size: int, progress: Callable[[str], None]
+    renderer: Renderer, records: Iterable[Record], vocab_size: int, progress: Progress
 ) -> Iterator[Document]:
     for number, record in enumerate(records, start=1):
         document = renderer.render(record)
@@ -141,7 +132,7 @@ def _documents(
             )
         yield document
         if number % _REPORT_EVERY == 0:
-            progress(f"{number} records tokenized")
+            progress(RecordsTokenized(number))
 
 
 def _store(

@@ -1,4 +1,4 @@
-"""Documents become samples of one length, and records are split into trained and held out. Pure."""
+"""Packs documents into samples of one length, and splits records into trained and held out. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from barnraise.contract.shards import IGNORED, Flags, Ints, Sample
 
 WINDOW = 32
-"""Samples that are open at a time for another document to fit in."""
+"""Samples that are open at a time and may get another document."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def held_out_below(share: float, lowest: int, highest: int) -> int:
 
 
 def split(documents: Iterable[Document], length: int) -> Iterator[Document]:
-    """Cut documents into pieces of at most `length` tokens; each piece stands as a document of its own.
+    """Cut documents into pieces of at most `length` tokens; each piece is a document of its own.
 
     Pieces with nothing to train on are dropped, such as the middle of a very long question. A piece's
     first token is never trained on, because nothing in the sample predicts it.
@@ -53,8 +53,8 @@ def split(documents: Iterable[Document], length: int) -> Iterator[Document]:
 def pack(pieces: Iterable[Document], length: int, pad_id: int, window: int = WINDOW) -> Iterator[Sample]:
     """Put pieces (each at most `length` tokens) into samples of exactly `length`, greedily first fit.
 
-    At most `window` samples are open; the fullest is closed when a piece fits in none. What stays
-    empty is filled with `pad_id`, untrained, as a document of its own.
+    At most `window` samples are open; the fullest is closed when a piece fits in none. The rest of a
+    sample is filled with `pad_id`, untrained, as a document of its own.
     """
     opened: list[tuple[int, list[Document]]] = []
     for piece in pieces:
@@ -91,10 +91,10 @@ def _sample(members: list[Document], length: int, pad_id: int) -> Sample:
 
 
 def shuffled(samples: Iterable[Sample], seed: int, block: int) -> Iterator[Sample]:
-    """The samples in a seeded order, mixed within blocks of `block` samples.
+    """The samples in a seeded order, shuffled within blocks of `block` samples.
 
-    Datasets come sorted by topic, and a peer reads few shards per round: unmixed, each peer would
-    train a round on one topic.
+    Datasets are often sorted by topic, and a peer reads few shards per round: in that order, each peer
+    would train a round on one topic.
     """
     held: list[tuple[bytes, Sample]] = []
     for number, sample in enumerate(samples):

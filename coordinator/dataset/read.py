@@ -1,4 +1,4 @@
-"""Where records come from: files, folders of files, and datasets on the Hugging Face Hub."""
+"""Reads records from files, folders of files, and datasets on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EXTRA = "Run `pip install '.[data]'` in Barnraise's checkout."
 
 
 def read(spec: DataSpec) -> Iterator[Record]:
-    """The records of a dataset, in an order that is always the same; blank texts are left out.
+    """The records of a dataset, always in the same order; blank texts are left out.
 
     Raises DatasetError, naming file and line, for what cannot be read or understood.
     """
@@ -30,13 +30,7 @@ def read(spec: DataSpec) -> Iterator[Record]:
 def _files(path: Path) -> list[Path]:
     known = ", ".join(sorted(_READERS))
     if path.is_dir():
-        below = [
-            (file.relative_to(path), file) for file in path.rglob("*") if file.suffix.lower() in _READERS
-        ]
-        # Hidden files are an editor's or git's, not the dataset's.
-        files = [
-            f for name, f in sorted(below) if f.is_file() and not any(p.startswith(".") for p in name.parts)
-        ]
+        files = [file for _, file in sorted(_below(path))]
         if not files:
             raise DatasetError(
                 f"the folder {path} holds none of: {known}", fix="Put files of those kinds there."
@@ -49,6 +43,15 @@ def _files(path: Path) -> list[Path]:
     if path.suffix.lower() not in _READERS:
         raise DatasetError(f"{path} is of an unknown kind", fix=f"Use one of: {known}.")
     return [path]
+
+
+def _below(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Files of known kinds, each after its path in the folder."""
+    for file in folder.rglob("*"):
+        name = file.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)  # an editor's or git's
+        if not hidden and file.suffix.lower() in _READERS and file.is_file():
+            yield name, file
 
 
 def _jsonl(path: Path, spec: DataSpec) -> Iterator[Record]:

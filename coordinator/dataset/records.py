@@ -1,6 +1,6 @@
-"""What a record of a dataset is, and how one is told from the shapes that people store.
+"""The records of a dataset, and how they are recognized among the common shapes of a JSON object.
 
-Known shapes of a JSON object, tried in this order:
+Shapes, tried in this order:
 
     {"messages": [{"role": "user", "content": "…"}, …]}
     {"conversations": [{"from": "human", "value": "…"}, …]}      ShareGPT
@@ -32,6 +32,8 @@ _ROLES = {
 
 @dataclass(frozen=True)
 class Message:
+    """One turn of a conversation."""
+
     role: str
     """`system`, `user` or `assistant`."""
     content: str
@@ -46,7 +48,7 @@ class Chat:
     """File and line, for error messages."""
 
     def digest(self, seed: int) -> int:
-        """256 bits that depend on the content and the seed alone: they decide what is held out."""
+        """256 bits that depend only on the content and the seed: they decide what is held out."""
         return _digest(seed, [[message.role, message.content] for message in self.messages])
 
 
@@ -59,7 +61,7 @@ class Text:
     """File and line, for error messages."""
 
     def digest(self, seed: int) -> int:
-        """256 bits that depend on the content and the seed alone: they decide what is held out."""
+        """256 bits that depend only on the content and the seed: they decide what is held out."""
         return _digest(seed, self.text)
 
 
@@ -71,20 +73,20 @@ def _digest(seed: int, content: object) -> int:
 
 
 def record_of(row: object, text_field: str, where: str) -> Record:
-    """Tell which shape `row` has. Raises DatasetError, naming `where`, when it has none."""
+    """Recognize the shape of `row`. Raises DatasetError, naming `where`, when it has none.
+
+    where: the file and line.
+    """
     if not isinstance(row, Mapping):
         raise DatasetError(f"{where} is not a JSON object", fix="Write one object per record.")
     if row.get("messages") is not None:
         return _chat(row["messages"], "role", "content", where)
     if row.get("conversations") is not None:
         return _chat(row["conversations"], "from", "value", where)
-    for question, answer in (("instruction", "output"), ("prompt", "completion")):
-        if row.get(question) is not None and row.get(answer) is not None:
-            asked = _string(row[question], question, where)
-            if question == "instruction" and row.get("input"):
-                asked = f"{asked}\n\n{_string(row['input'], 'input', where)}"
-            answered = _string(row[answer], answer, where)
-            return _checked(Chat((Message("user", asked), Message("assistant", answered)), where))
+    if _has(row, "instruction", "output"):
+        return _alpaca(row, where)
+    if _has(row, "prompt", "completion"):
+        return _pair(_string(row["prompt"], "prompt", where), row, "completion", where)
     if row.get(text_field) is not None:
         return Text(_string(row[text_field], text_field, where), where)
     raise DatasetError(
@@ -92,6 +94,22 @@ def record_of(row: object, text_field: str, where: str) -> Record:
         f"`prompt` and `completion`, nor `{text_field}`; it has: {', '.join(map(str, row)) or 'nothing'}",
         fix="Name the field that holds the text as `text_field` under [data] in run.toml.",
     )
+
+
+def _has(row: Mapping[str, Any], question: str, answer: str) -> bool:
+    return row.get(question) is not None and row.get(answer) is not None
+
+
+def _alpaca(row: Mapping[str, Any], where: str) -> Chat:
+    asked = _string(row["instruction"], "instruction", where)
+    if row.get("input"):
+        asked = f"{asked}\n\n{_string(row['input'], 'input', where)}"
+    return _pair(asked, row, "output", where)
+
+
+def _pair(asked: str, row: Mapping[str, Any], answer: str, where: str) -> Chat:
+    answered = _string(row[answer], answer, where)
+    return _checked(Chat((Message("user", asked), Message("assistant", answered)), where))
 
 
 def _chat(turns: object, role_key: str, content_key: str, where: str) -> Chat:
@@ -115,7 +133,7 @@ def _message(turn: Any, role_key: str, content_key: str, where: str) -> Message:
 
 
 def _checked(chat: Chat) -> Chat:
-    """Raise DatasetError unless something asks before every answer and no answer is blank."""
+    """Raise DatasetError unless a question comes before every answer and no answer is blank."""
     roles = [message.role for message in chat.messages]
     if "assistant" not in roles:
         raise DatasetError(f"{chat.where}: no assistant message to train on", fix="Remove the record.")

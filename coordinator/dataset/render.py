@@ -1,6 +1,6 @@
-"""Records become tokens, each marked as trained on or not.
+"""Renders records to tokens, each marked as trained on or not.
 
-A chat goes through the tokenizer's own chat template, and the assistant's turns are trained on, up to
+A chat is rendered by the tokenizer's own chat template, and the assistant's turns are trained on, up to
 and including their end-of-turn token. Text is trained on as a whole and ends with end-of-sequence.
 """
 
@@ -29,10 +29,10 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 """For tokenizers of base models, which have no template: `User: …`, a blank line, `Assistant: …`
-and end-of-sequence. Checkpoints must carry it, so that chats are rendered alike after training."""
+and end-of-sequence. Checkpoints must carry it, so that chats are rendered the same way after training."""
 
 TRAINED_MARKS = ("⟦", "⟧")
-"""What encloses the trained part in a preview."""
+"""They enclose the trained part in a preview."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Renderer:
             raise DatasetError("the tokenizer has no end-of-sequence token", fix="Use another base model.")
         if not self.tokenizer.is_fast:
             raise DatasetError(
-                "the tokenizer has no fast version (tokenizer.json), which says what token is what text",
+                "the tokenizer has no fast version (tokenizer.json), which maps tokens to text",
                 fix="Use a base model that ships tokenizer.json.",
             )
 
@@ -70,7 +70,7 @@ class Renderer:
         is_end = np.isin(ids, sorted(self.ends))
         for begin, end in spans:
             inside = (begins >= begin) & (begins < end)
-            # What the template writes after the end of a turn is never generated, so not trained on.
+            # The model never generates what the template writes after a turn: it is not trained on.
             closing = np.flatnonzero(inside & is_end)
             if len(closing):
                 inside[closing[-1] + 1 :] = False
@@ -103,14 +103,14 @@ class Renderer:
                 return full, [span for span in spans if span is not None]
             if re.search(r"\{%-?\s*generation\s*-?%\}", self.template):
                 return self._marked(turns)
-        except (TemplateError, TypeError, ValueError) as error:  # a template refuses, or falls over
+        except (TemplateError, TypeError, ValueError) as error:  # a template refuses, or fails
             raise DatasetError(
-                f"{record.where}: the model's chat template does not take this conversation: {error}",
+                f"{record.where}: the model's chat template rejects this conversation: {error}",
                 fix="Order the turns as it expects (mostly user and assistant in turn), or drop `system`.",
             ) from None
         raise DatasetError(
             f"{record.where}: the chat template writes an answer differently once other turns follow, "
-            "so the answer cannot be told from the question",
+            "so the answer cannot be told apart from the question",
             fix="Split the record into chats of one answer each, or use a base model whose template "
             "marks `{% generation %}`.",
         )

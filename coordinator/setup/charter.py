@@ -1,4 +1,4 @@
-"""From a run spec to a charter: the base model, the data and the first state that it comes to mean."""
+"""From a run spec to a charter: resolves the base model, builds the dataset and the first state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from barnraise.models.base_model import BaseFolder, pin_revision, resolve
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
-from coordinator.dataset.build import BuiltDataset, build
+from coordinator.dataset.build import build
+from coordinator.dataset.built import BuiltDataset
+from coordinator.messages.setup import build_step
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
 from coordinator.setup.check_forms import check_forms
 
@@ -25,14 +27,16 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PreparedRun:
+    """A new run, ready to be served."""
+
     charter: Charter
     genesis: TrainState
     base: BaseFolder
     built: BuiltDataset
 
 
-def public(spec: RunSpec) -> RunSpec:
-    """The spec as the swarm sees it: a folder of the maintainer's machine is told by its name alone."""
+def public_spec(spec: RunSpec) -> RunSpec:
+    """The spec as the swarm sees it: of a folder on the maintainer's machine only the name remains."""
     return spec.model_copy(
         update={
             "model": spec.model.model_copy(update={"source": _bare(spec.model.source)}),
@@ -44,7 +48,7 @@ def public(spec: RunSpec) -> RunSpec:
 def prepare(
     spec: RunSpec, authority: PublicKey, folder: Path, cache: Path, progress: Progress
 ) -> PreparedRun:
-    """Do once what a run needs: get the base model, tokenize and pack the data, make state[0].
+    """Prepare a run once: get the base model, tokenize and pack the data, make state[0].
 
     Shards and index go to `folder`/blobs, the held-out part to `folder`/held-out.
     Raises ModelUnavailable, DatasetError, SpecError, DiskFull.
@@ -54,14 +58,14 @@ def prepare(
     base = resolve(source, revision, cache, progress=progress)
     check_forms(spec, base.path)
     blobs = BlobStore(folder / BLOBS)
-    built = build(spec, base.path, blobs.put, progress)
-    _set_apart(built, blobs, folder / HELD_OUT)
+    built = build(spec, base.path, blobs.put, lambda step: progress(build_step(step)))
+    _move_held_out(built, blobs, folder / HELD_OUT)
     index = blobs.put(built.index.to_bytes())
     write_atomic(folder / CHAT_TEMPLATE, built.chat_template.encode())
     progress("making the first state")
     genesis = initial_state(base.path, spec.train.target, spec.seed)
     charter = Charter(
-        spec=public(spec),
+        spec=public_spec(spec),
         authority=authority,
         model_files=base.fingerprint,
         layout=genesis.layout.digest(),
@@ -76,7 +80,7 @@ def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
     pinned = charter.spec.model_copy(
         update={"model": charter.spec.model.model_copy(update={"revision": spec.model.revision})}
     )
-    now = public(spec)
+    now = public_spec(spec)
     if pinned == now:
         return
     changed = [name for name in RunSpec.model_fields if getattr(pinned, name) != getattr(now, name)]
@@ -87,7 +91,7 @@ def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
     )
 
 
-def _set_apart(built: BuiltDataset, blobs: BlobStore, folder: Path) -> None:
+def _move_held_out(built: BuiltDataset, blobs: BlobStore, folder: Path) -> None:
     held_out = BlobStore(folder)
     for ref in built.held_out.shards:
         name = BlobHash(ref.hash)

@@ -1,4 +1,4 @@
-"""Whether checkpoints can be had and evaluated as the spec asks for: found out before work starts."""
+"""Whether checkpoints can be written and evaluated as the spec asks: checked before any work starts."""
 
 from __future__ import annotations
 
@@ -6,32 +6,35 @@ from pathlib import Path
 
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import SpecError, UserError
-from coordinator.setup.licences import NotRedistributable, Redistributable, check_licence
+from coordinator.messages.setup import not_redistributable
+from coordinator.setup.licences import NotRedistributable, check_licence
 
 
 def check_forms(spec: RunSpec, base: Path) -> None:
-    """Raises SpecError where the model in `base` cannot be written as GGUF though that is asked for, or
-    where evaluators are named and the held-out text may not be shown to them.
-
-    Raises ModelUnavailable.
+    """Raises SpecError where evaluators are named and the held-out text may not be given to them, or where
+    GGUF is asked for and the model in `base` cannot be written so; ModelUnavailable.
     """
-    if spec.checkpoint.evaluators:
-        match check_licence(spec.data.licence, "data.licence"):
-            case NotRedistributable(reason):
-                raise SpecError(
-                    f"checkpoint.evaluators need the held-out text, but {reason}",
-                    fix="Name the text's licence in [data], or leave `evaluators` out of [checkpoint].",
-                )
-            case Redistributable():
-                pass
-    if spec.checkpoint.gguf is None:
-        return
-    from barnraise.models import gguf_export  # it brings torch, which few runs need this early
+    _check_evaluators(spec)
+    if spec.checkpoint.gguf is not None:
+        _check_gguf(spec.checkpoint.gguf, base)
+
+
+def _check_evaluators(spec: RunSpec) -> None:
+    licence = check_licence(spec.data.licence, "data.licence")
+    if spec.checkpoint.evaluators and isinstance(licence, NotRedistributable):
+        raise SpecError(
+            f"checkpoint.evaluators need the held-out text, but {not_redistributable(licence)}",
+            fix="Name the text's licence in [data], or leave `evaluators` out of [checkpoint].",
+        )
+
+
+def _check_gguf(precision: str, base: Path) -> None:
+    from barnraise.models import gguf_export  # it imports torch, which few runs need this early
 
     try:
         gguf_export.check(base)
     except UserError as error:
         raise SpecError(
-            f"checkpoint.gguf is {spec.checkpoint.gguf!r}, but {error.problem}",
-            fix=f"Leave `gguf` out of [checkpoint], or take another base model. {error.fix}",
+            f"checkpoint.gguf is {precision!r}, but {error.problem}",
+            fix=f"Leave `gguf` out of [checkpoint], or use another base model. {error.fix}",
         ) from None

@@ -1,9 +1,11 @@
-"""Whether text or weights may be passed on, by the licence that the run spec names: pure."""
+"""Whether the licence that a run spec names permits redistribution of text or weights: pure."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from barnraise.core.reason import Reason
 
 OPEN = frozenset(
     {
@@ -13,35 +15,41 @@ OPEN = frozenset(
         "agpl-3.0", "mpl-2.0", "gfdl-1.3", "public-domain",
     }
 )  # fmt: skip
-"""Hub and SPDX names of licences that let anybody pass copies on."""
+"""Hub and SPDX names of licences that permit redistribution by anyone."""
 _OF_THE_HUB = (OPEN - {"psf-2.0", "python-2.0", "gfdl-1.3", "public-domain"}) | {
     "openrail", "bigscience-openrail-m", "creativeml-openrail-m", "bigscience-bloom-rail-1.0", "gemma",
     "bigcode-openrail-m", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "llama2",
 }  # fmt: skip
-"""Names that the Hub takes in a card, as far as a run may meet them: it refuses all others.
+"""Names that the Hub accepts in a card, of those that a run is likely to have: it rejects all others.
 huggingface.co/docs/hub/repositories-licenses lists them."""
 
 
 @dataclass(frozen=True)
 class Redistributable:
+    """The licence permits redistribution."""
+
     licence: str
+    """Its name, as `OPEN` has it."""
 
 
 @dataclass(frozen=True)
-class NotRedistributable:
-    reason: str
+class NotRedistributable(Reason):
+    """The licence is not known to permit redistribution."""
+
+    key: str
+    """Where the run spec names it, such as `data.licence`."""
+    licence: str
+    """As the run spec has it."""
 
 
 def check_licence(licence: str, key: str) -> Redistributable | NotRedistributable:
-    """key: where the run spec names it, such as `data.licence`."""
+    """key: where the run spec names the licence, such as `data.licence`."""
     name = _plain(licence).removesuffix("-only").removesuffix("-or-later")
-    if name in OPEN:
-        return Redistributable(name)
-    return NotRedistributable(f"{key} is {licence!r}, which is not known to let anybody pass copies on")
+    return Redistributable(name) if name in OPEN else NotRedistributable(key, licence)
 
 
 def card_fields(licence: str) -> dict[str, str]:
-    """What the front matter of a card says of a licence, in words that the Hub accepts."""
+    """The licence fields of a card's front matter, with values that the Hub accepts."""
     name = _plain(licence)
     if name in ("", "unknown"):
         return {}

@@ -31,7 +31,8 @@ from barnraise.core.ids import Millis, blob_hash
 from barnraise.models.base_model import BaseFolder
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
-from coordinator.setup.check import report
+from coordinator.setup.check import check as check_run
+from coordinator.setup.report import CheckReport
 from coordinator.store.run_store import RunStore
 from peer.training.memory_fit import FreeMemory
 from peer.volunteer import join as joining
@@ -103,18 +104,18 @@ def test_an_invite_that_was_cut_off() -> None:
 # The dataset
 
 
-def check(folder: Path, *rows: object, template: Callable[[str], str] = str) -> str:
+def check(folder: Path, *rows: object, template: Callable[[str], str] = str) -> CheckReport:
     """`coordinator check` of a run on `rows`, with the tiny model's chat template changed."""
     model = make_tiny_model(folder / "model") / "chat_template.jinja"
     model.write_text(template(model.read_text(encoding="utf-8")), encoding="utf-8")
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "data.jsonl").write_text(lines, encoding="utf-8")
     (folder / "run.toml").write_text(SPEC, encoding="utf-8")
-    return report(read_spec(folder / "run.toml"), folder / "cache", 1, 10.0)
+    return check_run(read_spec(folder / "run.toml"), folder / "cache", 1, 10.0)
 
 
 def test_the_dataset_of_the_next_tests_is_good_before_it_is_spoilt(tmp_path: Path) -> None:
-    assert "barn" in check(tmp_path, *[CHAT] * 4)
+    assert check(tmp_path, *[CHAT] * 4).spec.name == "barn"
 
 
 def test_a_dataset_without_records(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from barnraise.contract.shards import DataIndex, Sample, parse_shard
 from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
 from barnraise.core.errors import DatasetError, ModelUnavailable
 from barnraise.core.ids import BlobHash, blob_hash
-from coordinator.dataset.build import BuiltDataset, build, render_preview
+from coordinator.dataset.build import build, render_preview
+from coordinator.dataset.built import BuiltDataset
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.render import PLAIN_TEMPLATE, Renderer

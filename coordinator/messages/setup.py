@@ -1,0 +1,125 @@
+"""Renders what is found out before a run starts: recommendations, warnings, licences, the dataset builder."""
+
+from __future__ import annotations
+
+from typing_extensions import assert_never
+
+from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
+from coordinator.dataset.built import (
+    BuildStep,
+    DatasetBuilt,
+    NothingHeldOut,
+    ReadingDataset,
+    RecordsTokenized,
+)
+from coordinator.setup.licences import NotRedistributable
+from coordinator.setup.recommend import (
+    LARGEST_SHARE,
+    CodecChoice,
+    DensityTooLow,
+    ExchangeTooLong,
+    GraceTooShort,
+    MuonOverhead,
+    SparseNotNeeded,
+    SparseWithAdamW,
+    SpecWarning,
+)
+
+
+def build_step(step: BuildStep) -> str:
+    """A line of the dataset builder's progress."""
+    match step:
+        case ReadingDataset(source):
+            return f"reading {source}"
+        case RecordsTokenized(records):
+            return f"{records} records tokenized"
+        case NothingHeldOut():
+            return "nothing is held out: the dataset has too few different records"
+        case DatasetBuilt(records, samples, trained_tokens):
+            return f"{records} records in {samples} samples, {trained_tokens} trained tokens"
+        case _:
+            assert_never(step)
+
+
+def not_redistributable(reason: NotRedistributable) -> str:
+    """Why a model or its data is not served."""
+    return f"{reason.key} is {reason.licence!r}, which is not known to permit redistribution"
+
+
+def codec_setting(codec: CodecSpec) -> str:
+    """A codec as a run spec writes it, without settings that keep their default."""
+    match codec:
+        case Raw():
+            return 'kind = "raw"'
+        case Dense(bits=bits):
+            return f'kind = "dense", bits = {bits}'
+        case Sparse(density=density, bits=bits):
+            return f'kind = "sparse", density = {density:g}, bits = {bits}'
+        case _:
+            assert_never(codec)
+
+
+def codec_choice(choice: CodecChoice) -> str:
+    """Why a codec is recommended."""
+    share = choice.exchange / choice.round_seconds
+    parts = [
+        f"a round's exchange takes {_seconds(choice.exchange)}, {share:.1%} of {choice.round_seconds:g} s"
+    ]
+    if choice.larger is not None:
+        setting = codec_setting(choice.larger.codec)
+        parts.append(f"with {setting} it would take {_seconds(choice.larger.exchange)}")
+    if choice.rounds is not None:
+        parts.append(f"plan {choice.rounds} rounds or more, or updates that wait to be sent are lost")
+    if choice.too_long:
+        end = ' (or set train.method = "diloco", which permits a sparse codec)'
+        smaller = "nothing smaller is worthwhile, so make the rounds longer"
+        parts.append(smaller + (end if choice.sparse_by_diloco else ""))
+    return "; ".join(parts)
+
+
+def spec_warning(warning: SpecWarning) -> str:
+    """What is wrong, and the setting to change."""
+    match warning:
+        case ExchangeTooLong(share, overlaps, enough, smaller):
+            effect = (
+                "training continues meanwhile, one round behind the others" if overlaps else "training pauses"
+            )
+            return (
+                f"the exchange takes {share:.0%} of a round, above {LARGEST_SHARE:.0%}: {effect}."
+                f" Set round.seconds to {enough} or more{_or_codec(smaller)}."
+            )
+        case GraceTooShort(grace, enough, smaller):
+            return (
+                f"the exchange takes longer than round.grace ({grace:g} s), so some contributions will be"
+                f" late. Set round.grace to {enough} or more{_or_codec(smaller)}."
+            )
+        case SparseNotNeeded(codec, because):
+            return (
+                "the sparse codec delays updates to save bytes that need not be saved here."
+                f" Set codec to {codec_setting(codec)}: {codec_choice(because)}."
+            )
+        case DensityTooLow(density, lowest):
+            return (
+                f"at codec.density {density:g} updates arrive too late to be of use."
+                f" Set it to {lowest:g} or more."
+            )
+        case SparseWithAdamW(codec):
+            return (
+                "the outer AdamW takes values that a sparse codec leaves out for gradients of zero."
+                f" Set codec to {codec_setting(codec)}."
+            )
+        case MuonOverhead(share, batch, enough):
+            return (
+                f"Muon adds {share:.0%} to the work of a step of {batch} samples; its work does not grow with"
+                f' the batch. Set train.batch to {enough} or more, or train.inner.optimizer to "adamw".'
+            )
+        case _:
+            assert_never(warning)
+
+
+def _or_codec(codec: Dense | Sparse | None) -> str:
+    return "" if codec is None else f", or set codec to {codec_setting(codec)}"
+
+
+def _seconds(number: float) -> str:
+    return f"{number:.1f} s" if number < 10 else f"{number:.0f} s"

@@ -1,0 +1,130 @@
+"""The words of everything found out before a run starts: the one place that asserts them."""
+
+from __future__ import annotations
+
+import pytest
+
+from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
+from coordinator.dataset.built import (
+    BuildStep,
+    DatasetBuilt,
+    NothingHeldOut,
+    ReadingDataset,
+    RecordsTokenized,
+)
+from coordinator.messages.setup import (
+    build_step,
+    codec_choice,
+    codec_setting,
+    not_redistributable,
+    spec_warning,
+)
+from coordinator.setup.licences import NotRedistributable
+from coordinator.setup.recommend import (
+    CodecChoice,
+    CodecOption,
+    DensityTooLow,
+    ExchangeTooLong,
+    GraceTooShort,
+    MuonOverhead,
+    SparseNotNeeded,
+    SparseWithAdamW,
+    SpecWarning,
+)
+
+SHORT = CodecChoice(1.68, 300, larger=None, rounds=None, too_long=False, sparse_by_diloco=False)
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (ReadingDataset("data.jsonl"), "reading data.jsonl"),
+        (RecordsTokenized(5000), "5000 records tokenized"),
+        (NothingHeldOut(), "nothing is held out: the dataset has too few different records"),
+        (DatasetBuilt(9, 4, 230), "9 records in 4 samples, 230 trained tokens"),
+    ],
+)
+def test_build_step(step: BuildStep, words: str) -> None:
+    assert build_step(step) == words
+
+
+def test_not_redistributable() -> None:
+    words = "data.licence is 'llama2', which is not known to permit redistribution"
+    assert not_redistributable(NotRedistributable("data.licence", "llama2")) == words
+
+
+@pytest.mark.parametrize(
+    ("codec", "words"),
+    [
+        (Raw(), 'kind = "raw"'),
+        (Dense(bits=2), 'kind = "dense", bits = 2'),
+        (Sparse(density=0.125, bits=4), 'kind = "sparse", density = 0.125, bits = 4'),
+    ],
+)
+def test_codec_setting(codec: CodecSpec, words: str) -> None:
+    assert codec_setting(codec) == words
+
+
+def test_codec_choice() -> None:
+    assert codec_choice(SHORT) == "a round's exchange takes 1.7 s, 0.6% of 300 s"
+    sparse = CodecChoice(
+        400.0,
+        300,
+        CodecOption(Sparse(density=1 / 32, bits=2), 800.0),
+        256,
+        too_long=True,
+        sparse_by_diloco=False,
+    )
+    assert codec_choice(sparse) == (
+        "a round's exchange takes 400 s, 133.3% of 300 s;"
+        ' with kind = "sparse", density = 0.03125, bits = 2 it would take 800 s;'
+        " plan 256 rounds or more, or updates that wait to be sent are lost;"
+        " nothing smaller is worthwhile, so make the rounds longer"
+    )
+    dense = CodecChoice(400.0, 300, None, None, too_long=True, sparse_by_diloco=True)
+    assert codec_choice(dense).endswith(
+        'longer (or set train.method = "diloco", which permits a sparse codec)'
+    )
+
+
+@pytest.mark.parametrize(
+    ("warning", "words"),
+    [
+        (
+            ExchangeTooLong(0.43, True, 129, Dense(bits=4)),
+            "the exchange takes 43% of a round, above 10%: training continues meanwhile, one round behind the"
+            ' others. Set round.seconds to 129 or more, or set codec to kind = "dense", bits = 4.',
+        ),
+        (
+            ExchangeTooLong(0.43, False, 129, None),
+            "the exchange takes 43% of a round, above 10%: training pauses."
+            " Set round.seconds to 129 or more.",
+        ),
+        (
+            GraceTooShort(10, 20, None),
+            "the exchange takes longer than round.grace (10 s), so some contributions will be late."
+            " Set round.grace to 20 or more.",
+        ),
+        (
+            SparseNotNeeded(Dense(bits=4), SHORT),
+            "the sparse codec delays updates to save bytes that need not be saved here."
+            ' Set codec to kind = "dense", bits = 4: a round\'s exchange takes 1.7 s, 0.6% of 300 s.',
+        ),
+        (
+            DensityTooLow(0.005),
+            "at codec.density 0.005 updates arrive too late to be of use. Set it to 0.015625 or more.",
+        ),
+        (
+            SparseWithAdamW(Dense(bits=2)),
+            "the outer AdamW takes values that a sparse codec leaves out for gradients of zero."
+            ' Set codec to kind = "dense", bits = 2.',
+        ),
+        (
+            MuonOverhead(1.2, 4, 18),
+            "Muon adds 120% to the work of a step of 4 samples; its work does not grow with the batch."
+            ' Set train.batch to 18 or more, or train.inner.optimizer to "adamw".',
+        ),
+    ],
+)
+def test_spec_warning(warning: SpecWarning, words: str) -> None:
+    assert spec_warning(warning) == words
