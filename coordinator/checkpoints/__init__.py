@@ -1,1 +1,1 @@
-"""Checkpoints written, evaluated, published to the archive and exported."""
+"""Evaluates checkpoints, publishes them in the archive, and exports other forms."""

@@ -1,4 +1,4 @@
-"""The model card of a checkpoint: what a stranger needs to know before using it. Pure."""
+"""Writes the model card of a checkpoint: what a reader needs to know before using it. Pure."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ MOST_NAMES = 200
 """Contributors that a card lists."""
 _MARKUP = re.compile(r"([\\`*_\[\]~|$]|:(?=/)|(?<=www)\.)", re.IGNORECASE)
 _BLOCK = re.compile(r"^(\d*)([.)#>=+-])")
-"""What Markdown takes for markup: anywhere, and where a block begins."""
+"""What Markdown interprets as markup: anywhere, and at the start of a block."""
 
 _EXPORT = "export HF_ENDPOINT=http://HOST:PORT HF_HUB_DISABLE_IMPLICIT_TOKEN=1"
 _ENVIRONMENT = """\
-`HOST:PORT` is the run's own server, or a mirror of it; the second variable keeps your Hub token yours. With
-neither, the same lines find what was published on the Hub itself.
+`HOST:PORT` is the run's server or a mirror of it; the second variable keeps the client from sending your Hub
+token there. Without both, the same commands download what was published on the Hub.
 """
 
 
 @dataclass(frozen=True)
 class CardFacts:
+    """What a card says about a checkpoint."""
+
     charter: Charter
     round: int
     tokens: int
@@ -42,31 +44,31 @@ class CardFacts:
     first: HeldOut | None
     """Of the base model, where it was evaluated."""
     curve: bool
-    """Whether there is a picture of the held-out loss beside the card."""
+    """Whether a picture of the held-out loss is next to the card."""
     credits: Credits
 
 
 def card(facts: CardFacts, form: Form = "trained") -> str:
-    """Markdown, below what the Hub reads of it. Others' text stands in it as text, never as markup."""
+    """Markdown after YAML front matter for the Hub. Text of others appears as text, never as markup."""
     if form == "data":
         parts = [_front_matter(_data_fields(facts)), _data(facts)]
     elif form == "base":
         parts = [_front_matter(_base_fields(facts)), _base(facts)]
     else:
-        about = [_what(facts, form), _use(facts, form), _training(facts), _contributors(facts)]
-        parts = [_front_matter(_model_fields(facts, form)), *about]
+        body = [_what(facts, form), _use(facts, form), _training(facts), _contributors(facts)]
+        parts = [_front_matter(_model_fields(facts, form)), *body]
     return "\n".join([*parts, _verify(facts, form)])
 
 
 def plain(text: str) -> str:
-    """Somebody's text as Markdown that shows just that, on one line."""
+    """Untrusted text as Markdown that shows exactly that text, on one line."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = _MARKUP.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
     return _BLOCK.sub(r"\1\\\2", line)
 
 
 def code(text: str) -> str:
-    """Somebody's text between backticks."""
+    """Untrusted text as inline code."""
     return "`" + ("".join(c for c in text if c.isprintable() and c != "`") or "?") + "`"
 
 
@@ -77,15 +79,15 @@ def gguf_name(facts: CardFacts) -> str:
 
 
 def lora_name(facts: CardFacts) -> str:
-    """The file beside it with the adapter alone. Its name comes after: some tools take the first one."""
+    """The file with the adapter alone. Its name sorts after the model's: some tools take the first file."""
     return f"{facts.charter.run}-{round_tag(facts.round)}-lora.gguf"
 
 
-# What the Hub reads
+# For the Hub
 
 
 def _front_matter(fields: dict[str, Any]) -> str:
-    # JSON is YAML, and cannot be broken out of.
+    # JSON is YAML, and untrusted text cannot end a JSON string.
     lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in fields.items()]
     return "\n".join(["---", *lines, "---"])
 
@@ -124,7 +126,7 @@ def _is_adapter(facts: CardFacts, form: Form) -> bool:
     return form == "trained" and isinstance(facts.charter.spec.train.target, Lora)
 
 
-# What people read
+# For people
 
 
 def _base(facts: CardFacts) -> str:
@@ -132,7 +134,7 @@ def _base(facts: CardFacts) -> str:
     return f"""
 # Base model of {facts.charter.run}
 
-A copy of {_source(model.source, model.revision)}, from which the run starts.
+A copy of {_source(model.source, model.revision)}, the model that the run starts from.
 Licence: {plain(model.licence)}
 """
 
@@ -142,10 +144,11 @@ def _data(facts: CardFacts) -> str:
     return f"""
 # Data of {facts.charter.run}
 
-What volunteers train on, out of {_source(data.source, data.revision)}. Licence: {plain(data.licence)}
+The samples that volunteers train on, made from {_source(data.source, data.revision)}.
+Licence: {plain(data.licence)}
 
 Each line is a sample of {data.sequence_length} tokens, packed from whole documents: as text, as token ids,
-and with the labels that are trained on (-100: not). What is held out is not among them.
+and with the labels that are trained on (-100: not). Held-out records are not included.
 
 ```python
 from datasets import load_dataset
@@ -164,7 +167,7 @@ after
 
 def _what(facts: CardFacts, form: Form) -> str:
     spec = facts.charter.spec
-    about = plain(spec.description) or "A model that volunteers fine-tuned together with Barnraise."
+    description = plain(spec.description) or "A model that volunteers fine-tuned together with Barnraise."
     kind = "all parameters"
     if isinstance(spec.train.target, Lora):
         kind = f"a LoRA adapter of rank {spec.train.target.rank}"
@@ -173,7 +176,7 @@ def _what(facts: CardFacts, form: Form) -> str:
     return f"""
 # {spec.name}, round {facts.round}
 
-{about}
+{description}
 
 - Base model: {_source(spec.model.source, spec.model.revision)} (licence: {plain(spec.model.licence)})
 - Data: {_source(spec.data.source, spec.data.revision)} (licence: {plain(spec.data.licence)})
@@ -185,8 +188,8 @@ def _lora(facts: CardFacts) -> str:
     if not isinstance(facts.charter.spec.train.target, Lora):
         return ""
     return f"""
-`{lora_name(facts)}` is the adapter alone: `llama-cli -m BASE --lora` takes it,
-where BASE is the base model's GGUF file.
+`{lora_name(facts)}` is the adapter alone, for `llama-cli -m BASE --lora`, where BASE is the base
+model's GGUF file.
 """
 
 
@@ -230,21 +233,20 @@ model = AutoModelForCausalLM.from_pretrained("{own}", revision="{tag}")"""
 tokenizer = AutoTokenizer.from_pretrained("{own}", revision="{tag}")
 ```
 
-{note}The path of a downloaded folder can take the place of a name. `peer download --format gguf` makes a file
-for llama.cpp, Ollama and LM Studio.
+{note}The path of a downloaded folder works in place of a name. `peer download --format gguf` makes a file for
+llama.cpp, Ollama and LM Studio.
 """
 
 
 def _base_for(facts: CardFacts) -> tuple[str, str]:
-    """What an adapter is put on, and what to say where the run's server does not have it."""
+    """The base model to load an adapter on, and a note where the run's server does not provide it."""
     model = facts.charter.spec.model
-    match check_licence(model.licence, "model.licence"):
-        case Redistributable():
-            return repo_id(facts.charter, "base"), ""
+    if isinstance(check_licence(model.licence, "model.licence"), Redistributable):
+        return repo_id(facts.charter, "base"), ""
     where = _source(model.source, model.revision)
     return (
         "FOLDER-OF-THE-BASE-MODEL",
-        f"The run's server may not pass the base model on: get it yourself, from {where}. ",
+        f"The run's server may not redistribute the base model: download it from {where}. ",
     )
 
 
@@ -254,7 +256,7 @@ def _training(facts: CardFacts) -> str:
         before = f" (the base model: {facts.first.loss:.4f})" if facts.first and facts.round else ""
         lines.append(
             f"- Held-out loss: {facts.held_out.loss:.4f} nats a token{before},"
-            f" on {facts.held_out.tokens:,} tokens that nobody trained on"
+            f" on {facts.held_out.tokens:,} tokens that were not trained on"
         )
     lines.append(f"- Run spec: `{facts.charter.spec.digest()}`")
     if facts.curve:
@@ -283,7 +285,7 @@ def _verify(facts: CardFacts, form: Form) -> str:
 peer verify http://HOST:PORT --key {facts.charter.authority}
 ```
 
-replays the run from its base model and comes to the state
+replays the run from its base model and arrives at the state
 `{facts.state}`, or names what differs.
 """
     return f"""## How to verify it

@@ -1,4 +1,4 @@
-"""Who is named in a model card: only those who agreed to it, by the name of their newest claim. Pure."""
+"""Who a model card names: only volunteers who consent, by the name in their newest claim. Pure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from coordinator.store.history import Share
 
 @dataclass(frozen=True)
 class Credits:
+    """The contributors of a checkpoint."""
+
     named: tuple[tuple[str, Share], ...]
     """Most tokens first."""
     unnamed: int
@@ -19,7 +21,7 @@ class Credits:
 
 
 def credits(shares: Mapping[PublicKey, Share], claims: Mapping[PublicKey, JoinClaim]) -> Credits:
-    """claims: the newest of each owner. Whoever joins again without consent is no longer named."""
+    """claims: the newest of each owner. A volunteer who joins again without consent is no longer named."""
     agreed = {owner: claim.name for owner, claim in claims.items() if claim.credit and claim.name}
     named = [(agreed[owner], share) for owner, share in shares.items() if owner in agreed]
     named.sort(key=lambda entry: (-entry[1].tokens, entry[0]))

@@ -1,4 +1,4 @@
-"""The held-out curve of a run as a small SVG: pure, the same points always give the same bytes."""
+"""Draws the held-out curve of a run as a small SVG: pure, the same points always give the same bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 20, 36, 48
 """Margins, in the picture's own units."""
 TICKS = 4
 
-# Colours that can be read on white and on black alike.
+# Colours that are legible on white and on black.
 _LINE, _TEXT, _GRID = "#2f81f7", "#7d8590", "#7d859055"
 
 Point = tuple[int, float]
@@ -55,9 +55,9 @@ class _Axis:
 
     @classmethod
     def around(cls, low: float, high: float) -> _Axis:
-        """With some room above and below, also where all values are the same."""
-        room = max((high - low) * 0.08, abs(high) * 0.01, 1e-2)
-        return cls(low - room, high + room)
+        """With a margin above and below, also where all values are equal."""
+        margin = max((high - low) * 0.08, abs(high) * 0.01, 1e-2)
+        return cls(low - margin, high + margin)
 
     def at(self, share: float) -> float:
         return self.low + share * (self.high - self.low)

@@ -1,4 +1,4 @@
-"""The program that writes a checkpoint, or the run's data, in another form.
+"""Program that writes a checkpoint, or the run's data, in another form.
 
 python -m coordinator.checkpoints.export_program merged BASE CHECKPOINT OUTPUT_FOLDER
 python -m coordinator.checkpoints.export_program gguf OUTPUT_FILE PRECISION NAME MODEL_FOLDER
@@ -24,7 +24,7 @@ from barnraise.runtime.child_process import NICENESS
 from barnraise.runtime.files import disk_errors
 
 DATA_BYTES = 256 * 10**6
-"""A file of the run's data is closed above this: a manifest lists at most 1000."""
+"""A file of the run's data is closed above this: a manifest lists at most 1000 files."""
 
 
 def main() -> int:
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def write_data(base: Path, blobs: BlobStore, index_hash: BlobHash, folder: Path) -> None:
-    """The packed samples that volunteers train on, as JSON lines in files of about DATA_BYTES.
+    """Write the packed samples that volunteers train on, as JSON lines in files of about DATA_BYTES.
 
     Raises HashMismatch, MalformedBlob where the store is damaged, DiskFull.
     """

@@ -1,4 +1,4 @@
-"""Beside the trained state: the same checkpoint merged or as GGUF, the base model, and the run's data."""
+"""Writes what the archive holds besides the trained state: other forms of a checkpoint, base model, data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from barnraise.contract.archive import folder_of, forms, round_tag
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, FileEntry, Form, Manifest, open_manifest
-from barnraise.contract.spec import Lora
+from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
 from barnraise.models.model_files import FROM_BASE
@@ -22,6 +22,7 @@ from barnraise.runtime.child_process import ChildDone, run_child
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
 from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.checkpoints.credits import Credits
+from coordinator.messages.setup import not_redistributable
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.setup.licences import NotRedistributable, Redistributable, check_licence
 from coordinator.store.checkpoints import write_manifest
@@ -38,77 +39,90 @@ class Exporter:
     charter: Charter
     base: Path
     folder: Path
-    """The coordinator's own, for what is half done. On the disk of the archive."""
+    """The coordinator's own, for unfinished work. On the disk of the archive."""
     archive: Path
     blobs: Path
     """The folder of the blob store."""
     authority: Identity
 
-    async def once(self) -> None:
-        """The base model and the data, as far as their licences allow. What is there is left.
+    @property
+    def spec(self) -> RunSpec:
+        """The spec of the run."""
+        return self.charter.spec
+
+    async def export_base_and_data(self) -> None:
+        """Write the base model and the data, as far as their licences permit. Existing ones are kept.
 
         Raises DiskFull.
         """
-        spec = self.charter.spec
-        match check_licence(spec.model.licence, "model.licence"):
-            case NotRedistributable(reason):
-                log.info("the base model is not served: %s", reason)
-            case Redistributable() if not self._there("base", 0):
-                with scratch_folder(self.folder) as work:
-                    await asyncio.to_thread(self._link_base, work)
-                    await asyncio.to_thread(self._place, "base", work, base_facts(self.charter))
-        match check_licence(spec.data.licence, "data.licence"):
-            case NotRedistributable(reason):
-                log.info("the data is not served: %s", reason)
-            case Redistributable() if not self._there("data", 0):
-                with scratch_folder(self.folder) as work:
-                    if await self._did("data", self.base, self.blobs, self.charter.data_index, work):
-                        await asyncio.to_thread(self._place, "data", work, base_facts(self.charter))
+        model, data = self.spec.model.licence, self.spec.data.licence
+        if self._permitted("base", "the base model", check_licence(model, "model.licence")):
+            with scratch_folder(self.folder) as work:
+                await asyncio.to_thread(self._link_base, work)
+                await asyncio.to_thread(self._place, "base", work, base_facts(self.charter))
+        if self._permitted("data", "the data", check_licence(data, "data.licence")):
+            with scratch_folder(self.folder) as work:
+                if await self._run_program("data", self.base, self.blobs, self.charter.data_index, work):
+                    await asyncio.to_thread(self._place, "data", work, base_facts(self.charter))
 
     async def export(self, checkpoint: Path, facts: CardFacts) -> bool:
-        """A promoted checkpoint in the other forms that the spec asks for; whether one of them is new.
+        """Write a promoted checkpoint in the other forms that the spec asks for. Returns whether any changed.
 
-        checkpoint: the folder of the trained one. What is there is left, and only told about anew where its
+        checkpoint: the folder of the trained one. An existing form is kept, and gets a new card where its
         held-out loss has become known since. Raises DiskFull.
         """
         asked = [form for form in forms(self.charter) if form != "trained"]
-        missing = [form for form in asked if not self._there(form, facts.round)]
-        stale = [
-            form
-            for form in asked
-            if form not in missing and self._manifest(form, facts.round).held_out != facts.held_out
-        ]
+        missing = [form for form in asked if not self._exists(form, facts.round)]
+        stale = [form for form in asked if form not in missing and self._is_stale(form, facts)]
         for form in stale:
-            await asyncio.to_thread(self._tell_anew, form, facts, checkpoint / CURVE)
-        return bool(missing and await self._write(missing, checkpoint, facts)) or bool(stale)
+            await asyncio.to_thread(self._replace_card, form, facts, checkpoint / CURVE)
+        written = bool(missing) and await self._write(missing, checkpoint, facts)
+        return written or bool(stale)
+
+    def _permitted(self, form: Form, what: str, licence: Redistributable | NotRedistributable) -> bool:
+        """Whether `form` is still to be written."""
+        if isinstance(licence, NotRedistributable):
+            log.info("%s is not served: %s", what, not_redistributable(licence))
+            return False
+        return not self._exists(form, 0)
 
     async def _write(self, missing: Collection[Form], checkpoint: Path, facts: CardFacts) -> bool:
-        curve, placed = checkpoint / CURVE, False
-        adapter = isinstance(self.charter.spec.train.target, Lora)
+        """Returns whether one of the forms could be written."""
         with scratch_folder(self.folder) as work:
-            if "merged" in missing:
-                folder = work / "merged"
-                if await self._did("merged", self.base, checkpoint, folder):
-                    await asyncio.to_thread(self._place, "merged", folder, facts, curve)
-                    placed = True
-            if "gguf" in missing:
-                folder, precision = work / "gguf", str(self.charter.spec.checkpoint.gguf)
-                folder.mkdir()
-                name = f"{self.charter.run} {round_tag(facts.round)}"
-                model = [self.base, checkpoint, folder / lora_name(facts)] if adapter else [checkpoint]
-                if await self._did("gguf", folder / gguf_name(facts), precision, name, *model):
-                    await asyncio.to_thread(self._place, "gguf", folder, facts, curve)
-                    placed = True
-        return placed
+            merged = "merged" in missing and await self._write_merged(work / "merged", checkpoint, facts)
+            gguf_folder = work / "gguf"
+            gguf_folder.mkdir()
+            gguf = "gguf" in missing and await self._write_gguf(gguf_folder, checkpoint, facts)
+        return merged or gguf
 
-    def _there(self, form: Form, round: int) -> bool:
+    async def _write_merged(self, folder: Path, checkpoint: Path, facts: CardFacts) -> bool:
+        if not await self._run_program("merged", self.base, checkpoint, folder):
+            return False
+        await asyncio.to_thread(self._place, "merged", folder, facts, checkpoint / CURVE)
+        return True
+
+    async def _write_gguf(self, folder: Path, checkpoint: Path, facts: CardFacts) -> bool:
+        spec = self.spec
+        output, precision = folder / gguf_name(facts), str(spec.checkpoint.gguf)
+        name = f"{self.charter.run} {round_tag(facts.round)}"
+        adapter = isinstance(spec.train.target, Lora)
+        model = [self.base, checkpoint, folder / lora_name(facts)] if adapter else [checkpoint]
+        if not await self._run_program("gguf", output, precision, name, *model):
+            return False
+        await asyncio.to_thread(self._place, "gguf", folder, facts, checkpoint / CURVE)
+        return True
+
+    def _exists(self, form: Form, round: int) -> bool:
         return (self.archive / folder_of(form, round) / MANIFEST).is_file()
+
+    def _is_stale(self, form: Form, facts: CardFacts) -> bool:
+        return self._manifest(form, facts.round).held_out != facts.held_out
 
     def _manifest(self, form: Form, round: int) -> Manifest:
         wire = (self.archive / folder_of(form, round) / MANIFEST).read_bytes()
         return open_manifest(wire, run=self.charter.run, authority=self.authority.public).value
 
-    def _tell_anew(self, form: Form, facts: CardFacts, curve: Path) -> None:
+    def _replace_card(self, form: Form, facts: CardFacts, curve: Path) -> None:
         there = self.archive / folder_of(form, facts.round)
         with scratch_folder(self.folder) as work:
             for entry in self._manifest(form, facts.round).files:
@@ -116,7 +130,8 @@ class Exporter:
                     link_or_copy(there / entry.name, work / entry.name)
             self._place(form, work, facts, curve)
 
-    async def _did(self, what: str, *arguments: object) -> bool:
+    async def _run_program(self, what: str, *arguments: object) -> bool:
+        """Returns whether the export program succeeded."""
         ended = await run_child(PROGRAM, what, *arguments)
         if isinstance(ended, ChildDone):
             return True
@@ -130,32 +145,34 @@ class Exporter:
                 link_or_copy((self.base / name).resolve(), folder / name)
 
     def _place(self, form: Form, folder: Path, facts: CardFacts, curve: Path | None = None) -> None:
-        """Tell about what is in `folder`, sign it, and move it to its place in the archive."""
+        """Add a card to what is in `folder`, sign it, and move it to its place in the archive."""
         with disk_errors(self.archive):
             write_atomic(folder / CARD, card(facts, form).encode())
             if curve is not None and curve.is_file():
                 link_or_copy(curve, folder / CURVE)
-            files = tuple(
-                FileEntry(name=path.name, hash=file_hash(path), size=path.stat().st_size)
-                for path in sorted(folder.iterdir())
-            )
-            manifest = Manifest(
-                form=form,
-                run=self.charter.run,
-                round=facts.round,
-                state=facts.state,
-                previous=facts.previous,
-                spec=self.charter.spec.digest(),
-                tokens=facts.tokens,
-                held_out=facts.held_out,
-                files=files,
-            )
-            write_manifest(sign(self.authority, manifest), folder)
+            write_manifest(sign(self.authority, self._describe(form, folder, facts)), folder)
             final = self.archive / folder_of(form, facts.round)
             final.parent.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
             shutil.rmtree(final, ignore_errors=True)
             folder.replace(final)
+
+    def _describe(self, form: Form, folder: Path, facts: CardFacts) -> Manifest:
+        files = tuple(
+            FileEntry(name=path.name, hash=file_hash(path), size=path.stat().st_size)
+            for path in sorted(folder.iterdir())
+        )
+        return Manifest(
+            form=form,
+            run=self.charter.run,
+            round=facts.round,
+            state=facts.state,
+            previous=facts.previous,
+            spec=self.spec.digest(),
+            tokens=facts.tokens,
+            held_out=facts.held_out,
+            files=files,
+        )
 
 
 def base_facts(charter: Charter) -> CardFacts:

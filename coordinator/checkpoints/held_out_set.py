@@ -1,4 +1,4 @@
-"""The held-out text on which checkpoints are evaluated, in the archive where vouched volunteers need it."""
+"""The held-out text that checkpoints are evaluated on, published where the run names evaluators."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
 
 @dataclass(frozen=True)
 class HeldOutSet:
+    """The part of the held-out text that an evaluation uses."""
+
     hash: BlobHash
     """Of the index."""
     tokens: int
-    """That a loss is the mean of."""
+    """Tokens that a loss is the mean of."""
     shards: tuple[BlobHash, ...]
-    """Those of the index that are needed."""
+    """The shards of the index that it needs."""
 
 
 def read_held_out_set(folder: Path, limit: int) -> HeldOutSet:
@@ -38,7 +40,7 @@ def read_held_out_set(folder: Path, limit: int) -> HeldOutSet:
 
 
 def publish_held_out_set(held_out_set: HeldOutSet, folder: Path, archive: Path) -> None:
-    """Let anybody read it. What is there is left. Raises DiskFull, MachineError."""
+    """Copy it to the archive, unless it is there. Raises DiskFull, MachineError."""
     index = archive / held_out_path(HELD_OUT_INDEX)
     if index.is_file():
         return

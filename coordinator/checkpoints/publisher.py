@@ -86,7 +86,7 @@ class Publisher:
         if self.held_out_set is not None:
             held_out = self.store.folder / HELD_OUT
             await asyncio.to_thread(publish_held_out_set, self.held_out_set, held_out, self.archive.folder)
-        await self.exporter.once()
+        await self.exporter.export_base_and_data()
         await self.update_archive()
         await self._export_main()
         while True:

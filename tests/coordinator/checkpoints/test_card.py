@@ -1,4 +1,4 @@
-"""A model card tells a stranger all there is to know, and shows others' words as words."""
+"""A model card has all that a reader needs, and shows text of others as text."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def facts(
 
 
 def rendered(text: str) -> list[Token]:
-    """The tokens of the body as a Markdown renderer sees them, inline ones too."""
+    """The tokens of the body as a Markdown renderer sees them, with inline ones."""
     body = text.split("\n---\n", 1)[1]
     found = []
     for token in MarkdownIt("gfm-like", {"linkify": False}).parse(body):
@@ -80,7 +80,7 @@ def rendered(text: str) -> list[Token]:
 
 
 def skeleton(text: str) -> list[tuple[str, str]]:
-    """What of a card is markup: no text, but all of its structure, its links and its blocks of code."""
+    """The markup of a card: no text, but all of its structure, links and code blocks."""
     ignored = {"text", "inline", "code_inline", "softbreak"}
     return [
         (token.type, token.content if token.type in ("fence", "html_inline", "html_block") else token.tag)
@@ -97,14 +97,14 @@ def front(text: str) -> dict[str, Any]:
     return dict(ModelCard(text).data.to_dict())
 
 
-def test_a_checkpoint_s_card_tells_everything() -> None:
+def test_a_checkpoint_s_card_has_all_facts() -> None:
     made = facts(description="Answers like Python's documentation")
     told = card(made)
     for expected in (
         "barn, round 12", "Answers like Python's documentation", "owner/base", "abc123",
         "licence: apache-2.0", "chats.jsonl", "licence: cc-by-4.0", "LoRA adapter of rank 4", "Rounds: 12",
         "3,456,789",
-        "1.5000 nats a token (the base model: 2.5000)", "32,000 tokens that nobody trained on",
+        "1.5000 nats a token (the base model: 2.5000)", "32,000 tokens that were not trained on",
         made.charter.spec.digest(), f"({CURVE})", "Ada: 1,000 tokens in 3 rounds",
         "Ben: 500 tokens in 1 round\n", "and 2 more", "PeftModel.from_pretrained",
         "HF_HUB_DISABLE_IMPLICIT_TOKEN=1", parts.AUTHORITY.public, parts.HASH_A, "peer verify",
@@ -112,7 +112,7 @@ def test_a_checkpoint_s_card_tells_everything() -> None:
         assert expected in told, expected
 
 
-def test_the_hub_reads_what_it_is() -> None:
+def test_the_front_matter_describes_the_form() -> None:
     data = front(card(facts()))
     assert data["license"] == "apache-2.0"
     assert (data["base_model"], data["base_model_relation"]) == ("owner/base", "adapter")
@@ -125,7 +125,7 @@ def test_the_hub_reads_what_it_is() -> None:
     assert (gguf["library_name"], gguf["base_model_relation"]) == ("gguf", "quantized")
 
 
-def test_each_form_says_how_it_is_used() -> None:
+def test_each_form_shows_how_to_use_it() -> None:
     assert 'PeftModel.from_pretrained(model, "barnraise/barn", revision="round-12")' in card(facts())
     assert 'from_pretrained("barnraise/barn-merged", revision="round-12")' in card(facts(), "merged")
     assert 'from_pretrained("barnraise/barn", revision="round-12")' in card(facts(target=Full()))
@@ -136,13 +136,13 @@ def test_each_form_says_how_it_is_used() -> None:
         assert parts.AUTHORITY.public in card(facts(), form), form
 
 
-def test_a_base_model_that_is_not_served_is_to_be_got_elsewhere() -> None:
+def test_a_base_model_that_is_not_served_is_downloaded_elsewhere() -> None:
     told = card(facts(model=ModelSpec(source="owner/base", licence="llama2")))
-    assert "may not pass the base model on: get it yourself, from `owner/base`" in told
+    assert "may not redistribute the base model: download it from `owner/base`" in told
     assert 'AutoModelForCausalLM.from_pretrained("owner/base")' not in told
 
 
-def test_nothing_is_claimed_that_is_not_known() -> None:
+def test_unknown_facts_are_left_out() -> None:
     told = card(facts(held_out=None, first=None, curve=False, credits=Credits((), 0)))
     assert "Held-out" not in told
     assert CURVE not in told
@@ -155,7 +155,7 @@ def test_nothing_is_claimed_that_is_not_known() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("text", HOSTILE)
-def test_others_words_are_no_markup(text: str, form: Form) -> None:
+def test_text_of_others_is_never_markup(text: str, form: Form) -> None:
     tame = facts("words", "words", "words", ModelSpec(source="words", licence="words", revision="words"))
     tame = replace(tame, credits=Credits((("words", Share(1, 1)),), 0))
     made = facts(text, text, text, ModelSpec(source=text, licence=text, revision=text))
@@ -171,7 +171,7 @@ def test_others_words_are_no_markup(text: str, form: Form) -> None:
 @example("12. a")
 @example("Python's docs. Well-known: 3.12 (new!)")
 @example("a\n\n# b\x00\u202ec")
-def test_any_text_comes_out_as_it_is_on_one_line(text: str) -> None:
+def test_any_text_is_shown_as_it_is_on_one_line(text: str) -> None:
     shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     assert "\n" not in plain(text)
     assert texts(f"---\n---\n\nx {plain(text)} x") == f"x {shown} x"
@@ -187,7 +187,7 @@ def test_code_stays_between_its_backticks(text: str) -> None:
     ]  # fmt: skip
 
 
-def test_a_card_names_no_more_than_it_can_show() -> None:
+def test_a_card_lists_a_limited_number_of_names() -> None:
     many = Credits(tuple((f"n{i}", Share(1, 1)) for i in range(MOST_NAMES + 5)), 7)
     told = card(facts(credits=many))
     assert f"n{MOST_NAMES - 1}:" in told
@@ -195,7 +195,7 @@ def test_a_card_names_no_more_than_it_can_show() -> None:
     assert "and 12 more" in told
 
 
-def test_only_the_number_of_the_unnamed_is_told() -> None:
+def test_unnamed_volunteers_are_only_counted() -> None:
     told = card(facts(credits=Credits((), 3)))
     assert "- 3 more" not in told
     assert "- 3 volunteers" in told

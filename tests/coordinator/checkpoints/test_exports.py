@@ -30,8 +30,7 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.child_failures import ChildDied, ChildFailure
 from barnraise.runtime.child_process import ChildDone
 from barnraise.runtime.files import SCRATCH
-from coordinator.checkpoints import export_program as write_forms
-from coordinator.checkpoints import exports
+from coordinator.checkpoints import export_program, exports
 from coordinator.checkpoints.card import CARD, CURVE
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import publisher_of
@@ -60,7 +59,7 @@ def spec(target: Lora | Full | None = None, licence: str = OPEN, **checkpoint: o
 
 @contextmanager
 def run_of(folder: Path, wanted: RunSpec) -> Iterator[RunStore]:
-    """A run of a tiny model after one round, whose checkpoints nobody settled yet."""
+    """A run of a tiny model after one round, with unpublished checkpoints."""
     base = make_tiny_model(folder / "base")
     (folder / CHAT_TEMPLATE).write_text(TEMPLATE, encoding="utf-8")
     blobs = BlobStore(folder / "blobs")
@@ -79,13 +78,13 @@ def run_of(folder: Path, wanted: RunSpec) -> Iterator[RunStore]:
 
 @pytest.fixture
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a program of its own does, in this process: the same code without half a minute of imports."""
+    """Run the export program in this process: the same code without half a minute of imports."""
 
     async def run(module: str, *arguments: object) -> ChildDone | ChildFailure:
-        assert module == write_forms.__name__
+        assert module == export_program.__name__
         monkeypatch.setattr("sys.argv", [module, *map(str, arguments)])
         monkeypatch.setattr(os, "nice", lambda by: 0)
-        status = write_forms.main()
+        status = export_program.main()
         return ChildDied(module, status, "") if status else ChildDone("")
 
     monkeypatch.setattr(exports, "run_child", run)
@@ -100,7 +99,7 @@ def place(store: RunStore, form: Form, round: int = 1) -> Path:
 
 
 def manifest(store: RunStore, form: Form, round: int = 1) -> Manifest:
-    """What a folder of the archive holds, every file being what was signed."""
+    """The manifest of a folder of the archive, after a check that every file is what was signed."""
     folder = place(store, form, round)
     wire = (folder / MANIFEST).read_bytes()
     found = open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value
@@ -112,12 +111,12 @@ def manifest(store: RunStore, form: Form, round: int = 1) -> Manifest:
 
 
 def served(store: RunStore) -> dict[Form, list[str]]:
-    """The names of each form's newest revision, as the index tells them."""
+    """The names of each form's newest revision, by the index."""
     index = parse_index((archive(store) / INDEX).read_bytes())
     return {repo.form: list(repo.revisions[-1].names) for repo in index.repos}
 
 
-def nothing_half_done(store: RunStore) -> bool:
+def nothing_unfinished(store: RunStore) -> bool:
     return not list(store.folder.rglob(f"{SCRATCH}*")) and not list(archive(store).rglob(".*"))
 
 
@@ -168,7 +167,7 @@ def test_a_promoted_checkpoint_comes_in_every_form(
             "README.md",
             "train-00000.jsonl",
         ]
-        assert nothing_half_done(store)
+        assert nothing_unfinished(store)
 
 
 @pytest.mark.usefixtures("_here")
@@ -183,17 +182,17 @@ def test_the_data_are_the_samples_that_volunteers_train_on(tmp_path: Path) -> No
 
 
 def test_many_samples_go_into_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_forms, "DATA_BYTES", 1)
+    monkeypatch.setattr(export_program, "DATA_BYTES", 1)
     blobs = BlobStore(tmp_path / "blobs")
     index = blobs.put(packed(blobs, SAMPLES[:3], SAMPLES[3:]).to_bytes())
     (tmp_path / "out").mkdir()
-    write_forms.write_data(make_tiny_model(tmp_path / "base"), blobs, index, tmp_path / "out")
+    export_program.write_data(make_tiny_model(tmp_path / "base"), blobs, index, tmp_path / "out")
     files = {p.name: len(p.read_text(encoding="utf-8").splitlines()) for p in (tmp_path / "out").iterdir()}
     assert files == {"train-00000.jsonl": 3, "train-00001.jsonl": 2}
 
 
 @pytest.mark.usefixtures("_here")
-def test_what_no_licence_lets_us_pass_on_is_withheld(
+def test_what_no_licence_permits_to_redistribute_is_not_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -202,7 +201,7 @@ def test_what_no_licence_lets_us_pass_on_is_withheld(
         assert served(store).keys() == {"trained"}
         assert not place(store, "base", 0).exists()
         assert not place(store, "data", 0).exists()
-        assert "get it yourself, from `owner/base`" in (place(store, "trained") / "README.md").read_text()
+        assert "download it from `owner/base`" in (place(store, "trained") / "README.md").read_text()
     assert "the base model is not served: model.licence is 'llama2'" in caplog.text
     assert "the data is not served: data.licence is 'llama2'" in caplog.text
 
@@ -229,16 +228,16 @@ def test_the_forms_go_with_their_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_here")
-def test_a_form_that_fails_is_told_and_written_later(
+def test_a_form_that_fails_is_logged_and_written_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with run_of(tmp_path, spec(merged=True, gguf="f16")) as store:
         weights = store.base / "model.safetensors"
         weights.rename(tmp_path / "away")
         publish_checkpoints(store)
-        assert served(store)["trained"] == ["round-1", "main", "latest"], "the run goes on without"
+        assert served(store)["trained"] == ["round-1", "main", "latest"], "the run continues without"
         assert not served(store).keys() & {"merged", "gguf"}
-        assert nothing_half_done(store)
+        assert nothing_unfinished(store)
         assert "the form merged could not be written" in caplog.text
         (tmp_path / "away").rename(weights)
         with reopened(store) as again:
@@ -247,7 +246,7 @@ def test_a_form_that_fails_is_told_and_written_later(
 
 
 @pytest.mark.usefixtures("_here")
-def test_a_crash_before_the_export_is_made_good(tmp_path: Path) -> None:
+def test_a_crash_before_the_export_is_recovered(tmp_path: Path) -> None:
     class Died(BaseException):
         pass
 
@@ -265,11 +264,11 @@ def test_a_crash_before_the_export_is_made_good(tmp_path: Path) -> None:
             assert manifest(again, "merged").tokens == 64
             before = place(again, "merged").stat().st_ino
             publish_checkpoints(again)
-            assert place(again, "merged").stat().st_ino == before, "what is there is left"
+            assert place(again, "merged").stat().st_ino == before, "an existing form is kept"
 
 
 @pytest.mark.usefixtures("_here")
-def test_a_loss_that_becomes_known_is_told_in_every_form(tmp_path: Path) -> None:
+def test_a_loss_that_becomes_known_updates_every_form(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(merged=True, gguf="f16")) as store:
         publish_checkpoints(store)
         others: tuple[Form, ...] = ("merged", "gguf")
@@ -283,9 +282,9 @@ def test_a_loss_that_becomes_known_is_told_in_every_form(tmp_path: Path) -> None
             assert (old.held_out, new.held_out) == (None, held_out)
             assert {entry.name for entry in new.files} == {entry.name for entry in old.files} | {CURVE}
             assert "2.2500 nats a token" in (place(store, form) / CARD).read_text(encoding="utf-8")
-        assert (place(store, "merged") / "model.safetensors").stat().st_ino == weights, "it was written anew"
+        assert (place(store, "merged") / "model.safetensors").stat().st_ino == weights, "it was written again"
         assert served(store)["gguf"] == ["round-1", "main", "latest", "best"]
-        assert nothing_half_done(store)
+        assert nothing_unfinished(store)
 
 
 def full(*_: object, **__: object) -> None:
@@ -302,46 +301,46 @@ def test_a_disk_that_fills_up_under_a_program_leaves_nothing(
         assert "no room left on the disk" in capsys.readouterr().err
         assert "merged" not in served(store)
         assert not (archive(store) / "merged").exists()
-        assert nothing_half_done(store)
+        assert nothing_unfinished(store)
 
 
 @pytest.mark.usefixtures("_here")
-def test_a_disk_that_fills_up_under_us_is_told_and_leaves_nothing(
+def test_a_disk_that_fills_up_is_reported_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with run_of(tmp_path, spec(merged=True)) as store:
         monkeypatch.setattr(exports, "file_hash", full)
         with pytest.raises(DiskFull, match="no room left"):
             publish_checkpoints(store)
-        assert nothing_half_done(store)
+        assert nothing_unfinished(store)
 
 
-def test_an_exporter_asks_for_nothing_where_nothing_is_wanted(tmp_path: Path) -> None:
+def test_an_exporter_needs_nothing_where_nothing_is_asked(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(licence="unknown")) as store:
         made = replace(publisher_of(store, lambda: parts.NOW).exporter, base=tmp_path / "no such folder")
-        asyncio.run(made.once())
+        asyncio.run(made.export_base_and_data())
         publish_checkpoints(store)
         assert served(store).keys() == {"trained"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["gguf", "a", "q2_k", "name", "b"], ["merged", "a"]])
-def test_the_program_says_how_it_is_used(
+def test_the_program_prints_its_usage(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["write_forms", *arguments])
+    monkeypatch.setattr("sys.argv", ["export_program", *arguments])
     monkeypatch.setattr(os, "nice", lambda by: 0)
-    assert write_forms.main() == 2
+    assert export_program.main() == 2
     assert "python -m coordinator.checkpoints.export_program merged BASE" in capsys.readouterr().err
 
 
-def test_the_program_says_in_one_line_what_is_wrong(
+def test_the_program_prints_an_error_on_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = make_tiny_model(tmp_path / "base")
-    monkeypatch.setattr("sys.argv", ["write_forms", "merged", str(base), str(base), str(tmp_path / "out")])
+    monkeypatch.setattr("sys.argv", ["export_program", "merged", str(base), str(base), str(tmp_path / "out")])
     monkeypatch.setattr(os, "nice", lambda by: 0)
     capsys.readouterr()  # what making the model said
-    assert write_forms.main() == 2
+    assert export_program.main() == 2
     said = capsys.readouterr().err.strip()
     assert "holds no LoRA adapter" in said
     assert len(said.splitlines()) == 1
