@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
 from barnraise.network.gossip_policy import FAN_OUT, poll_interval
-from barnraise.network.swarm import NEIGHBOURS
+from barnraise.network.record_dht import NEIGHBOURS
 from coordinator.timing import TIMING
 
 COPIES = 5

@@ -30,7 +30,7 @@ from barnraise.core.errors import BadSignature, MalformedRecord, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signable, Signed, open_signed, open_text, sign
-from barnraise.network.swarm import _Validator
+from barnraise.network.record_dht import RecordValidator
 from tests.support.parts import (
     ADA,
     AUTHORITY,
@@ -160,7 +160,7 @@ def stored(value: bytes, *, key: str, subkey: str | None, expires: float) -> DHT
 
 
 def accepts(value: bytes, *, key: str, subkey: str | None, expires: float = NOW / 1000) -> bool:
-    validator = _Validator(RUN, AUTHORITY.public, lambda: NOW)
+    validator = RecordValidator(RUN, AUTHORITY.public, lambda: NOW)
     return validator.validate(stored(value, key=key, subkey=subkey, expires=expires))
 
 
@@ -193,7 +193,7 @@ def test_no_record_lives_for_ever() -> None:
 
 @given(st.binary(max_size=60))
 def test_the_validator_refuses_noise_and_raises_nothing(noise: bytes) -> None:
-    validator = _Validator(RUN, AUTHORITY.public, lambda: NOW)
+    validator = RecordValidator(RUN, AUTHORITY.public, lambda: NOW)
     assert not validator.validate(DHTRecord(noise, noise, noise, 1.0))
     assert not accepts(noise, key=f"{RUN}/head", subkey=None)
 

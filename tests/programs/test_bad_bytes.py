@@ -21,7 +21,7 @@ from barnraise.core.ids import BlobHash, Millis, Round, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import check_blob, check_link
-from barnraise.network.swarm import _Validator
+from barnraise.network.record_dht import RecordValidator
 from coordinator.rounds.intake import Refused, State, Unfetched
 from coordinator.rounds.reasons import (
     InvalidBlob,
@@ -217,4 +217,4 @@ def stored(value: bytes) -> bool:
         MSGPackSerializer.dumps(value),
         parts.NOW / 1000 + 60,
     )
-    return _Validator(parts.RUN, parts.AUTHORITY.public, lambda: parts.NOW).validate(record)
+    return RecordValidator(parts.RUN, parts.AUTHORITY.public, lambda: parts.NOW).validate(record)

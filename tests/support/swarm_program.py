@@ -1,8 +1,8 @@
 """A node of a swarm as a program of its own, without a model: it serves blobs, or asks one node for some.
 
 Its one argument is JSON: run, authority, seed (of its key), folder, listen, bootstrap, blobs (sizes), and
-for one that asks: ask (a key) and direct. It says its addresses, and each blob that came with the route
-that it came by. Blobs are a function of their size, so both sides know their names.
+for a node that asks: ask (a key) and direct. It prints its addresses, and each blob that arrived with the
+route of its bytes. Blobs are a function of their size, so both sides know their names.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hivemind.p2p import PeerID
-
 from barnraise.core.errors import Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, RunId, blob_hash
-from barnraise.network.peer_ids import peer_id_bytes
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 def identity(seed: int) -> Identity:
@@ -37,28 +34,28 @@ def blob(size: int) -> bytes:
 
 def main() -> None:
     logging.basicConfig(stream=sys.stdout)
-    told = json.loads(sys.argv[1])
-    folder = Path(told["folder"])
+    settings = json.loads(sys.argv[1])
+    folder = Path(settings["folder"])
     folder.mkdir()
-    asyncio.run(work(told, folder))
+    asyncio.run(work(settings, folder))
 
 
-async def work(told: dict[str, Any], folder: Path) -> None:
+async def work(settings: dict[str, Any], folder: Path) -> None:
     blobs = BlobStore(folder / "blobs")
     swarm = await Swarm.start(
-        identity(told["seed"]),
-        RunId(told["run"]),
-        PublicKey(told["authority"]),
+        identity(settings["seed"]),
+        RunId(settings["run"]),
+        PublicKey(settings["authority"]),
         clock=lambda: Millis(time.time_ns() // 1_000_000),
         blobs=blobs,
         folder=folder,
-        listen=told["listen"],
-        bootstrap=told["bootstrap"],
+        listen=settings["listen"],
+        bootstrap=settings["bootstrap"],
     )
-    if told.get("ask"):
-        await ask(swarm, PublicKey(told["ask"]), told["blobs"], direct=told["direct"])
+    if settings.get("ask"):
+        await ask(swarm, PublicKey(settings["ask"]), settings["blobs"], direct=settings["direct"])
     else:
-        for size in told["blobs"]:
+        for size in settings["blobs"]:
             blobs.put(blob(size))
     print("addresses", *await swarm.addresses(), flush=True)
     await asyncio.Event().wait()
@@ -70,12 +67,12 @@ async def ask(swarm: Swarm, holder: PublicKey, sizes: list[int], *, direct: bool
         if direct and number > 0:
             await until_direct(swarm, holder)
         print("asking for", size, flush=True)
-        while not await came(swarm, holder, size):  # noqa: ASYNC110  (nothing tells us)
-            await asyncio.sleep(LOOK_SECONDS)
+        while not await arrived(swarm, holder, size):  # noqa: ASYNC110  (there is no event)
+            await asyncio.sleep(POLL_SECONDS)
         print("got", size, "by", await route(swarm, holder), flush=True)
 
 
-async def came(swarm: Swarm, holder: PublicKey, size: int) -> bool:
+async def arrived(swarm: Swarm, holder: PublicKey, size: int) -> bool:
     try:
         await swarm.fetch(blob_hash(blob(size)), size, [holder])
     except Unreachable as error:
@@ -85,12 +82,11 @@ async def came(swarm: Swarm, holder: PublicKey, size: int) -> bool:
 
 
 async def until_direct(swarm: Swarm, holder: PublicKey) -> None:
-    while "p2p-circuit" in await route(swarm, holder):  # noqa: ASYNC110  (libp2p does not tell of it)
-        await asyncio.sleep(LOOK_SECONDS)
+    while "p2p-circuit" in await route(swarm, holder):  # noqa: ASYNC110  (libp2p has no event)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def route(swarm: Swarm, holder: PublicKey) -> str:
     """The address of the connection to `holder`, the direct one where there are two."""
-    peer = PeerID(peer_id_bytes(holder))
-    found = [str(a) for info in await swarm._p2p.list_peers() if info.peer_id == peer for a in info.addrs]
+    found = await swarm.routes(holder)
     return min(found, key=lambda address: "p2p-circuit" in address, default="p2p-circuit (none)")

@@ -1,4 +1,5 @@
-"""Starts hivemind's libp2p daemon: one that dies with us, and that others reach where that can be."""
+"""hivemind's libp2p daemon: ends with this process, and is reachable by other nodes where that is
+possible."""
 
 from __future__ import annotations
 
@@ -7,55 +8,190 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hivemind.p2p import P2P
-from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
+from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import (
+    P2PDaemonError,
+    raise_if_failed,
+    read_pbmsg_safe,
+    write_pbmsg,
+)
+from hivemind.proto import p2pd_pb2
+from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 
-from barnraise.core.errors import MalformedBlob
+from barnraise.core.errors import MachineError, MalformedBlob, Unreachable
+from barnraise.core.ids import PublicKey
 from barnraise.network import die_with_parent, nat
-from barnraise.network.peer_ids import SOCKET_PREFIX
+from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
+from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
 
 RELAY_TRIES = 4
 
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Serves an incoming stream: the peer's libp2p name, and the stream."""
 
-class _OwnedP2P(P2P):
-    """hivemind's P2P with a daemon that dies with us, and sockets that carry our process id."""
 
-    _client_listen_maddr = None  # where `create` fails early, `__del__` looks for it
+class _ChildP2P(P2P):
+    """hivemind's P2P with a daemon that ends with this process, and sockets that carry its process id."""
+
+    _client_listen_maddr = None  # where `create` fails early, `__del__` reads it
     _UNIX_SOCKET_PREFIX = f"/unix{tempfile.gettempdir()}/{SOCKET_PREFIX}{os.getpid()}-"
 
     @staticmethod
     def _make_process_args(*args: Any, **options: Any) -> list[str]:
         program: list[str] = P2P._make_process_args(*args, **options, **nat.daemon_flags(options))
-        prefix = nat.command_prefix(options)
+        wrapper = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid())]
+        return [*wrapper, *nat.command_prefix(options), *program]
+
+
+@dataclass
+class Daemon:
+    """A running daemon. Made by `start`, ended by `stop`."""
+
+    p2p: P2P
+    """For hivemind's own DHT node."""
+    timing: Timing = TIMING
+
+    @classmethod
+    async def start(
+        cls,
+        identity: Path,
+        listen: str,
+        bootstrap: Sequence[str],
+        announce: Sequence[str],
+        timing: Timing = TIMING,
+    ) -> Daemon:
+        """Start a daemon that joins by `bootstrap`, or, without any, that others join and are relayed by.
+
+        identity: file of the node's key. listen: a multiaddress. announce: addresses to announce instead of
+        those that the daemon finds. Raises Unreachable.
+        """
+        use_hivemind_log_handler("nowhere")
+        asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
+        remove_stale_sockets()
+        try:
+            return cls(await _start_p2p(identity, listen, bootstrap, announce, timing), timing)
+        except P2PDaemonError as error:
+            if "bootstrap" in str(error):
+                raise no_node_answered(bootstrap) from None
+            raise Unreachable(
+                f"the libp2p daemon did not start on {listen}: {error}",
+                fix="Is the port free, and is the program allowed to listen? Try another port.",
+            ) from None
+
+    async def ended(self) -> int:
+        """The daemon's exit status, once it has ended."""
+        child = self.p2p._child
+        return int(await child.wait())
+
+    async def stop(self) -> None:
+        """End the daemon, even if it no longer answers."""
+        try:
+            await asyncio.wait_for(self.p2p.shutdown(), self.timing.stop)
+        except asyncio.TimeoutError:
+            child = self.p2p._child
+            child.kill()
+
+    async def addresses(self) -> tuple[str, ...]:
+        """Multiaddresses by which other nodes may reach this one."""
+        return tuple(str(address) for address in await self.p2p.get_visible_maddrs(latest=True))
+
+    async def routes(self, peer: PublicKey) -> list[str]:
+        """The addresses of the present connections to a peer."""
+        wanted = PeerID(peer_id_bytes(peer))
         return [
-            sys.executable,
-            "-I",
-            "-S",
-            str(die_with_parent.__file__),
-            str(os.getpid()),
-            *prefix,
-            *program,
+            str(address)
+            for found in await self.p2p.list_peers()
+            if found.peer_id == wanted
+            for address in found.addrs
         ]
 
+    async def connect(self, address: str) -> PeerID | None:
+        """Dial a node by its multiaddress. None where it is this node, or does not answer."""
+        peer = peer_of(address)
+        if peer == self.p2p.peer_id:
+            return None
+        client = self.p2p._client
+        try:
+            await client.connect(peer, [Multiaddr(address).decapsulate(Multiaddr(f"/p2p/{peer}"))])
+        except P2PDaemonError as error:
+            log.debug("cannot reach %s: %s", address, error)
+            return None
+        return peer
 
-async def start_daemon(identity: Path, listen: str, bootstrap: Sequence[str], announce: Sequence[str]) -> P2P:
-    """A daemon that joins by `bootstrap`, or that others join and are relayed by. Raises P2PDaemonError."""
+    async def open_stream(self, peer: PublicKey, protocol: str) -> Stream:
+        """As hivemind's `stream_open`, which does not close its socket where the peer cannot be reached.
+
+        Raises ConnectionError.
+        """
+        control = self.p2p._client.control
+        reader, writer = await control.daemon_connector.open_connection()
+        request = p2pd_pb2.StreamOpenRequest(peer=peer_id_bytes(peer), proto=[protocol])
+        answer = p2pd_pb2.Response()
+        opened = False
+        try:
+            await write_pbmsg(writer, p2pd_pb2.Request(type=p2pd_pb2.Request.STREAM_OPEN, streamOpen=request))
+            await read_pbmsg_safe(reader, answer)
+            raise_if_failed(answer)
+            opened = True
+        except P2PDaemonError as error:
+            raise ConnectionError(str(error)) from None
+        finally:
+            if not opened:
+                writer.close()
+        return reader, writer
+
+    async def serve(self, protocol: str, handler: Handler) -> None:
+        """Call `handler` for each stream that a peer opens."""
+
+        async def handle(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await handler(str(info.peer_id), reader, writer)
+
+        await self.p2p.add_binary_stream_handler(protocol, handle)
+
+
+def peer_of(address: str) -> PeerID:
+    """The peer that a multiaddress names."""
+    return PeerID.from_base58(Multiaddr(address)["p2p"])
+
+
+def no_node_answered(bootstrap: Sequence[str]) -> Unreachable:
+    """The error of a node that cannot join."""
+    return Unreachable(
+        f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
+        fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
+    )
+
+
+def daemon_ended(status: int) -> MachineError:
+    """The error of a daemon that ended before it was stopped."""
+    return MachineError(
+        f"the libp2p daemon ended by itself (status {status})",
+        fix="Start again: you go on where you were. If it repeats, look for what kills `p2pd`.",
+    )
+
+
+async def _start_p2p(
+    identity: Path, listen: str, bootstrap: Sequence[str], announce: Sequence[str], timing: Timing
+) -> P2P:
+    """Start again where a relay turns out to cut connections short (`nat.command_prefix` says why)."""
     addresses = nat.both_transports(listen)
-    told = [address for text in announce for address in nat.both_transports(text)]
+    announced = [address for text in announce for address in nat.both_transports(text)]
 
     async def start() -> P2P:
-        return await _OwnedP2P.create(
+        return await _ChildP2P.create(
             identity_path=str(identity),
             check_if_identity_free=False,
             host_maddrs=addresses,
-            announce_maddrs=told or None,
+            announce_maddrs=announced or None,
             initial_peers=list(bootstrap) or None,
             nat_port_map=False,
             **nat.p2p_options(bootstrap),
@@ -63,24 +199,34 @@ async def start_daemon(identity: Path, listen: str, bootstrap: Sequence[str], an
 
     for _ in range(RELAY_TRIES):
         p2p = await start()
-        if bootstrap or await _relays_enough(p2p, addresses if announce else []):
+        if bootstrap or await _relays_enough(p2p, addresses if announce else [], timing):
             return p2p
         await p2p.shutdown()
     log.warning("this relay cuts connections short: volunteers at home get contributions from us instead")
     return await start()
 
 
-async def _relays_enough(p2p: P2P, listens: Sequence[str]) -> bool:
-    """Whether blobs get through a relay that has just started. It cannot ask itself."""
+async def _relays_enough(p2p: P2P, listens: Sequence[str], timing: Timing) -> bool:
+    """Whether blobs get through a relay that has just started. A second daemon asks it for its limits."""
     own = Multiaddr(f"/p2p/{p2p.peer_id}")
     found = listens or [str(address.decapsulate(own)) for address in await p2p.get_visible_maddrs()]
-    asker = await _OwnedP2P.create(nat_port_map=False)
+    asker = await _ChildP2P.create(nat_port_map=False)
+    client = asker._client
     try:
-        await asker._client.connect(p2p.peer_id, [Multiaddr(text) for text in nat.local_addresses(found)])
-        _, *stream = await asker.call_binary_stream_handler(p2p.peer_id, nat.HOP_PROTOCOL)
-        return await nat.relayed_bytes(*stream) >= nat.RELAYED_BYTES
+        await client.connect(p2p.peer_id, [Multiaddr(text) for text in nat.local_addresses(found)])
+        _, reader, writer = await asker.call_binary_stream_handler(p2p.peer_id, nat.HOP_PROTOCOL)
+        return await nat.relayed_bytes(reader, writer, timing) >= nat.RELAYED_BYTES
     except (P2PDaemonError, OSError, EOFError, asyncio.TimeoutError, MalformedBlob) as error:
-        log.debug("the relay did not tell its limits: %s", error)
+        log.debug("the relay's limits are unknown: %s", error)
         return False
     finally:
         await asker.shutdown()
+
+
+def _log_lost_connections(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """hivemind's own tasks, which nothing awaits, fail when the daemon or a neighbour goes: log it
+    quietly."""
+    if isinstance(context.get("exception"), OSError | EOFError | P2PDaemonError):
+        log.debug("%s: %s", context["message"], context["exception"])
+    else:
+        loop.default_exception_handler(context)

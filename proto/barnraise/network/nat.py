@@ -18,11 +18,11 @@ from google.protobuf.message import DecodeError
 
 from barnraise.core.errors import MalformedBlob
 from barnraise.network.relay_pb2 import HopMessage, Status
+from barnraise.network.timing import TIMING, Timing
 
 HOP_PROTOCOL = "/libp2p/circuit/relay/0.2.0/hop"
 RELAYED_BYTES = 2**30
 """A relay is good enough if it carries this many bytes each way before it cuts a connection."""
-REPLY_SECONDS = 5.0
 UNLIMITED = 2**62
 
 
@@ -73,7 +73,9 @@ def command_prefix(options: Mapping[str, Any]) -> list[str]:
     return [env, "GOMAXPROCS=1"] if env is not None and "forceReachabilityPublic" in options else []
 
 
-async def relayed_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+async def relayed_bytes(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timing: Timing = TIMING
+) -> int:
     """Bytes that a relay lets through a connection each way. The stream must be a HOP_PROTOCOL one.
 
     Asks for a reservation, because the reply carries the limits. Raises MalformedBlob when the reply is not
@@ -81,7 +83,7 @@ async def relayed_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     """
     writer.write(_framed(HopMessage(type=HopMessage.RESERVE)))
     try:
-        reply = await asyncio.wait_for(_message(reader), REPLY_SECONDS)
+        reply = await asyncio.wait_for(_message(reader), timing.relay_reply)
     finally:
         writer.close()
     if reply.status != Status.OK:

@@ -10,7 +10,7 @@ class Timing:
     """All fields are seconds.
 
     What all nodes must agree on is no timing: how long a record lives stands in
-    `barnraise.network.record_validator`.
+    `barnraise.network.record_dht`.
     """
 
     # The node

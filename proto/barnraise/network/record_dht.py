@@ -1,0 +1,148 @@
+"""hivemind's DHT: keeps the run's records for nodes that join later, and refuses all others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hivemind.dht.node import DHTNode
+from hivemind.dht.routing import DHTID
+from hivemind.dht.validation import DHTRecord, RecordValidatorBase
+from hivemind.p2p import PeerID
+from hivemind.utils import MSGPackSerializer, get_dht_time
+
+from barnraise.contract.records import Commit, Head, Presence, Record, dht_key_of, open_record, tagged
+from barnraise.core.errors import TrustError
+from barnraise.core.ids import Millis, PublicKey, RunId
+from barnraise.core.signed import Signed
+from barnraise.network.daemon import Daemon, no_node_answered, peer_of
+from barnraise.network.timing import TIMING, Timing
+
+log = logging.getLogger("barnraise.swarm")
+
+NEIGHBOURS = 8
+"""The k of Kademlia, as in BitTorrent's DHT: nodes that a search asks, and that each of them names."""
+RECORD_SECONDS = 3600.0
+"""Lifetime of a record. All nodes must agree on it, as on SKEW_SECONDS: it is part of the protocol."""
+SKEW_SECONDS = 1200.0
+"""Difference between clocks up to which a record is accepted."""
+
+
+class RecordValidator(RecordValidatorBase):
+    """Runs on every node for every record, so that a stranger's record is stored nowhere."""
+
+    def __init__(self, run: RunId, authority: PublicKey, clock: Callable[[], Millis]) -> None:
+        self._run, self._authority, self._clock = run, authority, clock
+
+    def validate(self, record: DHTRecord) -> bool:
+        """Whether it is a record of the run, at its own key, that does not outlive its time."""
+        try:
+            value = MSGPackSerializer.loads(record.value)
+            if not isinstance(value, bytes):
+                return False
+            signed = open_record(value, run=self._run, authority=self._authority, now=self._clock())
+        except (TrustError, ValueError, TypeError) as error:
+            log.debug("refused a DHT record: %s", error)
+            return False
+        return _in_place(record, signed.value) and record.expiration_time <= _latest_expiry(signed.value)
+
+
+def _in_place(stored: DHTRecord, record: Record) -> bool:
+    place = dht_key_of(record)
+    key, subkey = DHTID.generate(source=place.key).to_bytes(), MSGPackSerializer.dumps(place.subkey)
+    return bool(stored.key == key and stored.subkey == subkey)
+
+
+def _latest_expiry(record: Record) -> float:
+    """When a record expires at the latest, in seconds.
+
+    The DHT keeps the record that expires last, so the expiry of one with a time follows from that alone:
+    with any slack, an older one could be replayed over a newer.
+    """
+    now: float = get_dht_time()
+    match record:
+        case Head(at=at) | Presence(at=at):
+            return at / 1000 + RECORD_SECONDS
+        case Commit():
+            return now + RECORD_SECONDS + SKEW_SECONDS
+
+
+@dataclass
+class RecordDht:
+    """This node of the DHT. Made by `join`, ended by `stop`."""
+
+    _run: RunId
+    _authority: PublicKey
+    _node: DHTNode
+    _timing: Timing
+
+    @classmethod
+    async def join(
+        cls,
+        daemon: Daemon,
+        run: RunId,
+        authority: PublicKey,
+        clock: Callable[[], Millis],
+        bootstrap: Sequence[str],
+        timing: Timing = TIMING,
+    ) -> RecordDht:
+        """Raises Unreachable when no node of `bootstrap` answers."""
+        node = await DHTNode.create(
+            p2p=daemon.p2p,
+            initial_peers=list(bootstrap) or None,
+            # hivemind's check has them call back before they answer. They try that over the connection that
+            # we had before a crash, and give up with the call. They are pinged below instead.
+            ensure_bootstrap_success=False,
+            record_validator=RecordValidator(run, authority, clock),
+            strict=False,
+            bucket_size=NEIGHBOURS,
+            cache_locally=False,
+            cache_nearest=0,
+            cache_on_store=False,
+            blacklist_time=timing.dht_blacklist,
+            backoff_rate=1.0,
+        )
+        dht = cls(run, authority, node, timing)
+        peers = {peer_of(address) for address in bootstrap}
+        if peers and not any(await asyncio.gather(*(dht.ping(peer) for peer in peers))):
+            await node.shutdown()
+            raise no_node_answered(bootstrap)
+        return dht
+
+    async def ping(self, peer: PeerID) -> bool:
+        """Whether a node answers. It enters the routing table then."""
+        protocol = self._node.protocol
+        return await protocol.call_ping(peer) is not None
+
+    async def store(self, signed: Signed[Record]) -> bool:
+        """Store a record. False when no node took it."""
+        place, expiry = dht_key_of(signed.value), _latest_expiry(signed.value)
+        if isinstance(signed.value, Commit):
+            expiry -= SKEW_SECONDS
+        return bool(await self._node.store(place.key, tagged(signed), expiry, subkey=place.subkey))
+
+    async def look_up(self, key: str, newest: bool) -> list[Signed[Record]]:
+        """As `dht_poller.Lookup`. The validator passed all that is found."""
+        found = await self._node.get(key, latest=newest)
+        if found is None:
+            return []
+        if not isinstance(found.value, dict):
+            return [_open_once(found.value, self._run, self._authority)]
+        entries = [entry.value for _, entry in sorted(found.value.items())]
+        return [_open_once(value, self._run, self._authority) for value in entries]
+
+    async def stop(self) -> None:
+        """Leave the DHT."""
+        try:
+            await asyncio.wait_for(self._node.shutdown(), self._timing.stop)
+        except asyncio.TimeoutError:
+            log.debug("the DHT node did not stop in time")
+
+
+@lru_cache(maxsize=4096)
+def _open_once(value: bytes, run: RunId, authority: PublicKey) -> Signed[Record]:
+    """The same records are read many times, and checking a signature is slow."""
+    return open_record(value, run=run, authority=authority, now=Millis(0))
