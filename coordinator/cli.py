@@ -177,6 +177,7 @@ def status(address: str, as_json: bool) -> None:
 )
 @click.option("--revision", help="Only main, latest, best or a round. Default: all of them.")
 @click.option(
+    "--format",
     "--form",
     "forms",
     multiple=True,

@@ -8,34 +8,42 @@ from pathlib import Path
 import click
 
 from barnraise.runtime.console import plain_errors
-from peer.cli.options import base_option, cache_option, device_option
+from peer.cli.options import (
+    base_option,
+    cache_option,
+    device_option,
+    key_option,
+    revision_option,
+    source_argument,
+    threads_option,
+)
 
 
 @click.command()
-@click.argument("source", metavar="INVITE|URL|PATH")
-@click.option(
-    "--revision", default="main", show_default=True, help="Which checkpoint: main, latest, best or a round."
-)
+@source_argument
+@revision_option
 @click.option("--compare", is_flag=True, help="Let the base model answer as well, with the same settings.")
-@click.option("--prompt", help="Answer this and end. Default: read lines until Ctrl-D.")
+@click.option("--prompt", help="Answer this prompt and exit. Default: read prompts until Ctrl-D.")
 @click.option(
-    "--max-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="Of an answer, at most."
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Maximum per answer.",
 )
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="0: always the likeliest word.",
+    help="0: greedy decoding.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the dice.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Random seed.")
 @device_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads to compute with.")
-@click.option(
-    "--key", help="The run's key or invite, for a URL that does not carry it, or an archive's PATH."
-)
+@threads_option
+@key_option
 @base_option
-@cache_option("checkpoints and base models are kept")
+@cache_option("checkpoints and base models")
 @plain_errors
 def chat(
     source: str,
@@ -51,9 +59,10 @@ def chat(
     base: Path | None,
     cache_dir: Path,
 ) -> None:
-    """Talk with a checkpoint on this machine: the newest promoted one, or another by --revision.
+    """Chat with a checkpoint on this machine. Ctrl-C ends.
 
-    SOURCE is as for `peer download`; a folder with a model or an adapter is taken as it is. Ctrl-C ends.
+    SOURCE is a run's invite, or the http(s) address or local folder of its archive or of one checkpoint, or
+    the folder of any model or adapter.
     """
     from rich.console import Console
 

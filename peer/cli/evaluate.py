@@ -1,4 +1,4 @@
-"""`peer key` and `peer evaluate`: the commands of volunteers whom a maintainer vouches for."""
+"""`peer key` and `peer evaluate`: the commands of evaluators, whose keys a run's spec names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from peer.cli.options import base_option, cache_option
 from peer.data_dir import PEER_KEY, own_folder
 
 _DATA_DIR = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where your key is kept. Default: as for `peer join`."
+    "--data-dir", type=click.Path(path_type=Path), help="Folder of your key. Default: as for `peer join`."
 )
 
 
@@ -25,9 +25,10 @@ _DATA_DIR = click.option(
 @_DATA_DIR
 @plain_errors
 def key(run: str, data_dir: Path | None) -> None:
-    """Tell your public key for RUN, so that its maintainer can vouch for you.
+    """Print your public key for RUN.
 
-    RUN is the name that the run has or will have, or its invite.
+    Its maintainer names you as an evaluator by it. RUN is the run's name, also before the run exists, or its
+    invite. Creates a key if there is none.
     """
     from barnraise.runtime.files import load_identity
 
@@ -36,15 +37,16 @@ def key(run: str, data_dir: Path | None) -> None:
 
 @click.command()
 @click.argument("invite")
-@click.option("--once", is_flag=True, help="Only what is there now, instead of going on until Ctrl-C.")
+@click.option("--once", is_flag=True, help="Exit after one pass. Default: repeat until Ctrl-C.")
 @_DATA_DIR
 @base_option
-@cache_option("base models are kept, and what is fetched meanwhile")
+@cache_option("base models and downloaded files")
 @plain_errors
 def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, cache_dir: Path) -> None:
-    """Find the held-out loss of checkpoints that the coordinator of INVITE cannot evaluate.
+    """Evaluate checkpoints as an evaluator of INVITE's run.
 
-    For volunteers whom the maintainer vouches for: `peer key` tells your key, the run's spec names it.
+    Measures the held-out loss of checkpoints that the coordinator cannot evaluate. The run's spec names its
+    evaluators by their keys, which `peer key` prints.
     """
     import time
 
@@ -71,9 +73,9 @@ def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, 
 
 
 def _run_name(text: str) -> str:
-    """Of an invite, or as it is. Raises InviteError, UserError."""
+    """The run's name in an invite, or `text` itself. Raises InviteError, UserError."""
     if text.startswith(f"{SCHEME}://"):
         return parse_invite(text).run
     if not re.fullmatch(RUN_PATTERN, text):
-        raise UserError(f"{text[:60]!r} is no name of a run", fix="Give the run's name, or its invite.")
+        raise UserError(f"{text[:60]!r} is not a run's name", fix="Give the run's name, or its invite.")
     return text

@@ -17,7 +17,15 @@ from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.console import plain_errors, start_logging
 from peer.cli.chat import chat
 from peer.cli.evaluate import evaluate, key
-from peer.cli.options import base_option, cache_option, device_option
+from peer.cli.options import (
+    base_option,
+    cache_option,
+    device_option,
+    key_option,
+    revision_option,
+    source_argument,
+    threads_option,
+)
 from peer.data_dir import own_folder
 
 if TYPE_CHECKING:
@@ -29,10 +37,10 @@ if TYPE_CHECKING:
 @click.version_option(__version__, prog_name="peer")
 @click.option("--debug", is_flag=True, help="More logs, and tracebacks on errors.")
 def main(debug: bool) -> None:
-    """Take part in a Barnraise training run, or download what it made.
+    """Take part in a Barnraise training run, or use its checkpoints.
 
-    Exit status: 0 done, 1 a fault of Barnraise, 2 the command or a file, 3 this machine,
-    4 the network, 5 bytes that are not what they claim, 6 refused, 7 saved state.
+    Exit status: 0 success, 1 a bug in Barnraise, 2 wrong command or file, 3 this machine,
+    4 the network, 5 bytes that fail a check, 6 refused by the coordinator, 7 saved state.
     """
     start_logging(debug)
     keep_freed_memory()
@@ -40,28 +48,34 @@ def main(debug: bool) -> None:
 
 @main.command()
 @click.argument("invite")
-@click.option("--name", default="", help="What you are called in the run's status. Default: nobody.")
-@click.option("--credit", is_flag=True, help="You agree that model cards name you.")
+@click.option("--name", default="", help="Your name in the run's status. Default: none.")
+@click.option("--credit", is_flag=True, help="Allow model cards to name you. Needs --name.")
 @device_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads to train with.")
+@threads_option
 @click.option(
-    "--micro-batch", type=click.IntRange(min=1), help="Samples at once. Default: by device and memory."
+    "--micro-batch",
+    type=click.IntRange(min=1),
+    help="Samples per forward pass. Default: by device and memory.",
 )
 @click.option(
     "--frozen",
     type=click.Choice(["auto", "fp32", "bf16", "8bit", "4bit"]),
     default="auto",
     show_default=True,
-    help="How the weights below an adapter are kept. auto: as exactly as memory allows.",
+    help="Precision of the weights below an adapter. auto: the most exact one that fits into memory.",
 )
 @base_option
 @click.option(
     "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
 )
-@click.option("--max-upload", metavar="RATE", help="At most this much of your uplink, as in 5Mbit.")
-@click.option("--max-download", metavar="RATE", help="At most this much of your downlink.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where your key and your work are kept.")
-@cache_option("base models are kept")
+@click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 5Mbit.")
+@click.option("--max-download", metavar="RATE", help="Limit of the download rate, as in 50Mbit.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of your key and your work. Default: one per run in the user's data folder.",
+)
+@cache_option("base models")
 @plain_errors
 def join(
     invite: str,
@@ -78,10 +92,10 @@ def join(
     data_dir: Path | None,
     cache_dir: Path,
 ) -> None:
-    """Train with others in the run of INVITE, until Ctrl-C.
+    """Train in the run of INVITE until Ctrl-C.
 
-    Ctrl-C once leaves after the step at hand and sends what was trained; twice stops at once.
-    The same command again goes on where you left.
+    The first Ctrl-C finishes the current step and sends what was trained; the second stops at once.
+    The same command resumes your work.
     """
     wanted = parse_invite(invite)
     if credit and not name:
@@ -112,26 +126,21 @@ def join(
 
 
 @main.command()
-@click.argument("source", metavar="INVITE|URL|PATH")
-@click.option(
-    "--revision",
-    default="main",
-    show_default=True,
-    help="Which checkpoint: main, latest, best, a round or a commit.",
-)
+@source_argument
+@revision_option
 @click.option(
     "--format",
     "form",
     type=click.Choice(["adapter", "model", "merged", "gguf", "base", "data"]),
-    help="merged, gguf: made here where the run has not published them. Default: what was trained.",
+    help="Default: the trained form. merged and gguf are converted here if the run has not published them.",
 )
 @click.option(
     "--mirror", "mirrors", multiple=True, metavar="URL", help="Another server with a copy; may be repeated."
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder. Default: RUN-round-NNNNNN.")
-@click.option("--key", help="The run's key or invite, for a URL that does not carry it, or a PATH.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Default: RUN-round-NNNNNN.")
+@key_option
 @base_option
-@cache_option("base models are kept")
+@cache_option("base models")
 @plain_errors
 def download(
     source: str,
@@ -143,10 +152,10 @@ def download(
     base: Path | None,
     cache_dir: Path,
 ) -> None:
-    """Download a checkpoint and check every byte. A broken download goes on by the same command.
+    """Download a checkpoint and check every byte. The same command resumes a broken download.
 
-    SOURCE is a run's invite, or the http(s) address or the folder of its archive or of one checkpoint.
-    An address is followed by ?key=… as in the invite.
+    SOURCE is a run's invite, or the http(s) address or local folder of its archive or of one checkpoint.
+    An address can end with ?key=… as an invite does.
     """
     import time
 
@@ -161,23 +170,26 @@ def download(
     with download_display(Console(stderr=True), download_message) as display:
         done = asyncio.run(fetch(options, cache_dir, display, time.monotonic))
     if isinstance(done, Downloaded):
-        click.echo(f"{done.folder}: every file is what the run's key signed")
+        click.echo(f"{done.folder}: every file matches what the run's key signed")
     else:
         click.echo(
-            f"{done.folder}: made here of a checkpoint that the run's key signed; no signature covers it"
+            f"{done.folder}: converted here from a checkpoint that the run's key signed;"
+            " the result is not signed"
         )
 
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address of this machine to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=7454, show_default=True, help="0: a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=7454, show_default=True, help="0: any free one."
+)
 @plain_errors
 def seed(folder: Path, host: str, port: int) -> None:
-    """Serve FOLDER for others to download from, until Ctrl-C.
+    """Serve FOLDER to others who download, until Ctrl-C.
 
-    FOLDER is one that `peer download` made, or a copy of a run's archive. Others name this machine with
-    --mirror; they check every byte, so they need not trust it.
+    FOLDER is one that `peer download` wrote, or a copy of a run's archive. Others download from this machine
+    with --mirror; they check every byte, so they need not trust it.
     """
     from peer.seed import Seeding, until_interrupted
     from peer.seed import seed as serve
@@ -193,21 +205,23 @@ def seed(folder: Path, host: str, port: int) -> None:
 
 
 @main.command()
-@click.argument("source", metavar="INVITE|URL|PATH")
-@click.option(
-    "--revision", default="main", show_default=True, help="Which checkpoint: main, latest, best or a round."
-)
+@source_argument
+@revision_option
 @click.option(
     "--from",
     "start",
     type=click.IntRange(min=0),
     metavar="ROUND",
-    help="Start from the checkpoint of ROUND instead of the base model. What came before is not proved.",
+    help="Start from the checkpoint of ROUND instead of the base model: the rounds before it are not proved.",
 )
-@click.option("--log", help="Where the run's archive is, where PATH holds one checkpoint alone.")
-@click.option("--key", help="The run's key or invite, for a URL or a PATH.")
+@click.option(
+    "--log",
+    metavar="ARCHIVE",
+    help="The run's archive, given as SOURCE is, if SOURCE is one checkpoint.",
+)
+@key_option
 @base_option
-@cache_option("base models are kept, and what is fetched meanwhile")
+@cache_option("base models and downloaded files")
 @plain_errors
 def verify(
     source: str,
@@ -218,10 +232,10 @@ def verify(
     base: Path | None,
     cache_dir: Path,
 ) -> None:
-    """Prove that a checkpoint is what its run's log comes to. Exit status 5 where it is not.
+    """Prove that a checkpoint is the result of its run's log. Exit status 5 if it is not.
 
-    SOURCE is a run's invite, the http(s) address or the folder of its archive, or the folder of a downloaded
-    checkpoint. Every round is replayed from the base model; only the run's key is believed.
+    SOURCE is a run's invite, or the http(s) address or local folder of its archive or of one checkpoint.
+    Every round is replayed from the base model; only the run's key is trusted.
     """
     import time
 

@@ -1,4 +1,4 @@
-"""Options that several of `peer`'s commands have."""
+"""Arguments and options that several of `peer`'s commands have."""
 
 from __future__ import annotations
 
@@ -11,20 +11,34 @@ from platformdirs import user_cache_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+source_argument = click.argument("source", metavar="SOURCE")
+"""Each command's help explains SOURCE."""
+revision_option = click.option(
+    "--revision",
+    default="main",
+    show_default=True,
+    help="Checkpoint: main (the promoted one), latest, best, a round or a commit.",
+)
+key_option = click.option("--key", help="The run's key or invite, if SOURCE does not contain it.")
 base_option = click.option(
-    "--base", type=click.Path(path_type=Path), help="The base model's folder or .gguf file, if you have it."
+    "--base",
+    type=click.Path(path_type=Path),
+    help="The base model's folder or .gguf file. Default: found by its name in the run's spec.",
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N."
 )
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads to compute with. Default: torch's choice."
+)
 
 
 def cache_option(kept: str) -> Callable[[Command], Command]:
-    """--cache-dir. kept: what is kept there."""
+    """--cache-dir. kept: what it holds."""
     return click.option(
         "--cache-dir",
         type=click.Path(path_type=Path),
         default=user_cache_path("barnraise"),
         show_default="the user's cache folder",
-        help=f"Where {kept}.",
+        help=f"Folder for {kept}.",
     )

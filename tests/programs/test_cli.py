@@ -157,25 +157,25 @@ def test_a_model_that_is_not_there_is_told() -> None:
         "barnraise://host:1/?key=" + "ab" * 32,
     ],
 )
-def test_what_is_no_invite_is_told(command: str, text: str) -> None:
+def test_an_invalid_invite_is_refused(command: str, text: str) -> None:
     refused(peer, command, text, status=2, told="this is n")
     assert list(Path().iterdir()) == []
 
 
-def test_a_coordinator_that_does_not_answer_is_told_to_who_joins() -> None:
+def test_join_reports_an_unreachable_coordinator() -> None:
     address = nobody()
     arguments = ["join", invite(address), "--data-dir", "data", "--cache-dir", "cache"]
     _, fix = refused(peer, *arguments, status=4, told=f"no coordinator answers at {address}")
     assert "port" in fix
 
 
-def test_a_coordinator_that_does_not_answer_is_told_to_who_downloads() -> None:
+def test_download_reports_an_unreachable_coordinator() -> None:
     address = nobody()
     refused(peer, "download", invite(address), status=4, told=f"no coordinator answers at {address}")
     assert list(Path().iterdir()) == []
 
 
-def test_a_mirror_that_does_not_answer_is_told() -> None:
+def test_download_reports_an_unreachable_address() -> None:
     source = f"http://{nobody()}/barn?key={parts.AUTHORITY.public}"
     refused(peer, "download", source, status=4, told="cannot be read")
 
@@ -186,7 +186,7 @@ def test_a_coordinator_that_does_not_answer_is_told_to_who_asks(form: str) -> No
     refused(coordinator, "status", form.format(address), status=4, told=f"answers at {address}")
 
 
-def test_a_folder_in_use_is_told() -> None:
+def test_join_refuses_a_folder_in_use() -> None:
     from barnraise.runtime.files import owned_folder
 
     with owned_folder(Path("data"), "peer"):
@@ -203,6 +203,12 @@ def test_help_and_version_are_there(program: click.Group) -> None:
         result = run(program, command, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.stdout
+
+
+def test_each_argument_of_peer_is_explained() -> None:
+    for command in peer.commands.values():
+        for argument in (each for each in command.params if isinstance(each, click.Argument)):
+            assert argument.make_metavar(click.Context(command)) in (command.help or ""), command.name
 
 
 @pytest.mark.parametrize(("program", "command"), [(coordinator, "sevre"), (peer, "jion"), (peer, "--wrong")])
