@@ -23,7 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests marked `full` outside their lane; a skip is printed, a deselected test is not."""
+    """Skip tests marked `full` outside their lane, and run the files with slow tests first.
+
+    A skip is printed with its reason, a deselected test is not. A slow test that starts last would run
+    alone while the other worker is idle.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # stable: a file's tests stay together
     if config.getoption("--full"):
         return
     for item in items:

@@ -18,6 +18,8 @@ from barnraise.runtime.blob_store import BlobStore
 from tests.support.programs import DEADLINE, Program, stage
 from tests.support.tiny import make_tiny_model
 
+pytestmark = pytest.mark.slow
+
 RUN = """\
 name = "tiny"
 seed = 3
@@ -86,7 +88,9 @@ def daemons(program: Program) -> list[psutil.Process]:
     ("method", "target", "outer", "lr"),
     [
         ("diloco", '{ kind = "lora", rank = 4 }', "sgd", 1.0),
-        ("gradient", '{ kind = "full" }', "adamw", 1e-3),
+        pytest.param(
+            "gradient", '{ kind = "full" }', "adamw", 1e-3, marks=pytest.mark.full("a second kind of run")
+        ),
     ],
 )
 def test_three_peers_hold_one_state(tmp_path: Path, method: str, target: str, outer: str, lr: float) -> None:
