@@ -87,7 +87,8 @@ class Situation:
 
     @property
     def full(self) -> bool:
-        return self.contributions >= self.window.spec.max_contributions
+        spec = self.window.spec
+        return self.contributions >= spec.max_contributions
 
     @property
     def phase(self) -> Phase:

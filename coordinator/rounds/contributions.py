@@ -45,8 +45,9 @@ class Contributions:
 
     def consider(self, announced: Iterable[Signed[Commit]], members: Membership, now: Millis) -> None:
         """Start a fetch for each new commit that fits the open round; refuse the others, once."""
+        run = self.store.snapshot
         for commit in announced:
-            if commit.signer not in self.store.snapshot.accepted and self.intake.wants(commit):
+            if commit.signer not in run.accepted and self.intake.wants(commit):
                 self._check(commit, members, now)
 
     def raise_failures(self) -> None:
@@ -69,12 +70,11 @@ class Contributions:
         await asyncio.gather(*self._fetches, return_exceptions=True)
 
     def _check(self, commit: Signed[Commit], members: Membership, now: Millis) -> None:
-        snapshot = self.store.snapshot
         if self._is_full():
             return
-        length = snapshot.spec.data.sequence_length
-        sizes = self.store.blob_sizes
-        match check_commit(commit.value, snapshot.window, now, snapshot.tip.state, sizes, length):
+        run, sizes = self.store.snapshot, self.store.blob_sizes
+        length = run.spec.data.sequence_length
+        match check_commit(commit.value, run.window, now, run.tip.state, sizes, length):
             case Fits():
                 self.intake.start(commit)
                 self._fetches.add(asyncio.create_task(self._fetch(commit, members)))
@@ -121,5 +121,5 @@ class Contributions:
         log.warning("refused the contribution of %s: %s", name, refusal_message(reason))
 
     def _is_full(self) -> bool:
-        snapshot = self.store.snapshot
-        return len(snapshot.accepted) >= snapshot.spec.round.max_contributions
+        run = self.store.snapshot
+        return len(run.accepted) >= run.spec.round.max_contributions

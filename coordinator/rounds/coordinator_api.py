@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from barnraise.contract.records import Evaluation, JoinClaim, seal
 from barnraise.contract.status import RunStatus
-from barnraise.core.errors import RefusedError
 from barnraise.core.ids import Millis, short
 from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.publisher import Publisher
@@ -56,10 +55,10 @@ class CoordinatorApi:
 
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         """Admit a volunteer, or renew its admission. Raises RefusedError, DiskFull."""
-        now, authority = self.clock(), self.store.authority
-        match admit(claim.value, self.store.charter.run, now, self.timing):
+        now, charter, authority = self.clock(), self.store.charter, self.store.authority
+        match admit(claim.value, charter.run, now, self.timing):
             case ClaimRefused(reason):
-                refusal: RefusedError = claim_refusal(reason)
+                refusal = claim_refusal(reason)
                 log.info("refused %s: %s", short(claim.signer), refusal.problem)
                 raise refusal
             case Admitted(admission):
@@ -74,18 +73,18 @@ class CoordinatorApi:
 
     def status(self) -> RunStatus:
         """How the run stands now."""
-        now, snapshot, members = self.clock(), self.store.snapshot, self.session.members
-        phase = snapshot.window.phase(now, members.tokens(snapshot.round))
+        now, run, members = self.clock(), self.store.snapshot, self.session.members
+        phase = run.window.phase(now, members.tokens(run.round))
         return RunStatus(
-            run=snapshot.charter.value.run,
-            round=snapshot.round,
+            run=run.charter.value.run,
+            round=run.round,
             phase=phase.value,
             waiting_for=progress_message(self.session.progress),
-            state=snapshot.tip.state,
-            state_round=snapshot.tip.round,
-            tokens=snapshot.tokens,
-            loss=snapshot.loss,
-            checkpoint_round=snapshot.newest_checkpoint.value.round,
+            state=run.tip.state,
+            state_round=run.tip.round,
+            tokens=run.tokens,
+            loss=run.loss,
+            checkpoint_round=run.newest_checkpoint.value.round,
             evaluation=pending_message(self.publisher.pending_evaluation()),
             peers=members.statuses(now),
         )

@@ -52,8 +52,8 @@ class Session:
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. What a tick raises ends the run; nothing accepted is lost."""
         self._started = self.clock()
-        window = self.store.snapshot.window
-        if self._started > window.train_ends:
+        run = self.store.snapshot
+        if self._started > run.window.train_ends:
             self.store.reopen(self._started)
         await self.swarm.heads()  # one from before a restart has the number of volunteers
         await self._read_heartbeats()
@@ -77,7 +77,8 @@ class Session:
         now = self.clock()
         self.contributions.raise_failures()
         await self._read_heartbeats()
-        announced = await self.swarm.commits(self.store.snapshot.round)
+        run = self.store.snapshot
+        announced = await self.swarm.commits(run.round)
         self.contributions.consider(announced, self.members, now)
         if seconds_between(self._started, now) < self.timing.first_decision:
             self._report(AwaitingHeartbeats())
@@ -96,13 +97,13 @@ class Session:
 
     def head(self) -> Head:
         """The head of the run now."""
-        snapshot = self.store.snapshot
-        return snapshot.head(
+        run = self.store.snapshot
+        return run.head(
             self.clock(),
             self.bootstrap,
             turns=self._turns,
             volunteers=len(self.members),
-            tokens=self.members.tokens(snapshot.round),
+            tokens=self.members.tokens(run.round),
         )
 
     async def announce_head(self) -> None:
@@ -118,24 +119,25 @@ class Session:
         self.members = Membership.of(await self.swarm.peers())
 
     def _situation(self, now: Millis) -> Situation:
-        snapshot = self.store.snapshot
-        attendance = self.members.attendance(snapshot.round, snapshot.spec.seed, self._turns)
+        run = self.store.snapshot
+        attendance = self.members.attendance(run.round, run.spec.seed, self._turns)
         return Situation(
             now=now,
-            window=snapshot.window,
-            accepted={owner: commit.value for owner, commit in snapshot.accepted.items()},
+            window=run.window,
+            accepted={owner: commit.value for owner, commit in run.accepted.items()},
             pending=self.contributions.pending,
             expected=attendance.expected,
             late=attendance.late,
             idle=attendance.idle,
-            min_contributions=snapshot.spec.round.min_contributions,
-            swarm_tokens=self.members.tokens(snapshot.round),
+            min_contributions=run.spec.round.min_contributions,
+            swarm_tokens=self.members.tokens(run.round),
             deserted=self._deserted,
         )
 
     async def _reopen(self, now: Millis) -> None:
         self.contributions.restart()
-        self._turns = self._turns_now() if self.store.snapshot.accepted else 1
+        run = self.store.snapshot
+        self._turns = self._turns_now() if run.accepted else 1
         self.store.reopen(now)
         await self.announce_head()
 
@@ -154,14 +156,14 @@ class Session:
         await self.publisher.update_archive()
 
     def _turns_now(self) -> int:
-        spec = self.store.snapshot.spec
-        return self.members.turns(spec.round.max_contributions)
+        run = self.store.snapshot
+        return self.members.turns(run.spec.round.max_contributions)
 
     def _report(self, progress: Progress) -> None:
         """Keep why the round is still open, and log it where that is news."""
         if progress.is_news_after(self.progress):
-            snapshot = self.store.snapshot
-            log.info("round %d: %s", snapshot.round, progress_message(progress))
+            run = self.store.snapshot
+            log.info("round %d: %s", run.round, progress_message(progress))
         self.progress = progress
 
 
