@@ -19,6 +19,8 @@ class Timing:
     """Age of the newest head after which the coordinator is dialled again: three pauses of a head (5 s)."""
     dial: float = 5.0
     """Between two dials of a silent coordinator."""
+    silent_after: float = 20.0
+    """Age of the newest head after which the coordinator counts as silent: four pauses of a head."""
     goodbye: float = 8.0
     """A leaving volunteer waits at most this long for its last contribution to be fetched."""
     watch_sending: float = 600.0

@@ -104,6 +104,7 @@ def join(
     from rich.console import Console
 
     from peer.messages.training import training_message
+    from peer.messages.volunteer import volunteer_message
     from peer.volunteer.display import display_for
     from peer.volunteer.join import JoinSettings
     from peer.volunteer.join import join as join_run
@@ -121,7 +122,7 @@ def join(
         base=base,
     )
     folder = own_folder(data_dir, wanted.run)
-    display = display_for(Console(stderr=True))
+    display = display_for(Console(stderr=True), volunteer_message)
     asyncio.run(join_run(wanted, folder, cache_dir, settings, display, training_message))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from peer.volunteer import reasons as volunteer
-from peer.volunteer.policy import LONG_EXCHANGE
+from peer.volunteer.timings import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
 
 
-def volunteer_message(reason: volunteer.ActionReason | volunteer.Advice) -> str:
+def volunteer_message(reason: volunteer.ActionReason | Advice) -> str:
     """Why a volunteer does what it does, or what its measurements mean."""
-    if isinstance(reason, volunteer.Advice):
+    if isinstance(reason, Advice):
         return _advice(reason)
     if isinstance(reason, volunteer.StepReason):
         return _step(reason)
@@ -115,18 +115,18 @@ def _change_of_state(
         case volunteer.RoundClosed(round):
             return f"folding round {round}"
         case volunteer.NewerState():
-            return "the newest state is here: training goes on from it"
+            return "the newest state is here: rebasing onto it"
         case volunteer.AskedToStop():
             return "you asked to stop"
         case _:
             assert_never(reason)
 
 
-def _advice(advice: volunteer.Advice) -> str:
+def _advice(advice: Advice) -> str:
     match advice:
-        case volunteer.StepsPerRound():
+        case StepsPerRound():
             return _steps(advice)
-        case volunteer.ExchangeShare(seconds, train_seconds, overlaps, by_run):
+        case ExchangeShare(seconds, train_seconds, overlaps, by_run):
             share = seconds / max(train_seconds, 1e-9)
             took = f"the exchange of a round took {seconds:.1f} s, {share:.0%} of its training"
             then = "training goes on meanwhile" if overlaps else "training waits for it"
@@ -137,18 +137,18 @@ def _advice(advice: volunteer.Advice) -> str:
             assert_never(advice)
 
 
-def _steps(advice: volunteer.StepsPerRound) -> str:
+def _steps(advice: StepsPerRound) -> str:
     pace = f"a step of {advice.batch} samples takes {advice.step_seconds:.1f} s here"
     fit = f"{pace}: about {advice.steps:.0f} in a round of {advice.round_seconds:g} s"
     match advice.count:
-        case volunteer.StepCount.NONE:
+        case StepCount.NONE:
             round = f"a round of {advice.round_seconds:g} s"
             return f"{pace}, longer than {round}: it counts a round later, and no volunteer waits for it"
-        case volunteer.StepCount.FEW:
+        case StepCount.FEW:
             return f"{fit}. That is few, and each step counts"
-        case volunteer.StepCount.MANY:
+        case StepCount.MANY:
             return f"{fit}. That is many: shorter rounds keep the replicas closer together"
-        case volunteer.StepCount.FIT:
+        case StepCount.FIT:
             return fit
         case _:
             assert_never(advice.count)

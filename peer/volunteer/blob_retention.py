@@ -1,4 +1,4 @@
-"""The contributions that a volunteer keeps for others: those who fold later, or join late."""
+"""Which contributions a volunteer keeps for peers that fold later or join late."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
 
 KEEP_BYTES = 2_000_000_000
-"""Of contributions to folded rounds: beyond it the oldest go, but never the last round's."""
+"""Of contributions to folded rounds: above it the oldest rounds are dropped, but never the last one."""
 
 
 @dataclass
 class BlobRetention:
+    """Drops the blobs of contributions that no peer needs any more."""
+
     blobs: BlobStore
+    keep_bytes: int = KEEP_BYTES
     _folded: dict[Round, tuple[dict[BlobHash, int], BlobHash]] = field(default_factory=dict)
-    """By round: sizes by name of the contributions that its close lists, and the close."""
+    """By round: sizes by name of the contributions that its close lists, and the close's own blob."""
     _fetched: set[BlobHash] = field(default_factory=set)
     """Contributions to the open round of which no close is known yet."""
 
     def expect(self, name: BlobHash) -> None:
-        """It was fetched before any close listed it."""
+        """`name` was fetched before any close listed it."""
         self._fetched.add(name)
 
     def folded(self, link: Link, checkpoint: Round) -> None:
-        """Keep what the close lists, as long as the newest checkpoint is older; drop what it left out."""
+        """Keep what the close lists while the newest checkpoint is older; drop what it does not list."""
         listed = {blob_name(commit): commit.size for commit in link.commits}
         self._drop(self._fetched - set(listed))
         self._fetched = set()
         self._folded[Round(link.close.round)] = (listed, link.hash)
-        while len(self._folded) > 1 and (min(self._folded) < checkpoint or self._size > KEEP_BYTES):
+        while len(self._folded) > 1 and (min(self._folded) < checkpoint or self._size > self.keep_bytes):
             names, close = self._folded.pop(min(self._folded))
             self._drop([*names, close])
 
     def forget(self) -> None:
-        """Drop all: the log goes on elsewhere, from a checkpoint."""
+        """Drop everything: the volunteer continues from a checkpoint."""
         folded, self._folded = self._folded, {}
         for names, close in folded.values():
             self._drop([*names, close])
@@ -51,7 +54,7 @@ class BlobRetention:
         return sum(sum(names.values()) for names, _ in self._folded.values())
 
     def _drop(self, names: Iterable[BlobHash]) -> None:
-        # What came late for one round may be on the shelf by its close, or by another round's.
+        # A blob that arrived late for one round may be listed by its close, or by another round's.
         kept = {name for listed, _ in self._folded.values() for name in listed}
         for name in names:
             if name not in kept:

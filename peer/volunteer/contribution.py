@@ -1,20 +1,17 @@
-"""What a volunteer sent and what it still owes. No network, no training.
+"""What a volunteer published and what it owes. No network, no training.
 
-What compression leaves out goes into the residual, and out again with a later contribution. A pseudo-gradient
-that missed its close goes back into the parameters that are trained (`LocalTraining.go_over`): there later
-steps take it into account, while from the residual it would be added to steps that did the same once more.
-A gradient that missed its close goes into the residual.
+What compression leaves out goes into the residual and out with a later contribution. A pseudo-gradient that
+missed its close returns to the local parameters (`LocalTraining.rebase`): there later steps take it into
+account, while from the residual it would be added to steps that did the same once more. A gradient that
+missed its close goes into the residual.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.pieces import pieces_hash
@@ -22,52 +19,75 @@ from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Round
+from barnraise.core.ids import BlobHash, Round
 from barnraise.core.signed import Signed, open_text, sign
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.trainer import Update
-from peer.volunteer.saved_state import SavedState, SavedWork, Unchanged
+from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
+from peer.volunteer.saved_state import Arrays, NotSaved, SavedState, SavedWork, Unchanged
 
 log = logging.getLogger("peer")
-
-Inner = Mapping[str, npt.NDArray[Any]]
-"""The inner optimizer's state, as the trainer exports it."""
 
 
 @dataclass
 class ContributionStore:
-    """Slow and synchronous: called in a thread, one call at a time."""
+    """Blob, commit and residual. Slow and synchronous: called in a thread, one call at a time."""
 
     charter: Charter
     identity: Identity
-    store: SavedState
+    saves: SavedState
     blobs: BlobStore
+    lifecycle: ContributionLifecycle
     residual: dict[str, Array] = field(default_factory=dict)
-    pending: Signed[Commit] | None = None
-    """Our contribution whose close is not known yet."""
-    missed: Decoder | None = None
-    """One that missed its close, until the training has it back."""
-    _saved: bool = False
-    """The files say what is owed now."""
+    _commit: Signed[Commit] | None = None
+    """The newest contribution's."""
+    _missed: Decoder | None = None
+    """The contribution that missed its close, until the training takes it back."""
+    _saved_residual: dict[str, Array] | None = None
+    """The residual that the saved file holds; None where the file holds something else."""
+
+    @property
+    def pending(self) -> Signed[Commit] | None:
+        """Our contribution whose close is not known yet."""
+        return self._commit if self.lifecycle.state is ContributionState.PENDING else None
+
+    @property
+    def pending_blob(self) -> BlobHash | None:
+        """The blob of `pending`."""
+        pending = self.pending
+        return None if pending is None else blob_name(pending.value)
+
+    def contributed_to(self, round: Round) -> bool:
+        """Whether our contribution to `round` is pending."""
+        pending = self.pending
+        return pending is not None and pending.value.round == round
+
+    def load(self) -> SavedWork | NotSaved:
+        """The saved work. Raises StateError where it is damaged or of another run."""
+        return self.saves.load()
 
     def resume(self, saved: SavedWork) -> None:
-        """Take up saved work. Raises TrustError where it is not ours."""
-        self.residual, self._saved = saved.residual, True
+        """Continue with saved work. Raises TrustError where another key signed it."""
+        self.residual = self._saved_residual = saved.residual
         if saved.pending:
             pending = open_text(Commit, saved.pending, signer=self.identity.public)
             if blob_name(pending.value) in self.blobs:
-                self.pending = pending
+                self._commit = pending
+                self.lifecycle.advance(ContributionEvent.RESUME)
 
     def contribute(self, tip: Tip, layout: Layout, update: Update, admission: str) -> Signed[Commit]:
-        """Turn an update into a blob and its commit, saved so that a crash loses neither."""
-        codec = self.charter.spec.codec
-        blob = encode_with_feedback(codec, update.tensors, self.residual, layout)
+        """Turn an update into a blob and its commit, saved so that a crash loses neither.
+
+        Raises StateError where the update is not finite, DiskFull.
+        """
+        charter = self.charter
+        blob = encode_with_feedback(charter.spec.codec, update.tensors, self.residual, layout)
         self.residual = update.tensors
         commit = Commit(
-            run=self.charter.run,
+            run=charter.run,
             round=tip.round,
             base_state=tip.state,
             owner=self.identity.public,
@@ -79,57 +99,69 @@ class ContributionStore:
             samples=update.samples,
             loss=update.loss,
         )
-        self.pending = sign(self.identity, commit)
-        self.store.save_contribution(self.residual, self.pending.text)
-        self._saved = True
-        return self.pending
+        signed = sign(self.identity, commit)
+        self._save_contribution(signed)
+        self._commit = signed
+        self.lifecycle.advance(ContributionEvent.SIGN)
+        return signed
 
     def settle(self, layout: Layout, link: Link | None) -> None:
-        """Give back what a round's close did not take of ours.
+        """Take note of the close of our pending contribution's round, where there is one.
 
         link: the round's close; None where the log does not reach back to it.
         """
-        if self.pending is None:
+        pending = self.pending
+        if pending is None:
             return
-        sent, spec = self.pending.value, self.charter.spec
-        if link is None or all(commit.blob != sent.blob for commit in link.commits):
-            log.info("our contribution to round %d missed its close and goes into the next", sent.round)
-            self.missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
-            if spec.train.method == "gradient":
-                self.residual, self.missed = self._owed(), None
-            self._saved = False
-        self.pending = None
+        sent, spec = pending.value, self.charter.spec
+        if link is not None and any(commit.blob == sent.blob for commit in link.commits):
+            self.lifecycle.advance(ContributionEvent.LIST)
+            return
+        log.info("our contribution to round %d missed its close and goes into the next", sent.round)
+        missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
+        if spec.train.method == "gradient":
+            self.residual, self._saved_residual = _sum(self.residual, missed), None
+            self.lifecycle.advance(ContributionEvent.OWE)
+        else:
+            self._missed, self._saved_residual = missed, None
+            self.lifecycle.advance(ContributionEvent.MISS)
 
     def hand_over(self) -> Decoder | None:
-        """What missed its close, for the training to go on from."""
-        missed, self.missed = self.missed, None
-        self._saved &= missed is None
+        """The contribution that missed its close, which the training takes back as it rebases."""
+        missed, self._missed = self._missed, None
+        if missed is not None:
+            self._saved_residual = None
         return missed
 
     def put_aside(self, update: Update) -> None:
-        """Keep for a later visit what was trained and could not be sent."""
+        """Keep work that cannot be published any more for the next start of the program."""
         for name, array in update.tensors.items():
             kept = self.residual.get(name)
             self.residual[name] = array if kept is None else np.add(kept, array, out=kept)
-        self.store.save_contribution(self._owed(), self._pending_text)
-        self._saved = True
+        self._save_contribution(self.pending)
 
-    def save(self, tip: Tip, state: TrainState, inner: Inner | Unchanged) -> None:
-        """All that a restart from `state` needs."""
-        residual = Unchanged() if self._saved else self._owed()
-        self.store.save_state(tip, state, residual, inner, self._pending_text)
-        self._saved = True
+    def save(self, tip: Tip, state: TrainState, inner: Arrays | Unchanged) -> None:
+        """All that a restart from `state` needs. Raises DiskFull."""
+        unchanged = self._missed is None and self._saved_residual is self.residual
+        residual = Unchanged() if unchanged else self._owed()
+        self.saves.save_state(tip, state, residual, inner, _text(self.pending))
+        self._note_saved()
 
-    def in_round(self, round: Round) -> bool:
-        """Whether our contribution to `round` is out."""
-        return self.pending is not None and self.pending.value.round == round
+    def _save_contribution(self, pending: Signed[Commit] | None) -> None:
+        self.saves.save_contribution(self._owed(), _text(pending))
+        self._note_saved()
+
+    def _note_saved(self) -> None:
+        self._saved_residual = self.residual if self._missed is None else None
 
     def _owed(self) -> dict[str, Array]:
         """All that a restart has to send again."""
-        if self.missed is None:
-            return self.residual
-        return {name: tensor + self.missed.tensor(name) for name, tensor in self.residual.items()}
+        return self.residual if self._missed is None else _sum(self.residual, self._missed)
 
-    @property
-    def _pending_text(self) -> str:
-        return self.pending.text if self.pending is not None else ""
+
+def _sum(residual: dict[str, Array], missed: Decoder) -> dict[str, Array]:
+    return {name: tensor + missed.tensor(name) for name, tensor in residual.items()}
+
+
+def _text(pending: Signed[Commit] | None) -> str:
+    return "" if pending is None else pending.text

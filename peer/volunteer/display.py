@@ -1,8 +1,9 @@
-"""What a volunteer sees: a live panel on a terminal, plain lines elsewhere."""
+"""What a volunteer's user sees: a live panel on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
-import re
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,14 +13,22 @@ from rich.live import Live
 from rich.table import Table
 
 from barnraise.core.units import format_bytes
+from peer.volunteer.reasons import ActionReason
+from peer.volunteer.timings import Advice
+
+log = logging.getLogger("peer")
+
+Render = Callable[[ActionReason | Advice], str]
+"""`peer.messages.volunteer_message`."""
 
 
 @dataclass(frozen=True)
 class VolunteerStatus:
+    """One moment of a volunteer."""
+
     run: str
     round: int
-    doing: str
-    """What goes on and why."""
+    doing: ActionReason
     loss: float
     """Training loss of the last step; 0 before the first."""
     tokens: int
@@ -29,23 +38,29 @@ class VolunteerStatus:
     up: int
     """Bytes of blobs sent."""
     down: int
+    """Bytes of blobs received."""
     state: str
     """The state's hash, shortened."""
 
 
 class StatusDisplay(Protocol):
+    """Shows each status it gets, as far as it is news."""
+
     def __enter__(self) -> StatusDisplay: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def show(self, progress: VolunteerStatus) -> None: ...
+    def show(self, status: VolunteerStatus) -> None: ...
+
+    def advise(self, advice: Advice) -> None: ...
 
 
 class StatusLines:
-    """One line whenever the reason changes (seconds that pass are no change)."""
+    """One line for each new round and each new reason."""
 
-    def __init__(self) -> None:
-        self._last = ""
+    def __init__(self, render: Render) -> None:
+        self._render = render
+        self._last: VolunteerStatus | None = None
 
     def __enter__(self) -> StatusLines:
         return self
@@ -53,24 +68,29 @@ class StatusLines:
     def __exit__(self, *_: object) -> None:
         return
 
-    def show(self, progress: VolunteerStatus) -> None:
-        kind = f"{progress.round} {re.sub(r'[0-9.]+', '', progress.doing)}"
-        if kind == self._last:
+    def show(self, status: VolunteerStatus) -> None:
+        """Print `status` where its round or its reason is news."""
+        last = self._last
+        if last is not None and status.round == last.round and not status.doing.is_news_after(last.doing):
             return
-        self._last = kind
-        loss = f"loss {progress.loss:.3f}, " if progress.loss else ""
+        self._last = status
+        loss = f"loss {status.loss:.3f}, " if status.loss else ""
         click.echo(
-            f"round {progress.round}: {progress.doing} "
-            f"({loss}{progress.tokens_per_second:.0f} tokens/s, {progress.peers} peers, "
-            f"up {format_bytes(progress.up)}, down {format_bytes(progress.down)}, state {progress.state})"
+            f"round {status.round}: {self._render(status.doing)} "
+            f"({loss}{status.tokens_per_second:.0f} tokens/s, {status.peers} peers, "
+            f"up {format_bytes(status.up)}, down {format_bytes(status.down)}, state {status.state})"
         )
+
+    def advise(self, advice: Advice) -> None:
+        """Log `advice`."""
+        log.info("%s", self._render(advice))
 
 
 class StatusPanel:
     """A few lines at the bottom of the terminal that change in place."""
 
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, refresh_per_second=4)
+    def __init__(self, console: Console, render: Render) -> None:
+        self._live, self._render = Live(console=console, refresh_per_second=4), render
 
     def __enter__(self) -> StatusPanel:
         self._live.start()
@@ -79,25 +99,31 @@ class StatusPanel:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, progress: VolunteerStatus) -> None:
-        self._live.update(_table(progress))
+    def show(self, status: VolunteerStatus) -> None:
+        """Replace the panel."""
+        self._live.update(_table(status, self._render(status.doing)))
+
+    def advise(self, advice: Advice) -> None:
+        """Log `advice`."""
+        log.info("%s", self._render(advice))
 
 
-def display_for(console: Console) -> StatusDisplay:
-    return StatusPanel(console) if console.is_terminal else StatusLines()
+def display_for(console: Console, render: Render) -> StatusDisplay:
+    """The display that suits `console`."""
+    return StatusPanel(console, render) if console.is_terminal else StatusLines(render)
 
 
-def _table(progress: VolunteerStatus) -> Table:
+def _table(status: VolunteerStatus, doing: str) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column()
-    table.add_row(progress.run, f"round {progress.round}, state {progress.state}")
-    table.add_row("now", progress.doing)
-    loss = f"{progress.loss:.3f}" if progress.loss else "–"
+    table.add_row(status.run, f"round {status.round}, state {status.state}")
+    table.add_row("now", doing)
+    loss = f"{status.loss:.3f}" if status.loss else "–"
     table.add_row(
-        "loss", f"{loss}   {progress.tokens:,} tokens this round, {progress.tokens_per_second:.0f} a second"
+        "loss", f"{loss}   {status.tokens:,} tokens this round, {status.tokens_per_second:.0f} a second"
     )
     table.add_row(
-        "swarm", f"{progress.peers} peers, up {format_bytes(progress.up)}, down {format_bytes(progress.down)}"
+        "swarm", f"{status.peers} peers, up {format_bytes(status.up)}, down {format_bytes(status.down)}"
     )
     return table

@@ -1,56 +1,66 @@
-"""What goes on beside the training: a contribution is sent, the log is followed. One of them at a time."""
+"""What runs in parallel with the training: sending a contribution, or following the log. One at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from barnraise.contract.records import Head, blob_name
+from barnraise.contract.records import Commit, Head, Presence, blob_name
 from barnraise.contract.rounds import seconds_between
-from barnraise.contract.state import Layout
+from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import NetworkError, StateError, TrustError
 from barnraise.core.ids import BlobHash, Millis, Round
+from barnraise.fold.codec import Decoder
 from barnraise.network.swarm import Swarm
+from peer.timing import Timing
 from peer.training.trainer import Trainer, Update
+from peer.volunteer.actions import Exchanging
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.log_follower import LogFollower
-from peer.volunteer.prefetch import RETRY_SECONDS, Prefetch
+from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.saved_state import Unchanged
 from peer.volunteer.timings import RoundTimer
 
 log = logging.getLogger("peer")
 
-INNER_SECONDS = 600.0
-"""Between two saves of the inner optimizer, which is twice the parameters' size: a crash costs its moments,
-means over hundreds of steps, no more than so much of their memory."""
-SENT_SECONDS = 600.0
-"""For so long it is watched whether somebody fetches what we sent."""
+
+@dataclass(frozen=True)
+class NewState:
+    """What the training is rebased onto."""
+
+    tip: Tip
+    state: TrainState
+    missed: Decoder | None
+    """Our contribution where it missed its close."""
 
 
 @dataclass
 class Exchange:
-    """Changes the follower's state and the work, never the training."""
+    """Changes the follower's state and the contribution store, never the training."""
 
     follower: LogFollower
-    work: ContributionStore
+    store: ContributionStore
     trainer: Trainer
     swarm: Swarm
-    shelf: BlobRetention
-    ahead: Prefetch
-    pace: RoundTimer
+    retention: BlobRetention
+    prefetch: Prefetch
+    timer: RoundTimer
     clock: Callable[[], Millis]
+    timing: Timing = field(default_factory=Timing)
     _task: asyncio.Task[None] | None = None
     _inner_saved: Millis | None = None
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
 
-    @property
-    def busy(self) -> bool:
-        return self._task is not None
+    def progress(self, tip: Tip) -> Exchanging:
+        """What goes on, for a training that is at `tip`."""
+        if self._task is not None:
+            return Exchanging.BUSY
+        return Exchanging.FOLDED if self.follower.is_ahead_of(tip) else Exchanging.IDLE
 
     def look(self) -> None:
         """Take note of what has ended. Raises what ends a volunteer's work: MachineError, StateError."""
@@ -59,80 +69,114 @@ class Exchange:
             task.result()
 
     async def finish(self) -> None:
-        """Wait for what goes on."""
+        """Wait for what goes on. Raises as `look`."""
         if self._task is not None:
             await asyncio.wait([self._task])
             self.look()
 
     def stop(self) -> None:
-        self.ahead.stop()
+        """Cancel what goes on."""
+        self.prefetch.stop()
         for task in (self._task, *self._watching):
             if task is not None:
                 task.cancel()
 
     def publish(self, update: Update, admission: str) -> None:
-        self._begin(self._publish(self.follower.tip, update, admission))
+        """Start to send a contribution to the follower's round."""
+        self._start(self._publish(self.follower.tip, update, admission))
 
     def catch_up(self, head: Head, *, from_checkpoint: bool) -> None:
-        self._begin(self._catch_up(head, from_checkpoint))
+        """Start to fold the rounds up to the head's."""
+        self._start(self._catch_up(head, from_checkpoint))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        async def patiently() -> None:
+    def hand_over(self) -> NewState:
+        """What the training has to be rebased onto."""
+        follower = self.follower
+        return NewState(follower.tip, follower.state, self.store.hand_over())
+
+    async def look_ahead(self, round: Round) -> None:
+        """Where our contribution to `round` is out, fetch what its close will most likely list."""
+        if self.store.contributed_to(round):
+            await self.prefetch.look()
+
+    def update_others(self, others: Sequence[Presence]) -> None:
+        """The other volunteers that are present now."""
+        self.follower.update_others(others)
+
+    def keeps(self, open_round: Round) -> Round:
+        """The oldest round whose contributions are all here."""
+        return self.retention.keeps(open_round)
+
+    @property
+    def pending(self) -> Commit | None:
+        """Our contribution whose close is not known yet."""
+        pending = self.store.pending
+        return None if pending is None else pending.value
+
+    async def put_aside(self, update: Update) -> None:
+        """Keep work that cannot be published any more."""
+        await asyncio.to_thread(self.store.put_aside, update)
+
+    async def last_was_served(self) -> bool:
+        """Whether a peer fetches our pending contribution in `timing.goodbye`; True where there is none."""
+        blob, follower = self.store.pending_blob, self.follower
+        if blob is None or not self.store.contributed_to(follower.tip.round):
+            return True
+        return await self.swarm.wait_served(blob, self.timing.goodbye)
+
+    async def save(self) -> None:
+        """All that a restart needs. Raises DiskFull."""
+        # Training may go on: the saved moments are then of two consecutive steps, which does no harm.
+        follower, now = self.follower, self.clock()
+        saved = self._inner_saved
+        due = saved is None or seconds_between(saved, now) >= self.timing.save_inner
+        inner = self.trainer.export_inner() if due else Unchanged()
+        await asyncio.to_thread(self.store.save, follower.tip, follower.state, inner)
+        if due:
+            self._inner_saved = now
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        async def with_pause() -> None:
             try:
                 await work
             except (NetworkError, TrustError) as error:
                 log.warning("%s; trying again", error.problem)
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(self.timing.retry)
 
         assert self._task is None, "one thing at a time"
-        self._task = asyncio.create_task(patiently())
+        self._task = asyncio.create_task(with_pause())
 
     async def _publish(self, tip: Tip, update: Update, admission: str) -> None:
-        began = self.clock()
-        commit = await asyncio.to_thread(self.work.contribute, tip, self._layout, update, admission)
+        began, layout = self.clock(), self.follower.layout
+        commit = await asyncio.to_thread(self.store.contribute, tip, layout, update, admission)
         await self.swarm.publish(commit.value)
         watching = asyncio.create_task(self._watch_sending(blob_name(commit.value), began))
         self._watching.add(watching)
         watching.add_done_callback(self._watching.discard)
 
     async def _watch_sending(self, name: BlobHash, began: Millis) -> None:
-        """Time it. From then on it is dropped like anybody's contribution where its close left it out."""
-        if await self.swarm.wait_served(name, SENT_SECONDS):
-            self.pace.sent(began, self.clock())
-        self.shelf.expect(name)
+        """Measure it. Afterwards it is dropped like any other contribution that its close does not list."""
+        if await self.swarm.wait_served(name, self.timing.watch_sending):
+            self.timer.sent(began, self.clock())
+        self.retention.expect(name)
 
     async def _catch_up(self, head: Head, from_checkpoint: bool) -> None:
         follower = self.follower
         links = await follower.links(head)
-        await asyncio.to_thread(self.work.settle, self._layout, links[0] if links else None)
+        await asyncio.to_thread(self.store.settle, follower.layout, links[0] if links else None)
         try:
             if from_checkpoint:
                 await self._take_checkpoint(head)
                 links = await follower.links(head)
             for link in links:
                 await follower.fold(link)
-                self.shelf.folded(link, Round(head.checkpoint_round))
+                self.retention.folded(link, Round(head.checkpoint_round))
         except StateError as error:
             log.warning("%s; taking the newest checkpoint", error.problem)
             await self._take_checkpoint(head)
-        self.pace.folded(self.clock())
+        self.timer.folded(self.clock())
         await self.save()
 
     async def _take_checkpoint(self, head: Head) -> None:
         await self.follower.take_checkpoint(head)
-        self.shelf.forget()
-
-    async def save(self) -> None:
-        """All that a restart needs."""
-        # Training may go on: the moments saved then are of two neighbouring steps, which does no harm.
-        tip, state, now = self.follower.tip, self.follower.state, self.clock()
-        due = self._inner_saved is None or seconds_between(self._inner_saved, now) >= INNER_SECONDS
-        await asyncio.to_thread(
-            self.work.save, tip, state, self.trainer.export_inner() if due else Unchanged()
-        )
-        if due:
-            self._inner_saved = now
-
-    @property
-    def _layout(self) -> Layout:
-        return self.follower.state.layout
+        self.retention.forget()

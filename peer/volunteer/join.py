@@ -13,10 +13,9 @@ from pathlib import Path
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import blob_name
-from barnraise.contract.rounds import seconds_between
+from barnraise.contract.records import Head
 from barnraise.contract.shards import DataIndex
-from barnraise.core.errors import NetworkError, RefusedError, StateError, TrustError
+from barnraise.core.errors import StateError, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.strict import Strict
@@ -30,12 +29,15 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from peer.coordinator_client import Joined, connect
 from peer.data_dir import PEER_KEY
+from peer.timing import Timing
 from peer.training.device import Device, DeviceReason, free_memory, pick_device
 from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
 from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
+from peer.volunteer.admission import AdmissionRenewal
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.contribution_state import ContributionLifecycle
 from peer.volunteer.display import StatusDisplay
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.local_training import LocalTraining
@@ -48,60 +50,53 @@ from peer.volunteer.timings import RoundTimer
 
 log = logging.getLogger("peer")
 
-RENEW_RETRY_SECONDS = 60.0
-
 
 class JoinSettings(Strict):
-    """What may differ between volunteers: not part of the run spec."""
+    """What each volunteer chooses for itself: not part of the run spec."""
 
     name: str
-    """What the volunteer is called in the run's status; empty for nobody."""
+    """The volunteer's name in the run's status; empty: none."""
     credit: bool
-    """Whether the model cards of checkpoints may name them."""
+    """Whether the model cards of checkpoints may name the volunteer."""
     device: str
     """auto, cpu, mps, cuda or cuda:N."""
     threads: int | None
-    """CPU threads to train with; torch's own choice where None."""
+    """CPU threads for training; None: torch's own choice."""
     micro_batch: int | None
-    """Samples that go through the model at once; None: what suits the device and its memory."""
+    """Samples that go through the model at once; None: chosen by the device and its memory."""
     frozen: FrozenPrecision = "auto"
     """How the frozen weights below an adapter are kept; auto: as exactly as memory allows."""
     listen: str
     """Multiaddress that the libp2p daemon listens on."""
     max_upload: int | None
-    """Bytes a second of blobs to send at most; None: no limit."""
+    """Limit for sending blobs, bytes a second; None: no limit."""
     max_download: int | None
-    """Bytes a second of blobs to receive at most; None: no limit."""
+    """Limit for receiving blobs, bytes a second; None: no limit."""
     base: Path | None
-    """The base model's folder or GGUF file, where it is not to be fetched."""
+    """The base model's folder or GGUF file; None: it is downloaded."""
 
 
-@dataclass
-class AdmissionRenewal:
-    """Our admission, renewed at half of its life."""
+@dataclass(frozen=True)
+class _Machine:
+    """What this machine trains with."""
 
-    invite: Invite
+    base: BaseFolder
+    device: Device
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class _Node:
+    """What all parts of the volunteer share."""
+
     identity: Identity
-    name: str
-    credit: bool
-    joined: Joined
-
-    def text(self) -> str:
-        return self.joined.admission.text
-
-    async def keep(self, clock: Callable[[], Millis]) -> None:
-        while True:
-            left = seconds_between(clock(), Millis(self.joined.admission.value.expires))
-            await asyncio.sleep(max(left / 2, RENEW_RETRY_SECONDS))
-            try:
-                async with connect(self.invite) as api:
-                    self.joined = await api.join(self.identity, self.name, credit=self.credit, renew=True)
-            except (NetworkError, RefusedError) as error:
-                log.warning(
-                    "our admission was not renewed (%s); it holds for another %.0f h",
-                    error.problem,
-                    left / 3600,
-                )
+    charter: Charter
+    head: Head
+    """The head at joining."""
+    swarm: Swarm
+    blobs: BlobStore
+    clock: Callable[[], Millis]
+    timing: Timing
 
 
 async def join(
@@ -111,124 +106,140 @@ async def join(
     settings: JoinSettings,
     display: StatusDisplay,
     message: Callable[[DeviceReason | Fit], str],
+    timing: Timing | None = None,
 ) -> None:
     """Take part in a run until Ctrl-C. message: renders what the device and its memory allow."""
-    leaving = _leave_on_signals()
+    leaving, timing = _leave_on_signals(), timing or Timing()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
         async with connect(invite) as api:
             joined = await api.join(identity, settings.name, credit=settings.credit)
-        charter = joined.charter
+        charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
-        device = pick_device(settings.device, settings.threads)
-        log.info("training on %s: %s", device.name, message(device.reason))
-        source = str(settings.base) if settings.base else charter.spec.model.source
-        base = await asyncio.to_thread(
-            resolve,
-            source,
-            charter.spec.model.revision,
-            cache,
-            expected=charter.model_files,
-            progress=log.info,
-        )
-        fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
-        log.info("%s", message(fitted))
-        admission = AdmissionRenewal(invite, identity, settings.name, settings.credit, joined)
-        blobs = BlobStore(folder / "blobs")
-
-        def clock() -> Millis:
-            return Millis(time.time_ns() // 1_000_000 + joined.ahead)
-
-        swarm = await Swarm.start(
-            identity,
-            charter.run,
-            charter.authority_key,
-            clock=clock,
-            blobs=blobs,
-            folder=folder,
-            listen=settings.listen,
-            bootstrap=joined.head.bootstrap,
-            caps=Caps(settings.max_upload, settings.max_download),
-        )
-        renewing = asyncio.create_task(admission.keep(clock))
+        machine = await _prepare(charter, cache, settings, message)
+        admission = AdmissionRenewal(invite, identity, name, settings.credit, joined.admission, timing)
+        node = await _start_node(identity, joined, folder, settings, timing)
+        renewing = asyncio.create_task(admission.keep(node.clock))
         try:
-            trainer = await asyncio.to_thread(
-                Trainer,
-                base,
-                charter.spec,
-                device,
-                fitted.micro_batch,
-                frozen=fitted.frozen,
-                checkpointing=fitted.checkpointing,
-            )
-            work = ContributionStore(
-                charter, identity, SavedState(folder / "work", charter.spec.digest()), blobs
-            )
-            follower = await _take_up(charter, base, swarm, blobs, joined, work, trainer)
-            index = await fetch_index(charter, swarm, blobs)
-            blobs.keep_only(_still_needed(charter, index, work))
-            shelf = BlobRetention(blobs)
-            volunteer = Volunteer(
-                identity=identity,
-                name=settings.name,
-                admission=admission.text,
-                clock=clock,
-                swarm=swarm,
-                samples=Samples(charter, identity.public, index, swarm, blobs),
-                training=LocalTraining(
-                    trainer, follower.tip, follower.state, taken=work.in_round(follower.tip.round)
-                ),
-                exchange=Exchange(
-                    follower,
-                    work,
-                    trainer,
-                    swarm,
-                    shelf,
-                    Prefetch(follower, shelf),
-                    RoundTimer(began=clock()),
-                    clock,
-                ),
-                display=display,
-                head=joined.head,
-                leaving=leaving,
-            )
+            volunteer = await _volunteer(node, machine, folder, name, admission, display, leaving)
             with display:
-                await swarm.guard(volunteer.run())
-            log.info("left; up %s, down %s. Come back with the same command.", *_traffic(swarm))
+                await node.swarm.guard(volunteer.run())
+            log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         finally:
             renewing.cancel()
-            await swarm.stop()
+            await node.swarm.stop()
 
 
-async def _take_up(
-    charter: Charter,
-    base: BaseFolder,
-    swarm: Swarm,
-    blobs: BlobStore,
-    joined: Joined,
-    work: ContributionStore,
-    trainer: Trainer,
-) -> LogFollower:
-    """Go on with what this folder holds, or start from the run's newest checkpoint."""
+async def _prepare(
+    charter: Charter, cache: Path, settings: JoinSettings, message: Callable[[DeviceReason | Fit], str]
+) -> _Machine:
+    """Choose the device, download the base model, and fit the training into the free memory."""
+    device, model = pick_device(settings.device, settings.threads), charter.spec.model
+    log.info("training on %s: %s", device.name, message(device.reason))
+    source = str(settings.base) if settings.base else model.source
+    base = await asyncio.to_thread(
+        resolve, source, model.revision, cache, expected=charter.model_files, progress=log.info
+    )
+    fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
+    log.info("%s", message(fitted))
+    return _Machine(base, device, fitted)
+
+
+async def _start_node(
+    identity: Identity, joined: Joined, folder: Path, settings: JoinSettings, timing: Timing
+) -> _Node:
+    charter, blobs = joined.charter, BlobStore(folder / "blobs")
+
+    def clock() -> Millis:
+        return Millis(time.time_ns() // 1_000_000 + joined.ahead)
+
+    swarm = await Swarm.start(
+        identity,
+        charter.run,
+        charter.authority_key,
+        clock=clock,
+        blobs=blobs,
+        folder=folder,
+        listen=settings.listen,
+        bootstrap=joined.head.bootstrap,
+        caps=Caps(settings.max_upload, settings.max_download),
+    )
+    return _Node(identity, charter, joined.head, swarm, blobs, clock, timing)
+
+
+async def _volunteer(
+    node: _Node,
+    machine: _Machine,
+    folder: Path,
+    name: str,
+    admission: AdmissionRenewal,
+    display: StatusDisplay,
+    leaving: asyncio.Event,
+) -> Volunteer:
+    """Load the model and the saved work, and put the volunteer together."""
+    charter, swarm, blobs, lifecycle = node.charter, node.swarm, node.blobs, ContributionLifecycle()
+    trainer = await asyncio.to_thread(_load_trainer, machine, charter)
+    saves = SavedState(folder / "work", charter.spec.digest())
+    store = ContributionStore(charter, node.identity, saves, blobs, lifecycle)
+    follower = await _resume(node, machine.base, store, trainer)
+    index = await fetch_index(charter, swarm, blobs)
+    blobs.keep_only(_still_needed(charter, index, store))
+    retention, timer = BlobRetention(blobs), RoundTimer(began=node.clock())
+    prefetch = Prefetch(follower, retention, node.timing)
+    return Volunteer(
+        spec=charter.spec,
+        identity=node.identity,
+        name=name,
+        admission=admission.text,
+        clock=node.clock,
+        swarm=swarm,
+        samples=Samples(charter, node.identity.public, index, swarm, blobs),
+        training=LocalTraining(trainer, lifecycle, follower.tip, follower.state),
+        exchange=Exchange(
+            follower, store, trainer, swarm, retention, prefetch, timer, node.clock, node.timing
+        ),
+        timer=timer,
+        display=display,
+        head=node.head,
+        leaving=leaving,
+        timing=node.timing,
+    )
+
+
+def _load_trainer(machine: _Machine, charter: Charter) -> Trainer:
+    fit = machine.fit
+    return Trainer(
+        machine.base,
+        charter.spec,
+        machine.device,
+        fit.micro_batch,
+        frozen=fit.frozen,
+        checkpointing=fit.checkpointing,
+    )
+
+
+async def _resume(node: _Node, base: BaseFolder, store: ContributionStore, trainer: Trainer) -> LogFollower:
+    """Continue with what the folder holds, or start from the run's newest checkpoint."""
+    charter, swarm, blobs = node.charter, node.swarm, node.blobs
     try:
-        match await asyncio.to_thread(work.store.load):
+        match await asyncio.to_thread(store.load):
             case SavedWork() as saved:
                 trainer.import_inner(saved.inner)
-                work.resume(saved)
+                store.resume(saved)
                 log.info("going on with round %d", saved.tip.round)
                 return LogFollower(charter, swarm, blobs, saved.tip, saved.state)
             case NotSaved():
                 log.info("starting from the run's newest checkpoint")
     except (StateError, TrustError) as error:
         log.warning("%s %s", error.problem, error.fix)
-    return await first_follower(charter, base.path, swarm, blobs, joined.head)
+    return await first_follower(charter, base.path, swarm, blobs, node.head)
 
 
-def _still_needed(charter: Charter, index: DataIndex, work: ContributionStore) -> set[BlobHash]:
-    """Blobs of an earlier visit that are worth their disk."""
+def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) -> set[BlobHash]:
+    """Blobs of an earlier run of the program that are worth their disk space."""
     shards = {ref.blob for ref in index.shards}
-    sent = {blob_name(work.pending.value)} if work.pending is not None else set()
-    return {charter.data_index_hash} | shards | sent
+    pending = store.pending_blob
+    return {charter.data_index_hash, *shards} | (set() if pending is None else {pending})
 
 
 def _fitted(charter: Charter, base: BaseFolder, device: Device, settings: JoinSettings) -> Fit:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
 from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, Head, Presence, blob_name, wanted
-from barnraise.contract.state import TrainState
+from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, Round
+from barnraise.core.signed import Signed
+from barnraise.fold.codec import blob_sizes
 from barnraise.fold.log import Link, advance, check_link
 from barnraise.models.checkpoint_files import read_state
 from barnraise.models.trainable import initial_state
@@ -22,20 +25,45 @@ from barnraise.runtime.blob_store import BlobStore
 from peer.volunteer.samples import read_blob
 
 AT_ONCE = 4
-"""Blobs fetched side by side."""
+"""Blobs fetched in parallel."""
 
 
 @dataclass
 class LogFollower:
-    """Holds state[tip.round]; every state it comes to was checked against the log."""
+    """Holds state[tip.round]; every state that it reaches was checked against the log."""
 
     charter: Charter
     swarm: Swarm
     blobs: BlobStore
     tip: Tip
     state: TrainState
-    others: Sequence[Presence] = ()
-    """Other volunteers, who may hold contributions that we lack."""
+    _others: Sequence[Presence] = ()
+    """Other volunteers, which may hold contributions that we lack."""
+
+    @property
+    def layout(self) -> Layout:
+        """The tensors of the run's states."""
+        return self.state.layout
+
+    def update_others(self, others: Sequence[Presence]) -> None:
+        """The other volunteers that are present now."""
+        self._others = others
+
+    def is_ahead_of(self, tip: Tip) -> bool:
+        """Whether the state here is another one than that of `tip`."""
+        return self.tip != tip
+
+    def has(self, blob: BlobHash) -> bool:
+        """Whether the blob is stored here."""
+        return blob in self.blobs
+
+    def fits(self, commit: Commit) -> bool:
+        """Whether a commit can be to the open round, by its state and its blob's size."""
+        return commit.size in self._blob_sizes and commit.base_state == self.tip.state
+
+    async def announced(self) -> Sequence[Signed[Commit]]:
+        """The commits to the open round that the swarm knows of."""
+        return await self.swarm.commits(self.tip.round)
 
     async def links(self, head: Head) -> list[Link]:
         """The closes from our round to the head's, oldest first. Raises Unreachable, TrustError."""
@@ -64,16 +92,22 @@ class LogFollower:
         return advance(self.tip, self.state, link, blobs, self.charter)
 
     async def prefetch(self, commit: Commit) -> None:
-        """Get one contribution, from all who hold some of it: owner, coordinator, volunteers."""
-        others = [PublicKey(other.owner) for other in self.others if other.keeps <= commit.round]
+        """Fetch one contribution from all that hold parts of it: owner, coordinator, volunteers."""
+        others = [PublicKey(other.owner) for other in self._others if other.keeps <= commit.round]
         await self.swarm.fetch_pieces(
             wanted(commit), [PublicKey(commit.owner), self.charter.authority_key, *others]
         )
 
     async def take_checkpoint(self, head: Head) -> None:
-        """Go to the newest checkpoint's state. Raises Unreachable, TrustError, StateError."""
+        """Continue from the newest checkpoint's state. Raises Unreachable, TrustError, StateError."""
         manifest = await newest_manifest(self.charter, self.swarm, self.blobs, head)
         self.tip, self.state = manifest.tip, await fetch_state(self.charter, self.swarm, self.blobs, manifest)
+
+    @cached_property
+    def _blob_sizes(self) -> range:
+        """The same for the whole run, and slow to compute where the codec is sparse."""
+        charter = self.charter
+        return blob_sizes(charter.spec.codec, self.layout)
 
     async def _link(self, name: BlobHash, round: Round) -> Link:
         wire = await read_blob(self.swarm, self.blobs, name, MAX_CLOSE_BYTES, self.charter.authority_key)
@@ -81,6 +115,7 @@ class LogFollower:
 
 
 async def newest_manifest(charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head) -> Manifest:
+    """The manifest of the head's checkpoint. Raises Unreachable, TrustError."""
     wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, charter.authority_key)
     return open_manifest(wire, run=charter.run, authority=charter.authority_key).value
 
@@ -96,10 +131,10 @@ async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest
 async def first_follower(
     charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
 ) -> LogFollower:
-    """A follower that starts from nothing: from state[0] made here, or from a checkpoint.
+    """A follower without saved work: it starts from state[0] computed here, or from a checkpoint.
 
-    The run goes on meanwhile, so a checkpoint that is dropped under our hands is no fault: the next one
-    is taken. Raises Unreachable when none can be had, TrustError, StateError.
+    The run goes on in the meantime: where a checkpoint is dropped during its download, the next one is taken.
+    Raises Unreachable where none can be fetched, TrustError, StateError.
     """
     while True:
         head = await newest_head(swarm, head)
@@ -111,7 +146,7 @@ async def first_follower(
 
 
 async def newest_head(swarm: Swarm, known: Head) -> Head:
-    """The swarm's head where it is newer than the one that is known."""
+    """The newest of the swarm's heads and the known one."""
     return max([known, *await swarm.heads()], key=lambda head: head.at)
 
 

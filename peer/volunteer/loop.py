@@ -1,59 +1,53 @@
-"""A volunteer at work: asks the machine what to do next, does it, tells why, and asks again."""
+"""The volunteer's loop: ask the policy for the next action, announce it, carry it out, and ask again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from typing_extensions import assert_never
 
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
-from barnraise.contract.records import Activity, Head, Presence, blob_name
+from barnraise.contract.records import Activity, Head, Presence
 from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import Window, seconds_between
-from barnraise.contract.spec import RunSpec
+from barnraise.contract.spec import RoundSpec, RunSpec
 from barnraise.core.errors import NetworkError, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, short
 from barnraise.network.swarm import Swarm
-from peer.volunteer.advice import of_exchange, of_steps
-from peer.volunteer.display import StatusDisplay, VolunteerStatus
-from peer.volunteer.exchange import Exchange
-from peer.volunteer.local_training import LocalTraining
-from peer.volunteer.log_follower import newest_head
-from peer.volunteer.policy import (
+from peer.timing import Timing
+from peer.volunteer.actions import (
     Action,
     CatchUp,
+    HeadFacts,
     Hold,
     Leave,
     Merge,
     Publish,
     Train,
     View,
-    doing,
-    plan,
-    tell_of_step,
+    activity,
 )
-from peer.volunteer.prefetch import RETRY_SECONDS
+from peer.volunteer.display import StatusDisplay, VolunteerStatus
+from peer.volunteer.exchange import Exchange
+from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.log_follower import newest_head
+from peer.volunteer.policy import plan, plan_during_step
+from peer.volunteer.reasons import ActionReason, Starting
 from peer.volunteer.samples import Samples
+from peer.volunteer.timings import Advice, RoundTimer, exchange_advice, step_advice
 
 log = logging.getLogger("peer")
-
-LOOK_SECONDS = 0.25
-"""Pause between two looks at the head, and at what else may have changed."""
-RECONNECT_SECONDS = 15.0
-"""Without a newer head for so long, the coordinator is dialled again."""
-DIAL_SECONDS = 5.0
-"""Pause between two of these calls."""
-GOODBYE_SECONDS = 8.0
-"""How long a leaving volunteer waits for its last contribution to be fetched."""
 
 
 @dataclass
 class Volunteer:
+    """One volunteer in a run. Training and exchange do the work; this class decides when."""
+
+    spec: RunSpec
     identity: Identity
     name: str
     admission: Callable[[], str]
@@ -64,32 +58,31 @@ class Volunteer:
     samples: Samples
     training: LocalTraining
     exchange: Exchange
+    timer: RoundTimer
     display: StatusDisplay
     head: Head
     leaving: asyncio.Event
-    _reason: str = "starting"
-    _advised: dict[str, str] = field(default_factory=dict)
-    _doing: Activity = "waiting"
+    timing: Timing = field(default_factory=Timing)
+    _reason: ActionReason = field(default_factory=Starting)
+    _advised: dict[type[Advice], Advice] = field(default_factory=dict)
+    _activity: Activity = "waiting"
 
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""
-        await asyncio.to_thread(self.training.trainer.load, self.training.state)
+        await asyncio.to_thread(self.training.start)
         await self.exchange.save()
-        beside = [
-            asyncio.create_task(work) for work in (self._watch(), self._keep_present(), self._look_ahead())
-        ]
+        loops = (self._follow_head(), self._keep_present(), self._prefetch())
+        tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             while not isinstance(action := plan(self._view()), Leave):
-                await self._tell(action)
+                await self._announce(action)
                 await self._carry_out(action)
                 self.exchange.look()
-                for task in beside:
-                    if task.done():
-                        task.result()
-            await self._say_goodbye()
+                _raise_from_ended(tasks)
+            await self._leave()
         finally:
             self.exchange.stop()
-            for task in beside:
+            for task in tasks:
                 task.cancel()
 
     async def _carry_out(self, action: Action) -> None:
@@ -104,192 +97,200 @@ class Volunteer:
                 case Merge():
                     await self._merge()
                 case Hold():
-                    await asyncio.sleep(LOOK_SECONDS)
+                    await asyncio.sleep(self.timing.poll)
                 case Leave():
                     return
                 case _:
                     assert_never(action)
         except (NetworkError, TrustError) as error:
             log.warning("%s; trying again", error.problem)
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self.timing.retry)
 
     async def _train(self) -> None:
-        training, count = self.training, self._spec.train.batch
-        counts_in = Round(training.tip.round + training.taken)
-        batch = await self.samples.batch(counts_in, training.trainer.samples, count)
+        training, count = self.training, self._batch
+        batch = await self.samples.batch(training.counts_in, training.samples, count)
         began = self.clock()
         step = asyncio.create_task(asyncio.to_thread(training.step, batch))
         while not step.done():
-            await asyncio.wait([step], timeout=LOOK_SECONDS)
+            await asyncio.wait([step], timeout=self.timing.poll)
             self.exchange.look()
-            view = self._view()
-            if isinstance(action := plan(view), CatchUp):  # which need not wait for a long step
-                self.exchange.catch_up(self.head, from_checkpoint=action.from_checkpoint)
-            elif told := tell_of_step(view, seconds_between(began, self.clock())):
-                await self._tell(told)
-        tokens = step.result()
-        training.recent.append((tokens, seconds_between(began, self.clock())))
-        if len(training.recent) == training.recent.maxlen:  # the first steps are slow
-            self._advise("steps", of_steps(training.step_seconds, count, self._spec.round))
+            await self._act_during_step(seconds_between(began, self.clock()))
+        ended = self.clock()
+        self.timer.stepped(step.result(), seconds_between(began, ended))
+        if self.timer.steady:
+            self._advise(step_advice(self.timer.measured(ended), count, self._rounds))
+
+    async def _act_during_step(self, elapsed: float) -> None:
+        match plan_during_step(self._view(), elapsed):
+            case CatchUp() as action:
+                await self._carry_out(action)
+            case Train() as action:
+                await self._announce(action)
 
     async def _publish(self) -> None:
         update = await asyncio.to_thread(self.training.take)
-        self.exchange.pace.published(self.clock(), self.training.step_seconds)
+        self.timer.published(self.clock())
         self.exchange.publish(update, self.admission())
 
     async def _merge(self) -> None:
-        follower, missed = self.exchange.follower, self.exchange.work.hand_over()
-        await asyncio.to_thread(self.training.go_over, follower.tip, follower.state, missed)
-        pace = self.exchange.pace
-        pace.went_over(self.clock())
-        if pace.exchange_seconds:
-            told = of_exchange(pace.exchange_seconds, pace.train_seconds, self._spec.round)
-            self._advise("exchange", told)
-        await self._be_present()
+        new = self.exchange.hand_over()
+        await asyncio.to_thread(self.training.rebase, new.tip, new.state, new.missed)
+        now = self.clock()
+        self.timer.rebased(now)
+        timings = self.timer.measured(now)
+        if timings.exchange:
+            self._advise(exchange_advice(timings, self._rounds))
+        await self._publish_presence()
 
-    async def _say_goodbye(self) -> None:
-        """Wait until somebody holds our last contribution, and tell the others not to wait for us."""
+    async def _leave(self) -> None:
+        """Save the local work, wait until a peer has our last contribution, and say that we leave."""
         exchange, training = self.exchange, self.training
         await exchange.finish()
         if training.has_work:
-            await asyncio.to_thread(exchange.work.put_aside, training.rest())
-        pending = exchange.work.pending
-        if pending is None or not exchange.work.in_round(exchange.follower.tip.round):
-            served = True
-        else:
-            served = await self.swarm.wait_served(blob_name(pending.value), GOODBYE_SECONDS)
-        if not served:
-            log.warning("nobody fetched our last contribution; it is kept for when you come back")
-        self._doing = "leaving"
-        await self._be_present()
+            await exchange.put_aside(await asyncio.to_thread(training.rest))
+        if not await exchange.last_was_served():
+            log.warning("no peer fetched our last contribution; it is kept for when you come back")
+        self._activity = "leaving"
+        await self._publish_presence()
 
-    # What goes on beside the work.
+    # In parallel with the actions
 
-    async def _watch(self) -> None:
-        """Keep the head fresh, and dial the coordinator again when it falls silent."""
-        dialled = self.clock()
+    async def _follow_head(self) -> None:
+        """Keep the head fresh, and dial the coordinator again when it is silent."""
+        dialled, timing = self.clock(), self.timing
         while True:
-            self.head = await newest_head(self.swarm, self.head)
-            if self._head_age() > RECONNECT_SECONDS and seconds_between(dialled, self.clock()) > DIAL_SECONDS:
+            self.head = head = await newest_head(self.swarm, self.head)
+            silent = self._head_age() > timing.reconnect_after
+            if silent and seconds_between(dialled, self.clock()) > timing.dial:
                 dialled = self.clock()
-                await self.swarm.reconnect(self.head.bootstrap)
-            await asyncio.sleep(LOOK_SECONDS)
+                await self.swarm.reconnect(head.bootstrap)
+            await asyncio.sleep(timing.poll)
 
     async def _keep_present(self) -> None:
         while True:
-            await self._be_present()
-            await self._announce_commit()
-            present = await self.swarm.peers()
-            self.exchange.follower.others = [p for p in present if p.owner != self.identity.public]
+            await self._publish_presence()
+            if (pending := self.exchange.pending) is not None:
+                await self.swarm.publish(pending)  # repeated: a coordinator that restarts has to learn of it
+            self.exchange.update_others(self._others(await self.swarm.peers()))
             self._show()
             await asyncio.sleep(self._beat)
 
-    async def _look_ahead(self) -> None:
-        """While our round is closing, get what its close will most likely list."""
+    async def _prefetch(self) -> None:
         while True:
-            if self.exchange.work.in_round(Round(self.head.round)):
-                await self.exchange.ahead.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            await self.exchange.look_ahead(self._open_round)
+            await asyncio.sleep(self.timing.poll)
 
-    async def _be_present(self) -> None:
+    async def _publish_presence(self) -> None:
         training = self.training
         await self.swarm.publish(
             Presence(
-                run=self.exchange.follower.charter.run,
-                owner=self.identity.public,
+                run=self.spec.name,
+                owner=self._owner,
                 admission=self.admission(),
                 name=self.name,
-                round=training.tip.round,
+                round=training.round,
                 state=training.tip.state,
                 tokens=self._tokens(),
-                tokens_per_second=training.tokens_per_second,
-                doing=self._doing,
+                tokens_per_second=self.timer.tokens_per_second,
+                doing=self._activity,
                 parts=parts_for(self.head.volunteers),
                 beat=self._beat,
-                keeps=self.exchange.shelf.keeps(training.tip.round),
+                keeps=self.exchange.keeps(training.round),
                 at=self.clock(),
             )
         )
 
-    async def _announce_commit(self) -> None:
-        """Also again and again, as long as it is open: a coordinator that restarts has to learn of it."""
-        if self.exchange.work.pending is not None:
-            await self.swarm.publish(self.exchange.work.pending.value)
-
-    async def _tell(self, action: Action) -> None:
-        """Show why, and let the swarm know at once when we begin to train or sit a round out."""
+    async def _announce(self, action: Action) -> None:
+        """Show the reason, and publish at once when we start to train or sit out the round."""
         self._reason = action.reason
         self._show()
-        before, self._doing = self._doing, doing(action, self._doing)
-        if self._doing != before:
-            await self._be_present()
+        before, self._activity = self._activity, activity(action, self._activity)
+        if self._activity != before:
+            await self._publish_presence()
 
-    def _advise(self, about: str, told: str) -> None:
-        """Log what was measured when it comes to mean something else."""
-        kind = re.sub(r"[0-9.]+", "", told)
-        if self._advised.get(about) != kind:
-            self._advised[about] = kind
-            log.info("%s", told)
+    def _advise(self, advice: Advice) -> None:
+        """Show what a measurement means where that is news."""
+        if advice.is_news_after(self._advised.get(type(advice))):
+            self._advised[type(advice)] = advice
+            self.display.advise(advice)
 
-    # What the machine decides by, and what the volunteer sees.
-
-    @property
-    def _spec(self) -> RunSpec:
-        return self.exchange.follower.charter.spec
+    # What the policy decides by, and what the user sees
 
     def _view(self) -> View:
-        training, exchange, head = self.training, self.exchange, self.head
-        round, now = training.tip.round, self.clock()
+        head, tip, now = self.head, self.training.tip, self.clock()
+        same_round, age = head.round == tip.round, self._head_age()
+        facts = HeadFacts(
+            away=age if age > self.timing.silent_after else None,
+            differs=same_round and head.state not in (None, tip.state),
+            checkpoint=Round(head.checkpoint_round),
+            turn=has_turn(self.spec.seed, tip.round, self._owner, head.turns),
+            # The head has what the coordinator last heard of each volunteer; our own may be more by now.
+            swarm_tokens=max(head.tokens if same_round else 0, self._tokens()),
+        )
         return View(
             now=now,
-            window=Window(Round(head.round), Millis(head.opens), self._spec.round),
-            head_age=self._head_age(),
-            base=round,
-            differs=head.round == round and head.state not in (None, training.tip.state),
-            checkpoint=Round(head.checkpoint_round),
-            turn=has_turn(self._spec.seed, round, PublicKey(self.identity.public), head.turns),
-            published=training.taken,
-            exchanging=exchange.busy,
-            folded=not exchange.busy and exchange.follower.tip != training.tip,
-            tokens=training.tokens,
-            steps=training.steps,
-            step_seconds=training.step_seconds,
-            # Of the others we know what the coordinator told last; ours may be more by now.
-            swarm_tokens=max(head.tokens if head.round == round else 0, self._tokens()),
+            window=Window(Round(head.round), Millis(head.opens), self._rounds),
+            head=facts,
+            work=self.training.work(),
+            exchange=self.exchange.progress(tip),
+            timings=self.timer.measured(now),
             leaving=self.leaving.is_set(),
-            ahead_seconds=exchange.pace.ahead_seconds(now),
-            train_seconds=exchange.pace.train_seconds,
-            exchange_seconds=exchange.pace.exchange_seconds,
-            send_seconds=exchange.pace.send_seconds,
         )
 
     def _tokens(self) -> int:
         """What we trained for the round of our state, sent or not."""
-        if not self.training.taken:
-            return self.training.tokens
-        pending = self.exchange.work.pending
-        return 0 if pending is None else pending.value.tokens
-
-    @property
-    def _beat(self) -> float:
-        return heartbeat_seconds(self.head.volunteers)
-
-    def _head_age(self) -> float:
-        return max(0.0, seconds_between(Millis(self.head.at), self.clock()))
+        work, pending = self.training.work(), self.exchange.pending
+        if not work.contribution.taken:
+            return work.tokens
+        return 0 if pending is None else pending.tokens
 
     def _show(self) -> None:
         training, traffic = self.training, self.swarm.traffic
         self.display.show(
             VolunteerStatus(
-                run=self.exchange.follower.charter.run,
-                round=training.tip.round,
+                run=self.spec.name,
+                round=training.round,
                 doing=self._reason,
                 loss=training.loss,
                 tokens=training.tokens,
-                tokens_per_second=training.tokens_per_second,
+                tokens_per_second=self.timer.tokens_per_second,
                 peers=self.head.volunteers,
                 up=traffic.up,
                 down=traffic.down,
                 state=short(training.tip.state),
             )
         )
+
+    def _others(self, present: Sequence[Presence]) -> list[Presence]:
+        return [presence for presence in present if presence.owner != self._owner]
+
+    def _head_age(self) -> float:
+        return max(0.0, seconds_between(Millis(self.head.at), self.clock()))
+
+    @property
+    def _open_round(self) -> Round:
+        return Round(self.head.round)
+
+    @property
+    def _owner(self) -> PublicKey:
+        return self.identity.public
+
+    @property
+    def _rounds(self) -> RoundSpec:
+        return self.spec.round
+
+    @property
+    def _batch(self) -> int:
+        """Samples of an inner step."""
+        train = self.spec.train
+        return train.batch
+
+    @property
+    def _beat(self) -> float:
+        return heartbeat_seconds(self.head.volunteers)
+
+
+def _raise_from_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done():
+            task.result()

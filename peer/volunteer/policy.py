@@ -1,285 +1,296 @@
 """What a volunteer does next, and why: one pure decision from what it knows.
 
-plan(view)  reads as a list of priorities. Whoever carries out the answer asks again after it.
+plan(view)  The first rule that answers wins. The caller carries out the answer and asks again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from barnraise.contract.records import Activity
-from barnraise.contract.rounds import Phase, Window, seconds_between
-from barnraise.contract.spec import RoundSpec
-from barnraise.core.ids import Millis, Round
+from barnraise.contract.rounds import Phase, seconds_between
+from peer.volunteer import reasons
+from peer.volunteer.actions import Action, CatchUp, Exchanging, Hold, Leave, Merge, Publish, Train, View
+from peer.volunteer.reasons import Meanwhile
+from peer.volunteer.timings import overlaps
 
-
-@dataclass(frozen=True)
-class View:
-    """What a peer knows when it decides."""
-
-    now: Millis
-    window: Window
-    """The open round, by the newest head."""
-    head_age: float
-    """Seconds since the coordinator was last heard of."""
-    base: Round
-    """The round whose base state we train from."""
-    differs: bool
-    """The coordinator holds another state of `base` than we do."""
-    checkpoint: Round
-    """The round of the newest checkpoint."""
-    turn: bool
-    """It is our turn to contribute to `base`."""
-    published: bool
-    """Our contribution to `base` is on its way or out."""
-    exchanging: bool
-    """A contribution is being sent, or rounds are being folded, beside the training."""
-    folded: bool
-    """A newer state waits to be taken up."""
-    tokens: int
-    """Tokens that we trained and did not send yet."""
-    steps: int
-    step_seconds: float
-    """How long our last steps took; 0 before the first."""
-    swarm_tokens: int
-    leaving: bool
-    """The volunteer asked us to stop."""
-    ahead_seconds: float = 0.0
-    """Since we published."""
-    train_seconds: float = 0.0
-    """The last round's, until we published; 0 before the first."""
-    exchange_seconds: float = 0.0
-    """The last round's, from publishing until it was folded; 0 before the first."""
-    send_seconds: float = 0.0
-    """How long our last contribution took to be fetched; 0 before the first."""
-
-
-@dataclass(frozen=True)
-class Train:
-    """Take one more inner step."""
-
-    reason: str
-    sits_out: bool = False
-    """The open round need not wait for it."""
-    late: bool = False
-    """It ends behind the round's time, where the round is waited for only if nobody is faster."""
-
-
-@dataclass(frozen=True)
-class Publish:
-    reason: str
-
-
-@dataclass(frozen=True)
-class CatchUp:
-    """Fold the rounds from ours to the head's, from a newer checkpoint where one saves work."""
-
-    reason: str
-    from_checkpoint: bool
-
-
-@dataclass(frozen=True)
-class Merge:
-    """Go over to the folded state, and keep what was trained meanwhile."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Hold:
-    """Nothing to do but to look again."""
-
-    reason: str
-    sits_out: bool = False
-    """The open round need not wait for us."""
-
-
-@dataclass(frozen=True)
-class Leave:
-    reason: str
-
-
-Action = Train | Publish | CatchUp | Merge | Hold | Leave
-
-SILENT_SECONDS = 20.0
-"""A coordinator not heard of for so long is said to be away."""
-LONG_EXCHANGE = 0.1
-"""Of a round's training: a longer exchange is worth training beside it."""
 SEND_MARGIN = 1.25
-"""A contribution may take so much longer to send than the last one did."""
+"""A contribution may take this much longer to send than the last one did."""
+
+
+Rule = Callable[[View], Action | None]
 
 
 def plan(view: View) -> Action:
-    return _leave(view) or _take_up(view) or _go_on_beside(view) or _work(view)
-
-
-def tell_of_step(view: View, elapsed: float) -> Train | None:
-    """What to tell of the step under way, which began `elapsed` seconds ago; None where nothing is new.
-
-    Nobody waits for one that ends too late to be sent in the open round, nor for a first one, whose length
-    nobody knows, behind the round's time. What comes of it counts where the round is still open.
-    """
-    if view.window.round < view.base + view.published:  # the round that it is trained for is not yet open
-        return None
-    sits_out = Train("this step outlasts the round, which need not wait", sits_out=True)
-    until_end, until_late = _left(view)
-    if view.step_seconds == 0:
-        return sits_out if until_end <= 0 else None
-    rest = max(0.0, view.step_seconds - elapsed)
-    if rest > until_late:
-        return sits_out
-    return _slow(view, rest) if _ends_behind(view, rest) else None
-
-
-def doing(action: Action, before: Activity) -> Activity:
-    """What to tell the coordinator that we do. Who was late is so until it trains anew."""
-    match action:
-        case Train(sits_out=True) | Hold(sits_out=True):
-            return "waiting"
-        case Train(late=late):
-            return "late" if late else "training"
-        case Leave():
-            return "leaving"
-        case _:
-            return "late" if before == "late" else "training"
-
-
-def _leave(view: View) -> Action | None:
-    if not view.leaving:
-        return None
-    unsent = view.tokens and not view.published and not view.exchanging
-    if unsent and view.base == view.window.round and view.now < view.window.deadline:
-        return Publish("leaving: what was trained goes out first")
-    return Leave("you asked to stop")
-
-
-def _take_up(view: View) -> Action | None:
-    """What brings us to the run's newest state."""
-    if view.folded:
-        return Merge("the newest state is there: going on from it")
-    if view.exchanging:
-        return None
-    if view.differs:
-        return CatchUp("our state is not the run's: starting again from the newest checkpoint", True)
-    behind = view.window.round - view.base
-    if behind <= 0:
-        return None
-    if view.checkpoint > view.base + 1:
-        return CatchUp(f"{behind} rounds behind: taking the checkpoint of round {view.checkpoint}", True)
-    return CatchUp(f"folding round {view.base}", False)
-
-
-def _go_on_beside(view: View) -> Action | None:
-    """There is nothing more to give to our round: wait for the next one, or train ahead for it."""
-    if view.window.round < view.base:
-        return Hold(
-            f"the coordinator is at round {view.window.round}, we are at {view.base}:"
-            f" it is catching up{_away(view)}",
-            sits_out=True,
-        )
-    if not view.published and not view.exchanging:
-        return None
-    if view.window.round > view.base or not view.published:
-        doing = "the rounds since ours are being folded"
-    else:
-        left = max(0.0, seconds_between(view.now, view.window.deadline))
-        doing = f"our contribution is out; the round closes in at most {left:.0f} s{_away(view)}"
-    sound = not view.differs and view.window.round <= view.base + 1
-    if not sound:
-        return Hold(doing)
-    if not view.turn and not view.published and view.tokens and not _done(view):
-        return Train(f"{doing}; training goes on", sits_out=True)
-    if not (view.published and overlaps(view.window.spec, view.exchange_seconds, view.train_seconds)):
-        return Hold(doing)
-    if _done(view) or view.ahead_seconds >= view.window.spec.seconds:
-        return Hold(f"{doing}; a round's worth is trained ahead")
-    return Train(f"{doing}; training goes on{_why_overlap(view)}")
-
-
-def _work(view: View) -> Action:
-    window = view.window
-    if not view.turn:
-        return _out_of_turn(view)
-    phase = window.phase(view.now, view.swarm_tokens)
-    until_end, until_late = _left(view)
-    left = min(until_end, until_late)
-    done = _done(view)
-    if phase is Phase.TRAIN and not done:
-        if view.tokens == 0 and view.step_seconds > max(until_end, until_late):
-            return Train(
-                f"a step takes {view.step_seconds:.0f} s: it ends after this round's close"
-                " and counts in the next one",
-                sits_out=True,
-            )
-        if view.tokens == 0 and _ends_behind(view, view.step_seconds):
-            return _slow(view, view.step_seconds)
-        if view.tokens == 0 or view.step_seconds <= left:
-            return Train(f"training for another {max(0.0, left):.0f} s")
-    if view.tokens == 0:
-        return Hold(f"round {window.round} is closing; we train in the next one{_away(view)}", sits_out=True)
-    if phase is Phase.CLOSE and not _silent(view):
-        return Hold("too late for this round: what we trained waits for the next one", sits_out=True)
-    if done:
-        return Publish(f"{window.spec.steps} steps are done")
-    if phase is Phase.TRAIN and until_late < until_end:
-        return Publish(f"sending takes {view.send_seconds:.0f} s: it has to begin now")
-    if phase is Phase.TRAIN:
-        return Publish(f"no time for another step of {view.step_seconds:.1f} s")
-    return Publish("the swarm reached its tokens" if until_end > 0 else "the round's time is over")
-
-
-def _left(view: View) -> tuple[float, float]:
-    """Seconds to train in, and until it is too late to begin sending."""
-    sending = view.send_seconds * SEND_MARGIN
-    until_end = seconds_between(view.now, view.window.train_ends)
-    return until_end, seconds_between(view.now, view.window.deadline) - sending
-
-
-def _ends_behind(view: View, rest: float) -> bool:
-    """Whether a step of more than a round, which takes `rest` seconds yet, ends behind the round's time."""
-    return view.step_seconds > view.window.spec.seconds and rest > _left(view)[0]
-
-
-def _slow(view: View, rest: float) -> Train:
-    return Train(
-        f"this step takes {rest:.0f} s: it counts in this round if nobody is faster, else in the next one",
-        late=True,
+    """The next action."""
+    return (
+        _first(LEAVING, view)
+        or _first(TAKING_UP, view)
+        or _coordinator_is_behind(view)
+        or (_in_exchange(view) and _first(DURING_EXCHANGE, view))
+        or (not view.head.turn and _first(OUT_OF_TURN, view))
+        or _first(TRAINING, view)
+        or _time_is_over(view)
     )
 
 
-def _out_of_turn(view: View) -> Action:
-    if _done(view):
-        return Hold("the steps of this round are done, and sending them is for a later one", sits_out=True)
-    if view.window.phase(view.now, 0) is Phase.CLOSE and _silent(view):
-        return Hold(f"the round waits for its close{_away(view)}", sits_out=True)
-    return Train("training; in this round it is the turn of others to contribute", sits_out=True)
+def plan_during_step(view: View, elapsed: float) -> CatchUp | Train | None:
+    """What can be done during a step that began `elapsed` seconds ago; None: nothing new.
+
+    CatchUp does not touch the training; Train only announces what the step turned out to be.
+    """
+    action = plan(view)
+    return action if isinstance(action, CatchUp) else announce_step(view, elapsed)
 
 
-def _done(view: View) -> bool:
+def announce_step(view: View, elapsed: float) -> Train | None:
+    """What the swarm has to learn of a step that began `elapsed` seconds ago; None: nothing new.
+
+    The round does not wait for a step that ends too late to be sent, nor, after its time, for a first step,
+    whose length is unknown. The step still counts where the round is open when it ends.
+    """
+    if view.window.round < view.work.round + view.work.contribution.taken:  # the step's round is not open yet
+        return None
+    sits_out = Train(reasons.StepOutlastsRound(), sits_out=True)
+    if view.timings.step == 0:
+        return sits_out if _until_end(view) <= 0 else None
+    rest = max(0.0, view.timings.step - elapsed)
+    if rest > _until_sending(view):
+        return sits_out
+    return _late_step(rest) if _ends_after_round(view, rest) else None
+
+
+def _first(rules: tuple[Rule, ...], view: View) -> Action | None:
+    for rule in rules:
+        action = rule(view)
+        if action is not None:
+            return action
+    return None
+
+
+# Leaving
+
+
+def _send_before_leaving(view: View) -> Action | None:
+    unsent = view.work.tokens and not _in_exchange(view)
+    in_time = view.work.round == view.window.round and view.now < view.window.deadline
+    return Publish(reasons.LeavingWithWork()) if view.leaving and unsent and in_time else None
+
+
+def _leave(view: View) -> Action | None:
+    return Leave(reasons.AskedToStop()) if view.leaving else None
+
+
+LEAVING: tuple[Rule, ...] = (_send_before_leaving, _leave)
+
+
+# Taking up the run's newest state
+
+
+def _merge(view: View) -> Action | None:
+    return Merge(reasons.NewerState()) if view.exchange is Exchanging.FOLDED else None
+
+
+def _replace_state(view: View) -> Action | None:
+    return CatchUp(reasons.StateDiffers(), True) if _idle(view) and view.head.differs else None
+
+
+def _take_checkpoint(view: View) -> Action | None:
+    behind = _behind(view) > 0 and view.head.checkpoint > view.work.round + 1
+    reason = reasons.FarBehind(_behind(view), view.head.checkpoint)
+    return CatchUp(reason, True) if _idle(view) and behind else None
+
+
+def _fold(view: View) -> Action | None:
+    reason = reasons.RoundClosed(view.work.round)
+    return CatchUp(reason, False) if _idle(view) and _behind(view) > 0 else None
+
+
+TAKING_UP: tuple[Rule, ...] = (_merge, _replace_state, _take_checkpoint, _fold)
+
+
+def _coordinator_is_behind(view: View) -> Action | None:
+    if _behind(view) >= 0:
+        return None
+    reason = reasons.CoordinatorBehind(view.window.round, view.work.round, view.head.away)
+    return Hold(reason, sits_out=True)
+
+
+# During the exchange: there is nothing more to contribute to our round
+
+
+def _hold_on_old_state(view: View) -> Action | None:
+    """The state is not the run's, or its round closed long ago."""
+    return Hold(_exchange(view)) if view.head.differs or _behind(view) > 1 else None
+
+
+def _train_without_turn(view: View) -> Action | None:
+    goes_on = not view.head.turn and not view.work.contribution.taken and view.work.tokens
+    return (
+        Train(_exchange(view, Meanwhile.TRAIN), sits_out=True) if goes_on and not _steps_done(view) else None
+    )
+
+
+def _hold_without_overlap(view: View) -> Action | None:
+    goes_on = view.work.contribution.taken and overlaps(view.window.spec, view.timings)
+    return None if goes_on else Hold(_exchange(view))
+
+
+def _hold_trained_ahead(view: View) -> Action | None:
+    enough = _steps_done(view) or view.timings.ahead >= view.window.spec.seconds
+    return Hold(_exchange(view, Meanwhile.TRAINED_AHEAD)) if enough else None
+
+
+def _train_ahead(view: View) -> Action | None:
+    by_run = view.window.spec.overlap == "always"
+    return Train(_exchange(view, Meanwhile.TRAIN, None if by_run else view.timings.exchange))
+
+
+DURING_EXCHANGE: tuple[Rule, ...] = (
+    _hold_on_old_state,
+    _train_without_turn,
+    _hold_without_overlap,
+    _hold_trained_ahead,
+    _train_ahead,
+)
+
+
+# Without a turn to contribute
+
+
+def _hold_steps_done(view: View) -> Action | None:
+    return Hold(reasons.StepsDoneOutOfTurn(), sits_out=True) if _steps_done(view) else None
+
+
+def _await_close(view: View) -> Action | None:
+    silent = view.head.away is not None and view.window.phase(view.now, 0) is Phase.CLOSE
+    return Hold(reasons.AwaitingClose(view.head.away), sits_out=True) if silent else None
+
+
+def _train_out_of_turn(view: View) -> Action | None:
+    return Train(reasons.OutOfTurn(), sits_out=True)
+
+
+OUT_OF_TURN: tuple[Rule, ...] = (_hold_steps_done, _await_close, _train_out_of_turn)
+
+
+# With a turn: train, then publish in time
+
+
+def _first_step_ends_after_close(view: View) -> Action | None:
+    too_long = view.timings.step > max(_until_end(view), _until_sending(view))
+    reason = reasons.StepEndsAfterClose(view.timings.step)
+    return Train(reason, sits_out=True) if _may_train(view) and not view.work.tokens and too_long else None
+
+
+def _first_step_is_late(view: View) -> Action | None:
+    late = _ends_after_round(view, view.timings.step)
+    return _late_step(view.timings.step) if _may_train(view) and not view.work.tokens and late else None
+
+
+def _train(view: View) -> Action | None:
+    left = min(_until_end(view), _until_sending(view))
+    fits = not view.work.tokens or view.timings.step <= left
+    return Train(reasons.TimeToTrain(max(0.0, left))) if _may_train(view) and fits else None
+
+
+def _nothing_to_publish(view: View) -> Action | None:
+    reason = reasons.NothingTrained(view.window.round, view.head.away)
+    return Hold(reason, sits_out=True) if not view.work.tokens else None
+
+
+def _too_late_to_publish(view: View) -> Action | None:
+    too_late = _phase(view) is Phase.CLOSE and view.head.away is None
+    return Hold(reasons.TooLate(), sits_out=True) if too_late else None
+
+
+def _steps_are_done(view: View) -> Action | None:
+    return Publish(reasons.StepsDone(view.window.spec.steps or 0)) if _steps_done(view) else None
+
+
+def _sending_starts_now(view: View) -> Action | None:
+    due = _phase(view) is Phase.TRAIN and _until_sending(view) < _until_end(view)
+    return Publish(reasons.SendingStartsNow(view.timings.send)) if due else None
+
+
+def _no_time_for_step(view: View) -> Action | None:
+    reason = reasons.NoTimeForStep(view.timings.step)
+    return Publish(reason) if _phase(view) is Phase.TRAIN else None
+
+
+def _token_target_reached(view: View) -> Action | None:
+    return Publish(reasons.TokenTargetReached()) if _until_end(view) > 0 else None
+
+
+TRAINING: tuple[Rule, ...] = (
+    _first_step_ends_after_close,
+    _first_step_is_late,
+    _train,
+    _nothing_to_publish,
+    _too_late_to_publish,
+    _steps_are_done,
+    _sending_starts_now,
+    _no_time_for_step,
+    _token_target_reached,
+)
+
+
+def _time_is_over(view: View) -> Action:
+    return Publish(reasons.TimeIsOver())
+
+
+# What the rules ask
+
+
+def _idle(view: View) -> bool:
+    return view.exchange is Exchanging.IDLE
+
+
+def _in_exchange(view: View) -> bool:
+    """Our contribution is taken, or something is being sent or folded."""
+    return view.work.contribution.taken or view.exchange is Exchanging.BUSY
+
+
+def _behind(view: View) -> int:
+    """Rounds from ours to the open one."""
+    return view.window.round - view.work.round
+
+
+def _phase(view: View) -> Phase:
+    return view.window.phase(view.now, view.head.swarm_tokens)
+
+
+def _may_train(view: View) -> bool:
+    return _phase(view) is Phase.TRAIN and not _steps_done(view)
+
+
+def _steps_done(view: View) -> bool:
     limit = view.window.spec.steps
-    return limit is not None and view.steps >= limit
+    return limit is not None and view.work.steps >= limit
 
 
-def overlaps(spec: RoundSpec, exchange_seconds: float, train_seconds: float) -> bool:
-    """Whether training goes on beside the exchange, by how long the last round's took."""
-    match spec.overlap:
-        case "always":
-            return True
-        case "never":
-            return False
-        case "auto":
-            return exchange_seconds > LONG_EXCHANGE * train_seconds
+def _until_end(view: View) -> float:
+    """Seconds of training time left."""
+    return seconds_between(view.now, view.window.train_ends)
 
 
-def _why_overlap(view: View) -> str:
-    if view.window.spec.overlap == "always":
-        return ""
-    return f": exchanges take {view.exchange_seconds:.0f} s"
+def _until_sending(view: View) -> float:
+    """Seconds until sending has to start to end by the deadline."""
+    return seconds_between(view.now, view.window.deadline) - view.timings.send * SEND_MARGIN
 
 
-def _silent(view: View) -> bool:
-    return view.head_age > SILENT_SECONDS
+def _ends_after_round(view: View, rest: float) -> bool:
+    """Whether a step longer than a round, with `rest` seconds to go, ends after the round's time."""
+    return view.timings.step > view.window.spec.seconds and rest > _until_end(view)
 
 
-def _away(view: View) -> str:
-    return f"; the coordinator was last heard of {view.head_age:.0f} s ago" if _silent(view) else ""
+def _late_step(rest: float) -> Train:
+    return Train(reasons.StepIsLate(rest), late=True)
+
+
+def _exchange(
+    view: View, meanwhile: Meanwhile = Meanwhile.HOLD, exchange_seconds: float | None = None
+) -> reasons.ExchangeReason:
+    if _behind(view) > 0 or not view.work.contribution.taken:
+        return reasons.FoldingRounds(meanwhile, exchange_seconds)
+    closes_in = max(0.0, seconds_between(view.now, view.window.deadline))
+    return reasons.ContributionOut(closes_in, view.head.away, meanwhile, exchange_seconds)

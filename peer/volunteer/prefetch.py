@@ -1,50 +1,46 @@
-"""Fetching ahead: what is announced for the open round comes here before its close says that it counts."""
+"""Fetching contributions that are announced for the open round before its close lists them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from barnraise.contract.records import Commit, blob_name
 from barnraise.core.errors import NetworkError, TrustError
-from barnraise.core.ids import BlobHash, short
+from barnraise.core.ids import BlobHash, Round, short
 from barnraise.core.signed import Signed
-from barnraise.fold.codec import blob_sizes
+from peer.timing import Timing
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.log_follower import AT_ONCE, LogFollower
 
 log = logging.getLogger("peer")
 
-RETRY_SECONDS = 2.0
-"""Pause before what the network did not give is asked for again."""
-
 
 @dataclass
 class Prefetch:
+    """Downloads in the background, `AT_ONCE` at a time."""
+
     follower: LogFollower
-    shelf: BlobRetention
+    retention: BlobRetention
+    timing: Timing = field(default_factory=Timing)
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _under_way: dict[BlobHash, asyncio.Task[None]] = field(default_factory=dict)
     _refused: set[bytes] = field(default_factory=set)
     """Commits to the open round that cannot be true."""
-    _round: int = 0
+    _round: Round | None = None
 
     async def look(self) -> None:
-        """Begin to get what is announced and fits, and is neither here nor under way. Raises DiskFull."""
+        """Start to fetch what is announced, fits, and is neither here nor under way. Raises DiskFull."""
         for name in [name for name, task in self._under_way.items() if task.done()]:
             self._under_way.pop(name).result()
-        tip = self.follower.tip
-        if tip.round != self._round:
-            self._round = tip.round
+        follower = self.follower
+        if follower.tip.round != self._round:
+            self._round = follower.tip.round
             self._refused.clear()
-        for signed in await self.follower.swarm.commits(tip.round):
-            commit, name = signed.value, blob_name(signed.value)
-            fits = commit.size in self._blob_sizes and commit.base_state == tip.state
-            known = name in self.follower.blobs or name in self._under_way or signed.wire in self._refused
-            if fits and not known:
-                self._under_way[name] = asyncio.create_task(self._get(signed))
+        for signed in await follower.announced():
+            if follower.fits(signed.value) and not self._is_known(signed):
+                self._under_way[blob_name(signed.value)] = asyncio.create_task(self._fetch(signed))
 
     async def finish(self) -> None:
         """Wait for what is under way."""
@@ -52,22 +48,22 @@ class Prefetch:
             await asyncio.wait(self._under_way.values())
 
     def stop(self) -> None:
+        """Cancel what is under way."""
         for task in self._under_way.values():
             task.cancel()
 
-    @cached_property
-    def _blob_sizes(self) -> range:
-        """The same for all of a run, and long to reckon where the codec is sparse."""
-        return blob_sizes(self.follower.charter.spec.codec, self.follower.state.layout)
+    def _is_known(self, signed: Signed[Commit]) -> bool:
+        name = blob_name(signed.value)
+        return self.follower.has(name) or name in self._under_way or signed.wire in self._refused
 
-    async def _get(self, signed: Signed[Commit]) -> None:
+    async def _fetch(self, signed: Signed[Commit]) -> None:
         try:
             async with self._gate:
                 await self.follower.prefetch(signed.value)
-            self.shelf.expect(blob_name(signed.value))
+            self.retention.expect(blob_name(signed.value))
         except NetworkError as error:
-            log.debug("not fetched ahead: %s", error.problem)
-            await asyncio.sleep(RETRY_SECONDS)
+            log.debug("not prefetched: %s", error.problem)
+            await asyncio.sleep(self.timing.retry)
         except TrustError as error:
             self._refused.add(signed.wire)
             log.info("not taking a contribution of %s: %s", short(signed.signer), error.problem)

@@ -1,4 +1,4 @@
-"""Why a volunteer does what it does, and what its measurements mean: types that `peer.messages` renders.
+"""Why a volunteer does what it does: types that `peer.messages` renders.
 
 Seconds are seconds. `away` is the time since the last head where the coordinator is silent, else None.
 """
@@ -208,40 +208,3 @@ CatchUpReason = StateDiffers | FarBehind | RoundClosed
 PauseReason = CoordinatorBehind | NothingTrained | TooLate | StepsDoneOutOfTurn | AwaitingClose
 HoldReason = PauseReason | ExchangeReason
 ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop
-
-
-# Advice
-
-
-class StepCount(Enum):
-    """How many inner steps fit in a round."""
-
-    NONE = "none"
-    FEW = "few"
-    FIT = "fit"
-    MANY = "many"
-
-
-@dataclass(frozen=True)
-class StepsPerRound(Reason):
-    """How many inner steps this machine takes in a round."""
-
-    count: StepCount
-    steps: float
-    batch: int
-    step_seconds: float
-    round_seconds: float
-
-
-@dataclass(frozen=True)
-class ExchangeShare(Reason):
-    """How long the exchange took, and whether training goes on meanwhile."""
-
-    exchange_seconds: float
-    train_seconds: float
-    overlaps: bool
-    by_run: bool
-    """The run spec says so; else the measurement does."""
-
-
-Advice = StepsPerRound | ExchangeShare

@@ -1,4 +1,4 @@
-"""The samples that a volunteer is to train on, from shards that it fetches as it needs them."""
+"""The samples that a volunteer trains on, from shards that are fetched on demand."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ SHARDS_IN_MEMORY = 4
 
 
 class Samples:
+    """The samples that are assigned to one volunteer."""
+
     def __init__(
         self, charter: Charter, owner: PublicKey, index: DataIndex, swarm: Swarm, blobs: BlobStore
     ) -> None:
-        self._charter, self._owner, self._index = charter, owner, index
+        self._seed, self._authority = charter.spec.seed, charter.authority_key
+        self._owner, self._index, self._shard_sizes = owner, index, index.shard_sizes
         self._swarm, self._blobs = swarm, blobs
         self._parsed: OrderedDict[int, Shard] = OrderedDict()
-
-    @property
-    def index(self) -> DataIndex:
-        return self._index
 
     async def batch(self, round: Round, start: int, count: int) -> list[Sample]:
         """Samples start … start + count - 1 of this volunteer in `round`.
 
         Raises Unreachable, MalformedBlob.
         """
-        assignment = Assignment(self._charter.spec.seed, round, self._owner, self._index.shard_sizes)
+        assignment = Assignment(self._seed, round, self._owner, self._shard_sizes)
         return [(await self._shard(shard)).sample(row) for shard, row in assignment.take(start, count)]
 
     async def _shard(self, number: int) -> Shard:
         if number not in self._parsed:
-            ref = self._index.shards[number]
-            data = await read_blob(self._swarm, self._blobs, ref.blob, ref.size, self._charter.authority_key)
+            index = self._index
+            ref = index.shards[number]
+            data = await read_blob(self._swarm, self._blobs, ref.blob, ref.size, self._authority)
             self._parsed[number] = await asyncio.to_thread(
-                parse_shard, data, self._index.sequence_length, self._index.vocab_size
+                parse_shard, data, index.sequence_length, index.vocab_size
             )
             if len(self._parsed) > SHARDS_IN_MEMORY:
                 self._parsed.popitem(last=False)
@@ -50,13 +50,13 @@ class Samples:
 
 
 async def fetch_index(charter: Charter, swarm: Swarm, blobs: BlobStore) -> DataIndex:
-    """Raises Unreachable, MalformedBlob."""
+    """The run's data index. Raises Unreachable, MalformedBlob."""
     data = await read_blob(swarm, blobs, charter.data_index_hash, MAX_INDEX_BYTES, charter.authority_key)
     return DataIndex.from_bytes(data)
 
 
 async def read_blob(swarm: Swarm, blobs: BlobStore, name: BlobHash, limit: int, *holders: PublicKey) -> bytes:
-    """A blob's bytes, fetched when it is not here, and once more when our copy is damaged."""
+    """A blob's bytes, fetched where it is missing, and once more where our copy is damaged."""
     await swarm.fetch(name, limit, holders)
     try:
         return await asyncio.to_thread(blobs.get, name)

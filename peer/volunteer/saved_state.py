@@ -1,6 +1,6 @@
-"""A volunteer's saved work: state, residual and inner optimizer, so that a killed peer loses nothing.
+"""A volunteer's saved work: state, residual and inner optimizer, from which a killed peer continues.
 
-Each is a file of its own name; `current.json`, replaced atomically, says which ones belong together.
+Each is a file with its own name; `current.json`, replaced atomically, names those that belong together.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ class _Current(Strict):
     previous: str
     state: str
     pending: str
-    """`Signed[Commit]` in base64 of the contribution whose close is not known; empty for none."""
+    """`Signed[Commit]` in base64 of the contribution whose close is not known; empty where there is none."""
     files: dict[str, str]
     """File name by kind: state, residual, inner."""
 
 
 @dataclass(frozen=True)
 class SavedWork:
+    """What was loaded."""
+
     tip: Tip
     state: TrainState
     residual: dict[str, Array]
@@ -53,16 +55,16 @@ class SavedWork:
 
 @dataclass(frozen=True)
 class Unchanged:
-    """What was saved last still holds: at 135M parameters a file is half a gigabyte or one."""
+    """The file that was saved last is still valid: at 135M parameters it has half a gigabyte or one."""
 
 
 @dataclass(frozen=True)
 class NotSaved:
-    """No work was saved here."""
+    """The folder holds no saved work."""
 
 
 class SavedState:
-    """One run's work in one folder."""
+    """The saved work of one run in one folder."""
 
     def __init__(self, folder: Path, charter: str) -> None:
         self._folder, self._charter = folder, charter
@@ -78,14 +80,14 @@ class SavedState:
         inner: Arrays | Unchanged,
         pending: str,
     ) -> None:
-        """At the begin of a round. Raises DiskFull; what was saved before then stays."""
+        """At the start of a round. Raises DiskFull; the older save then stays valid."""
         self._tip = tip
         parts = {"residual": residual, "inner": inner}
         changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Unchanged)}
         self._write(pending, {"state": join_groups({"params": state.params, **state.buffers}), **changed})
 
     def save_contribution(self, residual: Arrays, pending: str) -> None:
-        """After encoding: the residual without what was sent, and the commit that was sent."""
+        """After encoding: the residual without what was sent, and the signed commit. Raises DiskFull."""
         self._write(pending, {"residual": residual})
 
     def load(self) -> SavedWork | NotSaved:
@@ -101,7 +103,7 @@ class SavedState:
         if set(tensors) != {"state", "residual", "inner"}:
             raise self._damaged("it names other files than a save has")
         if current.charter != self._charter:
-            raise self._damaged("it is of another run, or the run was made anew")
+            raise self._damaged("it is of another run, or of an older run of that name")
         groups = split_groups(tensors["state"])
         state = TrainState(groups.pop("params"), groups, current.round)
         if state.hash() != current.state:
@@ -112,7 +114,7 @@ class SavedState:
         return SavedWork(tip, state, tensors["residual"], tensors["inner"], current.pending)
 
     def _write(self, pending: str, changed: Mapping[str, Arrays]) -> None:
-        assert self._tip is not None, "a state is saved or loaded before anything else"
+        assert self._tip is not None, "save_state or load comes first"
         self._number += 1
         files = dict(self._files)
         for kind, tensors in changed.items():

@@ -1,44 +1,159 @@
-"""How long a volunteer's rounds take: its training, its exchange, and the sending of its contribution."""
+"""How long a volunteer's steps and rounds take, and what that means for the run's rounds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
 
 from barnraise.contract.rounds import seconds_between
+from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis
+from barnraise.core.reason import Reason
+
+LONG_EXCHANGE = 0.1
+"""Share of a round's training. During a longer exchange it pays to train on."""
+FEW_STEPS, MANY_STEPS = 5, 500
+"""Inner steps between two exchanges: fewer hardly pay for the exchange, more drift apart. About 30 to
+100 did best (Douillard et al. 2023; Charles et al. 2025)."""
+RECENT_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Measured durations in seconds; 0 before the first."""
+
+    step: float = 0.0
+    """The longest of the last steps."""
+    train: float = 0.0
+    """From taking up the last round's state until its contribution was published, or one step where that took
+    longer: it began in an earlier round."""
+    exchange: float = 0.0
+    """From publishing until the round was folded."""
+    send: float = 0.0
+    """From publishing until a peer had the whole contribution."""
+    ahead: float = 0.0
+    """Since the contribution to this round was published; 0 where it was not."""
 
 
 @dataclass
 class RoundTimer:
-    """The last round's times in seconds, 0 before the first; told of the moments as they come."""
+    """Measures `Timings` from the moments that it is called at."""
 
     began: Millis
-    """When the state that we train from was taken up."""
-    train_seconds: float = 0.0
-    """From there until we published, or a step where that took longer: it began in an earlier round."""
-    exchange_seconds: float = 0.0
-    """From publishing until the round was folded."""
-    send_seconds: float = 0.0
-    """From publishing until somebody had all of it."""
+    """When the state that is trained from was taken up."""
+    _train: float = 0.0
+    _exchange: float = 0.0
+    _send: float = 0.0
     _published: Millis | None = None
+    _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    """Tokens and seconds of the last steps."""
 
-    def published(self, now: Millis, step_seconds: float) -> None:
-        self.train_seconds = max(seconds_between(self.began, now), step_seconds)
+    def stepped(self, tokens: int, seconds: float) -> None:
+        """A step has ended."""
+        self._recent.append((tokens, seconds))
+
+    def published(self, now: Millis) -> None:
+        """The contribution was taken."""
+        self._train = max(seconds_between(self.began, now), self._step)
         self._published = now
 
     def sent(self, began: Millis, now: Millis) -> None:
-        """Somebody has all of what was published at `began`, even if it missed its round's close by that."""
-        self.send_seconds = seconds_between(began, now)
+        """A peer has all of what was published at `began`, even if that missed its round's close."""
+        self._send = seconds_between(began, now)
 
     def folded(self, now: Millis) -> None:
-        """Where we had not published there was no exchange of ours to time."""
+        """The round was folded. Without a contribution there was no exchange to measure."""
         if self._published is not None:
-            self.exchange_seconds = seconds_between(self._published, now)
+            self._exchange = seconds_between(self._published, now)
 
-    def went_over(self, now: Millis) -> None:
-        """To a newer state."""
+    def rebased(self, now: Millis) -> None:
+        """The training went over to a newer state."""
         self.began, self._published = now, None
 
-    def ahead_seconds(self, now: Millis) -> float:
-        """Since we published; 0 where we did not yet."""
-        return 0.0 if self._published is None else seconds_between(self._published, now)
+    def measured(self, now: Millis) -> Timings:
+        """All durations so far."""
+        ahead = 0.0 if self._published is None else seconds_between(self._published, now)
+        return Timings(self._step, self._train, self._exchange, self._send, ahead)
+
+    @property
+    def steady(self) -> bool:
+        """Whether enough steps were measured to judge by: the first ones are slow."""
+        return len(self._recent) == RECENT_STEPS
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over the last steps."""
+        seconds = sum(seconds for _, seconds in self._recent)
+        return sum(tokens for tokens, _ in self._recent) / seconds if seconds else 0.0
+
+    @property
+    def _step(self) -> float:
+        return max((seconds for _, seconds in self._recent), default=0.0)
+
+
+class StepCount(Enum):
+    """How many inner steps fit in a round."""
+
+    NONE = "none"
+    FEW = "few"
+    FIT = "fit"
+    MANY = "many"
+
+
+@dataclass(frozen=True)
+class StepsPerRound(Reason):
+    """How many inner steps this machine takes in a round."""
+
+    count: StepCount
+    steps: float
+    batch: int
+    step_seconds: float
+    round_seconds: float
+
+
+@dataclass(frozen=True)
+class ExchangeShare(Reason):
+    """How long the exchange took, and whether training goes on meanwhile."""
+
+    exchange_seconds: float
+    train_seconds: float
+    overlaps: bool
+    by_run: bool
+    """The run spec says so; else the measurement does."""
+
+
+Advice = StepsPerRound | ExchangeShare
+
+
+def overlaps(spec: RoundSpec, timings: Timings) -> bool:
+    """Whether training goes on during the exchange, judged by the last round's."""
+    match spec.overlap:
+        case "always":
+            return True
+        case "never":
+            return False
+        case "auto":
+            return timings.exchange > LONG_EXCHANGE * timings.train
+
+
+def step_advice(timings: Timings, batch: int, spec: RoundSpec) -> StepsPerRound:
+    """How many inner steps of `batch` samples fit in a round."""
+    steps = spec.seconds / timings.step
+    if spec.steps is not None:
+        steps = min(steps, spec.steps)
+    return StepsPerRound(_step_count(steps), steps, batch, timings.step, spec.seconds)
+
+
+def exchange_advice(timings: Timings, spec: RoundSpec) -> ExchangeShare:
+    """Whether training waits for the exchange, and why."""
+    goes_on = overlaps(spec, timings)
+    return ExchangeShare(timings.exchange, timings.train, goes_on, by_run=spec.overlap != "auto")
+
+
+def _step_count(steps: float) -> StepCount:
+    if steps < 1:
+        return StepCount.NONE
+    if steps < FEW_STEPS:
+        return StepCount.FEW
+    return StepCount.MANY if steps > MANY_STEPS else StepCount.FIT

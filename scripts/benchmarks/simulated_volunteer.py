@@ -11,6 +11,7 @@ from barnraise.contract.state import Array
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, StateHash
 from barnraise.core.signed import sign
+from peer.volunteer.contribution_state import ContributionLifecycle
 from peer.volunteer.timings import RoundTimer
 
 STEP_SECONDS, SLOWEST = 0.6, 50.0
@@ -30,12 +31,11 @@ class SimulatedVolunteer:
     down: float
     base: Round
     state: StateHash
-    pace: RoundTimer
+    timer: RoundTimer
     residual: dict[str, Array] = field(default_factory=dict)
     tokens: int = 0
     steps: int = 0
-    stepped: bool = False
-    taken: bool = False
+    lifecycle: ContributionLifecycle = field(default_factory=ContributionLifecycle)
     doing: Activity = "training"
     exchange_until: float = 0.0
     folded: Round | None = None
@@ -80,7 +80,7 @@ def drawn(
         down=_line(DOWNLINKS, draws),
         base=Round(0),
         state=state,
-        pace=RoundTimer(now),
+        timer=RoundTimer(now),
     )
 
 

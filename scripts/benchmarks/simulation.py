@@ -30,7 +30,20 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import Contribution, fold
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, decide_close
 from coordinator.rounds.commit_check import Fits, check_commit
-from peer.volunteer.policy import CatchUp, Hold, Merge, Publish, Train, View, doing, plan
+from peer.volunteer.actions import (
+    CatchUp,
+    Exchanging,
+    HeadFacts,
+    Hold,
+    LocalWork,
+    Merge,
+    Publish,
+    Train,
+    View,
+    activity,
+)
+from peer.volunteer.contribution_state import ContributionEvent
+from peer.volunteer.policy import plan
 from scripts.benchmarks.record_costs import Sizes, record_costs
 from scripts.benchmarks.simulated_volunteer import SimulatedVolunteer, drawn
 from scripts.benchmarks.simulation_result import SimulationResult
@@ -109,55 +122,57 @@ class Simulation:
 
     def _act(self, node: SimulatedVolunteer) -> float:
         """Carry out the action that the policy chooses; returns the seconds until its next decision."""
-        exchanging = self.now < node.exchange_until
         open_round = Round(len(self._closed))
-        action = plan(
-            View(
-                now=self.now,
-                window=self._window,
-                head_age=0.0,
-                base=node.base,
-                differs=node.state != self._hashes[node.base],
-                checkpoint=self._checkpoint,
-                turn=has_turn(self._spec.seed, node.base, node.identity.public, self._turns),
-                published=node.taken,
-                exchanging=exchanging,
-                folded=not exchanging and node.folded is not None,
-                tokens=node.tokens,
-                steps=node.steps,
-                step_seconds=node.step_seconds if node.stepped else 0.0,
-                swarm_tokens=0,
-                leaving=False,
-                ahead_seconds=node.pace.ahead_seconds(self.now),
-                train_seconds=node.pace.train_seconds,
-                exchange_seconds=node.pace.exchange_seconds,
-                send_seconds=node.pace.send_seconds,
-            )
-        )
-        node.doing = doing(action, node.doing)
+        action = plan(self._view(node))
+        node.doing = activity(action, node.doing)
         match action:
             case Train():
                 node.tokens += self._spec.train.batch * self._spec.data.sequence_length
                 node.steps += 1
-                node.stepped = True
+                node.timer.stepped(0, node.step_seconds)
                 return node.step_seconds
             case Publish():
                 self._publish(node)
             case CatchUp():
                 node.exchange_until = self._folded_at(node, open_round)
-                node.pace.folded(Millis(round(node.exchange_until)))
+                node.timer.folded(Millis(round(node.exchange_until)))
                 node.folded = open_round
+                if node.lifecycle.taken:
+                    node.lifecycle.advance(ContributionEvent.LIST)  # a late one changes no decision
             case Merge():
                 assert node.folded is not None
-                if not node.taken:
+                if not node.lifecycle.taken:
                     node.steps = 0
-                node.base, node.folded, node.taken = node.folded, None, False
+                node.lifecycle.advance(ContributionEvent.REBASE)
+                node.base, node.folded = node.folded, None
                 node.state = self._hashes[node.base]
-                node.pace.went_over(self.now)
+                node.timer.rebased(self.now)
             case Hold():
                 node.stood += POLL_SECONDS
                 return POLL_SECONDS
         return 0.001
+
+    def _view(self, node: SimulatedVolunteer) -> View:
+        return View(
+            now=self.now,
+            window=self._window,
+            head=HeadFacts(
+                away=None,
+                differs=node.state != self._hashes[node.base],
+                checkpoint=self._checkpoint,
+                turn=has_turn(self._spec.seed, node.base, node.identity.public, self._turns),
+                swarm_tokens=0,
+            ),
+            work=LocalWork(node.base, node.lifecycle.state, node.tokens, node.steps),
+            exchange=self._exchanging(node),
+            timings=node.timer.measured(self.now),
+            leaving=False,
+        )
+
+    def _exchanging(self, node: SimulatedVolunteer) -> Exchanging:
+        if self.now < node.exchange_until:
+            return Exchanging.BUSY
+        return Exchanging.IDLE if node.folded is None else Exchanging.FOLDED
 
     def _publish(self, node: SimulatedVolunteer) -> None:
         update = {
@@ -174,10 +189,11 @@ class Simulation:
             samples=-(-node.tokens // self._spec.data.sequence_length), loss=1.0,
         )  # fmt: skip
         node.tokens = node.steps = 0
-        node.taken = True
-        node.pace.published(self.now, node.step_seconds)
+        node.lifecycle.advance(ContributionEvent.TAKE)
+        node.lifecycle.advance(ContributionEvent.SIGN)
+        node.timer.published(self.now)
         sent = self.now + self._blob_bytes / node.up * 1000
-        node.pace.sent(self.now, Millis(round(sent)))
+        node.timer.sent(self.now, Millis(round(sent)))
         self._line_free = max(self._line_free, self.now) + self._blob_bytes / (COORDINATOR_LINE * 125)
         self._commits[commit_owner(commit)] = commit
         heapq.heappush(self._arriving, (max(sent, self._line_free), commit_owner(commit)))
@@ -189,8 +205,8 @@ class Simulation:
         rate = min(node.down, self._share)
         until = float(self.now)
         for contributions, first, closed in self._closed[node.base : open_round]:
-            begins = first if node.taken else closed
-            size = (contributions - (1 if node.taken else 0)) * self._blob_bytes
+            begins = first if node.lifecycle.taken else closed
+            size = (contributions - (1 if node.lifecycle.taken else 0)) * self._blob_bytes
             node.received += size
             until = max(until, begins + size / rate * 1000)
         return until

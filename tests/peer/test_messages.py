@@ -22,9 +22,10 @@ from peer.verify import events as verify
 from peer.verify.evaluations import LossByCoordinator, LossByEvaluators, NoHeldOutLoss
 from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved
 from peer.volunteer import reasons as volunteer
-from peer.volunteer.reasons import Meanwhile, StepCount
+from peer.volunteer.reasons import Meanwhile
+from peer.volunteer.timings import Advice, ExchangeShare, StepCount, StepsPerRound
 
-VOLUNTEER: list[tuple[volunteer.ActionReason | volunteer.Advice, str]] = [
+VOLUNTEER: list[tuple[volunteer.ActionReason | Advice, str]] = [
     (volunteer.Starting(), "starting"),
     (volunteer.TimeToTrain(49.6), "training for another 50 s"),
     (
@@ -46,7 +47,7 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | volunteer.Advice, str]] = [
     (volunteer.StateDiffers(), "our state is not the run's: starting again from the newest checkpoint"),
     (volunteer.FarBehind(3, Round(2)), "3 rounds behind: taking the checkpoint of round 2"),
     (volunteer.RoundClosed(Round(2)), "folding round 2"),
-    (volunteer.NewerState(), "the newest state is here: training goes on from it"),
+    (volunteer.NewerState(), "the newest state is here: rebasing onto it"),
     (
         volunteer.CoordinatorBehind(Round(3), Round(4), None),
         "the coordinator is at round 3, we are at 4: it is catching up",
@@ -76,34 +77,34 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | volunteer.Advice, str]] = [
     (volunteer.FoldingRounds(Meanwhile.TRAIN), "folding the rounds since ours; training goes on"),
     (volunteer.AskedToStop(), "you asked to stop"),
     (
-        volunteer.StepsPerRound(StepCount.FIT, 50.0, 8, 2.0, 100.0),
+        StepsPerRound(StepCount.FIT, 50.0, 8, 2.0, 100.0),
         "a step of 8 samples takes 2.0 s here: about 50 in a round of 100 s",
     ),
     (
-        volunteer.StepsPerRound(StepCount.FEW, 2.0, 8, 50.0, 100.0),
+        StepsPerRound(StepCount.FEW, 2.0, 8, 50.0, 100.0),
         "a step of 8 samples takes 50.0 s here: about 2 in a round of 100 s."
         " That is few, and each step counts",
     ),
     (
-        volunteer.StepsPerRound(StepCount.MANY, 1000.0, 8, 0.1, 100.0),
+        StepsPerRound(StepCount.MANY, 1000.0, 8, 0.1, 100.0),
         "a step of 8 samples takes 0.1 s here: about 1000 in a round of 100 s."
         " That is many: shorter rounds keep the replicas closer together",
     ),
     (
-        volunteer.StepsPerRound(StepCount.NONE, 0.5, 8, 200.0, 100.0),
+        StepsPerRound(StepCount.NONE, 0.5, 8, 200.0, 100.0),
         "a step of 8 samples takes 200.0 s here, longer than a round of 100 s:"
         " it counts a round later, and no volunteer waits for it",
     ),
     (
-        volunteer.ExchangeShare(20.0, 100.0, overlaps=True, by_run=False),
+        ExchangeShare(20.0, 100.0, overlaps=True, by_run=False),
         "the exchange of a round took 20.0 s, 20% of its training, more than 10%: training goes on meanwhile",
     ),
     (
-        volunteer.ExchangeShare(5.0, 100.0, overlaps=False, by_run=False),
+        ExchangeShare(5.0, 100.0, overlaps=False, by_run=False),
         "the exchange of a round took 5.0 s, 5% of its training: training waits for it",
     ),
     (
-        volunteer.ExchangeShare(5.0, 100.0, overlaps=True, by_run=True),
+        ExchangeShare(5.0, 100.0, overlaps=True, by_run=True),
         "the exchange of a round took 5.0 s, 5% of its training;"
         " training goes on meanwhile, as the run spec says",
     ),
@@ -111,7 +112,7 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | volunteer.Advice, str]] = [
 
 
 @pytest.mark.parametrize(("reason", "message"), VOLUNTEER, ids=[type(r).__name__ for r, _ in VOLUNTEER])
-def test_volunteer_messages(reason: volunteer.ActionReason | volunteer.Advice, message: str) -> None:
+def test_volunteer_messages(reason: volunteer.ActionReason | Advice, message: str) -> None:
     assert volunteer_message(reason) == message
 
 

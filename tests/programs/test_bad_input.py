@@ -34,6 +34,7 @@ from barnraise.runtime.files import write_atomic
 from coordinator.setup.check import check as check_run
 from coordinator.setup.report import CheckReport
 from coordinator.store.run_store import RunStore
+from peer.messages.volunteer import volunteer_message
 from peer.training.memory_fit import FreeMemory
 from peer.volunteer import join as joining
 from peer.volunteer.display import StatusLines
@@ -137,7 +138,7 @@ def test_a_record_of_no_known_shape(tmp_path: Path) -> None:
 
 
 def join(invite: Invite, folder: Path) -> None:
-    asyncio.run(joining.join(invite, folder, folder, SETTINGS, StatusLines(), str))
+    asyncio.run(joining.join(invite, folder, folder, SETTINGS, StatusLines(volunteer_message), str))
 
 
 def test_a_coordinator_that_is_not_there(tmp_path: Path) -> None:
@@ -150,7 +151,9 @@ def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None
     async def go() -> None:
         async with served(session_of(store, now=now())) as true:
             wrong = with_key(true, parts.STRANGER.public)
-            await joining.join(wrong, tmp_path / "ada", tmp_path, SETTINGS, StatusLines(), str)
+            await joining.join(
+                wrong, tmp_path / "ada", tmp_path, SETTINGS, StatusLines(volunteer_message), str
+            )
 
     keys = (parts.AUTHORITY.public[:8], parts.STRANGER.public[:8])
     with raises_with_fix(WrongRunKey, 5, *keys, "ask for a new invite"):
@@ -163,7 +166,9 @@ def test_a_base_model_that_is_not_the_run_s(store: RunStore, tmp_path: Path) -> 
     async def go() -> None:
         async with served(session_of(store, now=now())) as invite:
             settings = SETTINGS.model_copy(update={"base": model})
-            await joining.join(invite, tmp_path / "ada", tmp_path, settings, StatusLines(), str)
+            await joining.join(
+                invite, tmp_path / "ada", tmp_path, settings, StatusLines(volunteer_message), str
+            )
 
     with raises_with_fix(HashMismatch, 5, "fingerprint", str(model)):
         asyncio.run(go())

@@ -1,4 +1,4 @@
-"""One volunteer's exchange beside a coordinator's book: a real log, and a pretended swarm."""
+"""One volunteer's exchange and a coordinator's run store: a real log, and a pretended swarm."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.store.run_store import RunStore
+from peer.timing import Timing
 from peer.training.trainer import Trainer, Update
+from peer.volunteer.actions import Exchanging
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.prefetch import Prefetch
@@ -32,7 +35,7 @@ from tests.support.coordinators import FakeSwarm
 
 @dataclass
 class Swarm(FakeSwarm):
-    """Also lets a test say when a fetch goes on, how it fails, and when a blob of ours was served."""
+    """Lets a test decide when a fetch goes on, how it fails, and when a blob of ours was served."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Fetches wait for it."""
@@ -56,7 +59,7 @@ class Swarm(FakeSwarm):
 
 
 class Inner:
-    """A trainer of which only its inner optimizer is asked for."""
+    """A trainer with nothing but an inner optimizer."""
 
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
         return {"steps": np.array([3], np.int64)}
@@ -64,7 +67,7 @@ class Inner:
 
 @dataclass
 class Peer:
-    """One volunteer beside a coordinator's book, at the begin of the run."""
+    """One volunteer and a coordinator's run store, at the start of the run."""
 
     store: RunStore
     folder: Path
@@ -75,20 +78,30 @@ class Peer:
         self.saves = SavedState(self.folder / "work", charter.spec.digest())
         self.swarm = Swarm(blobs)
         self.swarm.gate.set()
-        self.work = ContributionStore(charter, parts.ADA, self.saves, blobs)
+        self.lifecycle = ContributionLifecycle()
+        self.work = ContributionStore(charter, parts.ADA, self.saves, blobs, self.lifecycle)
         self.follower = LogFollower(charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state())
-        self.shelf, self.pace = BlobRetention(blobs), RoundTimer(self.now)
+        self.retention, self.timer = BlobRetention(blobs), RoundTimer(self.now)
         trainer = cast(Trainer, Inner())
         swarm = self.swarm.as_swarm
-        ahead = Prefetch(self.follower, self.shelf)
+        timing = Timing(retry=0.0)
+        prefetch = Prefetch(self.follower, self.retention, timing)
         self.exchange = Exchange(
-            self.follower, self.work, trainer, swarm, self.shelf, ahead, self.pace, lambda: self.now
+            self.follower,
+            self.work,
+            trainer,
+            swarm,
+            self.retention,
+            prefetch,
+            self.timer,
+            lambda: self.now,
+            timing,
         )
         self.work.save(self.follower.tip, self.follower.state, {})
         self.hear()
 
     def hear(self) -> None:
-        """The coordinator holds all that is in its book."""
+        """The coordinator has all blobs of its run store."""
         files = (self.store.folder / "blobs").glob("??/*")
         self.swarm.held |= {BlobHash(path.name): path.read_bytes() for path in files}
 
@@ -98,6 +111,7 @@ class Peer:
 
     async def publish(self, seed: int = 1) -> Signed[Commit]:
         update = Update(parts.tensors(seed, scale=0.01), tokens=64, samples=4, loss=2.5)
+        self.lifecycle.advance(ContributionEvent.TAKE)
         self.exchange.publish(update, parts.admission(parts.ADA))
         await self.exchange.finish()
         assert self.work.pending is not None
@@ -111,11 +125,11 @@ class Peer:
         self.exchange.catch_up(head or self.head, from_checkpoint=from_checkpoint)
         await self.exchange.finish()
 
-    async def look_ahead(self) -> None:
-        """Until all that is announced is here or was refused."""
-        await self.exchange.ahead.look()
-        await self.exchange.ahead.finish()
-        await self.exchange.ahead.look()
+    async def prefetch(self) -> None:
+        """Until all announced contributions are here or refused."""
+        await self.exchange.prefetch.look()
+        await self.exchange.prefetch.finish()
+        await self.exchange.prefetch.look()
 
     def accepted(self, commit: Signed[Commit]) -> None:
         """The coordinator fetched ours."""
@@ -124,7 +138,12 @@ class Peer:
 
     @property
     def owes(self) -> bool:
-        return self.work.missed is not None or any(array.any() for array in self.work.residual.values())
+        missed = self.lifecycle.state is ContributionState.MISSED
+        return missed or any(array.any() for array in self.work.residual.values())
+
+    @property
+    def busy(self) -> bool:
+        return self.exchange.progress(self.follower.tip) is Exchanging.BUSY
 
 
 Play = Callable[[Peer], Awaitable[None]]

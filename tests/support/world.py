@@ -6,12 +6,11 @@ saved work. Work is counted in tokens, so that it can be seen that none is lost 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from barnraise.contract.records import Activity, Commit
 from barnraise.contract.rotation import has_turn, turns_for
@@ -20,7 +19,24 @@ from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, PublicKey, Round, StateHash
 from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, decide_close, deserted_after
 from coordinator.rounds.commit_check import Misfit, check_commit
-from peer.volunteer.policy import Action, CatchUp, Hold, Leave, Merge, Publish, Train, View, doing, plan
+from peer.timing import Timing
+from peer.volunteer.actions import (
+    Action,
+    CatchUp,
+    Exchanging,
+    HeadFacts,
+    Hold,
+    Leave,
+    LocalWork,
+    Merge,
+    Publish,
+    Train,
+    View,
+    activity,
+)
+from peer.volunteer.contribution_state import AFTER_CRASH, ContributionEvent, ContributionLifecycle
+from peer.volunteer.policy import plan
+from peer.volunteer.reasons import ActionReason
 from peer.volunteer.timings import RoundTimer
 
 SEED, BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 0, 100, 16, 3
@@ -65,15 +81,13 @@ class Peer:
     """Its next fold goes wrong."""
     tokens: int = 0
     steps: int = 0
-    stepped: bool = False
     busy_until: int = 0
     pending: Commit | None = None
-    taken: bool = False
-    """Its contribution to `base` was made."""
+    lifecycle: ContributionLifecycle = field(default_factory=ContributionLifecycle)
     folded: tuple[Round, StateHash] | None = None
-    """Where it gets to once what goes on beside the training is over."""
+    """The round and state that it reaches once its exchange ends."""
     exchange_until: int = 0
-    pace: RoundTimer = field(default_factory=lambda: RoundTimer(Millis(0)))
+    timer: RoundTimer = field(default_factory=lambda: RoundTimer(Millis(0)))
     owed: int = 0
     """Tokens whose work is in the residual."""
     action: Action | None = None
@@ -106,7 +120,7 @@ class World:
     trained: int = 0
     dropped: int = 0
     """Tokens trained in a round that a crash or a late leave cut off."""
-    seen: Counter[str] = field(default_factory=Counter)
+    actions: Counter[tuple[type[Action], ActionReason]] = field(default_factory=Counter)
     answers: Counter[tuple[type, type]] = field(default_factory=Counter)
     """How often the coordinator decided what: the type of the decision and of its reason."""
     heads: list[Head] = field(default_factory=list)
@@ -133,7 +147,7 @@ class World:
         key = PublicKey(f"{number:064x}")
         head = self.heads[-1]
         peer = Peer(key, f"peer {number}" if number % 2 else "", head, head.round, head.state)
-        peer.pace = RoundTimer(Millis(self.now))
+        peer.timer = RoundTimer(Millis(self.now))
         self.peers[key] = peer
         return peer
 
@@ -146,8 +160,12 @@ class World:
         """stale: it first meets an old head."""
         peer.alive, peer.leaving, peer.steps, peer.busy_until = True, False, 0, self.now
         peer.head = self.heads[0] if stale else self.heads[-1]
-        peer.taken = peer.pending is not None and peer.pending.round == peer.base
-        peer.pace = RoundTimer(Millis(self.now))
+        before, peer.lifecycle = peer.lifecycle, ContributionLifecycle()
+        if peer.pending is not None:
+            assert peer.pending.round == peer.base
+            peer.lifecycle.advance(ContributionEvent.RESUME)
+        assert peer.lifecycle.state in AFTER_CRASH[before.state]
+        peer.timer = RoundTimer(Millis(self.now))
         self._act(peer)
 
     def crash_coordinator(self) -> None:
@@ -175,60 +193,39 @@ class World:
     # A volunteer.
 
     def _act(self, peer: Peer) -> None:
-        # The others' tokens come from a heartbeat and may be old; our own do not.
-        others = sum(p.tokens for k, p in self._present().items() if p.round == peer.base and k != peer.key)
-        exchanging = self.now < peer.exchange_until
-        view = View(
-            now=Millis(self.now),
-            window=Window(peer.head.round, peer.head.opens, self.spec),
-            head_age=(self.now - peer.head.at) / 1000,
-            base=peer.base,
-            differs=peer.head.round == peer.base and peer.head.state != peer.state,
-            checkpoint=peer.head.checkpoint,
-            turn=has_turn(SEED, peer.base, peer.key, peer.head.turns),
-            published=peer.taken,
-            exchanging=exchanging,
-            folded=not exchanging and peer.folded is not None,
-            tokens=peer.tokens,
-            steps=peer.steps,
-            step_seconds=peer.step / 1000 if peer.stepped else 0.0,
-            swarm_tokens=others + self._tokens_of(peer),
-            leaving=peer.leaving,
-            ahead_seconds=peer.pace.ahead_seconds(Millis(self.now)),
-            train_seconds=peer.pace.train_seconds,
-            exchange_seconds=peer.pace.exchange_seconds,
-            send_seconds=peer.pace.send_seconds,
-        )
+        view = self._view(peer)
         peer.action = action = plan(view)
         self._note(action)
         match action:
             case Train():
-                assert not view.differs, "trains on from a state that is not the run's"
+                assert not view.head.differs, "trains from a state that is not the run's"
                 peer.tokens += LENGTH
                 peer.steps += 1
-                peer.stepped = True
+                peer.timer.stepped(LENGTH, peer.step / 1000)
                 peer.busy_until = self.now + peer.step
                 self.trained += LENGTH
             case Publish():
-                assert not exchanging
+                assert view.exchange is Exchanging.IDLE
                 self._publish(peer)
             case CatchUp(from_checkpoint=from_checkpoint):
-                assert not exchanging
-                assert peer.base < peer.head.round or view.differs
-                assert not from_checkpoint or view.differs or peer.head.checkpoint > peer.base + 1
+                differs = view.head.differs
+                assert view.exchange is Exchanging.IDLE
+                assert peer.base < peer.head.round or differs
+                assert not from_checkpoint or differs or peer.head.checkpoint > peer.base + 1
                 self._catch_up(peer)
             case Merge():
                 assert peer.folded is not None
-                assert not exchanging
-                if not peer.taken:
+                assert view.exchange is Exchanging.FOLDED
+                if not peer.lifecycle.taken:
                     peer.steps = 0
-                (peer.base, peer.state), peer.folded, peer.taken = peer.folded, None, False
-                peer.pace.went_over(Millis(self.now))
+                (peer.base, peer.state), peer.folded = peer.folded, None
+                peer.lifecycle.advance(ContributionEvent.REBASE)
+                peer.timer.rebased(Millis(self.now))
             case Hold():
                 assert not peer.leaving
             case Leave():
-                could_publish = view.base == view.window.round and view.now < view.window.deadline
-                free = not peer.taken and not exchanging
+                could_publish = peer.base == view.window.round and view.now < view.window.deadline
+                free = not peer.lifecycle.taken and view.exchange is not Exchanging.BUSY
                 assert not (peer.tokens and could_publish and free), "left with work that could have gone out"
                 peer.owed += peer.tokens
                 peer.tokens = 0
@@ -236,13 +233,38 @@ class World:
                 self.presences.pop(peer.key, None)
                 return
         before = self.presences.get(peer.key)
-        now_doing = doing(action, "training" if before is None else before.doing)
-        told = Presence(peer.base, self._tokens_of(peer), Millis(self.now), now_doing)
-        self.presences[peer.key] = told
+        doing = activity(action, "training" if before is None else before.doing)
+        self.presences[peer.key] = Presence(peer.base, self._tokens_of(peer), Millis(self.now), doing)
+
+    def _view(self, peer: Peer) -> View:
+        # The others' tokens come from a heartbeat and may be old; our own do not.
+        others = sum(p.tokens for k, p in self._present().items() if p.round == peer.base and k != peer.key)
+        head, age = peer.head, (self.now - peer.head.at) / 1000
+        facts = HeadFacts(
+            away=age if age > Timing().silent_after else None,
+            differs=head.round == peer.base and head.state != peer.state,
+            checkpoint=head.checkpoint,
+            turn=has_turn(SEED, peer.base, peer.key, head.turns),
+            swarm_tokens=others + self._tokens_of(peer),
+        )
+        return View(
+            now=Millis(self.now),
+            window=Window(head.round, head.opens, self.spec),
+            head=facts,
+            work=LocalWork(peer.base, peer.lifecycle.state, peer.tokens, peer.steps),
+            exchange=self._exchanging(peer),
+            timings=peer.timer.measured(Millis(self.now)),
+            leaving=peer.leaving,
+        )
+
+    def _exchanging(self, peer: Peer) -> Exchanging:
+        if self.now < peer.exchange_until:
+            return Exchanging.BUSY
+        return Exchanging.IDLE if peer.folded is None else Exchanging.FOLDED
 
     def _tokens_of(self, peer: Peer) -> int:
         """What it trained for the round of its state, sent or not."""
-        if not peer.taken:
+        if not peer.lifecycle.taken:
             return peer.tokens
         return 0 if peer.pending is None else peer.pending.tokens
 
@@ -253,21 +275,25 @@ class World:
         peer.pending = commit = Commit.model_validate(fields)
         self.work_in[commit.blob] = peer.tokens + peer.owed
         peer.tokens = peer.steps = peer.owed = 0
-        peer.taken, peer.exchange_until = True, self.now + peer.lag
-        peer.pace.published(Millis(self.now), peer.step / 1000)
-        peer.pace.sent(Millis(self.now), Millis(self.now + peer.lag))
+        peer.lifecycle.advance(ContributionEvent.TAKE)
+        peer.lifecycle.advance(ContributionEvent.SIGN)
+        peer.exchange_until = self.now + peer.lag
+        peer.timer.published(Millis(self.now))
+        peer.timer.sent(Millis(self.now), Millis(self.now + peer.lag))
         self.announced[commit.round, peer.key] = (self.now + peer.lag, commit)
 
     def _catch_up(self, peer: Peer) -> None:
         if peer.pending is not None:
-            if peer.pending.blob not in self.folded:
+            listed = peer.pending.blob in self.folded
+            if not listed:
                 peer.owed += self.work_in[peer.pending.blob]
+            peer.lifecycle.advance(ContributionEvent.LIST if listed else ContributionEvent.MISS)
             peer.pending = None
         state = self.states[peer.head.round]
         if peer.faulty:
             state, peer.faulty = StateHash("e" * 64), False
         peer.folded, peer.exchange_until = (peer.head.round, state), self.now + peer.fold
-        peer.pace.folded(Millis(self.now + peer.fold))
+        peer.timer.folded(Millis(self.now + peer.fold))
 
     def _commit_fields(self, key: PublicKey, round: int, state: StateHash, tokens: int) -> dict[str, object]:
         blob = hashlib.sha256(f"{key}/{round}/{len(self.work_in)}".encode()).hexdigest()
@@ -368,9 +394,8 @@ class World:
         opens, now = Millis(self.opens), Millis(self.now)
         self.heads.append(Head(self.round, self.states[-1], opens, self.turns, checkpoint, now))
 
-    def _note(self, told: Action) -> None:
-        assert told.reason.strip(), f"{told} gives no reason"
-        self.seen[kind_of(type(told).__name__, told.reason)] += 1
+    def _note(self, action: Action) -> None:
+        self.actions[type(action), without_numbers(action.reason)] += 1
 
     def check(self) -> None:
         """All work that was ever done is in exactly one place."""
@@ -386,8 +411,11 @@ def _state_after(parts: Iterable[str]) -> StateHash:
     return StateHash(hashlib.sha256("/".join(parts).encode()).hexdigest())
 
 
-@lru_cache(maxsize=4096)
-def kind_of(kind: str, told: str) -> str:
-    """`Wait: training: …`: the reason without its numbers and names."""
-    reason = re.sub(r"; the coordinator was last heard of .*", " (away)", told)
-    return f"{kind}: {re.sub(r'[0-9]+([.][0-9]+)?', '#', reason)}"
+def without_numbers(reason: ActionReason) -> ActionReason:
+    """The same reason with 0 for each number: what can be told apart of reasons that were met."""
+    numbers = {
+        field.name: 0
+        for field in dataclasses.fields(reason)
+        if isinstance(getattr(reason, field.name), int | float)
+    }
+    return dataclasses.replace(reason, **numbers)  # type: ignore[arg-type]

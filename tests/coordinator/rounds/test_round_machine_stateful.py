@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from random import Random
 from typing import get_args
 
@@ -11,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from barnraise.contract.spec import RoundSpec
+from barnraise.core.ids import Round
 from coordinator.rounds.closing import CloseNow, Reopen, Wait
 from coordinator.rounds.commit_check import Misfit
 from coordinator.rounds.reasons import CloseReason, MisfitReason, ReopenReason, WaitReason, WrongRound
-from peer.volunteer.policy import Action
+from peer.volunteer import reasons
+from peer.volunteer.actions import Action, CatchUp, Hold, Leave, Merge, Publish, Train
 from tests.support.world import TICK, Peer, World
 
 SPECS = (
@@ -166,42 +167,44 @@ def walk(spec: RoundSpec, seed: int, steps: int = 100) -> World:
     return world
 
 
-KINDS = set(
-    """
-CatchUp: # rounds behind: taking the checkpoint of round #
-CatchUp: folding round #
-CatchUp: our state is not the run's: starting again from the newest checkpoint
-Hold: our contribution is out; the round closes in at most # s
-Hold: our contribution is out; the round closes in at most # s (away)
-Hold: our contribution is out; the round closes in at most # s; a round's worth is trained ahead
-Hold: round # is closing; we train in the next one
-Hold: round # is closing; we train in the next one (away)
-Hold: the coordinator is at round #, we are at #: it is catching up (away)
-Hold: the round waits for its close (away)
-Hold: the rounds since ours are being folded
-Hold: the rounds since ours are being folded; a round's worth is trained ahead
-Hold: the steps of this round are done, and sending them is for a later one
-Hold: too late for this round: what we trained waits for the next one
-Leave: you asked to stop
-Merge: the newest state is there: going on from it
-Publish: # steps are done
-Publish: leaving: what was trained goes out first
-Publish: no time for another step of # s
-Publish: sending takes # s: it has to begin now
-Publish: the round's time is over
-Publish: the swarm reached its tokens
-Train: a step takes # s: it ends after this round's close and counts in the next one
-Train: our contribution is out; the round closes in at most # s (away)
-Train: our contribution is out; the round closes in at most # s; training goes on
-Train: our contribution is out; the round closes in at most # s; training goes on: exchanges take # s
-Train: the rounds since ours are being folded; training goes on
-Train: the rounds since ours are being folded; training goes on: exchanges take # s
-Train: this step takes # s: it counts in this round if nobody is faster, else in the next one
-Train: training for another # s
-Train: training; in this round it is the turn of others to contribute
-""".strip().splitlines()
-)
-"""Everything that a volunteer ever decides; `(away)` where the coordinator is silent."""
+SEEDS = range(7, 13)
+HOLD, TRAIN, AHEAD = reasons.Meanwhile
+ACTIONS: set[tuple[type[Action], reasons.ActionReason]] = {
+    (CatchUp, reasons.FarBehind(0, Round(0))),
+    (CatchUp, reasons.RoundClosed(Round(0))),
+    (CatchUp, reasons.StateDiffers()),
+    (Hold, reasons.AwaitingClose(0)),
+    (Hold, reasons.ContributionOut(0, None, HOLD)),
+    (Hold, reasons.ContributionOut(0, 0, HOLD)),
+    (Hold, reasons.ContributionOut(0, None, AHEAD)),
+    (Hold, reasons.ContributionOut(0, 0, AHEAD)),
+    (Hold, reasons.CoordinatorBehind(Round(0), Round(0), 0)),
+    (Hold, reasons.FoldingRounds(HOLD)),
+    (Hold, reasons.FoldingRounds(AHEAD)),
+    (Hold, reasons.NothingTrained(Round(0), None)),
+    (Hold, reasons.NothingTrained(Round(0), 0)),
+    (Hold, reasons.StepsDoneOutOfTurn()),
+    (Hold, reasons.TooLate()),
+    (Leave, reasons.AskedToStop()),
+    (Merge, reasons.NewerState()),
+    (Publish, reasons.LeavingWithWork()),
+    (Publish, reasons.NoTimeForStep(0)),
+    (Publish, reasons.SendingStartsNow(0)),
+    (Publish, reasons.StepsDone(0)),
+    (Publish, reasons.TimeIsOver()),
+    (Publish, reasons.TokenTargetReached()),
+    (Train, reasons.ContributionOut(0, None, TRAIN)),
+    (Train, reasons.ContributionOut(0, 0, TRAIN)),
+    (Train, reasons.ContributionOut(0, None, TRAIN, 0)),
+    (Train, reasons.ContributionOut(0, 0, TRAIN, 0)),
+    (Train, reasons.FoldingRounds(TRAIN)),
+    (Train, reasons.FoldingRounds(TRAIN, 0)),
+    (Train, reasons.OutOfTurn()),
+    (Train, reasons.StepEndsAfterClose(0)),
+    (Train, reasons.StepIsLate(0)),
+    (Train, reasons.TimeToTrain(0)),
+}
+"""Everything that a volunteer ever decides, with 0 for each number."""
 ANSWERS = {
     *((CloseNow, reason) for reason in get_args(CloseReason)),
     *((Reopen, reason) for reason in get_args(ReopenReason)),
@@ -213,8 +216,7 @@ ANSWERS = {
 
 def test_every_decision_and_every_reason_is_met() -> None:
     """And each walk kept what `World` asserts, and could close one more round at its end."""
-    worlds = [walk(spec, seed) for spec in SPECS for seed in range(6)]
-    met = sum((world.seen for world in worlds), Counter[str]())
-    assert set(met) == KINDS
-    assert {kind.partition(":")[0] for kind in KINDS} == {option.__name__ for option in get_args(Action)}
+    worlds = [walk(spec, seed) for spec in SPECS for seed in SEEDS]
+    assert {met for world in worlds for met in world.actions} == ACTIONS
+    assert {action for action, _ in ACTIONS} == set(get_args(Action))
     assert {answer for world in worlds for answer in world.answers} == ANSWERS

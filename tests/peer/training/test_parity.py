@@ -30,6 +30,7 @@ from barnraise.models.trainable import adapter_config, initial_state, trainable_
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.trainer import Trainer
 from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.contribution_state import ContributionLifecycle
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.saved_state import SavedState
 from tests.support import parts
@@ -64,10 +65,14 @@ def swarm_run(
     """The training loss of each round, by tokens, and the last state."""
     charter = parts.charter(spec, genesis)
     tip, state, losses = genesis_tip(charter), genesis, []
-    works = [peer_work(charter, work_in / identity.public, identity) for identity in peers]
-    trainings = [LocalTraining(Trainer(folder, spec, CPU, micro_batch=2), tip, state) for _ in peers]
+    lives = [ContributionLifecycle() for _ in peers]
+    works = [
+        peer_work(charter, work_in / identity.public, identity, life)
+        for identity, life in zip(peers, lives, strict=True)
+    ]
+    trainings = [LocalTraining(Trainer(folder, spec, CPU, micro_batch=2), life, tip, state) for life in lives]
     for work, training in zip(works, trainings, strict=True):
-        training.trainer.load(state)
+        training.start()
         work.save(tip, state, training.trainer.export_inner())
     for round in range(ROUNDS):
         for number, (work, training) in enumerate(zip(works, trainings, strict=True)):
@@ -83,13 +88,15 @@ def swarm_run(
             work.settle(state.layout, link)
         tip, state = advance(tip, state, link, blobs, charter)
         for training in trainings:
-            training.go_over(tip, state)
+            training.rebase(tip, state)
     return losses, state
 
 
-def peer_work(charter: Charter, work_in: Path, identity: Identity) -> ContributionStore:
-    store = SavedState(work_in / "work", charter.spec.digest())
-    return ContributionStore(charter, identity, store, BlobStore(work_in / "blobs"))
+def peer_work(
+    charter: Charter, work_in: Path, identity: Identity, life: ContributionLifecycle
+) -> ContributionStore:
+    saves = SavedState(work_in / "work", charter.spec.digest())
+    return ContributionStore(charter, identity, saves, BlobStore(work_in / "blobs"), life)
 
 
 def pending(work: ContributionStore) -> Signed[Commit]:

@@ -1,4 +1,4 @@
-"""What a volunteer keeps for others: whole rounds, the newest ones, within bounds."""
+"""What a volunteer keeps for peers: whole rounds, the newest ones, within bounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import peer.volunteer.blob_retention as shelves
 from barnraise.contract.records import Close
 from barnraise.core.ids import BlobHash, Round
 from barnraise.core.signed import sign
@@ -18,18 +17,18 @@ from tests.support import parts
 OPEN = Round(9)
 
 
-class Shelved:
-    """A shelf over a real store, and contributions of 100 bytes that are named by a letter."""
+class Kept:
+    """A retention over a real blob store, and contributions of 100 bytes named by a letter."""
 
     def __init__(self, folder: Path) -> None:
         self.blobs = BlobStore(folder)
-        self.shelf = BlobRetention(self.blobs)
+        self.retention = BlobRetention(self.blobs)
         self.names: dict[str, BlobHash] = {}
 
     def fetch(self, letters: str) -> None:
         """They were fetched before any close listed them."""
         for letter in letters:
-            self.shelf.expect(self.put(letter))
+            self.retention.expect(self.put(letter))
 
     def put(self, letter: str) -> BlobHash:
         self.names[letter] = name = self.blobs.put(letter.encode() * 100)
@@ -42,7 +41,7 @@ class Shelved:
         ]
         close: Close = parts.close(commits, previous=parts.HASH_A).value
         link = Link(close, tuple(commit.value for commit in commits), self.put(str(round)))
-        self.shelf.folded(link, Round(checkpoint))
+        self.retention.folded(link, Round(checkpoint))
 
     @property
     def here(self) -> str:
@@ -51,85 +50,85 @@ class Shelved:
 
     @property
     def keeps(self) -> int:
-        return self.shelf.keeps(OPEN)
+        return self.retention.keeps(OPEN)
 
 
 @pytest.fixture
-def shelved(tmp_path: Path) -> Shelved:
-    return Shelved(tmp_path)
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
 
 
-def test_an_empty_shelf_serves_the_open_round_alone(shelved: Shelved) -> None:
-    assert shelved.keeps == OPEN
+def test_without_folded_rounds_only_the_open_round_is_served(kept: Kept) -> None:
+    assert kept.keeps == OPEN
 
 
-def test_what_the_close_left_out_goes(shelved: Shelved) -> None:
-    shelved.fetch("abc")
-    assert shelved.here == "abc"
-    shelved.fold(3, "ac")
-    assert shelved.here == "3ac"
-    assert shelved.keeps == 3
+def test_what_the_close_does_not_list_is_dropped(kept: Kept) -> None:
+    kept.fetch("abc")
+    assert kept.here == "abc"
+    kept.fold(3, "ac")
+    assert kept.here == "3ac"
+    assert kept.keeps == 3
 
 
-def test_rounds_since_the_newest_checkpoint_stay(shelved: Shelved) -> None:
+def test_rounds_since_the_newest_checkpoint_stay(kept: Kept) -> None:
     for round, letters in enumerate(("a", "b", "c", "d")):
-        shelved.fold(round, letters)
-    assert shelved.here == "0123abcd"
-    assert shelved.keeps == 0
+        kept.fold(round, letters)
+    assert kept.here == "0123abcd"
+    assert kept.keeps == 0
 
 
-def test_a_checkpoint_makes_the_rounds_before_it_needless(shelved: Shelved) -> None:
+def test_rounds_before_a_checkpoint_are_dropped(kept: Kept) -> None:
     for round, letters in enumerate(("a", "b", "c", "d")):
-        shelved.fold(round, letters, checkpoint=2 if round == 3 else 0)
-    assert shelved.here == "23cd"
-    assert shelved.keeps == 2
+        kept.fold(round, letters, checkpoint=2 if round == 3 else 0)
+    assert kept.here == "23cd"
+    assert kept.keeps == 2
 
 
-def test_the_last_round_stays_even_if_a_checkpoint_is_newer(shelved: Shelved) -> None:
-    """A slower volunteer is just folding it."""
-    shelved.fold(0, "a")
-    shelved.fold(1, "b", checkpoint=5)
-    assert shelved.here == "1b"
+def test_the_last_round_stays_even_if_a_checkpoint_is_newer(kept: Kept) -> None:
+    """A slower volunteer may be folding it."""
+    kept.fold(0, "a")
+    kept.fold(1, "b", checkpoint=5)
+    assert kept.here == "1b"
 
 
-def test_there_is_an_end_to_the_room(shelved: Shelved, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelves, "KEEP_BYTES", 350)
-    shelved.fold(0, "ab")
-    shelved.fold(1, "c")
-    assert shelved.keeps == 0
-    shelved.fold(2, "d")
-    assert shelved.here == "12cd"
-    assert shelved.keeps == 1
+def test_the_oldest_rounds_are_dropped_above_the_limit(kept: Kept) -> None:
+    kept.retention.keep_bytes = 350
+    kept.fold(0, "ab")
+    kept.fold(1, "c")
+    assert kept.keeps == 0
+    kept.fold(2, "d")
+    assert kept.here == "12cd"
+    assert kept.keeps == 1
 
 
-def test_the_last_round_stays_however_large(shelved: Shelved, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelves, "KEEP_BYTES", 150)
-    shelved.fold(0, "a")
-    shelved.fold(1, "bcd")
-    assert shelved.here == "1bcd"
+def test_the_last_round_stays_however_large(kept: Kept) -> None:
+    kept.retention.keep_bytes = 150
+    kept.fold(0, "a")
+    kept.fold(1, "bcd")
+    assert kept.here == "1bcd"
 
 
-def test_a_checkpoint_that_was_taken_empties_it(shelved: Shelved) -> None:
-    shelved.fold(0, "a")
-    shelved.fold(1, "b")
-    shelved.fetch("c")
-    shelved.shelf.forget()
-    assert shelved.here == "c"
-    assert shelved.keeps == OPEN
-    shelved.fold(7, "d")
-    assert shelved.here == "7d"
-    assert shelved.keeps == 7
+def test_forget_drops_all_folded_rounds(kept: Kept) -> None:
+    kept.fold(0, "a")
+    kept.fold(1, "b")
+    kept.fetch("c")
+    kept.retention.forget()
+    assert kept.here == "c"
+    assert kept.keeps == OPEN
+    kept.fold(7, "d")
+    assert kept.here == "7d"
+    assert kept.keeps == 7
 
 
-def test_what_comes_after_its_close_is_kept_with_its_round(shelved: Shelved) -> None:
-    shelved.fold(0, "a")
-    shelved.fetch("a")  # a fetch that began before the close ends after the fold
-    shelved.fold(1, "b")
-    assert shelved.here == "01ab"
+def test_a_blob_that_arrives_after_its_close_is_kept_with_its_round(kept: Kept) -> None:
+    kept.fold(0, "a")
+    kept.fetch("a")  # a fetch that began before the close ends after the fold
+    kept.fold(1, "b")
+    assert kept.here == "01ab"
 
 
-def test_a_contribution_in_two_closes_stays_as_long_as_one_does(shelved: Shelved) -> None:
-    shelved.fold(0, "ab")
-    shelved.fold(1, "b")
-    shelved.fold(2, "c", checkpoint=1)
-    assert shelved.here == "12bc"
+def test_a_contribution_in_two_closes_stays_as_long_as_either_round(kept: Kept) -> None:
+    kept.fold(0, "ab")
+    kept.fold(1, "b")
+    kept.fold(2, "c", checkpoint=1)
+    assert kept.here == "12bc"

@@ -1,4 +1,4 @@
-"""A volunteer's own work across rounds: what the log does not take is owed, and nothing else is."""
+"""A volunteer's own contributions across rounds: what no close lists is owed, and nothing else is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.spec import AdamW, CodecSpec
@@ -22,6 +23,7 @@ from barnraise.fold.log import Link, check_link
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.trainer import Update
 from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle
 from peer.volunteer.saved_state import SavedState, SavedWork, Unchanged
 from tests.support import parts
 
@@ -45,13 +47,18 @@ def update(seed: int = 1) -> Update:
 def work_in(folder: Path, codec: CodecSpec) -> ContributionStore:
     """A volunteer's work as it was saved before round 0."""
     charter = parts.charter(parts.run_spec(codec), GENESIS)
-    store = SavedState(folder / "work", charter.spec.digest())
-    work = ContributionStore(charter, parts.ADA, store, BlobStore(folder / "blobs"))
+    work = store_in(folder, charter)
     work.save(tip(work), GENESIS, INNER)
     return work
 
 
+def store_in(folder: Path, charter: Charter) -> ContributionStore:
+    saves, blobs = SavedState(folder / "work", charter.spec.digest()), BlobStore(folder / "blobs")
+    return ContributionStore(charter, parts.ADA, saves, blobs, ContributionLifecycle())
+
+
 def contribute(work: ContributionStore, seed: int = 1) -> Signed[Commit]:
+    work.lifecycle.advance(ContributionEvent.TAKE)
     return work.contribute(tip(work), LAYOUT, update(seed), parts.admission(parts.ADA))
 
 
@@ -64,10 +71,8 @@ def contributed(folder: Path, codec: CodecSpec) -> ContributionStore:
 
 def come_back(folder: Path, before: ContributionStore) -> ContributionStore:
     """The same volunteer after a crash: all that it knows is in its folder."""
-    charter = before.charter
-    store = SavedState(folder / "work", charter.spec.digest())
-    after = ContributionStore(charter, parts.ADA, store, BlobStore(folder / "blobs"))
-    saved = store.load()
+    after = store_in(folder, before.charter)
+    saved = after.load()
     assert isinstance(saved, SavedWork)
     after.resume(saved)
     return after
@@ -92,7 +97,7 @@ def closed(work: ContributionStore, *commits: Signed[Commit]) -> Link:
     return check_link(parts.close(commits, previous=tip(work).previous).wire, work.charter, Round(0))
 
 
-def of_somebody_else(work: ContributionStore) -> Signed[Commit]:
+def of_another_owner(work: ContributionStore) -> Signed[Commit]:
     return sign(parts.BEN, parts.commit(parts.BEN, base=GENESIS.hash(), size=100))
 
 
@@ -109,10 +114,7 @@ def same(found: dict[str, Array], expected: dict[str, Array]) -> None:
 
 def owed(work: ContributionStore) -> dict[str, Array]:
     """What the volunteer has still to send."""
-    missed = work.missed
-    if missed is None:
-        return work.residual
-    return {name: array + missed.tensor(name) for name, array in work.residual.items()}
+    return work._owed()
 
 
 def total(*many: dict[str, Array]) -> dict[str, Array]:
@@ -127,15 +129,15 @@ def test_a_contribution_is_signed_and_its_blob_is_stored(tmp_path: Path) -> None
     assert (commit.tokens, commit.samples, commit.loss) == (64, 4, 2.5)
     assert commit.size == work.blobs.size(blob_name(commit))
     assert commit.pieces == pieces_hash(work.blobs.get(blob_name(commit)))
-    assert work.in_round(Round(0))
-    assert not work.in_round(Round(1))
+    assert work.contributed_to(Round(0))
+    assert not work.contributed_to(Round(1))
 
 
 @each_codec
 def test_what_was_taken_leaves_only_what_was_not_sent(tmp_path: Path, codec: CodecSpec) -> None:
     work = contributed(tmp_path, codec)
     expected = {name: moved()[name] - array for name, array in sent(work).items()}
-    work.settle(LAYOUT, closed(work, of_somebody_else(work), pending(work)))
+    work.settle(LAYOUT, closed(work, of_another_owner(work), pending(work)))
     assert work.pending is None
     assert_close(work.residual, expected)
 
@@ -143,7 +145,7 @@ def test_what_was_taken_leaves_only_what_was_not_sent(tmp_path: Path, codec: Cod
 @each_codec
 def test_what_missed_its_close_is_owed_whole(tmp_path: Path, codec: CodecSpec) -> None:
     work = contributed(tmp_path, codec)
-    work.settle(LAYOUT, closed(work, of_somebody_else(work)))
+    work.settle(LAYOUT, closed(work, of_another_owner(work)))
     assert work.pending is None
     assert_close(owed(work), moved())
 
@@ -162,8 +164,7 @@ def test_what_missed_its_close_is_handed_over_once(tmp_path: Path) -> None:
 def test_a_gradient_that_missed_its_close_is_in_the_residual(tmp_path: Path) -> None:
     spec = parts.run_spec(LOSSY, AdamW())
     charter = parts.charter(spec, GENESIS)
-    store = SavedState(tmp_path / "work", charter.spec.digest())
-    work = ContributionStore(charter, parts.ADA, store, BlobStore(tmp_path / "blobs"))
+    work = store_in(tmp_path, charter)
     work.save(tip(work), GENESIS, INNER)
     contribute(work)
     work.settle(LAYOUT, None)
@@ -178,7 +179,7 @@ def test_a_close_that_is_not_known_counts_as_missed(tmp_path: Path) -> None:
 
 
 def test_a_contribution_is_settled_once(tmp_path: Path) -> None:
-    """Following the log is begun anew after a break."""
+    """Following the log starts again after a network error."""
     work = contributed(tmp_path, LOSSY)
     for _ in range(2):
         work.settle(LAYOUT, None)
@@ -196,7 +197,7 @@ def test_a_crash_before_it_is_handed_over_does_not_lose_what_missed_its_close(tm
 
 def test_without_a_contribution_nothing_is_owed(tmp_path: Path) -> None:
     work = work_in(tmp_path, LOSSY)
-    work.settle(LAYOUT, closed(work, of_somebody_else(work)))
+    work.settle(LAYOUT, closed(work, of_another_owner(work)))
     assert work.residual == {}
 
 
@@ -212,13 +213,15 @@ def test_over_rounds_all_that_was_trained_is_sent_or_owed(tmp_path: Path, codec:
             fresh = replace(
                 fresh, tensors={name: array + handed.tensor(name) for name, array in fresh.tensors.items()}
             )
+        work.lifecycle.advance(ContributionEvent.TAKE)
         work.contribute(tip(work), LAYOUT, fresh, parts.admission(parts.ADA))
         in_close = round % 3 != 1
         if in_close:
             taken = {name: taken[name] + array for name, array in sent(work).items()}
-        commits = [pending(work)] if in_close else [of_somebody_else(work)]
+        commits = [pending(work)] if in_close else [of_another_owner(work)]
         work.settle(LAYOUT, closed(work, *commits))
         handed = work.hand_over()
+        work.lifecycle.advance(ContributionEvent.REBASE)
         assert (handed is None) is in_close
         done = {name: done[name] + array for name, array in moved(round).items()}
     for name in done:
@@ -288,9 +291,9 @@ def test_a_crash_after_publishing_loses_nothing(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
     after = come_back(tmp_path, before)
     assert pending(after).wire == pending(before).wire
-    assert after.in_round(Round(0))
+    assert after.contributed_to(Round(0))
     same(after.residual, before.residual)
-    after.settle(LAYOUT, closed(before, of_somebody_else(before)))
+    after.settle(LAYOUT, closed(before, of_another_owner(before)))
     assert_close(owed(after), moved())
 
 
@@ -311,9 +314,9 @@ def test_a_pending_contribution_without_its_blob_is_forgotten(tmp_path: Path) ->
     assert come_back(tmp_path, before).pending is None
 
 
-def test_a_pending_contribution_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_pending_contribution_that_another_key_signed_is_refused(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
-    before.store.save_contribution(before.residual, of_somebody_else(before).text)
+    before.saves.save_contribution(before.residual, of_another_owner(before).text)
     with pytest.raises(BadSignature):
         come_back(tmp_path, before)
 
@@ -321,13 +324,14 @@ def test_a_pending_contribution_of_somebody_else_is_refused(tmp_path: Path) -> N
 def test_an_update_that_is_not_finite_is_not_published(tmp_path: Path) -> None:
     work, broken = work_in(tmp_path, LOSSY), update()
     broken.tensors["b"][1] = np.nan
+    work.lifecycle.advance(ContributionEvent.TAKE)
     with pytest.raises(StateError):
         work.contribute(tip(work), LAYOUT, broken, parts.admission(parts.ADA))
     assert work.pending is None
     assert come_back(tmp_path, work).pending is None
 
 
-def test_a_volunteer_is_told_where_its_work_went(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missed_close_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "peer")
     contributed(tmp_path, LOSSY).settle(LAYOUT, None)
     assert "our contribution to round 0 missed its close and goes into the next" in caplog.text

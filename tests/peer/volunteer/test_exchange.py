@@ -1,4 +1,4 @@
-"""What goes on beside the training, on a real log and a pretended swarm."""
+"""What runs in parallel with the training, on a real log and a pretended swarm."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import peer.volunteer.exchange as exchanging
 from barnraise.contract.records import Head, blob_name
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from coordinator.store.run_store import RunStore
-from peer.volunteer.exchange import INNER_SECONDS
+from peer.timing import Timing
+from peer.volunteer.contribution_state import ContributionEvent, ContributionState
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.saved_state import SavedState, SavedWork
 from tests.support import parts
@@ -26,11 +26,6 @@ from tests.support.exchanging import Peer, played
 def store(tmp_path: Path) -> Iterator[RunStore]:
     with opened_store(tmp_path / "coordinator") as store:
         yield store
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchanging, "RETRY_SECONDS", 0.0)
 
 
 # Following the log
@@ -49,15 +44,15 @@ def test_a_round_is_folded_and_saved(store: RunStore, tmp_path: Path) -> None:
     assert isinstance(saved, SavedWork)
     assert saved.tip == store.snapshot.tip
     assert saved.inner["steps"].tolist() == [3]
-    assert peer.shelf.keeps(store.snapshot.tip.round) == 0
+    assert peer.retention.keeps(store.snapshot.tip.round) == 0
 
 
-def test_the_inner_optimizer_is_saved_every_ten_minutes(store: RunStore, tmp_path: Path) -> None:
-    written = []
+def test_the_inner_optimizer_is_saved_at_its_interval(store: RunStore, tmp_path: Path) -> None:
+    written, interval = [], Timing().save_inner
 
     async def play(peer: Peer) -> None:
         before = files = set((peer.folder / "work").glob("inner*"))
-        for seconds in (0.0, INNER_SECONDS - 1, INNER_SECONDS, INNER_SECONDS + 1):
+        for seconds in (0.0, interval - 1, interval, interval + 1):
             peer.now = Millis(parts.NOW + round(1000 * seconds))
             await peer.exchange.save()
             before, files = files, set((peer.folder / "work").glob("inner*"))
@@ -67,29 +62,29 @@ def test_the_inner_optimizer_is_saved_every_ten_minutes(store: RunStore, tmp_pat
     assert written == [True, False, True, False]
 
 
-def test_it_goes_on_beside_the_caller_one_thing_at_a_time(store: RunStore, tmp_path: Path) -> None:
+def test_it_runs_in_parallel_with_the_caller(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
         peer.swarm.gate.clear()
         peer.hear()
-        assert not peer.exchange.busy
+        assert not peer.busy
         peer.exchange.catch_up(peer.head, from_checkpoint=False)
-        assert peer.exchange.busy
+        assert peer.busy
         await peer.swarm.asked.wait()
         peer.exchange.look()
-        assert peer.exchange.busy
+        assert peer.busy
         assert peer.follower.tip.round == 0
         peer.swarm.gate.set()
         await peer.exchange.finish()
-        assert not peer.exchange.busy
+        assert not peer.busy
         peer.exchange.look()
         await peer.exchange.finish()
 
     assert played(store, tmp_path, play).follower.tip == store.snapshot.tip
 
 
-def test_what_ours_closed_with_is_not_owed(store: RunStore, tmp_path: Path) -> None:
+def test_a_listed_contribution_is_not_owed(store: RunStore, tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         peer.accepted(await peer.publish())
         train_round(store, parts.BEN)
@@ -97,11 +92,11 @@ def test_what_ours_closed_with_is_not_owed(store: RunStore, tmp_path: Path) -> N
 
     peer = played(store, tmp_path, play)
     assert peer.follower.tip == store.snapshot.tip
-    assert peer.work.pending is None
-    assert not peer.owes  # the codec is exact: nothing is left over
+    assert peer.lifecycle.state is ContributionState.LISTED
+    assert not peer.owes  # the codec is exact
 
 
-def test_what_missed_its_close_is_owed_and_no_longer_kept(store: RunStore, tmp_path: Path) -> None:
+def test_what_missed_its_close_is_owed_and_its_blob_dropped(store: RunStore, tmp_path: Path) -> None:
     sent: list[BlobHash] = []
 
     async def play(peer: Peer) -> None:
@@ -113,12 +108,12 @@ def test_what_missed_its_close_is_owed_and_no_longer_kept(store: RunStore, tmp_p
         await peer.catch_up()
 
     peer = played(store, tmp_path, play)
-    assert peer.work.pending is None
+    assert peer.lifecycle.state is ContributionState.MISSED
     assert peer.owes
     assert sent[0] not in peer.work.blobs
 
 
-def test_who_cannot_be_reached_is_asked_again(
+def test_an_unreachable_blob_is_requested_again(
     store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_round(store, parts.BEN)
@@ -128,8 +123,8 @@ def test_who_cannot_be_reached_is_asked_again(
         await peer.publish()
         del peer.swarm.held[missing]
         await peer.try_to_catch_up()
-        assert not peer.exchange.busy
-        assert peer.follower.tip.round == 1  # what could be folded is not thrown away
+        assert not peer.busy
+        assert peer.follower.tip.round == 1  # what could be folded is kept
         assert f"nobody gave the blob {missing[:8]}; trying again" in caplog.text
         owed = parts.copied(peer.work.residual)
         await peer.catch_up()
@@ -140,7 +135,7 @@ def test_who_cannot_be_reached_is_asked_again(
     assert peer.owes
 
 
-def test_bytes_that_are_not_what_they_claim_are_told_and_tried_again(
+def test_false_bytes_are_logged_and_requested_again(
     store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_round(store, parts.BEN)
@@ -156,7 +151,7 @@ def test_bytes_that_are_not_what_they_claim_are_told_and_tried_again(
     assert played(store, tmp_path, play).follower.tip == store.snapshot.tip
 
 
-def test_what_ends_a_volunteer_s_work_is_raised_when_it_looks(store: RunStore, tmp_path: Path) -> None:
+def test_look_raises_what_ends_a_volunteer_s_work(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
@@ -167,7 +162,7 @@ def test_what_ends_a_volunteer_s_work_is_raised_when_it_looks(store: RunStore, t
         await asyncio.wait([peer.exchange._task])
         with pytest.raises(DiskFull, match="no room"):
             peer.exchange.look()
-        assert not peer.exchange.busy
+        assert not peer.busy
 
     played(store, tmp_path, play)
 
@@ -186,11 +181,11 @@ def test_a_checkpoint_saves_the_rounds_before_it(store: RunStore, tmp_path: Path
     assert peer.follower.tip == store.snapshot.tip
     assert peer.follower.state.hash() == store.snapshot.tip.state
     assert not set(skipped) & set(peer.swarm.fetched)
-    assert peer.work.pending is None
+    assert peer.lifecycle.state is ContributionState.MISSED
     assert peer.owes
 
 
-def test_what_came_after_the_checkpoint_is_folded(store: RunStore, tmp_path: Path) -> None:
+def test_rounds_after_the_checkpoint_are_folded(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.BEN)
     commit, blob = contribution(store, parts.BEN, seed=99)
     store.blobs.put(blob)
@@ -203,14 +198,14 @@ def test_what_came_after_the_checkpoint_is_folded(store: RunStore, tmp_path: Pat
 
     peer = played(store, tmp_path, play)
     assert peer.follower.tip == store.snapshot.tip
-    assert peer.shelf.keeps(store.snapshot.tip.round) == 1
+    assert peer.retention.keeps(store.snapshot.tip.round) == 1
 
 
 @pytest.mark.parametrize("behind", [0, 1])
 def test_a_state_that_is_not_the_run_s_is_replaced_by_the_checkpoint(
     store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, behind: int
 ) -> None:
-    """Found out by the head (0), or as the next close does not fit it (1)."""
+    """Found by the head (0), or by the next close (1)."""
     train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
@@ -246,17 +241,21 @@ def test_a_checkpoint_that_is_no_better_is_a_state_error(
 # Sending
 
 
-def test_a_contribution_is_announced_and_timed_until_somebody_has_it(store: RunStore, tmp_path: Path) -> None:
+def sent_in(peer: Peer) -> float:
+    return peer.timer.measured(peer.now).send
+
+
+def test_a_contribution_is_published_and_timed_until_a_peer_has_it(store: RunStore, tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         peer.now = Millis(parts.NOW + 60_000)
         commit = await peer.publish()
         assert peer.swarm.published == [commit.value]
-        assert peer.pace.send_seconds == 0.0
+        assert peer.timer.measured(peer.now).send == 0.0
         peer.now = Millis(parts.NOW + 67_500)
         peer.swarm.served.set()
         await asyncio.gather(*peer.exchange._watching)
 
-    assert played(store, tmp_path, play).pace.send_seconds == 7.5
+    assert sent_in(played(store, tmp_path, play)) == 7.5
 
 
 def test_a_sending_that_outlasts_its_round_is_timed(store: RunStore, tmp_path: Path) -> None:
@@ -264,15 +263,16 @@ def test_a_sending_that_outlasts_its_round_is_timed(store: RunStore, tmp_path: P
         await peer.publish()
         train_round(store, parts.BEN)
         await peer.catch_up()
-        peer.pace.went_over(peer.now)
+        peer.lifecycle.advance(ContributionEvent.REBASE)
+        peer.timer.rebased(peer.now)
         peer.now = Millis(parts.NOW + 40_000)
         peer.swarm.served.set()
         await asyncio.gather(*peer.exchange._watching)
 
-    assert played(store, tmp_path, play).pace.send_seconds == 40.0
+    assert sent_in(played(store, tmp_path, play)) == 40.0
 
 
-def test_what_nobody_fetched_is_not_timed(store: RunStore, tmp_path: Path) -> None:
+def test_what_no_peer_fetched_is_not_timed(store: RunStore, tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         peer.swarm.nobody_came = True
         await peer.publish()
@@ -280,10 +280,10 @@ def test_what_nobody_fetched_is_not_timed(store: RunStore, tmp_path: Path) -> No
         peer.swarm.served.set()
         await asyncio.gather(*peer.exchange._watching)
 
-    assert played(store, tmp_path, play).pace.send_seconds == 0.0
+    assert sent_in(played(store, tmp_path, play)) == 0.0
 
 
-def test_what_stops_leaves_nothing_running(store: RunStore, tmp_path: Path) -> None:
+def test_stop_leaves_nothing_running(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""A volunteer's training across rounds: what it moved is kept over every change of state and counted once."""
+"""A volunteer's training across rounds: its moves are kept over every change of state and counted once."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.trainer import Trainer, Update
 from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.saved_state import SavedState
 from tests.support import parts
@@ -45,11 +46,11 @@ def training(folder: Path) -> LocalTraining:
 
 
 def training_of(folder: Path, method: Method = "diloco") -> LocalTraining:
-    """A volunteer at the begin of round 0."""
+    """A volunteer at the start of round 0."""
     trainer = Trainer(folder, run_spec(method), CPU, micro_batch=4)
     start = initial_state(folder, TARGET, 0)
     trainer.load(start)
-    return LocalTraining(trainer, tip(start), start)
+    return LocalTraining(trainer, ContributionLifecycle(), tip(start), start)
 
 
 def run_spec(method: Method = "diloco", codec: CodecSpec | None = None) -> RunSpec:
@@ -72,9 +73,17 @@ def step(training: LocalTraining, seed: int) -> int:
     return training.step(tiny_samples(2, seed=seed))
 
 
-def go_over(training: LocalTraining, missed: Decoder | None = None) -> TrainState:
+def settle(training: LocalTraining, event: ContributionEvent) -> None:
+    """The contribution that was taken is signed, and its close is known."""
+    if training.lifecycle.state is ContributionState.TAKEN:
+        training.lifecycle.advance(ContributionEvent.SIGN)
+        training.lifecycle.advance(event)
+
+
+def rebase(training: LocalTraining, missed: Decoder | None = None) -> TrainState:
     after = folded(training)
-    training.go_over(tip(after), after, missed)
+    settle(training, ContributionEvent.LIST if missed is None else ContributionEvent.MISS)
+    training.rebase(tip(after), after, missed)
     return after
 
 
@@ -99,7 +108,7 @@ def moves(tensors: dict[str, Array]) -> bool:
     return any(bool((np.abs(array) > 1e-3).any()) for array in tensors.values())
 
 
-# Going over to a new state
+# Rebasing onto a new state
 
 
 @pytest.mark.parametrize("method", ["diloco", "gradient"])
@@ -109,10 +118,10 @@ def test_where_nothing_was_trained_since_the_contribution_the_state_is_taken_as_
     training = training_of(folder, method)
     step(training, 1)
     training.take()
-    after = go_over(training)
+    after = rebase(training)
     same(training.trainer.params(), after.params)
     assert (training.tip, training.state) == (tip(after), after)
-    assert not training.taken
+    assert not training.lifecycle.taken
 
 
 def test_what_was_trained_ahead_is_kept(training: LocalTraining) -> None:
@@ -122,7 +131,7 @@ def test_what_was_trained_ahead_is_kept(training: LocalTraining) -> None:
     for seed in (2, 3, 4):
         step(training, seed)
     ahead = training.trainer.params()
-    after = go_over(training)
+    after = rebase(training)
     same(training.trainer.params(), ruled(after, ahead, at_take))
     assert moves({name: ahead[name] - at_take[name] for name in ahead})
 
@@ -132,7 +141,7 @@ def test_of_what_was_sent_nothing_is_kept(training: LocalTraining) -> None:
     step(training, 1)
     sent = training.take()
     step(training, 2)
-    after = go_over(training)
+    after = rebase(training)
     second = training.take()
     moved = {name: after.params[name] - array for name, array in training.trainer.params().items()}
     near(second.tensors, moved)
@@ -144,7 +153,7 @@ def test_a_round_that_was_missed_is_kept_relative_to_its_state(training: LocalTr
     for seed in (1, 2):
         step(training, seed)
     start, local = training.state.params, training.trainer.params()
-    after = go_over(training)
+    after = rebase(training)
     same(training.trainer.params(), ruled(after, local, start))
 
 
@@ -154,10 +163,10 @@ def test_what_was_trained_ahead_of_a_missed_round_is_kept_too(training: LocalTra
     at_take = training.trainer.params()
     step(training, 2)
     first = training.trainer.params()
-    after = go_over(training)
+    after = rebase(training)
     step(training, 3)
     second, middle = training.trainer.params(), ruled(after, first, at_take)
-    last = go_over(training)
+    last = rebase(training)
     expected = ruled(last, second, after.params)
     same(training.trainer.params(), expected)
     whole = {name: first[name] - at_take[name] + second[name] - middle[name] for name in expected}
@@ -169,7 +178,7 @@ def test_the_moments_of_the_inner_optimizer_go_along(training: LocalTraining) ->
     training.take()
     step(training, 2)
     before = {name: array.copy() for name, array in training.trainer.export_inner().items()}
-    go_over(training)
+    rebase(training)
     after = training.trainer.export_inner()
     assert before["steps"].tolist() == [2]
     assert before.keys() == after.keys()
@@ -181,7 +190,7 @@ def test_a_gradient_that_was_accumulated_ahead_counts_in_the_next_round(folder: 
     step(training, 1)
     training.take()
     step(training, 2)
-    after = go_over(training)
+    after = rebase(training)
     same(training.trainer.params(), after.params)
     step(twin, 2)
     expected, found = twin.take(), training.take()
@@ -194,8 +203,8 @@ def test_a_state_of_other_tensors_changes_nothing(training: LocalTraining) -> No
     step(training, 1)
     before, kept = training.trainer.params(), training.tip
     other = parts.state(step=1)
-    with pytest.raises(StateError, match="the state to go over to"):
-        training.go_over(tip(other), other)
+    with pytest.raises(StateError):
+        training.rebase(tip(other), other)
     same(training.trainer.params(), before)
     assert training.tip == kept
 
@@ -205,16 +214,16 @@ def test_a_state_of_other_tensors_changes_nothing(training: LocalTraining) -> No
 
 def test_tokens_samples_and_steps_are_counted_from_the_contribution_on(training: LocalTraining) -> None:
     trained = [step(training, seed) for seed in (1, 2, 3)]
-    assert (training.tokens, training.steps, training.trainer.samples) == (sum(trained), 3, 6)
-    assert not training.taken
+    assert (training.tokens, training.steps, training.samples) == (sum(trained), 3, 6)
+    assert not training.lifecycle.taken
     update = training.take()
     assert (update.tokens, update.samples) == (sum(trained), 6)
-    assert (training.tokens, training.steps, training.trainer.samples) == (0, 0, 0)
-    assert training.taken
+    assert (training.tokens, training.steps, training.samples) == (0, 0, 0)
+    assert training.lifecycle.taken
     ahead = step(training, 4)
-    assert (training.tokens, training.steps, training.trainer.samples) == (ahead, 1, 2)
-    go_over(training)
-    assert (training.tokens, training.steps, training.trainer.samples) == (ahead, 1, 2)
+    assert (training.tokens, training.steps, training.samples) == (ahead, 1, 2)
+    rebase(training)
+    assert (training.tokens, training.steps, training.samples) == (ahead, 1, 2)
     later = step(training, 5)
     update = training.take()
     assert (update.tokens, update.samples) == (ahead + later, 4)
@@ -222,7 +231,7 @@ def test_tokens_samples_and_steps_are_counted_from_the_contribution_on(training:
 
 def test_the_steps_of_a_round_that_was_missed_are_not_held_against_the_next(training: LocalTraining) -> None:
     trained = step(training, 1)
-    go_over(training)
+    rebase(training)
     assert (training.tokens, training.steps) == (trained, 0)
     trained += step(training, 2)
     assert training.take().tokens == trained
@@ -235,17 +244,10 @@ def test_the_loss_is_the_last_step_s(training: LocalTraining) -> None:
     assert training.loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_pace_is_that_of_the_last_steps(training: LocalTraining) -> None:
-    assert (training.tokens_per_second, training.step_seconds) == (0.0, 0.0)
-    training.recent.extend((100, float(seconds)) for seconds in (50, 1, 2, 3, 2, 2))
-    assert training.tokens_per_second == 50.0
-    assert training.step_seconds == 3.0
-
-
 # Leaving
 
 
-def test_who_leaves_before_contributing_has_all_since_the_state(training: LocalTraining) -> None:
+def test_a_volunteer_that_leaves_before_contributing_has_all_since_the_state(training: LocalTraining) -> None:
     step(training, 1)
     expected = {
         name: training.state.params[name] - array for name, array in training.trainer.params().items()
@@ -253,7 +255,7 @@ def test_who_leaves_before_contributing_has_all_since_the_state(training: LocalT
     same(training.rest().tensors, expected)
 
 
-def test_who_leaves_after_contributing_has_what_came_since(training: LocalTraining) -> None:
+def test_a_volunteer_that_leaves_after_contributing_has_what_came_since(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     at_take = training.trainer.params()
@@ -274,7 +276,7 @@ def sent(training: LocalTraining, update: Update) -> Decoder:
 def test_what_missed_its_close_is_trained_on_from(training: LocalTraining) -> None:
     step(training, 1)
     missed = sent(training, training.take())
-    after = go_over(training, missed)
+    after = rebase(training, missed)
     local = training.trainer.params()
     for name, array in local.items():
         np.testing.assert_allclose(after.params[name] - array, missed.tensor(name), rtol=0, atol=MARGIN)
@@ -284,8 +286,8 @@ def test_what_missed_its_close_is_trained_on_from(training: LocalTraining) -> No
 def test_what_missed_its_close_survives_rounds_without_a_step(training: LocalTraining) -> None:
     step(training, 1)
     missed = sent(training, training.take())
-    go_over(training, missed)
-    go_over(training)
+    rebase(training, missed)
+    rebase(training)
     rest = training.rest()
     for name, array in rest.tensors.items():
         np.testing.assert_allclose(array, missed.tensor(name), rtol=0, atol=MARGIN)
@@ -297,7 +299,7 @@ def test_what_missed_its_close_joins_what_came_since(training: LocalTraining) ->
     taken_at = training.trainer.params()
     step(training, 2)
     ahead = training.trainer.params()
-    go_over(training, missed)
+    rebase(training, missed)
     again = training.take()
     for name, array in again.tensors.items():
         moved = taken_at[name] - ahead[name] + missed.tensor(name)
@@ -315,9 +317,8 @@ class Volunteer:
         self.training = training_of(folder)
         state = self.training.state
         charter = parts.charter(run_spec(codec=codec), state)
-        self.work = ContributionStore(
-            charter, parts.ADA, SavedState(data / "work", parts.HASH_A), BlobStore(data / "blobs")
-        )
+        saves, blobs = SavedState(data / "work", parts.HASH_A), BlobStore(data / "blobs")
+        self.work = ContributionStore(charter, parts.ADA, saves, blobs, self.training.lifecycle)
         self.work.save(self.training.tip, state, {})
         self.layout = state.layout
         self.moved = self.nothing()
@@ -347,7 +348,7 @@ class Volunteer:
             for name in self.taken:
                 self.taken[name] += decoder.tensor(name)
         self.work.settle(self.layout, link)
-        go_over(self.training, self.work.hand_over())
+        rebase(self.training, self.work.hand_over())
 
     def check(self) -> None:
         """What moved is in a close, owed, out, or in the local parameters alone."""
@@ -378,7 +379,7 @@ def test_with_overlap_every_move_is_sent_or_owed_or_local(
     for round in range(8):
         for number in range(draw.randint(0, 2)):
             volunteer.step(100 * round + number)
-        if volunteer.training.tokens and draw.random() < 0.8:  # else it is somebody else's turn
+        if volunteer.training.tokens and draw.random() < 0.8:  # else the volunteer has no turn
             volunteer.contribute()
             volunteer.check()
             for number in range(draw.randint(0, 2)):

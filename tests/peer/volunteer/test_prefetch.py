@@ -1,4 +1,4 @@
-"""Fetching ahead of the close: what is announced comes, and what is false is left alone."""
+"""Prefetching: announced contributions are fetched, false ones are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import peer.volunteer.prefetch as fetching_ahead
 from barnraise.contract.records import blob_name
 from barnraise.core.errors import HashMismatch
 from barnraise.core.ids import blob_hash
@@ -24,12 +23,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield store
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching_ahead, "RETRY_SECONDS", 0.0)
-
-
-def test_of_what_is_announced_what_fits_is_fetched_ahead(store: RunStore, tmp_path: Path) -> None:
+def test_announced_contributions_that_fit_are_fetched(store: RunStore, tmp_path: Path) -> None:
     good, blob = contribution(store, parts.BEN, seed=5)
     stranger = parts.STRANGER
     too_large, too_small = announce(store, stranger, blob + b"x"), announce(store, stranger, blob[:-1])
@@ -40,14 +34,14 @@ def test_of_what_is_announced_what_fits_is_fetched_ahead(store: RunStore, tmp_pa
         ours = await peer.publish()
         peer.swarm.announced += [ours, good, too_large, too_small, elsewhere, nowhere]
         peer.swarm.held |= {blob_hash(made): made for made in (blob, blob + b"x", blob[:-1])}
-        await peer.look_ahead()
+        await peer.prefetch()
 
     peer = played(store, tmp_path, play)
     assert set(peer.swarm.fetched) == {blob_name(good.value), blob_name(nowhere.value)}
     assert blob_name(good.value) in peer.work.blobs
 
 
-def test_a_commit_that_cannot_be_true_is_left_alone_and_the_others_are_fetched(
+def test_a_commit_that_cannot_be_true_is_refused_and_the_others_are_fetched(
     store: RunStore, tmp_path: Path
 ) -> None:
     lie, good = contribution(store, parts.STRANGER, 1), contribution(store, parts.BEN, 2)
@@ -56,16 +50,16 @@ def test_a_commit_that_cannot_be_true_is_left_alone_and_the_others_are_fetched(
         peer.swarm.announced.append(lie[0])
         peer.swarm.held[blob_name(good[0].value)] = good[1]
         peer.swarm.broken.append(HashMismatch("its pieces are not its blob", fix="It is left out."))
-        await peer.look_ahead()
+        await peer.prefetch()
         assert not peer.swarm.broken
         peer.swarm.announced.append(good[0])
-        await peer.look_ahead()
+        await peer.prefetch()
 
     peer = played(store, tmp_path, play)
     assert peer.swarm.fetched == [blob_name(good[0].value)]
 
 
-def test_one_that_is_slow_to_come_holds_up_no_other(store: RunStore, tmp_path: Path) -> None:
+def test_a_slow_download_delays_no_other(store: RunStore, tmp_path: Path) -> None:
     (slow, one), (late, other) = contribution(store, parts.BEN, 1), contribution(store, parts.STRANGER, 2)
 
     async def play(peer: Peer) -> None:
@@ -74,21 +68,21 @@ def test_one_that_is_slow_to_come_holds_up_no_other(store: RunStore, tmp_path: P
         for commit in (slow, late):
             peer.swarm.announced.append(commit)
             peer.swarm.asked.clear()
-            await peer.exchange.ahead.look()
+            await peer.exchange.prefetch.look()
             await peer.swarm.asked.wait()
         peer.swarm.gate.set()
-        await peer.exchange.ahead.finish()
+        await peer.exchange.prefetch.finish()
 
     assert len(played(store, tmp_path, play).swarm.fetched) == 2
 
 
-def test_what_was_fetched_ahead_stays_only_if_the_close_lists_it(store: RunStore, tmp_path: Path) -> None:
+def test_a_prefetched_blob_stays_only_if_the_close_lists_it(store: RunStore, tmp_path: Path) -> None:
     (good, blob), (late, other) = contribution(store, parts.BEN, 1), contribution(store, parts.STRANGER, 2)
 
     async def play(peer: Peer) -> None:
         peer.swarm.announced += [good, late]
         peer.swarm.held |= {blob_name(good.value): blob, blob_name(late.value): other}
-        await peer.look_ahead()
+        await peer.prefetch()
         assert blob_name(late.value) in peer.work.blobs
         store.blobs.put(blob)
         store.accept(good, parts.NOW)
@@ -103,14 +97,14 @@ def test_what_was_fetched_ahead_stays_only_if_the_close_lists_it(store: RunStore
     assert blob_name(late.value) not in peer.work.blobs
 
 
-def test_what_was_here_before_stays_whatever_is_announced(store: RunStore, tmp_path: Path) -> None:
+def test_a_blob_that_was_here_before_stays(store: RunStore, tmp_path: Path) -> None:
     """A commit can name a shard of the data, or our own contribution."""
     shard = contribution(store, parts.BEN, seed=6)[1]
 
     async def play(peer: Peer) -> None:
         peer.work.blobs.put(shard)
         peer.swarm.announced.append(announce(store, parts.STRANGER, shard))
-        await peer.look_ahead()
+        await peer.prefetch()
         train_round(store, parts.BEN)
         await peer.catch_up()
 

@@ -1,77 +1,134 @@
-"""A volunteer's times: each moment is measured from the one that it belongs to."""
+"""A volunteer's timings: each duration is measured from the moment that it starts at."""
 
 from __future__ import annotations
 
 import pytest
 
+from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis
-from peer.volunteer.timings import RoundTimer
+from peer.volunteer.timings import (
+    ExchangeShare,
+    RoundTimer,
+    StepCount,
+    Timings,
+    exchange_advice,
+    step_advice,
+)
 
 
 def at(seconds: float) -> Millis:
     return Millis(round(seconds * 1000))
 
 
-def times(pace: RoundTimer) -> tuple[float, float, float]:
-    return pace.train_seconds, pace.exchange_seconds, pace.send_seconds
+def times(timer: RoundTimer) -> tuple[float, float, float]:
+    timings = timer.measured(at(0))
+    return timings.train, timings.exchange, timings.send
 
 
-def test_before_the_first_round_nothing_is_known() -> None:
-    pace = RoundTimer(at(100))
-    assert times(pace) == (0.0, 0.0, 0.0)
-    assert pace.ahead_seconds(at(500)) == 0.0
+def ahead(timer: RoundTimer, seconds: float) -> float:
+    return timer.measured(at(seconds)).ahead
+
+
+def test_before_the_first_round_all_durations_are_zero() -> None:
+    timer = RoundTimer(at(100))
+    assert timer.measured(at(500)) == Timings()
+    assert not timer.steady
 
 
 def test_a_round_is_training_and_then_exchange() -> None:
-    pace = RoundTimer(at(100))
-    pace.published(at(160), 5.0)
-    assert times(pace) == (60.0, 0.0, 0.0)
-    assert pace.ahead_seconds(at(165.5)) == 5.5
-    pace.sent(at(160), at(168))
-    assert times(pace) == (60.0, 0.0, 8.0)
-    pace.folded(at(170))
-    pace.went_over(at(171))  # once the step at hand was done
-    assert times(pace) == (60.0, 10.0, 8.0)
-    assert pace.ahead_seconds(at(180)) == 0.0
+    timer = RoundTimer(at(100))
+    timer.published(at(160))
+    assert times(timer) == (60.0, 0.0, 0.0)
+    assert ahead(timer, 165.5) == 5.5
+    timer.sent(at(160), at(168))
+    assert times(timer) == (60.0, 0.0, 8.0)
+    timer.folded(at(170))
+    timer.rebased(at(171))  # once the step in progress was done
+    assert times(timer) == (60.0, 10.0, 8.0)
+    assert ahead(timer, 180) == 0.0
 
 
-def test_the_next_round_s_training_begins_with_its_state() -> None:
-    pace = RoundTimer(at(100))
-    pace.published(at(160), 5.0)
-    pace.folded(at(170))
-    pace.went_over(at(170))
-    pace.published(at(200), 5.0)
-    assert times(pace) == (30.0, 10.0, 0.0)
+def test_the_training_of_the_next_round_starts_with_its_state() -> None:
+    timer = RoundTimer(at(100))
+    timer.published(at(160))
+    timer.folded(at(170))
+    timer.rebased(at(170))
+    timer.published(at(200))
+    assert times(timer) == (30.0, 10.0, 0.0)
 
 
 def test_a_step_that_began_rounds_before_counts_whole() -> None:
-    pace = RoundTimer(at(100))
-    pace.went_over(at(300))  # it ended just now, and was not looked at before
-    pace.published(at(300.5), 250.0)
-    assert pace.train_seconds == 250.0
+    timer = RoundTimer(at(100))
+    timer.stepped(64, 250.0)
+    timer.rebased(at(300))
+    timer.published(at(300.5))
+    assert times(timer) == (250.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_a_round_without_a_contribution_has_no_exchange(before: bool) -> None:
-    pace = RoundTimer(at(100))
+    timer = RoundTimer(at(100))
     if before:
-        pace.published(at(110), 5.0)
-        pace.folded(at(113))
-        pace.went_over(at(113))
-    pace.folded(at(149))
-    pace.went_over(at(150))
-    assert pace.exchange_seconds == (3.0 if before else 0.0)
-    pace.published(at(175), 5.0)
-    assert pace.train_seconds == 25.0
+        timer.published(at(110))
+        timer.folded(at(113))
+        timer.rebased(at(113))
+    timer.folded(at(149))
+    timer.rebased(at(150))
+    assert timer.measured(at(150)).exchange == (3.0 if before else 0.0)
+    timer.published(at(175))
+    assert timer.measured(at(175)).train == 25.0
 
 
-def test_a_sending_that_outlasts_its_round_is_measured_all_the_same() -> None:
-    """Otherwise a slow uplink would never learn to begin earlier."""
-    pace = RoundTimer(at(0))
-    pace.published(at(60), 5.0)
-    pace.went_over(at(80))
-    pace.sent(at(60), at(95))
-    assert pace.send_seconds == 35.0
-    pace.published(at(100), 5.0)
-    pace.sent(at(60), at(110))
-    assert pace.send_seconds == 50.0
+def test_a_sending_that_outlasts_its_round_is_measured() -> None:
+    """Otherwise a slow uplink would never learn to start earlier."""
+    timer = RoundTimer(at(0))
+    timer.published(at(60))
+    timer.rebased(at(80))
+    timer.sent(at(60), at(95))
+    assert timer.measured(at(95)).send == 35.0
+    timer.published(at(100))
+    timer.sent(at(60), at(110))
+    assert timer.measured(at(110)).send == 50.0
+
+
+def test_steps_are_measured_over_the_last_five() -> None:
+    timer = RoundTimer(at(0))
+    assert timer.tokens_per_second == 0.0
+    for seconds in (50, 1, 2, 3, 2, 2):
+        timer.stepped(100, float(seconds))
+    assert timer.tokens_per_second == 50.0
+    assert timer.measured(at(0)).step == 3.0
+    assert timer.steady
+
+
+@pytest.mark.parametrize(
+    ("step", "spec", "count", "steps"),
+    [
+        (2.0, RoundSpec(seconds=100.0), StepCount.FIT, 50.0),
+        (25.0, RoundSpec(seconds=100.0), StepCount.FEW, 4.0),
+        (20.0, RoundSpec(seconds=100.0), StepCount.FIT, 5.0),
+        (0.1, RoundSpec(seconds=100.0), StepCount.MANY, 1000.0),
+        (0.1, RoundSpec(seconds=100.0, steps=30), StepCount.FIT, 30.0),
+        (200.0, RoundSpec(seconds=100.0), StepCount.NONE, 0.5),
+    ],
+)
+def test_advice_on_the_steps_of_a_round(step: float, spec: RoundSpec, count: StepCount, steps: float) -> None:
+    advice = step_advice(Timings(step=step), 8, spec)
+    assert (advice.count, advice.steps) == (count, steps)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "exchange", "overlaps"),
+    [("auto", 10.1, True), ("auto", 10.0, False), ("always", 1.0, True), ("never", 99.0, False)],
+)
+def test_advice_on_the_exchange(overlap: str, exchange: float, overlaps: bool) -> None:
+    spec = RoundSpec(seconds=100.0, overlap=overlap)  # type: ignore[arg-type]
+    advice = exchange_advice(Timings(train=100.0, exchange=exchange), spec)
+    assert advice == ExchangeShare(exchange, 100.0, overlaps, by_run=overlap != "auto")
+
+
+def test_advice_is_news_when_its_meaning_changes() -> None:
+    spec = RoundSpec(seconds=100.0)
+    before = step_advice(Timings(step=2.0), 8, spec)
+    assert not step_advice(Timings(step=2.1), 8, spec).is_news_after(before)
+    assert step_advice(Timings(step=25.0), 8, spec).is_news_after(before)

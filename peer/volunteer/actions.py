@@ -1,0 +1,132 @@
+"""Input and output of the policy: what a volunteer knows (`View`) and what it can do (`Action`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from barnraise.contract.records import Activity
+from barnraise.contract.rounds import Window
+from barnraise.core.ids import Millis, Round
+from peer.volunteer import reasons
+from peer.volunteer.contribution_state import ContributionState
+from peer.volunteer.timings import Timings
+
+
+@dataclass(frozen=True)
+class HeadFacts:
+    """What the newest head means for this volunteer."""
+
+    away: float | None
+    """Seconds since the last head where the coordinator is silent; None where it is not."""
+    differs: bool
+    """The coordinator has another state of our round than we have."""
+    checkpoint: Round
+    """The round of the newest checkpoint."""
+    turn: bool
+    """This volunteer contributes to its round."""
+    swarm_tokens: int
+    """Tokens that all volunteers trained in our round, ours included."""
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """What this volunteer trains and has trained."""
+
+    round: Round
+    """The round of the state that is trained from."""
+    contribution: ContributionState
+    tokens: int
+    """Trained tokens that no contribution has taken."""
+    steps: int
+    """Inner steps for the next contribution."""
+
+
+class Exchanging(Enum):
+    """What goes on in parallel with the training."""
+
+    IDLE = "idle"
+    BUSY = "busy"
+    """A contribution is being sent, or rounds are being folded."""
+    FOLDED = "folded"
+    """A newer state is ready to be taken up."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a volunteer knows when it decides."""
+
+    now: Millis
+    window: Window
+    """The open round, by the newest head."""
+    head: HeadFacts
+    work: LocalWork
+    exchange: Exchanging
+    timings: Timings
+    leaving: bool
+    """The user asked to stop."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Take one more inner step."""
+
+    reason: reasons.TrainReason
+    sits_out: bool = False
+    """The open round does not have to wait for it."""
+    late: bool = False
+    """It ends after the round's time, and the round waits for it only if no volunteer is faster."""
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Take the contribution and send it."""
+
+    reason: reasons.PublishReason
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    """Fold the rounds from ours to the head's, from a newer checkpoint where that saves work."""
+
+    reason: reasons.CatchUpReason
+    from_checkpoint: bool
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Rebase the training onto the folded state."""
+
+    reason: reasons.NewerState
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Wait, and look again."""
+
+    reason: reasons.HoldReason
+    sits_out: bool = False
+    """The open round does not have to wait for us."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Stop."""
+
+    reason: reasons.AskedToStop
+
+
+Action = Train | Publish | CatchUp | Merge | Hold | Leave
+
+
+def activity(action: Action, before: Activity) -> Activity:
+    """What the coordinator learns of `action`. A late volunteer stays late until it trains again."""
+    match action:
+        case Train(sits_out=True) | Hold(sits_out=True):
+            return "waiting"
+        case Train(late=late):
+            return "late" if late else "training"
+        case Leave():
+            return "leaving"
+        case _:
+            return "late" if before == "late" else "training"
