@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import HeldOut, Manifest
-from barnraise.contract.records import Commit, Evaluation, Head, JoinClaim
+from barnraise.contract.records import Commit, Evaluation, Head, JoinClaim, blob_name
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.tip import Tip, genesis_tip
@@ -184,13 +184,20 @@ class RunState:
         manifests = self.checkpoints.values()
         files = (BlobHash(entry.hash) for signed in manifests for entry in signed.value.files)
         folded = (blob for blobs in self.history.blobs.values() for blob in blobs)
-        accepted = (BlobHash(commit.value.blob) for commit in self.accepted.values())
+        accepted = (blob_name(commit.value) for commit in self.accepted.values())
         return {*files, *folded, *accepted, *(blob_hash(signed.wire) for signed in manifests)}
 
 
 def apply(state: RunState, event: Event) -> RunState:
     """The state after `event`. Pure: the only transition function, for live use and for restarts."""
     return _TRANSITIONS[type(event)](state, event)
+
+
+def without_missing(state: RunState, is_there: Callable[[BlobHash], bool]) -> RunState:
+    """The state after a restart: without the checkpoints and contributions whose blobs are missing."""
+    dropped = tuple(at for at, signed in state.checkpoints.items() if not is_there(blob_hash(signed.wire)))
+    lost = tuple(at for at, commit in state.accepted.items() if not is_there(blob_name(commit.value)))
+    return apply(apply(state, CheckpointsDropped(dropped)), ContributionsLost(lost))
 
 
 def _chartered(state: RunState, event: RunChartered) -> RunState:

@@ -20,7 +20,7 @@ from barnraise.contract.records import Close, Commit, Evaluation, JoinClaim, blo
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, Round, blob_hash, short
+from barnraise.core.ids import BlobHash, Millis, Round, short
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import blob_sizes
 from barnraise.fold.log import Link, advance, check_link
@@ -34,7 +34,6 @@ from coordinator.store.events import (
     CheckpointWritten,
     ContributionAccepted,
     ContributionsForgotten,
-    ContributionsLost,
     EvaluationEnded,
     EvaluationReceived,
     EvaluationStarted,
@@ -49,7 +48,7 @@ from coordinator.store.events import (
 from coordinator.store.journal import Journal
 from coordinator.store.retention import NamedBlobs, blobs_of_dropped, blobs_of_replaced
 from coordinator.store.row_reader import RowReader
-from coordinator.store.run_state import RunState, apply
+from coordinator.store.run_state import RunState, apply, without_missing
 
 log = logging.getLogger("coordinator.store.run_store")
 
@@ -113,7 +112,7 @@ class RunStore:
                 named.add(event)
                 snapshot = apply(snapshot, event)
             log.info("going on with round %d", snapshot.round)
-            snapshot = _without_missing(snapshot, blobs)
+            snapshot = without_missing(snapshot, blobs.__contains__)
             newest = snapshot.newest_checkpoint.value
             snapshot = apply(snapshot, RoundFolded(newest.tip, newest.tokens, None))
             state = read_state(newest, charter.value.layout, blobs.path)
@@ -278,12 +277,3 @@ class RunStore:
         for blob in blobs:
             if blob not in needed:
                 self.blobs.remove(blob)
-
-
-def _without_missing(snapshot: RunState, blobs: BlobStore) -> RunState:
-    """The state without what the files lack: checkpoints that were dropped, contributions that were lost."""
-    dropped = tuple(
-        round for round, signed in snapshot.checkpoints.items() if blob_hash(signed.wire) not in blobs
-    )
-    lost = tuple(owner for owner, commit in snapshot.accepted.items() if blob_name(commit.value) not in blobs)
-    return apply(apply(snapshot, CheckpointsDropped(dropped)), ContributionsLost(lost))
