@@ -1,0 +1,141 @@
+"""The run store on real threads: readers see whole states, and writers lose no event of one another."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.records import Evaluation, JoinClaim
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis
+from barnraise.core.signed import sign
+from coordinator.checkpoints.card_data import card_files
+from coordinator.store.archive_content import ArchiveContent
+from coordinator.store.run_state import RunState
+from coordinator.store.run_store import RunStore
+from tests.support import parts
+from tests.support.coordinators import fold_round, opened_store, reopened
+from tests.support.parts import ADA, BEN
+from tests.support.run_walk import check_growth, check_laws, durable
+
+ROUNDS = 12
+PEERS = [Identity.from_seed(bytes([number]) * 32) for number in range(100, 200)]
+
+
+@pytest.fixture(autouse=True)
+def _switch_often() -> Iterator[None]:
+    """Let threads interrupt one another after every few bytecodes."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    """A run that keeps as few checkpoints and contributions as it can."""
+    spec = parts.run_spec()
+    few = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0})
+    with opened_store(tmp_path, spec.model_copy(update={"checkpoint": few})) as made:
+        yield made
+
+
+def train(store: RunStore) -> None:
+    """Rounds as the session runs them: each checkpoint is published, every other one with a loss."""
+    for number in range(ROUNDS):
+        fold_round(store, ADA, BEN)
+        store.write_checkpoint(parts.NOW)
+        for round in store.snapshot.unpublished:
+            held_out = HeldOut(loss=3.0 - number / 10, tokens=10) if number % 2 else None
+            card = card_files(store.snapshot, round, held_out)
+            store.publish(round, held_out, card, parts.NOW)
+
+
+def admit(store: RunStore, peers: Sequence[Identity]) -> None:
+    for name in ("first", "second"):
+        for peer in peers:
+            claim = JoinClaim(run=parts.RUN, owner=peer.public, name=name, credit=False, at=parts.NOW)
+            store.admit(sign(peer, claim), parts.NOW)
+
+
+def evaluate_all(store: RunStore) -> None:
+    """Evaluate the checkpoints without a loss; some are dropped or get their loss before it is noted."""
+    for number, peer in enumerate(PEERS[:30]):
+        for round in store.snapshot.unevaluated:
+            evaluation = Evaluation(
+                run=parts.RUN, round=round, state=parts.HASH_A, panel=parts.HASH_A, owner=peer.public,
+                loss=2.0, tokens=10, at=Millis(parts.NOW + number),
+            )  # fmt: skip
+            store.evaluate(sign(peer, evaluation), parts.NOW)
+
+
+def look(run: RunState) -> None:
+    """What the status, the head, the archive, the card and evaluations ask of a state."""
+    run.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
+    ArchiveContent.of(run, ())
+    promotion = run.promotion()
+    assert promotion is None or {promotion.main, promotion.latest} <= run.published
+    card_files(run, run.newest_checkpoint.value.round, None)
+    assert all(run.held_out(round) is None for round in run.unevaluated)
+    run.outdated_checkpoints()
+    check_laws(run)
+
+
+def keep_looking(store: RunStore, stop: threading.Event) -> None:
+    """Read one snapshot after another until `stop`."""
+    before = store.snapshot
+    while not stop.is_set():
+        after = store.snapshot
+        check_growth(before, after)
+        look(after)
+        before = after
+
+
+def run_together(*work: Callable[[], None]) -> None:
+    """Run each in a thread of its own, all from one moment on, to its end. Raises what one of them raises."""
+    start = threading.Barrier(len(work))
+
+    def run(one: Callable[[], None]) -> None:
+        start.wait()
+        one()
+
+    with ThreadPoolExecutor(len(work)) as threads:
+        running = [threads.submit(run, one) for one in work]
+    for each in running:
+        each.result()
+
+
+def test_readers_see_whole_states_while_checkpoints_are_dropped(store: RunStore) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        try:
+            train(store)
+        finally:
+            stop.set()
+
+    run_together(write, lambda: keep_looking(store, stop), lambda: keep_looking(store, stop))
+    assert store.snapshot.round == ROUNDS
+    assert store.snapshot.replay_from > 0, "contributions were forgotten"
+    assert 0 not in store.snapshot.checkpoints, "checkpoints were dropped"
+
+
+def test_writers_on_several_threads_lose_no_event(store: RunStore) -> None:
+    run_together(
+        lambda: train(store),
+        lambda: evaluate_all(store),
+        lambda: admit(store, PEERS[::2]),
+        lambda: admit(store, PEERS[1::2]),
+    )
+    check_laws(store.snapshot)
+    names = {peer: claim.name for peer, claim in store.snapshot.claims.items()}
+    assert names == {peer.public: "second" for peer in PEERS}
+    with reopened(store) as again:
+        assert durable(again.snapshot) == durable(store.snapshot)
+        assert again.snapshot.tip == store.snapshot.tip
