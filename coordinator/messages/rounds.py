@@ -30,11 +30,11 @@ def refusal_message(reason: reasons.RefusalReason) -> str:
     match reason:
         case reasons.WrongRound(round, open):
             return f"it is for round {round}, the open one is {open}"
-        case reasons.TooLate(seconds):
+        case reasons.AfterDeadline(seconds):
             return f"it came {seconds:.0f} s after the deadline"
-        case reasons.OtherState(trained, base):
+        case reasons.WrongBaseState(trained, base):
             return f"it starts from state {short(trained)}, the round's is {short(base)}"
-        case reasons.WrongSize(size, allowed):
+        case reasons.WrongBlobSize(size, allowed):
             return f"its blob has {size} bytes, this run's have {format_sizes(allowed)}"
         case reasons.TooManyTokens(tokens, samples, sequence_length):
             return f"it claims {tokens} tokens from {samples} samples of {sequence_length}"
@@ -49,7 +49,7 @@ def refusal_message(reason: reasons.RefusalReason) -> str:
 def progress_message(reason: reasons.Progress) -> str:
     """Why the open round is still open, as `coordinator status` shows it."""
     match reason:
-        case reasons.Starting():
+        case reasons.JustStarted():
             return "starting"
         case reasons.AwaitingHeartbeats():
             return "just started: waiting for heartbeats"

@@ -8,12 +8,12 @@ from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Window, seconds_between
 from barnraise.core.ids import Millis, StateHash
 from coordinator.rounds.reasons import (
+    AfterDeadline,
     MisfitReason,
-    OtherState,
-    TooLate,
     TooManyTokens,
+    WrongBaseState,
+    WrongBlobSize,
     WrongRound,
-    WrongSize,
 )
 
 
@@ -36,11 +36,11 @@ def check_commit(
     if commit.round != window.round:
         return Misfit(WrongRound(commit.round, window.round))
     if now > window.deadline:
-        return Misfit(TooLate(seconds_between(window.deadline, now)))
+        return Misfit(AfterDeadline(seconds_between(window.deadline, now)))
     if commit.base_state != state:
-        return Misfit(OtherState(commit.base_state, state))
+        return Misfit(WrongBaseState(commit.base_state, state))
     if commit.size not in blob_sizes:
-        return Misfit(WrongSize(commit.size, blob_sizes))
+        return Misfit(WrongBlobSize(commit.size, blob_sizes))
     if commit.tokens > commit.samples * sequence_length:
         return Misfit(TooManyTokens(commit.tokens, commit.samples, sequence_length))
     return Fits()

@@ -44,14 +44,14 @@ class WrongRound(Reason):
 
 
 @dataclass(frozen=True)
-class TooLate(Reason):
+class AfterDeadline(Reason):
     """The commit was seen after the deadline."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
-class OtherState(Reason):
+class WrongBaseState(Reason):
     """The commit was trained from another state than the round's base."""
 
     trained: str
@@ -59,7 +59,7 @@ class OtherState(Reason):
 
 
 @dataclass(frozen=True)
-class WrongSize(Reason):
+class WrongBlobSize(Reason):
     """The blob has a size that the run's codec never produces."""
 
     size: int
@@ -75,7 +75,7 @@ class TooManyTokens(Reason):
     sequence_length: int
 
 
-MisfitReason = WrongRound | TooLate | OtherState | WrongSize | TooManyTokens
+MisfitReason = WrongRound | AfterDeadline | WrongBaseState | WrongBlobSize | TooManyTokens
 
 # Why a contribution is refused
 
@@ -217,7 +217,7 @@ WaitReason = (
 
 
 @dataclass(frozen=True)
-class Starting(Reason):
+class JustStarted(Reason):
     """The program has just started."""
 
 
@@ -234,5 +234,5 @@ class JustClosed(Reason):
     because: CloseReason
 
 
-Progress = Starting | AwaitingHeartbeats | JustClosed | ReopenReason | WaitReason
+Progress = JustStarted | AwaitingHeartbeats | JustClosed | ReopenReason | WaitReason
 """Why the open round is still open."""

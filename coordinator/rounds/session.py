@@ -16,7 +16,7 @@ from coordinator.messages.rounds import close_message, progress_message
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
 from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.membership import Membership
-from coordinator.rounds.reasons import AwaitingHeartbeats, CloseReason, JustClosed, Progress, Starting
+from coordinator.rounds.reasons import AwaitingHeartbeats, CloseReason, JustClosed, JustStarted, Progress
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
@@ -38,7 +38,7 @@ class Session:
     timing: Timing = TIMING
     members: Membership = field(default_factory=Membership)
     """The volunteers that were live at the last tick."""
-    progress: Progress = field(default_factory=Starting)
+    progress: Progress = field(default_factory=JustStarted)
     """Why the open round is still open."""
     _turns: int = 1
     """A volunteer contributes to one of this many rounds (`Head.turns`); set when a round opens."""

@@ -26,10 +26,10 @@ from coordinator.rounds.intake import Refused, State, Unfetched
 from coordinator.rounds.reasons import (
     InvalidBlob,
     MisfitReason,
-    OtherState,
     TooManyTokens,
     Unfetchable,
-    WrongSize,
+    WrongBaseState,
+    WrongBlobSize,
 )
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
@@ -117,8 +117,8 @@ def test_a_blob_that_no_peer_gives_is_refused_after_some_attempts(store: RunStor
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"base_state": parts.HASH_A}, OtherState),
-        ({"size": 7}, WrongSize),
+        ({"base_state": parts.HASH_A}, WrongBaseState),
+        ({"size": 7}, WrongBlobSize),
         ({"tokens": 10**9}, TooManyTokens),
     ],
 )

@@ -30,9 +30,9 @@ def test_a_refused_claim(reason: reasons.ClaimReason, problem: str, fix: str) ->
 
 REFUSALS: list[tuple[reasons.RefusalReason, str]] = [
     (reasons.WrongRound(2, 3), "it is for round 2, the open one is 3"),
-    (reasons.TooLate(1.4), "it came 1 s after the deadline"),
-    (reasons.OtherState("cd" * 32, STATE), "it starts from state cdcdcdcd, the round's is abababab"),
-    (reasons.WrongSize(99, range(100, 101)), "its blob has 99 bytes, this run's have 100"),
+    (reasons.AfterDeadline(1.4), "it came 1 s after the deadline"),
+    (reasons.WrongBaseState("cd" * 32, STATE), "it starts from state cdcdcdcd, the round's is abababab"),
+    (reasons.WrongBlobSize(99, range(100, 101)), "its blob has 99 bytes, this run's have 100"),
     (reasons.TooManyTokens(65, 4, 16), "it claims 65 tokens from 4 samples of 16"),
     (reasons.Unfetchable("no peer gave the blob", 5), "no peer gave the blob (5 attempts)"),
     (reasons.InvalidBlob("the blob of abababab is not finite"), "the blob of abababab is not finite"),
@@ -49,7 +49,7 @@ CLOSES: list[tuple[reasons.CloseReason, str]] = [
     ),
 ]
 PROGRESS: list[tuple[reasons.Progress, str]] = [
-    (reasons.Starting(), "starting"),
+    (reasons.JustStarted(), "starting"),
     (reasons.AwaitingHeartbeats(), "just started: waiting for heartbeats"),
     (reasons.JustClosed(7, reasons.AllContributed(2)), "round 7 closed: all 2 volunteers contributed"),
     (reasons.NobodyWasHere(("ada",), 0), "no volunteer was here: the round's time starts with ada"),

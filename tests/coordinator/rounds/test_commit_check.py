@@ -12,12 +12,12 @@ from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, Round, StateHash
 from coordinator.rounds.commit_check import Fits, Misfit, check_commit
 from coordinator.rounds.reasons import (
+    AfterDeadline,
     MisfitReason,
-    OtherState,
-    TooLate,
     TooManyTokens,
+    WrongBaseState,
+    WrongBlobSize,
     WrongRound,
-    WrongSize,
 )
 from tests.support.parts import ADA, HASH_A, HASH_B, commit
 
@@ -37,9 +37,9 @@ def checked(made: Commit, seconds: float) -> Fits | Misfit:
 MISFITS: list[tuple[Commit, float, MisfitReason]] = [
     (commit_like(round=2), 5, WrongRound(2, 3)),
     (commit_like(round=4), 5, WrongRound(4, 3)),
-    (commit_like(), 121, TooLate(1)),
-    (commit_like(base_state=HASH_B), 5, OtherState(HASH_B, STATE)),
-    (commit_like(size=99), 5, WrongSize(99, SIZES)),
+    (commit_like(), 121, AfterDeadline(1)),
+    (commit_like(base_state=HASH_B), 5, WrongBaseState(HASH_B, STATE)),
+    (commit_like(size=99), 5, WrongBlobSize(99, SIZES)),
     (commit_like(tokens=65), 5, TooManyTokens(65, 4, 16)),
 ]
 

@@ -13,7 +13,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import Signed, sign
 from coordinator.rounds.intake import Fetching, Intake, Refused, Unfetched
-from coordinator.rounds.reasons import InvalidBlob, TooLate, Unfetchable
+from coordinator.rounds.reasons import AfterDeadline, InvalidBlob, Unfetchable
 from coordinator.timing import Timing
 from tests.support.parts import ADA, BEN, commit
 
@@ -48,8 +48,8 @@ def test_an_accepted_contribution_leaves_the_table() -> None:
 
 def test_a_commit_that_does_not_fit_is_refused_until_a_round_starts() -> None:
     intake = Intake(TIMING)
-    intake.refuse(FIRST, TooLate(1))
-    assert intake.state(FIRST) == Refused(TooLate(1))
+    intake.refuse(FIRST, AfterDeadline(1))
+    assert intake.state(FIRST) == Refused(AfterDeadline(1))
     assert not intake.wants(FIRST)
     assert intake.wants(SECOND)
     intake.restart()
@@ -85,14 +85,14 @@ def test_a_commit_that_no_longer_fits_is_refused_after_an_attempt() -> None:
     intake.start(FIRST)
     intake.fail(FIRST, "gone")
     intake.end(FIRST)
-    intake.refuse(FIRST, TooLate(1))
-    assert intake.state(FIRST) == Refused(TooLate(1))
+    intake.refuse(FIRST, AfterDeadline(1))
+    assert intake.state(FIRST) == Refused(AfterDeadline(1))
 
 
 def test_an_owner_with_too_many_refused_contributions_is_ignored() -> None:
     intake = Intake(TIMING)
-    intake.refuse(FIRST, TooLate(1))
-    intake.refuse(SECOND, TooLate(1))
+    intake.refuse(FIRST, AfterDeadline(1))
+    intake.refuse(SECOND, AfterDeadline(1))
     assert not intake.wants(THIRD)
     assert intake.wants(BENS)
     intake.restart()
@@ -130,7 +130,7 @@ class Announcements(RuleBasedStateMachine):
             self.intake.start(commit)
             self.attempts[commit.wire] = self.attempts.get(commit.wire, 0) + 1
         else:
-            self.intake.refuse(commit, TooLate(1))
+            self.intake.refuse(commit, AfterDeadline(1))
 
     @precondition(lambda self: bool(self.fetching()))
     @rule(data=st.data(), outcome=st.sampled_from(["accepted", "invalid", "unreachable"]))
