@@ -1,1 +1,1 @@
-"""The volunteer's and the downloader's program."""
+"""The program of volunteers and of users of checkpoints."""

@@ -1,4 +1,4 @@
-"""Where a volunteer's key for a run is kept."""
+"""The folder of a volunteer's key and work."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ PEER_KEY = "peer.key"
 
 
 def own_folder(given: Path | None, run: str) -> Path:
-    """The folder of a volunteer's key and work. given: what was asked for instead of the usual one."""
+    """The folder for `run`. given: the one that --data-dir names, if any."""
     return given or user_data_path("barnraise") / "peer" / run

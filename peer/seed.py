@@ -1,4 +1,4 @@
-"""`peer seed`: a copy of an archive, or a downloaded checkpoint, served for others to download from."""
+"""`peer seed`: serve a copy of an archive, or a downloaded checkpoint, to others who download."""
 
 from __future__ import annotations
 
@@ -26,33 +26,36 @@ log = logging.getLogger("peer.seed")
 
 @dataclass(frozen=True)
 class Seeding:
-    what: str
+    """What is being served."""
+
+    content: str
+    """For people."""
     key: str
-    """Whose signature is on it. Downloaders check it against the one that they know."""
+    """The run's key, as the files claim it. Downloaders check the signatures with the key that they know."""
     port: int
 
 
 async def seed(
     folder: Path, host: str, port: int, stop: asyncio.Event, ready: Callable[[Seeding], None]
 ) -> None:
-    """Serve until `stop`; port 0 takes a free one.
+    """Serve until `stop`; port 0 takes any free one. ready: called once it listens.
 
-    Raises UserError where there is nothing to serve, TrustError where it is damaged, Unreachable, DiskFull.
+    Raises UserError if there is nothing to serve, TrustError if it is damaged, Unreachable, DiskFull.
     """
-    with _laid_out(folder) as (archive, what, key):
+    with _as_archive(folder) as (archive, content, key):
         try:
             listening = await listen(archive, host, port)
         except Unreachable as error:
             raise Unreachable(error.problem, fix="Choose another --port.") from None
         try:
-            ready(Seeding(what, key, listening.port))
+            ready(Seeding(content, key, listening.port))
             await stop.wait()
         finally:
             await listening.stop()
 
 
 def until_interrupted() -> asyncio.Event:
-    """Set by SIGINT or SIGTERM. Called in a running loop."""
+    """An event that SIGINT and SIGTERM set. Call it in a running event loop."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -60,8 +63,8 @@ def until_interrupted() -> asyncio.Event:
 
 
 @contextmanager
-def _laid_out(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """A folder that is an archive, what is in it, and whose."""
+def _as_archive(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """A folder laid out as an archive, its content for people, and the run's key."""
     if (folder / INDEX).is_file():
         index = parse_index(_read(folder / INDEX, MAX_INDEX_BYTES))
         count = sum(len(repo.revisions) for repo in index.repos)
@@ -75,12 +78,12 @@ def _laid_out(folder: Path) -> Iterator[tuple[Path, str, str]]:
     else:
         raise UserError(
             f"{folder} has neither {INDEX} nor {MANIFEST}",
-            fix="Give a folder that `peer download` made, or a copy of a run's archive.",
+            fix="Give a folder that `peer download` wrote, or a copy of a run's archive.",
         )
 
 
 def _checked(folder: Path) -> Signed[Manifest]:
-    """The manifest of a checkpoint all of whose files are as it says. Slow: reads them all.
+    """The manifest of a checkpoint, after a check of every file. Slow: it reads them all.
 
     Raises HashMismatch, MalformedRecord, BadSignature.
     """
@@ -90,14 +93,14 @@ def _checked(folder: Path) -> Signed[Manifest]:
         file = folder / entry.name
         if not file.is_file() or file_hash(file) != entry.hash:
             raise HashMismatch(
-                f"{file} is not there as {MANIFEST} says",
+                f"{file} is missing or differs from {MANIFEST}",
                 fix="Download the checkpoint again, into the same folder.",
             )
     return signed
 
 
 def _lay_out(signed: Signed[Manifest], folder: Path, work: Path) -> None:
-    """An archive with one checkpoint, by hard links where that is possible."""
+    """An archive with one checkpoint, made of hard links where the file system allows it."""
     manifest = signed.value
     place = work / folder_of(manifest.form, manifest.round)
     with disk_errors(place):
@@ -115,18 +118,18 @@ def _lay_out(signed: Signed[Manifest], folder: Path, work: Path) -> None:
 
 
 def _charter(folder: Path, signed: Signed[Manifest]) -> Signed[Charter] | None:
-    """The run's, where it was kept: it says the name under which Hub clients find the checkpoint."""
+    """The run's charter, if the folder has it: it names the repository for Hub clients."""
     if not (folder / CHARTER).is_file():
         return None
     try:
         wire = _read(folder / CHARTER, MAX_CHARTER_BYTES)
         return open_signed(Charter, wire, signer=signed.signer, limit=MAX_CHARTER_BYTES)
     except TrustError as error:
-        log.warning("%s is left out: %s", folder / CHARTER, error.problem)
+        log.warning("ignoring %s: %s", folder / CHARTER, error.problem)
         return None
 
 
 def _read(file: Path, limit: int) -> bytes:
-    """One byte more than `limit` at most, so that whoever parses it sees that it is too long."""
+    """At most one byte more than `limit`, by which the parser sees that it is too long."""
     with disk_errors(file), file.open("rb") as opened:
         return opened.read(limit + 1)

@@ -135,7 +135,7 @@ def read_lines() -> Iterator[str]:
 
 
 def answer_lines(conversation: Conversation, lines: Iterable[str], say: Say) -> None:
-    """Answer each line. A conversation that is too long is reported, and goes on after /reset."""
+    """Answer each line. An error about a conversation that is too long is shown; /reset ends it."""
     from peer.chat.generator import ContextExceeded
 
     for line in lines:

@@ -196,7 +196,7 @@ def seed(folder: Path, host: str, port: int) -> None:
     from peer.seed import seed as serve
 
     def ready(seeding: Seeding) -> None:
-        click.echo(f"serving {seeding.what} on port {seeding.port}")
+        click.echo(f"serving {seeding.content} on port {seeding.port}")
         click.echo(f"    peer download … --mirror http://ADDRESS_OF_THIS_MACHINE:{seeding.port}")
 
     async def run() -> None:
@@ -243,16 +243,16 @@ def verify(
     from rich.console import Console
 
     from barnraise.core.errors import TrustError
-    from barnraise.fold.replay import Difference
     from peer.messages.verify import difference_message, proof_message, replay_rate, verify_message
     from peer.verify.display import verify_display
+    from peer.verify.proof import Proved
     from peer.verify.verify import VerifyOptions
     from peer.verify.verify import verify as prove
 
     options = VerifyOptions(source, log, key, revision, start, base)
     with verify_display(Console(stderr=True), verify_message, replay_rate) as display:
         outcome = asyncio.run(prove(options, cache_dir, display, time.monotonic))
-    if isinstance(outcome, Difference):
+    if not isinstance(outcome, Proved):
         click.echo(difference_message(outcome), err=True)
         sys.exit(TrustError.exit_code)
     click.echo(proof_message(outcome))

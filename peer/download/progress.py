@@ -106,7 +106,8 @@ class DownloadBars(Generic[E]):
         self.say(self._message(event))
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        console = self._progress.console
+        console.print(text, markup=False, highlight=False)
 
     def _task(self, number: TaskID) -> Task:
         return next(task for task in self._progress.tasks if task.id == number)

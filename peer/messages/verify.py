@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
+from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome, QuorumPending
 from barnraise.core.ids import short
 from barnraise.core.units import format_bytes
 from barnraise.fold.replay import Cause, Difference
 from peer.verify import events
-from peer.verify.evaluations import HeldOutOrigin, LossByCoordinator, LossByEvaluators, NoHeldOutLoss
+from peer.verify.evaluations import (
+    EvaluationsDiffer,
+    HeldOutOrigin,
+    LossByCoordinator,
+    LossByEvaluators,
+    NoHeldOutLoss,
+    OtherEvaluation,
+    UnreadableEvaluations,
+)
 from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved, Start
 
 
@@ -55,13 +64,44 @@ def proof_message(proved: Proved) -> str:
     )
 
 
-def difference_message(difference: Difference) -> str:
-    return (
-        f"not proved: the {difference.what} differs: {difference.where}\n"
-        f"  expected: {difference.expected}\n"
-        f"  found:    {difference.found}\n"
-        f"  → {_cause(difference.cause)}"
+def difference_message(difference: Difference | EvaluationsDiffer) -> str:
+    if isinstance(difference, EvaluationsDiffer):
+        expected = f"evaluations of this state that lead to {difference.expected}"
+        found, cause = _evaluations(difference.found), Cause.COORDINATOR
+        return _difference("evaluations differ", difference.where, expected, found, cause)
+    return _difference(
+        f"{difference.what} differs",
+        difference.where,
+        difference.expected,
+        difference.found,
+        difference.cause,
     )
+
+
+def _difference(problem: str, where: str, expected: str, found: str, cause: Cause) -> str:
+    return (
+        f"not proved: the {problem}: {where}\n"
+        f"  expected: {expected}\n"
+        f"  found:    {found}\n"
+        f"  → {_cause(cause)}"
+    )
+
+
+def _evaluations(found: UnreadableEvaluations | OtherEvaluation | QuorumOutcome) -> str:
+    match found:
+        case UnreadableEvaluations(problem):
+            return problem
+        case OtherEvaluation(round, owner, signer):
+            return f"one of round {round} by {owner}, signed by {signer}"
+        case Quorum(held_out):
+            return f"evaluations that lead to {held_out}"
+        case QuorumPending(missing, evaluators):
+            return f"evaluations that {missing} more of {evaluators} evaluators must agree with"
+        case NoQuorum(required, evaluators, losses):
+            each = ", ".join(f"{loss:.4f} by {short(key)}" for key, loss in losses)
+            return f"no held-out loss that {required} of {evaluators} evaluators agree on: {each}"
+        case _:
+            assert_never(found)
 
 
 def _start(start: Start) -> str:

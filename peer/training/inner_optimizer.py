@@ -32,10 +32,10 @@ class InnerOptimizer:
     """Updates a model's parameters by their gradients."""
 
     def __init__(self, model: LocalModel, inner: InnerSpec) -> None:
-        self._inner, self._model = inner, model
+        self._inner, self._params, self._layout = inner, model.params, model.layout
         self._steps = 0
         matrices = model.matrices if inner.optimizer == "muon" else frozenset()
-        self._kinds = {name: _MUON if name in matrices else _ADAMW for name in model.params}
+        self._kinds = {name: _MUON if name in matrices else _ADAMW for name in self._params}
         self._by_kind: dict[tuple[str, ...], torch.optim.Optimizer] = {}
         if muon := self._of_kind(_MUON):
             self._by_kind[_MUON] = torch.optim.Muon(
@@ -76,7 +76,7 @@ class InnerOptimizer:
     def restore(self, saved: OptimizerState) -> None:
         """Restore an exported state. Raises StateError if it is not of this model and optimizer."""
         steps = int(saved[_STEPS][0]) if _STEPS in saved and saved[_STEPS].size == 1 else 0
-        shapes = dict(self._model.layout)
+        shapes = dict(self._layout)
         expected = {f"{kind}/{name}": shapes[name] for name, kind, _ in self._states() if steps}
         found = {name: tuple(array.shape) for name, array in saved.items() if name != _STEPS}
         if found != expected or _STEPS not in saved or steps < 0:
@@ -85,7 +85,7 @@ class InnerOptimizer:
                 fix="Remove it; the optimizer then starts from zero, which costs a few steps.",
             )
         self._steps = steps
-        for name, parameter in self._model.params.items():
+        for name, parameter in self._params.items():
             kinds = self._kinds[name]
             state = self._by_kind[kinds].state
             state.pop(parameter, None)
@@ -94,11 +94,11 @@ class InnerOptimizer:
                 state[parameter] = kept | ({"step": torch.tensor(float(steps))} if kinds == _ADAMW else {})
 
     def _of_kind(self, kinds: tuple[str, ...]) -> list[torch.nn.Parameter]:
-        return [parameter for name, parameter in self._model.params.items() if self._kinds[name] == kinds]
+        return [parameter for name, parameter in self._params.items() if self._kinds[name] == kinds]
 
     def _states(self) -> Iterator[tuple[str, str, Mapping[str, torch.Tensor]]]:
         """Tensor, kind, and its optimizer's state, which is empty before the first step."""
-        for name, parameter in self._model.params.items():
+        for name, parameter in self._params.items():
             state = self._by_kind[self._kinds[name]].state.get(parameter, {})
             for kind in self._kinds[name]:
                 yield name, kind, state

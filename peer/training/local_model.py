@@ -121,6 +121,10 @@ class LocalModel:
             for name, p in self.params.items()
         }
 
+    def clip_gradients(self, norm: float) -> torch.Tensor:
+        """Scale the gradients down to a total norm of at most `norm`. Returns the norm before."""
+        return torch.nn.utils.clip_grad_norm_(self.params.values(), norm)
+
     def clear_gradients(self) -> None:
         for parameter in self.params.values():
             parameter.grad = None

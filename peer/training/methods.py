@@ -59,17 +59,16 @@ class DilocoMethod:
             return Loss(0.0, 0)
         self._model.clear_gradients()
         loss = self._model.backward(samples, divisor=tokens)
-        if self._clip_norm > 0:
-            norm = torch.nn.utils.clip_grad_norm_(self._model.params.values(), self._clip_norm)
-            if not torch.isfinite(norm):
-                raise diverged("the gradient is not finite")
+        if self._clip_norm > 0 and not torch.isfinite(self._model.clip_gradients(self._clip_norm)):
+            raise diverged("the gradient is not finite")
         with memory_limit(self._model.device, "the inner optimizer"):
             self._optimizer.step()
         return loss
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
         """base − local: an outer SGD step with rate 1 lands on the local parameters."""
-        return {name: base[name] - as_array(local) for name, local in self._model.params.items()}
+        params = self._model.params
+        return {name: base[name] - as_array(local) for name, local in params.items()}
 
     def restart(self) -> None:
         self._model.clear_gradients()

@@ -1,85 +1,96 @@
-"""Whose word a checkpoint's held-out loss is: pure."""
+"""Where a checkpoint's held-out loss comes from, and whether its evaluations lead to it. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from typing_extensions import assert_never
-
 from barnraise.contract.charter import Charter
-from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome, QuorumPending, find_quorum
+from barnraise.contract.evaluation_quorum import Quorum, QuorumOutcome, find_quorum
 from barnraise.contract.evaluations import read_evaluations
-from barnraise.contract.manifest import Manifest
+from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.core.errors import TrustError
-from barnraise.core.ids import short
-from barnraise.fold.replay import Cause, Difference
+from barnraise.core.ids import PublicKey
+from barnraise.core.reason import Reason
 
 
 @dataclass(frozen=True)
 class NoHeldOutLoss:
-    """Nobody evaluated it."""
+    """The checkpoint was not evaluated."""
 
 
 @dataclass(frozen=True)
 class LossByCoordinator:
-    """The run's key says so alone."""
+    """Only the run's key signed it."""
 
     loss: float
-    """Nats a token."""
+    """Nats per token."""
 
 
 @dataclass(frozen=True)
 class LossByEvaluators:
-    """Volunteers that the charter names signed what they found, and agree."""
+    """Evaluators that the charter names signed their losses, and agree."""
 
     loss: float
     by: int
+    """Evaluators who agree."""
     of: int
+    """Evaluators that the charter names."""
 
 
 HeldOutOrigin = NoHeldOutLoss | LossByCoordinator | LossByEvaluators
 
 
+@dataclass(frozen=True)
+class UnreadableEvaluations(Reason):
+    """The file is not a list of signed evaluations."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class OtherEvaluation(Reason):
+    """One evaluation is of another run or state, or signed by another key than its owner's."""
+
+    round: int
+    owner: PublicKey
+    signer: PublicKey
+
+
+@dataclass(frozen=True)
+class EvaluationsDiffer(Reason):
+    """The evaluations do not lead to the loss in the manifest.
+
+    The coordinator is at fault: it signed the manifest, which names the hash of the evaluations.
+    """
+
+    where: str
+    """Their place in the archive."""
+    expected: HeldOut | None
+    found: UnreadableEvaluations | OtherEvaluation | QuorumOutcome
+
+
 def without_evaluations(manifest: Manifest) -> HeldOutOrigin:
-    """Of a checkpoint that has no evaluations of volunteers."""
+    """Of a checkpoint that has no evaluations."""
     return NoHeldOutLoss() if manifest.held_out is None else LossByCoordinator(manifest.held_out.loss)
 
 
 def by_evaluations(
     data: bytes, where: str, manifest: Manifest, charter: Charter
-) -> LossByEvaluators | Difference:
-    """Whether the evaluations in `data` come to the loss that the manifest says.
-
-    where: their place in the archive. The manifest names their hash, so what is wrong in them the run's
-    coordinator put there.
-    """
-    held_out, spec = manifest.held_out, charter.spec.checkpoint
-    expected = f"evaluations of this state that come to {held_out}"
+) -> LossByEvaluators | EvaluationsDiffer:
+    """Whether the evaluations in `data` lead to the manifest's loss. where: their place in the archive."""
+    expected, spec = manifest.held_out, charter.spec.checkpoint
     try:
         signed = read_evaluations(data)
     except TrustError as error:
-        return Difference("evaluations", where, expected, error.problem, Cause.COORDINATOR)
-    about = (manifest.run, manifest.round, manifest.state)
+        return EvaluationsDiffer(where, expected, UnreadableEvaluations(error.problem))
+    checkpoint = (manifest.run, manifest.round, manifest.state)
     for each in signed:
         value = each.value
-        if (value.run, value.round, value.state) != about or value.owner != each.signer:
-            other = f"one of round {value.round} by {value.owner}, signed by {each.signer}"
-            return Difference("evaluations", where, expected, other, Cause.COORDINATOR)
+        if (value.run, value.round, value.state) != checkpoint or value.owner != each.signer:
+            other = OtherEvaluation(value.round, PublicKey(value.owner), PublicKey(each.signer))
+            return EvaluationsDiffer(where, expected, other)
     of_owner = {each.signer: each.value for each in signed}
     outcome = find_quorum(of_owner.values(), spec.evaluators, spec.agree)
-    if not isinstance(outcome, Quorum) or outcome.held_out != held_out:
-        return Difference("evaluations", where, expected, _found(outcome), Cause.COORDINATOR)
+    if not isinstance(outcome, Quorum) or outcome.held_out != expected:
+        return EvaluationsDiffer(where, expected, outcome)
     return LossByEvaluators(outcome.held_out.loss, len(outcome.by), len(spec.evaluators))
-
-
-def _found(outcome: QuorumOutcome) -> str:
-    match outcome:
-        case Quorum(held_out):
-            return f"evaluations that come to {held_out}"
-        case QuorumPending(missing, evaluators):
-            return f"evaluations that {missing} more of {evaluators} evaluators must agree with"
-        case NoQuorum(required, evaluators, losses):
-            found = ", ".join(f"{loss:.4f} by {short(key)}" for key, loss in losses)
-            return f"no held-out loss that {required} of {evaluators} evaluators agree on: {found}"
-        case _:
-            assert_never(outcome)

@@ -42,7 +42,8 @@ class _Ready:
     @property
     def closed_at(self) -> int:
         """Milliseconds."""
-        return self.link.close.at
+        close = self.link.close
+        return close.at
 
 
 async def replay_rounds(

@@ -36,7 +36,7 @@ from peer.archive.reading import Archive, LoneCheckpoint
 from peer.archive.sources import Missing, Source
 from peer.verify.archive_reader import NOT_THERE, ArchiveReader
 from peer.verify.display import VerifyDisplay
-from peer.verify.evaluations import HeldOutOrigin, by_evaluations, without_evaluations
+from peer.verify.evaluations import EvaluationsDiffer, HeldOutOrigin, by_evaluations, without_evaluations
 from peer.verify.events import (
     CheckingFiles,
     ContributionsDropped,
@@ -80,7 +80,7 @@ class _Claim:
 
 async def verify(
     options: VerifyOptions, cache: Path, display: VerifyDisplay, clock: Callable[[], float]
-) -> Proved | Difference:
+) -> Proved | Difference | EvaluationsDiffer:
     """Replay the log, or return the first difference. clock: seconds, for the report only.
 
     Raises InviteError and UserError for wrong options, Unreachable, ModelUnavailable, DiskFull; TrustError
@@ -106,15 +106,15 @@ async def verify(
         if isinstance(state, Difference):
             return state
         held_out = _held_out(files, claim.folder, manifest, archive.charter)
-        if isinstance(held_out, Difference):
+        if isinstance(held_out, EvaluationsDiffer):
             return held_out
         layout = state.layout
         del state  # large for a whole model; the manifest has its hash
         archive_reader = ArchiveReader(archive.source, scratch)
-        begun = await _begin(options, archive, manifest, layout, archive_reader, cache, display)
-        if isinstance(begun, Difference):
-            return begun
-        start, replay = begun
+        started = await _start(options, archive, manifest, layout, archive_reader, cache, display)
+        if isinstance(started, Difference):
+            return started
+        start, replay = started
         done = await replay_rounds(archive_reader, replay, manifest.round, display, clock)
         if isinstance(done, Difference):
             return done
@@ -199,7 +199,7 @@ async def _state_of(
 
 def _held_out(
     files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
-) -> HeldOutOrigin | Difference:
+) -> HeldOutOrigin | EvaluationsDiffer:
     for entry in manifest.files:
         if entry.name == EVALUATIONS:
             where = f"{folder or folder_of('trained', manifest.round)}/{EVALUATIONS}"
@@ -207,7 +207,7 @@ def _held_out(
     return without_evaluations(manifest)
 
 
-async def _begin(
+async def _start(
     options: VerifyOptions,
     archive: Archive,
     manifest: Manifest,

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.invite import parse_invite
-from barnraise.fold.replay import Difference
 from coordinator.grpc_service import ask_status
 from peer.messages.verify import verify_message
 from peer.verify.display import VerifyLines
@@ -72,7 +71,7 @@ def _wait_for(port: int, rounds: int) -> None:
 def _row(what: str, source: str, key: str | None, round: int) -> list[str]:
     options = VerifyOptions(source, None, key, str(round), None, None)
     proved = asyncio.run(verify(options, CACHE, VerifyLines(verify_message), time.monotonic))
-    if isinstance(proved, Difference):
+    if not isinstance(proved, Proved):
         raise DemoFailed(f"the checkpoint is not proved: {proved}")
     whole = _program(source, key, round)
     trained = proved.rounds * _training(proved)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome, QuorumPending
+from barnraise.contract.manifest import HeldOut
 from barnraise.core.ids import PublicKey, Round, RunId, StateHash
 from barnraise.fold.replay import Cause, Difference
 from peer import evaluate
@@ -19,7 +21,14 @@ from peer.messages.volunteer import volunteer_message
 from peer.training.device import AppleGpuChosen, CpuChosen, CudaChosen, DeviceReason
 from peer.training.memory_fit import Fit, MemoryNeed
 from peer.verify import events as verify
-from peer.verify.evaluations import LossByCoordinator, LossByEvaluators, NoHeldOutLoss
+from peer.verify.evaluations import (
+    EvaluationsDiffer,
+    LossByCoordinator,
+    LossByEvaluators,
+    NoHeldOutLoss,
+    OtherEvaluation,
+    UnreadableEvaluations,
+)
 from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.reasons import Meanwhile
@@ -253,3 +262,32 @@ def test_difference_messages(cause: Cause, advice: str) -> None:
     assert found == "  found:    junk"
     assert fix.startswith("  → ")
     assert advice in fix
+
+
+LOSS = HeldOut(loss=2.25, tokens=8)
+ADA, BEN = PublicKey("ab" * 32), PublicKey("cd" * 32)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (UnreadableEvaluations("not JSON"), "not JSON"),
+        (OtherEvaluation(2, ADA, BEN), f"one of round 2 by {ADA}, signed by {BEN}"),
+        (Quorum(LOSS, (ADA, BEN), (), 3), "evaluations that lead to loss=2.25 tokens=8"),
+        (QuorumPending(1, 3), "evaluations that 1 more of 3 evaluators must agree with"),
+        (
+            NoQuorum(2, 2, ((ADA, 2.25), (BEN, 3.0))),
+            "no held-out loss that 2 of 2 evaluators agree on: 2.2500 by abababab, 3.0000 by cdcdcdcd",
+        ),
+    ],
+)
+def test_messages_of_evaluations_that_differ(
+    found: UnreadableEvaluations | OtherEvaluation | QuorumOutcome, message: str
+) -> None:
+    lines = difference_message(EvaluationsDiffer("evaluations.json", LOSS, found)).splitlines()
+    assert lines[:3] == [
+        "not proved: the evaluations differ: evaluations.json",
+        "  expected: evaluations of this state that lead to loss=2.25 tokens=8",
+        f"  found:    {message}",
+    ]
+    assert "the coordinator is at fault" in lines[3]

@@ -58,7 +58,7 @@ def test_a_downloaded_checkpoint_is_downloaded_again(store: RunStore, tmp_path: 
     async def work() -> None:
         first = await fetched(str(archive(store)), tmp_path / "first")
         async with seeded(first) as there:
-            assert there.what == "round 0 of barn (trained)"
+            assert there.content == "round 0 of barn (trained)"
             second = await fetched(f"http://127.0.0.1:{there.port}", tmp_path / "second")
         assert files_in(second) == files_in(first)
 
@@ -81,7 +81,7 @@ def test_a_copy_of_the_archive_is_served_as_it_is(store: RunStore, tmp_path: Pat
 
     async def work() -> None:
         async with seeded(archive(store)) as there:
-            assert there.what == "an archive of barn with 2 checkpoints"
+            assert there.content == "an archive of barn with 2 checkpoints"
             got = await fetched(f"http://127.0.0.1:{there.port}", tmp_path / "out")
         assert files_in(checkpoint(store, 1)).items() <= files_in(got).items()
 

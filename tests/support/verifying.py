@@ -18,6 +18,7 @@ from barnraise.core.signed import open_signed
 from barnraise.fold.log import Link, check_link
 from barnraise.fold.replay import Difference
 from coordinator.store.run_store import RunStore
+from peer.verify.evaluations import EvaluationsDiffer
 from peer.verify.events import ReplayProgress, VerifyEvent
 from peer.verify.proof import Proved
 from peer.verify.verify import SCRATCH, VerifyOptions, verify
@@ -67,7 +68,9 @@ def options(source: Path | str, **other: object) -> VerifyOptions:
     return replace(plain, **other)  # type: ignore[arg-type]
 
 
-def outcome(asked: VerifyOptions, display: RecordingDisplay | None = None) -> Proved | Difference:
+def outcome(
+    asked: VerifyOptions, display: RecordingDisplay | None = None
+) -> Proved | Difference | EvaluationsDiffer:
     with tempfile.TemporaryDirectory() as name:
         cache = Path(name)
         try:

@@ -42,7 +42,7 @@ class Cause(Enum):
 class Difference:
     """The first thing that is not what it has to be."""
 
-    what: Literal["charter", "close", "contribution", "manifest", "file", "state", "evaluations"]
+    what: Literal["charter", "close", "contribution", "manifest", "file", "state"]
     where: str
     """Its place in the archive, or which state it is."""
     expected: str

@@ -32,6 +32,7 @@ from coordinator.store.run_store import RunStore
 from peer.archive.folder import FolderSource
 from peer.cli.main import main
 from peer.verify.archive_reader import TRIES
+from peer.verify.evaluations import EvaluationsDiffer
 from peer.verify.events import ReplayProgress
 from peer.verify.proof import FromBaseModel, FromCheckpoint, Proved
 from peer.verify.replay_pipeline import AHEAD
@@ -124,7 +125,7 @@ def test_a_checkpoint_is_proved_from_any_web_server(mirror: Mirror, sound: Path,
 def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
     """The coordinator tells where its gateway is; both are real."""
 
-    async def prove(store: RunStore) -> Proved | Difference:
+    async def prove(store: RunStore) -> Proved | Difference | EvaluationsDiffer:
         gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
             async with served(session_of(store), GatewayAddress(gateway.port)) as invite:

@@ -1,4 +1,4 @@
-"""Whose word a proved checkpoint's held-out loss is."""
+"""Where a proved checkpoint's held-out loss comes from."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumPending
 from barnraise.contract.evaluations import EVALUATIONS, evaluations_json
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Evaluation
 from barnraise.core.identity import Identity
 from barnraise.core.signed import Signed, sign
-from barnraise.fold.replay import Cause, Difference
 from coordinator.store.run_store import RunStore
 from peer.verify.evaluations import (
+    EvaluationsDiffer,
     LossByCoordinator,
     LossByEvaluators,
     NoHeldOutLoss,
+    OtherEvaluation,
+    UnreadableEvaluations,
     by_evaluations,
     without_evaluations,
 )
@@ -26,7 +29,7 @@ from tests.support import parts
 from tests.support.coordinators import archive, opened_store, train_round, until_published
 from tests.support.golden_log import genesis
 from tests.support.parts import ADA, BEN, STRANGER
-from tests.support.verifying import SPEC, differs, options, proved
+from tests.support.verifying import SPEC, options, outcome, proved
 from tests.support.vouching import TOKENS, found, hold_out, publish_checkpoints, publisher, vouching
 
 WHERE = f"checkpoints/round-000001/{EVALUATIONS}"
@@ -57,7 +60,7 @@ def manifest(store: RunStore, loss: float | None = 2.25) -> Manifest:
 
 def judged(
     store: RunStore, *evaluations: Signed[Evaluation], loss: float | None = 2.25
-) -> LossByEvaluators | Difference:
+) -> LossByEvaluators | EvaluationsDiffer:
     return by_evaluations(evaluations_json(evaluations), WHERE, manifest(store, loss), store.charter)
 
 
@@ -72,36 +75,38 @@ def test_without_evaluations_the_loss_is_the_coordinator_s_or_missing(store: Run
     assert without_evaluations(manifest(store)) == LossByCoordinator(2.25)
 
 
-def test_evaluations_that_come_to_another_loss_differ(
-    store: RunStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The coordinator signs a loss that nobody found."""
+def test_evaluations_of_another_loss_differ(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coordinator signs a loss that no evaluator found."""
     monkeypatch.setattr(
         "coordinator.checkpoints.publisher.evaluations_json",
         lambda _: evaluations_json([found(store, owner, 3.0) for owner in (ADA, BEN)]),
     )
     agreed(store)
-    found_out = differs(options(archive(store), revision="1"))
-    assert (found_out.what, found_out.where, found_out.cause) == ("evaluations", WHERE, Cause.COORDINATOR)
-    assert "loss=3.0" in found_out.found
+    difference = outcome(options(archive(store), revision="1"))
+    assert isinstance(difference, EvaluationsDiffer)
+    assert (difference.where, difference.expected) == (WHERE, HeldOut(loss=2.25, tokens=TOKENS))
+    assert isinstance(difference.found, Quorum)
+    assert difference.found.held_out.loss == 3.0
 
 
 @pytest.mark.parametrize(
-    ("losses", "said"),
+    ("losses", "kind"),
     [
-        ({ADA: 2.25}, "1 more of 3 evaluators"),
-        ({ADA: 2.25, BEN: 3.0, STRANGER: 4.0}, "no held-out loss that 2 of 3"),
-        ({ADA: 2.25, parts.AUTHORITY: 2.25}, "1 more of 3 evaluators"),
+        ({ADA: 2.25}, QuorumPending),
+        ({ADA: 2.25, BEN: 3.0, STRANGER: 4.0}, NoQuorum),
+        ({ADA: 2.25, parts.AUTHORITY: 2.25}, QuorumPending),
     ],
-    ids=["one alone", "all apart", "one who is not vouched for"],
+    ids=["one evaluation", "all apart", "a key that is not an evaluator's"],
 )
-def test_too_few_who_agree_differ(store: RunStore, losses: dict[Identity, float], said: str) -> None:
-    outcome = judged(store, *(found(store, owner, loss) for owner, loss in losses.items()))
-    assert isinstance(outcome, Difference)
-    assert said in outcome.found
+def test_evaluations_without_a_quorum_differ(
+    store: RunStore, losses: dict[Identity, float], kind: type[QuorumPending | NoQuorum]
+) -> None:
+    difference = judged(store, *(found(store, owner, loss) for owner, loss in losses.items()))
+    assert isinstance(difference, EvaluationsDiffer)
+    assert isinstance(difference.found, kind)
 
 
-def test_evaluations_of_something_else_differ(store: RunStore) -> None:
+def test_evaluations_of_another_checkpoint_differ(store: RunStore) -> None:
     good = found(store, ADA, 2.25)
     in_her_name = sign(BEN, good.value)
     for other in (
@@ -109,13 +114,15 @@ def test_evaluations_of_something_else_differ(store: RunStore) -> None:
         found(store, BEN, 2.25, round=2),
         in_her_name,
     ):
-        assert isinstance(judged(store, good, other), Difference)
-    assert isinstance(judged(store, good, found(store, BEN, 2.25), loss=None), Difference)
+        difference = judged(store, good, other)
+        assert isinstance(difference, EvaluationsDiffer)
+        assert isinstance(difference.found, OtherEvaluation)
+    assert isinstance(judged(store, good, found(store, BEN, 2.25), loss=None), EvaluationsDiffer)
     assert judged(store, good, found(store, BEN, 2.25)) == LossByEvaluators(2.25, 2, 3)
 
 
 @pytest.mark.parametrize("junk", [b"", b"{}", b'{"evaluations": [{"signed": "AAAA"}]}', b"\xff" * 100])
-def test_what_is_no_list_of_evaluations_differs(store: RunStore, junk: bytes) -> None:
-    outcome = by_evaluations(junk, WHERE, manifest(store), store.charter)
-    assert isinstance(outcome, Difference)
-    assert outcome.cause is Cause.COORDINATOR
+def test_unreadable_evaluations_differ(store: RunStore, junk: bytes) -> None:
+    difference = by_evaluations(junk, WHERE, manifest(store), store.charter)
+    assert isinstance(difference, EvaluationsDiffer)
+    assert isinstance(difference.found, UnreadableEvaluations)
