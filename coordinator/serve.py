@@ -35,7 +35,7 @@ from coordinator.grpc_service import serve as serve_grpc
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, JOURNAL
-from coordinator.setup.charter import check_unchanged, prepare
+from coordinator.setup.charter import check_unchanged
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
@@ -128,6 +128,8 @@ def _open_store(
     """Charter a new run, or restore the one that the journal records."""
     charter = find_charter(journal.rows(), authority.public)
     if charter is None:
+        from coordinator.setup.prepare import prepare  # a run that is served again needs no dataset builder
+
         prepared = prepare(spec, authority.public, folder, cache, log.info)
         return RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()

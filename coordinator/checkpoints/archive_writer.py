@@ -39,19 +39,19 @@ log = logging.getLogger("coordinator.checkpoints.archive_writer")
 
 @dataclass
 class ArchiveWriter:
-    """Slow where something is new; called by one thread at a time."""
+    """Writes new files and removes old ones. Slow where something is new; one thread at a time calls it."""
 
     charter: Charter
     folder: Path
     blobs: BlobStore
     _closes: int = field(default=0, init=False)
-    """Closes below this round were put in place by this process."""
+    """This process linked the closes below this round."""
     _rounds: set[int] = field(default_factory=set, init=False)
-    """Rounds whose contributions were."""
+    """Rounds whose contributions it linked."""
     _swept: bool = field(default=False, init=False)
 
     def write(self, content: ArchiveContent) -> ArchiveIndex:
-        """Make the folder say what `content` says. Whatever dies in between, the next call mends.
+        """Bring the folder up to `content`. The next call completes one that was interrupted.
 
         Raises DiskFull, StateError where the store lacks what the run store names.
         """
@@ -67,15 +67,15 @@ class ArchiveWriter:
                 self._link(blob, contribution_path(blob))
             self._rounds.add(round)
         for round, signed in content.checkpoints.items():
-            self._lay_out(signed, self.folder / folder_of("trained", round))
-        # The index names things only while they are there: it comes after the new and before the old.
+            self._write_checkpoint(signed, self.folder / folder_of("trained", round))
+        # The index names only files that exist: it is written after new ones and before old ones are removed.
         index = self._index(content)
         write_atomic(self.folder / INDEX, index.model_dump_json(indent=1).encode())
-        self._forget(content)
+        self._remove_dropped(content)
         return index
 
     def _sweep(self) -> None:
-        """Remove what an earlier process left half done: nothing that is whole begins with a dot."""
+        """Remove what an earlier process left unfinished: names of finished files have no leading dot."""
         with disk_errors(self.folder):
             for name in ("log", "contributions"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -92,15 +92,15 @@ class ArchiveWriter:
         try:
             link_or_copy(self.blobs.path(blob), self.folder / path)
         except FileNotFoundError:
-            raise _lacking(blob, path) from None
+            raise _missing_blob(blob, path) from None
 
-    def _lay_out(self, signed: Signed[Manifest], folder: Path) -> None:
+    def _write_checkpoint(self, signed: Signed[Manifest], folder: Path) -> None:
         there = folder / MANIFEST
         if there.is_file() and there.read_bytes() == signed.wire:
             return
         for entry in signed.value.files:
             if BlobHash(entry.hash) not in self.blobs:
-                raise _lacking(BlobHash(entry.hash), f"{folder.name}/{entry.name}")
+                raise _missing_blob(BlobHash(entry.hash), f"{folder.name}/{entry.name}")
         lay_out(signed, self.blobs, folder)
 
     def _index(self, content: ArchiveContent) -> ArchiveIndex:
@@ -124,7 +124,7 @@ class ArchiveWriter:
         )
 
     def _revisions(self, form: Form, content: ArchiveContent) -> tuple[Revision, ...]:
-        """Those whose manifest is on disk. A form of its own is there for some of the rounds only."""
+        """Those whose manifest is on disk. Forms other than `trained` exist for some of the rounds."""
         rounds = (0,) if form in ("base", "data") else tuple(sorted(content.checkpoints))
         there = {
             round: manifest
@@ -138,7 +138,7 @@ class ArchiveWriter:
         )
 
     def _manifest(self, folder: Path, form: Form) -> BlobHash | None:
-        """The hash of a folder's manifest; None where there is no such folder, or one that is not ours."""
+        """The hash of a folder's manifest; None without a manifest that this run's key signed for `form`."""
         path = folder / MANIFEST
         if not path.is_file():
             return None
@@ -150,7 +150,7 @@ class ArchiveWriter:
             return None
         return blob_hash(wire) if signed.value.form == form else None
 
-    def _forget(self, content: ArchiveContent) -> None:
+    def _remove_dropped(self, content: ArchiveContent) -> None:
         with disk_errors(self.folder):
             for form in ("trained", "merged", "gguf"):
                 kept = {self.folder / folder_of(form, round) for round in content.checkpoints}
@@ -164,15 +164,15 @@ class ArchiveWriter:
         self._rounds &= content.contributions.keys()
 
 
-def _lacking(blob: BlobHash, path: str) -> StateError:
+def _missing_blob(blob: BlobHash, path: str) -> StateError:
     return StateError(
-        f"the blob {short(blob)} is gone, which the archive shows as {path}",
+        f"the blob {short(blob)}, which the archive has as {path}, is missing",
         fix="Restore the coordinator's folder from a backup.",
     )
 
 
 def _names(rounds: Sequence[int], promotion: Promotion | None) -> dict[int, tuple[str, ...]]:
-    """The names of each of `rounds`. `main` stands at the newest where its own round is not there."""
+    """The names of each of `rounds`. `main` is the newest where its own round is not among them."""
     names = {round: [round_tag(round)] for round in rounds}
     if promotion is not None and rounds:
         main = promotion.main if promotion.main in rounds else rounds[-1]

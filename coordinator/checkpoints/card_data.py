@@ -1,4 +1,4 @@
-"""What goes beside a checkpoint's weights to tell about it: its card and its held-out curve."""
+"""Makes the files that describe a checkpoint: its card and its held-out curve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coordinator.store.run_state import RunState
 
 
 def card_facts(run: RunState, round: int, held_out: HeldOut | None) -> CardFacts:
-    """What the run's state says about the checkpoint of `round`, which has that held-out loss."""
+    """What a card says about the checkpoint of `round`, which has that held-out loss."""
     manifest = run.checkpoints[round].value
     return CardFacts(
         charter=run.charter.value,

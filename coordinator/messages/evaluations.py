@@ -54,7 +54,7 @@ def not_evaluated_message(reason: reasons.NotEvaluatedReason) -> str:
     """Why a checkpoint has no held-out loss."""
     match reason:
         case reasons.Superseded(round):
-            return f"that of round {round} came before its turn"
+            return f"the checkpoint of round {round} superseded it"
         case _:
             return failure_message(reason)
 

@@ -1,4 +1,4 @@
-"""Checkpoints become public one at a time, beside the rounds, and a crash between two steps is made good."""
+"""Checkpoints are published one at a time while rounds continue; a crash between steps is recovered."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import Publisher, publisher_of
+from coordinator.checkpoints.reasons import Superseded
+from coordinator.messages.checkpoints import promotion as promotion_message
+from coordinator.messages.evaluations import not_evaluated_message
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import (
@@ -38,13 +41,13 @@ DEADLINE = 60.0
 
 
 @pytest.fixture(autouse=True)
-def _told(caplog: pytest.LogCaptureFixture) -> None:
+def _info_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
-    """A run that keeps one checkpoint beside those that it needs."""
+    """A run that keeps one checkpoint in addition to those that it needs."""
     spec = parts.run_spec()
     kept = spec.checkpoint.model_copy(update={"keep": 1})
     with opened_store(tmp_path, spec.model_copy(update={"checkpoint": kept})) as made:
@@ -52,8 +55,8 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 
 @dataclass
-class Judge:
-    """Evaluates as told, and remembers what it saw; `test_evaluation` shows the real one do so."""
+class ScriptedEvaluation:
+    """Returns given outcomes and records what it saw; `test_evaluation` covers the real one."""
 
     outcomes: list[Evaluated | EvaluationFailure]
     seen: list[dict[str, bytes]] = field(default_factory=list)
@@ -67,9 +70,11 @@ def loss(value: float) -> Evaluated:
     return Evaluated(HeldOut(loss=value, tokens=100))
 
 
-def publisher(store: RunStore, *outcomes: Evaluated | EvaluationFailure) -> tuple[Publisher, Judge]:
-    judge = Judge(list(outcomes))
-    return replace(publisher_of(store, lambda: parts.NOW), evaluate=judge), judge
+def publisher(
+    store: RunStore, *outcomes: Evaluated | EvaluationFailure
+) -> tuple[Publisher, ScriptedEvaluation]:
+    evaluation = ScriptedEvaluation(list(outcomes))
+    return replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluation), evaluation
 
 
 def names(store: RunStore) -> dict[int, tuple[str, ...]]:
@@ -82,31 +87,34 @@ def trained(store: RunStore) -> None:
     store.write_checkpoint(parts.NOW)
 
 
-def test_a_checkpoint_is_evaluated_and_shown(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_is_evaluated_and_published(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
     trained(store)
     assert not checkpoint(store, 1).exists()
-    made, judge = publisher(store, loss(2.25))
+    made, evaluation = publisher(store, loss(2.25))
     asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest", "best")
     assert "2.2500 nats a token" in (checkpoint(store, 1) / "README.md").read_text(encoding="utf-8")
     assert (checkpoint(store, 1) / "held-out.svg").exists()
-    assert MANIFEST in judge.seen[0]
+    assert MANIFEST in evaluation.seen[0]
     assert "checkpoint of round 1: held-out loss 2.2500" in caplog.text
-    assert "main: round 1 predicts held-out text with a loss of 2.2500" in caplog.text
+    promotion = store.snapshot.promotion()
+    assert promotion is not None
+    assert f"main: {promotion_message(promotion.reason)}" in caplog.text
 
 
-def test_one_that_cannot_be_evaluated_is_shown_with_the_reason_told(
+def test_a_failed_evaluation_is_logged_and_the_checkpoint_published(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     trained(store)
-    made, _ = publisher(store, NotEnoughMemory(9 * 10**9, 10**9))
+    failure = NotEnoughMemory(9 * 10**9, 10**9)
+    made, _ = publisher(store, failure)
     asyncio.run(until_published(made))
     assert names(store)[1] == ("round-1", "main", "latest")
     assert store.snapshot.checkpoints[1].value.held_out is None
-    assert "round 1 is not evaluated: it takes 9 GB of memory, 1 GB are free" in caplog.text
+    assert f"round 1 is not evaluated: {not_evaluated_message(failure)}" in caplog.text
 
 
-def test_one_that_is_worse_is_shown_and_not_promoted(store: RunStore) -> None:
+def test_a_worse_checkpoint_is_published_and_not_promoted(store: RunStore) -> None:
     async def act() -> None:
         for value in (2.0, 3.0):
             trained(store)
@@ -117,10 +125,10 @@ def test_one_that_is_worse_is_shown_and_not_promoted(store: RunStore) -> None:
     assert (names(store)[1], names(store)[2]) == (("round-1", "main", "best"), ("round-2", "latest"))
 
 
-def test_what_comes_while_one_is_evaluated_is_settled_after_it(
+def test_checkpoints_written_during_an_evaluation_are_published_after_it(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With evaluation slower than training, every other one goes without, and none is lost on the way."""
+    """With evaluation slower than training, some checkpoints get no loss, and none is lost meanwhile."""
     outcomes = [loss(2.0), loss(1.5)]
     seen: list[int] = []
 
@@ -136,15 +144,14 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
         made = replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluate, _new=new)
         run = asyncio.create_task(made.run())
         await asyncio.wait_for(new.waited.wait(), DEADLINE)
-        trained(store)
-        made.notify()
+        fold_round(store, ADA, BEN)
+        await made.write_checkpoint()
         await asyncio.wait_for(begun.wait(), DEADLINE)
         for _ in range(3):
-            async with made.writing:
-                trained(store)
-            made.notify()
+            fold_round(store, ADA, BEN)
+            await made.write_checkpoint()
         assert 1 in store.snapshot.checkpoints, "it was dropped while it was evaluated"
-        assert 1 not in names(store), "nobody sees it before that is done"
+        assert 1 not in names(store), "it is in the archive before that is done"
         new.waited.clear()
         go.set()
         await asyncio.wait_for(new.waited.wait(), DEADLINE)
@@ -159,41 +166,39 @@ def test_what_comes_while_one_is_evaluated_is_settled_after_it(
     assert set(store.snapshot.scores) == {1, 4}
 
 
-def test_older_ones_go_without_where_a_newer_one_waits(
-    store: RunStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    store.start_evaluation(1)  # as if the coordinator had died over it: so two are there that nobody settled
+def test_a_newer_checkpoint_supersedes_older_ones(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    store.start_evaluation(1)  # a crash during an evaluation leaves two unpublished ones
     trained(store)
     trained(store)
-    made, judge = publisher(store, loss(2.0))
+    made, evaluation = publisher(store, loss(2.0))
     asyncio.run(until_published(made))
-    assert len(judge.seen) == 1
-    assert "round 1 is not evaluated: that of round 2 came before its turn" in caplog.text
+    assert len(evaluation.seen) == 1
+    assert f"round 1 is not evaluated: {not_evaluated_message(Superseded(2))}" in caplog.text
     assert names(store)[2] == ("round-2", "main", "latest", "best")
 
 
-def test_a_crash_between_journal_and_archive_is_made_good(store: RunStore) -> None:
+def test_a_crash_between_journal_and_archive_is_recovered(store: RunStore) -> None:
     trained(store)
     held_out = HeldOut(loss=2.0, tokens=100)
-    store.publish(1, held_out, card_files(store.snapshot, 1, held_out), parts.NOW)  # and here it died
+    store.publish(1, held_out, card_files(store.snapshot, 1, held_out), parts.NOW)  # and then it crashed
     assert 1 not in names(store)
     with reopened(store) as again:
-        made, judge = publisher(again)
+        made, evaluation = publisher(again)
         asyncio.run(until_published(made))
-        assert judge.seen == [], "it was evaluated twice"
+        assert evaluation.seen == [], "it was evaluated twice"
         assert names(again)[1] == ("round-1", "main", "latest", "best")
 
 
 def test_a_crash_during_evaluation_evaluates_again(store: RunStore) -> None:
     trained(store)
     with reopened(store) as again:
-        made, judge = publisher(again, loss(2.0))
+        made, evaluation = publisher(again, loss(2.0))
         asyncio.run(until_published(made))
-        assert len(judge.seen) == 1
+        assert len(evaluation.seen) == 1
         assert names(again)[1] == ("round-1", "main", "latest", "best")
 
 
-def test_nothing_of_an_evaluation_is_left(store: RunStore) -> None:
+def test_a_failed_evaluation_leaves_no_scratch_folder(store: RunStore) -> None:
     trained(store)
 
     async def never(folder: Path) -> Evaluated | EvaluationFailure:
@@ -205,7 +210,7 @@ def test_nothing_of_an_evaluation_is_left(store: RunStore) -> None:
     assert not list(store.folder.glob(f"{SCRATCH}*"))
 
 
-def test_a_disk_that_is_full_ends_the_session_with_the_reason(
+def test_a_full_disk_ends_the_session_with_the_reason(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: ArchiveWriter, content: object) -> None:
@@ -216,10 +221,10 @@ def test_a_disk_that_is_full_ends_the_session_with_the_reason(
         asyncio.run(asyncio.wait_for(session_of(store).run(asyncio.Event()), DEADLINE))
 
 
-def test_a_session_that_stops_ends_what_it_began(store: RunStore) -> None:
+def test_a_session_that_stops_ends_its_evaluation(store: RunStore) -> None:
     async def act() -> str:
         stop, begun = asyncio.Event(), asyncio.Event()
-        ended = "it goes on"
+        ended = "it is running"
 
         async def evaluate(folder: Path) -> Evaluated | EvaluationFailure:
             nonlocal ended

@@ -64,7 +64,7 @@ def awaiting(missing: int) -> EvaluationStatus:
     return EvaluationStatus(1, QuorumPending(missing, 3))
 
 
-def test_the_held_out_set_is_in_the_archive_and_no_more_of_what_is_held_out(store: RunStore) -> None:
+def test_the_archive_holds_the_held_out_set_and_no_other_held_out_text(store: RunStore) -> None:
     held_out_set = publisher(store).held_out_set
     assert held_out_set is not None
     assert held_out_set.tokens == TOKENS
@@ -76,7 +76,7 @@ def test_the_held_out_set_is_in_the_archive_and_no_more_of_what_is_held_out(stor
         assert (archive(store) / held_out_path(name)).read_bytes() == kept.read_bytes()
 
 
-def test_without_evaluators_nothing_that_is_held_out_is_shown(tmp_path: Path) -> None:
+def test_without_evaluators_no_held_out_text_is_published(tmp_path: Path) -> None:
     with opened_store(tmp_path) as store:
         hold_out(tmp_path)
         publish_checkpoints(store)
@@ -84,7 +84,7 @@ def test_without_evaluators_nothing_that_is_held_out_is_shown(tmp_path: Path) ->
         assert publisher(store).pending_evaluation() is None
 
 
-def test_what_two_agree_on_settles_the_checkpoint_again(
+def test_a_quorum_publishes_the_checkpoint_with_its_loss(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -105,7 +105,7 @@ def test_what_two_agree_on_settles_the_checkpoint_again(
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["served on", "restarted"])
-def test_what_it_was_before_goes_with_the_next_one(store: RunStore, restart: bool) -> None:
+def test_replaced_files_are_removed_with_the_next_checkpoint(store: RunStore, restart: bool) -> None:
     before = set(store.snapshot.checkpoints[1].value.files)
     made = publisher(store)
     for owner in (ADA, BEN):
@@ -127,17 +127,17 @@ def test_a_restart_loses_no_evaluation(store: RunStore) -> None:
     with reopened(store) as again:
         made = publisher(again)
         assert made.pending_evaluation() == awaiting(1)
-        made.record_evaluation(found(again, BEN, 2.25))  # and here it died, before it was settled
+        made.record_evaluation(found(again, BEN, 2.25))  # and then it crashed, before the loss was published
         with reopened(again) as third:
             publish_checkpoints(third)
             assert names(third)[1] == ("round-1", "main", "latest", "best")
 
 
-def test_who_evaluates_again_is_counted_once_by_the_newest(store: RunStore) -> None:
+def test_the_newest_evaluation_of_an_evaluator_counts(store: RunStore) -> None:
     made = publisher(store)
     made.record_evaluation(found(store, ADA, 9.0))
     assert made.record_evaluation(found(store, ADA, 2.0, at=1)) == awaiting(1)
-    made.record_evaluation(found(store, ADA, 9.0))  # somebody sends the old one again
+    made.record_evaluation(found(store, ADA, 9.0))  # a replay of the old one
     status = made.record_evaluation(found(store, BEN, 2.0))
     assert isinstance(status, EvaluationStatus)
     assert isinstance(status.outcome, Quorum)
@@ -145,7 +145,7 @@ def test_who_evaluates_again_is_counted_once_by_the_newest(store: RunStore) -> N
     assert set(status.outcome.by) == {ADA.public, BEN.public}
 
 
-def test_a_checkpoint_that_is_dropped_is_forgotten_with_its_evaluations(store: RunStore) -> None:
+def test_evaluations_of_a_dropped_checkpoint_are_dropped(store: RunStore) -> None:
     publisher(store).record_evaluation(found(store, ADA, 2.0))
     once = store.charter.spec.checkpoint.model_copy(update={"keep": 1})
     spec = store.charter.spec.model_copy(update={"checkpoint": once})
@@ -166,14 +166,14 @@ def asked(store: RunStore, evaluation: Signed[Evaluation]) -> str:
 
     async def ask() -> str:
         async with served(session) as invite, connect(invite) as api:
-            told = await api.evaluate(evaluation)
-            assert told in render(api_of(session).status())
-            return told
+            answer = await api.evaluate(evaluation)
+            assert answer in render(api_of(session).status())
+            return answer
 
     return asyncio.run(ask())
 
 
-def test_the_service_and_the_status_say_what_came_of_it(store: RunStore) -> None:
+def test_the_service_and_the_status_report_the_outcome(store: RunStore) -> None:
     assert asked(store, found(store, ADA, 2.0)) == "round 1 waits for 1 more of 3 evaluators"
 
 

@@ -56,7 +56,7 @@ OUTCOMES: list[tuple[quorum.QuorumOutcome, str]] = [
     ),
 ]
 FAILURES: list[tuple[reasons.NotEvaluatedReason, str]] = [
-    (reasons.Superseded(2), "that of round 2 came before its turn"),
+    (reasons.Superseded(2), "the checkpoint of round 2 superseded it"),
     (failures.EvaluationDisabled(), "the run spec asks for no evaluation"),
     (failures.NoHeldOutText(), "the run holds no text out"),
     (failures.NotEnoughMemory(9 * 10**9, 10**9), "it takes 9 GB of memory, 1 GB are free"),

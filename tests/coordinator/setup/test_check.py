@@ -19,10 +19,10 @@ from barnraise.contract.spec import (
 )
 from barnraise.core.errors import DatasetError, ModelUnavailable, SpecError, UserError
 from barnraise.models.trainable import layout, parameter_count
-from coordinator.setup.charter import prepare
 from coordinator.setup.check import check
 from coordinator.setup.licences import NotRedistributable, Redistributable
 from coordinator.setup.needs import needs
+from coordinator.setup.prepare import prepare
 from coordinator.setup.recommend import ExchangeTooLong
 from coordinator.setup.report import (
     CheckReport,
