@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import shutil
 import sys
 import time
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from barnraise.contract.archive import INDEX, parse_index
 from barnraise.contract.spec_file import read_spec
 from barnraise.contract.status import RunStatus
 from barnraise.core.ids import short
@@ -33,6 +33,7 @@ from coordinator.dataset.build import survey
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Text
 from coordinator.grpc_service import ask_status
+from coordinator.run_folder import ARCHIVE
 from scripts.stage import PROGRAMS, ROOT, DemoFailed, Program, Stage, run, serve
 
 SCRIPTS = ROOT / "scripts"
@@ -163,7 +164,7 @@ def perform(stage: Stage, options: argparse.Namespace) -> None:
                 raise DemoFailed(f"{program.name} left with status {code}")
 
     console.print("[bold]5. a stranger downloads the checkpoint[/]")
-    wait_until_public(work / "coordinator.log", final.state_round)
+    wait_until_public(work / "coordinator", final.state_round)
     checkpoint = work / "checkpoint"
     run(PROGRAMS / "peer", "download", invite, "--revision", str(final.state_round), "--output", checkpoint)
     after = evaluate(base, held_out, prompt, checkpoint, alone=not options.keep)
@@ -221,14 +222,19 @@ def watch(
     raise DemoFailed(f"timed out before: {what}; {stage.status.waiting_for if stage.status else ''}")
 
 
-def wait_until_public(log: Path, round: int) -> None:
-    """Wait until the checkpoint of `round` is public: when it was evaluated, or cannot be."""
+def wait_until_public(coordinator: Path, round: int) -> None:
+    """Wait until the archive in the coordinator's folder lists the checkpoint of `round`.
+
+    A checkpoint is published once it was evaluated, or cannot be.
+    """
+    path = coordinator / ARCHIVE / INDEX
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        if re.search(rf"checkpoint of round {round}(: held-out loss| is not evaluated)", log.read_text()):
+        repo = parse_index(path.read_bytes()).repo("trained") if path.exists() else None
+        if repo is not None and any(revision.round == round for revision in repo.revisions):
             return
         time.sleep(0.5)
-    raise DemoFailed(f"the checkpoint of round {round} was not published:\n{log.read_text()[-2000:]}")
+    raise DemoFailed(f"the checkpoint of round {round} was not published")
 
 
 def both_present(status: RunStatus) -> bool:

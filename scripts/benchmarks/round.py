@@ -24,7 +24,8 @@ FIRST = 2
 """Volunteers join in rounds 0 and 1; from this round on all of them are present."""
 POLL_SECONDS = 0.05
 TIMEOUT_SECONDS = 400.0
-_TRAINS = re.compile(r"^training|training goes on|^a step takes")
+_TRAINS = re.compile(r"^training|; training goes on|^(a|this) step ")
+"""How `peer.messages` begins, or ends, the reasons of training."""
 _LINE = re.compile(r"^round (\d+): (.*) \(.*up ([\d.]+ \w+), down ([\d.]+ \w+), state \S+\)$")
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 

@@ -43,7 +43,7 @@ def measure_verify(peers: int, rounds: int) -> str:
             _wait_for(port, rounds)
             for volunteer in volunteers:
                 volunteer.interrupt(TIMEOUT_SECONDS)
-            wait_until_public(work / "coordinator.log", rounds)
+            wait_until_public(work / "coordinator", rounds)
             key = parse_invite(invite).key
             archive = str(work / "coordinator" / "archive")
             rows = [

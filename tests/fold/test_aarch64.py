@@ -1,4 +1,4 @@
-"""A replay comes to the same states on ARM processors: the golden logs, on an emulated one."""
+"""A replay has the same states on ARM processors: the golden logs, on an emulated one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from tests.support.golden_log import KINDS, build, come_to, spec_of, write
 from tests.support.programs import ROOT
 
-CANNOT = 3
-"""Exit status of scripts/aarch64 where the pieces of an ARM machine cannot be had."""
+UNAVAILABLE = 3
+"""Exit status of scripts/aarch64 when the parts of an ARM machine cannot be downloaded."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # it downloads some 80 MB the first time
-def test_logs_come_to_the_same_states_on_an_arm_processor(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)  # the first run downloads about 80 MB
+def test_logs_have_the_same_states_on_an_arm_processor(tmp_path: Path) -> None:
     logs = {kind: build(spec_of(kind)) for kind in KINDS}
     for kind, log in logs.items():
         write(log, tmp_path / kind)
@@ -25,7 +25,7 @@ def test_logs_come_to_the_same_states_on_an_arm_processor(tmp_path: Path) -> Non
         [ROOT / "scripts" / "aarch64", "-m", "tests.support.golden_log", tmp_path],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if done.returncode == CANNOT:
+    if done.returncode == UNAVAILABLE:
         pytest.skip(f"no ARM machine can be emulated here: {done.stderr.strip()[-400:]}")
     assert done.returncode == 0, done.stderr[-2000:]
     there = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Volunteers at home: real nodes and programs in network namespaces, each behind a NAT of its own."""
+"""Volunteers at home: real nodes and programs in network namespaces, each behind its own NAT."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COORDINATOR, OWNER, ASKER, OTHER = 1, 2, 3, 4
 
 
 def node(act: Stage, name: str, seed: int, on: Host, **more: object) -> Program:
-    told = {
+    settings = {
         "run": "tiny-0123456789ab",
         "authority": identity(COORDINATOR).public,
         "seed": seed,
@@ -32,7 +32,7 @@ def node(act: Stage, name: str, seed: int, on: Host, **more: object) -> Program:
         "blobs": [],
         **more,
     }
-    return act.start(name, "tests.support.swarm_program", json.dumps(told), on=on)
+    return act.start(name, "tests.support.swarm_program", json.dumps(settings), on=on)
 
 
 def addresses(program: Program, host: Host) -> list[str]:
@@ -40,7 +40,7 @@ def addresses(program: Program, host: Host) -> list[str]:
     return [text for text in program.wait_for(r"^addresses (.*)")[1].split() if f"/{host.address}/" in text]
 
 
-def test_a_blob_goes_from_home_to_home_by_a_relay(tmp_path: Path) -> None:
+def test_a_blob_travels_between_homes_through_a_relay(tmp_path: Path) -> None:
     with network() as internet, stage(tmp_path) as act:
         middle = internet.public("coordinator")
         bootstrap = addresses(node(act, "coordinator", COORDINATOR, middle), middle)
@@ -71,7 +71,7 @@ def test_a_hole_is_punched_where_four_others_are_public(tmp_path: Path) -> None:
         before = middle.traffic().up
         asker.wait_for(rf"^got {MORE} by (?!.*p2p-circuit)")
         assert home.traffic().down > SIZE + MORE
-        assert middle.traffic().up - before < MORE / 2, "it went past the coordinator"
+        assert middle.traffic().up - before < MORE / 2, "the coordinator relayed it"
 
 
 def test_volunteers_at_home_hold_one_state(tmp_path: Path) -> None:

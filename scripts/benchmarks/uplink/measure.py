@@ -21,7 +21,7 @@ from barnraise.core.ids import BlobHash
 from barnraise.core.signed import open_signed, open_text
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import ARCHIVE
-from scripts.benchmarks.round import POLL_SECONDS, Tail
+from scripts.benchmarks.round import POLL_SECONDS, Tail, trains
 from scripts.benchmarks.uplink.baseline import run_baseline
 from scripts.benchmarks.uplink.figures import Delivery
 from scripts.benchmarks.uplink.programs import START_SECONDS, Cpu, cpu_file, cpu_of, start, wait_for
@@ -87,7 +87,7 @@ def run_ours(stage: Stage, hosts: Sequence[Host], options: Options) -> Ours:
     before, after = follow_until(FIRST), follow_until(options.end)
     ours = Ours(
         tails,
-        began=min(line.at for tail in tails for line in tail.lines if line.doing.startswith("training")),
+        began=min(line.at for tail in tails for line in tail.lines if trains(line)),
         deliveries={},
         wire={name: after[name][0].since(traffic) for name, (traffic, _) in before.items()},
         cpu={name: after[name][1].since(cpu) for name, (_, cpu) in before.items()},
