@@ -1,4 +1,4 @@
-"""`peer evaluate` against a real coordinator: two volunteers who agree move `main`; false text is refused."""
+"""`peer evaluate` against a real coordinator: two who agree move `main`; false samples are refused."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     ("spoil", "error"),
     [(lambda data: data[:-1] + bytes([data[-1] ^ 1]), HashMismatch), (lambda data: data + b"x", TrustError)],
 )
-def test_a_held_out_set_that_is_not_what_its_index_says_is_refused(
+def test_a_held_out_set_that_differs_from_its_index_is_refused(
     store: RunStore, tmp_path: Path, spoil: Callable[[bytes], bytes], error: type[TrustError]
 ) -> None:
     held_out_set = publisher(store).held_out_set
@@ -76,16 +76,16 @@ def test_a_held_out_set_that_is_not_what_its_index_says_is_refused(
     assert asyncio.run(fetch("whole")) == held_out_set.hash
     place = archive(store) / held_out_path(held_out_set.shards[0])
     data = place.read_bytes()
-    place.unlink()  # it is a link to what the coordinator keeps
+    place.unlink()  # a hard link to the coordinator's blob
     place.write_bytes(spoil(data))
     with pytest.raises(error):
         asyncio.run(fetch("spoiled"))
 
 
-def test_a_volunteer_is_told_the_key_that_it_will_sign_with(tmp_path: Path) -> None:
+def test_the_key_command_prints_the_key_that_signs(tmp_path: Path) -> None:
     for asked in ("barn", f"barnraise://127.0.0.1:1/barn?key={AUTHORITY.public}"):
-        told = CliRunner().invoke(main, ["key", asked, "--data-dir", str(tmp_path)])
-        assert told.output.strip() == load_identity(tmp_path / PEER_KEY).public
+        printed = CliRunner().invoke(main, ["key", asked, "--data-dir", str(tmp_path)])
+        assert printed.output.strip() == load_identity(tmp_path / PEER_KEY).public
     refused = CliRunner().invoke(main, ["key", "../barn", "--data-dir", str(tmp_path)])
     assert refused.exit_code == 2
 
@@ -135,7 +135,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
 
         def volunteers(invite: str) -> None:
             nobody = evaluate(invite, AUTHORITY)
-            first = evaluate(invite, ADA)  # watches until it is told to end
+            first = evaluate(invite, ADA)  # repeats until SIGINT
             second = evaluate(invite, BEN, "--once")
             assert nobody.wait() == 2, nobody.output
             assert f"your key is not among the 3 evaluators of barn: {AUTHORITY.public}" in nobody.output
@@ -144,7 +144,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
             assert first.interrupt() == 0, first.output
             for owner in (ADA, BEN):
                 left = tmp_path / owner.public[:8] / "cache"
-                assert not [*left.glob("evaluate/*"), *left.glob("checkpoints/*")], "it stays on disk"
+                assert not [*left.glob("evaluate/*"), *left.glob("checkpoints/*")], "downloads remain on disk"
 
         async def act() -> None:
             http = await listen(archive(store), "127.0.0.1", 0)

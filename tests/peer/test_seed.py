@@ -1,4 +1,4 @@
-"""`peer seed`: others download from what one has downloaded."""
+"""`peer seed`: serving a downloaded checkpoint to others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_downloaded_checkpoint_is_downloaded_again(store: RunStore, tmp_path: 
     asyncio.run(work())
 
 
-def test_a_seed_mends_what_another_source_spoils(store: RunStore, tmp_path: Path) -> None:
+def test_a_seed_replaces_another_source_s_false_bytes(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
         first = await fetched(str(archive(store)), tmp_path / "first")
         with website(archive(store), spoilt(LARGE)) as liar:
@@ -89,7 +89,7 @@ def test_a_copy_of_the_archive_is_served_as_it_is(store: RunStore, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("charter", "own"), [(True, "barnraise/barn"), (False, "barn/trained")])
-def test_hub_clients_find_it_too(store: RunStore, tmp_path: Path, charter: bool, own: str) -> None:
+def test_hub_clients_find_a_seed(store: RunStore, tmp_path: Path, charter: bool, own: str) -> None:
     async def work() -> None:
         first = await fetched(str(archive(store)), tmp_path / "first")
         if not charter:
@@ -106,7 +106,7 @@ def test_hub_clients_find_it_too(store: RunStore, tmp_path: Path, charter: bool,
     asyncio.run(work())
 
 
-def test_a_charter_of_somebody_else_is_left_out(store: RunStore, tmp_path: Path) -> None:
+def test_a_charter_of_another_key_is_ignored(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
         first = await fetched(str(archive(store)), tmp_path / "first")
         (first / CHARTER).write_bytes(bytes(500))
@@ -133,7 +133,7 @@ def test_only_what_the_manifest_lists_is_served(store: RunStore, tmp_path: Path)
     asyncio.run(work())
 
 
-def test_nothing_is_left_beside_the_folder(store: RunStore, tmp_path: Path) -> None:
+def test_no_scratch_files_remain_next_to_the_folder(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
         (tmp_path / "mine").mkdir()
         first = await fetched(str(archive(store)), tmp_path / "mine" / "first")
@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_not_served(store: RunStore, tmp_path: Path) -> 
         ("README.md", b"hello", UserError),
     ],
 )
-def test_what_is_no_copy_of_anything_is_told(
+def test_a_folder_without_archive_or_checkpoint_is_an_error(
     tmp_path: Path, name: str, data: bytes, kind: type[Exception]
 ) -> None:
     (tmp_path / name).write_bytes(data)
@@ -177,14 +177,14 @@ def test_what_is_no_copy_of_anything_is_told(
         asyncio.run(work())
 
 
-def test_a_port_that_is_taken_is_told(store: RunStore) -> None:
+def test_a_port_in_use_is_an_error(store: RunStore) -> None:
     async def work() -> None:
         async with seeded(archive(store)) as there, seeded(archive(store), there.port):
             pytest.fail("two listen on one port")
 
-    with pytest.raises(Unreachable, match="cannot listen") as told:
+    with pytest.raises(Unreachable, match="cannot listen") as caught:
         asyncio.run(work())
-    assert told.value.fix == "Choose another --port."
+    assert caught.value.fix == "Choose another --port."
 
 
 def test_the_programs_seed_and_download_until_ctrl_c(store: RunStore, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Laid:
     folder: Path
     index: ArchiveIndex
     states: Mapping[int, TrainState]
-    """What was trained, by round."""
+    """The trained states, by round."""
     base: Path
 
 
@@ -125,7 +125,7 @@ def _facts(charter: Charter, manifest: Manifest, held_out: HeldOut | None) -> Ca
 
 
 def _export(charter: Charter, base: Path, work: Path, blobs: BlobStore, promoted: Manifest) -> None:
-    """What `Exporter.once` and `export` write, in this process: a test has no time for three more."""
+    """What `Exporter.once` and `export` write, in this process, as subprocesses are too slow for a test."""
     exporter = Exporter(charter, base, work, work / ARCHIVE, blobs.folder, parts.AUTHORITY)
     facts = _facts(charter, promoted, promoted.held_out)
     folders = {form: work / f"{form}-to-be" for form in ("base", "data", "merged", "gguf")}

@@ -105,5 +105,5 @@ def link(folder: Path, round: int) -> Link:
 
 
 def contribution(folder: Path, round: int) -> str:
-    """The place of a round's second contribution."""
+    """The path of a round's second contribution."""
     return contribution_path(blob_name(link(folder, round).commits[1]))

@@ -1,4 +1,4 @@
-"""Runs whose coordinator cannot evaluate, and evaluations of volunteers that it vouches for, for tests."""
+"""Runs whose coordinator cannot evaluate, and evaluations of their evaluators, for tests."""
 
 from __future__ import annotations
 

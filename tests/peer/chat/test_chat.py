@@ -1,4 +1,4 @@
-"""`peer chat`: what a checkpoint answers on this machine is what transformers and peft make of it."""
+"""`peer chat`: answers equal those of transformers and peft."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def generator(laid: Laid, adapter: Path) -> Generator:
 
 
 def by_transformers(folder: Path, adapter: Path | None, said: Sequence[dict[str, str]], count: int) -> str:
-    """The likeliest `count` tokens that follow."""
+    """The `count` next tokens by greedy decoding."""
     with quiet(), torch.inference_mode():
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         if adapter is not None:
@@ -83,14 +83,14 @@ def test_the_checkpoint_and_its_base_answer_as_peft_and_transformers_do(
     assert base == by_transformers(laid.base, None, HELLO, 24)
     assert checkpoint != base, "the adapter changes nothing"
     assert "".join(pieces) == checkpoint
-    assert answer(generator, "checkpoint")[0] == checkpoint, "asking the base switched it off for good"
+    assert answer(generator, "checkpoint")[0] == checkpoint, "the base's answer disables the adapter"
 
 
 def test_the_base_is_loaded_once(generator: Generator) -> None:
     assert generator._models["base"] is generator._models["checkpoint"]
 
 
-def test_both_sides_throw_the_same_dice(laid: Laid, tmp_path: Path) -> None:
+def test_both_sides_sample_with_the_same_seed(laid: Laid, tmp_path: Path) -> None:
     """With an adapter that changes nothing, as before the first round."""
     generator = Generator(laid.folder / folder_of("trained", 0), laid.base, CPU)
     first, again = answer(generator, "base", sampling=DICE), answer(generator, "checkpoint", sampling=DICE)
@@ -103,14 +103,14 @@ def test_both_sides_throw_the_same_dice(laid: Laid, tmp_path: Path) -> None:
     )
 
 
-def test_a_whole_model_has_a_base_of_its_own(laid: Laid, tmp_path: Path) -> None:
+def test_a_whole_model_is_compared_with_a_separate_base(laid: Laid, tmp_path: Path) -> None:
     other = make_tiny_model(tmp_path / "other", seed=5)
     generator = Generator(other, laid.base, CPU)
     assert answer(generator, "checkpoint")[0] == by_transformers(other, None, HELLO, 24)
     assert answer(generator, "base")[0] == by_transformers(laid.base, None, HELLO, 24)
 
 
-def test_an_answer_ends_where_the_model_ends_one(tmp_path: Path) -> None:
+def test_the_model_s_end_token_ends_an_answer(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     whole = Generator(model, None, CPU)
     ids = whole._tokenizer(answer(whole, "checkpoint", sampling=DICE)[0]).input_ids
@@ -123,8 +123,8 @@ def test_an_answer_ends_where_the_model_ends_one(tmp_path: Path) -> None:
     assert len(whole._tokenizer(short).input_ids) <= place + 1
 
 
-def test_the_token_with_which_the_template_ends_a_turn_ends_an_answer(tmp_path: Path) -> None:
-    """Also where it is not the one that ends a text: the base model knows nothing of turns."""
+def test_the_template_s_end_token_ends_an_answer(tmp_path: Path) -> None:
+    """Also if it is not the model's end token: the base model is not trained on turns."""
     model = make_tiny_model(tmp_path / "model")
     for file in ("generation_config.json", "tokenizer_config.json"):
         config = json.loads((model / file).read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def test_the_token_with_which_the_template_ends_a_turn_ends_an_answer(tmp_path: 
     assert Generator(model, None, CPU)._ends == {0}
 
 
-def test_without_a_template_it_goes_on(tmp_path: Path) -> None:
+def test_without_a_template_the_text_is_continued(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     (model / "chat_template.jinja").unlink()
     generator = Generator(model, None, CPU)
@@ -147,7 +147,7 @@ def test_without_a_template_it_goes_on(tmp_path: Path) -> None:
     assert answer(generator, "checkpoint", [{"role": "user", "content": "Once"}])[0] == wanted
 
 
-def test_more_than_it_reads_is_told(generator: Generator) -> None:
+def test_a_conversation_longer_than_the_context_is_an_error(generator: Generator) -> None:
     def said(tokens: int) -> list[dict[str, str]]:
         frame = generator._ids([{"role": "user", "content": ""}]).shape[1]
         return [{"role": "user", "content": "x" * (tokens - frame)}]
@@ -155,7 +155,7 @@ def test_more_than_it_reads_is_told(generator: Generator) -> None:
     with raises_with_fix(ContextExceeded, 2, "512 tokens", "context has 512", "/reset"):
         answer(generator, "checkpoint", said(512))
     _, pieces = answer(generator, "checkpoint", said(511))
-    assert len(pieces) <= 1, "there is room for one token"
+    assert len(pieces) <= 1, "the context has space for one token"
 
 
 def test_another_base_is_refused(adapter: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_another_base_is_refused(adapter: Path, tmp_path: Path) -> None:
         ("👩\u200d🌾", None),
     ],
 )
-def test_what_could_steer_a_terminal_is_shown(text: str, shown: str | None) -> None:
+def test_control_characters_are_escaped(text: str, shown: str | None) -> None:
     assert escape_text(text) == (text if shown is None else shown)
 
 
@@ -194,8 +194,8 @@ def chat(*arguments: str, typed: str = "", cache: Path) -> subprocess.CompletedP
 COMMAND = [sys.executable, "-c", "from peer.cli.main import main; main()", "chat"]
 
 
-def test_from_the_run_s_own_server_it_needs_nothing_else(laid: Laid, adapter: Path, tmp_path: Path) -> None:
-    """The promoted checkpoint, and the base model that the run passes on."""
+def test_an_invite_is_enough_to_chat(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    """The promoted checkpoint, and the base model from the run's archive."""
     with served(laid.folder) as url:
         done = chat(
             f"{url}/?key={parts.AUTHORITY.public}", "--prompt", "Hello there", "--compare",
@@ -209,8 +209,8 @@ def test_from_the_run_s_own_server_it_needs_nothing_else(laid: Laid, adapter: Pa
     assert done.stdout == f"base model:\n{escape_text(base)}\n\nbarn, round 120:\n{escape_text(checkpoint)}\n"
 
 
-def test_a_folder_is_taken_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -> None:
-    """Line by line: what was said counts, until /reset. What the model says is printed harmlessly."""
+def test_a_local_folder_is_loaded_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    """Each line continues the conversation, until /reset. Control characters in answers are escaped."""
     done = chat(
         str(adapter), "--base", str(laid.base), "--temperature", "1", "--max-tokens", "100", cache=tmp_path,
         typed="Hello there\nHello there\n/reset\nHello there\n",
@@ -218,7 +218,7 @@ def test_a_folder_is_taken_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "new conversation" in done.stderr
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.stdout)
-    assert re.search(r"\\x[01][0-9a-f]", done.stdout), "the model said nothing that could do harm"
+    assert re.search(r"\\x[01][0-9a-f]", done.stdout), "the answer has no control characters to escape"
     generator, sampling = Generator(adapter, laid.base, CPU), SamplingParams(100, 1.0, seed=0)
     first, _ = answer(generator, "checkpoint", sampling=sampling)
     said = [*HELLO, {"role": "assistant", "content": first}, *HELLO]
@@ -227,7 +227,7 @@ def test_a_folder_is_taken_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -
     assert first != second
 
 
-def test_what_cannot_be_loaded_is_told(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+def test_a_source_that_cannot_be_loaded_is_an_error(laid: Laid, adapter: Path, tmp_path: Path) -> None:
     refused = {
         str(laid.folder / folder_of("gguf", MAIN_ROUND)): (2, "which is for llama.cpp"),
         str(adapter): (ModelUnavailable.exit_code, "--base"),
@@ -240,7 +240,7 @@ def test_what_cannot_be_loaded_is_told(laid: Laid, adapter: Path, tmp_path: Path
 
 
 class Terminal:
-    """A program on a terminal of its own, 120 characters wide."""
+    """A program on a pseudo-terminal, 120 characters wide."""
 
     def __init__(self, *command: str) -> None:
         self._ours, theirs = pty.openpty()
@@ -253,11 +253,11 @@ class Terminal:
         self.said = ""
 
     def until(self, enough: Callable[[str], object]) -> None:
-        """Read until it said enough, or ends. pytest's own deadline ends what never comes."""
+        """Read until the output matches or the program ends; pytest's timeout limits it."""
         while not enough(self.said):
             try:
                 piece = os.read(self._ours, 65536)
-            except OSError:  # Linux's end of a terminal
+            except OSError:  # how Linux reports the end of a pseudo-terminal
                 break
             self.said += piece.decode(errors="replace")
 
@@ -271,7 +271,7 @@ class Terminal:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
-def test_on_a_wide_terminal_the_answers_are_side_by_side(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+def test_a_wide_terminal_shows_the_answers_in_columns(laid: Laid, adapter: Path, tmp_path: Path) -> None:
     terminal = Terminal(
         *COMMAND, str(adapter), "--base", str(laid.base), "--compare", "--max-tokens", "12",
         "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
@@ -285,7 +285,7 @@ def test_on_a_wide_terminal_the_answers_are_side_by_side(laid: Laid, adapter: Pa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
-def test_ctrl_c_ends_it_in_the_middle_of_an_answer(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_an_answer(laid: Laid, adapter: Path, tmp_path: Path) -> None:
     terminal = Terminal(
         *COMMAND, str(adapter), "--base", str(laid.base), "--temperature", "1", "--max-tokens", "400",
         "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),

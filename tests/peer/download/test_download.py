@@ -1,4 +1,4 @@
-"""`peer download` from a coordinator: whole or refused, and it goes on where it broke."""
+"""`peer download` from a coordinator: complete or refused, and resumable."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def got(
     invite: Callable[[Invite], Invite] = lambda invite: invite,
     told: Told | None = None,
 ) -> Path:
-    """As a stranger with the invite gets it, from the real gRPC service and the real gateway."""
+    """Download by the invite, from the real gRPC service and gateway."""
 
     async def ask() -> Path:
         gateway = await listen(archive(store), "127.0.0.1", 0)
@@ -95,11 +95,11 @@ def all_of(store: RunStore, round: int = 0) -> dict[str, bytes]:
 
 
 def in_folder(store: RunStore, output: Path, **other: str) -> Path:
-    """From the coordinator's archive as a folder of this machine."""
+    """Download from the coordinator's archive as a local folder."""
     return get(DownloadOptions(str(archive(store)), key=parts.AUTHORITY.public, output=output, **other))  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_arrives_whole(store: RunStore, tmp_path: Path) -> None:
+def test_a_checkpoint_is_downloaded_complete(store: RunStore, tmp_path: Path) -> None:
     told = Told()
     folder = got(store, tmp_path / "out", told=told)
     assert folder == tmp_path / "out"
@@ -109,7 +109,7 @@ def test_a_checkpoint_arrives_whole(store: RunStore, tmp_path: Path) -> None:
     assert sorted(told.whole) == sorted(set(all_of(store)) - {CHARTER, MANIFEST, "manifest.json"})
 
 
-def test_a_folder_s_name_tells_what_is_in_it(
+def test_the_default_folder_names_run_and_round(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -119,7 +119,7 @@ def test_a_folder_s_name_tells_what_is_in_it(
 @pytest.mark.parametrize(
     ("revision", "round"), [("main", 1), ("latest", 1), ("0", 0), ("round-0", 0), ("round-000001", 1)]
 )
-def test_a_revision_is_what_its_name_says(store: RunStore, tmp_path: Path, revision: str, round: int) -> None:
+def test_a_revision_is_found_by_name(store: RunStore, tmp_path: Path, revision: str, round: int) -> None:
     train_round(store, parts.ADA)
     assert files_in(got(store, tmp_path / "out", revision)) == all_of(store, round)
 
@@ -131,7 +131,7 @@ def test_a_revision_can_be_a_commit(store: RunStore, tmp_path: Path) -> None:
     assert files_in(in_folder(store, tmp_path / "out", revision=commit)) == all_of(store, 0)
 
 
-def test_an_unknown_revision_is_told_with_those_there_are(store: RunStore, tmp_path: Path) -> None:
+def test_the_error_of_an_unknown_revision_lists_the_known_ones(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.ADA)
     with pytest.raises(UserError, match="has no revision '7'") as unknown:
         got(store, tmp_path / "out", "7")
@@ -157,9 +157,9 @@ def test_an_archive_of_another_key_is_refused(store: RunStore, tmp_path: Path) -
 
 
 def test_a_folder_needs_a_key(store: RunStore) -> None:
-    with pytest.raises(InviteError, match="whose signature to check") as told:
+    with pytest.raises(InviteError, match="whose signature to check") as caught:
         get(DownloadOptions(str(archive(store))))
-    assert "--key" in told.value.fix
+    assert "--key" in caught.value.fix
 
 
 def test_a_folder_s_key_can_be_an_invite(store: RunStore, tmp_path: Path) -> None:
@@ -173,13 +173,13 @@ def test_a_folder_s_key_can_be_an_invite(store: RunStore, tmp_path: Path) -> Non
 def test_a_flipped_byte_is_refused_by_name_and_removed(store: RunStore, tmp_path: Path, place: int) -> None:
     blob = checkpoint(store) / LARGE
     whole = blob.read_bytes()
-    blob.unlink()  # it is a link to what the store has
+    blob.unlink()  # a hard link to the store's blob
     blob.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(HashMismatch, match=LARGE) as refused:
         got(store, tmp_path / "out")
     assert refused.value.exit_code == 5
     assert not any(LARGE in name for name in files_in(tmp_path / "out"))
-    assert MANIFEST not in files_in(tmp_path / "out"), "a folder that is not whole says that it is"
+    assert MANIFEST not in files_in(tmp_path / "out"), "an incomplete folder has a manifest"
     blob.write_bytes(whole)
     assert files_in(got(store, tmp_path / "out")) == all_of(store)
 
@@ -196,13 +196,13 @@ def test_a_flipped_byte_of_any_file_is_refused(store: RunStore, tmp_path: Path) 
         file.write_bytes(whole)
 
 
-def test_an_index_that_names_what_is_not_there_is_told(store: RunStore, tmp_path: Path) -> None:
+def test_a_missing_manifest_that_the_index_names_is_an_error(store: RunStore, tmp_path: Path) -> None:
     (checkpoint(store) / MANIFEST).unlink()
     with pytest.raises(Missing, match=MANIFEST):
         got(store, tmp_path / "out")
 
 
-def test_a_file_that_is_not_there_is_told(store: RunStore, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(store: RunStore, tmp_path: Path) -> None:
     (checkpoint(store) / LARGE).unlink()
     with pytest.raises(Missing, match=LARGE):
         in_folder(store, tmp_path / "out")
@@ -237,13 +237,13 @@ def test_an_index_that_leads_out_of_the_archive_is_refused(
 
 
 @pytest.mark.parametrize("index", [b"", b"{", b"[]", b"<!doctype html>", b"[" * 100_000, b"\xff\xfe"])
-def test_an_index_that_is_none_is_told(store: RunStore, tmp_path: Path, index: bytes) -> None:
+def test_an_unreadable_index_is_an_error(store: RunStore, tmp_path: Path, index: bytes) -> None:
     (archive(store) / INDEX).write_bytes(index)
     with pytest.raises(MalformedRecord, match=INDEX):
         in_folder(store, tmp_path / "out")
 
 
-def test_what_is_there_and_whole_is_not_fetched_again(store: RunStore, tmp_path: Path) -> None:
+def test_complete_files_are_not_fetched_again(store: RunStore, tmp_path: Path) -> None:
     folder = got(store, tmp_path / "out")
     (folder / "README.md").write_text("changed", encoding="utf-8")
     told = Told()
@@ -251,7 +251,7 @@ def test_what_is_there_and_whole_is_not_fetched_again(store: RunStore, tmp_path:
     assert told.whole == ["README.md"]
 
 
-def test_a_folder_goes_over_to_another_round(store: RunStore, tmp_path: Path) -> None:
+def test_a_folder_can_change_to_another_round(store: RunStore, tmp_path: Path) -> None:
     folder = got(store, tmp_path / "out")
     train_round(store, parts.ADA)
     assert files_in(got(store, tmp_path / "out")) == all_of(store, 1)
@@ -259,15 +259,15 @@ def test_a_folder_goes_over_to_another_round(store: RunStore, tmp_path: Path) ->
     (folder / LARGE).unlink()
     with pytest.raises(Missing):
         got(store, tmp_path / "out", "0")
-    assert MANIFEST not in files_in(folder), "the manifest of round 1 stands for a mix"
+    assert MANIFEST not in files_in(folder), "the manifest of round 1 lists files of two rounds"
 
 
 @pytest.mark.parametrize("restarts", [True, False], ids=["at once", "by the next command"])
-def test_a_gateway_that_is_killed_in_the_middle_is_no_harm(
+def test_a_download_survives_a_killed_gateway(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: bool
 ) -> None:
     monkeypatch.setattr(ranges, "RETRY_SECONDS", 0.0)
-    (store.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # more than fits on the way
+    (store.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # more than the buffers on the way hold
     train_round(store, parts.ADA)
     first = GatewayProcess(archive(store))
     running = [first]
@@ -300,14 +300,14 @@ def test_a_gateway_that_is_killed_in_the_middle_is_no_harm(
     assert told.counts[LARGE] == 48 * 2**20, "bytes were fetched twice, or not at all"
 
 
-def test_a_full_disk_is_told_and_the_next_command_goes_on(
+def test_a_full_disk_is_an_error_and_the_next_command_resumes(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = 300_000
     true = parts_module.open_for_parts
 
     class Full:
-        """A file on a disk that has little room."""
+        """A file on a disk with little space."""
 
         def __init__(self, file: BinaryIO) -> None:
             self._file = file
@@ -334,7 +334,7 @@ def test_a_full_disk_is_told_and_the_next_command_goes_on(
     assert files_in(got(store, tmp_path / "out", told=told)) == all_of(store)
 
 
-def test_a_disk_without_room_is_told_before_anything_is_fetched(
+def test_too_little_disk_space_is_an_error_before_the_first_request(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage:
@@ -346,7 +346,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
     assert files_in(tmp_path / "out") == {}
 
 
-def test_a_file_where_the_folder_should_be_is_told(store: RunStore, tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(store: RunStore, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine", encoding="utf-8")
     with pytest.raises(MachineError, match="cannot write"):
         got(store, tmp_path / "out")
@@ -364,7 +364,7 @@ def test_a_file_where_the_folder_should_be_is_told(store: RunStore, tmp_path: Pa
         "",
     ],
 )
-def test_a_source_that_cannot_be_is_told(source: str, tmp_path: Path) -> None:
-    with pytest.raises(InviteError) as told:
+def test_an_invalid_source_is_an_error(source: str, tmp_path: Path) -> None:
+    with pytest.raises(InviteError) as caught:
         get(DownloadOptions(source, output=tmp_path / "out"))
-    assert told.value.exit_code == 2
+    assert caught.value.exit_code == 2

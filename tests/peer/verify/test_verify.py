@@ -123,12 +123,12 @@ def test_a_checkpoint_is_proved_from_an_earlier_one(sound: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [4, 5, 100])
-def test_to_start_at_the_end_or_beyond_it_is_refused(sound: Path, start: int) -> None:
+def test_a_start_at_or_after_the_end_is_refused(sound: Path, start: int) -> None:
     with raises_with_fix(UserError, 2, f"--from {start} leaves nothing to replay up to round 4"):
         outcome(options(sound, start=start))
 
 
-def test_to_start_from_a_round_without_a_checkpoint_is_refused(copy: Path) -> None:
+def test_a_start_without_a_checkpoint_is_refused(copy: Path) -> None:
     index = parse_index((copy / INDEX).read_bytes())
     repos = tuple(
         repo.model_copy(update={"revisions": tuple(r for r in repo.revisions if r.round != 2)})
@@ -152,7 +152,7 @@ def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Pat
 
 @contextmanager
 def some_kept(tmp_path: Path) -> Iterator[Path]:
-    """An archive whose contributions are there from round 2 on."""
+    """An archive that has contributions from round 2 on."""
     with run_of(tmp_path / "run") as store:
         store.forget_contributions(2, parts.NOW)
         show(store)
@@ -182,7 +182,7 @@ def test_a_late_log_is_replayed_from_the_checkpoint_there(tmp_path: Path) -> Non
     ids=["close", "contribution", "adapter", "card", "manifest"],
 )
 @pytest.mark.parametrize("spoil", [flip, Path.unlink], ids=["flipped", "missing"])
-def test_what_is_flipped_or_missing_is_named(
+def test_a_flipped_or_missing_file_is_named(
     copy: Path, place: Callable[[Path], str], what: str, where: str, spoil: Callable[[Path], None]
 ) -> None:
     path = place(copy)
@@ -225,7 +225,7 @@ def test_a_folder_without_a_key_is_refused(sound: Path) -> None:
         outcome(options(sound, key=None))
 
 
-def test_a_log_that_is_cut_short_is_named_where_it_ends(copy: Path) -> None:
+def test_a_truncated_log_is_named_at_its_end(copy: Path) -> None:
     for round in (2, 3):
         for commit in link(copy, round).commits:
             (copy / contribution_path(blob_name(commit))).unlink()
@@ -239,7 +239,7 @@ def signed_close(folder: Path, round: int, by: Identity, **other: object) -> byt
 
 
 def test_a_log_signed_by_another_key_is_named(copy: Path) -> None:
-    """A mirror that made a whole log of its own and kept the run's charter."""
+    """A mirror with a forged log under the run's charter."""
     for round in range(ROUNDS):
         (copy / close_path(round)).write_bytes(signed_close(copy, round, STRANGER))
     found = differs(options(copy))
@@ -253,7 +253,7 @@ def test_a_gap_that_the_run_s_key_signed_is_the_coordinator_s_fault(copy: Path) 
     assert (found.what, found.where, found.cause) == ("close", close_path(2), Cause.COORDINATOR)
 
 
-def test_another_end_of_the_log_than_the_manifest_s_is_the_coordinator_s_fault(copy: Path) -> None:
+def test_a_manifest_that_differs_from_the_log_s_end_is_the_coordinator_s_fault(copy: Path) -> None:
     (copy / close_path(3)).write_bytes(signed_close(copy, 3, AUTHORITY, reason="another one"))
     found = differs(options(copy))
     assert (found.what, found.cause) == ("manifest", Cause.COORDINATOR)
@@ -265,13 +265,13 @@ def set_tip(store: RunStore, tip: Tip) -> None:
 
 
 def other_state(store: RunStore) -> None:
-    """The coordinator goes over to a state of its own making."""
+    """The coordinator signs a state that does not follow from the log."""
     moved = {name: array + 1 for name, array in store.state.params.items()}
     store.state = TrainState(moved, store.state.buffers, store.state.step)
     set_tip(store, replace(store.snapshot.tip, state=store.state.hash()))
 
 
-def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp_path: Path) -> None:
+def test_a_forged_state_is_the_coordinator_s_fault_in_its_round(tmp_path: Path) -> None:
     with run_of(tmp_path / "run", rounds=1) as store:
         honest = store.snapshot.tip.state
         other_state(store)
@@ -287,10 +287,10 @@ def test_a_coordinator_that_signs_a_state_of_its_own_is_named_with_the_round(tmp
         assert "the coordinator is at fault" in difference_message(now)
 
 
-def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s_fault(
+def test_files_with_another_state_than_the_manifest_s_are_the_coordinator_s_fault(
     tmp_path: Path,
 ) -> None:
-    """As where a manifest of the true state is signed over the files of a false one."""
+    """A manifest of the true state is signed over the files of a false one."""
     with run_of(tmp_path / "run", rounds=2) as store:
         honest = store.snapshot.checkpoints[2].value
         other_state(store)
@@ -303,14 +303,14 @@ def test_files_that_hold_another_state_than_their_manifest_are_the_coordinator_s
 
 
 def resigned(store: RunStore, round: int, signed: Signed[Manifest]) -> None:
-    """Put another manifest in a checkpoint's place, and show it."""
+    """Replace a checkpoint's manifest, and publish it."""
     store.blobs.put(signed.wire)
     store.snapshot = apply(store.snapshot, CheckpointWritten(parts.NOW, signed))
     show(store)
 
 
-def test_a_false_checkpoint_proves_nothing_of_those_after_it(tmp_path: Path) -> None:
-    """To start from it is to believe it: the log then goes on from another state."""
+def test_a_start_from_a_false_checkpoint_does_not_prove_later_ones(tmp_path: Path) -> None:
+    """A start trusts the checkpoint: the log then continues from another state."""
     with run_of(tmp_path / "run", rounds=1) as store:
         true_state, true_tip = store.state, store.snapshot.tip
         other_state(store)
@@ -327,7 +327,7 @@ def downloaded(folder: Path, where: Path) -> Path:
     return Path(shutil.copytree(folder / folder_of("trained", ROUNDS), where))
 
 
-def test_a_downloaded_checkpoint_is_proved_by_the_log_elsewhere(sound: Path, tmp_path: Path) -> None:
+def test_a_downloaded_checkpoint_is_proved_by_the_log_of_another_source(sound: Path, tmp_path: Path) -> None:
     own = downloaded(sound, tmp_path / "mine")
     assert proved(options(own, log=str(sound))).round == ROUNDS
     flip(own / ADAPTER)
@@ -335,7 +335,7 @@ def test_a_downloaded_checkpoint_is_proved_by_the_log_elsewhere(sound: Path, tmp
     assert (found.what, found.where, found.cause) == ("file", ADAPTER, Cause.SOURCE)
 
 
-def test_a_checkpoint_alone_proves_nothing(sound: Path, tmp_path: Path) -> None:
+def test_a_lone_checkpoint_without_a_log_is_refused(sound: Path, tmp_path: Path) -> None:
     own = downloaded(sound, tmp_path / "mine")
     with raises_with_fix(UserError, 2, "no log", "--log"):
         outcome(options(own))
@@ -366,7 +366,7 @@ def test_a_run_without_a_checkpoint_has_nothing_to_prove(copy: Path) -> None:
         outcome(options(copy))
 
 
-def test_two_contributions_with_one_blob_are_two(tmp_path: Path) -> None:
+def test_two_contributions_with_the_same_blob_count_twice(tmp_path: Path) -> None:
     """Two volunteers may send the same bytes; the archive then has them once."""
     with run_of(tmp_path / "run", rounds=0) as store:
         commit, blob = contributed(store, ADA)

@@ -58,13 +58,13 @@ from tests.support.verifying import (
 
 
 class Mirror(http.server.ThreadingHTTPServer):
-    """Any static web server over a copy of an archive. It knows no ranges."""
+    """A static web server over a copy of an archive, without range requests."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
         self.asked: list[str] = []
         self.breaks: dict[str, int] = {}
-        """How many times a path is cut off in the middle."""
+        """How many times the response for a path is cut off."""
 
     @property
     def address(self) -> str:
@@ -89,7 +89,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().do_GET()
 
     def log_message(self, *_: object) -> None:
-        """Tests are quiet."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_proved_from_any_web_server(mirror: Mirror, sound: Path,
 
 
 def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
-    """The coordinator tells where its gateway is; both are real."""
+    """The coordinator sends its gateway's address; both are real."""
 
     async def prove(store: RunStore) -> Proved | Difference | EvaluationsDiffer:
         gateway = await listen(archive(store), "127.0.0.1", 0)
@@ -140,23 +140,21 @@ def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
         assert (found.round, found.state, found.rounds) == (ROUNDS, store.snapshot.tip.state, ROUNDS)
 
 
-def test_a_file_that_breaks_off_goes_on_where_it_ended(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
+def test_a_file_resumes_after_a_disconnect(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
     places = [contribution(sound, 1), f"{folder_of('trained', ROUNDS)}/{ADAPTER}"]
     mirror.breaks = dict.fromkeys(places, TRIES - 1)
     assert proved(options(mirror.address)).round == ROUNDS
     assert [mirror.asked.count(path) for path in places] == [TRIES, TRIES]
 
 
-def test_a_server_that_always_breaks_off_is_the_network_s_fault(
-    mirror: Mirror, sound: Path, tmp_path: Path
-) -> None:
+def test_a_server_that_always_disconnects_is_unreachable(mirror: Mirror, sound: Path, tmp_path: Path) -> None:
     path = contribution(sound, 1)
     mirror.breaks = {path: TRIES}
     with raises_with_fix(Unreachable, 4, path):
         outcome(options(mirror.address))
 
 
-def test_what_a_mirror_changed_or_lacks_is_named(sound: Path, tmp_path: Path) -> None:
+def test_a_file_that_a_mirror_changed_or_lacks_is_named(sound: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sound, tmp_path / "copy"))
     with mirror_of(copy) as mirror:
         lacking = contribution(copy, 3)

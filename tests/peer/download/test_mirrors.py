@@ -1,4 +1,4 @@
-"""`peer download` from mirrors: any web server that has a copy of an archive, or of one checkpoint."""
+"""`peer download` from mirrors: web servers with a copy of an archive, or of one checkpoint."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def get(
 
 
 def only(name: str, answer: Answer) -> Answer:
-    """Of one file alone; of the others as it should be."""
+    """Answer requests for one file by `answer`, all others correctly."""
     return lambda visit, data: (answer if visit.path.endswith(f"/{name}") else ranged)(visit, data)
 
 
 def once(name: str, answer: Answer) -> Answer:
-    """The first time that a file is asked for."""
+    """Only the first request for a file."""
 
     def first(visit: Visit, data: bytes) -> None:
         visit.site.answer = ranged
@@ -87,7 +87,7 @@ def once(name: str, answer: Answer) -> Answer:
     "answer", [ranged, unranged, only(LARGE, endless)], ids=["good", "simple", "endless"]
 )
 @pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
-def test_a_web_server_gives_the_same_files(
+def test_a_web_server_serves_the_same_files(
     store: RunStore, tmp_path: Path, answer: Answer, alone: bool
 ) -> None:
     with website(checkpoint(store) if alone else archive(store), answer) as site:
@@ -96,7 +96,7 @@ def test_a_web_server_gives_the_same_files(
     assert files_in(folder) == files_in(checkpoint(store)) | charter
 
 
-def test_a_checkpoint_alone_has_one_revision_and_one_form(store: RunStore, tmp_path: Path) -> None:
+def test_a_lone_checkpoint_has_one_revision_and_one_form(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.ADA)
     with website(checkpoint(store, 1)) as site:
         for number, revision in enumerate(["main", "latest", "1", "round-1"]):
@@ -108,7 +108,7 @@ def test_a_checkpoint_alone_has_one_revision_and_one_form(store: RunStore, tmp_p
 
 
 @pytest.mark.parametrize("answer", [ranged, unranged], ids=["good", "simple"])
-def test_a_file_goes_on_where_it_broke(store: RunStore, tmp_path: Path, answer: Answer) -> None:
+def test_a_file_resumes_after_a_broken_connection(store: RunStore, tmp_path: Path, answer: Answer) -> None:
     told = Told()
     with website(checkpoint(store), once(LARGE, torn)) as site:
         whole = (checkpoint(store) / LARGE).read_bytes()
@@ -124,7 +124,7 @@ def test_a_file_goes_on_where_it_broke(store: RunStore, tmp_path: Path, answer: 
 
 
 @pytest.mark.parametrize("answer", [short, torn])
-def test_a_server_that_always_breaks_off_is_given_up(store: RunStore, tmp_path: Path, answer: Answer) -> None:
+def test_a_server_that_always_disconnects_is_dropped(store: RunStore, tmp_path: Path, answer: Answer) -> None:
     def nothing_more(visit: Visit, data: bytes) -> None:
         if visit.wanted[0]:
             visit.send_error(503)
@@ -139,7 +139,7 @@ def test_a_server_that_always_breaks_off_is_given_up(store: RunStore, tmp_path: 
     assert not (tmp_path / "out" / LARGE).exists()
 
 
-def test_a_flipped_byte_is_refused_by_the_names_of_file_and_server(store: RunStore, tmp_path: Path) -> None:
+def test_the_error_of_a_flipped_byte_names_file_and_server(store: RunStore, tmp_path: Path) -> None:
     with website(checkpoint(store), spoilt(LARGE)) as site:
         with pytest.raises(HashMismatch, match=f"{LARGE} of {site.url}"):
             get(site.url, tmp_path / "out")
@@ -148,7 +148,7 @@ def test_a_flipped_byte_is_refused_by_the_names_of_file_and_server(store: RunSto
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
-def test_a_mirror_helps_out_when_the_first_lies(store: RunStore, tmp_path: Path, alone: bool) -> None:
+def test_a_mirror_replaces_a_source_with_false_bytes(store: RunStore, tmp_path: Path, alone: bool) -> None:
     told = Told()
     copy = checkpoint(store) if alone else archive(store)
     with website(archive(store), spoilt(LARGE)) as liar, website(copy) as mirror:
@@ -157,13 +157,13 @@ def test_a_mirror_helps_out_when_the_first_lies(store: RunStore, tmp_path: Path,
     assert MANIFEST in files_in(folder)
 
 
-def test_a_mirror_that_lies_does_no_harm(store: RunStore, tmp_path: Path) -> None:
+def test_a_mirror_with_false_bytes_does_no_harm(store: RunStore, tmp_path: Path) -> None:
     with website(archive(store)) as true, website(archive(store), spoilt(LARGE)) as liar:
         folder = get(true.url, tmp_path / "out", liar.url)
     assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
 
 
-def test_mirrors_that_are_none_are_left_with_a_reason(store: RunStore, tmp_path: Path) -> None:
+def test_unusable_mirrors_are_dropped_with_a_reason(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.ADA)
     (tmp_path / "empty").mkdir()
     told = Told()
@@ -181,7 +181,7 @@ def test_mirrors_that_are_none_are_left_with_a_reason(store: RunStore, tmp_path:
 
 
 def slowly(told: Told, count: int) -> Answer:
-    """Answers once so many sources were left."""
+    """Answer after `count` sources were dropped."""
 
     def answer(visit: Visit, data: bytes) -> None:
         told.wait_until(lambda: sum(line.startswith("left ") for line in told.said) >= count)
@@ -190,7 +190,7 @@ def slowly(told: Told, count: int) -> Answer:
     return answer
 
 
-def test_the_mirrors_that_an_archive_names_are_asked_too(store: RunStore, tmp_path: Path) -> None:
+def test_mirrors_that_the_archive_names_are_used(store: RunStore, tmp_path: Path) -> None:
     told = Told()
     with website(checkpoint(store)) as seed:
         index = json.loads((archive(store) / INDEX).read_bytes()) | {
@@ -208,7 +208,7 @@ def test_a_mirror_of_another_key_is_refused(store: RunStore, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["../escaped", "/escaped", "a/b", ".hidden", "nul", "COM1.txt", "a."])
-def test_a_name_that_no_system_should_write_is_refused_though_signed(
+def test_an_unsafe_file_name_is_refused_although_it_is_signed(
     store: RunStore, tmp_path: Path, name: str
 ) -> None:
     true = store.snapshot.newest_checkpoint.value
@@ -222,7 +222,7 @@ def test_a_name_that_no_system_should_write_is_refused_though_signed(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_server_with_neither_is_told(tmp_path: Path) -> None:
+def test_a_server_without_archive_or_checkpoint_is_an_error(tmp_path: Path) -> None:
     with (
         website(tmp_path) as site,
         pytest.raises(Missing, match=f"no {INDEX} .* no {MANIFEST} of a checkpoint"),
@@ -230,8 +230,8 @@ def test_a_server_with_neither_is_told(tmp_path: Path) -> None:
         get(site.url, tmp_path / "out")
 
 
-def test_a_program_that_is_killed_goes_on_where_it_was(store: RunStore, tmp_path: Path) -> None:
-    (store.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # half is more than fits on the way
+def test_a_killed_program_resumes_its_download(store: RunStore, tmp_path: Path) -> None:
+    (store.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # half exceeds the buffers on the way
     train_round(store, parts.ADA)
     halfway = threading.Event()
 

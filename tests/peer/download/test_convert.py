@@ -1,4 +1,4 @@
-"""`peer download --format`: what a run has published, and what is made here of it."""
+"""`peer download --format`: published forms, and forms that are converted here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def get(
         ("data", "data"),
     ],
 )
-def test_what_is_published_is_fetched(
+def test_published_forms_are_downloaded(
     laid: Laid, tmp_path: Path, form: Format | None, published: Form
 ) -> None:
     done = get(laid, tmp_path / "out", form)
@@ -62,18 +62,18 @@ def test_a_form_of_a_round_is_found_by_its_own_commit(laid: Laid, tmp_path: Path
 
 
 @pytest.mark.parametrize("form", ["merged", "gguf"])
-def test_what_is_not_published_is_made_of_the_checkpoint_and_the_run_s_base(
+def test_an_unpublished_form_is_converted_with_the_archive_s_base(
     laid: Laid, tmp_path: Path, form: Format
 ) -> None:
     told = Told()
     done = get(laid, tmp_path / "out", form, told, revision="best")
     assert done == Converted(tmp_path / "out")
-    assert MANIFEST not in [path.name for path in done.folder.iterdir()], "nobody signed it"
+    assert MANIFEST not in [path.name for path in done.folder.iterdir()], "a converted form has a manifest"
     assert (tmp_path / "barn-round-000060" / MANIFEST).is_file(), "the checkpoint was not checked first"
     assert BaseFromArchive() in told.events
 
 
-def test_what_is_made_is_what_the_coordinator_makes(laid: Laid, tmp_path: Path) -> None:
+def test_a_converted_form_equals_the_published_one(laid: Laid, tmp_path: Path) -> None:
     published = get(laid, tmp_path / "published", "merged").folder
     hidden = without(laid, tmp_path / "hidden", "merged")
     made = get(hidden, tmp_path / "made", "merged").folder
@@ -81,7 +81,7 @@ def test_what_is_made_is_what_the_coordinator_makes(laid: Laid, tmp_path: Path) 
     assert (made / weights).read_bytes() == (published / weights).read_bytes()
 
 
-def test_a_gguf_file_that_is_made_is_read_again(laid: Laid, tmp_path: Path) -> None:
+def test_a_converted_gguf_file_can_be_read(laid: Laid, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, GgufConfig
 
     (file,) = get(laid, tmp_path / "out", "gguf", revision="best").folder.iterdir()
@@ -92,23 +92,21 @@ def test_a_gguf_file_that_is_made_is_read_again(laid: Laid, tmp_path: Path) -> N
     assert model.config.num_hidden_layers == 2
 
 
-def test_without_any_base_a_form_cannot_be_made(laid: Laid, tmp_path: Path) -> None:
+def test_conversion_without_a_base_model_is_an_error(laid: Laid, tmp_path: Path) -> None:
     hidden = without(laid, tmp_path / "hidden", "base")
     with pytest.raises(ModelUnavailable, match="no base model at tiny"):
         get(hidden, tmp_path / "out", "merged", revision="best")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_there_is_not_made_over(laid: Laid, tmp_path: Path) -> None:
+def test_an_existing_output_is_not_overwritten(laid: Laid, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="exists already"):
         get(laid, tmp_path / "out", "gguf", revision="best")
-    assert list(tmp_path.iterdir()) == [tmp_path / "out"], "something was fetched before"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"], "files were fetched before the error"
 
 
-def test_a_checkpoint_alone_is_made_into_another_form_with_the_base_that_is_given(
-    laid: Laid, tmp_path: Path
-) -> None:
+def test_a_lone_checkpoint_is_converted_with_the_base_given(laid: Laid, tmp_path: Path) -> None:
     alone = laid.folder / folder_of("trained", 60)
     options = DownloadOptions(str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out")
     with pytest.raises(UserError, match="which base model"):
@@ -121,14 +119,14 @@ def test_a_checkpoint_alone_is_made_into_another_form_with_the_base_that_is_give
     )
 
 
-def test_an_adapter_is_no_model(laid: Laid, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="trains an adapter") as told:
+def test_the_model_format_of_an_adapter_is_an_error(laid: Laid, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trains an adapter") as caught:
         get(laid, tmp_path / "out", "model")
-    assert "--format adapter" in told.value.fix
+    assert "--format adapter" in caught.value.fix
 
 
 def without(laid: Laid, copy: Path, form: Form) -> Laid:
-    """The same archive, in which a form is not published."""
+    """A copy of the archive that lacks one form."""
     shutil.copytree(laid.folder, copy)
     index = json.loads((copy / INDEX).read_bytes())
     index["repos"] = [repo for repo in index["repos"] if repo["form"] != form]
