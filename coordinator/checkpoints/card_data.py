@@ -13,7 +13,7 @@ def card_facts(run: RunState, round: int, held_out: HeldOut | None) -> CardFacts
     """What a card says about the checkpoint of `round`, which has that held-out loss."""
     manifest = run.checkpoints[round].value
     return CardFacts(
-        charter=run.charter.value,
+        charter=run.charter,
         round=round,
         tokens=manifest.tokens,
         state=manifest.state,

@@ -21,7 +21,7 @@ def evaluation_task(run: RunState, held_out_set: HeldOutSet | None, round: int) 
     """The task for the checkpoint of `round`; None unless it is published and the run has evaluators."""
     if held_out_set is None or round not in run.published:
         return None
-    charter, state = run.charter.value, StateHash(run.checkpoints[round].value.state)
+    charter, state = run.charter, StateHash(run.checkpoints[round].value.state)
     return EvaluationTask(charter.run, state, held_out_set.hash, held_out_set.tokens)
 
 

@@ -51,7 +51,7 @@ class CoordinatorApi:
     def charter(self) -> bytes:
         """The signed charter."""
         run = self.store.snapshot
-        return run.charter.wire
+        return run.signed_charter.wire
 
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         """Admit a volunteer, or renew its admission. Raises RefusedError, DiskFull."""
@@ -76,7 +76,7 @@ class CoordinatorApi:
         now, run, members = self.clock(), self.store.snapshot, self.session.members
         phase = run.window.phase(now, members.tokens(run.round))
         return RunStatus(
-            run=run.charter.value.run,
+            run=run.charter.run,
             round=run.round,
             phase=phase.value,
             waiting_for=progress_message(self.session.progress),

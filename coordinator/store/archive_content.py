@@ -34,7 +34,7 @@ class ArchiveContent:
     def of(cls, state: RunState, mirrors: Sequence[str]) -> ArchiveContent:
         """What the archive has to hold in `state`."""
         return cls(
-            charter=state.charter.wire,
+            charter=state.signed_charter.wire,
             closes=state.closes,
             contributions={round: frozenset(blobs) for round, blobs in state.history.blobs.items()},
             replay_from=state.replay_from,

@@ -1,4 +1,4 @@
-"""Checkpoints: state[r] as files that transformers or peft load, with a signed manifest, in the store."""
+"""Checkpoints: state[r] as files that transformers or peft load, and a signed manifest, in the blob store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_checkpoint(
     authority: Identity,
     blobs: BlobStore,
 ) -> Signed[Manifest]:
-    """Put the files of `state` and their manifest into `blobs`: what volunteers need of a checkpoint.
+    """Put the files of `state` and their first manifest into `blobs`: what a late joiner needs.
 
     folder: the coordinator's own, which holds the chat template. Raises DiskFull, and leaves nothing
     half-done.
@@ -81,7 +81,7 @@ def published_manifest(
 
 
 def lay_out(signed: Signed[Manifest], blobs: BlobStore, folder: Path) -> None:
-    """Make `folder` hold the files of a manifest, and the manifest itself: hard links, by one rename.
+    """Make `folder` hold the files of a manifest and the manifest: hard links, put in place by one rename.
 
     Raises DiskFull, and leaves nothing half-done.
     """
@@ -94,13 +94,16 @@ def lay_out(signed: Signed[Manifest], blobs: BlobStore, folder: Path) -> None:
 
 
 def write_manifest(signed: Signed[Manifest], folder: Path) -> None:
-    """Beside the files that it lists: as it is signed, and to be read. Raises DiskFull, MachineError."""
+    """Write a manifest next to the files that it lists: as signed, and as readable JSON.
+
+    Raises DiskFull, MachineError.
+    """
     write_atomic(folder / MANIFEST, signed.wire)
     write_atomic(folder / MANIFEST_JSON, manifest_json(signed))
 
 
 def entries(folder: Path, blobs: BlobStore) -> tuple[FileEntry, ...]:
-    """The files of `folder`, each with a second name in `blobs`."""
+    """The entries of the files in `folder`, each also linked into `blobs`."""
     return tuple(
         FileEntry(name=path.name, hash=blobs.adopt(path), size=path.stat().st_size)
         for path in sorted(folder.iterdir())

@@ -52,6 +52,10 @@ class Row:
     body: bytes
 
 
+def _row_of(kind: Kind, at: Millis, signed: Signed[Commit] | Signed[Manifest] | Signed[Evaluation]) -> Row:
+    return Row(kind, at, signed.value.round, signed.wire)
+
+
 @dataclass(frozen=True)
 class RunChartered:
     """The run began: a restart continues it."""
@@ -94,7 +98,7 @@ class ContributionAccepted:
     commit: Signed[Commit]
 
     def row(self) -> Row:
-        return Row(Kind.ACCEPTED, self.at, self.commit.value.round, self.commit.wire)
+        return _row_of(Kind.ACCEPTED, self.at, self.commit)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ class RoundClosed:
     link: Link
 
     def row(self) -> Row:
-        return Row(Kind.CLOSED, self.at, self.link.close.round, bytes.fromhex(self.link.hash))
+        link = self.link
+        return Row(Kind.CLOSED, self.at, link.close.round, bytes.fromhex(link.hash))
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,8 @@ class CheckpointWritten:
     manifest: Signed[Manifest]
 
     def row(self) -> Row:
-        name = bytes.fromhex(blob_hash(self.manifest.wire))
-        return Row(Kind.CHECKPOINTED, self.at, self.manifest.value.round, name)
+        signed = self.manifest
+        return Row(Kind.CHECKPOINTED, self.at, signed.value.round, bytes.fromhex(blob_hash(signed.wire)))
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ class CheckpointPublished:
     manifest: Signed[Manifest]
 
     def row(self) -> Row:
-        return Row(Kind.PUBLISHED, self.at, self.manifest.value.round, self.manifest.wire)
+        return _row_of(Kind.PUBLISHED, self.at, self.manifest)
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ class EvaluationReceived:
     evaluation: Signed[Evaluation]
 
     def row(self) -> Row:
-        return Row(Kind.EVALUATED, self.at, self.evaluation.value.round, self.evaluation.wire)
+        return _row_of(Kind.EVALUATED, self.at, self.evaluation)
 
 
 @dataclass(frozen=True)

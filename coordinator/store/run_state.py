@@ -73,7 +73,7 @@ def _empty() -> Mapping[Any, Any]:
 class RunState:
     """What the coordinator knows of a run at one moment. Any thread may read it."""
 
-    charter: Signed[Charter]
+    signed_charter: Signed[Charter]
     tip: Tip
     """The newest state that is folded."""
     tokens: int = 0
@@ -108,9 +108,14 @@ class RunState:
         return cls(charter, genesis_tip(charter.value))
 
     @property
+    def charter(self) -> Charter:
+        """The run's charter."""
+        return self.signed_charter.value
+
+    @property
     def spec(self) -> RunSpec:
         """The run's spec as chartered."""
-        return self.charter.value.spec
+        return self.charter.spec
 
     @property
     def round(self) -> Round:
@@ -145,7 +150,8 @@ class RunState:
         """Which checkpoints are `main`, `best` and `latest`; None before the first is published."""
         found = {round: self.held_out(round) for round in sorted(self.published)}
         losses = {round: held_out.loss if held_out else None for round, held_out in found.items()}
-        return promote(losses, self.spec.checkpoint.promote_within) if losses else None
+        kept = self.spec.checkpoint
+        return promote(losses, kept.promote_within) if losses else None
 
     def head(
         self, now: Millis, bootstrap: tuple[str, ...], *, turns: int, volunteers: int, tokens: int
@@ -153,7 +159,7 @@ class RunState:
         """The head to announce. turns, volunteers, tokens: as in `Head`."""
         newest = self.newest_checkpoint
         return Head(
-            run=self.charter.value.run,
+            run=self.charter.run,
             round=self.round,
             close=self.closes[-1] if self.closes else None,
             state=self.tip.state if self.tip.round == self.round else None,
@@ -169,21 +175,22 @@ class RunState:
 
     def next_replay_from(self) -> int:
         """Where `replay_from` moves to keep the contributions within the spec's limit."""
-        limit = self.spec.checkpoint.log_gigabytes * 1e9
-        return replay_start(self.replay_from, self.history.sizes(), self.published, limit)
+        kept = self.spec.checkpoint
+        sizes = self.history.sizes()
+        return replay_start(self.replay_from, sizes, self.published, limit=kept.log_gigabytes * 1e9)
 
     def outdated_checkpoints(self) -> tuple[int, ...]:
         """Rounds of the checkpoints to drop: those that the spec does not keep and nothing needs."""
-        promotion = self.promotion()
+        kept, promotion = self.spec.checkpoint, self.promotion()
         named = (promotion.main, promotion.best) if promotion else ()
         needed = {round for round in (*named, self.replay_from, self.evaluating) if round is not None}
-        return tuple(outdated(self.checkpoints, self.spec.checkpoint.keep, needed))
+        return tuple(outdated(self.checkpoints, kept.keep, needed))
 
     def names(self) -> set[BlobHash]:
         """Blobs of the checkpoints and contributions that are kept."""
-        manifests = self.checkpoints.values()
+        manifests, history = self.checkpoints.values(), self.history
         files = (BlobHash(entry.hash) for signed in manifests for entry in signed.value.files)
-        folded = (blob for blobs in self.history.blobs.values() for blob in blobs)
+        folded = (blob for blobs in history.blobs.values() for blob in blobs)
         accepted = (blob_name(commit.value) for commit in self.accepted.values())
         return {*files, *folded, *accepted, *(blob_hash(signed.wire) for signed in manifests)}
 
@@ -201,7 +208,7 @@ def without_missing(state: RunState, is_there: Callable[[BlobHash], bool]) -> Ru
 
 
 def _chartered(state: RunState, event: RunChartered) -> RunState:
-    return replace(state, charter=event.charter)
+    return replace(state, signed_charter=event.charter)
 
 
 def _admitted(state: RunState, event: PeerAdmitted) -> RunState:

@@ -131,12 +131,13 @@ class RunStore:
     @property
     def charter(self) -> Charter:
         """The run's charter."""
-        return self.snapshot.charter.value
+        return self.snapshot.charter
 
     @cached_property
     def blob_sizes(self) -> range:
         """Bytes that a contribution can have: the same for all of a run."""
-        return blob_sizes(self.charter.spec.codec, self.state.layout)
+        spec, state = self.snapshot.spec, self.state
+        return blob_sizes(spec.codec, state.layout)
 
     def reopen(self, now: Millis) -> None:
         """Start the TRAIN phase of the open round, again where it has started."""
@@ -145,9 +146,10 @@ class RunStore:
     def admit(self, claim: Signed[JoinClaim], now: Millis) -> None:
         """Note who joined, and whether cards may name them. Without news of either, nothing is written."""
         with self._writing:
-            known = self.snapshot.claims.get(claim.signer)
+            run = self.snapshot
+            known = run.claims.get(claim.signer)
             if known is None or (known.name, known.credit) != (claim.value.name, claim.value.credit):
-                self._record(PeerAdmitted(now, self.snapshot.round, claim))
+                self._record(PeerAdmitted(now, run.round, claim))
 
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
         """Note a contribution whose blob is in the store and was checked. From here on it is not lost."""
@@ -175,24 +177,17 @@ class RunStore:
 
     def checkpoint_due(self) -> bool:
         """Whether the spec asks for a checkpoint of the newest state."""
-        snapshot = self.snapshot
-        return snapshot.tip.round % snapshot.spec.checkpoint.every == 0
+        run = self.snapshot
+        return run.tip.round % run.spec.checkpoint.every == 0
 
     def write_checkpoint(self, now: Millis) -> Signed[Manifest]:
         """Put the files of `state` into the store, and drop what the spec does not keep. Slow.
 
         Raises DiskFull.
         """
-        snapshot = self.snapshot
+        run = self.snapshot
         signed = write_checkpoint(
-            self.folder,
-            self.charter,
-            self.base,
-            self.state,
-            snapshot.tip,
-            snapshot.tokens,
-            self.authority,
-            self.blobs,
+            self.folder, run.charter, self.base, self.state, run.tip, run.tokens, self.authority, self.blobs
         )
         self._record(CheckpointWritten(now, signed))
         self._forget(now)
@@ -214,45 +209,52 @@ class RunStore:
         signed = published_manifest(before.value, held_out, card_files, self.authority, self.blobs)
         self._record(CheckpointPublished(now, signed))
         self._remove(self._replaced)
-        self._replaced = blobs_of_replaced(before, self.snapshot.checkpoints.values())
+        run = self.snapshot
+        self._replaced = blobs_of_replaced(before, run.checkpoints.values())
         self._forget(now)
 
     def evaluate(self, evaluation: Signed[Evaluation], now: Millis) -> None:
         """Note what a vouched volunteer found. From here on it is not lost. The same loss changes nothing."""
         new = evaluation.value
         with self._writing:
-            known = self.snapshot.evaluations.get(new.round, {}).get(evaluation.signer)
+            run = self.snapshot
+            known = run.evaluations.get(new.round, {}).get(evaluation.signer)
             if known is None or (known.value.at < new.at and known.value.loss != new.loss):
                 self._record(EvaluationReceived(now, evaluation))
 
     def forget_contributions(self, before: int, now: Millis) -> None:
         """Drop the contributions of the rounds below `before`. Closes stay."""
-        gone = self.snapshot.history.only_before(before)
+        history = self.snapshot.history
         self._record(ContributionsForgotten(now, before))
-        self._remove(gone)
+        self._remove(history.only_before(before))
 
     def _forget(self, now: Millis) -> None:
         """Drop old contributions and checkpoints above what the spec keeps."""
-        start = self.snapshot.next_replay_from()
-        if start > self.snapshot.replay_from:
-            self.forget_contributions(start, now)
         before = self.snapshot
-        if rounds := before.outdated_checkpoints():
-            self._note(CheckpointsDropped(rounds))
-            removed = [before.checkpoints[round] for round in rounds]
-            self._remove(blobs_of_dropped(removed, self.snapshot.checkpoints.values()))
+        start = before.next_replay_from()
+        if start > before.replay_from:
+            self.forget_contributions(start, now)
+        self._drop(self.snapshot.outdated_checkpoints())
 
-    def _link(self, snapshot: RunState, reason: str, now: Millis) -> Link:
+    def _drop(self, rounds: tuple[int, ...]) -> None:
+        """Drop the checkpoints of these rounds."""
+        if not rounds:
+            return
+        before = self.snapshot
+        self._note(CheckpointsDropped(rounds))
+        after = self.snapshot
+        removed = [before.checkpoints[round] for round in rounds]
+        self._remove(blobs_of_dropped(removed, after.checkpoints.values()))
+
+    def _link(self, run: RunState, reason: str, now: Millis) -> Link:
         """The signed close of the open round, in the blob store."""
-        seed, round = snapshot.spec.seed, snapshot.round
-        ordered = sorted(
-            snapshot.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer)
-        )
+        seed, round = run.spec.seed, run.round
+        ordered = sorted(run.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer))
         close = Close(
-            run=self.charter.run,
+            run=run.charter.run,
             round=round,
-            previous=snapshot.tip.previous,
-            base_state=snapshot.tip.state,
+            previous=run.tip.previous,
+            base_state=run.tip.state,
             commits=tuple(commit.text for commit in ordered),
             at=now,
             reason=reason,

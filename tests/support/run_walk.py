@@ -68,7 +68,7 @@ def check_growth(before: RunState, after: RunState) -> None:
 
 def durable(run: RunState) -> RunState:
     """`run` without what only local events change: a restart reads that from files, or starts without it."""
-    return replace(run, tip=genesis_tip(run.charter.value), tokens=0, loss=None, evaluating=None)
+    return replace(run, tip=genesis_tip(run.charter), tokens=0, loss=None, evaluating=None)
 
 
 class MemoryBlobs(BlobStore):
