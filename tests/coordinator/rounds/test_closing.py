@@ -106,6 +106,7 @@ RULES: list[tuple[float, Situation, Decision]] = [
         replace(EMPTY, expected=TWO, pending=frozenset([KEYS["ada"]])),
         Wait(StillTraining(("ada", "ben"), 0, 30)),
     ),
+    (5, situation("ada ben", "ada ben", most=2), CloseNow(AllContributed(2))),
     (5, situation("ada ben", "ada ben cem", most=2), CloseNow(RoundFull(2))),
     (5, situation("ada ben", "ada", "cem", most=2), CloseNow(RoundFull(2))),
     (5, situation("ada", "ada ben cem", most=2), Wait(StillTraining(("ben", "cem"), 0, 115))),
