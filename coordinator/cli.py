@@ -31,7 +31,7 @@ _cache_option = click.option(
     type=click.Path(path_type=Path),
     default=user_cache_path("barnraise"),
     show_default="the user's cache folder",
-    help="Where base models are kept.",
+    help="Folder for downloaded base models.",
 )
 
 
@@ -41,8 +41,8 @@ _cache_option = click.option(
 def main(debug: bool) -> None:
     """Run a Barnraise training run that volunteers join.
 
-    Exit status: 0 done, 1 a fault of Barnraise, 2 the command or a file, 3 this machine,
-    4 the network, 5 bytes that are not what they claim, 6 refused, 7 saved state.
+    Exit status: 0 success, 1 a bug in Barnraise, 2 wrong command or file, 3 this machine,
+    4 the network, 5 bytes that fail a check, 6 refused by a server, 7 saved state.
     """
     start_logging(debug)
     keep_freed_memory()
@@ -50,10 +50,20 @@ def main(debug: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("run.toml"), show_default=True)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    default=Path("run.toml"),
+    show_default=True,
+    help="File to write. An existing file is never overwritten.",
+)
 @plain_errors
 def new(name: str, output: Path) -> None:
-    """Write a commented run.toml for a run called NAME."""
+    """Write a commented run.toml for a run called NAME.
+
+    NAME: lower-case letters, digits and hyphens, at most 40, a letter or digit first.
+    """
     from coordinator.setup.template import template
 
     if not re.fullmatch(RUN_PATTERN, name):
@@ -62,7 +72,7 @@ def new(name: str, output: Path) -> None:
             fix="Use lower-case letters, digits and hyphens, at most 40, a letter or digit first.",
         )
     if output.exists():
-        raise UserError(f"{output} is there already", fix="Choose another with --output, or remove it.")
+        raise UserError(f"{output} exists already", fix="Choose another file with --output, or remove it.")
     write_atomic(output, template(name).encode())
     click.echo(f"wrote {output}: set the model and the data, then `coordinator check {output}`")
 
@@ -71,18 +81,21 @@ def new(name: str, output: Path) -> None:
 @_spec_argument
 @_cache_option
 @click.option(
-    "--peers", type=click.IntRange(min=1), default=4, show_default=True, help="Volunteers to reckon with."
+    "--peers", type=click.IntRange(min=1), default=4, show_default=True, help="Volunteers to plan for."
 )
 @click.option(
     "--uplink",
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Their upload speed to reckon with, in Mbit/s.",
+    help="Their upload speed, in Mbit/s.",
 )
 @plain_errors
 def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
-    """Validate RUN.TOML and tell what the run will need."""
+    """Validate RUN.TOML and report what the run needs.
+
+    Downloads the base model and tokenizes the data, as `serve` does, but starts nothing.
+    """
     from coordinator.messages.check_report import check_report
     from coordinator.setup.check import check as check_run
 
@@ -93,29 +106,40 @@ def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
 @_spec_argument
 @_cache_option
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
-@click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port for volunteers to join by.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port that volunteers join at.")
 @click.option(
-    "--p2p-port", default=DEFAULT_P2P_PORT, show_default=True, help="TCP and UDP port of the swarm."
+    "--p2p-port",
+    default=DEFAULT_P2P_PORT,
+    show_default=True,
+    help="TCP and UDP port of the peer-to-peer network.",
 )
 @click.option(
     "--http-port",
     default=DEFAULT_HTTP_PORT,
     show_default=True,
-    help="TCP port of checkpoints; 0: a free one.",
+    help="TCP port of the HTTP server for checkpoints; 0: a free one.",
 )
 @click.option(
-    "--http-url", metavar="URL", help="Public address of the HTTP port, if a proxy is in front of it."
+    "--http-url", metavar="URL", help="Public address of the HTTP server where a proxy is in front of it."
 )
 @click.option(
     "--mirror",
     "mirrors",
     multiple=True,
     metavar="URL",
-    help="A server with a copy, to be named to those who download; may be repeated.",
+    help="Address of a mirror that downloads may use; may be repeated.",
 )
-@click.option("--public-host", help="Name or address under which volunteers reach this machine.")
-@click.option("--max-upload", metavar="RATE", help="At most this much of the uplink, as in 50Mbit.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the run is kept.")
+@click.option(
+    "--public-host",
+    metavar="HOST",
+    help="Name or address at which volunteers reach this machine. Default: that of its default route.",
+)
+@click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 50Mbit.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of the run. Default: one per run in the user's data folder.",
+)
 @plain_errors
 def serve(
     spec_path: Path,
@@ -130,7 +154,7 @@ def serve(
     max_upload: str | None,
     data_dir: Path | None,
 ) -> None:
-    """Serve the run of RUN.TOML until Ctrl-C, and go on with it when started again."""
+    """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it."""
     from coordinator.serve import ServeSettings, Serving
     from coordinator.serve import serve as serve_run
 
@@ -150,17 +174,20 @@ def serve(
     def ready(serving: Serving) -> None:
         click.echo(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")
         click.echo(f"    peer join '{serving.invite}'\n")
-        click.echo(f"Its checkpoints, and how to get them, are at {serving.url}\n")
+        click.echo(f"Its checkpoints, and how to download them, are at {serving.url}\n")
 
     asyncio.run(serve_run(spec_path, folder, cache_dir, settings, ready))
 
 
 @main.command()
-@click.argument("address", default=f"127.0.0.1:{DEFAULT_PORT}")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.argument("address", metavar="[HOST:PORT|INVITE]", default=f"127.0.0.1:{DEFAULT_PORT}")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @plain_errors
 def status(address: str, as_json: bool) -> None:
-    """Show how the run at ADDRESS (host:port, or its invite) stands."""
+    """Show the status of the run at HOST:PORT or of INVITE.
+
+    Default: the coordinator on this machine, at 127.0.0.1:7451.
+    """
     from coordinator.grpc_service import ask_status
     from coordinator.status import render
 
@@ -171,31 +198,41 @@ def status(address: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("source", metavar="FOLDER_OR_RUN")
+@click.argument("source", metavar="RUN|FOLDER")
 @click.option(
-    "--to", "to", required=True, metavar="WHERE", help="hf://OWNER/NAME, a folder, or s3://BUCKET/FOLDER."
+    "--to",
+    "to",
+    required=True,
+    metavar="DESTINATION",
+    help="hf://OWNER/NAME, a folder, or s3://BUCKET/FOLDER.",
 )
-@click.option("--revision", help="Only main, latest, best or a round. Default: all of them.")
+@click.option(
+    "--revision",
+    metavar="REVISION",
+    help="Only main, latest, best, a round such as 12, or the start of a manifest's hash. Default: all.",
+)
 @click.option(
     "--format",
     "--form",
     "forms",
     multiple=True,
     type=click.Choice(get_args(Form)),
-    help="Only these forms. Default: every form for a mirror; on the Hub without data.",
+    help="Only this form; may be repeated. Default: for a mirror all; for the Hub all but the data and a base"
+    " model that is from the Hub.",
 )
 @click.option("--prune", is_flag=True, help="Remove from a mirror what the archive no longer has.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be sent. The Hub is not even asked.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent. Does not contact the Hub.")
 @plain_errors
 def publish(
     source: str, to: str, revision: str | None, forms: tuple[Form, ...], prune: bool, dry_run: bool
 ) -> None:
     """Publish a run's checkpoints and log, so that they outlive its coordinator.
 
-    FOLDER_OR_RUN: the name of a run that was served on this machine, or the folder of its archive; the
-    coordinator may run meanwhile. A folder or bucket becomes a mirror once a web server shows it. On the Hub
-    each form becomes a repository, each round a tag. Every file is checked before it is sent, and what is
-    there already is not sent again.
+    RUN: the name of a run that was served on this machine without --data-dir. FOLDER: the folder of a run or
+    of its archive, or a copy of an archive. The coordinator may be running.
+
+    Behind a web server, a folder or bucket is a mirror. On the Hub each form is a repository and each round a
+    tag. Every file is checked before it is sent, and files that are there already are not sent again.
     """
     from coordinator.publishing.command import PublishOptions, find_archive
     from coordinator.publishing.command import publish as send

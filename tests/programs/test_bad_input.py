@@ -106,7 +106,7 @@ def test_an_invite_that_was_cut_off() -> None:
 
 
 def check(folder: Path, *rows: object, template: Callable[[str], str] = str) -> CheckReport:
-    """`coordinator check` of a run on `rows`, with the tiny model's chat template changed."""
+    """Run `coordinator check` on `rows`, with the tiny model's chat template changed."""
     model = make_tiny_model(folder / "model") / "chat_template.jinja"
     model.write_text(template(model.read_text(encoding="utf-8")), encoding="utf-8")
     lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -115,7 +115,7 @@ def check(folder: Path, *rows: object, template: Callable[[str], str] = str) -> 
     return check_run(read_spec(folder / "run.toml"), folder / "cache", 1, 10.0)
 
 
-def test_the_dataset_of_the_next_tests_is_good_before_it_is_spoilt(tmp_path: Path) -> None:
+def test_the_dataset_of_the_next_tests_is_valid(tmp_path: Path) -> None:
     assert check(tmp_path, *[CHAT] * 4).spec.name == "barn"
 
 

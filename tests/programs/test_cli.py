@@ -74,24 +74,24 @@ def test_new_writes_a_spec_that_is_read() -> None:
     assert spec.name == "barn"
 
 
-def test_new_writes_where_it_is_told() -> None:
+def test_new_writes_to_the_given_file() -> None:
     assert run(coordinator, "new", "shed-2", "--output", "runs/shed.toml").exit_code == 0
     assert read_spec(Path("runs/shed.toml")).name == "shed-2"
 
 
-def test_new_overwrites_nothing() -> None:
+def test_new_overwrites_no_file() -> None:
     Path("run.toml").write_text("mine", encoding="utf-8")
-    refused(coordinator, "new", "barn", status=2, told="run.toml is there already")
+    refused(coordinator, "new", "barn", status=2, told="run.toml exists already")
     assert Path("run.toml").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("name", ["Barn", "-barn", "a b", "a/b", "", "ä", "a" * 41, 'a"'])
-def test_new_refuses_what_cannot_be_a_name(name: str) -> None:
+def test_new_refuses_an_invalid_name(name: str) -> None:
     refused(coordinator, "new", "--", name, status=2, told="cannot be a run's name")
     assert not Path("run.toml").exists()
 
 
-def test_new_says_when_it_cannot_write() -> None:
+def test_new_reports_when_it_cannot_write() -> None:
     Path("file").write_text("", encoding="utf-8")
     refused(coordinator, "new", "barn", "-o", "file/run.toml", status=3, told="cannot write")
 
@@ -116,24 +116,24 @@ def test_new_says_when_it_cannot_write() -> None:
         ),
     ],
 )
-def test_a_spec_that_cannot_be_is_told(command: str, text: str, told: str) -> None:
+def test_an_invalid_spec_is_reported(command: str, text: str, told: str) -> None:
     Path("run.toml").write_text(text, encoding="utf-8")
     problem, _ = refused(coordinator, command, "run.toml", status=2, told=told)
     assert "run.toml" in problem
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
-def test_a_spec_that_is_not_there_is_told(command: str) -> None:
+def test_a_missing_spec_is_reported(command: str) -> None:
     _, fix = refused(coordinator, command, "run.toml", status=2, told="cannot read run.toml")
     assert "coordinator new" in fix
 
 
-def test_a_spec_that_is_no_text_is_told() -> None:
+def test_a_binary_spec_is_reported() -> None:
     Path("run.toml").write_bytes(b"\xff\xfe\x00")
     refused(coordinator, "check", "run.toml", status=2, told="cannot read run.toml")
 
 
-def test_a_model_that_is_not_there_is_told() -> None:
+def test_a_missing_model_is_reported() -> None:
     Path("data.jsonl").write_text('{"text": "barn"}\n', encoding="utf-8")
     text = 'name = "barn"\n[model]\nsource = "/no/such/model"\n[data]\nsource = "data.jsonl"'
     Path("run.toml").write_text(text, encoding="utf-8")
@@ -181,7 +181,7 @@ def test_download_reports_an_unreachable_address() -> None:
 
 
 @pytest.mark.parametrize("form", ["{}", f"barnraise://{{}}/barn?key={'ab' * 32}"])
-def test_a_coordinator_that_does_not_answer_is_told_to_who_asks(form: str) -> None:
+def test_status_reports_a_coordinator_that_does_not_answer(form: str) -> None:
     address = nobody()
     refused(coordinator, "status", form.format(address), status=4, told=f"answers at {address}")
 
@@ -209,6 +209,13 @@ def test_each_argument_of_peer_is_explained() -> None:
     for command in peer.commands.values():
         for argument in (each for each in command.params if isinstance(each, click.Argument)):
             assert argument.make_metavar(click.Context(command)) in (command.help or ""), command.name
+
+
+def test_each_argument_of_coordinator_is_explained() -> None:
+    for command in coordinator.commands.values():
+        for argument in (each for each in command.params if isinstance(each, click.Argument)):
+            for form in argument.make_metavar(click.Context(command)).strip("[]").split("|"):
+                assert form in (command.help or ""), command.name
 
 
 @pytest.mark.parametrize(("program", "command"), [(coordinator, "sevre"), (peer, "jion"), (peer, "--wrong")])
