@@ -172,7 +172,7 @@ def test_nothing_else_gets_out(client: httpx2.Client, folder: Path, target: str)
 def ask(client: httpx2.Client, request: bytes) -> tuple[int, bytes]:
     """Send bytes that no client library would, and read to the end. Status 0: hung up without a word."""
     address = client.base_url
-    with socket.create_connection((address.host, address.port), 60) as talk:
+    with socket.create_connection((address.host, address.port or 80), 60) as talk:
         talk.sendall(request)
         answer = b""
         while True:

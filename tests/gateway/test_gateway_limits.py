@@ -128,7 +128,7 @@ def stubborn() -> Iterator[ExitStack]:
 def ask(stack: ExitStack, url: str, request: str) -> socket.socket:
     """Send a request, or the beginning of one, and read nothing."""
     address = httpx2.URL(url)
-    talk = stack.enter_context(socket.create_connection((address.host, address.port), DEADLINE))
+    talk = stack.enter_context(socket.create_connection((address.host, address.port or 80), DEADLINE))
     talk.sendall(request.encode())
     return talk
 
