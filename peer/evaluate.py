@@ -33,7 +33,7 @@ from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import scratch_folder, write_atomic
 from peer.archive.opening import open_archive
-from peer.archive.reading import Archive
+from peer.archive.reading import RunArchive
 from peer.coordinator_client import connect
 from peer.download.download import DownloadOptions, download_to_cache
 from peer.download.events import DownloadEvent
@@ -108,7 +108,7 @@ class Evaluator:
         RefusedError, Unreachable, TrustError, StateError, ModelUnavailable, DiskFull.
         """
         async with open_archive(str(self.invite)) as archive:
-            assert isinstance(archive, Archive)  # as an invite leads to
+            assert isinstance(archive, RunArchive)  # as an invite leads to
             _check_evaluator(archive.charter, self.identity)
             for manifest in await self._wanted(archive):
                 self._tried.add(manifest.round)
@@ -136,7 +136,7 @@ class Evaluator:
                 self.listener.report(EvaluationFailed(error.problem, self.timing.evaluate_poll))
             await asyncio.sleep(self.timing.evaluate_poll)
 
-    async def _wanted(self, archive: Archive) -> list[Manifest]:
+    async def _wanted(self, archive: RunArchive) -> list[Manifest]:
         """Checkpoints without a held-out loss that were not tried, the newest first."""
         repo = archive.index.repo("trained")
         manifests = [
@@ -149,7 +149,7 @@ class Evaluator:
             self.listener.report(NothingToEvaluate())
         return found
 
-    async def _evaluate(self, archive: Archive, manifest: Manifest) -> None:
+    async def _evaluate(self, archive: RunArchive, manifest: Manifest) -> None:
         options = DownloadOptions(str(self.invite), revision=round_tag(manifest.round), base=self.base)
         got = await download_to_cache(options, self.cache, self.listener, self.clock, with_base=False)
         try:
@@ -196,7 +196,7 @@ def _check_state(manifest: Manifest, charter: Charter, folder: Path) -> None:
     read_state(manifest, charter.layout, lambda name: folder / names[name])
 
 
-async def _fetch_held_out_set(archive: Archive, folder: Path) -> BlobHash:
+async def _fetch_held_out_set(archive: RunArchive, folder: Path) -> BlobHash:
     """The held-out samples that checkpoints are evaluated on, and the hash of their index.
 
     Raises Missing, Unreachable, MalformedBlob, MalformedRecord, HashMismatch, DiskFull.

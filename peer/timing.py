@@ -40,3 +40,23 @@ class Timing:
 
     request: float = 15.0
     """A request fails after this long; it includes connecting. A reply has a few kilobytes."""
+
+    # Archives.
+
+    connect: float = 10.0
+    """For a web server to accept a connection."""
+    stall: float = 30.0
+    """A web server that sends nothing for this long has failed."""
+    span: float = 5.0
+    """A source is asked for about as much as it delivers in this time: long against a request's round trip,
+    short against the whole download, so that fast and slow sources finish together."""
+    source_silent: float = 5.0
+    """What a source owes for this long without a byte, another one takes over."""
+    source_retry: float = 1.0
+    """After a source's first failure; each further one in a row multiplies it by four."""
+    measured: float = 2.0
+    """A range that lasts this long says something about its source's speed, however few bytes arrived."""
+
+
+TIMING = Timing()
+"""What programs run with."""

@@ -1,4 +1,4 @@
-"""A checkpoint into a folder: every file as its signed manifest says, or none that claims to be."""
+"""Downloads a checkpoint into a folder. The manifest is there only if every file is as it says."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from barnraise.core.signed import Signed
 from barnraise.core.units import format_bytes
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors, write_atomic
-from peer.archive.checkpoint_download import CheckpointDownload, DownloadListener
+from peer.archive.checkpoint_download import CheckpointDownload
 from peer.archive.checkpoint_sources import Candidate
+from peer.archive.events import DownloadListener
 from peer.archive.partial_file import PartialFile
+from peer.timing import TIMING, Timing
 
 
 async def fetch_checkpoint(
@@ -24,21 +26,22 @@ async def fetch_checkpoint(
     candidates: Sequence[Candidate],
     listener: DownloadListener,
     clock: Callable[[], float],
+    timing: Timing = TIMING,
 ) -> None:
-    """What is there and whole is not fetched again; a download that broke goes on.
+    """Fetch the files that are not in the folder, and resume those that are there in part.
 
-    The manifest is there only once all that it lists is. clock: seconds.
+    The manifest is written last. clock: seconds.
     Raises Unreachable, HashMismatch, DiskFull, MachineError.
     """
     lacking = await asyncio.to_thread(_lacking, signed, folder)
     parts = [PartialFile(folder, entry) for entry in lacking]
-    _make_sure_of_room(folder, sum(part.entry.size - part.got for part in parts))
-    await CheckpointDownload(parts, listener, clock).run(candidates)
+    _check_free_space(folder, sum(part.entry.size - part.got for part in parts))
+    await CheckpointDownload(parts, listener, clock, timing).run(candidates)
     write_atomic(folder / MANIFEST, signed.wire)
 
 
 def _lacking(signed: Signed[Manifest], folder: Path) -> list[FileEntry]:
-    """What is to be fetched. The manifest of another checkpoint that was there goes before its files do."""
+    """The files to fetch. The manifest of another checkpoint is removed before its files are."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         manifest = folder / MANIFEST
@@ -51,7 +54,7 @@ def _whole(file: Path, entry: FileEntry) -> bool:
     return file.is_file() and file.stat().st_size == entry.size and file_hash(file) == entry.hash
 
 
-def _make_sure_of_room(folder: Path, needed: int) -> None:
+def _check_free_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DiskFull(

@@ -1,8 +1,8 @@
-"""Who has a checkpoint: where it was asked for, and mirrors that may have the same one."""
+"""The sources of a checkpoint: the one that was asked for, and mirrors that may have the same checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES
@@ -16,10 +16,25 @@ class CheckpointSource:
 
     source: Source
     folder: str
-    """Where, below its address; empty for the address itself."""
+    """Its folder below the source's address; empty for the address itself."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.source.name
+
+    @property
+    def ranges(self) -> bool:
+        """As `Source.ranges`."""
+        return self.source.ranges
 
     def path(self, name: str) -> str:
+        """The path of a file of the checkpoint."""
         return f"{self.folder}/{name}" if self.folder else name
+
+    def read(self, name: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """As `Source.read`, of a file of the checkpoint."""
+        return self.source.read(self.path(name), offset, length)
 
 
 @dataclass(frozen=True)
@@ -31,13 +46,13 @@ class Candidate:
     """Raises Unreachable, TrustError where it has not."""
 
     @classmethod
-    def first(cls, source_found: CheckpointSource) -> Candidate:
-        """The one that gave the manifest."""
+    def first(cls, source: CheckpointSource) -> Candidate:
+        """The one that served the manifest."""
 
         async def find() -> CheckpointSource:
-            return source_found
+            return source
 
-        return cls(source_found.source.name, find)
+        return cls(source.name, find)
 
     @classmethod
     def mirror(cls, source: Source, folder: str, manifest: bytes) -> Candidate:
@@ -48,15 +63,15 @@ class Candidate:
 
         async def find() -> CheckpointSource:
             for place in dict.fromkeys((folder, "")):
-                source_found = CheckpointSource(source, place)
+                mirror = CheckpointSource(source, place)
                 try:
-                    found = await source.get_small(source_found.path(MANIFEST), MAX_MANIFEST_BYTES)
+                    found = await source.get_small(mirror.path(MANIFEST), MAX_MANIFEST_BYTES)
                 except Missing:
                     continue
                 if found == manifest:
-                    return source_found
+                    return mirror
                 raise MalformedRecord(
-                    f"{source.name} has another checkpoint", fix="Copy it there anew, or leave it out."
+                    f"{source.name} has another checkpoint", fix="Copy it there again, or leave it out."
                 )
             raise Missing(f"{source.name} has no such checkpoint", fix="Check its address, or leave it out.")
 

@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 
 
 class FolderSource:
-    """Raises MalformedRecord, too, where a path would leave the folder."""
+    """Serves files below a folder. Also raises MalformedRecord for a path that would leave the folder."""
 
     ranges = True
 
@@ -25,6 +25,7 @@ class FolderSource:
         self.name = str(folder)
 
     async def get_small(self, path: str, limit: int) -> bytes:
+        """As `Source.get_small`."""
         with await asyncio.to_thread(self.open, path) as file:
             data = await asyncio.to_thread(file.read, limit + 1)
         if len(data) > limit:
@@ -32,6 +33,7 @@ class FolderSource:
         return data
 
     async def read(self, path: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """As `Source.read`."""
         with await asyncio.to_thread(self.open, path) as file:
             file.seek(offset)
             while length:
@@ -45,7 +47,7 @@ class FolderSource:
         """A file of the archive, to be read or mapped. Raises as `get_small` does."""
         full = self._folder / checked(path)
         try:
-            if not stat.S_ISREG(full.stat().st_mode):  # a pipe would be waited for
+            if not stat.S_ISREG(full.stat().st_mode):  # opening a pipe would block
                 raise FileNotFoundError(f"{full} is no file")
             return full.open("rb")
         except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""From what somebody typed (an invite, an address or a folder) to an archive whose key is pinned."""
+"""Opens an archive, with a pinned key, from what a user typed: an invite, an address or a folder."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import InviteError, UserError
 from barnraise.core.ids import HASH_PATTERN, PublicKey, RunId
 from peer.archive.folder import FolderSource
-from peer.archive.reading import Archive, LoneCheckpoint, read_archive, read_lone
+from peer.archive.reading import LoneCheckpoint, RunArchive, read_archive, read_lone
 from peer.archive.sources import Missing, Source
 from peer.archive.web import WebSource, web_address, web_client
 from peer.coordinator_client import connect
+from peer.timing import TIMING, Timing
 
 
 @asynccontextmanager
-async def open_archive(text: str, key: str | None = None) -> AsyncIterator[Archive | LoneCheckpoint]:
+async def open_archive(
+    text: str, key: str | None = None, timing: Timing = TIMING
+) -> AsyncIterator[RunArchive | LoneCheckpoint]:
     """The archive at an invite, an http(s) address or a folder.
 
-    key: the run's key, or an invite that has it; an address may carry it as ?key=…, an invite has its own.
-    Raises InviteError where the key is not known, UserError, Unreachable, TrustError.
+    key: the run's key, or an invite that contains it; an address may have it as ?key=…, an invite has its
+    own. Raises InviteError where the key is not known, UserError, Unreachable, TrustError.
     """
-    async with web_client() as client:
+    async with web_client(timing) as client:
         if text.startswith(f"{SCHEME}://"):
             invite = parse_invite(text)
             if key is not None and pinned(key) != invite.key:
                 raise InviteError("the invite and --key name two keys", fix="Leave --key out.")
             async with connect(invite) as api:
                 address = await api.gateway()
-            yield _of_run(await read_archive(WebSource(client, address), invite.key), invite.run)
+            yield _of_run(await read_archive(WebSource(client, address, timing), invite.key), invite.run)
         elif "://" in text:
-            yield await _read(WebSource(client, text), address_key(text, key))
+            yield await _read(WebSource(client, text, timing), address_key(text, key))
         else:
             yield await _read(FolderSource(_folder(text)), _needed(key, "a folder"))
 
 
-async def _read(source: Source, key: PublicKey) -> Archive | LoneCheckpoint:
+async def _read(source: Source, key: PublicKey) -> RunArchive | LoneCheckpoint:
     try:
         return await read_archive(source, key)
     except Missing as missing:
@@ -65,7 +68,7 @@ def pinned(text: str) -> PublicKey:
 
 
 def address_key(address: str, key: str | None) -> PublicKey:
-    """The key that an address carries, or the one that was given beside it. Raises InviteError."""
+    """The key in an address, or else the given one. Raises InviteError."""
     web_address(address)
     carried = parse_qs(urlsplit(address).query).get("key", [])
     return pinned(carried[0]) if carried and key is None else _needed(key, "a URL")
@@ -80,7 +83,7 @@ def _needed(key: str | None, what: str) -> PublicKey:
     return pinned(key)
 
 
-def _of_run(archive: Archive, run: RunId) -> Archive:
+def _of_run(archive: RunArchive, run: RunId) -> RunArchive:
     if archive.run != run:
         raise UserError(
             f"the coordinator serves the run {archive.run}, the invite is for {run}",

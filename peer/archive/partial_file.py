@@ -1,4 +1,4 @@
-"""A file that grows on disk in any order, and goes on after a break, in this process or the next."""
+"""A file that is written in any order, and resumed after an interruption, in this process or the next."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from barnraise.runtime.files import disk_errors, write_atomic
 from peer.archive.range_picker import lacking, merged
 
 EARLIER = None
-"""Who gave bytes that were here before this process began."""
+"""Stands for the sources of bytes that were here before this process began."""
 SAVE_EVERY_BYTES = 8 * 2**20
-"""After so many more bytes it is written down what is here: what a killed process loses at most."""
+"""Progress is saved after this many more bytes: what a killed process loses at most."""
 _MAX_PROGRESS_BYTES = 2**20
 
 SourceNumber = int | None
 SpansBySource = dict[SourceNumber, list[tuple[int, int]]]
-"""Who gave which bytes."""
+"""Which bytes each source served."""
 
 
 class _Progress(Strict):
-    """What stands in the file beside a part."""
+    """The content of the progress file of a partial file."""
 
     hash: str
     have: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...]
@@ -47,21 +47,24 @@ class PartialFile:
 
     @property
     def got(self) -> int:
+        """Bytes that are here."""
         return sum(end - start for start, end in self._have())
 
     @property
     def sources(self) -> set[SourceNumber]:
+        """The sources of the bytes that are here."""
         return set(self._received)
 
     def lacking(self) -> list[tuple[int, int]]:
+        """The bytes that are not here, as pairs of start and end."""
         return lacking(self.entry.size, self._have())
 
     def write(self, at: int, data: bytes, source: SourceNumber) -> None:
-        """Raises DiskFull, MachineError."""
+        """Write bytes from a source at an offset. Raises DiskFull, MachineError."""
         with disk_errors(self.target):
             file, rest = self._opened(), memoryview(data)
             file.seek(at)
-            while rest:  # a disk that is nearly full takes some of it
+            while rest:  # a nearly full disk takes some of it
                 rest = rest[file.write(rest) :]
         spans = self._received.setdefault(source, [])
         start = spans.pop()[0] if spans and spans[-1][1] == at else at
@@ -71,14 +74,15 @@ class PartialFile:
             self.save_progress()
 
     def save_progress(self) -> None:
-        """Write down what is here, for the process that comes next. Raises DiskFull, MachineError."""
+        """Save which bytes are here, for the next process. Raises DiskFull, MachineError."""
         if self._file is not None and self._unsaved:
             self._unsaved = 0
             save_progress = _Progress(hash=self.entry.hash, have=tuple(self._have()))
             write_atomic(self._progress_path, save_progress.model_dump_json().encode())
 
     def finish(self) -> BlobHash:
-        """The hash of all bytes. Where it is the manifest's, they get their name. Slow: reads them all.
+        """The hash of all bytes. If it is the manifest's, the file gets its final name. Slow: reads all
+        bytes.
 
         Raises DiskFull, MachineError.
         """
@@ -92,7 +96,7 @@ class PartialFile:
         return found
 
     def set_aside(self) -> SpansBySource:
-        """Begin anew, and keep the false bytes for `sources_of_false_bytes`."""
+        """Start again, and keep the wrong bytes for `sources_of_false_bytes`."""
         received = self._received
         with disk_errors(self.target):
             self.close()
@@ -101,7 +105,7 @@ class PartialFile:
         return received
 
     def sources_of_false_bytes(self, received: SpansBySource) -> set[SourceNumber]:
-        """Whose bytes, of those set aside, are not those of the file that is whole now. Slow."""
+        """The sources whose bytes, of those set aside, differ from the complete file. Slow."""
         with disk_errors(self.target), self._aside.open("rb") as false, self.target.open("rb") as true:
             guilty = {
                 source
@@ -120,10 +124,12 @@ class PartialFile:
                 path.unlink(missing_ok=True)
 
     def clear_aside(self) -> None:
+        """Remove what was set aside."""
         with disk_errors(self.target):
             self._aside.unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Close the file; what is in it stays."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -142,12 +148,12 @@ class PartialFile:
         return self._file
 
     def _load_progress(self) -> list[tuple[int, int]]:
-        """What an earlier process got of the same file."""
+        """The bytes of the same file that an earlier process received."""
         try:
             with self._progress_path.open("rb") as file:
                 save_progress = _Progress.model_validate_json(file.read(_MAX_PROGRESS_BYTES))
             there = self._part.stat().st_size
-        except (FileNotFoundError, ValidationError):  # none, or cut off by a crash: begin anew
+        except (FileNotFoundError, ValidationError):  # none, or cut off by a crash: start again
             return []
         if save_progress.hash != self.entry.hash:
             return []
@@ -155,7 +161,7 @@ class PartialFile:
 
 
 def open_for_parts(path: Path) -> BinaryIO:
-    """A file to read and write at any place, with what is in it."""
+    """Open for reading and writing at any place; existing content is kept."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
 
 

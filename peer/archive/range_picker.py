@@ -1,7 +1,7 @@
-"""Which source gives which bytes next: pure. Times are seconds of any clock that only goes forward.
+"""Which source is asked for which bytes next. Pure. Times are seconds of any clock that only goes forward.
 
-A source that has nothing to do gets a range, the larger the faster it is. When nothing is left to hand out,
-it takes over what another would need longest for, so that no slow or silent one is waited for.
+An idle source gets a range, the larger the faster it is. When no range is left, it takes over part of what
+another source would need longest for, so that no slow or silent one is waited for.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-SPAN_SECONDS = 5.0
-"""A source gets about as much as it gives in this time."""
+from peer.archive.events import FarSlower, NoRanges, SourceFailure, StandByReason
+from peer.timing import TIMING, Timing
+
 MIN_SPAN_BYTES, MAX_SPAN_BYTES = 2**20, 64 * 2**20
-"""Bytes of a range, where the file has as many."""
-PATIENCE_SECONDS = 5.0
-"""What a source owes for so long without a byte, another one takes over."""
+"""Limits of a range, where the file is as long."""
 MAX_FAILURES = 3
-"""Failures in a row, without a byte between them, after which a source is left."""
-RETRY_SECONDS = 1.0
-"""Pause after the first failure; each further one takes four times as long."""
+"""Failures in a row, without a byte between them, after which a source is dropped."""
+BACKOFF = 4
+"""Factor between the pauses after two failures in a row."""
 SLOW_SHARE = 0.02
 """A source that is slower than this share of the fastest is not asked while that one works."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes `start` to `end` (not included) of the file with the number `file`."""
+    """Bytes `start` to `end` (exclusive) of the file with the number `file`."""
 
     file: int
     start: int
@@ -34,49 +34,51 @@ class Span:
 
     @property
     def size(self) -> int:
+        """Bytes."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a source is at."""
+    """What a source is fetching."""
 
     span: Span
-    """What it still owes."""
+    """The bytes that have not arrived."""
     last_byte_at: float
-    """When its last byte came, or the request went out."""
+    """When its last byte arrived, or the request was sent."""
 
 
 @dataclass(frozen=True)
 class SourceView:
-    """A source as it is known by now."""
+    """What is known of a source."""
 
     rate: float | None
-    """Bytes a second; None before anything came."""
+    """Bytes a second; None before it was measured."""
     ranges: bool = True
-    """Whether it can begin in the middle of a file."""
+    """Whether it can start in the middle of a file."""
     failures: int = 0
     """In a row."""
     failed_at: float = -math.inf
     """When it failed last."""
-    reason: str = ""
-    """Of its last failure."""
+    failure: SourceFailure | None = None
+    """Its last one."""
     assignment: Assignment | None = None
 
     def seconds_for(self, size: int) -> float:
+        """Time that it needs for so many bytes."""
         return size / self.rate if self.rate else math.inf
 
 
 @dataclass(frozen=True)
 class FetchSpan:
-    """Ask for these bytes."""
+    """Request these bytes, which no source is asked for."""
 
     span: Span
 
 
 @dataclass(frozen=True)
 class TakeOver:
-    """Ask for these bytes; `source` is asked for them no more."""
+    """Request these bytes in place of `source`."""
 
     source: int
     span: Span
@@ -84,15 +86,17 @@ class TakeOver:
 
 @dataclass(frozen=True)
 class WaitUntil:
+    """Decide again then, or when something changes."""
+
     until: float | None
-    """None: until something changes."""
+    """None: only when something changes."""
 
 
 @dataclass(frozen=True)
 class StandBy:
-    """Do nothing while better ones work; look again then, or when something changes."""
+    """Do nothing while better sources work; decide again then, or when something changes."""
 
-    reason: str
+    reason: StandByReason
     until: float | None
 
 
@@ -100,10 +104,56 @@ class StandBy:
 class DropSource:
     """Never ask this source again."""
 
-    reason: str
+    failure: SourceFailure
 
 
 Step = FetchSpan | TakeOver | WaitUntil | StandBy | DropSource
+
+
+@dataclass(frozen=True)
+class _Situation:
+    now: float
+    me: int
+    sources: Mapping[int, SourceView]
+    gaps: Sequence[Span]
+    exclusive: Mapping[int, int | None]
+    timing: Timing
+
+    @cached_property
+    def source(self) -> SourceView:
+        return self.sources[self.me]
+
+    @cached_property
+    def others(self) -> dict[int, SourceView]:
+        return {number: other for number, other in self.sources.items() if number != self.me}
+
+    @cached_property
+    def working(self) -> dict[int, SourceView]:
+        """The other sources that deliver, or would if they were asked."""
+        return {
+            number: other
+            for number, other in self.others.items()
+            if not other.failures and (other.assignment is None or not self.is_silent(other.assignment))
+        }
+
+    @cached_property
+    def assigned(self) -> dict[int, Assignment]:
+        """What the other sources are fetching and may be taken over."""
+        return {
+            number: assignment
+            for number, other in self.others.items()
+            if (assignment := other.assignment) is not None
+            and assignment.span.size
+            and assignment.span.file not in self.exclusive
+        }
+
+    def is_silent(self, assignment: Assignment) -> bool:
+        return self.now >= assignment.last_byte_at + self.timing.source_silent
+
+    def first_silent_at(self, assignments: Iterable[Assignment]) -> float | None:
+        """When the first of them will have been silent for too long."""
+        times = [assignment.last_byte_at for assignment in assignments]
+        return min(times) + self.timing.source_silent if times else None
 
 
 def next_step(
@@ -112,88 +162,97 @@ def next_step(
     sources: Mapping[int, SourceView],
     gaps: Sequence[Span],
     exclusive: Mapping[int, int | None],
+    timing: Timing = TIMING,
 ) -> Step:
-    """What the idle source `me` does.
+    """What the idle source `me` does, by the first rule that applies.
 
-    givers: those that were not left. gaps: bytes that nobody is asked for. alone: files that come from one
-    source only, so that a false byte tells on it; None where none has begun.
+    sources: those that were not dropped. gaps: bytes that no source is asked for. exclusive: files that are
+    fetched from one source only, so that wrong bytes reveal it; None where none has begun.
     """
-    source = sources[me]
-    others = {number: other for number, other in sources.items() if number != me}
-    if source.failures >= MAX_FAILURES:
-        return DropSource(source.reason)
-    if source.failures and now < (retry_at := _retry_at(source)):
-        return WaitUntil(retry_at)
-    for gap in gaps:
-        if exclusive.get(gap.file) == me:
-            return FetchSpan(gap)
-    working = {number: other for number, other in others.items() if _is_working(now, other)}
-    if (reason := _no_better_than(me, source, working)) is not None:
-        return StandBy(reason, _silent_at(working))
-    for gap in gaps:
-        if exclusive.get(gap.file) is None:
-            whole = not others or not source.ranges or gap.file in exclusive
-            return FetchSpan(gap if whole else _front(gap, source.rate))
-    return _take_over(now, source, others, exclusive)
-
-
-def _retry_at(source: SourceView) -> float:
-    return source.failed_at + RETRY_SECONDS * 4 ** (source.failures - 1)
-
-
-def _is_working(now: float, source: SourceView) -> bool:
-    return not source.failures and (
-        source.assignment is None or now < source.assignment.last_byte_at + PATIENCE_SECONDS
+    at = _Situation(now, me, sources, gaps, exclusive, timing)
+    return (
+        _drop_after_failures(at)
+        or _pause_after_failure(at)
+        or _finish_own_file(at)
+        or _stand_by(at)
+        or _fetch_gap(at)
+        or _take_over_silent(at)
+        or _share_slowest(at)
+        or WaitUntil(at.first_silent_at(at.assigned.values()) if at.source.ranges else None)
     )
 
 
-def _silent_at(sources: Mapping[int, SourceView]) -> float | None:
-    """When the first of them will have been silent for too long."""
-    last_byte_at = [
-        source.assignment.last_byte_at for source in sources.values() if source.assignment is not None
-    ]
-    return min(last_byte_at) + PATIENCE_SECONDS if last_byte_at else None
+def _drop_after_failures(at: _Situation) -> DropSource | None:
+    failure = at.source.failure
+    return DropSource(failure) if failure is not None and at.source.failures >= MAX_FAILURES else None
 
 
-def _no_better_than(me: int, source: SourceView, working: Mapping[int, SourceView]) -> str | None:
-    """Why a source is not needed while others work. One of them always is."""
-    if not source.ranges and any(other.ranges or number < me for number, other in working.items()):
-        return "it cannot begin in the middle of a file"
-    rates = [other.rate for other in working.values() if other.ranges and other.rate is not None]
-    if source.rate is not None and rates and source.rate < SLOW_SHARE * max(rates):
-        return f"it gives {source.rate / 1000:,.0f} kB/s, another {max(rates) / 1000:,.0f} kB/s"
+def _pause_after_failure(at: _Situation) -> WaitUntil | None:
+    if not at.source.failures:
+        return None
+    retry_at = at.source.failed_at + at.timing.source_retry * BACKOFF ** (at.source.failures - 1)
+    return WaitUntil(retry_at) if at.now < retry_at else None
+
+
+def _finish_own_file(at: _Situation) -> FetchSpan | None:
+    """A file that is fetched from this source only."""
+    return next((FetchSpan(gap) for gap in at.gaps if at.exclusive.get(gap.file) == at.me), None)
+
+
+def _stand_by(at: _Situation) -> StandBy | None:
+    """While a better source works: one always is, so that not all stand by."""
+    reason = _no_ranges(at) or _far_slower(at)
+    if reason is None:
+        return None
+    busy = (other.assignment for other in at.working.values())
+    return StandBy(reason, at.first_silent_at(assignment for assignment in busy if assignment is not None))
+
+
+def _no_ranges(at: _Situation) -> NoRanges | None:
+    better = any(other.ranges or number < at.me for number, other in at.working.items())
+    return NoRanges() if not at.source.ranges and better else None
+
+
+def _far_slower(at: _Situation) -> FarSlower | None:
+    rates = [other.rate for other in at.working.values() if other.ranges and other.rate is not None]
+    rate, fastest = at.source.rate, max(rates, default=0.0)
+    return FarSlower(rate, fastest) if rate is not None and rate < SLOW_SHARE * fastest else None
+
+
+def _fetch_gap(at: _Situation) -> FetchSpan | None:
+    """The first gap: whole where no other source would share it, else the front of it."""
+    for gap in at.gaps:
+        if at.exclusive.get(gap.file) is None:
+            whole = not at.others or not at.source.ranges or gap.file in at.exclusive
+            return FetchSpan(gap if whole else _front(gap, at.source.rate, at.timing))
     return None
 
 
-def _front(gap: Span, rate: float | None) -> Span:
-    size = int(min(MAX_SPAN_BYTES, max(MIN_SPAN_BYTES, (rate or 0.0) * SPAN_SECONDS)))
+def _front(gap: Span, rate: float | None, timing: Timing) -> Span:
+    size = int(min(MAX_SPAN_BYTES, max(MIN_SPAN_BYTES, (rate or 0.0) * timing.span)))
     return gap if gap.size < size + MIN_SPAN_BYTES else Span(gap.file, gap.start, gap.start + size)
 
 
-def _take_over(
-    now: float, source: SourceView, others: Mapping[int, SourceView], exclusive: Mapping[int, int | None]
-) -> TakeOver | WaitUntil:
-    assigned = {
-        number: other.assignment
-        for number, other in others.items()
-        if other.assignment is not None
-        and other.assignment.span.size
-        and other.assignment.span.file not in exclusive
-    }
-    for number, assignment in assigned.items():
-        if now >= assignment.last_byte_at + PATIENCE_SECONDS:
+def _take_over_silent(at: _Situation) -> TakeOver | None:
+    """All that a silent source was asked for."""
+    for number, assignment in at.assigned.items():
+        if at.is_silent(assignment):
             return TakeOver(number, assignment.span)
-    if not assigned or not source.ranges:
-        return WaitUntil(None)
-    last = max(assigned, key=lambda number: others[number].seconds_for(assigned[number].span.size))
-    span, rate = assigned[last].span, others[last].rate
-    share = (
-        source.rate / (source.rate + rate) if source.rate and rate else 0.5
-    )  # both are done at one time then
-    mine = Span(span.file, span.end - int(span.size * share), span.end)
-    if mine.size >= MIN_SPAN_BYTES // 2:
-        return TakeOver(last, mine)
-    return WaitUntil(min(assignment.last_byte_at for assignment in assigned.values()) + PATIENCE_SECONDS)
+    return None
+
+
+def _share_slowest(at: _Situation) -> TakeOver | None:
+    """The end of the range that would be complete last, so that both sources finish at the same time."""
+    if not at.assigned or not at.source.ranges:
+        return None
+    last = max(at.assigned, key=lambda number: at.others[number].seconds_for(at.assigned[number].span.size))
+    span, rate, other = at.assigned[last].span, at.source.rate, at.others[last].rate
+    share = rate / (rate + other) if rate and other else 0.5
+    end = Span(span.file, span.end - int(span.size * share), span.end)
+    return TakeOver(last, end) if end.size >= MIN_SPAN_BYTES // 2 else None
+
+
+# Spans of one file, as pairs of start and end.
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

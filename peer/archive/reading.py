@@ -1,4 +1,4 @@
-"""The archive of a run whose key is pinned: its charter, log and checkpoints, each checked as it is read."""
+"""The archive of a run whose key is pinned: what is read from it is checked against the key."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from peer.archive.sources import Source
 
 
 @dataclass(frozen=True)
-class Archive:
-    """A whole one. Every method raises Missing, Unreachable, and MalformedRecord for what is too large."""
+class RunArchive:
+    """A whole archive. Its methods raise Missing, Unreachable, and MalformedRecord for what is too large."""
 
     key: PublicKey
-    """The run authority's, pinned by whoever asked."""
+    """The run authority's, pinned by the user."""
     index: ArchiveIndex
-    """What there is: advice. It names this run and this key."""
+    """What the archive has. It is not signed; it names this run and this key."""
     signed_charter: Signed[Charter]
-    """By `key`."""
+    """Signed by `key`."""
     source: Source
 
     @property
     def charter(self) -> Charter:
+        """What `signed_charter` says."""
         return self.signed_charter.value
 
     @property
     def run(self) -> RunId:
+        """The run's id."""
         return self.charter.run
 
     async def manifest(self, revision: Revision, form: Form) -> Signed[Manifest]:
@@ -48,7 +50,7 @@ class Archive:
             raise MalformedRecord(
                 f"{self.source.name} gives the {signed.value.form} checkpoint of round {signed.value.round}"
                 f" as the {form} one of round {revision.round}",
-                fix="Try another source, and tell whoever runs this one.",
+                fix="Try another source, and inform the operator of this one.",
             )
         if blob_hash(wire) != revision.manifest:
             raise HashMismatch(
@@ -67,7 +69,7 @@ class LoneCheckpoint:
     source: Source
 
 
-async def read_archive(source: Source, key: PublicKey) -> Archive:
+async def read_archive(source: Source, key: PublicKey) -> RunArchive:
     """Raises Missing where there is no archive, Unreachable, BadSignature, MalformedRecord."""
     index = parse_index(await source.get_small(INDEX, MAX_INDEX_BYTES))
     wire = await source.get_small(CHARTER, MAX_CHARTER_BYTES)
@@ -80,9 +82,9 @@ async def read_archive(source: Source, key: PublicKey) -> Archive:
         raise MalformedRecord(
             f"{INDEX} of {source.name} is about the run {index.run} of {index.authority[:8]}…,"
             f" its charter about {charter.run} of {charter.authority[:8]}…",
-            fix="Try another source, and tell whoever runs this one.",
+            fix="Try another source, and inform the operator of this one.",
         )
-    return Archive(key, index, signed, source)
+    return RunArchive(key, index, signed, source)
 
 
 async def read_lone(source: Source, key: PublicKey) -> LoneCheckpoint:

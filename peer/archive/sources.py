@@ -1,4 +1,4 @@
-"""What gives the files of an archive, and how it fails."""
+"""The interface of what serves the files of an archive, and its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Missing(Unreachable):
 
 
 class Source(Protocol):
-    """Gives the files below one address. Nothing that it gives is checked here but its length."""
+    """Serves the files below one address. Of what it serves, only the length is checked here."""
 
     @property
     def name(self) -> str:
@@ -25,9 +25,9 @@ class Source(Protocol):
 
     @property
     def ranges(self) -> bool:
-        """Whether it can begin in the middle of a file: True until it showed that it cannot.
+        """Whether it can start in the middle of a file: True until a request has shown that it cannot.
 
-        One that cannot is read from the start each time; what comes before the offset is thrown away.
+        One that cannot is read from the start each time; what is before the offset is discarded.
         """
         ...
 
@@ -36,30 +36,32 @@ class Source(Protocol):
         ...
 
     def read(self, path: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """`length` bytes of a file from `offset` on, in pieces as they come.
+        """`length` bytes of a file from `offset` on, in pieces as they arrive.
 
-        Raises Missing, and Unreachable where they break off. Close it (`aclosing`) where you leave it early.
+        Raises Missing, and Unreachable where they end early. Close it (`aclosing`) if you stop early.
         """
         ...
 
 
 def checked(path: str) -> str:
-    """`path` where it is one that an archive can have: no `..`, nothing absolute. Raises MalformedRecord."""
+    """`path` if an archive can have it: no `..`, nothing absolute. Raises MalformedRecord."""
     if not _PATH.match(path):
         raise MalformedRecord(
-            f"{path[:100]!r} is no place in an archive", fix="It is not read. Try another source."
+            f"{path[:100]!r} is no path of an archive", fix="It is not read. Try another source."
         )
     return path
 
 
 def too_large(what: str, limit: int) -> MalformedRecord:
+    """The error of a file that is longer than `limit` bytes."""
     return MalformedRecord(
         f"{what} is larger than the {limit} bytes that it may have",
-        fix="It is not read. Try another source, and tell whoever runs this one.",
+        fix="It is not read. Try another source, and inform the operator of this one.",
     )
 
 
 def ended_early(what: str, lacking: int) -> Unreachable:
+    """The error of a source that sent `lacking` bytes too few."""
     return Unreachable(
-        f"{what} ended {lacking} bytes too early", fix="Run the command again: it goes on from there."
+        f"{what} ended {lacking} bytes too early", fix="Run the command again: it resumes from there."
     )

@@ -13,24 +13,22 @@ import httpx2
 from barnraise import __version__
 from barnraise.core.errors import BarnraiseError, InviteError, Unreachable
 from peer.archive.sources import Missing, checked, ended_early, too_large
+from peer.timing import TIMING, Timing
 
-CONNECT_SECONDS = 10.0
-STALL_SECONDS = 30.0
-"""A server that sends nothing for so long is given up."""
 SLOWEST = 16_000.0
-"""Bytes a second: a file that is read into memory has to come faster, however evenly it trickles."""
+"""Bytes a second. A file that is read into memory has to arrive faster, however evenly it trickles."""
 MAX_REDIRECTS = 5
 MAX_CONNECTIONS = 64
 _MISSING = (403, 404, 410)
-"""403: what an S3 bucket says of a file that it does not have."""
+"""403 is what an S3 bucket answers for a file that it does not have."""
 _RANGE = re.compile(r"^bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$")
 
 
 @asynccontextmanager
-async def web_client() -> AsyncIterator[httpx2.AsyncClient]:
-    """For as many `WebSource`s as you like. It asks for plain bytes and follows redirects only by `_send`."""
+async def web_client(timing: Timing = TIMING) -> AsyncIterator[httpx2.AsyncClient]:
+    """For any number of `WebSource`s. It requests uncompressed bytes; only `WebSource` follows redirects."""
     async with httpx2.AsyncClient(
-        timeout=httpx2.Timeout(STALL_SECONDS, connect=CONNECT_SECONDS, pool=None),
+        timeout=httpx2.Timeout(timing.stall, connect=timing.connect, pool=None),
         limits=httpx2.Limits(max_connections=MAX_CONNECTIONS),
         headers={"Accept-Encoding": "identity", "User-Agent": f"barnraise-peer/{__version__}"},
     ) as client:
@@ -38,7 +36,7 @@ async def web_client() -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def web_address(text: str) -> str:
-    """`text` without its query, ending in a slash. Raises InviteError where it is no http(s) address."""
+    """`text` without its query, ending in a slash. Raises InviteError if it is no http(s) address."""
     try:
         parts = urlsplit(text)
         fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -54,16 +52,19 @@ _GIVE = "Give 'https://HOST/FOLDER?key=…', with the key from the run's invite.
 
 
 class WebSource:
-    """Every request has a deadline, and no more of an answer is read than was asked for."""
+    """Serves files below an address. Requests have a deadline, and answers are read only as far as
+    requested."""
 
-    def __init__(self, client: httpx2.AsyncClient, address: str) -> None:
-        self._client = client
+    def __init__(self, client: httpx2.AsyncClient, address: str, timing: Timing = TIMING) -> None:
+        """Raises InviteError if it is no http(s) address."""
+        self._client, self._timing = client, timing
         self._address = web_address(address)
         self.name = self._address.rstrip("/")
         self.ranges = True
 
     async def get_small(self, path: str, limit: int) -> bytes:
-        seconds = STALL_SECONDS + limit / SLOWEST
+        """As `Source.get_small`."""
+        seconds = self._timing.stall + limit / SLOWEST
         try:
             return await asyncio.wait_for(self._get_small(path, limit), seconds)
         except asyncio.TimeoutError:
@@ -84,6 +85,7 @@ class WebSource:
         return bytes(data)
 
     async def read(self, path: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """As `Source.read`."""
         if length == 0:
             return
         asked = {"Range": f"bytes={offset}-{offset + length - 1}"}
@@ -95,25 +97,25 @@ class WebSource:
                 if wanted:
                     length -= len(wanted)
                     yield wanted
-                if length == 0:  # a server may go on for ever
+                if length == 0:  # a server may send without end
                     return
         raise ended_early(f"{self.name}/{path}", length)
 
     def _before(self, response: httpx2.Response, path: str, offset: int) -> int:
-        """How many bytes of the answer are before `offset`."""
+        """How many bytes of the answer precede `offset`."""
         if response.status_code == 200:
             self.ranges = False
             return offset
         found = _RANGE.match(response.headers.get("Content-Range", ""))
         if found is None or int(found[1]) != offset:
             raise Unreachable(
-                f"{self.name}/{path} answers with another range than the one from {offset} on", fix=_ELSEWHERE
+                f"{self.name}/{path} answers with a range that does not start at {offset}", fix=_ELSEWHERE
             )
         return 0
 
     @asynccontextmanager
     async def _answer(self, path: str, headers: dict[str, str]) -> AsyncIterator[httpx2.Response]:
-        with self._told(path):
+        with self._errors(path):
             response = await self._send(path, headers)
             try:
                 self._refuse(response, path)
@@ -129,7 +131,7 @@ class WebSource:
                 return response
             await response.aclose()  # unread: it may have any length
             request = response.next_request
-        raise Unreachable(f"{self.name}/{path} is redirected again and again", fix=_ELSEWHERE)
+        raise Unreachable(f"{self.name}/{path} is redirected too often", fix=_ELSEWHERE)
 
     def _refuse(self, response: httpx2.Response, path: str) -> None:
         status = response.status_code
@@ -138,12 +140,10 @@ class WebSource:
         if status not in (200, 206):
             raise Unreachable(f"{self.name}/{path} answers with status {status}", fix=_ELSEWHERE)
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise Unreachable(
-                f"{self.name}/{path} comes compressed though that was not asked for", fix=_ELSEWHERE
-            )
+            raise Unreachable(f"{self.name}/{path} is compressed, which was not requested", fix=_ELSEWHERE)
 
     @contextmanager
-    def _told(self, path: str) -> Iterator[None]:
+    def _errors(self, path: str) -> Iterator[None]:
         try:
             yield
         except BarnraiseError:

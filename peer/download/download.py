@@ -24,7 +24,7 @@ from barnraise.runtime.files import write_atomic
 from peer.archive.checkpoint import fetch_checkpoint
 from peer.archive.checkpoint_sources import Candidate, CheckpointSource
 from peer.archive.opening import open_archive
-from peer.archive.reading import Archive, LoneCheckpoint
+from peer.archive.reading import LoneCheckpoint, RunArchive
 from peer.archive.web import WebSource, web_client
 from peer.download.convert import Converted, check_absent, convert, is_adapter
 from peer.download.events import (
@@ -36,6 +36,7 @@ from peer.download.events import (
 )
 from peer.download.listener import EventListener
 from peer.download.select import Format, Published, ToConvert, index_of, select_form
+from peer.timing import TIMING, Timing
 
 log = logging.getLogger("peer.download.download")
 
@@ -68,15 +69,19 @@ class Downloaded:
 
 
 async def download(
-    options: DownloadOptions, cache: Path, listener: EventListener[DownloadEvent], clock: Callable[[], float]
+    options: DownloadOptions,
+    cache: Path,
+    listener: EventListener[DownloadEvent],
+    clock: Callable[[], float],
+    timing: Timing = TIMING,
 ) -> Downloaded | Converted:
     """Fetch a checkpoint into a folder, and convert it if the form asked for is not published.
 
     cache: where base models are kept. clock: seconds. Raises InviteError, UserError, Unreachable, TrustError,
     DiskFull, MachineError, ModelUnavailable.
     """
-    async with web_client() as client, open_archive(options.source, options.key) as found:
-        fetcher = _fetcher(client, found, options, listener, clock)
+    async with web_client(timing) as client, open_archive(options.source, options.key, timing) as found:
+        fetcher = _fetcher(client, found, options, listener, clock, timing)
         match select_form(fetcher.index, fetcher.adapter, options.format, options.revision):
             case Published(form, revision, note):
                 if note:
@@ -105,12 +110,13 @@ async def download_to_cache(
     cache: Path,
     listener: EventListener[DownloadEvent],
     clock: Callable[[], float],
+    timing: Timing = TIMING,
     *,
     with_base: bool,
 ) -> CachedCheckpoint:
     """Fetch the trained form into `cache`. with_base: a whole model's base, too. Raises as `download`."""
-    async with web_client() as client, open_archive(options.source, options.key) as found:
-        fetcher = _fetcher(client, found, options, listener, clock)
+    async with web_client(timing) as client, open_archive(options.source, options.key, timing) as found:
+        fetcher = _fetcher(client, found, options, listener, clock, timing)
         choice = select_form(fetcher.index, fetcher.adapter, None, options.revision)
         assert isinstance(choice, Published), "the trained form is published or an error"
         signed = await fetcher.manifest(choice.revision, choice.form)
@@ -149,23 +155,24 @@ def _name(manifest: Manifest) -> str:
 
 def _fetcher(
     client: httpx2.AsyncClient,
-    found: Archive | LoneCheckpoint,
+    found: RunArchive | LoneCheckpoint,
     options: DownloadOptions,
     listener: EventListener[DownloadEvent],
     clock: Callable[[], float],
+    timing: Timing,
 ) -> _Fetcher:
-    mirrors = [WebSource(client, address) for address in options.mirrors]
-    if isinstance(found, Archive):
-        mirrors += _named_mirrors(client, found.index)
-    return _Fetcher(found, mirrors, listener, clock)
+    mirrors = [WebSource(client, address, timing) for address in options.mirrors]
+    if isinstance(found, RunArchive):
+        mirrors += _named_mirrors(client, found.index, timing)
+    return _Fetcher(found, mirrors, listener, clock, timing)
 
 
-def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebSource]:
+def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex, timing: Timing) -> list[WebSource]:
     """The mirrors with a valid address. They are untrusted: every file from them is checked by its hash."""
     found = []
     for address in index.mirrors[:MAX_NAMED_MIRRORS]:
         try:
-            found.append(WebSource(client, address))
+            found.append(WebSource(client, address, timing))
         except InviteError as error:
             log.info("ignoring a mirror that the archive names: %s", error.problem)
     return found
@@ -175,25 +182,26 @@ def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex) -> list[WebS
 class _Fetcher:
     """An archive or a lone checkpoint, and its mirrors."""
 
-    found: Archive | LoneCheckpoint
+    found: RunArchive | LoneCheckpoint
     mirrors: Sequence[WebSource]
     listener: EventListener[DownloadEvent]
     clock: Callable[[], float]
+    timing: Timing
 
     @property
     def index(self) -> ArchiveIndex:
-        return self.found.index if isinstance(self.found, Archive) else index_of(self.found.signed)
+        return self.found.index if isinstance(self.found, RunArchive) else index_of(self.found.signed)
 
     @property
     def adapter(self) -> bool:
         match self.found:
-            case Archive(charter=charter):
+            case RunArchive(charter=charter):
                 return isinstance(charter.spec.train.target, Lora)
             case LoneCheckpoint(signed=signed):
                 return is_adapter(signed.value)
 
     async def manifest(self, revision: Revision, form: Form) -> Signed[Manifest]:
-        if isinstance(self.found, Archive):
+        if isinstance(self.found, RunArchive):
             return await self.found.manifest(revision, form)
         return self.found.signed
 
@@ -202,14 +210,14 @@ class _Fetcher:
         self.listener.report(
             DownloadStarts(RunId(manifest.run), manifest.round, len(manifest.files), manifest.size)
         )
-        place = revision.folder if isinstance(found, Archive) else ""
+        place = revision.folder if isinstance(found, RunArchive) else ""
         candidates = [
             Candidate.first(CheckpointSource(found.source, place)),
             *(Candidate.mirror(mirror, revision.folder, signed.wire) for mirror in self.mirrors),
         ]
-        await fetch_checkpoint(signed, folder, candidates, self.listener, self.clock)
+        await fetch_checkpoint(signed, folder, candidates, self.listener, self.clock, self.timing)
         write_atomic(folder / MANIFEST_JSON, manifest_json(signed))
-        if isinstance(found, Archive):
+        if isinstance(found, RunArchive):
             write_atomic(folder / CHARTER, found.signed_charter.wire)  # `peer seed` reads the run from it
 
     async def base(self, given: Path | None, cache: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from barnraise.core.ids import RunId
 from barnraise.core.reason import Reason
+from peer.archive.events import ArchiveEvent
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,6 @@ class BaseFromArchive(Reason):
     """The base model is not available under its name in the spec: it is downloaded from the archive."""
 
 
-DownloadEvent = WholeModelTrained | DownloadStarts | FormNotPublished | ConversionStarts | BaseFromArchive
+DownloadEvent = (
+    WholeModelTrained | DownloadStarts | FormNotPublished | ConversionStarts | BaseFromArchive | ArchiveEvent
+)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from peer.archive.checkpoint_download import DownloadListener
+from peer.archive.events import FileProgress
 
 Event = TypeVar("Event", contravariant=True)
 
 
-class EventListener(DownloadListener, Protocol[Event]):
+class EventListener(FileProgress, Protocol[Event]):
     """Receives the progress of each file and the events of a download."""
 
     def report(self, event: Event) -> None: ...
+
+    def say(self, text: str) -> None:
+        """A line of text, of what reports no events."""
+        ...

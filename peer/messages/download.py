@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing_extensions import assert_never
-
 from barnraise.core.units import format_bytes
 from peer.download.events import (
     BaseFromArchive,
@@ -13,6 +11,7 @@ from peer.download.events import (
     FormNotPublished,
     WholeModelTrained,
 )
+from peer.messages.archive import archive_message
 
 
 def download_message(event: DownloadEvent) -> str:
@@ -28,4 +27,4 @@ def download_message(event: DownloadEvent) -> str:
         case BaseFromArchive():
             return "downloading the base model from the run's archive"
         case _:
-            assert_never(event)
+            return archive_message(event)

@@ -32,7 +32,7 @@ from barnraise.fold.replay import Cause, Difference, Replay
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.files import scratch_folder
 from peer.archive.opening import open_archive
-from peer.archive.reading import Archive, LoneCheckpoint
+from peer.archive.reading import LoneCheckpoint, RunArchive
 from peer.archive.sources import Missing, Source
 from peer.verify.archive_reader import NOT_THERE, ArchiveReader
 from peer.verify.display import VerifyDisplay
@@ -126,11 +126,11 @@ async def verify(
         )  # fmt: skip
 
 
-async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[Archive, _Claim] | Difference:
+async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[RunArchive, _Claim] | Difference:
     """The archive, and the checkpoint in it or of another source."""
     key = options.key or (options.log if options.log and options.log.startswith(f"{SCHEME}://") else None)
     match await stack.enter_async_context(open_archive(options.source, key)):
-        case Archive() as archive:
+        case RunArchive() as archive:
             revision = _revision(archive, options.revision)
             manifest = await _manifest(archive, revision)
             if isinstance(manifest, Difference):
@@ -157,14 +157,14 @@ async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[Archive,
             return opened, _Claim(signed.value, source, "")
 
 
-def _revision(archive: Archive, wanted: str) -> Revision:
+def _revision(archive: RunArchive, wanted: str) -> Revision:
     repo = archive.index.repo("trained")
     if repo is None:
         raise UserError("this run has no checkpoint yet", fix="Try again after its first one.")
     return find_revision(repo, wanted)
 
 
-async def _manifest(archive: Archive, revision: Revision) -> Manifest | Difference:
+async def _manifest(archive: RunArchive, revision: Revision) -> Manifest | Difference:
     path, expected = f"{revision.folder}/{MANIFEST}", "the manifest, signed by the run's key"
     try:
         return (await archive.manifest(revision, "trained")).value
@@ -209,7 +209,7 @@ def _held_out(
 
 async def _start(
     options: VerifyOptions,
-    archive: Archive,
+    archive: RunArchive,
     manifest: Manifest,
     layout: Layout,
     archive_reader: ArchiveReader,
@@ -255,7 +255,7 @@ def _check_start(start: int | None, kept: int, round: int) -> None:
 
 
 async def _from_checkpoint(
-    archive: Archive, round: int, archive_reader: ArchiveReader
+    archive: RunArchive, round: int, archive_reader: ArchiveReader
 ) -> Replay | Difference:
     revision = _revision(archive, round_tag(round))
     manifest = await _manifest(archive, revision)

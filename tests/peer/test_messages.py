@@ -12,6 +12,7 @@ from barnraise.contract.manifest import HeldOut
 from barnraise.core.ids import PublicKey, Round, RunId, StateHash
 from barnraise.fold.replay import Cause, Difference
 from peer import evaluate
+from peer.archive import events as archive
 from peer.download import events as download
 from peer.messages.download import download_message
 from peer.messages.evaluate import evaluation_message
@@ -160,6 +161,21 @@ DOWNLOAD: list[tuple[download.DownloadEvent, str]] = [
     ),
     (download.ConversionStarts("merged"), "converting to the merged form"),
     (download.BaseFromArchive(), "downloading the base model from the run's archive"),
+    (
+        archive.SourceStandsBy("a", archive.NoRanges()),
+        "not using a for now: it cannot start in the middle of a file",
+    ),
+    (
+        archive.SourceStandsBy("a", archive.FarSlower(1e5, 1.2e7)),
+        "not using a for now: it delivers 100 kB/s, another source 12,000 kB/s",
+    ),
+    (archive.SourceSilent("a"), "a sends nothing; another source continues"),
+    (archive.SourceRetried("a", archive.RequestFailed("a is gone")), "a is gone; trying again"),
+    (archive.SourceDropped("a", "a is gone"), "dropped a: a is gone"),
+    (
+        archive.FileMismatched("model.bin"),
+        "model.bin does not match its hash: fetching it from one source at a time",
+    ),
 ]
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from barnraise.core.errors import Unreachable
 from barnraise.core.reason import Reason
 from peer.archive.sources import Missing, checked, ended_early, too_large
+from peer.timing import TIMING
 from tests.support.programs import DEADLINE
 
 PIECE = 262_144
+NO_PAUSES = replace(TIMING, source_retry=0.0)
+"""For downloads on real time: a source that failed is asked again at once."""
 
 
 @dataclass
@@ -97,7 +100,9 @@ class Told:
         self.whole.append(name)
 
     def report(self, event: Reason) -> None:
-        self.events.append(event)
+        with self._spoke:
+            self.events.append(event)
+            self._spoke.notify_all()
 
     def say(self, text: str) -> None:
         with self._spoke:

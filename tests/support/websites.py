@@ -16,7 +16,7 @@ from pathlib import Path
 @dataclass
 class Site:
     folder: Path
-    answer: Callable[[Visit, bytes], None]
+    answer: Callable[[WebRequest, bytes], None]
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range of each request."""
     url: str = ""
@@ -28,7 +28,7 @@ class Site:
         return [wanted for path, wanted in self.asked if path.endswith(f"/{name}")]
 
 
-class Visit(http.server.BaseHTTPRequestHandler):
+class WebRequest(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     site: Site
 
@@ -58,89 +58,89 @@ class Visit(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def ranged(visit: Visit, data: bytes) -> None:
+def ranged(request: WebRequest, data: bytes) -> None:
     """As a good server does."""
-    if "Range" not in visit.headers:
-        unranged(visit, data)
+    if "Range" not in request.headers:
+        unranged(request, data)
         return
-    start, end = visit.wanted
+    start, end = request.wanted
     if start >= len(data):
-        visit.send_error(416)
+        request.send_error(416)
         return
     part = data[start:end]
-    visit.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
-    visit.wfile.write(part)
+    request.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+    request.wfile.write(part)
 
 
-def unranged(visit: Visit, data: bytes) -> None:
+def unranged(request: WebRequest, data: bytes) -> None:
     """As a simple one does: the whole file, whatever was asked for."""
-    visit.begin(200, len(data))
+    request.begin(200, len(data))
     try:
-        visit.wfile.write(data)
+        request.wfile.write(data)
     except OSError:  # the reader has had enough
-        visit.close_connection = True
+        request.close_connection = True
 
 
-def endless(visit: Visit, data: bytes) -> None:
-    visit.send_response(200)
-    visit.send_header("Connection", "close")
-    visit.end_headers()
+def endless(request: WebRequest, data: bytes) -> None:
+    request.send_response(200)
+    request.send_header("Connection", "close")
+    request.end_headers()
     try:
-        visit.wfile.write(data)
-        while not visit.site.over.is_set():
-            visit.wfile.write(bytes(65_536))
+        request.wfile.write(data)
+        while not request.site.over.is_set():
+            request.wfile.write(bytes(65_536))
     except OSError:
-        visit.close_connection = True
+        request.close_connection = True
 
 
-def short(visit: Visit, data: bytes) -> None:
+def short(request: WebRequest, data: bytes) -> None:
     """Claims that the file ends one byte early."""
-    ranged(visit, data[:-1])
+    ranged(request, data[:-1])
 
 
-def torn(visit: Visit, data: bytes) -> None:
+def torn(request: WebRequest, data: bytes) -> None:
     """Half of what was asked for, and then the connection is reset."""
-    start, end = visit.wanted
+    start, end = request.wanted
     part = data[start:end]
-    visit.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
-    visit.wfile.write(part[: len(part) // 2])
-    visit.wfile.flush()
-    visit.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    visit.close_connection = True
+    request.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+    request.wfile.write(part[: len(part) // 2])
+    request.wfile.flush()
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.close_connection = True
 
 
-def stalled(visit: Visit, data: bytes) -> None:
+def stalled(request: WebRequest, data: bytes) -> None:
     """Half of what was asked for, and then nothing."""
-    start, end = visit.wanted
+    start, end = request.wanted
     part = data[start:end]
-    visit.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
-    visit.wfile.write(part[: len(part) // 2])
-    visit.wfile.flush()
-    visit.site.over.wait()
-    visit.close_connection = True
+    request.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+    request.wfile.write(part[: len(part) // 2])
+    request.wfile.flush()
+    request.site.over.wait()
+    request.close_connection = True
 
 
-def shifted(visit: Visit, data: bytes) -> None:
+def shifted(request: WebRequest, data: bytes) -> None:
     """Another range than was asked for."""
-    start, end = visit.wanted
+    start, end = request.wanted
     part = data[start:end]
-    visit.begin(206, len(part), Content_Range=f"bytes {start + 1}-{start + len(part)}/{len(data)}")
-    visit.wfile.write(part)
+    request.begin(206, len(part), Content_Range=f"bytes {start + 1}-{start + len(part)}/{len(data)}")
+    request.wfile.write(part)
 
 
-def spoilt(name: str) -> Callable[[Visit, bytes], None]:
+def spoilt(name: str) -> Callable[[WebRequest, bytes], None]:
     """One bit of the last byte of one file is another."""
 
-    def answer(visit: Visit, data: bytes) -> None:
-        ranged(visit, data[:-1] + bytes([data[-1] ^ 1]) if visit.path.endswith(f"/{name}") else data)
+    def answer(request: WebRequest, data: bytes) -> None:
+        ranged(request, data[:-1] + bytes([data[-1] ^ 1]) if request.path.endswith(f"/{name}") else data)
 
     return answer
 
 
 @contextmanager
-def website(folder: Path, answer: Callable[[Visit, bytes], None] = ranged) -> Iterator[Site]:
+def website(folder: Path, answer: Callable[[WebRequest, bytes], None] = ranged) -> Iterator[Site]:
     site = Site(folder, answer)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("VisitOf", (Visit,), {"site": site}))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("VisitOf", (WebRequest,), {"site": site}))
     server.daemon_threads = False
     site.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

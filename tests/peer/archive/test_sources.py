@@ -1,4 +1,4 @@
-"""Where the files of an archive come from: every kind of source gives the same, and no more than that."""
+"""The sources of an archive's files: each kind serves the same bytes, and no more than requested."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +14,22 @@ import pytest
 
 from barnraise.contract.archive import INDEX, MAX_INDEX_BYTES
 from barnraise.core.errors import InviteError, MalformedRecord, Unreachable
-from peer.archive import web
 from peer.archive.folder import FolderSource
 from peer.archive.sources import Missing, Source
 from peer.archive.web import MAX_REDIRECTS, WebSource, web_client
+from peer.timing import TIMING, Timing
 from tests.support.scripted import Scripted
-from tests.support.websites import Visit, endless, ranged, shifted, short, stalled, torn, unranged, website
+from tests.support.websites import (
+    WebRequest,
+    endless,
+    ranged,
+    shifted,
+    short,
+    stalled,
+    torn,
+    unranged,
+    website,
+)
 
 V = TypeVar("V")
 DATA = bytes(range(256)) * 2000
@@ -43,10 +54,12 @@ async def in_script(folder: Path) -> AsyncIterator[Source]:
 
 
 @asynccontextmanager
-async def on_web(folder: Path, answer: Callable[[Visit, bytes], None] = ranged) -> AsyncIterator[Source]:
+async def on_web(
+    folder: Path, answer: Callable[[WebRequest, bytes], None] = ranged, timing: Timing = TIMING
+) -> AsyncIterator[Source]:
     with website(folder, answer) as site:
-        async with web_client() as client:
-            yield WebSource(client, site.url)
+        async with web_client(timing) as client:
+            yield WebSource(client, site.url, timing)
 
 
 @asynccontextmanager
@@ -73,19 +86,19 @@ def asked(opened: Opened, folder: Path, question: Callable[[Source], Awaitable[V
 
 @EVERY
 @pytest.mark.parametrize(("offset", "length"), [(0, len(DATA)), (0, 1), (777, 300_000), (len(DATA) - 1, 1)])
-def test_a_range_is_what_stands_there(folder: Path, opened: Opened, offset: int, length: int) -> None:
+def test_a_range_has_the_bytes_of_the_file(folder: Path, opened: Opened, offset: int, length: int) -> None:
     assert asked(opened, folder, lambda it: all_of(it, offset, length)) == DATA[offset : offset + length]
 
 
 @EVERY
-def test_a_small_file_comes_whole_or_is_too_large(folder: Path, opened: Opened) -> None:
+def test_a_small_file_is_read_whole_or_is_too_large(folder: Path, opened: Opened) -> None:
     assert asked(opened, folder, lambda it: it.get_small(PATH, len(DATA))) == DATA
     with pytest.raises(MalformedRecord, match="larger than"):
         asked(opened, folder, lambda it: it.get_small(PATH, len(DATA) - 1))
 
 
 @EVERY
-def test_what_is_not_there_is_missing(folder: Path, opened: Opened) -> None:
+def test_an_absent_file_is_missing(folder: Path, opened: Opened) -> None:
     with pytest.raises(Missing, match="nothing"):
         asked(opened, folder, lambda it: it.get_small("log/nothing.bin", 10))
     with pytest.raises(Missing, match="nothing"):
@@ -93,7 +106,7 @@ def test_what_is_not_there_is_missing(folder: Path, opened: Opened) -> None:
 
 
 @EVERY
-def test_a_file_that_ends_early_is_told(folder: Path, opened: Opened) -> None:
+def test_a_file_that_ends_early_is_an_error(folder: Path, opened: Opened) -> None:
     with pytest.raises(Unreachable, match="too early"):
         asked(opened, folder, lambda it: all_of(it, len(DATA) - 5, 10))
 
@@ -103,21 +116,21 @@ def test_a_file_that_ends_early_is_told(folder: Path, opened: Opened) -> None:
     "path", ["../secret", "/etc/passwd", "a/../../b", "a//b", ".hidden", "a\\b", "", "a/"]
 )
 def test_no_path_leaves_the_archive(folder: Path, opened: Opened, path: str) -> None:
-    with pytest.raises(MalformedRecord, match="no place in an archive"):
+    with pytest.raises(MalformedRecord, match="no path of an archive"):
         asked(opened, folder, lambda it: it.get_small(path, 10))
-    with pytest.raises(MalformedRecord, match="no place in an archive"):
+    with pytest.raises(MalformedRecord, match="no path of an archive"):
         asked(opened, folder, lambda it: all_of(it, 0, 10, path))
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / INDEX)
     with pytest.raises(Missing):
         asked(in_folder, tmp_path, lambda it: it.get_small(INDEX, 10))
 
 
 @pytest.mark.parametrize(("answer", "ranges"), [(ranged, True), (unranged, False)])
-def test_whether_a_server_knows_ranges_is_found_out(
-    folder: Path, answer: Callable[[Visit, bytes], None], ranges: bool
+def test_support_for_ranges_is_detected(
+    folder: Path, answer: Callable[[WebRequest, bytes], None], ranges: bool
 ) -> None:
     async def ask() -> bool:
         async with on_web(folder, answer) as source:
@@ -129,22 +142,22 @@ def test_whether_a_server_knows_ranges_is_found_out(
 
 @pytest.mark.parametrize(
     ("answer", "told"),
-    [(short, "too early"), (torn, "cannot be read"), (shifted, "another range")],
+    [(short, "too early"), (torn, "cannot be read"), (shifted, "does not start at")],
 )
-def test_a_server_that_lies_or_breaks_off_is_told(
-    folder: Path, answer: Callable[[Visit, bytes], None], told: str
+def test_a_wrong_or_broken_answer_is_an_error(
+    folder: Path, answer: Callable[[WebRequest, bytes], None], told: str
 ) -> None:
     with pytest.raises(Unreachable, match=told):
         asked(lambda it: on_web(it, answer), folder, lambda it: all_of(it, 0, len(DATA)))
 
 
-def test_a_server_that_falls_silent_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "STALL_SECONDS", 0.05)
+def test_a_silent_server_has_failed(folder: Path) -> None:
+    hasty = replace(TIMING, stall=0.05)
     with pytest.raises(Unreachable, match="ReadTimeout"):
-        asked(lambda it: on_web(it, stalled), folder, lambda it: all_of(it, 0, len(DATA)))
+        asked(lambda it: on_web(it, stalled, hasty), folder, lambda it: all_of(it, 0, len(DATA)))
 
 
-def test_no_more_is_read_of_an_endless_answer_than_was_asked_for(folder: Path) -> None:
+def test_an_endless_answer_is_read_only_as_far_as_requested(folder: Path) -> None:
     endlessly = lambda it: on_web(it, endless)  # noqa: E731
     assert asked(endlessly, folder, lambda it: all_of(it, 5, 100)) == DATA[5:105]
     with pytest.raises(MalformedRecord, match="larger than the 1000 bytes"):
@@ -152,19 +165,19 @@ def test_no_more_is_read_of_an_endless_answer_than_was_asked_for(folder: Path) -
 
 
 def test_a_giant_index_is_not_read(tmp_path: Path) -> None:
-    def giant(visit: Visit, data: bytes) -> None:
-        visit.begin(200, 2**40)
-        visit.close_connection = True
+    def giant(request: WebRequest, data: bytes) -> None:
+        request.begin(200, 2**40)
+        request.close_connection = True
 
     (tmp_path / INDEX).write_bytes(b"{}")
     with pytest.raises(MalformedRecord, match="larger than"):
         asked(lambda it: on_web(it, giant), tmp_path, lambda it: it.get_small(INDEX, MAX_INDEX_BYTES))
 
 
-def test_an_answer_that_is_compressed_unasked_is_refused(folder: Path) -> None:
-    def squeezed(visit: Visit, data: bytes) -> None:
-        visit.begin(200, len(data), Content_Encoding="gzip")
-        visit.wfile.write(data)
+def test_a_compressed_answer_is_refused(folder: Path) -> None:
+    def squeezed(request: WebRequest, data: bytes) -> None:
+        request.begin(200, len(data), Content_Encoding="gzip")
+        request.wfile.write(data)
 
     with pytest.raises(Unreachable, match="compressed"):
         asked(lambda it: on_web(it, squeezed), folder, lambda it: it.get_small(PATH, len(DATA)))
@@ -173,8 +186,8 @@ def test_an_answer_that_is_compressed_unasked_is_refused(folder: Path) -> None:
 def test_a_redirect_to_another_server_is_followed(folder: Path) -> None:
     with website(folder) as true:
 
-        def elsewhere(visit: Visit, data: bytes) -> None:
-            visit.begin(302, 0, Location=f"{true.url}{visit.path}")
+        def elsewhere(request: WebRequest, data: bytes) -> None:
+            request.begin(302, 0, Location=f"{true.url}{request.path}")
 
         where = lambda it: on_web(it, elsewhere)  # noqa: E731
         assert asked(where, folder, lambda it: all_of(it, 7, 100)) == DATA[7:107]
@@ -182,34 +195,34 @@ def test_a_redirect_to_another_server_is_followed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://x", "http://["])
-def test_a_redirect_to_anything_but_the_web_is_not_followed(folder: Path, target: str) -> None:
-    def away(visit: Visit, data: bytes) -> None:
-        visit.begin(302, 0, Location=target)
+def test_a_redirect_to_another_scheme_is_not_followed(folder: Path, target: str) -> None:
+    def away(request: WebRequest, data: bytes) -> None:
+        request.begin(302, 0, Location=target)
 
     with pytest.raises(Unreachable, match="cannot be read"):
         asked(lambda it: on_web(it, away), folder, lambda it: it.get_small(PATH, 10))
 
 
-def test_what_comes_with_a_redirect_is_not_read(folder: Path) -> None:
+def test_the_body_of_a_redirect_is_not_read(folder: Path) -> None:
     with website(folder) as true:
 
-        def elsewhere(visit: Visit, data: bytes) -> None:
-            visit.begin(302, 2**40, Location=f"{true.url}{visit.path}")
-            visit.site.over.wait()
-            visit.close_connection = True
+        def elsewhere(request: WebRequest, data: bytes) -> None:
+            request.begin(302, 2**40, Location=f"{true.url}{request.path}")
+            request.site.over.wait()
+            request.close_connection = True
 
         where = lambda it: on_web(it, elsewhere)  # noqa: E731
         assert asked(where, folder, lambda it: it.get_small(PATH, len(DATA))) == DATA
 
 
-def test_a_circle_of_redirects_ends(folder: Path) -> None:
+def test_a_redirect_loop_ends(folder: Path) -> None:
     visits = []
 
-    def around(visit: Visit, data: bytes) -> None:
-        visits.append(visit.path)
-        visit.begin(302, 0, Location=visit.path)
+    def around(request: WebRequest, data: bytes) -> None:
+        visits.append(request.path)
+        request.begin(302, 0, Location=request.path)
 
-    with pytest.raises(Unreachable, match="again and again"):
+    with pytest.raises(Unreachable, match="redirected too often"):
         asked(lambda it: on_web(it, around), folder, lambda it: it.get_small(PATH, 10))
     assert len(visits) == MAX_REDIRECTS + 1
 
@@ -217,7 +230,7 @@ def test_a_circle_of_redirects_ends(folder: Path) -> None:
 @pytest.mark.parametrize(
     "address", ["", "barn", "ftp://x/y", "http://", "http://[1/x", "http://x:99999/", "http://a\x1b[31m/"]
 )
-def test_what_is_no_address_is_told(address: str) -> None:
+def test_a_malformed_address_is_an_error(address: str) -> None:
     async def ask() -> None:
         async with web_client() as client:
             WebSource(client, address)

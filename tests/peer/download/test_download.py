@@ -28,11 +28,12 @@ from barnraise.core.errors import (
     WrongRunKey,
 )
 from barnraise.core.ids import RunId
+from barnraise.core.reason import Reason
 from barnraise.gateway import listen
 from coordinator.grpc_service import GatewayAddress
 from coordinator.store.run_store import RunStore
 from peer.archive import partial_file as parts_module
-from peer.archive import range_picker as ranges
+from peer.archive.events import SourceRetried
 from peer.archive.sources import Missing
 from peer.download.download import Downloaded, DownloadOptions, download
 from peer.download.events import DownloadStarts
@@ -49,7 +50,7 @@ from tests.support.coordinators import (
     with_key,
 )
 from tests.support.gateways import GatewayProcess
-from tests.support.scripted import Told
+from tests.support.scripted import NO_PAUSES, Told
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 def get(options: DownloadOptions, told: Told | None = None) -> Path:
     async def ask() -> Path:
-        done = await download(options, Path("/nowhere"), told or Told(), time.monotonic)
+        done = await download(options, Path("/nowhere"), told or Told(), time.monotonic, NO_PAUSES)
         assert isinstance(done, Downloaded)
         return done.folder
 
@@ -81,7 +82,7 @@ def got(
         try:
             async with served(session_of(store), GatewayAddress(gateway.port)) as true:
                 options = DownloadOptions(str(invite(true)), revision=revision, output=output)
-                done = await download(options, Path("/nowhere"), told or Told(), time.monotonic)
+                done = await download(options, Path("/nowhere"), told or Told(), time.monotonic, NO_PAUSES)
                 assert isinstance(done, Downloaded)
                 return done.folder
         finally:
@@ -263,10 +264,7 @@ def test_a_folder_can_change_to_another_round(store: RunStore, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("restarts", [True, False], ids=["at once", "by the next command"])
-def test_a_download_survives_a_killed_gateway(
-    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: bool
-) -> None:
-    monkeypatch.setattr(ranges, "RETRY_SECONDS", 0.0)
+def test_a_download_survives_a_killed_gateway(store: RunStore, tmp_path: Path, restarts: bool) -> None:
     (store.folder / "base" / LARGE).write_bytes(bytes(48 * 2**20))  # more than the buffers on the way hold
     train_round(store, parts.ADA)
     first = GatewayProcess(archive(store))
@@ -278,9 +276,9 @@ def test_a_download_survives_a_killed_gateway(
             if self.counts[name] > 8 * 2**20 and running == [first]:
                 running.pop().kill()
 
-        def say(self, text: str) -> None:
-            super().say(text)
-            if restarts and "asking again" in text and not running:
+        def report(self, event: Reason) -> None:
+            super().report(event)
+            if restarts and isinstance(event, SourceRetried) and not running:
                 running.append(GatewayProcess(archive(store), first.port))
 
     told, options = (

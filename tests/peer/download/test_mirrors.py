@@ -18,7 +18,7 @@ from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord, U
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import sign
 from coordinator.store.run_store import RunStore
-from peer.archive import range_picker as ranges
+from peer.archive.events import SourceDropped, SourceRetried
 from peer.archive.partial_file import SAVE_EVERY_BYTES
 from peer.archive.sources import Missing
 from peer.download.download import Downloaded, DownloadOptions, download
@@ -34,21 +34,16 @@ from tests.support.coordinators import (
     unused_port,
 )
 from tests.support.programs import DEADLINE, stage
-from tests.support.scripted import Told
-from tests.support.websites import Visit, endless, ranged, short, spoilt, torn, unranged, website
+from tests.support.scripted import NO_PAUSES, Told
+from tests.support.websites import WebRequest, endless, ranged, short, spoilt, torn, unranged, website
 
-Answer = Callable[[Visit, bytes], None]
+Answer = Callable[[WebRequest, bytes], None]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
     with opened_store(tmp_path / "coordinator") as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "RETRY_SECONDS", 0.0)
 
 
 def get(
@@ -63,22 +58,22 @@ def get(
     options = DownloadOptions(
         f"{url}?key={key}", revision=revision, format=form, mirrors=mirrors, output=output
     )
-    done = asyncio.run(download(options, Path("/nowhere"), told or Told(), time.monotonic))
+    done = asyncio.run(download(options, Path("/nowhere"), told or Told(), time.monotonic, NO_PAUSES))
     assert isinstance(done, Downloaded)
     return done.folder
 
 
 def only(name: str, answer: Answer) -> Answer:
     """Answer requests for one file by `answer`, all others correctly."""
-    return lambda visit, data: (answer if visit.path.endswith(f"/{name}") else ranged)(visit, data)
+    return lambda request, data: (answer if request.path.endswith(f"/{name}") else ranged)(request, data)
 
 
 def once(name: str, answer: Answer) -> Answer:
     """Only the first request for a file."""
 
-    def first(visit: Visit, data: bytes) -> None:
-        visit.site.answer = ranged
-        answer(visit, data)
+    def first(request: WebRequest, data: bytes) -> None:
+        request.site.answer = ranged
+        answer(request, data)
 
     return only(name, first)
 
@@ -119,17 +114,17 @@ def test_a_file_resumes_after_a_broken_connection(store: RunStore, tmp_path: Pat
     assert second is not None
     start = int(second.removeprefix("bytes=").partition("-")[0])
     assert 0 < start <= len(whole) // 2
-    assert any("asking again" in line for line in told.said)
+    assert any(isinstance(event, SourceRetried) for event in told.events)
     assert told.counts[LARGE] == len(whole)
 
 
 @pytest.mark.parametrize("answer", [short, torn])
 def test_a_server_that_always_disconnects_is_dropped(store: RunStore, tmp_path: Path, answer: Answer) -> None:
-    def nothing_more(visit: Visit, data: bytes) -> None:
-        if visit.wanted[0]:
-            visit.send_error(503)
+    def nothing_more(request: WebRequest, data: bytes) -> None:
+        if request.wanted[0]:
+            request.send_error(503)
         else:
-            answer(visit, data)
+            answer(request, data)
 
     with (
         website(checkpoint(store), only(LARGE, nothing_more)) as site,
@@ -174,18 +169,22 @@ def test_unusable_mirrors_are_dropped_with_a_reason(store: RunStore, tmp_path: P
         website(checkpoint(store, 0)) as other,
     ):
         get(true.url, tmp_path / "out", empty.url, other.url, gone, told=told)
-    left = " ".join(line for line in told.said if line.startswith("left "))
-    assert f"left {empty.url}: {empty.url} has no such checkpoint" in left
-    assert f"left {other.url}: {other.url} has another checkpoint" in left
-    assert f"left {gone}: {gone}/" in left
+    problems = {event.source: event.problem for event in dropped(told)}
+    assert problems[empty.url] == f"{empty.url} has no such checkpoint"
+    assert problems[other.url] == f"{other.url} has another checkpoint"
+    assert problems[gone].startswith(f"{gone}/")
+
+
+def dropped(told: Told) -> list[SourceDropped]:
+    return [event for event in told.events if isinstance(event, SourceDropped)]
 
 
 def slowly(told: Told, count: int) -> Answer:
     """Answer after `count` sources were dropped."""
 
-    def answer(visit: Visit, data: bytes) -> None:
-        told.wait_until(lambda: sum(line.startswith("left ") for line in told.said) >= count)
-        ranged(visit, data)
+    def answer(request: WebRequest, data: bytes) -> None:
+        told.wait_until(lambda: len(dropped(told)) >= count)
+        ranged(request, data)
 
     return answer
 
@@ -235,12 +234,12 @@ def test_a_killed_program_resumes_its_download(store: RunStore, tmp_path: Path) 
     train_round(store, parts.ADA)
     halfway = threading.Event()
 
-    def half(visit: Visit, data: bytes) -> None:
-        visit.begin(200, len(data))
-        visit.wfile.write(data[: len(data) // 2])
+    def half(request: WebRequest, data: bytes) -> None:
+        request.begin(200, len(data))
+        request.wfile.write(data[: len(data) // 2])
         halfway.set()
-        visit.site.over.wait()
-        visit.close_connection = True
+        request.site.over.wait()
+        request.close_connection = True
 
     with stage(tmp_path) as programs, website(checkpoint(store, 1), once(LARGE, half)) as site:
         command = ["download", f"{site.url}?key={parts.AUTHORITY.public}", "-o", str(tmp_path / "out")]
