@@ -16,7 +16,7 @@ from barnraise.contract.spec import RunSpec
 from barnraise.contract.synonyms import SYNONYMS
 from coordinator import cli as coordinator_cli
 from coordinator.setup.settings import Setting, Table, tables_of
-from peer.cli import main as peer_cli
+from peer.cli.join import join
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "CONFIGURATION.md"
 COMMAND = "python -m scripts.configuration"
@@ -67,7 +67,7 @@ def configuration() -> str:
             _MACHINES,
             *(f"{line}\n" for line in _options(coordinator_cli.serve)),
             _VOLUNTEERS,
-            *(f"{line}\n" for line in _options(peer_cli.join)),
+            *(f"{line}\n" for line in _options(join)),
         ]
     )
 

@@ -1,0 +1,104 @@
+"""`peer join`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from barnraise.contract.invite import parse_invite
+from barnraise.core.errors import UserError
+from barnraise.network.blobs.token_bucket import parse_rate
+from barnraise.runtime.console import plain_errors
+from peer.cli.options import (
+    base_option,
+    cache_option,
+    device_option,
+    threads_option,
+)
+from peer.data_dir import own_folder
+
+if TYPE_CHECKING:
+    from peer.training.memory_fit import FrozenPrecision
+
+
+@click.command()
+@click.argument("invite")
+@click.option("--name", default="", help="Your name in the run's status. Default: none.")
+@click.option("--credit", is_flag=True, help="Allow model cards to name you. Needs --name.")
+@device_option
+@threads_option
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(min=1),
+    help="Samples per forward pass. Default: by device and memory.",
+)
+@click.option(
+    "--frozen",
+    type=click.Choice(["auto", "fp32", "bf16", "8bit", "4bit"]),
+    default="auto",
+    show_default=True,
+    help="Precision of the weights below an adapter. auto: the most exact one that fits into memory.",
+)
+@base_option
+@click.option(
+    "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
+)
+@click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 5Mbit.")
+@click.option("--max-download", metavar="RATE", help="Limit of the download rate, as in 50Mbit.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of your key and your work. Default: one per run in the user's data folder.",
+)
+@cache_option("base models")
+@plain_errors
+def join(
+    invite: str,
+    name: str,
+    credit: bool,
+    device: str,
+    threads: int | None,
+    micro_batch: int | None,
+    frozen: FrozenPrecision,
+    base: Path | None,
+    listen: str,
+    max_upload: str | None,
+    max_download: str | None,
+    data_dir: Path | None,
+    cache_dir: Path,
+) -> None:
+    """Train in the run of INVITE until Ctrl-C.
+
+    The first Ctrl-C finishes the current step and sends what was trained; the second stops at once.
+    The same command resumes your work.
+    """
+    wanted = parse_invite(invite)
+    if credit and not name:
+        raise UserError("--credit needs a name to credit", fix="Add --name, as in `--name ada --credit`.")
+
+    from rich.console import Console
+
+    from peer.messages.training import training_message
+    from peer.messages.volunteer import volunteer_message
+    from peer.volunteer.display import display_for
+    from peer.volunteer.join import JoinSettings
+    from peer.volunteer.join import join as join_run
+
+    settings = JoinSettings(
+        name=name[:40],
+        credit=credit,
+        device=device,
+        threads=threads,
+        micro_batch=micro_batch,
+        frozen=frozen,
+        listen=listen,
+        max_upload=parse_rate(max_upload) if max_upload else None,
+        max_download=parse_rate(max_download) if max_download else None,
+        base=base,
+    )
+    folder = own_folder(data_dir, wanted.run)
+    display = display_for(Console(stderr=True), volunteer_message)
+    asyncio.run(join_run(wanted, folder, cache_dir, settings, display, training_message))
