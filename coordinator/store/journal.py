@@ -22,13 +22,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,"
-                " at INTEGER NOT NULL, round INTEGER NOT NULL, body BLOB NOT NULL)"
-            )
+            self._db = _connected(path)
         except sqlite3.DatabaseError as error:
             raise _unreadable(path, error) from None
 
@@ -58,6 +52,21 @@ class Journal:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,"
+            " at INTEGER NOT NULL, round INTEGER NOT NULL, body BLOB NOT NULL)"
+        )
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
 
 
 def _unreadable(path: Path, error: Exception) -> StateError:

@@ -8,6 +8,7 @@ import random
 import re
 import socket
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -175,7 +176,7 @@ def test_coordinator_restart_loses_nothing_accepted(tmp_path: Path) -> None:
 def assert_all_accepted_were_closed(folder: Path) -> None:
     """Every contribution that the journal accepted for a closed round is in that round's close."""
     blobs = BlobStore(folder / "blobs")
-    with sqlite3.connect(folder / "journal.sqlite") as journal:
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as journal:
         events = journal.execute("SELECT kind, round, body FROM events ORDER BY id").fetchall()
     closes = {round: blobs.get(BlobHash(body.hex())) for kind, round, body in events if kind == "closed"}
     accepted = [(round, body) for kind, round, body in events if kind == "accepted" and round in closes]

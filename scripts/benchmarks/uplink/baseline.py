@@ -6,6 +6,7 @@ import json
 import sqlite3
 import statistics
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,6 @@ def run_baseline(
 
 def data_index(folder: Path) -> str:
     """The hash of the coordinator's list of the data's shards, from its journal."""
-    with sqlite3.connect(folder / "journal.sqlite") as journal:
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as journal:
         (body,) = journal.execute("SELECT body FROM events WHERE kind = 'chartered'").fetchone()
     return open_signed(Charter, body, signer=None, limit=len(body)).value.data_index

@@ -13,6 +13,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from barnraise.contract.manifest import MANIFEST
@@ -146,7 +147,7 @@ def _follow(
 def folded(folder: Path) -> list[Commit]:
     """All commits that the coordinator's closes list."""
     blobs = BlobStore(folder / "blobs")
-    with sqlite3.connect(folder / "journal.sqlite") as journal:
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as journal:
         rows = journal.execute("SELECT body FROM events WHERE kind = 'closed' ORDER BY id").fetchall()
     wires = [blobs.get(BlobHash(body.hex())) for (body,) in rows]
     closes = [open_signed(Close, wire, signer=None, limit=len(wire)).value for wire in wires]
