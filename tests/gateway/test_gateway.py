@@ -18,7 +18,7 @@ from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import blob_hash
 from barnraise.gateway import listen
-from barnraise.gateway.archive_folder import LOOK_AGAIN_SECONDS, ArchiveFolder
+from barnraise.gateway.archive_folder import ArchiveFolder
 from tests.support.gateways import BLOB, FOLDER, REPO, lay_out_files, served, write_index
 
 WEIGHTS = os.urandom(3_000_000)
@@ -263,7 +263,7 @@ def test_a_damaged_copy_is_not_served(tmp_path: Path) -> None:
     with served(tmp_path) as url:
         found = httpx2.get(f"{url}{resolve('a.json')}")
         assert found.status_code == 404
-        assert "not there as its manifest says" in found.json()["error"]
+        assert "differs from its manifest" in found.json()["error"]
     forged = revision.model_copy(update={"manifest": "0" * 64})
     write_index(tmp_path, Repo(id=REPO, kind="model", form="trained", revisions=(forged,)))
     with served(tmp_path) as url:
@@ -283,12 +283,12 @@ def test_a_copy_that_is_still_coming_is_looked_at_again(tmp_path: Path) -> None:
     revision = lay_out_files(source, FILES)
     copy.mkdir()
     shutil.copy2(source / INDEX, copy / INDEX)
-    archive = ArchiveFolder(copy, clock=lambda: now[0])
+    archive = ArchiveFolder(copy, clock=lambda: now[0], rescan_seconds=7)
     assert (found := archive.catalogue()) is not None
     assert not found.files
     shutil.copytree(source / FOLDER, copy / FOLDER)
     assert archive.catalogue() is found, "not yet"
-    now[0] += LOOK_AGAIN_SECONDS
+    now[0] += 7
     assert (whole := archive.catalogue()) is not None
     assert whole.files.keys() == {revision.manifest}
     now[0] += 1000

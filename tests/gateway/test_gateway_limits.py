@@ -1,4 +1,4 @@
-"""What the gateway spends on one asker has an end: memory, connections, and patience."""
+"""The gateway's limits for one client: memory, connections, and time."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from barnraise.gateway import app, server
+from barnraise.gateway import LIMITS
 from barnraise.gateway.archive_folder import ArchiveFolder
 from barnraise.gateway.file_response import (
-    BRISK_SECONDS,
     MAX_CHUNK,
     MIN_CHUNK,
     POOL_BYTES,
     BufferPool,
     FileResponse,
 )
+from barnraise.gateway.server import TimedConnection
 from tests.support.gateways import REPO, lay_out_files, served
 from tests.support.programs import DEADLINE
 from tests.support.virtual_time import run
@@ -54,7 +55,7 @@ def body(folder: Path, stop: int = LARGE, pool: BufferPool | None = None) -> Fil
 
 
 async def sent_to(response: FileResponse, bytes_per_second: float, gone_after: int = LARGE) -> list[int]:
-    """The sizes of the chunks that a reader of that speed gets, until it hangs up."""
+    """The sizes of the chunks that a client of that speed gets until it disconnects."""
     sizes: list[int] = []
     hung_up = asyncio.Event()
 
@@ -84,7 +85,7 @@ def test_a_reader_holds_as_much_as_it_soon_takes(folder: Path, bytes_per_second:
     sizes = run(sent_to(body(folder, 10 * 2**20), bytes_per_second))
     assert sum(sizes) == 10 * 2**20
     assert max(sizes) == largest
-    assert largest == MIN_CHUNK or largest / 2 / bytes_per_second < BRISK_SECONDS
+    assert largest == MIN_CHUNK or largest / 2 / bytes_per_second < LIMITS.fast_chunk_seconds
 
 
 def test_many_readers_share_what_there_is(folder: Path) -> None:
@@ -100,7 +101,7 @@ def test_many_readers_share_what_there_is(folder: Path) -> None:
     assert pool.left == POOL_BYTES, "all of it is given back"
 
 
-def test_the_room_that_is_left_bounds_a_chunk() -> None:
+def test_what_is_left_of_the_pool_bounds_a_chunk() -> None:
     pool = BufferPool(MAX_CHUNK + 5 * MIN_CHUNK)
     assert [pool.take(MAX_CHUNK) for _ in range(4)] == [MAX_CHUNK, 5 * MIN_CHUNK, MIN_CHUNK, MIN_CHUNK]
     assert pool.take(10) == 10
@@ -134,7 +135,7 @@ def ask(stack: ExitStack, url: str, request: str) -> socket.socket:
 
 
 def read_all(talk: socket.socket) -> bytes:
-    """Whatever comes until the server hangs up."""
+    """All bytes until the server disconnects."""
     came = bytearray()
     try:
         while data := talk.recv(2**20):
@@ -148,35 +149,31 @@ def download(name: str) -> str:
     return f"GET {place(name)} HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def test_a_reader_that_takes_nothing_is_hung_up_on(
+def test_a_client_that_reads_nothing_is_disconnected(
     folder: Path, stubborn: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hung_up = threading.Event()
-    hang_up_in = server.Connection._hang_up_in
+    close_after = TimedConnection._close_after
 
-    def told(connection: server.Connection, seconds: float) -> asyncio.TimerHandle:
+    def observed(connection: TimedConnection, seconds: float) -> asyncio.TimerHandle:
         if seconds == NOW:
             connection.loop.call_later(seconds, hung_up.set)
-        return hang_up_in(connection, seconds)
+        return close_after(connection, seconds)
 
-    monkeypatch.setattr(server, "STALL_SECONDS", NOW)
-    monkeypatch.setattr(server.Connection, "_hang_up_in", told)
-    with served(folder) as url:
+    monkeypatch.setattr(TimedConnection, "_close_after", observed)
+    with served(folder, replace(LIMITS, stall_seconds=NOW)) as url:
         talk = ask(stubborn, url, download("model.safetensors"))
         assert hung_up.wait(DEADLINE)
         assert len(read_all(talk)) < LARGE, "what the system had taken already, and no more"
 
 
 @pytest.mark.parametrize("begun", ["", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\nX: y"])
-def test_who_does_not_come_to_the_point_is_hung_up_on(
-    folder: Path, stubborn: ExitStack, monkeypatch: pytest.MonkeyPatch, begun: str
-) -> None:
-    monkeypatch.setattr(server, "ASK_SECONDS", NOW)
-    with served(folder) as url:
+def test_a_request_that_does_not_end_is_disconnected(folder: Path, stubborn: ExitStack, begun: str) -> None:
+    with served(folder, replace(LIMITS, request_seconds=NOW)) as url:
         assert read_all(ask(stubborn, url, begun)) == b""
 
 
-def test_half_a_second_request_is_hung_up_on(
+def test_a_second_request_that_does_not_end_is_disconnected(
     folder: Path, stubborn: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(folder) as url:
@@ -184,16 +181,16 @@ def test_half_a_second_request_is_hung_up_on(
         came = talk.recv(4096)
         while not came.endswith(b"\r\n\r\n{}"):
             came += talk.recv(4096)
-        monkeypatch.setattr(server, "ASK_SECONDS", NOW)
+        close_after = TimedConnection._close_after
+        monkeypatch.setattr(
+            TimedConnection, "_close_after", lambda connection, _: close_after(connection, NOW)
+        )
         talk.sendall(b"GET / HT")
         assert read_all(talk) == b""
 
 
-def test_too_many_downloads_are_told_to_come_back(
-    folder: Path, stubborn: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app, "MAX_DOWNLOADS", 2)
-    with served(folder) as url, httpx2.Client(base_url=url) as client:
+def test_too_many_downloads_get_a_429(folder: Path, stubborn: ExitStack) -> None:
+    with served(folder, replace(LIMITS, max_downloads=2)) as url, httpx2.Client(base_url=url) as client:
         held = [ask(stubborn, url, download("model.safetensors")) for _ in range(2)]
         for talk in held:
             assert talk.recv(100).startswith(b"HTTP/1.1 200")
@@ -208,15 +205,12 @@ def test_too_many_downloads_are_told_to_come_back(
             pass  # until the server has noticed that they are gone
 
 
-def test_too_many_connections_are_refused(
-    folder: Path, stubborn: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
-    monkeypatch.setattr(server, "ASK_SECONDS", 10 * DEADLINE)
-    with served(folder) as url:
+def test_too_many_connections_are_refused(folder: Path, stubborn: ExitStack) -> None:
+    limits = replace(LIMITS, max_connections=3, request_seconds=10 * DEADLINE)
+    with served(folder, limits) as url:
         for _ in range(2):
             ask(stubborn, url, download("model.safetensors")).recv(100)
         busy = ask(stubborn, url, download("config.json"))
         assert read_all(busy).startswith(b"HTTP/1.1 503")
         silent = [ask(stubborn, url, "") for _ in range(5)]
-        assert read_all(silent[-1]) == b"", "above twice as many nobody is let in"
+        assert read_all(silent[-1]) == b"", "above twice as many connections are closed"

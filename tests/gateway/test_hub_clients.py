@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from barnraise.contract.archive import Revision
 from barnraise.core.ids import blob_hash
-from barnraise.gateway import app
+from barnraise.gateway import LIMITS, GatewayApp
 from tests.support.archives import BASE, DATA, GGUF, LOSSES, MAIN_ROUND, MERGED, OWN, Laid, lay_out_run
 from tests.support.gateways import REPO, GatewayProcess, environment, lay_out_files, served
 from tests.support.programs import DEADLINE
@@ -363,19 +363,9 @@ def test_clients_come_back_when_there_was_no_room(
     laid: Laid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
     target = tmp_path / "card.md"
-    refused: list[int] = []
-    error = app._error
-
-    def told(status: int, *more: Any) -> Any:
-        if status == 429:
-            refused.append(status)
-            monkeypatch.setattr(app, "MAX_DOWNLOADS", 1)  # downloads are refused from now on
-        return error(status, *more)
-
-    monkeypatch.setattr(app, "MAX_DOWNLOADS", 0)
-    monkeypatch.setattr(app, "RETRY_AFTER_SECONDS", 1)
-    monkeypatch.setattr(app, "_error", told)
-    with served(laid.folder) as url:
+    refusals = [True]  # the first download is refused, later ones are not
+    monkeypatch.setattr(GatewayApp, "_is_full", lambda _: bool(refusals) and refusals.pop())
+    with served(laid.folder, replace(LIMITS, retry_after=1)) as url:
         clients = Clients(url, tmp_path / "home")
         if client == "curl":
             url = f"{url}/{OWN}/resolve/best/README.md"
@@ -383,5 +373,5 @@ def test_clients_come_back_when_there_was_no_room(
         else:
             clients.run(HF, "download", OWN, "README.md", "--revision", "best", "--local-dir", tmp_path)
             (tmp_path / "README.md").rename(target)
-    assert refused == [429]
+    assert refusals == []
     assert target.read_bytes() == (laid.folder / "checkpoints/round-000060/README.md").read_bytes()

@@ -25,7 +25,7 @@ from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
 from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
-from barnraise.gateway import listen
+from barnraise.gateway import LIMITS, GatewayLimits, listen
 from tests.support import parts
 from tests.support.programs import DEADLINE, ROOT
 
@@ -69,14 +69,14 @@ def write_index(folder: Path, *repos: Repo) -> None:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, limits: GatewayLimits = LIMITS) -> Iterator[str]:
     """The address of a gateway over `folder`, in a thread."""
     begun: Future[int] = Future()
     loop = asyncio.new_event_loop()
     end = asyncio.Event()
 
     async def serve() -> None:
-        listening = await listen(folder, "127.0.0.1", 0)
+        listening = await listen(folder, "127.0.0.1", 0, limits=limits)
         begun.set_result(listening.port)
         await end.wait()
         await listening.stop()

@@ -1,6 +1,7 @@
-"""The HTTP gateway: any archive folder, a coordinator's own or a mirror's copy, for the tools people have."""
+"""The HTTP gateway: serves an archive folder to Hub clients and browsers."""
 
 from barnraise.gateway.app import GatewayApp
+from barnraise.gateway.limits import LIMITS, GatewayLimits
 from barnraise.gateway.server import RunningGateway, listen
 
-__all__ = ["GatewayApp", "RunningGateway", "listen"]
+__all__ = ["LIMITS", "GatewayApp", "GatewayLimits", "RunningGateway", "listen"]

@@ -1,6 +1,6 @@
-"""The gateway as an ASGI application: an archive folder over HTTP, as it is and as a Hugging Face Hub.
+"""The gateway as an ASGI application: an archive folder over HTTP, as plain files and as a Hugging Face Hub.
 
-It reads only. It logs no request: Hub clients send their user's token to whatever HF_ENDPOINT names.
+It only reads. It logs no requests, since Hub clients send their user's token to the server in HF_ENDPOINT.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from barnraise.gateway.catalogue import Catalogue
 from barnraise.gateway.file_response import READERS, BufferPool, FileResponse
 from barnraise.gateway.hub_api import HubFile, JsonReply, NotFound, hub_reply
 from barnraise.gateway.landing_page import page
+from barnraise.gateway.limits import LIMITS, GatewayLimits
 from barnraise.gateway.routes import (
     ArchiveFile,
     LandingPage,
@@ -51,16 +52,10 @@ from barnraise.gateway.routes import (
 P = ParamSpec("P")
 V = TypeVar("V")
 
-MAX_DOWNLOADS = 256
-"""Files sent at once. More askers are told to come back: Hub clients and curl --retry do."""
-RETRY_AFTER_SECONDS = 5
-MAX_BODY_BYTES = 256 * 1024
-"""Of a request: a list of paths is the longest that is read."""
 MAX_PATHS = 2000
-"""Fields of a form that are read."""
-BODY_SECONDS = 10.0
-FOR_EVER = "public, max-age=31536000, immutable"
-ASK_AGAIN = "no-cache"
+"""Fields of a form that are parsed."""
+IMMUTABLE = "public, max-age=31536000, immutable"
+REVALIDATE = "no-cache"
 _HOST = re.compile(r"^[A-Za-z0-9._-]+(:[0-9]{1,5})?$|^\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?$")
 _TYPES = {
     ".json": "application/json",
@@ -70,18 +65,21 @@ _TYPES = {
     ".jsonl": "application/jsonl",
     ".svg": "image/svg+xml",
 }
-"""What a browser may show; the rest is saved."""
+"""Types that a browser may display; it saves the others."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_PAGE = {"content-security-policy": _POLICY, "cache-control": ASK_AGAIN}
+_PAGE = {"content-security-policy": _POLICY, "cache-control": REVALIDATE}
 _SAFE = {"x-content-type-options": "nosniff", "content-security-policy": f"{_POLICY}; sandbox"}
-"""A file of the archive runs nothing in anybody's browser."""
+"""A file of the archive cannot run code in a browser."""
 
 
 class GatewayApp:
-    def __init__(self, folder: Path, url: str | None = None) -> None:
-        """url: the address for people to copy; the one that a browser asked for where it is None."""
-        self._folder = ArchiveFolder(folder)
+    """Serves one archive folder."""
+
+    def __init__(self, folder: Path, url: str | None = None, limits: GatewayLimits = LIMITS) -> None:
+        """url: this server's address on the HTML page; None: the one that the browser requested."""
+        self._folder = ArchiveFolder(folder, rescan_seconds=limits.rescan_seconds)
         self._url = url
+        self._limits = limits
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="gateway")
         self._pool = BufferPool()
         self._sending = 0
@@ -109,31 +107,38 @@ class GatewayApp:
         allowed = ("POST",) if isinstance(asked, PathsInfo) else ("GET", "HEAD")
         if request.method not in allowed:
             return _error(
-                405, "this server only reads", "Checkpoints come from the run.", {"allow": ", ".join(allowed)}
+                405,
+                "this server only reads",
+                "Checkpoints come from the run.",
+                {"allow": ", ".join(allowed)},
             )
         if isinstance(asked, WhoAmI):
-            return _error(401, "there are no accounts here", "Ask without a token.")
+            return _error(401, "this server has no accounts", "Send no token.")
         if isinstance(asked, UnknownPath):
-            return _error(404, "there is nothing here", "See / for what there is.")
+            return _error(404, "there is nothing at this path", "See / for what this server has.")
         catalogue = await self._in_thread(self._folder.catalogue)
         if catalogue is None:
-            fix = "Come back when the run has its first checkpoint."
-            return _error(503, "the archive is empty", fix, {"retry-after": str(RETRY_AFTER_SECONDS)})
+            fix = "Try again when the run has its first checkpoint."
+            return _error(503, "the archive is empty", fix, self._retry_after())
         match asked:
             case LandingPage():
                 return HTMLResponse(page(catalogue, self._address(request)), headers=_PAGE)
             case ArchiveFile():
                 return await self._raw(request, catalogue, asked)
             case PathsInfo():
-                paths = await _paths(request)
+                paths = await _paths(request, self._limits)
                 if paths is None:
-                    return _error(400, "no list of paths of a reasonable size", "Send paths=NAME, or JSON.")
+                    return _error(
+                        400,
+                        "the body is no list of paths, or too long",
+                        "Send paths=NAME, or JSON.",
+                    )
                 return await self._hub(request, catalogue, asked, paths)
             case _:
                 return await self._hub(request, catalogue, asked)
 
     async def _raw(self, request: Request, catalogue: Catalogue, asked: ArchiveFile) -> ASGIApp:
-        opened = await self._in_thread(self._folder.open, asked.path)
+        opened = await self._open(asked.path)
         if opened is None:
             return _error(404, f"the archive has no {asked.path}", f"See /{INDEX} for what it has.")
         entry = catalogue.entry(asked.folder, asked.name)
@@ -143,7 +148,7 @@ class GatewayApp:
             etag = entry.hash
         else:
             etag = opened.version
-        caching = FOR_EVER if asked.never_changes else ASK_AGAIN
+        caching = IMMUTABLE if asked.never_changes else REVALIDATE
         return self._file(request, opened, asked.name, {"etag": f'"{etag}"', "cache-control": caching})
 
     async def _hub(
@@ -157,53 +162,61 @@ class GatewayApp:
         commit = {} if found.commit is None else {"x-repo-commit": found.commit}
         match found:
             case JsonReply(value):
-                return JSONResponse(value, headers={**commit, "cache-control": ASK_AGAIN})
+                return JSONResponse(value, headers={**commit, "cache-control": REVALIDATE})
             case NotFound():
                 return _error(404, found.problem, found.fix, {**commit, "x-error-code": found.code})
             case HubFile(path, entry):
-                opened = await self._in_thread(self._folder.open, path)
+                opened = await self._open(path)
                 if opened is None or opened.size != entry.size:
                     if opened is not None:
-                        opened.file.close()
-                    problem = f"{path} is not there as its manifest says"
-                    fix = "Tell whoever serves this archive, or take another mirror."
+                        opened.close()
+                    problem = f"{path} is missing or differs from its manifest"
+                    fix = "Report it to the operator of this server, or use another mirror."
                     return _error(404, problem, fix, {**commit, "x-error-code": "EntryNotFound"})
-                caching = FOR_EVER if found.fixed else ASK_AGAIN
+                caching = IMMUTABLE if found.fixed else REVALIDATE
                 headers = {**commit, "etag": f'"{entry.hash}"', "cache-control": caching}
                 return self._file(request, opened, entry.name, headers)
             case _:
                 assert_never(found)
 
     def _file(self, request: Request, opened: OpenFile, name: str, headers: Mapping[str, str]) -> ASGIApp:
-        """Whichever way it goes, `opened` is closed."""
+        """The response to a request for an open file, which is closed in every case."""
         sent = {
             **_SAFE, **headers, "accept-ranges": "bytes", "last-modified": http_date(opened.modified),
         }  # fmt: skip
-        decision = select_content(
+        content = select_content(
             request.method, request.headers, opened.size, headers["etag"], opened.modified
         )
-        match decision:
+        match content:
             case NotModified():
-                opened.file.close()
+                opened.close()
                 return Response(status_code=304, headers=sent)
             case RangeNotSatisfiable():
-                opened.file.close()
-                told = {**headers, "content-range": f"bytes */{opened.size}"}
-                return _error(416, f"{name} has {opened.size} bytes", "Ask for a range of them.", told)
+                opened.close()
+                ranged = {**headers, "content-range": f"bytes */{opened.size}"}
+                return _error(416, f"{name} has {opened.size} bytes", "Request a range of them.", ranged)
             case FullContent():
                 start, stop, status = 0, opened.size, 200
             case PartialContent(start, stop):
                 status = 206
                 sent["content-range"] = f"bytes {start}-{stop - 1}/{opened.size}"
             case _:
-                assert_never(decision)
-        if request.method != "HEAD" and self._sending >= MAX_DOWNLOADS:
-            opened.file.close()
-            wait = {"retry-after": str(RETRY_AFTER_SECONDS)}
-            return _error(429, f"{MAX_DOWNLOADS} downloads are going on", "Try again in a minute.", wait)
+                assert_never(content)
+        if request.method != "HEAD" and self._is_full():
+            opened.close()
+            problem = f"{self._sending} downloads are in progress"
+            return _error(429, problem, "Try again in a minute.", self._retry_after())
         sent["content-type"] = _TYPES.get(Path(name).suffix, "application/octet-stream")
         sent["content-length"] = str(stop - start)
-        return FileResponse(opened, start, stop, status, sent, self._threads, self._pool)
+        return FileResponse(
+            opened, start, stop, status, sent, self._threads, self._pool, self._limits.fast_chunk_seconds
+        )
+
+    def _is_full(self) -> bool:
+        return self._sending >= self._limits.max_downloads
+
+    def _retry_after(self) -> dict[str, str]:
+        return {"retry-after": str(self._limits.retry_after)}
 
     def _address(self, request: Request) -> str:
         if self._url is not None:
@@ -211,15 +224,18 @@ class GatewayApp:
         host = request.headers.get("host", "")
         return f"http://{host if _HOST.fullmatch(host) else 'HOST:PORT'}"
 
+    async def _open(self, path: str) -> OpenFile | None:
+        return await self._in_thread(self._folder.open, path)
+
     async def _in_thread(self, work: Callable[P, V], *args: P.args, **kwargs: P.kwargs) -> V:
         call = functools.partial(work, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
-async def _paths(request: Request) -> Collection[str] | None:
+async def _paths(request: Request, limits: GatewayLimits) -> Collection[str] | None:
     """The `paths` of a form or of JSON; None where the body is neither, too long, or too slow."""
     try:
-        body = await asyncio.wait_for(_body(request), BODY_SECONDS)
+        body = await asyncio.wait_for(_body(request, limits.body_bytes), limits.body_seconds)
         if body is None:
             return None
         if request.headers.get("content-type", "").startswith("application/json"):
@@ -234,12 +250,12 @@ async def _paths(request: Request) -> Collection[str] | None:
     return None
 
 
-async def _body(request: Request) -> bytes | None:
-    """None where it is longer than anybody needs."""
+async def _body(request: Request, limit: int) -> bytes | None:
+    """The request's body; None where it exceeds `limit` bytes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > limit:
             return None
     return bytes(body)
 

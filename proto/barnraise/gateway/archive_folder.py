@@ -26,42 +26,60 @@ from barnraise.contract.manifest_json import MANIFEST_JSON
 from barnraise.core.errors import MalformedRecord, TrustError
 from barnraise.core.ids import RunId, blob_hash
 from barnraise.gateway.catalogue import Catalogue, Files
+from barnraise.gateway.limits import LIMITS
 
 log = logging.getLogger("barnraise.gateway")
 
 MAX_JSON_BYTES = 4 * MAX_MANIFEST_BYTES
-LOOK_AGAIN_SECONDS = 5.0
-"""Pause between two looks for what the index names and is not there yet: a mirror may just be copied."""
 
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A regular file; whoever has it closes it."""
+    """A regular file, open for reading, which its holder closes."""
 
     file: BinaryIO
     size: int
     modified: int
     """Seconds since 1970."""
     version: str
-    """Differs when the file was replaced."""
+    """Changes when the file is replaced."""
+
+    @property
+    def path(self) -> str:
+        return str(self.file.name)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """At most `count` bytes from `offset` on. Raises OSError."""
+        return os.pread(self.file.fileno(), count, offset)
+
+    def close(self) -> None:
+        self.file.close()
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @dataclass
 class ArchiveFolder:
-    """Slow where something changed: asked in threads."""
+    """The files below an archive's folder, and its catalogue. Calls may block: make them in threads."""
 
     folder: Path
     clock: Callable[[], float] = time.monotonic
+    rescan_seconds: float = LIMITS.rescan_seconds
+    """As of `GatewayLimits`."""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _version: str = field(default="", init=False)
     _catalogue: Catalogue | None = field(default=None, init=False)
     _again: float = field(default=math.inf, init=False)
-    """When to look again although the index is the same."""
+    """When to scan again although the index is the same."""
 
     def catalogue(self) -> Catalogue | None:
-        """What there is now; None while there is no index that can be read.
+        """What the archive contains now; None until there is a valid index.
 
-        An index that is broken does not take the place of the last good one.
+        A broken index does not replace the last valid one.
         """
         opened = self.open(INDEX)
         if opened is None:
@@ -77,17 +95,17 @@ class ArchiveFolder:
             return self._catalogue
 
     def open(self, path: str) -> OpenFile | None:
-        """A file by its path in the archive, which `hub_routes` or a manifest has found well-formed."""
+        """A file by its path, which `routes` or a manifest has checked; None if it is absent."""
         root = os.path.realpath(self.folder)
-        place = os.path.realpath(os.path.join(root, path))
-        if os.path.commonpath([root, place]) != root:
+        target = os.path.realpath(os.path.join(root, path))
+        if os.path.commonpath([root, target]) != root:
             return None  # a link that leads out of the archive
         try:
-            file = open(place, "rb", buffering=0, opener=_nonblocking)  # noqa: SIM115 (handed on)
+            file = open(target, "rb", buffering=0, opener=_nonblocking)  # noqa: SIM115 (handed on)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
-            log.warning("cannot read %s: %s", place, error.strerror)
+            log.warning("cannot read %s: %s", target, error.strerror)
             return None
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -105,11 +123,11 @@ class ArchiveFolder:
                 if found is not None:
                     files[revision.manifest] = found
                 else:
-                    self._again = self.clock() + LOOK_AGAIN_SECONDS
+                    self._again = self.clock() + self.rescan_seconds
         return files
 
     def _files(self, index: ArchiveIndex, revision: Revision) -> Files | None:
-        """What a manifest lists, and the manifest itself. None, and a warning, where it does not fit."""
+        """A manifest and what it lists. None, with a warning, if its hash or signature is wrong."""
         wire = self._read(f"{revision.folder}/{MANIFEST}", MAX_MANIFEST_BYTES)
         if wire is None or blob_hash(wire) != revision.manifest:
             log.warning("%s is not served: its %s is not what %s says", revision.folder, MANIFEST, INDEX)
@@ -119,11 +137,11 @@ class ArchiveFolder:
         except TrustError as error:
             log.warning("%s is not served: %s", revision.folder, error.problem)
             return None
-        beside = [FileEntry(name=MANIFEST, hash=revision.manifest, size=len(wire))]
+        extra = [FileEntry(name=MANIFEST, hash=revision.manifest, size=len(wire))]
         view = self._read(f"{revision.folder}/{MANIFEST_JSON}", MAX_JSON_BYTES)
         if view is not None:
-            beside.append(FileEntry(name=MANIFEST_JSON, hash=blob_hash(view), size=len(view)))
-        return tuple(sorted([*manifest.files, *beside], key=lambda entry: entry.name))
+            extra.append(FileEntry(name=MANIFEST_JSON, hash=blob_hash(view), size=len(view)))
+        return tuple(sorted([*manifest.files, *extra], key=lambda entry: entry.name))
 
     def _read(self, path: str, limit: int) -> bytes | None:
         opened = self.open(path)
@@ -134,5 +152,5 @@ class ArchiveFolder:
 
 
 def _nonblocking(path: str, flags: int) -> int:
-    """Opens no pipe that somebody would have to write to first."""
+    """Without O_NONBLOCK, opening a named pipe would block until it has a writer."""
     return os.open(path, flags | os.O_NONBLOCK)

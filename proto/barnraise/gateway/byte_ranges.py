@@ -1,4 +1,4 @@
-"""What a file server answers when asked for a file: all of it, a part, or nothing (RFC 9110). Pure."""
+"""Which bytes of a file a request gets: all, a part, or none (RFC 9110, sections 13 and 14). Pure."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from email.utils import formatdate, parsedate_to_datetime
 
 _RANGE = re.compile(r"^([0-9]*)-([0-9]*)$")
 MAX_DIGITS = 18
-"""Numbers of more digits than any file's size are cut to a number that is as absurd."""
+"""Longer numbers exceed any file's size: they count as 10^18."""
 
 
 @dataclass(frozen=True)
 class FullContent:
-    pass
+    """200: the whole file."""
 
 
 @dataclass(frozen=True)
 class PartialContent:
+    """206: bytes [start, stop)."""
+
     start: int
     stop: int
-    """The byte after the last one."""
 
 
 @dataclass(frozen=True)
 class NotModified:
-    """The asker has it already."""
+    """304: the client has this version."""
 
 
 @dataclass(frozen=True)
 class RangeNotSatisfiable:
-    """No byte of the file is in the range that was asked for, or it is no range."""
+    """416: the range is malformed, or contains no byte of the file."""
 
 
-Decision = FullContent | PartialContent | NotModified | RangeNotSatisfiable
+Content = FullContent | PartialContent | NotModified | RangeNotSatisfiable
 
 
-def select_content(method: str, headers: Mapping[str, str], size: int, etag: str, modified: int) -> Decision:
-    """headers: of the request, by lower-case name. etag: in its quotes. modified: in seconds since 1970."""
+def select_content(method: str, headers: Mapping[str, str], size: int, etag: str, modified: int) -> Content:
+    """headers: of the request, by lower-case name. etag: with its quotes. modified: in seconds since 1970."""
     if _unchanged(headers, etag, modified):
         return NotModified()
     wanted = headers.get("range")
@@ -49,7 +50,7 @@ def select_content(method: str, headers: Mapping[str, str], size: int, etag: str
         return FullContent()
     unit, equals, ranges = wanted.partition("=")
     if not equals or unit.strip().lower() != "bytes" or "," in ranges:
-        return FullContent()  # another unit, or many ranges: a server may ignore them
+        return FullContent()  # another unit, or several ranges: a server may ignore them
     return _part(ranges.strip(), size)
 
 
@@ -67,7 +68,7 @@ def _unchanged(headers: Mapping[str, str], etag: str, modified: int) -> bool:
     try:
         return modified <= parsedate_to_datetime(since).timestamp()
     except (ValueError, OverflowError):
-        return False  # no date: as if it had not been sent
+        return False  # not a date: the header is ignored
 
 
 def _part(text: str, size: int) -> PartialContent | RangeNotSatisfiable:

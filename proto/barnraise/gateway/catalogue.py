@@ -14,24 +14,24 @@ Files = tuple[FileEntry, ...]
 
 @dataclass(frozen=True)
 class Catalogue:
-    """An index, and the files of those of its revisions whose manifest was read and fits."""
+    """An index, and the files of those revisions whose manifest was read and is valid."""
 
     index: ArchiveIndex
     files: Mapping[str, Files]
-    """By the manifest's hash."""
+    """By the hash of the manifest."""
 
     def repos(self, kind: Kind) -> list[Repo]:
-        return [repo for whole in self.index.repos if whole.kind == kind and (repo := self._there(whole))]
+        return [repo for whole in self.index.repos if whole.kind == kind and (repo := self._readable(whole))]
 
     def entry(self, folder: str, name: str) -> FileEntry | None:
-        """What the manifest of a folder says of a file."""
+        """The manifest entry of a file in a folder of the archive."""
         for repo in self.index.repos:
             for revision in repo.revisions:
                 if revision.folder == folder:
                     return find_file(self.files.get(revision.manifest, ()), name)
         return None
 
-    def _there(self, repo: Repo) -> Repo | None:
+    def _readable(self, repo: Repo) -> Repo | None:
         revisions = tuple(revision for revision in repo.revisions if revision.manifest in self.files)
         return repo.model_copy(update={"revisions": revisions}) if revisions else None
 

@@ -1,6 +1,6 @@
-"""The archive in the words of the Hugging Face Hub: its repositories, revisions and files, as values. Pure.
+"""The API of the Hugging Face Hub: an archive's repositories, revisions and files, as JSON values. Pure.
 
-What clients need of each answer, and which of them, stands in docs/CHECKPOINTS.md.
+docs/CHECKPOINTS.md says which clients need which fields.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from barnraise.gateway.routes import (
 )
 
 MAX_LISTED = 1000
-"""Repositories that one search answers with."""
+"""Repositories in the result of one search."""
 _LIBRARIES = {"merged": "transformers", "base": "transformers", "gguf": "gguf"}
 
 
 @dataclass(frozen=True)
 class JsonReply:
-    """JSON."""
+    """A JSON document."""
 
     value: Any
     commit: str | None = None
-    """Of the revision that it is about."""
+    """Of the revision that it describes."""
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file below the archive."""
+    """A file of the archive."""
 
     path: str
     entry: FileEntry
@@ -52,11 +52,24 @@ class HubFile:
 
 @dataclass(frozen=True)
 class NotFound:
+    """A 404 with the error code that Hub clients turn into their exceptions."""
+
     code: Literal["RepoNotFound", "RevisionNotFound", "EntryNotFound"]
-    """What Hub clients tell apart by it."""
     problem: str
     fix: str
     commit: str | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The repository, revision and files that a request is about."""
+
+    repo: Repo
+    revision: Revision
+    files: Files
+
+    def json(self, value: Any) -> JsonReply:
+        return JsonReply(value, self.revision.commit)
 
 
 def hub_reply(
@@ -65,55 +78,71 @@ def hub_reply(
     query: Mapping[str, str],
     paths: Collection[str] = (),
 ) -> JsonReply | HubFile | NotFound:
-    """query: of the request, by name. paths: what `PathsInfo` asks about."""
+    """query: of the request, by name. paths: what `PathsInfo` is about."""
     if isinstance(asked, RepoSearch):
         return JsonReply(_search(catalogue, asked.kind, query))
-    found = _find(catalogue, asked.place)
+    found = _find(catalogue, asked.at)
     if isinstance(found, NotFound):
         return found
-    repo, revision = found
-    files = catalogue.files[revision.manifest]
     match asked:
         case RepoInfo():
-            return JsonReply(_info(repo, revision, files, blobs="blobs" in query), revision.commit)
+            return found.json(_info(found, blobs="blobs" in query))
         case RepoRefs():
-            return JsonReply(_refs(repo), revision.commit)
-        case RepoTree(path=""):
-            return JsonReply([_file(entry) for entry in files], revision.commit)
+            return found.json(_refs(found.repo))
         case RepoTree(path=path):
-            return _no_entry(repo, revision, path)  # checkpoints have no folders
+            return _tree(found, path)
         case PathsInfo():
-            return JsonReply([_file(entry) for entry in files if entry.name in paths], revision.commit)
-        case Resolve(place=place, path=path):
-            entry = find_file(files, path)
-            if entry is None:
-                return _no_entry(repo, revision, path)
-            fixed = place.revision == revision.commit
-            return HubFile(f"{revision.folder}/{entry.name}", entry, revision.commit, fixed)
+            return found.json([_file(entry) for entry in found.files if entry.name in paths])
+        case Resolve(at=at, path=path):
+            return _resolve(found, at.revision, path)
 
 
-def _find(catalogue: Catalogue, place: RepoRevision) -> tuple[Repo, Revision] | NotFound:
-    repos = catalogue.repos(place.kind)
-    repo = next((repo for repo in repos if repo.id == place.repo), None)
+def _find(catalogue: Catalogue, at: RepoRevision) -> _Found | NotFound:
+    repos = catalogue.repos(at.kind)
+    repo = next((repo for repo in repos if repo.id == at.repo), None)
     if repo is None:
         have = ", ".join(sorted(repo.id for repo in repos)) or "none yet"
         return NotFound(
             "RepoNotFound",
-            f"there is no {place.kind} {place.repo[:120]!r} here",
-            fix=f"The run {catalogue.index.run} has the {place.kind}s: {have}.",
+            f"there is no {at.kind} {at.repo[:120]!r} here",
+            fix=f"The run {catalogue.index.run} has the {at.kind}s: {have}.",
         )
     try:
-        return repo, find_revision(repo, place.revision)
+        revision = find_revision(repo, at.revision)
     except UserError as error:
-        if place.revision == MAIN or _of_the_run(catalogue, repo, place.revision):
-            return repo, repo.revisions[-1]
-        return NotFound("RevisionNotFound", error.problem, error.fix)
+        if at.revision != MAIN and not _of_the_run(catalogue, repo, at.revision):
+            return NotFound("RevisionNotFound", error.problem, error.fix)
+        revision = repo.revisions[-1]
+    return _Found(repo, revision, catalogue.files[revision.manifest])
+
+
+def _tree(found: _Found, path: str) -> JsonReply | NotFound:
+    """The files below `path`; checkpoints have no folders."""
+    return _no_entry(found, path) if path else found.json([_file(entry) for entry in found.files])
+
+
+def _resolve(found: _Found, requested: str, path: str) -> HubFile | NotFound:
+    entry = find_file(found.files, path)
+    if entry is None:
+        return _no_entry(found, path)
+    commit = found.revision.commit
+    return HubFile(f"{found.revision.folder}/{entry.name}", entry, commit, fixed=requested == commit)
+
+
+def _no_entry(found: _Found, path: str) -> NotFound:
+    repo, revision = found.repo, found.revision
+    return NotFound(
+        "EntryNotFound",
+        f"{repo.id} has no {path[:120]!r} in round {revision.round}",
+        fix=f"See /api/{repo.kind}s/{repo.id}/tree/{revision.commit} for what it has.",
+        commit=revision.commit,
+    )
 
 
 def _of_the_run(catalogue: Catalogue, repo: Repo, wanted: str) -> bool:
     """Whether `repo` is the same for all rounds, and `wanted` names a checkpoint of the run.
 
-    transformers asks the base model for the revision that somebody wants of the adapter.
+    transformers requests the base model at the revision that was given for the adapter.
     """
     trained = catalogue.index.repo("trained")
     if trained is None or repo.form not in ("base", "data"):
@@ -123,15 +152,6 @@ def _of_the_run(catalogue: Catalogue, repo: Repo, wanted: str) -> bool:
     except UserError:
         return False
     return True
-
-
-def _no_entry(repo: Repo, revision: Revision, path: str) -> NotFound:
-    return NotFound(
-        "EntryNotFound",
-        f"{repo.id} has no {path[:120]!r} in round {revision.round}",
-        fix=f"See /api/{repo.kind}s/{repo.id}/tree/{revision.commit} for what it has.",
-        commit=revision.commit,
-    )
 
 
 def _search(catalogue: Catalogue, kind: Kind, query: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -168,10 +188,11 @@ def _head(repo: Repo, revision: Revision) -> dict[str, Any]:
     return head
 
 
-def _info(repo: Repo, revision: Revision, files: Files, *, blobs: bool) -> dict[str, Any]:
+def _info(found: _Found, *, blobs: bool) -> dict[str, Any]:
+    repo, files = found.repo, found.files
     siblings = [{"rfilename": entry.name, **(_blob(entry) if blobs else {})} for entry in files]
     info = {
-        **_head(repo, revision),
+        **_head(repo, found.revision),
         "siblings": siblings,
         "usedStorage": sum(entry.size for entry in files),
     }
@@ -200,7 +221,7 @@ def _file(entry: FileEntry) -> dict[str, Any]:
 
 
 def _blob(entry: FileEntry) -> dict[str, Any]:
-    """As if Git LFS kept it: that is how clients learn a file's SHA-256."""
+    """As if the file were in Git LFS, whose object ids tell clients a file's SHA-256."""
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{entry.hash}\nsize {entry.size}\n"
     object_id = hashlib.sha1(f"blob {len(pointer)}\0{pointer}".encode(), usedforsecurity=False).hexdigest()
     lfs = {"sha256": entry.hash, "size": entry.size, "pointerSize": len(pointer)}

@@ -1,6 +1,6 @@
-"""The page that people see at a gateway's address: what it is, what there is, and lines to copy. Pure.
+"""The HTML page at a gateway's address: the run, its repositories, and commands to copy. Pure.
 
-Plain HTML without scripts. Everything that came from somebody is escaped.
+Plain HTML without scripts. All values from the archive are escaped.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ _FORMS: dict[str, str] = {
 
 
 def page(catalogue: Catalogue, url: str) -> str:
-    """url: under which clients reach this server, without a slash at its end."""
+    """url: the address of this server, without a trailing slash."""
     index = catalogue.index
     repos = [repo for kind in _KINDS for repo in catalogue.repos(kind)]
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(index.run)}</title>
 <style>{STYLE}</style></head><body>
 <h1>{escape(index.run)}</h1>
-<p>Volunteers train this model together with Barnraise. Here are its checkpoints, for the tools of the
+<p>Volunteers train this model together with Barnraise. Its checkpoints are here for the tools of the
 Hugging Face Hub and for plain downloads. Rounds closed so far: {index.closed}.</p>
-<p>Say once in a terminal where to look. The second variable keeps your Hub token from being sent here.</p>
+<p>Set these variables in a terminal. The second one keeps your Hub token from being sent here.</p>
 <pre>export HF_ENDPOINT={escape(url)} HF_HUB_DISABLE_IMPLICIT_TOKEN=1</pre>
 {"".join(_repo(catalogue, repo, url) for repo in repos) or "<p>There is no checkpoint yet.</p>"}
 <h2>Trust</h2>
 <p>Each revision has a <code>manifest.bin</code> that lists every file's SHA-256 and is signed by the run's
-key; <code>manifest.json</code> says the same, to be read. The key that this server names is
-<code>{escape(index.authority)}</code>: compare it with the invite. <code>peer verify</code> does it all.</p>
+key; <code>manifest.json</code> has the same content in readable form. This server names the key
+<code>{escape(index.authority)}</code>: compare it with the invite.
+<code>peer verify</code> checks everything.</p>
 <p><a href="/archive.json">archive.json</a> lists everything, for mirrors.</p>
 </body></html>
 """

@@ -1,6 +1,6 @@
-"""What a request's path asks for: of the archive as it is, or in the words of the Hugging Face Hub. Pure.
+"""What a request's path names: a file of the archive, or a resource of the Hugging Face Hub's API. Pure.
 
-A path is cut at its slashes before its percent signs are resolved: a slash inside of a name stays there.
+A path is split at its slashes before percent decoding: an encoded slash stays inside its segment.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ _RAW = re.compile(
     rf"({re.escape(INDEX)}|{re.escape(CHARTER)}|log/[0-9]{{6,9}}\.close|contributions/[0-9a-f]{{64}}"
     rf"|(checkpoints|merged|gguf)/round-[0-9]{{6,9}}/{_NAME}|(base|data|held-out)/{_NAME})"
 )
-"""Every file that an archive has (`barnraise.contract.archive`), and none besides."""
+"""The paths of all files that an archive can contain (`barnraise.contract.archive`), and of no others."""
 _NEVER_CHANGES = re.compile(rf"{re.escape(CHARTER)}|(log|contributions)/.*")
 
 
 @dataclass(frozen=True)
 class LandingPage:
-    """The page for people."""
+    """The HTML page at `/`."""
 
 
 @dataclass(frozen=True)
 class ArchiveFile:
+    """A file by its path in the archive."""
+
     path: str
-    """Of a file below the archive."""
 
     @property
     def never_changes(self) -> bool:
@@ -48,7 +49,7 @@ class ArchiveFile:
 
 @dataclass(frozen=True)
 class RepoRevision:
-    """A repository at a revision, as the asker names them."""
+    """A repository and a branch, tag or commit, as the client names them."""
 
     kind: Kind
     repo: str
@@ -57,47 +58,57 @@ class RepoRevision:
 
 @dataclass(frozen=True)
 class RepoSearch:
+    """`/api/models`, `/api/datasets`."""
+
     kind: Kind
 
 
 @dataclass(frozen=True)
 class RepoInfo:
-    place: RepoRevision
+    """Metadata of one revision."""
+
+    at: RepoRevision
 
 
 @dataclass(frozen=True)
 class RepoRefs:
-    place: RepoRevision
+    """Branches and tags."""
+
+    at: RepoRevision
 
 
 @dataclass(frozen=True)
 class RepoTree:
-    place: RepoRevision
+    """Files of one revision."""
+
+    at: RepoRevision
     path: str
-    """Empty for all of it."""
+    """Empty for the root folder."""
 
 
 @dataclass(frozen=True)
 class PathsInfo:
-    """The paths are in the request's body."""
+    """Metadata of the files that the request's body names."""
 
-    place: RepoRevision
+    at: RepoRevision
 
 
 @dataclass(frozen=True)
 class Resolve:
-    place: RepoRevision
+    """The content of one file."""
+
+    at: RepoRevision
     path: str
 
 
 @dataclass(frozen=True)
 class WhoAmI:
-    """Whose token it is. There are no accounts here."""
+    """The account of a token. This server has no accounts."""
 
 
 @dataclass(frozen=True)
 class UnknownPath:
-    """Nothing that is served."""
+    """A path that this server does not serve."""
 
 
 Route = (
@@ -115,7 +126,7 @@ Route = (
 
 
 def route(raw_path: str) -> Route:
-    """What is at a path, as it stands in the request, without its query."""
+    """Parse a path as it is in the request line, without its query."""
     if _RAW.fullmatch(raw_path.removeprefix("/")):
         return ArchiveFile(raw_path.removeprefix("/"))
     parts = [unquote(part) for part in raw_path.split("/")[1:]]

@@ -1,8 +1,9 @@
-"""The gateway on a port: uvicorn in our own event loop, with an end to askers that keep it waiting."""
+"""The gateway on a port: uvicorn in the program's event loop, with timeouts for requests and readers."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,107 +16,118 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from barnraise.core.errors import Unreachable
 from barnraise.gateway.app import GatewayApp
+from barnraise.gateway.limits import LIMITS, GatewayLimits
 
-MAX_CONNECTIONS = 512
-"""More askers get a 503; at twice as many nobody is let in."""
-ASK_SECONDS = 20.0
-"""From a connection, or the beginning of a request on it, to that request's end."""
-STALL_SECONDS = 60.0
-"""A reader that takes less than a chunk in this time is hung up on."""
 MAX_HEADER_BYTES = 16 * 1024
 BACKLOG = 256
 
 
-class Connection(H11Protocol):
-    """Hangs up on whoever does not ask, or does not read."""
+class TimedConnection(H11Protocol):
+    """An HTTP/1.1 connection that is closed when the client sends no request, or reads no response, in time.
 
-    _asks: asyncio.TimerHandle
-    _reads: asyncio.TimerHandle
+    It relies on uvicorn's internal protocol class, so an update of uvicorn may require a change here.
+    """
+
+    _request_timer: asyncio.TimerHandle
+    _read_timer: asyncio.TimerHandle
+
+    def __init__(self, *args: Any, limits: GatewayLimits, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._limits = limits
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.access_log = False  # whoever listens: requests carry tokens
-        transport.set_write_buffer_limits(0)  # writing goes on when what was written has left
-        self._asks = self._reads = self._hang_up_in(ASK_SECONDS)
-        if len(self.connections) > 2 * MAX_CONNECTIONS:
+        self.access_log = False  # also at a verbose log level: requests carry tokens
+        transport.set_write_buffer_limits(0)  # writing continues when the last chunk has left
+        self._request_timer = self._read_timer = self._close_after(self._limits.request_seconds)
+        if len(self.connections) > 2 * self._limits.max_connections:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        answering: RequestResponseCycle | None = self.cycle
-        if answering is not None and not answering.response_complete:
-            self._asks.cancel()
-        elif self._asks.cancelled():  # another request has begun to come in
-            self._asks = self._hang_up_in(ASK_SECONDS)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._request_timer.cancel()
+        elif self._request_timer.cancelled():  # the first bytes of another request
+            self._request_timer = self._close_after(self._limits.request_seconds)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._reads = self._hang_up_in(STALL_SECONDS)
+        self._read_timer = self._close_after(self._limits.stall_seconds)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._reads.cancel()
+        self._read_timer.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._asks.cancel()
-        self._reads.cancel()
+        self._request_timer.cancel()
+        self._read_timer.cancel()
         super().connection_lost(exc)
 
-    def _hang_up_in(self, seconds: float) -> asyncio.TimerHandle:
+    def _close_after(self, seconds: float) -> asyncio.TimerHandle:
         return self.loop.call_later(seconds, self.transport.abort)
 
 
 class _Server(uvicorn.Server):
+    @property
+    def connections(self) -> set[Any]:
+        """Open connections, as uvicorn's protocol objects."""
+        return self.server_state.connections
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the program's."""
+        """Leave signals to the program."""
         yield
 
 
 @dataclass(frozen=True)
 class RunningGateway:
+    """A gateway that serves requests until `stop`."""
+
     port: int
     _app: GatewayApp
     _server: _Server
     _task: asyncio.Task[Any]
 
     async def stop(self) -> None:
-        """Downloads that go on are cut: their clients resume them. Raises what the server died of."""
+        """Close all connections; clients resume their downloads. Raises the error that ended the server."""
         self._server.should_exit = True
-        for connection in list(self._server.server_state.connections):
+        for connection in list(self._server.connections):
             connection.transport.abort()
         await self._task
         self._app.close()
 
 
-async def listen(folder: Path, host: str, port: int, url: str | None = None) -> RunningGateway:
+async def listen(
+    folder: Path, host: str, port: int, url: str | None = None, limits: GatewayLimits = LIMITS
+) -> RunningGateway:
     """Serve an archive folder; port 0 takes a free one. url: as of `GatewayApp`.
 
-    Raises Unreachable when the port cannot be had.
+    Raises Unreachable when the port cannot be used.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        door = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise Unreachable(
             f"cannot listen on {host}:{port}: {error.strerror}",
             fix="Is another server running? Choose another --http-port.",
         ) from None
-    app = GatewayApp(folder, url)
+    app = GatewayApp(folder, url, limits)
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=functools.partial(TimedConnection, limits=limits),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
         log_level="error",
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=limits.max_connections,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         backlog=BACKLOG,
         timeout_graceful_shutdown=1,
     )
     server = _Server(config)
-    task = asyncio.create_task(server.serve([door]))
-    return RunningGateway(int(door.getsockname()[1]), app, server, task)
+    task = asyncio.create_task(server.serve([listener]))
+    return RunningGateway(int(listener.getsockname()[1]), app, server, task)
