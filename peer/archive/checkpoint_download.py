@@ -213,7 +213,7 @@ class CheckpointDownload:
         if not sources:
             raise HashMismatch(
                 f"{part.entry.name} is said to be empty and to have the hash {short(part.entry.hash)}",
-                fix="Tell the run's maintainer: this checkpoint cannot be.",
+                fix="Report it to the run's maintainer: this checkpoint is invalid.",
             )
         if len(sources) == 1 and EARLIER not in sources:
             part.restart()

@@ -143,7 +143,8 @@ class PartialFile:
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
-            self._part.parent.mkdir(parents=True, exist_ok=True)
+            folder = self._part.parent
+            folder.mkdir(parents=True, exist_ok=True)
             self._file = open_for_parts(self._part)
         return self._file
 

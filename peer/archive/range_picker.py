@@ -65,7 +65,7 @@ class SourceView:
     assignment: Assignment | None = None
 
     def seconds_for(self, size: int) -> float:
-        """Time that it needs for so many bytes."""
+        """Time that it needs for `size` bytes."""
         return size / self.rate if self.rate else math.inf
 
 

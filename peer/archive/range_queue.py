@@ -44,7 +44,8 @@ class RangeQueue:
         self.exclusive[file] = None
 
     def release(self, source: int) -> list[int]:
-        """A source is dropped. Returns the files that it had to itself, which the next source begins anew."""
+        """A source is dropped. Returns the files that it had to itself, which the next source starts
+        again."""
         files = [file for file, owner in self.exclusive.items() if owner == source]
         for file in files:
             self.exclusive[file] = None

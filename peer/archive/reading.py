@@ -48,7 +48,7 @@ class RunArchive:
         signed = open_manifest(wire, run=self.run, authority=self.key)
         if (signed.value.form, signed.value.round) != (form, revision.round):
             raise MalformedRecord(
-                f"{self.source.name} gives the {signed.value.form} checkpoint of round {signed.value.round}"
+                f"{self.source.name} serves the {signed.value.form} checkpoint of round {signed.value.round}"
                 f" as the {form} one of round {revision.round}",
                 fix="Try another source, and inform the operator of this one.",
             )

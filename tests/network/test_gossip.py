@@ -1,4 +1,4 @@
-"""Records by word of mouth, between nodes that share a pretended DHT and streams in memory."""
+"""Gossip between nodes that share a fake DHT and streams in memory."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ DEADLINE_SECONDS = 30
 
 
 @dataclass
-class Swarm:
+class FakeSwarm:
     """The nodes, their DHT and their streams."""
 
     now: int = parts.NOW
     stored: dict[str, dict[str, Signed[Record]]] = field(default_factory=dict)
     """The DHT: by key, the records by owner."""
-    looks: list[str] = field(default_factory=list)
+    polls: list[str] = field(default_factory=list)
     nodes: dict[PublicKey, Gossip] = field(default_factory=dict)
-    told: list[tuple[str, str]] = field(default_factory=list)
-    """Who opened a stream to whom."""
-    deaf: set[str] = field(default_factory=set)
-    """Who cannot be reached."""
+    streams: list[tuple[str, str]] = field(default_factory=list)
+    """The sender and the receiver of each stream that was opened."""
+    unreachable: set[str] = field(default_factory=set)
+    """Peers that cannot be reached."""
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     def node(self, who: Identity) -> Gossip:
@@ -46,15 +46,15 @@ class Swarm:
             return True
 
         async def look_up(key: str, newest: bool) -> list[Signed[Record]]:
-            self.looks.append(key)
+            self.polls.append(key)
             return list(self.stored.get(key, {}).values())
 
         async def open_stream(
             peer: PublicKey, protocol: str
         ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             assert protocol == GOSSIP_PROTOCOL
-            self.told.append((who.public, peer))
-            if peer in self.deaf or peer not in self.nodes:
+            self.streams.append((who.public, peer))
+            if peer in self.unreachable or peer not in self.nodes:
                 raise ConnectionError("no way there")
             ours, (reader, writer) = await stream_pair()
             self._serve(self.nodes[peer].serve(who.public, reader, writer))
@@ -73,8 +73,8 @@ class Swarm:
         self.nodes[PublicKey(who.public)] = made
         return made
 
-    async def rest(self) -> None:
-        """Until all is told that was to be."""
+    async def settle(self) -> None:
+        """Wait until no record is in flight."""
         while busy := [*self._serving, *(task for node in self.nodes.values() for task in node._sending)]:
             await asyncio.wait(busy)
             await asyncio.sleep(0)
@@ -85,9 +85,9 @@ class Swarm:
         task.add_done_callback(self._serving.discard)
 
 
-def play(scene: Callable[[Swarm], Awaitable[None]]) -> None:
+def play(scene: Callable[[FakeSwarm], Awaitable[None]]) -> None:
     async def go() -> None:
-        swarm = Swarm()
+        swarm = FakeSwarm()
         await asyncio.wait_for(scene(swarm), DEADLINE_SECONDS)
         for node in swarm.nodes.values():
             await node.close()
@@ -111,76 +111,78 @@ def admitted(who: Identity) -> str:
     return parts.admission(who, expires=parts.NOW + 10**9)
 
 
-async def acquainted(swarm: Swarm, *crowd: Identity) -> Gossip:
-    """The coordinator's node, after everybody has told a heartbeat and looked who else is there."""
+async def acquainted(swarm: FakeSwarm, *crowd: Identity) -> Gossip:
+    """The coordinator's node, after all nodes have published a heartbeat and polled the volunteers."""
     coordinator = swarm.node(parts.AUTHORITY)
     await coordinator.publish(head(1, volunteers=len(crowd)))
     for who in crowd:
         node = swarm.node(who)
         await node.heads()
         await node.publish(presence(who))
-    await swarm.rest()
+    await swarm.settle()
     for who in crowd:
         await swarm.nodes[PublicKey(who.public)].peers()
-    swarm.told.clear()
-    swarm.looks.clear()
+    swarm.streams.clear()
+    swarm.polls.clear()
     return coordinator
 
 
-# Telling
+# Sending
 
 
-def test_the_coordinator_hears_of_a_heartbeat_at_once() -> None:
-    async def scene(swarm: Swarm) -> None:
+def test_the_coordinator_receives_a_heartbeat_at_once() -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
         assert await coordinator.peers() == []
         assert await ada.publish(presence(parts.ADA))
-        await swarm.rest()
+        await swarm.settle()
         assert await coordinator.peers() == [presence(parts.ADA)]
-        assert len(swarm.looks) == 1, "there was no need to look again"
+        assert len(swarm.polls) == 1, "no second poll was needed"
 
     play(scene)
 
 
-def test_a_head_goes_from_mouth_to_mouth() -> None:
-    async def scene(swarm: Swarm) -> None:
+def test_a_head_is_forwarded() -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         coordinator = await acquainted(swarm, *CROWD)
         await coordinator.publish(head(2, at=parts.NOW + 1))
-        await swarm.rest()
-        heard = [(await swarm.nodes[PublicKey(who.public)].heads())[0].round for who in CROWD]
-        assert swarm.looks == []
-        assert heard.count(2) >= len(CROWD) - 1, "e^-5 of them may be missed"
-        each = {who: sum(1 for teller, _ in swarm.told if teller == who) for who, _ in swarm.told}
-        assert set(each.values()) == {FAN_OUT}, "everybody tells a few, once"
+        await swarm.settle()
+        received = [(await swarm.nodes[PublicKey(who.public)].heads())[0].round for who in CROWD]
+        assert swarm.polls == []
+        assert received.count(2) >= len(CROWD) - 1, "e^-5 of them may miss it"
+        each = {who: sum(1 for sender, _ in swarm.streams if sender == who) for who, _ in swarm.streams}
+        assert set(each.values()) == {FAN_OUT}, "each node forwards it to a few, once"
 
     play(scene)
 
 
 def test_a_commit_reaches_the_coordinator_and_the_others() -> None:
-    async def scene(swarm: Swarm) -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         coordinator = await acquainted(swarm, parts.ADA, parts.BEN, CROWD[0])
         ada, ben = (swarm.nodes[PublicKey(who.public)] for who in (parts.ADA, parts.BEN))
         await ada.publish(commit(parts.ADA))
-        await swarm.rest()
+        await swarm.settle()
         for node in (coordinator, ada, ben):
             (found,) = await node.commits(Round(1))
             assert (found.value, found.signer) == (commit(parts.ADA), parts.ADA.public)
-        swarm.told.clear()
+        swarm.streams.clear()
         await ada.publish(commit(parts.ADA))
-        await swarm.rest()
-        assert swarm.told == [(parts.ADA.public, parts.AUTHORITY.public)], "said again to it alone"
+        await swarm.settle()
+        assert swarm.streams == [(parts.ADA.public, parts.AUTHORITY.public)], (
+            "announced again to the coordinator alone"
+        )
 
     play(scene)
 
 
-def test_who_cannot_be_told_reads_it_later() -> None:
-    async def scene(swarm: Swarm) -> None:
+def test_an_unreachable_node_polls_the_record_later() -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         coordinator = await acquainted(swarm, parts.ADA, parts.BEN)
         ada = swarm.nodes[PublicKey(parts.ADA.public)]
-        swarm.deaf |= {parts.ADA.public, parts.AUTHORITY.public}
+        swarm.unreachable |= {parts.ADA.public, parts.AUTHORITY.public}
         assert await coordinator.publish(head(2, at=parts.NOW + 1))
         await ada.publish(commit(parts.ADA, round=2))
-        await swarm.rest()
+        await swarm.settle()
         assert [found.round for found in await ada.heads()] == [1]
         assert await coordinator.commits(Round(2)) == [
             swarm.stored[f"{parts.RUN}/commits/2"][parts.ADA.public]
@@ -193,8 +195,8 @@ def test_who_cannot_be_told_reads_it_later() -> None:
     play(scene)
 
 
-def test_what_a_node_tells_as_it_leaves_still_arrives() -> None:
-    async def scene(swarm: Swarm) -> None:
+def test_a_record_sent_by_a_leaving_node_arrives() -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
         await coordinator.peers()
         await ada.publish(presence(parts.ADA, doing="leaving"))
@@ -204,18 +206,18 @@ def test_what_a_node_tells_as_it_leaves_still_arrives() -> None:
     play(scene)
 
 
-# Looking
+# Polling
 
 
 @pytest.mark.parametrize(
     ("volunteers", "least", "most"), [(2, (20, 20, 20), (32, 32, 32)), (1000, (3, 10, 0), (6, 20, 0))]
 )
-def test_looks_get_rarer_with_the_swarm(
+def test_polls_are_rarer_in_larger_swarms(
     volunteers: int, least: tuple[int, ...], most: tuple[int, ...]
 ) -> None:
-    """In two minutes, at the head, at lists of volunteers, and at a round's commits."""
+    """Polls in two minutes of the head, of lists of volunteers, and of a round's commits."""
 
-    async def scene(swarm: Swarm) -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         turns = turns_for(volunteers, limit=32)
         await swarm.node(parts.AUTHORITY).publish(head(1, volunteers=volunteers, turns=turns))
         ada = swarm.node(parts.ADA)
@@ -225,35 +227,35 @@ def test_looks_get_rarer_with_the_swarm(
             await ada.commits(Round(1))
             await asyncio.sleep(0)
             swarm.now += 250
-        kinds = [key.split("/")[1] for key in swarm.looks]
+        kinds = [key.split("/")[1] for key in swarm.polls]
         for kind, lower, upper in zip(("head", "peers", "commits"), least, most, strict=True):
             assert lower <= kinds.count(kind) <= upper, kind
-        lists = {key for key in swarm.looks if "/peers/" in key}
-        assert len(lists) > 5 or volunteers == 2, "by and by a volunteer reads of many others"
+        lists = {key for key in swarm.polls if "/peers/" in key}
+        assert len(lists) > 5 or volunteers == 2, "a volunteer reads many lists over time"
 
     play(scene)
 
 
-def test_a_coordinator_that_starts_again_reads_every_list_of_volunteers() -> None:
-    async def scene(swarm: Swarm) -> None:
+def test_a_restarted_coordinator_polls_every_list_of_volunteers() -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         assert parts_for(50) == 4
         await swarm.node(parts.AUTHORITY).publish(head(1, volunteers=50))
         for who in CROWD:
             await swarm.node(who).publish(presence(who, parts=4))
-        await swarm.rest()
+        await swarm.settle()
         again = swarm.node(parts.AUTHORITY)
         assert [found.volunteers for found in await again.heads()] == [50]
         assert {p.owner for p in await again.peers()} == {who.public for who in CROWD}
-        assert len({key for key in swarm.looks if "/peers/4/" in key}) == 4
+        assert len({key for key in swarm.polls if "/peers/4/" in key}) == 4
 
     play(scene)
 
 
-# What strangers tell
+# Hostile streams
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         (2**32 - 1).to_bytes(4, "little"),
         (MAX_RECORD_BYTES + 1).to_bytes(4, "little") + bytes(MAX_RECORD_BYTES + 1),
@@ -264,12 +266,12 @@ def test_a_coordinator_that_starts_again_reads_every_list_of_volunteers() -> Non
         b"",
     ],
 )
-def test_what_is_no_record_is_not_heard(said: bytes) -> None:
-    async def scene(swarm: Swarm) -> None:
+def test_malformed_records_are_not_received(sent: bytes) -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         coordinator = swarm.node(parts.AUTHORITY)
         (reader, writer), served = await stream_pair()
         serving = asyncio.create_task(coordinator.serve("stranger", *served))
-        writer.write(said)
+        writer.write(sent)
         writer.write_eof()
         assert await reader.read() == b""
         await serving
@@ -279,8 +281,8 @@ def test_what_is_no_record_is_not_heard(said: bytes) -> None:
     play(scene)
 
 
-def test_a_record_of_the_wrong_hand_is_neither_heard_nor_passed_on() -> None:
-    async def scene(swarm: Swarm) -> None:
+def test_a_forged_record_is_neither_kept_nor_forwarded() -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         coordinator = await acquainted(swarm, parts.ADA, parts.BEN)
         forged = presence(parts.STRANGER).model_copy(
             update={"admission": parts.admission(parts.STRANGER, by=parts.STRANGER)}
@@ -294,15 +296,15 @@ def test_a_record_of_the_wrong_hand_is_neither_heard_nor_passed_on() -> None:
             writer.close()
         assert {p.owner for p in await coordinator.peers()} == {parts.ADA.public, parts.BEN.public}
         assert [found.round for found in await coordinator.heads()] == [1]
-        assert swarm.told == []
+        assert swarm.streams == []
 
     play(scene)
 
 
-def test_who_says_nothing_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_streams_do_not_block_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("barnraise.network.blobs.connection_limits.MAX_STREAMS", 2)
 
-    async def scene(swarm: Swarm) -> None:
+    async def scene(swarm: FakeSwarm) -> None:
         coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
         silent = [await stream_pair() for _ in range(3)]
         serving = [
@@ -312,7 +314,7 @@ def test_who_says_nothing_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> N
         await asyncio.sleep(0)
         await coordinator.peers()
         await ada.publish(presence(parts.ADA))
-        await swarm.rest()
+        await swarm.settle()
         assert [there.owner for there in await coordinator.peers()] == [parts.ADA.public]
         for (_, writer), _ in silent:
             writer.close()

@@ -74,7 +74,7 @@ def test_a_hole_is_punched_where_four_others_are_public(tmp_path: Path) -> None:
         assert middle.traffic().up - before < MORE / 2, "the coordinator relayed it"
 
 
-def test_volunteers_at_home_hold_one_state(tmp_path: Path) -> None:
+def test_volunteers_behind_nats_hold_one_state(tmp_path: Path) -> None:
     prepare(tmp_path)
     run = tmp_path / "run.toml"
     run.write_text(run.read_text().replace("[round]", '[round]\noverlap = "never"'))

@@ -21,7 +21,7 @@ from peer.seed import Seeding, seed
 from tests.support import parts
 from tests.support.coordinators import LARGE, archive, checkpoint, files_in, opened_store, train_round
 from tests.support.programs import stage
-from tests.support.scripted import Told
+from tests.support.scripted import RecordingListener
 from tests.support.websites import spoilt, website
 
 
@@ -49,7 +49,7 @@ async def seeded(folder: Path, port: int = 0) -> AsyncIterator[Seeding]:
 
 async def fetched(source: str, output: Path, *mirrors: str) -> Path:
     options = DownloadOptions(source, parts.AUTHORITY.public, output=output, mirrors=mirrors)
-    done = await download(options, Path("/nowhere"), Told(), time.monotonic)
+    done = await download(options, Path("/nowhere"), RecordingListener(), time.monotonic)
     assert isinstance(done, Downloaded)
     return done.folder
 

@@ -1,4 +1,4 @@
-"""Mirrors that tests publish to: what is sent there, and what is there then."""
+"""Mirrors that tests publish to: what is sent there, and what they hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.parts import ADA, BEN
 
 @contextmanager
 def trained(folder: Path) -> Iterator[RunStore]:
-    """A run that keeps one checkpoint beside those that it needs, and has trained two rounds."""
+    """A run that keeps one checkpoint on top of those that it needs, and has trained two rounds."""
     spec = parts.run_spec()
     kept = spec.checkpoint.model_copy(update={"keep": 1})
     with opened_store(folder, spec.model_copy(update={"checkpoint": kept})) as made:
@@ -31,9 +31,9 @@ def options(to: str | Path, **other: Any) -> PublishOptions:
 
 
 def sent(store: RunStore, to: str | Path, **other: Any) -> list[str]:
-    said: list[str] = []
-    publish(archive(store), options(to, **other), said.append)
-    return said
+    lines: list[str] = []
+    publish(archive(store), options(to, **other), lines.append)
+    return lines
 
 
 def tree(folder: Path) -> dict[str, bytes]:

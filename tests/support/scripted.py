@@ -73,7 +73,7 @@ class Scripted:
 
 
 @dataclass
-class Told:
+class RecordingListener:
     """Remembers what it was told."""
 
     said: list[str] = field(default_factory=list)

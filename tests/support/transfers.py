@@ -1,4 +1,4 @@
-"""Nodes that carry blobs to each other over socket pairs in one process, in virtual time."""
+"""Nodes that transfer blobs over socket pairs in one process, in virtual time."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ async def stream_pair() -> tuple[Stream, Stream]:
 
 @dataclass
 class Node:
+    """A node without libp2p and DHT."""
+
     name: str
     blobs: BlobStore
     transfer: Transfer
@@ -63,7 +65,7 @@ class Node:
         return self.blobs.put(data)
 
     def begins(self, data: bytes, *pieces: int) -> None:
-        """It has these pieces of an earlier try."""
+        """It has these pieces from an earlier download."""
         self.blobs.listing(blob_hash(data)).write_bytes(piece_list(data))
         part = self.blobs.in_pieces(blob_hash(data))
         part.write_bytes(bytes(len(data)))
@@ -75,15 +77,15 @@ class Node:
 
 @dataclass
 class Net:
-    """Who can be reached, and how they answer."""
+    """The nodes that can be reached, and how they answer."""
 
     folder: Path
     nodes: dict[PublicKey, Node] = field(default_factory=dict)
     strange: dict[PublicKey, Serve] = field(default_factory=dict)
-    """Those that answer requests for pieces in ways of their own."""
+    """Peers that answer requests for pieces in their own way."""
     gone: set[PublicKey] = field(default_factory=set)
     opened: list[tuple[str, str]] = field(default_factory=list)
-    """Streams for pieces: who opened one with whom."""
+    """The asker and the holder of each stream for pieces that was opened."""
     _serving: set[asyncio.Future[None]] = field(default_factory=set)
 
     def node(self, name: str, caps: Caps = UNCAPPED) -> Node:
@@ -97,7 +99,7 @@ class Net:
 
     async def _open(self, asker: str, peer: PublicKey, protocol: str) -> Stream:
         if peer in self.gone or (peer not in self.nodes and peer not in self.strange):
-            raise ConnectionRefusedError("nobody is there")
+            raise ConnectionRefusedError("no such peer")
         self.opened.append((asker, peer))
         ours, (reader, writer) = await stream_pair()
         if peer in self.strange:
@@ -113,7 +115,7 @@ class Net:
 
 
 DATA = blob()
-"""What the tests gather, where they do not say otherwise."""
+"""The blob that tests download by default."""
 NAME, COUNT = blob_hash(DATA), piece_count(SIZE)
 ALL = bitmap(every_piece(COUNT), COUNT)
 
@@ -139,16 +141,16 @@ async def get(node: Node, *holders: str, data: bytes = DATA) -> bytes:
 
 
 def holder(answer: Callable[[Request], bytes | None]) -> Serve:
-    """One that answers in its own way: bytes, and then nothing more where they are followed by None."""
+    """A peer that sends what `answer` returns; after None it stays silent."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(asyncio.IncompleteReadError, OSError):
             while True:
-                said = answer(open_request(await reader.readexactly(44)))
-                if said is None:
+                reply = answer(open_request(await reader.readexactly(44)))
+                if reply is None:
                     await asyncio.Event().wait()
                     return
-                writer.write(said)
+                writer.write(reply)
                 await writer.drain()
 
     return serve

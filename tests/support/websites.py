@@ -1,4 +1,4 @@
-"""Web servers of this process for tests: true ones, and such that do what no server should."""
+"""Web servers in the test process: correct ones, and faulty ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 
 @dataclass
 class Site:
+    """A running web server over a folder."""
+
     folder: Path
     answer: Callable[[WebRequest, bytes], None]
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -24,11 +26,13 @@ class Site:
     """Set when the site closes: what an answer may wait for."""
 
     def ranges(self, name: str) -> list[str | None]:
-        """What was asked of the file `name`."""
+        """The ranges that were requested of the file `name`."""
         return [wanted for path, wanted in self.asked if path.endswith(f"/{name}")]
 
 
 class WebRequest(http.server.BaseHTTPRequestHandler):
+    """One request, answered as its site says."""
+
     protocol_version = "HTTP/1.1"
     site: Site
 
@@ -42,7 +46,7 @@ class WebRequest(http.server.BaseHTTPRequestHandler):
 
     @property
     def wanted(self) -> tuple[int, int | None]:
-        """Where the range that is asked for starts, and where it ends (not included)."""
+        """Start and end (exclusive) of the requested range."""
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
         assert found is not None
         return int(found[1]), int(found[2]) + 1 if found[2] else None
@@ -55,11 +59,11 @@ class WebRequest(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def ranged(request: WebRequest, data: bytes) -> None:
-    """As a good server does."""
+    """A server with ranges."""
     if "Range" not in request.headers:
         unranged(request, data)
         return
@@ -73,11 +77,11 @@ def ranged(request: WebRequest, data: bytes) -> None:
 
 
 def unranged(request: WebRequest, data: bytes) -> None:
-    """As a simple one does: the whole file, whatever was asked for."""
+    """A server without ranges: it sends the whole file."""
     request.begin(200, len(data))
     try:
         request.wfile.write(data)
-    except OSError:  # the reader has had enough
+    except OSError:  # the reader has closed the connection
         request.close_connection = True
 
 
@@ -99,7 +103,7 @@ def short(request: WebRequest, data: bytes) -> None:
 
 
 def torn(request: WebRequest, data: bytes) -> None:
-    """Half of what was asked for, and then the connection is reset."""
+    """Half of the range, and then the connection is reset."""
     start, end = request.wanted
     part = data[start:end]
     request.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
@@ -110,7 +114,7 @@ def torn(request: WebRequest, data: bytes) -> None:
 
 
 def stalled(request: WebRequest, data: bytes) -> None:
-    """Half of what was asked for, and then nothing."""
+    """Half of the range, and then nothing."""
     start, end = request.wanted
     part = data[start:end]
     request.begin(206, len(part), Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(data)}")
@@ -121,7 +125,7 @@ def stalled(request: WebRequest, data: bytes) -> None:
 
 
 def shifted(request: WebRequest, data: bytes) -> None:
-    """Another range than was asked for."""
+    """Another range than the requested one."""
     start, end = request.wanted
     part = data[start:end]
     request.begin(206, len(part), Content_Range=f"bytes {start + 1}-{start + len(part)}/{len(data)}")
@@ -129,7 +133,7 @@ def shifted(request: WebRequest, data: bytes) -> None:
 
 
 def spoilt(name: str) -> Callable[[WebRequest, bytes], None]:
-    """One bit of the last byte of one file is another."""
+    """One bit of the last byte of one file is wrong."""
 
     def answer(request: WebRequest, data: bytes) -> None:
         ranged(request, data[:-1] + bytes([data[-1] ^ 1]) if request.path.endswith(f"/{name}") else data)

@@ -1,9 +1,9 @@
 """Run a program that never outlives its parent: `python die_with_parent.py PARENT_PID PROGRAM ARGS…`.
 
-hivemind's libp2p daemon survives a SIGKILL of the program that started it. This small script
-replaces itself by the daemon, after it made sure that the daemon is killed with its parent: by
-the kernel's parent-death signal on Linux, by a watching process elsewhere. It imports only
-the standard library, since it is started without site-packages.
+hivemind's libp2p daemon survives a SIGKILL of the program that started it. This script replaces
+itself by the daemon, after it has arranged that the daemon is killed with its parent: by the kernel's
+parent-death signal on Linux, by a watching process elsewhere. It imports only the standard library,
+because it is started without site-packages.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import time
 
 PR_SET_PDEATHSIG = 1
 WATCH_SECONDS = 0.5
+"""Between two checks of the watching process: how long the daemon may outlive its parent."""
 
 
 def main(parent: int, command: list[str]) -> None:
-    os.setpgid(0, 0)  # Ctrl-C in a terminal is for the program, which stops the daemon last
+    """Become `command`, which is killed when the process `parent` ends."""
+    os.setpgid(0, 0)  # Ctrl-C in a terminal reaches only the program, which stops the daemon last
     if sys.platform == "linux":
         import ctypes
 

@@ -66,8 +66,8 @@ def daemon_flags(options: Mapping[str, Any]) -> dict[str, Any]:
 def command_prefix(options: Mapping[str, Any]) -> list[str]:
     """The start of the daemon's command line. options: the flags that hivemind passes.
 
-    p2pd sets its relay up twice, once for 128 KiB a connection and once for 4 GiB, and whichever
-    comes last holds. On one processor it is nearly always the second, on two in a third of the starts.
+    p2pd sets up its relay twice, once for 128 KiB a connection and once for 4 GiB, and the setup that runs
+    last counts. On one processor it is nearly always the second, on two in a third of the starts.
     """
     env = shutil.which("env")
     return [env, "GOMAXPROCS=1"] if env is not None and "forceReachabilityPublic" in options else []

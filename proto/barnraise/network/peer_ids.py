@@ -1,4 +1,4 @@
-"""Our keys as libp2p writes them, and the sockets that talk to its daemon. No hivemind in here."""
+"""Our keys in libp2p's formats, and the sockets of its daemon. No hivemind in here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_identity(identity: Identity, folder: Path) -> Path:
 
 
 def remove_stale_sockets() -> None:
-    """Remove sockets of ours whose program was killed."""
+    """Remove sockets of our programs that were killed."""
     for path in Path(tempfile.gettempdir()).glob(f"{SOCKET_PREFIX}*-p2p*.sock"):
         owner = path.name.split("-")[1]
         if owner.isdigit() and not _process_lives(int(owner)):

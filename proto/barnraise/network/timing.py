@@ -52,7 +52,7 @@ class Timing:
     no_progress: float = 10.0
     """A download whose holders have had no missing piece for this long ends: five of the longest polls."""
     redial: float = 1.0
-    """Pause before a holder that gave pieces and disconnected is dialled again."""
+    """Pause before a holder that served pieces and disconnected is dialled again."""
 
     # Reputation: bad luck is forgiven sooner than bad faith.
 

@@ -44,13 +44,13 @@ from tests.support.transfers import (
 
 
 def junk_piece(request: Request) -> bytes:
-    said = honest(request)
-    return said[:-1] + bytes([said[-1] ^ 1]) if request.index < COUNT else said
+    reply = honest(request)
+    return reply[:-1] + bytes([reply[-1] ^ 1]) if request.index < COUNT else reply
 
 
 def junk_list(request: Request) -> bytes:
-    said = honest(request)
-    return said[:-1] + bytes([said[-1] ^ 1]) if request.index == LIST else said
+    reply = honest(request)
+    return reply[:-1] + bytes([reply[-1] ^ 1]) if request.index == LIST else reply
 
 
 def denies(request: Request) -> bytes:
@@ -177,11 +177,11 @@ def test_a_holder_that_trickles_is_dropped_in_the_end(tmp_path: Path) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(asyncio.IncompleteReadError, OSError):
             while True:
-                said = honest(open_request(await reader.readexactly(44)))
-                if len(said) < PIECE_BYTES:
-                    writer.write(said)
+                reply = honest(open_request(await reader.readexactly(44)))
+                if len(reply) < PIECE_BYTES:
+                    writer.write(reply)
                     continue
-                for byte in said:
+                for byte in reply:
                     writer.write(bytes([byte]))
                     await asyncio.sleep(TIMING.stall - 1)
 
@@ -244,7 +244,7 @@ def test_the_error_says_what_came_of_each_holder(tmp_path: Path) -> None:
         with pytest.raises(BlobUnavailable) as failed:
             await get(net.node("ada"), "owner", "ben", "cleo")
         assert failed.value.outcomes == {
-            key("owner"): ConnectionFailed("ConnectionRefusedError nobody is there"),
+            key("owner"): ConnectionFailed("ConnectionRefusedError no such peer"),
             key("ben"): NothingMissing(),
             key("cleo"): NothingMissing(),
         }

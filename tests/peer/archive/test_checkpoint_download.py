@@ -24,7 +24,7 @@ from peer.archive.events import (
 )
 from peer.archive.partial_file import PartialFile
 from tests.support import virtual_time
-from tests.support.scripted import Scripted, Told
+from tests.support.scripted import RecordingListener, Scripted
 
 MB = 2**20
 FILES = {
@@ -40,9 +40,9 @@ def source(name: str, **other: object) -> Scripted:
     return Scripted(name, FILES, **other)  # type: ignore[arg-type]
 
 
-def fetch(folder: Path, *sources: Scripted) -> tuple[Told, float]:
+def fetch(folder: Path, *sources: Scripted) -> tuple[RecordingListener, float]:
     """The reports of a download, and the seconds that it took."""
-    told = Told()
+    listener = RecordingListener()
     took = [0.0]
 
     async def work() -> None:
@@ -50,34 +50,34 @@ def fetch(folder: Path, *sources: Scripted) -> tuple[Told, float]:
         parts = [PartialFile(folder, entry) for entry in ENTRIES]
         candidates = [Candidate.first(CheckpointSource(each, "")) for each in sources]
         try:
-            await CheckpointDownload(parts, told, clock).run(candidates)
+            await CheckpointDownload(parts, listener, clock).run(candidates)
         finally:
             took[0] = clock()
 
     folder.mkdir(exist_ok=True)
     virtual_time.run(work())
-    return told, took[0]
+    return listener, took[0]
 
 
 def whole(folder: Path) -> bool:
     return {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
 
 
-def dropped(told: Told, name: str = "") -> list[SourceDropped]:
+def dropped(listener: RecordingListener, name: str = "") -> list[SourceDropped]:
     """The reports that a source was dropped. name: only of this one."""
-    found = [event for event in told.events if isinstance(event, SourceDropped)]
+    found = [event for event in listener.events if isinstance(event, SourceDropped)]
     return [event for event in found if name in ("", event.source)]
 
 
 def test_two_sources_share_the_work_by_their_speed(tmp_path: Path) -> None:
     fast, slow = source("fast", speed=3e6), source("slow", speed=1e6)
-    told, took = fetch(tmp_path, fast, slow)
+    listener, took = fetch(tmp_path, fast, slow)
     assert whole(tmp_path)
-    assert sorted(told.whole) == sorted(FILES)
-    assert told.counts == {name: len(data) for name, data in FILES.items()}
+    assert sorted(listener.whole) == sorted(FILES)
+    assert listener.counts == {name: len(data) for name, data in FILES.items()}
     assert 2 < fast.given / slow.given < 4
     assert took < 1.2 * sum(map(len, FILES.values())) / 4e6
-    assert told.events == []
+    assert listener.events == []
 
 
 def test_a_lone_source_is_asked_once_for_each_file(tmp_path: Path) -> None:
@@ -87,10 +87,10 @@ def test_a_lone_source_is_asked_once_for_each_file(tmp_path: Path) -> None:
 
 
 def test_a_silent_source_is_not_waited_for(tmp_path: Path) -> None:
-    told, took = fetch(tmp_path, source("silent", silent_after=2 * MB), source("good"))
+    listener, took = fetch(tmp_path, source("silent", silent_after=2 * MB), source("good"))
     assert whole(tmp_path)
     assert took < 20
-    assert SourceSilent("silent") in told.events
+    assert SourceSilent("silent") in listener.events
 
 
 def test_a_source_that_was_silent_once_is_asked_again(tmp_path: Path) -> None:
@@ -101,34 +101,34 @@ def test_a_source_that_was_silent_once_is_asked_again(tmp_path: Path) -> None:
 
 
 def test_a_source_that_keeps_failing_is_dropped_with_its_problem(tmp_path: Path) -> None:
-    told, _ = fetch(tmp_path, source("broken", breaks_after=2 * MB), source("good"))
+    listener, _ = fetch(tmp_path, source("broken", breaks_after=2 * MB), source("good"))
     assert whole(tmp_path)
-    assert dropped(told, "broken") == [SourceDropped("broken", "broken is gone")]
-    assert SourceRetried("broken", RequestFailed("broken is gone")) in told.events
+    assert dropped(listener, "broken") == [SourceDropped("broken", "broken is gone")]
+    assert SourceRetried("broken", RequestFailed("broken is gone")) in listener.events
 
 
 def test_a_source_without_a_file_is_dropped_and_the_others_continue(tmp_path: Path) -> None:
     lacking = Scripted("lacking", {name: data for name, data in FILES.items() if name != "tokenizer.json"})
-    told, _ = fetch(tmp_path, source("good", speed=1e5), lacking)
+    listener, _ = fetch(tmp_path, source("good", speed=1e5), lacking)
     assert whole(tmp_path)
     problem = "there is no tokenizer.json at lacking"
-    assert dropped(told, "lacking") == [SourceDropped("lacking", problem)]
+    assert dropped(listener, "lacking") == [SourceDropped("lacking", problem)]
 
 
 def test_a_far_slower_source_stands_by_until_it_is_needed(tmp_path: Path) -> None:
     fast = source("fast", speed=1e8, breaks_after=10 * MB)
-    told, _ = fetch(tmp_path, fast, source("slow", speed=1e5))
+    listener, _ = fetch(tmp_path, fast, source("slow", speed=1e5))
     assert whole(tmp_path)
-    assert dropped(told, "fast")
+    assert dropped(listener, "fast")
     assert fast.given >= 10 * MB
 
 
 def test_a_source_without_ranges_stands_by(tmp_path: Path) -> None:
     plain = source("plain", ranges=False)
-    told, _ = fetch(tmp_path, source("good"), plain)
+    listener, _ = fetch(tmp_path, source("good"), plain)
     assert whole(tmp_path)
     assert plain.asked == []
-    assert told.events == [SourceStandsBy("plain", NoRanges())]
+    assert listener.events == [SourceStandsBy("plain", NoRanges())]
 
 
 def test_a_failed_download_keeps_its_bytes_for_the_next(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_a_failed_download_keeps_its_bytes_for_the_next(tmp_path: Path) -> None:
         fetch(tmp_path, source("a", breaks_after=5 * MB), source("b", breaks_after=5 * MB))
     assert not (tmp_path / LARGE).exists(), "half a file has its final name"
     again = source("again")
-    told, _ = fetch(tmp_path, again)
+    listener, _ = fetch(tmp_path, again)
     assert whole(tmp_path)
     assert again.given < 4 * MB
-    assert told.counts[LARGE] == len(FILES[LARGE])
+    assert listener.counts[LARGE] == len(FILES[LARGE])
 
 
 def test_a_lone_false_source_is_named_and_its_file_removed(tmp_path: Path) -> None:
@@ -159,18 +159,18 @@ def test_a_false_source_is_detected_next_to_an_honest_one(
 ) -> None:
     """The first source begins at the start, the second in the middle. Bytes that are not used do no harm."""
     sources = [source("liar", false={LARGE: place}), source("honest")][::order]
-    told, _ = fetch(tmp_path, *sources)
+    listener, _ = fetch(tmp_path, *sources)
     assert whole(tmp_path)
-    assert dropped(told, "honest") == []
-    assert bool(dropped(told, "liar")) == found
-    assert told.counts[LARGE] == len(FILES[LARGE])
+    assert dropped(listener, "honest") == []
+    assert bool(dropped(listener, "liar")) == found
+    assert listener.counts[LARGE] == len(FILES[LARGE])
 
 
 def test_a_false_source_is_detected_among_four(tmp_path: Path) -> None:
     sources = [source(name, false={LARGE: 0}) if name == "a" else source(name) for name in "abcd"]
-    told, _ = fetch(tmp_path, *sources)
+    listener, _ = fetch(tmp_path, *sources)
     assert whole(tmp_path)
-    assert [event.source for event in dropped(told)] == ["a"]
+    assert [event.source for event in dropped(listener)] == ["a"]
 
 
 def test_a_download_from_false_sources_fails_and_leaves_no_file(tmp_path: Path) -> None:
@@ -184,36 +184,36 @@ def test_a_download_from_false_sources_fails_and_leaves_no_file(tmp_path: Path) 
 def test_false_bytes_of_an_earlier_run_cost_only_a_download(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
         fetch(tmp_path, source("liar", false={LARGE: 5}, breaks_after=6 * MB))
-    told, _ = fetch(tmp_path, source("good"))
+    listener, _ = fetch(tmp_path, source("good"))
     assert whole(tmp_path)
-    assert dropped(told, "good") == []
-    assert FileMismatched(LARGE) in told.events
+    assert dropped(listener, "good") == []
+    assert FileMismatched(LARGE) in listener.events
 
 
 def test_another_source_continues_an_exclusive_file(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
         fetch(tmp_path, source("liar", false={LARGE: 5}, breaks_after=6 * MB))
     mortal = source("mortal", breaks_after=10 * MB)
-    told, _ = fetch(tmp_path, mortal, source("good", ranges=False))
+    listener, _ = fetch(tmp_path, mortal, source("good", ranges=False))
     assert (LARGE, 0, len(FILES[LARGE])) in mortal.asked
-    assert dropped(told, "mortal")
+    assert dropped(listener, "mortal")
     assert whole(tmp_path)
-    assert told.counts[LARGE] == len(FILES[LARGE])
+    assert listener.counts[LARGE] == len(FILES[LARGE])
 
 
 def test_a_file_is_checked_once_though_two_sources_completed_it(tmp_path: Path) -> None:
     part = PartialFile(tmp_path, ENTRIES[0])
     part.write(0, FILES[LARGE], 0)
-    told = Told()
+    listener = RecordingListener()
 
     async def twice() -> None:
-        download = CheckpointDownload([part], told, asyncio.get_running_loop().time)
+        download = CheckpointDownload([part], listener, asyncio.get_running_loop().time)
         download._incomplete.add(0)
         download._unchecked.add(0)
         await asyncio.gather(download._check(0), download._check(0))
 
     asyncio.run(twice())
-    assert told.whole == [LARGE]
+    assert listener.whole == [LARGE]
 
 
 def test_progress_of_another_file_of_that_name_is_not_used(tmp_path: Path) -> None:
@@ -241,6 +241,6 @@ def test_progress_beyond_the_file_is_ignored(tmp_path: Path) -> None:
     (tmp_path / f".{LARGE}.part").write_bytes(FILES[LARGE][:1000])
     claim = f'{{"hash": "{entry.hash}", "have": [[0, {2**50}]]}}'
     (tmp_path / f".{LARGE}.part.json").write_text(claim, encoding="utf-8")
-    told, _ = fetch(tmp_path, source("good"))
+    listener, _ = fetch(tmp_path, source("good"))
     assert whole(tmp_path)
-    assert told.events == []
+    assert listener.events == []

@@ -141,13 +141,13 @@ def test_support_for_ranges_is_detected(
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "problem"),
     [(short, "too early"), (torn, "cannot be read"), (shifted, "does not start at")],
 )
 def test_a_wrong_or_broken_answer_is_an_error(
-    folder: Path, answer: Callable[[WebRequest, bytes], None], told: str
+    folder: Path, answer: Callable[[WebRequest, bytes], None], problem: str
 ) -> None:
-    with pytest.raises(Unreachable, match=told):
+    with pytest.raises(Unreachable, match=problem):
         asked(lambda it: on_web(it, answer), folder, lambda it: all_of(it, 0, len(DATA)))
 
 

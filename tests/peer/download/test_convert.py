@@ -19,7 +19,7 @@ from peer.download.events import BaseFromArchive
 from peer.download.select import Format
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
-from tests.support.scripted import Told
+from tests.support.scripted import RecordingListener
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,12 @@ def laid(tmp_path_factory: pytest.TempPathFactory) -> Laid:
 
 
 def get(
-    laid: Laid, output: Path, form: Format | None, told: Told | None = None, **other: object
+    laid: Laid, output: Path, form: Format | None, told: RecordingListener | None = None, **other: object
 ) -> Downloaded | Converted:
     options = DownloadOptions(str(laid.folder), parts.AUTHORITY.public, format=form, output=output, **other)  # type: ignore[arg-type]
-    return asyncio.run(download(options, output.parent / "cache", told or Told(), time.monotonic))
+    return asyncio.run(
+        download(options, output.parent / "cache", told or RecordingListener(), time.monotonic)
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_a_form_of_a_round_is_found_by_its_own_commit(laid: Laid, tmp_path: Path
 def test_an_unpublished_form_is_converted_with_the_archive_s_base(
     laid: Laid, tmp_path: Path, form: Format
 ) -> None:
-    told = Told()
+    told = RecordingListener()
     done = get(laid, tmp_path / "out", form, told, revision="best")
     assert done == Converted(tmp_path / "out")
     assert MANIFEST not in [path.name for path in done.folder.iterdir()], "a converted form has a manifest"
@@ -110,11 +112,11 @@ def test_a_lone_checkpoint_is_converted_with_the_base_given(laid: Laid, tmp_path
     alone = laid.folder / folder_of("trained", 60)
     options = DownloadOptions(str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out")
     with pytest.raises(UserError, match="which base model"):
-        asyncio.run(download(options, tmp_path / "cache", Told(), time.monotonic))
+        asyncio.run(download(options, tmp_path / "cache", RecordingListener(), time.monotonic))
     given = DownloadOptions(
         str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out", base=laid.base
     )
-    assert asyncio.run(download(given, tmp_path / "cache", Told(), time.monotonic)) == Converted(
+    assert asyncio.run(download(given, tmp_path / "cache", RecordingListener(), time.monotonic)) == Converted(
         tmp_path / "out"
     )
 

@@ -50,7 +50,7 @@ from tests.support.coordinators import (
     with_key,
 )
 from tests.support.gateways import GatewayProcess
-from tests.support.scripted import NO_PAUSES, Told
+from tests.support.scripted import NO_PAUSES, RecordingListener
 
 
 @pytest.fixture
@@ -59,9 +59,11 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-def get(options: DownloadOptions, told: Told | None = None) -> Path:
+def get(options: DownloadOptions, told: RecordingListener | None = None) -> Path:
     async def ask() -> Path:
-        done = await download(options, Path("/nowhere"), told or Told(), time.monotonic, NO_PAUSES)
+        done = await download(
+            options, Path("/nowhere"), told or RecordingListener(), time.monotonic, NO_PAUSES
+        )
         assert isinstance(done, Downloaded)
         return done.folder
 
@@ -73,7 +75,7 @@ def got(
     output: Path,
     revision: str = "main",
     invite: Callable[[Invite], Invite] = lambda invite: invite,
-    told: Told | None = None,
+    told: RecordingListener | None = None,
 ) -> Path:
     """Download by the invite, from the real gRPC service and gateway."""
 
@@ -82,7 +84,9 @@ def got(
         try:
             async with served(session_of(store), GatewayAddress(gateway.port)) as true:
                 options = DownloadOptions(str(invite(true)), revision=revision, output=output)
-                done = await download(options, Path("/nowhere"), told or Told(), time.monotonic, NO_PAUSES)
+                done = await download(
+                    options, Path("/nowhere"), told or RecordingListener(), time.monotonic, NO_PAUSES
+                )
                 assert isinstance(done, Downloaded)
                 return done.folder
         finally:
@@ -101,7 +105,7 @@ def in_folder(store: RunStore, output: Path, **other: str) -> Path:
 
 
 def test_a_checkpoint_is_downloaded_complete(store: RunStore, tmp_path: Path) -> None:
-    told = Told()
+    told = RecordingListener()
     folder = got(store, tmp_path / "out", told=told)
     assert folder == tmp_path / "out"
     assert files_in(folder) == all_of(store)
@@ -247,7 +251,7 @@ def test_an_unreadable_index_is_an_error(store: RunStore, tmp_path: Path, index:
 def test_complete_files_are_not_fetched_again(store: RunStore, tmp_path: Path) -> None:
     folder = got(store, tmp_path / "out")
     (folder / "README.md").write_text("changed", encoding="utf-8")
-    told = Told()
+    told = RecordingListener()
     assert files_in(got(store, tmp_path / "out", told=told)) == all_of(store)
     assert told.whole == ["README.md"]
 
@@ -270,7 +274,7 @@ def test_a_download_survives_a_killed_gateway(store: RunStore, tmp_path: Path, r
     first = GatewayProcess(archive(store))
     running = [first]
 
-    class Killing(Told):
+    class Killing(RecordingListener):
         def got(self, name: str, count: int) -> None:
             super().got(name, count)
             if self.counts[name] > 8 * 2**20 and running == [first]:
@@ -328,7 +332,7 @@ def test_a_full_disk_is_an_error_and_the_next_command_resumes(
     assert LARGE not in files_in(tmp_path / "out")
     assert MANIFEST not in files_in(tmp_path / "out")
     room = 10**9
-    told = Told()
+    told = RecordingListener()
     assert files_in(got(store, tmp_path / "out", told=told)) == all_of(store)
 
 

@@ -34,7 +34,7 @@ from tests.support.coordinators import (
     unused_port,
 )
 from tests.support.programs import DEADLINE, stage
-from tests.support.scripted import NO_PAUSES, Told
+from tests.support.scripted import NO_PAUSES, RecordingListener
 from tests.support.websites import WebRequest, endless, ranged, short, spoilt, torn, unranged, website
 
 Answer = Callable[[WebRequest, bytes], None]
@@ -51,14 +51,16 @@ def get(
     output: Path,
     *mirrors: str,
     key: PublicKey = parts.AUTHORITY.public,
-    told: Told | None = None,
+    told: RecordingListener | None = None,
     revision: str = "main",
     form: Format | None = None,
 ) -> Path:
     options = DownloadOptions(
         f"{url}?key={key}", revision=revision, format=form, mirrors=mirrors, output=output
     )
-    done = asyncio.run(download(options, Path("/nowhere"), told or Told(), time.monotonic, NO_PAUSES))
+    done = asyncio.run(
+        download(options, Path("/nowhere"), told or RecordingListener(), time.monotonic, NO_PAUSES)
+    )
     assert isinstance(done, Downloaded)
     return done.folder
 
@@ -104,7 +106,7 @@ def test_a_lone_checkpoint_has_one_revision_and_one_form(store: RunStore, tmp_pa
 
 @pytest.mark.parametrize("answer", [ranged, unranged], ids=["good", "simple"])
 def test_a_file_resumes_after_a_broken_connection(store: RunStore, tmp_path: Path, answer: Answer) -> None:
-    told = Told()
+    told = RecordingListener()
     with website(checkpoint(store), once(LARGE, torn)) as site:
         whole = (checkpoint(store) / LARGE).read_bytes()
         get(site.url, tmp_path / "out", told=told)
@@ -144,7 +146,7 @@ def test_the_error_of_a_flipped_byte_names_file_and_server(store: RunStore, tmp_
 
 @pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
 def test_a_mirror_replaces_a_source_with_false_bytes(store: RunStore, tmp_path: Path, alone: bool) -> None:
-    told = Told()
+    told = RecordingListener()
     copy = checkpoint(store) if alone else archive(store)
     with website(archive(store), spoilt(LARGE)) as liar, website(copy) as mirror:
         folder = get(liar.url, tmp_path / "out", mirror.url, told=told)
@@ -161,7 +163,7 @@ def test_a_mirror_with_false_bytes_does_no_harm(store: RunStore, tmp_path: Path)
 def test_unusable_mirrors_are_dropped_with_a_reason(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.ADA)
     (tmp_path / "empty").mkdir()
-    told = Told()
+    told = RecordingListener()
     gone = f"http://127.0.0.1:{unused_port()}"
     with (
         website(archive(store), only(LARGE, slowly(told, 3))) as true,
@@ -175,11 +177,11 @@ def test_unusable_mirrors_are_dropped_with_a_reason(store: RunStore, tmp_path: P
     assert problems[gone].startswith(f"{gone}/")
 
 
-def dropped(told: Told) -> list[SourceDropped]:
+def dropped(told: RecordingListener) -> list[SourceDropped]:
     return [event for event in told.events if isinstance(event, SourceDropped)]
 
 
-def slowly(told: Told, count: int) -> Answer:
+def slowly(told: RecordingListener, count: int) -> Answer:
     """Answer after `count` sources were dropped."""
 
     def answer(request: WebRequest, data: bytes) -> None:
@@ -190,7 +192,7 @@ def slowly(told: Told, count: int) -> Answer:
 
 
 def test_mirrors_that_the_archive_names_are_used(store: RunStore, tmp_path: Path) -> None:
-    told = Told()
+    told = RecordingListener()
     with website(checkpoint(store)) as seed:
         index = json.loads((archive(store) / INDEX).read_bytes()) | {
             "mirrors": [seed.url, "file:///etc", "x"]

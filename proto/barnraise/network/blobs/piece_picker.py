@@ -124,7 +124,7 @@ def expected_rate(holder: HolderView, now: float) -> float:
     return min(UNKNOWN_RATE if holder.rate is None else holder.rate, overdue)
 
 
-# The rules. Each gives holders and the wanted pieces that they may be asked for, in the order to try.
+# The rules. Each returns holders and the wanted pieces that they may be asked for, in the order to try.
 
 Offers = list[tuple[HolderView, int]]
 
