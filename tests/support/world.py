@@ -1,7 +1,7 @@
 """A model of a run on a fake clock: one coordinator and several volunteers, all deciding by the real rules.
 
 Only what surrounds the decisions is simulated: the DHT, the transfer of blobs, the journal and the
-saved work. Work is counted in tokens, so that it can be seen that none is lost or counted twice.
+saved work. Work is counted in tokens, to check that none is lost or counted twice.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class World:
         self.announced[self.round, key] = (self.now, Commit.model_validate(fields))
 
     def tick(self) -> None:
-        """Half a second: everybody looks and acts once."""
+        """Half a second: each program looks and acts once."""
         self.now += TICK
         for peer in self.live:
             if self.heads[-1].at > peer.head.at:
@@ -412,7 +412,7 @@ def _state_after(parts: Iterable[str]) -> StateHash:
 
 
 def without_numbers(reason: ActionReason) -> ActionReason:
-    """The same reason with 0 for each number: what can be told apart of reasons that were met."""
+    """The same reason with 0 for each number: equal for equal situations."""
     numbers = {
         field.name: 0
         for field in dataclasses.fields(reason)

@@ -1,4 +1,4 @@
-"""A volunteer's saved work: an older save stays whole until a newer one is, and damage is told."""
+"""A volunteer's saved work: an older save stays valid until a newer one is complete, and damage is found."""
 
 from __future__ import annotations
 

@@ -1,0 +1,337 @@
+"""The volunteer's loop: it carries out what the policy decides, and shows why."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from barnraise.contract.records import Activity, Commit, Head, Presence
+from barnraise.contract.shards import Sample
+from barnraise.contract.spec import DataSpec, RoundSpec, RunSpec
+from barnraise.contract.tip import Tip
+from barnraise.core.errors import Unreachable
+from barnraise.core.ids import BlobHash, Millis, Round
+from barnraise.network.swarm import Swarm
+from peer.timing import Timing
+from peer.training.trainer import Update
+from peer.volunteer.actions import Exchanging, LocalWork
+from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle
+from peer.volunteer.display import StatusDisplay, VolunteerStatus
+from peer.volunteer.exchange import Exchange, NewState
+from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.loop import Volunteer
+from peer.volunteer.policy import plan
+from peer.volunteer.reasons import ActionReason, RoundClosed, StepOutlastsRound, TimeIsOver, TimeToTrain
+from peer.volunteer.samples import Samples
+from peer.volunteer.timings import Advice, ExchangeShare, RoundTimer, StepCount, StepsPerRound
+from tests.support import parts
+from tests.support.programs import DEADLINE
+
+SPEC = RunSpec(name=parts.RUN, data=DataSpec(source="x"), round=RoundSpec(seconds=100.0, grace=20.0))
+STATE = parts.state()
+UPDATE = Update(parts.tensors(1), tokens=64, samples=4, loss=2.5)
+
+
+@dataclass
+class FakeSwarm:
+    """Publishes into a list."""
+
+    published: list[Presence | Commit] = field(default_factory=list)
+    traffic: Any = field(default_factory=lambda: type("Traffic", (), {"up": 0, "down": 0}))
+
+    async def publish(self, record: Presence | Commit) -> None:
+        self.published.append(record)
+
+    @property
+    def activities(self) -> list[Activity]:
+        return [record.doing for record in self.published if isinstance(record, Presence)]
+
+
+@dataclass
+class FakeTraining:
+    """Steps end when the test says so; the contribution's state is the real one."""
+
+    lifecycle: ContributionLifecycle = field(default_factory=ContributionLifecycle)
+    tip: Tip = field(default_factory=lambda: Tip(Round(3), BlobHash(parts.HASH_A), STATE.hash()))
+    tokens: int = 0
+    samples: int = 0
+    loss: float = 0.0
+    has_work: bool = False
+    rebased: list[Tip] = field(default_factory=list)
+    may_end: threading.Event = field(default_factory=threading.Event)
+    """Steps end once it is set."""
+
+    def __post_init__(self) -> None:
+        self.may_end.set()
+
+    @property
+    def round(self) -> Round:
+        return self.tip.round
+
+    @property
+    def counts_in(self) -> Round:
+        return Round(self.tip.round + self.lifecycle.taken)
+
+    def step(self, _: Sequence[Sample]) -> int:
+        assert self.may_end.wait(DEADLINE)
+        self.tokens += 64
+        return 64
+
+    def work(self) -> LocalWork:
+        return LocalWork(self.tip.round, self.lifecycle.state, self.tokens, 0)
+
+    def take(self) -> Update:
+        self.lifecycle.advance(ContributionEvent.TAKE)
+        return UPDATE
+
+    def rest(self) -> Update:
+        return UPDATE
+
+    def rebase(self, tip: Tip, *_: object) -> None:
+        self.rebased.append(tip)
+
+
+@dataclass
+class FakeExchange:
+    """Remembers what it was asked to do."""
+
+    calls: list[str] = field(default_factory=list)
+    pending: Commit | None = None
+    busy: Exchanging = Exchanging.IDLE
+    caught_up: threading.Event = field(default_factory=threading.Event)
+
+    def progress(self, _: Tip) -> Exchanging:
+        return self.busy
+
+    def look(self) -> None: ...
+
+    def catch_up(self, head: Head, *, from_checkpoint: bool) -> None:
+        self.calls.append(f"catch up to {head.round}, checkpoint {from_checkpoint}")
+        self.busy = Exchanging.BUSY
+        self.caught_up.set()
+
+    def publish(self, update: Update, admission: str) -> None:
+        assert (update, admission) == (UPDATE, "admission")
+        self.calls.append("publish")
+
+    def hand_over(self) -> NewState:
+        return NewState(Tip(Round(4), BlobHash(parts.HASH_B), STATE.hash()), STATE, None)
+
+    def keeps(self, open_round: Round) -> Round:
+        return open_round
+
+    async def finish(self) -> None:
+        self.calls.append("finish")
+
+    async def put_aside(self, update: Update) -> None:
+        self.calls.append("put aside")
+
+    async def last_was_served(self) -> bool:
+        return True
+
+
+@dataclass
+class FakeSamples:
+    """Fails as often as it is told to, then gives nothing to train on."""
+
+    failures: int = 0
+    rounds: list[Round] = field(default_factory=list)
+
+    async def batch(self, round: Round, start: int, count: int) -> list[Sample]:
+        self.rounds.append(round)
+        if self.failures:
+            self.failures -= 1
+            raise Unreachable("a shard is gone", fix="Wait.")
+        return []
+
+
+@dataclass
+class FakeDisplay:
+    """Remembers what it shows."""
+
+    reasons: list[ActionReason] = field(default_factory=list)
+    advice: list[Advice] = field(default_factory=list)
+    _queue: asyncio.Queue[ActionReason] = field(default_factory=asyncio.Queue)
+
+    def show(self, status: VolunteerStatus) -> None:
+        self.reasons.append(status.doing)
+        self._queue.put_nowait(status.doing)
+
+    async def wait_for(self, reason: ActionReason) -> None:
+        while await self._queue.get() != reason:
+            pass
+
+    def advise(self, advice: Advice) -> None:
+        self.advice.append(advice)
+
+
+class Stage:
+    """A volunteer at round 3, 50 s into the round, among fakes."""
+
+    def __init__(self) -> None:
+        self.now = Millis(parts.NOW + 50_000)
+        self.swarm, self.training, self.exchange = FakeSwarm(), FakeTraining(), FakeExchange()
+        self.samples, self.display = FakeSamples(), FakeDisplay()
+        self.timer = RoundTimer(parts.NOW)
+        self.volunteer = Volunteer(
+            spec=SPEC,
+            identity=parts.ADA,
+            name="ada",
+            admission=lambda: "admission",
+            clock=lambda: self.now,
+            swarm=cast(Swarm, self.swarm),
+            samples=cast(Samples, self.samples),
+            training=cast(LocalTraining, self.training),
+            exchange=cast(Exchange, self.exchange),
+            timer=self.timer,
+            display=cast(StatusDisplay, self.display),
+            head=self.head(3),
+            leaving=asyncio.Event(),
+            timing=Timing(poll=0.0, retry=0.0),
+        )
+
+    def head(self, round: int) -> Head:
+        known = parts.head()
+        changes = {"round": round, "opens": parts.NOW, "at": self.now, "state": None, "turns": 1}
+        return known.model_copy(update=changes)
+
+    async def act(self) -> None:
+        """One turn of the loop."""
+        action = plan(self.volunteer._view())
+        await self.volunteer._announce(action)
+        await self.volunteer._carry_out(action)
+
+
+def played(play: Callable[[Stage], Awaitable[None]]) -> Stage:
+    async def run() -> Stage:
+        stage = Stage()
+        await play(stage)
+        return stage
+
+    return asyncio.run(run())
+
+
+def test_a_step_is_announced_and_taken() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.act()
+
+    stage = played(play)
+    assert stage.display.reasons == [TimeToTrain(50.0)]
+    assert stage.swarm.activities == ["training"]
+    assert stage.samples.rounds == [3]
+    assert stage.training.tokens == 64
+
+
+def test_an_activity_is_published_when_it_changes() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.act()
+        await stage.act()
+        stage.now = Millis(parts.NOW + 200_000)
+        stage.volunteer.head = stage.head(3)
+        await stage.act()
+
+    assert played(play).swarm.activities == ["training", "waiting"]
+
+
+def test_samples_that_cannot_be_fetched_are_requested_again() -> None:
+    async def play(stage: Stage) -> None:
+        stage.samples.failures = 1
+        await stage.act()
+        assert stage.training.tokens == 0
+        await stage.act()
+
+    assert played(play).training.tokens == 64
+
+
+def test_a_contribution_is_taken_and_sent() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.act()
+        stage.now = Millis(parts.NOW + 110_000)
+        stage.volunteer.head = stage.head(3)
+        await stage.act()
+
+    stage = played(play)
+    assert stage.display.reasons[-1] == TimeIsOver()
+    assert stage.exchange.calls == ["publish"]
+    assert stage.training.lifecycle.taken
+    assert stage.timer.measured(stage.now).train == 110.0
+
+
+def test_rounds_are_folded_during_a_step() -> None:
+    """And only once: the exchange is busy from then on."""
+
+    async def play(stage: Stage) -> None:
+        stage.training.may_end.clear()
+        step = asyncio.create_task(stage.act())
+        await stage.display.wait_for(TimeToTrain(50.0))
+        stage.volunteer.head = stage.head(4)
+        assert await asyncio.to_thread(stage.exchange.caught_up.wait, DEADLINE)
+        stage.training.may_end.set()
+        await step
+
+    assert played(play).exchange.calls == ["catch up to 4, checkpoint False"]
+
+
+def test_a_first_step_that_outlasts_the_round_is_announced_during_it() -> None:
+    async def play(stage: Stage) -> None:
+        stage.training.may_end.clear()
+        step = asyncio.create_task(stage.act())
+        await stage.display.wait_for(TimeToTrain(50.0))
+        stage.now = Millis(parts.NOW + 101_000)
+        await stage.display.wait_for(StepOutlastsRound())
+        stage.training.may_end.set()
+        await step
+
+    assert played(play).swarm.activities == ["training", "waiting"]
+
+
+def test_a_closed_round_is_folded() -> None:
+    async def play(stage: Stage) -> None:
+        stage.volunteer.head = stage.head(4)
+        await stage.act()
+
+    stage = played(play)
+    assert stage.display.reasons == [RoundClosed(Round(3))]
+    assert stage.exchange.calls == ["catch up to 4, checkpoint False"]
+
+
+def test_a_folded_state_is_taken_up_and_the_exchange_judged() -> None:
+    async def play(stage: Stage) -> None:
+        stage.timer.published(stage.now)
+        stage.now = Millis(parts.NOW + 60_000)
+        stage.timer.folded(stage.now)
+        stage.exchange.busy = Exchanging.FOLDED
+        await stage.act()
+
+    stage = played(play)
+    assert [tip.round for tip in stage.training.rebased] == [4]
+    assert stage.display.advice == [ExchangeShare(10.0, 50.0, overlaps=True, by_run=False)]
+    assert stage.timer.measured(stage.now).ahead == 0.0
+
+
+def test_advice_is_shown_once_per_meaning() -> None:
+    async def play(stage: Stage) -> None:
+        for _ in range(4):
+            stage.timer.stepped(64, 2.0)
+        await stage.act()
+        await stage.act()
+
+    (advice,) = played(play).display.advice
+    assert isinstance(advice, StepsPerRound)
+    assert advice.count is StepCount.FIT
+
+
+@pytest.mark.parametrize(("has_work", "calls"), [(True, ["finish", "put aside"]), (False, ["finish"])])
+def test_a_volunteer_that_leaves_saves_its_work_and_says_so(has_work: bool, calls: list[str]) -> None:
+    async def play(stage: Stage) -> None:
+        stage.training.has_work = has_work
+        await stage.volunteer._leave()
+
+    stage = played(play)
+    assert stage.exchange.calls == calls
+    assert stage.swarm.activities == ["leaving"]
