@@ -59,7 +59,7 @@ _install() { # extras, folder
     if ((status != 0)); then
         tail -n 25 "$log" >&2
         _fail "pip could not install Barnraise (the end of its log is above, all of it in $log)." \
-            "Check the connection and the free disk space (about 8 GB), then run this again: it goes on from pip's cache."
+            "Check the connection and the free disk space (about 8 GB), then run this again: pip's cache keeps the downloads."
     fi
     echo "Installed Barnraise into $venv in $((SECONDS - started)) s." >&2
 }

@@ -22,7 +22,7 @@ HEADING = "The path of a contribution"
 MOST_FILES = 45
 MOST_LINES = 350
 SOURCE_ROOTS = ("proto/",)
-"""Folders that are on the import path, besides the repository itself."""
+"""Folders on the import path, in addition to the repository itself."""
 
 _HEADING = re.compile(r"^(#+)\s+(.*?)\s*#*$")
 _ITEM = re.compile(r"^\s*\d+[.)]\s")

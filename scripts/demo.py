@@ -105,6 +105,7 @@ def main() -> int:
 
 
 def perform(stage: Stage, options: argparse.Namespace) -> None:
+    """The five steps of the demo. Raises DemoFailed when one does not hold."""
     console, work = stage.console, stage.work
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -260,7 +261,7 @@ def same_state(status: RunStatus) -> bool:
 
 @contextmanager
 def live_table(stage: Stage) -> Iterator[None]:
-    """Show the run while it goes on: a table on a terminal, single lines elsewhere."""
+    """Show the run while it is in progress: a table on a terminal, single lines elsewhere."""
     with ExitStack() as stack:
         if stage.console.is_terminal:
             stack.enter_context(
