@@ -129,13 +129,17 @@ def _documented() -> Iterator[tuple[str, str, str]]:
                 continue
             qualified = name if module_name == "builtins" else f"{module_name}.{name}"
             if isinstance(thing, type):
-                yield qualified, "class", _own_doc(thing)
-                for part, member in sorted(vars(thing).items()):
-                    method = callable(getattr(thing, part, None)) and not isinstance(member, type)
-                    if method and not part.startswith("_"):
-                        yield f"{qualified}.{part}", "method", _own_doc(member)
+                yield from _of_class(qualified, thing)
             elif callable(thing):
                 yield qualified, "function", _own_doc(thing)
+
+
+def _of_class(qualified: str, thing: type) -> Iterator[tuple[str, str, str]]:
+    yield qualified, "class", _own_doc(thing)
+    for part, member in sorted(vars(thing).items()):
+        method = callable(getattr(thing, part, None)) and not isinstance(member, type)
+        if method and not part.startswith("_"):
+            yield f"{qualified}.{part}", "method", _own_doc(member)
 
 
 def _belongs(thing: object, module: ModuleType) -> bool:

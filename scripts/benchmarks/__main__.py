@@ -13,7 +13,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,20 +40,58 @@ class BenchFailed(Exception):
 
 
 def main() -> int:
+    options = _parser().parse_args()
+    print(header(sys.argv[1:]), flush=True)
+    try:
+        for table_text in _measurements(options):
+            print(table_text, flush=True)
+    except (BaselineFailed, BenchFailed, DemoFailed, DownloadFailed, NetworkFailed) as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _measurements(options: argparse.Namespace) -> Iterator[str]:
+    """The tables of the chosen command, each as soon as it is measured."""
+    match options.what:
+        case "codec":
+            yield codec_table(options.kinds, options.repeats, options.parameters)
+        case "memory":
+            yield memory_table(options.kinds)
+        case "round":
+            yield measure_round(options.peers, options.rounds)
+        case "convergence":
+            yield convergence(options)
+        case "uplink":
+            yield measure_uplink(options_of(options))
+        case "download":
+            yield measure_download(options.gigabytes, options.repeats, options.crowd, options.megabits)
+        case "records":
+            yield measure_records(options.volunteers, options.rounds, options.seconds)
+        case "verify":
+            yield measure_verify(options.peers, options.rounds)
+        case "scale":
+            yield measure_processes(options.processes, options.rounds)
+            yield simulate(options.simulated, options.rounds, SEED)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    wanted = parser.add_subparsers(dest="what", required=True)
-    codec = wanted.add_parser("codec", help="encode, decode and fold one contribution")
+    commands = parser.add_subparsers(dest="what", required=True)
+    codec = commands.add_parser("codec", help="encode, decode and fold one contribution")
     codec.add_argument("--repeats", type=int, default=3)
     codec.add_argument("--parameters", choices=LAYOUTS, default="135M", help="1B takes about 20 GB of memory")
     codec.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
-    memory = wanted.add_parser("memory", help="a volunteer's memory in a full run of 135M parameters")
+    memory = commands.add_parser("memory", help="a volunteer's memory in a full run of 135M parameters")
     memory.add_argument("--kinds", nargs="*", choices=KINDS, default=["4-bit", "2-bit"])
-    whole = wanted.add_parser("round", help="bytes and overhead of real rounds on loopback")
+    whole = commands.add_parser("round", help="bytes and overhead of real rounds on loopback")
     whole.add_argument("--peers", type=int, default=2)
     whole.add_argument("--rounds", type=int, default=3, help="whole rounds to measure, after the first")
-    add_convergence(wanted.add_parser("convergence", help="loss and bytes of each way of training together"))
-    add_uplink(wanted.add_parser("uplink", help="real runs on lines of 20 Mbit/s, in network namespaces"))
-    scale = wanted.add_parser("scale", help="bytes and seconds as a swarm grows")
+    add_convergence(
+        commands.add_parser("convergence", help="loss and bytes of each way of training together")
+    )
+    add_uplink(commands.add_parser("uplink", help="real runs on lines of 20 Mbit/s, in network namespaces"))
+    scale = commands.add_parser("scale", help="bytes and seconds as a swarm grows")
     scale.add_argument(
         "--processes",
         type=int,
@@ -63,49 +101,25 @@ def main() -> int:
     )
     scale.add_argument("--simulated", type=int, nargs="*", default=[8, 32, 100, 1000])
     scale.add_argument("--rounds", type=int, default=4)
-    records = wanted.add_parser(
+    records = commands.add_parser(
         "records", help="what heads, heartbeats and commits cost the nodes of a swarm"
     )
     records.add_argument("--volunteers", type=int, nargs="*", default=[4, 8, 16, 32])
     records.add_argument("--rounds", type=int, default=2)
     records.add_argument("--seconds", type=float, default=60.0)
-    verify = wanted.add_parser("verify", help="the time to prove a checkpoint, against the time to train it")
+    verify = commands.add_parser(
+        "verify", help="the time to prove a checkpoint, against the time to train it"
+    )
     verify.add_argument("--peers", type=int, default=2)
     verify.add_argument("--rounds", type=int, default=6)
-    download = wanted.add_parser(
+    download = commands.add_parser(
         "download", help="the HTTP gateway against nginx, and many downloads at once"
     )
     download.add_argument("--gigabytes", type=float, default=1.0)
     download.add_argument("--repeats", type=int, default=7)
     download.add_argument("--crowd", type=int, default=100)
     download.add_argument("--megabits", type=float, default=8.0, help="speed of each download of the crowd")
-    chosen = parser.parse_args()
-    print(header(sys.argv[1:]), flush=True)
-    try:
-        match chosen.what:
-            case "codec":
-                print(codec_table(chosen.kinds, chosen.repeats, chosen.parameters))
-            case "memory":
-                print(memory_table(chosen.kinds))
-            case "round":
-                print(measure_round(chosen.peers, chosen.rounds))
-            case "convergence":
-                print(convergence(chosen))
-            case "uplink":
-                print(measure_uplink(options_of(chosen)))
-            case "download":
-                print(measure_download(chosen.gigabytes, chosen.repeats, chosen.crowd, chosen.megabits))
-            case "records":
-                print(measure_records(chosen.volunteers, chosen.rounds, chosen.seconds))
-            case "verify":
-                print(measure_verify(chosen.peers, chosen.rounds))
-            case _:
-                print(measure_processes(chosen.processes, chosen.rounds), flush=True)
-                print(simulate(chosen.simulated, chosen.rounds, SEED))
-    except (BenchFailed, DemoFailed, DownloadFailed, NetworkFailed, BaselineFailed) as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
-    return 0
+    return parser
 
 
 def header(arguments: Sequence[str]) -> str:
