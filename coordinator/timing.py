@@ -24,6 +24,9 @@ class Timing:
     """A contribution that could not be fetched this often is refused."""
     refusals: int = 5
     """An owner with this many refused contributions is ignored for the rest of the round."""
+    publish_attempts: int = 3
+    """Attempts of `coordinator publish` to read an archive that changes meanwhile, as a served one does after
+    each round."""
     stop: float = 2.0
     """gRPC calls that are running when the program ends get this long."""
     status: float = 10.0

@@ -1,4 +1,4 @@
-"""Writes what the archive holds besides the trained state: other forms of a checkpoint, base model, data."""
+"""Writes what the archive holds in addition to the trained state: other forms, the base model, the data."""
 
 from __future__ import annotations
 
@@ -51,11 +51,12 @@ class Exporter:
         return self.charter.spec
 
     async def export_base_and_data(self) -> None:
-        """Write the base model and the data, as far as their licences permit. Existing ones are kept.
+        """Write the base model and the data, where their licences permit it. Existing ones are kept.
 
         Raises DiskFull.
         """
-        model, data = self.spec.model.licence, self.spec.data.licence
+        spec = self.spec
+        model, data = spec.model.licence, spec.data.licence
         if self._permitted("base", "the base model", check_licence(model, "model.licence")):
             with scratch_folder(self.folder) as work:
                 await asyncio.to_thread(self._link_base, work)
@@ -71,12 +72,12 @@ class Exporter:
         checkpoint: the folder of the trained one. An existing form is kept, and gets a new card where its
         held-out loss has become known since. Raises DiskFull.
         """
-        asked = [form for form in forms(self.charter) if form != "trained"]
-        missing = [form for form in asked if not self._exists(form, facts.round)]
-        stale = [form for form in asked if form not in missing and self._is_stale(form, facts)]
-        for form in stale:
+        asked = set(forms(self.charter)) - {"trained"}
+        existing = {form for form in asked if self._exists(form, facts.round)}
+        stale = {form for form in existing if self._is_stale(form, facts)}
+        for form in sorted(stale):
             await asyncio.to_thread(self._replace_card, form, facts, checkpoint / CURVE)
-        written = bool(missing) and await self._write(missing, checkpoint, facts)
+        written = await self._write(asked - existing, checkpoint, facts)
         return written or bool(stale)
 
     def _permitted(self, form: Form, what: str, licence: Redistributable | NotRedistributable) -> bool:
@@ -88,6 +89,8 @@ class Exporter:
 
     async def _write(self, missing: Collection[Form], checkpoint: Path, facts: CardFacts) -> bool:
         """Returns whether one of the forms could be written."""
+        if not missing:
+            return False
         with scratch_folder(self.folder) as work:
             merged = "merged" in missing and await self._write_merged(work / "merged", checkpoint, facts)
             gguf_folder = work / "gguf"

@@ -17,10 +17,9 @@ from coordinator.publishing.local_archive import ArchiveChanged, LocalArchive
 from coordinator.publishing.mirror import Mirror
 from coordinator.publishing.selection import select
 from coordinator.run_folder import ARCHIVE
+from coordinator.timing import TIMING, Timing
 
 HUB = "hf://"
-TRIES = 3
-"""Attempts, for an archive that changes while it is read."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,16 @@ class PublishOptions:
     """Send nothing: only say what would be sent."""
 
 
-def publish(folder: Path, options: PublishOptions, say: Callable[[str], None]) -> None:
+def publish(
+    folder: Path, options: PublishOptions, say: Callable[[str], None], timing: Timing = TIMING
+) -> None:
     """Send what is new in the archive of `folder`.
 
     Raises UserError, RefusedError, Unreachable, MachineError, TrustError for damaged files, StateError.
     """
     name = _hub_name(options)
     destination = Destination.of(options.to) if name is None else None
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, timing.publish_attempts + 1):
         archive = LocalArchive.of(folder)
         repos = select(archive.index, options.forms, options.revision)
         try:
@@ -56,7 +57,7 @@ def publish(folder: Path, options: PublishOptions, say: Callable[[str], None]) -
                 _hub(archive, repos, name, options, say)
             return
         except ArchiveChanged:
-            if attempt == TRIES:
+            if attempt == timing.publish_attempts:
                 raise
 
 

@@ -65,7 +65,7 @@ class HubPublisher:
     say: Callable[[str], None]
 
     def send(self, repos: Sequence[Repo], name: str) -> None:
-        """Bring the Hub's repositories up to the archive, as far as `repos` go.
+        """Bring the Hub's repositories up to the archive, for `repos` alone.
 
         name: OWNER/NAME of the trained checkpoints. Raises ArchiveChanged, TrustError for damaged local
         files, RefusedError without a login that may write, Unreachable.
@@ -174,17 +174,17 @@ def _hub_errors(name: str) -> Iterator[None]:
         yield
     except HfHubHTTPError as error:
         status = error.response.status_code
-        said = error.server_message or str(error).partition("\n")[0]
+        detail = error.server_message or str(error).partition("\n")[0]
         if status == 401:
-            raise RefusedError(f"the Hub wants a login to write to {name}: {said}", fix=_LOG_IN) from None
+            raise RefusedError(f"the Hub wants a login to write to {name}: {detail}", fix=_LOG_IN) from None
         if status in (403, 404):
             raise RefusedError(
-                f"this login may not write to {name}: {said}",
+                f"this login may not write to {name}: {detail}",
                 fix="`hf auth whoami` says who you are. Publish to a name of your own, or use a token that"
                 " may write there.",
             ) from None
         raise Unreachable(
-            f"the Hub rejects {name} (status {status}): {said}",
+            f"the Hub rejects {name} (status {status}): {detail}",
             fix="Run the command again: it resumes.",
         ) from error
     except ValueError as error:

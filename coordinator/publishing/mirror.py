@@ -35,7 +35,7 @@ class Mirror:
     """Bytes by path of the files at the destination."""
 
     def send(self, repos: Sequence[Repo], *, prune: bool) -> None:
-        """Bring the destination up to the archive, as far as `repos` go.
+        """Bring the destination up to the archive, for `repos` alone.
 
         prune: remove there what the archive no longer names. Raises ArchiveChanged, UserError, RefusedError,
         Unreachable, TrustError for damaged local files, StateError, DiskFull.

@@ -42,11 +42,12 @@ def joined(theirs: ArchiveIndex, ours: ArchiveIndex) -> ArchiveIndex:
 
 
 def _of_forms(index: ArchiveIndex, forms: Collection[Form]) -> tuple[Repo, ...]:
-    if missing := [form for form in forms if index.repo(form) is None]:
-        have = ", ".join(repo.form for repo in index.repos) or "nothing yet"
+    have = [repo.form for repo in index.repos]
+    if missing := [form for form in forms if form not in have]:
         raise UserError(
             f"the archive has no checkpoint of the form {missing[0]}",
-            fix=f"It has: {have}. [checkpoint] in run.toml says which forms are written.",
+            fix=f"It has: {', '.join(have) or 'nothing yet'}. [checkpoint] in run.toml says which forms are"
+            " written.",
         )
     repos = tuple(repo for repo in index.repos if not forms or repo.form in forms)
     if not repos:

@@ -47,7 +47,7 @@ class Needs:
     checkpoint: int
     """The tensors of one checkpoint."""
     forms: int
-    """One promoted checkpoint merged and as GGUF, as far as the spec asks for them."""
+    """One promoted checkpoint merged and as GGUF, where the spec asks for them."""
     log_per_round: int
     """Contributions and close of one round."""
     log: int

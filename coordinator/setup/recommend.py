@@ -247,7 +247,7 @@ def _muon_warnings(spec: RunSpec, tensors: Layout) -> list[SpecWarning]:
 
 
 def _codecs(spec: RunSpec) -> list[Dense | Sparse]:
-    """From the largest blobs to the smallest, as far as they suit the outer optimizer."""
+    """From the largest blobs to the smallest, of those that suit the outer optimizer."""
     dense = [Dense(bits=4), Dense(bits=2)]
     match spec.outer:
         case AdamW():

@@ -1,4 +1,4 @@
-"""The archive folder says what the run store says, whatever dies while it is brought up to date."""
+"""The archive folder agrees with the run store, also after a crash at any step of an update."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
-    """A run that keeps little: one checkpoint beside those that it needs, and the log since a checkpoint."""
+    """A run that keeps one checkpoint in addition to those that it needs, and the log since a checkpoint."""
     spec = parts.run_spec()
     kept = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0})
     with opened_store(tmp_path / "coordinator", spec.model_copy(update={"checkpoint": kept})) as made:
@@ -80,7 +80,7 @@ def sound(store: RunStore, folder: Path) -> ArchiveIndex:
     return index
 
 
-def test_it_holds_what_the_store_has(store: RunStore) -> None:
+def test_the_archive_holds_what_the_store_has(store: RunStore) -> None:
     train_round(store, ADA, BEN, loss=3.0)
     train_round(store, ADA, loss=2.5)
     index = sound(store, archive(store))
@@ -91,7 +91,7 @@ def test_it_holds_what_the_store_has(store: RunStore) -> None:
     assert repo.revisions[-1].names == ("round-2", "main", "latest", "best")
 
 
-def test_main_and_best_stay_where_the_loss_is_best(store: RunStore) -> None:
+def test_main_and_best_stay_at_the_best_loss(store: RunStore) -> None:
     train_round(store, ADA, loss=2.0)
     train_round(store, BEN, loss=9.0)
     train_round(store, STRANGER, loss=8.0)
@@ -103,7 +103,7 @@ def test_main_and_best_stay_where_the_loss_is_best(store: RunStore) -> None:
     assert 2 not in names, "neither among the newest nor needed"
 
 
-def test_what_retention_dropped_is_forgotten(store: RunStore) -> None:
+def test_the_archive_drops_what_retention_dropped(store: RunStore) -> None:
     first = train_round(store, ADA, BEN)
     gone = [contribution_path(blob_name(commit)) for commit in first.commits]
     train_round(store, ADA)
@@ -125,15 +125,15 @@ def test_publishing_again_changes_nothing(store: RunStore) -> None:
     for _ in range(2):
         again.write(ArchiveContent.of(store.snapshot, ()))
         assert tree(archive(store)) == before
-        assert inodes() == places, "something was written anew"
+        assert inodes() == places, "something was written again"
 
 
 class Died(BaseException):
-    """A kill: whatever is tried after it fails as well, cleaning up too."""
+    """A kill: all later operations fail as well, cleanup included."""
 
 
 def mortal(monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
-    """From now on the process dies before it makes its next change to the disk but so many."""
+    """Let the process die before one of its next changes to the disk."""
     left = changes
 
     def guarded(change: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,7 +150,7 @@ def mortal(monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
         monkeypatch.setattr(os, name, guarded(getattr(os, name)))
 
 
-def test_a_crash_at_any_step_is_mended_and_the_index_never_lies(store: RunStore, tmp_path: Path) -> None:
+def test_a_crash_at_any_step_is_recovered_and_the_index_stays_true(store: RunStore, tmp_path: Path) -> None:
     train_round(store, ADA, BEN, loss=3.0)
     before = tmp_path / "before"
     published(store, before)
@@ -178,7 +178,7 @@ def test_a_crash_at_any_step_is_mended_and_the_index_never_lies(store: RunStore,
     assert steps > 20, "a close, contributions, checkpoints and an index were expected"
 
 
-def test_a_full_disk_is_told_and_the_index_stays_true(store: RunStore, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_index_stays_true(store: RunStore, tmp_path: Path) -> None:
     folder = tmp_path / "archive"
     published(store, folder)
     was = (folder / INDEX).read_bytes()
@@ -213,7 +213,7 @@ def test_a_folder_that_the_run_did_not_sign_is_left_out(
     assert "is left out of the archive" in caplog.text
 
 
-def test_a_blob_that_is_gone_is_told(store: RunStore, tmp_path: Path) -> None:
+def test_a_missing_blob_is_reported(store: RunStore, tmp_path: Path) -> None:
     lacking = replace(ArchiveContent.of(store.snapshot, ()), contributions={0: [BlobHash(parts.HASH_A)]})
     with pytest.raises(StateError, match=f"contributions/{parts.HASH_A}"):
         published(store, tmp_path / "one", lacking)

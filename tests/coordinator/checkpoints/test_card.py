@@ -99,7 +99,7 @@ def front(text: str) -> dict[str, Any]:
 
 def test_a_checkpoint_s_card_has_all_facts() -> None:
     made = facts(description="Answers like Python's documentation")
-    told = card(made)
+    shown = card(made)
     for expected in (
         "barn, round 12", "Answers like Python's documentation", "owner/base", "abc123",
         "licence: apache-2.0", "chats.jsonl", "licence: cc-by-4.0", "LoRA adapter of rank 4", "Rounds: 12",
@@ -109,7 +109,7 @@ def test_a_checkpoint_s_card_has_all_facts() -> None:
         "Ben: 500 tokens in 1 round\n", "and 2 more", "PeftModel.from_pretrained",
         "HF_HUB_DISABLE_IMPLICIT_TOKEN=1", parts.AUTHORITY.public, parts.HASH_A, "peer verify",
     ):  # fmt: skip
-        assert expected in told, expected
+        assert expected in shown, expected
 
 
 def test_the_front_matter_describes_the_form() -> None:
@@ -137,17 +137,17 @@ def test_each_form_shows_how_to_use_it() -> None:
 
 
 def test_a_base_model_that_is_not_served_is_downloaded_elsewhere() -> None:
-    told = card(facts(model=ModelSpec(source="owner/base", licence="llama2")))
-    assert "may not redistribute the base model: download it from `owner/base`" in told
-    assert 'AutoModelForCausalLM.from_pretrained("owner/base")' not in told
+    shown = card(facts(model=ModelSpec(source="owner/base", licence="llama2")))
+    assert "may not redistribute the base model: download it from `owner/base`" in shown
+    assert 'AutoModelForCausalLM.from_pretrained("owner/base")' not in shown
 
 
 def test_unknown_facts_are_left_out() -> None:
-    told = card(facts(held_out=None, first=None, curve=False, credits=Credits((), 0)))
-    assert "Held-out" not in told
-    assert CURVE not in told
-    assert "Who trained it" not in told
-    assert "model-index" not in told
+    shown = card(facts(held_out=None, first=None, curve=False, credits=Credits((), 0)))
+    assert "Held-out" not in shown
+    assert CURVE not in shown
+    assert "Who trained it" not in shown
+    assert "model-index" not in shown
     unknown = facts(model=ModelSpec(source="owner/base"))
     assert "license" not in front(card(unknown))
     assert "the base model: " not in card(facts(round=0)), "round 0 is the base model"
@@ -189,13 +189,13 @@ def test_code_stays_between_its_backticks(text: str) -> None:
 
 def test_a_card_lists_a_limited_number_of_names() -> None:
     many = Credits(tuple((f"n{i}", Share(1, 1)) for i in range(MOST_NAMES + 5)), 7)
-    told = card(facts(credits=many))
-    assert f"n{MOST_NAMES - 1}:" in told
-    assert f"n{MOST_NAMES}:" not in told
-    assert "and 12 more" in told
+    shown = card(facts(credits=many))
+    assert f"n{MOST_NAMES - 1}:" in shown
+    assert f"n{MOST_NAMES}:" not in shown
+    assert "and 12 more" in shown
 
 
 def test_unnamed_volunteers_are_only_counted() -> None:
-    told = card(facts(credits=Credits((), 3)))
-    assert "- 3 more" not in told
-    assert "- 3 volunteers" in told
+    shown = card(facts(credits=Credits((), 3)))
+    assert "- 3 more" not in shown
+    assert "- 3 volunteers" in shown

@@ -55,7 +55,7 @@ def charter_for(target: Lora | Full, state: TrainState, outer: Sgd | AdamW | Non
 
 
 def trained(base: Path, target: Lora | Full) -> tuple[Trainer, TrainState]:
-    """A trainer after two steps, and the state that it stands at, as if one round had been folded."""
+    """A trainer after two steps, and its state, as if one round had been folded."""
     first = initial_state(base, target, seed=0)
     trainer = Trainer(base, charter_for(target, first).spec, CPU, micro_batch=2)
     trainer.load(first)
@@ -121,8 +121,8 @@ def test_a_checkpoint_carries_the_tokenizer_and_the_run_s_template(
     folder, _, _ = written(tmp_path, base, charter_for(target, state), state)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     assert tokenizer.decode(tokenizer("barn").input_ids) == "barn"
-    told = tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)
-    assert told == "<|im_start|>the user\n2+2?<|im_end|>\n<|im_start|>assistant\n"
+    text = tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)
+    assert text == "<|im_start|>the user\n2+2?<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_an_adapter_checkpoint_is_a_peft_folder(base: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_large_model_is_written_in_parts(
     ids=["plain", "momentum", "adamw"],
 )
 @pytest.mark.parametrize("target", [Full(), LORA], ids=["full", "lora"])
-def test_the_state_comes_back_with_its_buffers(
+def test_the_state_is_read_back_with_its_buffers(
     tmp_path: Path, base: Path, target: Lora | Full, outer: Sgd | AdamW, buffers: tuple[str, ...]
 ) -> None:
     state = TrainState(parts.tensors(1), {kind: parts.tensors(n) for n, kind in enumerate(buffers)}, step=7)
@@ -229,7 +229,7 @@ def test_another_state_under_the_manifest_s_name_is_refused(tmp_path: Path, base
         read_state(manifest, charter.layout, by_hash.__getitem__)
 
 
-def test_files_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+def test_files_without_tensors_are_refused(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"\xff" * 100)
     entry = FileEntry(name="model.safetensors", hash=parts.HASH_A, size=100)
     manifest = Manifest(

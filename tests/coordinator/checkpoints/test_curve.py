@@ -1,4 +1,4 @@
-"""The held-out curve is a picture that any browser shows, whatever the points and the names are."""
+"""The held-out curve is a valid picture for any points and names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_point_is_in_the_picture(given_points: list[Point]) -> None:
         found, found[1:], given_points, given_points[1:], strict=False
     ):
         assert x1 <= x2
-        assert (y1 <= y2) if before[1] > after[1] else (y1 >= y2), "a lower loss stands lower"
+        assert (y1 <= y2) if before[1] > after[1] else (y1 >= y2), "a lower loss is drawn lower"
 
 
 @pytest.mark.parametrize("given_points", [[(0, 2.5)], [(1_500_000, 0.0)], [(0, 3.0), (1000, 3.0)]])
@@ -44,7 +44,7 @@ def test_one_point_or_a_flat_line_has_axes_that_can_be_read(given_points: list[P
     assert len(spots(svg)) == len(given_points)
 
 
-def test_it_says_what_it_shows() -> None:
+def test_it_has_a_title() -> None:
     svg = held_out_svg("barn", [(0, 3.0), (1_234_567, 2.5)])
     assert ElementTree.fromstring(svg).findtext(f"{SVG}title") == (
         "barn: held-out loss from 3.000 to 2.500 over 1,234,567 tokens"

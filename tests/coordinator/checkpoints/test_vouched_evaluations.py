@@ -1,4 +1,4 @@
-"""What two vouched volunteers agree on stands, across crashes too; what does not count is refused."""
+"""A loss that two vouched volunteers agree on is published, also after a crash; others are refused."""
 
 from __future__ import annotations
 
@@ -199,13 +199,13 @@ def test_the_service_refuses_what_does_not_count(store: RunStore, number: int) -
     assert store.snapshot.evaluations == {}
 
 
-def test_bytes_that_are_no_evaluation_are_refused(store: RunStore) -> None:
+def test_malformed_evaluations_are_refused(store: RunStore) -> None:
     good = found(store, ADA, 2.0)
     with pytest.raises(RefusedError, match="signature"):
         asked(store, replace(good, wire=good.wire[:-1] + b"x"))
 
 
-def test_held_out_text_that_may_not_be_shown_is_said_before_work_starts(tmp_path: Path) -> None:
+def test_held_out_text_that_may_not_be_published_is_refused_before_work_starts(tmp_path: Path) -> None:
     spec = vouching(parts.run_spec())
     with pytest.raises(SpecError, match=r"checkpoint\.evaluators need the held-out text, but data\.licence"):
         check_forms(spec, tmp_path)

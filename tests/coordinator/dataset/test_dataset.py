@@ -131,7 +131,7 @@ def test_a_folder_is_read_in_sorted_order_without_hidden_and_blank_files(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "words"),
     [
         ("{", "not valid JSON"),
         ("[1]", "not a JSON object"),
@@ -145,19 +145,23 @@ def test_a_folder_is_read_in_sorted_order_without_hidden_and_blank_files(tmp_pat
         ('{"prompt": "x", "completion": " "}', "blank"),
     ],
 )
-def test_a_bad_record_is_told_by_file_and_line(tmp_path: Path, line: str, told: str) -> None:
+def test_a_bad_record_is_reported_by_file_and_line(tmp_path: Path, line: str, words: str) -> None:
     source = tmp_path / "d.jsonl"
     source.write_text('{"text": "good"}\n\n' + line + "\n")
-    with pytest.raises(DatasetError, match=told) as caught:
+    with pytest.raises(DatasetError, match=words) as caught:
         list(read(DataSpec(source=str(source))))
     assert f"{source}:3" in caught.value.problem
 
 
-def test_sources_that_cannot_be_are_told(tmp_path: Path) -> None:
+def test_unreadable_sources_are_reported(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("a,b")
     (tmp_path / "d.txt").write_bytes(b"\xff\xfe\x00")
-    for source, told in (("none.txt", "does not exist"), ("d.csv", "unknown kind"), ("d.txt", "cannot read")):
-        with pytest.raises(DatasetError, match=told):
+    for source, words in (
+        ("none.txt", "does not exist"),
+        ("d.csv", "unknown kind"),
+        ("d.txt", "cannot read"),
+    ):
+        with pytest.raises(DatasetError, match=words):
             list(read(DataSpec(source=str(tmp_path / source))))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="holds none of"):
@@ -165,7 +169,7 @@ def test_sources_that_cannot_be_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("source", "module"), [("d.parquet", "pyarrow"), ("hub:owner/name", "datasets")])
-def test_a_missing_extra_is_told(
+def test_a_missing_extra_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, module: str
 ) -> None:
     (tmp_path / "d.parquet").write_bytes(b"PAR1")
@@ -227,7 +231,7 @@ def test_a_template_that_rewrites_answers_is_refused_unless_it_marks_them(tmp_pa
     assert "assistant\nhm. ⟦\nBecause.<|im_end|>⟧" in marked.preview(marked.render(TWO_TURNS))
 
 
-def test_a_template_that_refuses_a_chat_is_told(tmp_path: Path) -> None:
+def test_a_template_that_refuses_a_chat_is_reported(tmp_path: Path) -> None:
     strict = renderer(tmp_path, "{{ raise_exception('no system here') }}")
     with pytest.raises(DatasetError, match=r"chat: .*no system here"):
         strict.render(TWO_TURNS)
@@ -309,7 +313,7 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
         render_preview(run_spec(tmp_path / "d.txt"), folder)
 
 
-def test_a_tokenizer_that_cannot_be_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_tokenizer_is_reported(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "d.jsonl", questions(2))
     with pytest.raises(ModelUnavailable, match="cannot be read"):
         built(run_spec(source), tmp_path / "nothing")

@@ -27,7 +27,7 @@ def pieces_in(sample: Sample) -> list[list[int]]:
     st.integers(1, 4),
     st.integers(0, 9),
 )
-def test_packing_loses_and_makes_up_nothing(texts: list[list[int]], window: int, seed: int) -> None:
+def test_packing_neither_loses_nor_adds_tokens(texts: list[list[int]], window: int, seed: int) -> None:
     pieces = list(split((document(text) for text in texts), 8))
     assert [t for p in pieces for t in p.input_ids] == [
         t
@@ -61,7 +61,7 @@ def test_a_piece_with_nothing_to_train_on_is_dropped() -> None:
 
 
 @given(st.floats(0, 0.5), st.sets(st.integers(0, 2**256 - 1), min_size=1, max_size=9))
-def test_something_is_held_out_and_something_is_left(share: float, digests: set[int]) -> None:
+def test_some_records_are_held_out_and_some_are_left(share: float, digests: set[int]) -> None:
     bound = held_out_below(share, min(digests), max(digests))
     held = sum(digest < bound for digest in digests)
     if share == 0 or len(digests) == 1:

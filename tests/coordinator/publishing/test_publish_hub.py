@@ -139,8 +139,8 @@ def test_dry_run_contacts_nobody(hub: FakeHub, laid: Laid, tmp_path: Path) -> No
     done = published(hub, laid, tmp_path, "--dry-run", token=None)
     assert done.returncode == 0, done.stderr
     assert not hub.asked
-    for told in (f"model {NAME}, round-120, main", f"{NAME}-merged, ", f"{NAME}-gguf, ", "nothing was sent"):
-        assert told in done.stdout
+    for words in (f"model {NAME}, round-120, main", f"{NAME}-merged, ", f"{NAME}-gguf, ", "nothing was sent"):
+        assert words in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_recommended_spec_gets_no_exchange_warning(
 
 
 @given(sizes, crowds, uplinks)
-def test_a_faster_line_never_gets_a_smaller_blob(parameters: int, peers: int, uplink: float) -> None:
+def test_a_faster_uplink_never_gets_a_smaller_blob(parameters: int, peers: int, uplink: float) -> None:
     tensors = layout(parameters)
     slow, fast = (recommend(spec_of(), tensors, peers, speed) for speed in (uplink, 2 * uplink))
     assert typical_blob(fast.codec, tensors) >= typical_blob(slow.codec, tensors)
