@@ -9,6 +9,7 @@ from types import MappingProxyType
 from barnraise.contract.records import blob_name
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.fold.log import Link
+from coordinator.store.append_only import AppendOnly
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Share:
 class History:
     """A summary of the closes, one after another. Immutable."""
 
-    tokens: tuple[Mapping[PublicKey, int], ...] = ()
+    tokens: AppendOnly[Mapping[PublicKey, int]] = field(default_factory=AppendOnly)
     """What each volunteer trained on for the close of each round."""
-    blobs: Mapping[int, Mapping[BlobHash, int]] = field(default_factory=lambda: MappingProxyType({}))
-    """Bytes of each contribution that is kept, by round."""
+    kept: AppendOnly[Mapping[BlobHash, int]] = field(default_factory=AppendOnly)
+    """Bytes of each contribution to the newest rounds: those whose contributions are kept."""
 
     @classmethod
     def of(cls, links: Iterable[Link]) -> History:
@@ -36,20 +37,29 @@ class History:
             history = history.with_close(link)
         return history
 
+    @property
+    def kept_from(self) -> int:
+        """The first round whose contributions are kept."""
+        return len(self.tokens) - len(self.kept)
+
+    @property
+    def blobs(self) -> dict[int, Mapping[BlobHash, int]]:
+        """Bytes of each contribution that is kept, by round."""
+        return dict(enumerate(self.kept, start=self.kept_from))
+
     def with_close(self, link: Link) -> History:
         """The summary after the close of the next round."""
-        tokens = {PublicKey(commit.owner): commit.tokens for commit in link.commits}
-        sizes = {blob_name(commit): commit.size for commit in link.commits}
-        blobs = {**self.blobs, link.close.round: MappingProxyType(sizes)}
-        return History((*self.tokens, MappingProxyType(tokens)), MappingProxyType(blobs))
+        tokens = MappingProxyType({PublicKey(commit.owner): commit.tokens for commit in link.commits})
+        sizes = MappingProxyType({blob_name(commit): commit.size for commit in link.commits})
+        return History(self.tokens.extended(tokens), self.kept.extended(sizes))
 
     def without_before(self, round: int) -> History:
-        """The summary after the contributions of the rounds below `round` are forgotten."""
-        kept = {later: blobs for later, blobs in self.blobs.items() if later >= round}
-        return History(self.tokens, MappingProxyType(kept))
+        """The summary after the contributions to the rounds below `round` are forgotten."""
+        kept = self.kept[max(0, round - self.kept_from) :]
+        return History(self.tokens, AppendOnly(kept))
 
     def only_before(self, round: int) -> set[BlobHash]:
-        """Contributions of the rounds below `round` that no later round folded too."""
+        """Kept contributions to the rounds below `round` that no later round folded too."""
         earlier = {blob for at, blobs in self.blobs.items() if at < round for blob in blobs}
         return earlier - {blob for at, blobs in self.blobs.items() if at >= round for blob in blobs}
 
@@ -63,5 +73,5 @@ class History:
         return shares
 
     def sizes(self) -> dict[int, int]:
-        """Bytes that each round's contributions take."""
+        """Bytes of each round's kept contributions."""
         return {round: sum(blobs.values()) for round, blobs in self.blobs.items()}

@@ -29,6 +29,7 @@ from barnraise.contract.spec import RunSpec
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed
+from coordinator.store.append_only import AppendOnly
 from coordinator.store.events import (
     CheckpointPublished,
     CheckpointsDropped,
@@ -82,7 +83,7 @@ class RunState:
     """Token-weighted training loss of the last round that this process folded."""
     opens: Millis = NEVER
     """When the TRAIN phase of the open round starts; `NEVER` before the run is served for the first time."""
-    closes: tuple[BlobHash, ...] = ()
+    closes: AppendOnly[BlobHash] = field(default_factory=AppendOnly)
     """closes[r] closed round r."""
     accepted: Mapping[PublicKey, Signed[Commit]] = field(default_factory=_empty)
     """Contributions to the open round, by owner."""
@@ -190,7 +191,7 @@ class RunState:
         """Blobs of the checkpoints and contributions that are kept."""
         manifests, history = self.checkpoints.values(), self.history
         files = (BlobHash(entry.hash) for signed in manifests for entry in signed.value.files)
-        folded = (blob for blobs in history.blobs.values() for blob in blobs)
+        folded = (blob for blobs in history.kept for blob in blobs)
         accepted = (blob_name(commit.value) for commit in self.accepted.values())
         return {*files, *folded, *accepted, *(blob_hash(signed.wire) for signed in manifests)}
 
@@ -229,7 +230,7 @@ def _closed(state: RunState, event: RoundClosed) -> RunState:
     return replace(
         state,
         opens=event.at,
-        closes=(*state.closes, event.link.hash),
+        closes=state.closes.extended(event.link.hash),
         accepted=_empty(),
         history=state.history.with_close(event.link),
     )

@@ -54,6 +54,7 @@ def check_laws(run: RunState) -> None:
     for round, found in run.evaluations.items():
         assert all(owner == each.signer for owner, each in found.items()), "law 5"
         assert all(round == each.value.round for each in found.values()), "law 5"
+    assert run.history.kept_from == run.replay_from, "law 6"
     assert run.history.blobs.keys() == {*range(run.replay_from, run.round)}, "law 6"
     assert run.tip.round <= run.round, "law 7"
 

@@ -47,6 +47,8 @@ def test_a_blob_is_dropped_once_no_kept_round_folded_it() -> None:
     assert history.only_before(1) == {blob_hash(b"bb")}, "round 1 has `a` too"
     later = history.without_before(1)
     assert later.only_before(1) == set()
+    assert later.kept_from == 1
+    assert later.blobs.keys() == {1, 2}
     assert later.only_before(3) == {blob_hash(b"a"), blob_hash(b"ccc"), blob_hash(b"d")}
     assert later.without_before(3).sizes() == {}
     assert later.without_before(3).shares(before=3)[ADA.public].tokens == 110, "shares stay known"

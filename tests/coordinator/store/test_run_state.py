@@ -89,7 +89,7 @@ def test_a_state_cannot_be_changed() -> None:
         run.accepted,
         run.evaluations,
         run.scores,
-        run.history.blobs,
+        run.history.kept[0],
     ):
         with pytest.raises(TypeError):
             mapping[0] = None  # type: ignore[index]
