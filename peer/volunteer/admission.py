@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission
@@ -15,7 +15,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from peer.coordinator_client import connect
-from peer.timing import Timing
+from peer.timing import TIMING, Timing
 
 log = logging.getLogger("peer")
 
@@ -29,7 +29,7 @@ class AdmissionRenewal:
     name: str
     credit: bool
     admission: Signed[Admission]
-    timing: Timing = field(default_factory=Timing)
+    timing: Timing = TIMING
 
     def text(self) -> str:
         """The newest admission, in base64."""

@@ -16,7 +16,7 @@ from barnraise.core.errors import NetworkError, StateError, TrustError
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.fold.codec import Decoder
 from barnraise.network.swarm import Swarm
-from peer.timing import Timing
+from peer.timing import TIMING, Timing
 from peer.training.trainer import Trainer, Update
 from peer.volunteer.actions import Exchanging
 from peer.volunteer.blob_retention import BlobRetention
@@ -51,7 +51,7 @@ class Exchange:
     prefetch: Prefetch
     timer: RoundTimer
     clock: Callable[[], Millis]
-    timing: Timing = field(default_factory=Timing)
+    timing: Timing = TIMING
     _task: asyncio.Task[None] | None = None
     _inner_saved: Millis | None = None
     _watching: set[asyncio.Task[None]] = field(default_factory=set)

@@ -29,7 +29,7 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from peer.coordinator_client import Joined, connect
 from peer.data_dir import PEER_KEY
-from peer.timing import Timing
+from peer.timing import TIMING, Timing
 from peer.training.device import Device, DeviceReason, free_memory, pick_device
 from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
 from peer.training.quantized_weights import has_four_bit
@@ -106,10 +106,10 @@ async def join(
     settings: JoinSettings,
     display: StatusDisplay,
     message: Callable[[DeviceReason | Fit], str],
-    timing: Timing | None = None,
+    timing: Timing = TIMING,
 ) -> None:
     """Take part in a run until Ctrl-C. message: renders what the device and its memory allow."""
-    leaving, timing = _leave_on_signals(), timing or Timing()
+    leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
         async with connect(invite) as api:

@@ -18,7 +18,7 @@ from barnraise.core.errors import NetworkError, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, short
 from barnraise.network.swarm import Swarm
-from peer.timing import Timing
+from peer.timing import TIMING, Timing
 from peer.volunteer.actions import (
     Action,
     CatchUp,
@@ -62,7 +62,7 @@ class Volunteer:
     display: StatusDisplay
     head: Head
     leaving: asyncio.Event
-    timing: Timing = field(default_factory=Timing)
+    timing: Timing = TIMING
     _reason: ActionReason = field(default_factory=Starting)
     _advised: dict[type[Advice], Advice] = field(default_factory=dict)
     _activity: Activity = "waiting"

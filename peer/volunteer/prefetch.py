@@ -10,7 +10,7 @@ from barnraise.contract.records import Commit, blob_name
 from barnraise.core.errors import NetworkError, TrustError
 from barnraise.core.ids import BlobHash, Round, short
 from barnraise.core.signed import Signed
-from peer.timing import Timing
+from peer.timing import TIMING, Timing
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.log_follower import AT_ONCE, LogFollower
 
@@ -23,7 +23,7 @@ class Prefetch:
 
     follower: LogFollower
     retention: BlobRetention
-    timing: Timing = field(default_factory=Timing)
+    timing: Timing = TIMING
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _under_way: dict[BlobHash, asyncio.Task[None]] = field(default_factory=dict)
     _refused: set[bytes] = field(default_factory=set)

@@ -26,7 +26,7 @@ from barnraise.core.signed import sign
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.timing import TIMING
-from peer.timing import Timing
+from peer.timing import TIMING as PEER_TIMING
 from scripts.netns import NetworkFailed
 
 RUN = RunId("records")
@@ -150,7 +150,7 @@ async def _announce(coordinator: Node, clock: RoundClock) -> None:
 async def _follow_head(node: Node, clock: RoundClock) -> None:
     while True:
         await node.swarm.heads()
-        await asyncio.sleep(Timing().poll)
+        await asyncio.sleep(PEER_TIMING.poll)
 
 
 async def _heartbeat(node: Node, clock: RoundClock) -> None:
@@ -174,7 +174,7 @@ async def _prefetch(node: Node, clock: RoundClock) -> None:
     while True:
         if clock.part() > TRAINING:
             await node.swarm.commits(Round(clock.round))
-        await asyncio.sleep(Timing().poll)
+        await asyncio.sleep(PEER_TIMING.poll)
 
 
 def _head(clock: RoundClock) -> Head:

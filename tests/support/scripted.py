@@ -1,4 +1,4 @@
-"""A source of an archive that does what a test says, in the time of the test's own clock; and who is told."""
+"""A scripted archive source on the test's own clock, and a recorder of download events."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from tests.support.programs import DEADLINE
 
 PIECE = 262_144
 NO_PAUSES = replace(TIMING, source_retry=0.0)
-"""For downloads on real time: a source that failed is asked again at once."""
+"""For downloads on real time: a failed source is retried at once."""
 
 
 @dataclass
 class Scripted:
-    """Passes what the real sources pass (test_sources.py)."""
+    """A source whose speed and faults a test sets. It passes test_sources.py as the real ones do."""
 
     name: str
     files: Mapping[str, bytes]
     speed: float = 1e6
-    """Bytes a second."""
+    """Bytes per second."""
     ranges: bool = True
     false: Mapping[str, int] = field(default_factory=dict)
-    """Place of a byte that comes flipped, by path."""
+    """By path: the place of a byte that is sent flipped."""
     silent_after: float = float("inf")
-    """Bytes given in all after which it says nothing any more,"""
+    """Bytes sent in all after which it stalls."""
     recovers: bool = False
-    """but when it is asked again."""
+    """The stall ends with the next request."""
     breaks_after: float = float("inf")
-    """Bytes given in all after which it cannot be reached any more."""
+    """Bytes sent in all after which it is unreachable."""
     given: int = 0
     asked: list[tuple[str, int, int]] = field(default_factory=list)
 
@@ -74,7 +74,7 @@ class Scripted:
 
 @dataclass
 class RecordingListener:
-    """Remembers what it was told."""
+    """Records what a download or an evaluation reports."""
 
     said: list[str] = field(default_factory=list)
     events: list[Reason] = field(default_factory=list)
@@ -83,7 +83,7 @@ class RecordingListener:
     _spoke: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_until(self, seen: Callable[[], bool]) -> None:
-        """In another thread: until what was said is so."""
+        """In another thread: wait until `seen` is true."""
         with self._spoke:
             assert self._spoke.wait_for(seen, DEADLINE)
 

@@ -19,7 +19,7 @@ from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, PublicKey, Round, StateHash
 from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, decide_close, deserted_after
 from coordinator.rounds.commit_check import Misfit, check_commit
-from peer.timing import Timing
+from peer.timing import TIMING
 from peer.volunteer.actions import (
     Action,
     CatchUp,
@@ -241,7 +241,7 @@ class World:
         others = sum(p.tokens for k, p in self._present().items() if p.round == peer.base and k != peer.key)
         head, age = peer.head, (self.now - peer.head.at) / 1000
         facts = HeadFacts(
-            away=age if age > Timing().silent_after else None,
+            away=age if age > TIMING.silent_after else None,
             differs=head.round == peer.base and head.state != peer.state,
             checkpoint=head.checkpoint,
             turn=has_turn(SEED, peer.base, peer.key, head.turns),

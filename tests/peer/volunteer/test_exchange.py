@@ -13,7 +13,7 @@ from barnraise.contract.tip import Tip
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from coordinator.store.run_store import RunStore
-from peer.timing import Timing
+from peer.timing import TIMING
 from peer.volunteer.contribution_state import ContributionEvent, ContributionState
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.saved_state import SavedState, SavedWork
@@ -48,7 +48,7 @@ def test_a_round_is_folded_and_saved(store: RunStore, tmp_path: Path) -> None:
 
 
 def test_the_inner_optimizer_is_saved_at_its_interval(store: RunStore, tmp_path: Path) -> None:
-    written, interval = [], Timing().save_inner
+    written, interval = [], TIMING.save_inner
 
     async def play(peer: Peer) -> None:
         before = files = set((peer.folder / "work").glob("inner*"))
