@@ -13,7 +13,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def main() -> int:
     options = _parser().parse_args()
     print(header(sys.argv[1:]), flush=True)
     try:
-        for table_text in _measurements(options):
+        for table_text in MEASUREMENTS[options.what](options):
             print(table_text, flush=True)
     except (BaselineFailed, BenchFailed, DemoFailed, DownloadFailed, NetworkFailed) as failure:
         print(f"error: {failure}", file=sys.stderr)
@@ -51,28 +51,25 @@ def main() -> int:
     return 0
 
 
-def _measurements(options: argparse.Namespace) -> Iterator[str]:
-    """The tables of the chosen command, each as soon as it is measured."""
-    match options.what:
-        case "codec":
-            yield codec_table(options.kinds, options.repeats, options.parameters)
-        case "memory":
-            yield memory_table(options.kinds)
-        case "round":
-            yield measure_round(options.peers, options.rounds)
-        case "convergence":
-            yield convergence(options)
-        case "uplink":
-            yield measure_uplink(options_of(options))
-        case "download":
-            yield measure_download(options.gigabytes, options.repeats, options.crowd, options.megabits)
-        case "records":
-            yield measure_records(options.volunteers, options.rounds, options.seconds)
-        case "verify":
-            yield measure_verify(options.peers, options.rounds)
-        case "scale":
-            yield measure_processes(options.processes, options.rounds)
-            yield simulate(options.simulated, options.rounds, SEED)
+def _scale(options: argparse.Namespace) -> Iterator[str]:
+    yield measure_processes(options.processes, options.rounds)
+    yield simulate(options.simulated, options.rounds, SEED)
+
+
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
+    "codec": lambda options: [codec_table(options.kinds, options.repeats, options.parameters)],
+    "memory": lambda options: [memory_table(options.kinds)],
+    "round": lambda options: [measure_round(options.peers, options.rounds)],
+    "convergence": lambda options: [convergence(options)],
+    "uplink": lambda options: [measure_uplink(options_of(options))],
+    "scale": _scale,
+    "records": lambda options: [measure_records(options.volunteers, options.rounds, options.seconds)],
+    "verify": lambda options: [measure_verify(options.peers, options.rounds)],
+    "download": lambda options: [
+        measure_download(options.gigabytes, options.repeats, options.crowd, options.megabits)
+    ],
+}
+"""The tables of each command, in the order in which they are printed."""
 
 
 def _parser() -> argparse.ArgumentParser:
