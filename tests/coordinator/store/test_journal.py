@@ -41,7 +41,7 @@ def test_a_restart_reads_every_row_from_before_the_crash(
     journal = Journal(path)
     for one in recorded[:crash]:
         journal.append(one)
-    again = Journal(path)  # the first is not closed: nobody closes it in a crash
+    again = Journal(path)  # a crash leaves the first one open
     assert read(again) == recorded[:crash]
     for one in recorded[crash:]:
         again.append(one)
