@@ -15,5 +15,5 @@ class EventListener(FileProgress, Protocol[Event]):
     def report(self, event: Event) -> None: ...
 
     def say(self, text: str) -> None:
-        """A line of text, of what reports no events."""
+        """Shows a line about the search for a base model, which reports no events."""
         ...

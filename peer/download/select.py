@@ -120,4 +120,4 @@ def _of_round(repo: Repo | None, round: int) -> Revision | None:
 
 def _published_forms(index: ArchiveIndex) -> str:
     forms = [repo.form for repo in index.repos if repo.revisions]
-    return f"There are: {', '.join(forms)}." if forms else "Come back after its first checkpoint."
+    return f"There are: {', '.join(forms)}." if forms else "Try again after its first checkpoint."
