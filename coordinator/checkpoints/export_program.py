@@ -28,6 +28,7 @@ DATA_BYTES = 256 * 10**6
 
 
 def main() -> int:
+    """Returns the exit status."""
     os.nice(NICENESS)
     try:
         match sys.argv[1:]:
