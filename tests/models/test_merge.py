@@ -115,7 +115,7 @@ def test_what_adds_something_else_is_refused(
     adapter = make_adapter(base, tmp_path / "adapter")
     config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     (adapter / ADAPTER_CONFIG).write_text(json.dumps(config | setting), encoding="utf-8")
-    with pytest.raises(UserError, match=f"no plain LoRA adapter: {told}"):
+    with pytest.raises(UserError, match=f"not of a plain LoRA adapter: {told}"):
         merge(base, adapter, tmp_path / "merged")
 
 
@@ -129,7 +129,7 @@ def test_another_rank_than_it_says_is_refused(base: Path, tmp_path: Path) -> Non
 
 def test_folders_without_a_model_are_named(base: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no LoRA adapter"):
+    with pytest.raises(UserError, match="contains no LoRA adapter"):
         merge(base, tmp_path / "empty", tmp_path / "merged")
     with pytest.raises(ModelUnavailable, match="empty"):
         merge(tmp_path / "empty", make_adapter(base, tmp_path / "adapter"), tmp_path / "merged")

@@ -185,7 +185,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fchmod", full)
-    with raises_with_fix(DiskFull, 3, "no room left", str(tmp_path)):
+    with raises_with_fix(DiskFull, 3, "no space left", str(tmp_path)):
         write_atomic(kept, b"newer")
     with raises_with_fix(DiskFull, 3, "Free some space"):
         BlobStore(tmp_path / "blobs").put(b"blob")

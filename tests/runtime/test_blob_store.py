@@ -92,7 +92,7 @@ def test_a_piece_list_is_made_once_and_again_where_it_is_cut(store: BlobStore) -
 
 
 def test_pieces_that_are_whole_are_accepted_or_dropped(store: BlobStore, tmp_path: Path) -> None:
-    with pytest.raises(Unreachable, match="was dropped"):
+    with pytest.raises(Unreachable, match="was removed"):
         store.accept_pieces(NAME)
     store.in_pieces(NAME).write_bytes(DATA[:-1])
     with pytest.raises(HashMismatch, match="asked for"):

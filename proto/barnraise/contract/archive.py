@@ -1,16 +1,16 @@
-"""The archive of a run: what anybody may read of it, laid out alike in a folder, on a mirror and over HTTP.
+"""The archive of a run: its public files, with the same layout in a folder, on a mirror and over HTTP.
 
-    archive.json                     what there is (`ArchiveIndex`): advice, not proof
+    archive.json                     the index (`ArchiveIndex`): a hint, not a proof
     charter.bin                      the signed charter
     log/000012.close                 the signed close of round 12
-    contributions/HASH               blobs that the closes from `replay_from` on name
+    contributions/HASH               the blobs that the closes from `replay_from` on name
     checkpoints/round-000012/        a checkpoint: its files, and manifest.bin
     merged/…, gguf/…                 the same round in another form
     base/, data/                     the base model, and the run's data where its licence allows
-    held-out/index.json, HASH        what vouched volunteers evaluate checkpoints on, where the spec names any
+    held-out/index.json, HASH        the held-out set, where the spec names evaluators
 
-A coordinator serves the folder, `coordinator publish` copies it, a mirror is any web server over it. Only
-signatures and hashes are believed: a wrong index can hide a checkpoint, never change one.
+A coordinator serves the folder, `coordinator publish` copies it, any web server can mirror it. Readers trust
+signatures and hashes only: a wrong index can hide a checkpoint but not change one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_INDEX_BYTES = 8 * 2**20
 HELD_OUT_INDEX = "index.json"
 """The index of the held-out shards, as `barnraise.contract.shards.DataIndex`."""
 MAIN = "main"
-"""The branch: the newest checkpoint that was promoted."""
+"""The branch: the promoted checkpoint."""
 LATEST = "latest"
 BEST = "best"
 
@@ -55,12 +55,12 @@ class Revision(Strict):
     """One checkpoint of a repository."""
 
     folder: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})?$")]
-    """Where its files are, below the archive."""
+    """Folder of its files in the archive."""
     manifest: Hash
-    """SHA-256 of its manifest.bin; the first 40 digits are what Hub clients call the commit."""
+    """SHA-256 of its manifest.bin; its first 40 digits are the commit of Hub clients."""
     round: Annotated[int, Field(ge=0)]
     names: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], ...]
-    """The branch `main` and the tags `latest`, `best` and `round-N` that stand here."""
+    """Of `main`, `latest`, `best` and `round-N`, the branch and the tags that point here."""
 
     @property
     def commit(self) -> str:
@@ -68,7 +68,7 @@ class Revision(Strict):
 
 
 class Repo(Strict):
-    """What Hub clients know under one name."""
+    """A repository in the terms of Hub clients."""
 
     id: Annotated[str, Field(pattern=REPO_PATTERN)]
     kind: Literal["model", "dataset"]
@@ -78,16 +78,18 @@ class Repo(Strict):
 
 
 class ArchiveIndex(Strict):
+    """The content of `archive.json`."""
+
     version: Literal[1]
     run: Annotated[str, Field(pattern=RUN_PATTERN)]
     authority: Hash
     closed: Annotated[int, Field(ge=0)]
-    """Closes of the rounds below this one are there."""
+    """The archive has the closes of all rounds below this one."""
     replay_from: Annotated[int, Field(ge=0)]
-    """Contributions are there from this round on: 0, or the round of a checkpoint that is there."""
+    """The archive has the contributions from this round on: 0, or the round of a checkpoint in it."""
     repos: tuple[Repo, ...]
     mirrors: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=64)] = ()
-    """Addresses of other servers with a copy, as the maintainer named them."""
+    """Addresses of other servers with a copy, named by the maintainer."""
 
     @field_validator("repos")
     @classmethod
@@ -109,13 +111,13 @@ def parse_index(data: bytes) -> ArchiveIndex:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise MalformedRecord(
-            f"{INDEX} is none that this version reads: {'.'.join(map(str, fault['loc']))}: {fault['msg']}",
+            f"this version cannot read {INDEX}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}",
             fix="Update Barnraise, or try another source.",
         ) from None
 
 
 def folder_of(form: Form, round: int) -> str:
-    """Where a checkpoint lies below the archive."""
+    """The folder of a checkpoint in the archive."""
     return _FOLDERS[form].format(round)
 
 
@@ -139,7 +141,7 @@ def round_tag(round: int) -> str:
 def find_revision(repo: Repo, wanted: str) -> Revision:
     """The revision that a branch, a tag, a round (`12`, `round-12`, `round-000012`) or a commit names.
 
-    Raises UserError, with what there is.
+    Raises UserError, which lists the revisions.
     """
     match = _ROUND.match(f"round-{wanted}" if wanted.isdigit() and len(wanted) < 10 else wanted)
     name = (
@@ -152,14 +154,14 @@ def find_revision(repo: Repo, wanted: str) -> Revision:
     have = ", ".join(map(str, rounds[-20:])) or "none yet"
     raise UserError(
         f"{repo.id} has no revision {wanted[:60]!r}",
-        fix=f"There are main, latest, best and the rounds {have}." if rounds else "Come back later.",
+        fix=f"There are main, latest, best and the rounds {have}." if rounds else "Try again later.",
     )
 
 
 def repo_id(charter: Charter, form: Form) -> str:
     """The name under which Hub clients find one form of a run's checkpoints.
 
-    The base model keeps its own name where that is one of the Hub, so that an adapter finds it.
+    The base model keeps its name where it is a Hub id, so that an adapter finds it.
     """
     spec = charter.spec
     own = f"{spec.owner}/{spec.name}"
@@ -173,7 +175,7 @@ def repo_id(charter: Charter, form: Form) -> str:
 
 
 def forms(charter: Charter) -> tuple[Form, ...]:
-    """The forms in which the spec asks for checkpoints."""
+    """The forms of checkpoints that the spec asks for."""
     asked = charter.spec.checkpoint
     adapter = isinstance(charter.spec.train.target, Lora)
     wanted: list[tuple[Form, bool]] = [
@@ -183,5 +185,5 @@ def forms(charter: Charter) -> tuple[Form, ...]:
 
 
 def authority_of(index: ArchiveIndex) -> PublicKey:
-    """Whose signature the index claims; believed only where somebody pinned it."""
+    """The key that the index names, which is to be compared with a pinned one."""
     return PublicKey(index.authority)

@@ -1,10 +1,10 @@
 """Which samples a peer trains on: a function of (run seed, round, owner key, i) and nothing else.
 
-Each owner begins a round at a shard drawn in proportion to its size, walks that shard's rows in a
-seeded order, then the next shard in a seeded order of shards, and so on through the whole dataset.
-So a peer fetches few shards per round, meets no sample twice before it has met them all, and anybody
-can recompute what it was to train on. Orders are by SHA-256, because the streams of random number
-generators may change from one library version to the next.
+Each owner starts a round at a shard drawn in proportion to its size, goes through that shard's rows in a
+seeded order, then through the next shard in a seeded order of shards, until the end of the dataset. So a
+peer fetches few shards per round, sees no sample twice before it has seen all, and its assignment can be
+recomputed by others. Orders come from SHA-256, because the streams of random number generators may change
+between library versions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from barnraise.core.ids import PublicKey, Round
 
 @dataclass(frozen=True)
 class Assignment:
-    """An owner's endless walk through the samples in one round.
+    """An owner's endless sequence of samples in one round.
 
     `shard_sizes[s]` is the number of samples in shard s. Raises MalformedBlob when there are none.
     """
@@ -36,11 +36,11 @@ class Assignment:
         if not self.shard_sizes or min(self.shard_sizes) < 1:
             raise MalformedBlob(
                 "the dataset's index lists no shards, or an empty one",
-                fix="Tell the run's maintainer to build the dataset again.",
+                fix="Ask the run's maintainer to build the dataset again.",
             )
 
     def at(self, i: int) -> tuple[int, int]:
-        """(shard, row) of the owner's i-th sample, i ≥ 0. After the last sample the walk repeats."""
+        """(shard, row) of the owner's i-th sample, i ≥ 0. After the last sample the sequence repeats."""
         if i < 0:
             raise ValueError(f"samples are numbered from 0, not {i}")
         i %= self._ends[-1]
@@ -59,7 +59,7 @@ class Assignment:
 
     @cached_property
     def _shards(self) -> tuple[int, ...]:
-        """All shards in the order of the walk."""
+        """All shards in the owner's order."""
         ends = list(accumulate(self.shard_sizes))
         # 256 bits against at most 2^40 samples: the remainder's bias is below 2^-200.
         drawn = int.from_bytes(_digest(f"{self._key}/begin"), "big") % ends[-1]
@@ -68,7 +68,7 @@ class Assignment:
 
     @cached_property
     def _ends(self) -> tuple[int, ...]:
-        """Samples walked by the end of each shard of the walk."""
+        """Number of samples up to the end of each shard, in the owner's order."""
         return tuple(accumulate(self.shard_sizes[shard] for shard in self._shards))
 
 

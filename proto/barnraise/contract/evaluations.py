@@ -1,4 +1,4 @@
-"""`evaluations.json`: who evaluated a checkpoint and found what, so that anybody can check who agreed."""
+"""`evaluations.json`: the signed evaluations of a checkpoint, from which its quorum can be verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from barnraise.core.errors import MalformedRecord
 from barnraise.core.signed import Signed, open_text
 
 EVALUATIONS = "evaluations.json"
-"""File of a checkpoint whose held-out loss vouched volunteers agreed on; its manifest lists it."""
+"""File of a checkpoint whose held-out loss comes from a quorum; its manifest lists it."""
 
 
 class _Entry(BaseModel):
@@ -24,7 +24,7 @@ class _File(BaseModel):
 
 
 def evaluations_json(evaluations: Iterable[Signed[Evaluation]]) -> bytes:
-    """The same bytes for the same evaluations: also of those who found something else."""
+    """Canonical bytes of all evaluations of a checkpoint, outliers included."""
     ordered = sorted(evaluations, key=lambda evaluation: evaluation.signer)
     view = {
         "about": "What vouched volunteers found. `signed` is base64: key, Ed25519 signature, and the"
@@ -37,7 +37,7 @@ def evaluations_json(evaluations: Iterable[Signed[Evaluation]]) -> bytes:
 
 
 def read_evaluations(data: bytes) -> Sequence[Signed[Evaluation]]:
-    """Only what is signed is believed; whether its signers are vouched for, the charter says.
+    """The signed evaluations in the file; unsigned fields are ignored. The charter names the evaluators.
 
     Raises MalformedRecord, BadSignature.
     """
@@ -45,6 +45,6 @@ def read_evaluations(data: bytes) -> Sequence[Signed[Evaluation]]:
         texts = [entry.signed for entry in _File.model_validate_json(data).evaluations]
     except ValidationError:
         raise MalformedRecord(
-            f"{EVALUATIONS} is no list of evaluations", fix="Fetch the checkpoint again."
+            f"{EVALUATIONS} is not a list of evaluations", fix="Fetch the checkpoint again."
         ) from None
     return [open_text(Evaluation, text, signer=None, limit=MAX_EVALUATION_BYTES) for text in texts]

@@ -1,4 +1,4 @@
-"""Which held-out samples a checkpoint is evaluated on: the same ones for everybody. Pure."""
+"""Which held-out samples a checkpoint is evaluated on: the same ones on every machine. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from barnraise.core.ids import BlobHash
 def held_out_samples(
     index: DataIndex, get: Callable[[BlobHash], bytes], limit: int | None
 ) -> Iterator[Sample]:
-    """The first samples, up to the one with which `limit` trained tokens are reached; None: all.
+    """The first samples, up to the one that reaches `limit` trained tokens; all if `limit` is None.
 
-    get: a shard by its hash; asked only for those that are needed. Raises MalformedBlob.
+    get: returns a shard by its hash, and is called only for shards that are needed. Raises MalformedBlob.
     """
     tokens = 0
     for ref in index.shards:

@@ -1,4 +1,4 @@
-"""The invite: one line that tells a volunteer where the run is and whose key it must have.
+"""The invite: one line with the address of a run's coordinator and the run's key.
 
 barnraise://HOST:PORT/RUN?key=<64 hex digits>
 """
@@ -17,15 +17,17 @@ SCHEME = "barnraise"
 
 @dataclass(frozen=True)
 class Invite:
+    """The parts of an invite; `str()` is the line that people share."""
+
     host: str
     port: int
     run: RunId
     key: PublicKey
-    """The run authority's public key; everything the coordinator says is checked against it."""
+    """The run authority's public key, which all signed records of the run are checked against."""
 
     @property
     def url_host(self) -> str:
-        """As it stands in an address: IPv6 in brackets."""
+        """The host as in a URL: IPv6 in brackets."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
@@ -37,7 +39,7 @@ class Invite:
 
 
 def parse_invite(text: str) -> Invite:
-    """Raises InviteError that says which part is wrong."""
+    """Raises InviteError, which says what part is wrong."""
     try:
         url = urlsplit(text.strip())
         host, port = url.hostname, url.port

@@ -16,29 +16,31 @@ from barnraise.core.strict import Strict
 Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
 
 MANIFEST = "manifest.bin"
-"""File of a checkpoint that holds its signed manifest, as it travels."""
+"""File of a checkpoint with its signed manifest in wire form."""
 MAX_MANIFEST_BYTES = 2**20
 SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 _WINDOWS_DEVICES = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$", re.IGNORECASE)
 
 
 Form = Literal["trained", "merged", "gguf", "base", "data"]
-"""What a folder holds: the trained state (an adapter, or a whole model), the adapter merged into its base,
-a file for llama.cpp, the base model, or the run's data."""
+"""Content of a folder: the trained state (an adapter or a whole model), the adapter merged into its base
+model, a GGUF file, the base model, or the run's data."""
 
 
 class HeldOut(Strict):
-    """How well a state predicts samples that nobody trains on."""
+    """A held-out loss: how well a state predicts samples that no volunteer trains on."""
 
     loss: Annotated[float, Field(ge=0)]
     """Mean cross entropy in nats a token."""
     tokens: Annotated[int, Field(ge=1)]
-    """Tokens that it is the mean of."""
+    """Tokens that the mean covers."""
 
 
 class FileEntry(Strict):
+    """One file of a checkpoint."""
+
     name: str
-    """A plain file name: no folders, and one that every system can write."""
+    """A plain file name without folders that is valid on every operating system."""
     hash: Hash
     size: Annotated[int, Field(ge=0, lt=2**44)]
 
@@ -51,7 +53,7 @@ class FileEntry(Strict):
 
 
 class Manifest(Signable):
-    """A checkpoint is state[round] as files that transformers or peft load."""
+    """The files of a checkpoint: state[round] in a form that transformers or peft load."""
 
     DOMAIN = b"barnraise/Manifest/1\n"
 
@@ -65,9 +67,9 @@ class Manifest(Signable):
     spec: Hash
     """Digest of the run spec."""
     tokens: Annotated[int, Field(ge=0)]
-    """Tokens folded up to here."""
+    """Tokens folded before `round`."""
     held_out: HeldOut | None
-    """None where nobody could evaluate it."""
+    """None where it was not evaluated."""
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=1000)]
 
     @field_validator("files")

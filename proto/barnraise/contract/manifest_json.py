@@ -1,4 +1,4 @@
-"""`manifest.json`: what a signed manifest says, for people and for tools that cannot read `manifest.bin`."""
+"""`manifest.json`: the content of a signed manifest, for people and tools that cannot read `manifest.bin`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
 from barnraise.core.signed import Signed
 
 MANIFEST_JSON = "manifest.json"
-"""File of a checkpoint, beside its manifest."""
+"""File of a checkpoint, next to its manifest."""
 
 
 def manifest_json(signed: Signed[Manifest]) -> bytes:
-    """The same bytes for the same manifest, everywhere."""
+    """Canonical bytes for a manifest."""
     head = KEY_BYTES + SIGNATURE_BYTES
     view = {
         "about": f"What {MANIFEST} says, to be read. The proof is {MANIFEST}: {KEY_BYTES} bytes of key,"

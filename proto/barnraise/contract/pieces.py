@@ -1,7 +1,7 @@
-"""A blob in pieces: each has a hash of its own, so that it can come from anybody and be checked at once.
+"""A blob in pieces: each piece has its own hash, so that it can come from any peer and be checked on arrival.
 
-A contribution's commit names the SHA-256 of its piece list, the SHA-256 of every piece one after the
-other. Which pieces somebody holds is an int: bit i is piece i.
+A contribution's commit names the SHA-256 of its piece list, which is the concatenation of the SHA-256 of
+every piece. The pieces that a peer has are an int: bit i is piece i.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from barnraise.core.errors import HashMismatch, MalformedBlob
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
 
 PIECE_BYTES = 256 * 1024
-"""0.1 s at 20 Mbit/s: a small loss where a stream breaks, and a list of 1/8192 of the blob."""
+"""0.1 s at 20 Mbit/s: little is lost when a stream breaks, and the list is 1/8192 of the blob."""
 HASH_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A blob to be gathered, as a signed commit describes it."""
+    """A blob to download, as a signed commit describes it."""
 
     blob: BlobHash
     size: int
@@ -27,7 +27,7 @@ class Wanted:
     pieces: BlobHash
     """SHA-256 of the piece list."""
     owner: PublicKey
-    """Who made it, and whose uplink is spared."""
+    """The peer that made it, whose uplink other holders relieve."""
 
     @property
     def count(self) -> int:
@@ -57,7 +57,7 @@ def piece_list(data: bytes | bytearray | memoryview) -> bytes:
 
 
 def pieces_hash(data: bytes | bytearray | memoryview) -> BlobHash:
-    """What a commit says of its blob's pieces."""
+    """The value of `Commit.pieces` for a blob."""
     return blob_hash(piece_list(data))
 
 
@@ -75,7 +75,7 @@ class PieceList:
             raise HashMismatch(
                 f"a piece list of {short(wanted.blob)} has {len(wire)} bytes that hash to {short(found)},"
                 f" not {HASH_BYTES * wanted.count} that hash to {short(wanted.pieces)}",
-                fix="It is dropped; another holder is asked.",
+                fix="It is dropped; another holder is tried.",
             )
         return cls(wire)
 
@@ -89,15 +89,15 @@ def bitmap_bytes(count: int) -> int:
 
 
 def bitmap(has: int, count: int) -> bytes:
-    """The wire form of what somebody holds: bit i of byte i // 8, lowest first."""
+    """The wire form of the pieces that a peer has: piece i is bit i % 8, lowest first, of byte i // 8."""
     return has.to_bytes(bitmap_bytes(count), "little")
 
 
 def open_bitmap(wire: bytes, count: int) -> int:
-    """Raises MalformedBlob where it names pieces behind the blob's end."""
+    """Raises MalformedBlob where it names pieces after the end of the blob."""
     has = int.from_bytes(wire, "little")
     if len(wire) != bitmap_bytes(count) or has > every_piece(count):
         raise MalformedBlob(
-            f"a bitmap of {len(wire)} bytes that names pieces beyond {count}", fix="Another holder is asked."
+            f"a bitmap of {len(wire)} bytes that names pieces beyond {count}", fix="Another holder is tried."
         )
     return has

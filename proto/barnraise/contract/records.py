@@ -1,4 +1,4 @@
-"""What the parties tell each other: the records of the DHT and of the log, and who may sign each.
+"""The signed records of the DHT and of the log, and the key that may sign each.
 
 | record    | DHT key              | subkey  | signer          |
 |-----------|----------------------|---------|-----------------|
@@ -6,11 +6,11 @@
 | Commit    | RUN/commits/ROUND    | owner   | an admitted key |
 | Head      | RUN/head             | –       | run authority   |
 
-They go by word of mouth too (`barnraise.network.gossip_policy`).
+They are gossiped too (`barnraise.network.gossip_policy`).
 
-An `Admission`, signed by the authority, travels inside the records of a peer, so that every
-node of the DHT can refuse a stranger's record by itself. A `Close` is a blob that the head
-names by hash: the log is the chain of closes. A `JoinClaim` and an `Evaluation` go to the coordinator.
+An `Admission`, signed by the authority, is embedded in the records of a peer, so that every node of the
+DHT can refuse records of unknown keys on its own. A `Close` is a blob that the head names by hash: the
+log is the chain of closes. A `JoinClaim` and an `Evaluation` go to the coordinator.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ MAX_RECORD_BYTES = 16_384
 MAX_CLOSE_BYTES = 4 * 2**20
 MAX_CONTRIBUTIONS = 1024
 MAX_LOSS = 100.0
-"""Nats a token; a model that knows nothing is at the logarithm of its vocabulary, some 12."""
+"""Nats a token; an untrained model has the logarithm of its vocabulary's size, about 12."""
 MAX_EVALUATION_BYTES = 4096
 
 
 class Admission(Signable):
-    """The authority's word that a key may take part until a time."""
+    """The authority's statement that a key may take part until a time."""
 
     DOMAIN = b"barnraise/Admission/1\n"
 
@@ -55,8 +55,8 @@ class Admission(Signable):
 
 
 Activity = Literal["training", "late", "waiting", "leaving"]
-"""Whether the open round has to reckon with a peer: one that is `late` ends its step behind the round's time
-and is waited for only where nobody is faster, one that is `waiting` sits it out, `leaving` goes."""
+"""Whether the open round can expect a contribution: a `late` peer ends its step after the round's time and is
+awaited only where no peer is faster; a `waiting` one sits the round out; a `leaving` one ends."""
 
 
 class Presence(Signable):
@@ -68,26 +68,26 @@ class Presence(Signable):
     owner: Hash
     admission: Embedded
     name: Annotated[str, Field(max_length=40)]
-    """What the volunteer wants to be called; empty for nobody."""
+    """Display name of the volunteer; empty for none."""
     round: RoundNumber
-    """The round that this peer works on: it has folded all before."""
+    """The round that this peer works on: it has folded all earlier ones."""
     state: Hash
-    """Hash of the state that it folded to: what replicas are compared by."""
+    """Hash of the state after these folds, for comparing replicas."""
     tokens: Count
     """Tokens trained in that round so far."""
     tokens_per_second: Annotated[float, Field(ge=0)]
     doing: Activity
     parts: Annotated[int, Field(ge=1, le=2**16)]
-    """Entries of the DHT that listed the volunteers when this was told (`barnraise.contract.heartbeat`)."""
+    """Entries of the DHT that listed the volunteers when this was sent (`barnraise.contract.heartbeat`)."""
     beat: Annotated[float, Field(ge=1, le=600)]
     """Seconds until its next heartbeat at the latest (`barnraise.contract.heartbeat`)."""
     keeps: RoundNumber
-    """The oldest round whose contributions this peer still serves, for those who join late."""
+    """The oldest round whose contributions this peer still serves, for volunteers who join late."""
     at: Time
 
 
 class Commit(Signable):
-    """A contribution's small, signed description; the blob itself is fetched by its hash."""
+    """The signed description of a contribution, whose blob is fetched by its hash."""
 
     DOMAIN = b"barnraise/Commit/1\n"
 
@@ -101,16 +101,16 @@ class Commit(Signable):
     size: Annotated[int, Field(gt=0, lt=2**40)]
     """Bytes of the blob."""
     pieces: Hash
-    """SHA-256 of the blob's piece list (`barnraise.contract.pieces`): any piece can be checked by it."""
+    """SHA-256 of the blob's piece list (`barnraise.contract.pieces`), which verifies each piece."""
     tokens: Annotated[int, Field(gt=0, lt=2**40)]
     """Tokens trained on: the contribution's weight."""
     samples: Annotated[int, Field(gt=0, lt=2**40)]
     loss: Annotated[float, Field(ge=0)]
-    """Mean training loss, for people to look at; nothing is decided by it."""
+    """Mean training loss, for display only."""
 
 
 class Close(Signable):
-    """The signed, ordered list of commits that one round folds: one link of the log."""
+    """The signed, ordered list of the commits that one round folds: one link of the log."""
 
     DOMAIN = b"barnraise/Close/1\n"
 
@@ -122,12 +122,12 @@ class Close(Signable):
     commits: Annotated[tuple[Embedded, ...], Field(min_length=1, max_length=MAX_CONTRIBUTIONS)]
     """`Signed[Commit]` in base64, in the order in which they are folded."""
     at: Time
-    """When it was closed: the next round's TRAIN phase begins."""
+    """Time of the close, at which the next round's TRAIN phase starts."""
     reason: Annotated[str, Field(max_length=400)]
 
 
 class JoinClaim(Signable):
-    """A key's signed wish to take part, made for one run at one time."""
+    """A key's signed request to take part in one run."""
 
     DOMAIN = b"barnraise/JoinClaim/1\n"
 
@@ -135,12 +135,12 @@ class JoinClaim(Signable):
     owner: Hash
     name: Annotated[str, Field(max_length=40)]
     credit: bool
-    """Whether model cards may name its owner."""
+    """Whether model cards may name the owner."""
     at: Time
 
 
 class Evaluation(Signable):
-    """What a vouched volunteer found a checkpoint's held-out loss to be."""
+    """A checkpoint's held-out loss, by a vouched volunteer."""
 
     DOMAIN = b"barnraise/Evaluation/1\n"
 
@@ -149,17 +149,17 @@ class Evaluation(Signable):
     state: Hash
     """Hash of the state[round] that was evaluated."""
     panel: Hash
-    """SHA-256 of the index of the held-out shards that it was evaluated on."""
+    """SHA-256 of the held-out set's index of shards."""
     owner: Hash
     loss: Annotated[float, Field(ge=0, le=MAX_LOSS)]
     """Mean cross entropy in nats a token."""
     tokens: Annotated[int, Field(ge=1, lt=2**40)]
-    """Tokens that it is the mean of."""
+    """Tokens that the mean covers."""
     at: Time
 
 
 class Head(Signable):
-    """Where the run stands. The newest one counts."""
+    """The position of the run. The newest one is valid."""
 
     DOMAIN = b"barnraise/Head/1\n"
 
@@ -169,15 +169,15 @@ class Head(Signable):
     close: Hash | None
     """Blob hash of the close of round - 1; None while round 0 is open."""
     state: Hash | None
-    """Hash of state[round], once the coordinator has folded it: whoever holds another one resyncs."""
+    """Hash of state[round], once the coordinator has folded it: a peer with another one resyncs."""
     opens: Time
-    """Begin of the open round's TRAIN phase. Moved forward when nobody had contributed in time."""
+    """Start of the open round's TRAIN phase. Moved forward when too few contributed in time."""
     turns: Annotated[int, Field(ge=1, le=2**20)]
-    """A volunteer contributes to one round in so many (`barnraise.contract.rotation`)."""
+    """A volunteer contributes to one round in `turns` (`barnraise.contract.rotation`)."""
     volunteers: Count
-    """Who are there."""
+    """Volunteers who are present."""
     tokens: Count
-    """What they said that they trained in the open round."""
+    """Tokens of the open round that they report."""
     checkpoint: Hash
     """Blob hash of the newest checkpoint's manifest."""
     checkpoint_round: RoundNumber
@@ -193,7 +193,7 @@ _TAGS: dict[bytes, type[Record]] = {b"P": Presence, b"C": Commit, b"H": Head}
 
 @dataclass(frozen=True)
 class DhtKey:
-    """Where in the DHT a record belongs."""
+    """The DHT key and subkey of a record."""
 
     key: str
     subkey: str | None
@@ -224,18 +224,18 @@ def dht_key_of(record: Record) -> DhtKey:
 
 
 def seal(identity: Identity, record: Record) -> bytes:
-    """`tagged`, of a record that is signed for it."""
+    """Sign a record and return its wire form (`tagged`)."""
     return tagged(sign(identity, record))
 
 
 def tagged(signed: Signed[Record]) -> bytes:
-    """The record as it travels: a tag byte and the signed record."""
+    """The wire form: a tag byte and the signed record."""
     tag = next(tag for tag, model in _TAGS.items() if model is type(signed.value))
     return tag + signed.wire
 
 
 def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Record]:
-    """Everything that can be checked of a record by itself, from the DHT or by word of mouth.
+    """Check a record from the DHT or from gossip: signature, run, owner and admission.
 
     Raises MalformedRecord, BadSignature.
     """
@@ -257,10 +257,10 @@ def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) 
 def check_admission(
     text: str, peer: PublicKey, *, run: RunId, authority: PublicKey, now: Millis
 ) -> Admission:
-    """Raises MalformedRecord or BadSignature unless the authority admitted `peer` and it has not run out."""
+    """Raises MalformedRecord or BadSignature unless the authority admitted `peer` until a later time."""
     admission = open_text(Admission, text, signer=authority).value
     if admission.run != run or admission.peer != peer:
-        raise _refused("an admission of somebody else")
+        raise _refused("an admission of another key or run")
     if admission.expires < now:
         raise _refused(f"an admission that ended {(now - admission.expires) // 1000} s ago")
     return admission
@@ -269,9 +269,9 @@ def check_admission(
 def open_close(
     wire: bytes, *, run: RunId, authority: PublicKey, round: Round
 ) -> tuple[Signed[Close], tuple[Commit, ...]]:
-    """A close and the commits in it, each with its owner's signature and its place in the log checked.
+    """Check a close and its commits: signatures, run, round and base state.
 
-    Admissions are not checked against a clock: the authority did that when it took the commit.
+    Admissions are not checked against a clock: the authority did that when it accepted the commit.
     Raises MalformedRecord, BadSignature.
     """
     signed = open_signed(Close, wire, signer=authority, limit=MAX_CLOSE_BYTES)
@@ -291,7 +291,7 @@ def open_close(
 
 
 def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:
-    """Sort key of a close's commits: seeded, so that no key is always first."""
+    """Sort key of a close's commits; seeded, so that no key is always first."""
     return hashlib.sha256(f"{seed}/{round}/{owner}".encode()).digest()
 
 
@@ -300,7 +300,7 @@ def blob_name(commit: Commit) -> BlobHash:
 
 
 def wanted(commit: Commit) -> Wanted:
-    """The commit's blob, as it is gathered."""
+    """The commit's blob, as a download needs it."""
     return Wanted(blob_name(commit), commit.size, BlobHash(commit.pieces), PublicKey(commit.owner))
 
 
@@ -310,4 +310,4 @@ def _must_be(signer: PublicKey, owner: PublicKey) -> None:
 
 
 def _refused(what: str) -> MalformedRecord:
-    return MalformedRecord(what, fix="It is dropped. If it keeps coming, tell the run's maintainer.")
+    return MalformedRecord(what, fix="It is dropped. If this repeats, report it to the run's maintainer.")

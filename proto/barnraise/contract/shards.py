@@ -1,8 +1,8 @@
-"""The training data as it travels: packed samples in content-addressed shards, and their index.
+"""The format of training data: packed samples in content-addressed shards, and their index.
 
 A shard is a safetensors file of three tensors [n, L]: the token ids (int32), and one byte each
 for "this token is trained on" and "a document starts here". Labels and positions follow from these,
-so a token costs six bytes and a shard cannot contradict itself.
+so a token takes six bytes and a shard cannot contradict itself.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ IGNORED = -100
 BYTES_PER_TOKEN = 6
 """int32 token id, one byte "trained", one byte "document starts"."""
 MAX_SHARD_BYTES = 4 << 20
-"""No shard is larger; bytes beyond this are refused before they are parsed."""
+"""Largest shard; larger ones are refused before they are parsed."""
 MAX_INDEX_BYTES = 64 << 20
-"""No index is larger: room for about 500,000 shards."""
+"""Largest index: about 500,000 shards."""
 _DTYPES = {"input_ids": "int32", "starts": "uint8", "trained": "uint8"}
-_FIX = "Fetch it again from another peer or from the coordinator, and report whoever served it."
+_FIX = "Fetch it again from another peer or from the coordinator, and report the sender."
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Sample:
     input_ids: Ints
     labels: Ints
     """Not shifted: the input id where the token is trained on, else -100. The first token of a
-    document has nothing before it to be predicted from, so it is never trained on."""
+    document has no context to predict it from, so it is never trained on."""
     position_ids: Ints
-    """Restarts at 0 with every document, so that attention need not cross documents."""
+    """Restarts at 0 with every document, so that attention does not cross documents."""
 
     @property
     def trained_tokens(self) -> int:
@@ -79,7 +79,7 @@ class Shard:
 def pack_shard(samples: Sequence[Sample]) -> bytes:
     """The bytes of a shard, the same for the same samples.
 
-    Raises ValueError for what no shard can hold: no samples, unequal lengths, labels that are neither
+    Raises ValueError for what a shard cannot contain: no samples, unequal lengths, labels that are neither
     -100 nor the input id, positions that do not count up from each restart, too many bytes.
     """
     if not samples:
@@ -153,7 +153,7 @@ def _malformed(problem: str) -> MalformedBlob:
 
 
 class ShardRef(Strict):
-    """Where a shard is found (by its hash) and what to expect of it."""
+    """A shard's hash, and what to expect of it."""
 
     hash: Annotated[str, Field(pattern=HASH_PATTERN)]
     """SHA-256 of the shard's bytes."""
@@ -173,7 +173,7 @@ class ShardRef(Strict):
 class DataIndex(Strict):
     """The shards of a dataset, in order.
 
-    The held-out samples have an index of their own, which the coordinator keeps to itself.
+    The held-out samples have their own index, which the coordinator keeps unless the spec names evaluators.
     """
 
     sequence_length: Annotated[int, Field(ge=8, le=131_072)]
@@ -181,7 +181,7 @@ class DataIndex(Strict):
     """All token ids are below this."""
     shards: tuple[ShardRef, ...]
     tokens: Annotated[int, Field(ge=0)]
-    """Tokens of text, without the padding."""
+    """Tokens of text, without padding."""
     trained_tokens: Annotated[int, Field(ge=0)]
     """Tokens that the loss counts."""
 
@@ -203,7 +203,7 @@ class DataIndex(Strict):
         return tuple(ref.samples for ref in self.shards)
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: the index's own blob, whose hash the charter pins."""
+        """Canonical JSON: the blob whose hash the charter pins."""
         return self.model_dump_json().encode()
 
     @classmethod

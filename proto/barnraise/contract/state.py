@@ -21,7 +21,7 @@ Tensors = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Layout:
-    """Names and shapes of the trainable tensors, in the order in which everything walks them."""
+    """Names and shapes of the trainable tensors, in the order that blobs and hashes use."""
 
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -51,13 +51,13 @@ class Layout:
             wrong = sorted(set(found.items()) ^ set(expected.items()))[0]
             raise StateError(
                 f"{what} does not have this run's tensors: first difference at {wrong[0]} {wrong[1]}",
-                fix="Remove it, so that it is fetched or made again.",
+                fix="Remove it; it is then fetched or made again.",
             )
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """state[r]. Treated as immutable: a fold makes a new one."""
+    """state[r]. Treated as immutable: a fold returns a new one."""
 
     params: dict[str, Array]
     """Trainable tensors by name, fp32."""
@@ -74,7 +74,7 @@ class TrainState:
         """SHA-256 over the step and each tensor's own SHA-256, little-endian, in layout order."""
         groups = [("params", self.params), *sorted(self.buffers.items())]
         named = [(f"{group}/{name}", tensors[name]) for group, tensors in groups for name in sorted(tensors)]
-        with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
+        with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
             digests = list(pool.map(_tensor_digest, (array for _, array in named)))
         lines = [
             [name, list(array.shape), digest] for (name, array), digest in zip(named, digests, strict=True)

@@ -1,4 +1,4 @@
-"""How far a follower of the log has come."""
+"""The position of a follower in the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from barnraise.core.ids import BlobHash, Round, StateHash
 
 @dataclass(frozen=True)
 class Tip:
-    """How far a follower has come: `state` is the base of `round`."""
+    """A position in the log: `round` is the next round to fold, `state` its base state."""
 
     round: Round
     previous: BlobHash

@@ -1,28 +1,28 @@
-"""Every error a person can meet, whose fault it is, and what to do next.
+"""All errors that end a command: what went wrong, on whose side, and what to do next.
 
     BarnraiseError
     ├── UserError          2   what was typed or written in a file
     │   ├── SpecError          a run.toml or setting that cannot be
     │   ├── InviteError        an invite link that cannot be read
-    │   ├── DatasetError       a dataset that is empty, broken or cannot be trained on
-    │   └── FolderInUse        another program works in the same folder
+    │   ├── DatasetError       a dataset that is empty, broken or unusable
+    │   └── FolderInUse        another program uses the same folder
     ├── MachineError       3   this machine cannot do it
     │   ├── DiskFull
     │   ├── TooLargeForMemory
-    │   └── ModelUnavailable   the base model cannot be got or read
-    ├── NetworkError       4   somebody cannot be reached
+    │   └── ModelUnavailable   the base model cannot be fetched or read
+    ├── NetworkError       4   a server or a peer cannot be reached
     │   └── Unreachable
-    ├── TrustError         5   bytes from others that are not what they claim to be
+    ├── TrustError         5   bytes from others that do not match their hash, signature or format
     │   ├── WrongRunKey
     │   ├── BadSignature
     │   ├── HashMismatch
     │   ├── MalformedBlob
     │   └── MalformedRecord
-    ├── RefusedError       6   the coordinator said no
-    └── StateError         7   saved state that does not fit, or replicas that differ
+    ├── RefusedError       6   the coordinator refuses
+    └── StateError         7   saved state that does not match, or replicas that differ
 
-The number is the exit status of the program that ends by it. 1 is a fault of ours
-(an unexpected exception), 130 is Ctrl-C.
+The number is the exit status of the program. 1 is a bug in Barnraise (an unexpected exception), 130 is
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from typing import ClassVar
 
 
 class BarnraiseError(Exception):
-    """An error that is told in two sentences: what is wrong, and what to do next."""
+    """An error in two sentences: `problem` says what is wrong, `fix` what to do next."""
 
     exit_code: ClassVar[int] = 1
     fault: ClassVar[str] = "Barnraise"
+    """Where the cause lies, in words."""
 
     def __init__(self, problem: str, *, fix: str) -> None:
         super().__init__(problem)
@@ -46,82 +47,94 @@ class BarnraiseError(Exception):
 
 
 class UserError(BarnraiseError):
+    """The command line or a file is wrong."""
+
     exit_code = 2
     fault = "the command or a file"
 
 
 class SpecError(UserError):
-    pass
+    """A run.toml or a setting is invalid."""
 
 
 class InviteError(UserError):
-    pass
+    """An invite link cannot be parsed."""
 
 
 class DatasetError(UserError):
-    pass
+    """A dataset is empty, broken or unusable."""
 
 
 class FolderInUse(UserError):
-    pass
+    """Another program uses the same folder."""
 
 
 class MachineError(BarnraiseError):
+    """This machine cannot do what is asked."""
+
     exit_code = 3
     fault = "this machine"
 
 
 class DiskFull(MachineError):
-    pass
+    """The disk is full."""
 
 
 class TooLargeForMemory(MachineError):
-    pass
+    """The model does not fit into memory."""
 
 
 class ModelUnavailable(MachineError):
-    pass
+    """The base model cannot be fetched or read."""
 
 
 class NetworkError(BarnraiseError):
+    """The network failed; trying again later may help."""
+
     exit_code = 4
     fault = "the network"
 
 
 class Unreachable(NetworkError):
-    pass
+    """A server or a peer does not respond."""
 
 
 class TrustError(BarnraiseError):
+    """Bytes from others do not match their hash, signature or format."""
+
     exit_code = 5
-    fault = "whoever sent these bytes"
+    fault = "the sender of these bytes"
 
 
 class WrongRunKey(TrustError):
-    pass
+    """The server has another key than the invite."""
 
 
 class BadSignature(TrustError):
-    pass
+    """A signature does not verify, or is of the wrong key."""
 
 
 class HashMismatch(TrustError):
-    pass
+    """Bytes do not have the expected hash."""
 
 
 class MalformedBlob(TrustError):
-    pass
+    """A blob does not have its format."""
 
 
 class MalformedRecord(TrustError):
-    pass
+    """A record does not have its format."""
 
 
 class RefusedError(BarnraiseError):
+    """The coordinator refused a request."""
+
     exit_code = 6
     fault = "the coordinator's rules"
 
 
 class StateError(BarnraiseError):
+    """Saved state does not match, or replicas differ."""
+
     exit_code = 7
     fault = "saved or shared state"

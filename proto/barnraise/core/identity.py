@@ -1,4 +1,4 @@
-"""Ed25519 identities. One key names a peer: in its records, and in libp2p."""
+"""Ed25519 identities. The same key names a peer in its records and in libp2p."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIGNATURE_BYTES = 64
 
 @dataclass(frozen=True)
 class Identity:
-    """A private key. `bytes(identity.seed)` is the secret; `repr` shows only the public half."""
+    """A private key. `seed` is the secret; `repr` shows only the public key."""
 
     _private: Ed25519PrivateKey
 
@@ -31,7 +31,7 @@ class Identity:
         if len(seed) != SEED_BYTES:
             raise StateError(
                 f"a key file holds {SEED_BYTES} bytes, this one {len(seed)}",
-                fix="Restore the key file from a backup, or remove it to become somebody new.",
+                fix="Restore the key file from a backup, or remove it to get a new identity.",
             )
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
@@ -51,11 +51,11 @@ class Identity:
 
 
 def verify(signer: PublicKey, message: bytes, signature: bytes) -> None:
-    """Raises BadSignature unless `signature` over `message` is `signer`'s."""
+    """Raises BadSignature unless `signature` is `signer`'s signature of `message`."""
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer)).verify(signature, message)
     except (InvalidSignature, ValueError):
         raise BadSignature(
             f"the signature is not {signer[:8]}'s",
-            fix="The bytes are dropped. If it is the run's own record, ask for a new invite.",
+            fix="The bytes are dropped. If it is a record of the run itself, ask for a new invite.",
         ) from None

@@ -1,4 +1,4 @@
-"""Names for the values that travel between parties, so that one is never taken for another."""
+"""Distinct types for the identifiers that parties exchange, so that they cannot be confused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Round = NewType("Round", int)
 """A round's number. `state[0]` is the base; folding round r makes `state[r + 1]`."""
 
 Millis = NewType("Millis", int)
-"""Milliseconds since the Unix epoch on the run's clock. Integers, so that they hash alike everywhere."""
+"""Milliseconds since the Unix epoch on the run's clock. An integer, since it has one form in JSON."""
 
 HASH_PATTERN = r"^[0-9a-f]{64}$"
 RUN_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
@@ -35,5 +35,5 @@ def blob_hash(data: bytes | bytearray | memoryview) -> BlobHash:
 
 
 def short(name: str) -> str:
-    """The first eight characters: enough for a person to tell two hashes apart."""
+    """The first eight characters: enough for people to distinguish hashes."""
     return name[:8]

@@ -1,7 +1,7 @@
 """`Signed[T]`: a strict model, the bytes that were signed, and who signed them.
 
 On the wire: 32 bytes of public key, 64 bytes of signature, then the model as JSON. The
-signature covers the model's domain line too, so that a signed commit can never pass for a signed close.
+signature covers the model's domain line too, so that a signature of a commit is not valid for a close.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _PREFIX = KEY_BYTES + SIGNATURE_BYTES
 
 
 class Signable(Strict):
-    """Base of every model that is signed."""
+    """Base of all signed models."""
 
     DOMAIN: ClassVar[bytes]
-    """The line that a signature covers before the payload. A constant of the protocol: it never changes,
-    whatever the class is called."""
+    """The line that a signature covers before the payload. A constant of the protocol: it stays the same when
+    the class is renamed."""
 
 
 T = TypeVar("T", bound=Signable)
@@ -33,7 +33,7 @@ T = TypeVar("T", bound=Signable)
 
 @dataclass(frozen=True)
 class Signed(Generic[T]):
-    """Made only by `sign` or `open_signed`, so a value of this type is one whose signature holds."""
+    """A value with a valid signature: only `sign` and `open_signed` construct it."""
 
     value: T
     signer: PublicKey
@@ -41,7 +41,7 @@ class Signed(Generic[T]):
 
     @property
     def text(self) -> str:
-        """The wire bytes in base64, to stand inside another record."""
+        """The wire bytes in base64, for embedding in another record."""
         return base64.b64encode(self.wire).decode()
 
 
@@ -54,13 +54,13 @@ def sign(identity: Identity, value: T) -> Signed[T]:
 def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit: int = 65_536) -> Signed[T]:
     """Check size, signature and schema, in that order.
 
-    `signer`: whose signature it must be; None where the record itself says who may sign it.
+    signer: the key that must have signed; None where the record itself names the key that may.
     Raises MalformedRecord, BadSignature.
     """
     if not _PREFIX < len(wire) <= limit:
         raise MalformedRecord(
             f"a signed {model.__name__} of {len(wire)} bytes (at most {limit} are read)",
-            fix="It is dropped. If it keeps coming, tell the run's maintainer who sends it.",
+            fix="It is dropped. If this repeats, report its sender to the run's maintainer.",
         )
     claimed = PublicKey(wire[:KEY_BYTES].hex())
     payload = wire[_PREFIX:]
@@ -83,7 +83,7 @@ def open_text(model: type[T], text: str, *, signer: PublicKey | None, limit: int
     """`open_signed` for base64 text."""
     try:
         wire = base64.b64decode(text, validate=True)
-    except ValueError:  # binascii.Error is one; text that is not ASCII raises the plain one
+    except ValueError:  # binascii.Error is a ValueError; text that is not ASCII raises ValueError itself
         raise MalformedRecord(
             f"a signed {model.__name__} that is not base64", fix="It is dropped; ask its sender to update."
         ) from None

@@ -1,10 +1,10 @@
-"""Bytes as people read them."""
+"""Formats numbers of bytes for people."""
 
 from __future__ import annotations
 
 
 def format_bytes(count: int) -> str:
-    """In the unit that fits, by thousands."""
+    """In the largest unit below the value (powers of 1,000), with three digits."""
     if count < 1000:
         return f"{count} B"
     value = float(count)

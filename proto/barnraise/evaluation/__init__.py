@@ -1,1 +1,1 @@
-"""Held-out loss of a checkpoint, found by a child program."""
+"""The held-out loss of a checkpoint, computed by a child program."""

@@ -1,1 +1,1 @@
-"""state[r + 1] = fold(state[r], contributions[r]): bit-exact, with the log that it follows."""
+"""state[r + 1] = fold(state[r], contributions[r]), bit-exact; and the log of closes that it follows."""

@@ -1,9 +1,9 @@
-"""The start of a LoRA adapter, drawn from the run's seed: the same bits on every machine.
+"""The initial LoRA adapter, drawn from the run's seed: the same bits on every machine.
 
 A is drawn as peft draws it (`kaiming_uniform_` with a = √5, which is uniform in ±1/√fan_in) and
 B is zero, so the adapter starts as no change (Hu et al. 2021, "LoRA", section 4.1). The numbers
 come from Philox's raw integers (Salmon et al. 2011) by exact arithmetic, because the float
-streams of numpy's Generator and of torch may change from one version to the next.
+streams of numpy's Generator and of torch may change between versions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MANTISSA_BITS = 24
 def initial_adapter(layout_shapes: Iterable[tuple[str, tuple[int, ...]]], seed: int) -> dict[str, Array]:
     """fp32 tensors for each (name, shape): `….lora_A.weight` [rank, in] drawn, `….lora_B.weight` zero.
 
-    Raises SpecError for a name that is neither.
+    Raises SpecError for another name.
     """
     return {name: _tensor(name, shape, seed) for name, shape in layout_shapes}
 

@@ -1,4 +1,4 @@
-"""Aggregation: many contributions' values to one."""
+"""Aggregation: the values of many contributions to one value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from barnraise.contract.state import Array
 class Aggregator(Protocol):
     """Combines a chunk of every contribution, in the close's order, bit-exactly."""
 
-    def weights(self, tokens: Sequence[int]) -> list[np.float32]: ...
+    def weights(self, tokens: Sequence[int]) -> list[np.float32]:
+        """tokens: of each contribution."""
+        ...
 
     def combine(self, values: Iterable[Array], weights: Sequence[np.float32]) -> Array:
         """values: one [n] array per contribution. Returns [n]; the inputs may be overwritten."""

@@ -1,4 +1,4 @@
-"""Error feedback: what a blob left out stays in the sender's residual and goes out later."""
+"""Error feedback: what a blob leaves out stays in the sender's residual and is sent later."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def encode_with_feedback(
 ) -> bytearray:
     """Encode `update` + `residual`. Consumes `update`: its arrays become the new residual.
 
-    A sparse codec first multiplies the old residual by its `ef_decay`: a value may wait many rounds for
-    its turn, and by then it was meant for parameters that are no more.
+    A sparse codec first multiplies the old residual by its `ef_decay`: a value may wait many rounds, and then
+    the parameters that it was computed for have changed.
 
     update, residual: fp32 tensors of the layout; an empty `residual` counts as zeros.
     """

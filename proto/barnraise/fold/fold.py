@@ -16,7 +16,7 @@ from barnraise.fold.outer import outer_for
 
 @dataclass(frozen=True)
 class Contribution:
-    """One peer's part of a round: values that were checked, and their weight."""
+    """One peer's part of a round: checked values, and their weight."""
 
     decoder: Decoder
     tokens: int
@@ -30,7 +30,7 @@ def fold(
 ) -> TrainState:
     """Fold a round's contributions, in the order of its close, into a new state.
 
-    Extra memory: the new state and a few chunks; `state` is left as it is.
+    Extra memory: the new state and a few chunks. `state` does not change.
     """
     aggregator = aggregator or TokenWeightedMean()
     weights = aggregator.weights([contribution.tokens for contribution in contributions])

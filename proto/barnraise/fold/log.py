@@ -1,4 +1,4 @@
-"""The log: a chain of closes. Following it is checking each link, then folding it."""
+"""The log: a chain of closes. A follower checks each link and folds it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from barnraise.fold.fold import Contribution, fold
 
 @dataclass(frozen=True)
 class Link:
-    """A close whose signatures and place in the chain were checked."""
+    """A close with valid signatures, and its commits."""
 
     close: Close
     commits: tuple[Commit, ...]
@@ -36,26 +36,26 @@ def check_next(tip: Tip, link: Link) -> None:
     if (close.round, close.previous) != (tip.round, tip.previous):
         raise StateError(
             f"the close of round {close.round} does not continue the log at round {tip.round}",
-            fix="The state is thrown away and taken from the newest checkpoint.",
+            fix="The state is dropped and read from the newest checkpoint.",
         )
     if close.base_state != tip.state:
         raise StateError(
             f"round {tip.round} starts from state {short(close.base_state)}, ours is {short(tip.state)}",
-            fix="The state is thrown away and taken from the newest checkpoint.",
+            fix="The state is dropped and read from the newest checkpoint.",
         )
 
 
 def is_named(commit: Commit, blob: bytes | memoryview) -> bool:
-    """Whether `blob` is the one that `commit` names."""
+    """Whether `blob` has the size and the hash in `commit`."""
     return len(blob) == commit.size and blob_hash(blob) == commit.blob
 
 
 def check_blob(commit: Commit, blob: bytes | memoryview, charter: Charter, layout: Layout) -> Contribution:
-    """Raises MalformedBlob unless `blob` is what the commit names and what the codec reads."""
+    """Raises MalformedBlob unless `blob` has the commit's hash and the codec's format."""
     if not is_named(commit, blob):
         raise MalformedBlob(
             f"the blob of {short(commit.owner)} is not the one that its commit names",
-            fix="It is refused; another holder of it is asked.",
+            fix="It is refused; another holder is tried.",
         )
     return Contribution(Decoder(blob, charter.spec.codec, layout), commit.tokens)
 

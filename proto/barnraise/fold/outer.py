@@ -21,8 +21,12 @@ Buffers = Mapping[str, Array]
 
 
 class Outer(Protocol):
+    """An outer optimizer at one step."""
+
     @property
-    def buffer_names(self) -> tuple[str, ...]: ...
+    def buffer_names(self) -> tuple[str, ...]:
+        """Keys of the buffers that `step` needs."""
+        ...
 
     def step(self, params: Array, update: Array, buffers: Buffers) -> None:
         """Move `params` against `update` in place, and `buffers` with it. All are [n], fp32."""
@@ -30,7 +34,7 @@ class Outer(Protocol):
 
 
 def outer_for(spec: Sgd | AdamW, steps_before: int) -> Outer:
-    """The outer optimizer of a run at its step number `steps_before` + 1."""
+    """The outer optimizer of a run at step `steps_before` + 1."""
     match spec:
         case Sgd():
             return _SgdStep(spec)

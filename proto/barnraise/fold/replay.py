@@ -1,7 +1,7 @@
-"""Replaying the log: from a first state, close by close, to the state that a checkpoint claims to be.
+"""Replaying the log: from a first state, close by close, to the state that a checkpoint claims.
 
-Pure: the caller brings the bytes. Nothing is believed but the run's key. What that key did not sign, and
-what it signed though it does not follow from the log, comes back as `Difference`.
+Pure: the caller supplies the bytes. Only the run's key is trusted. What that key did not sign, and what it
+signed although it does not follow from the log, is returned as a `Difference`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Difference:
-    """The first thing that is not what it has to be."""
+    """The first item that is not as expected."""
 
     what: Literal["charter", "close", "contribution", "manifest", "file", "state"]
     where: str
-    """Its place in the archive, or which state it is."""
+    """Its path in the archive, or the state."""
     expected: str
     found: str
     cause: Cause
@@ -52,13 +52,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class RoundReader:
-    """What can be checked of a round before the replay has come to it."""
+    """Checks of a round that do not need the state before it."""
 
     charter: Charter
     layout: Layout
 
     def open(self, round: Round, wire: bytes) -> Link | Difference:
-        """The close of `round`: the signatures in it, and whether what it names can be contributions."""
+        """Check the close of `round`: its signatures, and whether its blobs have possible sizes."""
         try:
             link = check_link(wire, self.charter, round)
         except TrustError as error:
@@ -71,12 +71,12 @@ class RoundReader:
         return link
 
     def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Contribution, ...] | Difference:
-        """A close's contributions. blobs: in the order of its commits."""
+        """Check and decode a close's contributions. blobs: in the order of its commits."""
         found: list[Contribution] = []
         for commit, blob in zip(link.commits, blobs, strict=True):
             if not is_named(commit, blob):
-                told = f"{len(blob)} bytes that hash to {blob_hash(blob)}"
-                return _contribution(commit, f"{commit.size} bytes", told, Cause.SOURCE)
+                actual = f"{len(blob)} bytes that hash to {blob_hash(blob)}"
+                return _contribution(commit, f"{commit.size} bytes", actual, Cause.SOURCE)
             try:
                 decoder = Decoder(blob, self.charter.spec.codec, self.layout)
             except MalformedBlob as error:
@@ -92,21 +92,21 @@ class RoundReader:
 
 @dataclass(frozen=True)
 class Replay:
-    """How far the log was replayed. A step makes a new one, or says what differs."""
+    """A replay up to one round. A step returns a new one, or what differs."""
 
     charter: Charter
     tip: Tip
     state: TrainState
     tokens: int
-    """Folded up to here, as the checkpoint counts them that the replay began with."""
+    """Folded before this round, by the count of the checkpoint that the replay started from."""
     rounds: int = 0
-    """Replayed here, as are the next two."""
+    """Of this replay, as are the next two fields."""
     contributions: int = 0
     owners: frozenset[PublicKey] = frozenset()
 
     @classmethod
     def from_base(cls, charter: Charter, state: TrainState) -> Replay | Difference:
-        """From round 0. state: made from the base model and the run's seed, by whoever verifies."""
+        """Start at round 0. state: made by the verifier from the base model and the run's seed."""
         found = state.hash()
         if found != charter.genesis:
             return Difference("state", "state[0], made here", charter.genesis, found, Cause.BASE)
@@ -114,14 +114,14 @@ class Replay:
 
     @classmethod
     def from_checkpoint(cls, charter: Charter, manifest: Manifest, state: TrainState) -> Replay | Difference:
-        """state: what the checkpoint's files hold, found to be what its manifest says."""
+        """Start at a checkpoint. state: read from its files, and equal to the manifest's."""
         if manifest.round == 0 and manifest.state != charter.genesis:
             where = "state[0], in the checkpoint of round 0"
             return Difference("state", where, charter.genesis, manifest.state, Cause.COORDINATOR)
         return cls(charter, manifest.tip, state, manifest.tokens)
 
     def fold(self, link: Link, contributions: Sequence[Contribution]) -> Replay | Difference:
-        """One round more, where the close continues the log and starts from the state that we come to."""
+        """Fold one round, if the close continues the log and starts from the current state."""
         close, tip = link.close, self.tip
         if (close.round, close.previous) != (tip.round, tip.previous):
             found = f"it follows {close.previous}"
@@ -141,7 +141,7 @@ class Replay:
         )
 
     def compare(self, manifest: Manifest) -> Difference | None:
-        """Whether the checkpoint of the round that the replay stands at is what it came to."""
+        """Compare the checkpoint of this round with the replayed state; None where they are equal."""
         where = f"{folder_of('trained', manifest.round)}/{MANIFEST}"
         for name, expected, found in (
             ("round", self.tip.round, manifest.round),
@@ -159,7 +159,7 @@ class Replay:
         return None
 
     def _state(self, signed: StateHash, by: str) -> Difference:
-        """Our state against the one that the run's key signed."""
+        """The replayed state differs from the one that the run's key signed."""
         come_by = f"folding round {self.tip.round - 1}" if self.rounds else "what the replay began with"
         where, expected = f"state[{self.tip.round}]", f"{signed}, as {by} says"
         return Difference("state", where, expected, f"{self.tip.state}, by {come_by}", Cause.COORDINATOR)

@@ -1,4 +1,4 @@
-"""A base model's source becomes a local folder with a fingerprint that all peers can compare."""
+"""Resolves a base model's source to a local folder with a fingerprint that all peers compare."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class BaseFolder:
 
     path: Path
     fingerprint: str
-    """SHA-256, hex, of the names and hashes of the files that decide the weights (see `resolve`)."""
+    """SHA-256, hex, of the names and hashes of the files that define the model (see `resolve`)."""
 
 
 def _silent(_: str) -> None:
-    """Tell nobody."""
+    """Ignore progress messages."""
 
 
 def resolve(
@@ -41,36 +41,35 @@ def resolve(
 ) -> BaseFolder:
     """Find, fetch or convert the base model `source` (see `ModelSpec.source`), keeping it in `cache`.
 
-    The fingerprint covers the source's deciding files: a .gguf file under the name `model.gguf`,
+    The fingerprint covers the files that define the model: a .gguf file under the name `model.gguf`,
     or a folder's safetensors with config.json and the tokenizer. A converted folder is a function
-    of that. File hashes are remembered with size and time, so a second start reads no weights.
+    of these. File hashes are cached with size and time, so that a second start reads no weights.
 
     Raises ModelUnavailable, DiskFull, or HashMismatch where the fingerprint is not `expected`.
     """
     found = find(source, revision, cache, progress)
-    files = {"model.gguf": found} if found.suffix == ".gguf" else _deciding_files(found)
+    files = {"model.gguf": found} if found.suffix == ".gguf" else _defining_files(found)
     hashes = _file_hashes(files, cache)
     fingerprint = hashlib.sha256(json.dumps(sorted(hashes.items())).encode()).hexdigest()
     if expected is not None and fingerprint != expected:
         raise HashMismatch(
             f"the base model {source} at {found} has fingerprint {short(fingerprint)}, but the run was made "
             f"with {short(expected)}",
-            fix="Remove it, so that it is fetched anew; if it still differs, ask the maintainer for "
+            fix="Remove it, so that it is fetched again; if it still differs, ask the maintainer for "
             "the exact model and give the path of its folder.",
         )
     path = converted(found, hashes["model.gguf"], cache, progress) if found.suffix == ".gguf" else found
     return BaseFolder(path, fingerprint)
 
 
-def _deciding_files(folder: Path) -> dict[str, Path]:
+def _defining_files(folder: Path) -> dict[str, Path]:
     weights = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
     if not weights:
         pickled = folder.is_dir() and any(folder.glob("*.bin"))
         why = "has its weights only as pickle files, which can run code" if pickled else "has no safetensors"
         raise ModelUnavailable(
             f"the base model at {folder} {why}",
-            fix="Use a model that comes as safetensors, or save it with `save_pretrained` on a machine "
-            "where you trust it.",
+            fix="Use a model in safetensors, or convert it with `save_pretrained` where you trust it.",
         )
     if not (folder / "config.json").is_file():
         raise ModelUnavailable(
@@ -81,10 +80,10 @@ def _deciding_files(folder: Path) -> dict[str, Path]:
 
 
 def _file_hashes(files: Mapping[str, Path], cache: Path) -> dict[str, str]:
-    """SHA-256 of each file; one that has kept its size and time since it was hashed is not read."""
+    """SHA-256 of each file; cached where size and time are unchanged."""
     owner = hashlib.sha256("\n".join(str(path) for path in files.values()).encode()).hexdigest()
-    memory = cache / "hashes" / f"{owner}.json"
-    known = _remembered(memory)
+    cached = cache / "hashes" / f"{owner}.json"
+    known = _cached_hashes(cached)
     found: dict[str, list[str | int]] = {}
     for name, path in files.items():
         try:
@@ -98,19 +97,19 @@ def _file_hashes(files: Mapping[str, Path], cache: Path) -> dict[str, str]:
             ) from error
     if found != known:
         with full_disk(cache):
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            part = memory.with_suffix(f".{os.getpid()}")
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            part = cached.with_suffix(f".{os.getpid()}")
             part.write_text(json.dumps(found))
-            os.replace(part, memory)
+            os.replace(part, cached)
     return {name: str(digest) for name, (_, _, digest) in found.items()}
 
 
-def _remembered(memory: Path) -> dict[str, list[str | int]]:
-    """What was hashed before; nothing where that was never, or where the note is damaged."""
-    if not memory.exists():
+def _cached_hashes(cached: Path) -> dict[str, list[str | int]]:
+    """Cached hashes; empty where there are none or the cache is damaged."""
+    if not cached.exists():
         return {}
     try:
-        noted = json.loads(memory.read_text())
+        noted = json.loads(cached.read_text())
     except ValueError:
         return {}
     if not isinstance(noted, dict):

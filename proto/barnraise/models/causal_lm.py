@@ -1,4 +1,4 @@
-"""A local model folder becomes a torch model: quietly, offline, and never running its code.
+"""Loads a local model folder as a torch model: offline, without output, and without running its code.
 
 torch and transformers take seconds to import, so they are imported where they are used.
 """
@@ -30,12 +30,12 @@ _READ_FAILURES = (
     SafetensorError,
     struct.error,
 )
-"""What transformers, safetensors and gguf raise over files that are broken or unknown to them."""
+"""Errors of transformers, safetensors and gguf for broken or unknown files."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars, notices and warnings: they are not for volunteers."""
+    """Silence transformers' progress bars, notices and warnings, which are not for volunteers."""
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -53,7 +53,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def unreadable(what: Path) -> Iterator[None]:
-    """Turn what the model libraries raise over a bad file into ModelUnavailable."""
+    """Turn the model libraries' errors for a bad file into ModelUnavailable."""
     try:
         yield
     except _READ_FAILURES as error:
@@ -61,7 +61,7 @@ def unreadable(what: Path) -> Iterator[None]:
         raise ModelUnavailable(
             f"the base model at {what} cannot be read: {first_line}",
             fix="Check that it is a causal language model that this version of transformers knows, and that "
-            "its files are complete; a broken download is made again once its folder is removed.",
+            "its files are complete; a broken download starts again once its folder is removed.",
         ) from error
 
 
@@ -81,7 +81,10 @@ def skeleton(folder: Path) -> PreTrainedModel:
 
 
 def model_shape(folder: Path) -> ModelShape:
-    """What decides the model's memory, from its config and its files' headers. Raises ModelUnavailable."""
+    """The sizes that determine the model's memory, from its config and its files' headers.
+
+    Raises ModelUnavailable.
+    """
     from torch import nn
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -109,7 +112,7 @@ def model_shape(folder: Path) -> ModelShape:
 
 
 def _dtypes(folder: Path) -> set[str]:
-    """The types of the model's tensors on disk, by the names of the safetensors format."""
+    """The dtypes of the model's tensors on disk, by their names in the safetensors format."""
     found = set()
     for file in folder.glob("model*.safetensors"):
         with unreadable(file), safe_open(file, framework="numpy") as tensors:
@@ -120,8 +123,8 @@ def _dtypes(folder: Path) -> set[str]:
 def load(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     """The model with its weights, on the CPU, as `dtype` (`"auto"` keeps what is on disk).
 
-    Raises ModelUnavailable, also where the files lack a weight: transformers would fill that in
-    at random, differently on every peer.
+    Raises ModelUnavailable, also where a weight is missing: transformers would initialize it at random,
+    differently on every peer.
     """
     from transformers import AutoModelForCausalLM
 

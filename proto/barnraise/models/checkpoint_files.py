@@ -1,4 +1,4 @@
-"""A checkpoint's files back to the training state that they hold."""
+"""Reads the training state from a checkpoint's files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OUTER_STATE = "outer_state.safetensors"
 def read_state(manifest: Manifest, layout_digest: str, path_of: Callable[[BlobHash], Path]) -> TrainState:
     """state[manifest.round], from files that `path_of` finds by their hash.
 
-    Raises MalformedBlob for files that are no tensors, StateError where the state is not the one
-    that the manifest names.
+    Raises MalformedBlob for files that are not safetensors, StateError where the state has another hash
+    than the manifest says.
     """
     params: dict[str, Array] = {}
     buffers: dict[str, dict[str, Array]] = {}
@@ -36,7 +36,7 @@ def read_state(manifest: Manifest, layout_digest: str, path_of: Callable[[BlobHa
     state = TrainState(params=params, buffers=buffers, step=manifest.round)
     if Layout.of(params).digest() != layout_digest or state.hash() != manifest.state:
         raise StateError(
-            f"the checkpoint of round {manifest.round} does not hold its state {short(manifest.state)}",
+            f"the checkpoint of round {manifest.round} does not contain its state {short(manifest.state)}",
             fix="Remove the downloaded files and fetch them again.",
         )
     return state

@@ -1,4 +1,4 @@
-"""A `.gguf` file becomes a folder of fp32 safetensors, once for each machine."""
+"""Converts a `.gguf` file to a folder of fp32 safetensors, once per machine."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from barnraise.core.errors import DiskFull
 from barnraise.models.causal_lm import quiet, refuse_gaps, unreadable
 
 _RECIPE = "fp32-1"
-"""Names how the folder is made; a change here makes every machine convert anew."""
+"""Version of the conversion; with another value every machine converts again."""
 _PART = ".part-"
 
 
 def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], None]) -> Path:
-    """The folder that holds `gguf` (SHA-256 `digest`) as config, tokenizer and fp32 safetensors.
+    """The folder with `gguf` (SHA-256 `digest`) as config, tokenizer and fp32 safetensors.
 
-    The folder appears by one rename, so a killed conversion leaves no half of it, and a lock
-    keeps programs that start together from converting it twice.
+    The folder appears by one rename, so that a killed conversion leaves no incomplete folder. A lock keeps
+    programs that start together from converting it twice.
     Raises ModelUnavailable or DiskFull.
     """
     folder = cache / "converted" / f"{digest}-{_RECIPE}"
@@ -54,7 +54,7 @@ def _write(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     with quiet():
-        # The dequantizing bar heeds no setting, only where stderr goes.
+        # The progress bar of dequantizing ignores the logging settings.
         with unreadable(gguf), redirect_stderr(io.StringIO()):
             model, report = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
@@ -75,14 +75,14 @@ def _write(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def full_disk(where: Path) -> Iterator[None]:
-    """Turn "no space left" into DiskFull, whichever library met it."""
+    """Turn "no space left" of any library into DiskFull."""
     try:
         yield
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise _disk_full(where) from error
-    except SafetensorError as error:  # carries the system's error only in its text
+    except SafetensorError as error:  # contains the system's error only as text
         if f"os error {errno.ENOSPC}" not in str(error):
             raise
         raise _disk_full(where) from error

@@ -1,4 +1,4 @@
-"""A LoRA adapter as peft keeps it in a folder: its settings, and two small matrices for each weight."""
+"""A LoRA adapter in peft's layout: its settings, and two small matrices for each weight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIX = "base_model.model."
 
 
 class _Settings(BaseModel):
-    """What of peft's settings decides what an adapter adds. Another value than these adds something else."""
+    """The peft settings that determine what an adapter adds; other values are not supported."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -35,12 +35,12 @@ class _Settings(BaseModel):
 
 @dataclass(frozen=True)
 class LoraFiles:
-    """What an adapter adds: scale · B·A."""
+    """The weights of an adapter, which adds scale · B·A to each weight."""
 
     alpha: float
     rank: int
     pairs: dict[str, tuple[Any, Any]]
-    """A (rank, inputs) and B (outputs, rank), torch tensors in fp32, by the weight that they add to."""
+    """A (rank, inputs) and B (outputs, rank), fp32 torch tensors, by the name of the weight."""
 
     @property
     def scale(self) -> float:
@@ -48,7 +48,7 @@ class LoraFiles:
 
     @classmethod
     def of(cls, folder: Path) -> LoraFiles:
-        """Raises UserError where there is no adapter of this kind, MalformedBlob for one that is broken."""
+        """Raises UserError where there is no plain LoRA adapter, MalformedBlob for a broken one."""
         try:
             table = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
             settings = _Settings.model_validate(table)
@@ -57,13 +57,13 @@ class LoraFiles:
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             raise UserError(
-                f"{folder / ADAPTER_CONFIG} is of no plain LoRA adapter:"
+                f"{folder / ADAPTER_CONFIG} is not of a plain LoRA adapter:"
                 f" {'.'.join(map(str, fault['loc']))}: {fault['msg']}",
                 fix="Load it with peft, and save the merged model from there.",
             ) from None
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(
-                f"{folder} holds no LoRA adapter: {error}",
+                f"{folder} contains no LoRA adapter: {error}",
                 fix=f"Give a folder with {ADAPTER_CONFIG} and {ADAPTER}.",
             ) from None
         halves: dict[str, dict[str, Any]] = {}

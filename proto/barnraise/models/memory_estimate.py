@@ -1,6 +1,6 @@
-"""How much memory a peer needs: an estimate, so that a machine that is too small is told before it starts.
+"""Estimates the memory that a peer needs, so that a machine that is too small is refused before it starts.
 
-What a GPU really lacks shows only when it trains: then the volunteer takes fewer samples at once.
+The estimate for a GPU can be too low; then the volunteer trains with a smaller micro-batch.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from typing import Literal
 from barnraise.contract.spec import Full, Lora
 
 Precision = Literal["fp32", "bf16", "8bit", "4bit"]
-"""How the frozen weights below an adapter are kept: `8bit` as integers with a scale for each row, `4bit`
+"""How the frozen weights below an adapter are stored: `8bit` as integers with a scale for each row, `4bit`
 as NF4 (Dettmers et al. 2023, QLoRA) with a scale for each 64 values."""
 
 MICRO_BATCH_CPU = 1
-"""Samples at once on a CPU, unless its owner says otherwise: more took twice the memory and were no faster
+"""Default micro-batch on a CPU, in samples: larger ones took twice the memory and were not faster
 (SmolLM2-135M, 512 tokens)."""
 MICRO_BATCH_GPU = 4
-"""Samples at once on a GPU, unless its owner says otherwise."""
+"""Default micro-batch on a GPU, in samples."""
 
 _FP32 = 4
 _BYTES: dict[Precision, float] = {"fp32": 4, "bf16": 2, "8bit": 1.01, "4bit": 0.5 + 4 / 64}
 """Bytes of one frozen value, with its share of the scales."""
 _RUNTIME = 1_200_000_000
-"""Bytes beside the model: Python, torch, transformers, and what their allocators keep. Measured on a CPU
+"""Bytes in addition to the model: Python, torch, transformers and their allocators. Measured on a CPU
 with SmolLM2-135M and an adapter, the whole program: 3.2 GB peak at 512 tokens, 6.5 GB at 2,048."""
 _GPU_RUNTIME = 1_000_000_000
-"""Allowed for the libraries' working memory on a GPU, and for what its allocator cannot use. Not measured."""
+"""Allowance for the libraries' working memory on a GPU and for fragmentation. Not measured."""
 _SAVED = 70
-"""Bytes that a block keeps for the backward pass, for each token and value of the model's width: some 17
+"""Bytes that a block keeps for the backward pass, per token and value of the model's width: about 17
 fp32 values of that size. From the peaks of SmolLM2-135M with an adapter on a CPU, training alone: 2.6 and
 6.4 GB at 512 and 2,048 tokens, 2.1 and 4.2 GB with checkpointing."""
 _LOGITS = 26
-"""Bytes for each token and word of the vocabulary on a CPU, from the same peaks."""
+"""Bytes per token and entry of the vocabulary on a CPU, from the same peaks."""
 _LOGITS_GPU = 12
 """The same on a GPU: three fp32 copies, the log-probabilities and two gradients. Not measured."""
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What of a base model decides its memory."""
+    """The sizes of a base model that determine its memory."""
 
     parameters: int
     """Values in the model, tied ones once."""
     products: int
-    """Of these, values in linear layers, without the output head and what is tied to an embedding."""
+    """Of these, values in linear layers, without the output head and weights tied to an embedding."""
     head: int
     """Of these, values in the output head; 0 where it is tied to the embedding."""
     largest: int
@@ -56,19 +56,19 @@ class ModelShape:
     blocks: int
     """Transformer blocks that can be computed again in the backward pass; 0 where the model has none."""
     half: bool
-    """Its files are in bf16, so that keeping them so loses nothing."""
+    """The files are in bf16, so that storing the weights as bf16 is exact."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes at the worst moment."""
+    """Peak memory in bytes."""
 
     device: int
     """Of a GPU's own memory."""
     host: int
-    """Of the machine's memory beside that GPU."""
+    """Of the host's memory, next to that GPU."""
     shared: int
-    """Of the machine's memory, where it is the device's as well."""
+    """Of the machine's memory where it is the device's as well (CPU, Apple GPU)."""
 
 
 def typical_shape(parameters: int) -> ModelShape:
@@ -99,9 +99,9 @@ def footprint(
 ) -> Footprint:
     """The memory of a peer with `tokens` in a micro-batch.
 
-    frozen: how the weights below an adapter are kept; without effect where all are trained.
-    checkpointing: blocks are computed again in the backward pass (Chen et al. 2016), so that only their
-    inputs are kept. autocast: products are computed in bf16.
+    frozen: how the weights below an adapter are stored; no effect where all are trained.
+    checkpointing: activation checkpointing (Chen et al. 2016): only the inputs of blocks are kept.
+    autocast: products are computed in bf16.
     """
     adapter = trainable_params if isinstance(target, Lora) else 0
     kept = frozen if adapter else "fp32"
@@ -113,9 +113,9 @@ def footprint(
     saved = _FP32 * shape.width * shape.blocks + block if checkpointing else block * max(1, shape.blocks)
     step = model + training + dense + tokens * saved
     words = tokens * shape.vocabulary
-    # Round r, what it becomes, the residual, and the local parameters as they stood when they were sent.
+    # state[r], state[r + 1], the residual, and the local parameters at the time of sending.
     folding = _FP32 * trainable_params * 4
-    # Weights are read through the page cache, and copied only where their type changes on the way.
+    # Weights are read through the page cache, and copied only where their dtype changes.
     loading = _FP32 * shape.parameters if kept == "fp32" and shape.half else 0
     return Footprint(
         device=step + _LOGITS_GPU * words + _GPU_RUNTIME,
@@ -134,7 +134,7 @@ def memory_needed(
     frozen: Precision = "fp32",
     checkpointing: bool = False,
 ) -> int:
-    """Bytes, device and host together, for a model of which only the size is known. See `footprint`."""
+    """Bytes of device and host together, for a model of which only the size is known. See `footprint`."""
     shape = typical_shape(base_params)
     return footprint(
         shape,
@@ -154,7 +154,7 @@ def _frozen_bytes(shape: ModelShape, kept: Precision) -> int:
 
 
 def _dense_bytes(shape: ModelShape, kept: Precision, *, autocast: bool) -> int:
-    """Of weights that are made anew for a product."""
+    """Bytes of weights that are dequantized or converted for a product."""
     if kept == "fp32":  # with autocast, each product keeps them in bf16 until the backward pass
         return 2 * (shape.products + shape.head) if autocast else 0
     computed: Precision = "bf16" if autocast else "fp32"
@@ -163,5 +163,5 @@ def _dense_bytes(shape: ModelShape, kept: Precision, *, autocast: bool) -> int:
 
 
 def _of_head(kept: Precision) -> Precision:
-    """The output head decides every word: it stays in bf16 where the other products go below."""
+    """The output head affects every token: it stays in bf16 where other products have fewer bits."""
     return "bf16" if kept in ("8bit", "4bit") else kept

@@ -27,7 +27,7 @@ TEMPLATE = "chat_template.jinja"
 def merge(base: Path, adapter: Path, output: Path, dtype: Dtype = "bf16") -> None:
     """Write the adapter in `adapter`, merged into the model in `base`, as a model folder `output`.
 
-    The tokenizer and the template are the adapter's. Takes the memory of one shard. Raises UserError where
+    The tokenizer and the template are the adapter's. Needs the memory of one shard. Raises UserError where
     the adapter does not fit the base, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
     """
     weights = Weights.of(base, adapter)
@@ -55,7 +55,7 @@ def merge(base: Path, adapter: Path, output: Path, dtype: Dtype = "bf16") -> Non
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a model folder, each read when it is asked for, and an adapter that is added then."""
+    """The tensors of a model folder, read on demand, with an adapter added if there is one."""
 
     files: dict[str, Path]
     """File by tensor."""
@@ -72,7 +72,7 @@ class Weights:
             if not found:
                 raise FileNotFoundError(f"no model*.safetensors in {folder}")
         weights = cls(found, LoraFiles.of(adapter) if adapter is not None else None)
-        weights._refuse_strangers(folder)
+        weights._check_adapter(folder)
         return weights
 
     @property
@@ -92,7 +92,7 @@ class Weights:
         a, b = self.lora.pairs[name]
         return weight + self.lora.scale * (b @ a)
 
-    def _refuse_strangers(self, folder: Path) -> None:
+    def _check_adapter(self, folder: Path) -> None:
         for name, (a, b) in () if self.lora is None else self.lora.pairs.items():
             if name not in self.files:
                 problem = f"the adapter changes {name}, which the model in {folder} does not have"

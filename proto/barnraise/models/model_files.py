@@ -9,7 +9,7 @@ from pathlib import Path
 from barnraise.runtime.files import write_atomic
 
 SHARD_BYTES = 500 * 10**6
-"""Largest safetensors file of a model: small enough to resume a download cheaply."""
+"""Largest safetensors file of a model: small enough that a broken download costs little."""
 INDEX = "model.safetensors.index.json"
 
 FROM_BASE = (
@@ -23,7 +23,7 @@ FROM_BASE = (
     "vocab.json",
     "merges.txt",
 )
-"""What a fine-tuned model takes over from its base, beside the weights."""
+"""Files that a fine-tuned model copies from its base, in addition to the weights."""
 
 
 def write_model(
@@ -32,7 +32,7 @@ def write_model(
     save: Callable[[Sequence[str], Path], None],
     limit: int = SHARD_BYTES,
 ) -> None:
-    """Write tensors of `sizes` bytes into `folder`. save: writes the named ones to a file of that path."""
+    """Write tensors of `sizes` bytes into `folder`. save: writes the named tensors to the path."""
     shards = list(_shards(sizes, limit))
     if len(shards) == 1:
         save(shards[0], folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Writing safetensors files tensor by tensor: the library's own writer holds a whole copy in memory.
+"""Writes safetensors files tensor by tensor: the library's own writer needs a whole copy in memory.
 
 The format: 8 bytes little-endian length of a JSON header, the header, then the tensors' bytes
 (github.com/huggingface/safetensors, "Format").
@@ -20,7 +20,7 @@ _DTYPES = {"float32": "F32", "int64": "I64"}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write fp32 and int64 arrays to `path`, whole or not at all. Raises DiskFull, MachineError."""
+    """Write fp32 and int64 arrays to `path`, atomically. Raises DiskFull, MachineError."""
     header: dict[str, object] = {}
     end = 0
     for name, array in sorted(tensors.items()):

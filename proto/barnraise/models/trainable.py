@@ -1,8 +1,7 @@
-"""What is trained of a base model: the names, shapes and first values of the trainable tensors.
+"""The trainable tensors of a base model: their names, shapes and initial values.
 
-Names are those of the file that a finished model or adapter is saved in: for LoRA exactly the
-names in peft's adapter_model.safetensors, for full training the model's own parameter names,
-tied ones once.
+Names are those in the saved file: for LoRA the names in peft's adapter_model.safetensors, for full
+training the model's own parameter names, tied ones once.
 """
 
 from __future__ import annotations
@@ -67,9 +66,9 @@ def adapter_config(target: Lora, base_name: str) -> dict[str, Any]:
 
 
 def attach(model: nn.Module, target: Lora | Full) -> nn.Module:
-    """`model` with `target`'s parameters, and only those, open to training.
+    """`model` with only the parameters of `target` trainable.
 
-    Raises SpecError where a name in `target.modules` is not of a linear layer.
+    Raises SpecError where a name in `target.modules` is not a linear layer.
     """
     if isinstance(target, Full):
         return model.requires_grad_(True)

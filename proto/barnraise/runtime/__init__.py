@@ -1,1 +1,1 @@
-"""This machine: files, blobs on disk, child processes, the console, the allocator."""
+"""The local machine: files, blobs on disk, child processes, the console, the allocator."""

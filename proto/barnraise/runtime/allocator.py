@@ -1,4 +1,4 @@
-"""The C library's allocator, set for programs that use large arrays again and again."""
+"""Tunes the C library's allocator for programs that reuse large arrays."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import platform
 KEPT_BYTES = 256 * 2**20
 """Freed memory that the program keeps for its next arrays."""
 LARGE_BYTES = 32 * 2**20
-"""Arrays from this size on get pages of their own, which go back when freed. glibc allows no more."""
+"""From this size on, arrays get their own pages, which return to the system when freed: glibc's maximum."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Where the C library is glibc. Otherwise, and on other systems, nothing is changed.
+    """Keep freed memory for later arrays. Has no effect without glibc.
 
-    glibc gives freed memory back at once, and the system clears each page anew when it is used next:
-    measured on one machine, that was three quarters of a fold's time and a tenth of a training step's.
+    By default glibc returns freed memory at once, and the system zeroes each page again on its next use:
+    measured on one machine, that took three quarters of a fold's time and a tenth of a training step's.
     """
     if platform.libc_ver()[0] != "glibc":
         return

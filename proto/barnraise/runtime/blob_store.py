@@ -15,7 +15,7 @@ from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short
 from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
 
 PART, PIECES, LISTING = ".part", ".pieces", ".list"
-"""What stands beside a blob's name: a download from its start, one in pieces, and its piece list."""
+"""Suffixes of a blob's files: a sequential download, a download in pieces, and the piece list."""
 
 
 class BlobStore:
@@ -27,7 +27,7 @@ class BlobStore:
     def path(self, name: BlobHash) -> Path:
         if not re.fullmatch(HASH_PATTERN, name):
             raise HashMismatch(
-                f"{name[:80]!r} is not a SHA-256", fix="Nothing to do: the request is refused."
+                f"{name[:80]!r} is not a SHA-256", fix="The request is refused; nothing needs to be done."
             )
         return self.folder / name[:2] / name
 
@@ -44,7 +44,7 @@ class BlobStore:
         return name
 
     def adopt(self, file: Path) -> BlobHash:
-        """Give `file` a second name in the store (a hard link, or a copy across disks)."""
+        """Add `file` to the store by a hard link, or by a copy across disks."""
         name = file_hash(file)
         target = self.path(name)
         if not target.exists():
@@ -60,32 +60,32 @@ class BlobStore:
             self.path(name).unlink()
             raise HashMismatch(
                 f"the stored blob {short(name)} is damaged",
-                fix="It was removed; start again to fetch it anew.",
+                fix="It was removed; start again to fetch it.",
             )
         return data
 
     def view(self, name: BlobHash) -> memoryview:
-        """A blob's bytes mapped from disk, so that they cost no memory of ours. Not checked here."""
+        """A blob's bytes, mapped from disk instead of read into memory, and not checked."""
         with self.path(name).open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def partial(self, name: BlobHash) -> Path:
-        """Where a download of `name` grows from its start on, so that a broken one can be resumed."""
-        return self._beside(name, PART)
+        """The file of a sequential download of `name`, which can be resumed."""
+        return self._sibling(name, PART)
 
     def in_pieces(self, name: BlobHash) -> Path:
-        """Where a download of `name` grows piece by piece, in any order."""
-        return self._beside(name, PIECES)
+        """The file of a download of `name` in pieces, in any order."""
+        return self._sibling(name, PIECES)
 
     def accept(self, name: BlobHash) -> Path:
-        """Check a finished download and give it its name. Raises HashMismatch, and drops the bytes.
+        """Check a finished download and rename it to its hash. Raises HashMismatch, and removes the file.
 
-        Raises Unreachable where somebody removed it meanwhile.
+        Raises Unreachable where the file was removed in the meantime.
         """
         return self._accept(name, self.partial(name))
 
     def accept_pieces(self, name: BlobHash) -> Path:
-        """As `accept`, of a download in pieces."""
+        """`accept` for a download in pieces."""
         return self._accept(name, self.in_pieces(name))
 
     def _accept(self, name: BlobHash, part: Path) -> Path:
@@ -96,21 +96,21 @@ class BlobStore:
                 return self.path(name)
         except FileNotFoundError:
             raise Unreachable(
-                f"the blob {short(name)} was dropped while it was fetched",
-                fix="It is asked for again where it is still needed.",
+                f"the blob {short(name)} was removed while it was fetched",
+                fix="It is requested again where it is still needed.",
             ) from None
         part.unlink(missing_ok=True)
         raise HashMismatch(
             f"asked for {short(name)}, got bytes that hash to {short(found)}",
-            fix="They were dropped. Try again: another source is asked where there is one.",
+            fix="They were dropped. Try again; another source is used where there is one.",
         )
 
     def listing(self, name: BlobHash) -> Path:
-        """Where the piece list of `name` is kept, once it is known."""
-        return self._beside(name, LISTING)
+        """The file of the piece list of `name`."""
+        return self._sibling(name, LISTING)
 
     def piece_list(self, name: BlobHash) -> bytes:
-        """The piece list of a blob that is here. Slow at the first call: it reads the blob."""
+        """The piece list of a stored blob. The first call is slow: it reads the blob."""
         path, count = self.listing(name), piece_count(self.size(name))
         if path.is_file() and path.stat().st_size == count * HASH_BYTES:
             return path.read_bytes()
@@ -119,18 +119,18 @@ class BlobStore:
         return wire
 
     def keep_only(self, names: Container[BlobHash]) -> None:
-        """Remove every other blob, and downloads that were never finished."""
+        """Remove all other blobs, and unfinished downloads."""
         for path in self.folder.glob("??/*"):
             name = path.name.removesuffix(LISTING)
             if BlobHash(name) not in names:
                 path.unlink()
 
     def remove(self, name: BlobHash) -> None:
-        """Remove a blob, what is known of its pieces, and what came of it so far."""
+        """Remove a blob, its piece list and its unfinished downloads."""
         for path in (self.path(name), *(self.path(name).with_suffix(end) for end in (PART, PIECES, LISTING))):
             path.unlink(missing_ok=True)
 
-    def _beside(self, name: BlobHash, end: str) -> Path:
+    def _sibling(self, name: BlobHash, end: str) -> Path:
         path = self.path(name).with_suffix(end)
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

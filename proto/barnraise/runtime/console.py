@@ -1,4 +1,4 @@
-"""What both command lines share: errors as two sentences and an exit status, logs as plain lines."""
+"""Shared by both command lines: errors as two lines and an exit status, logs as plain lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def debug_wanted() -> bool:
 
 
 def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
-    """End a command by its error's exit status, in two lines; with --debug after a traceback."""
+    """On a BarnraiseError, print its two lines and exit with its status; with --debug also a traceback."""
 
     @functools.wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> V:
@@ -41,14 +41,14 @@ def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
 
 
 class _CurrentStderr(logging.Handler):
-    """Writes to what standard error is at the time: a live panel takes it over while it is shown."""
+    """Writes to the current standard error, which a live display replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(self.format(record), file=sys.stderr)
 
 
 def start_logging(debug: bool) -> None:
-    """Log to standard error, one plain line each. Libraries speak only when something is wrong."""
+    """Log plain lines to standard error; libraries log warnings and errors only."""
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"
     logging.basicConfig(

@@ -1,4 +1,4 @@
-"""Files that are either written whole or not at all, and folders that one program owns."""
+"""Atomic writes, scratch folders, and folders that one program locks."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from barnraise.core.identity import Identity
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError about `path` into one that says what to do."""
+    """Turn an OSError about `path` into DiskFull or MachineError."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
-                f"no room left on the disk of {path}",
-                fix="Free some space and start again: what was done so far is kept.",
+                f"no space left on the disk of {path}",
+                fix="Free some space and start again: the work so far is kept.",
             ) from error
         raise MachineError(f"cannot write {path}: {error.strerror}", fix="Check its permissions.") from error
 
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when the block ends well.
+    """A file that replaces `path` when the block ends without an error.
 
-    Raises DiskFull, MachineError; an older file at `path` then stays as it was.
+    Raises DiskFull, MachineError; an older file at `path` then stays.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,19 +46,19 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
                 os.fchmod(file.fileno(), mode)
             os.replace(name, path)
         finally:
-            Path(name).unlink(missing_ok=True)  # gone already where it took its place
+            Path(name).unlink(missing_ok=True)  # missing after the rename
 
 
 def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644) -> None:
-    """Write `data` to `path`, whole or not at all. Raises DiskFull, MachineError."""
+    """Write `data` to `path` atomically. Raises DiskFull, MachineError."""
     with replacing(path, mode=mode) as file:
         file.write(data)
 
 
 def link_or_copy(file: Path, target: Path) -> None:
-    """Give `file` a second name: a hard link, or a copy where links are not to be had.
+    """Hard-link `file` to `target`, or copy it where links are not possible.
 
-    Raises FileNotFoundError without `file`, DiskFull, MachineError.
+    Raises FileNotFoundError, DiskFull, MachineError.
     """
     try:
         os.link(file, target)
@@ -70,12 +70,12 @@ def link_or_copy(file: Path, target: Path) -> None:
 
 
 SCRATCH = ".half-done-"
-"""How folders begin that are gone, or have got their name, when the work on them ends."""
+"""Prefix of temporary folders, which are removed or renamed when the work on them ends."""
 
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A folder of ours below `parent` that is gone in the end, unless it was renamed."""
+    """A temporary folder below `parent` that is removed at the end unless it was renamed."""
     with disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
@@ -87,7 +87,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 def clear_scratch(parent: Path) -> None:
-    """Remove the scratch folders that a program which was killed left below `parent`."""
+    """Remove the scratch folders that a killed program left below `parent`."""
     with disk_errors(parent):
         for left_over in parent.glob(f"{SCRATCH}*"):
             shutil.rmtree(left_over)
@@ -95,7 +95,7 @@ def clear_scratch(parent: Path) -> None:
 
 @contextmanager
 def owned_folder(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` for this program alone. Raises FolderInUse."""
+    """Lock `folder` for this program. Raises FolderInUse."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -113,7 +113,7 @@ def owned_folder(folder: Path, what: str) -> Iterator[None]:
 
 
 def load_identity(path: Path) -> Identity:
-    """The key in `path`, made at the first call. Raises StateError on a broken file."""
+    """The key in `path`, generated at the first call. Raises StateError for a broken file."""
     if path.exists():
         try:
             return Identity.from_seed(path.read_bytes())

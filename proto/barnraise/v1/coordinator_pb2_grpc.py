@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class CoordinatorStub(object):
-    """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter says where that is.
-    Byte fields named `signed_*` are signed records (barnraise/core/signed.py): their signature, by
-    the run authority, is checked against the key in the invite, so nothing here relies on the
-    channel being private or the server being who it says.
+    """The requests of volunteers, downloaders and the maintainer to a run's coordinator. Checkpoints and the log
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter returns its address.
+    Byte fields named `signed_*` are signed records (barnraise/core/signed.py). The run authority's signature
+    is checked against the key in the invite, so security does not depend on a private channel or on the
+    identity of the server.
     """
 
     def __init__(self, channel):
@@ -67,44 +67,44 @@ class CoordinatorStub(object):
 
 
 class CoordinatorServicer(object):
-    """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter says where that is.
-    Byte fields named `signed_*` are signed records (barnraise/core/signed.py): their signature, by
-    the run authority, is checked against the key in the invite, so nothing here relies on the
-    channel being private or the server being who it says.
+    """The requests of volunteers, downloaders and the maintainer to a run's coordinator. Checkpoints and the log
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter returns its address.
+    Byte fields named `signed_*` are signed records (barnraise/core/signed.py). The run authority's signature
+    is checked against the key in the invite, so security does not depend on a private channel or on the
+    identity of the server.
     """
 
     def GetCharter(self, request, context):
-        """The run's charter, and where its archive is. Anybody may ask.
+        """The run's charter and the address of its archive. Needs no admission.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Join(self, request, context):
-        """Admission of a key to the run, and where its swarm is.
+        """Admission of a key to the run, and the addresses of its swarm.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Renew(self, request, context):
-        """A fresh admission for a key that has one. Due at half of its life.
+        """Renews an admission. Due at half of its lifetime.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Evaluate(self, request, context):
-        """What a volunteer whom the maintainer vouches for found a checkpoint's held-out loss to be.
+        """A checkpoint's held-out loss, by a vouched volunteer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """How the run stands, for people.
-        Taken by what older versions called: ListCheckpoints, Fetch.
+        """The status of the run, for people.
+        Reserved names of methods in older versions: ListCheckpoints, Fetch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,11 +147,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Coordinator(object):
-    """What a volunteer, a downloader or the maintainer asks of a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter says where that is.
-    Byte fields named `signed_*` are signed records (barnraise/core/signed.py): their signature, by
-    the run authority, is checked against the key in the invite, so nothing here relies on the
-    channel being private or the server being who it says.
+    """The requests of volunteers, downloaders and the maintainer to a run's coordinator. Checkpoints and the log
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter returns its address.
+    Byte fields named `signed_*` are signed records (barnraise/core/signed.py). The run authority's signature
+    is checked against the key in the invite, so security does not depend on a private channel or on the
+    identity of the server.
     """
 
     @staticmethod

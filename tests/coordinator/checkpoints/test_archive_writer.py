@@ -190,7 +190,7 @@ def test_a_full_disk_is_reported_and_the_index_stays_true(store: RunStore, tmp_p
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "link", full)
         patched.setattr(shutil, "copyfileobj", full)
-        with pytest.raises(DiskFull, match="no room left"):
+        with pytest.raises(DiskFull, match="no space left"):
             published(store, folder)
     assert (folder / INDEX).read_bytes() == was
     assert not list(folder.rglob(".*")), "something half-written was left"

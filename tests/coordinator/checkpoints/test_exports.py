@@ -298,7 +298,7 @@ def test_a_disk_that_fills_up_under_a_program_leaves_nothing(
     with run_of(tmp_path, spec(merged=True)) as store:
         monkeypatch.setattr(merge_module, "save_file", full)
         publish_checkpoints(store)
-        assert "no room left on the disk" in capsys.readouterr().err
+        assert "no space left on the disk" in capsys.readouterr().err
         assert "merged" not in served(store)
         assert not (archive(store) / "merged").exists()
         assert nothing_unfinished(store)
@@ -310,7 +310,7 @@ def test_a_disk_that_fills_up_is_reported_and_leaves_nothing(
 ) -> None:
     with run_of(tmp_path, spec(merged=True)) as store:
         monkeypatch.setattr(exports, "file_hash", full)
-        with pytest.raises(DiskFull, match="no room left"):
+        with pytest.raises(DiskFull, match="no space left"):
             publish_checkpoints(store)
         assert nothing_unfinished(store)
 
@@ -342,5 +342,5 @@ def test_the_program_prints_an_error_on_one_line(
     capsys.readouterr()  # what making the model said
     assert export_program.main() == 2
     said = capsys.readouterr().err.strip()
-    assert "holds no LoRA adapter" in said
+    assert "contains no LoRA adapter" in said
     assert len(said.splitlines()) == 1

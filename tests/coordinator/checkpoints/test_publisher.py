@@ -202,7 +202,7 @@ def test_a_failed_evaluation_leaves_no_scratch_folder(store: RunStore) -> None:
     trained(store)
 
     async def never(folder: Path) -> Evaluated | EvaluationFailure:
-        raise DiskFull("no room left", fix="Free some.")
+        raise DiskFull("no space left", fix="Free some.")
 
     made = replace(publisher_of(store, lambda: parts.NOW), evaluate=never)
     with pytest.raises(DiskFull):
@@ -214,10 +214,10 @@ def test_a_full_disk_ends_the_session_with_the_reason(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: ArchiveWriter, content: object) -> None:
-        raise DiskFull("no room left on the disk", fix="Free some space and start again.")
+        raise DiskFull("no space left on the disk", fix="Free some space and start again.")
 
     monkeypatch.setattr(ArchiveWriter, "write", full)
-    with pytest.raises(DiskFull, match="no room left on the disk"):
+    with pytest.raises(DiskFull, match="no space left on the disk"):
         asyncio.run(asyncio.wait_for(session_of(store).run(asyncio.Event()), DEADLINE))
 
 

@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_alone(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(DiskFull, match="no room left"):
+    with pytest.raises(DiskFull, match="no space left"):
         written(tmp_path, base, charter_for(LORA, second), second)
     assert names(tmp_path / "checkpoints") == {folder.name}, "half a checkpoint was left"
     assert read_state(manifest, charter_for(LORA, first).layout, blobs.path).hash() == first.hash()
@@ -225,7 +225,7 @@ def test_another_state_under_the_manifest_s_name_is_refused(tmp_path: Path, base
     tensors = load_file(file)
     save_file({name: array + np.float32(1) for name, array in tensors.items()}, file)
     by_hash = {entry.hash: folder / entry.name for entry in manifest.files}
-    with pytest.raises(StateError, match="does not hold its state"):
+    with pytest.raises(StateError, match="does not contain its state"):
         read_state(manifest, charter.layout, by_hash.__getitem__)
 
 

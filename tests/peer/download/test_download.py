@@ -326,7 +326,7 @@ def test_a_full_disk_is_an_error_and_the_next_command_resumes(
             return taken
 
     monkeypatch.setattr(parts_module, "open_for_parts", lambda path: Full(true(path)))
-    with pytest.raises(DiskFull, match="no room left") as full:
+    with pytest.raises(DiskFull, match="no space left") as full:
         got(store, tmp_path / "out")
     assert full.value.exit_code == 3
     assert LARGE not in files_in(tmp_path / "out")

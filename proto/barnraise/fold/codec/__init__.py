@@ -1,11 +1,11 @@
 """The codec: an update's tensors to a blob and back.
 
 A blob is a fixed header and, per tensor in layout order, a section in the run's format: `dense.py`
-for those that send every value, `sparse.py` for those that send the largest. How long a blob of a
-run may be follows from layout and codec, so one that is longer is refused before it is fetched.
+for those that send every value, `sparse.py` for those that send the largest. The possible sizes of
+a run's blobs follow from layout and codec, so a larger one is refused before it is fetched.
 
 Decoding is exact on every machine: all arithmetic is numpy's, elementwise fp32 with one rounding an
-operation, because the fold must not depend on a machine's fused operations or thread count.
+operation, because the fold must not depend on fused operations or the thread count of a machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HEADER = struct.Struct("<4sBBHIQ32s")
 
 
 def blob_sizes(codec: CodecSpec, layout: Layout) -> range:
-    """The lengths in bytes that a blob of this run can have; a single one unless it is sparse."""
+    """The possible sizes of a run's blobs in bytes; a single one unless the codec is sparse."""
     form = _format(codec)
     bounds = [form.sizes(math.prod(shape)) for _, shape in layout]
     least, most = (_HEADER.size + sum(bound[end] for bound in bounds) for end in (0, 1))
@@ -37,22 +37,22 @@ def blob_sizes(codec: CodecSpec, layout: Layout) -> range:
 
 
 def blob_limit(codec: CodecSpec, layout: Layout) -> int:
-    """Bytes that no blob of this run exceeds."""
+    """The largest blob of a run, in bytes."""
     return blob_sizes(codec, layout)[-1]
 
 
 def typical_blob(codec: CodecSpec, layout: Layout) -> int:
-    """Bytes of a blob to reckon with: exact but for sparse ones, whose indices are variable in length."""
+    """Expected bytes of a blob: exact unless the codec is sparse, whose indices vary in length."""
     form = _format(codec)
     return _HEADER.size + sum(form.typical(math.prod(shape)) for _, shape in layout)
 
 
 def encode_in_place(codec: CodecSpec, tensors: dict[str, Array], layout: Layout) -> bytearray:
-    """Encode `tensors` and leave in them what the blob does not carry: error feedback.
+    """Encode `tensors` and leave in them what the blob does not contain (error feedback).
 
     The caller adds its residual to `tensors` before, and keeps `tensors` as the residual after
-    (Seide et al. 2014, "1-bit SGD"; Karimireddy et al. 2019, algorithm 1). Nothing of the size
-    of the update is allocated besides the blob.
+    (Seide et al. 2014, "1-bit SGD"; Karimireddy et al. 2019, algorithm 1). The blob is the
+    only allocation of the size of the update.
 
     Raises StateError when a value is not finite, with `tensors` partly consumed.
     """
@@ -66,16 +66,16 @@ def encode_in_place(codec: CodecSpec, tensors: dict[str, Array], layout: Layout)
         if not np.shares_memory(flat, tensors[name]):
             raise StateError(f"the update's tensor {name} is not contiguous", fix="This is a bug: report it.")
         offset = form.encode(name, flat, section, offset)
-    del section  # a bytearray that is looked at cannot be cut
+    del section  # a bytearray with an exported buffer cannot be resized
     del blob[offset:]
     return blob
 
 
 class Decoder:
-    """A blob that was checked, and its values on demand.
+    """A checked blob that decodes values on demand.
 
     Raises MalformedBlob from the constructor unless header and lengths are this run's and every value
-    in it will decode to a finite one of at most MAX_MAGNITUDE. After that nothing can fail.
+    in it will decode to a finite one of at most MAX_MAGNITUDE. After that, decoding cannot fail.
     """
 
     def __init__(self, blob: bytes | bytearray | memoryview, codec: CodecSpec, layout: Layout) -> None:
@@ -95,7 +95,7 @@ class Decoder:
             raise malformed(f"its tensors end after {offset} bytes, and it has {len(blob)}")
 
     def values(self, name: str, start: int, stop: int) -> Array:
-        """Values [start, stop) of the flattened tensor, as `chunks` cuts it."""
+        """Values [start, stop) of the flattened tensor: one of the ranges of `chunks`."""
         return self._sections[name].values(start, stop)
 
     def tensor(self, name: str) -> Array:
@@ -108,12 +108,12 @@ class Decoder:
 
 
 def chunks(codec: CodecSpec, size: int) -> Iterator[tuple[int, int]]:
-    """Ranges that cover `size` values, each of which can be decoded by itself."""
+    """Ranges that cover `size` values and can be decoded separately."""
     return _format(codec).chunks(size)
 
 
 def format_sizes(lengths: range) -> str:
-    """In words, for an error."""
+    """For an error message."""
     return f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
 
 

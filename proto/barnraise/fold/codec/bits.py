@@ -1,6 +1,6 @@
-"""Small integers as bits: planes of equal width, and runs. Little-endian bit order throughout.
+"""Small integers as bits: planes of equal width, and unary runs, both in little-endian bit order.
 
-Everything is laid out so that numpy reads and writes it many values at a time.
+The layouts let numpy read and write many values at a time.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def unpack_planes(packed: Bytes, count: int, width: int) -> npt.NDArray[np.uint8
 
 
 def is_padded_by_zeros(packed: Bytes, used: int) -> bool:
-    """Whether the bits of the last byte behind the first `used` bits are zero."""
+    """Whether the bits of the last byte after the first `used` bits are zero."""
     return used % 8 == 0 or int(packed[-1]) >> used % 8 == 0
 
 
 def pack_runs(runs: npt.NDArray[np.integer]) -> Bytes:
-    """runs: [n], n ≥ 1, at least 0. Each as so many zeros and a one: unary."""
+    """runs: [n], n ≥ 1, each at least 0. Each in unary: that many zeros, then a one."""
     ends = np.cumsum(runs + np.uint16(1), dtype=np.int64)
     ends -= 1
     ones = np.zeros(int(ends[-1]) + 1, np.uint8)
@@ -50,5 +50,5 @@ def pack_runs(runs: npt.NDArray[np.integer]) -> Bytes:
 
 
 def run_ends(packed: Bytes) -> npt.NDArray[np.int64]:
-    """The places [n] of all ones; of `pack_runs`, entry i is the sum of runs 0 to i, plus i."""
+    """The positions [n] of all ones; after `pack_runs`, entry i is the sum of runs 0 to i, plus i."""
     return np.flatnonzero(np.unpackbits(packed, bitorder="little").view(np.bool_))

@@ -36,16 +36,16 @@ from barnraise.fold.codec.formats import (
 from barnraise.fold.codec.half import HALF_MAX, half_bits, half_values
 
 CHUNK = 1 << 16
-"""Values handled at once: small enough for the processor's cache. Not part of the format."""
+"""Values processed at once: small enough for the processor's cache. Not part of the format."""
 
 _RAW, _DENSE = 0, 1
 
 _ZERO = {2: np.float32(1.5), 4: np.float32(8)}
-"""The code, or the place between two codes, that stands for 0."""
+"""The code, or the midpoint of two codes, that represents 0."""
 
 
 def _units_of_bytes(bits: int) -> npt.NDArray[np.generic]:
-    """[256]: the fp32 units of a byte's codes side by side, as one item, so that one look-up gets all."""
+    """[256]: the fp32 units of a byte's codes, packed into one item, so that one look-up returns all."""
     codes = np.arange(256)[:, None] >> np.arange(0, 8, bits) & (2**bits - 1)
     units = codes.astype(np.float32) - _ZERO[bits]
     together: npt.NDArray[np.generic] = units.view({2: np.complex128, 4: np.complex64}[bits])
@@ -57,7 +57,7 @@ _UNITS = {bits: _units_of_bytes(bits) for bits in (2, 4)}
 
 @dataclass(frozen=True)
 class RawFormat:
-    """fp32 as it is."""
+    """Uncompressed fp32."""
 
     @property
     def identifier(self) -> Identifier:
@@ -102,7 +102,7 @@ class _Singles:
 
 @dataclass(frozen=True)
 class HalfFormat:
-    """IEEE halves. `block` stands in the header and means nothing else."""
+    """IEEE halves. `block` only appears in the header."""
 
     block: int
 
@@ -159,7 +159,7 @@ class BlockFormat:
         return Identifier(_DENSE, self.bits, 0, self.block)
 
     def chunks(self, size: int) -> Iterator[tuple[int, int]]:
-        """They never cut a block."""
+        """Never within a block."""
         return _ranges(size, max(CHUNK // self.block, 1) * self.block)
 
     def sizes(self, size: int) -> tuple[int, int]:
@@ -254,7 +254,7 @@ def _scale_bits(bits: int, scale: Array) -> npt.NDArray[np.uint16]:
 
 
 def _quantize(bits: int, units: Array) -> npt.NDArray[np.uint8]:
-    """The codes of values in units of their scale. Leaves in `units` what the codes stand for."""
+    """The codes of values in units of their scale. Leaves the decoded units in `units`."""
     if bits == 8:
         signed = np.clip(np.rint(units, out=units), -127, 127, out=units).astype(np.int8)
         np.copyto(units, signed)
@@ -272,7 +272,7 @@ def _quantize(bits: int, units: Array) -> npt.NDArray[np.uint8]:
 
 
 def _pack(bits: int, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Several codes to a byte, the first one lowest: all codes of a word at once, by shifts."""
+    """Several codes to a byte, the first in the lowest bits: all codes of a word at once, by shifts."""
     match bits:
         case 2:
             quads: npt.NDArray[np.uint32] = codes.view("<u4")
@@ -287,7 +287,7 @@ def _pack(bits: int, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _unpack(bits: int, packed: npt.NDArray[np.uint8]) -> Array:
-    """The units that the packed codes stand for, fp32."""
+    """Decode packed codes to units, fp32."""
     if bits == 8:
         return packed.view(np.int8).astype(np.float32)
     return _UNITS[bits].take(packed).view(np.float32)

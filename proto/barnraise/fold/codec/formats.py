@@ -1,4 +1,4 @@
-"""What the codec asks of a blob format, and what all formats have in common."""
+"""The interface of a blob format, and what all formats share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from barnraise.core.errors import MalformedBlob, StateError
 Bytes = npt.NDArray[np.uint8]
 
 MAX_MAGNITUDE = 1e6
-"""No honest update has a larger value; a blob that could decode to one is refused."""
+"""Far above any real update; a blob that could decode to a larger value is refused."""
 
 MAGNITUDE = np.int32(0x7FFF_FFFF)
-"""Of an fp32's bits, all but the sign. Magnitudes are ordered as their bits are, and numpy is several
-times as fast on integers."""
+"""All bits of an fp32 but the sign. Magnitudes are ordered as these bits are, and numpy is several times
+as fast on integers."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Identifier:
     kind: int
     bits: int
     kept: int
-    """Values sent of each block, 0 where all are."""
+    """Values of a block that are sent; 0 where all are."""
     block: int
 
 
 class Section(Protocol):
-    """One tensor's part of a blob, checked."""
+    """One tensor's part of a blob, already checked."""
 
     def values(self, start: int, stop: int) -> Array:
         """Values [start, stop) of the flattened tensor, as the format's `chunks` cuts it."""
@@ -42,42 +42,44 @@ class Section(Protocol):
 
 
 class Format(Protocol):
-    """How one tensor's values stand in a blob."""
+    """The encoding of one tensor's values in a blob."""
 
     @property
-    def identifier(self) -> Identifier: ...
+    def identifier(self) -> Identifier:
+        """The format in a blob's header."""
+        ...
 
     def chunks(self, size: int) -> Iterator[tuple[int, int]]:
-        """Ranges that cover `size` values, each of which can be decoded by itself."""
+        """Ranges that cover `size` values and can be decoded separately."""
         ...
 
     def sizes(self, size: int) -> tuple[int, int]:
-        """The least and the most bytes that a tensor of `size` values takes."""
+        """The smallest and the largest size in bytes of a tensor of `size` values."""
         ...
 
     def typical(self, size: int) -> int:
-        """Bytes that it takes, as far as one can tell beforehand."""
+        """Expected bytes of a tensor of `size` values."""
         ...
 
     def encode(self, name: str, flat: Array, blob: Bytes, offset: int) -> int:
-        """Write `flat` at `offset` and subtract from it what was written. Returns where the section ends.
+        """Write `flat` at `offset` and subtract from it what was written. Returns the end of the section.
 
         Raises StateError when a value is not finite.
         """
         ...
 
     def read(self, name: str, size: int, blob: Bytes, offset: int) -> tuple[Section, int]:
-        """The section at `offset`, and where it ends.
+        """The section at `offset`, and its end.
 
-        Raises MalformedBlob unless every value in it will decode, to at most MAX_MAGNITUDE.
+        Raises MalformedBlob unless every value in it decodes to at most MAX_MAGNITUDE.
         """
         ...
 
 
 def malformed(what: str) -> MalformedBlob:
     return MalformedBlob(
-        f"a contribution's blob is not one: {what}",
-        fix="It is refused and the round goes on without it. Its sender may run another version.",
+        f"a contribution's blob is malformed: {what}",
+        fix="It is refused and the round continues without it. Its sender may run another version.",
     )
 
 

@@ -1,7 +1,7 @@
 """IEEE half precision by integer arithmetic.
 
-numpy's own conversions give the same bits, but where they are not done by the processor they take
-up to 100 ns a value for halves below 2^-14, and updates are mostly that small.
+numpy's own conversions give the same bits, but without hardware support they take up to 100 ns a value
+for halves below 2^-14, and most values of an update are that small.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _MAGNITUDE = np.uint32(0x7FFF_FFFF)
 _SMALLEST_NORMAL = np.uint32(0x3880_0000)
 """2^-14 as fp32."""
 _ONE_HALF = np.float32(0.5)
-"""Its last bit is worth as much as a subnormal half's, so that adding it rounds to one."""
+"""Its last bit has the value of a subnormal half's last bit, so that adding it rounds to a subnormal half."""
 _ONE_HALF_BITS = np.uint32(0x3F00_0000)
 _REBIAS_AND_ROUND = np.uint32((15 - 127) % 2**9 << 23 | 0xFFF)
-"""From fp32's exponent bias to the half's, and nearly half of a half's last bit."""
+"""Changes the exponent bias from fp32's to the half's, and adds nearly half of the last bit."""
 
-with np.errstate(invalid="ignore"):  # ARM processors tell of the NaNs among them
+with np.errstate(invalid="ignore"):  # ARM processors flag the NaNs among them
     _VALUES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 

@@ -15,9 +15,9 @@ from barnraise.fold.codec.formats import MAX_MAGNITUDE, bfloat16_values
 Scales = npt.NDArray[np.uint16]
 
 _INFINITY = 0x7F80
-"""In bfloat16 bits; above are NaNs and all that is negative."""
+"""In bfloat16 bits; NaNs and negative numbers are above."""
 _LARGEST = np.float32(0.99 * MAX_MAGNITUDE)
-"""What is larger is clipped; rounding a step up to bfloat16 cannot then exceed MAX_MAGNITUDE."""
+"""Larger values are clipped, so that rounding a step up to bfloat16 cannot exceed MAX_MAGNITUDE."""
 
 
 def quantize(bits: int, sent: Array, blocks: int) -> tuple[npt.NDArray[np.uint8], Scales, Scales]:
@@ -35,7 +35,7 @@ def quantize(bits: int, sent: Array, blocks: int) -> tuple[npt.NDArray[np.uint8]
 
 
 def values(bits: int, codes: npt.NDArray[np.uint8], lowest: Scales, steps: Scales) -> Array:
-    """What the codes [n] of blocks of equal length stand for: one fp32 multiplication and one addition."""
+    """Decode the codes [n] of blocks of equal length: one fp32 multiplication and one addition."""
     levels = (codes & np.uint8(_top(bits))).reshape(lowest.size, -1)
     magnitudes = levels * bfloat16_values(steps)[:, None]
     magnitudes += bfloat16_values(lowest)[:, None]
@@ -48,7 +48,7 @@ def are_sound(bits: int, lowest: Scales, steps: Scales) -> bool:
     """Whether every code decodes to a finite value of at most MAX_MAGNITUDE."""
     if int(max(lowest.max(), steps.max())) >= _INFINITY:
         return False
-    # Both are finite, and a product that is not is above the bound like any other.
+    # Both are finite; an infinite product is above the bound too.
     with np.errstate(over="ignore"):
         top = bfloat16_values(steps) * np.float32(_top(bits))
         top += bfloat16_values(lowest)
@@ -79,7 +79,7 @@ def _two_means(magnitudes: Array) -> tuple[Scales, Scales]:
 
 
 def _scales(bits: int, low: Array, high: Array) -> tuple[Scales, Scales]:
-    """As bfloat16: `low` rounded down, and the step to `high` up, so that no value is out of reach."""
+    """As bfloat16: `low` rounded down, and the step to `high` up, so that every value is in range."""
     lowest = (np.maximum(low, 0).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
     distance = np.maximum(high.astype(np.float32) - bfloat16_values(lowest), np.float32(0))
     step = distance / np.float32(_top(bits))

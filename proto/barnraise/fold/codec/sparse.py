@@ -1,11 +1,11 @@
 """The format that sends the largest values of each block (top-k) and leaves the rest to error feedback.
 
-A tensor's values are cut into blocks, and whole blocks into chunks of about CHUNK values. Of a block
-the `kept` largest magnitudes are sent, of a last block that is not full as large a share of it, and at
-least one. That last block is a chunk of its own. A tensor's section is a table, one entry a chunk
+A tensor's values form blocks, and whole blocks form chunks of about CHUNK values. Of a block the `kept`
+largest magnitudes are sent; of a last block that is not full, the same share, and at least one. That last
+block is a separate chunk. A tensor's section is a table with one entry per chunk
 (u8 Rice parameter r, u16 bytes of the unary part), and then chunk after chunk:
 
-| part      | what                                                                                   |
+| part      | content                                                                                |
 |-----------|----------------------------------------------------------------------------------------|
 | lowest    | per block, bfloat16                                                                    |
 | step      | per block, bfloat16                                                                    |
@@ -13,7 +13,7 @@ least one. That last block is a chunk of its own. A tensor's section is a table,
 | remainder | per value sent, the r low bits of its gap, as bit planes                               |
 | code      | per value sent, `bits` bits as planes; the highest is the sign, the others a level     |
 
-A gap is the number of values left out before one that is sent, counted anew in each block. Where
+A gap is the number of values left out before one that is sent, counted from the start of its block. Where
 gaps of full width (r = log2 of the block) are no longer than Rice codes (Rice & Plaunt 1971), there
 are no quotients. A value is ±(lowest + level · step): one fp32 multiplication and one addition, each
 rounded once. The parts are padded to whole bytes by zeros.
@@ -57,7 +57,7 @@ _SCALES = 4
 
 @dataclass(frozen=True)
 class Cut:
-    """The shape of a chunk: `blocks` blocks of `length` values, of each of which `kept` are sent."""
+    """The shape of a chunk: `blocks` blocks of `length` values, of which `kept` each are sent."""
 
     blocks: int
     length: int
@@ -75,18 +75,18 @@ class Cut:
 
     @property
     def fixed_bytes(self) -> int:
-        """Of the indices, with gaps of full width: they never take more."""
+        """Largest size of the indices: gaps of full width."""
         return plane_bytes(self.count, self.width)
 
     @property
     def least_bytes(self) -> int:
-        """Of the indices: one bit each at least, unless there is no choice at all."""
+        """Smallest size of the indices: one bit each, or none where all values are sent."""
         return min(self.fixed_bytes, plane_bytes(self.count, 1))
 
     @property
     def typical_bytes(self) -> int:
-        """Of the indices, where values are sent or not independently of each other: gaps are geometric,
-        and floor(gap / m) is m = 2^r times less likely to go on, so it is q^m / (1 - q^m) in the mean."""
+        """Expected size of the indices where values are sent independently with equal probability: gaps
+        are geometric, so floor(gap / m) has the mean q^m / (1 - q^m), with q = 1 - kept / length, m = 2^r."""
         stay = 1 - self.kept / self.length
         tails = (stay ** (1 << r) for r in range(self.width))
         rice = min((r + 1 + tail / (1 - tail) for r, tail in enumerate(tails)), default=0.0)
@@ -95,6 +95,8 @@ class Cut:
 
 @dataclass(frozen=True)
 class SparseFormat:
+    """The `kept` largest values of each block, by Rice-coded index, sign and level."""
+
     bits: int
     block: int
     kept: int
@@ -104,14 +106,14 @@ class SparseFormat:
         return Identifier(_SPARSE, self.bits, self.kept, self.block)
 
     def chunks(self, size: int) -> Iterator[tuple[int, int]]:
-        """They never cut a block, and a block that is not full is one by itself."""
+        """Never within a block; a block that is not full is a separate chunk."""
         start = 0
         for cut in self._cuts(size):
             yield start, start + cut.blocks * cut.length
             start += cut.blocks * cut.length
 
     def sizes(self, size: int) -> tuple[int, int]:
-        """Exact bounds; what is sent besides indices is as long in every blob."""
+        """Exact bounds: only the indices vary in length."""
         shapes = self._shapes(size)
         others = sum(times * self._other_bytes(cut) for cut, times in shapes)
         least = sum(times * cut.least_bytes for cut, times in shapes)
@@ -155,7 +157,7 @@ class SparseFormat:
         return max(CHUNK // self.block, 1) * self.block
 
     def _shapes(self, size: int) -> list[tuple[Cut, int]]:
-        """The chunks in order, and how many of a shape follow each other."""
+        """The shapes of the chunks in order, each with its number of chunks."""
         blocks, rest = divmod(size, self.block)
         full, more = divmod(blocks, self._step // self.block)
         shapes = [
@@ -169,12 +171,14 @@ class SparseFormat:
         return [cut for cut, times in self._shapes(size) for _ in range(times)]
 
     def _other_bytes(self, cut: Cut) -> int:
-        """What a chunk takes besides its indices."""
+        """Bytes of a chunk without its indices."""
         return _TABLE_ENTRY + _SCALES * cut.blocks + plane_bytes(cut.count, self.bits)
 
 
 @dataclass(frozen=True)
 class SparseSection:
+    """One tensor's chunks."""
+
     step: int
     """Values of a full chunk."""
     blob: Bytes
@@ -186,7 +190,7 @@ class SparseSection:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Where a chunk's parts stand in the blob."""
+    """The positions of a chunk's parts in the blob."""
 
     bits: int
     cut: Cut
@@ -216,7 +220,7 @@ class _Chunk:
         return self.codes + plane_bytes(self.cut.count, self.bits)
 
     def check_lengths(self, name: str, total: int) -> None:
-        """Before anything behind the table is looked at, so that nothing large is ever allocated."""
+        """Runs before the parts after the table are read, so that nothing large is allocated."""
         if self.rice > self.cut.width:
             raise malformed(f"{name} has gaps of {self.rice} bits in blocks of {self.cut.length}")
         if (self.unary_bytes == 0) != (self.rice == self.cut.width):
@@ -227,7 +231,7 @@ class _Chunk:
             raise malformed(f"it ends within {name}")
 
     def check(self, name: str, blob: Bytes) -> None:
-        """Raises MalformedBlob unless `values` will give what the format allows."""
+        """Raises MalformedBlob unless `values` returns values that the format allows."""
         if not levels.are_sound(self.bits, *self._scales(blob)):
             raise malformed(f"{name} has a scale that is negative, NaN or out of bounds")
         count, ends = self.cut.count, self._run_ends(blob)
@@ -243,7 +247,7 @@ class _Chunk:
             raise malformed(f"{name} has values that are not padded by zeros")
 
     def values(self, blob: Bytes) -> Array:
-        """[blocks · length] with zeros where nothing was sent."""
+        """[blocks · length] with zeros for values that were not sent."""
         cut = self.cut
         sums = self._sums(blob, self._run_ends(blob))
         before = np.arange(cut.blocks) * cut.length
@@ -282,7 +286,7 @@ def _encode(bits: int, cut: Cut, name: str, chunk: Array) -> tuple[int, int, lis
     """Rice parameter, unary bytes, and the parts. Subtracts from `chunk` [blocks · length] what is sent."""
     places = largest(chunk.view(np.int32).reshape(cut.blocks, cut.length) & MAGNITUDE, cut.kept)
     sent = chunk.take(places)
-    # NaN and infinity have the largest bits of all, so that they are among these.
+    # NaN and infinity have the largest bits, so they are among the chosen values.
     check_finite(np.isfinite(sent).all(), name)
     codes, lowest, steps = levels.quantize(bits, sent, cut.blocks)
     sent -= levels.values(bits, codes, lowest, steps)
@@ -293,7 +297,7 @@ def _encode(bits: int, cut: Cut, name: str, chunk: Array) -> tuple[int, int, lis
 
 
 def _indices(cut: Cut, places: npt.NDArray[np.int64]) -> tuple[int, Bytes, Bytes]:
-    """Rice parameter, quotients and remainders of a chunk's places, as short as can be."""
+    """Rice parameter, quotients and remainders of a chunk's places, in the shortest code."""
     gaps = places.astype(np.uint16)  # they and their differences are below 2^16
     gaps[1:] -= gaps[:-1].copy()
     gaps -= 1
@@ -304,17 +308,17 @@ def _indices(cut: Cut, places: npt.NDArray[np.int64]) -> tuple[int, Bytes, Bytes
 
 
 def _rice(cut: Cut, gaps: npt.NDArray[np.uint16]) -> int:
-    """The parameter of the shortest code; `cut.width` where gaps of full width are no longer.
+    """The parameter of the shortest code; `cut.width` where gaps of full width are not longer.
 
     The best one is within one of log2(mean · ln 2) (Kiely 2004, "Selecting the Golomb parameter").
     """
     near = int(gaps.mean() * 0.69).bit_length()
     tried = range(max(near - 2, 0), min(near + 2, cut.width))
     lengths = {cut.width: cut.fixed_bytes} | {r: _rice_bytes(gaps, r) for r in tried}
-    return min(lengths, key=lengths.__getitem__)  # the first of equal ones
+    return min(lengths, key=lengths.__getitem__)  # of equal lengths the first
 
 
 def _rice_bytes(gaps: npt.NDArray[np.uint16], rice: int) -> int:
-    """Of quotients and remainders."""
+    """Bytes of quotients and remainders."""
     unary = int((gaps >> rice).sum()) + gaps.size
     return plane_bytes(unary, 1) + plane_bytes(gaps.size, rice)

@@ -1,4 +1,4 @@
-"""Top-k: the places of the largest magnitudes of each row."""
+"""Top-k: the positions of the largest magnitudes of each row."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _NOTHING = np.int32(-1)
 
 
 def largest(magnitudes: Magnitudes, kept: int) -> Places:
-    """Places, in the flattened array, of the `kept` largest of each row [rows, length]; rising.
+    """Positions in the flattened array of the `kept` largest values of each row [rows, length], ascending.
 
-    Exactly `kept` a row: of equal ones the first are taken, so that every machine takes the same.
+    Exactly `kept` a row: of equal values the first are taken, so that every machine takes the same.
     """
     rows, length = magnitudes.shape
     places = _candidates(magnitudes, kept)
@@ -30,11 +30,11 @@ def largest(magnitudes: Magnitudes, kept: int) -> Places:
 
 
 def _candidates(magnitudes: Magnitudes, kept: int) -> Places:
-    """Places of all that can be among the `kept` largest of their rows, and of few others; rising.
+    """Positions of all values that can be among the `kept` largest of their row, and few others; ascending.
 
-    A row is cut into at least twice as many groups as it keeps. The `kept` largest of the groups' maxima
-    are that many values already, so nothing below the least of them is wanted. To find it takes a fraction
-    of the time that a partition of the whole row takes.
+    A row is split into at least twice as many groups as it keeps. The `kept` largest of the groups' maxima
+    are `kept` values of the row, so no value below the smallest of them is among the largest. Finding that
+    bound takes a fraction of the time of a partition of the whole row.
     """
     rows, length = magnitudes.shape
     groups = 1 << (2 * kept - 1).bit_length()
@@ -56,9 +56,9 @@ def _chosen(magnitudes: Magnitudes, kept: int) -> npt.NDArray[np.bool_]:
 
 
 def _drop_ties(chosen: npt.NDArray[np.bool_], magnitudes: Magnitudes, least: Magnitudes, kept: int) -> None:
-    """Take the last ones that equal `least` [rows, 1] out of rows of `chosen` that have too many."""
+    """In rows of `chosen` with too many values, remove the last ones that equal `least` [rows, 1]."""
     counts = np.count_nonzero(chosen, axis=1)
-    # Most often such a row is zero throughout: parameters that nothing trained, as of words unseen.
+    # Most of these rows are zero: parameters without a gradient, such as the embeddings of unseen words.
     even = (counts == magnitudes.shape[1]) & (magnitudes.max(axis=1) == least[:, 0])
     chosen[even, kept:] = False
     tied = np.flatnonzero((counts > kept) & ~even)

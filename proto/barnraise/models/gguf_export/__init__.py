@@ -1,7 +1,7 @@
 """Models and adapters as GGUF files, for llama.cpp, Ollama and LM Studio.
 
-The `gguf` package writes the file; what a model of the LLaMA family becomes there is `architecture`, its
-tokenizer `vocabulary`. K-quants and the like are llama.cpp's own: `llama-quantize` makes them from f16.
+The `gguf` package writes the file. `architecture` maps a model of the LLaMA family, `vocabulary` its
+tokenizer. K-quants need llama.cpp: `llama-quantize` makes them from f16.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _FILE_TYPES = {
     "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
 }
 _OUTER = ("token_embd.weight", "output.weight")
-"""First and last matrix: four bits are too few for them."""
+"""First and last matrix, for which four bits are too few."""
 
 
 @dataclass(frozen=True)
 class GgufMetadata:
-    """What a file says of itself."""
+    """Name and description in a file's header."""
 
     name: str
     description: str = ""
 
 
 def check(folder: Path, adapter: Path | None = None) -> tuple[Architecture, Vocabulary]:
-    """What of a model folder goes into the file, without its weights.
+    """Everything but the weights that a model folder contributes to the file.
 
-    adapter: a folder whose tokenizer and template come before the model's. Raises UserError where the
-    architecture or the tokenizer cannot be written, ModelUnavailable.
+    adapter: a folder whose tokenizer and template take precedence over the model's.
+    Raises UserError where the architecture or the tokenizer cannot be written, ModelUnavailable.
     """
     architecture = Architecture.of(folder)
     folders = [folder] if adapter is None else [adapter, folder]
@@ -61,8 +61,8 @@ def export(
 ) -> None:
     """Write the model in `folder` as the GGUF file `output`, tensor by tensor.
 
-    adapter: a LoRA adapter in peft's layout that is merged into it on the way.
-    Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
+    adapter: a LoRA adapter in peft's layout, to be merged.
+    Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then `output` is not created.
     """
     architecture, vocabulary = check(folder, adapter)
     weights = Weights.of(folder, adapter)
@@ -96,7 +96,7 @@ def export_adapter(adapter: Path, base: Path, output: Path, metadata: GgufMetada
     """Write a LoRA adapter in peft's layout as the file that llama.cpp takes with `--lora`, in fp32.
 
     base: the folder of the model that it was trained on.
-    Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then there is no `output`.
+    Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then `output` is not created.
     """
     architecture = Architecture.of(base)
     lora = Weights.of(base, adapter).lora
@@ -119,7 +119,7 @@ def export_adapter(adapter: Path, base: Path, output: Path, metadata: GgufMetada
 
 
 def _kind(place: str, shape: tuple[int, ...], precision: GgufPrecision) -> Kind:
-    """How one tensor is stored: vectors as they are, rows that do not fill whole blocks in 16 bits."""
+    """The type of one tensor: fp32 for vectors, 16 bits where rows do not fill whole blocks."""
     if len(shape) < 2:
         return Kind.F32
     kind = _KINDS["q8_0" if precision == "q4_0" and place in _OUTER else precision]
@@ -145,7 +145,7 @@ def _begin(writer: gguf.GGUFWriter) -> None:
 
 @contextmanager
 def _written(output: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
-    """A writer whose file takes the name `output` when the block ends well."""
+    """A writer whose file is renamed to `output` when the block ends without an error."""
     with disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=output.parent, prefix=".half-done-", suffix=".gguf")

@@ -1,4 +1,4 @@
-"""How models of the LLaMA family are laid out in GGUF: names, settings, the order of rotary dimensions."""
+"""Models of the LLaMA family in GGUF: tensor names, settings, the order of rotary dimensions."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ SUPPORTED = {
 }
 _ROPES = ("default", "linear", "llama3")
 _ACTIVATIONS = ("silu", "swish")
-"""Two names of the one that llama.cpp computes for these kinds."""
+"""Two names of the activation that llama.cpp computes for these models."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model's own settings, as transformers reads them."""
+    """A model's configuration, as transformers reads it."""
 
     kind: gguf.MODEL_ARCH
     config: dict[str, Any]
 
     @classmethod
     def of(cls, folder: Path) -> Architecture:
-        """Raises UserError where llama.cpp's format has no place for such a model, ModelUnavailable."""
+        """Raises UserError for a model that GGUF cannot represent, ModelUnavailable."""
         from transformers import AutoConfig
 
         with quiet(), unreadable(folder):
@@ -69,12 +69,12 @@ class Architecture:
         if found is None:
             raise UserError(
                 f"the tensor {name} has no place in a GGUF file of the kind {self.name}",
-                fix="Take the safetensors instead.",
+                fix="Use the safetensors instead.",
             )
         return str(found)
 
     def ordered(self, name: str, values: Array) -> Array:
-        """Values as llama.cpp expects them: its rotary pairs lie beside each other, transformers' in halves.
+        """Values in llama.cpp's order: its rotary pairs are adjacent, those of transformers in two halves.
 
         values: (outputs, …) of a weight or bias; only those of queries and keys of its `llama` kind change.
         """
@@ -110,7 +110,7 @@ class Architecture:
             writer.add_rope_scaling_factor(float(rope["factor"]))
 
     def rope_factors(self) -> Array | None:
-        """By what each rotary frequency is divided, where Llama 3 stretches them; None where it does not.
+        """Divisors of the rotary frequencies for Llama 3 scaling; None without it.
 
         As in transformers' `_compute_llama3_parameters`.
         """
@@ -129,5 +129,5 @@ class Architecture:
 
 def _unsupported(what: str, known: str) -> UserError:
     return UserError(
-        f"{what} cannot be written as GGUF here", fix=f"What can be: {known}. Take the safetensors instead."
+        f"{what} cannot be written as GGUF here", fix=f"Supported: {known}. Use the safetensors instead."
     )

@@ -1,4 +1,4 @@
-"""A tokenizer as llama.cpp reads it: token texts, kinds, merges or scores, and how text is cut beforehand."""
+"""A tokenizer in GGUF: token texts, kinds, merges or scores, and the pre-tokenizer."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ _CUTS = {
     rf"{_CONTRACTIONS}|\p{{N}}{{1,3}}|{_REST}": "llama-bpe",
     rf"{_CONTRACTIONS}|\p{{N}}|{_REST}": "qwen2",
 }
-"""llama.cpp's name for how a tokenizer cuts text before it merges, by its regular expression."""
+"""llama.cpp's name of a pre-tokenizer, by its regular expression."""
 _NO_SCORE = -1e9
-"""Of a token that no merge makes: it is never the better pair."""
+"""Of a token that no merge produces: it is never preferred."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
+    """The tokenizer's entries in a GGUF header."""
+
     model: str
     """`gpt2` for byte-level BPE, `llama` for SentencePiece."""
     cut: str
+    """llama.cpp's name of the pre-tokenizer."""
     tokens: list[str]
     kinds: list[int]
     merges: list[str]
@@ -109,20 +112,20 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(
             f"GGUF needs the tokenizer in {path.name}, which cannot be read: {error}",
-            fix="Take a checkpoint with a fast tokenizer, or the safetensors instead.",
+            fix="Use a checkpoint with a fast tokenizer, or the safetensors instead.",
         ) from None
     return table
 
 
 def _unknown(why: str) -> UserError:
     return UserError(
-        f"llama.cpp would cut text differently from this tokenizer: {why}",
-        fix="Take the safetensors instead; tokenizers of Llama 2 and 3, SmolLM, Qwen 2 and GPT-2 can be had.",
+        f"llama.cpp would tokenize text differently: {why}",
+        fix="Use the safetensors instead; supported: Llama 2 and 3, SmolLM, Qwen 2 and GPT-2.",
     )
 
 
 def _tokens(table: dict[str, Any], size: int, pieces: bool) -> tuple[list[str], list[int]]:
-    """Texts and kinds of `size` tokens; ids that the tokenizer does not use get a text of their own."""
+    """Texts and kinds of `size` tokens; unused ids get a placeholder text."""
     tokens = [f"[UNUSED{number}]" for number in range(size)]
     kinds = [int(gguf.TokenType.UNUSED)] * size
     known = [(text, number, gguf.TokenType.NORMAL) for text, number in table["model"]["vocab"].items()]
@@ -158,7 +161,7 @@ def _cut(found: dict[str, Any] | None) -> str:
 
 
 def _scores(tokens: list[str], merges: list[list[str]]) -> list[float]:
-    """SentencePiece prefers the pair with the best score, BPE the first merge: so minus the merge's rank."""
+    """Minus the rank of the merge: SentencePiece prefers the highest score, BPE the first merge."""
     rank: dict[str, int] = {}
     for number, pair in enumerate(merges):
         rank.setdefault("".join(pair), number)
