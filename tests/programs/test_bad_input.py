@@ -235,7 +235,7 @@ def test_a_shard_that_nobody_has_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 200, pack_shard(tiny_samples(1, length=30))])
 def test_bytes_that_are_no_shard(data: bytes) -> None:
-    with raises_with_fix(MalformedBlob, 5, "a data shard is malformed", "report whoever served it"):
+    with raises_with_fix(MalformedBlob, 5, "a data shard is malformed", "report the sender"):
         parse_shard(data, 24, None)
 
 
