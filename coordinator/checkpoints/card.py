@@ -12,7 +12,8 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut
 from barnraise.contract.spec import Lora
 from coordinator.checkpoints.credits import Credits
-from coordinator.setup.licences import Redistributable, card_fields, check_licence
+from coordinator.reasons.licences import Redistributable
+from coordinator.setup.licences import card_fields, check_licence
 
 CARD = "README.md"
 CURVE = "held-out.svg"

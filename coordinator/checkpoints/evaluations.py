@@ -13,7 +13,7 @@ from barnraise.contract.evaluation_quorum import (
 from barnraise.contract.records import Evaluation
 from barnraise.core.ids import StateHash
 from coordinator.checkpoints.held_out_set import HeldOutSet
-from coordinator.checkpoints.reasons import EvaluationStatus
+from coordinator.reasons.checkpoints import EvaluationStatus
 from coordinator.store.run_state import RunState
 
 

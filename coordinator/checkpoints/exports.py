@@ -23,8 +23,9 @@ from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, w
 from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.checkpoints.credits import Credits
 from coordinator.messages.setup import not_redistributable
+from coordinator.reasons.licences import NotRedistributable, Redistributable
 from coordinator.run_folder import CHAT_TEMPLATE
-from coordinator.setup.licences import NotRedistributable, Redistributable, check_licence
+from coordinator.setup.licences import check_licence
 from coordinator.store.checkpoints import write_manifest
 
 log = logging.getLogger("coordinator.checkpoints.exports")

@@ -38,23 +38,24 @@ from coordinator.checkpoints.evaluations import (
 )
 from coordinator.checkpoints.exports import Exporter
 from coordinator.checkpoints.held_out_set import HeldOutSet, publish_held_out_set, read_held_out_set
-from coordinator.checkpoints.reasons import (
-    AlreadyEvaluated,
-    EvaluationProgress,
-    EvaluationStatus,
-    NotEvaluatedReason,
-    Superseded,
-)
-from coordinator.messages import checkpoints as messages
-from coordinator.messages.evaluations import (
+from coordinator.messages.checkpoints import (
     evaluation_message,
     evaluation_refusal,
     not_evaluated_message,
+    promotion_message,
+)
+from coordinator.reasons.checkpoints import (
+    AlreadyEvaluated,
+    EvaluationProgress,
+    EvaluationStatus,
+    LossNearBest,
+    NoneEvaluated,
+    NotEvaluatedReason,
+    Superseded,
 )
 from coordinator.run_folder import ARCHIVE, HELD_OUT
 from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import lay_out
-from coordinator.store.promotion import LossNearBest, NoneEvaluated
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 
@@ -193,7 +194,7 @@ class Publisher:
     def _log_promotion(self, run: RunState) -> None:
         promotion = run.promotion()
         if promotion is not None and promotion.reason != self._promotion:
-            log.info("main: %s", messages.promotion(promotion.reason))
+            log.info("main: %s", promotion_message(promotion.reason))
             self._promotion = promotion.reason
 
     async def _export_main(self) -> None:

@@ -12,7 +12,11 @@ from barnraise.contract.shards import BYTES_PER_TOKEN, DataIndex, Sample, ShardR
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import DatasetError, ModelUnavailable
 from barnraise.core.ids import BlobHash
-from coordinator.dataset.built import (
+from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
+from coordinator.dataset.read import read
+from coordinator.dataset.records import Record
+from coordinator.dataset.render import Renderer
+from coordinator.reasons.dataset import (
     BuildStep,
     BuiltDataset,
     DatasetBuilt,
@@ -20,10 +24,6 @@ from coordinator.dataset.built import (
     ReadingDataset,
     RecordsTokenized,
 )
-from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
-from coordinator.dataset.read import read
-from coordinator.dataset.records import Record
-from coordinator.dataset.render import Renderer
 
 SHARD_BYTES = 1 << 20
 """A shard is closed at about this size, …"""

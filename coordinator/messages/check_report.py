@@ -7,15 +7,15 @@ from typing_extensions import assert_never
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.units import format_bytes
 from coordinator.messages.setup import codec_choice, codec_setting, not_redistributable, spec_warning
-from coordinator.setup.licences import NotRedistributable, Redistributable
-from coordinator.setup.needs import PERMANENT_CHECKPOINTS
-from coordinator.setup.report import (
+from coordinator.reasons.check import (
+    PERMANENT_CHECKPOINTS,
     CheckReport,
     MainNewestNothingHeldOut,
     MainNewestUnevaluated,
     MainPolicy,
     MainWithinBest,
 )
+from coordinator.reasons.licences import NotRedistributable, Redistributable
 
 Rows = list[tuple[str, str]]
 """Label and value."""

@@ -7,7 +7,7 @@ from typing_extensions import assert_never
 from barnraise.core.errors import RefusedError
 from barnraise.core.ids import short
 from barnraise.fold.codec import format_sizes
-from coordinator.rounds import reasons
+from coordinator.reasons import rounds as reasons
 
 
 def claim_refusal(reason: reasons.ClaimReason) -> RefusedError:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
-from coordinator.dataset.built import (
+from coordinator.reasons.dataset import (
     BuildStep,
     DatasetBuilt,
     NothingHeldOut,
     ReadingDataset,
     RecordsTokenized,
 )
-from coordinator.setup.licences import NotRedistributable
-from coordinator.setup.recommend import (
+from coordinator.reasons.licences import NotRedistributable
+from coordinator.reasons.recommend import (
     LARGEST_SHARE,
     CodecChoice,
     DensityTooLow,

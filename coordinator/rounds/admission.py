@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from barnraise.contract.records import Admission, JoinClaim
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, RunId
-from coordinator.rounds.reasons import ClaimReason, ClockOff, WrongRun
+from coordinator.reasons.rounds import ClaimReason, ClockOff, WrongRun
 from coordinator.timing import Timing
 
 

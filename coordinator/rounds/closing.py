@@ -12,7 +12,7 @@ from functools import cached_property
 from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Phase, Window, seconds_between
 from barnraise.core.ids import Millis, PublicKey, short
-from coordinator.rounds.reasons import (
+from coordinator.reasons.rounds import (
     AllContributed,
     AllSitOut,
     AwaitingContributions,

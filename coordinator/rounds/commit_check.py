@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Window, seconds_between
 from barnraise.core.ids import Millis, StateHash
-from coordinator.rounds.reasons import (
+from coordinator.reasons.rounds import (
     AfterDeadline,
     MisfitReason,
     TooManyTokens,

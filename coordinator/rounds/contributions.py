@@ -14,10 +14,10 @@ from barnraise.core.signed import Signed
 from barnraise.fold.log import check_blob
 from barnraise.network.swarm import Swarm
 from coordinator.messages.rounds import refusal_message
+from coordinator.reasons.rounds import InvalidBlob, RefusalReason
 from coordinator.rounds.commit_check import Fits, Misfit, check_commit
 from coordinator.rounds.intake import Intake
 from coordinator.rounds.membership import Membership
-from coordinator.rounds.reasons import InvalidBlob, RefusalReason
 from coordinator.store.run_store import RunStore
 from coordinator.timing import Timing
 

@@ -14,7 +14,7 @@ from barnraise.contract.status import RunStatus
 from barnraise.core.ids import Millis, short
 from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.publisher import Publisher
-from coordinator.messages.evaluations import evaluation_message, pending_message
+from coordinator.messages.checkpoints import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, progress_message
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.rounds.session import Session

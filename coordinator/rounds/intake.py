@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from barnraise.contract.records import Commit
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import Signed
-from coordinator.rounds.reasons import RefusalReason, Unfetchable
+from coordinator.reasons.rounds import RefusalReason, Unfetchable
 from coordinator.timing import Timing
 
 

@@ -13,10 +13,10 @@ from barnraise.core.ids import Millis
 from barnraise.network.swarm import Swarm
 from coordinator.checkpoints.publisher import Publisher
 from coordinator.messages.rounds import close_message, progress_message
+from coordinator.reasons.rounds import AwaitingHeartbeats, CloseReason, JustClosed, JustStarted, Progress
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
 from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.membership import Membership
-from coordinator.rounds.reasons import AwaitingHeartbeats, CloseReason, JustClosed, JustStarted, Progress
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 

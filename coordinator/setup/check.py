@@ -12,8 +12,9 @@ from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.trainable import layout, parameter_count
 from coordinator.dataset.build import build
 from coordinator.messages.setup import build_step
+from coordinator.reasons.check import CheckReport
 from coordinator.setup.check_forms import check_forms
-from coordinator.setup.report import CheckReport, make_report
+from coordinator.setup.report import make_report
 
 log = logging.getLogger("coordinator.setup.check")
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from barnraise.core.reason import Reason
+from coordinator.reasons.licences import NotRedistributable, Redistributable
 
 OPEN = frozenset(
     {
@@ -22,24 +21,6 @@ _OF_THE_HUB = (OPEN - {"psf-2.0", "python-2.0", "gfdl-1.3", "public-domain"}) | 
 }  # fmt: skip
 """Names that the Hub accepts in a card, of those that a run is likely to have: it rejects all others.
 huggingface.co/docs/hub/repositories-licenses lists them."""
-
-
-@dataclass(frozen=True)
-class Redistributable:
-    """The licence permits redistribution."""
-
-    licence: str
-    """Its name, as `OPEN` has it."""
-
-
-@dataclass(frozen=True)
-class NotRedistributable(Reason):
-    """The licence is not known to permit redistribution."""
-
-    key: str
-    """Where the run spec names it, such as `data.licence`."""
-    licence: str
-    """As the run spec has it."""
 
 
 def check_licence(licence: str, key: str) -> Redistributable | NotRedistributable:

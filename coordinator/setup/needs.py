@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
 from barnraise.fold.outer import outer_for
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
+from coordinator.reasons.check import PERMANENT_CHECKPOINTS, Needs
 from coordinator.setup.recommend import contributions
 
-PERMANENT_CHECKPOINTS = 3
-"""Kept in addition to the newest: the promoted one, the best, and the one where a replay starts."""
 _FP32 = 4
 """Bytes of a value."""
 _COORDINATOR_RUNTIME = 500_000_000
@@ -23,37 +20,6 @@ _MERGED = 2.0
 """Bytes of a parameter in bf16."""
 _GGUF = {"f16": 2.0, "q8_0": 34 / 32}
 """Bytes of a parameter: Q8_0 adds a scale of 2 bytes to 32 values of one."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a run needs. In bytes, except where a field says otherwise."""
-
-    base_params: int
-    """Values in the base model."""
-    trainable_params: int
-    """Values that are trained."""
-    peer_memory: int
-    """Memory of a volunteer's machine that trains on its CPU."""
-    gpu_memory: int
-    """Memory of one that trains on a GPU, device and host together."""
-    coordinator_memory: int
-    blob: int
-    """One contribution; approximate for a sparse codec."""
-    up: int
-    """Sent per round and peer, approximately: its own blob once and those of others forwarded."""
-    down: int
-    """Received per round and peer, at most: the others' blobs."""
-    checkpoint: int
-    """The tensors of one checkpoint."""
-    forms: int
-    """One promoted checkpoint merged and as GGUF, where the spec asks for them."""
-    log_per_round: int
-    """Contributions and close of one round."""
-    log: int
-    """Contributions that are kept, at most."""
-    disk: int
-    """Of the coordinator, at most: its checkpoints in all forms, and the log."""
 
 
 def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs:

@@ -2,65 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout
-from barnraise.core.reason import Reason
-from coordinator.dataset.built import BuiltDataset
-from coordinator.setup.licences import NotRedistributable, Redistributable, check_licence
-from coordinator.setup.needs import Needs, needs
-from coordinator.setup.recommend import (
-    Recommendation,
-    SpecWarning,
-    contributions,
-    exchange_seconds,
-    find_warnings,
-    recommend,
+from coordinator.reasons.check import (
+    CheckReport,
+    MainNewestNothingHeldOut,
+    MainNewestUnevaluated,
+    MainPolicy,
+    MainWithinBest,
 )
-
-
-@dataclass(frozen=True)
-class MainWithinBest(Reason):
-    """`main` is the newest checkpoint whose held-out loss is close to the best."""
-
-    within: float
-    """Share by which its loss may be above the best one."""
-
-
-@dataclass(frozen=True)
-class MainNewestUnevaluated(Reason):
-    """`main` is the newest checkpoint: the spec asks for no evaluation."""
-
-
-@dataclass(frozen=True)
-class MainNewestNothingHeldOut(Reason):
-    """`main` is the newest checkpoint: there is no text to evaluate on."""
-
-
-MainPolicy = MainWithinBest | MainNewestUnevaluated | MainNewestNothingHeldOut
-"""Which checkpoint will be called main."""
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """A run that can start: what it needs and serves, and what should change."""
-
-    spec: RunSpec
-    peers: int
-    """Volunteers that the numbers hold for."""
-    uplink_mbit: float
-    """Their upload speed, in Mbit/s."""
-    needs: Needs
-    exchange: float
-    """Seconds that a round's exchange takes."""
-    dataset: BuiltDataset
-    recommendation: Recommendation
-    warnings: Sequence[SpecWarning]
-    main: MainPolicy
-    model_licence: Redistributable | NotRedistributable
-    data_licence: Redistributable | NotRedistributable
+from coordinator.reasons.dataset import BuiltDataset
+from coordinator.setup.licences import check_licence
+from coordinator.setup.needs import needs
+from coordinator.setup.recommend import contributions, exchange_seconds, find_warnings, recommend
 
 
 def make_report(

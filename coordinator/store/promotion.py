@@ -5,43 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from barnraise.core.reason import Reason
-
-
-@dataclass(frozen=True)
-class NoneEvaluated(Reason):
-    """`main` is the newest checkpoint: no checkpoint was evaluated."""
-
-    main: int
-
-
-@dataclass(frozen=True)
-class LossNearBest(Reason):
-    """`main` is the newest checkpoint whose held-out loss is about the lowest."""
-
-    main: int
-    loss: float
-    best: int
-    best_loss: float
-    promote_within: float
-    skipped: HigherLoss | Unevaluated | None
-    """Why the newest checkpoint after `main` is not promoted; None where there is none. A checkpoint with too
-    high a loss counts before one without a loss."""
-
-
-@dataclass(frozen=True)
-class HigherLoss(Reason):
-    """The loss of this checkpoint is too far above the best one."""
-
-    round: int
-    loss: float
-
-
-@dataclass(frozen=True)
-class Unevaluated(Reason):
-    """This checkpoint was not evaluated."""
-
-    round: int
+from coordinator.reasons.checkpoints import HigherLoss, LossNearBest, NoneEvaluated, Unevaluated
 
 
 @dataclass(frozen=True)

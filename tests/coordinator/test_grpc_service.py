@@ -23,7 +23,7 @@ from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from coordinator.grpc_service import GatewayAddress, ask_status, serve
 from coordinator.messages import rounds as messages
-from coordinator.rounds.reasons import ClockOff
+from coordinator.reasons.rounds import ClockOff
 from coordinator.status import render
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING

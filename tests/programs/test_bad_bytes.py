@@ -22,8 +22,7 @@ from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import check_blob, check_link
 from barnraise.network.record_dht import RecordValidator
-from coordinator.rounds.intake import Refused, State, Unfetched
-from coordinator.rounds.reasons import (
+from coordinator.reasons.rounds import (
     InvalidBlob,
     MisfitReason,
     TooManyTokens,
@@ -31,6 +30,7 @@ from coordinator.rounds.reasons import (
     WrongBaseState,
     WrongBlobSize,
 )
+from coordinator.rounds.intake import Refused, State, Unfetched
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing

@@ -19,9 +19,8 @@ from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import Publisher, publisher_of
-from coordinator.checkpoints.reasons import Superseded
-from coordinator.messages.checkpoints import promotion as promotion_message
-from coordinator.messages.evaluations import not_evaluated_message
+from coordinator.messages.checkpoints import not_evaluated_message, promotion_message
+from coordinator.reasons.checkpoints import Superseded
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import (

@@ -19,8 +19,8 @@ from barnraise.contract.records import Evaluation
 from barnraise.core.errors import RefusedError, SpecError
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import Signed, sign
-from coordinator.checkpoints.reasons import AlreadyEvaluated, EvaluationStatus
-from coordinator.messages.evaluations import evaluation_message
+from coordinator.messages.checkpoints import evaluation_message
+from coordinator.reasons.checkpoints import AlreadyEvaluated, EvaluationStatus
 from coordinator.run_folder import HELD_OUT
 from coordinator.setup.check_forms import check_forms
 from coordinator.status import render

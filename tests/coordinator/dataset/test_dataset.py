@@ -17,10 +17,10 @@ from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
 from barnraise.core.errors import DatasetError, ModelUnavailable
 from barnraise.core.ids import BlobHash, blob_hash
 from coordinator.dataset.build import build, render_preview
-from coordinator.dataset.built import BuiltDataset
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.render import PLAIN_TEMPLATE, Renderer
+from coordinator.reasons.dataset import BuiltDataset
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -12,13 +12,13 @@ from barnraise.core.ids import BlobHash, Round, StateHash
 from barnraise.core.reason import Reason
 from barnraise.evaluation import failures
 from barnraise.runtime.child_failures import ChildDied, ChildTimedOut
-from coordinator.checkpoints import reasons
-from coordinator.messages.evaluations import (
+from coordinator.messages.checkpoints import (
     evaluation_message,
     evaluation_refusal,
     not_evaluated_message,
     pending_message,
 )
+from coordinator.reasons import checkpoints as reasons
 from tests.support import parts
 from tests.support.parts import ADA, BEN, STRANGER
 

@@ -9,7 +9,7 @@ import pytest
 from barnraise.core.ids import RunId, StateHash
 from barnraise.core.reason import Reason
 from coordinator.messages import rounds as messages
-from coordinator.rounds import reasons
+from coordinator.reasons import rounds as reasons
 
 BARN, STATE = RunId("barn"), StateHash("ab" * 32)
 CLOCK_FIX = "Set this machine's clock (turn network time on) and join again."

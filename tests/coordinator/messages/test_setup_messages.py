@@ -5,13 +5,6 @@ from __future__ import annotations
 import pytest
 
 from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
-from coordinator.dataset.built import (
-    BuildStep,
-    DatasetBuilt,
-    NothingHeldOut,
-    ReadingDataset,
-    RecordsTokenized,
-)
 from coordinator.messages.setup import (
     build_step,
     codec_choice,
@@ -19,8 +12,15 @@ from coordinator.messages.setup import (
     not_redistributable,
     spec_warning,
 )
-from coordinator.setup.licences import NotRedistributable
-from coordinator.setup.recommend import (
+from coordinator.reasons.dataset import (
+    BuildStep,
+    DatasetBuilt,
+    NothingHeldOut,
+    ReadingDataset,
+    RecordsTokenized,
+)
+from coordinator.reasons.licences import NotRedistributable
+from coordinator.reasons.recommend import (
     CodecChoice,
     CodecOption,
     DensityTooLow,

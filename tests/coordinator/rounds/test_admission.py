@@ -7,8 +7,8 @@ import pytest
 from barnraise.contract.records import JoinClaim, check_admission
 from barnraise.core.ids import Millis
 from barnraise.core.signed import sign
+from coordinator.reasons.rounds import ClockOff, WrongRun
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
-from coordinator.rounds.reasons import ClockOff, WrongRun
 from coordinator.timing import Timing
 from tests.support.parts import ADA, AUTHORITY, NOW, RUN
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, PublicKey, Round
-from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, Wait, decide_close
-from coordinator.rounds.reasons import (
+from coordinator.reasons.rounds import (
     AllContributed,
     AllSitOut,
     AwaitingContributions,
@@ -30,6 +29,7 @@ from coordinator.rounds.reasons import (
     TooFewInTime,
     WaitReason,
 )
+from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, Wait, decide_close
 from tests.support.parts import ADA, commit
 
 OPENS = 1_000_000

@@ -10,8 +10,7 @@ from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, Round, StateHash
-from coordinator.rounds.commit_check import Fits, Misfit, check_commit
-from coordinator.rounds.reasons import (
+from coordinator.reasons.rounds import (
     AfterDeadline,
     MisfitReason,
     TooManyTokens,
@@ -19,6 +18,7 @@ from coordinator.rounds.reasons import (
     WrongBlobSize,
     WrongRound,
 )
+from coordinator.rounds.commit_check import Fits, Misfit, check_commit
 from tests.support.parts import ADA, HASH_A, HASH_B, commit
 
 OPENS = 1_000_000

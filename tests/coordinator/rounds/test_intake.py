@@ -12,8 +12,8 @@ from barnraise.contract.records import Commit
 from barnraise.core.identity import Identity
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import Signed, sign
+from coordinator.reasons.rounds import AfterDeadline, InvalidBlob, Unfetchable
 from coordinator.rounds.intake import Fetching, Intake, Refused, Unfetched
-from coordinator.rounds.reasons import AfterDeadline, InvalidBlob, Unfetchable
 from coordinator.timing import Timing
 from tests.support.parts import ADA, BEN, commit
 

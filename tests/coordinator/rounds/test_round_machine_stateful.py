@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Round
+from coordinator.reasons.rounds import CloseReason, MisfitReason, ReopenReason, WaitReason, WrongRound
 from coordinator.rounds.closing import CloseNow, Reopen, Wait
 from coordinator.rounds.commit_check import Misfit
-from coordinator.rounds.reasons import CloseReason, MisfitReason, ReopenReason, WaitReason, WrongRound
 from peer.volunteer import reasons
 from peer.volunteer.actions import Action, CatchUp, Hold, Leave, Merge, Publish, Train
 from tests.support.world import TICK, Peer, World

@@ -13,7 +13,7 @@ import pytest
 from barnraise.contract.records import Commit, Head, Presence
 from barnraise.core.ids import Millis, Round, blob_hash
 from barnraise.core.signed import Signed
-from coordinator.rounds.reasons import AwaitingHeartbeats, NobodyHere, StillTraining, TooFewInTime
+from coordinator.reasons.rounds import AwaitingHeartbeats, NobodyHere, StillTraining, TooFewInTime
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING

@@ -19,17 +19,17 @@ from barnraise.contract.spec import (
 )
 from barnraise.core.errors import DatasetError, ModelUnavailable, SpecError, UserError
 from barnraise.models.trainable import layout, parameter_count
-from coordinator.setup.check import check
-from coordinator.setup.licences import NotRedistributable, Redistributable
-from coordinator.setup.needs import needs
-from coordinator.setup.prepare import prepare
-from coordinator.setup.recommend import ExchangeTooLong
-from coordinator.setup.report import (
+from coordinator.reasons.check import (
     CheckReport,
     MainNewestNothingHeldOut,
     MainNewestUnevaluated,
     MainWithinBest,
 )
+from coordinator.reasons.licences import NotRedistributable, Redistributable
+from coordinator.reasons.recommend import ExchangeTooLong
+from coordinator.setup.check import check
+from coordinator.setup.needs import needs
+from coordinator.setup.prepare import prepare
 from tests.support.parts import AUTHORITY
 from tests.support.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer
 

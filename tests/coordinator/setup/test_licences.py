@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.setup.licences import NotRedistributable, Redistributable, card_fields, check_licence
+from coordinator.reasons.licences import NotRedistributable, Redistributable
+from coordinator.setup.licences import card_fields, check_licence
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from barnraise.contract.spec import (
 )
 from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
-from coordinator.setup.recommend import (
+from coordinator.reasons.recommend import (
     LARGEST_SHARE,
     CodecChoice,
     DensityTooLow,
@@ -33,11 +33,8 @@ from coordinator.setup.recommend import (
     MuonOverhead,
     SparseNotNeeded,
     SparseWithAdamW,
-    exchange_seconds,
-    find_warnings,
-    muon_share,
-    recommend,
 )
+from coordinator.setup.recommend import exchange_seconds, find_warnings, muon_share, recommend
 
 MILLION = 1_000_000
 sizes = st.integers(1000, 20_000 * MILLION)

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.store.promotion import (
-    HigherLoss,
-    LossNearBest,
-    NoneEvaluated,
-    Promotion,
-    Unevaluated,
-    promote,
-)
+from coordinator.reasons.checkpoints import HigherLoss, LossNearBest, NoneEvaluated, Unevaluated
+from coordinator.store.promotion import Promotion, promote
 
 WITHIN = 0.01
 

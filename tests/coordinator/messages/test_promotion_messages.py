@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.messages import checkpoints as messages
-from coordinator.store.promotion import HigherLoss, LossNearBest, NoneEvaluated, Unevaluated
+from coordinator.reasons.checkpoints import HigherLoss, LossNearBest, NoneEvaluated, Unevaluated
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ from coordinator.store.promotion import HigherLoss, LossNearBest, NoneEvaluated,
     ],
 )
 def test_a_promotion_is_explained(reason: NoneEvaluated | LossNearBest, words: str) -> None:
-    assert messages.promotion(reason) == words
+    assert messages.promotion_message(reason) == words

@@ -1,0 +1,73 @@
+"""What becomes of checkpoints: their evaluations, their held-out loss, and why one of them is `main`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.contract.evaluation_quorum import QuorumOutcome
+from barnraise.core.reason import Reason
+from barnraise.evaluation.failures import EvaluationFailure
+
+
+@dataclass(frozen=True)
+class AlreadyEvaluated(Reason):
+    """The checkpoint of this round has its held-out loss: the evaluation changes nothing."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class EvaluationStatus(Reason):
+    """What the evaluations of one round's checkpoint come to."""
+
+    round: int
+    outcome: QuorumOutcome
+
+
+EvaluationProgress = AlreadyEvaluated | EvaluationStatus
+
+
+@dataclass(frozen=True)
+class Superseded(Reason):
+    """The checkpoint of `round` was written before this one was evaluated."""
+
+    round: int
+
+
+NotEvaluatedReason = Superseded | EvaluationFailure
+
+
+@dataclass(frozen=True)
+class NoneEvaluated(Reason):
+    """`main` is the newest checkpoint: no checkpoint was evaluated."""
+
+    main: int
+
+
+@dataclass(frozen=True)
+class LossNearBest(Reason):
+    """`main` is the newest checkpoint whose held-out loss is about the lowest."""
+
+    main: int
+    loss: float
+    best: int
+    best_loss: float
+    promote_within: float
+    skipped: HigherLoss | Unevaluated | None
+    """Why the newest checkpoint after `main` is not promoted; None where there is none. A checkpoint with too
+    high a loss counts before one without a loss."""
+
+
+@dataclass(frozen=True)
+class HigherLoss(Reason):
+    """The loss of this checkpoint is too far above the best one."""
+
+    round: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Unevaluated(Reason):
+    """This checkpoint was not evaluated."""
+
+    round: int
