@@ -91,7 +91,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Lab:
+class Workload:
     """What the arms of one seed share."""
 
     start: Path
@@ -106,43 +106,43 @@ def key(arm: object) -> str:
     return f"{type(arm).__name__} {json.dumps(settings, sort_keys=True)}"
 
 
-def run(arm: Arm, lab: Lab) -> Outcome:
+def run(arm: Arm, workload: Workload) -> Outcome:
     """Train by one arm."""
     match arm:
         case Alone():
-            return _alone(arm, lab)
+            return _alone(arm, workload)
         case Ddp():
-            return _ddp(arm, lab)
+            return _ddp(arm, workload)
         case Diloco():
-            return _diloco(arm, lab)
+            return _diloco(arm, workload)
 
 
 def run_spec(target: Full | Lora, inner: InnerSpec, seed: int, **more: object) -> RunSpec:
     return spec(TrainSpec(target=target, inner=inner, batch=BATCH), seed=seed, **more)
 
 
-def _alone(arm: Alone, lab: Lab) -> Outcome:
+def _alone(arm: Alone, workload: Workload) -> Outcome:
     losses = []
-    for batches in lab.batches:
-        settings = run_spec(arm.target, arm.inner, lab.seed)
-        trainer = Trainer(lab.start, settings, CPU, micro_batch=BATCH)
-        trainer.load(initial_state(lab.start, arm.target, lab.seed))
+    for batches in workload.batches:
+        settings = run_spec(arm.target, arm.inner, workload.seed)
+        trainer = Trainer(workload.start, settings, CPU, micro_batch=BATCH)
+        trainer.load(initial_state(workload.start, arm.target, workload.seed))
         for batch in batches:
             trainer.step(batch)
-        losses.append(held_out_loss(trainer, lab.held_out))
+        losses.append(held_out_loss(trainer, workload.held_out))
     return Outcome(float(np.mean(losses)), 0, 0)
 
 
-def _ddp(arm: Ddp, lab: Lab) -> Outcome:
-    peers = len(lab.batches)
-    settings = run_spec(arm.target, arm.inner, lab.seed)
-    trainer = Trainer(lab.start, settings, CPU, micro_batch=peers * BATCH)
-    trainer.load(initial_state(lab.start, arm.target, lab.seed))
-    for batches in zip(*lab.batches, strict=True):
+def _ddp(arm: Ddp, workload: Workload) -> Outcome:
+    peers = len(workload.batches)
+    settings = run_spec(arm.target, arm.inner, workload.seed)
+    trainer = Trainer(workload.start, settings, CPU, micro_batch=peers * BATCH)
+    trainer.load(initial_state(workload.start, arm.target, workload.seed))
+    for batches in zip(*workload.batches, strict=True):
         trainer.step([sample for batch in batches for sample in batch])
     gradient = FP32 * trainer.layout.parameters * STEPS
     ring = 2 * (peers - 1) / peers * gradient
-    return Outcome(held_out_loss(trainer, lab.held_out), ring, ring)
+    return Outcome(held_out_loss(trainer, workload.held_out), ring, ring)
 
 
 @dataclass
@@ -195,19 +195,19 @@ def late_peers(number: int, peers: int, seed: int) -> set[int]:
     return set(chosen.tolist())
 
 
-def _diloco(arm: Diloco, lab: Lab) -> Outcome:
-    settings = run_spec(arm.target, arm.inner, lab.seed, codec=arm.codec, outer=arm.outer)
-    speeds = arm.speeds or (1.0,) * len(lab.batches)
+def _diloco(arm: Diloco, workload: Workload) -> Outcome:
+    settings = run_spec(arm.target, arm.inner, workload.seed, codec=arm.codec, outer=arm.outer)
+    speeds = arm.speeds or (1.0,) * len(workload.batches)
     peers = [
-        _Peer(Trainer(lab.start, settings, CPU, micro_batch=BATCH), batches, round(arm.steps * speed))
-        for batches, speed in zip(lab.batches, speeds, strict=True)
+        _Peer(Trainer(workload.start, settings, CPU, micro_batch=BATCH), batches, round(arm.steps * speed))
+        for batches, speed in zip(workload.batches, speeds, strict=True)
     ]
-    state = initial_state(lab.start, arm.target, lab.seed)
+    state = initial_state(workload.start, arm.target, workload.seed)
     for peer in peers:
         peer.trainer.load(state)
     rounds, sent = STEPS // arm.steps, 0
     for number in range(rounds):
-        late = late_peers(number, len(peers), lab.seed) if arm.late != "none" else set()
+        late = late_peers(number, len(peers), workload.seed) if arm.late != "none" else set()
         contributions = []
         for place, peer in enumerate(peers):
             peer.train(peer.steps)
@@ -228,4 +228,4 @@ def _diloco(arm: Diloco, lab: Lab) -> Outcome:
             peer.adopt(state)
     peers[0].trainer.load(state)
     one = sent / len(peers)
-    return Outcome(held_out_loss(peers[0].trainer, lab.held_out), one, one * (len(peers) - 1))
+    return Outcome(held_out_loss(peers[0].trainer, workload.held_out), one, one * (len(peers) - 1))

@@ -27,8 +27,8 @@ from scripts.benchmarks.convergence.arms import (
     Alone,
     Ddp,
     Diloco,
-    Lab,
     Outcome,
+    Workload,
     key,
     run,
     run_spec,
@@ -218,22 +218,24 @@ def _run_all(jobs: Sequence[Job], at_once: int) -> Iterator[tuple[Job, Outcome, 
 def _run_one(job: Job) -> tuple[Outcome, float]:
     text, began = read_text(), time.monotonic()
     batches = peers_batches(text, job.peers, STEPS, job.seed)
-    lab = Lab(job.start, batches, held_out_samples(text), job.seed)
+    workload = Workload(job.start, batches, held_out_samples(text), job.seed)
     outcome = (
-        _baseline_outcome(job.row.arm, lab) if isinstance(job.row.arm, Baseline) else run(job.row.arm, lab)
+        _baseline_outcome(job.row.arm, workload)
+        if isinstance(job.row.arm, Baseline)
+        else run(job.row.arm, workload)
     )
     return outcome, time.monotonic() - began
 
 
-def _baseline_outcome(baseline: Baseline, lab: Lab) -> Outcome:
-    end = train_together(baseline, lab.start, len(lab.batches), STEPS, lab.seed)
-    trainer = Trainer(lab.start, run_spec(Full(), ADAMW, lab.seed), CPU, micro_batch=BATCH)
+def _baseline_outcome(baseline: Baseline, workload: Workload) -> Outcome:
+    end = train_together(baseline, workload.start, len(workload.batches), STEPS, workload.seed)
+    trainer = Trainer(workload.start, run_spec(Full(), ADAMW, workload.seed), CPU, micro_batch=BATCH)
     trainer.load(end.params)
     note = (
         f"groups of {end.group:.2f} on average, replicas {end.apart:.1e} apart,"
         f" {1000 * end.seconds / STEPS:.0f} ms a batch"
     )
-    return Outcome(held_out_loss(trainer, lab.held_out), end.sent, end.sent, note)
+    return Outcome(held_out_loss(trainer, workload.held_out), end.sent, end.sent, note)
 
 
 def _setting(peers: int, seeds: Sequence[int], text: Corpus) -> str:
