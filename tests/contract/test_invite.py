@@ -1,4 +1,4 @@
-"""The invite: one line, copied by hand, so every way to spoil it is told."""
+"""The invite: one line, copied by hand, so every mistake in it has an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run spec: what a maintainer may write, and how a mistake is told."""
+"""The run spec: what a maintainer may write, and the errors for mistakes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_spec_survives_its_json() -> None:
         ("[round]\nsecnds = 3", "unknown key `round.secnds` (did you mean `seconds`?)"),
     ],
 )
-def test_an_unknown_key_is_told_with_the_near_one(added: str, problem: str) -> None:
+def test_an_unknown_key_suggests_a_similar_one(added: str, problem: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(SMALLEST + added)
     assert problem in caught.value.problem
@@ -120,7 +120,7 @@ def test_a_suggestion_comes_from_the_kind_that_was_chosen() -> None:
         ("seed = 1.0\n" + SMALLEST, "`seed`"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_by_its_key(text: str, where: str) -> None:
+def test_an_invalid_value_is_reported_by_its_key(text: str, where: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(text, "my.toml")
     assert caught.value.problem.startswith("my.toml: ")
@@ -128,13 +128,13 @@ def test_a_value_that_cannot_be_is_told_by_its_key(text: str, where: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["name = ", 'name = "x', "a = 1\na = 2", "[a\n", "\0"])
-def test_what_is_not_toml_is_told_with_its_place(text: str) -> None:
+def test_invalid_toml_is_reported_with_its_position(text: str) -> None:
     with pytest.raises(SpecError, match=r"is not valid TOML: .*\(at .*\)") as caught:
         parse_spec(text)
     assert caught.value.exit_code == 2
 
 
-def test_several_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec('nmae = "x"\n[data]\nsource = 1\n')
     assert all(part in caught.value.problem for part in ("`name` is missing", "`nmae`", "`data.source`"))
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_read_is_a_spec_error(tmp_path: Path, write: objec
         read_spec(tmp_path / "run.toml")
 
 
-def test_paths_are_taken_from_beside_the_file(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     text = 'name = "barn"\n[data]\nsource = "data"\n[model]\nsource = "owner/name"\n'
     (tmp_path / "run.toml").write_text(text)

@@ -120,7 +120,7 @@ BORROWED: dict[str, Callable[[], bytes]] = {
     "an admission that a stranger signed": lambda: seal(
         STRANGER, commit(STRANGER, admission=admission(STRANGER, by=STRANGER))
     ),
-    "somebody else's admission": lambda: seal(STRANGER, commit(STRANGER, admission=admission(ADA))),
+    "another key's admission": lambda: seal(STRANGER, commit(STRANGER, admission=admission(ADA))),
     "an admission to another run": lambda: seal(ADA, commit(ADA, admission=admission(ADA, run="other"))),
     "an admission that has run out": lambda: seal(
         ADA, commit(ADA, admission=admission(ADA, expires=NOW - 1))

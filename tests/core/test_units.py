@@ -8,7 +8,7 @@ from barnraise.core.units import format_bytes
 
 
 @pytest.mark.parametrize(
-    ("count", "told"),
+    ("count", "text"),
     [
         (0, "0 B"),
         (999, "999 B"),
@@ -22,5 +22,5 @@ from barnraise.core.units import format_bytes
         (3 * 10**12, "3 TB"),
     ],
 )
-def test_three_figures_in_the_unit_that_fits(count: int, told: str) -> None:
-    assert format_bytes(count) == told
+def test_three_figures_in_the_unit_that_fits(count: int, text: str) -> None:
+    assert format_bytes(count) == text

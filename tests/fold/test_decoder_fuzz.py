@@ -68,7 +68,7 @@ def changed(blob: bytes, how: tuple[str, float, Any], behind: int) -> bytes:
 
 
 def is_refused_or_sound(blob: bytes, codec: CodecSpec) -> bool:
-    """Whether it was decoded. Raises whatever is not MalformedBlob, and AssertionError out of bounds."""
+    """Whether it was decoded. Raises all errors but MalformedBlob, and AssertionError out of bounds."""
     try:
         decoder = Decoder(blob, codec, LAYOUT)
     except MalformedBlob:

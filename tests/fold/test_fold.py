@@ -1,4 +1,4 @@
-"""The fold: a token-weighted mean and a step, the same bits whatever the machine does meanwhile."""
+"""The fold: a token-weighted mean and a step, with the same bits under any load and thread count."""
 
 from __future__ import annotations
 

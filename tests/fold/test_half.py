@@ -31,8 +31,8 @@ def test_every_half_comes_back_from_its_value() -> None:
 def test_what_lies_between_two_halves_goes_to_the_nearer_or_the_even_one(aside: int) -> None:
     sorted_halves = np.unique(finite_halves())
     middles = (sorted_halves[:-1] + sorted_halves[1:]) / np.float32(2)
-    beside = (middles.view(np.int32) + np.int32(aside)).view(np.float32)
-    assert half_bits(beside).tobytes() == expected(beside)
+    near = (middles.view(np.int32) + np.int32(aside)).view(np.float32)
+    assert half_bits(near).tobytes() == expected(near)
 
 
 @pytest.mark.parametrize("scale", [1e-45, 1e-40, 3e-8, 1e-5, 6e-5, 1.0, 1e4])

@@ -244,7 +244,7 @@ def test_a_close_that_names_an_absurd_size_is_refused_before_anything_is_fetched
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "expected"),
     [
         ({"tokens": 5}, "tokens"),
         ({"spec": HASH_A}, "spec"),
@@ -254,11 +254,11 @@ def test_a_close_that_names_an_absurd_size_is_refused_before_anything_is_fetched
     ],
 )
 def test_a_manifest_that_says_something_else_than_the_log_is_the_coordinator_s_fault(
-    other: dict[str, object], told: str
+    other: dict[str, object], expected: str
 ) -> None:
     found = differs(replayed().compare(manifest(replayed(), **other)))
     assert (found.what, found.cause) == ("manifest", Cause.COORDINATOR)
-    assert found.expected.startswith(told)
+    assert found.expected.startswith(expected)
     assert found.where.endswith("/manifest.bin")
 
 

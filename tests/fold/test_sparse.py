@@ -291,11 +291,11 @@ LIES: dict[str, tuple[Callable[[bytearray], Any], str]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_told_as_what_it_is(lie: str) -> None:
-    change, told = LIES[lie]
+    change, message = LIES[lie]
     blob = sample()
     Decoder(blob, CODEC, LINE)
     change(blob)
-    with pytest.raises(MalformedBlob, match=told):
+    with pytest.raises(MalformedBlob, match=message):
         Decoder(blob, CODEC, LINE)
 
 
@@ -317,13 +317,13 @@ ODD = Layout((("x", (63,)),))
 
 
 @pytest.mark.parametrize(
-    ("kept", "told"), [(7, "values that are not padded"), (3, "values that are not padded")]
+    ("kept", "message"), [(7, "values that are not padded"), (3, "values that are not padded")]
 )
-def test_padding_that_is_not_zero_is_refused(kept: int, told: str) -> None:
+def test_padding_that_is_not_zero_is_refused(kept: int, message: str) -> None:
     codec = Sparse(density=kept / 64, bits=2, block=64)
     blob = encode_in_place(codec, tensors(5, ODD), ODD)
     blob[-1] |= 0x80
-    with pytest.raises(MalformedBlob, match=told):
+    with pytest.raises(MalformedBlob, match=message):
         Decoder(blob, codec, ODD)
 
 
@@ -337,13 +337,15 @@ def test_padding_of_the_remainders_that_is_not_zero_is_refused() -> None:
         Decoder(blob, codec, ODD)
 
 
-@pytest.mark.parametrize(("missing", "told"), [(7, "it ends within the table of y"), (3, "it ends within y")])
-def test_a_blob_that_ends_early_is_told_where(missing: int, told: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "message"), [(7, "it ends within the table of y"), (3, "it ends within y")]
+)
+def test_a_blob_that_ends_early_says_where(missing: int, message: str) -> None:
     layout = Layout((("x", (1 << 16,)), ("y", (1,))))
     codec = Sparse(density=1 / 16, bits=2)
     blob = encode_in_place(codec, {"x": drawn(1 << 16), "y": np.ones(1, np.float32)}, layout)[:-missing]
-    assert len(blob) in blob_sizes(codec, layout), "its length alone does not tell"
-    with pytest.raises(MalformedBlob, match=told):
+    assert len(blob) in blob_sizes(codec, layout), "its length alone is valid"
+    with pytest.raises(MalformedBlob, match=message):
         Decoder(blob, codec, layout)
 
 
@@ -360,7 +362,7 @@ def test_the_update_of_a_chunk_does_not_depend_on_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("block = 96", "power of two, as 64 is"),
         ("block = 32", "64"),
@@ -370,9 +372,9 @@ def test_the_update_of_a_chunk_does_not_depend_on_the_others() -> None:
         ("ef_decay = 1.5", "ef_decay"),
     ],
 )
-def test_a_spec_that_makes_no_sense_is_refused(setting: str, told: str) -> None:
+def test_a_spec_that_makes_no_sense_is_refused(setting: str, message: str) -> None:
     text = f'name = "barn"\n[data]\nsource = "x"\n[codec]\nkind = "sparse"\n{setting}\n'
-    with pytest.raises(SpecError, match=told):
+    with pytest.raises(SpecError, match=message):
         parse_spec(text)
 
 

@@ -1,4 +1,4 @@
-"""The largest of each row: exactly so many, the first of equal ones, however they are found."""
+"""The largest values of each row: exactly `kept`, the first of equal ones, by every algorithm."""
 
 from __future__ import annotations
 

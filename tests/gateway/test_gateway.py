@@ -295,7 +295,7 @@ def test_a_copy_that_is_still_coming_is_looked_at_again(tmp_path: Path) -> None:
     assert archive.catalogue() is whole, "nothing to look for"
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(Unreachable, match=r"cannot listen on 127\.0\.0\.1:\d+") as caught,

@@ -93,7 +93,7 @@ def test_a_range_if_it_is_still_the_same_file(condition: str, wanted: object) ->
         ({"if_modified_since": BEFORE}, False),
         ({"if_modified_since": "yesterday"}, False),
         ({"if_modified_since": "Mon, 01 Jan 99999 00:00:00 GMT"}, False),
-        # The tag is the better witness, whatever the date says.
+        # The tag takes precedence over the date.
         ({"if_none_match": '"x"', "if_modified_since": AFTER}, False),
         ({"if_none_match": TAG, "if_modified_since": BEFORE, "range": "bytes=0-0"}, True),
     ],

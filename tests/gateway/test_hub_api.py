@@ -64,7 +64,7 @@ def catalogue(run: str = parts.RUN, **files: tuple[FileEntry, ...]) -> Catalogue
     return Catalogue(index, dict.fromkeys(MANIFESTS.values(), each))
 
 
-def told(asked: Any, **query: str) -> Any:
+def reply_to(asked: Any, **query: str) -> Any:
     found = hub_reply(catalogue(), asked, query)
     assert isinstance(found, JsonReply), found
     return json.loads(json.dumps(found.value))
@@ -145,23 +145,24 @@ def test_names_of_revisions(name: str, round: int) -> None:
 
 
 def test_before_anything_is_promoted_main_is_the_newest() -> None:
-    info = told(RepoInfo(RepoRevision("model", "org/base")))
+    info = reply_to(RepoInfo(RepoRevision("model", "org/base")))
     assert info["sha"] == MANIFESTS[12][:40]
     assert (
-        told(RepoRefs(RepoRevision("model", "org/base")))["branches"][0]["targetCommit"] == MANIFESTS[12][:40]
+        reply_to(RepoRefs(RepoRevision("model", "org/base")))["branches"][0]["targetCommit"]
+        == MANIFESTS[12][:40]
     )
 
 
 @pytest.mark.parametrize("name", ["round-36", "latest", "best", "3" * 40])
 def test_the_base_model_is_the_same_at_every_checkpoint(name: str) -> None:
     for place in (RepoRevision("model", "org/base", name), RepoRevision("dataset", "ada/barn", name)):
-        assert told(RepoInfo(place))["sha"] == MANIFESTS[12][:40]
+        assert reply_to(RepoInfo(place))["sha"] == MANIFESTS[12][:40]
     assert missing(RepoInfo(RepoRevision("model", "org/base", "round-13"))).code == "RevisionNotFound"
     assert missing(RepoInfo(RepoRevision("model", "ada/barn-gguf", "round-36"))).code == "RevisionNotFound"
 
 
 def test_what_a_client_learns_of_a_repository() -> None:
-    info = told(RepoInfo(OWN))
+    info = reply_to(RepoInfo(OWN))
     assert (info["id"], info["sha"]) == ("ada/barn", MANIFESTS[24][:40])
     assert {each["rfilename"] for each in info["siblings"]} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors",
@@ -169,11 +170,11 @@ def test_what_a_client_learns_of_a_repository() -> None:
     assert info["library_name"] == "peft"
     assert info["usedStorage"] == 5020
     assert "lfs" not in info["siblings"][0]
-    assert told(RepoInfo(OWN), blobs="true")["siblings"][0]["lfs"]["sha256"] == parts.HASH_A
+    assert reply_to(RepoInfo(OWN), blobs="true")["siblings"][0]["lfs"]["sha256"] == parts.HASH_A
 
 
 def test_a_tree_says_every_hash_as_git_lfs_does() -> None:
-    files = {each["path"]: each for each in told(RepoTree(OWN, ""))}
+    files = {each["path"]: each for each in reply_to(RepoTree(OWN, ""))}
     weights = files["adapter_model.safetensors"]
     pointer = (
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{parts.HASH_A}\nsize 5000\n"  # as Git has it
@@ -184,7 +185,7 @@ def test_a_tree_says_every_hash_as_git_lfs_does() -> None:
 
 
 def test_branches_and_tags() -> None:
-    refs = told(RepoRefs(OWN))
+    refs = reply_to(RepoRefs(OWN))
     assert refs["branches"] == [
         {"name": "main", "ref": "refs/heads/main", "targetCommit": MANIFESTS[24][:40]}
     ]
@@ -210,8 +211,8 @@ def test_paths_that_are_there_and_others() -> None:
     ],
 )
 def test_searching(query: dict[str, str], ids: list[str]) -> None:
-    assert [each["id"] for each in told(RepoSearch("model"), **query)] == ids
-    assert [each["id"] for each in told(RepoSearch("dataset"))] == ["ada/barn"]
+    assert [each["id"] for each in reply_to(RepoSearch("model"), **query)] == ids
+    assert [each["id"] for each in reply_to(RepoSearch("dataset"))] == ["ada/barn"]
 
 
 @pytest.mark.parametrize(

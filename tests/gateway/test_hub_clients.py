@@ -94,28 +94,28 @@ import json, sys
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 own, merged = sys.argv[1:]
-api, told = HfApi(), {}
+api, replies = HfApi(), {}
 refs = api.list_repo_refs(own)
-told["branches"] = {ref.name: ref.target_commit for ref in refs.branches}
-told["tags"] = {ref.name: ref.target_commit for ref in refs.tags}
-told["tree"] = {each.path: each.lfs.sha256 for each in api.list_repo_tree(own, revision="round-60")}
+replies["branches"] = {ref.name: ref.target_commit for ref in refs.branches}
+replies["tags"] = {ref.name: ref.target_commit for ref in refs.tags}
+replies["tree"] = {each.path: each.lfs.sha256 for each in api.list_repo_tree(own, revision="round-60")}
 info = api.model_info(own, files_metadata=True)
-told["info"] = [info.id, info.sha, {each.rfilename: each.lfs.sha256 for each in info.siblings}]
-told["dataset"] = api.dataset_info(own).sha
-told["exist"] = [
+replies["info"] = [info.id, info.sha, {each.rfilename: each.lfs.sha256 for each in info.siblings}]
+replies["dataset"] = api.dataset_info(own).sha
+replies["exist"] = [
     api.repo_exists(own), api.repo_exists("no/body"), api.file_exists(own, "README.md"),
     api.file_exists(own, "nothing"), api.revision_exists(own, "best"), api.revision_exists(own, "round-61"),
 ]
-told["paths"] = [each.path for each in api.get_paths_info(own, ["README.md", "nothing"])]
-told["listed"] = [each.id for each in api.list_models(author="ada", search="MERGED")]
-told["datasets"] = [each.id for each in api.list_datasets(author="ada")]
-told["parameters"] = api.get_safetensors_metadata(merged).parameter_count
-told["card"] = api.model_info(own).sha and hf_hub_download(own, "README.md", revision="round-60")
-told["snapshot"] = snapshot_download(own, revision="latest")
-told["at a commit"] = snapshot_download(own, revision=told["tags"]["round-0"])
-told["again"] = snapshot_download(own, revision="latest")
-told["data"] = snapshot_download(own, repo_type="dataset")
-told["errors"] = {}
+replies["paths"] = [each.path for each in api.get_paths_info(own, ["README.md", "nothing"])]
+replies["listed"] = [each.id for each in api.list_models(author="ada", search="MERGED")]
+replies["datasets"] = [each.id for each in api.list_datasets(author="ada")]
+replies["parameters"] = api.get_safetensors_metadata(merged).parameter_count
+replies["card"] = api.model_info(own).sha and hf_hub_download(own, "README.md", revision="round-60")
+replies["snapshot"] = snapshot_download(own, revision="latest")
+replies["at a commit"] = snapshot_download(own, revision=replies["tags"]["round-0"])
+replies["again"] = snapshot_download(own, revision="latest")
+replies["data"] = snapshot_download(own, repo_type="dataset")
+replies["errors"] = {}
 for what, call in {
     "entry": lambda: hf_hub_download(own, "nothing"),
     "revision": lambda: hf_hub_download(own, "README.md", revision="round-7"),
@@ -126,39 +126,39 @@ for what, call in {
     try:
         call()
     except Exception as error:
-        told["errors"][what] = [type(error).__name__, str(error)]
-print(json.dumps(told))
+        replies["errors"][what] = [type(error).__name__, str(error)]
+print(json.dumps(replies))
 """
 
 
 def test_huggingface_hub(fresh: Clients, laid: Laid) -> None:
-    told = fresh.python(HUB, OWN, MERGED)
+    replies = fresh.python(HUB, OWN, MERGED)
     commit = {name: revision(laid, OWN, name).commit for name in ("main", "best", "latest", "round-0", TAG)}
-    assert told["branches"] == {"main": commit["main"]}
-    assert told["tags"].keys() == {"best", "latest", *(f"round-{round}" for round in LOSSES)}
-    assert all(told["tags"][name] == commit[name] for name in ("best", "latest", "round-0", TAG))
+    assert replies["branches"] == {"main": commit["main"]}
+    assert replies["tags"].keys() == {"best", "latest", *(f"round-{round}" for round in LOSSES)}
+    assert all(replies["tags"][name] == commit[name] for name in ("best", "latest", "round-0", TAG))
     wanted = laid.folder / "checkpoints/round-000060"
-    assert told["tree"] == {path.name: blob_hash(path.read_bytes()) for path in wanted.iterdir()}
-    assert told["info"][:2] == [OWN, commit["main"]]
-    assert told["info"][2].keys() == told["tree"].keys()
-    assert told["dataset"] == revision(laid, DATA, "main", "dataset").commit
-    assert told["exist"] == [True, False, True, False, True, False]
-    assert told["paths"] == ["README.md"]
-    assert told["listed"] == [MERGED]
-    assert told["datasets"] == [DATA]
-    assert told["parameters"]["BF16"] > 50_000
-    assert Path(told["card"]).read_bytes() == (wanted / "README.md").read_bytes()
-    same_files(Path(told["snapshot"]), laid.folder / "checkpoints/round-000180")
-    same_files(Path(told["at a commit"]), laid.folder / "checkpoints/round-000000")
-    same_files(Path(told["data"]), laid.folder / "data")
-    assert told["again"] == told["snapshot"]
-    names = {what: error[0] for what, error in told["errors"].items()}
+    assert replies["tree"] == {path.name: blob_hash(path.read_bytes()) for path in wanted.iterdir()}
+    assert replies["info"][:2] == [OWN, commit["main"]]
+    assert replies["info"][2].keys() == replies["tree"].keys()
+    assert replies["dataset"] == revision(laid, DATA, "main", "dataset").commit
+    assert replies["exist"] == [True, False, True, False, True, False]
+    assert replies["paths"] == ["README.md"]
+    assert replies["listed"] == [MERGED]
+    assert replies["datasets"] == [DATA]
+    assert replies["parameters"]["BF16"] > 50_000
+    assert Path(replies["card"]).read_bytes() == (wanted / "README.md").read_bytes()
+    same_files(Path(replies["snapshot"]), laid.folder / "checkpoints/round-000180")
+    same_files(Path(replies["at a commit"]), laid.folder / "checkpoints/round-000000")
+    same_files(Path(replies["data"]), laid.folder / "data")
+    assert replies["again"] == replies["snapshot"]
+    names = {what: error[0] for what, error in replies["errors"].items()}
     assert names == {
         "entry": "RemoteEntryNotFoundError", "revision": "RevisionNotFoundError",
         "repo": "RepositoryNotFoundError", "write": "HfHubHTTPError", "whoami": "HfHubHTTPError",
     }  # fmt: skip
-    assert "main, latest, best and the rounds 0, 60, 120, 180" in told["errors"]["revision"][1]
-    assert "only reads" in told["errors"]["write"][1]
+    assert "main, latest, best and the rounds 0, 60, 120, 180" in replies["errors"]["revision"][1]
+    assert "only reads" in replies["errors"]["write"][1]
 
 
 def test_hf_download_and_verify(fresh: Clients, laid: Laid, tmp_path: Path) -> None:
@@ -192,48 +192,48 @@ def logits(model):
 def adapter(model):
     return float(sum(p.detach().abs().sum() for n, p in model.named_parameters() if "lora_B" in n))
 
-told, fp32 = {}, {"dtype": torch.float32}
+replies, fp32 = {}, {"dtype": torch.float32}
 plain = AutoModelForCausalLM.from_pretrained(base, **fp32)
 before = logits(plain)
 by_peft = PeftModel.from_pretrained(plain, own, revision=tag)
 whole = logits(by_peft)
-told["moved"] = float((whole - before).abs().max())
+replies["moved"] = float((whole - before).abs().max())
 direct = AutoModelForCausalLM.from_pretrained(own, revision=tag, **fp32)
-told["direct"] = float((logits(direct) - whole).abs().max())
+replies["direct"] = float((logits(direct) - whole).abs().max())
 auto = AutoPeftModelForCausalLM.from_pretrained(own, revision="best", **fp32)
-told["best"] = float((logits(auto) - whole).abs().max())
+replies["best"] = float((logits(auto) - whole).abs().max())
 flat = AutoModelForCausalLM.from_pretrained(merged, revision=tag, **fp32)
-told["merged"] = float((logits(flat) - whole).abs().max())
-told["scale"] = float(whole.abs().max())
+replies["merged"] = float((logits(flat) - whole).abs().max())
+replies["scale"] = float(whole.abs().max())
 file = f"barn-{tag}-F16.gguf"
 packed = AutoModelForCausalLM.from_pretrained(
     gguf, gguf_file=file, quantization_config=GgufConfig(dequantize=True), **fp32
 )
-told["gguf"] = float((logits(packed) - whole).abs().max())
-told["adapter"] = adapter(by_peft)
-told["config"] = AutoConfig.from_pretrained(merged, revision=tag).model_type
+replies["gguf"] = float((logits(packed) - whole).abs().max())
+replies["adapter"] = adapter(by_peft)
+replies["config"] = AutoConfig.from_pretrained(merged, revision=tag).model_type
 tokenizer = AutoTokenizer.from_pretrained(own, revision=tag)
 chat = [{"role": "user", "content": "2+2?"}]
-told["chat"] = tokenizer.apply_chat_template(chat, tokenize=False)
-told["tokens"] = AutoTokenizer.from_pretrained(merged)("barn").input_ids == tokenizer("barn").input_ids
-print(json.dumps(told))
+replies["chat"] = tokenizer.apply_chat_template(chat, tokenize=False)
+replies["tokens"] = AutoTokenizer.from_pretrained(merged)("barn").input_ids == tokenizer("barn").input_ids
+print(json.dumps(replies))
 """
 
 
 @pytest.mark.slow
 def test_transformers_and_peft(fresh: Clients, laid: Laid) -> None:
-    told = fresh.python(MODELS, OWN, BASE, MERGED, GGUF, TAG)
+    replies = fresh.python(MODELS, OWN, BASE, MERGED, GGUF, TAG)
     trained = load_file(laid.folder / "checkpoints/round-000120/adapter_model.safetensors")
     size = sum(float(np.abs(array).sum()) for name, array in trained.items() if "lora_B" in name)
-    assert told["adapter"] == pytest.approx(size, rel=1e-5)
-    assert told["moved"] > 0.1, "the adapter does nothing"
-    assert told["direct"] < 1e-5
-    assert told["best"] > 0.1, "another round is another adapter"
-    assert told["merged"] < 0.03 * told["scale"]
-    assert told["gguf"] < 0.03 * told["scale"]
-    assert told["config"] == "llama"
-    assert told["chat"] == "<|im_start|>user\n2+2?<|im_end|>\n"
-    assert told["tokens"]
+    assert replies["adapter"] == pytest.approx(size, rel=1e-5)
+    assert replies["moved"] > 0.1, "the adapter does nothing"
+    assert replies["direct"] < 1e-5
+    assert replies["best"] > 0.1, "another round is another adapter"
+    assert replies["merged"] < 0.03 * replies["scale"]
+    assert replies["gguf"] < 0.03 * replies["scale"]
+    assert replies["config"] == "llama"
+    assert replies["chat"] == "<|im_start|>user\n2+2?<|im_end|>\n"
+    assert replies["tokens"]
 
 
 DATASETS = """
@@ -248,10 +248,10 @@ print(json.dumps({"rows": {name: len(each) for name, each in whole.items()}, "fi
 
 def test_datasets(fresh: Clients, laid: Laid) -> None:
     pytest.importorskip("datasets", reason="the extra `data` is not installed")
-    told = fresh.python(DATASETS, DATA)
+    replies = fresh.python(DATASETS, DATA)
     lines = (laid.folder / "data/train-00000.jsonl").read_text(encoding="utf-8").splitlines()
-    assert told["rows"] == {"train": len(lines)}
-    assert told["first"] == json.loads(lines[0])
+    assert replies["rows"] == {"train": len(lines)}
+    assert replies["first"] == json.loads(lines[0])
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +282,7 @@ def cut_short(curl: str, server: GatewayProcess, url: str, target: Path) -> int:
     with subprocess.Popen([curl, "-sS", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
         assert client.stdout is not None
         came = client.stdout.read(2**20)
-        server.kill()  # most of the file has not left the server: nobody has read it
+        server.kill()  # most of the file has not left the server
         came += client.stdout.read()
         assert client.wait(DEADLINE) != 0, "curl says that something is missing"
     target.write_bytes(came)
@@ -339,7 +339,7 @@ print(json.dumps(hf_hub_download(sys.argv[1], "model.safetensors", tqdm_class=Ba
 def test_huggingface_hub_resumes_when_the_server_was_killed(
     large: tuple[Path, bytes], server: GatewayProcess, tmp_path: Path
 ) -> None:
-    """Its own progress bar tells when to kill the server, and waits until there is another."""
+    """Its own progress bar signals when to kill the server, and waits until there is another."""
     environment = Clients(server.url, tmp_path).environment | {"HF_HUB_DISABLE_PROGRESS_BARS": "0"}
     with subprocess.Popen(
         [sys.executable, "-c", RESUME, REPO], env=environment, text=True,

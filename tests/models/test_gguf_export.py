@@ -218,9 +218,9 @@ def test_llama_cpp_adds_the_adapter(tmp_path: Path) -> None:
     export_adapter(adapter, base, tmp_path / "lora.gguf", ABOUT)
     with quiet():
         wanted = logits_of(PeftModel.from_pretrained(by_transformers(base), adapter)).numpy()
-    beside = native.logits(tmp_path / "base.gguf", IDS, tmp_path / "lora.gguf")
+    separate = native.logits(tmp_path / "base.gguf", IDS, tmp_path / "lora.gguf")
     merged = native.logits(tmp_path / "merged.gguf", IDS)
-    for found in (beside, merged):
+    for found in (separate, merged):
         assert np.abs(np.array(found) - wanted).max() < 2e-2 * np.abs(wanted).max()
     assert np.abs(wanted - logits_of(by_transformers(base)).numpy()).max() > 0.1, "the adapter does nothing"
 

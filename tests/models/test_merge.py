@@ -106,16 +106,16 @@ def test_half_an_adapter_is_refused(base: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [({"use_dora": True}, "use_dora"), ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"), ({"r": 0}, "r: ")],
 )
 def test_what_adds_something_else_is_refused(
-    base: Path, tmp_path: Path, setting: dict[str, object], told: str
+    base: Path, tmp_path: Path, setting: dict[str, object], message: str
 ) -> None:
     adapter = make_adapter(base, tmp_path / "adapter")
     config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     (adapter / ADAPTER_CONFIG).write_text(json.dumps(config | setting), encoding="utf-8")
-    with pytest.raises(UserError, match=f"not of a plain LoRA adapter: {told}"):
+    with pytest.raises(UserError, match=f"not of a plain LoRA adapter: {message}"):
         merge(base, adapter, tmp_path / "merged")
 
 

@@ -1,4 +1,4 @@
-"""Programs that keep freed memory do not have the system clear pages for each array anew."""
+"""With freed memory kept, the system does not clear pages for each array again."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ def test_arrays_take_the_pages_of_those_before() -> None:
         return int(said.stdout)
 
     assert faults("keep") < PAGES / 10
-    assert faults("leave") > PAGES / 2, "the test does not tell the difference"
+    assert faults("leave") > PAGES / 2, "the test shows no difference"

@@ -37,7 +37,7 @@ BLOB = b"a contribution"
 def lay_out_files(
     folder: Path, files: Mapping[str, bytes], *, names: tuple[str, ...] = ("main",)
 ) -> Revision:
-    """An archive with one checkpoint that holds `files`, of round 12, and whatever else there always is."""
+    """An archive with one checkpoint of `files`, of round 12, and the other files of every archive."""
     place = folder / FOLDER
     for each in (place, folder / "log", folder / "contributions"):
         each.mkdir(parents=True, exist_ok=True)

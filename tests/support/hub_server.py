@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 WRITER, READER = "hf_writer", "hf_reader"
-"""Tokens: of somebody who may write, and of somebody who may not."""
+"""Tokens with and without permission to write."""
 _LARGE = (".safetensors", ".gguf", ".bin")
 _REPO = r"/api/(model|dataset)s/([^/]+/[^/]+)"
 
@@ -49,7 +49,7 @@ class FakeHub:
     """Large files by SHA-256."""
     asked: list[str] = field(default_factory=list)
     uploads_left: int | None = None
-    """After so many large files, each further one breaks off."""
+    """After this many large files, each further upload breaks off."""
 
     def model(self, name: str) -> HubRepo:
         return self.repos["model", name]
