@@ -4,7 +4,8 @@
 
 docs/ARCHITECTURE.md walks them under "The path of a contribution": an ordered list whose items name files
 in backticks, each file once. Exit status 1 when the walk is too long or is no path: every file has to exist
-and to be short, and of two consecutive files one has to import the other.
+and to be short, to import or to be imported by a file before it, and none of the peer may come after one of
+the coordinator.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import ast
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +50,13 @@ def violations(files: Sequence[str], root: Path) -> list[str]:
     missing = [name for name in files if not (root / name).is_file()]
     if missing:
         return [f"{name} does not exist" for name in missing]
-    return [*_count(files), *_repeated(files), *_long(files, root), *_unconnected(files, root)]
+    return [
+        *_count(files),
+        *_repeated(files),
+        *_long(files, root),
+        *_unconnected(files, root),
+        *_backwards(files),
+    ]
 
 
 def _count(files: Sequence[str]) -> Iterator[str]:
@@ -71,9 +77,19 @@ def _long(files: Sequence[str], root: Path) -> Iterator[str]:
 
 
 def _unconnected(files: Sequence[str], root: Path) -> Iterator[str]:
-    for one, other in pairwise(files):
-        if not (imports(root, one, other) or imports(root, other, one)):
-            yield f"neither of {one} and {other} imports the other"
+    for place, name in enumerate(files[1:], start=1):
+        before = files[:place]
+        if not any(imports(root, one, name) or imports(root, name, one) for one in before):
+            yield f"{name} neither imports a file before it nor is imported by one"
+
+
+def _backwards(files: Sequence[str]) -> Iterator[str]:
+    """The path leads from the volunteer to the coordinator; what both stand on may come anywhere."""
+    reached = False
+    for name in files:
+        reached |= name.startswith("coordinator/")
+        if reached and name.startswith("peer/"):
+            yield f"{name} comes after the coordinator's files"
 
 
 def imports(root: Path, importer: str, imported: str) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from scripts import contribution_path
 from scripts.contribution_path import HEADING, MOST_FILES, MOST_LINES, files_of, imports, violations
+from scripts.contribution_path import WALK as WALK_FILE
 
 WALK = f"""\
 # Architecture
@@ -60,7 +61,16 @@ def test_a_document_without_a_walk_is_refused(text: str) -> None:
 
 def test_a_path_has_no_violations(root: Path) -> None:
     assert violations(PATH, root) == []
-    assert violations(PATH[::-1], root) == [], "either of two files may import the other"
+    assert violations(PATH[2::-1], root) == [], "either of two files may import the other"
+
+
+def test_a_path_does_not_return_from_the_coordinator_to_the_peer(root: Path) -> None:
+    found = violations(PATH[::-1], root)
+    assert [name in text for name, text in zip(PATH[1::-1], found, strict=True)] == [True, True]
+
+
+def test_the_architecture_walks_a_path() -> None:
+    assert violations(files_of(WALK_FILE.read_text(encoding="utf-8")), contribution_path.ROOT) == []
 
 
 def test_what_is_no_path_is_reported(root: Path) -> None:
