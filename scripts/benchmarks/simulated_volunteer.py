@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from barnraise.contract.heartbeat import heartbeat_seconds
@@ -11,7 +12,8 @@ from barnraise.contract.state import Array
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, StateHash
 from barnraise.core.signed import sign
-from peer.volunteer.contribution_state import ContributionLifecycle
+from peer.volunteer.actions import Exchanging
+from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle
 from peer.volunteer.timings import RoundTimer
 
 STEP_SECONDS, SLOWEST = 0.6, 50.0
@@ -55,6 +57,29 @@ class SimulatedVolunteer:
                 beat=heartbeat_seconds(1),
             ),
         )  # fmt: skip
+
+    def step(self, tokens: int) -> float:
+        """Train one inner step on `tokens`; returns its seconds."""
+        self.tokens += tokens
+        self.steps += 1
+        self.timer.stepped(0, self.step_seconds)
+        return self.step_seconds
+
+    def exchanging(self, now: Millis) -> Exchanging:
+        """Where its exchange is."""
+        if now < self.exchange_until:
+            return Exchanging.BUSY
+        return Exchanging.IDLE if self.folded is None else Exchanging.FOLDED
+
+    def rebase(self, states: Sequence[StateHash], now: Millis) -> None:
+        """Continue from the state that it folded; `states` has that of each round."""
+        assert self.folded is not None
+        if not self.lifecycle.taken:
+            self.steps = 0
+        self.lifecycle.advance(ContributionEvent.REBASE)
+        self.base, self.folded = self.folded, None
+        self.state = states[self.base]
+        self.timer.rebased(now)
 
     def sample_commit(self, run: str, state: StateHash, blob_bytes: int) -> bytes:
         """A commit of usual size, as sent; blob and pieces are not those of a real one."""

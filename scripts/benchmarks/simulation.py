@@ -32,7 +32,6 @@ from coordinator.rounds.closing import CloseNow, Reopen, Situation, decide_close
 from coordinator.rounds.commit_check import Fits, check_commit
 from peer.volunteer.actions import (
     CatchUp,
-    Exchanging,
     HeadFacts,
     Hold,
     LocalWork,
@@ -127,10 +126,7 @@ class Simulation:
         node.doing = activity(action, node.doing)
         match action:
             case Train():
-                node.tokens += self._spec.train.batch * self._spec.data.sequence_length
-                node.steps += 1
-                node.timer.stepped(0, node.step_seconds)
-                return node.step_seconds
+                return node.step(self._spec.train.batch * self._spec.data.sequence_length)
             case Publish():
                 self._publish(node)
             case CatchUp():
@@ -140,13 +136,7 @@ class Simulation:
                 if node.lifecycle.taken:
                     node.lifecycle.advance(ContributionEvent.LIST)  # a late one changes no decision
             case Merge():
-                assert node.folded is not None
-                if not node.lifecycle.taken:
-                    node.steps = 0
-                node.lifecycle.advance(ContributionEvent.REBASE)
-                node.base, node.folded = node.folded, None
-                node.state = self._hashes[node.base]
-                node.timer.rebased(self.now)
+                node.rebase(self._hashes, self.now)
             case Hold():
                 node.stood += POLL_SECONDS
                 return POLL_SECONDS
@@ -164,15 +154,10 @@ class Simulation:
                 swarm_tokens=0,
             ),
             work=LocalWork(node.base, node.lifecycle.state, node.tokens, node.steps),
-            exchange=self._exchanging(node),
+            exchange=node.exchanging(self.now),
             timings=node.timer.measured(self.now),
             leaving=False,
         )
-
-    def _exchanging(self, node: SimulatedVolunteer) -> Exchanging:
-        if self.now < node.exchange_until:
-            return Exchanging.BUSY
-        return Exchanging.IDLE if node.folded is None else Exchanging.FOLDED
 
     def _publish(self, node: SimulatedVolunteer) -> None:
         update = {
