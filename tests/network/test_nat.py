@@ -24,6 +24,9 @@ NARROW = bytes.fromhex("0802") + bytes.fromhex("220608781080800828") + bytes([10
 """STATUS, a limit of 120 s and 131,072 bytes, OK: what p2pd sends for its own default."""
 NO_LIMIT = bytes.fromhex("08022864")
 REFUSED = bytes.fromhex("080228c801")
+LIMIT_AS_NUMBER = bytes.fromhex("080220052864")
+DATA_AS_BYTES = bytes.fromhex("0802220312010a2864")
+STATUS_AS_BYTES = bytes.fromhex("08022a0164")
 
 
 def limit_in(reply: bytes) -> int:
@@ -57,7 +60,17 @@ def test_fields_that_are_not_read_are_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [framed(REFUSED), framed(b"\x22\x7f"), framed(b"\x25"), b"\xff\xff\xff\xff"]
+    "reply",
+    [
+        framed(REFUSED),
+        framed(LIMIT_AS_NUMBER),
+        framed(DATA_AS_BYTES),
+        framed(STATUS_AS_BYTES),
+        framed(NARROW + STATUS_AS_BYTES[2:]),
+        framed(b"\x22\x7f"),
+        framed(b"\x25"),
+        b"\xff\xff\xff\xff",
+    ],
 )
 def test_other_replies_are_refused(reply: bytes) -> None:
     with pytest.raises(MalformedBlob):

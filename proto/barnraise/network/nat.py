@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from barnraise.core.errors import MalformedBlob
 from barnraise.network.relay_pb2 import HopMessage, Status
@@ -86,7 +87,7 @@ async def relayed_bytes(
         reply = await asyncio.wait_for(_message(reader), timing.relay_reply)
     finally:
         writer.close()
-    if reply.status != Status.OK:
+    if reply.status != Status.OK or _skipped_known_field(reply) or _skipped_known_field(reply.limit):
         raise _malformed()
     return reply.limit.data or UNLIMITED
 
@@ -106,6 +107,12 @@ async def _message(reader: asyncio.StreamReader) -> HopMessage:
         return HopMessage.FromString(await reader.readexactly(first & 0x7F | second << 7))
     except DecodeError:
         raise _malformed() from None
+
+
+def _skipped_known_field(message: Message) -> bool:
+    """Whether protobuf skipped a field that is in the schema: one of another wire type counts as unknown."""
+    known, skipped = message.DESCRIPTOR.fields_by_number, UnknownFieldSet(message)
+    return any(skipped[place].field_number in known for place in range(len(skipped)))
 
 
 def _malformed() -> MalformedBlob:

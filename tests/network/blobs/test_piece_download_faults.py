@@ -306,7 +306,7 @@ def test_a_blob_that_is_removed_meanwhile_is_no_holders_fault(tmp_path: Path) ->
         getting = asyncio.ensure_future(get(ada, "owner"))
         await asyncio.sleep(5)
         ada.blobs.remove(NAME)
-        with pytest.raises(Unreachable, match="was dropped while it was fetched"):
+        with pytest.raises(Unreachable, match="was removed while it was fetched"):
             await getting
 
     play(tmp_path, scene)
