@@ -16,7 +16,7 @@ from barnraise.contract.manifest import Form
 from barnraise.contract.spec_file import read_spec
 from barnraise.core.errors import SpecError, UserError
 from barnraise.core.ids import RUN_PATTERN
-from barnraise.network.blobs.token_bucket import parse_rate
+from barnraise.network.blobs.rate_limiter import parse_rate
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.console import plain_errors, start_logging
 from barnraise.runtime.files import write_atomic

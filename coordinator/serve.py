@@ -26,7 +26,7 @@ from barnraise.core.ids import Millis
 from barnraise.core.strict import Strict
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
-from barnraise.network.blobs.token_bucket import Caps
+from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.files import clear_scratch, load_identity, owned_folder
 from coordinator.checkpoints.publisher import publisher_of

@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from barnraise.network.blobs.throughput import smoothed_rate
+from barnraise.network.blobs.reputation import smoothed_rate
 from peer.archive.checkpoint_sources import CheckpointSource
 from peer.archive.events import SourceFailure
 from peer.archive.range_picker import Assignment, SourceView, Span

@@ -10,7 +10,7 @@ import click
 
 from barnraise.contract.invite import parse_invite
 from barnraise.core.errors import UserError
-from barnraise.network.blobs.token_bucket import parse_rate
+from barnraise.network.blobs.rate_limiter import parse_rate
 from barnraise.runtime.console import plain_errors
 from peer.cli.options import (
     base_option,

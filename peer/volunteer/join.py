@@ -23,7 +23,7 @@ from barnraise.core.units import format_bytes
 from barnraise.models.base_model import BaseFolder, resolve
 from barnraise.models.causal_lm import model_shape
 from barnraise.models.trainable import layout
-from barnraise.network.blobs.token_bucket import Caps
+from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder

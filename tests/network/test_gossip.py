@@ -302,7 +302,7 @@ def test_a_forged_record_is_neither_kept_nor_forwarded() -> None:
 
 
 def test_silent_streams_do_not_block_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("barnraise.network.blobs.connection_limits.MAX_STREAMS", 2)
+    monkeypatch.setattr("barnraise.network.streams.MAX_STREAMS", 2)
 
     async def scene(swarm: FakeSwarm) -> None:
         coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)

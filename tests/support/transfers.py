@@ -24,13 +24,13 @@ from barnraise.contract.pieces import (
 )
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash
 from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
-from barnraise.network.blobs.token_bucket import UNCAPPED, Caps
+from barnraise.network.blobs.rate_limiter import UNCAPPED, Caps
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, Transfer
+from barnraise.network.streams import Stream
 from barnraise.runtime.blob_store import BlobStore
 from tests.support import virtual_time
 
 V = TypeVar("V")
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 SIZE = 6 * PIECE_BYTES + 1000

@@ -28,13 +28,13 @@ from barnraise.core.errors import MachineError, MalformedBlob, Unreachable
 from barnraise.core.ids import PublicKey
 from barnraise.network import die_with_parent, nat
 from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
+from barnraise.network.streams import Stream
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
 
 RELAY_TRIES = 4
 
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Serves an incoming stream: the peer's libp2p name, and the stream."""
 

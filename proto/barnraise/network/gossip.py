@@ -28,11 +28,9 @@ from barnraise.core.errors import MalformedRecord, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, RunId, short
 from barnraise.core.signed import Signed, sign
-from barnraise.network.blobs.connection_limits import ConnectionLimits
-from barnraise.network.blobs.transfer import Open
-from barnraise.network.blobs.whole_protocol import until_stalled
 from barnraise.network.dht_poller import DhtPoller, Lookup
 from barnraise.network.gossip_policy import RecordCache, forward_targets
+from barnraise.network.streams import OpenStream, StreamLimits, until_stalled
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
@@ -60,7 +58,7 @@ class Gossip:
         *,
         store: Store,
         look_up: Lookup,
-        open_stream: Open,
+        open_stream: OpenStream,
         random: Random,
         timing: Timing = TIMING,
     ) -> None:
@@ -69,7 +67,7 @@ class Gossip:
         self._random, self._timing = random, timing
         self._cache = RecordCache()
         self._poller = DhtPoller(look_up, self._cache.receive, clock, random, timing)
-        self._limits = ConnectionLimits()
+        self._limits = StreamLimits()
         self._slots = asyncio.Semaphore(MAX_SENDS)
         self._sending: set[asyncio.Task[None]] = set()
 

@@ -20,7 +20,7 @@ from barnraise.core.errors import Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.core.signed import Signed
-from barnraise.network.blobs.token_bucket import UNCAPPED, Caps
+from barnraise.network.blobs.rate_limiter import UNCAPPED, Caps
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Transfer
 from barnraise.network.daemon import Daemon, daemon_ended
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip

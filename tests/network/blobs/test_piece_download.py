@@ -12,7 +12,7 @@ from barnraise.contract.pieces import PIECE_BYTES
 from barnraise.core.ids import blob_hash
 from barnraise.network.blobs.piece_picker import MAX_PIPELINE
 from barnraise.network.blobs.piece_protocol import open_request
-from barnraise.network.blobs.token_bucket import Caps
+from barnraise.network.blobs.rate_limiter import Caps
 from tests.support.transfers import (
     COUNT,
     DATA,

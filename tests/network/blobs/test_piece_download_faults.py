@@ -23,8 +23,8 @@ from barnraise.network.blobs.holder_outcomes import (
     describe_fault,
 )
 from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
+from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.blobs.reputation import FaultKind, remembered_for
-from barnraise.network.blobs.token_bucket import Caps
 from barnraise.network.timing import TIMING
 from tests.support.transfers import (
     ALL,

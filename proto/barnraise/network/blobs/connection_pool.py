@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from barnraise.core.ids import PublicKey
-from barnraise.network.blobs.peer_connection import PeerConnection
+from barnraise.network.blobs.piece_protocol import PeerConnection
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
+from barnraise.network.streams import Stream
 from barnraise.network.timing import TIMING, Timing
 
-Dial = Callable[[PublicKey], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+Dial = Callable[[PublicKey], Awaitable[Stream]]
 """Opens a stream to a peer. Raises OSError, EOFError or TimeoutError."""
 
 

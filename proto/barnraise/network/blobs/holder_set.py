@@ -18,8 +18,8 @@ from barnraise.network.blobs.holder_outcomes import (
     Untrusted,
     connection_failed,
 )
-from barnraise.network.blobs.peer_connection import PeerConnection
 from barnraise.network.blobs.piece_picker import UNKNOWN_RATE, HolderView, InFlight, pipeline_depth
+from barnraise.network.blobs.piece_protocol import PeerConnection
 from barnraise.network.blobs.reputation import FaultKind, HolderFault, Reputation, Trust
 
 MAX_HOLDERS = 6

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from barnraise.core.ids import PublicKey
-from barnraise.network.blobs.throughput import smoothed_rate
 from barnraise.network.timing import TIMING, Timing
 
 MAX_HOLDERS = 1024
@@ -68,6 +67,12 @@ class HolderFault:
 
     holder: PublicKey
     kind: FaultKind
+
+
+def smoothed_rate(before: float | None, newest: float, weight: float) -> float:
+    """Exponentially weighted average of a rate. before: None before the first measurement. weight: of
+    `newest`."""
+    return newest if before is None else (1 - weight) * before + weight * newest
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 from barnraise.contract.pieces import Wanted
 from barnraise.core.errors import HashMismatch, MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, short
-from barnraise.network.blobs.connection_limits import ConnectionLimits, IncomingStream, SentPieces
 from barnraise.network.blobs.connection_pool import ConnectionPool
 from barnraise.network.blobs.download_context import DownloadContext, in_flight_limit
 from barnraise.network.blobs.holder_outcomes import (
@@ -24,19 +23,19 @@ from barnraise.network.blobs.holder_outcomes import (
     connection_failed,
 )
 from barnraise.network.blobs.piece_download import download_pieces
-from barnraise.network.blobs.piece_server import PieceServer
+from barnraise.network.blobs.piece_protocol import PieceServer
 from barnraise.network.blobs.piece_store import PieceStore
-from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
+from barnraise.network.blobs.rate_limiter import Caps, RateLimiter, Traffic
 from barnraise.network.blobs.reputation import Reputation
-from barnraise.network.blobs.token_bucket import Caps
+from barnraise.network.blobs.sent_pieces import SentPieces
 from barnraise.network.blobs.whole_protocol import (
     BlobNotHere,
     BlobSent,
     Received,
     answer,
     receive,
-    until_stalled,
 )
+from barnraise.network.streams import IncomingStream, OpenStream, StreamLimits, until_stalled
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore
 
@@ -45,20 +44,17 @@ log = logging.getLogger("barnraise.swarm")
 WHOLE_PROTOCOL, PIECE_PROTOCOL = "barnraise/blob/1", "barnraise/pieces/1"
 """Names of the libp2p protocols."""
 
-Open = Callable[[PublicKey, str], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
-"""Opens a stream to a peer, of a protocol. Raises OSError, EOFError or TimeoutError."""
-
 
 class Transfer:
     """All blobs that one node receives and serves."""
 
     def __init__(
-        self, own: PublicKey, blobs: BlobStore, caps: Caps, open_stream: Open, timing: Timing = TIMING
+        self, own: PublicKey, blobs: BlobStore, caps: Caps, open_stream: OpenStream, timing: Timing = TIMING
     ) -> None:
         self.traffic = Traffic()
         self._blobs, self._open, self._timing = blobs, open_stream, timing
         self._up, self._down = RateLimiter(caps.up, timing), RateLimiter(caps.down, timing)
-        self._limits, self._sent = ConnectionLimits(), SentPieces()
+        self._limits, self._sent = StreamLimits(), SentPieces()
         self._store = PieceStore(blobs)
         self._server = PieceServer(self._store, self._up, self.traffic, self._sent.piece_sent, timing)
         pool = ConnectionPool(

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from barnraise.core.ids import BlobHash
 from barnraise.network.blobs.holder_outcomes import NotHeld, WrongSize
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
+from barnraise.network.streams import until_stalled
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors
 
 NOT_HELD = 2**64 - 1
 _REQUEST_BYTES = 40
-
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -125,8 +122,3 @@ async def send(
     writer.write(chunk)
     await until_stalled(writer.drain(), timing)
     traffic.up += len(chunk)
-
-
-async def until_stalled(step: Awaitable[V], timing: Timing = TIMING) -> V:
-    """The result of one step of a stream. Raises TimeoutError after `timing.stall`."""
-    return await asyncio.wait_for(step, timing.stall)

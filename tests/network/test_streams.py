@@ -1,21 +1,13 @@
-"""What strangers may use of a node: streams, and memory of what was sent."""
+"""How many streams peers may have open with a node."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from barnraise.core.ids import BlobHash
-from barnraise.network.blobs.connection_limits import (
-    MAX_STREAMS,
-    MAX_STREAMS_PER_PEER,
-    REMEMBERED,
-    ConnectionLimits,
-    SentPieces,
-)
+from barnraise.network.streams import MAX_STREAMS, MAX_STREAMS_PER_PEER, Stream, StreamLimits
 from tests.support import virtual_time
-from tests.support.transfers import Stream, stream_pair
+from tests.support.transfers import stream_pair
 
 V = TypeVar("V")
 
@@ -35,7 +27,7 @@ def with_streams(count: int, scene: Callable[[list[Stream]], Awaitable[V]]) -> V
 
 def test_one_peer_gets_a_limited_number_of_streams() -> None:
     async def scene(streams: list[Stream]) -> None:
-        limits = ConnectionLimits()
+        limits = StreamLimits()
         slots = [limits.admitted("ada", writer) for _, writer in streams]
         streams_held = [slot.__enter__() for slot in slots]
         assert [stream is not None for stream in streams_held] == [True] * MAX_STREAMS_PER_PEER + [False]
@@ -52,7 +44,7 @@ def test_one_peer_gets_a_limited_number_of_streams() -> None:
 
 def test_idle_streams_are_evicted_and_served_ones_are_not() -> None:
     async def scene(streams: list[Stream]) -> None:
-        limits = ConnectionLimits()
+        limits = StreamLimits()
         slots = [limits.admitted(str(number), writer) for number, (_, writer) in enumerate(streams)]
         streams_held = [slot.__enter__() for slot in slots[:MAX_STREAMS]]
         for stream in streams_held[5:8]:
@@ -66,20 +58,3 @@ def test_idle_streams_are_evicted_and_served_ones_are_not() -> None:
             slot.__exit__(None, None, None)
 
     with_streams(MAX_STREAMS + 4, scene)
-
-
-def test_memory_of_what_was_sent_is_bounded_but_keeps_what_is_waited_for() -> None:
-    async def scene() -> None:
-        sent, names = SentPieces(), [BlobHash(f"{number:064x}") for number in range(3 * REMEMBERED)]
-        waiting = asyncio.ensure_future(sent.wait(names[0], 1000))
-        await asyncio.sleep(1)
-        sent.piece_sent(names[0], 1, 2)
-        for name in names[1:]:
-            sent.all_sent(name)
-        assert len(sent._sent) <= REMEMBERED + 1
-        sent.piece_sent(names[0], 0, 2)
-        assert await waiting
-        assert not await sent.wait(names[1], 1), "forgotten"
-        assert await sent.wait(names[-1], 1)
-
-    virtual_time.run(scene())

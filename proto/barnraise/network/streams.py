@@ -1,4 +1,4 @@
-"""What strangers may use of this node: streams, counted by peer, and memory of what was sent."""
+"""Streams between nodes: how one is opened, when it is given up, and how many peers may have open."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from barnraise.contract.pieces import every_piece
-from barnraise.core.ids import BlobHash
+from barnraise.core.ids import PublicKey
+from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
 
 MAX_STREAMS = 96
 """Streams served at once; a new one evicts the one that is idle longest."""
 MAX_STREAMS_PER_PEER = 8
-REMEMBERED = 256
-"""Blobs of which it is remembered what was sent, on top of those that a caller waits for."""
+
+V = TypeVar("V")
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+OpenStream = Callable[[PublicKey, str], Awaitable[Stream]]
+"""Opens a stream to a peer, of a protocol. Raises OSError, EOFError or TimeoutError."""
+
+
+async def until_stalled(step: Awaitable[V], timing: Timing = TIMING) -> V:
+    """The result of one step of a stream. Raises TimeoutError after `timing.stall`."""
+    return await asyncio.wait_for(step, timing.stall)
 
 
 @dataclass
@@ -33,7 +42,7 @@ class IncomingStream:
 
 
 @dataclass
-class ConnectionLimits:
+class StreamLimits:
     """Admits incoming streams up to MAX_STREAMS, and MAX_STREAMS_PER_PEER."""
 
     _streams: list[IncomingStream] = field(default_factory=list)
@@ -70,51 +79,3 @@ class ConnectionLimits:
             return False
         idle[min(idle)].writer.close()
         return True
-
-
-@dataclass
-class _Sent:
-    pieces: int = 0
-    whole: asyncio.Event = field(default_factory=asyncio.Event)
-    watchers: int = 0
-
-
-@dataclass
-class SentPieces:
-    """Which pieces of our blobs were sent to some peer at least once."""
-
-    _sent: dict[BlobHash, _Sent] = field(default_factory=dict)
-
-    def piece_sent(self, name: BlobHash, index: int, count: int) -> None:
-        """A piece of a blob of `count` pieces was sent."""
-        entry = self._entry(name)
-        entry.pieces |= 1 << index
-        if entry.pieces == every_piece(count):
-            entry.whole.set()
-
-    def all_sent(self, name: BlobHash) -> None:
-        """A whole blob was sent."""
-        self._entry(name).whole.set()
-
-    async def wait(self, name: BlobHash, timeout: float) -> bool:
-        """Whether every piece is sent within `timeout` seconds."""
-        entry = self._entry(name)
-        entry.watchers += 1
-        try:
-            await asyncio.wait_for(entry.whole.wait(), timeout)
-        except asyncio.TimeoutError:
-            return False
-        finally:
-            entry.watchers -= 1
-        return True
-
-    def _entry(self, name: BlobHash) -> _Sent:
-        entry = self._sent.pop(name, None) or _Sent()
-        self._sent[name] = entry  # now the newest
-        if len(self._sent) > REMEMBERED:
-            oldest = next(
-                (name for name, old in self._sent.items() if not old.watchers and old is not entry), None
-            )
-            if oldest is not None:
-                del self._sent[oldest]
-        return entry

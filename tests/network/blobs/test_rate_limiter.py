@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.core.errors import UserError
-from barnraise.network.blobs.rate_limiter import RateLimiter
-from barnraise.network.blobs.token_bucket import MAX_CHUNK, TokenBucket, chunk_bytes, parse_rate
+from barnraise.network.blobs.rate_limiter import MAX_CHUNK, RateLimiter, TokenBucket, chunk_bytes, parse_rate
 from barnraise.network.timing import TIMING
 from tests.support import virtual_time
 
