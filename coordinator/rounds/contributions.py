@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from barnraise.contract.records import Commit, blob_name, wanted
 from barnraise.core.errors import TrustError, Unreachable
-from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.fold.log import check_blob
 from barnraise.network.swarm import Swarm
@@ -33,7 +33,10 @@ class Contributions:
     clock: Callable[[], Millis]
     timing: Timing
     intake: Intake = field(init=False)
-    _fetches: set[asyncio.Task[None]] = field(default_factory=set)
+    _fetches: dict[asyncio.Task[None], BlobHash] = field(default_factory=dict)
+    """The blob that each fetches."""
+    _unchecked: set[BlobHash] = field(default_factory=set)
+    """Blobs that were not in the store when their fetch started, and are not accepted yet."""
 
     def __post_init__(self) -> None:
         self.intake = Intake(self.timing)
@@ -53,8 +56,10 @@ class Contributions:
     def raise_failures(self) -> None:
         """Raises what ended a fetch and is no fault of its contribution: DiskFull, StateError."""
         for fetch in [fetch for fetch in self._fetches if fetch.done()]:
-            self._fetches.remove(fetch)
+            del self._fetches[fetch]
             fetch.result()
+        if not self._fetches:
+            self._unchecked.clear()
 
     def restart(self) -> None:
         """As `Intake.restart`."""
@@ -77,7 +82,7 @@ class Contributions:
         match check_commit(commit.value, run.window, now, run.tip.state, sizes, length):
             case Fits():
                 self.intake.start(commit)
-                self._fetches.add(asyncio.create_task(self._fetch(commit, members)))
+                self._fetches[asyncio.create_task(self._fetch(commit, members))] = blob_name(commit.value)
             case Misfit(reason):
                 self._refuse(commit, reason, members)
 
@@ -98,7 +103,8 @@ class Contributions:
     async def _take(self, commit: Signed[Commit], members: Membership) -> None:
         """Fetch, check and accept a contribution, or refuse it. Raises Unreachable."""
         store, name = self.store, blob_name(commit.value)
-        ours = name in store.blobs  # a commit may name a shard of ours, or a contribution of another owner
+        if name not in store.blobs:  # a commit may name a shard of the dataset
+            self._unchecked.add(name)
         holders = members.working_on(store.snapshot.round)
         try:
             path = await self.swarm.fetch_pieces(wanted(commit.value), [commit.signer, *holders])
@@ -106,12 +112,23 @@ class Contributions:
             await asyncio.to_thread(check_blob, commit.value, blob, store.charter, store.state.layout)
         except TrustError as error:
             self._refuse(commit, InvalidBlob(error.problem), members)
-            if not ours:
-                store.blobs.remove(name)
+            self._remove_invalid(name)
             return
         if commit.value.round == store.snapshot.round and not self._is_full():
             store.accept(commit, self.clock())
+            self._unchecked.discard(name)
             log.info("accepted %s: %d tokens", members.name(commit.signer), commit.value.tokens)
+
+    def _remove_invalid(self, name: BlobHash) -> None:
+        """Remove the blob of a refused contribution from the store.
+
+        It stays where it was there before, and where a valid contribution of another owner names it too: a
+        commit may copy another's blob hash and describe the pieces wrongly.
+        """
+        running = [blob for fetch, blob in self._fetches.items() if blob == name and not fetch.done()]
+        if name in self._unchecked and len(running) == 1:
+            self._unchecked.remove(name)
+            self.store.blobs.remove(name)
 
     def _refuse(self, commit: Signed[Commit], reason: RefusalReason, members: Membership) -> None:
         self.intake.refuse(commit, reason)

@@ -104,10 +104,11 @@ class Intake:
 
     def restart(self) -> None:
         """A round starts. Running fetches continue."""
-        for owner, states in list(self._states.items()):
-            self._states[owner] = {
-                wire: Fetching(0) for wire, state in states.items() if isinstance(state, Fetching)
-            }
+        self._states = {
+            owner: {wire: Fetching(0) for wire, state in states.items() if isinstance(state, Fetching)}
+            for owner, states in self._states.items()
+            if self._is_fetching(owner)
+        }
 
     def state(self, commit: Signed[Commit]) -> State | None:
         """None where the commit is new, or accepted."""

@@ -1,4 +1,4 @@
-"""Bytes of strangers: contributions and records that are refused, while the round goes on with the others."""
+"""Invalid bytes from the network: contributions and records are refused, and the round continues without."""
 
 from __future__ import annotations
 
@@ -70,42 +70,43 @@ def of_another_codec(store: RunStore) -> bytes:
     return bytes(other).ljust(size, b"\0")[:size]
 
 
-@pytest.mark.parametrize("spoilt", [not_finite, too_large, of_another_codec])
-def test_a_blob_that_no_honest_peer_sends(store: RunStore, spoilt: Callable[[RunStore], bytes]) -> None:
-    blob = spoilt(store)
+@pytest.mark.parametrize("corrupted", [not_finite, too_large, of_another_codec])
+def test_a_malformed_blob_is_refused(store: RunStore, corrupted: Callable[[RunStore], bytes]) -> None:
+    blob = corrupted(store)
     commit = announce(store, parts.BEN, blob).value
     with raises_with_fix(MalformedBlob, 5):
         check_blob(commit, blob, store.charter, store.state.layout)
 
 
-def test_a_blob_that_is_not_the_one_named(store: RunStore) -> None:
+def test_a_blob_with_another_hash_is_refused(store: RunStore) -> None:
     commit, blob = contribution(store, parts.BEN)
     with raises_with_fix(MalformedBlob, 5, "not the one that its commit names", parts.BEN.public[:8]):
         check_blob(commit.value, blob[:-1] + b"\7", store.charter, store.state.layout)
 
 
-@pytest.mark.parametrize("spoilt", [not_finite, too_large, of_another_codec])
-def test_the_round_goes_on_without_a_bad_contribution(
-    store: RunStore, spoilt: Callable[[RunStore], bytes], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("corrupted", [not_finite, too_large, of_another_codec])
+def test_the_round_continues_without_a_malformed_contribution(
+    store: RunStore, corrupted: Callable[[RunStore], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "coordinator")
-    blob = spoilt(store)
+    blob = corrupted(store)
     played = play(store, {blob_hash(blob): blob}, announce(store, parts.BEN, blob))
     assert played.folded == [parts.ADA.public]
     assert isinstance(played.bad, Refused)
     assert isinstance(played.bad.reason, InvalidBlob)
     assert len(caplog.records) == 1, "it is logged once"
+    assert blob_hash(blob) not in store.blobs
 
 
-def test_the_round_ends_without_a_blob_that_no_peer_gives_whole(store: RunStore) -> None:
+def test_the_round_closes_at_its_deadline_without_a_blob_that_no_peer_has(store: RunStore) -> None:
     bad, blob = contribution(store, parts.BEN, seed=2)
     played = play(store, {blob_hash(blob): blob[:-1] + b"\7"}, bad)
     assert played.folded == [parts.ADA.public]
     assert played.bad == Unfetched(1)
-    assert store.snapshot.window.opens > parts.NOW, "it was waited for until the deadline"
+    assert store.snapshot.window.opens > parts.NOW, "the round stayed open until its deadline"
 
 
-def test_a_blob_that_no_peer_gives_is_refused_after_some_attempts(store: RunStore) -> None:
+def test_a_blob_that_no_peer_has_is_refused_after_some_attempts(store: RunStore) -> None:
     bad, _ = contribution(store, parts.BEN, seed=2)
     once = replace(AT_ONCE, fetch_attempts=1)
     played = play(store, {}, bad, once)
@@ -122,7 +123,7 @@ def test_a_blob_that_no_peer_gives_is_refused_after_some_attempts(store: RunStor
         ({"tokens": 10**9}, TooManyTokens),
     ],
 )
-def test_a_commit_that_does_not_fit_is_not_even_fetched(
+def test_the_blob_of_a_commit_that_does_not_fit_is_not_fetched(
     store: RunStore, wrong: dict[str, object], reason: type[MisfitReason]
 ) -> None:
     true, blob = contribution(store, parts.BEN, seed=2)
@@ -139,12 +140,12 @@ AT_ONCE = replace(TIMING, retry=0.0)
 
 @dataclass(frozen=True)
 class Played:
-    """What came of a round."""
+    """The result of a round."""
 
     folded: list[str]
     """Owners that the close lists."""
     bad: State | None
-    """Of the bad contribution after the first tick."""
+    """The state of the bad contribution after the first tick."""
     fetched: list[BlobHash]
 
 
@@ -154,7 +155,7 @@ def play(
     bad: Signed[Commit],
     timing: Timing = AT_ONCE,
 ) -> Played:
-    """A round with Ada's good contribution and a bad one."""
+    """Play a round with a valid contribution by Ada and a bad one."""
     good, blob = contribution(store, parts.ADA)
     swarm = FakeSwarm(store.blobs, held={**held, blob_hash(blob): blob}, announced=[bad, good])
 
@@ -191,25 +192,25 @@ def play(
         (seal(parts.AUTHORITY, parts.head())[:-1] + b"!", BadSignature, "signature"),
         (seal(parts.ADA, parts.commit(parts.BEN)), BadSignature, "signed by"),
         (seal(parts.STRANGER, parts.commit(parts.STRANGER, admission=parts.admission(parts.ADA))),
-         MalformedRecord, "an admission of somebody else"),
+         MalformedRecord, "an admission of another key"),
         (seal(parts.ADA, parts.commit(parts.ADA, admission=parts.admission(parts.ADA, by=parts.ADA))),
          BadSignature, "where only"),
         (b"X" + seal(parts.AUTHORITY, parts.head())[1:], MalformedRecord, "unknown kind"),
         (b"", MalformedRecord, "unknown kind"),
     ],
 )  # fmt: skip
-def test_a_record_of_the_wrong_hand(value: bytes, kind: type[TrustError], words: str) -> None:
+def test_a_record_without_the_right_signatures_is_refused(value: bytes, kind: type[TrustError], words: str) -> None:
     with raises_with_fix(kind, 5, words):
         open_record(value, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW)
     assert not stored(value)
 
 
-def test_a_record_of_the_right_hand_is_stored() -> None:
+def test_a_record_with_the_right_signature_is_stored() -> None:
     assert stored(seal(parts.AUTHORITY, parts.head()))
 
 
 def stored(value: bytes) -> bool:
-    """Whether a node keeps `value` where the head belongs."""
+    """Whether a node stores `value` under the head's key."""
     place = dht_key_of(parts.head())
     record = DHTRecord(
         DHTID.generate(source=place.key).to_bytes(),

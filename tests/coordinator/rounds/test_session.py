@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import Commit, Head, Presence
-from barnraise.core.ids import Millis, Round, blob_hash
+from barnraise.core.errors import HashMismatch
+from barnraise.core.ids import Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed
 from coordinator.reasons.rounds import AwaitingHeartbeats, NobodyHere, StillTraining, TooFewInTime
+from coordinator.rounds.intake import Refused, State
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING
 from tests.support import parts
-from tests.support.coordinators import FakeSwarm, contribution, opened_store, session_of, until_idle
+from tests.support.coordinators import FakeSwarm, announce, contribution, opened_store, session_of, until_idle
 
 AT_ONCE = replace(TIMING, tick=0.0, retry=0.0)
 
@@ -127,6 +130,40 @@ def test_a_full_round_fetches_no_more(tmp_path: Path) -> None:
         asyncio.run(act())
         assert swarm.fetched == []
         assert store.snapshot.accepted.keys() == {parts.ADA.public}
+
+
+@dataclass
+class LyingSwarm(FakeSwarm):
+    """A commit of Ben copies the blob of Ada and describes its pieces wrongly."""
+
+    proceed: Callable[[], bool] = lambda: True
+    """Whether the pieces may be checked now."""
+
+    async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        if wanted.owner == parts.ADA.public:
+            return await super().fetch_pieces(wanted, holders)
+        while not self.proceed():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        raise HashMismatch("the commit describes other pieces", fix="It is refused.")
+
+
+@pytest.mark.parametrize("after", ["stored", "accepted"])
+def test_a_copied_blob_hash_removes_no_valid_blob(store: RunStore, after: str) -> None:
+    good, blob = contribution(store, parts.ADA)
+    name = blob_hash(blob)
+    bad = announce(store, parts.BEN, blob)
+    swarm = LyingSwarm(store.blobs, held={name: blob}, announced=[bad, good])
+    swarm.proceed = lambda: bool(store.snapshot.accepted) if after == "accepted" else name in store.blobs
+
+    async def act() -> State | None:
+        session = session_of(store, swarm)
+        await session.tick()
+        await until_idle(session)
+        return session.contributions.intake.state(bad)
+
+    assert isinstance(asyncio.run(act()), Refused)
+    assert store.snapshot.accepted.keys() == {parts.ADA.public}
+    assert name in store.blobs
 
 
 def test_what_a_fetch_cannot_handle_ends_the_run(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
