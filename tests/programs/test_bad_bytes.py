@@ -199,7 +199,9 @@ def play(
         (b"", MalformedRecord, "unknown kind"),
     ],
 )  # fmt: skip
-def test_a_record_without_the_right_signatures_is_refused(value: bytes, kind: type[TrustError], words: str) -> None:
+def test_a_record_without_the_right_signatures_is_refused(
+    value: bytes, kind: type[TrustError], words: str
+) -> None:
     with raises_with_fix(kind, 5, words):
         open_record(value, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW)
     assert not stored(value)
