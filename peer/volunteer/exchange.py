@@ -60,7 +60,7 @@ class Exchange:
         """What goes on, for a training that is at `tip`."""
         if self._task is not None:
             return Exchanging.BUSY
-        return Exchanging.FOLDED if self.follower.is_ahead_of(tip) else Exchanging.IDLE
+        return Exchanging.FOLDED if self.follower.tip != tip else Exchanging.IDLE
 
     def look(self) -> None:
         """Take note of what has ended. Raises what ends a volunteer's work: MachineError, StateError."""
@@ -119,10 +119,10 @@ class Exchange:
 
     async def last_was_served(self) -> bool:
         """Whether a peer fetches our pending contribution in `timing.goodbye`; True where there is none."""
-        blob, follower = self.store.pending_blob, self.follower
-        if blob is None or not self.store.contributed_to(follower.tip.round):
+        pending, tip = self.pending, self.follower.tip
+        if pending is None or pending.round != tip.round:
             return True
-        return await self.swarm.wait_served(blob, self.timing.goodbye)
+        return await self.swarm.wait_served(blob_name(pending), self.timing.goodbye)
 
     async def save(self) -> None:
         """All that a restart needs. Raises DiskFull."""

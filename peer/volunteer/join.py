@@ -13,7 +13,7 @@ from pathlib import Path
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import Head
+from barnraise.contract.records import Head, blob_name
 from barnraise.contract.shards import DataIndex
 from barnraise.core.errors import StateError, TrustError
 from barnraise.core.identity import Identity
@@ -238,8 +238,8 @@ async def _resume(node: _Node, base: BaseFolder, store: ContributionStore, train
 def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) -> set[BlobHash]:
     """Blobs of an earlier run of the program that are worth their disk space."""
     shards = {ref.blob for ref in index.shards}
-    pending = store.pending_blob
-    return {charter.data_index_hash, *shards} | (set() if pending is None else {pending})
+    pending = set() if store.pending is None else {blob_name(store.pending.value)}
+    return {charter.data_index_hash} | shards | pending
 
 
 def _fitted(charter: Charter, base: BaseFolder, device: Device, settings: JoinSettings) -> Fit:

@@ -49,10 +49,6 @@ class LogFollower:
         """The other volunteers that are present now."""
         self._others = others
 
-    def is_ahead_of(self, tip: Tip) -> bool:
-        """Whether the state here is another one than that of `tip`."""
-        return self.tip != tip
-
     def has(self, blob: BlobHash) -> bool:
         """Whether the blob is stored here."""
         return blob in self.blobs
