@@ -19,7 +19,7 @@ from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Round
+from barnraise.core.ids import Round
 from barnraise.core.signed import Signed, open_text, sign
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
@@ -46,19 +46,13 @@ class ContributionStore:
     """The newest contribution's."""
     _missed: Decoder | None = None
     """The contribution that missed its close, until the training takes it back."""
-    _saved_residual: dict[str, Array] | None = None
-    """The residual that the saved file holds; None where the file holds something else."""
+    _is_saved: bool = False
+    """The residual on disk is all that is owed."""
 
     @property
     def pending(self) -> Signed[Commit] | None:
         """Our contribution whose close is not known yet."""
         return self._commit if self.lifecycle.state is ContributionState.PENDING else None
-
-    @property
-    def pending_blob(self) -> BlobHash | None:
-        """The blob of `pending`."""
-        pending = self.pending
-        return None if pending is None else blob_name(pending.value)
 
     def contributed_to(self, round: Round) -> bool:
         """Whether our contribution to `round` is pending."""
@@ -71,7 +65,7 @@ class ContributionStore:
 
     def resume(self, saved: SavedWork) -> None:
         """Continue with saved work. Raises TrustError where another key signed it."""
-        self.residual = self._saved_residual = saved.residual
+        self.residual, self._is_saved = saved.residual, True
         if saved.pending:
             pending = open_text(Commit, saved.pending, signer=self.identity.public)
             if blob_name(pending.value) in self.blobs:
@@ -85,7 +79,7 @@ class ContributionStore:
         """
         charter = self.charter
         blob = encode_with_feedback(charter.spec.codec, update.tensors, self.residual, layout)
-        self.residual = update.tensors
+        self.residual, self._is_saved = update.tensors, False
         commit = Commit(
             run=charter.run,
             round=tip.round,
@@ -108,7 +102,8 @@ class ContributionStore:
     def settle(self, layout: Layout, link: Link | None) -> None:
         """Take note of the close of our pending contribution's round, where there is one.
 
-        link: the round's close; None where the log does not reach back to it.
+        What missed it is saved at once, because folding drops its blob. link: the round's close; None where
+        the log does not reach back to it. Raises DiskFull.
         """
         pending = self.pending
         if pending is None:
@@ -120,21 +115,21 @@ class ContributionStore:
         log.info("our contribution to round %d missed its close and goes into the next", sent.round)
         missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
         if spec.train.method == "gradient":
-            self.residual, self._saved_residual = _sum(self.residual, missed), None
-            self.lifecycle.advance(ContributionEvent.OWE)
+            self.residual, event = _sum(self.residual, missed), ContributionEvent.OWE
         else:
-            self._missed, self._saved_residual = missed, None
-            self.lifecycle.advance(ContributionEvent.MISS)
+            self._missed, event = missed, ContributionEvent.MISS
+        self._save_contribution(None)
+        self.lifecycle.advance(event)
 
     def hand_over(self) -> Decoder | None:
         """The contribution that missed its close, which the training takes back as it rebases."""
         missed, self._missed = self._missed, None
-        if missed is not None:
-            self._saved_residual = None
+        self._is_saved &= missed is None
         return missed
 
     def put_aside(self, update: Update) -> None:
         """Keep work that cannot be published any more for the next start of the program."""
+        self._is_saved = False
         for name, array in update.tensors.items():
             kept = self.residual.get(name)
             self.residual[name] = array if kept is None else np.add(kept, array, out=kept)
@@ -142,17 +137,13 @@ class ContributionStore:
 
     def save(self, tip: Tip, state: TrainState, inner: Arrays | Unchanged) -> None:
         """All that a restart from `state` needs. Raises DiskFull."""
-        unchanged = self._missed is None and self._saved_residual is self.residual
-        residual = Unchanged() if unchanged else self._owed()
+        residual = Unchanged() if self._is_saved else self._owed()
         self.saves.save_state(tip, state, residual, inner, _text(self.pending))
-        self._note_saved()
+        self._is_saved = True
 
     def _save_contribution(self, pending: Signed[Commit] | None) -> None:
         self.saves.save_contribution(self._owed(), _text(pending))
-        self._note_saved()
-
-    def _note_saved(self) -> None:
-        self._saved_residual = self.residual if self._missed is None else None
+        self._is_saved = True
 
     def _owed(self) -> dict[str, Array]:
         """All that a restart has to send again."""

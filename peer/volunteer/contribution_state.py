@@ -10,21 +10,24 @@ Laws
 3. A contribution is on disk before a peer can learn of it: SIGN follows the save.
 4. Only the log moves a contribution out of PENDING: its close lists it or not. A close that the log no longer
    reaches counts as one that does not list it.
+5. Steps run in another thread than SIGN, LIST, MISS and OWE, and ask only whether the contribution is taken:
+   these four events do not change the answer. TAKE and REBASE run while neither a step nor an exchange does.
 
 Transitions
 
 state     TAKE   SIGN     LIST    MISS    OWE   REBASE    RESUME   after a crash
 TRAINING  TAKEN                                 TRAINING  PENDING  TRAINING, PENDING
-CARRYING  TAKEN                                 CARRYING           TRAINING, PENDING
+CARRYING  TAKEN                                 CARRYING           TRAINING
 TAKEN            PENDING                                           TRAINING, PENDING
 PENDING                   LISTED  MISSED  OWED                     PENDING
 LISTED                                          TRAINING           TRAINING, PENDING
-MISSED                                          CARRYING           TRAINING, PENDING
-OWED                                            TRAINING           TRAINING, PENDING
+MISSED                                          CARRYING           TRAINING
+OWED                                            TRAINING           TRAINING
 
 crash       A restart continues from the last save, and the local work since then is lost. A save in PENDING
-            that no folded state has replaced is PENDING again and asks the log again; any other save is
-            TRAINING, with all that is owed in its residual.
+            that no later save has replaced is PENDING again and asks the log again; any other save is
+            TRAINING, with all that is owed in its residual. MISS and OWE are saved at once, LIST with the
+            folded state.
 late close  PENDING stays: the volunteer holds or trains ahead until the close is known.
 leaving     No state changes. The local work is added to the residual; a PENDING contribution stays saved.
 turn        Without a turn there is no TAKE: the local work is kept over REBASE for a later round.
@@ -93,7 +96,13 @@ TRANSITIONS: Transitions = {
     _S.OWED: {_E.REBASE: _S.TRAINING},
 }
 AFTER_CRASH: Mapping[ContributionState, frozenset[ContributionState]] = {
-    state: frozenset({_S.PENDING} if state is _S.PENDING else {_S.TRAINING, _S.PENDING}) for state in _S
+    _S.TRAINING: frozenset({_S.TRAINING, _S.PENDING}),
+    _S.CARRYING: frozenset({_S.TRAINING}),
+    _S.TAKEN: frozenset({_S.TRAINING, _S.PENDING}),
+    _S.PENDING: frozenset({_S.PENDING}),
+    _S.LISTED: frozenset({_S.TRAINING, _S.PENDING}),
+    _S.MISSED: frozenset({_S.TRAINING}),
+    _S.OWED: frozenset({_S.TRAINING}),
 }
 """The states in which the program can start again after a crash."""
 

@@ -27,7 +27,7 @@ from peer.volunteer.contribution_state import ContributionEvent, ContributionLif
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.prefetch import Prefetch
-from peer.volunteer.saved_state import SavedState
+from peer.volunteer.saved_state import SavedState, SavedWork
 from peer.volunteer.timings import RoundTimer
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm
@@ -97,8 +97,16 @@ class Peer:
             lambda: self.now,
             timing,
         )
-        self.work.save(self.follower.tip, self.follower.state, {})
+        saved = self.work.load()
+        if isinstance(saved, SavedWork):
+            self.work.resume(saved)
+        else:
+            self.work.save(self.follower.tip, self.follower.state, {})
         self.hear()
+
+    def restarted(self) -> Peer:
+        """The same volunteer after a crash: all that it knows is in its folder."""
+        return Peer(self.store, self.folder, self.now)
 
     def hear(self) -> None:
         """The coordinator has all blobs of its run store."""

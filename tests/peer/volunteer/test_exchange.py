@@ -113,6 +113,32 @@ def test_what_missed_its_close_is_owed_and_its_blob_dropped(store: RunStore, tmp
     assert sent[0] not in peer.work.blobs
 
 
+def test_a_crash_before_the_state_is_saved_does_not_lose_what_missed_its_close(
+    store: RunStore, tmp_path: Path
+) -> None:
+    """The first fold drops its blob, long before the last fold is saved."""
+
+    async def play(peer: Peer) -> None:
+        commit = await peer.publish()
+        peer.swarm.served.set()
+        await asyncio.gather(*peer.exchange._watching)
+        train_round(store, parts.BEN)
+        missing = blob_name(train_round(store, parts.BEN).commits[0])
+        peer.hear()
+        del peer.swarm.held[missing]
+        await peer.try_to_catch_up()
+        assert peer.follower.tip.round == 1
+        assert blob_name(commit.value) not in peer.work.blobs
+
+    before = played(store, tmp_path, play)
+    after = before.restarted()
+    assert after.lifecycle.state is ContributionState.TRAINING
+    assert after.owes
+    owed, missed = after.work.residual, before.exchange.hand_over().missed
+    assert missed is not None
+    assert all((owed[name] == before.work.residual[name] + missed.tensor(name)).all() for name in owed)
+
+
 def test_an_unreachable_blob_is_requested_again(
     store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
