@@ -89,7 +89,7 @@ class Service(pb_grpc.CoordinatorServicer):
             )
         except BarnraiseError as error:
             await _abort(context, error)
-        return pb.EvaluateReply(told=outcome)
+        return pb.EvaluateReply(outcome=outcome)
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
         return pb.GetStatusReply(json=self._api.status().model_dump_json())

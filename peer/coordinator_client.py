@@ -94,7 +94,7 @@ class CoordinatorClient:
         """Send an evaluation; return the answer, a text for people. Raises Unreachable, RefusedError."""
         request = pb.EvaluateRequest(signed_evaluation=evaluation.wire)
         reply = await self._call(self._stub.Evaluate(request, timeout=self._timing.request))
-        return str(reply.told)
+        return str(reply.outcome)
 
     async def _get_charter(self) -> pb.GetCharterReply:
         request = pb.GetCharterRequest(run=self._invite.run)

@@ -45,10 +45,10 @@ class EvaluateRequest(_message.Message):
     def __init__(self, signed_evaluation: _Optional[bytes] = ...) -> None: ...
 
 class EvaluateReply(_message.Message):
-    __slots__ = ("told",)
-    TOLD_FIELD_NUMBER: _ClassVar[int]
-    told: str
-    def __init__(self, told: _Optional[str] = ...) -> None: ...
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: str
+    def __init__(self, outcome: _Optional[str] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ("run",)
