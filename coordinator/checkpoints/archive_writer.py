@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,11 +30,43 @@ from barnraise.core.ids import BlobHash, blob_hash, short
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
-from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import lay_out
 from coordinator.store.promotion import Promotion
+from coordinator.store.run_state import RunState
 
 log = logging.getLogger("coordinator.checkpoints.archive_writer")
+
+
+@dataclass(frozen=True)
+class ArchiveContent:
+    """What the archive has to hold."""
+
+    charter: bytes
+    """The signed charter."""
+    closes: Sequence[BlobHash]
+    """closes[r] closed round r."""
+    contributions: Mapping[int, Collection[BlobHash]]
+    """Blobs of each round from which a replay can start."""
+    replay_from: int
+    checkpoints: Mapping[int, Signed[Manifest]]
+    """Those that are published."""
+    promotion: Promotion | None
+    """None while none is published."""
+    mirrors: Sequence[str] = ()
+    """Addresses of other servers with a copy."""
+
+    @classmethod
+    def of(cls, state: RunState, mirrors: Sequence[str]) -> ArchiveContent:
+        """What the archive has to hold in `state`."""
+        return cls(
+            charter=state.signed_charter.wire,
+            closes=state.closes,
+            contributions={round: frozenset(blobs) for round, blobs in state.history.blobs.items()},
+            replay_from=state.replay_from,
+            checkpoints={round: state.checkpoints[round] for round in sorted(state.published)},
+            promotion=state.promotion(),
+            mirrors=mirrors,
+        )
 
 
 @dataclass

@@ -11,9 +11,9 @@ from barnraise.contract.archive import repo_id, round_tag
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut
 from barnraise.contract.spec import Lora
-from coordinator.checkpoints.credits import Credits
-from coordinator.reasons.licences import Redistributable
+from coordinator.reasons.setup import Redistributable
 from coordinator.setup.licences import card_fields, check_licence
+from coordinator.store.history import Share
 
 CARD = "README.md"
 CURVE = "held-out.svg"
@@ -28,6 +28,16 @@ _ENVIRONMENT = """\
 `HOST:PORT` is the run's server or a mirror of it; the second variable keeps the client from sending your Hub
 token there. Without both, the same commands download what was published on the Hub.
 """
+
+
+@dataclass(frozen=True)
+class Credits:
+    """The contributors of a checkpoint."""
+
+    named: tuple[tuple[str, Share], ...]
+    """Most tokens first."""
+    unnamed: int
+    """Volunteers who contributed and are not named."""
 
 
 @dataclass(frozen=True)

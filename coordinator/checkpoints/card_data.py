@@ -1,11 +1,16 @@
-"""Makes the files that describe a checkpoint: its card and its held-out curve."""
+"""Makes the files that describe a checkpoint: its card and its held-out curve. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import HeldOut
-from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card
-from coordinator.checkpoints.credits import credits
+from barnraise.contract.records import JoinClaim
+from barnraise.core.ids import PublicKey
+from coordinator.checkpoints.card import CARD, CURVE, CardFacts, Credits, card
 from coordinator.checkpoints.curve import Point, held_out_svg
+from coordinator.store.history import Share
 from coordinator.store.run_state import RunState
 
 
@@ -25,12 +30,38 @@ def card_facts(run: RunState, round: int, held_out: HeldOut | None) -> CardFacts
     )
 
 
+def base_facts(charter: Charter) -> CardFacts:
+    """What a card says before the first round."""
+    return CardFacts(
+        charter=charter,
+        round=0,
+        tokens=0,
+        state=charter.genesis,
+        previous=charter.spec.digest(),
+        held_out=None,
+        first=None,
+        curve=False,
+        credits=Credits((), 0),
+    )
+
+
 def card_files(run: RunState, round: int, held_out: HeldOut | None) -> dict[str, bytes]:
     """The files by name, for the checkpoint of `round` with that held-out loss."""
     files = {CARD: card(card_facts(run, round, held_out)).encode()}
     if points := _points(run, round, held_out):
         files[CURVE] = held_out_svg(run.spec.name, points).encode()
     return files
+
+
+def credits(shares: Mapping[PublicKey, Share], claims: Mapping[PublicKey, JoinClaim]) -> Credits:
+    """Who a card names: volunteers who consent, by the name in their newest claim.
+
+    claims: the newest of each owner. A volunteer who joins again without consent is no longer named.
+    """
+    agreed = {owner: claim.name for owner, claim in claims.items() if claim.credit and claim.name}
+    named = [(agreed[owner], share) for owner, share in shares.items() if owner in agreed]
+    named.sort(key=lambda entry: (-entry[1].tokens, entry[0]))
+    return Credits(tuple(named), len(shares) - len(named))
 
 
 def _points(run: RunState, round: int, held_out: HeldOut | None) -> list[Point]:

@@ -21,9 +21,9 @@ from barnraise.runtime.child_failures import child_message
 from barnraise.runtime.child_process import ChildDone, run_child
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
 from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
-from coordinator.checkpoints.credits import Credits
+from coordinator.checkpoints.card_data import base_facts
 from coordinator.messages.setup import not_redistributable
-from coordinator.reasons.licences import NotRedistributable, Redistributable
+from coordinator.reasons.setup import NotRedistributable, Redistributable
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.setup.licences import check_licence
 from coordinator.store.checkpoints import write_manifest
@@ -177,18 +177,3 @@ class Exporter:
             held_out=facts.held_out,
             files=files,
         )
-
-
-def base_facts(charter: Charter) -> CardFacts:
-    """What a card says before the first round."""
-    return CardFacts(
-        charter=charter,
-        round=0,
-        tokens=0,
-        state=charter.genesis,
-        previous=charter.spec.digest(),
-        held_out=None,
-        first=None,
-        curve=False,
-        credits=Credits((), 0),
-    )

@@ -28,7 +28,7 @@ from barnraise.core.signed import Signed
 from barnraise.evaluation.failures import EvaluationFailure
 from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.runtime.files import scratch_folder
-from coordinator.checkpoints.archive_writer import ArchiveWriter
+from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.card_data import card_facts, card_files
 from coordinator.checkpoints.evaluations import (
     evaluation_refused,
@@ -54,7 +54,6 @@ from coordinator.reasons.checkpoints import (
     Superseded,
 )
 from coordinator.run_folder import ARCHIVE, HELD_OUT
-from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import lay_out
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore

@@ -16,7 +16,7 @@ from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, s
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Record
 from coordinator.dataset.render import Renderer
-from coordinator.reasons.dataset import (
+from coordinator.reasons.setup import (
     BuildStep,
     BuiltDataset,
     DatasetBuilt,
@@ -103,17 +103,6 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -
         held_out_records=found.held_out_records,
         chat_template=renderer.template,
     )
-
-
-def render_preview(spec: RunSpec, tokenizer_folder: Path) -> str:
-    """The first record as the model will see it, its trained parts between ⟦ and ⟧.
-
-    Reads only that record. Raises DatasetError, ModelUnavailable.
-    """
-    renderer, _ = _renderer(tokenizer_folder)
-    for record in read(spec.data):
-        return renderer.preview(renderer.render(record))
-    raise DatasetError(f"the dataset {spec.data.source} is empty", fix="Give it at least one record.")
 
 
 def _records(spec: RunSpec, bound: int, *, held_out: bool) -> Iterator[Record]:

@@ -7,15 +7,16 @@ from typing_extensions import assert_never
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.units import format_bytes
 from coordinator.messages.setup import codec_choice, codec_setting, not_redistributable, spec_warning
-from coordinator.reasons.check import (
+from coordinator.reasons.setup import (
     PERMANENT_CHECKPOINTS,
     CheckReport,
     MainNewestNothingHeldOut,
     MainNewestUnevaluated,
     MainPolicy,
     MainWithinBest,
+    NotRedistributable,
+    Redistributable,
 )
-from coordinator.reasons.licences import NotRedistributable, Redistributable
 
 Rows = list[tuple[str, str]]
 """Label and value."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
-from coordinator.reasons.dataset import (
-    BuildStep,
-    DatasetBuilt,
-    NothingHeldOut,
-    ReadingDataset,
-    RecordsTokenized,
-)
-from coordinator.reasons.licences import NotRedistributable
-from coordinator.reasons.recommend import (
+from coordinator.reasons.setup import (
     LARGEST_SHARE,
+    BuildStep,
     CodecChoice,
+    DatasetBuilt,
     DensityTooLow,
     ExchangeTooLong,
     GraceTooShort,
     MuonOverhead,
+    NothingHeldOut,
+    NotRedistributable,
+    ReadingDataset,
+    RecordsTokenized,
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,

@@ -7,7 +7,7 @@ from pathlib import Path
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import SpecError, UserError
 from coordinator.messages.setup import not_redistributable
-from coordinator.reasons.licences import NotRedistributable
+from coordinator.reasons.setup import NotRedistributable
 from coordinator.setup.licences import check_licence
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from coordinator.reasons.licences import NotRedistributable, Redistributable
+from coordinator.reasons.setup import NotRedistributable, Redistributable
 
 OPEN = frozenset(
     {

@@ -7,7 +7,7 @@ from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
 from barnraise.fold.outer import outer_for
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
-from coordinator.reasons.check import PERMANENT_CHECKPOINTS, Needs
+from coordinator.reasons.setup import PERMANENT_CHECKPOINTS, Needs
 from coordinator.setup.recommend import contributions
 
 _FP32 = 4

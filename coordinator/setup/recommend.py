@@ -13,7 +13,7 @@ import math
 from barnraise.contract.spec import AdamW, Dense, RunSpec, Sgd, Sparse
 from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
-from coordinator.reasons.recommend import (
+from coordinator.reasons.setup import (
     LARGEST_SHARE,
     LOWEST_DENSITY,
     CodecChoice,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout
-from coordinator.reasons.check import (
+from coordinator.reasons.setup import (
+    BuiltDataset,
     CheckReport,
     MainNewestNothingHeldOut,
     MainNewestUnevaluated,
     MainPolicy,
     MainWithinBest,
 )
-from coordinator.reasons.dataset import BuiltDataset
 from coordinator.setup.licences import check_licence
 from coordinator.setup.needs import needs
 from coordinator.setup.recommend import contributions, exchange_seconds, find_warnings, recommend

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -28,14 +28,6 @@ class History:
     """What each volunteer trained on for the close of each round."""
     kept: AppendOnly[Mapping[BlobHash, int]] = field(default_factory=AppendOnly)
     """Bytes of each contribution to the newest rounds: those whose contributions are kept."""
-
-    @classmethod
-    def of(cls, links: Iterable[Link]) -> History:
-        """The summary of `links`, which close round 0 and those after it."""
-        history = cls()
-        for link in links:
-            history = history.with_close(link)
-        return history
 
     @property
     def kept_from(self) -> int:

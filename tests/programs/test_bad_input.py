@@ -31,7 +31,7 @@ from barnraise.core.ids import Millis, blob_hash
 from barnraise.models.base_model import BaseFolder
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
-from coordinator.reasons.check import CheckReport
+from coordinator.reasons.setup import CheckReport
 from coordinator.setup.check import check as check_run
 from coordinator.store.run_store import RunStore
 from peer.messages.volunteer import volunteer_message

@@ -21,12 +21,12 @@ from barnraise.models import gguf_export
 from barnraise.models.merge import merge
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.checkpoints.archive_writer import ArchiveWriter
+from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.card import CARD, CardFacts, card, gguf_name
+from coordinator.checkpoints.card_data import base_facts
 from coordinator.checkpoints.export_program import write_data
-from coordinator.checkpoints.exports import Exporter, base_facts
+from coordinator.checkpoints.exports import Exporter
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
-from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.checkpoints import published_manifest, write_checkpoint
 from coordinator.store.promotion import promote
 from tests.support import parts

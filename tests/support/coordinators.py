@@ -28,14 +28,13 @@ from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.checkpoints.archive_writer import ArchiveWriter
+from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import GatewayAddress, serve
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
-from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore

@@ -28,8 +28,7 @@ from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import open_signed, sign
 from barnraise.fold.log import check_link
-from coordinator.checkpoints.archive_writer import ArchiveWriter
-from coordinator.store.archive_content import ArchiveContent
+from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import archive, opened_store, train_round

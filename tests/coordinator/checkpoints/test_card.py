@@ -14,8 +14,7 @@ from markdown_it.token import Token
 
 from barnraise.contract.manifest import Form, HeldOut
 from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, RunSpec, TrainSpec
-from coordinator.checkpoints.card import CURVE, MOST_NAMES, CardFacts, card, code, gguf_name, plain
-from coordinator.checkpoints.credits import Credits
+from coordinator.checkpoints.card import CURVE, MOST_NAMES, CardFacts, Credits, card, code, gguf_name, plain
 from coordinator.store.history import Share
 from tests.support import parts
 

@@ -16,11 +16,11 @@ from barnraise.contract.shards import DataIndex, Sample, parse_shard
 from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
 from barnraise.core.errors import DatasetError, ModelUnavailable
 from barnraise.core.ids import BlobHash, blob_hash
-from coordinator.dataset.build import build, render_preview
+from coordinator.dataset.build import build
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.render import PLAIN_TEMPLATE, Renderer
-from coordinator.reasons.dataset import BuiltDataset
+from coordinator.reasons.setup import BuiltDataset
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -241,17 +241,17 @@ def test_an_answer_that_does_not_end_is_refused(tmp_path: Path) -> None:
     save_tokenizer(tmp_path, eos="<|end|>")
     source = write_lines(tmp_path / "d.jsonl", questions(1))
     with pytest.raises(DatasetError, match="would not learn to stop"):
-        render_preview(run_spec(source), tmp_path)
+        built(run_spec(source), tmp_path)
     # Unless the model's generation config says that it stops there as well.
     stop = PreTrainedTokenizerFast.from_pretrained(tmp_path).convert_tokens_to_ids("<|im_end|>")
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [stop]}))
-    assert "⟦It is the number 0.<|im_end|>⟧" in render_preview(run_spec(source), tmp_path)
+    assert "⟦It is the number 0.<|im_end|>⟧" in built(run_spec(source), tmp_path)[0].preview
 
 
 def test_a_tokenizer_without_an_end_of_sequence_is_refused(tmp_path: Path) -> None:
     save_tokenizer(tmp_path, eos=None)
     with pytest.raises(DatasetError, match="no end-of-sequence token"):
-        render_preview(run_spec(write_lines(tmp_path / "d.jsonl", questions(1))), tmp_path)
+        built(run_spec(write_lines(tmp_path / "d.jsonl", questions(1))), tmp_path)
 
 
 # Building
@@ -309,8 +309,6 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text("\n")
     with pytest.raises(DatasetError, match="is empty"):
         built(run_spec(tmp_path / "d.txt"), folder)
-    with pytest.raises(DatasetError, match="is empty"):
-        render_preview(run_spec(tmp_path / "d.txt"), folder)
 
 
 def test_an_unreadable_tokenizer_is_reported(tmp_path: Path) -> None:

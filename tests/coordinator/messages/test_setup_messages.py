@@ -12,21 +12,19 @@ from coordinator.messages.setup import (
     not_redistributable,
     spec_warning,
 )
-from coordinator.reasons.dataset import (
+from coordinator.reasons.setup import (
     BuildStep,
-    DatasetBuilt,
-    NothingHeldOut,
-    ReadingDataset,
-    RecordsTokenized,
-)
-from coordinator.reasons.licences import NotRedistributable
-from coordinator.reasons.recommend import (
     CodecChoice,
     CodecOption,
+    DatasetBuilt,
     DensityTooLow,
     ExchangeTooLong,
     GraceTooShort,
     MuonOverhead,
+    NothingHeldOut,
+    NotRedistributable,
+    ReadingDataset,
+    RecordsTokenized,
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,

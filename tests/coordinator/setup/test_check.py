@@ -19,14 +19,15 @@ from barnraise.contract.spec import (
 )
 from barnraise.core.errors import DatasetError, ModelUnavailable, SpecError, UserError
 from barnraise.models.trainable import layout, parameter_count
-from coordinator.reasons.check import (
+from coordinator.reasons.setup import (
     CheckReport,
+    ExchangeTooLong,
     MainNewestNothingHeldOut,
     MainNewestUnevaluated,
     MainWithinBest,
+    NotRedistributable,
+    Redistributable,
 )
-from coordinator.reasons.licences import NotRedistributable, Redistributable
-from coordinator.reasons.recommend import ExchangeTooLong
 from coordinator.setup.check import check
 from coordinator.setup.needs import needs
 from coordinator.setup.prepare import prepare

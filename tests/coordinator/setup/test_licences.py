@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.reasons.licences import NotRedistributable, Redistributable
+from coordinator.reasons.setup import NotRedistributable, Redistributable
 from coordinator.setup.licences import card_fields, check_licence
 
 

@@ -8,7 +8,7 @@ from barnraise.contract.spec import AdamW, DataSpec, Full, Raw, RunSpec, TrainSp
 from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
-from coordinator.reasons.check import Needs
+from coordinator.reasons.setup import Needs
 from coordinator.setup.needs import needs
 
 MILLION = Layout((("a", (1000, 900)), ("b", (100_000,))))

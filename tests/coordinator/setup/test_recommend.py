@@ -24,7 +24,7 @@ from barnraise.contract.spec import (
 )
 from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
-from coordinator.reasons.recommend import (
+from coordinator.reasons.setup import (
     LARGEST_SHARE,
     CodecChoice,
     DensityTooLow,

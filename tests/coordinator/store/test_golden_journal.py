@@ -19,8 +19,8 @@ import pytest
 from barnraise.contract.records import blob_name, seal
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from barnraise.runtime.blob_store import BlobStore
+from coordinator.checkpoints.archive_writer import ArchiveContent
 from coordinator.run_folder import BLOBS
-from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.events import Kind, Row
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import RowReader, find_charter

@@ -1,12 +1,16 @@
-"""What the closes add up to: shares up to a round, whom the credits name, and which blobs are kept."""
+"""What the closes add up to: shares up to a round, the names in the credits, and the blobs that are kept."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
 
 from barnraise.contract.records import Close, JoinClaim
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, blob_hash
 from barnraise.fold.log import Link
-from coordinator.checkpoints.credits import Credits, credits
+from coordinator.checkpoints.card import Credits
+from coordinator.checkpoints.card_data import credits
 from coordinator.store.history import History, Share
 from tests.support import parts
 from tests.support.parts import ADA, BEN, STRANGER
@@ -25,7 +29,11 @@ def link(round: int, *given: tuple[Identity, int, str]) -> Link:
     return Link(close, commits, BlobHash(parts.HASH_A))
 
 
-HISTORY = [
+def history_of(links: Iterable[Link]) -> History:
+    return reduce(History.with_close, links, History())
+
+
+LINKS = [
     link(0, (ADA, 100, "a"), (BEN, 50, "bb")),
     link(1, (ADA, 10, "a")),
     link(2, (STRANGER, 7, "ccc"), (BEN, 5, "d")),
@@ -33,7 +41,7 @@ HISTORY = [
 
 
 def test_shares_are_those_of_the_rounds_before() -> None:
-    history = History.of(HISTORY)
+    history = history_of(LINKS)
     assert history.shares(before=0) == {}
     assert history.shares(before=1) == {ADA.public: Share(1, 100), BEN.public: Share(1, 50)}
     assert history.shares(before=3) == {
@@ -42,7 +50,7 @@ def test_shares_are_those_of_the_rounds_before() -> None:
 
 
 def test_a_blob_is_dropped_once_no_kept_round_folded_it() -> None:
-    history = History.of(HISTORY)
+    history = history_of(LINKS)
     assert history.sizes() == {0: 30, 1: 10, 2: 40}
     assert history.only_before(1) == {blob_hash(b"bb")}, "round 1 has `a` too"
     later = history.without_before(1)
@@ -60,7 +68,7 @@ def claim(owner: Identity, name: str, credit: bool) -> tuple[PublicKey, JoinClai
 
 
 def test_credits_name_only_consenting_volunteers_most_tokens_first() -> None:
-    shares = History.of(HISTORY).shares(before=3)
+    shares = history_of(LINKS).shares(before=3)
     claims = dict([claim(ADA, "ada", False), claim(BEN, "ben", True), claim(STRANGER, "cyd", True)])
     assert credits(shares, claims) == Credits((("ben", Share(2, 55)), ("cyd", Share(1, 7))), 1)
 

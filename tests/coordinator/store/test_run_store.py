@@ -17,8 +17,8 @@ from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from barnraise.core.signed import sign
+from coordinator.checkpoints.archive_writer import ArchiveContent
 from coordinator.checkpoints.card_data import card_facts, card_files
-from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.events import ContributionsForgotten
 from coordinator.store.history import Share
 from coordinator.store.run_store import RunStore

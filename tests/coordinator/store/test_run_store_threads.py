@@ -15,8 +15,8 @@ from barnraise.contract.records import Evaluation, JoinClaim
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import sign
+from coordinator.checkpoints.archive_writer import ArchiveContent
 from coordinator.checkpoints.card_data import card_files
-from coordinator.store.archive_content import ArchiveContent
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 from tests.support import parts

@@ -1,0 +1,277 @@
+"""What is found out before a run starts: about licences, the dataset, the spec, and what the run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from barnraise.contract.shards import DataIndex
+from barnraise.contract.spec import Dense, RunSpec, Sparse
+from barnraise.core.reason import Reason
+
+# Licences
+
+
+@dataclass(frozen=True)
+class Redistributable:
+    """The licence permits redistribution."""
+
+    licence: str
+    """Its name, as `OPEN` has it."""
+
+
+@dataclass(frozen=True)
+class NotRedistributable(Reason):
+    """The licence is not known to permit redistribution."""
+
+    key: str
+    """Where the run spec names it, such as `data.licence`."""
+    licence: str
+    """As the run spec has it."""
+
+
+# The dataset builder
+
+
+@dataclass(frozen=True)
+class BuiltDataset:
+    """A dataset in shards."""
+
+    index: DataIndex
+    """What peers train on."""
+    held_out: DataIndex
+    """What checkpoints are evaluated on; without shards if nothing is held out."""
+    preview: str
+    """The first training record as text, its trained parts between ⟦ and ⟧."""
+    records: int
+    """Records in the dataset."""
+    held_out_records: int
+    """Records among them that are held out."""
+    chat_template: str
+    """The template that chats were rendered with; checkpoints carry it."""
+
+
+@dataclass(frozen=True)
+class ReadingDataset(Reason):
+    """The builder starts to read."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class RecordsTokenized(Reason):
+    """The builder advances."""
+
+    records: int
+
+
+@dataclass(frozen=True)
+class NothingHeldOut(Reason):
+    """The spec asks for held-out records, and the dataset has too few different records for one."""
+
+
+@dataclass(frozen=True)
+class DatasetBuilt(Reason):
+    """The builder is done."""
+
+    records: int
+    samples: int
+    trained_tokens: int
+
+
+BuildStep = ReadingDataset | RecordsTokenized | NothingHeldOut | DatasetBuilt
+"""What the builder reports while it works."""
+
+# Recommended settings
+
+LARGEST_SHARE = 0.1
+"""Of a round that its exchange may take."""
+
+
+LOWEST_DENSITY = 1 / 64
+"""Below it updates arrive so late that training alone does better."""
+
+
+@dataclass(frozen=True)
+class CodecOption:
+    """A codec, and what a round's exchange costs with it."""
+
+    codec: Dense | Sparse
+    exchange: float
+    """Seconds."""
+
+
+@dataclass(frozen=True)
+class CodecChoice(Reason):
+    """Why a codec is recommended: how long its exchange takes, and why no larger one is."""
+
+    exchange: float
+    """Seconds."""
+    round_seconds: float
+    """The round that the exchange is compared with."""
+    larger: CodecOption | None
+    """The next larger codec, whose exchange is too long; None where the largest one fits."""
+    rounds: int | None
+    """Rounds that a sparse codec needs, at least; None for a dense one."""
+    too_long: bool
+    """Whether not even this exchange fits, and no smaller codec is worthwhile."""
+    sparse_by_diloco: bool
+    """Whether `train.method = "diloco"` would permit a sparse codec, which would fit better."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Settings for a run at a given number of volunteers and upload speed."""
+
+    codec: Dense | Sparse
+    seconds: int
+    """`round.seconds`, at least."""
+    grace: int
+    """`round.grace`, at least."""
+    exchange: float
+    """Seconds that a round's exchange takes with this codec."""
+    because: CodecChoice
+
+
+@dataclass(frozen=True)
+class ExchangeTooLong(Reason):
+    """The exchange takes too large a share of a round."""
+
+    share: float
+    overlaps: bool
+    """Whether training continues during the exchange."""
+    enough: int
+    """`round.seconds` that would be enough."""
+    smaller: Dense | Sparse | None
+    """The recommended codec, where it sends less than the spec's."""
+
+
+@dataclass(frozen=True)
+class GraceTooShort(Reason):
+    """The exchange takes longer than the time that a late contribution gets."""
+
+    grace: float
+    enough: int
+    """`round.grace` that would be enough."""
+    smaller: Dense | Sparse | None
+    """The recommended codec, where it sends less than the spec's."""
+
+
+@dataclass(frozen=True)
+class SparseNotNeeded(Reason):
+    """A dense codec fits, and a sparse one delays updates."""
+
+    codec: Dense
+    """The recommended one."""
+    because: CodecChoice
+
+
+@dataclass(frozen=True)
+class DensityTooLow(Reason):
+    """Updates arrive too late to be of use."""
+
+    density: float
+    lowest: float = LOWEST_DENSITY
+
+
+@dataclass(frozen=True)
+class SparseWithAdamW(Reason):
+    """The outer AdamW takes what a sparse codec leaves out for gradients of zero."""
+
+    codec: Dense | Sparse
+    """The recommended one."""
+
+
+@dataclass(frozen=True)
+class MuonOverhead(Reason):
+    """Muon's own work is large against that of a step."""
+
+    share: float
+    """Of a step's work that Muon adds."""
+    batch: int
+    enough: int
+    """`train.batch` that would be enough."""
+
+
+SpecWarning = (
+    ExchangeTooLong | GraceTooShort | SparseNotNeeded | DensityTooLow | SparseWithAdamW | MuonOverhead
+)
+"""Where a valid spec is far from the recommendation."""
+
+# `coordinator check`
+
+PERMANENT_CHECKPOINTS = 3
+"""Kept in addition to the newest: the promoted one, the best, and the one where a replay starts."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs. In bytes, except where a field says otherwise."""
+
+    base_params: int
+    """Values in the base model."""
+    trainable_params: int
+    """Values that are trained."""
+    peer_memory: int
+    """Memory of a volunteer's machine that trains on its CPU."""
+    gpu_memory: int
+    """Memory of one that trains on a GPU, device and host together."""
+    coordinator_memory: int
+    blob: int
+    """One contribution; approximate for a sparse codec."""
+    up: int
+    """Sent per round and peer, approximately: its own blob once and those of others forwarded."""
+    down: int
+    """Received per round and peer, at most: the others' blobs."""
+    checkpoint: int
+    """The tensors of one checkpoint."""
+    forms: int
+    """One promoted checkpoint merged and as GGUF, where the spec asks for them."""
+    log_per_round: int
+    """Contributions and close of one round."""
+    log: int
+    """Contributions that are kept, at most."""
+    disk: int
+    """Of the coordinator, at most: its checkpoints in all forms, and the log."""
+
+
+@dataclass(frozen=True)
+class MainWithinBest(Reason):
+    """`main` is the newest checkpoint whose held-out loss is close to the best."""
+
+    within: float
+    """Share by which its loss may be above the best one."""
+
+
+@dataclass(frozen=True)
+class MainNewestUnevaluated(Reason):
+    """`main` is the newest checkpoint: the spec asks for no evaluation."""
+
+
+@dataclass(frozen=True)
+class MainNewestNothingHeldOut(Reason):
+    """`main` is the newest checkpoint: there is no text to evaluate on."""
+
+
+MainPolicy = MainWithinBest | MainNewestUnevaluated | MainNewestNothingHeldOut
+"""Which checkpoint will be called main."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """A run that can start: what it needs and serves, and what should change."""
+
+    spec: RunSpec
+    peers: int
+    """Volunteers that the numbers hold for."""
+    uplink_mbit: float
+    """Their upload speed, in Mbit/s."""
+    needs: Needs
+    exchange: float
+    """Seconds that a round's exchange takes."""
+    dataset: BuiltDataset
+    recommendation: Recommendation
+    warnings: Sequence[SpecWarning]
+    main: MainPolicy
+    model_licence: Redistributable | NotRedistributable
+    data_licence: Redistributable | NotRedistributable
