@@ -12,8 +12,7 @@ from pathlib import Path
 
 from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, folder_of, parse_index, repo_id
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
-from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
-from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, MAX_MANIFEST_BYTES, Manifest, manifest_json
 from barnraise.core.errors import HashMismatch, TrustError, Unreachable, UserError
 from barnraise.core.signed import Signed, open_signed
 from barnraise.gateway import listen

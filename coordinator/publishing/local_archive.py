@@ -19,8 +19,16 @@ from barnraise.contract.archive import (
     parse_index,
 )
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
-from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, Form, Manifest, open_manifest
-from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.contract.manifest import (
+    MANIFEST,
+    MANIFEST_JSON,
+    MAX_MANIFEST_BYTES,
+    FileEntry,
+    Form,
+    Manifest,
+    manifest_json,
+    open_manifest,
+)
 from barnraise.contract.records import MAX_CLOSE_BYTES
 from barnraise.core.errors import HashMismatch, MalformedRecord, StateError, UserError
 from barnraise.core.ids import BlobHash, Round, blob_hash, short

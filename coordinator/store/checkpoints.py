@@ -12,8 +12,7 @@ from safetensors.numpy import save_file
 
 from barnraise.contract.archive import repo_id
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import MANIFEST, FileEntry, HeldOut, Manifest
-from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, FileEntry, HeldOut, Manifest, manifest_json
 from barnraise.contract.spec import Lora
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip

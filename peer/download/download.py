@@ -13,8 +13,7 @@ import httpx2
 from typing_extensions import assert_never
 
 from barnraise.contract.archive import CHARTER, ArchiveIndex, Revision
-from barnraise.contract.manifest import Form, Manifest
-from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.contract.manifest import MANIFEST_JSON, Form, Manifest, manifest_json
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import HashMismatch, InviteError, ModelUnavailable, UserError
 from barnraise.core.ids import RunId

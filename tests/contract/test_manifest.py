@@ -1,13 +1,15 @@
-"""The manifest: only names that every system can write, and only the authority's word."""
+"""Manifests: file names that are valid on every system, signed by the authority only."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from barnraise.contract.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, open_manifest
+from barnraise.contract.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, manifest_json, open_manifest
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.ids import RunId
@@ -87,17 +89,17 @@ def test_a_manifest_tells_where_it_stands_in_the_log() -> None:
     assert manifest("a", "b").size == 20
 
 
-def test_the_authority_s_manifest_is_opened() -> None:
+def test_a_manifest_of_the_authority_is_opened() -> None:
     signed = sign(AUTHORITY, manifest("a"))
     assert open_manifest(signed.wire, run=RUN, authority=AUTHORITY.public) == signed
 
 
-def test_anybody_else_s_is_refused() -> None:
+def test_a_manifest_signed_by_another_key_is_refused() -> None:
     with pytest.raises(BadSignature):
         open_manifest(sign(ADA, manifest("a")).wire, run=RUN, authority=AUTHORITY.public)
 
 
-def test_one_of_another_run_is_refused() -> None:
+def test_a_manifest_of_another_run_is_refused() -> None:
     wire = sign(AUTHORITY, manifest("a", run="other")).wire
     with pytest.raises(MalformedRecord, match="other"):
         open_manifest(wire, run=RUN, authority=AUTHORITY.public)
@@ -105,6 +107,14 @@ def test_one_of_another_run_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 96, MAX_MANIFEST_BYTES + 1])
-def test_one_of_a_wrong_size_is_refused_unread(size: int) -> None:
+def test_a_manifest_of_a_wrong_size_is_refused_before_it_is_parsed(size: int) -> None:
     with pytest.raises(MalformedRecord, match=f"{size} bytes"):
         open_manifest(bytes(size), run=RUN, authority=AUTHORITY.public)
+
+
+def test_its_json_has_the_key_the_signature_and_the_content() -> None:
+    signed = sign(AUTHORITY, manifest("a"))
+    view = json.loads(manifest_json(signed))
+    assert view["key"] == AUTHORITY.public
+    assert bytes.fromhex(view["key"] + view["signature"]) == signed.wire[:96]
+    assert Manifest.model_validate_json(json.dumps(view["signed"])) == signed.value

@@ -1,4 +1,4 @@
-"""The archive in the words of the Hub: what is asked for, and what is answered."""
+"""Routes and replies of the Hub API."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.contract.archive import ArchiveIndex, Repo, Revision, close_path, contribution_path, folder_of
-from barnraise.contract.manifest import FileEntry, Form, Manifest
-from barnraise.contract.manifest_json import manifest_json
+from barnraise.contract.manifest import FileEntry, Form
 from barnraise.core.ids import BlobHash
-from barnraise.core.signed import sign
 from barnraise.gateway.catalogue import Catalogue
 from barnraise.gateway.hub_api import HubFile, JsonReply, NotFound, hub_reply
 from barnraise.gateway.landing_page import page
@@ -250,16 +248,3 @@ def test_the_page_has_lines_to_copy_and_no_markup_of_others() -> None:
     assert "<script" not in html
     assert "<b>" not in html
     assert parts.AUTHORITY.public in html
-
-
-def test_a_manifest_can_be_read() -> None:
-    manifest = Manifest(
-        form="trained", run=parts.RUN, round=3, state=parts.HASH_A, previous=parts.HASH_B, spec=parts.HASH_A,
-        tokens=5, held_out=None, files=(entry("a.json"),),
-    )  # fmt: skip
-    signed = sign(parts.AUTHORITY, manifest)
-    view = json.loads(manifest_json(signed))
-    assert view["key"] == parts.AUTHORITY.public
-    assert bytes.fromhex(view["key"] + view["signature"]) == signed.wire[:96]
-    assert Manifest.model_validate_json(json.dumps(view["signed"])) == manifest
-    assert manifest_json(signed) == manifest_json(signed)

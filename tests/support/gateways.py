@@ -21,8 +21,7 @@ from barnraise.contract.archive import (
     close_path,
     contribution_path,
 )
-from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
-from barnraise.contract.manifest_json import MANIFEST_JSON, manifest_json
+from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, FileEntry, Manifest, manifest_json
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
 from barnraise.gateway import LIMITS, GatewayLimits, listen

@@ -83,7 +83,6 @@ class Net:
     nodes: dict[PublicKey, Node] = field(default_factory=dict)
     strange: dict[PublicKey, Serve] = field(default_factory=dict)
     """Peers that answer requests for pieces in their own way."""
-    gone: set[PublicKey] = field(default_factory=set)
     opened: list[tuple[str, str]] = field(default_factory=list)
     """The asker and the holder of each stream for pieces that was opened."""
     _serving: set[asyncio.Future[None]] = field(default_factory=set)
@@ -98,7 +97,7 @@ class Net:
         return node
 
     async def _open(self, asker: str, peer: PublicKey, protocol: str) -> Stream:
-        if peer in self.gone or (peer not in self.nodes and peer not in self.strange):
+        if peer not in self.nodes and peer not in self.strange:
             raise ConnectionRefusedError("no such peer")
         self.opened.append((asker, peer))
         ours, (reader, writer) = await stream_pair()

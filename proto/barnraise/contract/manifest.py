@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator
 
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import MalformedRecord
+from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
 from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash
 from barnraise.core.signed import Signable, Signed, open_signed
 from barnraise.core.strict import Strict
@@ -17,6 +19,8 @@ Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
 
 MANIFEST = "manifest.bin"
 """File of a checkpoint with its signed manifest in wire form."""
+MANIFEST_JSON = "manifest.json"
+"""File of a checkpoint with the same content as MANIFEST, for people and for tools that cannot read that."""
 MAX_MANIFEST_BYTES = 2**20
 SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 _WINDOWS_DEVICES = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$", re.IGNORECASE)
@@ -97,3 +101,17 @@ def open_manifest(wire: bytes, *, run: RunId, authority: PublicKey) -> Signed[Ma
             fix="Ask for the right run's invite or address.",
         )
     return signed
+
+
+def manifest_json(signed: Signed[Manifest]) -> bytes:
+    """The bytes of MANIFEST_JSON."""
+    head = KEY_BYTES + SIGNATURE_BYTES
+    view = {
+        "about": f"What {MANIFEST} says, to be read. The proof is {MANIFEST}: {KEY_BYTES} bytes of key,"
+        f" {SIGNATURE_BYTES} of Ed25519 signature, then the JSON that is signed,"
+        " with the line 'barnraise/Manifest/1' before it.",
+        "key": signed.signer,
+        "signature": signed.wire[KEY_BYTES:head].hex(),
+        "signed": signed.value.model_dump(mode="json"),
+    }
+    return (json.dumps(view, indent=1) + "\n").encode()

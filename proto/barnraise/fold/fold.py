@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from barnraise.contract.spec import RunSpec
-from barnraise.contract.state import TrainState
-from barnraise.fold.aggregate import Aggregator, TokenWeightedMean
+from barnraise.contract.state import Array, TrainState
 from barnraise.fold.codec import Decoder, chunks
 from barnraise.fold.outer import outer_for
 
@@ -20,6 +20,35 @@ class Contribution:
 
     decoder: Decoder
     tokens: int
+
+
+class Aggregator(Protocol):
+    """Combines a chunk of every contribution, in the close's order, bit-exactly."""
+
+    def weights(self, tokens: Sequence[int]) -> list[np.float32]:
+        """tokens: of each contribution."""
+        ...
+
+    def combine(self, values: Iterable[Array], weights: Sequence[np.float32]) -> Array:
+        """values: one [n] array per contribution. Returns [n]; the inputs may be overwritten."""
+        ...
+
+
+class TokenWeightedMean:
+    """Σ (tokens_i / Σ tokens) · value_i, summed in fp32 in the close's order."""
+
+    def weights(self, tokens: Sequence[int]) -> list[np.float32]:
+        total = sum(tokens)
+        return [np.float32(count / total) for count in tokens]
+
+    def combine(self, values: Iterable[Array], weights: Sequence[np.float32]) -> Array:
+        pairs = zip(values, weights, strict=True)
+        first, weight = next(pairs)
+        total = np.multiply(first, weight, out=first)
+        for value, weight in pairs:
+            np.multiply(value, weight, out=value)
+            np.add(total, value, out=total)
+        return total
 
 
 def fold(

@@ -21,8 +21,7 @@ from barnraise.contract.archive import (
     authority_of,
     parse_index,
 )
-from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileEntry, open_manifest
-from barnraise.contract.manifest_json import MANIFEST_JSON
+from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, MAX_MANIFEST_BYTES, FileEntry, open_manifest
 from barnraise.core.errors import MalformedRecord, TrustError
 from barnraise.core.ids import RunId, blob_hash
 from barnraise.gateway.catalogue import Catalogue, Files

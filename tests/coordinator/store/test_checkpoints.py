@@ -16,8 +16,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest, open_manifest
-from barnraise.contract.manifest_json import MANIFEST_JSON
+from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, FileEntry, Manifest, open_manifest
 from barnraise.contract.spec import AdamW, DataSpec, Full, Lora, RunSpec, Sgd, TrainSpec
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip

@@ -27,12 +27,12 @@ BLOB = BlobHash("ab" * 32)
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
-        (Untrusted(), "lost our trust a while ago"),
+        (Untrusted(), "is not trusted after an earlier fault"),
         (ConnectionFailed("EOFError"), "cannot be reached: EOFError"),
         (NothingMissing(), "holds nothing that is missing"),
         (NotHeld(), "does not hold it"),
         (WrongSize(3_145_728, 1000), "offers 3145728 bytes, not 1000"),
-        (Rejected("other bytes"), "served it in vain: other bytes"),
+        (Rejected("other bytes"), "served it, but it was not accepted: other bytes"),
         (Faulted(FaultKind.BAD_HASH), "served bytes of a wrong hash"),
         (Faulted(FaultKind.BROKEN_PROMISE), "did not serve what it had offered"),
         (Faulted(FaultKind.STALLED), "stopped in the middle of an answer"),

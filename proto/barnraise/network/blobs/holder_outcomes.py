@@ -75,7 +75,7 @@ class BlobUnavailable(Unreachable):
         each = "; ".join(f"{short(key)} {describe(outcome)}" for key, outcome in outcomes.items())
         super().__init__(
             f"no holder served all of the blob {short(blob)}{held} ({each or 'no holder is known'})",
-            fix="It is asked for again; if this goes on, its owner left before any other node copied it.",
+            fix="It is requested again; if this repeats, its owner left before any other node copied it.",
         )
         self.outcomes = dict(outcomes)
         self.pieces = pieces
@@ -85,7 +85,7 @@ def describe(outcome: HolderOutcome) -> str:
     """The predicate of a sentence about the holder."""
     match outcome:
         case Untrusted():
-            return "lost our trust a while ago"
+            return "is not trusted after an earlier fault"
         case ConnectionFailed(error):
             return f"cannot be reached: {error}"
         case NothingMissing():
@@ -97,7 +97,7 @@ def describe(outcome: HolderOutcome) -> str:
         case WrongSize(offered, limit):
             return f"offers {offered} bytes, not {limit}"
         case Rejected(problem):
-            return f"served it in vain: {problem}"
+            return f"served it, but it was not accepted: {problem}"
         case _:
             assert_never(outcome)
 
