@@ -29,10 +29,9 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
-from peer.timing import Timing
+from peer.timing import TIMING, Timing
 
 V = TypeVar("V")
-_TIMING = Timing()
 _REPORT = "Report it to the run's maintainer."
 
 
@@ -124,7 +123,7 @@ class CoordinatorClient:
 
 
 @asynccontextmanager
-async def connect(invite: Invite, timing: Timing = _TIMING) -> AsyncIterator[CoordinatorClient]:
+async def connect(invite: Invite, timing: Timing = TIMING) -> AsyncIterator[CoordinatorClient]:
     async with grpc.aio.insecure_channel(invite.address) as channel:
         yield CoordinatorClient(invite, pb_grpc.CoordinatorStub(channel), timing)
 

@@ -32,13 +32,13 @@ from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import scratch_folder, write_atomic
+from peer.archive.events import DownloadListener
 from peer.archive.opening import open_archive
 from peer.archive.reading import RunArchive
 from peer.coordinator_client import connect
 from peer.download.download import DownloadOptions, download_to_cache
 from peer.download.events import DownloadEvent
-from peer.download.listener import EventListener
-from peer.timing import Timing
+from peer.timing import TIMING, Timing
 
 SCRATCH = "evaluate"
 """The name of the scratch folder in the cache folder."""
@@ -93,11 +93,11 @@ class Evaluator:
     """For base models and downloaded files."""
     base: Path | None
     """The base model's folder or .gguf file, if the name in the spec does not lead to it."""
-    listener: EventListener[EvaluationEvent | DownloadEvent]
+    listener: DownloadListener[EvaluationEvent | DownloadEvent]
     clock: Callable[[], float]
     """Seconds."""
     now: Callable[[], Millis]
-    timing: Timing = field(default_factory=Timing)
+    timing: Timing = TIMING
     _tried: set[int] = field(default_factory=set, init=False)
     """Rounds of the checkpoints that were tried, with any result."""
 
@@ -107,8 +107,8 @@ class Evaluator:
         Raises UserError for a key that is not an evaluator's, MachineError if this machine cannot evaluate,
         RefusedError, Unreachable, TrustError, StateError, ModelUnavailable, DiskFull.
         """
-        async with open_archive(str(self.invite)) as archive:
-            assert isinstance(archive, RunArchive)  # as an invite leads to
+        async with open_archive(str(self.invite), timing=self.timing) as archive:
+            assert isinstance(archive, RunArchive), "an invite leads to a whole archive"
             _check_evaluator(archive.charter, self.identity)
             for manifest in await self._wanted(archive):
                 self._tried.add(manifest.round)
@@ -151,7 +151,9 @@ class Evaluator:
 
     async def _evaluate(self, archive: RunArchive, manifest: Manifest) -> None:
         options = DownloadOptions(str(self.invite), revision=round_tag(manifest.round), base=self.base)
-        got = await download_to_cache(options, self.cache, self.listener, self.clock, with_base=False)
+        got = await download_to_cache(
+            options, self.cache, self.listener, self.clock, self.timing, with_base=False
+        )
         try:
             await asyncio.to_thread(_check_state, manifest, archive.charter, got.folder)
             with scratch_folder(self.cache / SCRATCH) as held_out:

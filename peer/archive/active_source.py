@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from barnraise.network.blobs.reputation import smoothed_rate
-from peer.archive.checkpoint_sources import CheckpointSource
 from peer.archive.events import SourceFailure
 from peer.archive.range_picker import Assignment, SourceView, Span
+from peer.archive.sources import CheckpointSource
 from peer.timing import TIMING, Timing
 
 MEASURED_BYTES = 256 * 1024

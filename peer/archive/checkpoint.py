@@ -14,9 +14,9 @@ from barnraise.core.units import format_bytes
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors, write_atomic
 from peer.archive.checkpoint_download import CheckpointDownload
-from peer.archive.checkpoint_sources import Candidate
-from peer.archive.events import DownloadListener
+from peer.archive.events import ArchiveEvent, DownloadListener
 from peer.archive.partial_file import PartialFile
+from peer.archive.sources import Candidate
 from peer.timing import TIMING, Timing
 
 
@@ -24,7 +24,7 @@ async def fetch_checkpoint(
     signed: Signed[Manifest],
     folder: Path,
     candidates: Sequence[Candidate],
-    listener: DownloadListener,
+    listener: DownloadListener[ArchiveEvent],
     clock: Callable[[], float],
     timing: Timing = TIMING,
 ) -> None:

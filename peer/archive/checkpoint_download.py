@@ -12,8 +12,8 @@ from typing_extensions import assert_never
 from barnraise.core.errors import BarnraiseError, HashMismatch, MalformedRecord, TrustError, Unreachable
 from barnraise.core.ids import BlobHash, short
 from peer.archive.active_source import ActiveSource
-from peer.archive.checkpoint_sources import Candidate
 from peer.archive.events import (
+    ArchiveEvent,
     DownloadListener,
     FileMismatched,
     RequestFailed,
@@ -35,7 +35,7 @@ from peer.archive.range_picker import (
     next_step,
 )
 from peer.archive.range_queue import RangeQueue
-from peer.archive.sources import Missing
+from peer.archive.sources import Candidate, Missing
 from peer.timing import TIMING, Timing
 
 
@@ -44,7 +44,7 @@ class CheckpointDownload:
     """Completes `parts`. `run` it once."""
 
     parts: Sequence[PartialFile]
-    listener: DownloadListener
+    listener: DownloadListener[ArchiveEvent]
     clock: Callable[[], float]
     """Seconds."""
     timing: Timing = TIMING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from barnraise.core.reason import Reason
 
@@ -88,8 +88,11 @@ class FileMismatched(Reason):
 ArchiveEvent = SourceStandsBy | SourceSilent | SourceRetried | SourceDropped | FileMismatched
 
 
-class FileProgress(Protocol):
-    """Receives the progress of each file."""
+Event = TypeVar("Event", contravariant=True)
+
+
+class DownloadListener(Protocol[Event]):
+    """Receives the progress of each file and the events of a download."""
 
     def file(self, name: str, length: int, got: int) -> None:
         """A file that is going to be fetched, and how many of its bytes are here."""
@@ -107,10 +110,8 @@ class FileProgress(Protocol):
         """A file is complete, and its hash is right."""
         ...
 
+    def report(self, event: Event) -> None: ...
 
-class DownloadListener(FileProgress, Protocol):
-    """Receives progress and events of a checkpoint's download."""
-
-    def report(self, event: ArchiveEvent) -> None:
-        """Something happened to a source."""
+    def say(self, text: str) -> None:
+        """A line about the search for a base model, which reports no events."""
         ...

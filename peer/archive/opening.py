@@ -34,7 +34,7 @@ async def open_archive(
             invite = parse_invite(text)
             if key is not None and pinned(key) != invite.key:
                 raise InviteError("the invite and --key name two keys", fix="Leave --key out.")
-            async with connect(invite) as api:
+            async with connect(invite, timing) as api:
                 address = await api.gateway()
             yield _of_run(await read_archive(WebSource(client, address, timing), invite.key), invite.run)
         elif "://" in text:

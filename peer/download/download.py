@@ -21,9 +21,10 @@ from barnraise.core.signed import Signed
 from barnraise.models.base_model import resolve
 from barnraise.runtime.files import write_atomic
 from peer.archive.checkpoint import fetch_checkpoint
-from peer.archive.checkpoint_sources import Candidate, CheckpointSource
+from peer.archive.events import DownloadListener
 from peer.archive.opening import open_archive
 from peer.archive.reading import LoneCheckpoint, RunArchive
+from peer.archive.sources import Candidate, CheckpointSource
 from peer.archive.web import WebSource, web_client
 from peer.download.convert import Converted, check_absent, convert, is_adapter
 from peer.download.events import (
@@ -33,11 +34,10 @@ from peer.download.events import (
     DownloadStarts,
     FormNotPublished,
 )
-from peer.download.listener import EventListener
 from peer.download.select import Format, Published, ToConvert, index_of, select_form
 from peer.timing import TIMING, Timing
 
-log = logging.getLogger("peer.download.download")
+log = logging.getLogger("peer")
 
 MAX_NAMED_MIRRORS = 16
 """At most this many of the mirrors that an archive names are used."""
@@ -70,7 +70,7 @@ class Downloaded:
 async def download(
     options: DownloadOptions,
     cache: Path,
-    listener: EventListener[DownloadEvent],
+    listener: DownloadListener[DownloadEvent],
     clock: Callable[[], float],
     timing: Timing = TIMING,
 ) -> Downloaded | Converted:
@@ -107,7 +107,7 @@ class CachedCheckpoint:
 async def download_to_cache(
     options: DownloadOptions,
     cache: Path,
-    listener: EventListener[DownloadEvent],
+    listener: DownloadListener[DownloadEvent],
     clock: Callable[[], float],
     timing: Timing = TIMING,
     *,
@@ -156,7 +156,7 @@ def _fetcher(
     client: httpx2.AsyncClient,
     found: RunArchive | LoneCheckpoint,
     options: DownloadOptions,
-    listener: EventListener[DownloadEvent],
+    listener: DownloadListener[DownloadEvent],
     clock: Callable[[], float],
     timing: Timing,
 ) -> _Fetcher:
@@ -183,7 +183,7 @@ class _Fetcher:
 
     found: RunArchive | LoneCheckpoint
     mirrors: Sequence[WebSource]
-    listener: EventListener[DownloadEvent]
+    listener: DownloadListener[DownloadEvent]
     clock: Callable[[], float]
     timing: Timing
 

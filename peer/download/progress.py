@@ -19,12 +19,12 @@ from rich.progress import (
 )
 
 from barnraise.core.units import format_bytes
-from peer.download.listener import Event, EventListener
+from peer.archive.events import DownloadListener, Event
 
 E = TypeVar("E")
 
 
-class DownloadDisplay(EventListener[Event], Protocol[Event]):
+class DownloadDisplay(DownloadListener[Event], Protocol[Event]):
     """Shows a download while its context is entered."""
 
     def __enter__(self) -> DownloadDisplay[Event]: ...

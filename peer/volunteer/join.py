@@ -13,11 +13,13 @@ from pathlib import Path
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import Head, blob_name
+from barnraise.contract.records import Admission, Head, blob_name
+from barnraise.contract.rounds import seconds_between
 from barnraise.contract.shards import DataIndex
-from barnraise.core.errors import StateError, TrustError
+from barnraise.core.errors import NetworkError, RefusedError, StateError, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis
+from barnraise.core.signed import Signed
 from barnraise.core.strict import Strict
 from barnraise.core.units import format_bytes
 from barnraise.models.base_model import BaseFolder, resolve
@@ -34,7 +36,6 @@ from peer.training.device import Device, DeviceReason, free_memory, pick_device
 from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
 from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
-from peer.volunteer.admission import AdmissionRenewal
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.contribution_state import ContributionLifecycle
@@ -76,6 +77,42 @@ class JoinSettings(Strict):
     """The base model's folder or GGUF file; None: it is downloaded."""
 
 
+@dataclass
+class AdmissionRenewal:
+    """Holds the newest admission and renews it at half of its life."""
+
+    invite: Invite
+    identity: Identity
+    name: str
+    credit: bool
+    admission: Signed[Admission]
+    timing: Timing = TIMING
+
+    def text(self) -> str:
+        """The newest admission, in base64."""
+        return self.admission.text
+
+    async def keep(self, clock: Callable[[], Millis]) -> None:
+        """Renew it for ever. clock: the run's."""
+        while True:
+            left = self._seconds_left(clock())
+            await asyncio.sleep(max(left / 2, self.timing.renew_retry))
+            try:
+                async with connect(self.invite, self.timing) as api:
+                    joined = await api.join(self.identity, self.name, credit=self.credit, renew=True)
+                self.admission = joined.admission
+            except (NetworkError, RefusedError) as error:
+                log.warning(
+                    "our admission was not renewed (%s); it is valid for another %.0f h",
+                    error.problem,
+                    left / 3600,
+                )
+
+    def _seconds_left(self, now: Millis) -> float:
+        admission = self.admission.value
+        return seconds_between(now, Millis(admission.expires))
+
+
 @dataclass(frozen=True)
 class _Machine:
     """What this machine trains with."""
@@ -112,7 +149,7 @@ async def join(
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
-        async with connect(invite) as api:
+        async with connect(invite, timing) as api:
             joined = await api.join(identity, settings.name, credit=settings.credit)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)

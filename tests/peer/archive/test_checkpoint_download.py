@@ -12,7 +12,6 @@ from barnraise.contract.manifest import FileEntry
 from barnraise.core.errors import HashMismatch, Unreachable
 from barnraise.core.ids import blob_hash
 from peer.archive.checkpoint_download import CheckpointDownload
-from peer.archive.checkpoint_sources import Candidate, CheckpointSource
 from peer.archive.events import (
     FileMismatched,
     NoRanges,
@@ -23,6 +22,7 @@ from peer.archive.events import (
     SourceStandsBy,
 )
 from peer.archive.partial_file import PartialFile
+from peer.archive.sources import Candidate, CheckpointSource
 from tests.support import virtual_time
 from tests.support.scripted import RecordingListener, Scripted
 
