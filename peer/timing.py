@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Timing:
     """Passed to what waits; tests replace single fields (`dataclasses.replace`)."""
 
-    # The volunteer.
+    # The volunteer
 
     poll: float = 0.25
     """Between two reads of the head and of what else may have changed: small against any round."""
@@ -31,17 +31,17 @@ class Timing:
     renew_retry: float = 60.0
     """At least this long between two requests to renew the admission."""
 
-    # The evaluator.
+    # The evaluator
 
     evaluate_poll: float = 30.0
     """Between two reads of the archive for checkpoints to evaluate: small against the time between two."""
 
-    # The coordinator's API.
+    # The coordinator's API
 
     request: float = 15.0
     """A request fails after this long; it includes connecting. A reply has a few kilobytes."""
 
-    # Archives.
+    # Archives
 
     connect: float = 10.0
     """For a web server to accept a connection."""
@@ -51,11 +51,11 @@ class Timing:
     """A source is asked for about as much as it delivers in this time: long against a request's round trip,
     short against the whole download, so that fast and slow sources finish together."""
     source_silent: float = 5.0
-    """What a source owes for this long without a byte, another one takes over."""
+    """A source that sends no byte for this long loses its range to another one."""
     source_retry: float = 1.0
     """After a source's first failure; each further one in a row multiplies it by four."""
     measured: float = 2.0
-    """A range that lasts this long says something about its source's speed, however few bytes arrived."""
+    """A range that lasts this long measures its source's speed, however few bytes arrived."""
 
 
 TIMING = Timing()

@@ -1,1 +1,1 @@
-"""Reading the archive of a run, over HTTP or from a folder: signatures and hashes alone are believed."""
+"""Reading the archive of a run, over HTTP or from a folder: only signatures and hashes are trusted."""

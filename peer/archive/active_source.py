@@ -14,7 +14,7 @@ from peer.archive.sources import CheckpointSource
 from peer.timing import TIMING, Timing
 
 MEASURED_BYTES = 256 * 1024
-"""A range of as many bytes says something about its source's speed, however short it took."""
+"""A range of this size measures its source's speed, however short it took."""
 NEWEST_WEIGHT = 0.5
 """Weight of the newest range in a source's measured rate."""
 
@@ -28,7 +28,7 @@ class ActiveSource:
     timing: Timing = TIMING
     dropped: bool = False
     span: Span | None = None
-    """The bytes that it owes; the start moves as they arrive, the end when another source takes over."""
+    """The requested bytes that have not arrived. The end moves when another source takes over a part."""
     _stream: asyncio.Task[None] | None = None
     _rate: float | None = None
     _failures: int = 0
@@ -78,7 +78,7 @@ class ActiveSource:
         self._received += count
 
     def cut(self, end: int) -> bool:
-        """Another source takes over what is behind `end`. True when nothing is left and the request ends."""
+        """Another source takes over the bytes from `end` on. Returns True if the request ends."""
         assert self.span is not None
         self.span = Span(self.span.file, self.span.start, end)
         if self.span.size or self._stream is None:
@@ -111,6 +111,6 @@ class ActiveSource:
         return present if self._rate is None else min(present, self._rate)
 
     def _is_measured(self, now: float) -> bool:
-        """Whether the present range says something about the source's speed."""
+        """Whether the present range is long enough to measure the source's speed."""
         seconds = now - self._began
         return seconds > 0 and (self._received >= MEASURED_BYTES or seconds >= self.timing.measured)

@@ -50,9 +50,9 @@ class CheckpointDownload:
     timing: Timing = TIMING
     _queue: RangeQueue = field(default_factory=RangeQueue, init=False)
     _set_aside: dict[int, SpansBySource] = field(default_factory=dict, init=False)
-    """Which source served which bytes of files that were wrong and are fetched again."""
+    """By file that was wrong and is fetched again: which source served which bytes."""
     _incomplete: set[int] = field(default_factory=set, init=False)
-    """Files without their right hash."""
+    """Files whose hash is not yet the manifest's."""
     _unchecked: set[int] = field(default_factory=set, init=False)
     """Those of them that still lack bytes, so that each is checked once."""
     _sources: dict[int, ActiveSource] = field(default_factory=dict, init=False)
@@ -61,7 +61,7 @@ class CheckpointDownload:
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def run(self, candidates: Sequence[Candidate]) -> None:
-        """What has arrived stays on disk, however it ends.
+        """Received bytes stay on disk, even when it fails.
 
         Raises Unreachable when no source is left, HashMismatch when one served wrong bytes, DiskFull.
         """
@@ -101,7 +101,7 @@ class CheckpointDownload:
                 await asyncio.wait(tasks)
 
     async def _run_source(self, number: int, candidate: Candidate) -> None:
-        """Do what is decided for one source, until all files are complete or it is dropped."""
+        """Carry out the steps of one source until all files are complete or it is dropped."""
         try:
             source = ActiveSource(number, await candidate.find(), self.timing)
         except (Unreachable, TrustError) as error:
@@ -266,7 +266,7 @@ class CheckpointDownload:
         self._changed = asyncio.Event()
 
     async def _wait_for_change(self, until: float | None) -> None:
-        """Until something changed, or that time has come."""
+        """Wait until something changes, or until the time `until`."""
         seconds = None if until is None else max(0.0, until - self.clock())
         try:
             await asyncio.wait_for(self._changed.wait(), seconds)
@@ -276,4 +276,4 @@ class CheckpointDownload:
 
 def _gave_up(source: ActiveSource, failure: SourceFailure) -> Unreachable:
     problem = failure.problem if isinstance(failure, RequestFailed) else f"{source.name} sends nothing"
-    return Unreachable(problem, fix="Run the command again: it resumes from what is here.")
+    return Unreachable(problem, fix="Run the command again: it resumes the download.")

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from barnraise.core.reason import Reason
 
-# Why a source is not used while others work.
+# Why a source is not used while others work
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FarSlower(Reason):
 
 StandByReason = NoRanges | FarSlower
 
-# What a source failed by.
+# Failures of a source
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RequestFailed(Reason):
 
 SourceFailure = SentNothing | RequestFailed
 
-# What a download reports.
+# Events of a download
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SourceRetried(Reason):
 
 @dataclass(frozen=True)
 class SourceDropped(Reason):
-    """A source is asked no more."""
+    """A source is not asked again."""
 
     source: str
     problem: str

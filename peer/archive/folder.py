@@ -48,7 +48,7 @@ class FolderSource:
         full = self._folder / checked(path)
         try:
             if not stat.S_ISREG(full.stat().st_mode):  # opening a pipe would block
-                raise FileNotFoundError(f"{full} is no file")
+                raise FileNotFoundError(f"{full} is not a regular file")
             return full.open("rb")
         except (FileNotFoundError, NotADirectoryError):
             raise Missing(

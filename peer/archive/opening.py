@@ -61,8 +61,8 @@ def pinned(text: str) -> PublicKey:
         return parse_invite(text).key
     if not re.fullmatch(HASH_PATTERN, text):
         raise InviteError(
-            f"{text[:100]!r} is no key",
-            fix="Give the 64 hex digits behind key= in the run's invite, or the invite.",
+            f"{text[:100]!r} is not a key",
+            fix="Give the run's invite, or the 64 hex digits after key= in it.",
         )
     return PublicKey(text)
 
@@ -78,7 +78,7 @@ def _needed(key: str | None, what: str) -> PublicKey:
     if key is None:
         raise InviteError(
             f"{what} alone does not say whose signature to check",
-            fix="Give --key with the run's invite, or with the 64 hex digits behind key= in it.",
+            fix="Give --key with the run's invite, or with the 64 hex digits after key= in it.",
         )
     return pinned(key)
 

@@ -16,7 +16,7 @@ from barnraise.runtime.files import disk_errors, write_atomic
 from peer.archive.range_picker import lacking, merged
 
 EARLIER = None
-"""Stands for the sources of bytes that were here before this process began."""
+"""The source of bytes that an earlier process received."""
 SAVE_EVERY_BYTES = 8 * 2**20
 """Progress is saved after this many more bytes: what a killed process loses at most."""
 _MAX_PROGRESS_BYTES = 2**20
@@ -77,8 +77,8 @@ class PartialFile:
         """Save which bytes are here, for the next process. Raises DiskFull, MachineError."""
         if self._file is not None and self._unsaved:
             self._unsaved = 0
-            save_progress = _Progress(hash=self.entry.hash, have=tuple(self._have()))
-            write_atomic(self._progress_path, save_progress.model_dump_json().encode())
+            progress = _Progress(hash=self.entry.hash, have=tuple(self._have()))
+            write_atomic(self._progress_path, progress.model_dump_json().encode())
 
     def finish(self) -> BlobHash:
         """The hash of all bytes. If it is the manifest's, the file gets its final name. Slow: reads all
@@ -107,13 +107,13 @@ class PartialFile:
     def sources_of_false_bytes(self, received: SpansBySource) -> set[SourceNumber]:
         """The sources whose bytes, of those set aside, differ from the complete file. Slow."""
         with disk_errors(self.target), self._aside.open("rb") as false, self.target.open("rb") as true:
-            guilty = {
+            at_fault = {
                 source
                 for source, spans in received.items()
                 if any(_differ(false, true, *span) for span in merged(spans))
             }
         self.clear_aside()
-        return guilty
+        return at_fault
 
     def restart(self) -> None:
         """Forget every byte."""
@@ -152,13 +152,13 @@ class PartialFile:
         """The bytes of the same file that an earlier process received."""
         try:
             with self._progress_path.open("rb") as file:
-                save_progress = _Progress.model_validate_json(file.read(_MAX_PROGRESS_BYTES))
+                progress = _Progress.model_validate_json(file.read(_MAX_PROGRESS_BYTES))
             there = self._part.stat().st_size
         except (FileNotFoundError, ValidationError):  # none, or cut off by a crash: start again
             return []
-        if save_progress.hash != self.entry.hash:
+        if progress.hash != self.entry.hash:
             return []
-        return [(start, min(end, there, self.entry.size)) for start, end in merged(save_progress.have)]
+        return [(start, min(end, there, self.entry.size)) for start, end in merged(progress.have)]
 
 
 def open_for_parts(path: Path) -> BinaryIO:

@@ -1,7 +1,7 @@
 """Which source is asked for which bytes next. Pure. Times are seconds of any clock that only goes forward.
 
 An idle source gets a range, the larger the faster it is. When no range is left, it takes over part of what
-another source would need longest for, so that no slow or silent one is waited for.
+the slowest source would still fetch, so that the download does not wait for slow or silent sources.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from peer.archive.events import FarSlower, NoRanges, SourceFailure, StandByReaso
 from peer.timing import TIMING, Timing
 
 MIN_SPAN_BYTES, MAX_SPAN_BYTES = 2**20, 64 * 2**20
-"""Limits of a range, where the file is as long."""
+"""Limits of a range; the rest of a file can be shorter."""
 MAX_FAILURES = 3
 """Failures in a row, without a byte between them, after which a source is dropped."""
 BACKOFF = 4
@@ -252,11 +252,11 @@ def _share_slowest(at: _Situation) -> TakeOver | None:
     return TakeOver(last, end) if end.size >= MIN_SPAN_BYTES // 2 else None
 
 
-# Spans of one file, as pairs of start and end.
+# Spans of one file, as pairs of start and end
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same bytes as few pairs of start and end, in order."""
+    """The same bytes as the fewest pairs of start and end, in order."""
     found: list[tuple[int, int]] = []
     for start, end in sorted(span for span in spans if span[0] < span[1]):
         if found and start <= found[-1][1]:
@@ -267,7 +267,7 @@ def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def lacking(size: int, have: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What of a file of `size` bytes is not among `have`."""
+    """The spans of a file of `size` bytes that are not in `have`."""
     gaps, at = [], 0
     for start, end in merged(have):
         if start > at:

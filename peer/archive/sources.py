@@ -29,7 +29,7 @@ class Source(Protocol):
     def ranges(self) -> bool:
         """Whether it can start in the middle of a file: True until a request has shown that it cannot.
 
-        One that cannot is read from the start each time; what is before the offset is discarded.
+        One that cannot is read from the start each time; bytes before the offset are discarded.
         """
         ...
 
@@ -78,7 +78,7 @@ class Candidate:
 
     name: str
     find: Callable[[], Awaitable[CheckpointSource]]
-    """Raises Unreachable, TrustError where it has not."""
+    """Raises Unreachable, TrustError if it does not have it."""
 
     @classmethod
     def first(cls, source: CheckpointSource) -> Candidate:
@@ -91,7 +91,7 @@ class Candidate:
 
     @classmethod
     def mirror(cls, source: Source, folder: str, manifest: bytes) -> Candidate:
-        """One that has a copy of the archive, or of the checkpoint alone.
+        """One that has a copy of the archive, or only of the checkpoint.
 
         folder: the checkpoint's, in an archive. manifest: the signed one of the checkpoint that is wanted.
         """
@@ -117,7 +117,7 @@ def checked(path: str) -> str:
     """`path` if an archive can have it: no `..`, nothing absolute. Raises MalformedRecord."""
     if not _PATH.match(path):
         raise MalformedRecord(
-            f"{path[:100]!r} is no path of an archive", fix="It is not read. Try another source."
+            f"{path[:100]!r} is not a path in an archive", fix="It is not read. Try another source."
         )
     return path
 

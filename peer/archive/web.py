@@ -1,4 +1,4 @@
-"""An archive behind an http(s) address: the run's gateway, `peer seed`, or any web server over a copy."""
+"""An archive at an http(s) address: the run's gateway, `peer seed`, or any web server over a copy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def web_client(timing: Timing = TIMING) -> AsyncIterator[httpx2.AsyncClien
 
 
 def web_address(text: str) -> str:
-    """`text` without its query, ending in a slash. Raises InviteError if it is no http(s) address."""
+    """`text` without its query, ending in a slash. Raises InviteError if it is not an http(s) address."""
     try:
         parts = urlsplit(text)
         fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -56,7 +56,7 @@ class WebSource:
     requested."""
 
     def __init__(self, client: httpx2.AsyncClient, address: str, timing: Timing = TIMING) -> None:
-        """Raises InviteError if it is no http(s) address."""
+        """Raises InviteError if `address` is not an http(s) address."""
         self._client, self._timing = client, timing
         self._address = web_address(address)
         self.name = self._address.rstrip("/")

@@ -71,7 +71,7 @@ def _base_of(folder: Path, given: Path | None, cache: Path, say: Say) -> Path:
         return resolve(str(given), None, cache, progress=say).path
     if not (folder / CHARTER).is_file():
         raise ModelUnavailable(
-            f"{folder} does not say exactly which base model it is for",
+            f"{folder} does not name its exact base model",
             fix="Give that model's folder or .gguf file with --base.",
         )
     wire = (folder / CHARTER).read_bytes()

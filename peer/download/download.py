@@ -246,7 +246,7 @@ async def _given_base(given: Path | None, cache: Path) -> Path:
     """The base model of a lone checkpoint, which has no charter that names it."""
     if given is None:
         raise UserError(
-            "a checkpoint alone does not say exactly which base model it is for",
+            "a single checkpoint does not name its exact base model",
             fix="Give the base model's folder with --base, or download from the run's invite.",
         )
     return (await asyncio.to_thread(resolve, str(given), None, cache)).path

@@ -43,13 +43,13 @@ class LocalWork:
 
 
 class Exchanging(Enum):
-    """What goes on in parallel with the training."""
+    """What the exchange does in parallel with the training."""
 
     IDLE = "idle"
     BUSY = "busy"
     """A contribution is being sent, or rounds are being folded."""
     FOLDED = "folded"
-    """A newer state is ready to be taken up."""
+    """A newer state is folded; the training can be rebased onto it."""
 
 
 @dataclass(frozen=True)

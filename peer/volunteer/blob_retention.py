@@ -23,7 +23,7 @@ class BlobRetention:
     _folded: dict[Round, tuple[dict[BlobHash, int], BlobHash]] = field(default_factory=dict)
     """By round: sizes by name of the contributions that its close lists, and the close's own blob."""
     _fetched: set[BlobHash] = field(default_factory=set)
-    """Contributions to the open round of which no close is known yet."""
+    """Contributions to the open round, whose close is not known."""
 
     def expect(self, name: BlobHash) -> None:
         """`name` was fetched before any close listed it."""

@@ -1,8 +1,8 @@
-"""What a volunteer published and what it owes. No network, no training.
+"""A volunteer's published contribution, and the work that it still has to send. No network, no training.
 
-What compression leaves out goes into the residual and out with a later contribution. A pseudo-gradient that
+What compression leaves out goes into the residual, which a later contribution sends. A pseudo-gradient that
 missed its close returns to the local parameters (`LocalTraining.rebase`): there later steps take it into
-account, while from the residual it would be added to steps that did the same once more. A gradient that
+account; from the residual it would be added to steps that repeat its work. A gradient that
 missed its close goes into the residual.
 """
 
@@ -47,7 +47,7 @@ class ContributionStore:
     _missed: Decoder | None = None
     """The contribution that missed its close, until the training takes it back."""
     _is_saved: bool = False
-    """The residual on disk is all that is owed."""
+    """The residual on disk holds all work that is owed."""
 
     @property
     def pending(self) -> Signed[Commit] | None:

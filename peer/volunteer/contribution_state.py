@@ -1,4 +1,4 @@
-"""Where a volunteer's contribution to the round of its state is: one state, one table of transitions.
+"""The life of a volunteer's contribution to the round of its state: one state, one table of transitions.
 
 Laws
 
@@ -60,7 +60,7 @@ class ContributionState(Enum):
 
     @property
     def taken(self) -> bool:
-        """Whether the contribution to this round was taken; what is trained now counts in the next one."""
+        """Whether the contribution to this round was taken; what is trained now counts in the next round."""
         return self not in (ContributionState.TRAINING, ContributionState.CARRYING)
 
 

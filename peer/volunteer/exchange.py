@@ -1,4 +1,4 @@
-"""What runs in parallel with the training: sending a contribution, or following the log. One at a time."""
+"""Runs in parallel with the training: sends a contribution, or follows the log, one task at a time."""
 
 from __future__ import annotations
 
@@ -57,25 +57,25 @@ class Exchange:
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
 
     def progress(self, tip: Tip) -> Exchanging:
-        """What goes on, for a training that is at `tip`."""
+        """The exchange's progress, as seen by a training at `tip`."""
         if self._task is not None:
             return Exchanging.BUSY
         return Exchanging.FOLDED if self.follower.tip != tip else Exchanging.IDLE
 
     def look(self) -> None:
-        """Take note of what has ended. Raises what ends a volunteer's work: MachineError, StateError."""
+        """Collect a task that has ended. Raises the errors that end the program: MachineError, StateError."""
         if self._task is not None and self._task.done():
             task, self._task = self._task, None
             task.result()
 
     async def finish(self) -> None:
-        """Wait for what goes on. Raises as `look`."""
+        """Wait for the running task. Raises as `look`."""
         if self._task is not None:
             await asyncio.wait([self._task])
             self.look()
 
     def stop(self) -> None:
-        """Cancel what goes on."""
+        """Cancel all tasks."""
         self.prefetch.stop()
         for task in (self._task, *self._watching):
             if task is not None:
@@ -95,7 +95,7 @@ class Exchange:
         return NewState(follower.tip, follower.state, self.store.hand_over())
 
     async def look_ahead(self, round: Round) -> None:
-        """Where our contribution to `round` is out, fetch what its close will most likely list."""
+        """While our contribution to `round` is pending, prefetch the others to that round."""
         if self.store.contributed_to(round):
             await self.prefetch.look()
 
@@ -126,7 +126,7 @@ class Exchange:
 
     async def save(self) -> None:
         """All that a restart needs. Raises DiskFull."""
-        # Training may go on: the saved moments are then of two consecutive steps, which does no harm.
+        # A step may run: the saved moments are then of two consecutive steps, which does no harm.
         follower, now = self.follower, self.clock()
         saved = self._inner_saved
         due = saved is None or seconds_between(saved, now) >= self.timing.save_inner
@@ -143,7 +143,7 @@ class Exchange:
                 log.warning("%s; trying again", error.problem)
                 await asyncio.sleep(self.timing.retry)
 
-        assert self._task is None, "one thing at a time"
+        assert self._task is None, "one task at a time"
         self._task = asyncio.create_task(with_pause())
 
     async def _publish(self, tip: Tip, update: Update, admission: str) -> None:
@@ -155,7 +155,7 @@ class Exchange:
         watching.add_done_callback(self._watching.discard)
 
     async def _watch_sending(self, name: BlobHash, began: Millis) -> None:
-        """Measure it. Afterwards it is dropped like any other contribution that its close does not list."""
+        """Measure how long a peer takes to fetch it; from then on its close decides whether it is kept."""
         if await self.swarm.wait_served(name, self.timing.watch_sending):
             self.timer.sent(began, self.clock())
         self.retention.expect(name)

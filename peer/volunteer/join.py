@@ -273,7 +273,7 @@ async def _resume(node: _Node, base: BaseFolder, store: ContributionStore, train
 
 
 def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) -> set[BlobHash]:
-    """Blobs of an earlier run of the program that are worth their disk space."""
+    """Stored blobs that this start of the program still uses."""
     shards = {ref.blob for ref in index.shards}
     pending = set() if store.pending is None else {blob_name(store.pending.value)}
     return {charter.data_index_hash} | shards | pending

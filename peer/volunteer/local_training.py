@@ -29,7 +29,7 @@ class LocalTraining:
     loss: float = 0.0
     """Training loss of the last step."""
     _taken_at: dict[str, Array] = field(default_factory=dict)
-    """The local parameters as the contribution was taken, once training goes on from there."""
+    """The local parameters when the contribution was taken, from the first step after it on."""
 
     def start(self) -> None:
         """Load the state into the model."""
@@ -85,10 +85,10 @@ class LocalTraining:
         return self.trainer.take_update(TrainState(self._taken_at) if self._taken_at else self.state)
 
     def rebase(self, tip: Tip, state: TrainState, missed: Decoder | None = None) -> None:
-        """Take up a state, and keep the work that no close lists yet.
+        """Move to a newer state, and keep the work that no close lists.
 
-        The delta rule: local ← state + (local − local as the contribution was taken), and − the contribution
-        where it `missed` its close. Raises StateError where `state` is not of this run's tensors.
+        The delta rule: local ← state + (local − local when the contribution was taken), and minus the
+        contribution if it `missed` its close. Raises StateError if `state` does not have this run's tensors.
         """
         if missed is not None:
             before = self._taken_at or self.trainer.params()

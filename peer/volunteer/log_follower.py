@@ -129,7 +129,7 @@ async def first_follower(
 ) -> LogFollower:
     """A follower without saved work: it starts from state[0] computed here, or from a checkpoint.
 
-    The run goes on in the meantime: where a checkpoint is dropped during its download, the next one is taken.
+    The run continues meanwhile: if a checkpoint is dropped during its download, the next one is taken.
     Raises Unreachable where none can be fetched, TrustError, StateError.
     """
     while True:

@@ -149,7 +149,7 @@ class Volunteer:
         if training.has_work:
             await exchange.put_aside(await asyncio.to_thread(training.rest))
         if not await exchange.last_was_served():
-            log.warning("no peer fetched our last contribution; it is kept for when you come back")
+            log.warning("no peer fetched our last contribution; it is kept for the next `peer join`")
         self._activity = "leaving"
         await self._publish_presence()
 
@@ -170,7 +170,7 @@ class Volunteer:
         while True:
             await self._publish_presence()
             if (pending := self.exchange.pending) is not None:
-                await self.swarm.publish(pending)  # repeated: a coordinator that restarts has to learn of it
+                await self.swarm.publish(pending)  # repeated, for a coordinator that restarted
             self.exchange.update_others(self._others(await self.swarm.peers()))
             self._show()
             await asyncio.sleep(self._beat)
@@ -214,7 +214,7 @@ class Volunteer:
             self._advised[type(advice)] = advice
             self.display.advise(advice)
 
-    # What the policy decides by, and what the user sees
+    # The policy's view, and the user's
 
     def _view(self) -> View:
         head, tip, now = self.head, self.training.tip, self.clock()
@@ -224,7 +224,7 @@ class Volunteer:
             differs=same_round and head.state not in (None, tip.state),
             checkpoint=Round(head.checkpoint_round),
             turn=has_turn(self.spec.seed, tip.round, self._owner, head.turns),
-            # The head has what the coordinator last heard of each volunteer; our own may be more by now.
+            # The head has each volunteer's last report; our own tokens may be more than that.
             swarm_tokens=max(head.tokens if same_round else 0, self._tokens()),
         )
         return View(

@@ -1,6 +1,6 @@
 """What a volunteer does next, and why: one pure decision from what it knows.
 
-plan(view)  The first rule that answers wins. The caller carries out the answer and asks again.
+plan(view)  The first rule that answers wins. The caller carries out the action and asks again.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def plan(view: View) -> Action:
 def plan_during_step(view: View, elapsed: float) -> CatchUp | Train | None:
     """What can be done during a step that began `elapsed` seconds ago; None: nothing new.
 
-    CatchUp does not touch the training; Train only announces what the step turned out to be.
+    CatchUp does not touch the training; Train only announces that the step is late or outlasts the round.
     """
     action = plan(view)
     return action if isinstance(action, CatchUp) else announce_step(view, elapsed)
 
 
 def announce_step(view: View, elapsed: float) -> Train | None:
-    """What the swarm has to learn of a step that began `elapsed` seconds ago; None: nothing new.
+    """What to announce about a step that began `elapsed` seconds ago; None: nothing new.
 
     The round does not wait for a step that ends too late to be sent, nor, after its time, for a first step,
     whose length is unknown. The step still counts where the round is open when it ends.
@@ -238,7 +238,7 @@ def _time_is_over(view: View) -> Action:
     return Publish(reasons.TimeIsOver())
 
 
-# What the rules ask
+# Facts that the rules use
 
 
 def _idle(view: View) -> bool:

@@ -25,36 +25,36 @@ class Prefetch:
     retention: BlobRetention
     timing: Timing = TIMING
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
-    _under_way: dict[BlobHash, asyncio.Task[None]] = field(default_factory=dict)
+    _downloads: dict[BlobHash, asyncio.Task[None]] = field(default_factory=dict)
     _refused: set[bytes] = field(default_factory=set)
     """Commits to the open round that cannot be true."""
     _round: Round | None = None
 
     async def look(self) -> None:
-        """Start to fetch what is announced, fits, and is neither here nor under way. Raises DiskFull."""
-        for name in [name for name, task in self._under_way.items() if task.done()]:
-            self._under_way.pop(name).result()
+        """Start to fetch announced blobs that fit and are not stored or being fetched. Raises DiskFull."""
+        for name in [name for name, task in self._downloads.items() if task.done()]:
+            self._downloads.pop(name).result()
         follower = self.follower
         if follower.tip.round != self._round:
             self._round = follower.tip.round
             self._refused.clear()
         for signed in await follower.announced():
             if follower.fits(signed.value) and not self._is_known(signed):
-                self._under_way[blob_name(signed.value)] = asyncio.create_task(self._fetch(signed))
+                self._downloads[blob_name(signed.value)] = asyncio.create_task(self._fetch(signed))
 
     async def finish(self) -> None:
-        """Wait for what is under way."""
-        if self._under_way:
-            await asyncio.wait(self._under_way.values())
+        """Wait for the running downloads."""
+        if self._downloads:
+            await asyncio.wait(self._downloads.values())
 
     def stop(self) -> None:
-        """Cancel what is under way."""
-        for task in self._under_way.values():
+        """Cancel the running downloads."""
+        for task in self._downloads.values():
             task.cancel()
 
     def _is_known(self, signed: Signed[Commit]) -> bool:
         name = blob_name(signed.value)
-        return self.follower.has(name) or name in self._under_way or signed.wire in self._refused
+        return self.follower.has(name) or name in self._downloads or signed.wire in self._refused
 
     async def _fetch(self, signed: Signed[Commit]) -> None:
         try:

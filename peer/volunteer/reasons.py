@@ -22,7 +22,7 @@ class Starting(Reason):
 
 @dataclass(frozen=True)
 class TimeToTrain(Reason):
-    """The round goes on."""
+    """There is time for another step."""
 
     left: float
     """Until training has to end."""
@@ -178,7 +178,7 @@ class ContributionOut(Reason):
     away: float | None
     meanwhile: Meanwhile = Meanwhile.HOLD
     exchange_seconds: float | None = None
-    """The last exchange's, where it is why training goes on."""
+    """Duration of the last exchange, if it is why training continues."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class FoldingRounds(Reason):
 
     meanwhile: Meanwhile = Meanwhile.HOLD
     exchange_seconds: float | None = None
-    """The last exchange's, where it is why training goes on."""
+    """Duration of the last exchange, if it is why training continues."""
 
 
 # Leave

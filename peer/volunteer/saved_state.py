@@ -80,18 +80,18 @@ class SavedState:
         inner: Arrays | Unchanged,
         pending: str,
     ) -> None:
-        """At the start of a round. Raises DiskFull; the older save then stays valid."""
+        """Save the start of a round. Raises DiskFull; the older save then stays valid."""
         self._tip = tip
         parts = {"residual": residual, "inner": inner}
         changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Unchanged)}
         self._write(pending, {"state": join_groups({"params": state.params, **state.buffers}), **changed})
 
     def save_contribution(self, residual: Arrays, pending: str) -> None:
-        """After encoding: the residual without what was sent, and the signed commit. Raises DiskFull."""
+        """Save the residual and the signed commit of a contribution; "" for none. Raises DiskFull."""
         self._write(pending, {"residual": residual})
 
     def load(self) -> SavedWork | NotSaved:
-        """Raises StateError when what was saved is damaged or of another run."""
+        """Raises StateError when the save is damaged or of another run."""
         path = self._folder / _CURRENT
         if not path.exists():
             return NotSaved()

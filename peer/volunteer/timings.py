@@ -12,7 +12,7 @@ from barnraise.core.ids import Millis
 from barnraise.core.reason import Reason
 
 LONG_EXCHANGE = 0.1
-"""Share of a round's training. During a longer exchange it pays to train on."""
+"""Share of a round's training. During a longer exchange, training continues."""
 FEW_STEPS, MANY_STEPS = 5, 500
 """Inner steps between two exchanges: fewer hardly pay for the exchange, more drift apart. About 30 to
 100 did best (Douillard et al. 2023; Charles et al. 2025)."""
@@ -59,7 +59,7 @@ class RoundTimer:
         self._published = now
 
     def sent(self, began: Millis, now: Millis) -> None:
-        """A peer has all of what was published at `began`, even if that missed its round's close."""
+        """A peer has the whole contribution that was published at `began`, even if it missed its close."""
         self._send = seconds_between(began, now)
 
     def folded(self, now: Millis) -> None:
@@ -114,7 +114,7 @@ class StepsPerRound(Reason):
 
 @dataclass(frozen=True)
 class ExchangeShare(Reason):
-    """How long the exchange took, and whether training goes on meanwhile."""
+    """How long the exchange took, and whether training continues during it."""
 
     exchange_seconds: float
     train_seconds: float
@@ -127,7 +127,7 @@ Advice = StepsPerRound | ExchangeShare
 
 
 def overlaps(spec: RoundSpec, timings: Timings) -> bool:
-    """Whether training goes on during the exchange, judged by the last round's."""
+    """Whether training continues during the exchange, judged by the last one."""
     match spec.overlap:
         case "always":
             return True

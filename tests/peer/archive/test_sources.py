@@ -116,9 +116,9 @@ def test_a_file_that_ends_early_is_an_error(folder: Path, opened: Opened) -> Non
     "path", ["../secret", "/etc/passwd", "a/../../b", "a//b", ".hidden", "a\\b", "", "a/"]
 )
 def test_no_path_leaves_the_archive(folder: Path, opened: Opened, path: str) -> None:
-    with pytest.raises(MalformedRecord, match="no path of an archive"):
+    with pytest.raises(MalformedRecord, match="not a path in an archive"):
         asked(opened, folder, lambda it: it.get_small(path, 10))
-    with pytest.raises(MalformedRecord, match="no path of an archive"):
+    with pytest.raises(MalformedRecord, match="not a path in an archive"):
         asked(opened, folder, lambda it: all_of(it, 0, 10, path))
 
 

@@ -28,11 +28,11 @@ def laid(tmp_path_factory: pytest.TempPathFactory) -> Laid:
 
 
 def get(
-    laid: Laid, output: Path, form: Format | None, told: RecordingListener | None = None, **other: object
+    laid: Laid, output: Path, form: Format | None, listener: RecordingListener | None = None, **other: object
 ) -> Downloaded | Converted:
     options = DownloadOptions(str(laid.folder), parts.AUTHORITY.public, format=form, output=output, **other)  # type: ignore[arg-type]
     return asyncio.run(
-        download(options, output.parent / "cache", told or RecordingListener(), time.monotonic)
+        download(options, output.parent / "cache", listener or RecordingListener(), time.monotonic)
     )
 
 
@@ -67,12 +67,12 @@ def test_a_form_of_a_round_is_found_by_its_own_commit(laid: Laid, tmp_path: Path
 def test_an_unpublished_form_is_converted_with_the_archive_s_base(
     laid: Laid, tmp_path: Path, form: Format
 ) -> None:
-    told = RecordingListener()
-    done = get(laid, tmp_path / "out", form, told, revision="best")
+    listener = RecordingListener()
+    done = get(laid, tmp_path / "out", form, listener, revision="best")
     assert done == Converted(tmp_path / "out")
     assert MANIFEST not in [path.name for path in done.folder.iterdir()], "a converted form has a manifest"
     assert (tmp_path / "barn-round-000060" / MANIFEST).is_file(), "the checkpoint was not checked first"
-    assert BaseFromArchive() in told.events
+    assert BaseFromArchive() in listener.events
 
 
 def test_a_converted_form_equals_the_published_one(laid: Laid, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_an_existing_output_is_not_overwritten(laid: Laid, tmp_path: Path) -> No
 def test_a_lone_checkpoint_is_converted_with_the_base_given(laid: Laid, tmp_path: Path) -> None:
     alone = laid.folder / folder_of("trained", 60)
     options = DownloadOptions(str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out")
-    with pytest.raises(UserError, match="which base model"):
+    with pytest.raises(UserError, match="exact base model"):
         asyncio.run(download(options, tmp_path / "cache", RecordingListener(), time.monotonic))
     given = DownloadOptions(
         str(alone), parts.AUTHORITY.public, format="merged", output=tmp_path / "out", base=laid.base
