@@ -134,11 +134,11 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
             return programs.start("evaluator", "peer.cli.main", "evaluate", invite, *folders, *more)
 
         def volunteers(invite: str) -> None:
-            nobody = evaluate(invite, AUTHORITY)
+            refused = evaluate(invite, AUTHORITY)
             first = evaluate(invite, ADA)  # repeats until SIGINT
             second = evaluate(invite, BEN, "--once")
-            assert nobody.wait() == 2, nobody.output
-            assert f"your key is not among the 3 evaluators of barn: {AUTHORITY.public}" in nobody.output
+            assert refused.wait() == 2, refused.output
+            assert f"your key is not among the 3 evaluators of barn: {AUTHORITY.public}" in refused.output
             first.wait_for("round 1 (waits for 1 more of|has a held-out loss of .* by 2 of) 3 evaluators")
             assert second.wait() == 0, second.output
             assert first.interrupt() == 0, first.output

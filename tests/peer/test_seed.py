@@ -34,14 +34,14 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 @asynccontextmanager
 async def seeded(folder: Path, port: int = 0) -> AsyncIterator[Seeding]:
     stop = asyncio.Event()
-    begun: asyncio.Future[Seeding] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(seed(folder, "127.0.0.1", port, stop, begun.set_result))
-    either: list[asyncio.Future[Any]] = [task, begun]
+    started: asyncio.Future[Seeding] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(seed(folder, "127.0.0.1", port, stop, started.set_result))
+    either: list[asyncio.Future[Any]] = [task, started]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
     try:
-        yield begun.result()
+        yield started.result()
     finally:
         stop.set()
         await task

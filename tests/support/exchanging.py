@@ -1,4 +1,4 @@
-"""One volunteer's exchange and a coordinator's run store: a real log, and a pretended swarm."""
+"""One volunteer's exchange and a coordinator's run store: a real log, and a fake swarm."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from tests.support.coordinators import FakeSwarm
 
 @dataclass
 class Swarm(FakeSwarm):
-    """Lets a test decide when a fetch goes on, how it fails, and when a blob of ours was served."""
+    """Lets a test decide when a fetch continues, how it fails, and when a blob of ours was served."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Fetches wait for it."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Something was asked for."""
+    """A blob was requested."""
     served: asyncio.Event = field(default_factory=asyncio.Event)
-    nobody_came: bool = False
+    unserved: bool = False
     broken: list[BarnraiseError] = field(default_factory=list)
     """What the next fetches raise."""
 
@@ -55,11 +55,11 @@ class Swarm(FakeSwarm):
 
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
         await self.served.wait()
-        return not self.nobody_came
+        return not self.unserved
 
 
 class Inner:
-    """A trainer with nothing but an inner optimizer."""
+    """A trainer that has only an inner optimizer."""
 
     def export_inner(self) -> dict[str, npt.NDArray[Any]]:
         return {"steps": np.array([3], np.int64)}
@@ -102,14 +102,14 @@ class Peer:
             self.work.resume(saved)
         else:
             self.work.save(self.follower.tip, self.follower.state, {})
-        self.hear()
+        self.offer_blobs()
 
     def restarted(self) -> Peer:
         """The same volunteer after a crash: all that it knows is in its folder."""
         return Peer(self.store, self.folder, self.now)
 
-    def hear(self) -> None:
-        """The coordinator has all blobs of its run store."""
+    def offer_blobs(self) -> None:
+        """The swarm holds all blobs of the coordinator's run store."""
         files = (self.store.folder / "blobs").glob("??/*")
         self.swarm.held |= {BlobHash(path.name): path.read_bytes() for path in files}
 
@@ -126,7 +126,7 @@ class Peer:
         return self.work.pending
 
     async def catch_up(self, *, from_checkpoint: bool = False, head: Head | None = None) -> None:
-        self.hear()
+        self.offer_blobs()
         await self.try_to_catch_up(from_checkpoint=from_checkpoint, head=head)
 
     async def try_to_catch_up(self, *, from_checkpoint: bool = False, head: Head | None = None) -> None:
@@ -158,7 +158,7 @@ Play = Callable[[Peer], Awaitable[None]]
 
 
 def played(store: RunStore, folder: Path, play: Play) -> Peer:
-    """`play` in a loop of its own, with nothing left running in it."""
+    """Run `play` in a new event loop, and stop the exchange at its end."""
 
     async def run() -> Peer:
         peer = Peer(store, folder / "peer")

@@ -79,6 +79,8 @@ class RecordingListener:
     said: list[str] = field(default_factory=list)
     events: list[Reason] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
+    resumed: set[str] = field(default_factory=set)
+    """Files of which an earlier download had bytes."""
     counts: dict[str, int] = field(default_factory=dict)
     _spoke: threading.Condition = field(default_factory=threading.Condition)
 
@@ -89,6 +91,8 @@ class RecordingListener:
 
     def file(self, name: str, length: int, got: int) -> None:
         self.counts[name] = got
+        if got:
+            self.resumed.add(name)
 
     def got(self, name: str, count: int) -> None:
         self.counts[name] += count

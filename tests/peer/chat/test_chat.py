@@ -32,7 +32,7 @@ from tests.support.programs import DEADLINE, ROOT
 from tests.support.tiny import make_tiny_model
 
 GREEDY = SamplingParams(max_tokens=24, temperature=0.0, seed=0)
-DICE = SamplingParams(max_tokens=60, temperature=1.0, seed=3)
+SAMPLED = SamplingParams(max_tokens=60, temperature=1.0, seed=3)
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "Hello there"}]
 
 
@@ -69,7 +69,7 @@ def answer(
     said: Sequence[dict[str, str]] = HELLO,
     sampling: SamplingParams = GREEDY,
 ) -> tuple[str, list[str]]:
-    """The answer, and the pieces in which it came."""
+    """The answer, and its pieces in order."""
     pieces: list[str] = []
     return generator.answer(side, said, sampling, pieces.append), pieces
 
@@ -93,13 +93,16 @@ def test_the_base_is_loaded_once(generator: Generator) -> None:
 def test_both_sides_sample_with_the_same_seed(laid: Laid, tmp_path: Path) -> None:
     """With an adapter that changes nothing, as before the first round."""
     generator = Generator(laid.folder / folder_of("trained", 0), laid.base, CPU)
-    first, again = answer(generator, "base", sampling=DICE), answer(generator, "checkpoint", sampling=DICE)
+    first, again = (
+        answer(generator, "base", sampling=SAMPLED),
+        answer(generator, "checkpoint", sampling=SAMPLED),
+    )
     assert first == again
     assert first != answer(generator, "base", sampling=SamplingParams(60, 1.0, seed=4)), (
         "the seed changes nothing"
     )
     assert first != answer(generator, "base", sampling=SamplingParams(60, 0.0, seed=3)), (
-        "nor does the temperature"
+        "the temperature changes nothing"
     )
 
 
@@ -113,12 +116,12 @@ def test_a_whole_model_is_compared_with_a_separate_base(laid: Laid, tmp_path: Pa
 def test_the_model_s_end_token_ends_an_answer(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     whole = Generator(model, None, CPU)
-    ids = whole._tokenizer(answer(whole, "checkpoint", sampling=DICE)[0]).input_ids
+    ids = whole._tokenizer(answer(whole, "checkpoint", sampling=SAMPLED)[0]).input_ids
     place = next(n for n in range(5, len(ids)) if ids[n] not in ids[:n])
     (model / "generation_config.json").write_text(
         json.dumps({"eos_token_id": [ids[place]]}), encoding="utf-8"
     )
-    short, _ = answer(Generator(model, None, CPU), "checkpoint", sampling=DICE)
+    short, _ = answer(Generator(model, None, CPU), "checkpoint", sampling=SAMPLED)
     assert whole._tokenizer(short).input_ids[:place] == ids[:place]
     assert len(whole._tokenizer(short).input_ids) <= place + 1
 
@@ -163,7 +166,7 @@ def test_another_base_is_refused(adapter: Path, tmp_path: Path) -> None:
         Generator(adapter, make_tiny_model(tmp_path / "wide", width=32), CPU)
 
 
-# Text from others
+# Untrusted text
 
 
 @pytest.mark.parametrize(
@@ -250,16 +253,16 @@ class Terminal:
             env=environment() | {"COLUMNS": "120", "LINES": "40", "TERM": "xterm"},
         )  # fmt: skip
         os.close(theirs)
-        self.said = ""
+        self.output = ""
 
     def until(self, enough: Callable[[str], object]) -> None:
         """Read until the output matches or the program ends; pytest's timeout limits it."""
-        while not enough(self.said):
+        while not enough(self.output):
             try:
                 piece = os.read(self._ours, 65536)
             except OSError:  # how Linux reports the end of a pseudo-terminal
                 break
-            self.said += piece.decode(errors="replace")
+            self.output += piece.decode(errors="replace")
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
@@ -276,12 +279,12 @@ def test_a_wide_terminal_shows_the_answers_in_columns(laid: Laid, adapter: Path,
         *COMMAND, str(adapter), "--base", str(laid.base), "--compare", "--max-tokens", "12",
         "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
     )  # fmt: skip
-    terminal.until(lambda said: "> " in said)
+    terminal.until(lambda output: "> " in output)
     terminal.type("Hello there\n")
-    terminal.until(lambda said: said.count("> ") > 1)
-    assert re.search(r"base model +barn, round 120", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.said))
+    terminal.until(lambda output: output.count("> ") > 1)
+    assert re.search(r"base model +barn, round 120", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.output))
     terminal.type("\x04")  # Ctrl-D
-    assert terminal.end() == 0, terminal.said
+    assert terminal.end() == 0, terminal.output
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
@@ -290,9 +293,9 @@ def test_ctrl_c_interrupts_an_answer(laid: Laid, adapter: Path, tmp_path: Path) 
         *COMMAND, str(adapter), "--base", str(laid.base), "--temperature", "1", "--max-tokens", "400",
         "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
     )  # fmt: skip
-    terminal.until(lambda said: "> " in said)
+    terminal.until(lambda output: "> " in output)
     terminal.type("Hello there\n")
-    terminal.until(lambda said: len(said.partition("> Hello there")[2].strip()) > 3)
+    terminal.until(lambda output: len(output.partition("> Hello there")[2].strip()) > 3)
     os.killpg(terminal.process.pid, signal.SIGINT)
-    assert terminal.end() == 130, terminal.said
-    assert "Traceback" not in terminal.said
+    assert terminal.end() == 130, terminal.output
+    assert "Traceback" not in terminal.output

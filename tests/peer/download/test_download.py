@@ -59,10 +59,10 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-def get(options: DownloadOptions, told: RecordingListener | None = None) -> Path:
+def get(options: DownloadOptions, listener: RecordingListener | None = None) -> Path:
     async def ask() -> Path:
         done = await download(
-            options, Path("/nowhere"), told or RecordingListener(), time.monotonic, NO_PAUSES
+            options, Path("/nowhere"), listener or RecordingListener(), time.monotonic, NO_PAUSES
         )
         assert isinstance(done, Downloaded)
         return done.folder
@@ -75,7 +75,7 @@ def got(
     output: Path,
     revision: str = "main",
     invite: Callable[[Invite], Invite] = lambda invite: invite,
-    told: RecordingListener | None = None,
+    listener: RecordingListener | None = None,
 ) -> Path:
     """Download by the invite, from the real gRPC service and gateway."""
 
@@ -85,7 +85,7 @@ def got(
             async with served(session_of(store), GatewayAddress(gateway.port)) as true:
                 options = DownloadOptions(str(invite(true)), revision=revision, output=output)
                 done = await download(
-                    options, Path("/nowhere"), told or RecordingListener(), time.monotonic, NO_PAUSES
+                    options, Path("/nowhere"), listener or RecordingListener(), time.monotonic, NO_PAUSES
                 )
                 assert isinstance(done, Downloaded)
                 return done.folder
@@ -105,13 +105,13 @@ def in_folder(store: RunStore, output: Path, **other: str) -> Path:
 
 
 def test_a_checkpoint_is_downloaded_complete(store: RunStore, tmp_path: Path) -> None:
-    told = RecordingListener()
-    folder = got(store, tmp_path / "out", told=told)
+    listener = RecordingListener()
+    folder = got(store, tmp_path / "out", listener=listener)
     assert folder == tmp_path / "out"
     assert files_in(folder) == all_of(store)
     manifest = store.snapshot.checkpoints[0].value
-    assert told.events == [DownloadStarts(parts.RUN, 0, len(manifest.files), manifest.size)]
-    assert sorted(told.whole) == sorted(set(all_of(store)) - {CHARTER, MANIFEST, "manifest.json"})
+    assert listener.events == [DownloadStarts(parts.RUN, 0, len(manifest.files), manifest.size)]
+    assert sorted(listener.whole) == sorted(set(all_of(store)) - {CHARTER, MANIFEST, "manifest.json"})
 
 
 def test_the_default_folder_names_run_and_round(
@@ -251,9 +251,9 @@ def test_an_unreadable_index_is_an_error(store: RunStore, tmp_path: Path, index:
 def test_complete_files_are_not_fetched_again(store: RunStore, tmp_path: Path) -> None:
     folder = got(store, tmp_path / "out")
     (folder / "README.md").write_text("changed", encoding="utf-8")
-    told = RecordingListener()
-    assert files_in(got(store, tmp_path / "out", told=told)) == all_of(store)
-    assert told.whole == ["README.md"]
+    listener = RecordingListener()
+    assert files_in(got(store, tmp_path / "out", listener=listener)) == all_of(store)
+    assert listener.whole == ["README.md"]
 
 
 def test_a_folder_can_change_to_another_round(store: RunStore, tmp_path: Path) -> None:
@@ -285,21 +285,20 @@ def test_a_download_survives_a_killed_gateway(store: RunStore, tmp_path: Path, r
             if restarts and isinstance(event, SourceRetried) and not running:
                 running.append(GatewayProcess(archive(store), first.port))
 
-    told, options = (
-        Killing(),
-        DownloadOptions(f"{first.url}?key={parts.AUTHORITY.public}", output=tmp_path / "out"),
-    )
+    listener = Killing()
+    options = DownloadOptions(f"{first.url}?key={parts.AUTHORITY.public}", output=tmp_path / "out")
     if not restarts:
         with pytest.raises(Unreachable, match="cannot be read"):
-            get(options, told)
+            get(options, listener)
         assert not (tmp_path / "out" / LARGE).exists(), "half a file has its final name"
         running.append(GatewayProcess(archive(store), urlsplit(first.url).port or 0))
-        told = Killing()
+        listener = Killing()
     try:
-        assert files_in(get(options, told)) == all_of(store, 1)
+        assert files_in(get(options, listener)) == all_of(store, 1)
     finally:
         running.pop().kill()
-    assert told.counts[LARGE] == 48 * 2**20, "bytes were fetched twice, or not at all"
+    assert listener.counts[LARGE] == 48 * 2**20, "bytes were fetched twice, or not at all"
+    assert listener.resumed == (set() if restarts else {LARGE})
 
 
 def test_a_full_disk_is_an_error_and_the_next_command_resumes(
@@ -332,8 +331,9 @@ def test_a_full_disk_is_an_error_and_the_next_command_resumes(
     assert LARGE not in files_in(tmp_path / "out")
     assert MANIFEST not in files_in(tmp_path / "out")
     room = 10**9
-    told = RecordingListener()
-    assert files_in(got(store, tmp_path / "out", told=told)) == all_of(store)
+    listener = RecordingListener()
+    assert files_in(got(store, tmp_path / "out", listener=listener)) == all_of(store)
+    assert listener.resumed == {LARGE}
 
 
 def test_too_little_disk_space_is_an_error_before_the_first_request(

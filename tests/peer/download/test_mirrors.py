@@ -51,7 +51,7 @@ def get(
     output: Path,
     *mirrors: str,
     key: PublicKey = parts.AUTHORITY.public,
-    told: RecordingListener | None = None,
+    listener: RecordingListener | None = None,
     revision: str = "main",
     form: Format | None = None,
 ) -> Path:
@@ -59,7 +59,7 @@ def get(
         f"{url}?key={key}", revision=revision, format=form, mirrors=mirrors, output=output
     )
     done = asyncio.run(
-        download(options, Path("/nowhere"), told or RecordingListener(), time.monotonic, NO_PAUSES)
+        download(options, Path("/nowhere"), listener or RecordingListener(), time.monotonic, NO_PAUSES)
     )
     assert isinstance(done, Downloaded)
     return done.folder
@@ -70,11 +70,11 @@ def only(name: str, answer: Answer) -> Answer:
     return lambda request, data: (answer if request.path.endswith(f"/{name}") else ranged)(request, data)
 
 
-def once(name: str, answer: Answer) -> Answer:
-    """Only the first request for a file."""
+def once(name: str, answer: Answer, then: Answer = ranged) -> Answer:
+    """Answer the first request for a file by `answer`, later requests by `then`."""
 
     def first(request: WebRequest, data: bytes) -> None:
-        request.site.answer = ranged
+        request.site.answer = then
         answer(request, data)
 
     return only(name, first)
@@ -106,18 +106,18 @@ def test_a_lone_checkpoint_has_one_revision_and_one_form(store: RunStore, tmp_pa
 
 @pytest.mark.parametrize("answer", [ranged, unranged], ids=["good", "simple"])
 def test_a_file_resumes_after_a_broken_connection(store: RunStore, tmp_path: Path, answer: Answer) -> None:
-    told = RecordingListener()
-    with website(checkpoint(store), once(LARGE, torn)) as site:
+    listener = RecordingListener()
+    with website(checkpoint(store), once(LARGE, torn, answer)) as site:
         whole = (checkpoint(store) / LARGE).read_bytes()
-        get(site.url, tmp_path / "out", told=told)
+        get(site.url, tmp_path / "out", listener=listener)
         assert files_in(tmp_path / "out") == files_in(checkpoint(store))
         first, second = site.ranges(LARGE)
     assert first == f"bytes=0-{len(whole) - 1}"
     assert second is not None
     start = int(second.removeprefix("bytes=").partition("-")[0])
     assert 0 < start <= len(whole) // 2
-    assert any(isinstance(event, SourceRetried) for event in told.events)
-    assert told.counts[LARGE] == len(whole)
+    assert any(isinstance(event, SourceRetried) for event in listener.events)
+    assert listener.counts[LARGE] == len(whole)
 
 
 @pytest.mark.parametrize("answer", [short, torn])
@@ -146,10 +146,9 @@ def test_the_error_of_a_flipped_byte_names_file_and_server(store: RunStore, tmp_
 
 @pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
 def test_a_mirror_replaces_a_source_with_false_bytes(store: RunStore, tmp_path: Path, alone: bool) -> None:
-    told = RecordingListener()
     copy = checkpoint(store) if alone else archive(store)
     with website(archive(store), spoilt(LARGE)) as liar, website(copy) as mirror:
-        folder = get(liar.url, tmp_path / "out", mirror.url, told=told)
+        folder = get(liar.url, tmp_path / "out", mirror.url)
     assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
     assert MANIFEST in files_in(folder)
 
@@ -163,43 +162,42 @@ def test_a_mirror_with_false_bytes_does_no_harm(store: RunStore, tmp_path: Path)
 def test_unusable_mirrors_are_dropped_with_a_reason(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.ADA)
     (tmp_path / "empty").mkdir()
-    told = RecordingListener()
+    listener = RecordingListener()
     gone = f"http://127.0.0.1:{unused_port()}"
     with (
-        website(archive(store), only(LARGE, slowly(told, 3))) as true,
+        website(archive(store), only(LARGE, slowly(listener, 3))) as true,
         website(tmp_path / "empty") as empty,
         website(checkpoint(store, 0)) as other,
     ):
-        get(true.url, tmp_path / "out", empty.url, other.url, gone, told=told)
-    problems = {event.source: event.problem for event in dropped(told)}
+        get(true.url, tmp_path / "out", empty.url, other.url, gone, listener=listener)
+    problems = {event.source: event.problem for event in dropped(listener)}
     assert problems[empty.url] == f"{empty.url} has no such checkpoint"
     assert problems[other.url] == f"{other.url} has another checkpoint"
     assert problems[gone].startswith(f"{gone}/")
 
 
-def dropped(told: RecordingListener) -> list[SourceDropped]:
-    return [event for event in told.events if isinstance(event, SourceDropped)]
+def dropped(listener: RecordingListener) -> list[SourceDropped]:
+    return [event for event in listener.events if isinstance(event, SourceDropped)]
 
 
-def slowly(told: RecordingListener, count: int) -> Answer:
+def slowly(listener: RecordingListener, count: int) -> Answer:
     """Answer after `count` sources were dropped."""
 
     def answer(request: WebRequest, data: bytes) -> None:
-        told.wait_until(lambda: len(dropped(told)) >= count)
+        listener.wait_until(lambda: len(dropped(listener)) >= count)
         ranged(request, data)
 
     return answer
 
 
 def test_mirrors_that_the_archive_names_are_used(store: RunStore, tmp_path: Path) -> None:
-    told = RecordingListener()
     with website(checkpoint(store)) as seed:
         index = json.loads((archive(store) / INDEX).read_bytes()) | {
             "mirrors": [seed.url, "file:///etc", "x"]
         }
         (archive(store) / INDEX).write_text(json.dumps(index), encoding="utf-8")
         with website(archive(store), spoilt(LARGE)) as liar:
-            folder = get(liar.url, tmp_path / "out", told=told)
+            folder = get(liar.url, tmp_path / "out")
     assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
 
 

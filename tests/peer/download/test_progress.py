@@ -23,7 +23,7 @@ def show(display: DownloadDisplay[str]) -> None:
         display.got("model.safetensors", 3_000_000)
         display.got("README.md", 2000)
         display.done("model.safetensors")
-        display.say("left [bold]mirror[/bold]: it lies")
+        display.say("dropped [bold]mirror[/bold]: false bytes")
         display.report("event")
 
 
@@ -39,7 +39,7 @@ def test_a_terminal_shows_each_file_and_all_of_them() -> None:
     last = shown[shown.rindex("all files") :]
     assert "3.0/3.0 MB" in last, "bytes that are fetched again are counted twice, or not at all"
     assert "README.md" in last
-    assert "left [bold]mirror[/bold]: it lies" in shown
+    assert "dropped [bold]mirror[/bold]: false bytes" in shown
     assert "EVENT" in shown
 
 
@@ -49,6 +49,6 @@ def test_lines_name_complete_and_damaged_files(capsys: pytest.CaptureFixture[str
         "model.safetensors: resuming after 1 MB of 3 MB",
         "model.safetensors: the bytes do not match its hash; fetching it again",
         "model.safetensors: 3 MB",
-        "left [bold]mirror[/bold]: it lies",
+        "dropped [bold]mirror[/bold]: false bytes",
         "EVENT",
     ]

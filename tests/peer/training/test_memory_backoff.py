@@ -49,7 +49,7 @@ class SmallMemory:
     def use(self, samples: int) -> None:
         if samples > self.most:
             self.failed.append(samples)
-            raise torch.OutOfMemoryError(f"no room for {samples} samples\nand much more about it")
+            raise torch.OutOfMemoryError(f"no room for {samples} samples\nand more lines")
 
 
 class EnoughForCheckpointing(SmallMemory):
@@ -99,7 +99,7 @@ def test_backed_off_gradients_equal_those_with_enough_memory(
     assert found.tokens == expected.tokens
     same(little.gradients(), plenty.gradients())
     assert little.loss(samples).total == pytest.approx(expected.total, rel=1e-5)
-    assert memory.failed == [4, 2], "what was learned is kept"
+    assert memory.failed == [4, 2], "the smaller micro-batch is not kept"
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -108,11 +108,11 @@ def test_evaluations_without_a_quorum_differ(
 
 def test_evaluations_of_another_checkpoint_differ(store: RunStore) -> None:
     good = found(store, ADA, 2.25)
-    in_her_name = sign(BEN, good.value)
+    by_another_key = sign(BEN, good.value)
     for other in (
         found(store, BEN, 2.25, state=parts.HASH_A),
         found(store, BEN, 2.25, round=2),
-        in_her_name,
+        by_another_key,
     ):
         difference = judged(store, good, other)
         assert isinstance(difference, EvaluationsDiffer)

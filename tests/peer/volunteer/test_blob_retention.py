@@ -1,4 +1,4 @@
-"""What a volunteer keeps for peers: whole rounds, the newest ones, within bounds."""
+"""Which contributions a volunteer keeps for peers: the newest rounds, each whole, within a limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Kept:
         self.names: dict[str, BlobHash] = {}
 
     def fetch(self, letters: str) -> None:
-        """They were fetched before any close listed them."""
+        """Fetch blobs before any close lists them."""
         for letter in letters:
             self.retention.expect(self.put(letter))
 

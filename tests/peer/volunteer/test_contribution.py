@@ -1,4 +1,4 @@
-"""A volunteer's own contributions across rounds: what no close lists is owed, and nothing else is."""
+"""A volunteer's own contributions across rounds: what no close lists is owed, and only that."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def contribute(work: ContributionStore, seed: int = 1) -> Signed[Commit]:
 
 
 def contributed(folder: Path, codec: CodecSpec) -> ContributionStore:
-    """A volunteer whose contribution to round 0 is out."""
+    """A volunteer whose contribution to round 0 is pending."""
     work = work_in(folder, codec)
     contribute(work)
     return work
 
 
-def come_back(folder: Path, before: ContributionStore) -> ContributionStore:
+def restarted(folder: Path, before: ContributionStore) -> ContributionStore:
     """The same volunteer after a crash: all that it knows is in its folder."""
     after = store_in(folder, before.charter)
     saved = after.load()
@@ -88,7 +88,7 @@ def pending(work: ContributionStore) -> Signed[Commit]:
 
 
 def sent(work: ContributionStore) -> dict[str, Array]:
-    """What the others decode from the contribution that is out."""
+    """What other peers decode from the pending contribution."""
     decoder = Decoder(work.blobs.get(blob_name(pending(work).value)), work.charter.spec.codec, LAYOUT)
     return {name: decoder.tensor(name).copy() for name, _ in LAYOUT}
 
@@ -113,7 +113,7 @@ def same(found: dict[str, Array], expected: dict[str, Array]) -> None:
 
 
 def owed(work: ContributionStore) -> dict[str, Array]:
-    """What the volunteer has still to send."""
+    """All work that the volunteer owes."""
     return work._owed()
 
 
@@ -134,7 +134,7 @@ def test_a_contribution_is_signed_and_its_blob_is_stored(tmp_path: Path) -> None
 
 
 @each_codec
-def test_what_was_taken_leaves_only_what_was_not_sent(tmp_path: Path, codec: CodecSpec) -> None:
+def test_a_listed_contribution_leaves_only_what_was_not_sent(tmp_path: Path, codec: CodecSpec) -> None:
     work = contributed(tmp_path, codec)
     expected = {name: moved()[name] - array for name, array in sent(work).items()}
     work.settle(LAYOUT, closed(work, of_another_owner(work), pending(work)))
@@ -143,14 +143,14 @@ def test_what_was_taken_leaves_only_what_was_not_sent(tmp_path: Path, codec: Cod
 
 
 @each_codec
-def test_what_missed_its_close_is_owed_whole(tmp_path: Path, codec: CodecSpec) -> None:
+def test_a_contribution_that_missed_its_close_is_owed_whole(tmp_path: Path, codec: CodecSpec) -> None:
     work = contributed(tmp_path, codec)
     work.settle(LAYOUT, closed(work, of_another_owner(work)))
     assert work.pending is None
     assert_close(owed(work), moved())
 
 
-def test_what_missed_its_close_is_handed_over_once(tmp_path: Path) -> None:
+def test_a_missed_contribution_is_handed_over_once(tmp_path: Path) -> None:
     work = contributed(tmp_path, LOSSY)
     out = sent(work)
     work.settle(LAYOUT, None)
@@ -186,11 +186,11 @@ def test_a_contribution_is_settled_once(tmp_path: Path) -> None:
     assert_close(owed(work), moved())
 
 
-def test_a_crash_before_it_is_handed_over_does_not_lose_what_missed_its_close(tmp_path: Path) -> None:
+def test_a_crash_before_the_hand_over_keeps_the_missed_contribution(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
     before.settle(LAYOUT, None)
     before.save(Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash()), NEXT, INNER)
-    after = come_back(tmp_path, before)
+    after = restarted(tmp_path, before)
     assert after.pending is None
     assert_close(after.residual, moved())
 
@@ -202,7 +202,7 @@ def test_without_a_contribution_nothing_is_owed(tmp_path: Path) -> None:
 
 
 @each_codec
-def test_over_rounds_all_that_was_trained_is_sent_or_owed(tmp_path: Path, codec: CodecSpec) -> None:
+def test_over_rounds_all_work_is_sent_or_owed(tmp_path: Path, codec: CodecSpec) -> None:
     work = work_in(tmp_path, codec)
     done = {name: np.zeros(shape) for name, shape in LAYOUT}
     taken = {name: np.zeros(shape) for name, shape in LAYOUT}
@@ -229,7 +229,7 @@ def test_over_rounds_all_that_was_trained_is_sent_or_owed(tmp_path: Path, codec:
         np.testing.assert_allclose(taken[name] + owed, done[name], rtol=1e-4, atol=1e-7)
 
 
-def test_what_was_put_aside_adds_up_and_goes_out_with_the_next_contribution(tmp_path: Path) -> None:
+def test_work_put_aside_adds_up_and_is_sent_with_the_next_contribution(tmp_path: Path) -> None:
     work = work_in(tmp_path, parts.CODECS[4])
     for seed in (1, 2):
         work.put_aside(update(seed))
@@ -239,21 +239,21 @@ def test_what_was_put_aside_adds_up_and_goes_out_with_the_next_contribution(tmp_
     assert not any(array.any() for array in work.residual.values())
 
 
-def test_what_is_put_aside_comes_to_what_is_owed_already(tmp_path: Path) -> None:
+def test_work_put_aside_is_added_to_the_residual(tmp_path: Path) -> None:
     work = contributed(tmp_path, LOSSY)
     owed = parts.copied(work.residual)
     work.put_aside(update(2))
     same(work.residual, total(owed, moved(2)))
 
 
-def test_what_was_put_aside_is_there_when_the_volunteer_comes_back(tmp_path: Path) -> None:
+def test_work_put_aside_survives_a_restart(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
     before.put_aside(update(2))
-    after = come_back(tmp_path, before)
+    after = restarted(tmp_path, before)
     same(after.residual, before.residual)
     assert pending(after).wire == pending(before).wire
     after.put_aside(update(3))
-    same(come_back(tmp_path, before).residual, total(before.residual, moved(3)))
+    same(restarted(tmp_path, before).residual, total(before.residual, moved(3)))
 
 
 def test_a_state_is_saved_with_what_is_owed(tmp_path: Path) -> None:
@@ -276,20 +276,20 @@ def test_a_residual_that_did_not_change_is_not_written_again(tmp_path: Path) -> 
     assert set((tmp_path / "work").glob("residual*")) == before
 
 
-def test_what_was_handed_over_and_saved_is_no_longer_owed(tmp_path: Path) -> None:
+def test_a_contribution_handed_over_is_no_longer_owed_after_the_next_save(tmp_path: Path) -> None:
     work = contributed(tmp_path, LOSSY)
     work.settle(LAYOUT, None)
     after = Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash())
     work.save(after, NEXT, Unchanged())
-    assert_close(come_back(tmp_path, work).residual, moved())
+    assert_close(restarted(tmp_path, work).residual, moved())
     work.hand_over()
     work.save(after, NEXT, Unchanged())
-    same(come_back(tmp_path, work).residual, work.residual)
+    same(restarted(tmp_path, work).residual, work.residual)
 
 
 def test_a_crash_after_publishing_loses_nothing(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
-    after = come_back(tmp_path, before)
+    after = restarted(tmp_path, before)
     assert pending(after).wire == pending(before).wire
     assert after.contributed_to(Round(0))
     same(after.residual, before.residual)
@@ -297,13 +297,13 @@ def test_a_crash_after_publishing_loses_nothing(tmp_path: Path) -> None:
     assert_close(owed(after), moved())
 
 
-def test_a_crash_before_the_round_is_settled_on_disk_settles_it_again(tmp_path: Path) -> None:
+def test_a_crash_after_a_close_that_lists_it_settles_it_again(tmp_path: Path) -> None:
     """The close is known, and the state that it leads to was not saved yet."""
     before = contributed(tmp_path, LOSSY)
     owed = parts.copied(before.residual)
     link = closed(before, pending(before))
     before.settle(LAYOUT, link)
-    after = come_back(tmp_path, before)
+    after = restarted(tmp_path, before)
     after.settle(LAYOUT, link)
     same(after.residual, owed)
 
@@ -311,14 +311,14 @@ def test_a_crash_before_the_round_is_settled_on_disk_settles_it_again(tmp_path: 
 def test_a_pending_contribution_without_its_blob_is_forgotten(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
     before.blobs.remove(blob_name(pending(before).value))
-    assert come_back(tmp_path, before).pending is None
+    assert restarted(tmp_path, before).pending is None
 
 
 def test_a_pending_contribution_that_another_key_signed_is_refused(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
     before.saves.save_contribution(before.residual, of_another_owner(before).text)
     with pytest.raises(BadSignature):
-        come_back(tmp_path, before)
+        restarted(tmp_path, before)
 
 
 def test_an_update_that_is_not_finite_is_not_published(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_an_update_that_is_not_finite_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(StateError):
         work.contribute(tip(work), LAYOUT, broken, parts.admission(parts.ADA))
     assert work.pending is None
-    assert come_back(tmp_path, work).pending is None
+    assert restarted(tmp_path, work).pending is None
 
 
 def test_a_missed_close_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -52,7 +52,7 @@ class Model:
         self.ahead += 3
 
     def put_aside(self) -> None:
-        """A leaving: no state changes."""
+        """Leaving changes no state."""
         self.residual, self.ahead = self.residual + self.ahead, 0
 
     def happen(self, event: Event) -> None:
@@ -116,7 +116,7 @@ class Model:
 
 
 class Lives(RuleBasedStateMachine):
-    """Any order of legal events, crashes and leavings."""
+    """Any order of legal events, crashes and departures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Lives(RuleBasedStateMachine):
         self.model.train()
 
     @rule()
-    def leaves_with_work(self) -> None:
+    def leaves(self) -> None:
         self.model.put_aside()
 
     @rule(data=st.data())
@@ -152,7 +152,7 @@ class Lives(RuleBasedStateMachine):
 
 
 def legal(model: Model) -> list[Event]:
-    """RESUME happens at the start of the program alone."""
+    """RESUME happens only at the start of the program."""
     return [event for event in TRANSITIONS[model.state] if event is not Event.RESUME]
 
 

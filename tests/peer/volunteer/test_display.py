@@ -48,7 +48,7 @@ def test_a_line_has_all_of_the_status(capsys: pytest.CaptureFixture[str]) -> Non
         (replace(STATUS, doing=ContributionOut(70.0, None)), True),
     ],
 )
-def test_a_line_is_printed_for_news_alone(
+def test_a_line_is_printed_only_for_news(
     after: VolunteerStatus, news: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(lines(capsys, STATUS, after)) == 1 + news

@@ -1,4 +1,4 @@
-"""What runs in parallel with the training, on a real log and a pretended swarm."""
+"""What runs in parallel with the training, on a real log and a fake swarm."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_it_runs_in_parallel_with_the_caller(store: RunStore, tmp_path: Path) ->
 
     async def play(peer: Peer) -> None:
         peer.swarm.gate.clear()
-        peer.hear()
+        peer.offer_blobs()
         assert not peer.busy
         peer.exchange.catch_up(peer.head, from_checkpoint=False)
         assert peer.busy
@@ -96,7 +96,7 @@ def test_a_listed_contribution_is_not_owed(store: RunStore, tmp_path: Path) -> N
     assert not peer.owes  # the codec is exact
 
 
-def test_what_missed_its_close_is_owed_and_its_blob_dropped(store: RunStore, tmp_path: Path) -> None:
+def test_a_missed_contribution_is_owed_and_its_blob_dropped(store: RunStore, tmp_path: Path) -> None:
     sent: list[BlobHash] = []
 
     async def play(peer: Peer) -> None:
@@ -113,7 +113,7 @@ def test_what_missed_its_close_is_owed_and_its_blob_dropped(store: RunStore, tmp
     assert sent[0] not in peer.work.blobs
 
 
-def test_a_crash_before_the_state_is_saved_does_not_lose_what_missed_its_close(
+def test_a_crash_before_the_state_is_saved_keeps_a_missed_contribution(
     store: RunStore, tmp_path: Path
 ) -> None:
     """The first fold drops its blob, long before the last fold is saved."""
@@ -124,7 +124,7 @@ def test_a_crash_before_the_state_is_saved_does_not_lose_what_missed_its_close(
         await asyncio.gather(*peer.exchange._watching)
         train_round(store, parts.BEN)
         missing = blob_name(train_round(store, parts.BEN).commits[0])
-        peer.hear()
+        peer.offer_blobs()
         del peer.swarm.held[missing]
         await peer.try_to_catch_up()
         assert peer.follower.tip.round == 1
@@ -150,7 +150,7 @@ def test_an_unreachable_blob_is_requested_again(
         del peer.swarm.held[missing]
         await peer.try_to_catch_up()
         assert not peer.busy
-        assert peer.follower.tip.round == 1  # what could be folded is kept
+        assert peer.follower.tip.round == 1  # the folded round is kept
         (warning,) = caplog.messages
         assert missing[:8] in warning
         owed = parts.copied(peer.work.residual)
@@ -178,12 +178,12 @@ def test_false_bytes_are_logged_and_requested_again(
     assert played(store, tmp_path, play).follower.tip == store.snapshot.tip
 
 
-def test_look_raises_what_ends_a_volunteer_s_work(store: RunStore, tmp_path: Path) -> None:
+def test_look_raises_errors_that_end_the_program(store: RunStore, tmp_path: Path) -> None:
     train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
         peer.swarm.broken.append(DiskFull("no room for blobs", fix="Make room."))
-        peer.hear()
+        peer.offer_blobs()
         peer.exchange.catch_up(peer.head, from_checkpoint=False)
         assert peer.exchange._task is not None
         await asyncio.wait([peer.exchange._task])
@@ -299,9 +299,9 @@ def test_a_sending_that_outlasts_its_round_is_timed(store: RunStore, tmp_path: P
     assert sent_in(played(store, tmp_path, play)) == 40.0
 
 
-def test_what_no_peer_fetched_is_not_timed(store: RunStore, tmp_path: Path) -> None:
+def test_a_contribution_that_no_peer_fetches_is_not_timed(store: RunStore, tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
-        peer.swarm.nobody_came = True
+        peer.swarm.unserved = True
         await peer.publish()
         peer.now = Millis(parts.NOW + 600_000)
         peer.swarm.served.set()

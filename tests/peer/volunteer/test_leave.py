@@ -1,4 +1,4 @@
-"""Ctrl-C: once to leave cleanly, twice to stop at once. In a process of its own, as signals are."""
+"""Ctrl-C: once to leave cleanly, twice to stop at once. In a separate process, which gets the signals."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def status_after(signals: int) -> int:
     return done.returncode
 
 
-def test_the_first_asks_to_leave() -> None:
+def test_the_first_signal_asks_to_leave() -> None:
     assert status_after(1) == 0
 
 
-def test_the_second_stops_at_once() -> None:
+def test_the_second_signal_stops_at_once() -> None:
     assert status_after(2) == 128 + signal.SIGINT

@@ -1,4 +1,4 @@
-"""A volunteer's training across rounds: its moves are kept over every change of state and counted once."""
+"""Local training across rounds: its work is kept over every change of state and counted once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def tip(state: TrainState) -> Tip:
 
 
 def folded(training: LocalTraining, seed: int = 5) -> TrainState:
-    """A next state: the others' contributions moved it somewhere."""
+    """A next state, moved by other contributions."""
     state = training.state
     moves = parts.tensors(seed, state.layout, scale=0.01)
     return TrainState({name: state.params[name] + moves[name] for name in moves}, {}, state.step + 1)
@@ -112,7 +112,7 @@ def moves(tensors: dict[str, Array]) -> bool:
 
 
 @pytest.mark.parametrize("method", ["diloco", "gradient"])
-def test_where_nothing_was_trained_since_the_contribution_the_state_is_taken_as_it_is(
+def test_without_steps_since_the_contribution_the_new_state_is_loaded_as_it_is(
     folder: Path, method: Method
 ) -> None:
     training = training_of(folder, method)
@@ -124,7 +124,7 @@ def test_where_nothing_was_trained_since_the_contribution_the_state_is_taken_as_
     assert not training.lifecycle.taken
 
 
-def test_what_was_trained_ahead_is_kept(training: LocalTraining) -> None:
+def test_steps_trained_ahead_are_kept(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     at_take = training.trainer.params()
@@ -136,8 +136,8 @@ def test_what_was_trained_ahead_is_kept(training: LocalTraining) -> None:
     assert moves({name: ahead[name] - at_take[name] for name in ahead})
 
 
-def test_of_what_was_sent_nothing_is_kept(training: LocalTraining) -> None:
-    """The state that was folded has it already."""
+def test_the_sent_update_is_not_kept(training: LocalTraining) -> None:
+    """The folded state contains it."""
     step(training, 1)
     sent = training.take()
     step(training, 2)
@@ -149,7 +149,7 @@ def test_of_what_was_sent_nothing_is_kept(training: LocalTraining) -> None:
     assert moves({name: second.tensors[name] - whole[name] for name in whole})
 
 
-def test_a_round_that_was_missed_is_kept_relative_to_its_state(training: LocalTraining) -> None:
+def test_the_work_of_a_missed_round_is_kept_relative_to_its_state(training: LocalTraining) -> None:
     for seed in (1, 2):
         step(training, seed)
     start, local = training.state.params, training.trainer.params()
@@ -157,7 +157,7 @@ def test_a_round_that_was_missed_is_kept_relative_to_its_state(training: LocalTr
     same(training.trainer.params(), ruled(after, local, start))
 
 
-def test_what_was_trained_ahead_of_a_missed_round_is_kept_too(training: LocalTraining) -> None:
+def test_steps_trained_ahead_of_a_missed_round_are_kept(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     at_take = training.trainer.params()
@@ -173,7 +173,7 @@ def test_what_was_trained_ahead_of_a_missed_round_is_kept_too(training: LocalTra
     near({name: expected[name] - last.params[name] for name in expected}, whole)
 
 
-def test_the_moments_of_the_inner_optimizer_go_along(training: LocalTraining) -> None:
+def test_the_inner_optimizer_keeps_its_moments(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     step(training, 2)
@@ -185,7 +185,7 @@ def test_the_moments_of_the_inner_optimizer_go_along(training: LocalTraining) ->
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_a_gradient_that_was_accumulated_ahead_counts_in_the_next_round(folder: Path) -> None:
+def test_a_gradient_accumulated_ahead_counts_in_the_next_round(folder: Path) -> None:
     training, twin = training_of(folder, "gradient"), training_of(folder, "gradient")
     step(training, 1)
     training.take()
@@ -199,7 +199,7 @@ def test_a_gradient_that_was_accumulated_ahead_counts_in_the_next_round(folder: 
     assert any(array.any() for array in found.tensors.values())
 
 
-def test_a_state_of_other_tensors_changes_nothing(training: LocalTraining) -> None:
+def test_a_state_of_other_tensors_is_refused(training: LocalTraining) -> None:
     step(training, 1)
     before, kept = training.trainer.params(), training.tip
     other = parts.state(step=1)
@@ -212,7 +212,7 @@ def test_a_state_of_other_tensors_changes_nothing(training: LocalTraining) -> No
 # Counters
 
 
-def test_tokens_samples_and_steps_are_counted_from_the_contribution_on(training: LocalTraining) -> None:
+def test_tokens_samples_and_steps_are_counted_since_the_contribution(training: LocalTraining) -> None:
     trained = [step(training, seed) for seed in (1, 2, 3)]
     assert (training.tokens, training.steps, training.samples) == (sum(trained), 3, 6)
     assert not training.lifecycle.taken
@@ -229,7 +229,7 @@ def test_tokens_samples_and_steps_are_counted_from_the_contribution_on(training:
     assert (update.tokens, update.samples) == (ahead + later, 4)
 
 
-def test_the_steps_of_a_round_that_was_missed_are_not_held_against_the_next(training: LocalTraining) -> None:
+def test_the_steps_of_a_missed_round_do_not_count_in_the_next(training: LocalTraining) -> None:
     trained = step(training, 1)
     rebase(training)
     assert (training.tokens, training.steps) == (trained, 0)
@@ -237,7 +237,7 @@ def test_the_steps_of_a_round_that_was_missed_are_not_held_against_the_next(trai
     assert training.take().tokens == trained
 
 
-def test_the_loss_is_the_last_step_s(training: LocalTraining) -> None:
+def test_the_loss_is_that_of_the_last_step(training: LocalTraining) -> None:
     batch = tiny_samples(2, seed=1)
     expected = training.trainer.evaluate(batch).loss
     training.step(batch)
@@ -247,7 +247,7 @@ def test_the_loss_is_the_last_step_s(training: LocalTraining) -> None:
 # Leaving
 
 
-def test_a_volunteer_that_leaves_before_contributing_has_all_since_the_state(training: LocalTraining) -> None:
+def test_the_rest_before_a_contribution_is_all_work_since_the_state(training: LocalTraining) -> None:
     step(training, 1)
     expected = {
         name: training.state.params[name] - array for name, array in training.trainer.params().items()
@@ -255,7 +255,7 @@ def test_a_volunteer_that_leaves_before_contributing_has_all_since_the_state(tra
     same(training.rest().tensors, expected)
 
 
-def test_a_volunteer_that_leaves_after_contributing_has_what_came_since(training: LocalTraining) -> None:
+def test_the_rest_after_a_contribution_is_the_work_since_it(training: LocalTraining) -> None:
     step(training, 1)
     training.take()
     at_take = training.trainer.params()
@@ -268,12 +268,12 @@ def test_a_volunteer_that_leaves_after_contributing_has_what_came_since(training
 
 
 def sent(training: LocalTraining, update: Update) -> Decoder:
-    """A contribution without loss, as others read it."""
+    """A lossless contribution, as other peers decode it."""
     layout = training.state.layout
     return Decoder(encode_in_place(Raw(), update.tensors, layout), Raw(), layout)
 
 
-def test_what_missed_its_close_is_trained_on_from(training: LocalTraining) -> None:
+def test_a_missed_contribution_returns_to_the_parameters(training: LocalTraining) -> None:
     step(training, 1)
     missed = sent(training, training.take())
     after = rebase(training, missed)
@@ -283,7 +283,7 @@ def test_what_missed_its_close_is_trained_on_from(training: LocalTraining) -> No
     assert (training.tokens, training.has_work) == (0, True)
 
 
-def test_what_missed_its_close_survives_rounds_without_a_step(training: LocalTraining) -> None:
+def test_a_missed_contribution_survives_rounds_without_a_step(training: LocalTraining) -> None:
     step(training, 1)
     missed = sent(training, training.take())
     rebase(training, missed)
@@ -293,7 +293,7 @@ def test_what_missed_its_close_survives_rounds_without_a_step(training: LocalTra
         np.testing.assert_allclose(array, missed.tensor(name), rtol=0, atol=MARGIN)
 
 
-def test_what_missed_its_close_joins_what_came_since(training: LocalTraining) -> None:
+def test_a_missed_contribution_is_added_to_the_steps_since(training: LocalTraining) -> None:
     step(training, 1)
     missed = sent(training, training.take())
     taken_at = training.trainer.params()
@@ -311,7 +311,7 @@ def test_what_missed_its_close_joins_what_came_since(training: LocalTraining) ->
 
 
 class Volunteer:
-    """Training and work together, as `peer.volunteer.loop` uses them, with every move written down."""
+    """Training and work together, as `peer.volunteer.loop` uses them; records every move."""
 
     def __init__(self, folder: Path, data: Path, codec: CodecSpec) -> None:
         self.training = training_of(folder)
@@ -324,7 +324,7 @@ class Volunteer:
         self.moved = self.nothing()
         """All that local training ever moved the parameters by."""
         self.taken = self.nothing()
-        """What closes took of it, as the others decode it."""
+        """What closes listed of it, as other peers decode it."""
 
     def nothing(self) -> dict[str, np.ndarray]:
         return {name: np.zeros(shape) for name, shape in self.layout}
@@ -351,7 +351,7 @@ class Volunteer:
         rebase(self.training, self.work.hand_over())
 
     def check(self) -> None:
-        """What moved is in a close, owed, out, or in the local parameters alone."""
+        """Each move is in a close, owed, pending, or in the local parameters only."""
         training = self.training
         local = self.nothing()
         if training.has_work:

@@ -98,7 +98,7 @@ class FakeTraining:
 
 @dataclass
 class FakeExchange:
-    """Remembers what it was asked to do."""
+    """Records its calls."""
 
     calls: list[str] = field(default_factory=list)
     pending: Commit | None = None
@@ -137,7 +137,7 @@ class FakeExchange:
 
 @dataclass
 class FakeSamples:
-    """Fails as often as it is told to, then gives nothing to train on."""
+    """Fails `failures` times, then returns empty batches."""
 
     failures: int = 0
     rounds: list[Round] = field(default_factory=list)
@@ -152,7 +152,7 @@ class FakeSamples:
 
 @dataclass
 class FakeDisplay:
-    """Remembers what it shows."""
+    """Records what it shows."""
 
     reasons: list[ActionReason] = field(default_factory=list)
     advice: list[Advice] = field(default_factory=list)
@@ -263,7 +263,7 @@ def test_a_contribution_is_taken_and_sent() -> None:
 
 
 def test_rounds_are_folded_during_a_step() -> None:
-    """And only once: the exchange is busy from then on."""
+    """Once: the exchange is busy from then on."""
 
     async def play(stage: Stage) -> None:
         stage.training.may_end.clear()
@@ -327,7 +327,7 @@ def test_advice_is_shown_once_per_meaning() -> None:
 
 
 @pytest.mark.parametrize(("has_work", "calls"), [(True, ["finish", "put aside"]), (False, ["finish"])])
-def test_a_volunteer_that_leaves_saves_its_work_and_says_so(has_work: bool, calls: list[str]) -> None:
+def test_a_volunteer_that_leaves_saves_its_work_and_announces_it(has_work: bool, calls: list[str]) -> None:
     async def play(stage: Stage) -> None:
         stage.training.has_work = has_work
         await stage.volunteer._leave()

@@ -76,7 +76,7 @@ PENDING, FOLDED, BUSY = ContributionState.PENDING, Exchanging.FOLDED, Exchanging
 
 
 def published(spec: RoundSpec = SPEC, **change: object) -> View:
-    """Our contribution is out, and one step was trained since."""
+    """Our contribution is pending, and one step was trained since."""
     return seen(spec, **({"contribution": PENDING, "steps": 1, "ahead": 10.0} | change))
 
 
@@ -113,13 +113,13 @@ OVERLAP: list[tuple[View, Action]] = [
     (published(ALWAYS_STEPS, steps=3), Train(OUT(70.0, None, ON))),
     (published(ALWAYS_STEPS, steps=4), Hold(OUT(70.0, None, AHEAD))),
     (folding(ALWAYS_STEPS, steps=4), Hold(FOLDS(AHEAD))),
-    # Not from a state that is not the run's, nor for a round that is long over, nor without a contribution.
+    # Not from a state that is not the run's, nor for a round that ended long ago, nor without a contribution.
     (published(ALWAYS, differs=True, exchange=BUSY), Hold(OUT(70.0, None))),
     (folding(ALWAYS, round=Round(1)), Hold(FOLDS())),
     (folding(ALWAYS, contribution=ContributionState.TRAINING), Hold(FOLDS())),
     (seen(ALWAYS, exchange=BUSY), Hold(FOLDS())),
     (out_of_turn(exchange=BUSY, steps=1), Train(FOLDS(ON), sits_out=True)),
-    # What comes first.
+    # Rules of higher priority.
     (published(ALWAYS, round=Round(2)), FOLD_2),
     (published(ALWAYS, leaving=True), STOP),
     (folding(ALWAYS, leaving=True), STOP),
@@ -227,8 +227,8 @@ def test_a_first_step_that_outlasts_the_round_is_not_waited_for(view: View, kind
 
 
 STEPPING_AHEAD = seen(round=Round(2), contribution=PENDING, now=after(10))
-"""The step in progress began when our contribution to round 2 was out. Round 3 has 90 s of training left, and
-110 s to its deadline."""
+"""The step in progress began when our contribution to round 2 was pending. Round 3 has 90 s of training left,
+and 110 s to its deadline."""
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_an_announced_step_has_its_reason() -> None:
     assert outlasts == Train(reasons.StepOutlastsRound(), sits_out=True)
 
 
-def test_rounds_are_folded_during_a_step_and_nothing_else_is_begun() -> None:
+def test_during_a_step_rounds_are_folded_and_nothing_else_starts() -> None:
     view = changed(STEPPING_AHEAD, step=500.0)
     assert plan_during_step(view, 30.0) == FOLD_2
     busy = changed(view, exchange=BUSY)

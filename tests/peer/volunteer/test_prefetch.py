@@ -98,7 +98,7 @@ def test_a_prefetched_blob_stays_only_if_the_close_lists_it(store: RunStore, tmp
 
 
 def test_a_blob_that_was_here_before_stays(store: RunStore, tmp_path: Path) -> None:
-    """A commit can name a shard of the data, or our own contribution."""
+    """A commit can name a shard of the data set, or our own contribution."""
     shard = contribution(store, parts.BEN, seed=6)[1]
 
     async def play(peer: Peer) -> None:

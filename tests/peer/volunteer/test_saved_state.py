@@ -52,23 +52,23 @@ def check(saved: SavedWork, round: int, residual: int, pending: str) -> None:
     assert all((saved.residual[name] == expected[name]).all() for name in expected)
 
 
-def test_nothing_was_saved_yet(tmp_path: Path) -> None:
+def test_an_empty_folder_has_no_save(tmp_path: Path) -> None:
     assert SavedState(tmp_path / "new", HASH_A).load() == NotSaved()
 
 
-def test_a_round_s_begin_comes_back(tmp_path: Path) -> None:
+def test_the_start_of_a_round_is_loaded_as_saved(tmp_path: Path) -> None:
     save(SavedState(tmp_path, HASH_A), 3, "a commit")
     check(loaded(tmp_path), 3, 53, "a commit")
 
 
-def test_a_contribution_changes_residual_and_commit_alone(tmp_path: Path) -> None:
+def test_a_contribution_changes_only_residual_and_commit(tmp_path: Path) -> None:
     store = SavedState(tmp_path, HASH_A)
     save(store, 3)
     store.save_contribution(tensors(9), "a commit")
     check(loaded(tmp_path), 3, 9, "a commit")
 
 
-def test_what_did_not_change_is_not_written_again(tmp_path: Path) -> None:
+def test_unchanged_files_are_not_written_again(tmp_path: Path) -> None:
     store = SavedState(tmp_path, HASH_A)
     save(store, 3)
     before = {path.name: path.stat().st_ino for path in tmp_path.glob("*.safetensors")}
@@ -78,7 +78,7 @@ def test_what_did_not_change_is_not_written_again(tmp_path: Path) -> None:
     assert {name.partition("-")[0] for name, _ in before.items() & after.items()} == {"residual", "inner"}
 
 
-def test_one_who_came_back_goes_on_saving(tmp_path: Path) -> None:
+def test_saving_continues_after_a_load(tmp_path: Path) -> None:
     save(SavedState(tmp_path, HASH_A), 3)
     again = SavedState(tmp_path, HASH_A)
     assert isinstance(again.load(), SavedWork)
@@ -93,7 +93,7 @@ def test_old_files_are_not_left_behind(tmp_path: Path) -> None:
     for round in range(4):
         save(store, round)
         store.save_contribution(tensors(9), "c")
-    assert len(list(tmp_path.iterdir())) == 4  # state, residual, inner, and what points to them
+    assert len(list(tmp_path.iterdir())) == 4  # state, residual, inner, and the file that names them
 
 
 Write = Callable[[Path, bytes], None]
@@ -128,7 +128,9 @@ def test_a_crash_between_two_writes_leaves_the_older_save(
 
 
 @pytest.mark.parametrize("writes", range(3))
-def test_the_same_for_a_contribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+def test_a_crash_while_a_contribution_is_saved_leaves_the_older_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
     store = SavedState(tmp_path, HASH_A)
     save(store, 3, "")
     monkeypatch.setattr(os, "replace", dying_after(writes))
@@ -141,7 +143,7 @@ def test_the_same_for_a_contribution(tmp_path: Path, monkeypatch: pytest.MonkeyP
         check(loaded(tmp_path), 3, 9, "new")
 
 
-def test_after_a_failed_save_the_next_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_after_a_failed_one_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SavedState(tmp_path, HASH_A)
     save(store, 3)
     with monkeypatch.context() as patch:
@@ -195,7 +197,7 @@ def test_a_pointer_that_lacks_a_key_is_a_state_error(tmp_path: Path, key: str) -
         SavedState(tmp_path, HASH_A).load()
 
 
-def test_the_work_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
+def test_the_save_of_another_run_is_a_state_error(tmp_path: Path) -> None:
     save(SavedState(tmp_path, HASH_A), 3)
     with pytest.raises(StateError, match="another run"):
         SavedState(tmp_path, HASH_B).load()
