@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,8 +152,8 @@ def test_an_unreachable_blob_is_requested_again(
         await peer.try_to_catch_up()
         assert not peer.busy
         assert peer.follower.tip.round == 1  # the folded round is kept
-        (warning,) = caplog.messages
-        assert missing[:8] in warning
+        (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert missing[:8] in warning.message
         owed = parts.copied(peer.work.residual)
         await peer.catch_up()
         assert all((peer.work.residual[name] == owed[name]).all() for name in owed)
