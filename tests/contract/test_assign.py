@@ -1,4 +1,4 @@
-"""Assignment of samples: a walk that everybody can recompute."""
+"""Assignment of samples: the order that every program recomputes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def walk(owner: PublicKey, shard_sizes: list[int], seed: int = 7, round: int = 3
     return Assignment(seed, Round(round), owner, tuple(shard_sizes))
 
 
-def test_the_walk_does_not_change() -> None:
+def test_the_order_of_samples_is_pinned() -> None:
     assert walk(ADA, [4, 2, 3]).take(0, 9) == (
         *((1, 1), (1, 0)),
         *((0, 2), (0, 0), (0, 1), (0, 3)),
@@ -30,7 +30,7 @@ def test_the_walk_does_not_change() -> None:
 
 
 @given(sizes, st.integers(0, 2**63 - 1), st.integers(0, 10**6))
-def test_every_sample_comes_once_before_any_comes_again(
+def test_every_sample_is_used_once_before_any_is_repeated(
     shard_sizes: list[int], seed: int, round: int
 ) -> None:
     assignment = walk(ADA, shard_sizes, seed, round)
@@ -41,14 +41,16 @@ def test_every_sample_comes_once_before_any_comes_again(
 
 
 @given(sizes)
-def test_a_shard_is_finished_before_the_next_is_begun(shard_sizes: list[int]) -> None:
+def test_a_shard_is_finished_before_the_next_is_started(shard_sizes: list[int]) -> None:
     shards = [shard for shard, _ in walk(ADA, shard_sizes).take(0, sum(shard_sizes))]
     changes = sum(a != b for a, b in pairwise(shards))
     assert changes == len(shard_sizes) - 1
 
 
 @given(sizes, st.integers(0, 50), st.integers(0, 50))
-def test_taking_in_parts_is_taking_at_once(shard_sizes: list[int], first: int, second: int) -> None:
+def test_samples_do_not_depend_on_how_many_are_taken_at_once(
+    shard_sizes: list[int], first: int, second: int
+) -> None:
     assignment = walk(BEN, shard_sizes)
     assert assignment.take(0, first) + assignment.take(first, second) == assignment.take(0, first + second)
 
@@ -56,7 +58,7 @@ def test_taking_in_parts_is_taking_at_once(shard_sizes: list[int], first: int, s
 @pytest.mark.parametrize(
     "other", [walk(BEN, [40] * 9), walk(ADA, [40] * 9, seed=8), walk(ADA, [40] * 9, round=4)]
 )
-def test_another_owner_seed_or_round_walks_another_way(other: Assignment) -> None:
+def test_another_owner_seed_or_round_gives_another_order(other: Assignment) -> None:
     assert other.take(0, 40) != walk(ADA, [40] * 9).take(0, 40)
 
 
@@ -74,6 +76,6 @@ def test_an_index_without_samples_is_refused(shard_sizes: list[int]) -> None:
         walk(ADA, shard_sizes)
 
 
-def test_there_is_no_sample_before_the_first() -> None:
+def test_a_negative_position_is_refused() -> None:
     with pytest.raises(ValueError, match="numbered from 0"):
         walk(ADA, [3]).at(-1)

@@ -1,4 +1,4 @@
-"""Vouched volunteers agree on a held-out loss: who counts, what stands, and what one liar can do."""
+"""The quorum of evaluators, and the effect of one false evaluation."""
 
 from __future__ import annotations
 
@@ -52,11 +52,13 @@ def outcome(*losses: float, agree: int = 2) -> QuorumOutcome:
 @pytest.mark.parametrize(
     ("losses", "agree", "missing"), [((), 2, 2), ((2.0,), 2, 1), ((2.0, 3.0), 2, 1), ((2.0, 2.0), 3, 1)]
 )
-def test_it_waits_while_so_many_may_still_agree(losses: tuple[float, ...], agree: int, missing: int) -> None:
+def test_a_quorum_is_pending_while_it_is_possible(
+    losses: tuple[float, ...], agree: int, missing: int
+) -> None:
     assert outcome(*losses, agree=agree) == QuorumPending(missing, 3)
 
 
-def test_two_of_three_are_enough() -> None:
+def test_two_of_three_are_a_quorum() -> None:
     found = outcome(2.001, 2.0)
     assert isinstance(found, Quorum)
     assert found.held_out == HeldOut(loss=2.0, tokens=100)
@@ -64,32 +66,32 @@ def test_two_of_three_are_enough() -> None:
     assert found.evaluators == 3
 
 
-def test_who_found_something_else_is_named() -> None:
+def test_outliers_are_listed() -> None:
     found = outcome(2.0, 9.0, 2.001)
     assert isinstance(found, Quorum)
     assert found.outliers == (THREE[1],)
 
 
 @pytest.mark.parametrize(("losses", "agree"), [((2.0, 3.0, 4.0), 2), ((2.0, 3.0), 3)])
-def test_it_gives_up_where_no_more_can_agree(losses: tuple[float, ...], agree: int) -> None:
+def test_there_is_no_quorum_when_the_rest_cannot_make_one(losses: tuple[float, ...], agree: int) -> None:
     found = outcome(*losses, agree=agree)
     assert isinstance(found, NoQuorum)
     assert (found.required, found.evaluators, found.losses[0]) == (agree, 3, (THREE[0], 2.0))
 
 
-def test_two_camps_are_no_agreement() -> None:
+def test_two_groups_are_no_quorum() -> None:
     four = (*THREE, parts.AUTHORITY.public)
     found = [evaluation(loss, owner) for loss, owner in zip((2.0, 2.0, 3.0, 3.0), four, strict=True)]
     assert isinstance(find_quorum(found, four, 2), NoQuorum)
 
 
-def test_other_tokens_are_another_answer() -> None:
+def test_evaluations_on_other_tokens_do_not_agree() -> None:
     assert isinstance(
         find_quorum([evaluation(2.0), evaluation(2.0, THREE[1], tokens=99)], THREE, 2), QuorumPending
     )
 
 
-def test_who_is_not_vouched_for_does_not_count() -> None:
+def test_keys_that_are_not_evaluators_do_not_count() -> None:
     found = [evaluation(2.0), evaluation(2.0, parts.AUTHORITY.public)]
     assert find_quorum(found, THREE, 2) == QuorumPending(1, 3)
 
@@ -99,7 +101,7 @@ def test_who_is_not_vouched_for_does_not_count() -> None:
     noise=st.lists(st.floats(0, TOLERANCE / 2), min_size=2, max_size=2),
     lie=st.floats(0, 100),
 )
-def test_a_liar_among_three_moves_nothing_beyond_the_tolerance(
+def test_one_false_loss_of_three_moves_the_result_within_the_tolerance(
     honest: float, noise: list[float], lie: float
 ) -> None:
     truth = [honest * (1 + each) for each in noise]
@@ -113,12 +115,12 @@ def test_a_liar_among_three_moves_nothing_beyond_the_tolerance(
 
 
 @given(st.lists(st.floats(0, 100), min_size=3, max_size=3), st.integers(1, 3))
-def test_the_order_does_not_matter(losses: list[float], agree: int) -> None:
+def test_the_order_of_evaluations_does_not_matter(losses: list[float], agree: int) -> None:
     given_ = [evaluation(loss, owner) for loss, owner in zip(losses, THREE, strict=True)]
     assert len({find_quorum(order, THREE, agree) for order in permutations(given_)}) == 1
 
 
-def test_an_answer_to_the_question_counts() -> None:
+def test_an_evaluation_of_the_task_counts() -> None:
     assert check_evaluation(evaluation(2.0), TASK, THREE) is None
 
 
@@ -133,14 +135,14 @@ def test_an_answer_to_the_question_counts() -> None:
         ({"tokens": 99}, TASK, OtherHeldOutSet(BlobHash(parts.HASH_B), 99, TASK)),
     ],
 )
-def test_an_evaluation_of_something_else_is_refused(
+def test_an_evaluation_of_another_task_is_refused(
     other: dict[str, object], task: EvaluationTask | None, reason: EvaluationRefusal
 ) -> None:
     assert check_evaluation(evaluation(2.0, THREE[0], **other), task, THREE) == reason
 
 
 @pytest.mark.parametrize("loss", [-0.1, 100.5, float("nan"), float("inf")])
-def test_a_loss_that_cannot_be_is_none(loss: float) -> None:
+def test_an_impossible_loss_is_invalid(loss: float) -> None:
     with pytest.raises(ValueError, match="loss"):
         evaluation(loss)
 
@@ -154,7 +156,7 @@ def test_a_loss_that_cannot_be_is_none(loss: float) -> None:
         (THREE, "held_out_tokens = 0", "held_out_tokens is 0"),
     ],
 )
-def test_a_spec_under_which_nobody_can_agree_is_refused(
+def test_a_spec_without_a_possible_quorum_is_refused(
     evaluators: tuple[str, ...], more: str, word: str
 ) -> None:
     text = f'name = "barn"\n[data]\nsource = "x"\n[checkpoint]\nevaluators = {list(evaluators)}\n{more}\n'
@@ -162,11 +164,11 @@ def test_a_spec_under_which_nobody_can_agree_is_refused(
         parse_spec(text)
 
 
-def test_a_run_that_holds_nothing_out_has_nothing_to_evaluate() -> None:
+def test_evaluators_without_held_out_data_are_refused() -> None:
     text = f'name = "b"\n[data]\nsource = "x"\nheld_out = 0.0\n[checkpoint]\nevaluators = {list(THREE)}\n'
     with pytest.raises(SpecError, match=r"data\.held_out is 0"):
         parse_spec(text)
 
 
-def test_nobody_is_vouched_for_unless_named() -> None:
+def test_there_are_no_evaluators_by_default() -> None:
     assert CheckpointSpec().evaluators == ()

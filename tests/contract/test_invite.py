@@ -1,4 +1,4 @@
-"""The invite: one line, copied by hand, so every mistake in it has an error."""
+"""Invites are copied by hand: the error names each mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ hosts = st.one_of(
     st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True),
     st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
 )
-def test_an_invite_survives_its_text(host: str, port: int, run: str, key: str) -> None:
+def test_an_invite_round_trips(host: str, port: int, run: str, key: str) -> None:
     invite = Invite(host, port, RunId(run), PublicKey(key))
     assert parse_invite(str(invite)) == invite
     assert parse_invite(f"  {invite}\n") == invite
@@ -53,7 +53,7 @@ def test_an_invite_survives_its_text(host: str, port: int, run: str, key: str) -
         (GOOD + "%0A", "64 hex digits"),
     ],
 )
-def test_a_spoilt_invite_is_told_by_the_part_that_is_wrong(text: str, why: str) -> None:
+def test_the_error_names_the_wrong_part_of_an_invite(text: str, why: str) -> None:
     with pytest.raises(InviteError) as caught:
         parse_invite(text)
     assert why in caught.value.problem
@@ -61,7 +61,7 @@ def test_a_spoilt_invite_is_told_by_the_part_that_is_wrong(text: str, why: str) 
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_an_invite_error(text: str) -> None:
+def test_random_text_raises_invite_errors(text: str) -> None:
     for candidate in (text, f"barnraise://{text}", GOOD.replace("example.org", text)):
         try:
             invite = parse_invite(candidate)
@@ -70,6 +70,6 @@ def test_any_text_is_an_invite_error(text: str) -> None:
         assert parse_invite(str(invite)) == invite
 
 
-def test_an_address_of_six_is_bracketed() -> None:
+def test_an_ipv6_address_is_bracketed() -> None:
     invite = parse_invite(GOOD.replace("example.org", "[2001:db8::1]"))
     assert (invite.host, invite.address) == ("2001:db8::1", "[2001:db8::1]:7000")

@@ -51,18 +51,18 @@ def manifest(*names: str, run: str = RUN) -> Manifest:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_plain_names_are_taken(name: str) -> None:
+def test_plain_names_are_accepted(name: str) -> None:
     assert entry(name).name == name
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_names_that_could_leave_the_folder_are_refused(name: str) -> None:
+def test_names_that_are_not_plain_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="not a plain file name"):
         entry(name)
 
 
 @given(st.text(max_size=20))
-def test_no_name_that_is_taken_holds_a_separator(name: str) -> None:
+def test_no_accepted_name_contains_a_separator(name: str) -> None:
     try:
         taken = entry(name).name
     except ValidationError:
@@ -74,17 +74,17 @@ def test_no_name_that_is_taken_holds_a_separator(name: str) -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("README.md", "readme.MD"), ("x", "a", "X")])
-def test_names_that_are_one_on_some_disks_are_refused(names: tuple[str, ...]) -> None:
+def test_names_that_differ_only_in_case_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError, match="two files with one name"):
         manifest(*names)
 
 
-def test_a_manifest_names_at_least_one_file() -> None:
+def test_a_manifest_lists_at_least_one_file() -> None:
     with pytest.raises(ValidationError):
         manifest()
 
 
-def test_a_manifest_tells_where_it_stands_in_the_log() -> None:
+def test_a_manifest_has_a_position_in_the_log() -> None:
     assert manifest("a", "b").tip == Tip(5, HASH_B, HASH_A)  # type: ignore[arg-type]
     assert manifest("a", "b").size == 20
 

@@ -1,4 +1,4 @@
-"""Pieces of a blob: each is checked by itself, and together they are the blob."""
+"""Pieces of a blob, their list and their bitmap."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wanted(data: bytes) -> Wanted:
 
 
 @given(sizes)
-def test_pieces_make_up_the_blob(size: int) -> None:
+def test_the_pieces_are_the_whole_blob(size: int) -> None:
     data = bytes(range(251)) * (size // 251 + 1)
     data = data[:size]
     lengths = [piece_length(size, index) for index in range(piece_count(size))]
@@ -51,13 +51,13 @@ def test_pieces_make_up_the_blob(size: int) -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda w: w[:-1], lambda w: w + b"\0", lambda w: b"", lambda w: w[32:] + w[:32]]
 )
-def test_a_list_that_no_commit_names_is_refused(spoil) -> None:  # type: ignore[no-untyped-def]
+def test_another_list_than_the_commit_names_is_refused(spoil) -> None:  # type: ignore[no-untyped-def]
     data = bytes(PIECE_BYTES) + b"x"
     with pytest.raises(HashMismatch, match="a piece list of"):
         PieceList.opened(spoil(piece_list(data)), wanted(data))
 
 
-def test_a_list_of_another_length_is_refused_though_its_hash_fits() -> None:
+def test_a_list_of_another_length_is_refused_even_with_a_valid_hash() -> None:
     data = bytes(PIECE_BYTES) + b"x"
     lying = Wanted(blob_hash(data), PIECE_BYTES, pieces_hash(data), PublicKey("ab" * 32))
     with pytest.raises(HashMismatch, match="not 32"):
@@ -65,13 +65,13 @@ def test_a_list_of_another_length_is_refused_though_its_hash_fits() -> None:
 
 
 @given(st.integers(1, 70), st.data())
-def test_a_bitmap_comes_back(count: int, data: st.DataObject) -> None:
+def test_a_bitmap_round_trips(count: int, data: st.DataObject) -> None:
     has = data.draw(st.integers(0, every_piece(count)))
     assert open_bitmap(bitmap(has, count), count) == has
 
 
 @pytest.mark.parametrize(("wire", "count"), [(b"\x08", 3), (b"\xff\x02", 9), (b"\x01\x00", 8), (b"", 1)])
-def test_a_bitmap_with_pieces_behind_the_end_is_refused(wire: bytes, count: int) -> None:
+def test_a_bitmap_with_pieces_after_the_end_is_refused(wire: bytes, count: int) -> None:
     with pytest.raises(MalformedBlob, match="bitmap"):
         open_bitmap(wire, count)
 

@@ -30,14 +30,14 @@ def window(target_tokens: int | None = None, opens: int = OPENS) -> Window:
         (10**9, Phase.CLOSE),
     ],
 )
-def test_phases_follow_each_other(after: int, phase: Phase) -> None:
+def test_phases_are_in_order(after: int, phase: Phase) -> None:
     assert window().phase(Millis(OPENS + after), 10**12) is phase
 
 
 @pytest.mark.parametrize(
     ("tokens", "phase"), [(0, Phase.TRAIN), (99, Phase.TRAIN), (100, Phase.PUBLISH), (101, Phase.PUBLISH)]
 )
-def test_enough_tokens_end_the_training_early(tokens: int, phase: Phase) -> None:
+def test_enough_tokens_end_training_early(tokens: int, phase: Phase) -> None:
     assert window(100).phase(Millis(OPENS + 1), tokens) is phase
     assert window(100).phase(Millis(OPENS + 12_500), tokens) is Phase.CLOSE
 
@@ -48,7 +48,7 @@ def test_enough_tokens_end_the_training_early(tokens: int, phase: Phase) -> None
     st.integers(0, 2**50),
     st.lists(st.integers(-(10**6), 10**10), min_size=2),
 )
-def test_time_only_ever_moves_a_round_on(seconds: float, grace: float, opens: int, after: list[int]) -> None:
+def test_phases_never_go_back_over_time(seconds: float, grace: float, opens: int, after: list[int]) -> None:
     frame = Window(Round(0), Millis(opens), RoundSpec(seconds=seconds, grace=grace))
     assert frame.opens <= frame.train_ends <= frame.deadline
     phases = [ORDER.index(frame.phase(Millis(opens + moment), 0)) for moment in sorted(after)]
@@ -56,7 +56,7 @@ def test_time_only_ever_moves_a_round_on(seconds: float, grace: float, opens: in
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 20_000))
-def test_more_tokens_never_prolong_the_training(fewer: int, more: int, after: int) -> None:
+def test_more_tokens_never_prolong_training(fewer: int, more: int, after: int) -> None:
     frame, now = window(500), Millis(OPENS + after)
     fewer, more = min(fewer, more), max(fewer, more)
     assert ORDER.index(frame.phase(now, fewer)) <= ORDER.index(frame.phase(now, more))
@@ -68,6 +68,6 @@ def test_times_are_whole_milliseconds() -> None:
     assert isinstance(frame.deadline, int)
 
 
-def test_seconds_between_two_moments() -> None:
+def test_seconds_between_two_times() -> None:
     assert seconds_between(Millis(1_500), Millis(4_000)) == 2.5
     assert seconds_between(Millis(4_000), Millis(1_500)) == -2.5

@@ -1,4 +1,4 @@
-"""Shards and indexes: what is packed comes back, and bytes that lie are refused."""
+"""Shards and indexes: they round-trip, and malformed ones are refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def one_sample() -> Sample:
 
 
 @given(samples())
-def test_what_is_packed_comes_back(given_samples: list[Sample]) -> None:
+def test_packed_samples_round_trip(given_samples: list[Sample]) -> None:
     data = pack_shard(given_samples)
     shard = parse_shard(data, LENGTH, vocab_size=100)
     assert len(shard) == len(given_samples)
@@ -76,7 +76,7 @@ GOLDEN = "670ff18780ec7dfb09d2a6dac7557e154b77c34a1e0edc8c329f1bbb7126fe3c"
     ],
     ids=["label", "gap in positions", "no start", "first token trained"],
 )
-def test_a_sample_that_contradicts_itself_is_not_packed(wrong: Sample) -> None:
+def test_a_contradictory_sample_is_not_packed(wrong: Sample) -> None:
     with pytest.raises(ValueError, match=r"label|position|start|first token"):
         pack_shard([wrong])
 
@@ -95,7 +95,7 @@ def with_header(dtype: str) -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(8)
 
 
-def test_the_example_of_the_next_test_is_good_before_it_is_spoilt() -> None:
+def test_the_example_of_the_next_test_is_valid_before_it_is_damaged() -> None:
     assert len(parse_shard(tensors(), LENGTH, vocab_size=16)) == 2
 
 
@@ -127,7 +127,7 @@ def test_hostile_bytes_are_refused(data: bytes) -> None:
 
 
 @given(st.binary(max_size=64), st.integers(0, 400))
-def test_a_damaged_shard_is_refused_or_still_lawful(noise: bytes, at: int) -> None:
+def test_a_damaged_shard_is_refused_or_still_valid(noise: bytes, at: int) -> None:
     good = tensors()
     damaged = good[:at] + noise + good[at + len(noise) :]
     try:
@@ -144,7 +144,7 @@ def index() -> DataIndex:
     )
 
 
-def test_an_index_comes_back() -> None:
+def test_an_index_round_trips() -> None:
     assert DataIndex.from_bytes(index().to_bytes()) == index()
     assert index().shard_sizes == (1,)
 
@@ -163,12 +163,12 @@ def test_an_index_comes_back() -> None:
         {"shards": [{"hash": "a" * 64, "samples": 1, "size": 5}]},
     ],
 )
-def test_an_index_that_cannot_be_is_refused(changed: dict[str, Any]) -> None:
+def test_an_impossible_index_is_refused(changed: dict[str, Any]) -> None:
     data = json.dumps(json.loads(index().to_bytes()) | changed).encode()
     with pytest.raises(MalformedBlob):
         DataIndex.from_bytes(data)
 
 
-def test_an_index_that_is_no_json_is_refused() -> None:
+def test_an_index_that_is_not_json_is_refused() -> None:
     with pytest.raises(MalformedBlob):
         DataIndex.from_bytes(b"\x80{")

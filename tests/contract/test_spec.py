@@ -1,4 +1,4 @@
-"""The run spec: what a maintainer may write, and the errors for mistakes."""
+"""The run spec: defaults, digest, and the errors for mistakes."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ every = 2
 )
 
 
-def test_the_smallest_spec_is_the_defaults() -> None:
+def test_the_smallest_spec_has_the_defaults() -> None:
     assert parse_spec(SMALLEST) == RunSpec(name="barn", data=DataSpec(source="x"))
 
 
-def test_every_part_can_be_set() -> None:
+def test_every_setting_can_be_set() -> None:
     spec = parse_spec(FULL)
     assert (spec.train.target, spec.codec, spec.outer) == (Full(), Raw(), AdamW(lr=0.5))
     assert (spec.train.inner.lr, spec.round.seconds, spec.round.target_tokens) == (3.0, 60.0, 10_000)
 
 
 def test_the_digest_does_not_change() -> None:
-    """Peers pin it: a change here parts new programs from runs that are under way."""
+    """Runs that have started depend on it."""
     spec = parse_spec(SMALLEST)
     assert spec.digest() == "1f6ae458ddd2951be76ab2776291d1b35578aa1907835127fc6b4319fc76fbad"
     assert parse_spec(FULL).digest() == "c0a87f9e0137256df05c99cadf806a11530f821d0647ac26833794e0dd146b6e"
 
 
-def test_the_digest_is_of_the_meaning_not_of_the_text() -> None:
+def test_the_digest_ignores_formatting() -> None:
     other = "# a comment\n" + SMALLEST + 'licence = "unknown"\n[codec]\nkind = "dense"\nbits = 4\n'
     assert parse_spec(other).digest() == parse_spec(SMALLEST).digest()
     assert parse_spec(SMALLEST.replace("barn", "barns")).digest() != parse_spec(SMALLEST).digest()
 
 
-def test_a_spec_survives_its_json() -> None:
+def test_a_spec_round_trips_as_json() -> None:
     spec = parse_spec(FULL)
     assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
 
@@ -89,7 +89,7 @@ def test_an_unknown_key_suggests_a_similar_one(added: str, problem: str) -> None
     assert caught.value.fix
 
 
-def test_a_suggestion_comes_from_the_kind_that_was_chosen() -> None:
+def test_suggestions_are_of_the_chosen_kind() -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(SMALLEST + '[outer]\nkind = "sgd"\nzzz = 1')
     assert "momentum" in caught.value.problem

@@ -1,4 +1,4 @@
-"""A key under another tool's name, or in the wrong table, leads to the setting that was meant."""
+"""Suggestions for keys that other tools use, or that are in the wrong table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def problem_of(added: str) -> str:
 
 
 @pytest.mark.parametrize("name", SYNONYMS)
-def test_a_synonym_names_settings_that_exist_and_is_none_itself(name: str) -> None:
+def test_a_synonym_names_existing_settings_and_is_not_one_itself(name: str) -> None:
     paths = setting_paths(RunSpec)
     assert set(SYNONYMS[name]) <= set(paths)
     assert name not in {path.rpartition(".")[2] for path in paths}
@@ -68,5 +68,5 @@ def test_the_setting_of_the_same_table_comes_first(added: str, hint: str) -> Non
         ('[codec]\nkind = "raw"\nbits = 4', "it belongs to another kind of `codec`; known"),
     ],
 )
-def test_a_setting_in_the_wrong_table_is_named_with_its_own(added: str, hint: str) -> None:
+def test_a_setting_in_the_wrong_table_is_suggested_with_its_table(added: str, hint: str) -> None:
     assert hint in problem_of(added)

@@ -70,7 +70,7 @@ KINDS = tuple(one_of_each())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_record_is_signed_to_the_pinned_bytes(kind: str) -> None:
+def test_signing_a_record_gives_the_pinned_bytes(kind: str) -> None:
     assert one_of_each()[kind].wire.hex() == json.loads(GOLDEN.read_text())[kind]
 
 
@@ -81,7 +81,7 @@ def test_the_pinned_bytes_are_opened(kind: str) -> None:
     assert open_signed(type(expected.value), wire, signer=expected.signer) == expected
 
 
-def test_every_kind_of_record_is_pinned_and_has_a_domain_of_its_own() -> None:
+def test_every_kind_of_record_is_pinned_and_has_its_own_domain() -> None:
     kinds = [kind for kind in Signable.__subclasses__() if kind.__module__.startswith("barnraise.")]
     assert {type(signed.value) for signed in one_of_each().values()} == set(kinds)
     assert len({kind.DOMAIN for kind in kinds}) == len(kinds)

@@ -27,7 +27,7 @@ def test_another_type_is_news() -> None:
     assert Done().is_news_after(Waiting(("ada",), 1.0))
 
 
-def test_numbers_that_move_are_not_news() -> None:
+def test_changed_numbers_are_not_news() -> None:
     assert not Waiting(("ada",), 2.0).is_news_after(Waiting(("ada",), 1.0))
 
 

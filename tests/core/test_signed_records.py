@@ -1,4 +1,4 @@
-"""Signed records: nothing that was changed, moved, borrowed or kept too long is believed."""
+"""Signed records: altered, misplaced, foreign and expired ones are refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from tests.support.parts import (
 )
 
 LATER = 4e9
-"""An expiration that the DHT itself would allow for ever."""
+"""An expiration far in the future."""
 
 
 def opened(value: bytes, now: int = NOW) -> Signed[Record]:
@@ -75,20 +75,20 @@ def test_any_flipped_byte_is_refused(by: Identity, record: Record) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_bytes_of_any_kind_are_a_trust_error(noise: bytes) -> None:
+def test_random_bytes_raise_trust_errors(noise: bytes) -> None:
     for value in (noise, *(tag + noise for tag in (b"P", b"C", b"H"))):
         with pytest.raises(TrustError):
             opened(value)
 
 
 @given(st.text(max_size=200))
-def test_text_of_any_kind_is_a_trust_error(noise: str) -> None:
+def test_random_text_raises_trust_errors(noise: str) -> None:
     with pytest.raises(TrustError):
         open_text(Commit, noise, signer=None)
 
 
 @given(st.dictionaries(st.text(max_size=9), st.integers() | st.text(max_size=9), max_size=4))
-def test_a_true_signature_does_not_make_up_for_a_wrong_schema(fields: dict[str, object]) -> None:
+def test_a_valid_signature_does_not_excuse_a_wrong_schema(fields: dict[str, object]) -> None:
     class Loose(Signable, extra="allow"):
         DOMAIN = Commit.DOMAIN
 
@@ -98,19 +98,19 @@ def test_a_true_signature_does_not_make_up_for_a_wrong_schema(fields: dict[str, 
 
 
 @pytest.mark.parametrize("other", [Close, Presence, Head, Admission, JoinClaim])
-def test_a_commit_cannot_pass_for_another_kind(other: type[Signable]) -> None:
+def test_a_commit_is_not_opened_as_another_kind(other: type[Signable]) -> None:
     with pytest.raises(BadSignature):
         open_signed(other, sign(ADA, commit(ADA)).wire, signer=ADA.public)
 
 
-def test_a_kind_s_tag_is_not_its_signature() -> None:
+def test_a_changed_tag_invalidates_the_signature() -> None:
     value = seal(ADA, commit(ADA))
     for tag in (b"P", b"H"):
         with pytest.raises(BadSignature):
             opened(tag + value[1:])
 
 
-def test_a_record_too_long_is_refused_unread() -> None:
+def test_a_record_that_is_too_long_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(MalformedRecord, match="bytes"):
         opened(b"C" + bytes(MAX_RECORD_BYTES + 1))
 
@@ -139,12 +139,12 @@ BORROWED: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("make", BORROWED.values(), ids=BORROWED.keys())
-def test_what_is_not_one_s_own_is_refused(make: Callable[[], bytes]) -> None:
+def test_records_of_other_owners_runs_and_keys_are_refused(make: Callable[[], bytes]) -> None:
     with pytest.raises((BadSignature, MalformedRecord)):
         opened(make())
 
 
-def test_an_admission_holds_to_its_last_millisecond() -> None:
+def test_an_admission_is_valid_until_its_last_millisecond() -> None:
     value = seal(ADA, commit(ADA, admission=admission(ADA, expires=NOW)))
     opened(value, NOW)
     with pytest.raises(MalformedRecord, match="ended"):
@@ -165,7 +165,7 @@ def accepts(value: bytes, *, key: str, subkey: str | None, expires: float = NOW 
 
 
 @every_record
-def test_a_record_is_stored_at_its_own_place_alone(by: Identity, record: Record) -> None:
+def test_a_record_is_stored_only_at_its_own_key(by: Identity, record: Record) -> None:
     place, value = dht_key_of(record), seal(by, record)
     assert accepts(value, key=place.key, subkey=place.subkey)
     assert not accepts(value, key=place.key, subkey=BEN.public)
@@ -174,19 +174,19 @@ def test_a_record_is_stored_at_its_own_place_alone(by: Identity, record: Record)
     assert not accepts(value[:-1], key=place.key, subkey=place.subkey)
 
 
-def test_another_s_subkey_is_not_to_be_taken() -> None:
+def test_the_subkey_of_another_owner_is_refused() -> None:
     place = dht_key_of(commit(ADA))
     assert not accepts(seal(BEN, commit(BEN)), key=place.key, subkey=place.subkey)
     assert not accepts(seal(BEN, commit(ADA)), key=place.key, subkey=place.subkey)
 
 
 @pytest.mark.parametrize(("by", "record"), [RECORDS[0], RECORDS[2]], ids=["presence", "head"])
-def test_a_record_that_tells_its_time_cannot_be_made_to_live_on(by: Identity, record: Record) -> None:
+def test_a_record_with_a_time_cannot_outlive_it(by: Identity, record: Record) -> None:
     place = dht_key_of(record)
     assert not accepts(seal(by, record), key=place.key, subkey=place.subkey, expires=NOW / 1000 + 86_400)
 
 
-def test_no_record_lives_for_ever() -> None:
+def test_every_record_expires() -> None:
     place = dht_key_of(commit(ADA))
     assert not accepts(seal(ADA, commit(ADA)), key=place.key, subkey=place.subkey, expires=LATER)
 
@@ -205,7 +205,7 @@ def entry(owner: Identity, **other: object) -> Signed[Commit]:
     return sign(owner, commit(owner).model_copy(update=other))
 
 
-def test_a_close_gives_its_commits_in_their_order() -> None:
+def test_a_close_lists_its_commits_in_order() -> None:
     signed = close([entry(BEN), entry(ADA)], previous=HASH_B)
     found, commits = open_close(signed.wire, run=RUN, authority=AUTHORITY.public, round=0)  # type: ignore[arg-type]
     assert found == signed
@@ -232,6 +232,6 @@ def test_a_close_that_breaks_a_rule_is_refused(make: Callable[[], Signed[Close]]
         open_close(make().wire, run=RUN, authority=AUTHORITY.public, round=0)  # type: ignore[arg-type]
 
 
-def test_nobody_is_always_first_in_a_close() -> None:
+def test_no_key_is_always_first_in_a_close() -> None:
     firsts = {min([ADA, BEN], key=lambda p: fold_order(0, r, p.public)).public for r in range(32)}  # type: ignore[arg-type]
     assert firsts == {ADA.public, BEN.public}

@@ -1,4 +1,4 @@
-"""Bytes as people read them."""
+"""Numbers of bytes, formatted for people."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ from barnraise.core.units import format_bytes
         (3 * 10**12, "3 TB"),
     ],
 )
-def test_three_figures_in_the_unit_that_fits(count: int, text: str) -> None:
+def test_bytes_have_three_digits_and_a_unit(count: int, text: str) -> None:
     assert format_bytes(count) == text

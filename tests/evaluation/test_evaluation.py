@@ -1,4 +1,4 @@
-"""The held-out loss, found by a real program on a tiny model; what it cannot do is said with its reason."""
+"""The held-out loss of a tiny model by the real program, and the reasons why there is none."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def held_out(folder: Path, *shards: list[Sample]) -> Path:
 
 
 def expected(model: Path, samples: list[Sample]) -> float:
-    """The mean over all trained tokens by torch alone, document by document."""
+    """The mean over all trained tokens, computed by torch document by document."""
     with quiet():
         net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     total, count = 0.0, 0
@@ -69,7 +69,7 @@ def found(checkpoint: Path, base: Path, held: Path, tokens: int = 10**6) -> Eval
     return asyncio.run(evaluate_checkpoint(checkpoint, base=base, held_out=held, tokens=tokens))
 
 
-def test_it_is_the_mean_over_the_held_out_tokens(model: Path, tmp_path: Path) -> None:
+def test_the_loss_is_the_mean_over_the_held_out_tokens(model: Path, tmp_path: Path) -> None:
     samples = tiny_samples(5, LENGTH)
     outcome = found(model, model, held_out(tmp_path / "held", samples[:3], samples[3:]))
     assert isinstance(outcome, Evaluated)
@@ -77,7 +77,7 @@ def test_it_is_the_mean_over_the_held_out_tokens(model: Path, tmp_path: Path) ->
     assert outcome.held_out.tokens == sum(int((s.labels >= 0).sum()) for s in samples)
 
 
-def test_it_stops_at_about_as_many_tokens_as_asked(model: Path, tmp_path: Path) -> None:
+def test_it_stops_at_about_the_requested_tokens(model: Path, tmp_path: Path) -> None:
     samples = tiny_samples(5, LENGTH)
     first = int((samples[0].labels >= 0).sum())
     outcome = found(model, model, held_out(tmp_path / "held", samples), tokens=first)
@@ -86,7 +86,7 @@ def test_it_stops_at_about_as_many_tokens_as_asked(model: Path, tmp_path: Path) 
     assert outcome.held_out.loss == pytest.approx(expected(model, samples[:1]), rel=1e-5)
 
 
-def test_nothing_asked_or_nothing_held_out_is_a_reason(model: Path, tmp_path: Path) -> None:
+def test_without_a_request_or_held_out_text_there_is_a_reason(model: Path, tmp_path: Path) -> None:
     held = held_out(tmp_path / "held")
     assert found(model, model, held, tokens=0) == EvaluationDisabled()
     assert found(model, model, held) == NoHeldOutText()
@@ -115,7 +115,7 @@ def test_a_checkpoint_that_diverged_is_a_reason(model: Path, tmp_path: Path) -> 
     assert found(broken, model, held) == LossNotFinite("nan")
 
 
-def test_a_machine_without_the_memory_says_so(
+def test_too_little_memory_is_a_reason(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held = held_out(tmp_path / "held", tiny_samples(1, LENGTH))
@@ -132,9 +132,9 @@ def test_a_machine_without_the_memory_says_so(
     "said", ["", "Killed", "[]", '{"loss": 1.0}', '{"loss": NaN, "tokens": 5}', '{"loss": -1, "tokens": 5}',
              '{"loss": "low", "tokens": 5}', '{"loss": 1.0, "tokens": 5, "more": 1}', "{}"],
 )  # fmt: skip
-def test_what_it_should_not_say_is_a_reason_too(said: str) -> None:
+def test_an_unreadable_reply_is_a_reason(said: str) -> None:
     assert read_reply(said) == UnreadableReply(said)
 
 
-def test_what_it_should_say_is_a_loss() -> None:
+def test_a_reply_with_a_loss_is_read() -> None:
     assert read_reply('{"loss": 1.5, "tokens": 5}') == Evaluated(HeldOut(loss=1.5, tokens=5))

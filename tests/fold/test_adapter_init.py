@@ -28,7 +28,7 @@ def test_a_is_uniform_in_the_kaiming_bound_and_b_is_zero() -> None:
     assert not adapter["m.lora_B.weight"].any()
 
 
-def test_seed_and_name_decide() -> None:
+def test_values_depend_on_seed_and_name() -> None:
     first, other_seed = initial_adapter(SHAPES, 1), initial_adapter(SHAPES, 2)
     assert not np.array_equal(first["x.q.lora_A.weight"], other_seed["x.q.lora_A.weight"])
     assert not np.array_equal(first["x.q.lora_A.weight"], first["x.k.lora_A.weight"])

@@ -1,4 +1,4 @@
-"""The codec: what goes in comes out within its step, and nothing else is ever read as a blob."""
+"""The dense codecs: errors are within half a step, and malformed blobs are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.parts import CODECS, LAYOUT, codec_name, copied, tensors
 HEADER_BYTES = 52
 LINE = Layout((("x", (64,)),))
 WHOLE = [codec for codec in CODECS if not isinstance(codec, Sparse)]
-"""Those that send every value."""
+"""Codecs that send every value."""
 codecs = st.sampled_from(CODECS)
 every_codec = pytest.mark.parametrize("codec", CODECS, ids=codec_name)
 values = st.one_of(
@@ -35,14 +35,14 @@ def line(array: Array) -> tuple[dict[str, Array], Layout]:
 
 
 def roundtrip(codec: CodecSpec, update: dict[str, Array], layout: Layout) -> tuple[dict[str, Array], int]:
-    """Decoded tensors and the blob's size. `update` is left with the residual."""
+    """Decoded tensors and the blob's size. `update` becomes the residual."""
     blob = encode_in_place(codec, update, layout)
     decoder = Decoder(blob, codec, layout)
     return {name: decoder.tensor(name) for name, _ in layout}, len(blob)
 
 
 @given(codecs, shapes, st.data())
-def test_decoded_and_residual_add_up_to_the_update(
+def test_the_decoded_values_and_the_residual_add_up_to_the_update(
     codec: CodecSpec, shape: tuple[int, ...], data: st.DataObject
 ) -> None:
     count = int(np.prod(shape))
@@ -76,7 +76,7 @@ def test_two_bits_lose_what_a_four_level_quantizer_of_a_gaussian_loses() -> None
 
 
 @every_codec
-def test_a_blob_has_the_size_that_follows_from_the_layout(codec: CodecSpec) -> None:
+def test_the_size_of_a_blob_follows_from_the_layout(codec: CodecSpec) -> None:
     blob = encode_in_place(codec, tensors(1), LAYOUT)
     assert len(blob) in blob_sizes(codec, LAYOUT)
     assert blob_limit(codec, LAYOUT) == max(blob_sizes(codec, LAYOUT))
@@ -92,7 +92,7 @@ def test_a_blob_has_the_size_that_follows_from_the_layout(codec: CodecSpec) -> N
             assert len(blob) == HEADER_BYTES + blocks * (2 + block * bits // 8)
 
 
-def test_raw_carries_every_value_as_it_is() -> None:
+def test_raw_sends_every_value_exactly() -> None:
     update = tensors(2)
     before = copied(update)
     decoded, _ = roundtrip(Raw(), update, LAYOUT)
@@ -110,7 +110,7 @@ def test_the_chunk_size_changes_nothing(codec: CodecSpec, monkeypatch: pytest.Mo
 
 
 @given(st.sampled_from([1, 8, 100, 1 << 18]), st.integers(1, 10_000), codecs)
-def test_chunks_cover_everything_once_and_cut_no_block(chunk: int, size: int, codec: CodecSpec) -> None:
+def test_chunks_cover_every_value_once_and_split_no_block(chunk: int, size: int, codec: CodecSpec) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "CHUNK", chunk)
         cut = list(chunks(codec, size))
@@ -123,7 +123,7 @@ def test_chunks_cover_everything_once_and_cut_no_block(chunk: int, size: int, co
 
 @every_codec
 @pytest.mark.parametrize("huge", [2e6, 3e38])
-def test_what_is_too_large_to_send_is_clipped_and_the_rest_is_kept(codec: CodecSpec, huge: float) -> None:
+def test_too_large_values_are_clipped_and_the_rest_is_kept(codec: CodecSpec, huge: float) -> None:
     update, layout = line(np.full(8, huge, np.float32))
     decoded, _ = roundtrip(codec, update, layout)
     sent = decoded["x"] != 0
@@ -191,7 +191,7 @@ SCALES = {"NaN": 0x7FC0, "infinity": 0x7F80, "negative": 0xBF80, "−infinity": 
 
 @pytest.mark.parametrize("codec", CODECS[:3], ids=codec_name)
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES.keys())
-def test_a_scale_that_nobody_honest_sends_is_refused(codec: CodecSpec, scale: int) -> None:
+def test_a_scale_that_no_encoder_writes_is_refused(codec: CodecSpec, scale: int) -> None:
     blob = encode_in_place(codec, tensors(9), LAYOUT)
     blob[HEADER_BYTES : HEADER_BYTES + 2] = scale.to_bytes(2, "little")
     with pytest.raises(MalformedBlob, match="a has a scale"):
@@ -231,13 +231,13 @@ def test_damage_is_refused_or_decodes_to_bounded_values(
 
 
 @given(codecs, st.binary(max_size=600))
-def test_bytes_of_any_kind_are_no_other_error(codec: CodecSpec, noise: bytes) -> None:
+def test_random_bytes_raise_malformed_blob(codec: CodecSpec, noise: bytes) -> None:
     with pytest.raises(MalformedBlob):
         Decoder(noise, codec, LAYOUT)
 
 
 @given(st.sampled_from(CODECS), st.integers(0, 2**32))
-def test_any_body_behind_a_true_header_is_refused_or_bounded(codec: CodecSpec, seed: int) -> None:
+def test_any_body_after_a_valid_header_is_refused_or_bounded(codec: CodecSpec, seed: int) -> None:
     blob = encode_in_place(codec, tensors(13), LAYOUT)
     blob[HEADER_BYTES:] = np.random.default_rng(seed).bytes(len(blob) - HEADER_BYTES)
     try:

@@ -1,4 +1,4 @@
-"""Damaged blobs of every kind: refused as malformed, or decoded within bounds, and never anything else."""
+"""Damaged blobs of every codec are refused as malformed, or decoded within bounds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CODECS: list[CodecSpec] = [
 VALID = [bytes(encode_in_place(codec, tensors(1, LAYOUT), LAYOUT)) for codec in CODECS]
 HEADER_BYTES = 52
 MEMORY = 200_000
-"""Bytes that decoding takes at most: some 30 times what the largest blob of LAYOUT has."""
+"""Limit on the memory of decoding, in bytes: about 30 times the largest blob of LAYOUT."""
 
 places = st.floats(0, 1, exclude_max=True)
 changes = st.one_of(
@@ -45,7 +45,7 @@ changes = st.one_of(
 
 
 def changed(blob: bytes, how: tuple[str, float, Any], behind: int) -> bytes:
-    """`blob` with one change behind its first `behind` bytes."""
+    """`blob` with one change after its first `behind` bytes."""
     kind, where, what = how
     place = min(behind + int(where * max(len(blob) - behind, 0)), len(blob))
     head, tail = blob[:place], blob[place:]
@@ -62,7 +62,7 @@ def changed(blob: bytes, how: tuple[str, float, Any], behind: int) -> bytes:
             return head + what + tail
         case "append":
             return blob + what
-        case _:  # a part of the blob comes a second time
+        case _:  # repeats a part of the blob
             source = behind + int(what * max(len(blob) - behind, 0))
             return head + blob[source : source + 32] + tail[32:]
 
@@ -83,14 +83,16 @@ def is_refused_or_sound(blob: bytes, codec: CodecSpec) -> bool:
     return True
 
 
-def test_what_is_damaged_here_is_sound_before() -> None:
+def test_the_examples_are_valid_before_they_are_damaged() -> None:
     assert all(is_refused_or_sound(blob, codec) for blob, codec in zip(VALID, CODECS, strict=True))
     assert 10 * max(blob_limit(codec, LAYOUT) for codec in CODECS) < MEMORY
 
 
 @settings(max_examples=600)
 @given(st.integers(0, len(CODECS) - 1), st.lists(changes, min_size=1, max_size=4), st.booleans())
-def test_damage_is_refused_or_harmless(kind: int, damage: list[tuple[str, float, Any]], header: bool) -> None:
+def test_damaged_blobs_are_refused_or_bounded(
+    kind: int, damage: list[tuple[str, float, Any]], header: bool
+) -> None:
     blob = VALID[kind]
     for how in damage:
         blob = changed(blob, how, 0 if header else HEADER_BYTES)
@@ -105,7 +107,7 @@ def test_damage_is_refused_or_harmless(kind: int, damage: list[tuple[str, float,
 
 @settings(max_examples=300)
 @given(st.integers(0, len(CODECS) - 1), st.integers(0, len(CODECS) - 1), places, places)
-def test_the_head_of_one_blob_on_the_body_of_another_is_refused_or_harmless(
+def test_the_header_of_one_blob_before_the_body_of_another_is_refused_or_bounded(
     first: int, second: int, end: float, start: float
 ) -> None:
     head, tail = VALID[first], VALID[second]
@@ -115,18 +117,18 @@ def test_the_head_of_one_blob_on_the_body_of_another_is_refused_or_harmless(
 
 @settings(max_examples=300)
 @given(st.integers(0, len(CODECS) - 1), st.binary(max_size=900))
-def test_noise_behind_a_true_header_is_refused_or_harmless(kind: int, noise: bytes) -> None:
+def test_noise_after_a_valid_header_is_refused_or_bounded(kind: int, noise: bytes) -> None:
     is_refused_or_sound(VALID[kind][:HEADER_BYTES] + noise, CODECS[kind])
 
 
 @pytest.mark.parametrize("kind", range(len(CODECS)))
-def test_every_blob_is_read_with_its_own_codec_only(kind: int) -> None:
+def test_a_blob_is_decoded_only_by_its_own_codec(kind: int) -> None:
     readable = [is_refused_or_sound(VALID[kind], codec) for codec in CODECS]
     assert readable == [other == kind for other in range(len(CODECS))]
 
 
 @pytest.mark.parametrize("codec", [Sparse(density=0.5, bits=2, block=65_536), Sparse(density=1 / 64)])
-def test_the_worst_streams_take_memory_by_the_size_of_a_chunk(codec: Sparse) -> None:
+def test_memory_for_hostile_streams_is_bounded_by_a_chunk(codec: Sparse) -> None:
     layout = Layout((("x", (1 << 20,)),))
     blob = encode_in_place(codec, tensors(2, layout), layout)
     blob[HEADER_BYTES + 48 :] = b"\xff" * (len(blob) - HEADER_BYTES - 48)

@@ -1,4 +1,4 @@
-"""Error feedback: what is not sent now is sent later, and nothing is sent twice."""
+"""Error feedback: every update is sent once, now or later."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def zeros() -> dict[str, Array]:
 
 
 @given(st.sampled_from(CODECS), st.lists(st.integers(0, 2**32), min_size=1, max_size=8))
-def test_over_rounds_all_that_was_done_is_sent_or_kept(codec: CodecSpec, seeds: list[int]) -> None:
+def test_over_rounds_every_update_is_sent_or_kept(codec: CodecSpec, seeds: list[int]) -> None:
     residual: dict[str, Array] = {}
     done, sent = zeros(), zeros()
     for seed in seeds:
@@ -60,8 +60,8 @@ def test_a_constant_update_arrives_in_the_mean_even_at_two_bits() -> None:
         assert np.abs(residual[name]).max() < 8  # it stays bounded
 
 
-def test_without_feedback_two_bits_lose_what_feedback_keeps() -> None:
-    """The bound above is not one that any codec meets."""
+def test_without_feedback_two_bits_lose_more() -> None:
+    """The bound of the previous test needs feedback."""
     codec = Dense(bits=2, block=8)
     blob, _ = send(codec, tensors(2), {})
     once = zeros()
@@ -77,14 +77,14 @@ def test_the_old_residual_is_not_changed() -> None:
         np.testing.assert_array_equal(residual[name], before[name])
 
 
-def test_what_waits_fades_by_the_decay_of_a_sparse_codec() -> None:
+def test_the_residual_decays_with_a_sparse_codec() -> None:
     codec = Sparse(density=0.25, bits=8, block=64, ef_decay=0.5)
     waiting = {name: np.full(shape, 8, np.float32) for name, shape in LAYOUT}
     update = zeros()
-    update["c"].reshape(-1)[:16] = 1024  # a quarter of its 64 values: all that is sent of them
+    update["c"].reshape(-1)[:16] = 1024  # a quarter of its 64 values, which is what the codec sends
     send(codec, update, waiting)
     np.testing.assert_array_equal(update["c"].reshape(-1)[16:], 4)
-    assert (np.abs(update["c"].reshape(-1)[:16]) < 4).all(), "the others went out with what had waited"
+    assert (np.abs(update["c"].reshape(-1)[:16]) < 4).all(), "the others were sent with their residual"
 
 
 def test_a_constant_update_arrives_in_the_mean_from_a_sparse_codec_that_does_not_decay() -> None:

@@ -42,7 +42,7 @@ def hash_after(spec: RunSpec) -> StateHash:
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6), st.integers(0, 2**32))
-def test_a_plain_fold_is_the_mean_weighted_by_tokens(tokens: list[int], seed: int) -> None:
+def test_a_fold_is_the_mean_weighted_by_tokens(tokens: list[int], seed: int) -> None:
     updates = [tensors(seed + number) for number in range(len(tokens))]
     folded = fold(
         state(7), [contribution(u, t, Raw()) for u, t in zip(updates, tokens, strict=True)], run_spec()
@@ -53,7 +53,7 @@ def test_a_plain_fold_is_the_mean_weighted_by_tokens(tokens: list[int], seed: in
 
 
 @every_outer
-def test_the_state_before_is_left_as_it_was(outer: Sgd | AdamW) -> None:
+def test_a_fold_does_not_change_the_state_before(outer: Sgd | AdamW) -> None:
     spec = run_spec(outer=outer)
     before = after_rounds(spec, 1)
     name = before.hash()
@@ -77,7 +77,7 @@ def test_the_chunk_size_changes_nothing(
 
 
 @every_outer
-def test_folds_that_run_at_once_do_not_disturb_each_other(outer: Sgd | AdamW) -> None:
+def test_concurrent_folds_do_not_affect_each_other(outer: Sgd | AdamW) -> None:
     spec = run_spec(Dense(bits=4, block=16), outer)
     alone = hash_after(spec)
     with ThreadPoolExecutor(4) as pool:
@@ -91,13 +91,13 @@ def test_folding_the_same_contributions_again_gives_the_same_bits() -> None:
 
 
 def test_the_order_of_the_close_is_part_of_the_result() -> None:
-    """fp32 sums depend on it, which is why a close is a list: no order may be taken for another."""
+    """fp32 sums depend on it, which is why a close is a list."""
     parts = [contribution(tensors(seed, scale=10.0**seed), 1, Raw()) for seed in range(6)]
     assert fold(state(), parts, run_spec()).hash() != fold(state(), parts[::-1], run_spec()).hash()
 
 
 @every_outer
-def test_buffers_appear_with_the_first_fold_and_are_carried_on(outer: Sgd | AdamW) -> None:
+def test_buffers_are_created_by_the_first_fold_and_kept(outer: Sgd | AdamW) -> None:
     spec = run_spec(outer=outer)
     first, second = after_rounds(spec, 1), after_rounds(spec, 2)
     assert first.buffers.keys() == second.buffers.keys()
@@ -116,7 +116,7 @@ def test_buffers_appear_with_the_first_fold_and_are_carried_on(outer: Sgd | Adam
     ],
     ids=["step", "values", "buffers", "more tensors", "shapes"],
 )
-def test_a_state_hash_names_step_values_buffers_and_shapes(other: TrainState) -> None:
+def test_a_state_hash_depends_on_step_values_buffers_and_shapes(other: TrainState) -> None:
     assert other.hash() != state().hash()
 
 

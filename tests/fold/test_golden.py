@@ -66,7 +66,7 @@ def folded(codec: CodecSpec, outer: Sgd | AdamW, rounds: int = 4) -> TrainState:
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=codec_name)
-def test_blobs_are_the_same_bytes_for_ever(codec: CodecSpec) -> None:
+def test_blobs_have_the_pinned_bytes(codec: CodecSpec) -> None:
     update = integers(7, 1 << 10, LAYOUT)
     blob = encode_in_place(codec, update, LAYOUT)
     assert blob_hash(blob) == BLOBS[codec_name(codec)]
@@ -74,11 +74,11 @@ def test_blobs_are_the_same_bytes_for_ever(codec: CodecSpec) -> None:
 
 @pytest.mark.parametrize("codec", FOLDED, ids=codec_name)
 @pytest.mark.parametrize("outer", OUTERS)
-def test_folded_states_are_the_same_bits_for_ever(codec: CodecSpec, outer: str) -> None:
+def test_folded_states_have_the_pinned_hashes(codec: CodecSpec, outer: str) -> None:
     assert folded(codec, OUTERS[outer]).hash() == STATES[f"{outer} {codec_name(codec)}"]
 
 
-def test_the_first_state_has_the_same_hash_for_ever() -> None:
+def test_the_first_state_has_the_pinned_hash() -> None:
     assert (
         TrainState(integers(0, 1 << 8, LAYOUT)).hash()
         == "79bac9ef63394a6493f7da0375f6dab75a712543741015fdfddec095fb319a3e"

@@ -1,4 +1,4 @@
-"""Halves are made and read as IEEE 754 says, which numpy's own conversions do too."""
+"""Conversions to and from half precision, against numpy's."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_every_half_is_read_exactly() -> None:
     assert half_values(bits).tobytes() == bits.view(np.float16).astype(np.float32).tobytes()
 
 
-def test_every_half_comes_back_from_its_value() -> None:
+def test_every_half_round_trips() -> None:
     assert half_bits(finite_halves()).tobytes() == expected(finite_halves())
 
 
 @pytest.mark.parametrize("aside", [-1, 0, 1], ids=["below", "tie", "above"])
-def test_what_lies_between_two_halves_goes_to_the_nearer_or_the_even_one(aside: int) -> None:
+def test_values_between_two_halves_round_to_the_nearest_even(aside: int) -> None:
     sorted_halves = np.unique(finite_halves())
     middles = (sorted_halves[:-1] + sorted_halves[1:]) / np.float32(2)
     near = (middles.view(np.int32) + np.int32(aside)).view(np.float32)

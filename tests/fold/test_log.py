@@ -1,4 +1,4 @@
-"""The log: a chain whose every link is checked before it is folded."""
+"""The log: every close is checked before it is folded."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def follow(rounds: int) -> tuple[Tip, TrainState]:
     return tip, current
 
 
-def test_the_log_begins_at_the_spec_and_the_first_state() -> None:
+def test_the_log_starts_at_the_spec_and_the_first_state() -> None:
     assert Tip(Round(0), BlobHash(SPEC.digest()), GENESIS.hash()) == START
 
 
-def test_following_is_folding_each_close() -> None:
+def test_a_follower_folds_each_close() -> None:
     wire, blobs = closed(START)
     link = check_link(wire, CHARTER, START.round)
     tip, after = advance(START, GENESIS, link, blobs, CHARTER)
@@ -75,12 +75,12 @@ def test_following_is_folding_each_close() -> None:
     assert (tip.round, tip.previous) == (1, blob_hash(wire))
 
 
-def test_two_followers_come_to_the_same_place() -> None:
+def test_two_followers_have_the_same_tip() -> None:
     assert follow(4)[0] == follow(4)[0]
     assert follow(4)[0].round == 4
 
 
-def test_a_late_one_goes_on_from_a_checkpoint() -> None:
+def test_a_follower_continues_from_a_checkpoint() -> None:
     tip, current = follow(2)
     for _ in range(2):
         wire, blobs = closed(tip)
@@ -126,13 +126,13 @@ def test_any_flipped_byte_of_a_close_is_refused() -> None:
     ],
     ids=["short", "long", "changed", "empty"],
 )
-def test_a_blob_that_is_not_the_one_named_stops_the_fold(spoil: Callable[[bytes], bytes]) -> None:
+def test_another_blob_than_the_commit_names_stops_the_fold(spoil: Callable[[bytes], bytes]) -> None:
     wire, blobs = closed(START)
     with pytest.raises(MalformedBlob, match="not the one that its commit names"):
         advance(START, GENESIS, check_link(wire, CHARTER, Round(0)), [blobs[0], spoil(blobs[1])], CHARTER)
 
 
-def test_a_commit_that_names_bytes_that_are_no_blob_stops_the_fold() -> None:
+def test_a_malformed_blob_stops_the_fold() -> None:
     noise = b"x" * 50
     signed = sign(ADA, commit(ADA, base=START.state, blob=blob_hash(noise), size=50))
     link = check_link(close([signed], previous=START.previous).wire, CHARTER, Round(0))
@@ -140,7 +140,7 @@ def test_a_commit_that_names_bytes_that_are_no_blob_stops_the_fold() -> None:
         advance(START, GENESIS, link, [noise], CHARTER)
 
 
-def test_the_authority_alone_closes() -> None:
+def test_only_the_authority_closes() -> None:
     signed, _ = contribute(ADA, START, 1)
     wire = close([signed], previous=START.previous, by=ADA).wire
     with pytest.raises(BadSignature):

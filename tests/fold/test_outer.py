@@ -52,7 +52,7 @@ def theirs(make: Make, params: Array, updates: list[Array]) -> Array:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_steps_are_those_of_torch(name: str) -> None:
+def test_steps_equal_those_of_torch(name: str) -> None:
     spec, make = CASES[name]
     random = np.random.default_rng(0)
     params = random.standard_normal(SIZE).astype(np.float32)
@@ -71,7 +71,7 @@ def test_buffers_are_kept_only_where_they_are_used(spec: Sgd | AdamW, names: tup
     assert outer_for(spec, 0).buffer_names == names
 
 
-def test_learning_rate_one_without_momentum_takes_the_mean_itself() -> None:
+def test_learning_rate_one_without_momentum_steps_by_the_mean() -> None:
     params, target = np.arange(8, dtype=np.float32), np.full(8, 3, np.float32)
     outer_for(Sgd(), 0).step(params, params - target, {})
     np.testing.assert_array_equal(params, target)

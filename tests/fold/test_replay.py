@@ -1,4 +1,4 @@
-"""Replaying a log comes to pinned states, or names what differs, and whose fault it is."""
+"""Replaying a log gives the pinned states, or the first difference and its cause."""
 
 from __future__ import annotations
 
@@ -106,36 +106,36 @@ def manifest(replay: Replay, **other: object) -> Manifest:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_log_comes_to_the_same_states_for_ever(kind: str) -> None:
+def test_a_log_replays_to_the_pinned_states(kind: str) -> None:
     log = build(spec_of(kind))
     assert come_to(log) == [FIRST, *PINNED[kind], blob_hash(log.closes[-1])]
 
 
-def test_the_pinned_states_are_those_of_the_logs() -> None:
+def test_the_pinned_states_belong_to_the_pinned_logs() -> None:
     assert PINNED.keys() == KINDS.keys()
     states = [state for pinned in PINNED.values() for state in pinned]
     assert len(set(states)) == len(states) == ROUNDS * len(KINDS)
 
 
-def test_a_log_is_read_back_from_its_files(tmp_path: Path) -> None:
+def test_a_log_is_read_from_its_files(tmp_path: Path) -> None:
     write(LOG, tmp_path)
     assert come_to(read(tmp_path)) == come_to(LOG)
 
 
-def test_a_replay_counts_what_it_folds() -> None:
+def test_a_replay_counts_rounds_contributions_and_owners() -> None:
     replay = replayed()
     assert (replay.rounds, replay.contributions, replay.tokens) == (3, 6, 3 * (100 + 137))
     assert replay.owners == {ADA.public, BEN.public}
     assert replay.compare(manifest(replay)) is None
 
 
-def test_a_first_state_that_is_not_the_run_s_is_the_base_model_s_fault() -> None:
+def test_another_first_state_is_blamed_on_the_base_model() -> None:
     found = differs(Replay.from_base(CHARTER, parts.state()))
     assert (found.what, found.expected, found.cause) == ("state", FIRST, Cause.BASE)
     assert found.found == parts.state().hash()
 
 
-def test_a_replay_goes_on_from_a_checkpoint() -> None:
+def test_a_replay_continues_from_a_checkpoint() -> None:
     begun = replayed(2)
     replay = Replay.from_checkpoint(CHARTER, manifest(begun), begun.state)
     assert isinstance(replay, Replay)
@@ -149,7 +149,7 @@ def test_a_replay_goes_on_from_a_checkpoint() -> None:
     assert (after.rounds, after.tokens) == (1, replayed().tokens)
 
 
-def test_a_checkpoint_of_round_0_is_the_charter_s_first_state() -> None:
+def test_a_checkpoint_of_round_0_must_be_the_first_state_of_the_charter() -> None:
     honest = manifest(begin())
     assert isinstance(Replay.from_checkpoint(CHARTER, honest, genesis(SPEC)), Replay)
     other = TrainState({name: array + 1 for name, array in genesis(SPEC).params.items()})
@@ -158,20 +158,20 @@ def test_a_checkpoint_of_round_0_is_the_charter_s_first_state() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 40, 100, -1], ids=["signer", "signature", "first", "last"])
-def test_a_flipped_byte_of_a_close_is_the_source_s_fault(place: int) -> None:
+def test_a_flipped_byte_of_a_close_is_blamed_on_the_source(place: int) -> None:
     wire = LOG.closes[1]
     found = differs(outcome(with_close(1, flipped(wire, place % len(wire)))))
     assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.SOURCE)
 
 
-def test_a_close_by_another_key_is_the_source_s_fault() -> None:
+def test_a_close_by_another_key_is_blamed_on_the_source() -> None:
     other = parts.close(commits_of(1), previous=replayed(1).tip.previous, by=STRANGER)
     found = differs(outcome(with_close(1, other.wire)))
     assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.SOURCE)
     assert AUTHORITY.public[:8] in found.found
 
 
-def test_a_close_of_another_round_in_its_place_is_the_source_s_fault() -> None:
+def test_a_close_of_another_round_is_blamed_on_the_source() -> None:
     found = differs(outcome(with_close(1, LOG.closes[2])))
     assert (found.where, found.cause) == (close_path(1), Cause.SOURCE)
 
@@ -190,8 +190,8 @@ def signed_commit(owner: Identity, round: int, base: str, blob: bytes, **other: 
     return sign(owner, parts.commit(owner, round=round, base=base).model_copy(update=named))
 
 
-def test_a_signed_close_that_does_not_follow_is_the_coordinator_s_fault() -> None:
-    """As where two histories were signed, or a link was left out."""
+def test_a_signed_close_that_does_not_follow_is_blamed_on_the_coordinator() -> None:
+    """As when two logs were signed, or a close is missing."""
     wire = parts.close(commits_of(1), previous=HASH_A).wire
     found = differs(outcome(with_close(1, wire)))
     assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.COORDINATOR)
@@ -199,8 +199,8 @@ def test_a_signed_close_that_does_not_follow_is_the_coordinator_s_fault() -> Non
     assert HASH_A in found.found
 
 
-def test_a_signed_close_from_another_state_names_the_round_before() -> None:
-    """The coordinator folded round 0 otherwise than the log says."""
+def test_a_signed_close_from_another_state_names_the_previous_round() -> None:
+    """The coordinator's fold of round 0 differs from the log."""
     commits = [signed_commit(ADA, 1, HASH_A, LOG.blobs[1][0])]
     wire = parts.close(commits, previous=replayed(1).tip.previous).wire
     log = replace(with_close(1, wire), blobs=[LOG.blobs[0], LOG.blobs[1][:1]])
@@ -216,7 +216,7 @@ def test_a_signed_close_from_another_state_names_the_round_before() -> None:
     [lambda b: b[:-1], lambda b: b + b"\0", lambda b: flipped(b, 60), lambda _: b""],
     ids=["short", "long", "flipped", "empty"],
 )
-def test_a_contribution_that_is_not_the_one_named_is_the_source_s_fault(
+def test_another_contribution_is_blamed_on_the_source(
     spoil: Callable[[bytes], bytes],
 ) -> None:
     blob = LOG.blobs[1][1]
@@ -227,7 +227,7 @@ def test_a_contribution_that_is_not_the_one_named_is_the_source_s_fault(
     assert "round 1" in found.expected
 
 
-def test_a_signed_contribution_that_cannot_be_read_is_the_coordinator_s_fault() -> None:
+def test_a_malformed_contribution_in_a_close_is_blamed_on_the_coordinator() -> None:
     noise = bytes(len(LOG.blobs[0][0]))
     wire = parts.close([signed_commit(ADA, 0, FIRST, noise)], previous=begin().tip.previous).wire
     found = differs(outcome(Log(LOG.charter, [wire], [[noise]])))
@@ -235,7 +235,7 @@ def test_a_signed_contribution_that_cannot_be_read_is_the_coordinator_s_fault() 
     assert found.cause is Cause.COORDINATOR
 
 
-def test_a_close_that_names_an_absurd_size_is_refused_before_anything_is_fetched() -> None:
+def test_an_impossible_size_is_refused_before_anything_is_fetched() -> None:
     commit = signed_commit(ADA, 0, FIRST, LOG.blobs[0][0], size=10**12)
     wire = parts.close([commit], previous=begin().tip.previous).wire
     found = differs(READER.open(Round(0), wire))
@@ -253,7 +253,7 @@ def test_a_close_that_names_an_absurd_size_is_refused_before_anything_is_fetched
         ({"round": 7}, "round"),
     ],
 )
-def test_a_manifest_that_says_something_else_than_the_log_is_the_coordinator_s_fault(
+def test_a_manifest_that_contradicts_the_log_is_blamed_on_the_coordinator(
     other: dict[str, object], expected: str
 ) -> None:
     found = differs(replayed().compare(manifest(replayed(), **other)))
@@ -262,14 +262,14 @@ def test_a_manifest_that_says_something_else_than_the_log_is_the_coordinator_s_f
     assert found.where.endswith("/manifest.bin")
 
 
-def test_a_checkpoint_of_another_state_names_the_state_and_the_coordinator() -> None:
+def test_a_checkpoint_of_another_state_is_blamed_on_the_coordinator() -> None:
     found = differs(replayed().compare(manifest(replayed(), state=HASH_A)))
     assert (found.what, found.where, found.cause) == ("state", "state[3]", Cause.COORDINATOR)
     assert found.expected.startswith(HASH_A)
     assert found.found.startswith(PINNED[KIND][-1])
 
 
-def test_what_runs_ahead_needs_no_state() -> None:
+def test_closes_are_checked_without_the_state_before() -> None:
     """A later round is opened and read before the earlier ones are folded."""
     link = READER.open(Round(2), LOG.closes[2])
     assert isinstance(link, Link)
@@ -280,6 +280,6 @@ def test_what_runs_ahead_needs_no_state() -> None:
 
 
 def test_an_update_is_encoded_from_a_copy() -> None:
-    """The golden log's blobs are the codec's own bytes, not numbers of this file's making."""
+    """The golden log's blobs are what the codec writes now."""
     update = parts.integers(0, THIRDS, LAYOUT)
     assert bytes(encode_in_place(SPEC.codec, update, LAYOUT)) == LOG.blobs[0][0]

@@ -16,7 +16,7 @@ spreads = st.sampled_from([1, 3, 50, 2**31 - 1])
 @given(
     st.integers(1, 5), lengths, st.floats(0, 1), spreads, st.sets(st.integers(0, 4)), st.integers(0, 2**32)
 )
-def test_they_are_those_of_a_stable_sort(
+def test_the_result_is_that_of_a_stable_sort(
     rows: int, length: int, share: float, spread: int, blank: set[int], seed: int
 ) -> None:
     magnitudes = np.random.default_rng(seed).integers(0, spread, (rows, length)).astype(np.int32)

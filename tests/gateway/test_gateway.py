@@ -1,4 +1,4 @@
-"""The gateway over real HTTP: files and parts of them, conditions, errors, and what must not come out."""
+"""The gateway over real HTTP: files, ranges, conditions, errors, and files that it must not serve."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def resolve(name: str, revision: str = "main") -> str:
     return f"/{REPO}/resolve/{revision}/{name}"
 
 
-def test_every_file_is_there_as_it_is(client: httpx2.Client, folder: Path) -> None:
+def test_every_file_is_served_unchanged(client: httpx2.Client, folder: Path) -> None:
     names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     assert len(names) == len(FILES) + 6
     for name in names:
@@ -63,7 +63,7 @@ def test_every_file_is_there_as_it_is(client: httpx2.Client, folder: Path) -> No
 
 
 @pytest.mark.parametrize("place", [f"/{FOLDER}/model.safetensors", resolve("model.safetensors")])
-def test_a_file_goes_by_its_hash(client: httpx2.Client, place: str) -> None:
+def test_the_etag_of_a_file_is_its_hash(client: httpx2.Client, place: str) -> None:
     found = client.get(place)
     assert found.headers["etag"] == TAG
     assert found.headers["content-length"] == str(len(WEIGHTS))
@@ -86,7 +86,7 @@ def test_a_file_goes_by_its_hash(client: httpx2.Client, place: str) -> None:
     assert client.head(place, headers={"Range": "bytes=0-0"}).headers["content-length"] == str(len(WEIGHTS))
 
 
-def test_what_never_changes_says_so(client: httpx2.Client, revision: Revision) -> None:
+def test_files_that_never_change_are_immutable(client: httpx2.Client, revision: Revision) -> None:
     contribution = f"/contributions/{blob_hash(BLOB)}"
     for place in ("/charter.bin", "/log/000000.close", contribution, resolve("config.json", revision.commit)):
         assert "immutable" in client.head(place).headers["cache-control"], place
@@ -95,7 +95,7 @@ def test_what_never_changes_says_so(client: httpx2.Client, revision: Revision) -
     assert client.head(contribution).headers["etag"] == f'"{blob_hash(BLOB)}"'
 
 
-def test_a_resolved_file_names_its_commit(client: httpx2.Client, revision: Revision) -> None:
+def test_a_resolved_file_has_the_commit_header(client: httpx2.Client, revision: Revision) -> None:
     for name in ("main", "round-12", "12", revision.commit, revision.commit[:7]):
         assert client.head(resolve("config.json", name)).headers["x-repo-commit"] == revision.commit
     gone = client.head(resolve("nothing.json"))
@@ -116,7 +116,7 @@ def test_the_manifest_is_a_file_of_its_revision(client: httpx2.Client, revision:
         assert (each["size"], each["lfs"]["oid"]) == (len(data), blob_hash(data)), name
 
 
-def test_paths_info_takes_a_form_and_json(client: httpx2.Client) -> None:
+def test_paths_info_accepts_a_form_and_json(client: httpx2.Client) -> None:
     place, wanted = f"/api/models/{REPO}/paths-info/main", ["README.md", "nothing"]
     for found in (client.post(place, data={"paths": wanted}), client.post(place, json={"paths": wanted})):
         assert [each["path"] for each in found.json()] == ["README.md"]
@@ -129,14 +129,14 @@ def test_paths_info_takes_a_form_and_json(client: httpx2.Client) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
 @pytest.mark.parametrize("place", ["/", "/archive.json", f"/api/models/{REPO}", "/api/repos/create"])
-def test_nobody_writes(client: httpx2.Client, method: str, place: str) -> None:
+def test_write_methods_are_refused(client: httpx2.Client, method: str, place: str) -> None:
     found = client.request(method, place)
     assert found.status_code == 405
     assert found.headers["allow"] == "GET, HEAD"
     assert "only reads" in found.json()["error"]
 
 
-def test_nobody_has_an_account(client: httpx2.Client) -> None:
+def test_there_are_no_accounts(client: httpx2.Client) -> None:
     assert client.get("/api/whoami-v2").status_code == 401
 
 
@@ -153,7 +153,7 @@ def test_nobody_has_an_account(client: httpx2.Client) -> None:
         f"/{FOLDER}/{'a' * 5000}", "/" + "a/" * 2000,
     ],
 )  # fmt: skip
-def test_nothing_else_gets_out(client: httpx2.Client, folder: Path, target: str) -> None:
+def test_files_outside_the_archive_are_not_served(client: httpx2.Client, folder: Path, target: str) -> None:
     secret = folder.parent / "authority.key"
     secret.write_bytes(b"the secret")
     for name, make in (("link", lambda path: path.symlink_to(secret)), ("pipe", os.mkfifo)):
@@ -170,7 +170,7 @@ def test_nothing_else_gets_out(client: httpx2.Client, folder: Path, target: str)
 
 
 def ask(client: httpx2.Client, request: bytes) -> tuple[int, bytes]:
-    """Send bytes that no client library would, and read to the end. Status 0: hung up without a word."""
+    """Send bytes that no client library would, and read to the end. Status 0: closed without a response."""
     address = client.base_url
     with socket.create_connection((address.host, address.port or 80), 60) as talk:
         talk.sendall(request)
@@ -200,7 +200,9 @@ def ask(client: httpx2.Client, request: bytes) -> tuple[int, bytes]:
     ],
     ids=["header", "target", "headers", "tls", "bytes", "length", "nonsense"],
 )
-def test_broken_requests_get_a_400_and_the_server_lives(client: httpx2.Client, request_bytes: bytes) -> None:
+def test_broken_requests_get_a_400_and_the_server_continues(
+    client: httpx2.Client, request_bytes: bytes
+) -> None:
     assert ask(client, request_bytes)[0] in (0, 400)
     assert client.get("/archive.json").status_code == 200
 
@@ -217,7 +219,7 @@ def test_tokens_are_in_no_log(client: httpx2.Client, caplog: pytest.LogCaptureFi
     assert not any("verysecret" in record.getMessage() for record in gateway)
 
 
-def test_the_page_is_for_people(client: httpx2.Client) -> None:
+def test_the_landing_page_is_html(client: httpx2.Client) -> None:
     found = client.get("/")
     assert found.headers["content-type"].startswith("text/html")
     assert f"HF_ENDPOINT={client.base_url}".rstrip("/") in found.text
@@ -225,7 +227,7 @@ def test_the_page_is_for_people(client: httpx2.Client) -> None:
     assert "reboot" not in strange.text
 
 
-def test_a_file_of_others_runs_nothing_in_a_browser(client: httpx2.Client) -> None:
+def test_files_cannot_run_code_in_a_browser(client: httpx2.Client) -> None:
     card = client.get(resolve("README.md"))
     assert card.headers["content-type"] == "text/plain; charset=utf-8"
     assert card.headers["x-content-type-options"] == "nosniff"
@@ -233,7 +235,7 @@ def test_a_file_of_others_runs_nothing_in_a_browser(client: httpx2.Client) -> No
     assert client.head(resolve("model.safetensors")).headers["content-type"] == "application/octet-stream"
 
 
-def test_a_folder_without_an_index_says_come_back(tmp_path: Path) -> None:
+def test_a_folder_without_an_index_gets_a_503(tmp_path: Path) -> None:
     with served(tmp_path) as url:
         found = httpx2.get(f"{url}/api/models/{REPO}")
         assert found.status_code == 503
@@ -242,7 +244,7 @@ def test_a_folder_without_an_index_says_come_back(tmp_path: Path) -> None:
         assert httpx2.get(f"{url}/api/models/{REPO}").status_code == 200
 
 
-def test_the_folder_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_folder_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = lay_out_files(tmp_path, {"a.json": b"1"})
     with served(tmp_path) as url, httpx2.Client(base_url=url) as client:
         assert client.get(resolve("a.json")).headers["x-repo-commit"] == first.commit
@@ -251,7 +253,7 @@ def test_the_folder_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest
         assert (found.headers["x-repo-commit"], found.content) == (second.commit, b"22")
         assert client.get(resolve("a.json", first.commit)).status_code == 404
         (tmp_path / INDEX).write_bytes(b"{")
-        assert client.get(resolve("a.json")).content == b"22", "a broken index takes nothing away"
+        assert client.get(resolve("a.json")).content == b"22", "a broken index does not replace a valid one"
     assert [record.levelno for record in caplog.records if record.name == "barnraise.gateway"] == [
         logging.WARNING
     ]
@@ -277,7 +279,7 @@ def test_a_damaged_copy_is_not_served(tmp_path: Path) -> None:
         assert httpx2.get(f"{url}/api/models/{REPO}").headers["x-error-code"] == "RepoNotFound"
 
 
-def test_a_copy_that_is_still_coming_is_looked_at_again(tmp_path: Path) -> None:
+def test_an_incomplete_copy_is_scanned_again(tmp_path: Path) -> None:
     now = [100.0]
     source, copy = tmp_path / "source", tmp_path / "copy"
     revision = lay_out_files(source, FILES)
@@ -292,7 +294,7 @@ def test_a_copy_that_is_still_coming_is_looked_at_again(tmp_path: Path) -> None:
     assert (whole := archive.catalogue()) is not None
     assert whole.files.keys() == {revision.manifest}
     now[0] += 1000
-    assert archive.catalogue() is whole, "nothing to look for"
+    assert archive.catalogue() is whole, "no manifest is missing"
 
 
 def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ LARGE = 48 * 2**20
 """Bytes that do not fit into the buffers between a server and its client."""
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET"}
 NOW = 0.05
-"""Seconds, where a limit of many is not what a test is about."""
+"""Seconds, for limits that a test should not reach."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def body(folder: Path, stop: int = LARGE, pool: BufferPool | None = None) -> Fil
 
 
 async def sent_to(response: FileResponse, bytes_per_second: float, gone_after: int = LARGE) -> list[int]:
-    """The sizes of the chunks that a client of that speed gets until it disconnects."""
+    """The sizes of the chunks that a client of this speed gets until it disconnects."""
     sizes: list[int] = []
     hung_up = asyncio.Event()
 
@@ -81,14 +81,14 @@ async def sent_to(response: FileResponse, bytes_per_second: float, gone_after: i
     [(10_000, MIN_CHUNK), (1e6, 2 * MIN_CHUNK), (1e9, MAX_CHUNK)],
     ids=["modem", "home", "data centre"],
 )
-def test_a_reader_holds_as_much_as_it_soon_takes(folder: Path, bytes_per_second: float, largest: int) -> None:
+def test_chunks_adapt_to_the_speed_of_the_reader(folder: Path, bytes_per_second: float, largest: int) -> None:
     sizes = run(sent_to(body(folder, 10 * 2**20), bytes_per_second))
     assert sum(sizes) == 10 * 2**20
     assert max(sizes) == largest
     assert largest == MIN_CHUNK or largest / 2 / bytes_per_second < LIMITS.fast_chunk_seconds
 
 
-def test_many_readers_share_what_there_is(folder: Path) -> None:
+def test_many_readers_share_the_buffer_pool(folder: Path) -> None:
     pool = BufferPool()
 
     async def all_at_once() -> list[list[int]]:
@@ -98,7 +98,7 @@ def test_many_readers_share_what_there_is(folder: Path) -> None:
     sizes = run(all_at_once())
     assert all(sum(each) == 2 * MAX_CHUNK for each in sizes)
     assert {max(each) for each in sizes} != {MAX_CHUNK}
-    assert pool.left == POOL_BYTES, "all of it is given back"
+    assert pool.left == POOL_BYTES, "all of it is returned"
 
 
 def test_what_is_left_of_the_pool_bounds_a_chunk() -> None:
@@ -107,7 +107,7 @@ def test_what_is_left_of_the_pool_bounds_a_chunk() -> None:
     assert pool.take(10) == 10
 
 
-def test_nothing_is_read_for_a_client_that_has_gone(folder: Path) -> None:
+def test_nothing_is_read_for_a_disconnected_client(folder: Path) -> None:
     assert sum(run(sent_to(body(folder), 1e9, gone_after=2**20))) < 4 * 2**20
 
 
@@ -164,7 +164,7 @@ def test_a_client_that_reads_nothing_is_disconnected(
     with served(folder, replace(LIMITS, stall_seconds=NOW)) as url:
         talk = ask(stubborn, url, download("model.safetensors"))
         assert hung_up.wait(DEADLINE)
-        assert len(read_all(talk)) < LARGE, "what the system had taken already, and no more"
+        assert len(read_all(talk)) < LARGE, "no more than the system had buffered"
 
 
 @pytest.mark.parametrize("begun", ["", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\nX: y"])
@@ -202,7 +202,7 @@ def test_too_many_downloads_get_a_429(folder: Path, stubborn: ExitStack) -> None
         assert client.get(f"/api/models/{REPO}").status_code == 200
         stubborn.close()
         while client.get(place("config.json")).status_code != 200:
-            pass  # until the server has noticed that they are gone
+            pass  # until the server has noticed the disconnects
 
 
 def test_too_many_connections_are_refused(folder: Path, stubborn: ExitStack) -> None:
@@ -213,4 +213,4 @@ def test_too_many_connections_are_refused(folder: Path, stubborn: ExitStack) -> 
         busy = ask(stubborn, url, download("config.json"))
         assert read_all(busy).startswith(b"HTTP/1.1 503")
         silent = [ask(stubborn, url, "") for _ in range(5)]
-        assert read_all(silent[-1]) == b"", "above twice as many connections are closed"
+        assert read_all(silent[-1]) == b"", "above twice the limit, connections are closed"

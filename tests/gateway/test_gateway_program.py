@@ -1,4 +1,4 @@
-"""`coordinator serve` shows its checkpoints to the Hub's clients, from the address that it prints."""
+"""`coordinator serve` serves its checkpoints to Hub clients, at the address that it prints."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.support.programs import DEADLINE, stage
 
 
 def shown(url: str) -> None:
-    """Ask until the first checkpoint is there: until then the gateway says that it is not."""
+    """Repeat a request until the first checkpoint exists; before that the gateway answers 503."""
     deadline = time.monotonic() + DEADLINE
     while (found := httpx2.get(f"{url}/api/models/barnraise/tiny")).status_code != 200:
         assert time.monotonic() < deadline, found.text
 
 
 @pytest.mark.slow
-def test_a_run_is_a_repository(tmp_path: Path) -> None:
+def test_a_run_is_served_as_a_repository(tmp_path: Path) -> None:
     prepare(tmp_path)
     with stage(tmp_path) as act:
         coordinator, _ = act.serve()

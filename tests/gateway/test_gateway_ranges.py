@@ -1,4 +1,4 @@
-"""What a file server answers to ranges and conditions, as RFC 9110 has it."""
+"""Responses to ranges and conditions, by RFC 9110."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_ranges(text: str, wanted: object) -> None:
     assert asked(range=text) == wanted
 
 
-def test_a_range_of_nothing() -> None:
+def test_unsatisfiable_ranges_get_a_416() -> None:
     assert asked(size=0, range="bytes=0-") == RangeNotSatisfiable()
     assert asked(size=0) == FullContent()
 
@@ -76,7 +76,7 @@ def test_only_get_has_ranges() -> None:
         ("", FullContent()),
     ],
 )
-def test_a_range_if_it_is_still_the_same_file(condition: str, wanted: object) -> None:
+def test_if_range_requires_the_same_file(condition: str, wanted: object) -> None:
     assert asked(range="bytes=5-", if_range=condition) == wanted
 
 
@@ -98,7 +98,7 @@ def test_a_range_if_it_is_still_the_same_file(condition: str, wanted: object) ->
         ({"if_none_match": TAG, "if_modified_since": BEFORE, "range": "bytes=0-0"}, True),
     ],
 )
-def test_what_the_asker_has_already(headers: dict[str, str], same: bool) -> None:
+def test_an_unchanged_file_gets_a_304(headers: dict[str, str], same: bool) -> None:
     assert (asked(SIZE, "GET", **headers) == NotModified()) is same
 
 
@@ -106,9 +106,7 @@ TEXTS = st.one_of(st.text(), st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}", ful
 
 
 @given(TEXTS, TEXTS, TEXTS, TEXTS, st.integers(0, 2000))
-def test_whatever_is_asked_the_part_is_inside(
-    text: str, none: str, since: str, condition: str, size: int
-) -> None:
+def test_every_range_is_within_the_file(text: str, none: str, since: str, condition: str, size: int) -> None:
     found = asked(size, range=text, if_none_match=none, if_modified_since=since, if_range=condition)
     if isinstance(found, PartialContent):
         assert 0 <= found.start < found.stop <= size

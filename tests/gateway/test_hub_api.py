@@ -112,7 +112,7 @@ def missing(asked: Any) -> NotFound:
         ("*", UnknownPath()),
     ],
 )  # fmt: skip
-def test_paths(path: str, asked: object) -> None:
+def test_routes_of_paths(path: str, asked: object) -> None:
     assert route(path) == asked
 
 
@@ -142,7 +142,7 @@ def test_names_of_revisions(name: str, round: int) -> None:
     assert found.fixed == (name == "3" * 40)
 
 
-def test_before_anything_is_promoted_main_is_the_newest() -> None:
+def test_main_is_the_newest_before_the_first_promotion() -> None:
     info = reply_to(RepoInfo(RepoRevision("model", "org/base")))
     assert info["sha"] == MANIFESTS[12][:40]
     assert (
@@ -159,7 +159,7 @@ def test_the_base_model_is_the_same_at_every_checkpoint(name: str) -> None:
     assert missing(RepoInfo(RepoRevision("model", "ada/barn-gguf", "round-36"))).code == "RevisionNotFound"
 
 
-def test_what_a_client_learns_of_a_repository() -> None:
+def test_the_info_of_a_repository() -> None:
     info = reply_to(RepoInfo(OWN))
     assert (info["id"], info["sha"]) == ("ada/barn", MANIFESTS[24][:40])
     assert {each["rfilename"] for each in info["siblings"]} == {
@@ -171,7 +171,7 @@ def test_what_a_client_learns_of_a_repository() -> None:
     assert reply_to(RepoInfo(OWN), blobs="true")["siblings"][0]["lfs"]["sha256"] == parts.HASH_A
 
 
-def test_a_tree_says_every_hash_as_git_lfs_does() -> None:
+def test_a_tree_lists_hashes_as_git_lfs_objects() -> None:
     files = {each["path"]: each for each in reply_to(RepoTree(OWN, ""))}
     weights = files["adapter_model.safetensors"]
     pointer = (
@@ -191,7 +191,7 @@ def test_branches_and_tags() -> None:
     assert tags == {"round-12": "1", "round-24": "2", "best": "2", "round-36": "3", "latest": "3"}
 
 
-def test_paths_that_are_there_and_others() -> None:
+def test_paths_info_ignores_unknown_paths() -> None:
     found = hub_reply(catalogue(), PathsInfo(OWN), {}, paths=["README.md", "nothing"])
     assert isinstance(found, JsonReply)
     assert [each["path"] for each in found.value] == ["README.md"]
@@ -208,7 +208,7 @@ def test_paths_that_are_there_and_others() -> None:
         ({"search": "nothing"}, []),
     ],
 )
-def test_searching(query: dict[str, str], ids: list[str]) -> None:
+def test_search(query: dict[str, str], ids: list[str]) -> None:
     assert [each["id"] for each in reply_to(RepoSearch("model"), **query)] == ids
     assert [each["id"] for each in reply_to(RepoSearch("dataset"))] == ["ada/barn"]
 
@@ -224,24 +224,24 @@ def test_searching(query: dict[str, str], ids: list[str]) -> None:
         (RepoTree(OWN, "additional_chat_templates"), "EntryNotFound", "additional_chat_templates"),
     ],
 )
-def test_what_is_not_there_has_a_name(asked: object, code: str, words: str) -> None:
+def test_missing_resources_have_error_codes(asked: object, code: str, words: str) -> None:
     found = missing(asked)
     assert found.code == code
     assert words in f"{found.problem}. {found.fix}"
     assert (found.commit is not None) == (code == "EntryNotFound"), "clients read the commit of a 404"
 
 
-def test_a_revision_without_its_manifest_is_not_there() -> None:
+def test_a_revision_without_its_manifest_is_not_served() -> None:
     whole = catalogue()
     cut = Catalogue(whole.index, {key: value for key, value in whole.files.items() if key != MANIFESTS[24]})
     assert isinstance(hub_reply(cut, RepoInfo(RepoRevision("model", "ada/barn", "round-24")), {}), NotFound)
     main = hub_reply(cut, RepoInfo(OWN), {})
     assert isinstance(main, JsonReply)
-    assert main.commit == MANIFESTS[36][:40], "the newest that is there"
+    assert main.commit == MANIFESTS[36][:40], "the newest with a manifest"
     assert isinstance(hub_reply(cut, RepoInfo(RepoRevision("model", "ada/barn-gguf")), {}), NotFound)
 
 
-def test_the_page_has_lines_to_copy_and_no_markup_of_others() -> None:
+def test_the_page_has_commands_to_copy_and_escapes_values() -> None:
     html = page(catalogue(), "http://<b>:1")
     assert "HF_ENDPOINT=http://&lt;b&gt;:1 HF_HUB_DISABLE_IMPLICIT_TOKEN=1" in html
     assert "hf download ada/barn --revision round-36" in html

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,45 +16,10 @@ from barnraise.contract.archive import Revision
 from barnraise.core.ids import blob_hash
 from barnraise.gateway import LIMITS, GatewayApp
 from tests.support.archives import BASE, DATA, GGUF, LOSSES, MAIN_ROUND, MERGED, OWN, Laid, lay_out_run
-from tests.support.gateways import REPO, GatewayProcess, environment, lay_out_files, served
-from tests.support.programs import DEADLINE
+from tests.support.gateways import served
+from tests.support.hub_clients import HF, Clients, program
 
-HF = Path(sys.executable).with_name("hf")
-LARGE = 64 * 2**20
-"""Bytes of a file that does not fit into the buffers between a server and its client."""
 TAG = f"round-{MAIN_ROUND}"
-
-
-@dataclass(frozen=True)
-class Clients:
-    """Runs programs that know of the gateway by HF_ENDPOINT alone, with a cache of their own."""
-
-    url: str
-    home: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return environment() | {
-            "HF_ENDPOINT": self.url,
-            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-            "HF_HOME": str(self.home),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "NO_PROXY": "*",
-            "LC_ALL": "C",
-        }
-
-    def run(self, *command: object, status: int = 0) -> str:
-        done = subprocess.run(
-            [str(word) for word in command], env=self.environment, capture_output=True, text=True,
-            timeout=4 * DEADLINE, check=False,
-        )  # fmt: skip
-        assert done.returncode == status, f"{command[0]} ended with {done.returncode}: {done.stderr[-3000:]}"
-        return done.stdout
-
-    def python(self, program: str, *arguments: object) -> Any:
-        """What the program prints last, which is JSON."""
-        return json.loads(self.run(sys.executable, "-c", program, *arguments).splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -254,112 +215,8 @@ def test_datasets(fresh: Clients, laid: Laid) -> None:
     assert replies["first"] == json.loads(lines[0])
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    """An archive with one large file, and that file."""
-    data = os.urandom(LARGE)
-    folder = tmp_path_factory.mktemp("large")
-    lay_out_files(folder, {"model.safetensors": data, "config.json": b"{}"})
-    return folder, data
-
-
-@pytest.fixture
-def server(large: tuple[Path, bytes]) -> Iterator[GatewayProcess]:
-    server = GatewayProcess(large[0])
-    yield server
-    server.kill()
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def cut_short(curl: str, server: GatewayProcess, url: str, target: Path) -> int:
-    """Download with curl until the server is killed in the middle; the bytes that came."""
-    with subprocess.Popen([curl, "-sS", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
-        assert client.stdout is not None
-        came = client.stdout.read(2**20)
-        server.kill()  # most of the file has not left the server
-        came += client.stdout.read()
-        assert client.wait(DEADLINE) != 0, "curl says that something is missing"
-    target.write_bytes(came)
-    assert 2**20 <= len(came) < LARGE
-    return len(came)
-
-
-def test_curl_resumes_when_the_server_was_killed(
-    large: tuple[Path, bytes], server: GatewayProcess, tmp_path: Path
-) -> None:
-    curl, target = program("curl"), tmp_path / "model"
-    url = f"{server.url}/{REPO}/resolve/main/model.safetensors"
-    came = cut_short(curl, server, url, target)
-    again = GatewayProcess(large[0], server.port)
-    try:
-        command = (curl, "-sS", "-C", "-", "-o", target, "-w", "%{http_code} %{size_download}", url)
-        clients = Clients(again.url, tmp_path)
-        assert clients.run(*command) == f"206 {LARGE - came}"
-        assert target.read_bytes() == large[1]
-        assert clients.run(*command).startswith("416 "), "there is nothing left to resume"
-        assert target.read_bytes() == large[1]
-    finally:
-        again.kill()
-
-
-def test_wget_resumes(large: tuple[Path, bytes], server: GatewayProcess, tmp_path: Path) -> None:
-    wget, target = program("wget"), tmp_path / "model.safetensors"
-    target.write_bytes(large[1][: LARGE // 3])
-    url = f"{server.url}/checkpoints/round-000012/model.safetensors"
-    clients = Clients(server.url, tmp_path)
-    for _ in range(2):  # the second time there is nothing left
-        clients.run(wget, "-q", "-c", "-P", tmp_path, url)
-        assert target.read_bytes() == large[1]
-
-
-RESUME = """
-import json, sys
-from huggingface_hub import hf_hub_download
-from huggingface_hub.utils import tqdm
-
-class Bar(tqdm):
-    waited = False
-    def update(self, n=1):
-        if n and not Bar.waited:
-            Bar.waited = True
-            print("the first bytes are here", flush=True)
-            sys.stdin.readline()
-        return super().update(n)
-
-print(json.dumps(hf_hub_download(sys.argv[1], "model.safetensors", tqdm_class=Bar)))
-"""
-
-
-def test_huggingface_hub_resumes_when_the_server_was_killed(
-    large: tuple[Path, bytes], server: GatewayProcess, tmp_path: Path
-) -> None:
-    """Its own progress bar signals when to kill the server, and waits until there is another."""
-    environment = Clients(server.url, tmp_path).environment | {"HF_HUB_DISABLE_PROGRESS_BARS": "0"}
-    with subprocess.Popen(
-        [sys.executable, "-c", RESUME, REPO], env=environment, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as client:  # fmt: skip
-        assert client.stdout is not None
-        assert client.stdout.readline() == "the first bytes are here\n"
-        server.kill()
-        again = GatewayProcess(large[0], server.port)
-        try:
-            out, err = client.communicate("go on\n", timeout=DEADLINE)
-        finally:
-            again.kill()
-    assert client.returncode == 0, err[-3000:]
-    assert "Trying to resume" in err
-    assert Path(json.loads(out)).read_bytes() == large[1]
-
-
 @pytest.mark.parametrize("client", ["huggingface_hub", "curl"])
-def test_clients_come_back_when_there_was_no_room(
+def test_clients_retry_after_a_429(
     laid: Laid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
     target = tmp_path / "card.md"

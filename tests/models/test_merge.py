@@ -1,4 +1,4 @@
-"""An adapter merged into its base is the model that peft makes of both."""
+"""An adapter merged into its base equals the model that peft merges."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_adapter(base: Path, folder: Path, seed: int = 0) -> Path:
-    """An adapter that changes something: B is not nought, as it is before the first round."""
+    """An adapter with an effect: B is not zero, as it is before the first round."""
     random = np.random.default_rng(seed)
     shapes = initial_state(base, LORA, seed).params
     tensors = {name: random.normal(0, 0.1, array.shape).astype(np.float32) for name, array in shapes.items()}
@@ -49,7 +49,7 @@ def loaded(folder: Path) -> Any:
         return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
 
 
-def test_it_is_what_peft_makes_of_both(base: Path, tmp_path: Path) -> None:
+def test_a_merge_equals_that_of_peft(base: Path, tmp_path: Path) -> None:
     adapter = make_adapter(base, tmp_path / "adapter")
     merge(base, adapter, tmp_path / "merged", "fp32")
     with quiet():
@@ -62,7 +62,7 @@ def test_it_is_what_peft_makes_of_both(base: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
-def test_half_precision_says_so_in_its_config(
+def test_half_precision_is_in_the_config(
     base: Path, tmp_path: Path, dtype: module.Dtype, kind: torch.dtype
 ) -> None:
     merge(base, make_adapter(base, tmp_path / "adapter"), tmp_path / "merged", dtype)
@@ -73,7 +73,7 @@ def test_half_precision_says_so_in_its_config(
     assert tokenizer.chat_template == "{{ messages }}", "the adapter's template is the run's"
 
 
-def test_a_large_model_is_merged_in_parts(
+def test_a_large_model_is_merged_in_shards(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -109,7 +109,7 @@ def test_half_an_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     ("setting", "message"),
     [({"use_dora": True}, "use_dora"), ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"), ({"r": 0}, "r: ")],
 )
-def test_what_adds_something_else_is_refused(
+def test_an_adapter_that_is_not_plain_lora_is_refused(
     base: Path, tmp_path: Path, setting: dict[str, object], message: str
 ) -> None:
     adapter = make_adapter(base, tmp_path / "adapter")
@@ -119,7 +119,7 @@ def test_what_adds_something_else_is_refused(
         merge(base, adapter, tmp_path / "merged")
 
 
-def test_another_rank_than_it_says_is_refused(base: Path, tmp_path: Path) -> None:
+def test_another_rank_than_in_the_config_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = make_adapter(base, tmp_path / "adapter")
     config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     (adapter / ADAPTER_CONFIG).write_text(json.dumps(config | {"r": 8}), encoding="utf-8")
@@ -127,7 +127,7 @@ def test_another_rank_than_it_says_is_refused(base: Path, tmp_path: Path) -> Non
         merge(base, adapter, tmp_path / "merged")
 
 
-def test_folders_without_a_model_are_named(base: Path, tmp_path: Path) -> None:
+def test_folders_without_a_model_are_reported(base: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="contains no LoRA adapter"):
         merge(base, tmp_path / "empty", tmp_path / "merged")
@@ -135,7 +135,7 @@ def test_folders_without_a_model_are_named(base: Path, tmp_path: Path) -> None:
         merge(tmp_path / "empty", make_adapter(base, tmp_path / "adapter"), tmp_path / "merged")
 
 
-def test_a_full_disk_leaves_nothing(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_output(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = make_adapter(base, tmp_path / "adapter")
 
     def full(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Daemons and their sockets: none is left behind."""
+"""No daemon or socket remains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def daemons() -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if child.name() == "p2pd"]
 
 
-def test_nothing_is_left_when_a_node_stops(tmp_path: Path) -> None:
+def test_no_daemon_or_socket_remains_when_a_node_stops(tmp_path: Path) -> None:
     async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
         assert len(daemons()) == 2
         assert sockets_of(os.getpid())

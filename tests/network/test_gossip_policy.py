@@ -166,7 +166,7 @@ def test_a_commit_goes_to_the_coordinator_each_time_and_to_others_once() -> None
     assert targets_of(KEYS[2], mine, Novelty.DUPLICATE) == targets_of(KEYS[2], mine, Novelty.STALE) == set()
 
 
-def test_a_head_goes_on_to_volunteers() -> None:
+def test_a_head_is_forwarded_to_volunteers() -> None:
     record = head(1).value
     assert targets_of(parts.AUTHORITY, record) == public(*KEYS[:FAN_OUT])
     assert targets_of(KEYS[0], record) == public(*KEYS[1 : FAN_OUT + 1])
@@ -222,7 +222,7 @@ def test_the_answers_of_a_node_are_bounded(volunteers: int, contributions: int) 
 
 
 @given(volunteers=st.integers(0, 5000))
-def test_an_entry_lists_a_dozen_or_so(volunteers: int) -> None:
+def test_an_entry_lists_8_to_16_volunteers(volunteers: int) -> None:
     entries = parts_for(volunteers)
     assert entries & (entries - 1) == 0
     assert volunteers / entries <= 16

@@ -78,7 +78,7 @@ def test_other_replies_are_refused(reply: bytes) -> None:
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_a_limit_or_refused(reply: bytes) -> None:
+def test_random_bytes_are_a_limit_or_refused(reply: bytes) -> None:
     with contextlib.suppress(MalformedBlob, EOFError):
         assert limit_in(reply) > 0
 

@@ -1,4 +1,4 @@
-"""What a hostile node of the DHT cannot do: have a false record stored, or believed."""
+"""False records of a hostile DHT node are neither stored nor returned."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_old_head_is_not_kept_alive_beyond_its_time(
 
 
 def test_records_in_answers_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node that stores any record cannot make others believe it."""
+    """Also those that a hostile node returns."""
     forged = presence(parts.BEN, admitted=admission(parts.BEN, by=parts.STRANGER))
 
     async def scene(coordinator: SwarmNode, hostile: SwarmNode) -> None:

@@ -1,4 +1,4 @@
-"""With freed memory kept, the system does not clear pages for each array again."""
+"""With freed memory kept, arrays cause few page faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGES = 100 * 2 * 2**20 // 4096
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_arrays_take_the_pages_of_those_before() -> None:
+def test_arrays_reuse_freed_pages() -> None:
     def faults(how: str) -> int:
         said = subprocess.run(
             [sys.executable, "-c", PROGRAM, how], capture_output=True, check=True, text=True

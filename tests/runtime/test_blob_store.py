@@ -1,4 +1,4 @@
-"""Content-addressed files: a name is a promise that every read keeps."""
+"""Content-addressed files: every read returns the bytes that the name hashes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def everything(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_what_was_put_is_got(store: BlobStore) -> None:
+def test_a_stored_blob_is_read(store: BlobStore) -> None:
     assert NAME not in store
     assert store.put(DATA) == NAME
     assert NAME in store
@@ -56,12 +56,12 @@ def test_a_damaged_file_is_found_and_removed(store: BlobStore, spoil: Callable[[
 @pytest.mark.parametrize(
     "name", ["", "../../etc/passwd", NAME.upper(), NAME[:-1], NAME + "0", "/" + NAME, NAME[:-1] + "\0"]
 )
-def test_a_name_that_is_no_hash_reaches_no_file(store: BlobStore, name: str) -> None:
+def test_a_name_that_is_not_a_hash_is_refused(store: BlobStore, name: str) -> None:
     with pytest.raises(HashMismatch, match="not a SHA-256"):
         store.path(BlobHash(name))
 
 
-def test_a_download_that_is_whole_is_accepted(store: BlobStore) -> None:
+def test_a_complete_download_is_accepted(store: BlobStore) -> None:
     part = store.partial(NAME)
     part.write_bytes(DATA[:10])
     with store.partial(NAME).open("ab") as file:
@@ -81,7 +81,7 @@ def test_a_download_of_other_bytes_is_dropped(store: BlobStore, got: bytes, tmp_
     assert everything(tmp_path) == []
 
 
-def test_a_piece_list_is_made_once_and_again_where_it_is_cut(store: BlobStore) -> None:
+def test_a_piece_list_is_computed_once_and_again_where_it_is_truncated(store: BlobStore) -> None:
     data = bytes(PIECE_BYTES) + b"x"
     name = store.put(data)
     assert store.piece_list(name) == piece_list(data)
@@ -91,7 +91,7 @@ def test_a_piece_list_is_made_once_and_again_where_it_is_cut(store: BlobStore) -
     assert store.piece_list(store.put(b"")) == b""
 
 
-def test_pieces_that_are_whole_are_accepted_or_dropped(store: BlobStore, tmp_path: Path) -> None:
+def test_a_download_in_pieces_is_accepted_or_dropped(store: BlobStore, tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="was removed"):
         store.accept_pieces(NAME)
     store.in_pieces(NAME).write_bytes(DATA[:-1])
@@ -103,7 +103,7 @@ def test_pieces_that_are_whole_are_accepted_or_dropped(store: BlobStore, tmp_pat
     assert store.get(NAME) == DATA
 
 
-def test_a_file_is_adopted_and_outlives_its_first_name(store: BlobStore, tmp_path: Path) -> None:
+def test_an_adopted_file_remains_when_its_first_name_is_removed(store: BlobStore, tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(DATA)
     assert store.adopt(file) == NAME == file_hash(file)
@@ -111,7 +111,7 @@ def test_a_file_is_adopted_and_outlives_its_first_name(store: BlobStore, tmp_pat
     assert store.get(NAME) == DATA
 
 
-def test_where_there_are_no_links_a_file_is_copied(
+def test_a_file_is_copied_where_links_are_not_supported(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_link(*_: object) -> None:
@@ -122,7 +122,7 @@ def test_where_there_are_no_links_a_file_is_copied(
     assert store.get(store.adopt(tmp_path / "model.bin")) == DATA
 
 
-def test_all_but_what_is_needed_is_forgotten(store: BlobStore, tmp_path: Path) -> None:
+def test_all_other_blobs_are_removed(store: BlobStore, tmp_path: Path) -> None:
     kept, gone = store.put(b"kept"), store.put(b"gone")
     store.partial(NAME).write_bytes(DATA[:5])
     store.in_pieces(NAME).write_bytes(DATA[:5])
@@ -139,7 +139,7 @@ def test_all_but_what_is_needed_is_forgotten(store: BlobStore, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EACCES, MachineError)]
 )
-def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing_half(
+def test_a_full_disk_raises_and_leaves_no_partial_file(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[MachineError]
 ) -> None:
     def refuse(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Heavy work in programs of their own: what they say, how they fail, and that they end with us."""
+"""Child programs: their output, their failures, and that they end with the caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "heavy.py"
 
 
-def test_the_last_line_is_what_it_says(program: Path) -> None:
+def test_the_last_line_of_output_is_returned(program: Path) -> None:
     program.write_text("import sys; print('noise'); print(' '.join(sys.argv[1:]))")
     assert asyncio.run(run_child("heavy", 1, "two", Path("three"))) == ChildDone("1 two three")
 
@@ -39,7 +39,7 @@ def test_a_failure_is_an_outcome_with_its_reason(program: Path, source: str, rea
     assert asyncio.run(run_child("heavy")) == reason
 
 
-def test_a_module_that_is_not_there_is_an_outcome_too() -> None:
+def test_a_missing_module_is_an_outcome() -> None:
     outcome = asyncio.run(run_child("coordinator.no_such_program"))
     assert isinstance(outcome, ChildDied)
     assert "No module named" in outcome.last_line
@@ -53,7 +53,7 @@ threading.Event().wait()
 
 
 @pytest.mark.parametrize("how", ["cancelled", "too slow"])
-def test_it_is_killed_when_nobody_waits_any_more(program: Path, how: str) -> None:
+def test_cancelling_the_call_kills_the_program(program: Path, how: str) -> None:
     program.write_text(HANGING)
 
     async def act() -> ChildDone | ChildFailure | None:
@@ -75,7 +75,7 @@ def test_it_is_killed_when_nobody_waits_any_more(program: Path, how: str) -> Non
                 return outcome
             line = await asyncio.wait_for(began, DEADLINE)
             task.cancel()
-            assert await asyncio.wait_for(line.read(), DEADLINE) == b"", "its end of the line is closed"
+            assert await asyncio.wait_for(line.read(), DEADLINE) == b"", "its end of the pipe is closed"
             await asyncio.wait([task])
             gone.set()
             assert task.cancelled()

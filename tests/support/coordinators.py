@@ -65,12 +65,14 @@ class FakeSwarm:
             return self.blobs.path(name)
         self.fetched.append(name)
         if name not in self.held:
-            raise Unreachable(f"nobody gave the blob {name[:8]}", fix="It is fetched again.")
+            raise Unreachable(f"no holder served the blob {name[:8]}", fix="It is fetched again.")
         self.blobs.partial(name).write_bytes(self.held[name][:limit])
         try:
             return self.blobs.accept(name)
         except HashMismatch as error:
-            raise Unreachable(f"nobody gave the blob {name[:8]} ({error.problem})", fix=error.fix) from None
+            raise Unreachable(
+                f"no holder served the blob {name[:8]} ({error.problem})", fix=error.fix
+            ) from None
 
     async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
         return await self.fetch(wanted.blob, wanted.size, holders)

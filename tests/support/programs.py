@@ -62,10 +62,10 @@ class Program:
         return "".join(self.said)
 
     def states(self) -> dict[int, str]:
-        """The state (shortened hash) that this program held as the base of each round, as it told it."""
-        told = re.findall(r"^round (\d+): .* state (\w{8})\)", self.output, re.MULTILINE)
+        """The state (shortened hash) that this program printed as the base of each round."""
+        printed = re.findall(r"^round (\d+): .* state (\w{8})\)", self.output, re.MULTILINE)
         folded = re.findall(r"round (\d+) folded: .* state (\w{8})", self.output)
-        return {int(round): state for round, state in told} | {int(r) + 1: state for r, state in folded}
+        return {int(round): state for round, state in printed} | {int(r) + 1: state for r, state in folded}
 
     def interrupt(self, deadline: float = DEADLINE) -> int:
         """Ctrl-C as a terminal sends it, to the whole process group, and the exit status."""
@@ -130,7 +130,7 @@ class Stage:
 
 @contextmanager
 def stage(folder: Path) -> Iterator[Stage]:
-    """Whatever a test started is gone when it ends."""
+    """Kills what a test started when the test ends."""
     made = Stage(folder)
     try:
         yield made

@@ -62,7 +62,7 @@ async def work(settings: dict[str, Any], folder: Path) -> None:
 
 
 async def ask(swarm: Swarm, holder: PublicKey, sizes: list[int], *, direct: bool) -> None:
-    """Get the first blob by whatever route there is; the others only once there is a direct one."""
+    """Fetch the first blob over any route, the others once there is a direct one."""
     for number, size in enumerate(sizes):
         if direct and number > 0:
             await until_direct(swarm, holder)

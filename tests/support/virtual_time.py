@@ -20,7 +20,7 @@ class _Impatient(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready:
-            assert timeout is not None, "everything waits for something that nobody will do"
+            assert timeout is not None, "every task waits, and nothing is scheduled"
             self.now += timeout
         return ready
 

@@ -175,7 +175,7 @@ def daemon_ended(status: int) -> MachineError:
     """The error of a daemon that ended before it was stopped."""
     return MachineError(
         f"the libp2p daemon ended by itself (status {status})",
-        fix="Start again: you go on where you were. If it repeats, look for what kills `p2pd`.",
+        fix="Start again: the program continues where it was. If this repeats, find out what kills `p2pd`.",
     )
 
 

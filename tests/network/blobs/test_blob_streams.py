@@ -102,7 +102,7 @@ def test_a_request_for_a_blob_that_is_not_held_is_answered(tmp_path: Path, reque
     with_two(tmp_path, scene)
 
 
-def test_an_offset_behind_the_end_gives_no_bytes(tmp_path: Path) -> None:
+def test_an_offset_after_the_end_gives_no_bytes(tmp_path: Path) -> None:
     async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
         name = ada.blobs.put(b"short")
         reader, writer = await coordinator.open_stream(ada, WHOLE_PROTOCOL)
@@ -129,7 +129,7 @@ def has_pieces(node: SwarmNode, *indices: int) -> None:
 
 
 def test_two_halves_and_a_holder_of_junk_make_whole_copies(tmp_path: Path) -> None:
-    """The owner is gone. Ada and Ben have a half each, the coordinator serves junk."""
+    """The owner has left. Ada and Ben have a half each, the coordinator serves junk."""
 
     async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
         async with node(tmp_path, parts.BEN, coordinator) as ben, node(tmp_path, CLEO, ada) as cleo:

@@ -1,4 +1,4 @@
-"""The words for what came of asking a holder."""
+"""The rendering of holder outcomes."""
 
 from __future__ import annotations
 

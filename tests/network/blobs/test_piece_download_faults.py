@@ -173,7 +173,7 @@ def test_a_holder_that_ends_in_the_middle_of_a_piece_is_dropped(tmp_path: Path) 
     play(tmp_path, scene)
 
 
-def test_a_holder_that_trickles_is_dropped_in_the_end(tmp_path: Path) -> None:
+def test_a_holder_that_trickles_is_dropped(tmp_path: Path) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(asyncio.IncompleteReadError, OSError):
             while True:

@@ -1,4 +1,4 @@
-"""Which holder is asked for which piece: all are found, the owner is spared, slow holders delay nothing."""
+"""Which holder is asked for which piece: every piece arrives, the owner sends each about once."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ STALL = 20.0
 def test_every_piece_of_an_honest_holder_arrives(
     honest: list[Holder], bad: list[Holder], random: object
 ) -> None:
-    """However slow it is, and however many lie: no holder is asked for a piece it lacks, or after a fault."""
+    """With slow and faulty holders too; none is asked for a piece that it lacks, or after a fault."""
     there = {OWNER if not place else key(str(place)): holder for place, holder in enumerate(honest + bad)}
     available = 0
     for holder in honest:

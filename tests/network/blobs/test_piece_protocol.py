@@ -69,7 +69,7 @@ def test_a_request_for_what_no_blob_has_ends_the_stream(tmp_path: Path, bad: byt
 
 
 @given(st.binary(min_size=44, max_size=44))
-def test_any_bytes_are_a_possible_request_or_refused(wire: bytes) -> None:
+def test_random_bytes_are_a_valid_request_or_refused(wire: bytes) -> None:
     try:
         found = open_request(wire)
     except MalformedBlob:

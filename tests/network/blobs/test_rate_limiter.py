@@ -1,4 +1,4 @@
-"""Rate limits: no more passes than is allowed, and rates are parsed as people write them."""
+"""Rate limits: the token bucket, and rates as people write them."""
 
 from __future__ import annotations
 

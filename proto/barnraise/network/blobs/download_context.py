@@ -82,7 +82,7 @@ class DownloadContext:
         return task
 
     def record(self, fault: HolderFault) -> None:
-        """Hold a fault against its holder, and log it where it lowers the holder's trust."""
+        """Record a fault, and log it where it lowers the holder's trust."""
         if self.reputation.record(fault, now()):
             level = logging.INFO if fault.kind is FaultKind.DISCONNECTED else logging.WARNING
             log.log(

@@ -1,4 +1,4 @@
-"""What came of asking each holder of a blob, as types, and the error that lists it for people."""
+"""The outcome for each holder of a blob, as types, and the error that lists them for people."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Holder:
         self.connection.unschedule()
 
     def begin_poll(self) -> None:
-        """It is asked for something else than a piece."""
+        """It is asked for its bitmap or the piece list."""
         self.polling = True
 
     def end_poll(self) -> None:
@@ -72,7 +72,7 @@ class Holder:
         self.pause, self.poll_at = pause, now() + pause
 
     def announced(self, has: int) -> bool:
-        """Take note of what it has. False where a piece is gone: what was checked once stays."""
+        """Record what it has. False where a piece that it had is missing: pieces never disappear."""
         if self.has & ~has:
             return False
         self.has = has
@@ -120,7 +120,7 @@ class HolderSet:
 
     @property
     def outcomes(self) -> dict[PublicKey, HolderOutcome]:
-        """What came of each holder so far."""
+        """The outcome for each holder so far."""
         return self._outcomes | dict.fromkeys(self._connected, NothingMissing())
 
     def __getitem__(self, key: PublicKey) -> Holder:

@@ -1,4 +1,4 @@
-"""Downloads a blob: its pieces from all who hold some, several at a time, each one checked."""
+"""Downloads a blob: its pieces from all of its holders, several at a time, each one checked."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class _PieceDownload:
         holder.poll_again_after(first if holder.has != before else min(2 * holder.pause, longest))
 
     async def _request(self, holder: Holder, index: int) -> Reply | HolderFault:
-        """Ask, and take note of what the holder has. A fault is held against it at once, and returned."""
+        """Ask, and record what the holder has. A fault is recorded at once, and returned."""
         try:
             reply, seconds = await holder.connection.ask(self._wanted, index)
             holder.answered = True

@@ -89,7 +89,7 @@ class Reputation:
     _memories: dict[PublicKey, _Memory] = field(default_factory=dict)
 
     def record(self, fault: HolderFault, now: float) -> bool:
-        """Hold a fault against its holder. True when it lowers the holder's trust: worth a log line."""
+        """Remember a fault. True when it lowers the holder's trust: worth a log line."""
         before = self.trust(fault.holder, now)
         self._memory(fault.holder).until[fault.kind] = now + remembered_for(fault.kind, self.timing)
         return self.trust(fault.holder, now) > before
