@@ -53,7 +53,7 @@ class GatewayAddress:
 
 
 class Service(pb_grpc.CoordinatorServicer):
-    """Opens what requests contain, calls the API, and turns its errors into status codes."""
+    """Opens the records in requests, calls the API, and turns its errors into status codes."""
 
     def __init__(self, api: CoordinatorApi, gateway: GatewayAddress) -> None:
         self._api, self._gateway = api, gateway

@@ -39,7 +39,7 @@ class Timing:
 
     @property
     def first_decision(self) -> float:
-        """After a start, before the first decision: every live volunteer had the time for a heartbeat."""
+        """After a start, before the first decision: every live volunteer had time for a heartbeat."""
         return SHORTEST + self.heartbeat_transit
 
 

@@ -1,4 +1,4 @@
-"""What vouched volunteers are asked to evaluate, and what their evaluations come to. Pure."""
+"""The evaluation task of vouched volunteers, and the result of their evaluations. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluation_refused(
 
 
 def evaluation_status(run: RunState, round: int) -> EvaluationStatus:
-    """What the evaluations of the checkpoint of `round` come to."""
+    """The result of the evaluations of the checkpoint of `round`."""
     return EvaluationStatus(round, _outcome(run, round))
 
 
@@ -45,7 +45,7 @@ def pending_evaluation(run: RunState, held_out_set: HeldOutSet | None) -> Evalua
 
 
 def newest_quorum(run: RunState) -> tuple[int, Quorum] | None:
-    """The newest round whose evaluators agree, and what on."""
+    """The newest round with a quorum, and the quorum."""
     for round in sorted(run.evaluations, reverse=True):
         if isinstance(outcome := _outcome(run, round), Quorum):
             return round, outcome

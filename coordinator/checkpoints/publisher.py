@@ -82,7 +82,7 @@ class Publisher:
     _new: asyncio.Event = field(default_factory=asyncio.Event)
     """There may be something to publish."""
     _promotion: NoneEvaluated | LossNearBest | None = None
-    """Why `main` is where it is, as logged last."""
+    """The reason for `main` that was logged last."""
 
     async def run(self) -> None:
         """Publish the checkpoints that are there, and each that `write_checkpoint` writes, until cancelled.

@@ -116,7 +116,7 @@ class Renderer:
         )
 
     def _span(self, turns: list[dict[str, str]], k: int, full: str) -> tuple[int, int] | None:
-        """Where turn k lies in `full`, or None where the template is not stable under prefixes.
+        """The span of turn k in `full`, or None where the template is not stable under prefixes.
 
         The chat up to the turn, with the prompt to answer it, must begin the chat through the turn,
         and that must begin the whole: then the turn is exactly what generation would have to write.

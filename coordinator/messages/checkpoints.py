@@ -1,4 +1,4 @@
-"""Renders what becomes of checkpoints: of their evaluations, and why one of them is `main`."""
+"""Renders the reasons about checkpoints: their evaluations, and why one of them is `main`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _outcome(outcome: quorum.QuorumOutcome) -> str:
 
 
 def promotion_message(reason: reasons.NoneEvaluated | reasons.LossNearBest) -> str:
-    """Why `main` stands where it does."""
+    """Why a checkpoint is `main`."""
     match reason:
         case reasons.NoneEvaluated(main):
             return f"round {main} is the newest; none could be evaluated"

@@ -31,7 +31,7 @@ def refusal_message(reason: reasons.RefusalReason) -> str:
         case reasons.WrongRound(round, open):
             return f"it is for round {round}, the open one is {open}"
         case reasons.AfterDeadline(seconds):
-            return f"it came {seconds:.0f} s after the deadline"
+            return f"it is {seconds:.0f} s after the deadline"
         case reasons.WrongBaseState(trained, base):
             return f"it starts from state {short(trained)}, the round's is {short(base)}"
         case reasons.WrongBlobSize(size, allowed):
@@ -55,7 +55,7 @@ def progress_message(reason: reasons.Progress) -> str:
             return "just started: waiting for heartbeats"
         case reasons.JustClosed(round, because):
             return f"round {round} closed: {close_message(because)}"
-        case reasons.NobodyWasHere() | reasons.AllSitOut() | reasons.TooFewInTime():
+        case reasons.FirstVolunteers() | reasons.AllSitOut() | reasons.TooFewInTime():
             return reopen_message(reason)
         case _:
             return wait_message(reason)
@@ -80,8 +80,8 @@ def close_message(reason: reasons.CloseReason) -> str:
 def reopen_message(reason: reasons.ReopenReason) -> str:
     """Why a round's TRAIN phase restarts."""
     match reason:
-        case reasons.NobodyWasHere(first, others):
-            return f"no volunteer was here: the round's time starts with {_names(first, others)}"
+        case reasons.FirstVolunteers(first, others):
+            return f"the round's time starts with its first volunteers: {_names(first, others)}"
         case reasons.AllSitOut(idle):
             return f"no volunteer contributes to this round and {idle} sit it out: it restarts"
         case reasons.TooFewInTime(contributions, needed, seconds):
@@ -93,8 +93,8 @@ def reopen_message(reason: reasons.ReopenReason) -> str:
 def wait_message(reason: reasons.WaitReason) -> str:
     """Why a round stays open."""
     match reason:
-        case reasons.NobodyHere():
-            return "no volunteer is here: hand out the invite"
+        case reasons.NoVolunteers():
+            return "no volunteer is connected: share the invite"
         case reasons.SittingOut(idle, left):
             return f"{idle} sit this round out; it restarts in {left:.0f} s"
         case reasons.MoreVolunteersNeeded(contributions, needed):

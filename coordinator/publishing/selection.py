@@ -24,7 +24,7 @@ def select(index: ArchiveIndex, forms: Collection[Form], revision: str | None) -
 def joined(theirs: ArchiveIndex, ours: ArchiveIndex) -> ArchiveIndex:
     """The index of a mirror that had `theirs` and received what `ours` names, with nothing removed.
 
-    Raises UserError where it holds another run, StateError where it is ahead of us.
+    Raises UserError where it holds another run, StateError where its log is longer.
     """
     _check_joinable(theirs, ours)
     repos = {(repo.kind, repo.id): repo for repo in theirs.repos}

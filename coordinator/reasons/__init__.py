@@ -1,1 +1,1 @@
-"""What the decisions of the coordinator answer with: types that `coordinator.messages` renders."""
+"""The reasons of the coordinator's decisions, as types that `coordinator.messages` renders."""

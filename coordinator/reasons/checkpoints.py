@@ -1,4 +1,4 @@
-"""What becomes of checkpoints: their evaluations, their held-out loss, and why one of them is `main`."""
+"""Evaluations of checkpoints, their held-out loss, and why one of them is `main`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AlreadyEvaluated(Reason):
 
 @dataclass(frozen=True)
 class EvaluationStatus(Reason):
-    """What the evaluations of one round's checkpoint come to."""
+    """The result of the evaluations of one round's checkpoint."""
 
     round: int
     outcome: QuorumOutcome

@@ -1,4 +1,4 @@
-"""Why the decisions about a round and its contributions come out as they do (`barnraise.core.reason`).
+"""Reasons of the decisions about a round and its contributions (`barnraise.core.reason`).
 
 `coordinator.messages` renders them.
 """
@@ -82,7 +82,7 @@ MisfitReason = WrongRound | AfterDeadline | WrongBaseState | WrongBlobSize | Too
 
 @dataclass(frozen=True)
 class Unfetchable(Reason):
-    """No peer gave the blob."""
+    """The blob could not be fetched from any peer."""
 
     problem: str
     """Of the last attempt."""
@@ -132,7 +132,7 @@ CloseReason = AllContributed | RoundFull | DeadlinePassed
 
 
 @dataclass(frozen=True)
-class NobodyWasHere(Reason):
+class FirstVolunteers(Reason):
     """The first volunteers start to train after a time without any."""
 
     first: tuple[str, ...]
@@ -156,13 +156,13 @@ class TooFewInTime(Reason):
     """Length of the TRAIN phase that begins."""
 
 
-ReopenReason = NobodyWasHere | AllSitOut | TooFewInTime
+ReopenReason = FirstVolunteers | AllSitOut | TooFewInTime
 
 # Why a round stays open
 
 
 @dataclass(frozen=True)
-class NobodyHere(Reason):
+class NoVolunteers(Reason):
     """No volunteer is live."""
 
 
@@ -210,10 +210,10 @@ class AwaitingContributions(Reason):
 
 
 WaitReason = (
-    NobodyHere | SittingOut | MoreVolunteersNeeded | FetchingLast | StillTraining | AwaitingContributions
+    NoVolunteers | SittingOut | MoreVolunteersNeeded | FetchingLast | StillTraining | AwaitingContributions
 )
 
-# Why the coordinator is where it is between two decisions
+# What the coordinator does between two decisions
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class JustStarted(Reason):
 
 @dataclass(frozen=True)
 class AwaitingHeartbeats(Reason):
-    """No round closes before live volunteers had the time for a heartbeat after the start."""
+    """No round closes before live volunteers had time for a heartbeat after the start."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from coordinator.reasons.rounds import (
     CloseReason,
     DeadlinePassed,
     FetchingLast,
+    FirstVolunteers,
     MoreVolunteersNeeded,
-    NobodyHere,
-    NobodyWasHere,
+    NoVolunteers,
     ReopenReason,
     RoundFull,
     SittingOut,
@@ -158,7 +158,7 @@ def close_when_full(situation: Situation) -> CloseNow | None:
 def reopen_with_the_first(situation: Situation) -> Reopen | None:
     untouched = situation.empty and not situation.swarm_tokens
     if situation.deserted and untouched and situation.awaited:
-        return Reopen(NobodyWasHere(*situation.names()))
+        return Reopen(FirstVolunteers(*situation.names()))
     return None
 
 
@@ -182,9 +182,9 @@ def reopen_at_the_deadline(situation: Situation) -> Reopen | None:
     return None
 
 
-def wait_for_anybody(situation: Situation) -> Wait | None:
+def wait_for_volunteers(situation: Situation) -> Wait | None:
     if not situation.awaited and not situation.idle and not situation.accepted:
-        return Wait(NobodyHere())
+        return Wait(NoVolunteers())
     return None
 
 
@@ -223,7 +223,7 @@ RULES: tuple[Callable[[Situation], Decision | None], ...] = (
     reopen_when_all_sit_out,
     close_at_the_deadline,
     reopen_at_the_deadline,
-    wait_for_anybody,
+    wait_for_volunteers,
     wait_for_the_restart,
     wait_for_more_volunteers,
     wait_for_blobs,
@@ -232,9 +232,9 @@ RULES: tuple[Callable[[Situation], Decision | None], ...] = (
 """`wait_for_missing` decides where none of them does."""
 
 
-def deserted_after(situation: Situation, decision: Decision, *, anybody: bool) -> bool:
+def deserted_after(situation: Situation, decision: Decision, *, any_live: bool) -> bool:
     """`Situation.deserted` of the next tick.
 
-    anybody: whether any volunteer is live, also one that sits the round out.
+    any_live: whether any volunteer is live, also one that sits the round out.
     """
-    return not anybody or (situation.deserted and isinstance(decision, Wait))
+    return not any_live or (situation.deserted and isinstance(decision, Wait))

@@ -1,4 +1,4 @@
-"""Fetches what volunteers announce for the open round, and hands what is valid to the run store."""
+"""Fetches the contributions that are announced for the open round; the run store gets the valid ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("coordinator")
 
 @dataclass
 class Contributions:
-    """The fetches of the open round's contributions. `Intake` says which there are."""
+    """The fetches of the open round's contributions. `Intake` decides which to start."""
 
     store: RunStore
     swarm: Swarm
@@ -54,7 +54,7 @@ class Contributions:
                 self._check(commit, members, now)
 
     def raise_failures(self) -> None:
-        """Raises what ended a fetch and is no fault of its contribution: DiskFull, StateError."""
+        """Raise the errors of ended fetches that their contribution does not cause: DiskFull, StateError."""
         for fetch in [fetch for fetch in self._fetches if fetch.done()]:
             del self._fetches[fetch]
             fetch.result()

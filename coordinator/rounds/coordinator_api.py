@@ -72,7 +72,7 @@ class CoordinatorApi:
         return evaluation_message(self.publisher.record_evaluation(evaluation))
 
     def status(self) -> RunStatus:
-        """How the run stands now."""
+        """The status of the run."""
         now, run, members = self.clock(), self.store.snapshot, self.session.members
         phase = run.window.phase(now, members.tokens(run.round))
         return RunStatus(

@@ -54,7 +54,7 @@ State = Fetching | Unfetched | Refused
 
 @dataclass
 class Intake:
-    """Which announced contributions to fetch, and what became of them."""
+    """Which announced contributions to fetch, and the state of each."""
 
     timing: Timing
     _states: dict[PublicKey, dict[bytes, State]] = field(default_factory=dict)

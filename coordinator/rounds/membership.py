@@ -14,7 +14,7 @@ from barnraise.core.ids import Millis, PublicKey, Round, short
 
 @dataclass(frozen=True)
 class Attendance:
-    """Who contributes to one round. The names are empty where volunteers gave none."""
+    """Who contributes to one round. A name is empty where the volunteer has none."""
 
     expected: Mapping[PublicKey, str]
     """Names of those that train in the round, or are about to."""
@@ -52,7 +52,7 @@ class Membership:
         return sum(presence.tokens for presence in self.presences.values() if presence.round == round)
 
     def turns(self, limit: int) -> int:
-        """As `turns_for`, for so many volunteers. limit: contributions that a round can have."""
+        """`turns_for` this number of volunteers. limit: contributions that a round can have."""
         return turns_for(len(self), limit)
 
     def attendance(self, round: Round, seed: int, turns: int) -> Attendance:

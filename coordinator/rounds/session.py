@@ -1,4 +1,4 @@
-"""`coordinator serve`, running: the loop that takes contributions in, and closes and folds rounds."""
+"""The main loop of `coordinator serve`: accepts contributions, closes rounds and folds them."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Session:
         self.contributions = Contributions(self.store, self.swarm, self.clock, self.timing)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Close rounds until `stop`. What a tick raises ends the run; nothing accepted is lost."""
+        """Close rounds until `stop`. An error in a tick ends the run; no accepted contribution is lost."""
         self._started = self.clock()
         run = self.store.snapshot
         if self._started > run.window.train_ends:
             self.store.reopen(self._started)
-        await self.swarm.heads()  # one from before a restart has the number of volunteers
+        await self.swarm.heads()  # a head from before a restart has the number of volunteers
         await self._read_heartbeats()
         await self.announce_head()
         parallel = [asyncio.create_task(self._keep_announcing()), asyncio.create_task(self.publisher.run())]
@@ -85,7 +85,7 @@ class Session:
             return
         situation = self._situation(now)
         decision = decide_close(situation)
-        self._deserted = deserted_after(situation, decision, anybody=bool(self.members))
+        self._deserted = deserted_after(situation, decision, any_live=bool(self.members))
         match decision:
             case CloseNow(reason):
                 await self._close(reason, now)
@@ -160,7 +160,7 @@ class Session:
         return self.members.turns(run.spec.round.max_contributions)
 
     def _report(self, progress: Progress) -> None:
-        """Keep why the round is still open, and log it where that is news."""
+        """Record why the round is still open, and log it if that is news."""
         if progress.is_news_after(self.progress):
             run = self.store.snapshot
             log.info("round %d: %s", run.round, progress_message(progress))

@@ -1,4 +1,4 @@
-"""The settings of a model as tables, with the documentation that stands in its docstrings. Pure.
+"""The settings of a model as tables, with the documentation in its docstrings. Pure.
 
 run.toml (`coordinator.setup.template`) and docs/CONFIGURATION.md (`scripts.configuration`) are both made
 from these tables, so that neither can lack a setting.

@@ -8,7 +8,7 @@ from barnraise.contract.spec import RunSpec
 from coordinator.setup.settings import Setting, Table, as_toml, tables_of
 
 WIDTH = 110
-"""Columns of the file; a comment that does not fit behind its setting stands on the line above."""
+"""Columns of the file; a comment that does not fit behind its setting is on the line above."""
 _COMMENT_COLUMN = 30
 
 _HEAD = """\

@@ -58,7 +58,7 @@ def _row_of(kind: Kind, at: Millis, signed: Signed[Commit] | Signed[Manifest] | 
 
 @dataclass(frozen=True)
 class RunChartered:
-    """The run began: a restart continues it."""
+    """The run started; a restart resumes it."""
 
     at: Millis
     charter: Signed[Charter]

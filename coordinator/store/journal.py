@@ -37,7 +37,7 @@ class Journal:
             if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL or "full" in str(error):
                 raise DiskFull(
                     f"the journal cannot be written: {error}",
-                    fix="Free disk space and start `coordinator serve` again: it goes on where it was.",
+                    fix="Free disk space and start `coordinator serve` again: it resumes.",
                 ) from None
             raise _unreadable(self._path, error) from None
 
@@ -72,5 +72,5 @@ def _connected(path: Path) -> sqlite3.Connection:
 def _unreadable(path: Path, error: Exception) -> StateError:
     return StateError(
         f"the journal {path} cannot be used: {error}",
-        fix="See that nothing else uses it and that its disk is writable; else restore it from a backup.",
+        fix="Check that no other program uses it and that its disk is writable, or restore it from a backup.",
     )

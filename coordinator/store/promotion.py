@@ -10,7 +10,7 @@ from coordinator.reasons.checkpoints import HigherLoss, LossNearBest, NoneEvalua
 
 @dataclass(frozen=True)
 class Promotion:
-    """Rounds of checkpoints, and why `main` is where it is."""
+    """Rounds of checkpoints, and why one of them is `main`."""
 
     main: int
     """What a download gets that names no revision."""

@@ -111,7 +111,7 @@ class RunStore:
             for event in RowReader(charter.value, blobs).events(journal.rows()):
                 named.add(event)
                 snapshot = apply(snapshot, event)
-            log.info("going on with round %d", snapshot.round)
+            log.info("resuming with round %d", snapshot.round)
             snapshot = without_missing(snapshot, blobs.__contains__)
             newest = snapshot.newest_checkpoint.value
             snapshot = apply(snapshot, RoundFolded(newest.tip, newest.tokens, None))
@@ -123,7 +123,7 @@ class RunStore:
         except (FileNotFoundError, ValueError) as error:
             raise StateError(
                 f"{folder} lacks files that its journal names: {error}",
-                fix="Restore the folder from a backup; without it the run cannot go on.",
+                fix="Restore the folder from a backup; without it the run cannot continue.",
             ) from None
         store._remove([*named.files, *named.manifests])
         return store
@@ -144,7 +144,7 @@ class RunStore:
         self._record(RoundOpened(now, self.snapshot.round))
 
     def admit(self, claim: Signed[JoinClaim], now: Millis) -> None:
-        """Note who joined, and whether cards may name them. Without news of either, nothing is written."""
+        """Record a volunteer's name and consent to be named. An unchanged claim is not written."""
         with self._writing:
             run = self.snapshot
             known = run.claims.get(claim.signer)
@@ -152,7 +152,7 @@ class RunStore:
                 self._record(PeerAdmitted(now, run.round, claim))
 
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
-        """Note a contribution whose blob is in the store and was checked. From here on it is not lost."""
+        """Record a contribution whose blob is in the store and was checked: a restart keeps it."""
         self._record(ContributionAccepted(now, commit))
 
     def close(self, reason: str, now: Millis) -> Link:
@@ -214,7 +214,7 @@ class RunStore:
         self._forget(now)
 
     def evaluate(self, evaluation: Signed[Evaluation], now: Millis) -> None:
-        """Note what a vouched volunteer found. From here on it is not lost. The same loss changes nothing."""
+        """Record a vouched volunteer's evaluation: a restart keeps it. The same loss changes nothing."""
         new = evaluation.value
         with self._writing:
             run = self.snapshot

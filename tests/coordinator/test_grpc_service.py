@@ -59,7 +59,7 @@ def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(
     store: RunStore, question: Callable[[CoordinatorClient], Awaitable[V]], now: Millis = parts.NOW
 ) -> V:
-    """What the service of `store` answers. now: what its clock says."""
+    """Call the service of `store`. now: the time of its clock."""
 
     async def ask() -> V:
         async with served(session_of(store, now=now)) as invite, connect(invite) as there:
@@ -118,10 +118,10 @@ def test_a_claim_signed_by_another_key_is_refused(store: RunStore) -> None:
     assert "another key" in details
 
 
-@pytest.mark.parametrize("spoil", [lambda wire: wire[:-1] + b"x", lambda _: b"", lambda _: b"\xff" * 5_000])
-def test_bytes_that_are_no_claim_are_refused(store: RunStore, spoil: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize("corrupt", [lambda wire: wire[:-1] + b"x", lambda _: b"", lambda _: b"\xff" * 5_000])
+def test_malformed_claims_are_refused(store: RunStore, corrupt: Callable[[bytes], bytes]) -> None:
     claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
-    code, details = refusal(store, spoil(sign(parts.ADA, claim).wire))
+    code, details = refusal(store, corrupt(sign(parts.ADA, claim).wire))
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert all(details.split("\n")), "problem and fix on a line each"
 

@@ -1,4 +1,4 @@
-"""What people and machines get wrong: each ends in an error that says what it is and what to do."""
+"""Mistakes of users and faults of machines: each is an error with a problem and a fix."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-# What is typed and written
+# Command line and run.toml
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         ('name = "barn"\n[data]\nsource = "x"\nheld_out = 2', ["data.held_out", "found 2"]),
     ],
 )
-def test_a_spec(text: str, words: list[str]) -> None:
+def test_an_invalid_spec(text: str, words: list[str]) -> None:
     with raises_with_fix(SpecError, 2, "run.toml", *words):
         parse_spec(text)
 
@@ -129,19 +129,19 @@ def test_a_dataset_that_never_trains_the_end_of_an_answer(tmp_path: Path) -> Non
         check(tmp_path, *[CHAT] * 4, template=lambda text: text.replace("<|im_end|>", ""))
 
 
-def test_a_record_of_no_known_shape(tmp_path: Path) -> None:
+def test_a_record_of_unknown_shape(tmp_path: Path) -> None:
     with raises_with_fix(DatasetError, 2, "data.jsonl:2"):
         check(tmp_path, CHAT, {"question": "2+2?"})
 
 
-# Whom we reach
+# The coordinator
 
 
 def join(invite: Invite, folder: Path) -> None:
     asyncio.run(joining.join(invite, folder, folder, SETTINGS, StatusLines(volunteer_message), str))
 
 
-def test_a_coordinator_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unreachable_coordinator(tmp_path: Path) -> None:
     port = unused_port()
     with raises_with_fix(Unreachable, 4, f"127.0.0.1:{port}", "Check your connection"):
         join(Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public), tmp_path)
@@ -160,7 +160,7 @@ def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None
         asyncio.run(go())
 
 
-def test_a_base_model_that_is_not_the_run_s(store: RunStore, tmp_path: Path) -> None:
+def test_a_base_model_of_another_run(store: RunStore, tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
 
     async def go() -> None:
@@ -190,7 +190,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with raises_with_fix(DiskFull, 3, "Free some space"):
         BlobStore(tmp_path / "blobs").put(b"blob")
     assert kept.read_bytes() == b"older"
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept], "half a file was left"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept], "a partial file was left"
 
 
 def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_shard_that_is_damaged_on_disk_is_fetched_again(tmp_path: Path) -> Non
     assert len(parse_shard(found, 24, None)) == 3
 
 
-def test_a_shard_that_nobody_has_whole(tmp_path: Path) -> None:
+def test_a_shard_that_no_peer_has_intact(tmp_path: Path) -> None:
     data = pack_shard(tiny_samples(3))
     swarm = FakeSwarm(BlobStore(tmp_path), held={blob_hash(data): data[:-1] + b"\7"})
     with raises_with_fix(Unreachable, 4, "got bytes that hash to"):
@@ -234,7 +234,7 @@ def test_a_shard_that_nobody_has_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 200, pack_shard(tiny_samples(1, length=30))])
-def test_bytes_that_are_no_shard(data: bytes) -> None:
+def test_malformed_shards(data: bytes) -> None:
     with raises_with_fix(MalformedBlob, 5, "a data shard is malformed", "report the sender"):
         parse_shard(data, 24, None)
 

@@ -1,4 +1,4 @@
-"""Both command lines as a person meets them: two lines that say what is wrong, and the exit status for it."""
+"""Both command lines: each error is a problem, a fix and an exit status."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.coordinators import unused_port
 
 
 @pytest.fixture(autouse=True)
-def _as_found() -> Iterator[None]:
-    """The command lines set up logging for a whole program."""
+def _restored_logging() -> Iterator[None]:
+    """The command lines configure logging for the whole process."""
     names = ("", "barnraise", "coordinator", "peer", "hivemind")
     loggers = [logging.getLogger(name) for name in names]
     found = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
@@ -42,20 +42,20 @@ def run(program: click.Command, *arguments: str) -> Result:
     return CliRunner().invoke(program, arguments)
 
 
-def refused(program: click.Command, *arguments: str, status: int, told: str) -> list[str]:
-    """The two lines by which a command ended."""
+def refused(program: click.Command, *arguments: str, status: int, words: str) -> list[str]:
+    """The problem and the fix that a command ended with."""
     result = run(program, *arguments)
     assert result.exit_code == status, result.output
     assert "Traceback" not in result.output
     problem, fix = result.stderr.strip().split("\n  → ")
     assert problem.startswith("error: ")
-    assert told in problem
+    assert words in problem
     assert fix.strip()
     assert result.stdout == ""
     return [problem, fix]
 
 
-def nobody() -> str:
+def unused_address() -> str:
     return f"127.0.0.1:{unused_port()}"
 
 
@@ -66,7 +66,7 @@ def invite(address: str, key: str = parts.AUTHORITY.public) -> str:
 # coordinator new
 
 
-def test_new_writes_a_spec_that_is_read() -> None:
+def test_new_writes_a_valid_spec() -> None:
     result = run(coordinator, "new", "barn")
     assert result.exit_code == 0
     assert "run.toml" in result.stdout
@@ -81,19 +81,19 @@ def test_new_writes_to_the_given_file() -> None:
 
 def test_new_overwrites_no_file() -> None:
     Path("run.toml").write_text("mine", encoding="utf-8")
-    refused(coordinator, "new", "barn", status=2, told="run.toml exists already")
+    refused(coordinator, "new", "barn", status=2, words="run.toml exists already")
     assert Path("run.toml").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("name", ["Barn", "-barn", "a b", "a/b", "", "ä", "a" * 41, 'a"'])
 def test_new_refuses_an_invalid_name(name: str) -> None:
-    refused(coordinator, "new", "--", name, status=2, told="cannot be a run's name")
+    refused(coordinator, "new", "--", name, status=2, words="cannot be a run's name")
     assert not Path("run.toml").exists()
 
 
 def test_new_reports_when_it_cannot_write() -> None:
     Path("file").write_text("", encoding="utf-8")
-    refused(coordinator, "new", "barn", "-o", "file/run.toml", status=3, told="cannot write")
+    refused(coordinator, "new", "barn", "-o", "file/run.toml", status=3, words="cannot write")
 
 
 # Specs
@@ -101,7 +101,7 @@ def test_new_reports_when_it_cannot_write() -> None:
 
 @pytest.mark.parametrize("command", ["check", "serve"])
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "words"),
     [
         ("name = [", "not valid TOML"),
         ('name = "barn"', "`data` is missing"),
@@ -116,28 +116,28 @@ def test_new_reports_when_it_cannot_write() -> None:
         ),
     ],
 )
-def test_an_invalid_spec_is_reported(command: str, text: str, told: str) -> None:
+def test_an_invalid_spec_is_reported(command: str, text: str, words: str) -> None:
     Path("run.toml").write_text(text, encoding="utf-8")
-    problem, _ = refused(coordinator, command, "run.toml", status=2, told=told)
+    problem, _ = refused(coordinator, command, "run.toml", status=2, words=words)
     assert "run.toml" in problem
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_missing_spec_is_reported(command: str) -> None:
-    _, fix = refused(coordinator, command, "run.toml", status=2, told="cannot read run.toml")
+    _, fix = refused(coordinator, command, "run.toml", status=2, words="cannot read run.toml")
     assert "coordinator new" in fix
 
 
 def test_a_binary_spec_is_reported() -> None:
     Path("run.toml").write_bytes(b"\xff\xfe\x00")
-    refused(coordinator, "check", "run.toml", status=2, told="cannot read run.toml")
+    refused(coordinator, "check", "run.toml", status=2, words="cannot read run.toml")
 
 
 def test_a_missing_model_is_reported() -> None:
     Path("data.jsonl").write_text('{"text": "barn"}\n', encoding="utf-8")
     text = 'name = "barn"\n[model]\nsource = "/no/such/model"\n[data]\nsource = "data.jsonl"'
     Path("run.toml").write_text(text, encoding="utf-8")
-    refused(coordinator, "check", "run.toml", "--cache-dir", "cache", status=3, told="/no/such/model")
+    refused(coordinator, "check", "run.toml", "--cache-dir", "cache", status=3, words="/no/such/model")
 
 
 # Invites and addresses
@@ -158,46 +158,48 @@ def test_a_missing_model_is_reported() -> None:
     ],
 )
 def test_an_invalid_invite_is_refused(command: str, text: str) -> None:
-    refused(peer, command, text, status=2, told="this is n")
+    refused(peer, command, text, status=2, words="this is n")
     assert list(Path().iterdir()) == []
 
 
 def test_join_reports_an_unreachable_coordinator() -> None:
-    address = nobody()
+    address = unused_address()
     arguments = ["join", invite(address), "--data-dir", "data", "--cache-dir", "cache"]
-    _, fix = refused(peer, *arguments, status=4, told=f"no coordinator answers at {address}")
+    _, fix = refused(peer, *arguments, status=4, words=f"no coordinator answers at {address}")
     assert "port" in fix
 
 
 def test_download_reports_an_unreachable_coordinator() -> None:
-    address = nobody()
-    refused(peer, "download", invite(address), status=4, told=f"no coordinator answers at {address}")
+    address = unused_address()
+    refused(peer, "download", invite(address), status=4, words=f"no coordinator answers at {address}")
     assert list(Path().iterdir()) == []
 
 
 def test_download_reports_an_unreachable_address() -> None:
-    source = f"http://{nobody()}/barn?key={parts.AUTHORITY.public}"
-    refused(peer, "download", source, status=4, told="cannot be read")
+    source = f"http://{unused_address()}/barn?key={parts.AUTHORITY.public}"
+    refused(peer, "download", source, status=4, words="cannot be read")
 
 
 @pytest.mark.parametrize("form", ["{}", f"barnraise://{{}}/barn?key={'ab' * 32}"])
 def test_status_reports_a_coordinator_that_does_not_answer(form: str) -> None:
-    address = nobody()
-    refused(coordinator, "status", form.format(address), status=4, told=f"answers at {address}")
+    address = unused_address()
+    refused(coordinator, "status", form.format(address), status=4, words=f"answers at {address}")
 
 
 def test_join_refuses_a_folder_in_use() -> None:
     from barnraise.runtime.files import owned_folder
 
     with owned_folder(Path("data"), "peer"):
-        refused(peer, "join", invite(nobody()), "--data-dir", "data", status=2, told="is running in data")
+        refused(
+            peer, "join", invite(unused_address()), "--data-dir", "data", status=2, words="is running in data"
+        )
 
 
-# Of both
+# Both programs
 
 
 @pytest.mark.parametrize("program", [coordinator, peer])
-def test_help_and_version_are_there(program: click.Group) -> None:
+def test_help_and_version(program: click.Group) -> None:
     assert __version__ in run(program, "--version").stdout
     for command in program.commands:
         result = run(program, command, "--help")
@@ -219,13 +221,13 @@ def test_each_argument_of_coordinator_is_explained() -> None:
 
 
 @pytest.mark.parametrize(("program", "command"), [(coordinator, "sevre"), (peer, "jion"), (peer, "--wrong")])
-def test_a_command_that_is_none_ends_with_the_user_s_status(program: click.Command, command: str) -> None:
+def test_an_unknown_command_is_a_user_error(program: click.Command, command: str) -> None:
     result = run(program, command)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
 
 
-def test_debug_shows_where_it_happened() -> None:
+def test_debug_shows_a_traceback() -> None:
     result = run(coordinator, "--debug", "new", "No Name")
     assert "Traceback" in result.output
     assert "SpecError" in result.output

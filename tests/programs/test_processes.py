@@ -1,4 +1,4 @@
-"""Real processes on loopback, real libp2p, a tiny LLaMA: what must never break."""
+"""The programs as real processes on loopback, with real libp2p and a tiny LLaMA."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def prepare(
 
 
 def agree(*programs: Program) -> set[int]:
-    """The rounds that more than one program told the state of; they have to be the same states."""
+    """Assert that all programs report the same states; return the rounds that more than one reports."""
     states = [program.states() for program in programs]
     common = {round for held in states for round in held if sum(round in other for other in states) > 1}
     for round in common:
@@ -122,7 +122,7 @@ def test_late_joiner_kill_and_resume(tmp_path: Path) -> None:
 
         cyd = act.join("cyd", invite)
         joined = int(cyd.wait_for(r"^round (\d+): training")[1])
-        assert joined >= 2, "a late joiner starts where the run is"
+        assert joined >= 2, "a late joiner starts at the open round"
         coordinator.wait_for(r"folded: 3 contributions")
 
         (daemon,) = daemons(ben)
@@ -160,7 +160,7 @@ def test_coordinator_restart_loses_nothing_accepted(tmp_path: Path) -> None:
 
         second, same = act.serve(port, p2p_port)
         assert same == invite
-        assert re.search(r"going on with round [1-9]", second.output)
+        assert re.search(r"resuming with round [1-9]", second.output)
         second.wait_for(r"folded: 2 contributions")
         last = int(second.wait_for(r"round (\d+) folded: 2 contributions")[1])
         for peer in (ada, ben):

@@ -125,7 +125,7 @@ def _facts(charter: Charter, manifest: Manifest, held_out: HeldOut | None) -> Ca
 
 
 def _export(charter: Charter, base: Path, work: Path, blobs: BlobStore, promoted: Manifest) -> None:
-    """What `Exporter.once` and `export` write, in this process, as subprocesses are too slow for a test."""
+    """What the exporter writes, in this process: subprocesses are too slow for a test."""
     exporter = Exporter(charter, base, work, work / ARCHIVE, blobs.folder, parts.AUTHORITY)
     facts = _facts(charter, promoted, promoted.held_out)
     folders = {form: work / f"{form}-to-be" for form in ("base", "data", "merged", "gguf")}

@@ -50,11 +50,11 @@ LARGE = "tokenizer.json"
 
 @dataclass
 class FakeSwarm:
-    """What the other peers hold and announce, without a network."""
+    """The blobs and records of other peers, without a network."""
 
     blobs: BlobStore
     held: dict[BlobHash, bytes] = field(default_factory=dict)
-    """What the holders give for a name."""
+    """The bytes that holders send for a name."""
     announced: list[Signed[Commit]] = field(default_factory=list)
     present: list[Presence] = field(default_factory=list)
     published: list[Record] = field(default_factory=list)
@@ -99,7 +99,7 @@ class FakeSwarm:
 def opened_store(
     folder: Path, spec: RunSpec | None = None, genesis: TrainState | None = None
 ) -> Iterator[RunStore]:
-    """A run of two adapter-like tensors that has just begun, its checkpoint of round 0 in the archive."""
+    """A new run of two adapter-like tensors, with its checkpoint of round 0 in the archive."""
     genesis = genesis or parts.state()
     base = folder / "base"
     base.mkdir(parents=True)
@@ -117,7 +117,7 @@ def opened_store(
 
 @contextmanager
 def reopened(store: RunStore) -> Iterator[RunStore]:
-    """What a coordinator finds in the folder of `store` that is started after that one was killed."""
+    """The run store that a coordinator restores from the folder of `store` after a kill."""
     journal = Journal(store.folder / "journal.sqlite")
     try:
         charter = find_charter(journal.rows(), parts.AUTHORITY.public)
@@ -197,14 +197,14 @@ def session_of(
     publisher: Publisher | None = None,
     timing: Timing = TIMING,
 ) -> Session:
-    """A session that is not running. now: what its clock always says."""
+    """A session that is not running. now: the time of its clock."""
     fake = swarm or FakeSwarm(store.blobs)
     publisher = publisher or publisher_of(store, lambda: now)
     return Session(store, publisher, fake.as_swarm, lambda: now, (NODE,), timing)
 
 
 def api_of(session: Session) -> CoordinatorApi:
-    """What the gRPC service of a coordinator with this session calls."""
+    """The API that the gRPC service of a coordinator with this session calls."""
     return CoordinatorApi(session.store, session.publisher, session, session.clock, session.timing)
 
 
@@ -221,7 +221,7 @@ class Waited(asyncio.Event):
 
 
 async def until_published(publisher: Publisher) -> None:
-    """Run a publisher until it has nothing left to do, and end it then. Raises what it raises."""
+    """Run a publisher until it is idle, and cancel it. Raises its errors."""
     new = Waited()
     run = asyncio.create_task(replace(publisher, _new=new).run())
     idle = asyncio.create_task(new.waited.wait())
@@ -261,7 +261,7 @@ async def until_idle(session: Session) -> None:
 
 @contextmanager
 def raises_with_fix(kind: type[BarnraiseError], status: int, *words: str) -> Iterator[None]:
-    """An error of exactly this kind, whose two sentences name what a person has to know."""
+    """Assert that an error of exactly this kind is raised, with `words` in its problem or fix."""
     with pytest.raises(kind) as caught:
         yield
     error = caught.value

@@ -35,12 +35,12 @@ from tests.support.coordinators import FakeSwarm
 
 @dataclass
 class Swarm(FakeSwarm):
-    """Lets a test decide when a fetch continues, how it fails, and when a blob of ours was served."""
+    """Lets a test decide when a fetch proceeds, how it fails, and when a blob was served."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Fetches wait for it."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    """A blob was requested."""
+    """Set when a fetch starts."""
     served: asyncio.Event = field(default_factory=asyncio.Event)
     unserved: bool = False
     broken: list[BarnraiseError] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Peer:
         self.offer_blobs()
 
     def restarted(self) -> Peer:
-        """The same volunteer after a crash: all that it knows is in its folder."""
+        """The same volunteer after a crash, restored from its folder."""
         return Peer(self.store, self.folder, self.now)
 
     def offer_blobs(self) -> None:
@@ -140,7 +140,7 @@ class Peer:
         await self.exchange.prefetch.look()
 
     def accepted(self, commit: Signed[Commit]) -> None:
-        """The coordinator fetched ours."""
+        """The coordinator fetched the volunteer's contribution."""
         self.store.blobs.put(self.work.blobs.get(blob_name(commit.value)))
         self.store.accept(commit, parts.NOW)
 

@@ -1,4 +1,4 @@
-"""Real gateways for tests: in a thread of this process, or as a process of their own that can be killed."""
+"""Real gateways for tests: in a thread of this process, or as a separate process that can be killed."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class GatewayProcess:
 
 
 def environment() -> dict[str, str]:
-    """Of a process that finds what this one finds."""
+    """The environment of a process with the same import paths."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 

@@ -1,4 +1,4 @@
-"""Logs that are the same bytes on every machine, for each codec and outer optimizer, and what they come to.
+"""Logs that are the same bytes on every machine, for each codec and outer optimizer, and their states.
 
 python -m tests.support.golden_log FOLDER
 
@@ -87,7 +87,7 @@ def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
 
 
 def come_to(log: Log) -> list[str]:
-    """The hash of each state, and of the log's head, which stands for every byte in it."""
+    """The hash of each state, and the log's head, which depends on every byte of the log."""
     charter = open_signed(Charter, log.charter, signer=parts.AUTHORITY.public).value
     reader, replay = RoundReader(charter, LAYOUT), Replay.from_base(charter, genesis(charter.spec))
     hashes = []

@@ -1,4 +1,4 @@
-"""A Hub to publish to: what huggingface_hub 2.4 asks for when it writes, over HTTP, kept in memory."""
+"""A fake Hub over HTTP, in memory: the requests that huggingface_hub 2.4 makes when it publishes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FakeHub:
     """Large files by SHA-256."""
     asked: list[str] = field(default_factory=list)
     uploads_left: int | None = None
-    """After this many large files, each further upload breaks off."""
+    """Number of large files after which uploads fail."""
 
     def model(self, name: str) -> HubRepo:
         return self.repos["model", name]

@@ -1,4 +1,4 @@
-"""llama.cpp itself, for tests: the prebuilt one in node-llama-cpp, fetched from npm once for each machine."""
+"""llama.cpp for tests: the prebuilt binary of node-llama-cpp, downloaded from npm once per machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mirrors that tests publish to: what is sent there, and what they hold."""
+"""Mirrors that tests publish to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.parts import ADA, BEN
 
 @contextmanager
 def trained(folder: Path) -> Iterator[RunStore]:
-    """A run that keeps one checkpoint on top of those that it needs, and has trained two rounds."""
+    """A run that keeps one checkpoint in addition to those that it needs, and has trained two rounds."""
     spec = parts.run_spec()
     kept = spec.checkpoint.model_copy(update={"keep": 1})
     with opened_store(folder, spec.model_copy(update={"checkpoint": kept})) as made:

@@ -1,4 +1,4 @@
-"""Small values of the contract's types, for tests that need some and do not care which."""
+"""Small values of the contract's types, for tests that need any."""
 
 from __future__ import annotations
 

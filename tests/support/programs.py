@@ -18,16 +18,16 @@ from scripts.netns import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 90.0
-"""Seconds within which anything that a test waits for has to happen, on a busy machine."""
+"""Seconds that a test waits for an event, on a busy machine."""
 
 
 class Program:
-    """A process, its output line by line, and everything it said."""
+    """A process and its output, line by line."""
 
     def __init__(self, name: str, module: str, *arguments: str, on: Host | None = None) -> None:
         command = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
         self.name = name
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             on.command(*command) if on is not None else command,
@@ -45,7 +45,7 @@ class Program:
         self._reader.start()
 
     def wait_for(self, pattern: str, deadline: float = DEADLINE) -> re.Match[str]:
-        """The next line that matches. Fails with all that was said when it does not come."""
+        """The next line that matches. Fails with the whole output when there is none in time."""
         until = time.monotonic() + deadline
         while True:
             try:
@@ -53,13 +53,13 @@ class Program:
             except queue.Empty:
                 line = None
             if line is None:
-                raise AssertionError(f"{self.name} never said {pattern!r}, but:\n{self.output}")
+                raise AssertionError(f"{self.name} never printed {pattern!r}. Its output:\n{self.output}")
             if found := re.search(pattern, line):
                 return found
 
     @property
     def output(self) -> str:
-        return "".join(self.said)
+        return "".join(self.lines)
 
     def states(self) -> dict[int, str]:
         """The state (shortened hash) that this program printed as the base of each round."""
@@ -68,7 +68,7 @@ class Program:
         return {int(round): state for round, state in printed} | {int(r) + 1: state for r, state in folded}
 
     def interrupt(self, deadline: float = DEADLINE) -> int:
-        """Ctrl-C as a terminal sends it, to the whole process group, and the exit status."""
+        """Send SIGINT to the process group, as a terminal does on Ctrl-C. Returns the exit status."""
         os.killpg(self.process.pid, signal.SIGINT)
         return self.wait(deadline)
 
@@ -85,7 +85,7 @@ class Program:
         assert self.process.stdout is not None
         with self.process.stdout as output:
             for line in output:
-                self.said.append(line)
+                self.lines.append(line)
                 self._lines.put(line)
         self._lines.put(None)
 

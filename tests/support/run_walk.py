@@ -42,7 +42,7 @@ OWNERS = (ADA, BEN, STRANGER)
 
 
 def check_laws(run: RunState) -> None:
-    """Assert what the docstring of `coordinator.store.run_state` states of every state, by its numbers."""
+    """Assert the laws in the docstring of `coordinator.store.run_state`, by number."""
     assert len(run.history.tokens) == len(run.closes) == run.round, "law 1"
     assert all(owner == commit.signer for owner, commit in run.accepted.items()), "law 2"
     assert all(commit.value.round == run.round for commit in run.accepted.values()), "law 2"

@@ -67,7 +67,7 @@ async def ask(swarm: Swarm, holder: PublicKey, sizes: list[int], *, direct: bool
         if direct and number > 0:
             await until_direct(swarm, holder)
         print("asking for", size, flush=True)
-        while not await arrived(swarm, holder, size):  # noqa: ASYNC110  (there is no event)
+        while not await arrived(swarm, holder, size):  # noqa: ASYNC110  (no event exists)
             await asyncio.sleep(POLL_SECONDS)
         print("got", size, "by", await route(swarm, holder), flush=True)
 

@@ -22,10 +22,10 @@ from tests.support import parts
 V = TypeVar("V")
 
 HIVEMIND_WARNS = pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
-"""For tests with real nodes: hivemind 1.1.12 finds its daemon in a way that Python is about to drop."""
+"""For tests with real nodes: hivemind 1.1.12 finds its daemon in a way that Python deprecates."""
 HERE = "/ip4/127.0.0.1/tcp/0"
 NOW = Millis(time.time_ns() // 1_000_000)
-"""The nodes' clock, which stands still. It is true, because hivemind drops records that have expired."""
+"""The nodes' clock, which does not advance. It starts at the real time: hivemind drops expired records."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class SwarmNode:
     async def open_stream(
         self, peer: SwarmNode, protocol: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """As a program that speaks the protocol in its own way."""
+        """A second implementation of the protocol."""
         return await self.swarm._daemon.open_stream(peer.key, protocol)
 
 
@@ -74,7 +74,7 @@ async def node(
 
 
 def with_two(folder: Path, scene: Callable[[SwarmNode, SwarmNode], Awaitable[V]]) -> V:
-    """Run a scene between the coordinator's node and Ada's."""
+    """Run a scenario between the coordinator's node and Ada's."""
 
     async def play() -> V:
         async with node(folder, parts.AUTHORITY) as coordinator, node(folder, parts.ADA, coordinator) as ada:

@@ -1,4 +1,4 @@
-"""A complete but tiny model folder, and samples for it, made in a moment and without downloads."""
+"""A complete but tiny model folder, and samples for it, created quickly and without downloads."""
 
 from __future__ import annotations
 

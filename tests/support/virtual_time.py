@@ -26,7 +26,7 @@ class _Impatient(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Threads run at once, in line, so that a test goes the same way each time."""
+    """Runs the work of threads inline, so that tests are deterministic."""
 
     def __init__(self) -> None:
         self._virtual = _Impatient()
@@ -39,13 +39,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         done: asyncio.Future[Any] = self.create_future()
         try:
             done.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - as a thread hands it on
+        except Exception as error:  # noqa: BLE001 - as a thread pool does
             done.set_exception(error)
         return done
 
 
 def run(work: Coroutine[Any, Any, V]) -> V:
-    """As `asyncio.run`, in no time."""
+    """As `asyncio.run`, in virtual time."""
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(work)
@@ -54,6 +54,6 @@ def run(work: Coroutine[Any, Any, V]) -> V:
             for task in left:
                 task.cancel()
             loop.run_until_complete(asyncio.wait(left))
-        loop.run_until_complete(asyncio.sleep(0.1))  # sockets that were closed let go
+        loop.run_until_complete(asyncio.sleep(0.1))  # release closed sockets
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

@@ -23,7 +23,7 @@ class Site:
     """Path and Range of each request."""
     url: str = ""
     over: threading.Event = field(default_factory=threading.Event)
-    """Set when the site closes: what an answer may wait for."""
+    """Set when the site closes: an answer may wait for it."""
 
     def ranges(self, name: str) -> list[str | None]:
         """The ranges that were requested of the file `name`."""
@@ -31,7 +31,7 @@ class Site:
 
 
 class WebRequest(http.server.BaseHTTPRequestHandler):
-    """One request, answered as its site says."""
+    """Handles one request as its site configures."""
 
     protocol_version = "HTTP/1.1"
     site: Site

@@ -1,4 +1,4 @@
-"""A model of a run on a fake clock: one coordinator and several volunteers, all deciding by the real rules.
+"""A model of a run on a fake clock: one coordinator and several volunteers that apply the real rules.
 
 Only what surrounds the decisions is simulated: the DHT, the transfer of blobs, the journal and the
 saved work. Work is counted in tokens, to check that none is lost or counted twice.
@@ -78,7 +78,7 @@ class Peer:
     alive: bool = True
     leaving: bool = False
     faulty: bool = False
-    """Its next fold goes wrong."""
+    """Its next fold gives a wrong state."""
     tokens: int = 0
     steps: int = 0
     busy_until: int = 0
@@ -103,7 +103,7 @@ class World:
     peers: dict[PublicKey, Peer] = field(default_factory=dict)
     presences: dict[PublicKey, Presence] = field(default_factory=dict)
     announced: dict[tuple[int, PublicKey], tuple[int, Commit]] = field(default_factory=dict)
-    """By round and owner: from when it is seen, and the commit."""
+    """By round and owner: when others see it, and the commit."""
     accepted: dict[PublicKey, Commit] = field(default_factory=dict)
     fetching: dict[PublicKey, Commit] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
@@ -111,18 +111,18 @@ class World:
     states: list[StateHash] = field(default_factory=lambda: [_state_after(())])
     """states[r] is the base of round r."""
     folded: dict[str, int] = field(default_factory=dict)
-    """Tokens by blob, of what the closes list."""
+    """Tokens by blob, for the blobs that closes list."""
     work_in: dict[str, int] = field(default_factory=dict)
     """Tokens whose work a blob carries: trained in its round, and owed from before."""
     decision: Decision | None = None
     deserted: bool = False
-    """The next situation's."""
+    """`Situation.deserted` of the next tick."""
     trained: int = 0
     dropped: int = 0
     """Tokens trained in a round that a crash or a late leave cut off."""
     actions: Counter[tuple[type[Action], ActionReason]] = field(default_factory=Counter)
     answers: Counter[tuple[type, type]] = field(default_factory=Counter)
-    """How often the coordinator decided what: the type of the decision and of its reason."""
+    """Count of the coordinator's decisions, by type of the decision and of its reason."""
     heads: list[Head] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -140,7 +140,7 @@ class World:
     def live(self) -> list[Peer]:
         return [peer for peer in self.peers.values() if peer.alive]
 
-    # What happens to them.
+    # Events
 
     def join(self) -> Peer:
         number = len(self.peers)
@@ -152,12 +152,12 @@ class World:
         return peer
 
     def crash(self, peer: Peer) -> None:
-        """Saved work stays; what was trained since the round began is gone."""
+        """Saved work is kept; tokens trained since the round started are lost."""
         self._drop(peer)
         peer.alive, peer.folded, peer.exchange_until = False, None, 0
 
-    def come_back(self, peer: Peer, *, stale: bool = False) -> None:
-        """stale: it first meets an old head."""
+    def restart(self, peer: Peer, *, stale: bool = False) -> None:
+        """stale: the first head that it receives is an old one."""
         peer.alive, peer.leaving, peer.steps, peer.busy_until = True, False, 0, self.now
         peer.head = self.heads[0] if stale else self.heads[-1]
         before, peer.lifecycle = peer.lifecycle, ContributionLifecycle()
@@ -174,13 +174,13 @@ class World:
         self.refused.clear()
 
     def cheat(self, **wrong: object) -> None:
-        """An admitted key announces a commit that is not what it should be."""
+        """An admitted key announces an invalid commit."""
         key = PublicKey("f" * 64)
         fields = self._commit_fields(key, self.round, self.states[-1], LENGTH) | wrong
         self.announced[self.round, key] = (self.now, Commit.model_validate(fields))
 
     def tick(self) -> None:
-        """Half a second: each program looks and acts once."""
+        """Half a second: each program reads the records and acts once."""
         self.now += TICK
         for peer in self.live:
             if self.heads[-1].at > peer.head.at:
@@ -190,7 +190,7 @@ class World:
         if self.up:
             self._coordinate()
 
-    # A volunteer.
+    # Volunteers
 
     def _act(self, peer: Peer) -> None:
         view = self._view(peer)
@@ -226,7 +226,9 @@ class World:
             case Leave():
                 could_publish = peer.base == view.window.round and view.now < view.window.deadline
                 free = not peer.lifecycle.taken and view.exchange is not Exchanging.BUSY
-                assert not (peer.tokens and could_publish and free), "left with work that could have gone out"
+                assert not (peer.tokens and could_publish and free), (
+                    "left with tokens that it could have published"
+                )
                 peer.owed += peer.tokens
                 peer.tokens = 0
                 peer.alive, peer.folded, peer.exchange_until = False, None, 0
@@ -237,7 +239,7 @@ class World:
         self.presences[peer.key] = Presence(peer.base, self._tokens_of(peer), Millis(self.now), doing)
 
     def _view(self, peer: Peer) -> View:
-        # The others' tokens come from a heartbeat and may be old; our own do not.
+        # The tokens of others come from their heartbeats and may be old; the peer's own are exact.
         others = sum(p.tokens for k, p in self._present().items() if p.round == peer.base and k != peer.key)
         head, age = peer.head, (self.now - peer.head.at) / 1000
         facts = HeadFacts(
@@ -307,7 +309,7 @@ class World:
         self.dropped += peer.tokens
         peer.tokens = 0
 
-    # The coordinator.
+    # The coordinator
 
     def _coordinate(self) -> None:
         for owner, commit in list(self.fetching.items()):
@@ -322,7 +324,7 @@ class World:
         situation = self._situation()
         self.decision = decide_close(situation)
         self.answers[type(self.decision), type(self.decision.reason)] += 1
-        self.deserted = deserted_after(situation, self.decision, anybody=bool(self._present()))
+        self.deserted = deserted_after(situation, self.decision, any_live=bool(self._present()))
         match self.decision:
             case CloseNow():
                 self._close(tuple(self.accepted.values()))
@@ -331,7 +333,7 @@ class World:
             case Reopen():
                 self.opens = self.now
                 self.turns = self._turns_now() if self.accepted else 1
-                self.refused.clear()  # what came late is in time now
+                self.refused.clear()  # late commits are in time again
                 self._announce_head()
         if self.now - self.heads[-1].at >= HEAD_PAUSE:
             self._announce_head()
@@ -398,7 +400,7 @@ class World:
         self.actions[type(action), without_numbers(action.reason)] += 1
 
     def check(self) -> None:
-        """All work that was ever done is in exactly one place."""
+        """Assert that all trained tokens are in exactly one place."""
         peers = self.peers.values()
         pending = [peer.pending.blob for peer in peers if peer.pending is not None]
         flying = sum(self.work_in[blob] for blob in pending if blob not in self.folded)

@@ -59,7 +59,7 @@ def published(store: RunStore, folder: Path, content: ArchiveContent | None = No
 
 
 def sound(store: RunStore, folder: Path) -> ArchiveIndex:
-    """The index of an archive, everything that it promises being there."""
+    """The index of an archive, after a check of every file that it names."""
     index = parse_index((folder / INDEX).read_bytes())
     charter = open_signed(Charter, (folder / CHARTER).read_bytes(), signer=AUTHORITY.public).value
     for round in range(index.closed):
@@ -99,7 +99,7 @@ def test_main_and_best_stay_at_the_best_loss(store: RunStore) -> None:
     names = {revision.round: revision.names for revision in repo.revisions}
     assert names[1] == ("round-1", "main", "best")
     assert names[3] == ("round-3", "latest")
-    assert 2 not in names, "neither among the newest nor needed"
+    assert 2 not in names, "it is neither among the newest nor needed"
 
 
 def test_the_archive_drops_what_retention_dropped(store: RunStore) -> None:
@@ -127,12 +127,12 @@ def test_publishing_again_changes_nothing(store: RunStore) -> None:
         assert inodes() == places, "something was written again"
 
 
-class Died(BaseException):
-    """A kill: all later operations fail as well, cleanup included."""
+class Killed(BaseException):
+    """The process was killed: later operations fail too, cleanup included."""
 
 
-def mortal(monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
-    """Let the process die before one of its next changes to the disk."""
+def kill_after(monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
+    """Fail every change to the disk after the next `changes`."""
     left = changes
 
     def guarded(change: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,7 +140,7 @@ def mortal(monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
             nonlocal left
             left -= 1
             if left < 0:
-                raise Died
+                raise Killed
             return change(*arguments, **more)
 
         return act
@@ -149,7 +149,7 @@ def mortal(monkeypatch: pytest.MonkeyPatch, changes: int) -> None:
         monkeypatch.setattr(os, name, guarded(getattr(os, name)))
 
 
-def test_a_crash_at_any_step_is_recovered_and_the_index_stays_true(store: RunStore, tmp_path: Path) -> None:
+def test_a_crash_at_any_step_is_recovered_and_the_index_stays_valid(store: RunStore, tmp_path: Path) -> None:
     train_round(store, ADA, BEN, loss=3.0)
     before = tmp_path / "before"
     published(store, before)
@@ -164,20 +164,20 @@ def test_a_crash_at_any_step_is_recovered_and_the_index_stays_true(store: RunSto
     for folder in (tmp_path / f"{n:03d}" for n in range(1000)):
         shutil.copytree(before, folder)
         with pytest.MonkeyPatch.context() as patched:
-            mortal(patched, steps)
+            kill_after(patched, steps)
             try:
                 published(store, folder, content)
                 break
-            except Died:
+            except Killed:
                 pass
         sound(store, folder)
         published(store, folder, content)
-        assert tree(folder) == expected, f"after a crash before step {steps}"
+        assert tree(folder) == expected, f"after a crash before change {steps}"
         steps += 1
     assert steps > 20, "a close, contributions, checkpoints and an index were expected"
 
 
-def test_a_full_disk_is_reported_and_the_index_stays_true(store: RunStore, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_index_stays_valid(store: RunStore, tmp_path: Path) -> None:
     folder = tmp_path / "archive"
     published(store, folder)
     was = (folder / INDEX).read_bytes()
@@ -192,7 +192,7 @@ def test_a_full_disk_is_reported_and_the_index_stays_true(store: RunStore, tmp_p
         with pytest.raises(DiskFull, match="no space left"):
             published(store, folder)
     assert (folder / INDEX).read_bytes() == was
-    assert not list(folder.rglob(".*")), "something half-written was left"
+    assert not list(folder.rglob(".*")), "a partial file was left"
     published(store, folder)
     sound(store, folder)
 

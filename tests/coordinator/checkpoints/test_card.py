@@ -1,4 +1,4 @@
-"""A model card has all that a reader needs, and shows text of others as text."""
+"""A model card has all facts, and shows untrusted text as text."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_unknown_facts_are_left_out() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_of_others_is_never_markup(text: str, form: Form) -> None:
+def test_untrusted_text_is_never_markup(text: str, form: Form) -> None:
     tame = facts("words", "words", "words", ModelSpec(source="words", licence="words", revision="words"))
     tame = replace(tame, credits=Credits((("words", Share(1, 1)),), 0))
     made = facts(text, text, text, ModelSpec(source=text, licence=text, revision=text))
@@ -162,7 +162,7 @@ def test_text_of_others_is_never_markup(text: str, form: Form) -> None:
     assert skeleton(card(made, form)) == skeleton(card(tame, form))
     assert front(card(made, form)).keys() <= front(card(facts(), form)).keys() | {"license_name"}
     for result in ModelCard(card(made, form)).data.get("eval_results") or []:
-        assert result.dataset_name == text, "YAML gives back another text"
+        assert result.dataset_name == text, "YAML changes the text"
 
 
 @given(st.text(max_size=80))

@@ -40,7 +40,7 @@ def test_every_point_is_in_the_picture(given_points: list[Point]) -> None:
 def test_one_point_or_a_flat_line_has_axes_that_can_be_read(given_points: list[Point]) -> None:
     svg = held_out_svg("barn", given_points)
     ticks = labels(svg)[1:-1]
-    assert len(ticks) == len(set(ticks)) == 10, f"two ticks look alike: {ticks}"
+    assert len(ticks) == len(set(ticks)) == 10, f"two ticks have the same label: {ticks}"
     assert len(spots(svg)) == len(given_points)
 
 
@@ -57,7 +57,7 @@ def test_the_same_points_give_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "]]>&amp;\"'", "</title></svg><svg onload=x>"])
-def test_a_hostile_name_is_text(name: str) -> None:
+def test_markup_in_a_name_is_escaped(name: str) -> None:
     svg = held_out_svg(name, [(0, 3.0)])
     plain = held_out_svg("barn", [(0, 3.0)])
     assert labels(svg)[0] == f"{name}: held-out loss (nats per token)"

@@ -78,7 +78,7 @@ def run_of(folder: Path, wanted: RunSpec) -> Iterator[RunStore]:
 
 @pytest.fixture
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the export program in this process: the same code without half a minute of imports."""
+    """Run the export program in this process, which saves half a minute of imports."""
 
     async def run(module: str, *arguments: object) -> ChildDone | ChildFailure:
         assert module == export_program.__name__
@@ -192,7 +192,7 @@ def test_many_samples_go_into_several_files(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("_here")
-def test_what_no_licence_permits_to_redistribute_is_not_served(
+def test_models_and_data_without_an_open_licence_are_not_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -215,7 +215,7 @@ def test_a_whole_model_needs_no_merging(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_here")
-def test_the_forms_go_with_their_checkpoint(tmp_path: Path) -> None:
+def test_the_forms_are_dropped_with_their_checkpoint(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(merged=True, keep=1, log_gigabytes=0.0)) as store:
         publish_checkpoints(store)
         assert place(store, "merged").exists()
@@ -250,12 +250,12 @@ def test_a_crash_before_the_export_is_recovered(tmp_path: Path) -> None:
     class Died(BaseException):
         pass
 
-    async def die(*_: object) -> ChildDone | ChildFailure:
+    async def killed(*_: object) -> ChildDone | ChildFailure:
         raise Died
 
     with run_of(tmp_path, spec(merged=True, licence="llama2")) as store:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(exports, "run_child", die)
+            patched.setattr(exports, "run_child", killed)
             with pytest.raises(Died):
                 publish_checkpoints(store)
         assert served(store) == {"trained": ["round-1", "main", "latest"]}
@@ -315,7 +315,7 @@ def test_a_disk_that_fills_up_is_reported_and_leaves_nothing(
         assert nothing_unfinished(store)
 
 
-def test_an_exporter_needs_nothing_where_nothing_is_asked(tmp_path: Path) -> None:
+def test_an_exporter_without_forms_writes_nothing(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(licence="unknown")) as store:
         made = replace(publisher_of(store, lambda: parts.NOW).exporter, base=tmp_path / "no such folder")
         asyncio.run(made.export_base_and_data())
@@ -339,8 +339,8 @@ def test_the_program_prints_an_error_on_one_line(
     base = make_tiny_model(tmp_path / "base")
     monkeypatch.setattr("sys.argv", ["export_program", "merged", str(base), str(base), str(tmp_path / "out")])
     monkeypatch.setattr(os, "nice", lambda by: 0)
-    capsys.readouterr()  # what making the model said
+    capsys.readouterr()  # discard the output of creating the model
     assert export_program.main() == 2
-    said = capsys.readouterr().err.strip()
-    assert "contains no LoRA adapter" in said
-    assert len(said.splitlines()) == 1
+    printed = capsys.readouterr().err.strip()
+    assert "contains no LoRA adapter" in printed
+    assert len(printed.splitlines()) == 1

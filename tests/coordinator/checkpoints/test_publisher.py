@@ -127,16 +127,16 @@ def test_a_worse_checkpoint_is_published_and_not_promoted(store: RunStore) -> No
 def test_checkpoints_written_during_an_evaluation_are_published_after_it(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With evaluation slower than training, some checkpoints get no loss, and none is lost meanwhile."""
+    """With evaluation slower than training, some checkpoints get no loss, and all are published."""
     outcomes = [loss(2.0), loss(1.5)]
     seen: list[int] = []
 
     async def act() -> None:
-        begun, go, new = asyncio.Event(), asyncio.Event(), Waited()
+        started, go, new = asyncio.Event(), asyncio.Event(), Waited()
 
         async def evaluate(folder: Path) -> Evaluated | EvaluationFailure:
             seen.append(store.snapshot.evaluating if store.snapshot.evaluating is not None else -1)
-            begun.set()
+            started.set()
             await go.wait()
             return outcomes.pop(0)
 
@@ -145,12 +145,12 @@ def test_checkpoints_written_during_an_evaluation_are_published_after_it(
         await asyncio.wait_for(new.waited.wait(), DEADLINE)
         fold_round(store, ADA, BEN)
         await made.write_checkpoint()
-        await asyncio.wait_for(begun.wait(), DEADLINE)
+        await asyncio.wait_for(started.wait(), DEADLINE)
         for _ in range(3):
             fold_round(store, ADA, BEN)
             await made.write_checkpoint()
-        assert 1 in store.snapshot.checkpoints, "it was dropped while it was evaluated"
-        assert 1 not in names(store), "it is in the archive before that is done"
+        assert 1 in store.snapshot.checkpoints, "it was dropped during its evaluation"
+        assert 1 not in names(store), "it was published before its evaluation ended"
         new.waited.clear()
         go.set()
         await asyncio.wait_for(new.waited.wait(), DEADLINE)
@@ -179,7 +179,7 @@ def test_a_newer_checkpoint_supersedes_older_ones(store: RunStore, caplog: pytes
 def test_a_crash_between_journal_and_archive_is_recovered(store: RunStore) -> None:
     trained(store)
     held_out = HeldOut(loss=2.0, tokens=100)
-    store.publish(1, held_out, card_files(store.snapshot, 1, held_out), parts.NOW)  # and then it crashed
+    store.publish(1, held_out, card_files(store.snapshot, 1, held_out), parts.NOW)  # a crash follows
     assert 1 not in names(store)
     with reopened(store) as again:
         made, evaluation = publisher(again)
@@ -222,12 +222,12 @@ def test_a_full_disk_ends_the_session_with_the_reason(
 
 def test_a_session_that_stops_ends_its_evaluation(store: RunStore) -> None:
     async def act() -> str:
-        stop, begun = asyncio.Event(), asyncio.Event()
+        stop, started = asyncio.Event(), asyncio.Event()
         ended = "it is running"
 
         async def evaluate(folder: Path) -> Evaluated | EvaluationFailure:
             nonlocal ended
-            begun.set()
+            started.set()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -238,7 +238,7 @@ def test_a_session_that_stops_ends_its_evaluation(store: RunStore) -> None:
         publisher = replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluate)
         session = session_of(store, publisher=publisher)
         run = asyncio.create_task(session.run(stop))
-        await asyncio.wait_for(begun.wait(), DEADLINE)
+        await asyncio.wait_for(started.wait(), DEADLINE)
         stop.set()
         await asyncio.wait_for(run, DEADLINE)
         return ended

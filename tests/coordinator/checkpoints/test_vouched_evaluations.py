@@ -1,4 +1,4 @@
-"""A loss that two vouched volunteers agree on is published, also after a crash; others are refused."""
+"""A loss that two evaluators agree on is published, also after a crash; invalid evaluations are refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 
 def awaiting(missing: int) -> EvaluationStatus:
-    """Of three evaluators."""
+    """The status while `missing` of three evaluations are missing."""
     return EvaluationStatus(1, QuorumPending(missing, 3))
 
 
@@ -70,7 +70,7 @@ def test_the_archive_holds_the_held_out_set_and_no_other_held_out_text(store: Ru
     assert held_out_set.tokens == TOKENS
     folder = archive(store) / "held-out"
     assert {path.name for path in folder.iterdir()} == {HELD_OUT_INDEX, *held_out_set.shards}
-    assert len(held_out_set.shards) == 2, "the third is not needed"
+    assert len(held_out_set.shards) == 2, "the third shard is not needed"
     for name in (HELD_OUT_INDEX, *held_out_set.shards):
         kept = store.folder / HELD_OUT / (name if name == HELD_OUT_INDEX else f"{name[:2]}/{name}")
         assert (archive(store) / held_out_path(name)).read_bytes() == kept.read_bytes()
@@ -127,7 +127,7 @@ def test_a_restart_loses_no_evaluation(store: RunStore) -> None:
     with reopened(store) as again:
         made = publisher(again)
         assert made.pending_evaluation() == awaiting(1)
-        made.record_evaluation(found(again, BEN, 2.25))  # and then it crashed, before the loss was published
+        made.record_evaluation(found(again, BEN, 2.25))  # a crash follows, before the loss is published
         with reopened(again) as third:
             publish_checkpoints(third)
             assert names(third)[1] == ("round-1", "main", "latest", "best")
@@ -161,7 +161,7 @@ def test_evaluations_of_a_dropped_checkpoint_are_dropped(store: RunStore) -> Non
 
 
 def asked(store: RunStore, evaluation: Signed[Evaluation]) -> str:
-    """What the real service answers."""
+    """The reply of the real service."""
     session = session_of(store, publisher=publisher(store))
 
     async def ask() -> str:
@@ -178,7 +178,7 @@ def test_the_service_and_the_status_report_the_outcome(store: RunStore) -> None:
 
 
 def refusals(store: RunStore) -> list[tuple[Signed[Evaluation], str]]:
-    theirs = found(store, ADA, 2.0).value
+    by_ada = found(store, ADA, 2.0).value
     return [
         (found(store, AUTHORITY, 2.0), "not among the run's 3 evaluators"),
         (found(store, ADA, 2.0, round=7), "no checkpoint of round 7"),
@@ -186,7 +186,7 @@ def refusals(store: RunStore) -> list[tuple[Signed[Evaluation], str]]:
         (found(store, ADA, 2.0, panel=parts.HASH_A), "this run's task is"),
         (found(store, ADA, 2.0, tokens=TOKENS + 1), "this run's task is"),
         (found(store, ADA, 2.0, run="shed"), "shed"),
-        (sign(BEN, theirs), "another key"),
+        (sign(BEN, by_ada), "another key"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Datasets become shards: what is read, what is trained on, what is held out, and that it repeats."""
+"""Building shards from datasets: reading, rendering, the held-out part, and repeatable results."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_every_known_shape_is_the_same_chat(tmp_path: Path, row: object) -> None
     ]
 
 
-def test_alpacas_input_follows_the_instruction(tmp_path: Path) -> None:
+def test_the_input_of_alpaca_follows_the_instruction(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "d.jsonl", [{"instruction": "Add.", "input": "1, 2", "output": "3"}])
     (chat,) = read(DataSpec(source=str(source)))
     assert isinstance(chat, Chat)
@@ -242,7 +242,7 @@ def test_an_answer_that_does_not_end_is_refused(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "d.jsonl", questions(1))
     with pytest.raises(DatasetError, match="would not learn to stop"):
         built(run_spec(source), tmp_path)
-    # Unless the model's generation config says that it stops there as well.
+    # The model's generation config may name further end tokens.
     stop = PreTrainedTokenizerFast.from_pretrained(tmp_path).convert_tokens_to_ids("<|im_end|>")
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [stop]}))
     assert "⟦It is the number 0.<|im_end|>⟧" in built(run_spec(source), tmp_path)[0].preview
@@ -265,7 +265,7 @@ def test_the_same_input_gives_the_same_shards(tmp_path: Path) -> None:
     assert other.index != built(spec, folder)[0].index
 
 
-def test_peers_get_all_of_the_data_but_what_is_held_out(tmp_path: Path) -> None:
+def test_peers_get_all_records_that_are_not_held_out(tmp_path: Path) -> None:
     folder = save_tokenizer(tmp_path / "t")
     rows = questions(60)
     result, store = built(run_spec(write_lines(tmp_path / "d.jsonl", [*rows, *rows])), folder)
@@ -277,7 +277,7 @@ def test_peers_get_all_of_the_data_but_what_is_held_out(tmp_path: Path) -> None:
 
     seen, kept = asked(result.index), asked(result.held_out)
     assert sorted(seen + kept) == sorted([*range(60), *range(60)])
-    assert not set(seen) & set(kept), "both copies of a record lie on one side"
+    assert not set(seen) & set(kept), "both copies of a record are on one side"
     assert result.records == 120
     assert result.held_out_records == len(kept) > 0
     assert {ref.blob for ref in result.index.shards + result.held_out.shards} == set(store)

@@ -1,4 +1,4 @@
-"""The words and the layout of `coordinator check`'s report: the one place that asserts them."""
+"""The words and the layout of `coordinator check`'s report; no other test asserts them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_warnings_end_the_report() -> None:
     assert "It can run, but:\n  - the exchange takes" in text
 
 
-def test_values_stand_in_one_column() -> None:
+def test_values_are_aligned() -> None:
     rows = [
         line
         for line in check_report(report_of()).splitlines()

@@ -75,7 +75,7 @@ def test_a_refusal(reason: quorum.EvaluationRefusal, words: str) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "words"), OUTCOMES)
-def test_what_evaluations_come_to(outcome: quorum.QuorumOutcome, words: str) -> None:
+def test_the_result_of_evaluations(outcome: quorum.QuorumOutcome, words: str) -> None:
     status = reasons.EvaluationStatus(1, outcome)
     assert evaluation_message(status) == pending_message(status) == words
 

@@ -1,4 +1,4 @@
-"""The words of the reasons of rounds: nowhere else are they asserted."""
+"""The words of the reasons of rounds; no other test asserts them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def test_a_refused_claim(reason: reasons.ClaimReason, problem: str, fix: str) ->
 
 REFUSALS: list[tuple[reasons.RefusalReason, str]] = [
     (reasons.WrongRound(2, 3), "it is for round 2, the open one is 3"),
-    (reasons.AfterDeadline(1.4), "it came 1 s after the deadline"),
+    (reasons.AfterDeadline(1.4), "it is 1 s after the deadline"),
     (reasons.WrongBaseState("cd" * 32, STATE), "it starts from state cdcdcdcd, the round's is abababab"),
     (reasons.WrongBlobSize(99, range(100, 101)), "its blob has 99 bytes, this run's have 100"),
     (reasons.TooManyTokens(65, 4, 16), "it claims 65 tokens from 4 samples of 16"),
-    (reasons.Unfetchable("no peer gave the blob", 5), "no peer gave the blob (5 attempts)"),
+    (reasons.Unfetchable("no peer sent the blob", 5), "no peer sent the blob (5 attempts)"),
     (reasons.InvalidBlob("the blob of abababab is not finite"), "the blob of abababab is not finite"),
 ]
 CLOSES: list[tuple[reasons.CloseReason, str]] = [
@@ -52,13 +52,13 @@ PROGRESS: list[tuple[reasons.Progress, str]] = [
     (reasons.JustStarted(), "starting"),
     (reasons.AwaitingHeartbeats(), "just started: waiting for heartbeats"),
     (reasons.JustClosed(7, reasons.AllContributed(2)), "round 7 closed: all 2 volunteers contributed"),
-    (reasons.NobodyWasHere(("ada",), 0), "no volunteer was here: the round's time starts with ada"),
+    (reasons.FirstVolunteers(("ada",), 0), "the round's time starts with its first volunteers: ada"),
     (reasons.AllSitOut(2), "no volunteer contributes to this round and 2 sit it out: it restarts"),
     (
         reasons.TooFewInTime(0, 1, 100.0),
         "0 of at least 1 contribution came in time; the round continues for 100 s",
     ),
-    (reasons.NobodyHere(), "no volunteer is here: hand out the invite"),
+    (reasons.NoVolunteers(), "no volunteer is connected: share the invite"),
     (reasons.SittingOut(2, 69.6), "2 sit this round out; it restarts in 70 s"),
     (reasons.MoreVolunteersNeeded(1, 2), "1 of at least 2 contributions: more volunteers must join"),
     (reasons.FetchingLast(1, 15.0), "1 contributed; fetching the last blobs, at most 15 s"),

@@ -1,4 +1,4 @@
-"""The words of everything found out before a run starts: the one place that asserts them."""
+"""The words of everything found out before a run starts; no other test asserts them."""
 
 from __future__ import annotations
 

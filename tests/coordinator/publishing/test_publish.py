@@ -1,4 +1,4 @@
-"""`coordinator publish` to a folder and to an fsspec file system: a mirror that is whole at any moment."""
+"""`coordinator publish` to a folder and to an fsspec file system: a mirror that is complete at any moment."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def in_memory() -> dict[str, bytes]:
     return {path.removeprefix("/bucket/barn/"): fs.cat_file(path) for path in fs.find("/bucket/barn")}
 
 
-def check_whole(store: RunStore, files: dict[str, bytes]) -> ArchiveIndex | None:
+def check_complete(store: RunStore, files: dict[str, bytes]) -> ArchiveIndex | None:
     """Check that a reader finds all that the index names, as the run signed it."""
     if INDEX not in files:
         return None
@@ -71,11 +71,11 @@ def check_whole(store: RunStore, files: dict[str, bytes]) -> ArchiveIndex | None
 
 
 def test_a_folder_becomes_a_copy_of_the_archive(store: RunStore, tmp_path: Path) -> None:
-    said = sent(store, tmp_path / "mirror")
+    printed = sent(store, tmp_path / "mirror")
     assert tree(tmp_path / "mirror") == tree(archive(store))
-    assert check_whole(store, tree(tmp_path / "mirror")) is not None
-    assert "checkpoints/round-000002" in " ".join(said)
-    assert f"?key={parts.AUTHORITY.public}" in said[-1]
+    assert check_complete(store, tree(tmp_path / "mirror")) is not None
+    assert "checkpoints/round-000002" in " ".join(printed)
+    assert f"?key={parts.AUTHORITY.public}" in printed[-1]
 
 
 def test_so_does_an_fsspec_file_system(store: RunStore, memory: str) -> None:
@@ -92,7 +92,7 @@ def test_only_what_is_new_is_sent(store: RunStore, tmp_path: Path) -> None:
     sent(store, mirror)
     for path, then in before.items():
         assert path.name == INDEX or path.stat().st_mtime_ns == then, f"{path} was sent again"
-    assert check_whole(store, tree(mirror)) is not None
+    assert check_complete(store, tree(mirror)) is not None
 
 
 @pytest.mark.parametrize("where", ["folder", "memory"])
@@ -105,7 +105,7 @@ def test_an_interrupted_publication_is_whole_and_resumes(
         (lambda: tree(tmp_path / "mirror")) if where == "folder" else in_memory
     )
     sent(store, to)
-    first = check_whole(store, there())
+    first = check_complete(store, there())
     train_round(store, BEN, loss=1.2)
     real, room, breaks = Destination.put, 0, 0
 
@@ -124,9 +124,11 @@ def test_an_interrupted_publication_is_whole_and_resumes(
             break
         except Unreachable:
             breaks += 1
-            assert check_whole(store, there()) == first, "the index came before what it names"
+            assert check_complete(store, there()) == first, (
+                "the index was sent before the files that it names"
+            )
     assert breaks > 5
-    last = check_whole(store, there())
+    last = check_complete(store, there())
     assert last is not None
     assert last.closed == 3
 
@@ -139,14 +141,16 @@ def test_a_mirror_keeps_what_the_run_drops(store: RunStore, tmp_path: Path) -> N
         sent(store, mirror)
     repo = parse_index((archive(store) / INDEX).read_bytes()).repo("trained")
     assert repo is not None
-    assert not any(revision.round == 3 for revision in repo.revisions), "the run kept it: this shows nothing"
-    index = check_whole(store, tree(mirror))
+    assert not any(revision.round == 3 for revision in repo.revisions), (
+        "the run kept it: the test proves nothing"
+    )
+    index = check_complete(store, tree(mirror))
     assert index is not None
     mirrored = index.repo("trained")
     assert mirrored is not None
     names = {revision.round: revision.names for revision in mirrored.revisions}
     assert {2, 3, 4, 5} <= names.keys()
-    assert names[3] == ("round-3",), "main and latest have moved on"
+    assert names[3] == ("round-3",), "main and latest have moved"
     assert {"main", "latest"} <= set(names[5])
 
 
@@ -161,7 +165,7 @@ def test_prune_removes_what_the_run_dropped(store: RunStore, tmp_path: Path) -> 
 
 def test_one_revision_alone(store: RunStore, tmp_path: Path) -> None:
     sent(store, tmp_path / "mirror", revision="0")
-    index = check_whole(store, tree(tmp_path / "mirror"))
+    index = check_complete(store, tree(tmp_path / "mirror"))
     assert index is not None
     assert [revision.round for repo in index.repos for revision in repo.revisions] == [0]
     with raises_with_fix(UserError, 2, "no revision '7'", "the rounds"):
@@ -171,10 +175,10 @@ def test_one_revision_alone(store: RunStore, tmp_path: Path) -> None:
 
 
 def test_dry_run_sends_nothing(store: RunStore, tmp_path: Path) -> None:
-    said = sent(store, tmp_path / "mirror", dry=True)
+    printed = sent(store, tmp_path / "mirror", dry=True)
     assert not (tmp_path / "mirror").exists()
-    assert "would send checkpoints/round-000002" in " ".join(said)
-    assert said[-1].startswith("nothing was sent: ")
+    assert "would send checkpoints/round-000002" in " ".join(printed)
+    assert printed[-1].startswith("nothing was sent: ")
 
 
 def flip(path: Path) -> None:
@@ -238,7 +242,7 @@ def test_an_archive_that_changes_meanwhile_is_read_again(
 
     monkeypatch.setattr(Destination, "put", put)
     sent(store, tmp_path / "mirror")
-    index = check_whole(store, tree(tmp_path / "mirror"))
+    index = check_complete(store, tree(tmp_path / "mirror"))
     assert index is not None
     assert index.closed == 4
 

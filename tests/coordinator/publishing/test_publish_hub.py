@@ -52,7 +52,7 @@ def published(
 
 def own_files(repo: HubRepo, revision: str) -> dict[str, bytes]:
     files = dict(repo.files(revision))
-    assert files.pop(".gitattributes"), "what the Hub put there stays"
+    assert files.pop(".gitattributes"), "files that the Hub adds are kept"
     return files
 
 
@@ -127,7 +127,7 @@ def test_an_interrupted_upload_is_reported_and_resumes(hub: FakeHub, laid: Laid,
     hub.asked.clear()
     assert published(hub, laid, tmp_path, "--form", "trained").returncode == 0
     assert own_files(hub.model(NAME), "main") == on_disk(laid, "trained", MAIN_ROUND)
-    assert not {f"PUT /lfs/{oid}" for oid in kept} & set(hub.asked), "what had arrived came again"
+    assert not {f"PUT /lfs/{oid}" for oid in kept} & set(hub.asked), "uploaded files were sent again"
 
 
 def test_data_is_published_on_request(hub: FakeHub, laid: Laid, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_full_disk_is_reported_and_leaves_no_partial_file(
 
 
 class Bucket(MemoryFileSystem):
-    """A file system that refuses, as S3's words it."""
+    """A file system that refuses with the errors of S3's."""
 
     protocol = "bucket"
     refusal: OSError

@@ -28,7 +28,7 @@ def test_a_fresh_claim_is_admitted(off: int) -> None:
     assert admitted.admission.expires == NOW + LIFE * 1000
 
 
-def test_what_is_given_is_what_every_node_accepts_until_it_ends() -> None:
+def test_every_node_accepts_an_admission_until_it_expires() -> None:
     admitted = admit(claim(), RUN, NOW, TIMING)
     assert isinstance(admitted, Admitted)
     text = sign(AUTHORITY, admitted.admission).text

@@ -19,9 +19,9 @@ from coordinator.reasons.rounds import (
     CloseReason,
     DeadlinePassed,
     FetchingLast,
+    FirstVolunteers,
     MoreVolunteersNeeded,
-    NobodyHere,
-    NobodyWasHere,
+    NoVolunteers,
     ReopenReason,
     RoundFull,
     SittingOut,
@@ -51,7 +51,7 @@ def situation(
     most: int = 32,
     late: str = "",
 ) -> Situation:
-    """Names separated by blanks."""
+    """Names are separated by spaces."""
     spec = SPEC.model_copy(update={"target_tokens": target, "max_contributions": most})
     return Situation(
         now=after(0),
@@ -89,17 +89,17 @@ RULES: list[tuple[float, Situation, Decision]] = [
     (120, situation("ada", "ada ben", enough=2), Reopen(TooFewInTime(1, 2, 100))),
     (5, situation("ada", "ada", enough=2), Wait(MoreVolunteersNeeded(1, 2))),
     (500, situation("ada", "ada", enough=2), Wait(MoreVolunteersNeeded(1, 2))),
-    (5, situation(), Wait(NobodyHere())),
-    (500, situation(), Wait(NobodyHere())),
+    (5, situation(), Wait(NoVolunteers())),
+    (500, situation(), Wait(NoVolunteers())),
     (110, replace(situation(), idle=2), Reopen(AllSitOut(2))),
     (50, replace(situation(), idle=2), Wait(SittingOut(2, 70))),
     (110, replace(situation("ada", enough=2), idle=1), Wait(SittingOut(1, 10))),
     (120, replace(situation("ada", enough=2), idle=1), Reopen(TooFewInTime(1, 2, 100))),
     (5, replace(situation("ada", "ada"), idle=40), CloseNow(AllContributed(1))),
-    (5, EMPTY, Wait(NobodyHere())),
+    (5, EMPTY, Wait(NoVolunteers())),
     (90, replace(EMPTY, idle=1), Wait(SittingOut(1, 30))),
-    (90, replace(EMPTY, expected=ADA_NAMED), Reopen(NobodyWasHere(("ada",), 0))),
-    (90, replace(EMPTY, late=ADA_NAMED), Reopen(NobodyWasHere(("ada",), 0))),
+    (90, replace(EMPTY, expected=ADA_NAMED), Reopen(FirstVolunteers(("ada",), 0))),
+    (90, replace(EMPTY, late=ADA_NAMED), Reopen(FirstVolunteers(("ada",), 0))),
     (90, replace(EMPTY, expected=ADA_NAMED, swarm_tokens=9), Wait(StillTraining(("ada",), 0, 30))),
     (
         90,
@@ -145,7 +145,7 @@ names = st.sets(st.sampled_from(sorted(KEYS))).map(" ".join)
     names,
     st.booleans(),
 )
-def test_every_decision_keeps_the_promises(
+def test_invariants_of_every_decision(
     seconds: int,
     accepted: str,
     expected: str,
@@ -187,7 +187,7 @@ def reasons(accepted: str = "", expected: str = "", seconds: float = 5) -> WaitR
     return decision.reason
 
 
-def test_time_and_counts_are_no_news_and_names_are() -> None:
+def test_names_are_news_and_seconds_and_counts_are_not() -> None:
     before = reasons("ada", "ada ben", seconds=105)
     assert not reasons("ada", "ada ben", seconds=110).is_news_after(before)
     assert not reasons("ada eva", "ada ben", seconds=110).is_news_after(before)

@@ -45,7 +45,7 @@ MISFITS: list[tuple[Commit, float, MisfitReason]] = [
 
 
 @pytest.mark.parametrize(("made", "seconds", "reason"), MISFITS, ids=[str(m[2]) for m in MISFITS])
-def test_a_commit_that_does_not_fit(made: Commit, seconds: float, reason: MisfitReason) -> None:
+def test_a_commit_that_does_not_fit_has_a_reason(made: Commit, seconds: float, reason: MisfitReason) -> None:
     assert checked(made, seconds) == Misfit(reason)
 
 

@@ -1,4 +1,4 @@
-"""What the gRPC service calls, while other threads write: on real threads."""
+"""The coordinator's API while other threads write, on real threads."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def test_requests_are_answered_while_checkpoints_are_written_and_dropped(tmp_pat
                 thread.result()
 
         asyncio.run(act())
-        assert store.snapshot.evaluations == {}, "checkpoints were dropped meanwhile"
+        assert store.snapshot.evaluations == {}, "checkpoints were dropped in the other thread"
         assert api.status().round == ROUNDS + 1

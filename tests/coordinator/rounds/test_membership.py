@@ -1,4 +1,4 @@
-"""Who is live, and what that means for a round."""
+"""The live volunteers, and their attendance in a round."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_volunteers_that_leave_do_not_count() -> None:
     assert members.working_on(OPEN) == [ADA.public]
 
 
-def test_volunteers_are_named_and_the_others_have_a_short_key() -> None:
+def test_volunteers_without_a_name_have_a_short_key() -> None:
     members = Membership.of([beat(ADA, name="Ada"), beat(BEN)])
     assert members.name(key(ADA)) == "Ada"
     assert members.name(key(BEN)) == BEN.public[:8]
@@ -52,7 +52,7 @@ def test_only_the_tokens_and_holders_of_the_open_round_count() -> None:
         ("waiting", 3, Attendance({}, {}, 1)),
     ],
 )
-def test_what_a_volunteer_means_for_the_round(doing: Activity, round: int, attendance: Attendance) -> None:
+def test_a_volunteer_s_attendance_in_the_round(doing: Activity, round: int, attendance: Attendance) -> None:
     members = Membership.of([beat(ADA, doing, round, name="Ada")])
     assert members.attendance(OPEN, seed=0, turns=1) == attendance
 

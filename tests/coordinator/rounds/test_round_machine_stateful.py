@@ -1,4 +1,4 @@
-"""The round machine as a whole: volunteers that come, go, crash and dawdle, and so the coordinator."""
+"""Whole runs on a fake clock: volunteers join, leave, crash and slow down, and the coordinator restarts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BOUND = 300
 
 
 def close_one_round(world: World) -> None:
-    """From wherever the world is: with enough who stay, the open round closes."""
+    """From any state of the world, the open round closes once enough volunteers stay."""
     world.up = True
     while len([peer for peer in world.live if not peer.leaving]) < world.spec.min_contributions:
         world.join()
@@ -54,6 +54,8 @@ def close_one_round(world: World) -> None:
 
 
 class Rounds(RuleBasedStateMachine):
+    """Any order of events; `World.check` holds after each."""
+
     world: World
 
     @initialize(spec=st.sampled_from(SPECS), peers=st.integers(0, 3))
@@ -90,12 +92,12 @@ class Rounds(RuleBasedStateMachine):
 
     @precondition(some_away)
     @rule(data=st.data(), stale=st.booleans())
-    def comes_back(self, data: st.DataObject, stale: bool) -> None:
-        self.world.come_back(self.one_of(data, alive=False), stale=stale)
+    def restarts(self, data: st.DataObject, stale: bool) -> None:
+        self.world.restart(self.one_of(data, alive=False), stale=stale)
 
     @precondition(some_live)
     @rule(data=st.data())
-    def wants_to_leave(self, data: st.DataObject) -> None:
+    def leaves(self, data: st.DataObject) -> None:
         self.one_of(data, alive=True).leaving = True
 
     @precondition(some_live)
@@ -105,22 +107,22 @@ class Rounds(RuleBasedStateMachine):
 
     @precondition(some_live)
     @rule(data=st.data())
-    def folds_wrongly(self, data: st.DataObject) -> None:
+    def computes_a_wrong_fold(self, data: st.DataObject) -> None:
         self.one_of(data, alive=True).faulty = True
 
     @rule(cheat=st.sampled_from(CHEATS))
-    def somebody_cheats(self, cheat: dict[str, object]) -> None:
+    def an_invalid_commit_is_announced(self, cheat: dict[str, object]) -> None:
         self.world.cheat(**cheat)
 
     @rule(up=st.booleans())
-    def the_coordinator_goes_or_comes(self, up: bool) -> None:
+    def the_coordinator_stops_or_starts(self, up: bool) -> None:
         if up:
             self.world.up = True
         else:
             self.world.crash_coordinator()
 
     @invariant()
-    def all_is_well(self) -> None:
+    def no_work_is_lost(self) -> None:
         self.world.check()
 
     def teardown(self) -> None:
@@ -146,7 +148,7 @@ def walk(spec: RoundSpec, seed: int, steps: int = 100) -> World:
             case 1 if live:
                 world.crash(random.choice(live))
             case 2 | 3 if away:
-                world.come_back(random.choice(away), stale=random.random() < 0.3)
+                world.restart(random.choice(away), stale=random.random() < 0.3)
             case 4 if live:
                 random.choice(live).leaving = True
             case 5 if live:
@@ -204,18 +206,18 @@ ACTIONS: set[tuple[type[Action], reasons.ActionReason]] = {
     (Train, reasons.StepIsLate(0)),
     (Train, reasons.TimeToTrain(0)),
 }
-"""Everything that a volunteer ever decides, with 0 for each number."""
+"""Every action and reason of a volunteer, with 0 for each number."""
 ANSWERS = {
     *((CloseNow, reason) for reason in get_args(CloseReason)),
     *((Reopen, reason) for reason in get_args(ReopenReason)),
     *((Wait, reason) for reason in get_args(WaitReason)),
     *((Misfit, reason) for reason in get_args(MisfitReason) if reason is not WrongRound),
 }
-"""Everything that the coordinator decides; it looks at no commit for another round."""
+"""Every decision and reason of the coordinator. It checks no commit for another round."""
 
 
-def test_every_decision_and_every_reason_is_met() -> None:
-    """And each walk kept what `World` asserts, and could close one more round at its end."""
+def test_every_decision_and_every_reason_occurs() -> None:
+    """Also asserts what `World` checks in each walk, and that one more round closes at its end."""
     worlds = [walk(spec, seed) for spec in SPECS for seed in SEEDS]
     assert {met for world in worlds for met in world.actions} == ACTIONS
     assert {action for action, _ in ACTIONS} == set(get_args(Action))

@@ -1,4 +1,4 @@
-"""The loop of a coordinator on a real run store, ticked by hand or run until a fake swarm ends it."""
+"""The coordinator's main loop on a real run store and a fake swarm, by single ticks or until it stops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from barnraise.contract.records import Commit, Head, Presence
 from barnraise.core.errors import HashMismatch
 from barnraise.core.ids import Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed
-from coordinator.reasons.rounds import AwaitingHeartbeats, NobodyHere, StillTraining, TooFewInTime
+from coordinator.reasons.rounds import AwaitingHeartbeats, NoVolunteers, StillTraining, TooFewInTime
 from coordinator.rounds.intake import Refused, State
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
@@ -90,7 +90,7 @@ def test_only_news_is_logged(store: RunStore, caplog: pytest.LogCaptureFixture) 
 
     async def act() -> None:
         await session.tick()
-        assert session.progress == NobodyHere()
+        assert session.progress == NoVolunteers()
         swarm.present = [training(store)]
         for _ in range(3):
             await session.tick()
@@ -107,7 +107,7 @@ def test_a_reopened_round_forgets_its_refusals_and_announces_its_head(store: Run
     session = session_of(store, swarm, late)
     asyncio.run(session.tick())
     assert isinstance(session.progress, TooFewInTime)
-    assert session.contributions.intake.state(commit) is None, "it came too late and is in time now"
+    assert session.contributions.intake.state(commit) is None, "it was too late and is in time again"
     assert store.snapshot.opens == late
     assert [record.opens for record in swarm.published if isinstance(record, Head)] == [late]
 
@@ -134,10 +134,10 @@ def test_a_full_round_fetches_no_more(tmp_path: Path) -> None:
 
 @dataclass
 class LyingSwarm(FakeSwarm):
-    """A commit of Ben copies the blob of Ada and describes its pieces wrongly."""
+    """Rejects a commit by Ben that copies the blob hash of Ada's and describes its pieces wrongly."""
 
     proceed: Callable[[], bool] = lambda: True
-    """Whether the pieces may be checked now."""
+    """Whether to check the pieces now."""
 
     async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
         if wanted.owner == parts.ADA.public:
@@ -166,7 +166,9 @@ def test_a_copied_blob_hash_removes_no_valid_blob(store: RunStore, after: str) -
     assert name in store.blobs
 
 
-def test_what_a_fetch_cannot_handle_ends_the_run(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_of_a_fetch_ends_the_run(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit, blob = contribution(store, parts.ADA)
     swarm = FakeSwarm(store.blobs, held={blob_hash(blob): blob}, announced=[commit])
     session = session_of(store, swarm)

@@ -102,7 +102,7 @@ def test_a_model_that_has_no_gguf_form_is_refused_before_any_work(tmp_path: Path
         with pytest.raises(SpecError, match=r"checkpoint\.gguf is 'f16', but a GPT2LMHeadModel") as refused:
             work()
         assert "Leave `gguf` out of [checkpoint]" in refused.value.fix
-    assert not (tmp_path / "run").exists(), "the data was packed before it was found out"
+    assert not (tmp_path / "run").exists(), "the data was packed before the check"
     possible = run_of(tmp_path, model, [CHAT], checkpoint={"gguf": "f16"})
     assert checked(possible, tmp_path / "cache").spec == possible
 
@@ -133,7 +133,7 @@ def test_a_template_that_never_ends_an_answer_is_refused(tmp_path: Path) -> None
         checked(run_of(tmp_path, folder, [CHAT]), tmp_path / "cache")
 
 
-def test_a_broken_record_far_down_is_found(tmp_path: Path, model: Path) -> None:
+def test_an_invalid_record_at_the_end_is_found(tmp_path: Path, model: Path) -> None:
     rows: list[object] = [CHAT] * 30 + [{"nothing": "known"}]
     with pytest.raises(DatasetError, match=r"data\.jsonl:31"):
         checked(run_of(tmp_path, model, rows), tmp_path / "cache")

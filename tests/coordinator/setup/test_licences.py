@@ -1,4 +1,4 @@
-"""Which licences permit redistribution, and what cards say of them."""
+"""Which licences permit redistribution, and what cards state."""
 
 from __future__ import annotations
 

@@ -30,7 +30,9 @@ def test_no_more_contributions_count_than_a_round_folds() -> None:
     few = needs(spec_of(round={"max_contributions": 8}), 5_000_000, MILLION, peers=8)
     many = needs(spec_of(round={"max_contributions": 8}), 5_000_000, MILLION, peers=800)
     assert (many.up, many.log_per_round) == (few.up, few.log_per_round)
-    assert many.down == few.down + many.blob  # most volunteers have no turn, and fetch all eight
+    assert (
+        many.down == few.down + many.blob
+    )  # most volunteers have no turn, and fetch all eight contributions
 
 
 def test_one_volunteer_alone_receives_nothing_but_sends_to_the_coordinator() -> None:
@@ -63,7 +65,7 @@ def test_the_disk_holds_the_kept_checkpoints_and_the_log() -> None:
     assert (found.forms, found.log) == (0, 500_000_000)
     assert found.disk == 4 * found.checkpoint + found.log, "the promoted one, the best and the oldest as well"
     assert of(keep=10, log_gigabytes=0.5).disk == found.disk + 9 * found.checkpoint
-    assert of(every=5, log_gigabytes=0).log == 5 * found.log_per_round, "a restart folds what comes after it"
+    assert of(every=5, log_gigabytes=0).log == 5 * found.log_per_round, "a restart folds the rounds after it"
 
 
 def test_other_forms_take_the_bytes_of_their_precision() -> None:

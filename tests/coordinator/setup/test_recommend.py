@@ -163,7 +163,7 @@ def test_a_small_blob_gets_no_warning() -> None:
     assert find_warnings(spec_of(), layout(MILLION), 4, 10) == []
 
 
-def test_a_round_too_short_for_its_exchange_is_warned_of_with_a_length_that_helps() -> None:
+def test_a_warning_about_a_short_round_has_a_length_that_is_enough() -> None:
     spec = spec_of(Raw(), round=RoundSpec(seconds=30, grace=30))
     (warning,) = find_warnings(spec, layout(MILLION), 4, 10)
     assert isinstance(warning, ExchangeTooLong)
@@ -173,14 +173,14 @@ def test_a_round_too_short_for_its_exchange_is_warned_of_with_a_length_that_help
     assert find_warnings(helped, layout(MILLION), 4, 10) == []
 
 
-def test_the_warning_names_whether_training_overlaps() -> None:
+def test_the_warning_states_whether_training_overlaps() -> None:
     spec = spec_of(Raw(), round=RoundSpec(seconds=30, overlap="never"))
     (warning,) = find_warnings(spec, layout(MILLION), 4, 10)
     assert isinstance(warning, ExchangeTooLong)
     assert not warning.overlaps
 
 
-def test_a_grace_too_short_for_its_exchange_is_warned_of() -> None:
+def test_a_grace_too_short_for_its_exchange_gets_a_warning() -> None:
     spec = spec_of(Raw(), round=RoundSpec(seconds=1000, grace=10))
     assert find_warnings(spec, layout(MILLION), 4, 10) == [GraceTooShort(10, 20, Dense(bits=4))]
 
@@ -192,18 +192,18 @@ def test_only_a_codec_that_sends_less_is_named_as_a_remedy() -> None:
     assert warning.smaller is None
 
 
-def test_a_sparse_codec_is_warned_of_where_a_dense_one_is_short_enough() -> None:
+def test_a_sparse_codec_gets_a_warning_where_a_dense_one_is_enough() -> None:
     because = recommend(spec_of(), layout(MILLION), 4, 10).because
     found = find_warnings(spec_of(Sparse()), layout(MILLION), 4, 10)
     assert found == [SparseNotNeeded(Dense(bits=4), because)]
 
 
-def test_too_low_a_density_is_warned_of() -> None:
+def test_too_low_a_density_gets_a_warning() -> None:
     found = find_warnings(spec_of(Sparse(density=0.005)), layout(800 * MILLION), 8, 100)
     assert found == [DensityTooLow(0.005)]
 
 
-def test_a_sparse_gradient_for_adamw_is_warned_of() -> None:
+def test_a_sparse_gradient_for_adamw_gets_a_warning() -> None:
     found = find_warnings(spec_of(Sparse(), **GRADIENT), layout(8000 * MILLION), 1, 1000)
     assert SparseWithAdamW(Dense(bits=2)) in found
 

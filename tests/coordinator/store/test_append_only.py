@@ -1,4 +1,4 @@
-"""The append-only sequence: it equals a tuple, also after longer ones were made of it."""
+"""The append-only sequence: it equals a tuple, also after longer ones were made from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coordinator.store.append_only import AppendOnly
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers()), max_size=20))
-def test_each_sequence_stays_as_it_was_made(steps: list[tuple[int, int]]) -> None:
+def test_each_sequence_stays_unchanged(steps: list[tuple[int, int]]) -> None:
     """Sequences are extended in any order, also one that was extended before."""
     made: list[tuple[AppendOnly[int], tuple[int, ...]]] = [(AppendOnly(), ())]
     for which, item in steps:

@@ -1,4 +1,4 @@
-"""A checkpoint is what transformers and peft load, and what a follower reads its state back from."""
+"""A checkpoint is a folder that transformers and peft load, and that a follower reads its state from."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def names(folder: Path) -> set[str]:
 
 
 def own_loss(model: Any) -> float:
-    """transformers' own loss of some whole documents."""
+    """The loss of some documents as transformers computes it."""
     batch = [replace(s, position_ids=np.arange(len(s.input_ids), dtype=np.int32)) for s in tiny_samples(3)]
     ids, labels = (
         torch.from_numpy(np.stack([getattr(s, kind) for s in batch]).astype(np.int64))
@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_alone(
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(DiskFull, match="no space left"):
         written(tmp_path, base, charter_for(LORA, second), second)
-    assert names(tmp_path / "checkpoints") == {folder.name}, "half a checkpoint was left"
+    assert names(tmp_path / "checkpoints") == {folder.name}, "a partial checkpoint was left"
     assert read_state(manifest, charter_for(LORA, first).layout, blobs.path).hash() == first.hash()
 
 

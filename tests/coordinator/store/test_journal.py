@@ -91,7 +91,7 @@ def test_a_full_disk_raises_and_leaves_nothing_half_written(tmp_path: Path) -> N
     journal = Journal(tmp_path / "events.db")
     journal.append(HISTORY[0])
     pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
-    journal._db.execute(f"PRAGMA max_page_count={pages}")  # how SQLite itself plays a full disk
+    journal._db.execute(f"PRAGMA max_page_count={pages}")  # SQLite then reports a full disk
     with pytest.raises(DiskFull) as caught:
         journal.append(Row(Kind.ACCEPTED, Millis(1), 0, bytes(10**6)))
     assert "Free disk space" in caught.value.fix
@@ -102,7 +102,7 @@ def test_a_full_disk_raises_and_leaves_nothing_half_written(tmp_path: Path) -> N
     journal.close()
 
 
-def test_a_file_that_is_no_journal_is_a_state_error(tmp_path: Path) -> None:
+def test_another_file_is_a_state_error(tmp_path: Path) -> None:
     (tmp_path / "events.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(StateError, match="cannot be used: file is not a database"):
         Journal(tmp_path / "events.db")

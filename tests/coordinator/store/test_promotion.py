@@ -1,4 +1,4 @@
-"""Which checkpoint is `main`: the newest whose held-out loss is about the best."""
+"""Which checkpoint is `main`: the newest whose held-out loss is close to the best."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ WITHIN = 0.01
         ({0: 3.0, 5: 3.0}, Promotion(5, 5, 5, LossNearBest(5, 3.0, 5, 3.0, WITHIN, None))),
     ],
 )
-def test_main_is_the_newest_about_as_good_as_the_best(
-    losses: dict[int, float | None], expected: Promotion
-) -> None:
+def test_main_is_the_newest_close_to_the_best(losses: dict[int, float | None], expected: Promotion) -> None:
     assert promote(losses, WITHIN) == expected
 
 

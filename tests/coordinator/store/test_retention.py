@@ -29,7 +29,7 @@ def manifest(round: int, contents: list[str]) -> Signed[Manifest]:
 
 
 @pytest.mark.parametrize(
-    ("rounds", "keep", "needed", "gone"),
+    ("rounds", "keep", "needed", "dropped"),
     [
         ([], 1, [], []),
         ([0], 1, [], []),
@@ -41,9 +41,9 @@ def manifest(round: int, contents: list[str]) -> Signed[Manifest]:
     ],
 )
 def test_the_newest_and_the_needed_stay(
-    rounds: list[int], keep: int, needed: list[int], gone: list[int]
+    rounds: list[int], keep: int, needed: list[int], dropped: list[int]
 ) -> None:
-    assert outdated(rounds, keep, needed) == gone
+    assert outdated(rounds, keep, needed) == dropped
 
 
 @given(
@@ -73,9 +73,9 @@ contents = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)
 def test_a_file_is_removed_only_when_no_kept_checkpoint_lists_it(
     removed: list[list[str]], kept: list[list[str]]
 ) -> None:
-    gone = orphaned([manifest(0, c) for c in removed], [manifest(1, c) for c in kept])
+    dropped = orphaned([manifest(0, c) for c in removed], [manifest(1, c) for c in kept])
     needed = {name(c) for cs in kept for c in cs}
-    assert gone == {name(c) for cs in removed for c in cs} - needed
+    assert dropped == {name(c) for cs in removed for c in cs} - needed
 
 
 def test_of_a_dropped_checkpoint_the_manifest_is_removed_first() -> None:

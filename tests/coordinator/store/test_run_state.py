@@ -1,4 +1,4 @@
-"""The state of a run: its laws hold after every event, and a restart leads to the state that was live."""
+"""The state of a run: its laws hold after every event, and a restart restores the live state."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ walks = st.lists(st.tuples(st.sampled_from(list(STEPS)), st.integers(0, 11)), mi
 
 
 def restarted(rows: Iterable[Row], blobs: MemoryBlobs) -> RunState:
-    """What a restart makes of the journal and the blobs."""
+    """The state after a restart from the journal and the blobs."""
     run = RunState.before_events(CHARTER)
     for event in RowReader(CHARTER.value, blobs).events(rows):
         run = apply(run, event)
     return without_missing(run, blobs.__contains__)
 
 
-def test_the_laws_hold_and_a_restart_after_any_event_finds_the_live_state() -> None:
-    """Also asserts that the walks cover every kind of event: a law that is never tried proves nothing."""
+def test_the_laws_hold_and_a_restart_restores_the_live_state() -> None:
+    """Also asserts that the walks cover every kind of event."""
     covered: set[type[Any]] = set()
 
     @settings(max_examples=60)

@@ -1,4 +1,4 @@
-"""The run store across crashes: what was published, what was forgotten, and whom cards may name."""
+"""The run store across crashes: published checkpoints, dropped blobs, and the names in cards."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def files_of(store: RunStore) -> set[str]:
 
 
 def restored(store: RunStore) -> dict[str, object]:
-    """What a restart has to bring back."""
+    """The part of the state that a restart restores."""
     run = store.snapshot
     return {
         "run": replace(run, loss=None, evaluating=None),
@@ -71,7 +71,7 @@ def test_a_restart_finds_everything_that_was_published(tmp_path: Path) -> None:
             "the first of a replay, the best, and the newest two"
         )
         assert store.snapshot.unpublished == [5]
-        assert set(store.snapshot.scores) == {1, 2, 3}, "the curve keeps what was dropped"
+        assert set(store.snapshot.scores) == {1, 2, 3}, "the curve keeps dropped checkpoints"
         with reopened(store) as again:
             assert restored(again) == restored(store)
             show(again, loss=1.5)
@@ -121,7 +121,7 @@ def test_contributions_are_dropped_only_up_to_a_published_checkpoint(tmp_path: P
         blobs = [blob_name(commit) for commit in fold_round(store, ADA, BEN).commits]
         store.write_checkpoint(parts.NOW)
         assert store.snapshot.replay_from == 0
-        assert all(blob in store.blobs for blob in blobs), "a replay has to start from what is shown"
+        assert all(blob in store.blobs for blob in blobs), "a replay starts from a published checkpoint"
         show(store)
         assert store.snapshot.replay_from == 1
         assert not any(blob in store.blobs for blob in blobs)
@@ -133,7 +133,7 @@ def test_a_crash_while_contributions_are_dropped_is_repaired(tmp_path: Path) -> 
         train_round(store, ADA, BEN)
         train_round(store, ADA)
         dropped, stays = store.snapshot.history.blobs[0], store.snapshot.history.blobs[1]
-        store.journal.append(ContributionsForgotten(parts.NOW, 1).row())  # and the process dies here
+        store.journal.append(ContributionsForgotten(parts.NOW, 1).row())  # the process is killed here
         with reopened(store) as again:
             assert again.snapshot.replay_from == 1
             assert not any(blob in again.blobs for blob in dropped)
@@ -146,7 +146,7 @@ def test_a_crash_while_a_checkpoint_is_dropped_is_repaired(tmp_path: Path) -> No
         train_round(store, ADA)
         train_round(store, ADA)
         dropped = store.snapshot.checkpoints[1]
-        store.blobs.remove(blob_hash(dropped.wire))  # removed first; the process dies here
+        store.blobs.remove(blob_hash(dropped.wire))  # removed first; the process is killed here
         shared = {entry.hash for entry in store.snapshot.checkpoints[2].value.files}
         own = {entry.hash for entry in dropped.value.files} - shared
         assert own & files_of(store)
@@ -158,7 +158,7 @@ def test_a_crash_while_a_checkpoint_is_dropped_is_repaired(tmp_path: Path) -> No
             show(again)
 
 
-def test_nothing_is_left_of_what_was_dropped(tmp_path: Path) -> None:
+def test_no_blob_of_dropped_checkpoints_is_left(tmp_path: Path) -> None:
     with kept(tmp_path, keep=1, log_gigabytes=0.0) as store:
         for _ in range(4):
             train_round(store, ADA, BEN)
@@ -176,7 +176,7 @@ def admitted(store: RunStore) -> int:
         rows.close()
 
 
-def test_a_renewal_without_news_is_not_journaled(tmp_path: Path) -> None:
+def test_an_unchanged_claim_is_not_journaled(tmp_path: Path) -> None:
     with opened_store(tmp_path) as store:
         for later in range(5):
             store.admit(sign(ADA, claim(ADA, "ada", True, parts.NOW + later)), parts.NOW)

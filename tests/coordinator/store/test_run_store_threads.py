@@ -1,4 +1,4 @@
-"""The run store on real threads: readers see whole states, and writers lose no event of one another."""
+"""The run store on real threads: readers see consistent states, and no writer's event is lost."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def admit(store: RunStore, peers: Sequence[Identity]) -> None:
 
 
 def evaluate_all(store: RunStore) -> None:
-    """Evaluate the checkpoints without a loss; some are dropped or get their loss before it is noted."""
+    """Evaluate the checkpoints without a loss; some are dropped or get their loss before it is recorded."""
     for number, peer in enumerate(PEERS[:30]):
         for round in store.snapshot.unevaluated:
             evaluation = Evaluation(
@@ -75,8 +75,8 @@ def evaluate_all(store: RunStore) -> None:
             store.evaluate(sign(peer, evaluation), parts.NOW)
 
 
-def look(run: RunState) -> None:
-    """What the status, the head, the archive, the card and evaluations ask of a state."""
+def read_all(run: RunState) -> None:
+    """Read what the status, the head, the archive, the card and evaluations need of a state."""
     run.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
     ArchiveContent.of(run, ())
     promotion = run.promotion()
@@ -87,18 +87,18 @@ def look(run: RunState) -> None:
     check_laws(run)
 
 
-def keep_looking(store: RunStore, stop: threading.Event) -> None:
+def read_until(store: RunStore, stop: threading.Event) -> None:
     """Read one snapshot after another until `stop`."""
     before = store.snapshot
     while not stop.is_set():
         after = store.snapshot
         check_growth(before, after)
-        look(after)
+        read_all(after)
         before = after
 
 
 def run_together(*work: Callable[[], None]) -> None:
-    """Run each in a thread of its own, all from one moment on, to its end. Raises what one of them raises."""
+    """Run each in its own thread, started together. Raises the first error of any."""
     start = threading.Barrier(len(work))
 
     def run(one: Callable[[], None]) -> None:
@@ -111,7 +111,7 @@ def run_together(*work: Callable[[], None]) -> None:
         each.result()
 
 
-def test_readers_see_whole_states_while_checkpoints_are_dropped(store: RunStore) -> None:
+def test_readers_see_consistent_states_while_checkpoints_are_dropped(store: RunStore) -> None:
     stop = threading.Event()
 
     def write() -> None:
@@ -120,7 +120,7 @@ def test_readers_see_whole_states_while_checkpoints_are_dropped(store: RunStore)
         finally:
             stop.set()
 
-    run_together(write, lambda: keep_looking(store, stop), lambda: keep_looking(store, stop))
+    run_together(write, lambda: read_until(store, stop), lambda: read_until(store, stop))
     assert store.snapshot.round == ROUNDS
     assert store.snapshot.replay_from > 0, "contributions were forgotten"
     assert 0 not in store.snapshot.checkpoints, "checkpoints were dropped"
