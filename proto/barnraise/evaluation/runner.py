@@ -1,4 +1,4 @@
-"""The held-out loss of a checkpoint, found by a program of its own while the run continues."""
+"""The held-out loss of a checkpoint, computed by a child program while the run continues."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def evaluate_checkpoint(
 
 
 def read_reply(line: str) -> Evaluated | EvaluationFailure:
-    """What the program's last line of output says."""
+    """The outcome in the program's last line of output."""
     try:
         match _REPLIES.validate_json(line):
             case LossReply(loss=loss, tokens=tokens):

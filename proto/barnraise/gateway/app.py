@@ -130,7 +130,7 @@ class GatewayApp:
                 if paths is None:
                     return _error(
                         400,
-                        "the body is no list of paths, or too long",
+                        "the body is not a list of paths, or too long",
                         "Send paths=NAME, or JSON.",
                     )
                 return await self._hub(request, catalogue, asked, paths)

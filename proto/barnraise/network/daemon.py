@@ -182,7 +182,7 @@ def daemon_ended(status: int) -> MachineError:
 async def _start_p2p(
     identity: Path, listen: str, bootstrap: Sequence[str], announce: Sequence[str], timing: Timing
 ) -> P2P:
-    """Start again where a relay turns out to cut connections short (`nat.command_prefix` says why)."""
+    """Restart the daemon while its relay limits connections (`nat.command_prefix` explains why)."""
     addresses = nat.both_transports(listen)
     announced = [address for text in announce for address in nat.both_transports(text)]
 
@@ -202,12 +202,14 @@ async def _start_p2p(
         if bootstrap or await _relays_enough(p2p, addresses if announce else [], timing):
             return p2p
         await p2p.shutdown()
-    log.warning("this relay cuts connections short: volunteers at home get contributions from us instead")
+    log.warning(
+        "the relay limits its connections: volunteers behind a NAT fetch contributions from this node instead"
+    )
     return await start()
 
 
 async def _relays_enough(p2p: P2P, listens: Sequence[str], timing: Timing) -> bool:
-    """Whether blobs get through a relay that has just started. A second daemon asks it for its limits."""
+    """Whether a relay that has just started carries whole blobs. A second daemon asks it for its limits."""
     own = Multiaddr(f"/p2p/{p2p.peer_id}")
     found = listens or [str(address.decapsulate(own)) for address in await p2p.get_visible_maddrs()]
     asker = await _ChildP2P.create(nat_port_map=False)

@@ -1,6 +1,6 @@
 """What a node knows of the run's records, and to which nodes it forwards a new one. Pure.
 
-The DHT keeps records for nodes that join later. It is no way to learn of new ones: each poll costs the
+The DHT keeps records for nodes that join later. It does not suit learning of new ones: each poll costs the
 whole entry, from every node that keeps it, and a thousand volunteers that poll four times a second would
 ask these few for megabytes a second. So a node that receives a head or a commit for the first time forwards
 it to a few others (an epidemic: Demers et al. 1987, "Epidemic algorithms for replicated database

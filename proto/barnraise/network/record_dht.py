@@ -32,7 +32,7 @@ SKEW_SECONDS = 1200.0
 
 
 class RecordValidator(RecordValidatorBase):
-    """Runs on every node for every record, so that a stranger's record is stored nowhere."""
+    """Runs on every node for every record, so that records of strangers are not stored."""
 
     def __init__(self, run: RunId, authority: PublicKey, clock: Callable[[], Millis]) -> None:
         self._run, self._authority, self._clock = run, authority, clock

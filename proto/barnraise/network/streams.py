@@ -1,4 +1,4 @@
-"""Streams between nodes: how one is opened, when it is given up, and how many peers may have open."""
+"""Streams between nodes: opening one, its timeout, and limits on incoming ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StreamLimits:
             yield stream
         finally:
             self._streams.remove(stream)
-            self._per_peer -= Counter([peer])  # drops what comes to zero
+            self._per_peer -= Counter([peer])  # removes zero counts
 
     def set_idle(self, stream: IncomingStream, idle: bool) -> None:
         """Whether a stream waits for its peer, and may be evicted."""

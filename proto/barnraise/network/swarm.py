@@ -1,8 +1,8 @@
 """One node of the swarm: records by gossip and the DHT, blobs by streams, over one libp2p daemon.
 
 hivemind's DHTNode and P2P run in our own asyncio loop (no forked processes). Blobs and gossip use raw
-libp2p streams of ours (`whole_protocol`, `piece_protocol`, `gossip`) instead of hivemind's protobuf
-streams, whose length field a stranger may set to any value.
+libp2p streams (`whole_protocol`, `piece_protocol`, `gossip`) instead of hivemind's protobuf streams,
+whose length field a stranger may set to any value.
 """
 
 from __future__ import annotations
@@ -148,5 +148,5 @@ class Swarm:
         return await self._transfer.fetch_pieces(wanted, holders)
 
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
-        """As `Transfer.wait_served`: whether all of a blob of ours was sent."""
+        """As `Transfer.wait_served`: whether all of a blob was sent."""
         return await self._transfer.wait_served(name, timeout)

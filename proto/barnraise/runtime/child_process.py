@@ -1,4 +1,4 @@
-"""Heavy work in programs of their own at a low priority, whose failure is an outcome."""
+"""Runs heavy work in child programs at low priority. A failure is returned, not raised."""
 
 from __future__ import annotations
 

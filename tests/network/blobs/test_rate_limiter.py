@@ -88,7 +88,7 @@ def test_rates_are_parsed(text: str, rate: int) -> None:
     "text", ["5", "5M", "5Mb", "5mb", "-5Mbit", "Mbit", "", "5Mbyte", "1e9bit", "5Mbit/h", "٥Mbit"]
 )
 def test_malformed_and_ambiguous_rates_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match="is no rate") as refused:
+    with pytest.raises(UserError, match="is not a rate") as refused:
         parse_rate(text)
     assert "Mbit for megabits" in refused.value.fix
 

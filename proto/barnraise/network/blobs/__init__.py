@@ -1,1 +1,1 @@
-"""Blobs: content-addressed files, and their way between peers, whole or in pieces. No libp2p in here."""
+"""Transfers blobs between peers, whole or in pieces. No libp2p in here."""

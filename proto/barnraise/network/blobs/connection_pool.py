@@ -1,4 +1,4 @@
-"""The streams to holders of pieces, one each, shared by all downloads that run at the same time."""
+"""One connection to each holder of pieces, shared by all downloads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ConnectionPool:
 
     def release(self, holder: PublicKey) -> None:
         """End one use of a connection."""
-        self._users -= Counter([holder])  # drops what comes to zero
+        self._users -= Counter([holder])  # removes zero counts
         self.close_if_unused(holder)
 
     def close_if_unused(self, holder: PublicKey) -> None:

@@ -127,13 +127,13 @@ class HolderSet:
         return self._connected[key]
 
     def may_have(self, missing: int) -> bool:
-        """Whether a holder has a missing piece, or has not said yet what it has."""
+        """Whether a holder has a missing piece, or has not answered yet."""
         return bool(self._dials) or any(
             not holder.answered or holder.has & missing for holder in self._connected.values()
         )
 
     def connect_more(self, missing: int) -> None:
-        """Dial candidates, in place of holders that have nothing for us where all slots are taken."""
+        """Dial candidates, in place of useless holders where all slots are taken."""
         while self._candidates:
             if len(self._connected) + len(self._dials) >= MAX_HOLDERS:
                 useless = [h.key for h in self.connected if self._polled_twice(h) and not h.has & missing]

@@ -94,7 +94,7 @@ def parse_rate(text: str) -> int:
         number = re.match(r"\s*(\d+(?:\.\d+)?)", text)
         example = number.group(1) if number else "5"
         raise UserError(
-            f"{text!r} is no rate",
+            f"{text!r} is not a rate",
             fix=f"Write {example}Mbit for megabits a second, or {example}MB for megabytes.",
         )
     amount, prefix, unit = found.groups()

@@ -16,7 +16,7 @@ MAX_HOLDERS = 1024
 NEWEST_WEIGHT = 0.3
 """Weight of the newest piece in a holder's measured rate."""
 _SHORTEST = 1e-3
-"""Seconds. A piece that took less says nothing exact about the rate."""
+"""Seconds; shorter times count as this long, since they are not exact."""
 
 
 class FaultKind(Enum):

@@ -1,4 +1,4 @@
-"""Which pieces of this node's blobs were sent, and waiting until all were."""
+"""Which pieces of the node's blobs were sent to others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Sent:
 
 @dataclass
 class SentPieces:
-    """Which pieces of our blobs were sent to some peer at least once."""
+    """Which pieces of stored blobs were sent to some peer at least once."""
 
     _sent: dict[BlobHash, _Sent] = field(default_factory=dict)
 

@@ -94,7 +94,7 @@ class Transfer:
             return self._blobs.path(wanted.blob)
 
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
-        """Whether every piece of a blob of ours is sent to some peer within `timeout` seconds."""
+        """Whether every piece of a blob is sent to some peer within `timeout` seconds."""
         return await self._sent.wait(name, timeout)
 
     async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
