@@ -1,3 +1,5 @@
+"""The first values of an adapter, by seed and name."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""Base models: resolved to a folder with a fingerprint, fetched, converted and loaded."""
+
 from __future__ import annotations
 
 import errno
@@ -13,13 +15,10 @@ from platformdirs import user_cache_path
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from barnraise.contract.spec import Full, Lora
-from barnraise.core.errors import DiskFull, HashMismatch, ModelUnavailable, UserError
+from barnraise.core.errors import DiskFull, HashMismatch, ModelUnavailable
 from barnraise.models import base_model, base_sources, gguf_import
 from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.causal_lm import load
-from barnraise.models.memory_estimate import memory_needed
-from peer.training.device import Probe, choose_device
 from tests.support.tiny import make_tiny_model
 
 
@@ -206,32 +205,3 @@ def test_the_default_model_is_fetched_and_converted_and_generates() -> None:
     )
     answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)
     assert "Paris" in tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :])
-
-
-def test_the_cpu_takes_bf16_only_when_clearly_faster() -> None:
-    def probe(speedup: float) -> Probe:
-        return Probe((), False, False, 4, lambda: speedup)
-
-    assert not choose_device("auto", probe(1.2)).autocast
-    assert choose_device("auto", probe(2.5)).autocast
-    assert choose_device("cpu", probe(2.5)).threads == 4
-
-
-def test_a_gpu_is_preferred_and_named() -> None:
-    probe = Probe(("A", "B"), True, False, 4, lambda: pytest.fail("no need to time the CPU"))
-    assert choose_device("auto", probe).torch_device == "cuda"
-    assert choose_device("cuda:1", probe).name == "B"
-    assert choose_device("auto", Probe((), False, True, 4, lambda: 1.0)).torch_device == "mps"
-
-
-@pytest.mark.parametrize("requested", ["cuda:2", "mps", "tpu", "cuda:x"])
-def test_a_missing_device_is_an_error(requested: str) -> None:
-    with pytest.raises(UserError):
-        choose_device(requested, Probe(("A", "B"), True, False, 4, lambda: 1.0))
-
-
-def test_memory_is_estimated_before_training() -> None:
-    adapter = memory_needed(7_000_000_000, 40_000_000, Lora(), "diloco")
-    full = memory_needed(7_000_000_000, 7_000_000_000, Full(), "diloco")
-    assert 28e9 < adapter < 60e9 < 28e9 * 8 < full
-    assert memory_needed(7_000_000_000, 7_000_000_000, Full(), "gradient") < full
