@@ -19,7 +19,6 @@ from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Round
 from barnraise.core.signed import Signed, open_text, sign
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
@@ -53,11 +52,6 @@ class ContributionStore:
     def pending(self) -> Signed[Commit] | None:
         """Our contribution whose close is not known yet."""
         return self._commit if self.lifecycle.state is ContributionState.PENDING else None
-
-    def contributed_to(self, round: Round) -> bool:
-        """Whether our contribution to `round` is pending."""
-        pending = self.pending
-        return pending is not None and pending.value.round == round
 
     def load(self) -> SavedWork | NotSaved:
         """The saved work. Raises StateError where it is damaged or of another run."""

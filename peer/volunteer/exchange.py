@@ -96,7 +96,7 @@ class Exchange:
 
     async def look_ahead(self, round: Round) -> None:
         """While our contribution to `round` is pending, prefetch the others to that round."""
-        if self.store.contributed_to(round):
+        if self._pending_in(round) is not None:
             await self.prefetch.look()
 
     def update_others(self, others: Sequence[Presence]) -> None:
@@ -119,10 +119,9 @@ class Exchange:
 
     async def last_was_served(self) -> bool:
         """Whether a peer fetches our pending contribution in `timing.goodbye`; True where there is none."""
-        pending, tip = self.pending, self.follower.tip
-        if pending is None or pending.round != tip.round:
-            return True
-        return await self.swarm.wait_served(blob_name(pending), self.timing.goodbye)
+        tip = self.follower.tip
+        pending = self._pending_in(tip.round)
+        return pending is None or await self.swarm.wait_served(blob_name(pending), self.timing.goodbye)
 
     async def save(self) -> None:
         """All that a restart needs. Raises DiskFull."""
@@ -134,6 +133,10 @@ class Exchange:
         await asyncio.to_thread(self.store.save, follower.tip, follower.state, inner)
         if due:
             self._inner_saved = now
+
+    def _pending_in(self, round: Round) -> Commit | None:
+        pending = self.pending
+        return pending if pending is not None and pending.round == round else None
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def with_pause() -> None:

@@ -78,7 +78,7 @@ class LogFollower:
 
         async def fetch(commit: Commit) -> None:
             async with gate:
-                await self.prefetch(commit)
+                await self.fetch_contribution(commit)
 
         await asyncio.gather(*(fetch(commit) for commit in link.commits))
         self.tip, self.state = await asyncio.to_thread(self._advance, link)
@@ -87,8 +87,8 @@ class LogFollower:
         blobs = [self.blobs.view(blob_name(commit)) for commit in link.commits]
         return advance(self.tip, self.state, link, blobs, self.charter)
 
-    async def prefetch(self, commit: Commit) -> None:
-        """Fetch one contribution from all that hold parts of it: owner, coordinator, volunteers."""
+    async def fetch_contribution(self, commit: Commit) -> None:
+        """Fetch its blob from all that hold parts of it: owner, coordinator, volunteers."""
         others = [PublicKey(other.owner) for other in self._others if other.keeps <= commit.round]
         await self.swarm.fetch_pieces(
             wanted(commit), [PublicKey(commit.owner), self.charter.authority_key, *others]

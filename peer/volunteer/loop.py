@@ -13,10 +13,10 @@ from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
 from barnraise.contract.records import Activity, Head, Presence
 from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import Window, seconds_between
-from barnraise.contract.spec import RoundSpec, RunSpec
+from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import NetworkError, TrustError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, PublicKey, Round, short
+from barnraise.core.ids import Millis, Round, short
 from barnraise.network.swarm import Swarm
 from peer.timing import TIMING, Timing
 from peer.volunteer.actions import (
@@ -107,8 +107,8 @@ class Volunteer:
             await asyncio.sleep(self.timing.retry)
 
     async def _train(self) -> None:
-        training, count = self.training, self._batch
-        batch = await self.samples.batch(training.counts_in, training.samples, count)
+        training, spec = self.training, self.spec
+        batch = await self.samples.batch(training.counts_in, training.samples, spec.train.batch)
         began = self.clock()
         step = asyncio.create_task(asyncio.to_thread(training.step, batch))
         while not step.done():
@@ -118,7 +118,7 @@ class Volunteer:
         ended = self.clock()
         self.timer.stepped(step.result(), seconds_between(began, ended))
         if self.timer.steady:
-            self._advise(step_advice(self.timer.measured(ended), count, self._rounds))
+            self._advise(step_advice(self.timer.measured(ended), spec.train.batch, spec.round))
 
     async def _act_during_step(self, elapsed: float) -> None:
         match plan_during_step(self._view(), elapsed):
@@ -139,7 +139,7 @@ class Volunteer:
         self.timer.rebased(now)
         timings = self.timer.measured(now)
         if timings.exchange:
-            self._advise(exchange_advice(timings, self._rounds))
+            self._advise(exchange_advice(timings, self.spec.round))
         await self._publish_presence()
 
     async def _leave(self) -> None:
@@ -177,7 +177,7 @@ class Volunteer:
 
     async def _prefetch(self) -> None:
         while True:
-            await self.exchange.look_ahead(self._open_round)
+            await self.exchange.look_ahead(Round(self.head.round))
             await asyncio.sleep(self.timing.poll)
 
     async def _publish_presence(self) -> None:
@@ -185,7 +185,7 @@ class Volunteer:
         await self.swarm.publish(
             Presence(
                 run=self.spec.name,
-                owner=self._owner,
+                owner=self.identity.public,
                 admission=self.admission(),
                 name=self.name,
                 round=training.round,
@@ -223,13 +223,13 @@ class Volunteer:
             away=age if age > self.timing.silent_after else None,
             differs=same_round and head.state not in (None, tip.state),
             checkpoint=Round(head.checkpoint_round),
-            turn=has_turn(self.spec.seed, tip.round, self._owner, head.turns),
+            turn=has_turn(self.spec.seed, tip.round, self.identity.public, head.turns),
             # The head has each volunteer's last report; our own tokens may be more than that.
             swarm_tokens=max(head.tokens if same_round else 0, self._tokens()),
         )
         return View(
             now=now,
-            window=Window(Round(head.round), Millis(head.opens), self._rounds),
+            window=Window(Round(head.round), Millis(head.opens), self.spec.round),
             head=facts,
             work=self.training.work(),
             exchange=self.exchange.progress(tip),
@@ -262,28 +262,11 @@ class Volunteer:
         )
 
     def _others(self, present: Sequence[Presence]) -> list[Presence]:
-        return [presence for presence in present if presence.owner != self._owner]
+        own = self.identity.public
+        return [presence for presence in present if presence.owner != own]
 
     def _head_age(self) -> float:
         return max(0.0, seconds_between(Millis(self.head.at), self.clock()))
-
-    @property
-    def _open_round(self) -> Round:
-        return Round(self.head.round)
-
-    @property
-    def _owner(self) -> PublicKey:
-        return self.identity.public
-
-    @property
-    def _rounds(self) -> RoundSpec:
-        return self.spec.round
-
-    @property
-    def _batch(self) -> int:
-        """Samples of an inner step."""
-        train = self.spec.train
-        return train.batch
 
     @property
     def _beat(self) -> float:

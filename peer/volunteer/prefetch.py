@@ -59,7 +59,7 @@ class Prefetch:
     async def _fetch(self, signed: Signed[Commit]) -> None:
         try:
             async with self._gate:
-                await self.follower.prefetch(signed.value)
+                await self.follower.fetch_contribution(signed.value)
             self.retention.expect(blob_name(signed.value))
         except NetworkError as error:
             log.debug("not prefetched: %s", error.problem)

@@ -129,8 +129,6 @@ def test_a_contribution_is_signed_and_its_blob_is_stored(tmp_path: Path) -> None
     assert (commit.tokens, commit.samples, commit.loss) == (64, 4, 2.5)
     assert commit.size == work.blobs.size(blob_name(commit))
     assert commit.pieces == pieces_hash(work.blobs.get(blob_name(commit)))
-    assert work.contributed_to(Round(0))
-    assert not work.contributed_to(Round(1))
 
 
 @each_codec
@@ -291,7 +289,6 @@ def test_a_crash_after_publishing_loses_nothing(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
     after = restarted(tmp_path, before)
     assert pending(after).wire == pending(before).wire
-    assert after.contributed_to(Round(0))
     same(after.residual, before.residual)
     after.settle(LAYOUT, closed(before, of_another_owner(before)))
     assert_close(owed(after), moved())
