@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from barnraise.network.blobs.reputation import smoothed_rate
 from peer.archive.events import SourceFailure
-from peer.archive.range_picker import Assignment, SourceView, Span
+from peer.archive.range_picker import ActiveRange, SourceView, Span
 from peer.archive.sources import CheckpointSource
 from peer.timing import TIMING, Timing
 
@@ -46,14 +46,14 @@ class ActiveSource:
 
     def view(self, now: float) -> SourceView:
         """What the range picker needs to know."""
-        assignment = Assignment(self.span, self._last_byte_at) if self.span is not None else None
+        active = ActiveRange(self.span, self._last_byte_at) if self.span is not None else None
         return SourceView(
             self._present_rate(now),
             self.checkpoint.ranges,
             self._failures,
             self._failed_at,
             self._failure,
-            assignment,
+            active,
         )
 
     def begin(self, span: Span, now: float) -> None:

@@ -39,7 +39,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Assignment:
+class ActiveRange:
     """What a source is fetching."""
 
     span: Span
@@ -62,7 +62,7 @@ class SourceView:
     """When it failed last."""
     failure: SourceFailure | None = None
     """Its last one."""
-    assignment: Assignment | None = None
+    active: ActiveRange | None = None
 
     def seconds_for(self, size: int) -> float:
         """Time that it needs for `size` bytes."""
@@ -133,26 +133,26 @@ class _Situation:
         return {
             number: other
             for number, other in self.others.items()
-            if not other.failures and (other.assignment is None or not self.is_silent(other.assignment))
+            if not other.failures and (other.active is None or not self.is_silent(other.active))
         }
 
     @cached_property
-    def assigned(self) -> dict[int, Assignment]:
+    def active(self) -> dict[int, ActiveRange]:
         """What the other sources are fetching and may be taken over."""
         return {
-            number: assignment
+            number: active
             for number, other in self.others.items()
-            if (assignment := other.assignment) is not None
-            and assignment.span.size
-            and assignment.span.file not in self.exclusive
+            if (active := other.active) is not None
+            and active.span.size
+            and active.span.file not in self.exclusive
         }
 
-    def is_silent(self, assignment: Assignment) -> bool:
-        return self.now >= assignment.last_byte_at + self.timing.source_silent
+    def is_silent(self, active: ActiveRange) -> bool:
+        return self.now >= active.last_byte_at + self.timing.source_silent
 
-    def first_silent_at(self, assignments: Iterable[Assignment]) -> float | None:
+    def first_silent_at(self, ranges: Iterable[ActiveRange]) -> float | None:
         """When the first of them will have been silent for too long."""
-        times = [assignment.last_byte_at for assignment in assignments]
+        times = [active.last_byte_at for active in ranges]
         return min(times) + self.timing.source_silent if times else None
 
 
@@ -178,7 +178,7 @@ def next_step(
         or _fetch_gap(at)
         or _take_over_silent(at)
         or _share_slowest(at)
-        or WaitUntil(at.first_silent_at(at.assigned.values()) if at.source.ranges else None)
+        or WaitUntil(at.first_silent_at(at.active.values()) if at.source.ranges else None)
     )
 
 
@@ -204,8 +204,8 @@ def _stand_by(at: _Situation) -> StandBy | None:
     reason = _no_ranges(at) or _far_slower(at)
     if reason is None:
         return None
-    busy = (other.assignment for other in at.working.values())
-    return StandBy(reason, at.first_silent_at(assignment for assignment in busy if assignment is not None))
+    busy = (other.active for other in at.working.values())
+    return StandBy(reason, at.first_silent_at(active for active in busy if active is not None))
 
 
 def _no_ranges(at: _Situation) -> NoRanges | None:
@@ -235,18 +235,18 @@ def _front(gap: Span, rate: float | None, timing: Timing) -> Span:
 
 def _take_over_silent(at: _Situation) -> TakeOver | None:
     """All that a silent source was asked for."""
-    for number, assignment in at.assigned.items():
-        if at.is_silent(assignment):
-            return TakeOver(number, assignment.span)
+    for number, active in at.active.items():
+        if at.is_silent(active):
+            return TakeOver(number, active.span)
     return None
 
 
 def _share_slowest(at: _Situation) -> TakeOver | None:
     """The end of the range that would be complete last, so that both sources finish at the same time."""
-    if not at.assigned or not at.source.ranges:
+    if not at.active or not at.source.ranges:
         return None
-    last = max(at.assigned, key=lambda number: at.others[number].seconds_for(at.assigned[number].span.size))
-    span, rate, other = at.assigned[last].span, at.source.rate, at.others[last].rate
+    last = max(at.active, key=lambda number: at.others[number].seconds_for(at.active[number].span.size))
+    span, rate, other = at.active[last].span, at.source.rate, at.others[last].rate
     share = rate / (rate + other) if rate and other else 0.5
     end = Span(span.file, span.end - int(span.size * share), span.end)
     return TakeOver(last, end) if end.size >= MIN_SPAN_BYTES // 2 else None

@@ -33,10 +33,10 @@ class DownloadDisplay(DownloadListener[Event], Protocol[Event]):
 
 
 class DownloadLines(Generic[E]):
-    """A line per event and per complete file, on stderr. message: renders an event."""
+    """A line per event and per complete file, on stderr. render: renders an event."""
 
-    def __init__(self, message: Callable[[E], str]) -> None:
-        self._message = message
+    def __init__(self, render: Callable[[E], str]) -> None:
+        self._render = render
         self._sizes: dict[str, int] = {}
 
     def __enter__(self) -> DownloadLines[E]:
@@ -60,17 +60,17 @@ class DownloadLines(Generic[E]):
         self.say(f"{name}: {format_bytes(self._sizes[name])}")
 
     def report(self, event: E) -> None:
-        self.say(self._message(event))
+        self.say(self._render(event))
 
     def say(self, text: str) -> None:
         click.echo(text, err=True)
 
 
 class DownloadBars(Generic[E]):
-    """Progress bars, with the events above them. message: renders an event."""
+    """Progress bars, with the events above them. render: renders an event."""
 
-    def __init__(self, console: Console, message: Callable[[E], str]) -> None:
-        self._message = message
+    def __init__(self, console: Console, render: Callable[[E], str]) -> None:
+        self._render = render
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(), console=console,
@@ -103,7 +103,7 @@ class DownloadBars(Generic[E]):
         self._progress.update(self._files[name], visible=False)
 
     def report(self, event: E) -> None:
-        self.say(self._message(event))
+        self.say(self._render(event))
 
     def say(self, text: str) -> None:
         console = self._progress.console
@@ -113,8 +113,8 @@ class DownloadBars(Generic[E]):
         return next(task for task in self._progress.tasks if task.id == number)
 
 
-def download_display(console: Console, message: Callable[[E], str]) -> DownloadDisplay[E]:
-    return DownloadBars(console, message) if console.is_terminal else DownloadLines(message)
+def download_display(console: Console, render: Callable[[E], str]) -> DownloadDisplay[E]:
+    return DownloadBars(console, render) if console.is_terminal else DownloadLines(render)
 
 
 def _refetched(name: str) -> str:

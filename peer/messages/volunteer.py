@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from peer.volunteer import reasons as volunteer
-from peer.volunteer.timings import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
+from peer.volunteer.durations import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
 
 
 def volunteer_message(reason: volunteer.ActionReason | Advice) -> str:

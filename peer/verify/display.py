@@ -14,8 +14,8 @@ from peer.verify.events import ReplayProgress, VerifyEvent
 LINES = 20
 """Lines about replayed rounds that are printed at most without a terminal."""
 
-Message = Callable[[VerifyEvent | ReplayProgress], str]
-"""Renders what is shown."""
+Render = Callable[[VerifyEvent | ReplayProgress], str]
+"""`peer.messages.verify_message`."""
 
 
 class VerifyDisplay(Protocol):
@@ -37,8 +37,8 @@ class VerifyDisplay(Protocol):
 class VerifyLines:
     """A line per event on stderr, and at most `LINES` about replayed rounds."""
 
-    def __init__(self, message: Message) -> None:
-        self._message = message
+    def __init__(self, render: Render) -> None:
+        self._render = render
 
     def __enter__(self) -> VerifyLines:
         return self
@@ -47,21 +47,21 @@ class VerifyLines:
         return
 
     def report(self, event: VerifyEvent) -> None:
-        self.say(self._message(event))
+        self.say(self._render(event))
 
     def say(self, text: str) -> None:
         click.echo(text, err=True)
 
     def replayed(self, progress: ReplayProgress) -> None:
         if progress.rounds == progress.total or progress.rounds % -(-progress.total // LINES) == 0:
-            self.say(self._message(progress))
+            self.say(self._render(progress))
 
 
 class VerifyBar:
     """A progress bar of the replayed rounds, with the events above it. rate: renders its speed."""
 
-    def __init__(self, console: Console, message: Message, rate: Callable[[ReplayProgress], str]) -> None:
-        self._message, self._rate = message, rate
+    def __init__(self, console: Console, render: Render, rate: Callable[[ReplayProgress], str]) -> None:
+        self._render, self._rate = render, rate
         self._progress = Progress(
             TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
             console=console,
@@ -76,7 +76,7 @@ class VerifyBar:
         self._progress.stop()
 
     def report(self, event: VerifyEvent) -> None:
-        self.say(self._message(event))
+        self.say(self._render(event))
 
     def say(self, text: str) -> None:
         console = self._progress.console
@@ -92,7 +92,5 @@ class VerifyBar:
         )
 
 
-def verify_display(
-    console: Console, message: Message, rate: Callable[[ReplayProgress], str]
-) -> VerifyDisplay:
-    return VerifyBar(console, message, rate) if console.is_terminal else VerifyLines(message)
+def verify_display(console: Console, render: Render, rate: Callable[[ReplayProgress], str]) -> VerifyDisplay:
+    return VerifyBar(console, render, rate) if console.is_terminal else VerifyLines(render)

@@ -10,7 +10,7 @@ from barnraise.contract.rounds import Window
 from barnraise.core.ids import Millis, Round
 from peer.volunteer import reasons
 from peer.volunteer.contribution_state import ContributionState
-from peer.volunteer.timings import Timings
+from peer.volunteer.durations import Durations
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class View:
     head: HeadFacts
     work: LocalWork
     exchange: Exchanging
-    timings: Timings
+    durations: Durations
     leaving: bool
     """The user asked to stop."""
 

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 
 from barnraise.core.units import format_bytes
+from peer.volunteer.durations import Advice
 from peer.volunteer.reasons import ActionReason
-from peer.volunteer.timings import Advice
 
 log = logging.getLogger("peer")
 

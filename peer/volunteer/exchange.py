@@ -21,10 +21,10 @@ from peer.training.trainer import Trainer, Update
 from peer.volunteer.actions import Exchanging
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.saved_state import Unchanged
-from peer.volunteer.timings import RoundTimer
 
 log = logging.getLogger("peer")
 

@@ -40,6 +40,7 @@ from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.contribution_state import ContributionLifecycle
 from peer.volunteer.display import StatusDisplay
+from peer.volunteer.durations import RoundTimer
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_follower import LogFollower, first_follower
@@ -47,9 +48,11 @@ from peer.volunteer.loop import Volunteer
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.samples import Samples, fetch_index
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork
-from peer.volunteer.timings import RoundTimer
 
 log = logging.getLogger("peer")
+
+Render = Callable[[DeviceReason | Fit], str]
+"""`peer.messages.training_message`."""
 
 
 class JoinSettings(Strict):
@@ -142,10 +145,10 @@ async def join(
     cache: Path,
     settings: JoinSettings,
     display: StatusDisplay,
-    message: Callable[[DeviceReason | Fit], str],
+    render: Render,
     timing: Timing = TIMING,
 ) -> None:
-    """Take part in a run until Ctrl-C. message: renders what the device and its memory allow."""
+    """Take part in a run until Ctrl-C. render: for the choices that the machine determines."""
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
@@ -153,7 +156,7 @@ async def join(
             joined = await api.join(identity, settings.name, credit=settings.credit)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
-        machine = await _prepare(charter, cache, settings, message)
+        machine = await _prepare(charter, cache, settings, render)
         admission = AdmissionRenewal(invite, identity, name, settings.credit, joined.admission, timing)
         node = await _start_node(identity, joined, folder, settings, timing)
         renewing = asyncio.create_task(admission.keep(node.clock))
@@ -167,18 +170,16 @@ async def join(
             await node.swarm.stop()
 
 
-async def _prepare(
-    charter: Charter, cache: Path, settings: JoinSettings, message: Callable[[DeviceReason | Fit], str]
-) -> _Machine:
+async def _prepare(charter: Charter, cache: Path, settings: JoinSettings, render: Render) -> _Machine:
     """Choose the device, download the base model, and fit the training into the free memory."""
     device, model = pick_device(settings.device, settings.threads), charter.spec.model
-    log.info("training on %s: %s", device.name, message(device.reason))
+    log.info("training on %s: %s", device.name, render(device.reason))
     source = str(settings.base) if settings.base else model.source
     base = await asyncio.to_thread(
         resolve, source, model.revision, cache, expected=charter.model_files, progress=log.info
     )
     fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
-    log.info("%s", message(fitted))
+    log.info("%s", render(fitted))
     return _Machine(base, device, fitted)
 
 

@@ -32,13 +32,13 @@ from peer.volunteer.actions import (
     activity,
 )
 from peer.volunteer.display import StatusDisplay, VolunteerStatus
+from peer.volunteer.durations import Advice, RoundTimer, exchange_advice, step_advice
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_follower import newest_head
 from peer.volunteer.policy import plan, plan_during_step
 from peer.volunteer.reasons import ActionReason, Starting
 from peer.volunteer.samples import Samples
-from peer.volunteer.timings import Advice, RoundTimer, exchange_advice, step_advice
 
 log = logging.getLogger("peer")
 
@@ -137,9 +137,9 @@ class Volunteer:
         await asyncio.to_thread(self.training.rebase, new.tip, new.state, new.missed)
         now = self.clock()
         self.timer.rebased(now)
-        timings = self.timer.measured(now)
-        if timings.exchange:
-            self._advise(exchange_advice(timings, self.spec.round))
+        durations = self.timer.measured(now)
+        if durations.exchange:
+            self._advise(exchange_advice(durations, self.spec.round))
         await self._publish_presence()
 
     async def _leave(self) -> None:
@@ -233,7 +233,7 @@ class Volunteer:
             head=facts,
             work=self.training.work(),
             exchange=self.exchange.progress(tip),
-            timings=self.timer.measured(now),
+            durations=self.timer.measured(now),
             leaving=self.leaving.is_set(),
         )
 

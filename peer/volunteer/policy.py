@@ -10,8 +10,8 @@ from collections.abc import Callable
 from barnraise.contract.rounds import Phase, seconds_between
 from peer.volunteer import reasons
 from peer.volunteer.actions import Action, CatchUp, Exchanging, Hold, Leave, Merge, Publish, Train, View
+from peer.volunteer.durations import overlaps
 from peer.volunteer.reasons import Meanwhile
-from peer.volunteer.timings import overlaps
 
 SEND_MARGIN = 1.25
 """A contribution may take this much longer to send than the last one did."""
@@ -51,9 +51,9 @@ def announce_step(view: View, elapsed: float) -> Train | None:
     if view.window.round < view.work.round + view.work.contribution.taken:  # the step's round is not open yet
         return None
     sits_out = Train(reasons.StepOutlastsRound(), sits_out=True)
-    if view.timings.step == 0:
+    if view.durations.step == 0:
         return sits_out if _until_end(view) <= 0 else None
-    rest = max(0.0, view.timings.step - elapsed)
+    rest = max(0.0, view.durations.step - elapsed)
     if rest > _until_sending(view):
         return sits_out
     return _late_step(rest) if _ends_after_round(view, rest) else None
@@ -131,18 +131,18 @@ def _train_without_turn(view: View) -> Action | None:
 
 
 def _hold_without_overlap(view: View) -> Action | None:
-    goes_on = view.work.contribution.taken and overlaps(view.window.spec, view.timings)
+    goes_on = view.work.contribution.taken and overlaps(view.window.spec, view.durations)
     return None if goes_on else Hold(_exchange(view))
 
 
 def _hold_trained_ahead(view: View) -> Action | None:
-    enough = _steps_done(view) or view.timings.ahead >= view.window.spec.seconds
+    enough = _steps_done(view) or view.durations.ahead >= view.window.spec.seconds
     return Hold(_exchange(view, Meanwhile.TRAINED_AHEAD)) if enough else None
 
 
 def _train_ahead(view: View) -> Action | None:
     by_run = view.window.spec.overlap == "always"
-    return Train(_exchange(view, Meanwhile.TRAIN, None if by_run else view.timings.exchange))
+    return Train(_exchange(view, Meanwhile.TRAIN, None if by_run else view.durations.exchange))
 
 
 DURING_EXCHANGE: tuple[Rule, ...] = (
@@ -177,19 +177,19 @@ OUT_OF_TURN: tuple[Rule, ...] = (_hold_steps_done, _await_close, _train_out_of_t
 
 
 def _first_step_ends_after_close(view: View) -> Action | None:
-    too_long = view.timings.step > max(_until_end(view), _until_sending(view))
-    reason = reasons.StepEndsAfterClose(view.timings.step)
+    too_long = view.durations.step > max(_until_end(view), _until_sending(view))
+    reason = reasons.StepEndsAfterClose(view.durations.step)
     return Train(reason, sits_out=True) if _may_train(view) and not view.work.tokens and too_long else None
 
 
 def _first_step_is_late(view: View) -> Action | None:
-    late = _ends_after_round(view, view.timings.step)
-    return _late_step(view.timings.step) if _may_train(view) and not view.work.tokens and late else None
+    late = _ends_after_round(view, view.durations.step)
+    return _late_step(view.durations.step) if _may_train(view) and not view.work.tokens and late else None
 
 
 def _train(view: View) -> Action | None:
     left = min(_until_end(view), _until_sending(view))
-    fits = not view.work.tokens or view.timings.step <= left
+    fits = not view.work.tokens or view.durations.step <= left
     return Train(reasons.TimeToTrain(max(0.0, left))) if _may_train(view) and fits else None
 
 
@@ -209,11 +209,11 @@ def _steps_are_done(view: View) -> Action | None:
 
 def _sending_starts_now(view: View) -> Action | None:
     due = _phase(view) is Phase.TRAIN and _until_sending(view) < _until_end(view)
-    return Publish(reasons.SendingStartsNow(view.timings.send)) if due else None
+    return Publish(reasons.SendingStartsNow(view.durations.send)) if due else None
 
 
 def _no_time_for_step(view: View) -> Action | None:
-    reason = reasons.NoTimeForStep(view.timings.step)
+    reason = reasons.NoTimeForStep(view.durations.step)
     return Publish(reason) if _phase(view) is Phase.TRAIN else None
 
 
@@ -275,12 +275,12 @@ def _until_end(view: View) -> float:
 
 def _until_sending(view: View) -> float:
     """Seconds until sending has to start to end by the deadline."""
-    return seconds_between(view.now, view.window.deadline) - view.timings.send * SEND_MARGIN
+    return seconds_between(view.now, view.window.deadline) - view.durations.send * SEND_MARGIN
 
 
 def _ends_after_round(view: View, rest: float) -> bool:
     """Whether a step longer than a round, with `rest` seconds to go, ends after the round's time."""
-    return view.timings.step > view.window.spec.seconds and rest > _until_end(view)
+    return view.durations.step > view.window.spec.seconds and rest > _until_end(view)
 
 
 def _late_step(rest: float) -> Train:

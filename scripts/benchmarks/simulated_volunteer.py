@@ -14,7 +14,7 @@ from barnraise.core.ids import Millis, Round, StateHash
 from barnraise.core.signed import sign
 from peer.volunteer.actions import Exchanging
 from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle
-from peer.volunteer.timings import RoundTimer
+from peer.volunteer.durations import RoundTimer
 
 STEP_SECONDS, SLOWEST = 0.6, 50.0
 UPLINKS, DOWNLINKS = (5, 50), (25, 250)

@@ -155,7 +155,7 @@ class Simulation:
             ),
             work=LocalWork(node.base, node.lifecycle.state, node.tokens, node.steps),
             exchange=node.exchanging(self.now),
-            timings=node.timer.measured(self.now),
+            durations=node.timer.measured(self.now),
             leaving=False,
         )
 

@@ -32,8 +32,8 @@ from peer.verify.evaluations import (
 )
 from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved
 from peer.volunteer import reasons as volunteer
+from peer.volunteer.durations import Advice, ExchangeShare, StepCount, StepsPerRound
 from peer.volunteer.reasons import Meanwhile
-from peer.volunteer.timings import Advice, ExchangeShare, StepCount, StepsPerRound
 
 VOLUNTEER: list[tuple[volunteer.ActionReason | Advice, str]] = [
     (volunteer.Starting(), "starting"),

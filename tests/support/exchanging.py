@@ -24,11 +24,11 @@ from peer.volunteer.actions import Exchanging
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
+from peer.volunteer.durations import RoundTimer
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.saved_state import SavedState, SavedWork
-from peer.volunteer.timings import RoundTimer
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm
 

@@ -35,9 +35,9 @@ from peer.volunteer.actions import (
     activity,
 )
 from peer.volunteer.contribution_state import AFTER_CRASH, ContributionEvent, ContributionLifecycle
+from peer.volunteer.durations import RoundTimer
 from peer.volunteer.policy import plan
 from peer.volunteer.reasons import ActionReason
-from peer.volunteer.timings import RoundTimer
 
 SEED, BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 0, 100, 16, 3
 BLOB_SIZES = range(BLOB_SIZE, BLOB_SIZE + 1)
@@ -255,7 +255,7 @@ class World:
             head=facts,
             work=LocalWork(peer.base, peer.lifecycle.state, peer.tokens, peer.steps),
             exchange=self._exchanging(peer),
-            timings=peer.timer.measured(Millis(self.now)),
+            durations=peer.timer.measured(Millis(self.now)),
             leaving=peer.leaving,
         )
 

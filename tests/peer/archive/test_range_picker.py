@@ -11,7 +11,7 @@ from peer.archive.range_picker import (
     MAX_FAILURES,
     MAX_SPAN_BYTES,
     MIN_SPAN_BYTES,
-    Assignment,
+    ActiveRange,
     DropSource,
     FetchSpan,
     SourceView,
@@ -30,7 +30,7 @@ FAST, SLOW = 10.0 * MB, 1.0 * MB
 
 
 def busy(span: Span, last_byte_at: float = 100.0, rate: float | None = SLOW, **other: object) -> SourceView:
-    return SourceView(rate=rate, assignment=Assignment(span, last_byte_at), **other)  # type: ignore[arg-type]
+    return SourceView(rate=rate, active=ActiveRange(span, last_byte_at), **other)  # type: ignore[arg-type]
 
 
 def test_a_lone_source_is_asked_for_all_of_a_gap_at_once() -> None:

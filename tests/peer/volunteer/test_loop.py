@@ -22,13 +22,13 @@ from peer.training.trainer import Update
 from peer.volunteer.actions import Exchanging, LocalWork
 from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle
 from peer.volunteer.display import StatusDisplay, VolunteerStatus
+from peer.volunteer.durations import Advice, ExchangeShare, RoundTimer, StepCount, StepsPerRound
 from peer.volunteer.exchange import Exchange, NewState
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.loop import Volunteer
 from peer.volunteer.policy import plan
 from peer.volunteer.reasons import ActionReason, RoundClosed, StepOutlastsRound, TimeIsOver, TimeToTrain
 from peer.volunteer.samples import Samples
-from peer.volunteer.timings import Advice, ExchangeShare, RoundTimer, StepCount, StepsPerRound
 from tests.support import parts
 from tests.support.programs import DEADLINE
 

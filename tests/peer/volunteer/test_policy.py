@@ -28,9 +28,9 @@ from peer.volunteer.actions import (
     activity,
 )
 from peer.volunteer.contribution_state import ContributionState
+from peer.volunteer.durations import Durations
 from peer.volunteer.policy import announce_step, plan, plan_during_step
 from peer.volunteer.reasons import ActionReason, ContributionOut, FoldingRounds, Meanwhile
-from peer.volunteer.timings import Timings
 
 OPENS = 1_000_000
 SPEC = RoundSpec(seconds=100.0, grace=20.0)
@@ -40,14 +40,14 @@ WORKING = View(
     head=HeadFacts(away=None, differs=False, checkpoint=Round(0), turn=True, swarm_tokens=200),
     work=LocalWork(Round(3), ContributionState.TRAINING, tokens=64, steps=4),
     exchange=Exchanging.IDLE,
-    timings=Timings(step=2.0),
+    durations=Durations(step=2.0),
     leaving=False,
 )
 AWAY = 21.0
 PARTS = {
     "head": ("away", "differs", "checkpoint", "turn", "swarm_tokens"),
     "work": ("round", "contribution", "tokens", "steps"),
-    "timings": ("step", "train", "exchange_took", "send", "ahead"),
+    "durations": ("step", "train", "exchange_took", "send", "ahead"),
 }
 
 
@@ -334,8 +334,8 @@ views = st.builds(
         steps=st.integers(0, 6),
     ),
     exchange=st.sampled_from(Exchanging),
-    timings=st.builds(
-        Timings,
+    durations=st.builds(
+        Durations,
         step=st.floats(0, 300),
         train=st.sampled_from([0.0, 100.0]),
         exchange=st.sampled_from([0.0, 5.0, 50.0]),
@@ -357,7 +357,7 @@ def test_every_view_has_an_action_that_it_allows(view: View) -> None:
         case Train() if taken:
             assert spec.overlap != "never"
             assert behind in (0, 1)
-            assert view.timings.ahead < spec.seconds
+            assert view.durations.ahead < spec.seconds
             assert spec.steps is None or work.steps < spec.steps
             assert not view.head.differs
         case Train() if not idle:

@@ -20,7 +20,7 @@ RECENT_STEPS = 5
 
 
 @dataclass(frozen=True)
-class Timings:
+class Durations:
     """Measured durations in seconds; 0 before the first."""
 
     step: float = 0.0
@@ -38,7 +38,7 @@ class Timings:
 
 @dataclass
 class RoundTimer:
-    """Measures `Timings` from the moments that it is called at."""
+    """Measures `Durations` from the moments that it is called at."""
 
     began: Millis
     """When the state that is trained from was taken up."""
@@ -71,10 +71,10 @@ class RoundTimer:
         """The training went over to a newer state."""
         self.began, self._published = now, None
 
-    def measured(self, now: Millis) -> Timings:
+    def measured(self, now: Millis) -> Durations:
         """All durations so far."""
         ahead = 0.0 if self._published is None else seconds_between(self._published, now)
-        return Timings(self._step, self._train, self._exchange, self._send, ahead)
+        return Durations(self._step, self._train, self._exchange, self._send, ahead)
 
     @property
     def steady(self) -> bool:
@@ -126,7 +126,7 @@ class ExchangeShare(Reason):
 Advice = StepsPerRound | ExchangeShare
 
 
-def overlaps(spec: RoundSpec, timings: Timings) -> bool:
+def overlaps(spec: RoundSpec, durations: Durations) -> bool:
     """Whether training continues during the exchange, judged by the last one."""
     match spec.overlap:
         case "always":
@@ -134,21 +134,21 @@ def overlaps(spec: RoundSpec, timings: Timings) -> bool:
         case "never":
             return False
         case "auto":
-            return timings.exchange > LONG_EXCHANGE * timings.train
+            return durations.exchange > LONG_EXCHANGE * durations.train
 
 
-def step_advice(timings: Timings, batch: int, spec: RoundSpec) -> StepsPerRound:
+def step_advice(durations: Durations, batch: int, spec: RoundSpec) -> StepsPerRound:
     """How many inner steps of `batch` samples fit in a round."""
-    steps = spec.seconds / timings.step
+    steps = spec.seconds / durations.step
     if spec.steps is not None:
         steps = min(steps, spec.steps)
-    return StepsPerRound(_step_count(steps), steps, batch, timings.step, spec.seconds)
+    return StepsPerRound(_step_count(steps), steps, batch, durations.step, spec.seconds)
 
 
-def exchange_advice(timings: Timings, spec: RoundSpec) -> ExchangeShare:
+def exchange_advice(durations: Durations, spec: RoundSpec) -> ExchangeShare:
     """Whether training waits for the exchange, and why."""
-    goes_on = overlaps(spec, timings)
-    return ExchangeShare(timings.exchange, timings.train, goes_on, by_run=spec.overlap != "auto")
+    goes_on = overlaps(spec, durations)
+    return ExchangeShare(durations.exchange, durations.train, goes_on, by_run=spec.overlap != "auto")
 
 
 def _step_count(steps: float) -> StepCount:

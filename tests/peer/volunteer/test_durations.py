@@ -1,4 +1,4 @@
-"""A volunteer's timings: each duration is measured from the moment that it starts at."""
+"""A volunteer's durations: each duration is measured from the moment that it starts at."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis
-from peer.volunteer.timings import (
+from peer.volunteer.durations import (
+    Durations,
     ExchangeShare,
     RoundTimer,
     StepCount,
-    Timings,
     exchange_advice,
     step_advice,
 )
@@ -21,8 +21,8 @@ def at(seconds: float) -> Millis:
 
 
 def times(timer: RoundTimer) -> tuple[float, float, float]:
-    timings = timer.measured(at(0))
-    return timings.train, timings.exchange, timings.send
+    durations = timer.measured(at(0))
+    return durations.train, durations.exchange, durations.send
 
 
 def ahead(timer: RoundTimer, seconds: float) -> float:
@@ -31,7 +31,7 @@ def ahead(timer: RoundTimer, seconds: float) -> float:
 
 def test_before_the_first_round_all_durations_are_zero() -> None:
     timer = RoundTimer(at(100))
-    assert timer.measured(at(500)) == Timings()
+    assert timer.measured(at(500)) == Durations()
     assert not timer.steady
 
 
@@ -113,7 +113,7 @@ def test_steps_are_measured_over_the_last_five() -> None:
     ],
 )
 def test_advice_on_the_steps_of_a_round(step: float, spec: RoundSpec, count: StepCount, steps: float) -> None:
-    advice = step_advice(Timings(step=step), 8, spec)
+    advice = step_advice(Durations(step=step), 8, spec)
     assert (advice.count, advice.steps) == (count, steps)
 
 
@@ -123,12 +123,12 @@ def test_advice_on_the_steps_of_a_round(step: float, spec: RoundSpec, count: Ste
 )
 def test_advice_on_the_exchange(overlap: str, exchange: float, overlaps: bool) -> None:
     spec = RoundSpec(seconds=100.0, overlap=overlap)  # type: ignore[arg-type]
-    advice = exchange_advice(Timings(train=100.0, exchange=exchange), spec)
+    advice = exchange_advice(Durations(train=100.0, exchange=exchange), spec)
     assert advice == ExchangeShare(exchange, 100.0, overlaps, by_run=overlap != "auto")
 
 
 def test_advice_is_news_when_its_meaning_changes() -> None:
     spec = RoundSpec(seconds=100.0)
-    before = step_advice(Timings(step=2.0), 8, spec)
-    assert not step_advice(Timings(step=2.1), 8, spec).is_news_after(before)
-    assert step_advice(Timings(step=25.0), 8, spec).is_news_after(before)
+    before = step_advice(Durations(step=2.0), 8, spec)
+    assert not step_advice(Durations(step=2.1), 8, spec).is_news_after(before)
+    assert step_advice(Durations(step=25.0), 8, spec).is_news_after(before)
