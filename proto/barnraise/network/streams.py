@@ -26,6 +26,11 @@ OpenStream = Callable[[PublicKey, str], Awaitable[Stream]]
 """Opens a stream to a peer, of a protocol. Raises OSError, EOFError or TimeoutError."""
 
 
+def now() -> float:
+    """Seconds of the event loop's clock."""
+    return asyncio.get_running_loop().time()
+
+
 async def until_stalled(step: Awaitable[V], timing: Timing = TIMING) -> V:
     """The result of one step of a stream. Raises TimeoutError after `timing.stall`."""
     return await asyncio.wait_for(step, timing.stall)

@@ -15,6 +15,7 @@ from barnraise.network.blobs.connection_pool import ConnectionPool
 from barnraise.network.blobs.holder_outcomes import describe_fault
 from barnraise.network.blobs.piece_store import PieceStore
 from barnraise.network.blobs.reputation import FaultKind, HolderFault, Reputation
+from barnraise.network.streams import now
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
@@ -97,8 +98,3 @@ class DownloadContext:
         for task in self._tasks:
             task.cancel()
         self.pool.close()
-
-
-def now() -> float:
-    """Seconds of the event loop's clock."""
-    return asyncio.get_running_loop().time()

@@ -10,7 +10,7 @@ from typing import Any
 
 from barnraise.contract.pieces import Wanted
 from barnraise.core.ids import PublicKey
-from barnraise.network.blobs.download_context import DownloadContext, now
+from barnraise.network.blobs.download_context import DownloadContext
 from barnraise.network.blobs.holder_outcomes import (
     Faulted,
     HolderOutcome,
@@ -21,6 +21,7 @@ from barnraise.network.blobs.holder_outcomes import (
 from barnraise.network.blobs.piece_picker import UNKNOWN_RATE, HolderView, InFlight, pipeline_depth
 from barnraise.network.blobs.piece_protocol import PeerConnection
 from barnraise.network.blobs.reputation import FaultKind, HolderFault, Reputation, Trust
+from barnraise.network.streams import now
 
 MAX_HOLDERS = 6
 """Holders that are connected for one blob at a time."""

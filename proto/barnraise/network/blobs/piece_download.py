@@ -11,7 +11,7 @@ from typing import Any
 from barnraise.contract.pieces import PieceList, Wanted, every_piece
 from barnraise.core.errors import HashMismatch, MalformedBlob
 from barnraise.core.ids import PublicKey, short
-from barnraise.network.blobs.download_context import DownloadContext, now
+from barnraise.network.blobs.download_context import DownloadContext
 from barnraise.network.blobs.holder_outcomes import BlobUnavailable, NotHeld
 from barnraise.network.blobs.holder_set import Holder, HolderSet
 from barnraise.network.blobs.piece_picker import Pick, pick_next, share_of
@@ -26,6 +26,7 @@ from barnraise.network.blobs.piece_protocol import (
 )
 from barnraise.network.blobs.piece_store import PartialBlob
 from barnraise.network.blobs.reputation import FaultKind, HolderFault
+from barnraise.network.streams import now
 
 
 async def download_pieces(context: DownloadContext, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:

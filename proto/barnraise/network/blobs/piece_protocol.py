@@ -32,7 +32,7 @@ from barnraise.core.ids import BlobHash
 from barnraise.network.blobs.piece_store import PartialBlob, PieceStore, StoredBlob
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
 from barnraise.network.blobs.whole_protocol import send
-from barnraise.network.streams import until_stalled
+from barnraise.network.streams import now, until_stalled
 from barnraise.network.timing import TIMING, Timing
 
 HAVE, LIST = 2**32 - 1, 2**32 - 2
@@ -139,7 +139,7 @@ class PeerConnection:
         """
         if self.closed:
             raise EOFError("the stream was closed")
-        sent = self._now()
+        sent = now()
         self._writer.write(Request(wanted.blob, wanted.size, index).wire)
         self.unanswered += 1
         answered = False
@@ -149,7 +149,7 @@ class PeerConnection:
                     raise EOFError("the stream was closed")
                 began = max(sent, self._last_answer)
                 reply = await self._read_reply(wanted, index)
-                self._last_answer = self._now()
+                self._last_answer = now()
             answered = True
             return reply, self._last_answer - began
         finally:
@@ -181,11 +181,11 @@ class PeerConnection:
         """Exactly `count` bytes. Only the holder's time counts as its own, not that of our rate limit."""
         data, took = bytearray(), 0.0
         while len(data) < count:
-            began = self._now()
+            began = now()
             chunk = await until_stalled(
                 self._reader.read(min(self._limiter.chunk, count - len(data))), self._timing
             )
-            took += self._now() - began
+            took += now() - began
             if not chunk:
                 raise EOFError(f"the stream ended at {len(data)} of {count} bytes")
             if took > self._timing.piece:
@@ -194,10 +194,6 @@ class PeerConnection:
             self._traffic.down += len(chunk)
             await self._limiter.acquire(len(chunk))
         return bytes(data)
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
 
 
 # The holder's side

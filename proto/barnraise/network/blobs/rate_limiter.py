@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from barnraise.core.errors import UserError
+from barnraise.network.streams import now
 from barnraise.network.timing import TIMING, Timing
 
 MIN_RATE = 8_000
@@ -81,7 +82,7 @@ class RateLimiter:
     async def acquire(self, count: int) -> None:
         """Wait until `count` bytes may pass."""
         if self._bucket is not None:
-            await asyncio.sleep(self._bucket.take(count, asyncio.get_running_loop().time()))
+            await asyncio.sleep(self._bucket.take(count, now()))
 
 
 def parse_rate(text: str) -> int:
