@@ -18,7 +18,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Close, Commit, Evaluation, JoinClaim, blob_name, fold_order
 from barnraise.contract.state import TrainState
-from barnraise.core.errors import StateError
+from barnraise.core.errors import StateError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, Round, short
 from barnraise.core.signed import Signed, sign
@@ -75,7 +75,7 @@ class RunStore:
     """Blobs of the manifest that the last published one replaced. A head may still name it: they are removed
     when the next checkpoint is published."""
     _writing: threading.RLock = field(default_factory=threading.RLock)
-    """Held from the decision for an event until it is applied: threads of the session write too."""
+    """Held from the decision for an event, or for a removal, to its end: the session uses several threads."""
 
     @classmethod
     def begin(
@@ -152,8 +152,14 @@ class RunStore:
                 self._record(PeerAdmitted(now, run.round, claim))
 
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
-        """Record a contribution whose blob is in the store and was checked: a restart keeps it."""
-        self._record(ContributionAccepted(now, commit))
+        """Record a contribution whose blob was checked: a restart keeps it.
+
+        Raises Unreachable where the blob was removed since: it may also be that of a dropped round.
+        """
+        with self._writing:
+            if blob_name(commit.value) not in self.blobs:
+                raise Unreachable("the blob was removed from the store", fix="It is fetched again.")
+            self._record(ContributionAccepted(now, commit))
 
     def close(self, reason: str, now: Millis) -> Link:
         """Sign and journal the close of the open round; the next one opens at once."""
@@ -275,7 +281,8 @@ class RunStore:
 
     def _remove(self, blobs: Collection[BlobHash]) -> None:
         """Remove blobs in this order, except those that a checkpoint or a kept contribution needs."""
-        needed = self.snapshot.names() if blobs else set()
-        for blob in blobs:
-            if blob not in needed:
-                self.blobs.remove(blob)
+        with self._writing:  # no contribution is accepted between the decision and the removal
+            needed = self.snapshot.names() if blobs else set()
+            for blob in blobs:
+                if blob not in needed:
+                    self.blobs.remove(blob)

@@ -16,7 +16,7 @@ from barnraise.core.errors import HashMismatch
 from barnraise.core.ids import Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed
 from coordinator.reasons.rounds import AwaitingHeartbeats, NoVolunteers, StillTraining, TooFewInTime
-from coordinator.rounds.intake import Refused, State
+from coordinator.rounds.intake import Refused, State, Unfetched
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING
@@ -164,6 +164,27 @@ def test_a_copied_blob_hash_removes_no_valid_blob(store: RunStore, after: str) -
     assert isinstance(asyncio.run(act()), Refused)
     assert store.snapshot.accepted.keys() == {parts.ADA.public}
     assert name in store.blobs
+
+
+@dataclass
+class ForgetfulSwarm(FakeSwarm):
+    """Returns paths of blobs that the store has dropped."""
+
+    async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        return self.blobs.path(wanted.blob)
+
+
+def test_a_blob_that_is_dropped_during_its_fetch_is_fetched_again(store: RunStore) -> None:
+    commit, _ = contribution(store, parts.ADA)
+    session = session_of(store, ForgetfulSwarm(store.blobs, announced=[commit]), timing=AT_ONCE)
+
+    async def act() -> None:
+        await session.tick()
+        await until_idle(session)
+        session.contributions.raise_failures()
+
+    asyncio.run(act())
+    assert session.contributions.intake.state(commit) == Unfetched(1)
 
 
 def test_an_unexpected_error_of_a_fetch_ends_the_run(

@@ -12,15 +12,16 @@ import pytest
 
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import Evaluation, JoinClaim
+from barnraise.core.errors import Unreachable
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis
+from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.signed import sign
 from coordinator.checkpoints.archive_writer import ArchiveContent
 from coordinator.checkpoints.card_data import card_files
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.coordinators import fold_round, opened_store, reopened
+from tests.support.coordinators import contribution, fold_round, opened_store, reopened
 from tests.support.parts import ADA, BEN
 from tests.support.run_walk import check_growth, check_laws, durable
 
@@ -139,3 +140,28 @@ def test_writers_on_several_threads_lose_no_event(store: RunStore) -> None:
     with reopened(store) as again:
         assert durable(again.snapshot) == durable(store.snapshot)
         assert again.snapshot.tip == store.snapshot.tip
+
+
+def test_no_contribution_is_accepted_while_blobs_are_removed(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit may name the blob of a dropped round: it is accepted before the decision to remove, or not."""
+    removed = list[BlobHash]()
+    remove = store.blobs.remove
+
+    def checked(name: BlobHash) -> None:
+        with ThreadPoolExecutor(1) as other:
+            assert not other.submit(store._writing.acquire, blocking=False).result()
+        removed.append(name)
+        remove(name)
+
+    monkeypatch.setattr(store.blobs, "remove", checked)
+    train(store)
+    assert removed
+
+
+def test_a_contribution_without_its_blob_is_not_accepted(store: RunStore) -> None:
+    commit, _ = contribution(store, parts.ADA)
+    with pytest.raises(Unreachable):
+        store.accept(commit, parts.NOW)
+    assert not store.snapshot.accepted
