@@ -25,8 +25,8 @@ class Timing:
     refusals: int = 5
     """An owner with this many refused contributions is ignored for the rest of the round."""
     publish_attempts: int = 3
-    """Attempts of `coordinator publish` to read an archive that changes meanwhile, as a served one does after
-    each round."""
+    """Attempts of `coordinator publish` to read an archive that changes during the read, as a served one does
+    after each round."""
     stop: float = 2.0
     """gRPC calls that are running when the program ends get this long."""
     status: float = 10.0

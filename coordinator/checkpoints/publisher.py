@@ -169,7 +169,7 @@ class Publisher:
         round, quorum = found
         async with self._writing:
             run = self.store.snapshot
-            if round not in run.evaluations:  # the checkpoint was dropped meanwhile
+            if round not in run.evaluations:  # the checkpoint was dropped since
                 return True
             signed = evaluations_json(run.evaluations[round].values())
             self._publish(round, Evaluated(quorum.held_out), {EVALUATIONS: signed})

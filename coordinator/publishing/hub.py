@@ -122,9 +122,9 @@ class _HubRepo:
         what = f"round {revision.round}: {len(checkpoint.hashes)} files, {format_bytes(checkpoint.size)}"
         self.say(f"{self.name}, {branch}, {what}")
         files = {name: archive.checked_file(checkpoint, name) for name in checkpoint.hashes}
-        gone = self._files(branch).keys() - files.keys() - set(_HUB_FILES)
+        obsolete = self._files(branch).keys() - files.keys() - set(_HUB_FILES)
         operations: list[Any] = [
-            *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(gone)),
+            *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(obsolete)),
             *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()),
         ]
         done = self.api.create_commit(

@@ -180,7 +180,7 @@ def _read(path: Path, limit: int) -> bytes:
 
 def _archive_changed(what: str) -> ArchiveChanged:
     return ArchiveChanged(
-        f"the archive changed while it was read: {what} is different or gone",
+        f"the archive changed while it was read: {what} is different or missing",
         fix="Run the command again. If this repeats while no coordinator runs, start it once: it writes its"
         " archive again.",
     )

@@ -41,14 +41,14 @@ class Mirror:
         Unreachable, TrustError for damaged local files, StateError, DiskFull.
         """
         self._there = self.destination.sizes()
-        ours = self.archive.index_of(repos)
-        theirs = self._index()
-        index = ours if prune or theirs is None else joined(theirs, ours)
+        added = self.archive.index_of(repos)
+        existing = self._index()
+        index = added if prune or existing is None else joined(existing, added)
         self._send_log()
         for repo in repos:
             for revision in repo.revisions:
                 self._send_checkpoint(self.archive.checkpoint(repo.form, revision))
-        if index != theirs:
+        if index != existing:
             self._report(f"{INDEX}: {len(index.repos)} repositories, {index.closed} rounds of the log")
             if not self.dry:
                 self.destination.write(INDEX, index.model_dump_json(indent=1).encode())
@@ -110,12 +110,14 @@ class Mirror:
     def _prune(self, index: ArchiveIndex) -> None:
         folders = {revision.folder for repo in index.repos for revision in repo.revisions}
         needed = {INDEX, CHARTER, *self.archive.contributions(), *self.archive.closes()}
-        gone = [path for path in self._there if path not in needed and path.rpartition("/")[0] not in folders]
-        for path in gone:
+        obsolete = [
+            path for path in self._there if path not in needed and path.rpartition("/")[0] not in folders
+        ]
+        for path in obsolete:
             if not self.dry:
                 self.destination.remove(path)
-        if gone:
-            self._report(f"removed: {len(gone)} files that the archive no longer has")
+        if obsolete:
+            self._report(f"removed: {len(obsolete)} files that the archive no longer has")
 
     def _report_since(self, what: str, before: tuple[int, int]) -> None:
         files, size = self.sent_files - before[0], self.sent_bytes - before[1]

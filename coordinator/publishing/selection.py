@@ -21,21 +21,21 @@ def select(index: ArchiveIndex, forms: Collection[Form], revision: str | None) -
     return repos if revision is None else _at_revision(repos, revision)
 
 
-def joined(theirs: ArchiveIndex, ours: ArchiveIndex) -> ArchiveIndex:
-    """The index of a mirror that had `theirs` and received what `ours` names, with nothing removed.
+def joined(existing: ArchiveIndex, added: ArchiveIndex) -> ArchiveIndex:
+    """The index of a mirror that had `existing` and received the files of `added`, with nothing removed.
 
     Raises UserError where it holds another run, StateError where its log is longer.
     """
-    _check_joinable(theirs, ours)
-    repos = {(repo.kind, repo.id): repo for repo in theirs.repos}
-    for repo in ours.repos:
+    _check_joinable(existing, added)
+    repos = {(repo.kind, repo.id): repo for repo in existing.repos}
+    for repo in added.repos:
         before = repos.get((repo.kind, repo.id))
         repos[repo.kind, repo.id] = _joined_repo(before, repo) if before is not None else repo
-    # The mirror's older contributions extend ours only if there is no gap between the two.
-    seamless = theirs.replay_from <= ours.replay_from <= theirs.closed
-    return ours.model_copy(
+    # The mirror's older contributions extend the new ones only if there is no gap between the two.
+    seamless = existing.replay_from <= added.replay_from <= existing.closed
+    return added.model_copy(
         update={
-            "replay_from": theirs.replay_from if seamless else ours.replay_from,
+            "replay_from": existing.replay_from if seamless else added.replay_from,
             "repos": tuple(repos.values()),
         }
     )
@@ -70,16 +70,16 @@ def _at_revision(repos: Sequence[Repo], revision: str) -> tuple[Repo, ...]:
     return tuple(chosen)
 
 
-def _check_joinable(theirs: ArchiveIndex, ours: ArchiveIndex) -> None:
-    if (theirs.run, theirs.authority) != (ours.run, ours.authority):
+def _check_joinable(existing: ArchiveIndex, added: ArchiveIndex) -> None:
+    if (existing.run, existing.authority) != (added.run, added.authority):
         raise UserError(
-            f"the destination holds the run {theirs.run} of the key {theirs.authority[:8]}…,"
-            f" this is {ours.run} of {ours.authority[:8]}…",
+            f"the destination holds the run {existing.run} of the key {existing.authority[:8]}…,"
+            f" this is {added.run} of {added.authority[:8]}…",
             fix="Publish each run to its own destination.",
         )
-    if theirs.closed > ours.closed:
+    if existing.closed > added.closed:
         raise StateError(
-            f"the destination has {theirs.closed} rounds of the log, this archive only {ours.closed}",
+            f"the destination has {existing.closed} rounds of the log, this archive only {added.closed}",
             fix="This archive may be an old copy: publish from the newest one, or to another destination.",
         )
 

@@ -70,20 +70,20 @@ def write_index(folder: Path, *repos: Repo) -> None:
 @contextmanager
 def served(folder: Path, limits: GatewayLimits = LIMITS) -> Iterator[str]:
     """The address of a gateway over `folder`, in a thread."""
-    begun: Future[int] = Future()
+    started: Future[int] = Future()
     loop = asyncio.new_event_loop()
     end = asyncio.Event()
 
     async def serve() -> None:
         listening = await listen(folder, "127.0.0.1", 0, limits=limits)
-        begun.set_result(listening.port)
+        started.set_result(listening.port)
         await end.wait()
         await listening.stop()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{begun.result(DEADLINE)}"
+        yield f"http://127.0.0.1:{started.result(DEADLINE)}"
     finally:
         loop.call_soon_threadsafe(end.set)
         thread.join(DEADLINE)

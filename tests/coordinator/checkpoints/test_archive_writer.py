@@ -104,11 +104,11 @@ def test_main_and_best_stay_at_the_best_loss(store: RunStore) -> None:
 
 def test_the_archive_drops_what_retention_dropped(store: RunStore) -> None:
     first = train_round(store, ADA, BEN)
-    gone = [contribution_path(blob_name(commit)) for commit in first.commits]
+    dropped = [contribution_path(blob_name(commit)) for commit in first.commits]
     train_round(store, ADA)
     index = sound(store, archive(store))
     assert index.replay_from > 0
-    assert not any((archive(store) / path).exists() for path in gone)
+    assert not any((archive(store) / path).exists() for path in dropped)
     assert not (archive(store) / folder_of("trained", 0)).exists()
     assert (archive(store) / close_path(0)).exists(), "closes stay"
 

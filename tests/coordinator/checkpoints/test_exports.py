@@ -34,6 +34,8 @@ from coordinator.checkpoints import export_program, exports
 from coordinator.checkpoints.card import CARD, CURVE
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import publisher_of
+from coordinator.messages.setup import not_redistributable
+from coordinator.reasons.setup import NotRedistributable
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
@@ -202,8 +204,9 @@ def test_models_and_data_without_an_open_licence_are_not_served(
         assert not place(store, "base", 0).exists()
         assert not place(store, "data", 0).exists()
         assert "download it from `owner/base`" in (place(store, "trained") / "README.md").read_text()
-    assert "the base model is not served: model.licence is 'llama2'" in caplog.text
-    assert "the data is not served: data.licence is 'llama2'" in caplog.text
+    for what, key in (("the base model", "model.licence"), ("the data", "data.licence")):
+        reason = not_redistributable(NotRedistributable(key, "llama2"))
+        assert f"{what} is not served: {reason}" in caplog.text
 
 
 @pytest.mark.usefixtures("_here")

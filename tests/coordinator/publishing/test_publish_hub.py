@@ -159,9 +159,9 @@ def test_an_insufficient_login_is_reported(
 
 
 def test_an_unreachable_hub_is_reported(laid: Laid, tmp_path: Path) -> None:
-    with fake_hub() as gone:
+    with fake_hub() as stopped:
         pass
-    done = published(gone, laid, tmp_path, "--form", "trained")
+    done = published(stopped, laid, tmp_path, "--form", "trained")
     assert done.returncode == 4
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr

@@ -28,7 +28,7 @@ def index(*revisions: Revision, closed: int = 10, replay_from: int = 0, run: str
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "replay_from"),
+    ("existing", "added", "replay_from"),
     [
         ((10, 0), (20, 0), 0),
         ((10, 0), (20, 5), 0),
@@ -38,11 +38,11 @@ def index(*revisions: Revision, closed: int = 10, replay_from: int = 0, run: str
     ],
 )
 def test_a_replay_starts_where_no_contribution_is_missing(
-    theirs: tuple[int, int], ours: tuple[int, int], replay_from: int
+    existing: tuple[int, int], added: tuple[int, int], replay_from: int
 ) -> None:
     """Each pair: closed rounds, and the round from which contributions are kept."""
-    before = index(revision(5), closed=theirs[0], replay_from=theirs[1])
-    after = index(revision(8), closed=ours[0], replay_from=ours[1])
+    before = index(revision(5), closed=existing[0], replay_from=existing[1])
+    after = index(revision(8), closed=added[0], replay_from=added[1])
     assert joined(before, after).replay_from == replay_from
 
 

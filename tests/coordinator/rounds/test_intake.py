@@ -69,21 +69,21 @@ def test_a_blob_that_cannot_be_fetched_is_tried_again_and_then_refused() -> None
     intake = Intake(TIMING)
     for attempt in (1, 2):
         intake.start(FIRST)
-        assert intake.fail(FIRST, "gone") is None
+        assert intake.fail(FIRST, "timeout") is None
         assert intake.pending, "the pause counts as fetching"
         intake.end(FIRST)
         assert intake.state(FIRST) == Unfetched(attempt)
         assert intake.wants(FIRST)
     intake.start(FIRST)
-    assert intake.fail(FIRST, "gone") == Unfetchable("gone", 3)
+    assert intake.fail(FIRST, "timeout") == Unfetchable("timeout", 3)
     intake.end(FIRST)
-    assert intake.state(FIRST) == Refused(Unfetchable("gone", 3))
+    assert intake.state(FIRST) == Refused(Unfetchable("timeout", 3))
 
 
 def test_a_commit_that_no_longer_fits_is_refused_after_an_attempt() -> None:
     intake = Intake(TIMING)
     intake.start(FIRST)
-    intake.fail(FIRST, "gone")
+    intake.fail(FIRST, "timeout")
     intake.end(FIRST)
     intake.refuse(FIRST, AfterDeadline(1))
     assert intake.state(FIRST) == Refused(AfterDeadline(1))
@@ -102,7 +102,7 @@ def test_an_owner_with_too_many_refused_contributions_is_ignored() -> None:
 def test_a_fetch_outlives_the_start_of_a_round_and_its_attempts_start_from_zero() -> None:
     intake = Intake(TIMING)
     intake.start(FIRST)
-    intake.fail(FIRST, "gone")
+    intake.fail(FIRST, "timeout")
     intake.restart()
     assert intake.state(FIRST) == Fetching(0)
     assert not intake.wants(FIRST)
@@ -139,7 +139,7 @@ class Announcements(RuleBasedStateMachine):
         if outcome == "invalid":
             self.intake.refuse(commit, InvalidBlob("not finite"))
         if outcome == "unreachable":
-            self.intake.fail(commit, "gone")
+            self.intake.fail(commit, "timeout")
         self.intake.end(commit)
         assert not isinstance(self.intake.state(commit), Fetching)
 
