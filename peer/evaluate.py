@@ -67,14 +67,14 @@ class LossMeasured(Reason):
 
 @dataclass(frozen=True)
 class CoordinatorAnswered(Reason):
-    """What the coordinator made of an evaluation."""
+    """The coordinator's answer to an evaluation."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class EvaluationFailed(Reason):
-    """An error that need not end the program."""
+    """An error after which the program continues."""
 
     problem: str
     retry_seconds: float

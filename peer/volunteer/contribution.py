@@ -94,7 +94,7 @@ class ContributionStore:
         return signed
 
     def settle(self, layout: Layout, link: Link | None) -> None:
-        """Take note of the close of our pending contribution's round, where there is one.
+        """Advance the pending contribution, if there is one, by its round's close.
 
         What missed it is saved at once, because folding drops its blob. link: the round's close; None where
         the log does not reach back to it. Raises DiskFull.
@@ -130,7 +130,7 @@ class ContributionStore:
         self._save_contribution(self.pending)
 
     def save(self, tip: Tip, state: TrainState, inner: Arrays | Unchanged) -> None:
-        """All that a restart from `state` needs. Raises DiskFull."""
+        """Save all that a restart from `state` needs. Raises DiskFull."""
         residual = Unchanged() if self._is_saved else self._owed()
         self.saves.save_state(tip, state, residual, inner, _text(self.pending))
         self._is_saved = True

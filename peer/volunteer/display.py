@@ -44,7 +44,7 @@ class VolunteerStatus:
 
 
 class StatusDisplay(Protocol):
-    """Shows each status it gets, as far as it is news."""
+    """Shows the status; lines only where it is news."""
 
     def __enter__(self) -> StatusDisplay: ...
 

@@ -124,7 +124,7 @@ class Exchange:
         return pending is None or await self.swarm.wait_served(blob_name(pending), self.timing.goodbye)
 
     async def save(self) -> None:
-        """All that a restart needs. Raises DiskFull."""
+        """Save all that a restart needs. Raises DiskFull."""
         # A step may run: the saved moments are then of two consecutive steps, which does no harm.
         follower, now = self.follower, self.clock()
         saved = self._inner_saved

@@ -16,7 +16,7 @@ from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission, Head, blob_name
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.shards import DataIndex
-from barnraise.core.errors import NetworkError, RefusedError, StateError, TrustError
+from barnraise.core.errors import NetworkError, RefusedError, StateError, TrustError, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.signed import Signed
@@ -56,7 +56,7 @@ Render = Callable[[DeviceReason | Fit], str]
 
 
 class JoinSettings(Strict):
-    """What each volunteer chooses for itself: not part of the run spec."""
+    """A volunteer's own settings, which are not part of the run spec."""
 
     name: str
     """The volunteer's name in the run's status; empty: none."""
@@ -96,19 +96,18 @@ class AdmissionRenewal:
         return self.admission.text
 
     async def keep(self, clock: Callable[[], Millis]) -> None:
-        """Renew it for ever. clock: the run's."""
+        """Renew it until cancelled; a failed renewal is repeated. clock: the run's."""
         while True:
-            left = self._seconds_left(clock())
-            await asyncio.sleep(max(left / 2, self.timing.renew_retry))
+            await asyncio.sleep(max(self._seconds_left(clock()) / 2, self.timing.renew_retry))
             try:
                 async with connect(self.invite, self.timing) as api:
                     joined = await api.join(self.identity, self.name, credit=self.credit, renew=True)
                 self.admission = joined.admission
-            except (NetworkError, RefusedError) as error:
+            except (NetworkError, RefusedError, TrustError, UserError) as error:
                 log.warning(
                     "our admission was not renewed (%s); it is valid for another %.0f h",
                     error.problem,
-                    left / 3600,
+                    self._seconds_left(clock()) / 3600,
                 )
 
     def _seconds_left(self, now: Millis) -> float:

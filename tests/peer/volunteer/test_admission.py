@@ -1,0 +1,79 @@
+"""A volunteer's admission is renewed in time, and again after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import cast
+
+import pytest
+
+from barnraise.contract.invite import Invite
+from barnraise.contract.records import Admission
+from barnraise.core.errors import BarnraiseError, RefusedError, Unreachable, UserError, WrongRunKey
+from barnraise.core.ids import Millis
+from barnraise.core.signed import Signed, open_text
+from peer.coordinator_client import CoordinatorClient
+from peer.timing import TIMING
+from peer.volunteer import join
+from peer.volunteer.join import AdmissionRenewal
+from tests.support import parts, virtual_time
+
+HOUR = 3600.0
+TIMING_HERE = replace(TIMING, renew_retry=60.0)
+
+
+def admission(expires: float) -> Signed[Admission]:
+    """expires: seconds from `parts.NOW`."""
+    text = parts.admission(parts.ADA, expires=parts.NOW + round(1000 * expires))
+    return open_text(Admission, text, signer=parts.AUTHORITY.public)
+
+
+@dataclass
+class Joined:
+    admission: Signed[Admission]
+
+
+def renewals(monkeypatch: pytest.MonkeyPatch, *errors: BarnraiseError) -> list[float]:
+    """The times of the requests for an admission of two hours, of which the first ones fail."""
+    times: list[float] = []
+    failures = list(errors)
+
+    class Client:
+        async def join(self, *_: object, **__: object) -> Joined:
+            now = asyncio.get_running_loop().time()
+            times.append(now)
+            if failures:
+                raise failures.pop(0)
+            return Joined(admission(now + 2 * HOUR))
+
+    @asynccontextmanager
+    async def connect(*_: object) -> AsyncIterator[CoordinatorClient]:
+        yield cast(CoordinatorClient, Client())
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        invite = Invite("127.0.0.1", 1, parts.RUN, parts.AUTHORITY.public)
+        renewal = AdmissionRenewal(invite, parts.ADA, "ada", False, admission(2 * HOUR), TIMING_HERE)
+        keeping = asyncio.create_task(renewal.keep(lambda: Millis(parts.NOW + round(1000 * loop.time()))))
+        await asyncio.wait([keeping], timeout=3.2 * HOUR)
+        assert not keeping.done()
+        keeping.cancel()
+
+    monkeypatch.setattr(join, "connect", connect)
+    virtual_time.run(work())
+    return times
+
+
+def test_it_is_renewed_at_half_of_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert renewals(monkeypatch) == [HOUR, 2 * HOUR, 3 * HOUR]
+
+
+@pytest.mark.parametrize("kind", [Unreachable, RefusedError, WrongRunKey, UserError])
+def test_a_failed_renewal_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: type[BarnraiseError]
+) -> None:
+    assert renewals(monkeypatch, kind("no answer", fix="Wait.")) == [HOUR, 1.5 * HOUR, 2.5 * HOUR]
+    assert "(no answer); it is valid for another 1 h" in caplog.text
