@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from barnraise.contract.archive import CHARTER, INDEX, close_path, contribution_path, folder_of, parse_index
 from barnraise.contract.manifest import MANIFEST, Manifest
@@ -26,13 +24,9 @@ from coordinator.store.events import CheckpointWritten
 from coordinator.store.run_state import apply
 from coordinator.store.run_store import RunStore
 from peer.messages.verify import difference_message
-from peer.verify.display import LINES, VerifyLines, verify_display
 from peer.verify.events import (
     ContributionsDropped,
-    ReadingSource,
-    ReplayProgress,
     StartFromCheckpoint,
-    VerifyEvent,
 )
 from peer.verify.proof import FromAdapterSeed, FromCheckpoint
 from tests.support import parts
@@ -78,28 +72,6 @@ def test_the_newest_checkpoint_is_proved_from_the_first_state(sound: Path) -> No
     assert found.start == FromAdapterSeed(0)
     last = display.progress[-1]
     assert (last.rounds, last.total, last.contributions) == (ROUNDS, ROUNDS, 2 * ROUNDS)
-
-
-def message(event: VerifyEvent | ReplayProgress) -> str:
-    return "reading [here]" if isinstance(event, ReadingSource) else str(event)
-
-
-def test_a_terminal_shows_a_bar_and_the_events() -> None:
-    shown = io.StringIO()
-    console = Console(file=shown, force_terminal=True, width=100)
-    with verify_display(console, message, lambda progress: f"{progress.contributions} folded") as display:
-        display.report(ReadingSource("here"))
-        display.replayed(ReplayProgress(3, 7, 12, 1.5))
-    assert "reading [here]" in shown.getvalue()
-    assert "3/7" in shown.getvalue()
-    assert "12 folded" in shown.getvalue()
-
-
-def test_lines_about_a_long_log_are_few(capsys: pytest.CaptureFixture[str]) -> None:
-    display = VerifyLines(message)
-    for done in range(1, 1001):
-        display.replayed(ReplayProgress(done, 1000, done, 1.0))
-    assert len(capsys.readouterr().err.splitlines()) == LINES
 
 
 @pytest.mark.parametrize("revision", ["2", "round-2", "round-000002"])

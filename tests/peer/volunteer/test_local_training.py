@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 
-from barnraise.contract.records import blob_name
-from barnraise.contract.spec import CodecSpec, DataSpec, InnerSpec, Lora, Raw, RunSpec, TrainSpec
+from barnraise.contract.spec import Raw
 from barnraise.contract.state import Array, TrainState
-from barnraise.contract.tip import Tip
 from barnraise.core.errors import StateError
-from barnraise.core.ids import BlobHash, Round
 from barnraise.fold.codec import Decoder, encode_in_place
-from barnraise.fold.log import Link
-from barnraise.models.trainable import initial_state
-from barnraise.runtime.blob_store import BlobStore
-from peer.training.trainer import Trainer, Update
-from peer.volunteer.contribution import ContributionStore
-from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
+from peer.training.trainer import Update
 from peer.volunteer.local_training import LocalTraining
-from peer.volunteer.saved_state import SavedState
 from tests.support import parts
-from tests.support.devices import CPU
 from tests.support.tiny import make_tiny_model, tiny_samples
-
-Method = Literal["diloco", "gradient"]
-TARGET = Lora(rank=2, alpha=4.0, modules=("q_proj", "v_proj"))
-INNER = InnerSpec(lr=1e-2, weight_decay=0.1)
-MARGIN = 1e-6
-"""fp32 rounding of values around 0.1, over a handful of additions."""
+from tests.support.training import (
+    MARGIN,
+    Method,
+    moves,
+    rebase,
+    step,
+    tip,
+    training_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,48 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def training(folder: Path) -> LocalTraining:
     return training_of(folder)
-
-
-def training_of(folder: Path, method: Method = "diloco") -> LocalTraining:
-    """A volunteer at the start of round 0."""
-    trainer = Trainer(folder, run_spec(method), CPU, micro_batch=4)
-    start = initial_state(folder, TARGET, 0)
-    trainer.load(start)
-    return LocalTraining(trainer, ContributionLifecycle(), tip(start), start)
-
-
-def run_spec(method: Method = "diloco", codec: CodecSpec | None = None) -> RunSpec:
-    train = TrainSpec(method=method, target=TARGET, inner=INNER)
-    return RunSpec(name=parts.RUN, data=DataSpec(source="x"), train=train, codec=codec or parts.CODECS[0])
-
-
-def tip(state: TrainState) -> Tip:
-    return Tip(Round(state.step), BlobHash(parts.HASH_A), state.hash())
-
-
-def folded(training: LocalTraining, seed: int = 5) -> TrainState:
-    """A next state, moved by other contributions."""
-    state = training.state
-    moves = parts.tensors(seed, state.layout, scale=0.01)
-    return TrainState({name: state.params[name] + moves[name] for name in moves}, {}, state.step + 1)
-
-
-def step(training: LocalTraining, seed: int) -> int:
-    return training.step(tiny_samples(2, seed=seed))
-
-
-def settle(training: LocalTraining, event: ContributionEvent) -> None:
-    """The contribution that was taken is signed, and its close is known."""
-    if training.lifecycle.state is ContributionState.TAKEN:
-        training.lifecycle.advance(ContributionEvent.SIGN)
-        training.lifecycle.advance(event)
-
-
-def rebase(training: LocalTraining, missed: Decoder | None = None) -> TrainState:
-    after = folded(training)
-    settle(training, ContributionEvent.LIST if missed is None else ContributionEvent.MISS)
-    training.rebase(tip(after), after, missed)
-    return after
 
 
 def ruled(after: TrainState, local: dict[str, Array], start: dict[str, Array]) -> dict[str, Array]:
@@ -102,10 +51,6 @@ def near(found: dict[str, Array], expected: dict[str, Array]) -> None:
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=0, atol=MARGIN, err_msg=name)
-
-
-def moves(tensors: dict[str, Array]) -> bool:
-    return any(bool((np.abs(array) > 1e-3).any()) for array in tensors.values())
 
 
 # Rebasing onto a new state
@@ -305,89 +250,3 @@ def test_a_missed_contribution_is_added_to_the_steps_since(training: LocalTraini
         moved = taken_at[name] - ahead[name] + missed.tensor(name)
         np.testing.assert_allclose(array, moved, rtol=0, atol=MARGIN)
     assert not training.has_work
-
-
-# The whole equation
-
-
-class Volunteer:
-    """Training and work together, as `peer.volunteer.loop` uses them; records every move."""
-
-    def __init__(self, folder: Path, data: Path, codec: CodecSpec) -> None:
-        self.training = training_of(folder)
-        state = self.training.state
-        charter = parts.charter(run_spec(codec=codec), state)
-        saves, blobs = SavedState(data / "work", parts.HASH_A), BlobStore(data / "blobs")
-        self.work = ContributionStore(charter, parts.ADA, saves, blobs, self.training.lifecycle)
-        self.work.save(self.training.tip, state, {})
-        self.layout = state.layout
-        self.moved = self.nothing()
-        """All that local training ever moved the parameters by."""
-        self.taken = self.nothing()
-        """What closes listed of it, as other peers decode it."""
-
-    def nothing(self) -> dict[str, np.ndarray]:
-        return {name: np.zeros(shape) for name, shape in self.layout}
-
-    def step(self, seed: int) -> None:
-        before = self.training.trainer.params()
-        step(self.training, seed)
-        for name, array in self.training.trainer.params().items():
-            self.moved[name] += array.astype(np.float64) - before[name]
-
-    def contribute(self) -> None:
-        update = self.training.take()
-        self.work.contribute(self.training.tip, self.layout, update, parts.admission(parts.ADA))
-
-    def next_round(self, in_close: bool) -> None:
-        pending, link = self.work.pending, None
-        if pending is not None and in_close:
-            close = parts.close([pending], previous=parts.HASH_A).value
-            link = Link(close, (pending.value,), BlobHash(parts.HASH_B))
-            decoder = Decoder(self.work.blobs.get(blob_name(pending.value)), self._codec, self.layout)
-            for name in self.taken:
-                self.taken[name] += decoder.tensor(name)
-        self.work.settle(self.layout, link)
-        rebase(self.training, self.work.hand_over())
-
-    def check(self) -> None:
-        """Each move is in a close, owed, pending, or in the local parameters only."""
-        training = self.training
-        local = self.nothing()
-        if training.has_work:
-            start = training._taken_at or training.state.params
-            local = {name: start[name] - array for name, array in training.trainer.params().items()}
-        out = self.nothing()
-        if self.work.pending is not None:
-            blob = self.work.blobs.get(blob_name(self.work.pending.value))
-            out = {name: Decoder(blob, self._codec, self.layout).tensor(name) for name in out}
-        for name, moved in self.moved.items():
-            owed = self.work.residual.get(name, np.zeros(moved.shape, np.float32))
-            accounted = self.taken[name] + owed + out[name] + local[name]
-            np.testing.assert_allclose(accounted, -moved, rtol=0, atol=20 * MARGIN, err_msg=name)
-
-    @property
-    def _codec(self) -> CodecSpec:
-        return self.work.charter.spec.codec
-
-
-@pytest.mark.parametrize("codec", [parts.CODECS[0], parts.CODECS[1], parts.CODECS[5]], ids=parts.codec_name)
-def test_with_overlap_every_move_is_sent_or_owed_or_local(
-    folder: Path, tmp_path: Path, codec: CodecSpec
-) -> None:
-    volunteer, draw = Volunteer(folder, tmp_path, codec), random.Random(3)
-    for round in range(8):
-        for number in range(draw.randint(0, 2)):
-            volunteer.step(100 * round + number)
-        if volunteer.training.tokens and draw.random() < 0.8:  # else the volunteer has no turn
-            volunteer.contribute()
-            volunteer.check()
-            for number in range(draw.randint(0, 2)):
-                volunteer.step(100 * round + 50 + number)
-        volunteer.check()
-        volunteer.next_round(in_close=draw.random() < 0.7)
-        volunteer.check()
-    assert moves({name: array.astype(np.float32) for name, array in volunteer.taken.items()})
-    volunteer.step(999)
-    volunteer.work.put_aside(volunteer.training.rest())
-    volunteer.check()
