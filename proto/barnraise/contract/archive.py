@@ -24,8 +24,8 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import Form
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import MalformedRecord, UserError
-from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey
-from barnraise.core.strict import Strict
+from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey
+from barnraise.core.strict import Hex64, Strict
 
 INDEX = "archive.json"
 CHARTER = "charter.bin"
@@ -48,15 +48,13 @@ _FOLDERS: dict[Form, str] = {
     "data": "data",
 }
 
-Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
-
 
 class Revision(Strict):
     """One checkpoint of a repository."""
 
     folder: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}(/[a-z0-9-]{1,40})?$")]
     """Folder of its files in the archive."""
-    manifest: Hash
+    manifest: Hex64
     """SHA-256 of its manifest.bin; its first 40 digits are the commit of Hub clients."""
     round: Annotated[int, Field(ge=0)]
     names: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], ...]
@@ -82,7 +80,7 @@ class ArchiveIndex(Strict):
 
     version: Literal[1]
     run: Annotated[str, Field(pattern=RUN_PATTERN)]
-    authority: Hash
+    authority: Hex64
     closed: Annotated[int, Field(ge=0)]
     """The archive has the closes of all rounds below this one."""
     replay_from: Annotated[int, Field(ge=0)]

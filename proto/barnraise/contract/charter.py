@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from barnraise.contract.spec import RunSpec
-from barnraise.core.ids import HASH_PATTERN, BlobHash, PublicKey, RunId, StateHash
+from barnraise.core.ids import BlobHash, PublicKey, RunId, StateHash
 from barnraise.core.signed import Signable
-
-Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
+from barnraise.core.strict import Hex64
 
 MAX_CHARTER_BYTES = 2**20
 """Largest signed charter that is read."""
@@ -22,15 +17,15 @@ class Charter(Signable):
     DOMAIN = b"barnraise/Charter/1\n"
 
     spec: RunSpec
-    authority: Hash
+    authority: Hex64
     """The run authority's public key."""
-    model_files: Hash
+    model_files: Hex64
     """Fingerprint of the base model's files (`barnraise.models.base_model`)."""
-    layout: Hash
+    layout: Hex64
     """Digest of the trainable tensors' names and shapes (`barnraise.contract.state.Layout`)."""
-    genesis: Hash
+    genesis: Hex64
     """Hash of state[0]."""
-    data_index: Hash
+    data_index: Hex64
     """Blob hash of the dataset's index of shards."""
 
     @property

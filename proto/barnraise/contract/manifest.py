@@ -11,11 +11,9 @@ from pydantic import Field, field_validator
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
-from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash
+from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash
 from barnraise.core.signed import Signable, Signed, open_signed
-from barnraise.core.strict import Strict
-
-Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
+from barnraise.core.strict import Hex64, Strict
 
 MANIFEST = "manifest.bin"
 """File of a checkpoint with its signed manifest in wire form."""
@@ -45,7 +43,7 @@ class FileEntry(Strict):
 
     name: str
     """A plain file name without folders that is valid on every operating system."""
-    hash: Hash
+    hash: Hex64
     size: Annotated[int, Field(ge=0, lt=2**44)]
 
     @field_validator("name")
@@ -64,11 +62,11 @@ class Manifest(Signable):
     form: Form
     run: Annotated[str, Field(pattern=RUN_PATTERN)]
     round: Annotated[int, Field(ge=0)]
-    state: Hash
+    state: Hex64
     """Hash of state[round]."""
-    previous: Hash
+    previous: Hex64
     """Head of the log: blob hash of the close of round - 1; the spec digest for round 0."""
-    spec: Hash
+    spec: Hex64
     """Digest of the run spec."""
     tokens: Annotated[int, Field(ge=0)]
     """Tokens folded before `round`."""

@@ -25,10 +25,10 @@ from barnraise.contract.heartbeat import part_of
 from barnraise.contract.pieces import Wanted
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import Identity
-from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId
+from barnraise.core.ids import RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.core.signed import Signable, Signed, open_signed, open_text, sign
+from barnraise.core.strict import Hex64
 
-Hash = Annotated[str, Field(pattern=HASH_PATTERN)]
 Run = Annotated[str, Field(pattern=RUN_PATTERN)]
 RoundNumber = Annotated[int, Field(ge=0, lt=2**40)]
 Time = Annotated[int, Field(ge=0, lt=2**53)]
@@ -49,7 +49,7 @@ class Admission(Signable):
     DOMAIN = b"barnraise/Admission/1\n"
 
     run: Run
-    peer: Hash
+    peer: Hex64
     expires: Time
     """Milliseconds on the run's clock."""
 
@@ -65,13 +65,13 @@ class Presence(Signable):
     DOMAIN = b"barnraise/Presence/1\n"
 
     run: Run
-    owner: Hash
+    owner: Hex64
     admission: Embedded
     name: Annotated[str, Field(max_length=40)]
     """Display name of the volunteer; empty for none."""
     round: RoundNumber
     """The round that this peer works on: it has folded all earlier ones."""
-    state: Hash
+    state: Hex64
     """Hash of the state after these folds, for comparing replicas."""
     tokens: Count
     """Tokens trained in that round so far."""
@@ -93,14 +93,14 @@ class Commit(Signable):
 
     run: Run
     round: RoundNumber
-    base_state: Hash
+    base_state: Hex64
     """Hash of the state[round] that it was trained from."""
-    owner: Hash
+    owner: Hex64
     admission: Embedded
-    blob: Hash
+    blob: Hex64
     size: Annotated[int, Field(gt=0, lt=2**40)]
     """Bytes of the blob."""
-    pieces: Hash
+    pieces: Hex64
     """SHA-256 of the blob's piece list (`barnraise.contract.pieces`), which verifies each piece."""
     tokens: Annotated[int, Field(gt=0, lt=2**40)]
     """Tokens trained on: the contribution's weight."""
@@ -116,9 +116,9 @@ class Close(Signable):
 
     run: Run
     round: RoundNumber
-    previous: Hash
+    previous: Hex64
     """Blob hash of the close of round - 1; for round 0 the spec digest."""
-    base_state: Hash
+    base_state: Hex64
     commits: Annotated[tuple[Embedded, ...], Field(min_length=1, max_length=MAX_CONTRIBUTIONS)]
     """`Signed[Commit]` in base64, in the order in which they are folded."""
     at: Time
@@ -132,7 +132,7 @@ class JoinClaim(Signable):
     DOMAIN = b"barnraise/JoinClaim/1\n"
 
     run: Run
-    owner: Hash
+    owner: Hex64
     name: Annotated[str, Field(max_length=40)]
     credit: bool
     """Whether model cards may name the owner."""
@@ -146,11 +146,11 @@ class Evaluation(Signable):
 
     run: Run
     round: RoundNumber
-    state: Hash
+    state: Hex64
     """Hash of the state[round] that was evaluated."""
-    panel: Hash
+    panel: Hex64
     """SHA-256 of the held-out set's index of shards."""
-    owner: Hash
+    owner: Hex64
     loss: Annotated[float, Field(ge=0, le=MAX_LOSS)]
     """Mean cross entropy in nats a token."""
     tokens: Annotated[int, Field(ge=1, lt=2**40)]
@@ -166,9 +166,9 @@ class Head(Signable):
     run: Run
     round: RoundNumber
     """The open round."""
-    close: Hash | None
+    close: Hex64 | None
     """Blob hash of the close of round - 1; None while round 0 is open."""
-    state: Hash | None
+    state: Hex64 | None
     """Hash of state[round], once the coordinator has folded it: a peer with another one resyncs."""
     opens: Time
     """Start of the open round's TRAIN phase. Moved forward when too few contributed in time."""
@@ -178,7 +178,7 @@ class Head(Signable):
     """Volunteers who are present."""
     tokens: Count
     """Tokens of the open round that they report."""
-    checkpoint: Hash
+    checkpoint: Hex64
     """Blob hash of the newest checkpoint's manifest."""
     checkpoint_round: RoundNumber
     at: Time

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from barnraise.core.errors import MalformedBlob
-from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash
-from barnraise.core.strict import Strict
+from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.core.strict import Hex64, Strict
 
 Ints = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
@@ -155,7 +155,7 @@ def _malformed(problem: str) -> MalformedBlob:
 class ShardRef(Strict):
     """A shard's hash, and what to expect of it."""
 
-    hash: Annotated[str, Field(pattern=HASH_PATTERN)]
+    hash: Hex64
     """SHA-256 of the shard's bytes."""
     samples: Annotated[int, Field(ge=1)]
     size: Annotated[int, Field(ge=1, le=MAX_SHARD_BYTES)]

@@ -15,13 +15,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, SpecDigest
-from barnraise.core.strict import Strict
+from barnraise.core.ids import RUN_PATTERN, SpecDigest
+from barnraise.core.strict import Hex64, Strict
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Sha256 = Annotated[str, Field(pattern=HASH_PATTERN)]
 
 
 class ModelSpec(Strict):
@@ -152,7 +151,7 @@ class RoundSpec(Strict):
     the next round."""
 
     @model_validator(mode="after")
-    def _room_for_the_least(self) -> RoundSpec:
+    def _minimum_is_within_maximum(self) -> RoundSpec:
         if self.min_contributions > self.max_contributions:
             raise ValueError("min_contributions is above max_contributions")
         return self
@@ -267,7 +266,7 @@ class CheckpointSpec(Strict):
     gguf: Literal["f16", "q8_0"] | None = Field(default=None, examples=["q8_0"])
     """Also write each promoted checkpoint as a GGUF file.
     For llama.cpp, Ollama and LM Studio."""
-    evaluators: Annotated[tuple[Sha256, ...], Field(max_length=64)] = ()
+    evaluators: Annotated[tuple[Hex64, ...], Field(max_length=64)] = ()
     """Keys of volunteers who evaluate checkpoints that the coordinator cannot.
     `peer key` prints a volunteer's public key. The held-out text becomes public."""
     agree: Annotated[int, Field(ge=1)] = 2

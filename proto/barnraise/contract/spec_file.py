@@ -38,12 +38,12 @@ def read_spec(path: Path) -> RunSpec:
     spec = parse_spec(text, str(path))
     return spec.model_copy(
         update={
-            "data": spec.data.model_copy(update={"source": _beside(path, spec.data.source)}),
-            "model": spec.model.model_copy(update={"source": _beside(path, spec.model.source)}),
+            "data": spec.data.model_copy(update={"source": _next_to(path, spec.data.source)}),
+            "model": spec.model.model_copy(update={"source": _next_to(path, spec.model.source)}),
         }
     )
 
 
-def _beside(spec_path: Path, source: str) -> str:
+def _next_to(spec_path: Path, source: str) -> str:
     candidate = spec_path.parent / source
     return str(candidate.resolve()) if ":" not in source and candidate.exists() else source

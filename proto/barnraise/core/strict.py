@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from barnraise.core.errors import BarnraiseError
+from barnraise.core.ids import HASH_PATTERN
 from barnraise.core.suggestions import Synonyms, suggest
+
+Hex64 = Annotated[str, Field(pattern=HASH_PATTERN)]
+"""A field with 64 lower-case hex digits: a SHA-256, or a public key."""
 
 
 class Strict(BaseModel):
