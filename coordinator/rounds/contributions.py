@@ -114,15 +114,17 @@ class Contributions:
             raise Unreachable("the blob was removed from the store", fix="It is fetched again.") from None
         except TrustError as error:
             self._refuse(commit, InvalidBlob(error.problem), members)
-            self._remove_invalid(name)
+            self._remove_unused(name)
             return
-        if commit.value.round == store.snapshot.round and not self._is_full():
-            store.accept(commit, self.clock())
-            self._unchecked.discard(name)
-            log.info("accepted %s: %d tokens", members.name(commit.signer), commit.value.tokens)
+        if commit.value.round != store.snapshot.round or self._is_full():
+            self._remove_unused(name)
+            return
+        store.accept(commit, self.clock())
+        self._unchecked.discard(name)
+        log.info("accepted %s: %d tokens", members.name(commit.signer), commit.value.tokens)
 
-    def _remove_invalid(self, name: BlobHash) -> None:
-        """Remove the blob of a refused contribution from the store.
+    def _remove_unused(self, name: BlobHash) -> None:
+        """Remove the blob of a contribution that is invalid or too late from the store.
 
         It stays where it was there before, and where a valid contribution of another owner names it too: a
         commit may copy another's blob hash and describe the pieces wrongly.

@@ -32,7 +32,6 @@ class PreparedRun:
     charter: Charter
     genesis: TrainState
     base: BaseFolder
-    built: BuiltDataset
 
 
 def prepare(
@@ -62,7 +61,7 @@ def prepare(
         genesis=genesis.hash(),
         data_index=index,
     )
-    return PreparedRun(charter, genesis, base, built)
+    return PreparedRun(charter, genesis, base)
 
 
 def _move_held_out(built: BuiltDataset, blobs: BlobStore, folder: Path) -> None:

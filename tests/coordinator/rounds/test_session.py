@@ -167,6 +167,37 @@ def test_a_copied_blob_hash_removes_no_valid_blob(store: RunStore, after: str) -
 
 
 @dataclass
+class SlowSwarm(FakeSwarm):
+    """The round closes during a fetch."""
+
+    close: Callable[[], object] = lambda: None
+
+    async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        path = await super().fetch_pieces(wanted, holders)
+        self.close()
+        return path
+
+
+def test_a_contribution_that_arrives_after_the_close_leaves_no_blob(store: RunStore) -> None:
+    good, held = contribution(store, parts.ADA)
+    store.blobs.put(held)
+    store.accept(good, parts.NOW)
+    commit, blob = contribution(store, parts.BEN, seed=2)
+    swarm = SlowSwarm(store.blobs, held={blob_hash(blob): blob}, announced=[commit])
+    swarm.close = lambda: store.close("the deadline passed", parts.NOW)
+
+    async def act() -> None:
+        session = session_of(store, swarm)
+        session.contributions.consider(swarm.announced, session.members, parts.NOW)
+        await until_idle(session)
+
+    asyncio.run(act())
+    assert swarm.fetched == [blob_hash(blob)]
+    assert blob_hash(blob) not in store.blobs
+    assert store.snapshot.round == 1
+
+
+@dataclass
 class ForgetfulSwarm(FakeSwarm):
     """Returns paths of blobs that the store has dropped."""
 
