@@ -68,9 +68,9 @@ def test_a_downloaded_checkpoint_is_downloaded_again(store: RunStore, tmp_path: 
 def test_a_seed_replaces_another_source_s_false_bytes(store: RunStore, tmp_path: Path) -> None:
     async def work() -> None:
         first = await fetched(str(archive(store)), tmp_path / "first")
-        with website(archive(store), spoilt(LARGE)) as liar:
+        with website(archive(store), spoilt(LARGE)) as corrupt:
             async with seeded(first) as there:
-                mended = await fetched(liar.url, tmp_path / "out", f"http://127.0.0.1:{there.port}")
+                mended = await fetched(corrupt.url, tmp_path / "out", f"http://127.0.0.1:{there.port}")
         assert files_in(mended) == files_in(first)
 
     asyncio.run(work())

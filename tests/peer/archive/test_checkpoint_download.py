@@ -94,10 +94,10 @@ def test_a_silent_source_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_source_that_was_silent_once_is_asked_again(tmp_path: Path) -> None:
-    sleeper = source("sleeper", silent_after=MB, recovers=True)
-    fetch(tmp_path, sleeper, source("good", speed=1e5))
+    stalling = source("stalling", silent_after=MB, recovers=True)
+    fetch(tmp_path, stalling, source("good", speed=1e5))
     assert whole(tmp_path)
-    assert sleeper.given > 6 * MB
+    assert stalling.given > 6 * MB
 
 
 def test_a_source_that_keeps_failing_is_dropped_with_its_problem(tmp_path: Path) -> None:
@@ -143,11 +143,11 @@ def test_a_failed_download_keeps_its_bytes_for_the_next(tmp_path: Path) -> None:
 
 
 def test_a_lone_false_source_is_named_and_its_file_removed(tmp_path: Path) -> None:
-    liar = source("liar", false={LARGE: 5})
-    with pytest.raises(HashMismatch, match=f"{LARGE} of liar hashes to"):
-        fetch(tmp_path, liar)
+    corrupt = source("corrupt", false={LARGE: 5})
+    with pytest.raises(HashMismatch, match=f"{LARGE} of corrupt hashes to"):
+        fetch(tmp_path, corrupt)
     assert not any(LARGE in path.name for path in tmp_path.iterdir())
-    assert len([path for path, _, _ in liar.asked if path == LARGE]) == 1
+    assert len([path for path, _, _ in corrupt.asked if path == LARGE]) == 1
 
 
 @pytest.mark.parametrize(
@@ -158,11 +158,11 @@ def test_a_false_source_is_detected_next_to_an_honest_one(
     tmp_path: Path, order: int, place: int, found: bool
 ) -> None:
     """The first source begins at the start, the second in the middle. Bytes that are not used do no harm."""
-    sources = [source("liar", false={LARGE: place}), source("honest")][::order]
+    sources = [source("corrupt", false={LARGE: place}), source("honest")][::order]
     listener, _ = fetch(tmp_path, *sources)
     assert whole(tmp_path)
     assert dropped(listener, "honest") == []
-    assert bool(dropped(listener, "liar")) == found
+    assert bool(dropped(listener, "corrupt")) == found
     assert listener.counts[LARGE] == len(FILES[LARGE])
 
 
@@ -174,16 +174,18 @@ def test_a_false_source_is_detected_among_four(tmp_path: Path) -> None:
 
 
 def test_a_download_from_false_sources_fails_and_leaves_no_file(tmp_path: Path) -> None:
-    liars = [source(name, false={LARGE: place}) for name, place in (("a", 0), ("b", 1), ("c", 10 * MB))]
+    corrupt_sources = [
+        source(name, false={LARGE: place}) for name, place in (("a", 0), ("b", 1), ("c", 10 * MB))
+    ]
     with pytest.raises(HashMismatch, match=LARGE) as refused:
-        fetch(tmp_path, *liars)
+        fetch(tmp_path, *corrupt_sources)
     assert refused.value.exit_code == 5
     assert not any(LARGE in path.name for path in tmp_path.iterdir())
 
 
 def test_false_bytes_of_an_earlier_run_cost_only_a_download(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
-        fetch(tmp_path, source("liar", false={LARGE: 5}, breaks_after=6 * MB))
+        fetch(tmp_path, source("corrupt", false={LARGE: 5}, breaks_after=6 * MB))
     listener, _ = fetch(tmp_path, source("good"))
     assert whole(tmp_path)
     assert dropped(listener, "good") == []
@@ -192,11 +194,11 @@ def test_false_bytes_of_an_earlier_run_cost_only_a_download(tmp_path: Path) -> N
 
 def test_another_source_continues_an_exclusive_file(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
-        fetch(tmp_path, source("liar", false={LARGE: 5}, breaks_after=6 * MB))
-    mortal = source("mortal", breaks_after=10 * MB)
-    listener, _ = fetch(tmp_path, mortal, source("good", ranges=False))
-    assert (LARGE, 0, len(FILES[LARGE])) in mortal.asked
-    assert dropped(listener, "mortal")
+        fetch(tmp_path, source("corrupt", false={LARGE: 5}, breaks_after=6 * MB))
+    short_lived = source("short_lived", breaks_after=10 * MB)
+    listener, _ = fetch(tmp_path, short_lived, source("good", ranges=False))
+    assert (LARGE, 0, len(FILES[LARGE])) in short_lived.asked
+    assert dropped(listener, "short_lived")
     assert whole(tmp_path)
     assert listener.counts[LARGE] == len(FILES[LARGE])
 
@@ -219,19 +221,21 @@ def test_a_file_is_checked_once_though_two_sources_completed_it(tmp_path: Path) 
 def test_progress_of_another_file_of_that_name_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
         fetch(tmp_path, source("a", breaks_after=6 * MB))
-    note = tmp_path / f".{LARGE}.part.json"
-    note.write_text(note.read_text(encoding="utf-8").replace(ENTRIES[0].hash, "ab" * 32), encoding="utf-8")
+    progress = tmp_path / f".{LARGE}.part.json"
+    progress.write_text(
+        progress.read_text(encoding="utf-8").replace(ENTRIES[0].hash, "ab" * 32), encoding="utf-8"
+    )
     good = source("good")
     fetch(tmp_path, good)
     assert whole(tmp_path)
     assert good.given >= len(FILES[LARGE])
 
 
-@pytest.mark.parametrize("note", ["", "{", '{"hash": "", "have": [[0, 99999999999]]}', "[" * 100_000])
-def test_damaged_progress_costs_only_a_download(tmp_path: Path, note: str) -> None:
+@pytest.mark.parametrize("progress", ["", "{", '{"hash": "", "have": [[0, 99999999999]]}', "[" * 100_000])
+def test_damaged_progress_costs_only_a_download(tmp_path: Path, progress: str) -> None:
     with pytest.raises(Unreachable):
         fetch(tmp_path, source("a", breaks_after=6 * MB))
-    (tmp_path / f".{LARGE}.part.json").write_text(note, encoding="utf-8")
+    (tmp_path / f".{LARGE}.part.json").write_text(progress, encoding="utf-8")
     fetch(tmp_path, source("good"))
     assert whole(tmp_path)
 

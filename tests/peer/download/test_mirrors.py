@@ -147,15 +147,15 @@ def test_the_error_of_a_flipped_byte_names_file_and_server(store: RunStore, tmp_
 @pytest.mark.parametrize("alone", [True, False], ids=["a checkpoint", "an archive"])
 def test_a_mirror_replaces_a_source_with_false_bytes(store: RunStore, tmp_path: Path, alone: bool) -> None:
     copy = checkpoint(store) if alone else archive(store)
-    with website(archive(store), spoilt(LARGE)) as liar, website(copy) as mirror:
-        folder = get(liar.url, tmp_path / "out", mirror.url)
+    with website(archive(store), spoilt(LARGE)) as corrupt, website(copy) as mirror:
+        folder = get(corrupt.url, tmp_path / "out", mirror.url)
     assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
     assert MANIFEST in files_in(folder)
 
 
 def test_a_mirror_with_false_bytes_does_no_harm(store: RunStore, tmp_path: Path) -> None:
-    with website(archive(store)) as true, website(archive(store), spoilt(LARGE)) as liar:
-        folder = get(true.url, tmp_path / "out", liar.url)
+    with website(archive(store)) as true, website(archive(store), spoilt(LARGE)) as corrupt:
+        folder = get(true.url, tmp_path / "out", corrupt.url)
     assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
 
 
@@ -196,8 +196,8 @@ def test_mirrors_that_the_archive_names_are_used(store: RunStore, tmp_path: Path
             "mirrors": [seed.url, "file:///etc", "x"]
         }
         (archive(store) / INDEX).write_text(json.dumps(index), encoding="utf-8")
-        with website(archive(store), spoilt(LARGE)) as liar:
-            folder = get(liar.url, tmp_path / "out")
+        with website(archive(store), spoilt(LARGE)) as corrupt:
+            folder = get(corrupt.url, tmp_path / "out")
     assert (folder / LARGE).read_bytes() == (checkpoint(store) / LARGE).read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""A volunteer's durations: each duration is measured from the moment that it starts at."""
+"""A volunteer's durations: each is measured from its start."""
 
 from __future__ import annotations
 
