@@ -128,7 +128,7 @@ def _open_store(
     """Charter a new run, or restore the one that the journal records."""
     charter = find_charter(journal.rows(), authority.public)
     if charter is None:
-        from coordinator.setup.prepare import prepare  # a run that is served again needs no dataset builder
+        from coordinator.setup.prepare import prepare  # a resumed run needs no dataset builder
 
         prepared = prepare(spec, authority.public, folder, cache, log.info)
         return RunStore.begin(

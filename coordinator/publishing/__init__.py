@@ -1,1 +1,1 @@
-"""Sending what the archive holds elsewhere, so that a run's checkpoints outlive its coordinator."""
+"""Publishes the archive elsewhere, so that a run's checkpoints outlive its coordinator."""

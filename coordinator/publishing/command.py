@@ -90,7 +90,7 @@ def _mirror(
     if options.dry:
         say(f"nothing was sent: {mirror.sent_files} files, {format_bytes(mirror.sent_bytes)} would be")
         return
-    say(f"{mirror.sent_files} files sent, {format_bytes(mirror.sent_bytes)}; the rest was there")
+    say(f"{mirror.sent_files} files sent, {format_bytes(mirror.sent_bytes)}; the others were there already")
     say(f"Behind any web server it is a mirror: peer download 'https://…?key={archive.charter.authority}'")
 
 

@@ -101,7 +101,7 @@ class _HubRepo:
         commits = {ref.name: ref.target_commit for ref in refs.tags}
         missing = [each for each in self.repo.revisions if round_tag(each.round) not in commits]
         if not missing:
-            self.say(f"{self.name}: every round is there")
+            self.say(f"{self.name}: every round is published already")
             return commits
         if ROUNDS not in {ref.name for ref in refs.branches}:
             self.api.create_branch(**self._id, branch=ROUNDS, exist_ok=True)
@@ -176,7 +176,7 @@ def _hub_errors(name: str) -> Iterator[None]:
         status = error.response.status_code
         detail = error.server_message or str(error).partition("\n")[0]
         if status == 401:
-            raise RefusedError(f"the Hub wants a login to write to {name}: {detail}", fix=_LOG_IN) from None
+            raise RefusedError(f"the Hub needs a login to write to {name}: {detail}", fix=_LOG_IN) from None
         if status in (403, 404):
             raise RefusedError(
                 f"this login may not write to {name}: {detail}",

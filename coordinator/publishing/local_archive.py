@@ -73,7 +73,7 @@ class LocalArchive:
             wire = _read(folder / CHARTER, MAX_CHARTER_BYTES)
         except FileNotFoundError as error:
             raise UserError(
-                f"{folder} is no archive: there is no {Path(error.filename).name} in it",
+                f"{folder} is not an archive: it has no {Path(error.filename).name}",
                 fix="Give the name of a run that is served on this machine, or the folder of its archive.",
             ) from None
         charter = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)

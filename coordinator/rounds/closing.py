@@ -229,7 +229,7 @@ RULES: tuple[Callable[[Situation], Decision | None], ...] = (
     wait_for_blobs,
     wait_for_training,
 )
-"""`wait_for_missing` decides where none of them does."""
+"""`wait_for_missing` applies if none of them does."""
 
 
 def deserted_after(situation: Situation, decision: Decision, *, any_live: bool) -> bool:

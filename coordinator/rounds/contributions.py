@@ -110,7 +110,7 @@ class Contributions:
             path = await self.swarm.fetch_pieces(wanted(commit.value), [commit.signer, *holders])
             blob = await asyncio.to_thread(path.read_bytes)
             await asyncio.to_thread(check_blob, commit.value, blob, store.charter, store.state.layout)
-        except FileNotFoundError:  # a dropped round had the same blob
+        except FileNotFoundError:  # the store dropped an earlier round with the same blob
             raise Unreachable("the blob was removed from the store", fix="It is fetched again.") from None
         except TrustError as error:
             self._refuse(commit, InvalidBlob(error.problem), members)

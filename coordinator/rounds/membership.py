@@ -70,7 +70,7 @@ class Membership:
         return Attendance(doing("training"), doing("late"), len(self) - len(contributing))
 
     def statuses(self, now: Millis) -> tuple[PeerStatus, ...]:
-        """Each volunteer as `coordinator status` shows it, by key."""
+        """The status of each volunteer, by key."""
         return tuple(
             PeerStatus(
                 name=presence.name,

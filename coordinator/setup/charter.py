@@ -1,6 +1,6 @@
 """The spec of a chartered run: what the swarm sees of it, and whether it changed since.
 
-Nothing here imports the dataset builder, so that a run that is served again does not load it.
+Nothing here imports the dataset builder, so that a resumed run does not load it.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from coordinator.setup.licences import check_licence
 
 
 def check_forms(spec: RunSpec, base: Path) -> None:
-    """Raises SpecError where evaluators are named and the held-out text may not be given to them, or where
-    GGUF is asked for and the model in `base` cannot be written so; ModelUnavailable.
+    """Raises SpecError where evaluators are named and the held-out text may not be redistributed, or where
+    the spec asks for GGUF and the model in `base` has no such form; ModelUnavailable.
     """
     _check_evaluators(spec)
     if spec.checkpoint.gguf is not None:

@@ -24,7 +24,7 @@ class AppendOnly(Sequence[T]):
 
     def extended(self, item: T) -> AppendOnly[T]:
         """This sequence and `item`."""
-        newest = self._length == len(self._items)  # else another sequence was made of this one
+        newest = self._length == len(self._items)  # else another sequence was made from this one
         longer = AppendOnly[T]()
         longer._items = self._items if newest else list(self)
         longer._items.append(item)

@@ -1,4 +1,4 @@
-"""The journal: every journaled event of a run as a row in SQLite, so that a crash loses nothing accepted."""
+"""The journal: every journaled event of a run as a row in SQLite. A crash loses no appended row."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class Journal:
             raise _unreadable(self._path, error) from None
 
     def close(self) -> None:
+        """Close the database."""
         self._db.close()
 
 

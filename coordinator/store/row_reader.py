@@ -70,6 +70,7 @@ class RowReader:
         return _READERS[row.kind](self, row)
 
     def open_manifest(self, wire: bytes) -> Signed[Manifest]:
+        """Raises MalformedRecord, BadSignature."""
         return open_manifest(wire, run=self.charter.run, authority=self.charter.authority_key)
 
 

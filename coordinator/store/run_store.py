@@ -154,7 +154,7 @@ class RunStore:
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
         """Record a contribution whose blob was checked: a restart keeps it.
 
-        Raises Unreachable where the blob was removed since: it may also be that of a dropped round.
+        Raises Unreachable if the blob was removed since, with an earlier round that had the same blob.
         """
         with self._writing:
             if blob_name(commit.value) not in self.blobs:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.netns import Host, network, unavailable_reason
-from tests.programs.test_processes import agree, prepare
+from tests.programs.test_processes import check_agreement, prepare
 from tests.support.programs import Program, Stage, stage
 from tests.support.swarm_program import identity
 
@@ -85,7 +85,7 @@ def test_volunteers_behind_nats_hold_one_state(tmp_path: Path) -> None:
         last = int(coordinator.wait_for(r"round (\d+) folded: 2 contributions")[1])
         for peer in peers:
             peer.wait_for(rf"^round {last + 1}: training")
-        assert len(agree(coordinator, *peers)) >= 2
+        assert len(check_agreement(coordinator, *peers)) >= 2
         assert [peer.interrupt() for peer in peers] == [0, 0]
         for program in (coordinator, *peers):
             assert "Traceback" not in program.output

@@ -70,7 +70,7 @@ def prepare(
     (folder / "run.toml").write_text(run, encoding="utf-8")
 
 
-def agree(*programs: Program) -> set[int]:
+def check_agreement(*programs: Program) -> set[int]:
     """Assert that all programs report the same states; return the rounds that more than one reports."""
     states = [program.states() for program in programs]
     common = {round for held in states for round in held if sum(round in other for other in states) > 1}
@@ -104,7 +104,7 @@ def test_three_peers_hold_one_state(tmp_path: Path, method: str, target: str, ou
         last = int(coordinator.wait_for(r"round (\d+) folded: 3 contributions")[1])
         for peer in peers:
             peer.wait_for(rf"^round {last + 1}: ")
-        common = agree(coordinator, *peers)
+        common = check_agreement(coordinator, *peers)
         assert len([r for r in common if all(r in peer.states() for peer in peers)]) >= 3
         assert len(set(coordinator.states().values())) == len(coordinator.states()), "the state never moved"
         assert [peer.interrupt() for peer in peers] == [0, 0, 0]
@@ -137,7 +137,7 @@ def test_late_joiner_kill_and_resume(tmp_path: Path) -> None:
         last = int(coordinator.wait_for(r"round (\d+) folded: 3 contributions")[1])
         for peer in (ada, cyd, again):
             peer.wait_for(rf"^round {last + 1}: ")
-        agree(coordinator, ada, ben, cyd, again)
+        check_agreement(coordinator, ada, ben, cyd, again)
         assert again.states(), "the resumed peer trained"
 
         (daemon,) = daemons(cyd)
@@ -165,7 +165,7 @@ def test_coordinator_restart_loses_nothing_accepted(tmp_path: Path) -> None:
         last = int(second.wait_for(r"round (\d+) folded: 2 contributions")[1])
         for peer in (ada, ben):
             peer.wait_for(rf"^round {last + 1}: ")
-        agree(first, second, ada, ben)
+        check_agreement(first, second, ada, ben)
         for program in (ada, ben, second):
             assert "Traceback" not in program.output
         assert second.interrupt() == 0

@@ -57,7 +57,7 @@ class Scripted:
                     self.silent_after = float("inf")
                 await asyncio.Event().wait()
             if self.given >= self.breaks_after:
-                raise Unreachable(f"{self.name} is gone", fix="Wait for it.")
+                raise Unreachable(f"{self.name} is offline", fix="Wait for it.")
             piece = data[at : min(at + PIECE, offset + length)]
             if not piece:
                 raise ended_early(path, offset + length - at)

@@ -87,7 +87,7 @@ def test_a_tagged_round_is_not_sent_again(hub: FakeHub, laid: Laid, tmp_path: Pa
     before = dict(hub.model(NAME).commits)
     hub.asked.clear()
     done = published(hub, laid, tmp_path, "--form", "trained")
-    assert "every round is there" in done.stdout
+    assert "every round is published already" in done.stdout
     assert hub.model(NAME).commits == before
     assert {line.split()[0] for line in hub.asked} == {"GET", "POST"}
     assert [line for line in hub.asked if line.startswith("POST")] == ["POST /api/repos/create"]
@@ -145,7 +145,7 @@ def test_dry_run_contacts_nobody(hub: FakeHub, laid: Laid, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("token", "words"),
-    [(None, "not logged in"), ("hf_old", "wants a login to write"), (READER, "may not write")],
+    [(None, "not logged in"), ("hf_old", "needs a login to write"), (READER, "may not write")],
 )
 def test_an_insufficient_login_is_reported(
     hub: FakeHub, laid: Laid, tmp_path: Path, token: str | None, words: str

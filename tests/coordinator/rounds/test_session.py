@@ -198,7 +198,7 @@ def test_a_contribution_that_arrives_after_the_close_leaves_no_blob(store: RunSt
 
 
 @dataclass
-class ForgetfulSwarm(FakeSwarm):
+class DroppingSwarm(FakeSwarm):
     """Returns paths of blobs that the store has dropped."""
 
     async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
@@ -207,7 +207,7 @@ class ForgetfulSwarm(FakeSwarm):
 
 def test_a_blob_that_is_dropped_during_its_fetch_is_fetched_again(store: RunStore) -> None:
     commit, _ = contribution(store, parts.ADA)
-    session = session_of(store, ForgetfulSwarm(store.blobs, announced=[commit]), timing=AT_ONCE)
+    session = session_of(store, DroppingSwarm(store.blobs, announced=[commit]), timing=AT_ONCE)
 
     async def act() -> None:
         await session.tick()
