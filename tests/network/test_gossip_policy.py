@@ -181,14 +181,14 @@ def test_nearly_all_nodes_receive_a_head_within_a_few_hops(volunteers: int) -> N
     keys = [PublicKey(f"{n:064x}") for n in range(volunteers)]
     blank = presence(parts.ADA)
     presences = {key: blank.model_copy(update={"owner": key}) for key in keys}
-    together = -(-volunteers // parts_for(volunteers))
+    listed = -(-volunteers // parts_for(volunteers))
     received = {PublicKey(parts.AUTHORITY.public)}
     sending, hops = set(received), 0
     while sending:
         hops += 1
         targets: set[PublicKey] = set()
         for own in sending:
-            known = keys if own == parts.AUTHORITY.public else draw.sample(keys, together)
+            known = keys if own == parts.AUTHORITY.public else draw.sample(keys, listed)
             targets |= set(
                 forward_targets(
                     head(1).value,
@@ -212,13 +212,13 @@ def test_nearly_all_nodes_receive_a_head_within_a_few_hops(volunteers: int) -> N
 def test_the_answers_of_a_node_are_bounded(volunteers: int, contributions: int) -> None:
     """At any size of the swarm: for the head, for a list of volunteers and for a round's commits."""
     entries = parts_for(volunteers)
-    together = -(-volunteers // entries)
-    for readers, records in [(volunteers, 1), (together, together), (volunteers, contributions)]:
+    listed = -(-volunteers // entries)
+    for readers, records in [(volunteers, 1), (listed, listed), (volunteers, contributions)]:
         seconds = poll_interval(readers, records)
         assert seconds >= TIMING.min_poll
         assert readers * records / seconds <= MAX_ANSWERS_PER_SECOND + 1e-9
-    gone = MISSED * heartbeat_seconds(volunteers)
-    assert poll_interval(together, together) <= gone / 3, "heartbeats are read again before they expire"
+    expiry = MISSED * heartbeat_seconds(volunteers)
+    assert poll_interval(listed, listed) <= expiry / 3, "heartbeats are read again before they expire"
 
 
 @given(volunteers=st.integers(0, 5000))

@@ -81,7 +81,7 @@ class Net:
 
     folder: Path
     nodes: dict[PublicKey, Node] = field(default_factory=dict)
-    strange: dict[PublicKey, Serve] = field(default_factory=dict)
+    scripted: dict[PublicKey, Serve] = field(default_factory=dict)
     """Peers that answer requests for pieces in their own way."""
     opened: list[tuple[str, str]] = field(default_factory=list)
     """The asker and the holder of each stream for pieces that was opened."""
@@ -97,12 +97,12 @@ class Net:
         return node
 
     async def _open(self, asker: str, peer: PublicKey, protocol: str) -> Stream:
-        if peer not in self.nodes and peer not in self.strange:
+        if peer not in self.nodes and peer not in self.scripted:
             raise ConnectionRefusedError("no such peer")
         self.opened.append((asker, peer))
         ours, (reader, writer) = await stream_pair()
-        if peer in self.strange:
-            work = self.strange[peer](reader, writer)
+        if peer in self.scripted:
+            work = self.scripted[peer](reader, writer)
         else:
             transfer = self.nodes[peer].transfer
             serve = transfer.serve_pieces if protocol == PIECE_PROTOCOL else transfer.serve

@@ -58,7 +58,7 @@ def test_few_requests_are_in_flight_to_one_holder(tmp_path: Path) -> None:
                 writer.write(b"".join(honest(request) for request in asked))
 
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = serve
+        net.scripted[key("owner")] = serve
         assert await get(net.node("ada"), "owner") == DATA
 
     play(tmp_path, scene)
@@ -141,7 +141,7 @@ def test_a_broken_stream_is_opened_again_and_resumed(tmp_path: Path) -> None:
             await reader.read()  # a socket that is closed with unread requests drops its answers
 
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = breaks
+        net.scripted[key("owner")] = breaks
         assert await get(net.node("ada"), "owner") == DATA
         assert len(net.opened) == 3
         pieces = [index for index in asked if index < COUNT]

@@ -1,4 +1,4 @@
-"""Holders that cheat, stall, trickle or leave: reported, dropped, and others asked. In virtual time."""
+"""Holders that serve junk, stall, trickle or leave: reported, dropped, and others asked. In virtual time."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def mute(request: Request) -> bytes | None:
     return None
 
 
-CHEATS: list[tuple[Callable[[Request], bytes | None], FaultKind]] = [
+FAULTY: list[tuple[Callable[[Request], bytes | None], FaultKind]] = [
     (junk_piece, FaultKind.BAD_HASH),
     (junk_list, FaultKind.BAD_HASH),
     (denies, FaultKind.BROKEN_PROMISE),
@@ -92,20 +92,20 @@ CHEATS: list[tuple[Callable[[Request], bytes | None], FaultKind]] = [
     (silent, FaultKind.STALLED),
     (mute, FaultKind.STALLED),
 ]
-each_cheat = pytest.mark.parametrize(
-    ("cheat", "kind"), CHEATS, ids=lambda case: getattr(case, "__name__", "")
+each_faulty = pytest.mark.parametrize(
+    ("answer", "kind"), FAULTY, ids=lambda case: getattr(case, "__name__", "")
 )
 
 
-@each_cheat
+@each_faulty
 def test_the_fault_of_a_lone_holder_is_reported(
     tmp_path: Path,
-    cheat: Callable[[Request], bytes | None],
+    answer: Callable[[Request], bytes | None],
     kind: FaultKind,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = holder(cheat)
+        net.scripted[key("owner")] = holder(answer)
         with pytest.raises(BlobUnavailable) as failed:
             await get(net.node("ada"), "owner")
         assert failed.value.outcomes == {key("owner"): Faulted(kind)}
@@ -117,14 +117,14 @@ def test_the_fault_of_a_lone_holder_is_reported(
     assert [describe_fault(kind) in record.message for record in caplog.records] == [True], "logged once"
 
 
-@each_cheat
+@each_faulty
 def test_another_holder_serves_what_a_faulty_one_does_not(
-    tmp_path: Path, cheat: Callable[[Request], bytes | None], kind: FaultKind
+    tmp_path: Path, answer: Callable[[Request], bytes | None], kind: FaultKind
 ) -> None:
     """Also where the faulty one claims to have all pieces."""
 
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = holder(cheat)
+        net.scripted[key("owner")] = holder(answer)
         ben, ada = net.node("ben"), net.node("ada")
         ben.holds(DATA)
         assert await get(ada, "owner", "ben") == DATA
@@ -134,12 +134,12 @@ def test_another_holder_serves_what_a_faulty_one_does_not(
     play(tmp_path, scene)
 
 
-@each_cheat
+@each_faulty
 def test_a_faulty_holder_is_not_asked_again_soon(
-    tmp_path: Path, cheat: Callable[[Request], bytes | None], kind: FaultKind
+    tmp_path: Path, answer: Callable[[Request], bytes | None], kind: FaultKind
 ) -> None:
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = holder(cheat)
+        net.scripted[key("owner")] = holder(answer)
         ada = net.node("ada")
         with pytest.raises(BlobUnavailable):
             await get(ada, "owner")
@@ -150,7 +150,7 @@ def test_a_faulty_holder_is_not_asked_again_soon(
         assert again.value.outcomes == {key("owner"): Faulted(kind) if stalled else Untrusted()}
         assert net.opened.count(("ada", key("owner"))) == 1 + stalled, "a stall may be bad luck"
         await asyncio.sleep(remembered_for(kind))
-        net.strange[key("owner")] = holder(honest)
+        net.scripted[key("owner")] = holder(honest)
         assert await get(ada, "owner") == DATA
 
     play(tmp_path, scene)
@@ -165,7 +165,7 @@ def test_a_holder_that_ends_in_the_middle_of_a_piece_is_dropped(tmp_path: Path) 
                 writer.write(honest(request)[: PIECE_BYTES // 2])
 
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = half
+        net.scripted[key("owner")] = half
         ben = net.node("ben")
         ben.holds(DATA)
         assert await get(net.node("ada"), "owner", "ben") == DATA
@@ -186,7 +186,7 @@ def test_a_holder_that_trickles_is_dropped(tmp_path: Path) -> None:
                     await asyncio.sleep(TIMING.stall - 1)
 
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = drip
+        net.scripted[key("owner")] = drip
         with pytest.raises(BlobUnavailable) as failed:
             await get(net.node("ada"), "owner")
         assert failed.value.outcomes == {key("owner"): Faulted(FaultKind.STALLED)}
@@ -197,7 +197,7 @@ def test_a_holder_that_trickles_is_dropped(tmp_path: Path) -> None:
 
 def test_a_false_piece_is_not_kept(tmp_path: Path) -> None:
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = holder(junk_piece)
+        net.scripted[key("owner")] = holder(junk_piece)
         ada = net.node("ada")
         with pytest.raises(BlobUnavailable) as failed:
             await get(ada, "owner")
@@ -210,13 +210,13 @@ def test_a_false_piece_is_not_kept(tmp_path: Path) -> None:
 def test_a_commit_whose_pieces_are_not_its_blob_is_detected(tmp_path: Path) -> None:
     """The owner signed the piece list of other bytes: all pieces fit, and the whole does not."""
     other = blob(5)
-    lie = Wanted(NAME, SIZE, pieces_hash(other), key("owner"))
+    false_commit = Wanted(NAME, SIZE, pieces_hash(other), key("owner"))
 
     async def scene(net: Net) -> None:
-        net.strange[key("owner")] = holder(lambda request: honest(request, other))
+        net.scripted[key("owner")] = holder(lambda request: honest(request, other))
         ada = net.node("ada")
         with pytest.raises(HashMismatch, match="are not its blob"):
-            await ada.transfer.fetch_pieces(lie, [key("owner")])
+            await ada.transfer.fetch_pieces(false_commit, [key("owner")])
         assert NAME not in ada.blobs
         assert not ada.blobs.in_pieces(NAME).exists()
 

@@ -118,29 +118,25 @@ class Holder:
     broken: str = ""
     """`junk`, `silent`, or empty for an honest holder."""
     in_flight: list[InFlight] = field(default_factory=list)
-    given: int = 0
+    served: int = 0
 
 
 holders = st.builds(Holder, has=st.integers(0, 2**12 - 1), seconds=st.sampled_from([0.05, 0.3, 2.0]))
-crooks = st.builds(
+faulty = st.builds(
     Holder, has=st.integers(1, 2**12 - 1), seconds=st.just(0.05), broken=st.sampled_from(["junk", "silent"])
 )
 STALL = 20.0
 
 
 @settings(deadline=None)
-@given(
-    st.lists(holders, min_size=1, max_size=5), st.lists(crooks, max_size=3), st.randoms(use_true_random=False)
-)
-def test_every_piece_of_an_honest_holder_arrives(
-    honest: list[Holder], bad: list[Holder], random: object
-) -> None:
+@given(st.lists(holders, min_size=1, max_size=5), st.lists(faulty, max_size=3))
+def test_every_piece_of_an_honest_holder_arrives(honest: list[Holder], broken: list[Holder]) -> None:
     """With slow and faulty holders too; none is asked for a piece that it lacks, or after a fault."""
-    there = {OWNER if not place else key(str(place)): holder for place, holder in enumerate(honest + bad)}
+    by_key = {OWNER if not place else key(str(place)): holder for place, holder in enumerate(honest + broken)}
     available = 0
     for holder in honest:
         available |= holder.has
-    missing, now, left = every_piece(12), 0.0, set()
+    missing, now, dropped = every_piece(12), 0.0, set()
     for turn in range(2000):
         views = [
             HolderView(
@@ -148,33 +144,33 @@ def test_every_piece_of_an_honest_holder_arrives(
                 h.has,
                 tuple(h.in_flight),
                 MAX_PIPELINE - len(h.in_flight),
-                PIECE_BYTES / h.seconds if h.given else None,
+                PIECE_BYTES / h.seconds if h.served else None,
             )
-            for k, h in there.items()
-            if k not in left
+            for k, h in by_key.items()
+            if k not in dropped
         ]
         match pick_next(missing, views, OWNER, share=0b1010, seed=3, turn=turn, now=now):
             case Pick(chosen, piece):
-                assert chosen not in left
-                assert there[chosen].has & missing & 1 << piece
-                assert len(there[chosen].in_flight) < MAX_PIPELINE
-                assert all(flight.piece != piece for flight in there[chosen].in_flight)
-                there[chosen].in_flight.append(InFlight(piece, now))
+                assert chosen not in dropped
+                assert by_key[chosen].has & missing & 1 << piece
+                assert len(by_key[chosen].in_flight) < MAX_PIPELINE
+                assert all(flight.piece != piece for flight in by_key[chosen].in_flight)
+                by_key[chosen].in_flight.append(InFlight(piece, now))
             case NothingToPick():
-                waiting = {k: h for k, h in there.items() if h.in_flight}
+                waiting = {k: h for k, h in by_key.items() if h.in_flight}
                 if not waiting:
                     break
                 k = min(waiting, key=lambda k: _answers(waiting[k]))
-                holder, now = there[k], max(now, _answers(waiting[k]))
+                holder, now = by_key[k], max(now, _answers(waiting[k]))
                 flight = holder.in_flight.pop(0)
                 if holder.broken:
-                    left.add(k)
+                    dropped.add(k)
                     holder.in_flight.clear()
                 else:
-                    holder.given += 1
+                    holder.served += 1
                     missing &= ~(1 << flight.piece)
     assert missing & available == 0
-    assert sum(holder.given for holder in honest) <= 2 * 12
+    assert sum(holder.served for holder in honest) <= 2 * 12
 
 
 def _answers(holder: Holder) -> float:
