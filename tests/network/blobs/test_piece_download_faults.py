@@ -207,6 +207,27 @@ def test_a_false_piece_is_not_kept(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_no_answer_is_read_after_a_false_piece(tmp_path: Path) -> None:
+    """The holder is fast, so that three requests are in flight when the third piece turns out false."""
+    served = 0
+
+    def junk_at_third(request: Request) -> bytes:
+        nonlocal served
+        served += request.index < COUNT - 1
+        return junk_piece(request) if served == 3 else honest(request)
+
+    async def scene(net: Net) -> None:
+        net.scripted[key("owner")] = holder(junk_at_third)
+        ada = net.node("ada")
+        with pytest.raises(BlobUnavailable):
+            await get(ada, "owner")
+        await asyncio.sleep(1)
+        assert served > 3
+        assert ada.transfer.traffic.down < 3.5 * PIECE_BYTES
+
+    play(tmp_path, scene)
+
+
 def test_a_commit_whose_pieces_are_not_its_blob_is_detected(tmp_path: Path) -> None:
     """The owner signed the piece list of other bytes: all pieces fit, and the whole does not."""
     other = blob(5)
@@ -219,6 +240,9 @@ def test_a_commit_whose_pieces_are_not_its_blob_is_detected(tmp_path: Path) -> N
             await ada.transfer.fetch_pieces(false_commit, [key("owner")])
         assert NAME not in ada.blobs
         assert not ada.blobs.in_pieces(NAME).exists()
+        with pytest.raises(BlobUnavailable) as again:
+            await get(ada, "owner")
+        assert again.value.outcomes == {key("owner"): Untrusted()}
 
     play(tmp_path, scene)
 
@@ -270,7 +294,11 @@ def test_a_blob_of_another_size_is_not_served(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_cancelled_download_keeps_its_pieces_for_the_next(tmp_path: Path) -> None:
+def test_a_cancelled_download_keeps_its_pieces_for_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer in flight is read to its end, so that the holder is not blamed."""
+
     async def scene(net: Net) -> None:
         owner, ada = net.node("owner", Caps(up=200_000)), net.node("ada")
         owner.holds(DATA)
@@ -283,7 +311,9 @@ def test_a_cancelled_download_keeps_its_pieces_for_the_next(tmp_path: Path) -> N
         assert await get(ada, "owner") == DATA
         assert ada.transfer.traffic.down - before < SIZE - PIECE_BYTES // 2
 
-    play(tmp_path, scene)
+    with caplog.at_level(logging.INFO, "barnraise.swarm"):
+        play(tmp_path, scene)
+    assert caplog.messages == []
 
 
 def test_a_full_disk_ends_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
