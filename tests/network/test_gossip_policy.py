@@ -187,7 +187,7 @@ def test_nearly_all_nodes_receive_a_head_within_a_few_hops(volunteers: int) -> N
     while sending:
         hops += 1
         targets: set[PublicKey] = set()
-        for own in sending:
+        for own in sorted(sending):
             known = keys if own == parts.AUTHORITY.public else draw.sample(keys, listed)
             targets |= set(
                 forward_targets(
