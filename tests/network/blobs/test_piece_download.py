@@ -165,6 +165,16 @@ def test_concurrent_downloads_share_one_stream(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_concurrent_requests_for_one_blob_download_it_once(tmp_path: Path) -> None:
+    async def scene(net: Net) -> None:
+        ada = net.node("ada")
+        net.node("owner").holds(DATA)
+        assert await asyncio.gather(*(get(ada, "owner") for _ in range(2))) == [DATA] * 2
+        assert ada.transfer.traffic.down < SIZE + 1000
+
+    play(tmp_path, scene)
+
+
 def test_a_holder_without_the_blob_is_polled(tmp_path: Path) -> None:
     async def scene(net: Net) -> None:
         ben, ada = net.node("ben"), net.node("ada")
