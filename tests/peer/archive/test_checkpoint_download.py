@@ -103,8 +103,8 @@ def test_a_source_that_was_silent_once_is_asked_again(tmp_path: Path) -> None:
 def test_a_source_that_keeps_failing_is_dropped_with_its_problem(tmp_path: Path) -> None:
     listener, _ = fetch(tmp_path, source("broken", breaks_after=2 * MB), source("good"))
     assert whole(tmp_path)
-    assert dropped(listener, "broken") == [SourceDropped("broken", "broken is gone")]
-    assert SourceRetried("broken", RequestFailed("broken is gone")) in listener.events
+    assert dropped(listener, "broken") == [SourceDropped("broken", "broken is offline")]
+    assert SourceRetried("broken", RequestFailed("broken is offline")) in listener.events
 
 
 def test_a_source_without_a_file_is_dropped_and_the_others_continue(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_source_without_ranges_stands_by(tmp_path: Path) -> None:
 
 
 def test_a_failed_download_keeps_its_bytes_for_the_next(tmp_path: Path) -> None:
-    with pytest.raises(Unreachable, match="is gone"):
+    with pytest.raises(Unreachable, match="is offline"):
         fetch(tmp_path, source("a", breaks_after=5 * MB), source("b", breaks_after=5 * MB))
     assert not (tmp_path / LARGE).exists(), "half a file has its final name"
     again = source("again")
