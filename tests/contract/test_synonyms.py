@@ -48,6 +48,8 @@ def test_a_synonym_leads_to_its_setting_from_any_table(name: str) -> None:
         ('[codec]\nkind = "dense"\nblock_size = 8', "did you mean `block`?"),
         ("block_size = 8", "did you mean `sequence_length`?"),
         ("[train]\nlearnin_rate = 3e-4", "did you mean `train.inner.lr`?"),
+        ("[train.inner]\nmax_step = 3", "did you mean `round.steps`?"),
+        ("[train.inner]\nwarmup_step = 3", "did you mean `warmup_steps`?"),
     ],
 )
 def test_the_setting_of_the_same_table_comes_first(added: str, hint: str) -> None:

@@ -22,12 +22,12 @@ def suggest(model: type[BaseModel], path: Sequence[str], synonyms: Synonyms) -> 
     key = path[-1]
     table, models = _table_at(model, path[:-1])
     known = sorted({name for each in models for name in each.model_fields})
-    near = difflib.get_close_matches(key, known, n=1)
-    elsewhere = [found for found in setting_paths(model) if found.rpartition(".")[2] == key]
     misspelled = difflib.get_close_matches(key, synonyms, n=1, cutoff=CLOSE)
+    near = difflib.get_close_matches(key, [*known, *misspelled], n=1)
+    elsewhere = [found for found in setting_paths(model) if found.rpartition(".")[2] == key]
     if key in synonyms:
         return _meant([_preferred(synonyms[key], table, known)])
-    if near:
+    if near and near[0] in known:
         return _meant(near)
     if _joined(table, key) in elsewhere:
         return f"it belongs to another kind of `{table}`; known keys: {', '.join(known)}"
