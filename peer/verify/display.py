@@ -15,7 +15,7 @@ LINES = 20
 """Lines about replayed rounds that are printed at most without a terminal."""
 
 Render = Callable[[VerifyEvent | ReplayProgress], str]
-"""`peer.messages.verify_message`."""
+"""`peer.messages.verify.verify_message`."""
 
 
 class VerifyDisplay(Protocol):

@@ -19,7 +19,7 @@ from peer.volunteer.reasons import ActionReason
 log = logging.getLogger("peer")
 
 Render = Callable[[ActionReason | Advice], str]
-"""`peer.messages.volunteer_message`."""
+"""`peer.messages.volunteer.volunteer_message`."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork
 log = logging.getLogger("peer")
 
 Render = Callable[[DeviceReason | Fit], str]
-"""`peer.messages.training_message`."""
+"""`peer.messages.training.training_message`."""
 
 
 class JoinSettings(Strict):
