@@ -16,7 +16,7 @@ from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, s
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Record
 from coordinator.dataset.render import Renderer
-from coordinator.reasons.setup import (
+from coordinator.reasons.dataset import (
     BuildStep,
     BuiltDataset,
     DatasetBuilt,

@@ -35,8 +35,19 @@ class Message:
     """One turn of a conversation."""
 
     role: str
-    """`system`, `user` or `assistant`."""
+    """`system`, `developer`, `user`, `assistant` or `tool`."""
     content: str
+    """Empty for a turn that only calls tools."""
+    reasoning: str = ""
+    """What the assistant thinks before it answers (`reasoning_content`)."""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    """Calls of an assistant's turn, in OpenAI's form; `arguments` of a function is an object."""
+    tool_call_id: str = ""
+    """Of a tool's turn: the call that it answers."""
+    name: str = ""
+    """Of a tool's turn: the tool."""
+    trained: bool = True
+    """Whether an assistant's turn is trained on; False where its row gives it the weight 0."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,8 @@ class Chat:
     """A conversation: the assistant's turns are trained on."""
 
     messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """JSON schemas of the tools that the assistant may call."""
     where: str = field(default="", compare=False)
     """File and line, for error messages."""
 
@@ -109,13 +122,13 @@ def _alpaca(row: Mapping[str, Any], where: str) -> Chat:
 
 def _pair(asked: str, row: Mapping[str, Any], answer: str, where: str) -> Chat:
     answered = _string(row[answer], answer, where)
-    return _checked(Chat((Message("user", asked), Message("assistant", answered)), where))
+    return _checked(Chat((Message("user", asked), Message("assistant", answered)), where=where))
 
 
 def _chat(turns: object, role_key: str, content_key: str, where: str) -> Chat:
     if not isinstance(turns, list | tuple):
         raise DatasetError(f"{where}: the conversation is not a list", fix="Write a list of messages.")
-    return _checked(Chat(tuple(_message(turn, role_key, content_key, where) for turn in turns), where))
+    return _checked(Chat(tuple(_message(turn, role_key, content_key, where) for turn in turns), where=where))
 
 
 def _message(turn: Any, role_key: str, content_key: str, where: str) -> Message:

@@ -1,4 +1,4 @@
-"""Renders what is found out before a run starts: recommendations, warnings, licences, the dataset builder."""
+"""Renders what is found out before a run starts: recommendations, warnings, licences."""
 
 from __future__ import annotations
 
@@ -7,36 +7,16 @@ from typing_extensions import assert_never
 from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
 from coordinator.reasons.setup import (
     LARGEST_SHARE,
-    BuildStep,
     CodecChoice,
-    DatasetBuilt,
     DensityTooLow,
     ExchangeTooLong,
     GraceTooShort,
     MuonOverhead,
-    NothingHeldOut,
     NotRedistributable,
-    ReadingDataset,
-    RecordsTokenized,
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,
 )
-
-
-def build_step(step: BuildStep) -> str:
-    """A line of the dataset builder's progress."""
-    match step:
-        case ReadingDataset(source):
-            return f"reading {source}"
-        case RecordsTokenized(records):
-            return f"{records} records tokenized"
-        case NothingHeldOut():
-            return "nothing is held out: the dataset has too few different records"
-        case DatasetBuilt(records, samples, trained_tokens):
-            return f"{records} records in {samples} samples, {trained_tokens} trained tokens"
-        case _:
-            assert_never(step)
 
 
 def not_redistributable(reason: NotRedistributable) -> str:

@@ -11,7 +11,7 @@ from barnraise.core.ids import blob_hash
 from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.trainable import layout, parameter_count
 from coordinator.dataset.build import build
-from coordinator.messages.setup import build_step
+from coordinator.messages.dataset import build_step
 from coordinator.reasons.setup import CheckReport
 from coordinator.setup.check_forms import check_forms
 from coordinator.setup.report import make_report

@@ -16,8 +16,8 @@ from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 from coordinator.dataset.build import build
-from coordinator.messages.setup import build_step
-from coordinator.reasons.setup import BuiltDataset
+from coordinator.messages.dataset import build_step
+from coordinator.reasons.dataset import BuiltDataset
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
 from coordinator.setup.charter import public_spec
 from coordinator.setup.check_forms import check_forms

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout
+from coordinator.reasons.dataset import BuiltDataset
 from coordinator.reasons.setup import (
-    BuiltDataset,
     CheckReport,
     MainNewestNothingHeldOut,
     MainNewestUnevaluated,

@@ -36,6 +36,19 @@ class ModelSpec(Strict):
     """Licence of the base model, such as `apache-2.0`.
     It appears on the model card. Where it allows redistribution, the coordinator serves copies of the base
     model."""
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """Attention kernel of transformers.
+    `auto`: the coordinator takes `sdpa`, or `eager` for a model that has no `sdpa`, and records its choice
+    when the run starts."""
+
+
+class SourceSpec(Strict):
+    """One source of training data."""
+
+    source: str
+    revision: str | None = None
+    split: str = "train"
+    text_field: str = "text"
 
 
 class DataSpec(Strict):
@@ -50,6 +63,19 @@ class DataSpec(Strict):
     """Split of a Hub dataset."""
     text_field: str = "text"
     """Field that contains plain text in records without `messages`."""
+    chat_template: str | None = Field(default=None, examples=["chat_template.jinja"])
+    """Chat template: a file, or the name of a built-in template.
+    Without it, the template of the base model's tokenizer is used."""
+    bad_rows: Literal["refuse", "skip"] = "refuse"
+    """What happens to rows that cannot be trained on.
+    `refuse`: no run starts until they are corrected. `skip`: they are counted and left out."""
+    too_long: Literal["trim", "drop"] = "trim"
+    """What happens to a chat that is longer than `sequence_length`.
+    `trim`: whole turns are removed from its start until it fits. `drop`: it is left out."""
+    packing: Literal["auto", "always", "never"] = "auto"
+    """Whether several documents share one sample.
+    `auto`: the coordinator packs where the model keeps packed documents apart, and records its choice when
+    the run starts."""
     sequence_length: Annotated[int, Field(ge=8, le=131_072)] = 512
     """Tokens in one packed sample.
     Raise it for long documents: a volunteer's memory for activations grows in proportion."""
@@ -59,6 +85,15 @@ class DataSpec(Strict):
     licence: str = "unknown"
     """Licence of the text, such as `cc-by-4.0`.
     It appears on the model card. Where it allows redistribution, the coordinator serves the data too."""
+
+    @property
+    def all_sources(self) -> tuple[SourceSpec, ...]:
+        """The sources that the records come from, in order."""
+        return (
+            SourceSpec(
+                source=self.source, revision=self.revision, split=self.split, text_field=self.text_field
+            ),
+        )
 
 
 class Lora(Strict):

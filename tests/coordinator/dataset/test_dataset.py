@@ -20,7 +20,7 @@ from coordinator.dataset.build import build
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.render import PLAIN_TEMPLATE, Renderer
-from coordinator.reasons.setup import BuiltDataset
+from coordinator.reasons.dataset import BuiltDataset
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -39,7 +39,7 @@ TWO_TURNS = Chat(
         Message("user", "Why? <|im_end|>"),
         Message("assistant", "\nBecause."),
     ),
-    "chat",
+    where="chat",
 )
 
 

@@ -10,7 +10,8 @@ from barnraise.contract.shards import DataIndex, ShardRef
 from barnraise.contract.spec import DataSpec, Lora, ModelSpec, Raw, RoundSpec, RunSpec, TrainSpec
 from barnraise.contract.state import Layout
 from coordinator.messages.check_report import check_report
-from coordinator.reasons.setup import BuiltDataset, CheckReport, MainNewestNothingHeldOut
+from coordinator.reasons.dataset import BuiltDataset
+from coordinator.reasons.setup import CheckReport, MainNewestNothingHeldOut
 from coordinator.setup.report import make_report
 
 MILLION = Layout((("a", (1000, 900)), ("b", (100_000,))))

@@ -6,44 +6,25 @@ import pytest
 
 from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
 from coordinator.messages.setup import (
-    build_step,
     codec_choice,
     codec_setting,
     not_redistributable,
     spec_warning,
 )
 from coordinator.reasons.setup import (
-    BuildStep,
     CodecChoice,
     CodecOption,
-    DatasetBuilt,
     DensityTooLow,
     ExchangeTooLong,
     GraceTooShort,
     MuonOverhead,
-    NothingHeldOut,
     NotRedistributable,
-    ReadingDataset,
-    RecordsTokenized,
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,
 )
 
 SHORT = CodecChoice(1.68, 300, larger=None, rounds=None, too_long=False, sparse_by_diloco=False)
-
-
-@pytest.mark.parametrize(
-    ("step", "words"),
-    [
-        (ReadingDataset("data.jsonl"), "reading data.jsonl"),
-        (RecordsTokenized(5000), "5000 records tokenized"),
-        (NothingHeldOut(), "nothing is held out: the dataset has too few different records"),
-        (DatasetBuilt(9, 4, 230), "9 records in 4 samples, 230 trained tokens"),
-    ],
-)
-def test_build_step(step: BuildStep, words: str) -> None:
-    assert build_step(step) == words
 
 
 def test_not_redistributable() -> None:

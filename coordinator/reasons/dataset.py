@@ -1,0 +1,58 @@
+"""What the dataset builder finds out and makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.contract.shards import DataIndex
+from barnraise.core.reason import Reason
+
+
+@dataclass(frozen=True)
+class BuiltDataset:
+    """A dataset in shards."""
+
+    index: DataIndex
+    """What peers train on."""
+    held_out: DataIndex
+    """What checkpoints are evaluated on; without shards if nothing is held out."""
+    preview: str
+    """The first training record as text, its trained parts between ⟦ and ⟧."""
+    records: int
+    """Records in the dataset."""
+    held_out_records: int
+    """Records among them that are held out."""
+    chat_template: str
+    """The template that chats were rendered with; checkpoints carry it."""
+
+
+@dataclass(frozen=True)
+class ReadingDataset(Reason):
+    """The builder starts to read."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class RecordsTokenized(Reason):
+    """The builder advances."""
+
+    records: int
+
+
+@dataclass(frozen=True)
+class NothingHeldOut(Reason):
+    """The spec asks for held-out records, and the dataset has too few different records for one."""
+
+
+@dataclass(frozen=True)
+class DatasetBuilt(Reason):
+    """The builder is done."""
+
+    records: int
+    samples: int
+    trained_tokens: int
+
+
+BuildStep = ReadingDataset | RecordsTokenized | NothingHeldOut | DatasetBuilt
+"""What the builder reports while it works."""
