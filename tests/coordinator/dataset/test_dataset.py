@@ -1,31 +1,22 @@
-"""Building shards from datasets: reading, rendering, the held-out part, and repeatable results."""
+"""Reading datasets and rendering their records."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from barnraise.contract.shards import DataIndex, Sample, parse_shard
-from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
-from barnraise.core.errors import DatasetError, ModelUnavailable
-from barnraise.core.ids import BlobHash, blob_hash
-from coordinator.dataset.build import build
+from barnraise.contract.spec import DataSpec
+from barnraise.core.errors import DatasetError
 from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.render import PLAIN_TEMPLATE, Renderer
-from coordinator.reasons.dataset import BuiltDataset
+from tests.support.datasets import CHATML, built, questions, run_spec, save_tokenizer, write_lines
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 FORGETFUL = (  # writes "thoughts" into the last answer only, as some reasoning models' templates do
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
     "{% if loop.last and m['role'] == 'assistant' %}hm. {% endif %}MARK{{ m['content'] }}<|im_end|>END\n"
@@ -43,54 +34,9 @@ TWO_TURNS = Chat(
 )
 
 
-def save_tokenizer(folder: Path, template: str | None = CHATML, eos: str | None = "<|im_end|>") -> Path:
-    """A byte-level tokenizer without merges, in the Hugging Face layout."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    raw = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    raw.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|end|>"])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=eos)
-    tokenizer.chat_template = template
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def renderer(folder: Path, template: str | None = CHATML) -> Renderer:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(save_tokenizer(folder, template))
     return Renderer(tokenizer, frozenset({tokenizer.eos_token_id}))
-
-
-def write_lines(path: Path, rows: Sequence[object]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def questions(count: int) -> list[object]:
-    return [{"prompt": f"What is {i}?", "completion": f"It is the number {i}."} for i in range(count)]
-
-
-def run_spec(source: Path, *, held_out: float = 0.2, sequence_length: int = 64, seed: int = 0) -> RunSpec:
-    data = DataSpec(source=str(source), held_out=held_out, sequence_length=sequence_length)
-    return RunSpec(name="test", seed=seed, model=ModelSpec(source="unused"), data=data)
-
-
-def built(spec: RunSpec, folder: Path) -> tuple[BuiltDataset, dict[BlobHash, bytes]]:
-    store: dict[BlobHash, bytes] = {}
-
-    def put(data: bytes) -> BlobHash:
-        store[blob_hash(data)] = data
-        return blob_hash(data)
-
-    return build(spec, folder, put, lambda line: None), store
-
-
-def samples_of(index: DataIndex, store: dict[BlobHash, bytes]) -> list[Sample]:
-    return [
-        sample
-        for ref in index.shards
-        for sample in parse_shard(store[ref.blob], index.sequence_length, index.vocab_size)
-    ]
 
 
 # Reading
@@ -252,70 +198,3 @@ def test_a_tokenizer_without_an_end_of_sequence_is_refused(tmp_path: Path) -> No
     save_tokenizer(tmp_path, eos=None)
     with pytest.raises(DatasetError, match="no end-of-sequence token"):
         built(run_spec(write_lines(tmp_path / "d.jsonl", questions(1))), tmp_path)
-
-
-# Building
-
-
-def test_the_same_input_gives_the_same_shards(tmp_path: Path) -> None:
-    folder = save_tokenizer(tmp_path / "t")
-    spec = run_spec(write_lines(tmp_path / "d.jsonl", questions(60)))
-    assert built(spec, folder) == built(spec, folder)
-    other, _ = built(spec.model_copy(update={"seed": 1}), folder)
-    assert other.index != built(spec, folder)[0].index
-
-
-def test_peers_get_all_records_that_are_not_held_out(tmp_path: Path) -> None:
-    folder = save_tokenizer(tmp_path / "t")
-    rows = questions(60)
-    result, store = built(run_spec(write_lines(tmp_path / "d.jsonl", [*rows, *rows])), folder)
-    decode: Callable[[list[int]], str] = PreTrainedTokenizerFast.from_pretrained(folder).decode
-
-    def asked(index: DataIndex) -> list[int]:
-        texts = [decode(sample.input_ids.tolist()) for sample in samples_of(index, store)]
-        return sorted(i for i in range(60) for text in texts for _ in range(text.count(f"What is {i}?")))
-
-    seen, kept = asked(result.index), asked(result.held_out)
-    assert sorted(seen + kept) == sorted([*range(60), *range(60)])
-    assert not set(seen) & set(kept), "both copies of a record are on one side"
-    assert result.records == 120
-    assert result.held_out_records == len(kept) > 0
-    assert {ref.blob for ref in result.index.shards + result.held_out.shards} == set(store)
-
-
-def test_the_counts_of_the_index_are_those_of_its_shards(tmp_path: Path) -> None:
-    folder = save_tokenizer(tmp_path / "t")
-    source = write_lines(tmp_path / "d.jsonl", [*questions(30), {"text": "A long story. " * 90}])
-    result, store = built(run_spec(source, held_out=0, sequence_length=128), folder)
-    samples = samples_of(result.index, store)
-    assert result.index.trained_tokens == sum(sample.trained_tokens for sample in samples)
-    assert result.held_out.shards == ()
-    assert result.index.samples == len(samples)
-    assert result.preview == "<|im_start|>user\nWhat is 0?<|im_end|>\n<|im_start|>assistant\n" + (
-        "⟦It is the number 0.<|im_end|>⟧\n"
-    )
-
-
-def test_a_shard_holds_at_most_256_samples(tmp_path: Path) -> None:
-    folder = save_tokenizer(tmp_path / "t")
-    (tmp_path / "d.txt").write_text("x" * (8 * 300))
-    result, _ = built(run_spec(tmp_path / "d.txt", sequence_length=8), folder)
-    assert result.index.shard_sizes[0] == 256
-    assert sum(result.index.shard_sizes) in (300, 301)
-
-
-def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
-    folder = save_tokenizer(tmp_path / "t")
-    (tmp_path / "d.txt").write_text("\n")
-    with pytest.raises(DatasetError, match="is empty"):
-        built(run_spec(tmp_path / "d.txt"), folder)
-
-
-def test_an_unreadable_tokenizer_is_reported(tmp_path: Path) -> None:
-    source = write_lines(tmp_path / "d.jsonl", questions(2))
-    with pytest.raises(ModelUnavailable, match="cannot be read"):
-        built(run_spec(source), tmp_path / "nothing")
-    folder = save_tokenizer(tmp_path / "t")
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 200}))
-    with pytest.raises(ModelUnavailable, match="tokens that the model does not have"):
-        built(run_spec(source), folder)

@@ -1,0 +1,78 @@
+"""Building shards: the held-out part, counts, and repeatable results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from barnraise.contract.shards import DataIndex
+from barnraise.core.errors import DatasetError, ModelUnavailable
+from tests.support.datasets import built, questions, run_spec, samples_of, save_tokenizer, write_lines
+
+
+def test_the_same_input_gives_the_same_shards(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    spec = run_spec(write_lines(tmp_path / "d.jsonl", questions(60)))
+    assert built(spec, folder) == built(spec, folder)
+    other, _ = built(spec.model_copy(update={"seed": 1}), folder)
+    assert other.index != built(spec, folder)[0].index
+
+
+def test_peers_get_all_records_that_are_not_held_out(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    rows = questions(60)
+    result, store = built(run_spec(write_lines(tmp_path / "d.jsonl", [*rows, *rows])), folder)
+    decode: Callable[[list[int]], str] = PreTrainedTokenizerFast.from_pretrained(folder).decode
+
+    def asked(index: DataIndex) -> list[int]:
+        texts = [decode(sample.input_ids.tolist()) for sample in samples_of(index, store)]
+        return sorted(i for i in range(60) for text in texts for _ in range(text.count(f"What is {i}?")))
+
+    seen, kept = asked(result.index), asked(result.held_out)
+    assert sorted(seen + kept) == sorted([*range(60), *range(60)])
+    assert not set(seen) & set(kept), "both copies of a record are on one side"
+    assert result.records == 120
+    assert result.held_out_records == len(kept) > 0
+    assert {ref.blob for ref in result.index.shards + result.held_out.shards} == set(store)
+
+
+def test_the_counts_of_the_index_are_those_of_its_shards(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    source = write_lines(tmp_path / "d.jsonl", [*questions(30), {"text": "A long story. " * 90}])
+    result, store = built(run_spec(source, held_out=0, sequence_length=128), folder)
+    samples = samples_of(result.index, store)
+    assert result.index.trained_tokens == sum(sample.trained_tokens for sample in samples)
+    assert result.held_out.shards == ()
+    assert result.index.samples == len(samples)
+    assert result.preview == "<|im_start|>user\nWhat is 0?<|im_end|>\n<|im_start|>assistant\n" + (
+        "⟦It is the number 0.<|im_end|>⟧\n"
+    )
+
+
+def test_a_shard_holds_at_most_256_samples(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    (tmp_path / "d.txt").write_text("x" * (8 * 300))
+    result, _ = built(run_spec(tmp_path / "d.txt", sequence_length=8), folder)
+    assert result.index.shard_sizes[0] == 256
+    assert sum(result.index.shard_sizes) in (300, 301)
+
+
+def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    (tmp_path / "d.txt").write_text("\n")
+    with pytest.raises(DatasetError, match="is empty"):
+        built(run_spec(tmp_path / "d.txt"), folder)
+
+
+def test_an_unreadable_tokenizer_is_reported(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "d.jsonl", questions(2))
+    with pytest.raises(ModelUnavailable, match="cannot be read"):
+        built(run_spec(source), tmp_path / "nothing")
+    folder = save_tokenizer(tmp_path / "t")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 200}))
+    with pytest.raises(ModelUnavailable, match="tokens that the model does not have"):
+        built(run_spec(source), folder)
