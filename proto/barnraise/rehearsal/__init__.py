@@ -1,0 +1,1 @@
+"""Whether a base model trains: its files opened, and one packed step in a child program."""
