@@ -30,8 +30,8 @@ from barnraise.core.ids import short
 from barnraise.models.base_model import resolve
 from barnraise.runtime.console import start_logging
 from coordinator.dataset.build import survey
-from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Text
+from coordinator.dataset.sources.read import read
 from coordinator.grpc_service import ask_status
 from coordinator.run_folder import ARCHIVE
 from scripts.stage import PROGRAMS, ROOT, DemoFailed, Program, Stage, run, serve

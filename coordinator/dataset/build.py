@@ -13,9 +13,9 @@ from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import DatasetError, ModelUnavailable
 from barnraise.core.ids import BlobHash
 from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
-from coordinator.dataset.read import read
 from coordinator.dataset.records import Record
 from coordinator.dataset.render import Renderer
+from coordinator.dataset.sources.read import read
 from coordinator.reasons.dataset import (
     BuildStep,
     BuiltDataset,

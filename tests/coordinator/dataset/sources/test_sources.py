@@ -1,45 +1,17 @@
-"""Reading datasets and rendering their records."""
+"""Reading rows from files, folders and the Hub."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from transformers import PreTrainedTokenizerFast
 
 from barnraise.contract.spec import DataSpec
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.read import read
 from coordinator.dataset.records import Chat, Message, Text
-from coordinator.dataset.render import PLAIN_TEMPLATE, Renderer
-from tests.support.datasets import CHATML, built, questions, run_spec, save_tokenizer, write_lines
-
-FORGETFUL = (  # writes "thoughts" into the last answer only, as some reasoning models' templates do
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if loop.last and m['role'] == 'assistant' %}hm. {% endif %}MARK{{ m['content'] }}<|im_end|>END\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-TWO_TURNS = Chat(
-    (
-        Message("system", "Be brief."),
-        Message("user", "2+2?"),
-        Message("assistant", " four"),
-        Message("user", "Why? <|im_end|>"),
-        Message("assistant", "\nBecause."),
-    ),
-    where="chat",
-)
-
-
-def renderer(folder: Path, template: str | None = CHATML) -> Renderer:
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(save_tokenizer(folder, template))
-    return Renderer(tokenizer, frozenset({tokenizer.eos_token_id}))
-
-
-# Reading
+from coordinator.dataset.sources.read import read
+from tests.support.datasets import write_lines
 
 
 @pytest.mark.parametrize(
@@ -136,65 +108,3 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     assert list(read(spec)) == [Chat((Message("user", "Q"), Message("assistant", "A")))]
     with pytest.raises(DatasetError, match="cannot read"):
         list(read(spec.model_copy(update={"source": str(tmp_path / "e.parquet")})))
-
-
-# Rendering
-
-
-def test_answers_are_trained_on_with_their_end_of_turn_and_nothing_else(tmp_path: Path) -> None:
-    chat = renderer(tmp_path)
-    assert chat.preview(chat.render(TWO_TURNS)) == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n"
-        "<|im_start|>user\n2+2?<|im_end|>\n"
-        "<|im_start|>assistant\n⟦ four<|im_end|>⟧\n"
-        "<|im_start|>user\nWhy? <|im_end|><|im_end|>\n"
-        "<|im_start|>assistant\n⟦\nBecause.<|im_end|>⟧\n"
-    )
-
-
-def test_a_tokenizer_without_a_template_gets_the_plain_one(tmp_path: Path) -> None:
-    plain = renderer(tmp_path, None)
-    assert plain.template == PLAIN_TEMPLATE
-    asked = Chat((Message("user", "Häuser?"), Message("assistant", "Houses 🏠")))
-    assert plain.preview(plain.render(asked)) == "User: Häuser?\n\nAssistant:⟦ Houses 🏠<|im_end|>⟧\n\n"
-
-
-def test_text_is_trained_on_whole_and_ends(tmp_path: Path) -> None:
-    text = renderer(tmp_path)
-    document = text.render(Text("Once."))
-    assert text.preview(document) == "⟦Once.<|im_end|>⟧"
-    assert document.input_ids.dtype == np.int32
-
-
-def test_a_template_that_rewrites_answers_is_refused_unless_it_marks_them(tmp_path: Path) -> None:
-    bare = FORGETFUL.replace("MARK", "").replace("END", "")
-    with pytest.raises(DatasetError, match="differently once other turns follow"):
-        renderer(tmp_path / "bare", bare).render(TWO_TURNS)
-    marks = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
-    marked = renderer(tmp_path / "marked", marks)
-    one_answer = Chat(TWO_TURNS.messages[1:3])
-    assert "⟦hm.  four<|im_end|>⟧" in marked.preview(marked.render(one_answer))
-    assert "assistant\nhm. ⟦\nBecause.<|im_end|>⟧" in marked.preview(marked.render(TWO_TURNS))
-
-
-def test_a_template_that_refuses_a_chat_is_reported(tmp_path: Path) -> None:
-    strict = renderer(tmp_path, "{{ raise_exception('no system here') }}")
-    with pytest.raises(DatasetError, match=r"chat: .*no system here"):
-        strict.render(TWO_TURNS)
-
-
-def test_an_answer_that_does_not_end_is_refused(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path, eos="<|end|>")
-    source = write_lines(tmp_path / "d.jsonl", questions(1))
-    with pytest.raises(DatasetError, match="would not learn to stop"):
-        built(run_spec(source), tmp_path)
-    # The model's generation config may name further end tokens.
-    stop = PreTrainedTokenizerFast.from_pretrained(tmp_path).convert_tokens_to_ids("<|im_end|>")
-    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [stop]}))
-    assert "⟦It is the number 0.<|im_end|>⟧" in built(run_spec(source), tmp_path)[0].preview
-
-
-def test_a_tokenizer_without_an_end_of_sequence_is_refused(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path, eos=None)
-    with pytest.raises(DatasetError, match="no end-of-sequence token"):
-        built(run_spec(write_lines(tmp_path / "d.jsonl", questions(1))), tmp_path)

@@ -1,0 +1,1 @@
+"""Reads rows from files, folders and datasets on the Hugging Face Hub."""
