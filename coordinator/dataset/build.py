@@ -15,11 +15,13 @@ from barnraise.core.ids import BlobHash
 from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
 from coordinator.dataset.records import Record
 from coordinator.dataset.render import Renderer
+from coordinator.dataset.row_counts import RowCounts, refuse_bad_rows
 from coordinator.dataset.sources.read import read
 from coordinator.reasons.dataset import (
     BuildStep,
     BuiltDataset,
     DatasetBuilt,
+    DatasetReport,
     NothingHeldOut,
     ReadingDataset,
     RecordsTokenized,
@@ -47,6 +49,7 @@ class Survey:
     held_out_records: int
     bound: int
     """Records whose digest is below this are held out."""
+    report: DatasetReport
 
 
 @dataclass
@@ -66,11 +69,15 @@ class _Counter:
 
 def survey(spec: RunSpec) -> Survey:
     """Read all records once, for their digests. Raises DatasetError."""
-    digests = [record.digest(spec.seed) for record in read(spec.data)]
+    counts = RowCounts()
+    digests = [record.digest(spec.seed) for record in read(spec.data, counts)]
+    report = counts.report()
+    if spec.data.bad_rows == "refuse":
+        refuse_bad_rows(report)
     if not digests:
         raise DatasetError(f"the dataset {spec.data.source} is empty", fix="Give it at least one record.")
     bound = held_out_below(spec.data.held_out, min(digests), max(digests))
-    return Survey(len(digests), sum(digest < bound for digest in digests), bound)
+    return Survey(len(digests), sum(digest < bound for digest in digests), bound, report)
 
 
 def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -> BuiltDataset:
@@ -102,6 +109,7 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -
         records=found.records,
         held_out_records=found.held_out_records,
         chat_template=renderer.template,
+        report=found.report,
     )
 
 

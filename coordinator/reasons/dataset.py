@@ -9,6 +9,36 @@ from barnraise.core.reason import Reason
 
 
 @dataclass(frozen=True)
+class BadRow(Reason):
+    """A row that cannot be trained on."""
+
+    where: str
+    """File and line."""
+    problem: str
+    """What is wrong with it: the rest of a sentence that begins with the place."""
+    fix: str
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What the rows of a dataset hold, and what of it is not trained on."""
+
+    rows: int
+    """All rows, bad ones included."""
+    records: int
+    """Records that they give."""
+    bad_rows: int
+    first_bad: tuple[BadRow, ...]
+    """The first bad rows, at most five."""
+    blank: int
+    """Rows whose text is blank."""
+    shapes: tuple[tuple[str, int], ...]
+    """How rows were recognized, and how many, the most frequent first."""
+    unused: tuple[tuple[str, int], ...]
+    """Fields that have no meaning for training, and how many rows hold them, the most frequent first."""
+
+
+@dataclass(frozen=True)
 class BuiltDataset:
     """A dataset in shards."""
 
@@ -24,6 +54,8 @@ class BuiltDataset:
     """Records among them that are held out."""
     chat_template: str
     """The template that chats were rendered with; checkpoints carry it."""
+    report: DatasetReport
+    """What its rows hold."""
 
 
 @dataclass(frozen=True)

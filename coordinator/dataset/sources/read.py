@@ -1,30 +1,40 @@
-"""Reads records from files, folders of files, and datasets on the Hugging Face Hub."""
+"""Reads rows from files, folders of files, and datasets on the Hugging Face Hub."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from barnraise.contract.spec import DataSpec
+from barnraise.contract.spec import DataSpec, SourceSpec
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.records import Record, Text, record_of
+from coordinator.dataset.records import Record
+from coordinator.dataset.row_counts import RowCounts, records
+from coordinator.dataset.rows import BadRow, Row
 
 _EXTRA = "Run `pip install '.[data]'` in Barnraise's checkout."
 
 
-def read(spec: DataSpec) -> Iterator[Record]:
-    """The records of a dataset, always in the same order; blank texts are left out.
+def read(spec: DataSpec, counts: RowCounts | None = None) -> Iterator[Record]:
+    """The records of a dataset, always in the same order; rows that give none are counted in `counts`.
 
-    Raises DatasetError, naming file and line, for what cannot be read or understood.
+    Raises DatasetError for a source that cannot be read.
     """
-    if spec.source.startswith("hub:"):
-        rows: Iterator[Record] = _hub(spec)
-    else:
-        path = Path(spec.source).expanduser()
-        rows = (record for file in _files(path) for record in _READERS[file.suffix.lower()](file, spec))
-    return (record for record in rows if not isinstance(record, Text) or record.text.strip())
+    counts = RowCounts() if counts is None else counts
+    for source in spec.all_sources:
+        yield from records(rows(source), source.text_field, counts)
+
+
+def rows(source: SourceSpec) -> Iterator[Row | BadRow]:
+    """The rows of one source, always in the same order.
+
+    Raises DatasetError for a source that cannot be read; a row that cannot be parsed is a BadRow.
+    """
+    if source.source.startswith("hub:"):
+        yield from _hub(source)
+        return
+    for file in _files(Path(source.source).expanduser()):
+        yield from _READERS[file.suffix.lower()](file)
 
 
 def _files(path: Path) -> list[Path]:
@@ -54,35 +64,32 @@ def _below(folder: Path) -> Iterator[tuple[Path, Path]]:
             yield name, file
 
 
-def _jsonl(path: Path, spec: DataSpec) -> Iterator[Record]:
+def _jsonl(path: Path) -> Iterator[Row | BadRow]:
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    where = f"{path}:{number}"
-                    yield record_of(_json(line, where), spec.text_field, where)
+                    yield _json(line, f"{path}:{number}")
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
 
 
-def _json(line: str, where: str) -> Any:
+def _json(line: str, where: str) -> Row | BadRow:
     try:
-        return json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(
-            f"{where} is not valid JSON: {error}", fix="Write one JSON object per line."
-        ) from None
+        return Row(json.loads(line), where)
+    except (ValueError, RecursionError) as error:
+        return BadRow(where, f"it is not valid JSON: {error}", "Write one JSON object per line.")
 
 
-def _text(path: Path, spec: DataSpec) -> Iterator[Record]:
+def _text(path: Path) -> Iterator[Row | BadRow]:
     """A text file is one document."""
     try:
-        yield Text(path.read_text(encoding="utf-8-sig"), str(path))
+        yield Row(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
 
 
-def _parquet(path: Path, spec: DataSpec) -> Iterator[Record]:
+def _parquet(path: Path) -> Iterator[Row | BadRow]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -94,33 +101,33 @@ def _parquet(path: Path, spec: DataSpec) -> Iterator[Record]:
             for batch in file.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
                     number += 1
-                    yield record_of(row, spec.text_field, f"{path} row {number}")
+                    yield Row(row, f"{path} row {number}")
     except (OSError, pyarrow.ArrowException) as error:
         raise _unreadable(path, error) from None
 
 
-def _hub(spec: DataSpec) -> Iterator[Record]:
+def _hub(spec: SourceSpec) -> Iterator[Row | BadRow]:
     try:
         from datasets import load_dataset
     except ImportError:
         raise DatasetError(f"{spec.source} needs `datasets`, which is not installed", fix=_EXTRA) from None
     name = spec.source.removeprefix("hub:")
     try:
-        rows = load_dataset(name, revision=spec.revision, split=spec.split)
+        found = load_dataset(name, revision=spec.revision, split=spec.split)
     except (OSError, ValueError, RuntimeError) as error:  # not found, no network, no such split, a script
         raise DatasetError(
             f"{spec.source} cannot be loaded: {error}",
             fix="Check its name, `revision` and `split` under [data] in run.toml, and the connection.",
         ) from None
-    for number, row in enumerate(rows, start=1):
-        yield record_of(row, spec.text_field, f"{spec.source} row {number}")
+    for number, row in enumerate(found, start=1):
+        yield Row(row, f"{spec.source} row {number}")
 
 
 def _unreadable(path: Path, error: Exception) -> DatasetError:
     return DatasetError(f"cannot read {path}: {error}", fix="Files must be readable, and text in UTF-8.")
 
 
-_READERS: dict[str, Callable[[Path, DataSpec], Iterator[Record]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
     ".jsonl": _jsonl,
     ".md": _text,
     ".parquet": _parquet,

@@ -48,7 +48,7 @@ class SourceSpec(Strict):
     source: str
     revision: str | None = None
     split: str = "train"
-    text_field: str = "text"
+    text_field: str | None = None
 
 
 class DataSpec(Strict):
@@ -61,8 +61,10 @@ class DataSpec(Strict):
     """Commit, tag or branch of a Hub dataset."""
     split: str = "train"
     """Split of a Hub dataset."""
-    text_field: str = "text"
-    """Field that contains plain text in records without `messages`."""
+    text_field: str | None = Field(default=None, examples=["text"])
+    """Field that contains the text, or the messages, of a record.
+    A dot leads into an object: `data.text`. It wins over every shape that is recognized without it.
+    Without it, `text` is the field of plain text, in records that are no chat."""
     chat_template: str | None = Field(default=None, examples=["chat_template.jinja"])
     """Chat template: a file, or the name of a built-in template.
     Without it, the template of the base model's tokenizer is used."""

@@ -14,29 +14,6 @@ from coordinator.dataset.sources.read import read
 from tests.support.datasets import write_lines
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]},
-        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
-        {"instruction": "Q", "input": "", "output": "A"},
-        {"prompt": "Q", "completion": "A", "text": "not this"},
-    ],
-)
-def test_every_known_shape_is_the_same_chat(tmp_path: Path, row: object) -> None:
-    source = write_lines(tmp_path / "d.jsonl", [row])
-    assert list(read(DataSpec(source=str(source)))) == [
-        Chat((Message("user", "Q"), Message("assistant", "A")))
-    ]
-
-
-def test_the_input_of_alpaca_follows_the_instruction(tmp_path: Path) -> None:
-    source = write_lines(tmp_path / "d.jsonl", [{"instruction": "Add.", "input": "1, 2", "output": "3"}])
-    (chat,) = read(DataSpec(source=str(source)))
-    assert isinstance(chat, Chat)
-    assert chat.messages[0].content == "Add.\n\n1, 2"
-
-
 def test_a_folder_is_read_in_sorted_order_without_hidden_and_blank_files(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / ".git").mkdir()
@@ -46,29 +23,6 @@ def test_a_folder_is_read_in_sorted_order_without_hidden_and_blank_files(tmp_pat
     write_lines(tmp_path / "c.jsonl", [{"body": "c"}])
     found = list(read(DataSpec(source=str(tmp_path), text_field="body")))
     assert found == [Text("a.txt"), Text("b/a.md"), Text("c"), Text("z.txt")]
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("{", "not valid JSON"),
-        ("[1]", "not a JSON object"),
-        ('{"body": "x"}', "it has: body"),
-        ('{"text": 5}', "`text` is int"),
-        ('{"messages": "hello"}', "not a list"),
-        ('{"messages": [{"role": "user"}]}', "lacks `role` or `content`"),
-        ('{"messages": [{"role": "tool", "content": "x"}]}', "unknown role `tool`"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "no assistant"),
-        ('{"messages": [{"role": "assistant", "content": "x"}]}', "speaks first"),
-        ('{"prompt": "x", "completion": " "}', "blank"),
-    ],
-)
-def test_a_bad_record_is_reported_by_file_and_line(tmp_path: Path, line: str, words: str) -> None:
-    source = tmp_path / "d.jsonl"
-    source.write_text('{"text": "good"}\n\n' + line + "\n")
-    with pytest.raises(DatasetError, match=words) as caught:
-        list(read(DataSpec(source=str(source))))
-    assert f"{source}:3" in caught.value.problem
 
 
 def test_unreadable_sources_are_reported(tmp_path: Path) -> None:

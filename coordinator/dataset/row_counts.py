@@ -1,0 +1,99 @@
+"""Turns rows into records, and counts what happens to each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from barnraise.core.errors import DatasetError
+from coordinator.dataset.records import Record, Text
+from coordinator.dataset.row_shapes import record_of
+from coordinator.dataset.rows import Row, Unusable
+from coordinator.reasons.dataset import BadRow, DatasetReport
+
+SHOWN = 5
+"""Bad rows that a report shows."""
+
+
+@dataclass
+class RowCounts:
+    """Counts over the rows of a dataset, or of a part of it.
+
+    The counts of parts, merged in the order of the rows, are those of the whole, however it was divided.
+    """
+
+    rows: int = 0
+    records: int = 0
+    bad: int = 0
+    first_bad: list[BadRow] = field(default_factory=list)
+    blank: int = 0
+    shapes: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+
+    def add_bad(self, row: BadRow) -> None:
+        """Count a row that cannot be trained on."""
+        self.bad += 1
+        if len(self.first_bad) < SHOWN:
+            self.first_bad.append(row)
+
+    def merge(self, later: RowCounts) -> None:
+        """Add the counts of the rows that follow."""
+        self.rows += later.rows
+        self.records += later.records
+        self.bad += later.bad
+        self.first_bad = [*self.first_bad, *later.first_bad][:SHOWN]
+        self.blank += later.blank
+        self.shapes.update(later.shapes)
+        self.unused.update(later.unused)
+
+    def report(self) -> DatasetReport:
+        """The counts, frozen."""
+        return DatasetReport(
+            rows=self.rows,
+            records=self.records,
+            bad_rows=self.bad,
+            first_bad=tuple(self.first_bad),
+            blank=self.blank,
+            shapes=_ranked(self.shapes),
+            unused=_ranked(self.unused),
+        )
+
+
+def records(rows: Iterable[Row | BadRow], text_field: str | None, counts: RowCounts) -> Iterator[Record]:
+    """The records that `rows` hold, in their order; bad and blank rows are counted and left out.
+
+    text_field: the field of plain text as the maintainer set it, or None for the default.
+    """
+    for row in rows:
+        counts.rows += 1
+        if isinstance(row, BadRow):
+            counts.add_bad(row)
+            continue
+        try:
+            record = record_of(row.value, text_field or "text", row.where)
+        except Unusable as fault:
+            counts.add_bad(BadRow(row.where, fault.problem, fault.fix))
+            continue
+        if isinstance(record, Text) and not record.text.strip():
+            counts.blank += 1
+            continue
+        counts.records += 1
+        yield record
+
+
+def refuse_bad_rows(report: DatasetReport) -> None:
+    """Raises DatasetError, with the first bad rows, when there is any: what `bad_rows = "refuse"` means."""
+    if not report.bad_rows:
+        return
+    shown = [f"{row.where}: {row.problem}" for row in report.first_bad]
+    if report.bad_rows > len(shown):
+        shown.append(f"and {report.bad_rows - len(shown):,} more")
+    raise DatasetError(
+        f"{report.bad_rows:,} of {report.rows:,} rows cannot be trained on:\n    " + "\n    ".join(shown),
+        fix=f'{report.first_bad[0].fix} Or set `bad_rows = "skip"` under [data] in run.toml.',
+    )
+
+
+def _ranked(counter: Counter[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counter.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,27 @@
+"""Rows as files hold them, before their meaning is known."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from coordinator.reasons.dataset import BadRow
+
+__all__ = ["BadRow", "Row", "Unusable"]
+
+
+class Row(NamedTuple):
+    """One row of a source."""
+
+    value: object
+    """A JSON value, or a record of Parquet or CSV as one."""
+    where: str
+    """File and line, for messages."""
+
+
+class Unusable(Exception):
+    """A row cannot be trained on; `records` counts it as a bad row."""
+
+    def __init__(self, problem: str, *, fix: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
