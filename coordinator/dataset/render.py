@@ -1,47 +1,65 @@
 """Renders records to tokens, each marked as trained on or not.
 
-A chat is rendered by the tokenizer's own chat template, and the assistant's turns are trained on, up to
-and including their end-of-turn token. Text is trained on as a whole and ends with end-of-sequence.
+A chat is rendered by a chat template (`chat_templates.py`), and the assistant's turns are trained on
+(`masks.py`), up to and including their end-of-turn token. Text is trained on as a whole and ends with
+end-of-sequence.
+
+`text_of` renders one record to text; `encode` tokenizes many texts at once, on all cores.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jinja2.exceptions import TemplateError
 
+from barnraise.contract.shards import Flags, Ints
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.pack import Document
-from coordinator.dataset.records import Chat, Record, Text
-
-PLAIN_TEMPLATE = (
-    "{% if bos_token %}{{ bos_token }}{% endif %}"
-    "{% for message in messages %}"
-    "{{ message['role'].capitalize() + ': ' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
-    "{{ '\\n\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+from coordinator.dataset.chat_templates import (
+    PLAIN,
+    REFUSALS,
+    ChatTemplate,
+    Span,
+    builtin,
+    builtin_names,
+    choose_template,
 )
-"""For tokenizers of base models, which have no template: `User: …`, a blank line, `Assistant: …`
-and end-of-sequence. Checkpoints must carry it, so that chats are rendered the same way after training."""
+from coordinator.dataset.masks import MarkedText, mark
+from coordinator.dataset.pack import Document
+from coordinator.dataset.preview import preview_document
+from coordinator.dataset.records import Chat, Record, Text
+from coordinator.dataset.rendered_fields import ignored_fields, tools_of, turns_of, with_known_roles
 
-TRAINED_MARKS = ("⟦", "⟧")
-"""They enclose the trained part in a preview."""
+
+@dataclass(frozen=True)
+class Rendered:
+    """A record as text."""
+
+    text: str
+    spans: tuple[Span, ...] | None
+    """What is trained on, in characters; None for plain text, all of which is."""
+    where: str
+    """File and line, for error messages."""
+    method: str = "text"
+    """How the spans were found: `text`, or a method of `masks.py`."""
+    ignored: tuple[str, ...] = ()
+    """Fields that the template does not write, each as often as it occurs in the record."""
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """Turns records into documents with one tokenizer (a fast one of transformers)."""
+    """Turns records into documents with one tokenizer (a fast one of transformers). It can be pickled."""
 
     tokenizer: Any
     ends: frozenset[int]
-    """Token ids that end a generated answer: the tokenizer's, and the model's generation config's."""
+    """Token ids that end a generated answer: the tokenizer's, and those of the model's configs."""
+    chat_template: str | None = None
+    """The setting `[data] chat_template`: a file's path or the name of a built-in template."""
+    _template: ChatTemplate = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.tokenizer.eos_token_id is None:
@@ -51,24 +69,85 @@ class Renderer:
                 "the tokenizer has no fast version (tokenizer.json), which maps tokens to text",
                 fix="Use a base model that ships tokenizer.json.",
             )
+        object.__setattr__(self, "_template", choose_template(self.chat_template, self.tokenizer))
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
 
     @property
     def template(self) -> str:
-        """The chat template in use: the tokenizer's, or `PLAIN_TEMPLATE`."""
-        own = self.tokenizer.chat_template
-        return self.tokenizer.get_chat_template() if own else PLAIN_TEMPLATE
+        """The text of the chat template in use, which checkpoints carry."""
+        return self._template.text
+
+    @property
+    def template_origin(self) -> str:
+        """Where the chat template is from: `tokenizer`, a file's path, or `built-in NAME`."""
+        return self._template.origin
 
     def render(self, record: Record) -> Document:
         """Raises DatasetError, naming the record, when it cannot be rendered or trained on."""
+        (found,) = self.encode([self.text_of(record)])
+        if isinstance(found, DatasetError):
+            raise found
+        return found
+
+    def text_of(self, record: Record) -> Rendered:
+        """Raises DatasetError, naming the record, when it cannot be rendered or trained on."""
         if isinstance(record, Text):
-            return self._text(record)
-        text, spans = self._chat(record)
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids = np.asarray(encoded["input_ids"], np.int32)
-        begins = np.asarray([begin for begin, _ in encoded["offset_mapping"]], np.int64)
+            return Rendered(record.text, None, record.where)
+        turns, tools = turns_of(record.messages), tools_of(record)
+        try:
+            turns = with_known_roles(self._template, turns, tools)
+            marked = mark(self._template, self._variants, turns, tools)
+        except REFUSALS as error:
+            raise DatasetError(
+                f"{record.where}: the chat template rejects this conversation: {_words(error)}",
+                fix="Order the turns as it expects (mostly user and assistant in turn), or drop `system`.",
+            ) from None
+        ignored = ignored_fields(self._template, turns, tools, marked.text, record.where)
+        spans = _trained_spans(record, marked)
+        return Rendered(
+            marked.text,
+            tuple(self._with_end(marked.text, span) for span in spans),
+            record.where,
+            marked.method,
+            ignored,
+        )
+
+    def encode(self, texts: Sequence[Rendered]) -> list[Document | DatasetError]:
+        """The documents of rendered records, in their order; an error for one that cannot be trained on.
+
+        It tokenizes on all cores, unless TOKENIZERS_PARALLELISM is false.
+        """
+        found: list[Document | DatasetError | None] = [None] * len(texts)
+        plain = [i for i, text in enumerate(texts) if text.spans is None]
+        chats = [i for i, text in enumerate(texts) if text.spans is not None]
+        backend = self.tokenizer.backend_tokenizer
+        for i, encoding in zip(plain, backend.encode_batch_fast([texts[i].text for i in plain]), strict=True):
+            found[i] = self._text(encoding)
+        encodings = backend.encode_batch([texts[i].text for i in chats], add_special_tokens=False)
+        for i, encoding in zip(chats, encodings, strict=True):
+            found[i] = self._chat(encoding, texts[i])
+        return [document for document in found if document is not None]
+
+    def preview(self, document: Document) -> str:
+        """The document as text, with its trained parts marked."""
+        return preview_document(self.tokenizer, document)
+
+    def _text(self, encoding: Any) -> Document:
+        eos = self.tokenizer.eos_token_id
+        ids = np.asarray(encoding.ids, np.int32)
+        ids = ids[_repeated_at_start(ids, self.tokenizer.bos_token_id) :]
+        ids = ids[: len(ids) - _repeated_at_start(ids[::-1], eos)]
+        if not len(ids) or ids[-1] != eos:
+            ids = np.append(ids, np.int32(eos))
+        return Document(ids, np.ones(len(ids), np.bool_))
+
+    def _chat(self, encoding: Any, rendered: Rendered) -> Document | DatasetError:
+        ids = np.asarray(encoding.ids, np.int32)
+        begins = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)[:, 0]
+        is_end = np.isin(ids, self._sorted_ends)
         trained = np.zeros(len(ids), np.bool_)
-        is_end = np.isin(ids, sorted(self.ends))
-        for begin, end in spans:
+        for begin, end in rendered.spans or ():
             inside = (begins >= begin) & (begins < end)
             # The model never generates what the template writes after a turn: it is not trained on.
             closing = np.flatnonzero(inside & is_end)
@@ -76,87 +155,82 @@ class Renderer:
                 inside[closing[-1] + 1 :] = False
             trained |= inside
         if not (trained & is_end).any():
-            raise DatasetError(
-                f"{record.where}: the chat template ends an answer without an end-of-sequence token "
-                f"({', '.join(self._names())}), so the model would not learn to stop",
-                fix="Use the instruction-tuned version of the base model, whose template and "
-                "end-of-sequence token belong together.",
-            )
-        return Document(ids, trained)
+            return self._never_ends(rendered.where)
+        skipped = _repeated_at_start(ids, self.tokenizer.bos_token_id)
+        return Document(ids[skipped:], trained[skipped:])
 
-    def _text(self, record: Text) -> Document:
-        encoded = self.tokenizer(record.text, verbose=False)["input_ids"]
-        if not encoded or encoded[-1] != self.tokenizer.eos_token_id:
-            encoded = [*encoded, self.tokenizer.eos_token_id]
-        ids = np.asarray(encoded, np.int32)
-        return Document(ids, np.ones(len(ids), np.bool_))
+    def _never_ends(self, where: str) -> DatasetError:
+        return DatasetError(
+            f"{where}: the chat template ends an answer without an end-of-sequence token "
+            f"({', '.join(self._end_names)}), so the model would not learn to stop",
+            fix="Use the instruction-tuned version of the base model, whose template and end-of-sequence "
+            f'token belong together, or write chat_template = "{PLAIN}" under [data] in run.toml.',
+        )
 
-    def _chat(self, record: Chat) -> tuple[str, list[tuple[int, int]]]:
-        """The whole chat as text, and the (begin, end) of each of the assistant's turns in it."""
-        turns = [{"role": message.role, "content": message.content} for message in record.messages]
-        try:
-            full = self._apply(turns)
-            spans = [
-                self._span(turns, k, full) for k, turn in enumerate(turns) if turn["role"] == "assistant"
-            ]
-            if None not in spans:
-                return full, [span for span in spans if span is not None]
-            if re.search(r"\{%-?\s*generation\s*-?%\}", self.template):
-                return self._marked(turns)
-        except (TemplateError, TypeError, ValueError) as error:  # a template refuses, or fails
-            raise DatasetError(
-                f"{record.where}: the model's chat template rejects this conversation: {error}",
-                fix="Order the turns as it expects (mostly user and assistant in turn), or drop `system`.",
-            ) from None
+    def _with_end(self, text: str, span: Span) -> Span:
+        """The span with the end-of-turn token that follows it, where it contains none itself."""
+        begin, end = span
+        if self._end_pattern.search(text, begin, end):
+            return span
+        follows = self._end_pattern.match(text, end)
+        return (begin, follows.end()) if follows else span
+
+    @cached_property
+    def _variants(self) -> list[ChatTemplate]:
+        """The built-in templates with marks."""
+        named = [builtin(name, self.tokenizer) for name in builtin_names() if name != PLAIN]
+        return [template for template in named if template.has_marks]
+
+    @cached_property
+    def _sorted_ends(self) -> list[int]:
+        return sorted(self.ends)
+
+    @cached_property
+    def _end_names(self) -> list[str]:
+        return [str(self.tokenizer.convert_ids_to_tokens(end)) for end in self._sorted_ends]
+
+    @cached_property
+    def _end_pattern(self) -> re.Pattern[str]:
+        return re.compile(r"\s*(?:" + "|".join(map(re.escape, self._end_names)) + ")")
+
+
+def _trained_spans(chat: Chat, marked: MarkedText) -> list[Span]:
+    """The spans of the turns that are trained on. Raises DatasetError where one cannot be found."""
+    answers = [message for message in chat.messages if message.role == "assistant"]
+    if not any(message.trained for message in answers):
         raise DatasetError(
-            f"{record.where}: the chat template writes an answer differently once other turns follow, "
+            f"{chat.where}: no turn of the assistant is trained on",
+            fix="Give one a weight above 0, or remove the row.",
+        )
+    if len(answers) != len(marked.spans) and not all(message.trained for message in answers):
+        raise DatasetError(
+            f"{chat.where}: the chat template marks {len(marked.spans)} answers where the chat has "
+            f"{len(answers)}, so the one whose weight is 0 is not known",
+            fix="Use a template that marks each of the assistant's turns once.",
+        )
+    wanted = (
+        [span for span, message in zip(marked.spans, answers, strict=True) if message.trained]
+        if len(answers) == len(marked.spans)
+        else list(marked.spans)
+    )
+    if None in wanted or not wanted:
+        raise DatasetError(
+            f"{chat.where}: the chat template writes an answer differently once other turns follow, "
             "so the answer cannot be told apart from the question",
-            fix="Split the record into chats of one answer each, or use a base model whose template "
-            "marks `{% generation %}`.",
+            fix="Choose a template with `{% generation %}` marks by `chat_template` under [data] in "
+            "run.toml, or split the record into chats of one answer each.",
         )
+    return [span for span in wanted if span is not None]
 
-    def _span(self, turns: list[dict[str, str]], k: int, full: str) -> tuple[int, int] | None:
-        """The span of turn k in `full`, or None where the template is not stable under prefixes.
 
-        The chat up to the turn, with the prompt to answer it, must begin the chat through the turn,
-        and that must begin the whole: then the turn is exactly what generation would have to write.
-        """
-        before = self._apply(turns[:k], add_generation_prompt=True)
-        through = full if k + 1 == len(turns) else self._apply(turns[: k + 1])
-        stable = full.startswith(through) and through.startswith(before)
-        return (len(before), len(through)) if stable else None
+def _repeated_at_start(ids: Ints | Flags, token: int | None) -> int:
+    """How often `token` stands at the start beyond once."""
+    count = 0
+    while token is not None and count + 1 < len(ids) and ids[count] == ids[count + 1] == token:
+        count += 1
+    return count
 
-    def _apply(self, turns: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
-                turns,
-                chat_template=self.template,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=False,
-            )
-        )
 
-    def _marked(self, turns: list[dict[str, str]]) -> tuple[str, list[tuple[int, int]]]:
-        """As the template's own `{% generation %}` marks say."""
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        texts, spans = render_jinja_template(
-            conversations=[turns],
-            chat_template=self.template,
-            return_assistant_tokens_mask=True,
-            **self.tokenizer.special_tokens_map,
-        )
-        return texts[0], [(int(begin), int(end)) for begin, end in spans[0]]
-
-    def _names(self) -> list[str]:
-        return [str(self.tokenizer.convert_ids_to_tokens(end)) for end in sorted(self.ends)]
-
-    def preview(self, document: Document) -> str:
-        """The document as text, with its trained parts between `TRAINED_MARKS`."""
-        return "".join(self._pieces(document))
-
-    def _pieces(self, document: Document) -> Iterator[str]:
-        pairs = zip(document.trained.tolist(), document.input_ids.tolist(), strict=True)
-        for trained, group in groupby(pairs, key=lambda pair: pair[0]):
-            text = str(self.tokenizer.decode([token for _, token in group]))
-            yield f"{TRAINED_MARKS[0]}{text}{TRAINED_MARKS[1]}" if trained else text
+def _words(error: Exception) -> str:
+    """The template's own words, or what failed in it."""
+    return str(error) if type(error).__name__ == "TemplateError" else f"{type(error).__name__}: {error}"

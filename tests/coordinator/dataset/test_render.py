@@ -1,8 +1,9 @@
-"""Rendering records to tokens and masks."""
+"""Rendering records to tokens, and which of them are trained on."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from barnraise.core.errors import DatasetError
+from coordinator.dataset.chat_templates import builtin_text
 from coordinator.dataset.records import Chat, Message, Text
-from coordinator.dataset.render import PLAIN_TEMPLATE, Renderer
+from coordinator.dataset.render import Renderer
 from tests.support.datasets import CHATML, built, questions, run_spec, save_tokenizer, write_lines
 
 FORGETFUL = (  # writes "thoughts" into the last answer only, as some reasoning models' templates do
@@ -36,9 +38,6 @@ def renderer(folder: Path, template: str | None = CHATML) -> Renderer:
     return Renderer(tokenizer, frozenset({tokenizer.eos_token_id}))
 
 
-# Rendering
-
-
 def test_answers_are_trained_on_with_their_end_of_turn_and_nothing_else(tmp_path: Path) -> None:
     chat = renderer(tmp_path)
     assert chat.preview(chat.render(TWO_TURNS)) == (
@@ -52,7 +51,7 @@ def test_answers_are_trained_on_with_their_end_of_turn_and_nothing_else(tmp_path
 
 def test_a_tokenizer_without_a_template_gets_the_plain_one(tmp_path: Path) -> None:
     plain = renderer(tmp_path, None)
-    assert plain.template == PLAIN_TEMPLATE
+    assert plain.template == builtin_text("plain")
     asked = Chat((Message("user", "Häuser?"), Message("assistant", "Houses 🏠")))
     assert plain.preview(plain.render(asked)) == "User: Häuser?\n\nAssistant:⟦ Houses 🏠<|im_end|>⟧\n\n"
 
@@ -64,15 +63,36 @@ def test_text_is_trained_on_whole_and_ends(tmp_path: Path) -> None:
     assert document.input_ids.dtype == np.int32
 
 
-def test_a_template_that_rewrites_answers_is_refused_unless_it_marks_them(tmp_path: Path) -> None:
-    bare = FORGETFUL.replace("MARK", "").replace("END", "")
-    with pytest.raises(DatasetError, match="differently once other turns follow"):
-        renderer(tmp_path / "bare", bare).render(TWO_TURNS)
+def test_answers_are_found_where_a_template_rewrites_them_once_others_follow(tmp_path: Path) -> None:
+    bare = renderer(tmp_path / "bare", FORGETFUL.replace("MARK", "").replace("END", ""))
+    rendered = bare.text_of(TWO_TURNS)
+    assert rendered.method == "search"
+    assert bare.preview(bare.render(TWO_TURNS)).endswith(
+        "assistant\n⟦ four<|im_end|>⟧\n"
+        "<|im_start|>user\nWhy? <|im_end|><|im_end|>\n"
+        "<|im_start|>assistant\n⟦hm. \nBecause.<|im_end|>⟧\n"
+    )
     marks = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
     marked = renderer(tmp_path / "marked", marks)
-    one_answer = Chat(TWO_TURNS.messages[1:3])
-    assert "⟦hm.  four<|im_end|>⟧" in marked.preview(marked.render(one_answer))
+    assert marked.text_of(TWO_TURNS).method == "marks"
+    assert "hm. ⟦ four<|im_end|>⟧" in marked.preview(marked.render(Chat(TWO_TURNS.messages[1:3])))
     assert "assistant\nhm. ⟦\nBecause.<|im_end|>⟧" in marked.preview(marked.render(TWO_TURNS))
+
+
+def test_an_answer_that_a_template_changes_is_refused(tmp_path: Path) -> None:
+    bare = FORGETFUL.replace("MARK", "").replace("END", "")
+    counting = bare.replace("m['content']", "m['content'] | length")
+    with pytest.raises(DatasetError, match="differently once other turns follow"):
+        renderer(tmp_path, counting).render(TWO_TURNS)
+
+
+def test_a_renderer_can_be_pickled_and_encodes_batches(tmp_path: Path) -> None:
+    here = renderer(tmp_path)
+    there: Renderer = pickle.loads(pickle.dumps(here))  # noqa: S301 -- our own bytes
+    records = [Text("Once."), TWO_TURNS, Text("Twice.<|im_end|>")]
+    for found, record in zip(there.encode([there.text_of(r) for r in records]), records, strict=True):
+        assert not isinstance(found, DatasetError)
+        assert here.preview(found) == here.preview(here.render(record))
 
 
 def test_a_template_that_refuses_a_chat_is_reported(tmp_path: Path) -> None:

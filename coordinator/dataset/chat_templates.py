@@ -1,0 +1,156 @@
+"""Chat templates: the tokenizer's own, a file of the maintainer, or a built-in one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from barnraise.core.errors import DatasetError, SpecError
+
+Turn = Mapping[str, Any]
+"""A message as templates read it: `role`, `content`, and other keys where it has them."""
+Span = tuple[int, int]
+"""Begin and end in characters."""
+
+PLAIN = "plain"
+"""The built-in template of tokenizers that have none."""
+REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
+"""What rendering raises: a template refuses (`raise_exception`), or fails on a turn it does not expect."""
+
+_BUILTIN = files("coordinator.dataset") / "chat_template_files"
+_MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+_FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}"
+    "{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
+    " | replace('%m', '07') | replace('%Y', '2024') | replace('%y', '24') | replace('%A', 'Friday') }}"
+    "{%- endmacro -%}"
+)
+"""Some templates write today's date. The same records must give the same shards on every day, so these
+templates get the date that Llama 3's falls back to."""
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A Jinja template of chats, with the special tokens that it may write."""
+
+    text: str
+    origin: str
+    """Where it is from: `tokenizer`, a file's path, or `built-in NAME`."""
+    special_tokens: Mapping[str, str]
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether it marks what the model generates by `{% generation %}`."""
+        return bool(_MARK.search(self.text))
+
+    def apply(
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = (), *, prompt: bool = False
+    ) -> str:
+        """The turns as text. Raises one of REFUSALS.
+
+        prompt: whether the text ends with what precedes an answer of the assistant.
+        """
+        (text,) = self._render(turns, tools, add_generation_prompt=prompt)[0]
+        return str(text)
+
+    def apply_marked(
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[str, list[Span]]:
+        """The turns as text, and what is between generation marks. Raises one of REFUSALS."""
+        (text,), (spans,) = self._render(turns, tools, return_assistant_tokens_mask=True)
+        return str(text), [(int(begin), int(end)) for begin, end in spans]
+
+    def _render(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], **options: bool) -> Any:
+        text = _FIXED_DATE + self.text if "strftime_now" in self.text else self.text
+        return render_jinja_template(
+            conversations=[list(turns)],
+            tools=[dict(tool) for tool in tools] or None,
+            chat_template=text,
+            **options,
+            **self.special_tokens,
+        )
+
+
+@cache
+def builtin_names() -> tuple[str, ...]:
+    """The names of the built-in templates, sorted."""
+    return tuple(sorted(file.name.removesuffix(".jinja") for file in _BUILTIN.iterdir()))
+
+
+@cache
+def builtin_text(name: str) -> str:
+    """The Jinja text of a built-in template."""
+    return (_BUILTIN / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def builtin(name: str, tokenizer: Any) -> ChatTemplate:
+    """A built-in template for a tokenizer's special tokens."""
+    return ChatTemplate(builtin_text(name), f"built-in {name}", tokenizer.special_tokens_map)
+
+
+def choose_template(setting: str | None, tokenizer: Any) -> ChatTemplate:
+    """The template of `[data] chat_template`, else the tokenizer's, else the built-in `plain`.
+
+    setting: a file's absolute path, or the name of a built-in template. Raises SpecError for one that does
+    not exist or cannot be parsed, DatasetError for a tokenizer whose template cannot be parsed.
+    """
+    if setting is not None:
+        chosen = _of_setting(setting, tokenizer)
+    elif tokenizer.chat_template:
+        chosen = ChatTemplate(_own_text(tokenizer), "tokenizer", tokenizer.special_tokens_map)
+    else:
+        return builtin(PLAIN, tokenizer)
+    _check_syntax(chosen)
+    return chosen
+
+
+def _own_text(tokenizer: Any) -> str:
+    """The tokenizer's template; where it has several, the one called `default`."""
+    own = tokenizer.chat_template
+    if isinstance(own, Mapping):
+        return str(own.get("default") or next(iter(own.values())))
+    return str(own)
+
+
+def _of_setting(setting: str, tokenizer: Any) -> ChatTemplate:
+    if setting in builtin_names():
+        return builtin(setting, tokenizer)
+    path = Path(setting)
+    if not path.is_file():
+        near = difflib.get_close_matches(setting, builtin_names(), n=1)
+        meant = f"Did you mean `{near[0]}`? " if near else ""
+        raise SpecError(
+            f"[data] chat_template: `{setting}` is neither a file nor a built-in template",
+            fix=f"{meant}Give a file, or one of: {', '.join(builtin_names())}.",
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"[data] chat_template: cannot read {path}: {error}", fix="Give a Jinja file in UTF-8."
+        ) from None
+    return ChatTemplate(text, str(path), tokenizer.special_tokens_map)
+
+
+def _check_syntax(template: ChatTemplate) -> None:
+    """Raise unless the template compiles."""
+    probe = ({"role": "user", "content": "?"},)
+    try:
+        template.apply(probe)
+    except TemplateSyntaxError as error:
+        kind = DatasetError if template.origin == "tokenizer" else SpecError
+        raise kind(
+            f"the chat template ({template.origin}), line {error.lineno}: {error.message}",
+            fix="Correct it, or choose another one by `chat_template` under [data] in run.toml.",
+        ) from None
+    except REFUSALS:
+        pass  # it refuses the probe; whether it refuses the records is found out with each of them
