@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.chat_templates import builtin_text
-from coordinator.dataset.records import Chat, Message, Text
+from coordinator.dataset.records import Chat, Message, Record, Text
 from coordinator.dataset.render import Renderer
 from tests.support.datasets import CHATML, built, questions, run_spec, save_tokenizer, write_lines
 
@@ -89,7 +89,7 @@ def test_an_answer_that_a_template_changes_is_refused(tmp_path: Path) -> None:
 def test_a_renderer_can_be_pickled_and_encodes_batches(tmp_path: Path) -> None:
     here = renderer(tmp_path)
     there: Renderer = pickle.loads(pickle.dumps(here))  # noqa: S301 -- our own bytes
-    records = [Text("Once."), TWO_TURNS, Text("Twice.<|im_end|>")]
+    records: list[Record] = [Text("Once."), TWO_TURNS, Text("Twice.<|im_end|>")]
     for found, record in zip(there.encode([there.text_of(r) for r in records]), records, strict=True):
         assert not isinstance(found, DatasetError)
         assert here.preview(found) == here.preview(here.render(record))
