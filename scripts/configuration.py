@@ -73,7 +73,7 @@ def configuration() -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
-    heading = f"`[{table.path}]`" if table.path else "Top level"
+    heading = f"`{f'[[{table.path}]]' if table.array else f'[{table.path}]'}`" if table.path else "Top level"
     if table.kind is not None:
         heading += f', `kind = "{table.kind}"`' + (" (default)" if table.chosen else "")
     yield from ("", f"### {heading}", "", *table.about.splitlines())

@@ -10,7 +10,7 @@ from typing import Any
 from barnraise.contract.archive import repo_id, round_tag
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut
-from barnraise.contract.spec import Lora
+from barnraise.contract.spec import DataSpec, Lora, SourceSpec
 from coordinator.reasons.setup import Redistributable
 from coordinator.setup.licences import card_fields, check_licence
 from coordinator.store.history import Share
@@ -126,7 +126,7 @@ def _model_fields(facts: CardFacts, form: Form) -> dict[str, Any]:
         metric = {"type": "loss", "name": "held-out loss (nats per token)", "value": facts.held_out.loss}
         result = {
             "task": {"type": "text-generation"},
-            "dataset": {"name": spec.data.source, "type": "held-out"},
+            "dataset": {"name": spec.data.title, "type": "held-out"},
             "metrics": [metric],
         }
         fields["model-index"] = [{"name": f"{spec.name} {round_tag(facts.round)}", "results": [result]}]
@@ -155,7 +155,7 @@ def _data(facts: CardFacts) -> str:
     return f"""
 # Data of {facts.charter.run}
 
-The samples that volunteers train on, made from {_source(data.source, data.revision)}.
+The samples that volunteers train on, made from {_data_sources(data)}.
 Licence: {plain(data.licence)}
 
 Each line is a sample of {data.sequence_length} tokens, packed from whole documents: as text, as token ids,
@@ -190,7 +190,7 @@ def _what(facts: CardFacts, form: Form) -> str:
 {description}
 
 - Base model: {_source(spec.model.source, spec.model.revision)} (licence: {plain(spec.model.licence)})
-- Data: {_source(spec.data.source, spec.data.revision)} (licence: {plain(spec.data.licence)})
+- Data: {_data_sources(spec.data)} (licence: {plain(spec.data.licence)})
 - Trained: {kind}, by {plain(spec.train.method)}
 """
 
@@ -202,6 +202,17 @@ def _lora(facts: CardFacts) -> str:
 `{lora_name(facts)}` is the adapter alone, for `llama-cli -m BASE --lora`, where BASE is the base
 model's GGUF file.
 """
+
+
+def _data_sources(data: DataSpec) -> str:
+    return ", ".join(_data_source(source) for source in data.all_sources)
+
+
+def _data_source(source: SourceSpec) -> str:
+    name = _source(source.source, source.revision)
+    config = f", configuration {code(source.config)}" if source.config else ""
+    weight = f" ({source.weight:g} times)" if source.weight != 1 else ""
+    return f"{name}{config}{weight}"
 
 
 def _source(source: str, revision: str | None) -> str:

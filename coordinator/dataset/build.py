@@ -75,7 +75,7 @@ def survey(spec: RunSpec) -> Survey:
     if spec.data.bad_rows == "refuse":
         refuse_bad_rows(report)
     if not digests:
-        raise DatasetError(f"the dataset {spec.data.source} is empty", fix="Give it at least one record.")
+        raise DatasetError(f"the dataset {spec.data.title} is empty", fix="Give it at least one record.")
     bound = held_out_below(spec.data.held_out, min(digests), max(digests))
     return Survey(len(digests), sum(digest < bound for digest in digests), bound, report)
 
@@ -87,13 +87,13 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -
     ModelUnavailable for a tokenizer that cannot be read.
     """
     renderer, vocab_size = _renderer(tokenizer_folder)
-    progress(ReadingDataset(spec.data.source))
+    progress(ReadingDataset(spec.data.title))
     found = survey(spec)
     training = _records(spec, found.bound, held_out=False)
     index = _store(spec, _documents(renderer, training, vocab_size, progress), renderer, vocab_size, put)
     if not index.shards:
         raise DatasetError(
-            f"no token of {spec.data.source} can be trained on",
+            f"no token of {spec.data.title} can be trained on",
             fix="Give it longer texts, or raise `sequence_length` under [data] in run.toml.",
         )
     kept = _records(spec, found.bound, held_out=True)

@@ -17,17 +17,19 @@ def public_spec(spec: RunSpec) -> RunSpec:
     return spec.model_copy(
         update={
             "model": spec.model.model_copy(update={"source": _bare(spec.model.source)}),
-            "data": spec.data.model_copy(update={"source": _bare(spec.data.source)}),
+            "data": spec.data.with_sources(
+                tuple(
+                    source.model_copy(update={"source": _bare(source.source)})
+                    for source in spec.data.all_sources
+                )
+            ),
         }
     )
 
 
 def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
     """Raises SpecError when `spec` is not the one that the run was chartered with."""
-    pinned = charter.spec.model_copy(
-        update={"model": charter.spec.model.model_copy(update={"revision": spec.model.revision})}
-    )
-    now = public_spec(spec)
+    pinned, now = _with_revisions_of(spec, charter.spec), public_spec(spec)
     if pinned == now:
         return
     changed = [name for name in RunSpec.model_fields if getattr(pinned, name) != getattr(now, name)]
@@ -35,6 +37,21 @@ def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
         f"{where} has changed since the run began: [{'], ['.join(changed)}]",
         fix="A run's spec is fixed, because every volunteer pinned it. Undo the change, or give the run a"
         " new name.",
+    )
+
+
+def _with_revisions_of(spec: RunSpec, pinned: RunSpec) -> RunSpec:
+    """`pinned` with the revisions that `spec` names, before the coordinator pinned them to commits."""
+    sources = tuple(
+        each.model_copy(update={"revision": now.revision})
+        for each, now in zip(pinned.data.all_sources, spec.data.all_sources, strict=False)
+    )
+    same = len(sources) == len(pinned.data.all_sources)
+    return pinned.model_copy(
+        update={
+            "model": pinned.model.model_copy(update={"revision": spec.model.revision}),
+            "data": pinned.data.with_sources(sources) if same else pinned.data,
+        }
     )
 
 

@@ -48,6 +48,8 @@ class Table:
     """The value of `kind` that selects this variant; None for a table without variants."""
     chosen: bool = True
     """Whether it is the default variant."""
+    array: bool = False
+    """Whether it may stand several times, as `[[path]]`."""
 
 
 def tables_of(model: type[BaseModel]) -> list[Table]:
@@ -63,7 +65,11 @@ def as_toml(value: Any) -> str:
 
 def _tables(path: str, schema: Schema, about: str, definitions: Schema) -> Iterator[Table]:
     properties = schema["properties"]
-    nested = {name: each for name, each in properties.items() if "$ref" in each or "discriminator" in each}
+    nested = {
+        name: each
+        for name, each in properties.items()
+        if "$ref" in each or "discriminator" in each or _is_array_of_tables(each)
+    }
     plain = {name: each for name, each in properties.items() if name not in nested}
     settings = tuple(_setting(name, each, schema) for name, each in plain.items())
     yield Table(path, about or schema.get("description", ""), settings)
@@ -72,16 +78,25 @@ def _tables(path: str, schema: Schema, about: str, definitions: Schema) -> Itera
         if "$ref" in each:
             definition = definitions[each["$ref"].rpartition("/")[2]]
             yield from _tables(inner, definition, each.get("description", ""), definitions)
+        if _is_array_of_tables(each):
+            definition = definitions[each["items"]["$ref"].rpartition("/")[2]]
+            yield Table(inner, each.get("description", ""), _settings(definition), chosen=False, array=True)
         for kind, reference in _variants(each):
             definition = definitions[reference.rpartition("/")[2]]
             yield _variant(inner, kind, definition, kind == each["default"]["kind"])
 
 
 def _variant(path: str, kind: str, definition: Schema, chosen: bool) -> Table:
-    settings = tuple(
-        _setting(name, each, definition) for name, each in definition["properties"].items() if name != "kind"
-    )
+    settings = tuple(each for each in _settings(definition) if each.name != "kind")
     return Table(path, definition["description"], settings, kind, chosen)
+
+
+def _settings(definition: Schema) -> tuple[Setting, ...]:
+    return tuple(_setting(name, each, definition) for name, each in definition["properties"].items())
+
+
+def _is_array_of_tables(property: Schema) -> bool:
+    return "$ref" in property.get("items", {})
 
 
 def _variants(property: Schema) -> list[tuple[str, str]]:

@@ -39,9 +39,11 @@ def template(name: str) -> str:
 def _table(table: Table, starting: Mapping[str, object]) -> Iterator[str]:
     about = table.about.partition("\n")[0]
     if not table.chosen:
-        yield from _line(f'# Instead: kind = "{table.kind}"', about)
+        start = f"[[{table.path}]]" if table.array else f'kind = "{table.kind}"'
+        yield from _line(f"# Instead: {start}", about)
         for setting in table.settings:
-            yield from _line(f"#   {setting.name} = {setting.default}", _comment(setting, setting.default))
+            value = setting.default or setting.example
+            yield from _line(f"#   {setting.name} = {value}", _comment(setting, value))
         return
     yield ""
     if table.path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.spec import AdamW, DataSpec, Dense, Full, Lora, Raw, RunSpec, Sgd
+from barnraise.contract.spec import AdamW, DataSpec, Dense, Full, Lora, Raw, RunSpec, Sgd, SourceSpec
 from barnraise.contract.spec_file import parse_spec, read_spec
 from barnraise.core.errors import SpecError
 
@@ -68,7 +68,7 @@ def test_a_spec_round_trips_as_json() -> None:
     ("added", "problem"),
     [
         ("lisense = 1", "unknown key `data.lisense` (did you mean `licence`?)"),
-        ("zzz = 1", "unknown key `data.zzz` (known keys: held_out"),
+        ("zzz = 1", "unknown key `data.zzz` (known keys: bad_rows"),
         ("[trian]\nbatch = 1", "unknown key `trian` (did you mean `train`?)"),
         ('[train.target]\nkind = "lora"\nrnk = 3', "(did you mean `rank`?)"),
         ('[train.target]\nkind = "full"\nrank = 3', "unknown key `train.target.full.rank`"),
@@ -165,3 +165,59 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_specs_are_frozen(value: Dense | Sgd | Lora) -> None:
     with pytest.raises(ValueError, match="frozen"):
         value.kind = "other"  # type: ignore[assignment]
+
+
+SOURCES = """
+name = "barn"
+[data]
+held_out = 0.1
+[[data.sources]]
+source = "chats"
+weight = 2
+[[data.sources]]
+source = "hub:owner/name"
+config = "en"
+"""
+
+
+def test_several_sources_replace_the_source() -> None:
+    first, second = parse_spec(SOURCES).data.all_sources
+    assert (first.source, first.weight, first.config) == ("chats", 2.0, None)
+    assert (second.source, second.weight, second.config) == ("hub:owner/name", 1.0, "en")
+
+
+def test_a_single_source_is_a_list_of_one() -> None:
+    data = parse_spec(SMALLEST + 'config = "en"\nsplit = "test"\n').data
+    assert data.all_sources == (SourceSpec(source="x", config="en", split="test"),)
+    changed = (SourceSpec(source="y", revision="abc"),)
+    assert data.with_sources(changed).all_sources == changed
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            SOURCES.replace("weight", "wieght"),
+            "`data.sources #1.wieght` (did you mean `weight`?)",
+        ),
+        (SOURCES.replace('config = "en"', "weight = 0"), "`data.sources #2.weight`: input should be greater"),
+        (SOURCES.replace("held_out = 0.1", 'source = "x"'), "exclude each other"),
+        (
+            SOURCES.replace("held_out = 0.1", 'split = "test"'),
+            "`split` belongs into each of [[data.s",
+        ),
+        ('name = "barn"\n[data]\nheld_out = 0.1', "`source` is missing"),
+        ('name = "barn"\n[data]\nsource = "x"\nsubset = "en"', "did you mean `config`?"),
+    ],
+)
+def test_faults_in_the_sources_name_the_table(text: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text)
+    assert problem in caught.value.problem
+
+
+def test_relative_paths_of_all_sources_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "chats").mkdir()
+    (tmp_path / "run.toml").write_text(SOURCES)
+    sources = read_spec(tmp_path / "run.toml").data.all_sources
+    assert [source.source for source in sources] == [str((tmp_path / "chats").resolve()), "hub:owner/name"]

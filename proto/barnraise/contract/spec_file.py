@@ -38,12 +38,20 @@ def read_spec(path: Path) -> RunSpec:
     spec = parse_spec(text, str(path))
     return spec.model_copy(
         update={
-            "data": spec.data.model_copy(update={"source": _next_to(path, spec.data.source)}),
+            "data": spec.data.with_sources(
+                tuple(
+                    source.model_copy(update={"source": _next_to(path, source.source)})
+                    for source in spec.data.all_sources
+                )
+            ),
             "model": spec.model.model_copy(update={"source": _next_to(path, spec.model.source)}),
         }
     )
 
 
 def _next_to(spec_path: Path, source: str) -> str:
-    candidate = spec_path.parent / source
-    return str(candidate.resolve()) if ":" not in source and candidate.exists() else source
+    try:
+        candidate = spec_path.parent / Path(source).expanduser()
+        return str(candidate.resolve()) if ":" not in source and candidate.exists() else source
+    except (OSError, RuntimeError, ValueError):  # no such user, a name that is too long, a NUL
+        return source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +23,9 @@ class Strict(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
+
+_ITEM = re.compile(r"\.(\d+)(?=\.|$)")
+"""An index, as pydantic counts it, into a list or an array of tables."""
 
 M = TypeVar("M", bound=Strict)
 
@@ -49,7 +53,7 @@ def parse_table(
 
 def _describe(model: type[BaseModel], problem: Any, synonyms: Synonyms) -> str:
     path = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
-    name = ".".join(path) or "the whole"
+    name = _ITEM.sub(lambda item: f" #{int(item[1]) + 1}", ".".join(path)) or "the whole"
     if problem["type"] == "extra_forbidden":
         return f"unknown key `{name}` ({suggest(model, path, synonyms)})"
     if problem["type"] == "union_tag_not_found":

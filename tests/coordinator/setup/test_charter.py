@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
+from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec, SourceSpec
 from barnraise.core.errors import SpecError
 from coordinator.setup.charter import check_unchanged, public_spec
 from tests.support import parts
@@ -34,3 +34,19 @@ def test_a_changed_spec_is_refused() -> None:
     charter = parts.charter(public_spec(spec_of()), parts.state())
     with pytest.raises(SpecError, match=r"run\.toml has changed .*\[seed\], \[model\]"):
         check_unchanged(charter, spec_of("owner/other", seed=7), WHERE)
+
+
+def sources_of(*names: tuple[str, str | None]) -> DataSpec:
+    return DataSpec(sources=tuple(SourceSpec(source=name, revision=revision) for name, revision in names))
+
+
+def test_several_sources_keep_their_names_alone_and_their_pinned_revisions() -> None:
+    ours = sources_of(("/home/ada/chats.jsonl", None), ("hub:owner/name", "main"))
+    public = public_spec(spec_of(data=ours))
+    assert [source.source for source in public.data.all_sources] == ["chats.jsonl", "hub:owner/name"]
+    pinned = sources_of(("chats.jsonl", None), ("hub:owner/name", "abc123"))
+    charter = parts.charter(public.model_copy(update={"data": pinned}), parts.state())
+    check_unchanged(charter, spec_of(data=ours), WHERE)
+    for other in (sources_of(("hub:owner/name", "main")), sources_of(("/a/chats.jsonl", None), ("b", None))):
+        with pytest.raises(SpecError, match=r"\[data\]"):
+            check_unchanged(charter, spec_of(data=other), WHERE)
