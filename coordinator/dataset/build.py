@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from barnraise.core.ids import BlobHash
 from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
 from coordinator.dataset.records import Record
 from coordinator.dataset.render import Renderer
+from coordinator.dataset.render_counts import RenderCounts, refuse_unrendered
 from coordinator.dataset.row_counts import RowCounts, refuse_bad_rows
 from coordinator.dataset.sources.read import read
+from coordinator.dataset.too_long import documents
 from coordinator.reasons.dataset import (
     BuildStep,
     BuiltDataset,
@@ -34,6 +37,8 @@ SHARD_SAMPLES = 256
 SHUFFLE_TOKENS = 8 << 20
 """Tokens that are shuffled at a time: about 100 MB of memory."""
 _REPORT_EVERY = 5_000
+_BATCH = 250
+"""Records that are tokenized at a time."""
 _FIX_MODEL = "Give a base model whose folder holds a complete tokenizer, with tokenizer.json."
 
 Put = Callable[[bytes], BlobHash]
@@ -86,30 +91,38 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -
     put: gets the bytes of every shard. Raises DatasetError for data that cannot be trained on,
     ModelUnavailable for a tokenizer that cannot be read.
     """
-    renderer, vocab_size = _renderer(tokenizer_folder)
+    renderer, vocab_size = _renderer(tokenizer_folder, spec.data.chat_template)
     progress(ReadingDataset(spec.data.title))
     found = survey(spec)
-    training = _records(spec, found.bound, held_out=False)
-    index = _store(spec, _documents(renderer, training, vocab_size, progress), renderer, vocab_size, put)
+    counts = RenderCounts()
+    previews: list[str] = []
+
+    def rendered(*, held_out: bool) -> Iterator[Document]:
+        records = _records(spec, found.bound, held_out=held_out)
+        for document in _documents(spec, renderer, records, vocab_size, counts, progress):
+            if not previews:
+                previews.append(renderer.preview(document))
+            yield document
+
+    index = _store(spec, rendered(held_out=False), renderer, vocab_size, put)
     if not index.shards:
         raise DatasetError(
             f"no token of {spec.data.title} can be trained on",
             fix="Give it longer texts, or raise `sequence_length` under [data] in run.toml.",
         )
-    kept = _records(spec, found.bound, held_out=True)
-    held_out = _store(spec, _documents(renderer, kept, vocab_size, progress), renderer, vocab_size, put)
+    held_out = _store(spec, rendered(held_out=True), renderer, vocab_size, put)
     if spec.data.held_out > 0 and not held_out.shards:
         progress(NothingHeldOut())
-    first = next(_records(spec, found.bound, held_out=False))
     progress(DatasetBuilt(found.records, index.samples, index.trained_tokens))
     return BuiltDataset(
         index=index,
         held_out=held_out,
-        preview=renderer.preview(renderer.render(first)),
+        preview=previews[0],
         records=found.records,
         held_out_records=found.held_out_records,
         chat_template=renderer.template,
         report=found.report,
+        rendering=counts.report(),
     )
 
 
@@ -118,18 +131,28 @@ def _records(spec: RunSpec, bound: int, *, held_out: bool) -> Iterator[Record]:
 
 
 def _documents(
-    renderer: Renderer, records: Iterable[Record], vocab_size: int, progress: Progress
+    spec: RunSpec,
+    renderer: Renderer,
+    records: Iterable[Record],
+    vocab_size: int,
+    counts: RenderCounts,
+    progress: Progress,
 ) -> Iterator[Document]:
-    for number, record in enumerate(records, start=1):
-        document = renderer.render(record)
-        if int(document.input_ids.max()) >= vocab_size:
-            raise ModelUnavailable(
-                f"the tokenizer makes tokens that the model does not have (it has {vocab_size})",
-                fix=_FIX_MODEL,
-            )
-        yield document
-        if number % _REPORT_EVERY == 0:
-            progress(RecordsTokenized(number))
+    remaining = iter(records)
+    done = 0
+    while batch := list(islice(remaining, _BATCH)):
+        for document in documents(renderer, batch, spec.data.sequence_length, spec.data.too_long, counts):
+            if int(document.input_ids.max()) >= vocab_size:
+                raise ModelUnavailable(
+                    f"the tokenizer makes tokens that the model does not have (it has {vocab_size})",
+                    fix=_FIX_MODEL,
+                )
+            yield document
+        if spec.data.bad_rows == "refuse":
+            refuse_unrendered(counts.report())
+        done += len(batch)
+        if done % _REPORT_EVERY == 0:
+            progress(RecordsTokenized(done))
 
 
 def _store(
@@ -165,7 +188,7 @@ def _batches(samples: Iterable[Sample], length: int) -> Iterator[list[Sample]]:
         yield batch
 
 
-def _renderer(folder: Path) -> tuple[Renderer, int]:
+def _renderer(folder: Path, chat_template: str | None) -> tuple[Renderer, int]:
     """The folder's tokenizer, and the number of tokens that the model knows."""
     from transformers import AutoTokenizer
 
@@ -173,12 +196,14 @@ def _renderer(folder: Path) -> tuple[Renderer, int]:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnavailable(f"the tokenizer in {folder} cannot be read: {error}", fix=_FIX_MODEL) from None
-    ends = _table(folder / "generation_config.json").get("eos_token_id")
-    also = ends if isinstance(ends, list) else [ends]
-    known = {end for end in [tokenizer.eos_token_id, *also] if isinstance(end, int)}
     config = _table(folder / "config.json")
-    embedded = config.get("text_config", config).get("vocab_size", len(tokenizer))
-    return Renderer(tokenizer, frozenset(known)), min(len(tokenizer), int(embedded))
+    texts = config.get("text_config", config)
+    known = {tokenizer.eos_token_id}
+    for table in (_table(folder / "generation_config.json"), config, texts):
+        ends = table.get("eos_token_id")
+        known |= {end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)}
+    embedded = texts.get("vocab_size", len(tokenizer))
+    return Renderer(tokenizer, frozenset(known), chat_template), min(len(tokenizer), int(embedded))
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from coordinator.dataset.pack import Document
 from coordinator.dataset.preview import preview_document
 from coordinator.dataset.records import Chat, Record, Text
 from coordinator.dataset.rendered_fields import ignored_fields, tools_of, turns_of, with_known_roles
+from coordinator.dataset.rows import BadRow, Unusable
 
 
 @dataclass(frozen=True)
@@ -84,26 +85,35 @@ class Renderer:
         return self._template.origin
 
     def render(self, record: Record) -> Document:
-        """Raises DatasetError, naming the record, when it cannot be rendered or trained on."""
-        (found,) = self.encode([self.text_of(record)])
-        if isinstance(found, DatasetError):
-            raise found
+        """The document of one record. Raises DatasetError where it cannot be rendered or trained on."""
+        found: Rendered | Document | BadRow = self.text_of(record)
+        if isinstance(found, Rendered):
+            (found,) = self.encode([found])
+        if isinstance(found, BadRow):
+            raise DatasetError(f"{found.where}: {found.problem}", fix=found.fix)
+        assert isinstance(found, Document)
         return found
 
-    def text_of(self, record: Record) -> Rendered:
-        """Raises DatasetError, naming the record, when it cannot be rendered or trained on."""
+    def text_of(self, record: Record) -> Rendered | BadRow:
+        """The record as text, or why it cannot be trained on."""
         if isinstance(record, Text):
             return Rendered(record.text, None, record.where)
+        try:
+            return self._text_of_chat(record)
+        except Unusable as fault:
+            return BadRow(record.where, fault.problem, fault.fix)
+
+    def _text_of_chat(self, record: Chat) -> Rendered:
         turns, tools = turns_of(record.messages), tools_of(record)
         try:
             turns = with_known_roles(self._template, turns, tools)
             marked = mark(self._template, self._variants, turns, tools)
         except REFUSALS as error:
-            raise DatasetError(
-                f"{record.where}: the chat template rejects this conversation: {_words(error)}",
+            raise Unusable(
+                f"the chat template rejects this conversation: {_words(error)}",
                 fix="Order the turns as it expects (mostly user and assistant in turn), or drop `system`.",
             ) from None
-        ignored = ignored_fields(self._template, turns, tools, marked.text, record.where)
+        ignored = ignored_fields(self._template, turns, tools, marked.text)
         spans = _trained_spans(record, marked)
         return Rendered(
             marked.text,
@@ -113,12 +123,12 @@ class Renderer:
             ignored,
         )
 
-    def encode(self, texts: Sequence[Rendered]) -> list[Document | DatasetError]:
-        """The documents of rendered records, in their order; an error for one that cannot be trained on.
+    def encode(self, texts: Sequence[Rendered]) -> list[Document | BadRow]:
+        """The documents of rendered records, in their order; a bad row for one that cannot be trained on.
 
         It tokenizes on all cores, unless TOKENIZERS_PARALLELISM is false.
         """
-        found: list[Document | DatasetError | None] = [None] * len(texts)
+        found: list[Document | BadRow | None] = [None] * len(texts)
         plain = [i for i, text in enumerate(texts) if text.spans is None]
         chats = [i for i, text in enumerate(texts) if text.spans is not None]
         backend = self.tokenizer.backend_tokenizer
@@ -142,7 +152,7 @@ class Renderer:
             ids = np.append(ids, np.int32(eos))
         return Document(ids, np.ones(len(ids), np.bool_))
 
-    def _chat(self, encoding: Any, rendered: Rendered) -> Document | DatasetError:
+    def _chat(self, encoding: Any, rendered: Rendered) -> Document | BadRow:
         ids = np.asarray(encoding.ids, np.int32)
         begins = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)[:, 0]
         is_end = np.isin(ids, self._sorted_ends)
@@ -159,11 +169,12 @@ class Renderer:
         skipped = _repeated_at_start(ids, self.tokenizer.bos_token_id)
         return Document(ids[skipped:], trained[skipped:])
 
-    def _never_ends(self, where: str) -> DatasetError:
-        return DatasetError(
-            f"{where}: the chat template ends an answer without an end-of-sequence token "
+    def _never_ends(self, where: str) -> BadRow:
+        return BadRow(
+            where,
+            "the chat template ends an answer without an end-of-sequence token "
             f"({', '.join(self._end_names)}), so the model would not learn to stop",
-            fix="Use the instruction-tuned version of the base model, whose template and end-of-sequence "
+            "Use the instruction-tuned version of the base model, whose template and end-of-sequence "
             f'token belong together, or write chat_template = "{PLAIN}" under [data] in run.toml.',
         )
 
@@ -195,16 +206,16 @@ class Renderer:
 
 
 def _trained_spans(chat: Chat, marked: MarkedText) -> list[Span]:
-    """The spans of the turns that are trained on. Raises DatasetError where one cannot be found."""
+    """The spans of the turns that are trained on. Raises Unusable where one cannot be found."""
     answers = [message for message in chat.messages if message.role == "assistant"]
     if not any(message.trained for message in answers):
-        raise DatasetError(
-            f"{chat.where}: no turn of the assistant is trained on",
+        raise Unusable(
+            "no turn of the assistant is trained on",
             fix="Give one a weight above 0, or remove the row.",
         )
     if len(answers) != len(marked.spans) and not all(message.trained for message in answers):
-        raise DatasetError(
-            f"{chat.where}: the chat template marks {len(marked.spans)} answers where the chat has "
+        raise Unusable(
+            f"the chat template marks {len(marked.spans)} answers where the chat has "
             f"{len(answers)}, so the one whose weight is 0 is not known",
             fix="Use a template that marks each of the assistant's turns once.",
         )
@@ -214,8 +225,8 @@ def _trained_spans(chat: Chat, marked: MarkedText) -> list[Span]:
         else list(marked.spans)
     )
     if None in wanted or not wanted:
-        raise DatasetError(
-            f"{chat.where}: the chat template writes an answer differently once other turns follow, "
+        raise Unusable(
+            "the chat template writes an answer differently once other turns follow, "
             "so the answer cannot be told apart from the question",
             fix="Choose a template with `{% generation %}` marks by `chat_template` under [data] in "
             "run.toml, or split the record into chats of one answer each.",

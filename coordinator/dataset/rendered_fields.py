@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from barnraise.core.errors import DatasetError
 from coordinator.dataset.chat_templates import REFUSALS, ChatTemplate, Turn
 from coordinator.dataset.records import Chat, Message
+from coordinator.dataset.rows import Unusable
 
 Tools = Sequence[dict[str, Any]]
 Edit = Callable[[dict[str, Any]], dict[str, Any]]
@@ -57,19 +57,17 @@ def with_known_roles(
     return [{**turn, "role": "system"} if turn["role"] == "developer" else turn for turn in turns]
 
 
-def ignored_fields(
-    template: ChatTemplate, turns: Sequence[Turn], tools: Tools, text: str, where: str
-) -> tuple[str, ...]:
+def ignored_fields(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, text: str) -> tuple[str, ...]:
     """The fields of a chat that are not in its rendered text, each as often as it is ignored.
 
-    Raises DatasetError where the chat means nothing without such a field: a tool's call or its result, a
+    Raises Unusable where the chat means nothing without such a field: a tool's call or its result, a
     question or an answer.
     """
     ignored = list(_ignored(template, turns, tools, text))
     lost = [field for field in ignored if field not in ("system", "tools", "reasoning_content")]
     if lost:
-        raise DatasetError(
-            f"{where}: the chat template does not write `{lost[0]}`, so the chat would lose it",
+        raise Unusable(
+            f"the chat template does not write `{lost[0]}`, so the chat would lose it",
             fix="Choose a template that writes it by `chat_template` under [data] in run.toml, or remove "
             "these rows.",
         )

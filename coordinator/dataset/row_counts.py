@@ -55,8 +55,8 @@ class RowCounts:
             bad_rows=self.bad,
             first_bad=tuple(self.first_bad),
             blank=self.blank,
-            shapes=_ranked(self.shapes),
-            unused=_ranked(self.unused),
+            shapes=ranked(self.shapes),
+            unused=ranked(self.unused),
         )
 
 
@@ -95,5 +95,6 @@ def refuse_bad_rows(report: DatasetReport) -> None:
     )
 
 
-def _ranked(counter: Counter[str]) -> tuple[tuple[str, int], ...]:
+def ranked(counter: Counter[str]) -> tuple[tuple[str, int], ...]:
+    """The entries of a counter, the most frequent first."""
     return tuple(sorted(counter.items(), key=lambda item: (-item[1], item[0])))

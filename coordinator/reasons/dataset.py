@@ -39,6 +39,30 @@ class DatasetReport:
 
 
 @dataclass(frozen=True)
+class RenderReport:
+    """How records were rendered, and what of them is not trained on."""
+
+    methods: tuple[tuple[str, int], ...]
+    """How the trained parts were found, and in how many records, the most frequent first.
+    `text`: all of it. `marks`: by the template's `{% generation %}`. `prefixes`: the beginning of a chat
+    renders to the beginning of its text. `built-in NAME`: by the marks of a built-in template that writes
+    the same text. `search`: the content of the assistant's turns was searched for."""
+    ignored: tuple[tuple[str, int], ...]
+    """Fields that the chat template does not write, and how many records hold them."""
+    trimmed: int
+    """Chats that lost turns at their start, because they were too long."""
+    trimmed_turns: int
+    trimmed_tokens: int
+    dropped: int
+    """Chats that were left out, because not even the last exchange fits."""
+    dropped_tokens: int
+    bad_rows: int
+    """Records that the chat template rejects, or that cannot be trained on once they are rendered."""
+    first_bad: tuple[BadRow, ...]
+    """The first of them, at most five."""
+
+
+@dataclass(frozen=True)
 class BuiltDataset:
     """A dataset in shards."""
 
@@ -56,6 +80,8 @@ class BuiltDataset:
     """The template that chats were rendered with; checkpoints carry it."""
     report: DatasetReport
     """What its rows hold."""
+    rendering: RenderReport
+    """How its records were rendered."""
 
 
 @dataclass(frozen=True)

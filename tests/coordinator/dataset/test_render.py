@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.chat_templates import builtin_text
+from coordinator.dataset.pack import Document
 from coordinator.dataset.records import Chat, Message, Record, Text
-from coordinator.dataset.render import Renderer
+from coordinator.dataset.render import Rendered, Renderer
 from tests.support.datasets import CHATML, built, questions, run_spec, save_tokenizer, write_lines
 
 FORGETFUL = (  # writes "thoughts" into the last answer only, as some reasoning models' templates do
@@ -36,6 +37,12 @@ TWO_TURNS = Chat(
 def renderer(folder: Path, template: str | None = CHATML) -> Renderer:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(save_tokenizer(folder, template))
     return Renderer(tokenizer, frozenset({tokenizer.eos_token_id}))
+
+
+def text_of(renderer: Renderer, record: Record) -> Rendered:
+    found = renderer.text_of(record)
+    assert isinstance(found, Rendered), found
+    return found
 
 
 def test_answers_are_trained_on_with_their_end_of_turn_and_nothing_else(tmp_path: Path) -> None:
@@ -65,8 +72,7 @@ def test_text_is_trained_on_whole_and_ends(tmp_path: Path) -> None:
 
 def test_answers_are_found_where_a_template_rewrites_them_once_others_follow(tmp_path: Path) -> None:
     bare = renderer(tmp_path / "bare", FORGETFUL.replace("MARK", "").replace("END", ""))
-    rendered = bare.text_of(TWO_TURNS)
-    assert rendered.method == "search"
+    assert text_of(bare, TWO_TURNS).method == "search"
     assert bare.preview(bare.render(TWO_TURNS)).endswith(
         "assistant\n⟦ four<|im_end|>⟧\n"
         "<|im_start|>user\nWhy? <|im_end|><|im_end|>\n"
@@ -74,7 +80,7 @@ def test_answers_are_found_where_a_template_rewrites_them_once_others_follow(tmp
     )
     marks = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
     marked = renderer(tmp_path / "marked", marks)
-    assert marked.text_of(TWO_TURNS).method == "marks"
+    assert text_of(marked, TWO_TURNS).method == "marks"
     assert "hm. ⟦ four<|im_end|>⟧" in marked.preview(marked.render(Chat(TWO_TURNS.messages[1:3])))
     assert "assistant\nhm. ⟦\nBecause.<|im_end|>⟧" in marked.preview(marked.render(TWO_TURNS))
 
@@ -90,8 +96,9 @@ def test_a_renderer_can_be_pickled_and_encodes_batches(tmp_path: Path) -> None:
     here = renderer(tmp_path)
     there: Renderer = pickle.loads(pickle.dumps(here))  # noqa: S301 -- our own bytes
     records: list[Record] = [Text("Once."), TWO_TURNS, Text("Twice.<|im_end|>")]
-    for found, record in zip(there.encode([there.text_of(r) for r in records]), records, strict=True):
-        assert not isinstance(found, DatasetError)
+    encoded = there.encode([text_of(there, record) for record in records])
+    for found, record in zip(encoded, records, strict=True):
+        assert isinstance(found, Document)
         assert here.preview(found) == here.preview(here.render(record))
 
 

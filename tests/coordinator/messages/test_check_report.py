@@ -10,11 +10,12 @@ from barnraise.contract.shards import DataIndex, ShardRef
 from barnraise.contract.spec import DataSpec, Lora, ModelSpec, Raw, RoundSpec, RunSpec, TrainSpec
 from barnraise.contract.state import Layout
 from coordinator.messages.check_report import check_report
-from coordinator.reasons.dataset import BuiltDataset, DatasetReport
+from coordinator.reasons.dataset import BuiltDataset, DatasetReport, RenderReport
 from coordinator.reasons.setup import CheckReport, MainNewestNothingHeldOut
 from coordinator.setup.report import make_report
 
 MILLION = Layout((("a", (1000, 900)), ("b", (100_000,))))
+RENDERING = RenderReport((), (), 0, 0, 0, 0, 0, 0, ())
 REPORT = DatasetReport(20, 20, 0, (), 0, (), ())
 
 
@@ -23,7 +24,7 @@ def dataset() -> BuiltDataset:
         refs = tuple(ShardRef(hash=f"{n:064x}", samples=30, size=100_000) for n in range(shards))
         return DataIndex(sequence_length=64, vocab_size=9, shards=refs, tokens=1800, trained_tokens=1200)
 
-    return BuiltDataset(index(2), index(1), "is it ⟦four⟧?", 20, 2, "{{ template }}", REPORT)
+    return BuiltDataset(index(2), index(1), "is it ⟦four⟧?", 20, 2, "{{ template }}", REPORT, RENDERING)
 
 
 def report_of(tensors: Layout = MILLION, *, licence: str = "unknown", **settings: object) -> CheckReport:
