@@ -41,7 +41,8 @@ class Chat:
 
     def digest(self, seed: int) -> int:
         """256 bits that depend only on the content and the seed: they decide what is held out."""
-        return _digest(seed, [[message.role, message.content] for message in self.messages])
+        turns: object = [_content(message) for message in self.messages]
+        return _digest(seed, {"turns": turns, "tools": self.tools} if self.tools else turns)
 
 
 @dataclass(frozen=True)
@@ -60,5 +61,11 @@ class Text:
 Record = Chat | Text
 
 
+def _content(message: Message) -> list[object]:
+    """What a message says, whether or not it is trained on."""
+    more = (message.reasoning, message.tool_calls, message.tool_call_id, message.name)
+    return [message.role, message.content, *(more if any(more) else ())]
+
+
 def _digest(seed: int, content: object) -> int:
-    return int.from_bytes(hashlib.sha256(json.dumps([seed, content]).encode()).digest(), "big")
+    return int.from_bytes(hashlib.sha256(json.dumps([seed, content], default=str).encode()).digest(), "big")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.records import Record, Text
-from coordinator.dataset.row_shapes import record_of
+from coordinator.dataset.records import Chat, Record
+from coordinator.dataset.row_shapes import LeftOut, Recognized, Recognizer
 from coordinator.dataset.rows import Row, Unusable
+from coordinator.messages.dataset import bad_rows
 from coordinator.reasons.dataset import BadRow, DatasetReport
 
 SHOWN = 5
@@ -28,6 +29,8 @@ class RowCounts:
     bad: int = 0
     first_bad: list[BadRow] = field(default_factory=list)
     blank: int = 0
+    disliked: int = 0
+    untrained: int = 0
     shapes: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
 
@@ -37,6 +40,23 @@ class RowCounts:
         if len(self.first_bad) < SHOWN:
             self.first_bad.append(row)
 
+    def add(self, found: Recognized) -> None:
+        """Count a row that could be read, by what it holds."""
+        if found.record is LeftOut.BLANK:
+            self.blank += 1
+            return
+        if found.record is LeftOut.DISLIKED:
+            self.disliked += 1
+            return
+        self.records += 1
+        self.shapes[found.shape] += 1
+        for name in found.ignored:
+            self.unused[name] += 1
+        if isinstance(found.record, Chat):
+            self.untrained += sum(
+                not turn.trained for turn in found.record.messages if turn.role == "assistant"
+            )
+
     def merge(self, later: RowCounts) -> None:
         """Add the counts of the rows that follow."""
         self.rows += later.rows
@@ -44,6 +64,8 @@ class RowCounts:
         self.bad += later.bad
         self.first_bad = [*self.first_bad, *later.first_bad][:SHOWN]
         self.blank += later.blank
+        self.disliked += later.disliked
+        self.untrained += later.untrained
         self.shapes.update(later.shapes)
         self.unused.update(later.unused)
 
@@ -55,6 +77,8 @@ class RowCounts:
             bad_rows=self.bad,
             first_bad=tuple(self.first_bad),
             blank=self.blank,
+            disliked=self.disliked,
+            untrained=self.untrained,
             shapes=ranked(self.shapes),
             unused=ranked(self.unused),
         )
@@ -65,32 +89,28 @@ def records(rows: Iterable[Row | BadRow], text_field: str | None, counts: RowCou
 
     text_field: the field of plain text as the maintainer set it, or None for the default.
     """
+    recognizer = Recognizer(text_field)
     for row in rows:
         counts.rows += 1
         if isinstance(row, BadRow):
             counts.add_bad(row)
             continue
         try:
-            record = record_of(row.value, text_field or "text", row.where)
+            found = recognizer.recognize(row.value, row.where)
         except Unusable as fault:
             counts.add_bad(BadRow(row.where, fault.problem, fault.fix))
             continue
-        if isinstance(record, Text) and not record.text.strip():
-            counts.blank += 1
-            continue
-        counts.records += 1
-        yield record
+        counts.add(found)
+        if not isinstance(found.record, LeftOut):
+            yield found.record
 
 
 def refuse_bad_rows(report: DatasetReport) -> None:
     """Raises DatasetError, with the first bad rows, when there is any: what `bad_rows = "refuse"` means."""
     if not report.bad_rows:
         return
-    shown = [f"{row.where}: {row.problem}" for row in report.first_bad]
-    if report.bad_rows > len(shown):
-        shown.append(f"and {report.bad_rows - len(shown):,} more")
     raise DatasetError(
-        f"{report.bad_rows:,} of {report.rows:,} rows cannot be trained on:\n    " + "\n    ".join(shown),
+        "\n".join(bad_rows(report)),
         fix=f'{report.first_bad[0].fix} Or set `bad_rows = "skip"` under [data] in run.toml.',
     )
 

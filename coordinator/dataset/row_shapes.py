@@ -1,103 +1,248 @@
-"""Recognizes the record that a row holds, among the common shapes of a JSON object. Pure.
+"""Recognizes the record that a row holds, among the shapes that people bring. Pure.
 
-Shapes, tried in this order:
+Shapes, tried in this order; docs/DATA.md lists the fields that are read beside them:
 
-    {"messages": [{"role": "user", "content": "…"}, …]}
-    {"conversations": [{"from": "human", "value": "…"}, …]}      ShareGPT
-    {"instruction": "…", "input": "…", "output": "…"}            Alpaca; `input` may be missing
-    {"prompt": "…", "completion": "…"}
-    {TEXT_FIELD: "…"}                                             plain text
+    the field that `text_field` names: text, messages, or an object of one of the shapes below
+    {"chosen": …, "rejected": …}                     a preference: the chosen answer is trained on
+    {"messages": [{"role": "user", "content": "…"}, …]}, or `conversations` and other names
+    {"prompt": …, "completion": …}, or other names of a question and its answer
+    {"text": "…"}                                    plain text
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
 
-from coordinator.dataset.records import Chat, Message, Record, Text
+from coordinator.dataset.chat_fields import (
+    COMPANIONS,
+    LABELS,
+    PAIR_COMPANIONS,
+    chat,
+    is_disliked,
+    pair,
+    preference,
+)
+from coordinator.dataset.field_values import (
+    MEDIA,
+    check_characters,
+    holds_json,
+    is_filled,
+    kind,
+    shown,
+    string,
+)
+from coordinator.dataset.records import Record, Text
 from coordinator.dataset.rows import Unusable
+from coordinator.dataset.turns import conversation
 
-_ROLES = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-}
-
-
-def record_of(row: object, text_field: str, where: str) -> Record:
-    """Recognize the shape of `row`, which stands at `where`. Raises Unusable when it has none."""
-    if isinstance(row, str):
-        return Text(row, where)
-    if not isinstance(row, Mapping):
-        raise Unusable("is not a JSON object", fix="Write one object per record.")
-    if row.get("messages") is not None:
-        return _chat(row["messages"], "role", "content", where)
-    if row.get("conversations") is not None:
-        return _chat(row["conversations"], "from", "value", where)
-    if _has(row, "instruction", "output"):
-        return _alpaca(row, where)
-    if _has(row, "prompt", "completion"):
-        return _pair(_string(row["prompt"], "prompt", where), row, "completion", where)
-    if row.get(text_field) is not None:
-        return Text(_string(row[text_field], text_field, where), where)
-    raise Unusable(
-        f"has neither `messages`, `conversations`, `instruction` and `output`, "
-        f"`prompt` and `completion`, nor `{text_field}`; it has: {', '.join(map(str, row)) or 'nothing'}",
-        fix="Name the field that holds the text as `text_field` under [data] in run.toml.",
-    )
+_MAYBE_TEXT = ("conversation", "dialogue", "dialog", "chat")
+CONTAINERS = ("messages", "conversations", *_MAYBE_TEXT)
+"""Fields that hold the messages of a chat; the last ones may hold other text too, which is no chat."""
+QUESTIONS = ("instruction", "prompt", "question", "query", "problem", "input", "inputs", "user", "human")
+ANSWERS = (
+    *("output", "completion", "response", "answer", "solution", "generation", "target", "targets"),
+    *("assistant", "bot", "gpt"),
+)
+DEFAULT_TEXT = "text"
+_FIX = "Name the field that holds the text as `text_field` under [data] in run.toml."
+_PLANS = 1024
+"""Combinations of fields that are remembered."""
 
 
-def _has(row: Mapping[str, Any], question: str, answer: str) -> bool:
-    return row.get(question) is not None and row.get(answer) is not None
+class LeftOut(Enum):
+    """Why a row that is not bad gives no record."""
+
+    BLANK = "its text is blank"
+    DISLIKED = "its label is false"
 
 
-def _alpaca(row: Mapping[str, Any], where: str) -> Chat:
-    asked = _string(row["instruction"], "instruction", where)
-    if row.get("input"):
-        asked = f"{asked}\n\n{_string(row['input'], 'input', where)}"
-    return _pair(asked, row, "output", where)
+class Recognized(NamedTuple):
+    """What a row holds."""
+
+    record: Record | LeftOut
+    shape: str
+    """The fields that it was recognized by, for the report."""
+    ignored: Iterable[str]
+    """Filled fields that have no meaning for training."""
 
 
-def _pair(asked: str, row: Mapping[str, Any], answer: str, where: str) -> Chat:
-    answered = _string(row[answer], answer, where)
-    return _checked(Chat((Message("user", asked), Message("assistant", answered)), where=where))
+_Read = Callable[[Mapping[str, Any], str, list[str]], Record | LeftOut]
 
 
-def _chat(turns: object, role_key: str, content_key: str, where: str) -> Chat:
-    if not isinstance(turns, list | tuple):
-        raise Unusable("the conversation is not a list", fix="Write a list of messages.")
-    return _checked(Chat(tuple(_message(turn, role_key, content_key, where) for turn in turns), where=where))
+class _Plan(NamedTuple):
+    """How to read rows with a certain combination of filled fields."""
+
+    shape: str
+    read: _Read
+    unused: tuple[str, ...]
+    media: tuple[str, ...]
+    container: str = ""
+    """The field of the messages, if there is one."""
 
 
-def _message(turn: Any, role_key: str, content_key: str, where: str) -> Message:
-    if not isinstance(turn, Mapping) or role_key not in turn or content_key not in turn:
-        raise Unusable(f"a message lacks `{role_key}` or `{content_key}`", fix="Give every message both.")
-    role = _ROLES.get(str(turn[role_key]).lower())
-    if role is None:
+class Recognizer:
+    """Recognizes the records of one source; it remembers how rows with the same fields are read."""
+
+    def __init__(self, text_field: str | None) -> None:
+        """text_field: as the maintainer set it; it wins over the other shapes."""
+        self._text_field = text_field
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+
+    def recognize(self, value: object, where: str) -> Recognized:
+        """The record that a row holds. Raises Unusable for a row that cannot be trained on."""
+        if type(value) is not dict:
+            if isinstance(value, str):
+                return Recognized(_text(value, "the text", where), "plain text", ())
+            if not isinstance(value, Mapping):
+                raise Unusable(f"it is {kind(value)}, not a JSON object", fix="Write one object per record.")
+        if self._text_field is not None:
+            found = lookup(value, self._text_field)
+            if found is not _ABSENT:
+                return self._named(value, found, where)
+        filled = tuple(key for key, field in value.items() if field or field == 0)
+        plan = self._plan(filled)
+        ignored: list[str] = []
+        if plan.container in _MAYBE_TEXT and _is_mere_text(value[plan.container]):
+            ignored.append(plan.container)
+            plan = self._plan(tuple(name for name in filled if name != plan.container))
+        if plan.media:
+            raise Unusable(f"it has `{plan.media[0]}`", fix="Only text can be trained on: remove the row.")
+        record = plan.read(value, where, ignored)
+        return Recognized(record, plan.shape, (*plan.unused, *ignored) if ignored else plan.unused)
+
+    def _plan(self, filled: tuple[str, ...]) -> _Plan:
+        plan = self._plans.get(filled)
+        if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            plan = self._plans[filled] = _plan_of(filled)
+        return plan
+
+    def _named(self, row: Mapping[str, Any], found: object, where: str) -> Recognized:
+        """The record in the field that the maintainer named."""
+        name = self._text_field or DEFAULT_TEXT
+        top = name if name in row else name.partition(".")[0]
+        unused = [shown(key) for key, field in row.items() if key != top and is_filled(field)]
+        if isinstance(found, Mapping):
+            inner = Recognizer(None).recognize(found, where)
+            return Recognized(inner.record, f"`{name}`: {inner.shape}", (*unused, *inner.ignored))
+        is_list = isinstance(found, list | tuple)
+        if is_list or (isinstance(found, str) and name.split(".")[-1] in CONTAINERS and holds_json(found)):
+            unused = [key for key in unused if key not in COMPANIONS]
+            messages = conversation(found, name, unused)
+            return Recognized(chat(row, messages, where, unused), f"`{name}`", unused)
+        return Recognized(_text(found, name, where), f"`{name}`", unused)
+
+
+_ABSENT = object()
+
+
+def lookup(row: Mapping[str, Any], name: str) -> object:
+    """The field `name` of a row, where a dot leads into an object; a marker when it is absent."""
+    if name in row:
+        return row[name]
+    found: object = row
+    for part in name.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return _ABSENT
+        found = found[part]
+    return found
+
+
+def _is_mere_text(value: object) -> bool:
+    return isinstance(value, str) and not holds_json(value)
+
+
+def _text(value: object, name: str, where: str) -> Text | LeftOut:
+    text = string(value, name)
+    check_characters(text, name)
+    return Text(text, where) if text and not text.isspace() else LeftOut.BLANK
+
+
+def _plan_of(filled: tuple[str, ...]) -> _Plan:
+    """How rows are read whose filled fields are these."""
+    container = next((name for name in CONTAINERS if name in filled), None)
+    asked = next((name for name in QUESTIONS if name in filled), None)
+    answered = next((name for name in ANSWERS if name in filled), None)
+    if "chosen" in filled:
+        return _preference_plan(container or asked, filled)
+    if container:
+        return _container_plan(container, filled)
+    if asked and answered:
+        return _pair_plan(asked, answered, filled)
+    if DEFAULT_TEXT in filled:
+        return _plan(f"`{DEFAULT_TEXT}`", _read_text, filled, {DEFAULT_TEXT})
+    return _Plan("", _unshaped, (), ())
+
+
+def _plan(shape: str, read: _Read, filled: tuple[str, ...], used: set[str]) -> _Plan:
+    unused = tuple(shown(name) for name in filled if name not in used)
+    return _Plan(shape, read, unused, tuple(name for name in filled if name in MEDIA))
+
+
+def _container_plan(container: str, filled: tuple[str, ...]) -> _Plan:
+    def read(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record | LeftOut:
+        if is_disliked(row, ignored):
+            return LeftOut.DISLIKED
+        return chat(row, conversation(row[container], container, ignored), where, ignored)
+
+    used = {container, *COMPANIONS, *LABELS}
+    return _plan(f"`{container}`", read, filled, used)._replace(container=container)
+
+
+def _pair_plan(asked: str, answered: str, filled: tuple[str, ...]) -> _Plan:
+    def read(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record | LeftOut:
+        if is_disliked(row, ignored):
+            return LeftOut.DISLIKED
+        return pair(row, asked, answered, where, ignored)
+
+    used = {asked, answered, *PAIR_COMPANIONS, *LABELS}
+    return _plan(f"`{asked}` and `{answered}`", read, filled, used)
+
+
+def _preference_plan(asked: str | None, filled: tuple[str, ...]) -> _Plan:
+    def read(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record | LeftOut:
+        return preference(row, asked, where, ignored)
+
+    shape = f"`{asked}` and `chosen`" if asked else "`chosen`"
+    return _plan(shape, read, filled, {"chosen", *PAIR_COMPANIONS, *([asked] if asked else [])})
+
+
+def _read_text(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record | LeftOut:
+    return _text(row[DEFAULT_TEXT], DEFAULT_TEXT, where)
+
+
+def _unshaped(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record | LeftOut:
+    """Say why a row has no shape: raises Unusable, or finds its text blank."""
+    if row.get(DEFAULT_TEXT) == "":
+        return LeftOut.BLANK
+    known = [name for name in (*CONTAINERS, *QUESTIONS, *ANSWERS, DEFAULT_TEXT, "chosen") if name in row]
+    empty = [name for name in known if not is_filled(row[name])]
+    if empty:
         raise Unusable(
-            f"unknown role `{turn[role_key]}`",
-            fix=f"Use one of: {', '.join(sorted(_ROLES))}. Tool calls cannot be trained on yet.",
+            f"`{empty[0]}` is {'null' if row[empty[0]] is None else 'blank'}",
+            fix="Fill it in, or remove the row.",
         )
-    return Message(role, _string(turn[content_key], content_key, where))
+    if known:
+        raise Unusable(
+            f"it has `{known[0]}`, and nothing to train on with it: {_fields(row)}",
+            fix=f"An answer is one of: {', '.join(ANSWERS)}. {_FIX}",
+        )
+    raise Unusable(f"no field of a known name; it has: {_fields(row)}", fix=_suggestion(row))
 
 
-def _checked(chat: Chat) -> Chat:
-    """Raise Unusable unless a question comes before every answer and no answer is blank."""
-    roles = [message.role for message in chat.messages]
-    if "assistant" not in roles:
-        raise Unusable("no assistant message to train on", fix="Remove the record.")
-    if roles[0] == "assistant":
-        raise Unusable("the assistant speaks first", fix="Put a user's message before it.")
-    if any(message.role == "assistant" and not message.content.strip() for message in chat.messages):
-        raise Unusable("an assistant message is blank", fix="Fill it in, or remove the record.")
-    return chat
+def _fields(row: Mapping[str, Any]) -> str:
+    return ", ".join(map(shown, [*row][:10])) or "nothing"
 
 
-def _string(value: object, name: str, where: str) -> str:
-    if not isinstance(value, str):
-        raise Unusable(f"`{name}` is {type(value).__name__}, not text", fix="Write it as a string.")
-    return value
+def _suggestion(row: Mapping[str, Any]) -> str:
+    """What to type: the inner field that would be recognized, if there is one."""
+    for name, inner in row.items():
+        if isinstance(inner, Mapping):
+            plan = _plan_of(tuple(key for key, value in inner.items() if is_filled(value)))
+            if plan.shape:
+                field = f"{name}.{DEFAULT_TEXT}" if plan.read is _read_text else name
+                return f'Set `text_field = "{shown(field)}"` under [data] in run.toml.'
+    return _FIX

@@ -6,6 +6,7 @@ from typing_extensions import assert_never
 
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.units import format_bytes
+from coordinator.messages.dataset import dataset_report
 from coordinator.messages.setup import codec_choice, codec_setting, not_redistributable, spec_warning
 from coordinator.reasons.setup import (
     PERMANENT_CHECKPOINTS,
@@ -37,6 +38,7 @@ def check_report(report: CheckReport) -> str:
         "\n".join([title, *(f"  {label:<{width}}  {value}" for label, value in rows)])
         for title, rows in sections
     ]
+    parts.append("its rows\n" + _indented("\n".join(dataset_report(report.dataset.report))))
     preview = _indented(report.dataset.preview)
     parts.append(f"the first sample: text between ⟦ and ⟧ is trained on\n{preview}")
     parts.append(_verdict(report))

@@ -7,10 +7,14 @@ from typing_extensions import assert_never
 from coordinator.reasons.dataset import (
     BuildStep,
     DatasetBuilt,
+    DatasetReport,
     NothingHeldOut,
     ReadingDataset,
     RecordsTokenized,
 )
+
+SHOWN_NAMES = 12
+"""Shapes and unused fields that a report names."""
 
 
 def build_step(step: BuildStep) -> str:
@@ -26,3 +30,37 @@ def build_step(step: BuildStep) -> str:
             return f"{records} records in {samples} samples, {trained_tokens} trained tokens"
         case _:
             assert_never(step)
+
+
+def dataset_report(report: DatasetReport) -> list[str]:
+    """What the rows hold, and what of them is not trained on: a line for each."""
+    shapes = "; ".join(f"{_count(rows, 'row')} by {shape}" for shape, rows in report.shapes[:SHOWN_NAMES])
+    lines = [f"{_count(report.rows, 'row')}; recognized: {shapes or 'none'}"]
+    if report.blank:
+        lines.append(f"{_count(report.blank, 'row')} left out: blank text")
+    if report.disliked:
+        lines.append(f"{_count(report.disliked, 'row')} left out: the label of the answer is false")
+    if report.untrained:
+        lines.append(
+            f"{_count(report.untrained, 'message')} of the assistant not trained on:"
+            " of weight 0, or part of a prompt"
+        )
+    lines += [f"`{name}` in {_count(rows, 'row')} is not used" for name, rows in report.unused[:SHOWN_NAMES]]
+    if len(report.unused) > SHOWN_NAMES:
+        lines.append(f"{_count(len(report.unused) - SHOWN_NAMES, 'more field')} not used")
+    return lines + bad_rows(report)
+
+
+def bad_rows(report: DatasetReport) -> list[str]:
+    """The number of bad rows, and the first of them with place and cause; empty without any."""
+    if not report.bad_rows:
+        return []
+    lines = [f"{report.bad_rows:,} of {_count(report.rows, 'row')} cannot be trained on:"]
+    lines += [f"  {row.where}: {row.problem}" for row in report.first_bad]
+    if report.bad_rows > len(report.first_bad):
+        lines.append(f"  and {report.bad_rows - len(report.first_bad):,} more")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

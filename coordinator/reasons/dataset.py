@@ -32,6 +32,10 @@ class DatasetReport:
     """The first bad rows, at most five."""
     blank: int
     """Rows whose text is blank."""
+    disliked: int
+    """Rows whose label says that the answer is a bad one."""
+    untrained: int
+    """The assistant's messages that are context only: of the weight 0, or in a prompt."""
     shapes: tuple[tuple[str, int], ...]
     """How rows were recognized, and how many, the most frequent first."""
     unused: tuple[tuple[str, int], ...]

@@ -16,7 +16,7 @@ from coordinator.setup.report import make_report
 
 MILLION = Layout((("a", (1000, 900)), ("b", (100_000,))))
 RENDERING = RenderReport((), (), 0, 0, 0, 0, 0, 0, ())
-REPORT = DatasetReport(20, 20, 0, (), 0, (), ())
+REPORT = DatasetReport(20, 20, 0, (), 0, 0, 0, (), ())
 
 
 def dataset() -> BuiltDataset:

@@ -1,0 +1,216 @@
+"""Chats from the fields of a row: messages, a question and its answer, or a preference. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from coordinator.dataset.field_values import (
+    as_json,
+    check_characters,
+    from_json,
+    holds_json,
+    is_filled,
+    kind,
+    string,
+    text_and_thoughts,
+)
+from coordinator.dataset.records import Chat, Message, Text
+from coordinator.dataset.rows import Unusable
+from coordinator.dataset.tool_fields import tools_of
+from coordinator.dataset.turns import REASONING, conversation
+
+SYSTEMS = ("system", "system_prompt", "system_message")
+TOOLS = ("tools", "functions")
+COMPANIONS = frozenset({*SYSTEMS, *TOOLS})
+"""Fields that are read beside the messages of every chat."""
+LABELS = ("label", "kto_tag")
+"""Fields that say whether an answer is a good one."""
+CONTEXTS = ("input", "context")
+"""Fields that belong to a question: what it is about."""
+PAIR_COMPANIONS = COMPANIONS | {*CONTEXTS, *REASONING, "history"}
+"""Fields that are read beside a question and its answer."""
+_CONTEXT_FIRST = frozenset({"question", "query", "problem"})
+"""Questions that follow their context; instructions precede it, as Alpaca has it."""
+_FIX_HISTORY = "Write pairs of question and answer."
+_TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+
+
+def chat(row: Mapping[str, Any], messages: tuple[Message, ...], where: str, ignored: list[str]) -> Chat:
+    """A chat of `messages`, with the row's system prompt and tools. Raises Unusable."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    for name in TOOLS:
+        if tools and is_filled(row.get(name)):
+            ignored.append(name)
+        tools = tools or tools_of(row.get(name), name)
+    found = Chat(_with_system(row, messages, ignored), tools, where)
+    _check(found)
+    return found
+
+
+def pair(row: Mapping[str, Any], question: str, answer: str, where: str, ignored: list[str]) -> Chat:
+    """A chat of a question and its answer, after the row's `history`. Raises Unusable."""
+    asked = _asked(row, question, ignored)
+    return chat(row, (*asked, *_answered(row, answer, ignored)), where, ignored)
+
+
+def preference(row: Mapping[str, Any], asked: str | None, where: str, ignored: list[str]) -> Chat | Text:
+    """The question with its chosen answer, or the chosen conversation. Raises Unusable.
+
+    asked: the field of the question, if there is one.
+    """
+    chosen = row["chosen"]
+    if isinstance(chosen, str) and _TRANSCRIPT.match(chosen):
+        answer = _transcript(chosen)
+    elif asked is None and isinstance(chosen, str) and not _messages_in(chosen):
+        check_characters(chosen, "chosen")
+        return Text(chosen, where)
+    else:
+        answer = _answered(row, "chosen", ignored)
+    if answer and answer[0].role != "assistant":  # the whole conversation
+        if asked is not None and not _repeats(row[asked], answer):
+            ignored.append(asked)
+        return chat(row, answer, where, ignored)
+    question = () if asked is None else _asked(row, asked, ignored)
+    return chat(row, (*question, *answer), where, ignored)
+
+
+def is_disliked(row: Mapping[str, Any], ignored: list[str]) -> bool:
+    """Whether the row's label says that its answer is a bad one: false, or 0."""
+    for name in LABELS:
+        label = row.get(name)
+        if isinstance(label, str):
+            label = {"true": True, "false": False}.get(label.lower(), label)
+        if label is None or (isinstance(label, bool | int) and label == 1):
+            continue
+        if isinstance(label, bool | int) and label == 0:
+            return True
+        ignored.append(name)
+    return False
+
+
+def _asked(row: Mapping[str, Any], question: str, ignored: list[str]) -> tuple[Message, ...]:
+    """What precedes the answer: history, then the question with its context.
+
+    The assistant's messages of a question that is a list are context: they are not trained on.
+    """
+    history = _history(row.get("history"))
+    value = row[question]
+    if _messages_in(value):
+        given = conversation(value, question, ignored)
+        ignored += [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
+        return (*history, *(replace(turn, trained=False) for turn in given))
+    text = text_and_thoughts(value, question)[0]
+    names = [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
+    contexts = [_context(row[name], name) for name in names]
+    parts = [*contexts, text] if question in _CONTEXT_FIRST else [text, *contexts]
+    return (*history, Message("user", "\n\n".join(part for part in parts if part)))
+
+
+def _context(value: object, name: str) -> str:
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+        return "\n\n".join(value)
+    return string(value, name)
+
+
+def _answered(row: Mapping[str, Any], answer: str, ignored: list[str]) -> tuple[Message, ...]:
+    value = row[answer]
+    thoughts = [name for name in REASONING if is_filled(row.get(name))]
+    if _messages_in(value):
+        ignored += thoughts
+        return conversation(value, answer, ignored)
+    text, reasoning = text_and_thoughts(value, answer)
+    if thoughts:
+        reasoning = text_and_thoughts(row[thoughts[0]], thoughts[0])[0]
+        ignored += thoughts[1:]
+    return (Message("assistant", text, reasoning=reasoning),)
+
+
+def _messages_in(value: object) -> bool:
+    """Whether a field holds messages: a list of objects that have a role, one such object, or JSON of it."""
+    if isinstance(value, str):
+        if not holds_json(value):
+            return False
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+    turns = [value] if isinstance(value, Mapping) else value
+    if not isinstance(turns, list | tuple) or not turns:
+        return False
+    return all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in turns)
+
+
+def _history(value: object) -> tuple[Message, ...]:
+    """Earlier turns: pairs of question and answer, or messages."""
+    if not is_filled(value):
+        return ()
+    turns = from_json(value, "history")
+    if _messages_in(turns):
+        return conversation(turns, "history", [])
+    if not isinstance(turns, list | tuple):
+        raise Unusable(f"`history` is {kind(turns)}, not a list", fix=_FIX_HISTORY)
+    messages: list[Message] = []
+    for turn in turns:
+        if not isinstance(turn, list | tuple) or len(turn) != 2:
+            raise Unusable("`history` has an entry that is no pair", fix=_FIX_HISTORY)
+        asked, answered = (string(said, "history") for said in turn)
+        messages += Message("user", asked), Message("assistant", answered)
+    return tuple(messages)
+
+
+def _transcript(text: str) -> tuple[Message, ...]:
+    """The turns of a text like "\\n\\nHuman: …\\n\\nAssistant: …", as Anthropic's preferences have it."""
+    _, *pieces = _TRANSCRIPT.split(text)
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return tuple(
+        Message(roles[name], said.strip()) for name, said in zip(pieces[::2], pieces[1::2], strict=True)
+    )
+
+
+def _repeats(asked: object, answer: Iterable[Message]) -> bool:
+    """Whether a question is among the messages already."""
+    return isinstance(asked, list) or any(asked == message.content for message in answer)
+
+
+def _with_system(
+    row: Mapping[str, Any], messages: tuple[Message, ...], ignored: list[str]
+) -> tuple[Message, ...]:
+    """The messages after the row's system prompt. Raises Unusable when they have another of their own."""
+    given = [name for name in SYSTEMS if is_filled(row.get(name))]
+    if not given:
+        return messages
+    prompt = text_and_thoughts(row[given[0]], given[0])[0]
+    ignored += [name for name in given[1:] if row[name] != prompt]
+    own = next((message.content for message in messages[:1] if message.role in ("system", "developer")), None)
+    if own is None:
+        return (Message("system", prompt), *messages) if prompt.strip() else messages
+    if own != prompt:
+        raise Unusable(
+            f"`{given[0]}` is another system prompt than the first message", fix="Keep one of them."
+        )
+    return messages
+
+
+def _check(found: Chat) -> None:
+    """Raises Unusable unless a question precedes every answer and there is an answer to train on."""
+    answers = [message for message in found.messages if message.role == "assistant"]
+    if not answers:
+        raise Unusable("no assistant message to train on", fix="Remove the row.")
+    if not any(message.trained for message in answers):
+        raise Unusable("every assistant message has the weight 0", fix="Remove the row.")
+    if found.messages[0].role == "assistant":
+        raise Unusable("the assistant speaks first", fix="Put a user's message before it.")
+    for message in found.messages:
+        check_characters(message.content, "content")
+        if message.reasoning:
+            check_characters(message.reasoning, "reasoning")
+        if message.tool_calls:
+            check_characters(as_json(message.tool_calls), "tool_calls")
+    if found.tools:
+        check_characters(as_json(found.tools), "tools")
+    if any(not (turn.content.strip() or turn.tool_calls) for turn in answers if turn.trained):
+        raise Unusable("an assistant message is blank", fix="Fill it in, or remove the row.")

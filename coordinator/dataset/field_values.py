@@ -1,0 +1,118 @@
+"""Values of a row's fields: JSON in strings, text in parts, and characters that no text may have. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from coordinator.dataset.rows import Unusable
+
+MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
+"""Fields that hold what only a multimodal model understands."""
+_SHOWN_CHARACTERS = 60
+_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text"}
+"""Types of parts that hold text, and the key of it."""
+_THOUGHT_PARTS = {"thinking": "thinking", "reasoning": "text"}
+"""Types of parts that hold what the assistant thinks, and the key of it."""
+
+
+def shown(value: object) -> str:
+    """A name or a value of someone's file for a message: one short line of printable characters."""
+    text = str(value)
+    cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in cut)
+
+
+def kind(value: object) -> str:
+    """What a JSON value is, for messages."""
+    names = {type(None): "null", bool: "true or false", str: "text", list: "a list", dict: "an object"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def from_json(value: object, name: str) -> object:
+    """The value that a string contains as JSON; other values unchanged. Raises Unusable."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise Unusable(
+            f"`{name}` is text that is not JSON: {error}",
+            fix=f"Write `{name}` as a list or object, or as JSON.",
+        ) from None
+
+
+def as_json(value: object) -> str:
+    """A value as JSON; dates and the like of Parquet become text."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def holds_json(value: str) -> bool:
+    """Whether a string looks like a list or an object in JSON."""
+    return value.lstrip()[:1] in ("[", "{")
+
+
+def is_filled(value: object) -> bool:
+    """Whether a field holds anything: null, an empty text, list or object is nothing."""
+    return bool(value) or value == 0
+
+
+def string(value: object, name: str) -> str:
+    """`value`, which must be text. Raises Unusable."""
+    if not isinstance(value, str):
+        raise Unusable(f"`{name}` is {kind(value)}, not text", fix="Write it as a string.")
+    return value
+
+
+def text_and_thoughts(content: object, name: str) -> tuple[str, str]:
+    """The text of a message's content, and the thoughts in it, where it is a list of parts.
+
+    Parts of text are joined by line breaks. Raises Unusable for content that is no text.
+    """
+    if isinstance(content, str):
+        return content, ""
+    if not isinstance(content, Sequence) or isinstance(content, bytes):
+        raise Unusable(f"`{name}` is {kind(content)}, not text", fix="Write it as a string.")
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in content:
+        text, is_thought = _part(part, name)
+        (thoughts if is_thought else texts).append(text)
+    return "\n".join(texts), "\n".join(thoughts)
+
+
+def _part(part: object, name: str) -> tuple[str, bool]:
+    if isinstance(part, str):
+        return part, False
+    if not isinstance(part, Mapping):
+        raise Unusable(f"`{name}` has a part that is {kind(part)}", fix="Write each part as an object.")
+    of = part.get("type", "text")
+    if of in _THOUGHT_PARTS:
+        return text_and_thoughts(part.get(_THOUGHT_PARTS[of]), f"{name}[].{_THOUGHT_PARTS[of]}")[0], True
+    if of not in _TEXT_PARTS:
+        raise Unusable(
+            f"`{name}` has a part of the type `{shown(of)}`",
+            fix="Only text can be trained on: remove the row.",
+        )
+    media = [key for key, value in part.items() if key in MEDIA and is_filled(value)]
+    if media:
+        raise Unusable(f"`{name}` has a part with `{media[0]}`", fix="Only text can be trained on.")
+    return string(part.get(_TEXT_PARTS[of]), f"{name}[].text"), False
+
+
+def check_characters(text: str, name: str) -> None:
+    """Raises Unusable for NUL and for lone surrogates, which tokenizers and UTF-8 reject."""
+    if "\0" in text:
+        raise Unusable(
+            f"`{name}` has a NUL character at position {text.index(chr(0)) + 1}", fix="Remove the character."
+        )
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Unusable(
+            f"`{name}` has half of a surrogate pair, {ascii(text[error.start])[1:-1]},"
+            f" at position {error.start + 1}",
+            fix="Write the whole character: the text was cut in the middle of it.",
+        ) from None

@@ -1,0 +1,203 @@
+"""The messages of a conversation, in the forms of OpenAI, ShareGPT, LLaMA-Factory and others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from coordinator.dataset.field_values import (
+    MEDIA,
+    as_json,
+    from_json,
+    is_filled,
+    kind,
+    shown,
+    string,
+    text_and_thoughts,
+)
+from coordinator.dataset.records import Message
+from coordinator.dataset.rows import Unusable
+from coordinator.dataset.tool_fields import calls_of
+
+ROLES = {
+    "system": "system",
+    "developer": "developer",
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "model", "chatgpt", "bot", "chatbot", "ai", "bing", "bard"), "assistant"
+    ),
+    **dict.fromkeys(
+        ("tool", "function", "ipython", "observation", "tool_response", "tool_result", "function_response"),
+        "tool",
+    ),
+}
+"""Names of roles, in lower case, and the role that each means."""
+CALLS = frozenset({"function_call", "tool_call"})
+"""Roles of turns of the assistant whose text is a call, or a list of calls, in JSON."""
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Fields of what the assistant thinks before it answers; the first that is filled counts."""
+_ROLE_KEYS = ("role", "from", "speaker")
+_CONTENT_KEYS = ("content", "value", "text")
+_WEIGHTS = ("weight", "train", "training", "loss")
+"""Fields that say whether a turn is trained on."""
+_SPANS = ("train_detail", "training_detail")
+"""Fields that say it of parts of a turn."""
+_ASKED = ("user", "human", "input", "question", "prompt", "instruction")
+_ANSWERED = ("assistant", "bot", "gpt", "output", "answer", "response")
+_KNOWN = {*REASONING, *_WEIGHTS, "name", "tool_calls", "function_call", "tool_call_id"}
+
+
+def conversation(value: object, field: str, ignored: list[str]) -> tuple[Message, ...]:
+    """The messages of a field: a list of turns, one turn, or JSON of either.
+
+    ignored: gets the names of the turns' fields that have no meaning here. Raises Unusable.
+    """
+    if isinstance(value, str) and value[:1] not in ("[", "{", " ", "\n"):
+        raise Unusable(f"`{field}` is text, not a list of messages", fix="Write a list of messages.")
+    turns = from_json(value, field)
+    if isinstance(turns, Mapping):
+        turns = [turns]
+    if not isinstance(turns, list | tuple):
+        raise Unusable(f"`{field}` is {kind(turns)}, not a list", fix="Write a list of messages.")
+    messages: list[Message] = []
+    for turn in turns:
+        plain = _plain(turn)
+        if plain is not None:
+            messages.append(plain)
+            continue
+        for message in _messages(turn, field, ignored):
+            _append(messages, message)
+    return tuple(messages)
+
+
+def _plain(turn: object) -> Message | None:
+    """A turn of nothing but role and text, which most are; None for others."""
+    if type(turn) is not dict or len(turn) != 2:
+        return None
+    role, content = turn.get("role"), turn.get("content")
+    if role is None:
+        role, content = turn.get("from"), turn.get("value")
+    known = ROLES.get(role) if type(role) is str else None
+    return Message(known, content) if known is not None and type(content) is str else None
+
+
+def _append(messages: list[Message], message: Message) -> None:
+    """Add a message; a turn that only calls a tool joins the calls before it, which run in parallel."""
+    last = messages[-1] if messages else None
+    if last and last.tool_calls and message.tool_calls and not (message.content or message.reasoning):
+        messages[-1] = replace(last, tool_calls=last.tool_calls + message.tool_calls)
+    else:
+        messages.append(message)
+
+
+def _messages(turn: object, field: str, ignored: list[str]) -> Iterator[Message]:
+    """The messages of a turn that holds more than role and text, or two of them."""
+    if not isinstance(turn, Mapping):
+        raise Unusable(f"`{field}` has {kind(turn)} instead of a message", fix="Write each as an object.")
+    role_key = next((key for key in _ROLE_KEYS if turn.get(key) is not None), None)
+    if role_key is not None:
+        yield _message(turn, role_key, field, ignored)
+        return
+    asked = next((key for key in _ASKED if turn.get(key) is not None), None)
+    answered = next((key for key in _ANSWERED if turn.get(key) is not None), None)
+    if asked is None or answered is None:
+        raise Unusable(f"a message in `{field}` lacks `role` or `content`", fix="Give every message both.")
+    if is_filled(turn.get("system")):
+        yield Message("system", string(turn["system"], f"{field}[].system"))
+    yield Message("user", string(turn[asked], f"{field}[].{asked}"))
+    yield Message(
+        "assistant",
+        string(turn[answered], f"{field}[].{answered}"),
+        reasoning=_reasoning(turn, field),
+        trained=_is_trained(turn, "assistant", field, ignored),
+    )
+    _note(turn, {asked, answered, "system", *REASONING, *_WEIGHTS}, field, ignored)
+
+
+def _message(turn: Mapping[str, Any], role_key: str, field: str, ignored: list[str]) -> Message:
+    given = shown(turn[role_key]).lower()
+    role = "assistant" if given in CALLS else ROLES.get(given)
+    if role is None:
+        raise Unusable(f"unknown role `{shown(turn[role_key])}`", fix=f"Use one of: {', '.join(ROLES)}.")
+    content_key = next((key for key in _CONTENT_KEYS if turn.get(key) is not None), "content")
+    content, calls, thoughts = turn.get(content_key), _calls(turn, field), ""
+    if given in CALLS:
+        calls, text = calls_of(content, f"{field}[].{content_key}"), ""
+    elif role == "tool" and not isinstance(content, str):
+        text = _result(content)
+    elif content is None and role == "assistant" and (calls or any(map(turn.get, REASONING))):
+        text = ""
+    elif content is None:
+        raise Unusable(f"a message in `{field}` lacks `role` or `content`", fix="Give every message both.")
+    else:
+        text, thoughts = text_and_thoughts(content, f"{field}[].{content_key}")
+    if calls and role != "assistant":
+        raise Unusable(f"a message of the role `{role}` calls tools", fix="Only the assistant can.")
+    _note(turn, {role_key, content_key, *_KNOWN}, field, ignored)
+    reasoning = _reasoning(turn, field) or thoughts
+    if reasoning and role != "assistant":
+        ignored.append(f"{field}[].{next(key for key in REASONING if turn.get(key))} of a {role}")
+        reasoning = ""
+    return Message(
+        role,
+        text,
+        reasoning=reasoning,
+        tool_calls=calls,
+        tool_call_id=string(turn.get("tool_call_id") or "", f"{field}[].tool_call_id"),
+        name=string(turn.get("name") or "", f"{field}[].name"),
+        trained=_is_trained(turn, role, field, ignored),
+    )
+
+
+def _calls(turn: Mapping[str, Any], field: str) -> tuple[Mapping[str, Any], ...]:
+    calls = calls_of(turn.get("tool_calls"), f"{field}[].tool_calls")
+    return calls or calls_of(turn.get("function_call"), f"{field}[].function_call")
+
+
+def _result(content: object) -> str:
+    """The result of a tool as text: its text parts, or the value in JSON."""
+    if content is None:
+        return ""
+    parts = content if isinstance(content, list | tuple) else ()
+    if any(isinstance(part, Mapping) and "type" in part for part in parts):
+        return text_and_thoughts(content, "content")[0]
+    return as_json(content)
+
+
+def _reasoning(turn: Mapping[str, Any], field: str) -> str:
+    key = next((key for key in REASONING if turn.get(key)), None)
+    return "" if key is None else text_and_thoughts(turn[key], f"{field}[].{key}")[0]
+
+
+def _is_trained(turn: Mapping[str, Any], role: str, field: str, ignored: list[str]) -> bool:
+    """Whether the turn's weights, if any, let it be trained on. Raises Unusable for one between 0 and 1."""
+    for key in _SPANS:
+        if is_filled(turn.get(key)):
+            raise Unusable(
+                f"`{field}[].{key}` marks parts of a message",
+                fix="Only whole messages can be trained on or not: give them `train`.",
+            )
+    trained = True
+    for key in _WEIGHTS:
+        weight = turn.get(key)
+        if weight is None:
+            continue
+        if weight not in (0, 1):
+            raise Unusable(
+                f"`{field}[].{key}` is {shown(weight)}", fix="A message is trained on or not: write 1 or 0."
+            )
+        trained = trained and bool(weight)
+        if weight and role != "assistant":
+            ignored.append(f"{field}[].{key} of a {role}")
+    return trained
+
+
+def _note(turn: Mapping[str, Any], used: set[str], field: str, ignored: list[str]) -> None:
+    """Note the fields that have no meaning. Raises Unusable for one that changes the meaning of the turn."""
+    for key, value in turn.items():
+        if key not in used and is_filled(value):
+            if key in MEDIA:
+                raise Unusable(f"`{field}[].{key}` is no text", fix="Only text can be trained on.")
+            if key not in _SPANS:
+                ignored.append(f"{field}[].{shown(key)}")
