@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from typing_extensions import assert_never
 
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.units import format_bytes
 from coordinator.messages.dataset import dataset_report
+from coordinator.messages.estimates import Rows, memory_rows, pace_rows
+from coordinator.messages.objections import objection_message
+from coordinator.messages.preview import preview_lines
 from coordinator.messages.setup import codec_choice, codec_setting, not_redistributable, spec_warning
 from coordinator.reasons.setup import (
     PERMANENT_CHECKPOINTS,
@@ -19,27 +24,27 @@ from coordinator.reasons.setup import (
     Redistributable,
 )
 
-Rows = list[tuple[str, str]]
-"""Label and value."""
+WIDTH = 100
+"""Columns of the sentences at the end."""
 
 
 def check_report(report: CheckReport) -> str:
-    """The report as plain text: sections of aligned rows, the first sample, and the warnings."""
+    """The report as plain text: sections of aligned rows, the first sample, and what should change."""
     sections = [
         (f"{report.spec.name}: the model", _model(report)),
         ("the data", _data(report)),
-        (f"what {_count(report.peers, 'volunteer')} need, by estimate", _volunteers(report)),
-        (f"recommended at {report.uplink_mbit:g} Mbit/s up", _recommended(report)),
-        ("disk of the coordinator", _disk(report)),
-        ("what the run's server provides to anyone", _served(report)),
+        (f"memory of a volunteer, {_frozen(report)}micro-batch 1, by estimate", _memory(report)),
+        (f"how fast {_count(report.peers, 'volunteer')} train, a rough estimate", _pace(report)),
+        ("what a round takes", _round(report)),
+        ("what the coordinator needs", _coordinator(report)),
+        ("what the coordinator serves to anyone", _served(report)),
     ]
     width = max(len(label) for _, rows in sections for label, _ in rows)
     parts = [
-        "\n".join([title, *(f"  {label:<{width}}  {value}" for label, value in rows)])
+        "\n".join([title, *(f"  {label:<{width}}  {value}".rstrip() for label, value in rows)])
         for title, rows in sections
     ]
-    parts.append("its rows\n" + _indented("\n".join(dataset_report(report.dataset.report))))
-    preview = _indented(report.dataset.preview)
+    preview = "\n".join(f"  {line}".rstrip() for line in preview_lines(report.dataset.preview))
     parts.append(f"the first sample: text between ⟦ and ⟧ is trained on\n{preview}")
     parts.append(_verdict(report))
     return "\n\n".join(parts)
@@ -59,49 +64,61 @@ def _data(report: CheckReport) -> Rows:
     built = report.dataset
     data = built.index
     return [
+        *_under("rows", dataset_report(built.report)),
         ("records", f"{built.records:,}, of which {built.held_out_records:,} held out"),
         ("samples", f"{data.samples:,} of {data.sequence_length} tokens"),
         ("tokens", f"{data.tokens:,}, trained on {data.trained_tokens:,}"),
     ]
 
 
-def _volunteers(report: CheckReport) -> Rows:
-    needs, seconds = report.needs, report.spec.round.seconds
-    memory = f"{format_bytes(needs.peer_memory)} to train on a CPU, {format_bytes(needs.gpu_memory)} on a GPU"
+def _under(label: str, lines: list[str]) -> Rows:
+    """One label for several lines."""
+    return [(label if place == 0 else "", line) for place, line in enumerate(lines)]
+
+
+def _frozen(report: CheckReport) -> str:
+    lora = isinstance(report.spec.train.target, Lora)
+    return "by the precision of the frozen weights, at " if lora else "at "
+
+
+def _memory(report: CheckReport) -> Rows:
+    return memory_rows(report.needs.memory)
+
+
+def _pace(report: CheckReport) -> Rows:
+    return pace_rows(report.peers, report.paces)
+
+
+def _round(report: CheckReport) -> Rows:
+    needs, seconds, advice = report.needs, report.spec.round.seconds, report.recommendation
     exchange = (
         f"{report.exchange:.1f} s at {report.uplink_mbit:g} Mbit/s up,"
         f" {report.exchange / seconds:.1%} of a round of {seconds:g} s"
     )
     return [
-        ("memory of a volunteer", memory),
-        ("memory of the coordinator", format_bytes(needs.coordinator_memory)),
-        ("a contribution", format_bytes(needs.blob)),
-        ("sent per round and volunteer", f"about {format_bytes(needs.up)}"),
-        ("received per round and volunteer", f"at most {format_bytes(needs.down)}"),
+        (
+            "a contribution",
+            f"{format_bytes(needs.blob)}; a volunteer sends about {format_bytes(needs.up)} and receives"
+            f" at most {format_bytes(needs.down)}",
+        ),
         ("time to exchange", exchange),
+        ("recommended codec", f"{codec_setting(advice.codec)}: {codec_choice(advice.because)}"),
+        ("recommended round", f"round.seconds {advice.seconds} or more, round.grace {advice.grace} or more"),
     ]
 
 
-def _recommended(report: CheckReport) -> Rows:
-    advice = report.recommendation
-    return [
-        ("codec", f"{codec_setting(advice.codec)}, because {codec_choice(advice.because)}"),
-        ("round.seconds", f"{advice.seconds} or more: five minutes, and ten times the exchange"),
-        ("round.grace", f"{advice.grace} or more: one and a half times the exchange"),
-    ]
-
-
-def _disk(report: CheckReport) -> Rows:
+def _coordinator(report: CheckReport) -> Rows:
     needs, checkpoint = report.needs, report.spec.checkpoint
     rounds = _count(needs.log // needs.log_per_round, "round")
-    checkpoints = checkpoint.keep + PERMANENT_CHECKPOINTS
+    kept = checkpoint.keep + PERMANENT_CHECKPOINTS
+    forms = f", and {format_bytes(needs.forms)} for its other forms, once promoted" if needs.forms else ""
     return [
-        ("a checkpoint, one in " + _count(checkpoint.every, "round"), format_bytes(needs.checkpoint)),
-        *([("its other forms, once promoted", format_bytes(needs.forms))] if needs.forms else []),
+        ("memory", f"{format_bytes(needs.coordinator_memory)}, and that of an evaluation"),
+        ("a checkpoint, one in " + _count(checkpoint.every, "round"), format_bytes(needs.checkpoint) + forms),
         ("the log of a round", f"{format_bytes(needs.log_per_round)}; the last {rounds} can be replayed"),
         (
-            "in all, at most",
-            f"{format_bytes(needs.disk)}: {checkpoints} checkpoints and {format_bytes(needs.log)} of the log",
+            "disk, at most",
+            f"{format_bytes(needs.disk)}: {kept} checkpoints and {format_bytes(needs.log)} of the log",
         ),
     ]
 
@@ -147,13 +164,15 @@ def _licence(found: Redistributable | NotRedistributable) -> str:
 
 
 def _verdict(report: CheckReport) -> str:
-    if not report.warnings:
+    found = [objection_message(objection) for objection in report.objections]
+    found += [spec_warning(warning) for warning in report.warnings]
+    if not found:
         return "No problems found: start the run with `coordinator serve`."
-    return "\n".join(["It can run, but:", *(f"  - {spec_warning(warning)}" for warning in report.warnings)])
+    return "\n".join(["It can run, but:", *(_item(text) for text in found)])
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+def _item(text: str) -> str:
+    return fill(text, WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _count(number: int, noun: str) -> str:

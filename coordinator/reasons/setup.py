@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from barnraise.contract.spec import Dense, RunSpec, Sparse
 from barnraise.core.reason import Reason
 from coordinator.reasons.dataset import BuiltDataset
+from coordinator.reasons.estimates import Needs, Pace
+from coordinator.reasons.objections import Objection
 
 # Licences
 
@@ -153,37 +155,6 @@ PERMANENT_CHECKPOINTS = 3
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a run needs. In bytes, except where a field says otherwise."""
-
-    base_params: int
-    """Values in the base model."""
-    trainable_params: int
-    """Values that are trained."""
-    peer_memory: int
-    """Memory of a volunteer's machine that trains on its CPU."""
-    gpu_memory: int
-    """Memory of one that trains on a GPU, device and host together."""
-    coordinator_memory: int
-    blob: int
-    """One contribution; approximate for a sparse codec."""
-    up: int
-    """Sent per round and peer, approximately: its own blob once and those of others forwarded."""
-    down: int
-    """Received per round and peer, at most: the others' blobs."""
-    checkpoint: int
-    """The tensors of one checkpoint."""
-    forms: int
-    """One promoted checkpoint merged and as GGUF, where the spec asks for them."""
-    log_per_round: int
-    """Contributions and close of one round."""
-    log: int
-    """Contributions that are kept, at most."""
-    disk: int
-    """Of the coordinator, at most: its checkpoints in all forms, and the log."""
-
-
-@dataclass(frozen=True)
 class MainWithinBest(Reason):
     """`main` is the newest checkpoint whose held-out loss is close to the best."""
 
@@ -219,7 +190,11 @@ class CheckReport:
     """Seconds that a round's exchange takes."""
     dataset: BuiltDataset
     recommendation: Recommendation
+    paces: tuple[Pace, ...]
+    objections: Sequence[Objection]
+    """Against the training itself, most costly first."""
     warnings: Sequence[SpecWarning]
+    """About the exchange."""
     main: MainPolicy
     model_licence: Redistributable | NotRedistributable
     data_licence: Redistributable | NotRedistributable

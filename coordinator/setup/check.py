@@ -9,7 +9,8 @@ from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import UserError
 from barnraise.core.ids import blob_hash
 from barnraise.models.base_model import pin_revision, resolve
-from barnraise.models.trainable import layout, parameter_count
+from barnraise.models.causal_lm import model_shape
+from barnraise.models.trainable import layout
 from coordinator.dataset.build import build
 from coordinator.messages.dataset import build_step
 from coordinator.reasons.setup import CheckReport
@@ -32,4 +33,4 @@ def check(spec: RunSpec, cache: Path, peers: int, uplink_mbit: float) -> CheckRe
     check_forms(spec, base.path)
     tensors = layout(base.path, spec.train.target)
     dataset = build(spec, base.path, blob_hash, lambda step: log.info(build_step(step)))
-    return make_report(spec, parameter_count(base.path), tensors, dataset, peers, uplink_mbit)
+    return make_report(spec, model_shape(base.path), tensors, dataset, peers, uplink_mbit)

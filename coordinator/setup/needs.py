@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from barnraise.contract.spec import Lora, RunSpec
+from barnraise.contract.spec import Full, Lora, RunSpec
 from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
 from barnraise.fold.outer import outer_for
-from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, memory_needed
-from coordinator.reasons.setup import PERMANENT_CHECKPOINTS, Needs
+from barnraise.models.memory_estimate import Footprint, ModelShape, Precision, footprint
+from coordinator.reasons.estimates import MemoryAt, Needs
+from coordinator.reasons.setup import PERMANENT_CHECKPOINTS
 from coordinator.setup.recommend import contributions
 
 _FP32 = 4
@@ -22,25 +23,21 @@ _GGUF = {"f16": 2.0, "q8_0": 34 / 32}
 """Bytes of a parameter: Q8_0 adds a scale of 2 bytes to 32 values of one."""
 
 
-def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs:
-    """tensors: the layout of the trainable tensors. peers: volunteers to plan for, at least 1."""
+def needs(spec: RunSpec, shape: ModelShape, tensors: Layout, peers: int) -> Needs:
+    """shape: of the base model. tensors: the layout of the trainable tensors. peers: volunteers to plan
+    for, at least 1.
+    """
     trainable = tensors.parameters
     state = _FP32 * trainable * (1 + len(outer_for(spec.outer, 0).buffer_names))
     blob, count = typical_blob(spec.codec, tensors), contributions(spec, peers)
     log_per_round = count * (blob + _CLOSE_ENTRY)
     # Contributions after the newest checkpoint are kept above the limit too: a restart folds them.
     log_kept = max(int(spec.checkpoint.log_gigabytes * 1e9), spec.checkpoint.every * log_per_round)
-    forms = _forms(spec, base_params)
-
-    def memory(samples: int) -> int:
-        tokens = samples * spec.data.sequence_length
-        return memory_needed(base_params, trainable, spec.train.target, spec.train.method, tokens=tokens)
-
+    forms = _forms(spec, shape.parameters)
     return Needs(
-        base_params=base_params,
+        base_params=shape.parameters,
         trainable_params=trainable,
-        peer_memory=memory(MICRO_BATCH_CPU),
-        gpu_memory=memory(MICRO_BATCH_GPU),
+        memory=memory_by_precision(spec, shape, trainable),
         # A fold holds the state before and after it, and the round's blobs.
         coordinator_memory=_COORDINATOR_RUNTIME + 2 * state + count * blob,
         blob=blob,
@@ -52,6 +49,42 @@ def needs(spec: RunSpec, base_params: int, tensors: Layout, peers: int) -> Needs
         log=log_kept,
         disk=(spec.checkpoint.keep + PERMANENT_CHECKPOINTS) * (state + forms) + log_kept,
     )
+
+
+def memory_by_precision(spec: RunSpec, shape: ModelShape, trainable: int) -> tuple[MemoryAt, ...]:
+    """A volunteer's memory at a micro-batch of one sample, for each precision that its frozen weights may
+    have. trainable: values that are trained.
+    """
+    return tuple(_memory_at(spec, shape, trainable, frozen) for frozen in _precisions(spec))
+
+
+def _memory_at(spec: RunSpec, shape: ModelShape, trainable: int, frozen: Precision) -> MemoryAt:
+    def at(*, gpu: bool, checkpointing: bool) -> Footprint:
+        return footprint(
+            shape,
+            trainable,
+            spec.train.target,
+            spec.train.method,
+            tokens=spec.data.sequence_length,
+            frozen=frozen,
+            checkpointing=checkpointing and shape.blocks > 0,
+            autocast=gpu,
+        )
+
+    laptop, gpu = at(gpu=False, checkpointing=False), at(gpu=True, checkpointing=False)
+    return MemoryAt(
+        precision=frozen,
+        laptop=laptop.shared,
+        laptop_checkpointing=at(gpu=False, checkpointing=True).shared,
+        gpu=gpu.device,
+        gpu_checkpointing=at(gpu=True, checkpointing=True).device,
+        gpu_host=gpu.host,
+    )
+
+
+def _precisions(spec: RunSpec) -> tuple[Precision, ...]:
+    """Where all parameters are trained, none is frozen: they are fp32."""
+    return ("fp32",) if isinstance(spec.train.target, Full) else ("fp32", "bf16", "8bit", "4bit")
 
 
 def _forms(spec: RunSpec, base_params: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout
+from barnraise.models.memory_estimate import ModelShape
 from coordinator.reasons.dataset import BuiltDataset
 from coordinator.reasons.setup import (
     CheckReport,
@@ -14,22 +15,28 @@ from coordinator.reasons.setup import (
 )
 from coordinator.setup.licences import check_licence
 from coordinator.setup.needs import needs
+from coordinator.setup.objections import RunFacts, find_objections
+from coordinator.setup.pace import find_paces
 from coordinator.setup.recommend import contributions, exchange_seconds, find_warnings, recommend
 
 
 def make_report(
-    spec: RunSpec, base_params: int, tensors: Layout, dataset: BuiltDataset, peers: int, uplink_mbit: float
+    spec: RunSpec, shape: ModelShape, tensors: Layout, dataset: BuiltDataset, peers: int, uplink_mbit: float
 ) -> CheckReport:
-    """base_params: values in the base model. tensors: the layout of the trainable tensors."""
-    found = needs(spec, base_params, tensors, peers)
+    """shape: of the base model. tensors: the layout of the trainable tensors."""
+    found = needs(spec, shape, tensors, peers)
+    exchange = exchange_seconds(found.blob, contributions(spec, peers), uplink_mbit)
+    paces = find_paces(spec, shape, found.trainable_params, dataset.index, peers, exchange)
     return CheckReport(
         spec=spec,
         peers=peers,
         uplink_mbit=uplink_mbit,
         needs=found,
-        exchange=exchange_seconds(found.blob, contributions(spec, peers), uplink_mbit),
+        exchange=exchange,
         dataset=dataset,
         recommendation=recommend(spec, tensors, peers, uplink_mbit),
+        paces=paces,
+        objections=find_objections(RunFacts(spec, shape, tensors, dataset, peers, paces[0])),
         warnings=find_warnings(spec, tensors, peers, uplink_mbit),
         main=_main_policy(spec, dataset),
         model_licence=check_licence(spec.model.licence, "model.licence"),

@@ -5,7 +5,6 @@ The estimate for a GPU can be too low; then the volunteer trains with a smaller 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,21 +70,6 @@ class Footprint:
     """Of the machine's memory where it is the device's as well (CPU, Apple GPU)."""
 
 
-def typical_shape(parameters: int) -> ModelShape:
-    """The shape of a LLaMA-like model of that size: layers × width near 1.5 root(parameters)."""
-    blocks = 30
-    return ModelShape(
-        parameters=parameters,
-        products=parameters,
-        head=0,
-        largest=0,
-        vocabulary=50_000,
-        width=round(1.5 * math.sqrt(parameters) / blocks),
-        blocks=blocks,
-        half=False,
-    )
-
-
 def footprint(
     shape: ModelShape,
     trainable_params: int,
@@ -122,29 +106,6 @@ def footprint(
         host=max(folding, loading) + _RUNTIME,
         shared=step + _LOGITS * words + folding + _RUNTIME,
     )
-
-
-def memory_needed(
-    base_params: int,
-    trainable_params: int,
-    target: Lora | Full,
-    method: Literal["diloco", "gradient"],
-    *,
-    tokens: int = 2048,
-    frozen: Precision = "fp32",
-    checkpointing: bool = False,
-) -> int:
-    """Bytes of device and host together, for a model of which only the size is known. See `footprint`."""
-    shape = typical_shape(base_params)
-    return footprint(
-        shape,
-        trainable_params,
-        target,
-        method,
-        tokens=tokens,
-        frozen=frozen,
-        checkpointing=checkpointing,
-    ).shared
 
 
 def _frozen_bytes(shape: ModelShape, kept: Precision) -> int:

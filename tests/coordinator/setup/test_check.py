@@ -18,7 +18,8 @@ from barnraise.contract.spec import (
     TrainSpec,
 )
 from barnraise.core.errors import DatasetError, ModelUnavailable, SpecError, UserError
-from barnraise.models.trainable import layout, parameter_count
+from barnraise.models.causal_lm import model_shape
+from barnraise.models.trainable import layout
 from coordinator.reasons.setup import (
     CheckReport,
     ExchangeTooLong,
@@ -59,7 +60,7 @@ def test_the_report_has_model_data_needs_and_a_sample(tmp_path: Path, model: Pat
     rows += [{"text": f"Text number {i}."} for i in range(15)]
     spec = run_of(tmp_path, model, rows, train=TrainSpec(target=Lora(rank=4)))
     report = check(spec, tmp_path / "cache", peers=3, uplink_mbit=20)
-    assert report.needs == needs(spec, parameter_count(model), layout(model, Lora(rank=4)), peers=3)
+    assert report.needs == needs(spec, model_shape(model), layout(model, Lora(rank=4)), peers=3)
     assert (report.spec, report.peers, report.uplink_mbit) == (spec, 3, 20)
     assert report.dataset.records == 20
     assert "⟦four<|im_end|>⟧" in report.dataset.preview

@@ -1,0 +1,61 @@
+"""Cuts a preview of training text to a screen."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+from rich.cells import cell_len
+
+LINES, COLUMNS = 24, 80
+_KEPT_END = 6
+"""Lines of the end that are shown: the end of an answer is where masks go wrong."""
+_JOINERS = "\u200c\u200d"
+_OPEN, _CLOSE = "⟦", "⟧"
+
+
+def preview_lines(text: str) -> list[str]:
+    """`text` in at most `LINES` lines of `COLUMNS` columns, with its middle left out where it is longer.
+
+    Control characters are escaped, so that text from a dataset cannot act on the terminal. A part between
+    the marks of trained text that the cut divides is closed before and opened again after.
+    """
+    lines = [piece for line in text.rstrip("\n").split("\n") for piece in _wrapped(_escaped(line))]
+    if len(lines) <= LINES:
+        return lines
+    begin, end = lines[: LINES - _KEPT_END - 1], lines[-_KEPT_END:]
+    left_out = len(lines) - len(begin) - len(end)
+    middle = f"… {left_out:,} lines …"
+    if _is_open(begin):
+        middle = f"{_CLOSE} {middle}"
+    if _is_open(lines[: len(lines) - len(end)]):
+        middle = f"{middle} {_OPEN}"
+    return [*begin, middle, *end]
+
+
+def _is_open(lines: list[str]) -> bool:
+    """Whether a trained part goes on after these lines."""
+    joined = "".join(lines)
+    return joined.rfind(_OPEN) > joined.rfind(_CLOSE)
+
+
+def _escaped(line: str) -> str:
+    return "".join(ascii(char)[1:-1] if _acts(char) else char for char in line)
+
+
+def _acts(char: str) -> bool:
+    """Whether a terminal may act on `char` or reorder the text around it; joiners of scripts may stay."""
+    return char not in _JOINERS and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def _wrapped(line: str) -> Iterator[str]:
+    piece: list[str] = []
+    width = 0
+    for char in line:
+        cells = cell_len(char)
+        if width + cells > COLUMNS:
+            yield "".join(piece)
+            piece, width = [], 0
+        piece.append(char)
+        width += cells
+    yield "".join(piece)
