@@ -15,7 +15,7 @@ from barnraise.contract.manifest import MANIFEST, FileEntry, Form, Manifest, ope
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
-from barnraise.models.model_files import FROM_BASE
+from barnraise.models.model_files import write_descriptions
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.child_failures import child_message
 from barnraise.runtime.child_process import ChildDone, run_child
@@ -24,7 +24,6 @@ from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name
 from coordinator.checkpoints.card_data import base_facts
 from coordinator.messages.setup import not_redistributable
 from coordinator.reasons.setup import NotRedistributable, Redistributable
-from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.setup.licences import check_licence
 from coordinator.store.checkpoints import write_manifest
 
@@ -143,10 +142,9 @@ class Exporter:
         return False
 
     def _link_base(self, folder: Path) -> None:
-        weights = [path.name for path in self.base.glob("model*.safetensors*")]
-        for name in (*FROM_BASE, CHAT_TEMPLATE, *weights):
-            if (self.base / name).is_file():
-                link_or_copy((self.base / name).resolve(), folder / name)
+        for path in self.base.glob("model*.safetensors*"):
+            link_or_copy(path.resolve(), folder / path.name)
+        write_descriptions([self.base], folder)
 
     def _place(self, form: Form, folder: Path, facts: CardFacts, curve: Path | None = None) -> None:
         """Add a card to what is in `folder`, sign it, and move it to its place in the archive."""

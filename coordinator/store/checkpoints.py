@@ -20,11 +20,11 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import Signed, sign
 from barnraise.models.checkpoint_files import OUTER_STATE, join_groups
-from barnraise.models.model_files import FROM_BASE, write_model
-from barnraise.models.trainable import adapter_config
+from barnraise.models.lora_files import ADAPTER, ADAPTER_CONFIG
+from barnraise.models.model_files import write_descriptions, write_model
+from barnraise.models.trainable import adapter_config_for
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
-from coordinator.run_folder import CHAT_TEMPLATE
 
 
 def write_checkpoint(
@@ -43,7 +43,7 @@ def write_checkpoint(
     half-done.
     """
     with scratch_folder(folder) as work, disk_errors(work):
-        _write_files(work, folder / CHAT_TEMPLATE, charter, base, state)
+        _write_files(work, folder, charter, base, state)
         manifest = Manifest(
             form="trained",
             run=charter.spec.name,
@@ -109,20 +109,28 @@ def entries(folder: Path, blobs: BlobStore) -> tuple[FileEntry, ...]:
     )
 
 
-def _write_files(folder: Path, template: Path, charter: Charter, base: Path, state: TrainState) -> None:
-    for name in FROM_BASE:
-        target = charter.spec.train.target
-        if (base / name).is_file() and not (isinstance(target, Lora) and name == "config.json"):
-            shutil.copyfile(base / name, folder / name)
-    shutil.copyfile(template, folder / CHAT_TEMPLATE)
-    if isinstance(charter.spec.train.target, Lora):
-        _save(state.params, folder / "adapter_model.safetensors")
-        config = adapter_config(charter.spec.train.target, repo_id(charter, "base"))
-        write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
+def _write_files(folder: Path, own: Path, charter: Charter, base: Path, state: TrainState) -> None:
+    """own: the coordinator's folder of the run."""
+    target = charter.spec.train.target
+    adapter = isinstance(target, Lora)
+    # state[r] is fp32, whatever the base's weights are.
+    write_descriptions([own, base], folder, config=not adapter, dtype="float32")
+    if isinstance(target, Lora):
+        _save(state.params, folder / ADAPTER)
+        shutil.copyfile(_adapter_config(own, charter, target, base), folder / ADAPTER_CONFIG)
     else:
         _write_model(folder, state.params)
     if state.buffers:
         _save(join_groups(state.buffers), folder / OUTER_STATE)
+
+
+def _adapter_config(own: Path, charter: Charter, target: Lora, base: Path) -> Path:
+    """The file in the run's folder. Made once: that takes the model's modules, and torch."""
+    file = own / ADAPTER_CONFIG
+    if not file.is_file():
+        config = adapter_config_for(base, target, repo_id(charter, "base"))
+        write_atomic(file, json.dumps(config, indent=2).encode())
+    return file
 
 
 def _write_model(folder: Path, params: dict[str, Array]) -> None:

@@ -20,7 +20,8 @@ from barnraise.models.causal_lm import quiet
 from barnraise.models.lora_files import ADAPTER, ADAPTER_CONFIG
 from barnraise.models.merge import merge
 from barnraise.models.model_files import write_model
-from barnraise.models.trainable import adapter_config, initial_state
+from barnraise.models.trainable import adapter_config_for, initial_state
+from tests.support.kinds import make_kind, modules_of
 from tests.support.tiny import make_tiny_model
 
 LORA = Lora(rank=4, alpha=8.0)
@@ -31,14 +32,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("base"))
 
 
-def make_adapter(base: Path, folder: Path, seed: int = 0) -> Path:
+def make_adapter(base: Path, folder: Path, seed: int = 0, lora: Lora = LORA) -> Path:
     """An adapter with an effect: B is not zero, as it is before the first round."""
     random = np.random.default_rng(seed)
-    shapes = initial_state(base, LORA, seed).params
+    shapes = initial_state(base, lora, seed).params
     tensors = {name: random.normal(0, 0.1, array.shape).astype(np.float32) for name, array in shapes.items()}
     folder.mkdir(parents=True)
     save_file(tensors, folder / ADAPTER)
-    config = json.dumps(adapter_config(LORA, "barnraise/tiny-base"))
+    config = json.dumps(adapter_config_for(base, lora, "barnraise/tiny-base"))
     (folder / "adapter_config.json").write_text(config, encoding="utf-8")
     (folder / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
     return folder
@@ -59,6 +60,53 @@ def test_a_merge_equals_that_of_peft(base: Path, tmp_path: Path) -> None:
     assert all(torch.allclose(found[name], wanted[name], atol=1e-6) for name in found)
     before = loaded(base).state_dict()
     assert any(not torch.equal(found[name], before[name]) for name in found)
+
+
+MERGED = ["llama", "llama, tied", "qwen2", "qwen2, tied", "gpt2", "gpt2, square", "mixtral"]
+
+
+def logits_of(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = model.eval()(input_ids=torch.tensor([list(range(3, 83))])).logits[0]
+    return found
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_a_merged_model_computes_what_peft_computes(tmp_path: Path, name: str) -> None:
+    base = make_kind(tmp_path / "base", name)
+    lora = Lora(rank=4, alpha=8.0, modules=modules_of(name))
+    adapter = make_adapter(base, tmp_path / "adapter", lora=lora)
+    merge(base, adapter, tmp_path / "merged", "fp32")
+    with quiet():
+        wanted = logits_of(PeftModel.from_pretrained(loaded(base), adapter))
+    found = logits_of(loaded(tmp_path / "merged"))
+    assert torch.allclose(found, wanted, atol=1e-4)
+    assert not torch.allclose(found, logits_of(loaded(base)), atol=0.1), "the adapter does nothing"
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text())
+    assert config["fan_in_fan_out"] is name.startswith("gpt2")
+
+
+def test_files_without_the_prefix_of_the_model_are_merged(tmp_path: Path) -> None:
+    """GPT-2's own files on the Hub were saved from the model without its head."""
+    base = make_kind(tmp_path / "base", "gpt2, square")
+    lora = Lora(rank=4, alpha=8.0, modules=modules_of("gpt2, square"))
+    adapter = make_adapter(base, tmp_path / "adapter", lora=lora)
+    merge(base, adapter, tmp_path / "whole", "fp32")
+    tensors = load_file(base / "model.safetensors")
+    headless = {name.removeprefix("transformer."): value for name, value in tensors.items()}
+    save_file(headless, base / "model.safetensors", {"format": "pt"})
+    merge(base, adapter, tmp_path / "headless", "fp32")
+    whole, found = logits_of(loaded(tmp_path / "whole")), logits_of(loaded(tmp_path / "headless"))
+    assert torch.equal(whole, found)
+
+
+def test_an_adapter_of_a_tied_head_is_refused_with_the_cause(tmp_path: Path) -> None:
+    untied, tied = make_kind(tmp_path / "untied", "llama"), make_kind(tmp_path / "tied", "llama, tied")
+    lora = Lora(rank=4, alpha=8.0, modules=("lm_head", "q_proj"))
+    adapter = make_adapter(untied, tmp_path / "adapter", lora=lora)
+    with pytest.raises(UserError, match=r"shares with another layer \(tie_word_embeddings\)"):
+        merge(tied, adapter, tmp_path / "merged")
+    merge(untied, adapter, tmp_path / "merged")
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])

@@ -26,6 +26,7 @@ from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import Link
+from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
@@ -105,6 +106,7 @@ def opened_store(
     base.mkdir(parents=True)
     (base / LARGE).write_bytes(np.random.default_rng(0).bytes(700_000))
     (folder / CHAT_TEMPLATE).write_text("{{ messages }}", encoding="utf-8")
+    (folder / ADAPTER_CONFIG).write_text("{}", encoding="utf-8")
     journal = Journal(folder / "journal.sqlite")
     try:
         charter = parts.charter(spec or parts.run_spec(), genesis)

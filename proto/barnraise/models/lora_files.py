@@ -27,7 +27,6 @@ class _Settings(BaseModel):
     lora_alpha: float
     use_rslora: Literal[False] = False
     use_dora: Literal[False] = False
-    fan_in_fan_out: Literal[False] = False
     bias: Literal["none"] = "none"
     rank_pattern: Annotated[dict[str, int], Field(max_length=0)] = {}
     alpha_pattern: Annotated[dict[str, float], Field(max_length=0)] = {}

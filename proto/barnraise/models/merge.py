@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +12,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from barnraise.core.errors import UserError
-from barnraise.models.causal_lm import unreadable
+from barnraise.models.causal_lm import skeleton, unreadable
 from barnraise.models.lora_files import LoraFiles
-from barnraise.models.model_files import FROM_BASE, write_model
-from barnraise.runtime.files import disk_errors, scratch_folder, write_atomic
+from barnraise.models.lora_targets import conv1d_weights
+from barnraise.models.model_files import write_descriptions, write_model
+from barnraise.runtime.files import disk_errors, scratch_folder
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 _TORCH = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-TEMPLATE = "chat_template.jinja"
+_OTHER_BASE = "Give the base model that the adapter was trained on."
 
 
 def merge(base: Path, adapter: Path, output: Path, dtype: Dtype = "bf16") -> None:
@@ -43,12 +42,7 @@ def merge(base: Path, adapter: Path, output: Path, dtype: Dtype = "bf16") -> Non
         path.chmod(0o644)
 
     with scratch_folder(output.parent) as work, disk_errors(output):
-        for name in (*FROM_BASE, TEMPLATE):
-            source = next((place / name for place in (adapter, base) if (place / name).is_file()), None)
-            if source is not None:
-                shutil.copyfile(source, work / name)
-        config = json.loads((base / "config.json").read_text(encoding="utf-8")) | {"dtype": _TORCH[dtype]}
-        write_atomic(work / "config.json", json.dumps(config, indent=2).encode())
+        write_descriptions([adapter, base], work, dtype=_TORCH[dtype])
         write_model(work, sizes, save)
         work.replace(output)
 
@@ -60,6 +54,9 @@ class Weights:
     files: dict[str, Path]
     """File by tensor."""
     lora: LoraFiles | None
+    """Its pairs are named as the tensors in `files`."""
+    conv1d: frozenset[str]
+    """Tensors that are stored as (inputs, outputs)."""
 
     @classmethod
     def of(cls, folder: Path, adapter: Path | None = None) -> Weights:
@@ -71,8 +68,15 @@ class Weights:
         with unreadable(folder):
             if not found:
                 raise FileNotFoundError(f"no model*.safetensors in {folder}")
-        weights = cls(found, LoraFiles.of(adapter) if adapter is not None else None)
-        weights._check_adapter(folder)
+        model = skeleton(folder)
+        stored = StoredNames(frozenset(found), model.base_model_prefix)
+        conv1d = frozenset(name for own in conv1d_weights(model) if (name := stored.name_of(own)))
+        if adapter is None:
+            return cls(found, None, conv1d)
+        lora = LoraFiles.of(adapter)
+        pairs = {_stored(own, stored, model, folder): pair for own, pair in lora.pairs.items()}
+        weights = cls(found, replace(lora, pairs=pairs), conv1d)
+        weights._check_shapes()
         return weights
 
     @property
@@ -90,15 +94,49 @@ class Weights:
         if self.lora is None or name not in self.lora.pairs:
             return weight
         a, b = self.lora.pairs[name]
-        return weight + self.lora.scale * (b @ a)
+        change = self.lora.scale * (b @ a)
+        return weight + (change.T if name in self.conv1d else change)
 
-    def _check_adapter(self, folder: Path) -> None:
+    def _check_shapes(self) -> None:
         for name, (a, b) in () if self.lora is None else self.lora.pairs.items():
-            if name not in self.files:
-                problem = f"the adapter changes {name}, which the model in {folder} does not have"
-            elif (there := self.shape(name)) != (b.shape[0], a.shape[1]):
+            there = self.shape(name)
+            if (tuple(reversed(there)) if name in self.conv1d else there) != (b.shape[0], a.shape[1]):
                 sizes = " x ".join(map(str, there))
-                problem = f"the adapter's {name} is {b.shape[0]} x {a.shape[1]}, the base model's {sizes}"
-            else:
-                continue
-            raise UserError(problem, fix="Give the base model that the adapter was trained on.")
+                raise UserError(
+                    f"the adapter's {name} is {b.shape[0]} x {a.shape[1]}, the base model's {sizes}",
+                    fix=_OTHER_BASE,
+                )
+
+
+@dataclass(frozen=True)
+class StoredNames:
+    """The names of a model's tensors in its files.
+
+    Some files, as GPT-2's on the Hub, were saved from the model without its head, and lack its prefix.
+    """
+
+    names: frozenset[str]
+    prefix: str
+    """transformers' `base_model_prefix`."""
+
+    def name_of(self, own: str) -> str | None:
+        """The name in the files of the tensor that the model calls `own`; None where no file has it."""
+        for name in (own, own.removeprefix(f"{self.prefix}."), f"{self.prefix}.{own}"):
+            if name in self.names:
+                return name
+        return None
+
+
+def _stored(own: str, stored: StoredNames, model: Any, folder: Path) -> str:
+    """Raises UserError where the model in `folder` has no tensor of its own that the adapter can change."""
+    if name := stored.name_of(own):
+        return name
+    if own not in {name for name, _ in model.named_parameters(remove_duplicate=False)}:
+        why, fix = "which the model in {} does not have", _OTHER_BASE
+    elif own not in dict(model.named_parameters()):
+        why = "which the model in {} shares with another layer (tie_word_embeddings)"
+        fix = "Load base model and adapter with peft, or train an adapter without this layer."
+    else:
+        why = "which the files in {} store under another name or fused with others"
+        fix = "Load base model and adapter with peft, or save the base model with the current transformers."
+    raise UserError(f"the adapter changes {own}, {why.format(folder)}", fix=fix)

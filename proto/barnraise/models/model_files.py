@@ -1,29 +1,82 @@
-"""A model's weights as the safetensors files that transformers loads: one, or shards with an index."""
+"""A folder as transformers loads it: safetensors, one file or shards with an index, config, tokenizer."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from barnraise.models.causal_lm import unreadable
+from barnraise.models.compatible_files import (
+    compatible_config,
+    compatible_tokenizer_config,
+    special_tokens_map,
+)
 from barnraise.runtime.files import write_atomic
 
 SHARD_BYTES = 500 * 10**6
 """Largest safetensors file of a model: small enough that a broken download costs little."""
 INDEX = "model.safetensors.index.json"
 
+CONFIG = "config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
 FROM_BASE = (
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "tokenizer.json",
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "tokenizer.model",
-    "special_tokens_map.json",
+    SPECIAL_TOKENS,
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
 )
-"""Files that a fine-tuned model copies from its base, in addition to the weights."""
+"""Files that a fine-tuned model takes from its base, in addition to the weights."""
+TEMPLATE = "chat_template.jinja"
+
+
+def write_descriptions(
+    sources: Sequence[Path], folder: Path, *, config: bool = True, dtype: str | None = None
+) -> None:
+    """Write config, tokenizer and chat template into `folder`, so that transformers 4 and 5 read them alike.
+
+    sources: folders, of which the first that has a file provides it. config: whether config.json is among
+    the files. dtype: transformers' name of the weights' dtype, if not the config's.
+    Raises ModelUnavailable for a broken JSON file, OSError.
+    """
+    found = {
+        name: path
+        for name in (*FROM_BASE, TEMPLATE)
+        if (path := next((source / name for source in sources if (source / name).is_file()), None))
+    }
+    for name, path in found.items():
+        if name not in (CONFIG, TOKENIZER_CONFIG):
+            shutil.copyfile(path, folder / name)
+    if config and CONFIG in found:
+        table = _read(found[CONFIG])
+        dtypes = {"dtype": dtype, "torch_dtype": dtype} if dtype else {}
+        _write(folder / CONFIG, compatible_config(table | dtypes))
+    if TOKENIZER_CONFIG in found:
+        template = found[TEMPLATE].read_text(encoding="utf-8") if TEMPLATE in found else None
+        table = compatible_tokenizer_config(_read(found[TOKENIZER_CONFIG]), template or None)
+        _write(folder / TOKENIZER_CONFIG, table)
+        if SPECIAL_TOKENS not in found:
+            _write(folder / SPECIAL_TOKENS, special_tokens_map(table))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with unreadable(path):
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(table, dict):
+            raise ValueError(f"{path.name} is not a JSON object")
+    return table
+
+
+def _write(path: Path, table: dict[str, Any]) -> None:
+    write_atomic(path, json.dumps(table, indent=2, ensure_ascii=False).encode())
 
 
 def write_model(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from barnraise.contract.spec import Full, Lora
 from barnraise.contract.state import Array, Layout, TrainState
-from barnraise.core.errors import SpecError
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.models.causal_lm import load, skeleton
+from barnraise.models.lora_targets import check_targets, only_conv1d
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,8 +48,19 @@ def parameter_count(folder: Path) -> int:
     return sum(parameter.numel() for parameter in skeleton(folder).parameters())
 
 
-def adapter_config(target: Lora, base_name: str) -> dict[str, Any]:
-    """The adapter_config.json with which peft loads the adapter onto `base_name`."""
+def adapter_config_for(folder: Path, target: Lora, base_name: str) -> dict[str, Any]:
+    """The adapter_config.json with which peft loads the adapter onto `base_name`, the model in `folder`.
+
+    Raises ModelUnavailable.
+    """
+    return adapter_config(target, base_name, only_conv1d(skeleton(folder), target.modules))
+
+
+def adapter_config(target: Lora, base_name: str, fan_in_fan_out: bool) -> dict[str, Any]:
+    """The same. fan_in_fan_out: whether all weights are stored as (inputs, outputs), as those of GPT-2.
+
+    These are the keys of peft since 0.4, so that every later version reads them.
+    """
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -59,7 +70,7 @@ def adapter_config(target: Lora, base_name: str) -> dict[str, Any]:
         "lora_alpha": int(target.alpha) if target.alpha.is_integer() else target.alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": fan_in_fan_out,
         "init_lora_weights": True,
         "target_modules": sorted(target.modules),
     }
@@ -68,14 +79,14 @@ def adapter_config(target: Lora, base_name: str) -> dict[str, Any]:
 def attach(model: nn.Module, target: Lora | Full) -> nn.Module:
     """`model` with only the parameters of `target` trainable.
 
-    Raises SpecError where a name in `target.modules` is not a linear layer.
+    Raises SpecError where a name in `target.modules` is not a linear layer with a weight of its own.
     """
     if isinstance(target, Full):
         return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model
 
-    _check_modules(model, target)
-    settings = adapter_config(target, "") | {"inference_mode": False}
+    check_targets(model, target.modules)
+    settings = adapter_config(target, "", only_conv1d(model, target.modules)) | {"inference_mode": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         meta = any(parameter.is_meta for parameter in model.parameters())
@@ -90,19 +101,3 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
-
-
-def _check_modules(model: nn.Module, target: Lora) -> None:
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    every = {name for name, _ in model.named_modules()}
-    known = sorted({name.rpartition(".")[2] for name in linear})
-    for wanted in target.modules or ("",):
-        chosen = {name for name in every if name == wanted or name.endswith(f".{wanted}")}
-        if not wanted or not chosen or not chosen <= linear:
-            raise SpecError(
-                f"train.target.modules: this model has no linear layer called `{wanted}`",
-                fix=f"Choose among its linear layers: {', '.join(known)}.",
-            )

@@ -142,7 +142,7 @@ def test_an_invalid_record_at_the_end_is_found(tmp_path: Path, model: Path) -> N
 
 def test_a_module_that_the_model_lacks_is_refused(tmp_path: Path, model: Path) -> None:
     spec = run_of(tmp_path, model, [CHAT], train=TrainSpec(target=Lora(modules=("c_attn",))))
-    with pytest.raises(SpecError, match="no linear layer called `c_attn`"):
+    with pytest.raises(SpecError, match="no layer called `c_attn`"):
         checked(spec, tmp_path / "cache")
 
 

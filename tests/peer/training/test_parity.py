@@ -117,7 +117,7 @@ def plain_run(
     if isinstance(target, Lora):
         with quiet():
             model = get_peft_model(
-                model, LoraConfig(**adapter_config(target, "") | {"inference_mode": False})
+                model, LoraConfig(**adapter_config(target, "", False) | {"inference_mode": False})
             )
     model.eval()
     params = trainable_parameters(model)

@@ -288,7 +288,7 @@ def test_peft_loads_the_adapter_with_equal_logits(folder: Path, tmp_path: Path) 
     for _ in range(3):
         peer.step(samples)
     save_file(peer.params(), tmp_path / "adapter_model.safetensors")
-    (tmp_path / "adapter_config.json").write_text(json.dumps(adapter_config(target, str(folder))))
+    (tmp_path / "adapter_config.json").write_text(json.dumps(adapter_config(target, str(folder), False)))
     with quiet():
         adapted = PeftModel.from_pretrained(plain_model(folder), tmp_path).eval()
     with torch.no_grad():
