@@ -20,6 +20,8 @@ from typing import Any
 from coordinator.dataset.chat_templates import REFUSALS, ChatTemplate, Span, Turn
 
 _BEGIN, _END = "\ue0b0", "\ue0b1"  # private use
+_HEADER = 64
+"""Characters that a template may write between the prompt of an answer and its content, such as a channel."""
 _SPACE = " \t\r\n"
 
 
@@ -102,8 +104,22 @@ def _by_search(
         except REFUSALS:
             continue
         if _bare(written) == text and _BEGIN in written:
-            found[k] = _outermost(written)
+            begin, end = _outermost(written)
+            found[k] = (_after_prompt(template, turns[:k], tools, text, begin), end)
     return found
+
+
+def _after_prompt(
+    template: ChatTemplate, before: Sequence[Turn], tools: Sequence[dict[str, Any]], text: str, begin: int
+) -> int:
+    """Where an answer begins: at its content, or at what the template writes between prompt and content."""
+    try:
+        without, prompted = template.apply(before, tools), template.apply(before, tools, prompt=True)
+    except REFUSALS:
+        return begin
+    prompt = prompted[len(without) :] if prompted.startswith(without) else ""
+    found = text.rfind(prompt, max(0, begin - len(prompt) - _HEADER), begin) if prompt else -1
+    return begin if found < 0 else found + len(prompt)
 
 
 def _enclosed(turn: Turn) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from coordinator.dataset.masks import MarkedText, mark
 from coordinator.dataset.pack import Document
 from coordinator.dataset.preview import preview_document
 from coordinator.dataset.records import Chat, Record, Text
-from coordinator.dataset.rendered_fields import ignored_fields, tools_of, turns_of, with_known_roles
+from coordinator.dataset.rendered_fields import accepted_turns, ignored_fields, tools_of, turns_of
 from coordinator.dataset.rows import BadRow, Unusable
 
 
@@ -106,7 +106,7 @@ class Renderer:
     def _text_of_chat(self, record: Chat) -> Rendered:
         turns, tools = turns_of(record.messages), tools_of(record)
         try:
-            turns = with_known_roles(self._template, turns, tools)
+            turns = accepted_turns(self._template, turns, tools)
             marked = mark(self._template, self._variants, turns, tools)
         except REFUSALS as error:
             raise Unusable(

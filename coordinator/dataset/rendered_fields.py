@@ -6,6 +6,8 @@ the text is the same.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ Tools = Sequence[dict[str, Any]]
 Edit = Callable[[dict[str, Any]], dict[str, Any]]
 
 PROBE = "?"
+"""Stands in for a text that a template may or may not write."""
 
 
 def turns_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -42,19 +45,60 @@ def tools_of(chat: Chat) -> list[dict[str, Any]]:
     return [dict(tool) for tool in chat.tools]
 
 
-def with_known_roles(
-    template: ChatTemplate, turns: list[dict[str, Any]], tools: Tools
-) -> list[dict[str, Any]]:
-    """The turns, with `developer` renamed to `system` where the template rejects or ignores that role."""
-    if all(turn["role"] != "developer" for turn in turns):
-        return turns
-    try:
-        text = template.apply(turns, tools)
-        if all(_is_written(turn, text) for turn in turns if turn["role"] == "developer"):
-            return turns
-    except REFUSALS:
-        pass  # as `system`
-    return [{**turn, "role": "system"} if turn["role"] == "developer" else turn for turn in turns]
+def accepted_turns(template: ChatTemplate, turns: list[dict[str, Any]], tools: Tools) -> list[dict[str, Any]]:
+    """The turns in the form that the template takes. Raises one of REFUSALS where it takes none.
+
+    Templates differ in whether they know the role `developer`, read a call's arguments as an object or as
+    JSON, and prescribe the form of its id.
+    """
+    first: Exception | None = None
+    for form in _forms(turns):
+        try:
+            text = template.apply(form, tools)
+        except REFUSALS as error:
+            first = first or error
+            continue
+        if all(_is_written(turn, text) for turn in form if turn["role"] == "developer"):
+            return form
+    if first is not None:
+        raise first
+    return turns
+
+
+def _forms(turns: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    yield turns
+    has_developer = any(turn["role"] == "developer" for turn in turns)
+    has_calls = any(turn.get("tool_calls") for turn in turns)
+    named = [{**turn, "role": "system"} if turn["role"] == "developer" else turn for turn in turns]
+    if has_developer:
+        yield named
+    if has_calls:
+        yield [_edit_calls(turn, _with_json_arguments) for turn in named]
+        yield [_with_short_ids(turn) for turn in named]
+
+
+def _edit_calls(turn: dict[str, Any], edit: Edit) -> dict[str, Any]:
+    calls = turn.get("tool_calls")
+    return {**turn, "tool_calls": [edit(call) for call in calls]} if calls else turn
+
+
+def _with_json_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function", {})
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        return call
+    return {**call, "function": {**function, "arguments": json.dumps(arguments, ensure_ascii=False)}}
+
+
+def _with_short_ids(turn: dict[str, Any]) -> dict[str, Any]:
+    """The turn with ids of 9 letters and digits, as Mistral's templates require."""
+    if turn.get("tool_call_id"):
+        turn = {**turn, "tool_call_id": _short_id(turn["tool_call_id"])}
+    return _edit_calls(turn, lambda call: {**call, "id": _short_id(str(call.get("id", "")))})
+
+
+def _short_id(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:9]
 
 
 def ignored_fields(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, text: str) -> tuple[str, ...]:
@@ -82,8 +126,9 @@ def _ignored(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, text: 
             template, _edited(turns, k, _without("reasoning_content")), tools, text
         ):
             yield "reasoning_content"
-        if turn.get("tool_calls") and _same(template, _edited(turns, k, _renamed_calls), tools, text):
-            yield "tool_calls"
+        for number in range(len(turn.get("tool_calls", ()))):
+            if _same(template, _edited(turns, k, _without_name(number)), tools, text):
+                yield "tool_calls"
         if turn["content"].strip() and not _is_written(turn, text):
             yield from _ignored_content(template, turns, k, tools, text)
 
@@ -118,8 +163,12 @@ def _without(key: str) -> Edit:
     return lambda turn: {name: value for name, value in turn.items() if name != key}
 
 
-def _renamed_calls(turn: dict[str, Any]) -> dict[str, Any]:
-    calls = [
-        {**call, "function": {**call.get("function", call), "name": PROBE}} for call in turn["tool_calls"]
-    ]
-    return {**turn, "tool_calls": calls}
+def _without_name(number: int) -> Edit:
+    """Replaces the name of the function of one call."""
+
+    def edit(turn: dict[str, Any]) -> dict[str, Any]:
+        calls = list(turn["tool_calls"])
+        calls[number] = {**calls[number], "function": {**calls[number].get("function", {}), "name": PROBE}}
+        return {**turn, "tool_calls": calls}
+
+    return edit

@@ -13,15 +13,14 @@ from barnraise.core.errors import SpecError
 
 
 def public_spec(spec: RunSpec) -> RunSpec:
-    """The spec as the swarm sees it: of a folder on the maintainer's machine only the name remains."""
+    """The spec as the swarm sees it: of a path on the maintainer's machine only the name remains."""
+    sources = (source.model_copy(update={"source": _bare(source.source)}) for source in spec.data.all_sources)
+    template = spec.data.chat_template
     return spec.model_copy(
         update={
             "model": spec.model.model_copy(update={"source": _bare(spec.model.source)}),
-            "data": spec.data.with_sources(
-                tuple(
-                    source.model_copy(update={"source": _bare(source.source)})
-                    for source in spec.data.all_sources
-                )
+            "data": spec.data.with_sources(tuple(sources)).model_copy(
+                update={"chat_template": template and _bare(template)}
             ),
         }
     )

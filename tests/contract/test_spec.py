@@ -154,9 +154,12 @@ def test_a_file_that_cannot_be_read_is_a_spec_error(tmp_path: Path, write: objec
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    text = 'name = "barn"\n[data]\nsource = "data"\n[model]\nsource = "owner/name"\n'
-    (tmp_path / "run.toml").write_text(text)
-    spec = read_spec(tmp_path / "run.toml")
+    (tmp_path / "our.jinja").touch()
+    text = 'name = "barn"\n[data]\nsource = "data"\nCHAT[model]\nsource = "owner/name"\n'
+    for name, expected in (("our.jinja", str((tmp_path / "our.jinja").resolve())), ("chatml", "chatml")):
+        (tmp_path / "run.toml").write_text(text.replace("CHAT", f'chat_template = "{name}"\n'))
+        spec = read_spec(tmp_path / "run.toml")
+        assert spec.data.chat_template == expected
     assert spec.data.source == str((tmp_path / "data").resolve())
     assert spec.model.source == "owner/name"
 

@@ -28,7 +28,7 @@ def parse_spec(text: str, where: str = "run.toml") -> RunSpec:
 
 
 def read_spec(path: Path) -> RunSpec:
-    """Read `path`. A relative data or model path is taken from the file's own folder."""
+    """Read `path`. Relative paths of data, model and chat template are taken from the file's own folder."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -36,13 +36,15 @@ def read_spec(path: Path) -> RunSpec:
             f"cannot read {path}: {error}", fix="Write one with `coordinator new NAME`, or give its path."
         ) from None
     spec = parse_spec(text, str(path))
+    sources = (
+        source.model_copy(update={"source": _next_to(path, source.source)})
+        for source in spec.data.all_sources
+    )
+    template = spec.data.chat_template
     return spec.model_copy(
         update={
-            "data": spec.data.with_sources(
-                tuple(
-                    source.model_copy(update={"source": _next_to(path, source.source)})
-                    for source in spec.data.all_sources
-                )
+            "data": spec.data.with_sources(tuple(sources)).model_copy(
+                update={"chat_template": template and _next_to(path, template)}
             ),
             "model": spec.model.model_copy(update={"source": _next_to(path, spec.model.source)}),
         }

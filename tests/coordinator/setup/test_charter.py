@@ -25,6 +25,16 @@ def test_the_swarm_sees_only_the_name_of_a_folder() -> None:
     assert public_spec(spec_of("owner/base")).model.source == "owner/base"
 
 
+def test_the_swarm_sees_only_the_name_of_a_chat_template_and_a_restart_no_change() -> None:
+    ours = spec_of(data=DataSpec(source="chats.jsonl", chat_template="/home/ada/our.jinja"))
+    public = public_spec(ours)
+    assert public.data.chat_template == "our.jinja"
+    check_unchanged(parts.charter(public, parts.state()), ours, WHERE)
+    other = spec_of(data=DataSpec(source="chats.jsonl", chat_template="chatml"))
+    with pytest.raises(SpecError, match=r"\[data\]"):
+        check_unchanged(parts.charter(public, parts.state()), other, WHERE)
+
+
 def test_a_pinned_revision_is_no_change() -> None:
     charter = parts.charter(public_spec(spec_of(revision="abc123")), parts.state())
     check_unchanged(charter, spec_of(), WHERE)
