@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from coordinator.dataset.field_values import (
@@ -20,13 +19,15 @@ from coordinator.dataset.field_values import (
 )
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.rows import Unusable
-from coordinator.dataset.tool_fields import tools_of
-from coordinator.dataset.turns import REASONING, conversation
+from coordinator.dataset.tool_fields import calls_of, tools_of
+from coordinator.dataset.turns import REASONING, conversation, is_turns
 
 SYSTEMS = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "functions")
 COMPANIONS = frozenset({*SYSTEMS, *TOOLS})
 """Fields that are read beside the messages of every chat."""
+CALLS = "answers"
+"""Field of the calls that answer a question, in data sets of function calls."""
 LABELS = ("label", "kto_tag")
 """Fields that say whether an answer is a good one."""
 CONTEXTS = ("input", "context")
@@ -41,6 +42,10 @@ _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 def chat(row: Mapping[str, Any], messages: tuple[Message, ...], where: str, ignored: list[str]) -> Chat:
     """A chat of `messages`, with the row's system prompt and tools. Raises Unusable."""
+    if COMPANIONS.isdisjoint(row):
+        found = Chat(messages, where=where)
+        _check(found)
+        return found
     tools: tuple[Mapping[str, Any], ...] = ()
     for name in TOOLS:
         if tools and is_filled(row.get(name)):
@@ -65,7 +70,7 @@ def preference(row: Mapping[str, Any], asked: str | None, where: str, ignored: l
     chosen = row["chosen"]
     if isinstance(chosen, str) and _TRANSCRIPT.match(chosen):
         answer = _transcript(chosen)
-    elif asked is None and isinstance(chosen, str) and not _messages_in(chosen):
+    elif asked is None and isinstance(chosen, str) and not holds_messages(chosen):
         check_characters(chosen, "chosen")
         return Text(chosen, where)
     else:
@@ -99,15 +104,19 @@ def _asked(row: Mapping[str, Any], question: str, ignored: list[str]) -> tuple[M
     """
     history = _history(row.get("history"))
     value = row[question]
-    if _messages_in(value):
+    if holds_messages(value):
         given = conversation(value, question, ignored)
         ignored += [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
-        return (*history, *(replace(turn, trained=False) for turn in given))
+        return (*history, *map(_as_context, given))
     text = text_and_thoughts(value, question)[0]
     names = [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
     contexts = [_context(row[name], name) for name in names]
     parts = [*contexts, text] if question in _CONTEXT_FIRST else [text, *contexts]
     return (*history, Message("user", "\n\n".join(part for part in parts if part)))
+
+
+def _as_context(message: Message) -> Message:
+    return message._replace(trained=False) if message.role == "assistant" else message
 
 
 def _context(value: object, name: str) -> str:
@@ -119,9 +128,11 @@ def _context(value: object, name: str) -> str:
 def _answered(row: Mapping[str, Any], answer: str, ignored: list[str]) -> tuple[Message, ...]:
     value = row[answer]
     thoughts = [name for name in REASONING if is_filled(row.get(name))]
-    if _messages_in(value):
+    if holds_messages(value):
         ignored += thoughts
         return conversation(value, answer, ignored)
+    if answer == CALLS:
+        return (Message("assistant", "", tool_calls=calls_of(value, answer)),)
     text, reasoning = text_and_thoughts(value, answer)
     if thoughts:
         reasoning = text_and_thoughts(row[thoughts[0]], thoughts[0])[0]
@@ -129,7 +140,7 @@ def _answered(row: Mapping[str, Any], answer: str, ignored: list[str]) -> tuple[
     return (Message("assistant", text, reasoning=reasoning),)
 
 
-def _messages_in(value: object) -> bool:
+def holds_messages(value: object) -> bool:
     """Whether a field holds messages: a list of objects that have a role, one such object, or JSON of it."""
     if isinstance(value, str):
         if not holds_json(value):
@@ -139,9 +150,7 @@ def _messages_in(value: object) -> bool:
         except (ValueError, RecursionError):
             return False
     turns = [value] if isinstance(value, Mapping) else value
-    if not isinstance(turns, list | tuple) or not turns:
-        return False
-    return all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in turns)
+    return is_turns(turns)
 
 
 def _history(value: object) -> tuple[Message, ...]:
@@ -149,7 +158,7 @@ def _history(value: object) -> tuple[Message, ...]:
     if not is_filled(value):
         return ()
     turns = from_json(value, "history")
-    if _messages_in(turns):
+    if holds_messages(turns):
         return conversation(turns, "history", [])
     if not isinstance(turns, list | tuple):
         raise Unusable(f"`history` is {kind(turns)}, not a list", fix=_FIX_HISTORY)
@@ -200,17 +209,23 @@ def _check(found: Chat) -> None:
     answers = [message for message in found.messages if message.role == "assistant"]
     if not answers:
         raise Unusable("no assistant message to train on", fix="Remove the row.")
-    if not any(message.trained for message in answers):
+    trained = [answer for answer in answers if answer.trained]
+    if not trained:
         raise Unusable("every assistant message has the weight 0", fix="Remove the row.")
     if found.messages[0].role == "assistant":
         raise Unusable("the assistant speaks first", fix="Put a user's message before it.")
+    for answer in trained:
+        if not answer.tool_calls and (not answer.content or answer.content.isspace()):
+            raise Unusable("an assistant message is blank", fix="Fill it in, or remove the row.")
     for message in found.messages:
-        check_characters(message.content, "content")
-        if message.reasoning:
-            check_characters(message.reasoning, "reasoning")
-        if message.tool_calls:
-            check_characters(as_json(message.tool_calls), "tool_calls")
+        _check_message(message)
     if found.tools:
         check_characters(as_json(found.tools), "tools")
-    if any(not (turn.content.strip() or turn.tool_calls) for turn in answers if turn.trained):
-        raise Unusable("an assistant message is blank", fix="Fill it in, or remove the row.")
+
+
+def _check_message(message: Message) -> None:
+    check_characters(message.content, "content")
+    if message.reasoning:
+        check_characters(message.reasoning, "reasoning")
+    if message.tool_calls:
+        check_characters(as_json(message.tool_calls), "tool_calls")

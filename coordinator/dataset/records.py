@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One turn of a conversation."""
 
     role: str
@@ -24,7 +23,7 @@ class Message:
     tool_call_id: str = ""
     """Of a tool's turn: the call that it answers."""
     name: str = ""
-    """Of a tool's turn: the tool."""
+    """Of a tool's turn: the tool. Of another's: who speaks."""
     trained: bool = True
     """Whether an assistant's turn is trained on; False where its row gives it the weight 0."""
 
@@ -60,6 +59,8 @@ class Text:
 
 Record = Chat | Text
 
+_AS_JSON = json.JSONEncoder(default=str).encode
+
 
 def _content(message: Message) -> list[object]:
     """What a message says, whether or not it is trained on."""
@@ -68,4 +69,4 @@ def _content(message: Message) -> list[object]:
 
 
 def _digest(seed: int, content: object) -> int:
-    return int.from_bytes(hashlib.sha256(json.dumps([seed, content], default=str).encode()).digest(), "big")
+    return int.from_bytes(hashlib.sha256(_AS_JSON([seed, content]).encode()).digest(), "big")

@@ -50,12 +50,12 @@ class RowCounts:
             return
         self.records += 1
         self.shapes[found.shape] += 1
-        for name in found.ignored:
+        for name in found.ignored if len(found.ignored) < 2 else set(found.ignored):
             self.unused[name] += 1
         if isinstance(found.record, Chat):
-            self.untrained += sum(
-                not turn.trained for turn in found.record.messages if turn.role == "assistant"
-            )
+            for turn in found.record.messages:
+                if not turn.trained and turn.role == "assistant":
+                    self.untrained += 1
 
     def merge(self, later: RowCounts) -> None:
         """Add the counts of the rows that follow."""

@@ -11,15 +11,17 @@ Shapes, tried in this order; docs/DATA.md lists the fields that are read beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
 from coordinator.dataset.chat_fields import (
+    CALLS,
     COMPANIONS,
     LABELS,
     PAIR_COMPANIONS,
     chat,
+    holds_messages,
     is_disliked,
     pair,
     preference,
@@ -35,15 +37,15 @@ from coordinator.dataset.field_values import (
 )
 from coordinator.dataset.records import Record, Text
 from coordinator.dataset.rows import Unusable
-from coordinator.dataset.turns import conversation
+from coordinator.dataset.turns import conversation, is_turns
 
 _MAYBE_TEXT = ("conversation", "dialogue", "dialog", "chat")
 CONTAINERS = ("messages", "conversations", *_MAYBE_TEXT)
 """Fields that hold the messages of a chat; the last ones may hold other text too, which is no chat."""
 QUESTIONS = ("instruction", "prompt", "question", "query", "problem", "input", "inputs", "user", "human")
 ANSWERS = (
-    *("output", "completion", "response", "answer", "solution", "generation", "target", "targets"),
-    *("assistant", "bot", "gpt"),
+    *("output", "completion", "response", "solution", "answer", "generation", "target", "targets"),
+    *("assistant", "bot", "gpt", CALLS),
 )
 DEFAULT_TEXT = "text"
 _FIX = "Name the field that holds the text as `text_field` under [data] in run.toml."
@@ -64,7 +66,7 @@ class Recognized(NamedTuple):
     record: Record | LeftOut
     shape: str
     """The fields that it was recognized by, for the report."""
-    ignored: Iterable[str]
+    ignored: Sequence[str]
     """Filled fields that have no meaning for training."""
 
 
@@ -95,6 +97,8 @@ class Recognizer:
         if type(value) is not dict:
             if isinstance(value, str):
                 return Recognized(_text(value, "the text", where), "plain text", ())
+            if is_turns(value):
+                return self.recognize({"messages": value}, where)
             if not isinstance(value, Mapping):
                 raise Unusable(f"it is {kind(value)}, not a JSON object", fix="Write one object per record.")
         if self._text_field is not None:
@@ -108,7 +112,9 @@ class Recognizer:
             ignored.append(plan.container)
             plan = self._plan(tuple(name for name in filled if name != plan.container))
         if plan.media:
-            raise Unusable(f"it has `{plan.media[0]}`", fix="Only text can be trained on: remove the row.")
+            raise Unusable(
+                f"it has `{plan.media[0]}`, and only text can be trained on", fix="Remove the row."
+            )
         record = plan.read(value, where, ignored)
         return Recognized(record, plan.shape, (*plan.unused, *ignored) if ignored else plan.unused)
 
@@ -128,8 +134,7 @@ class Recognizer:
         if isinstance(found, Mapping):
             inner = Recognizer(None).recognize(found, where)
             return Recognized(inner.record, f"`{name}`: {inner.shape}", (*unused, *inner.ignored))
-        is_list = isinstance(found, list | tuple)
-        if is_list or (isinstance(found, str) and name.split(".")[-1] in CONTAINERS and holds_json(found)):
+        if isinstance(found, list | tuple) or holds_messages(found):
             unused = [key for key in unused if key not in COMPANIONS]
             messages = conversation(found, name, unused)
             return Recognized(chat(row, messages, where, unused), f"`{name}`", unused)
@@ -226,9 +231,10 @@ def _unshaped(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record 
             fix="Fill it in, or remove the row.",
         )
     if known:
+        lacks, names = ("answer", ANSWERS) if known[0] in QUESTIONS else ("question", QUESTIONS)
         raise Unusable(
-            f"it has `{known[0]}`, and nothing to train on with it: {_fields(row)}",
-            fix=f"An answer is one of: {', '.join(ANSWERS)}. {_FIX}",
+            f"`{known[0]}` without {'an' if lacks == 'answer' else 'a'} {lacks}; it has: {_fields(row)}",
+            fix=f"Name the {lacks} as one of: {', '.join(names)}. {_FIX}",
         )
     raise Unusable(f"no field of a known name; it has: {_fields(row)}", fix=_suggestion(row))
 

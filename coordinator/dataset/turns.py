@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from coordinator.dataset.field_values import (
     MEDIA,
     as_json,
     from_json,
+    holds_json,
     is_filled,
     kind,
     shown,
@@ -48,12 +48,19 @@ _ANSWERED = ("assistant", "bot", "gpt", "output", "answer", "response")
 _KNOWN = {*REASONING, *_WEIGHTS, "name", "tool_calls", "function_call", "tool_call_id"}
 
 
+def is_turns(value: object) -> bool:
+    """Whether a value is a list of objects that have a role."""
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    return all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in value)
+
+
 def conversation(value: object, field: str, ignored: list[str]) -> tuple[Message, ...]:
     """The messages of a field: a list of turns, one turn, or JSON of either.
 
     ignored: gets the names of the turns' fields that have no meaning here. Raises Unusable.
     """
-    if isinstance(value, str) and value[:1] not in ("[", "{", " ", "\n"):
+    if isinstance(value, str) and not holds_json(value):
         raise Unusable(f"`{field}` is text, not a list of messages", fix="Write a list of messages.")
     turns = from_json(value, field)
     if isinstance(turns, Mapping):
@@ -66,6 +73,8 @@ def conversation(value: object, field: str, ignored: list[str]) -> tuple[Message
         if plain is not None:
             messages.append(plain)
             continue
+        if isinstance(turn, str) and holds_json(turn):
+            turn = from_json(turn, f"{field}[]")
         for message in _messages(turn, field, ignored):
             _append(messages, message)
     return tuple(messages)
@@ -86,7 +95,7 @@ def _append(messages: list[Message], message: Message) -> None:
     """Add a message; a turn that only calls a tool joins the calls before it, which run in parallel."""
     last = messages[-1] if messages else None
     if last and last.tool_calls and message.tool_calls and not (message.content or message.reasoning):
-        messages[-1] = replace(last, tool_calls=last.tool_calls + message.tool_calls)
+        messages[-1] = last._replace(tool_calls=last.tool_calls + message.tool_calls)
     else:
         messages.append(message)
 

@@ -45,10 +45,15 @@ def dataset_report(report: DatasetReport) -> list[str]:
             f"{_count(report.untrained, 'message')} of the assistant not trained on:"
             " of weight 0, or part of a prompt"
         )
-    lines += [f"`{name}` in {_count(rows, 'row')} is not used" for name, rows in report.unused[:SHOWN_NAMES]]
+    lines += [_unused(name, rows) for name, rows in report.unused[:SHOWN_NAMES]]
     if len(report.unused) > SHOWN_NAMES:
         lines.append(f"{_count(len(report.unused) - SHOWN_NAMES, 'more field')} not used")
     return lines + bad_rows(report)
+
+
+def _unused(name: str, rows: int) -> str:
+    why = ": of a preference, the chosen answer is trained on" if name == "rejected" else ""
+    return f"`{name}` in {_count(rows, 'row')} is not used{why}"
 
 
 def bad_rows(report: DatasetReport) -> list[str]:
