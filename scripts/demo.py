@@ -29,7 +29,7 @@ from barnraise.contract.status import RunStatus
 from barnraise.core.ids import short
 from barnraise.models.base_model import resolve
 from barnraise.runtime.console import start_logging
-from coordinator.dataset.build import survey
+from coordinator.dataset.held_out import held_out_below
 from coordinator.dataset.records import Chat, Text
 from coordinator.dataset.sources.read import read
 from coordinator.grpc_service import ask_status
@@ -196,7 +196,8 @@ def corpus(work: Path) -> Path:
 def held_out_question(run: Path) -> str:
     """The first held-out question, or the first words of the first held-out text."""
     spec = read_spec(run)
-    bound = survey(spec).bound
+    digests = [record.digest(spec.seed) for record in read(spec.data)]
+    bound = held_out_below(spec.data.held_out, min(digests, default=0), max(digests, default=0))
     record = next((record for record in read(spec.data) if record.digest(spec.seed) < bound), None)
     match record:
         case Chat(messages):

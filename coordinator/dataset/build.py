@@ -1,219 +1,189 @@
-"""Tokenizes and packs a run's dataset once, into shards that peers fetch by their hash."""
+"""Tokenizes and packs a run's dataset once, into shards that peers fetch by their hash.
+
+One pass: batches of records are read, rendered and encoded on all cores, divided into trained and held out,
+packed, and stored. Memory is bounded by the batches in progress and two blocks that are shuffled.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from barnraise.contract.shards import BYTES_PER_TOKEN, DataIndex, Sample, ShardRef, pack_shard
+from barnraise.contract.shards import DataIndex
 from barnraise.contract.spec import RunSpec
-from barnraise.core.errors import DatasetError, ModelUnavailable
-from barnraise.core.ids import BlobHash
-from coordinator.dataset.pack import Document, held_out_below, pack, shuffled, split
+from barnraise.core.errors import DatasetError
+from coordinator.dataset.encode import batches, in_parallel
+from coordinator.dataset.held_out import HeldOutSplit
+from coordinator.dataset.model_ids import ModelIds, check_length, check_tokens, open_tokenizer
+from coordinator.dataset.pack import Document
+from coordinator.dataset.preview import preview_sample
 from coordinator.dataset.records import Record
 from coordinator.dataset.render import Renderer
 from coordinator.dataset.render_counts import RenderCounts, refuse_unrendered
 from coordinator.dataset.row_counts import RowCounts, refuse_bad_rows
+from coordinator.dataset.rows import BadRow
+from coordinator.dataset.shard_writer import Put, ShardWriter
 from coordinator.dataset.sources.read import read
 from coordinator.dataset.too_long import documents
 from coordinator.reasons.dataset import (
+    BeyondPositions,
     BuildStep,
     BuiltDataset,
     DatasetBuilt,
-    DatasetReport,
     NothingHeldOut,
     ReadingDataset,
     RecordsTokenized,
 )
 
-SHARD_BYTES = 1 << 20
-"""A shard is closed at about this size, …"""
-SHARD_SAMPLES = 256
-"""… or at this many samples."""
-SHUFFLE_TOKENS = 8 << 20
-"""Tokens that are shuffled at a time: about 100 MB of memory."""
 _REPORT_EVERY = 5_000
-_BATCH = 250
-"""Records that are tokenized at a time."""
-_FIX_MODEL = "Give a base model whose folder holds a complete tokenizer, with tokenizer.json."
 
-Put = Callable[[bytes], BlobHash]
-"""Stores bytes under their SHA-256 and returns it."""
 Progress = Callable[[BuildStep], None]
 
 
-@dataclass(frozen=True)
-class Survey:
-    """The result of the first pass over a dataset: its size, and what is held out."""
-
-    records: int
-    held_out_records: int
-    bound: int
-    """Records whose digest is below this are held out."""
-    report: DatasetReport
-
-
-@dataclass
-class _Counter:
-    """Counts tokens on their way into the shards."""
-
-    tokens: int = 0
-    trained: int = 0
-    refs: list[ShardRef] = field(default_factory=list)
-
-    def count(self, pieces: Iterable[Document]) -> Iterator[Document]:
-        for piece in pieces:
-            self.tokens += len(piece.input_ids)
-            self.trained += int(piece.trained.sum())
-            yield piece
-
-
-def survey(spec: RunSpec) -> Survey:
-    """Read all records once, for their digests. Raises DatasetError."""
-    counts = RowCounts()
-    digests = [record.digest(spec.seed) for record in read(spec.data, counts)]
-    report = counts.report()
-    if spec.data.bad_rows == "refuse":
-        refuse_bad_rows(report)
-    if not digests:
-        raise DatasetError(f"the dataset {spec.data.title} is empty", fix="Give it at least one record.")
-    bound = held_out_below(spec.data.held_out, min(digests), max(digests))
-    return Survey(len(digests), sum(digest < bound for digest in digests), bound, report)
-
-
 def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -> BuiltDataset:
-    """Read, render, pack and store a run's dataset; the same input gives the same hashes.
+    """Read, render, pack and store a run's dataset; the same input gives the same hashes on any machine.
 
     put: gets the bytes of every shard. Raises DatasetError for data that cannot be trained on,
-    ModelUnavailable for a tokenizer that cannot be read.
+    ModelUnavailable for a tokenizer or a config that cannot be read.
     """
-    renderer, vocab_size = _renderer(tokenizer_folder, spec.data.chat_template)
+    tokenizer, ids = open_tokenizer(tokenizer_folder)
+    check_length(ids, spec.data.sequence_length)
+    builder = _Builder(spec, Renderer(tokenizer, ids.ends, spec.data.chat_template), ids, put)
     progress(ReadingDataset(spec.data.title))
-    found = survey(spec)
-    counts = RenderCounts()
-    previews: list[str] = []
+    return builder.build(progress)
 
-    def rendered(*, held_out: bool) -> Iterator[Document]:
-        records = _records(spec, found.bound, held_out=held_out)
-        for document in _documents(spec, renderer, records, vocab_size, counts, progress):
-            if not previews:
-                previews.append(renderer.preview(document))
-            yield document
 
-    index = _store(spec, rendered(held_out=False), renderer, vocab_size, put)
-    if not index.shards:
-        raise DatasetError(
-            f"no token of {spec.data.title} can be trained on",
-            fix="Give it longer texts, or raise `sequence_length` under [data] in run.toml.",
+@dataclass(frozen=True)
+class _Encoded:
+    """A batch of records, and the document of each; None where a record gives none."""
+
+    records: Sequence[Record]
+    digests: Sequence[int]
+    documents: Sequence[Document | None]
+    counts: RenderCounts
+
+
+class _Builder:
+    """One pass over a dataset."""
+
+    def __init__(self, spec: RunSpec, renderer: Renderer, ids: ModelIds, put: Put) -> None:
+        self._spec, self._data, self._renderer, self._ids = spec, spec.data, renderer, ids
+        self._rows, self._rendered = RowCounts(), RenderCounts()
+        self._split: HeldOutSplit[Document | None] = HeldOutSplit(spec.data.held_out)
+        self._training, self._held_out = (
+            ShardWriter(
+                spec.data.sequence_length,
+                ids.vocab_size,
+                ids.pad_id,
+                spec.seed,
+                put,
+                packing=spec.data.packing != "never",
+            )
+            for _ in range(2)
         )
-    held_out = _store(spec, rendered(held_out=True), renderer, vocab_size, put)
-    if spec.data.held_out > 0 and not held_out.shards:
-        progress(NothingHeldOut())
-    progress(DatasetBuilt(found.records, index.samples, index.trained_tokens))
-    return BuiltDataset(
-        index=index,
-        held_out=held_out,
-        preview=previews[0],
-        records=found.records,
-        held_out_records=found.held_out_records,
-        chat_template=renderer.template,
-        report=found.report,
-        rendering=counts.report(),
-    )
+        self._held_out_records = 0
+        self._first: Document | None = None
 
+    def build(self, progress: Progress) -> BuiltDataset:
+        self._read_all(progress)
+        self._refuse()
+        index, held_out = self._training.finish(), self._held_out.finish()
+        self._report(index, held_out, progress)
+        return self._result(index, held_out)
 
-def _records(spec: RunSpec, bound: int, *, held_out: bool) -> Iterator[Record]:
-    return (record for record in read(spec.data) if (record.digest(spec.seed) < bound) == held_out)
+    def _read_all(self, progress: Progress) -> None:
+        reported = 0
+        for encoded in in_parallel(lambda encode: encode(), self._batches()):
+            self._rendered.merge(encoded.counts)
+            if not self._refused:
+                self._pack(encoded)
+            if self._rows.records - reported >= _REPORT_EVERY:
+                reported = self._rows.records
+                progress(RecordsTokenized(reported))
+        for document, held_out in self._split.finish():
+            self._route(document, held_out)
 
+    def _batches(self) -> Iterator[Callable[[], _Encoded]]:
+        """The work on each batch. Once a bad row is known, the rest is only read, to count all."""
+        for batch in batches(read(self._data, self._rows)):
+            yield partial(self._skip if self._refused else self._encode, batch)
 
-def _documents(
-    spec: RunSpec,
-    renderer: Renderer,
-    records: Iterable[Record],
-    vocab_size: int,
-    counts: RenderCounts,
-    progress: Progress,
-) -> Iterator[Document]:
-    remaining = iter(records)
-    done = 0
-    while batch := list(islice(remaining, _BATCH)):
-        for document in documents(renderer, batch, spec.data.sequence_length, spec.data.too_long, counts):
-            if int(document.input_ids.max()) >= vocab_size:
-                raise ModelUnavailable(
-                    f"the tokenizer makes tokens that the model does not have (it has {vocab_size})",
-                    fix=_FIX_MODEL,
-                )
-            yield document
-        if spec.data.bad_rows == "refuse":
-            refuse_unrendered(counts.report())
-        done += len(batch)
-        if done % _REPORT_EVERY == 0:
-            progress(RecordsTokenized(done))
+    @property
+    def _refused(self) -> bool:
+        return self._data.bad_rows == "refuse" and bool(self._rows.bad or self._rendered.bad)
 
+    def _encode(self, batch: Sequence[Record]) -> _Encoded:
+        """Runs in a thread of its own."""
+        data, counts = self._data, RenderCounts()
+        found = documents(self._renderer, batch, data.sequence_length, data.too_long, counts)
+        return _Encoded(batch, [record.digest(self._spec.seed) for record in batch], found, counts)
 
-def _store(
-    spec: RunSpec, documents: Iterable[Document], renderer: Renderer, vocab_size: int, put: Put
-) -> DataIndex:
-    length = spec.data.sequence_length
-    counter = _Counter()
-    pad = renderer.tokenizer.pad_token_id
-    pad_id = renderer.tokenizer.eos_token_id if pad is None else pad
-    samples = pack(counter.count(split(documents, length)), length, pad_id)
-    for batch in _batches(shuffled(samples, spec.seed, max(1, SHUFFLE_TOKENS // length)), length):
-        data = pack_shard(batch)
-        put(data)
-        counter.refs.append(ShardRef.of(data, len(batch)))
-    return DataIndex(
-        sequence_length=length,
-        vocab_size=vocab_size,
-        shards=tuple(counter.refs),
-        tokens=counter.tokens,
-        trained_tokens=counter.trained,
-    )
+    def _skip(self, batch: Sequence[Record]) -> _Encoded:
+        counts = RenderCounts()
+        for record in batch:
+            if isinstance(found := self._renderer.text_of(record), BadRow):
+                counts.add_bad(found)
+        return _Encoded(batch, [], [], counts)
 
+    def _pack(self, encoded: _Encoded) -> None:
+        together = zip(encoded.records, encoded.digests, encoded.documents, strict=True)
+        for record, digest, document in together:
+            if document is not None:
+                check_tokens(self._renderer.tokenizer, self._ids, document, record.where)
+            for routed, held_out in self._split.add(digest, document):
+                self._route(routed, held_out)
 
-def _batches(samples: Iterable[Sample], length: int) -> Iterator[list[Sample]]:
-    size = min(SHARD_SAMPLES, max(1, SHARD_BYTES // (BYTES_PER_TOKEN * length)))
-    batch: list[Sample] = []
-    for sample in samples:
-        batch.append(sample)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    def _route(self, document: Document | None, held_out: bool) -> None:
+        self._held_out_records += held_out
+        if document is None:
+            return
+        (self._held_out if held_out else self._training).add(document)
+        if self._first is None and not held_out:
+            self._first = document
 
+    def _refuse(self) -> None:
+        """Raise DatasetError for bad rows where the spec refuses them, and for a dataset without records."""
+        if self._data.bad_rows == "refuse":
+            refuse_bad_rows(self._rows.report())
+            refuse_unrendered(self._rendered.report())
+        if not self._rows.records:
+            raise DatasetError(f"the dataset {self._data.title} is empty", fix="Give it at least one record.")
 
-def _renderer(folder: Path, chat_template: str | None) -> tuple[Renderer, int]:
-    """The folder's tokenizer, and the number of tokens that the model knows."""
-    from transformers import AutoTokenizer
+    def _report(self, index: DataIndex, held_out: DataIndex, progress: Progress) -> None:
+        if not index.shards:
+            raise DatasetError(
+                f"no token of {self._data.title} can be trained on",
+                fix="Give it longer texts, or raise `sequence_length` under [data] in run.toml.",
+            )
+        if self._data.held_out > 0 and not held_out.shards:
+            progress(NothingHeldOut())
+        positions = self._ids.positions
+        if positions is not None and self._longest > positions.count:
+            progress(BeyondPositions(self._longest, positions.count))
+        progress(DatasetBuilt(self._rows.records, index.samples, index.trained_tokens))
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailable(f"the tokenizer in {folder} cannot be read: {error}", fix=_FIX_MODEL) from None
-    config = _table(folder / "config.json")
-    texts = config.get("text_config", config)
-    known = {tokenizer.eos_token_id}
-    for table in (_table(folder / "generation_config.json"), config, texts):
-        ends = table.get("eos_token_id")
-        known |= {end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)}
-    embedded = texts.get("vocab_size", len(tokenizer))
-    return Renderer(tokenizer, frozenset(known), chat_template), min(len(tokenizer), int(embedded))
+    @property
+    def _longest(self) -> int:
+        """Tokens of the longest piece that any sample contains."""
+        return min(max(self._training.longest, self._held_out.longest), self._data.sequence_length)
 
-
-def _table(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one where the model has no such file. Raises ModelUnavailable."""
-    if not path.exists():
-        return {}
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{path} cannot be read: {error}", fix=_FIX_MODEL) from None
-    if not isinstance(table, dict):
-        raise ModelUnavailable(f"{path} is not a JSON object", fix=_FIX_MODEL)
-    return table
+    def _result(self, index: DataIndex, held_out: DataIndex) -> BuiltDataset:
+        first, sample = self._first, self._training.first
+        assert first is not None, "there is a shard"
+        assert sample is not None, "there is a shard"
+        tokenizer = self._renderer.tokenizer
+        return BuiltDataset(
+            index=index,
+            held_out=held_out,
+            preview=self._renderer.preview(first),
+            records=self._rows.records,
+            held_out_records=self._held_out_records,
+            chat_template=self._renderer.template,
+            report=self._rows.report(),
+            rendering=self._rendered.report(),
+            sample_preview=preview_sample(tokenizer, sample.as_sample()),
+            longest_document=max(self._training.longest, self._held_out.longest),
+            documents=self._training.pieces,
+        )

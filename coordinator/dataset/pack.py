@@ -1,17 +1,18 @@
-"""Packs documents into samples of one length, and splits records into trained and held out. Pure."""
+"""Cuts documents into pieces and packs the pieces into samples of one length. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from barnraise.contract.shards import IGNORED, Flags, Ints, Sample
+from barnraise.contract.shards import Flags, Ints, Sample, Shard
 
 WINDOW = 32
-"""Samples that are open at a time and may get another document."""
+"""Samples that are open at a time and may get another piece."""
 
 
 @dataclass(frozen=True)
@@ -24,86 +25,115 @@ class Document:
     """bool [n]: the tokens that the loss counts."""
 
 
-def held_out_below(share: float, lowest: int, highest: int) -> int:
-    """Records whose 256-bit digest is below the returned bound are held out.
+class Piece(NamedTuple):
+    """A document, or a part of a long one, that fits into a sample."""
 
-    `lowest` and `highest` are the least and greatest digest of the dataset. A share above 0 holds
-    out at least one record and leaves at least one to train on, unless all records are equal. Equal
-    records have equal digests, so none is ever on both sides.
-    """
-    if share <= 0 or lowest == highest:
-        return 0
-    return min(max(int(share * 2**256), lowest + 1), highest)
+    input_ids: Ints
+    trained: Flags
+    trained_tokens: int
+    """At least 1."""
 
 
-def split(documents: Iterable[Document], length: int) -> Iterator[Document]:
-    """Cut documents into pieces of at most `length` tokens; each piece is a document of its own.
+class PackedSample(NamedTuple):
+    """Pieces and padding that fill one sample of L tokens, in the form of a shard's row."""
+
+    input_ids: Ints
+    trained: Flags
+    starts: Flags
+    """bool [L]: the first token of each piece, and of the padding."""
+
+    def as_sample(self) -> Sample:
+        """The sample as volunteers read it."""
+        return as_shard([self]).sample(0)
+
+
+def as_shard(samples: Sequence[PackedSample]) -> Shard:
+    """The shard of these samples."""
+    return Shard(
+        np.stack([sample.input_ids for sample in samples]),
+        np.stack([sample.trained for sample in samples]),
+        np.stack([sample.starts for sample in samples]),
+    )
+
+
+def split(document: Document, length: int) -> Iterator[Piece]:
+    """Cut a document into pieces of at most `length` tokens; each is a document of its own.
 
     Pieces with nothing to train on are dropped, such as the middle of a very long question. A piece's
     first token is never trained on, because nothing in the sample predicts it.
     """
-    for document in documents:
-        for begin in range(0, len(document.input_ids), length):
-            trained = document.trained[begin : begin + length].copy()
-            trained[0] = False
-            if trained.any():
-                yield Document(document.input_ids[begin : begin + length], trained)
+    for begin in range(0, len(document.input_ids), length):
+        trained = document.trained[begin : begin + length].copy()
+        trained[0] = False
+        if count := int(np.count_nonzero(trained)):
+            yield Piece(document.input_ids[begin : begin + length], trained, count)
 
 
-def pack(pieces: Iterable[Document], length: int, pad_id: int, window: int = WINDOW) -> Iterator[Sample]:
-    """Put pieces (each at most `length` tokens) into samples of exactly `length`, greedily first fit.
+class Packer:
+    """Puts pieces (each at most `length` tokens) into samples of exactly `length`, greedily first fit.
 
     At most `window` samples are open; the fullest is closed when a piece fits in none. The rest of a
-    sample is filled with `pad_id`, untrained, as a document of its own.
+    sample is filled with `pad_id`, untrained, as a document of its own. With `window` 0, each piece gets
+    a sample of its own.
     """
-    opened: list[tuple[int, list[Document]]] = []
-    for piece in pieces:
+
+    def __init__(self, length: int, pad_id: int, window: int = WINDOW) -> None:
+        self._length, self._window = length, window
+        self._used: list[int] = []
+        self._members: list[list[Piece]] = []
+        self._padding = np.full(length, pad_id, np.int32)
+        self._untrained = np.zeros(length, np.bool_)
+
+    def add(self, piece: Piece) -> Iterator[PackedSample]:
+        """Samples that this piece completes."""
         size = len(piece.input_ids)
-        slot = next((i for i, (used, _) in enumerate(opened) if used + size <= length), None)
+        if size == self._length or not self._window:
+            yield self._sample([piece], size)
+            return
+        room = self._length - size
+        slot = next((slot for slot, used in enumerate(self._used) if used <= room), None)
         if slot is None:
-            if len(opened) == window:
-                fullest = max(range(window), key=lambda i: opened[i][0])
-                yield _sample(opened.pop(fullest)[1], length, pad_id)
-            opened.append((size, [piece]))
-            slot = len(opened) - 1
-        else:
-            used, members = opened[slot]
-            opened[slot] = (used + size, [*members, piece])
-        if opened[slot][0] == length:
-            yield _sample(opened.pop(slot)[1], length, pad_id)
-    for _, members in opened:
-        yield _sample(members, length, pad_id)
+            if len(self._used) == self._window:
+                yield self._close(self._used.index(max(self._used)))
+            slot = len(self._used)
+            self._used.append(0)
+            self._members.append([])
+        self._used[slot] += size
+        self._members[slot].append(piece)
+        if self._used[slot] == self._length:
+            yield self._close(slot)
+
+    def finish(self) -> Iterator[PackedSample]:
+        """The samples that are still open."""
+        while self._used:
+            yield self._close(0)
+
+    def _close(self, slot: int) -> PackedSample:
+        return self._sample(self._members.pop(slot), self._used.pop(slot))
+
+    def _sample(self, members: list[Piece], used: int) -> PackedSample:
+        starts = np.zeros(self._length, np.bool_)
+        begin = 0
+        for member in members:
+            starts[begin] = True
+            begin += len(member.input_ids)
+        if used < self._length:
+            starts[used] = True
+        return PackedSample(
+            np.concatenate([*(member.input_ids for member in members), self._padding[used:]]),
+            np.concatenate([*(member.trained for member in members), self._untrained[used:]]),
+            starts,
+        )
 
 
-def _sample(members: list[Document], length: int, pad_id: int) -> Sample:
-    ids = np.full(length, pad_id, np.int32)
-    labels = np.full(length, IGNORED, np.int32)
-    positions = np.zeros(length, np.int32)
-    begin = 0
-    for member in members:
-        end = begin + len(member.input_ids)
-        ids[begin:end] = member.input_ids
-        labels[begin:end] = np.where(member.trained, member.input_ids, IGNORED)
-        positions[begin:end] = np.arange(end - begin)
-        begin = end
-    positions[begin:] = np.arange(length - begin)
-    return Sample(ids, labels, positions)
-
-
-def shuffled(samples: Iterable[Sample], seed: int, block: int) -> Iterator[Sample]:
-    """The samples in a seeded order, shuffled within blocks of `block` samples.
+def shuffled(samples: Iterable[PackedSample], seed: int, first: int) -> list[PackedSample]:
+    """Samples number `first` and following in a seeded order.
 
     Datasets are often sorted by topic, and a peer reads few shards per round: in that order, each peer
     would train a round on one topic.
     """
-    held: list[tuple[bytes, Sample]] = []
-    for number, sample in enumerate(samples):
-        held.append((hashlib.sha256(f"barnraise/shuffle/1/{seed}/{number}".encode()).digest(), sample))
-        if len(held) == block:
-            yield from _by_key(held)
-            held = []
-    yield from _by_key(held)
-
-
-def _by_key(held: list[tuple[bytes, Sample]]) -> list[Sample]:
-    return [sample for _, sample in sorted(held, key=lambda pair: pair[0])]
+    keyed = [
+        (hashlib.sha256(f"barnraise/shuffle/1/{seed}/{number}".encode()).digest(), sample)
+        for number, sample in enumerate(samples, start=first)
+    ]
+    return [sample for _, sample in sorted(keyed, key=lambda pair: pair[0])]

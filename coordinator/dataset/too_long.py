@@ -21,21 +21,23 @@ TooLong = Literal["trim", "drop"]
 
 def documents(
     renderer: Renderer, records: Sequence[Record], length: int, too_long: TooLong, counts: RenderCounts
-) -> list[Document]:
-    """The documents of `records`, in their order; that of a chat has at most `length` tokens.
+) -> list[Document | None]:
+    """The document of each of `records`; that of a chat has at most `length` tokens.
 
-    Records that cannot be rendered and chats that are dropped are counted and left out.
+    None for records that cannot be rendered and chats that are dropped, which are counted.
     """
     texts = [renderer.text_of(record) for record in records]
     encoded = iter(renderer.encode([text for text in texts if isinstance(text, Rendered)]))
-    found: list[Document] = []
+    found: list[Document | None] = []
     for record, text in zip(records, texts, strict=True):
         document = next(encoded) if isinstance(text, Rendered) else text
         if isinstance(document, BadRow) or isinstance(text, BadRow):
             assert isinstance(document, BadRow)
             counts.add_bad(document)
+            found.append(None)
         elif isinstance(record, Chat) and len(document.input_ids) > length:
-            found += _fitted(renderer, record, len(document.input_ids), length, too_long, counts)
+            tokens = len(document.input_ids)
+            found.append(_fitted(renderer, record, tokens, length, too_long, counts))
         else:
             counts.add(text)
             found.append(document)
@@ -44,8 +46,8 @@ def documents(
 
 def _fitted(
     renderer: Renderer, chat: Chat, tokens: int, length: int, too_long: TooLong, counts: RenderCounts
-) -> list[Document]:
-    """The document of a chat that is too long without its first exchanges, or none, counted either way.
+) -> Document | None:
+    """The document of a chat that is too long without its first exchanges, or None, counted either way.
 
     It loses as few exchanges as possible: their number is searched for by halving, because fewer exchanges
     take fewer tokens.
@@ -62,11 +64,11 @@ def _fitted(
             fewest = removed + 1
     if best is None:
         counts.add_dropped(tokens)
-        return []
+        return None
     rendered, document, removed = best
     counts.add(rendered)
     counts.add_trimmed(sum(map(len, exchanges[:removed])), tokens - len(document.input_ids))
-    return [document]
+    return document
 
 
 def _rendered(renderer: Renderer, chat: Chat) -> tuple[Rendered, Document] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from coordinator.reasons.dataset import (
+    BeyondPositions,
     BuildStep,
     DatasetBuilt,
     DatasetReport,
@@ -26,6 +27,11 @@ def build_step(step: BuildStep) -> str:
             return f"{records} records tokenized"
         case NothingHeldOut():
             return "nothing is held out: the dataset has too few different records"
+        case BeyondPositions(longest_document, positions):
+            return (
+                f"the longest document has {longest_document:,} tokens, and the model was trained on "
+                f"{positions:,} positions: it may learn little from what lies beyond"
+            )
         case DatasetBuilt(records, samples, trained_tokens):
             return f"{records} records in {samples} samples, {trained_tokens} trained tokens"
         case _:

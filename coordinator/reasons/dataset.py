@@ -86,6 +86,17 @@ class BuiltDataset:
     """What its rows hold."""
     rendering: RenderReport
     """How its records were rendered."""
+    sample_preview: str
+    """The first packed sample as text, as the model sees it: documents, their trained parts, padding."""
+    longest_document: int
+    """Tokens of the longest document."""
+    documents: int
+    """Documents in the training samples; the parts of one that was cut count each."""
+
+    @property
+    def padding(self) -> float:
+        """The share of the training samples that is padding, on which volunteers compute in vain."""
+        return 1 - self.index.tokens / (self.index.samples * self.index.sequence_length)
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,14 @@ class NothingHeldOut(Reason):
 
 
 @dataclass(frozen=True)
+class BeyondPositions(Reason):
+    """Documents are longer than the sequences that the model was trained on; it can compute them."""
+
+    longest_document: int
+    positions: int
+
+
+@dataclass(frozen=True)
 class DatasetBuilt(Reason):
     """The builder is done."""
 
@@ -116,5 +135,5 @@ class DatasetBuilt(Reason):
     trained_tokens: int
 
 
-BuildStep = ReadingDataset | RecordsTokenized | NothingHeldOut | DatasetBuilt
+BuildStep = ReadingDataset | RecordsTokenized | NothingHeldOut | BeyondPositions | DatasetBuilt
 """What the builder reports while it works."""

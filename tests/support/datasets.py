@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -13,7 +13,7 @@ from barnraise.contract.shards import DataIndex, Sample, parse_shard
 from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
 from barnraise.core.ids import BlobHash, blob_hash
 from coordinator.dataset.build import build
-from coordinator.reasons.dataset import BuiltDataset
+from coordinator.reasons.dataset import BuildStep, BuiltDataset
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -48,14 +48,16 @@ def run_spec(source: Path, *, held_out: float = 0.2, sequence_length: int = 64, 
     return RunSpec(name="test", seed=seed, model=ModelSpec(source="unused"), data=data)
 
 
-def built(spec: RunSpec, folder: Path) -> tuple[BuiltDataset, dict[BlobHash, bytes]]:
+def built(
+    spec: RunSpec, folder: Path, progress: Callable[[BuildStep], None] = lambda step: None
+) -> tuple[BuiltDataset, dict[BlobHash, bytes]]:
     store: dict[BlobHash, bytes] = {}
 
     def put(data: bytes) -> BlobHash:
         store[blob_hash(data)] = data
         return blob_hash(data)
 
-    return build(spec, folder, put, lambda line: None), store
+    return build(spec, folder, put, progress), store
 
 
 def samples_of(index: DataIndex, store: dict[BlobHash, bytes]) -> list[Sample]:

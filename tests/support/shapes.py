@@ -50,4 +50,7 @@ def built_dataset(
         chat_template="{{ template }}",
         report=DatasetReport(every, every, 0, (), 0, 0, 0, (), ()),
         rendering=RenderReport((), (), 0, 0, 0, 0, 0, 0, ()),
+        sample_preview="is it ⟦four⟧?",
+        longest_document=12,
+        documents=records,
     )

@@ -94,13 +94,18 @@ def pack_shard(samples: Sequence[Sample]) -> bytes:
             raise ValueError("a label is neither -100 nor its input id")
         if not np.array_equal(given.position_ids, kept.position_ids):
             raise ValueError("position ids do not count up from each restart")
+    return shard_bytes(shard)
+
+
+def shard_bytes(shard: Shard) -> bytes:
+    """The bytes of a shard, the same for the same values. Raises ValueError for what it cannot contain."""
     if fault := _fault(shard, vocab_size=None):
         raise ValueError(fault)
     data: bytes = save(
         {
             "input_ids": shard.input_ids,
-            "starts": shard.starts.astype(np.uint8),
-            "trained": shard.trained.astype(np.uint8),
+            "starts": shard.starts.view(np.uint8),
+            "trained": shard.trained.view(np.uint8),
         }
     )
     if len(data) > MAX_SHARD_BYTES:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -70,9 +70,39 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
 
 def test_an_unreadable_tokenizer_is_reported(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "d.jsonl", questions(2))
-    with pytest.raises(ModelUnavailable, match="cannot be read"):
+    with pytest.raises(ModelUnavailable):
         built(run_spec(source), tmp_path / "nothing")
+
+
+def test_the_number_of_cores_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_tokenizer(tmp_path / "t")
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 200}))
-    with pytest.raises(ModelUnavailable, match="tokens that the model does not have"):
+    spec = run_spec(
+        write_lines(tmp_path / "d.jsonl", [*questions(40), *({"text": f"{i} " * 90} for i in range(9))])
+    )
+    found = built(spec, folder)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    assert built(spec, folder) == found
+
+
+def test_each_document_has_a_sample_of_its_own_without_packing(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    spec = run_spec(write_lines(tmp_path / "d.jsonl", questions(30)), held_out=0)
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"packing": "never"})})
+    result, store = built(spec, folder)
+    assert result.index.samples == result.documents == 30
+    assert all(np.count_nonzero(s.position_ids == 0) <= 2 for s in samples_of(result.index, store))
+    assert result.padding > 0.1
+
+
+def test_a_preview_shows_the_first_packed_sample(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    spec = run_spec(write_lines(tmp_path / "d.jsonl", questions(3)), held_out=0, sequence_length=256)
+    assert built(spec, folder)[0].sample_preview.count("⟦") == 3
+
+
+def test_bad_rows_are_all_counted_before_they_are_refused(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    source = write_lines(tmp_path / "d.jsonl", [*questions(3), [1], *questions(3), [2], *questions(3)])
+    with pytest.raises(DatasetError) as caught:
         built(run_spec(source), folder)
+    assert caught.value.problem.startswith("2 of 11 rows")

@@ -27,7 +27,7 @@ def kept(
     counts = RenderCounts()
     here = renderer(folder)
     found = documents(here, records, length, too_long, counts)
-    return [here.preview(document) for document in found], counts
+    return [here.preview(document) for document in found if document is not None], counts
 
 
 def test_a_chat_that_is_too_long_loses_exchanges_at_its_start(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from coordinator.messages.dataset import build_step
 from coordinator.reasons.dataset import (
+    BeyondPositions,
     BuildStep,
     DatasetBuilt,
     NothingHeldOut,
@@ -20,6 +21,11 @@ from coordinator.reasons.dataset import (
         (ReadingDataset("data.jsonl"), "reading data.jsonl"),
         (RecordsTokenized(5000), "5000 records tokenized"),
         (NothingHeldOut(), "nothing is held out: the dataset has too few different records"),
+        (
+            BeyondPositions(5000, 4096),
+            "the longest document has 5,000 tokens, and the model was trained on 4,096 positions: it may "
+            "learn little from what lies beyond",
+        ),
         (DatasetBuilt(9, 4, 230), "9 records in 4 samples, 230 trained tokens"),
     ],
 )
