@@ -11,10 +11,11 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from barnraise.contract.invite import Invite
@@ -88,7 +89,9 @@ async def serve(
     ready: Callable[[Serving], None],
     timing: Timing = TIMING,
 ) -> None:
-    """Serve a run until SIGINT or SIGTERM. ready: called once volunteers can join."""
+    """Serve a run until SIGINT or SIGTERM. ready: called once volunteers can join, unless the base model
+    cannot be evaluated.
+    """
     spec = read_spec(spec_path)
     _check(settings)
     stop = _stop_signal()
@@ -98,10 +101,12 @@ async def serve(
         authority = load_identity(folder / AUTHORITY_KEY)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
         store = await asyncio.to_thread(_open_store, spec, spec_path, folder, cache, authority, journal)
+        publisher = publisher_of(store, clock, settings.mirrors)
+        if not await _unless_stopped(stop, publisher.try_base()):
+            return
         public = settings.public_host or _outward_address(settings.host)
         swarm = await _start_swarm(store, settings, public)
         stack.push_async_callback(swarm.stop)
-        publisher = publisher_of(store, clock, settings.mirrors)
         session = Session(store, publisher, swarm, clock, await swarm.addresses(), timing)
         http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
         stack.push_async_callback(http.stop)
@@ -120,6 +125,21 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do `work`; cancel it when `stop` is set first. Returns whether it was done. Raises what it raises."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    if tasks[0].cancelled():
+        return False
+    tasks[0].result()
+    return True
 
 
 def _open_store(

@@ -6,6 +6,7 @@ The states of a checkpoint, and what moves it on:
 |---|---|---|
 | written | published with a loss | the coordinator evaluated it |
 | written | published without a loss | a newer one superseded it, or its evaluation failed |
+| written, the base model | the run ends | its evaluation failed, and not for lack of memory |
 | published without a loss | published with a loss | vouched volunteers agree on its held-out loss |
 | any but the one that is evaluated | dropped | retention (`coordinator.store.retention`) |
 """
@@ -29,6 +30,7 @@ from barnraise.evaluation.failures import EvaluationFailure
 from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.runtime.files import scratch_folder
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
+from coordinator.checkpoints.base_evaluation import base_error
 from coordinator.checkpoints.card_data import card_facts, card_files
 from coordinator.checkpoints.evaluations import (
     evaluation_refused,
@@ -60,6 +62,9 @@ from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator.checkpoints.publisher")
 
+BASE_ROUND = 0
+"""The round of the checkpoint that is the base model."""
+
 Evaluate = Callable[[Path], Awaitable["Evaluated | EvaluationFailure"]]
 """Evaluates the checkpoint whose files are in a folder."""
 
@@ -73,6 +78,8 @@ class Publisher:
     evaluate: Evaluate
     exporter: Exporter
     clock: Callable[[], Millis]
+    evaluate_briefly: Evaluate
+    """As `evaluate`, on one held-out sample."""
     held_out_set: HeldOutSet | None = None
     """What vouched volunteers evaluate on; None where the spec names none."""
     mirrors: Sequence[str] = ()
@@ -87,7 +94,7 @@ class Publisher:
     async def run(self) -> None:
         """Publish the checkpoints that are there, and each that `write_checkpoint` writes, until cancelled.
 
-        Raises DiskFull, StateError.
+        Raises DiskFull, StateError; SpecError or MachineError where the base model cannot be evaluated.
         """
         await self.update_archive()
         if self.held_out_set is not None:
@@ -99,6 +106,23 @@ class Publisher:
             self._new.clear()
             if not (await self._evaluate_newest() or await self._publish_quorum()):
                 await self._new.wait()
+
+    async def try_base(self) -> None:
+        """Evaluate the base model on one sample, unless its checkpoint is published already.
+
+        Raises SpecError or MachineError where that shows that the run cannot work, DiskFull.
+        """
+        run = self.store.snapshot
+        if BASE_ROUND not in run.unpublished:
+            return
+        log.info("evaluating the base model on one held-out sample")
+        with scratch_folder(self.store.folder) as work:
+            folder = work / "checkpoint"
+            await asyncio.to_thread(lay_out, run.checkpoints[BASE_ROUND], self.store.blobs, folder)
+            outcome = await self.evaluate_briefly(folder)
+        _check_base(outcome)
+        if not isinstance(outcome, Evaluated):
+            log.info("checkpoints are not evaluated here: %s", not_evaluated_message(outcome))
 
     async def write_checkpoint(self) -> None:
         """Write the newest state as a checkpoint, which `run` evaluates and publishes. Raises DiskFull."""
@@ -152,6 +176,8 @@ class Publisher:
                 self.store.start_evaluation(round)
                 await asyncio.to_thread(lay_out, run.checkpoints[round], self.store.blobs, folder)
             outcome = await self.evaluate(folder)
+        if round == BASE_ROUND:
+            _check_base(outcome)
         async with self._writing:
             run = self.store.snapshot
             for older in [before for before in run.unpublished if before < round]:
@@ -207,6 +233,12 @@ class Publisher:
             await self.update_archive()
 
 
+def _check_base(outcome: Evaluated | EvaluationFailure) -> None:
+    """Raises SpecError or MachineError where the base model's evaluation shows that the run cannot work."""
+    if not isinstance(outcome, Evaluated) and (error := base_error(outcome)) is not None:
+        raise error
+
+
 def _described(outcome: Evaluated | NotEvaluatedReason) -> str:
     if isinstance(outcome, Evaluated):
         return f": held-out loss {outcome.held_out.loss:.4f}"
@@ -217,15 +249,15 @@ def publisher_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence
     """The publisher for `store`, with the archive in its folder. mirrors: as in `Publisher`."""
     charter, archive, held_out = store.charter, store.folder / ARCHIVE, store.folder / HELD_OUT
     spec = charter.spec.checkpoint
+
+    def evaluating(tokens: int) -> Evaluate:
+        return functools.partial(evaluate_checkpoint, base=store.base, held_out=held_out, tokens=tokens)
+
     return Publisher(
         store=store,
         archive=ArchiveWriter(charter, archive, store.blobs),
-        evaluate=functools.partial(
-            evaluate_checkpoint,
-            base=store.base,
-            held_out=held_out,
-            tokens=spec.held_out_tokens,
-        ),
+        evaluate=evaluating(spec.held_out_tokens),
+        evaluate_briefly=evaluating(min(1, spec.held_out_tokens)),
         exporter=Exporter(charter, store.base, store.folder, archive, store.blobs.folder, store.authority),
         clock=clock,
         held_out_set=read_held_out_set(held_out, spec.held_out_tokens) if spec.evaluators else None,

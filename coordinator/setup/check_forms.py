@@ -1,4 +1,6 @@
-"""Whether checkpoints can be written and evaluated as the spec asks: checked before any work starts."""
+"""Whether a run can learn, and its checkpoints be written and evaluated, as the spec asks: checked before any
+work starts.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +8,29 @@ from pathlib import Path
 
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import SpecError, UserError
+from barnraise.models.causal_lm import model_shape
+from coordinator.messages.objections import refusal_fix, refusal_problem
 from coordinator.messages.setup import not_redistributable
 from coordinator.reasons.setup import NotRedistributable
 from coordinator.setup.licences import check_licence
+from coordinator.setup.objections import find_refusal
 
 
 def check_forms(spec: RunSpec, base: Path) -> None:
-    """Raises SpecError where evaluators are named and the held-out text may not be redistributed, or where
-    the spec asks for GGUF and the model in `base` has no such form; ModelUnavailable.
+    """Raises SpecError where the learning rate is hopeless for the model in `base`, where evaluators are
+    named and the held-out text may not be redistributed, or where the spec asks for GGUF and the model has
+    no such form; ModelUnavailable.
     """
+    _check_rate(spec, base)
     _check_evaluators(spec)
     if spec.checkpoint.gguf is not None:
         _check_gguf(spec.checkpoint.gguf, base)
+
+
+def _check_rate(spec: RunSpec, base: Path) -> None:
+    refusal = find_refusal(spec, model_shape(base))
+    if refusal is not None:
+        raise SpecError(refusal_problem(refusal), fix=refusal_fix(refusal))
 
 
 def _check_evaluators(spec: RunSpec) -> None:

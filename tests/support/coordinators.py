@@ -98,9 +98,13 @@ class FakeSwarm:
 
 @contextmanager
 def opened_store(
-    folder: Path, spec: RunSpec | None = None, genesis: TrainState | None = None
+    folder: Path,
+    spec: RunSpec | None = None,
+    genesis: TrainState | None = None,
+    *,
+    published: bool = True,
 ) -> Iterator[RunStore]:
-    """A new run of two adapter-like tensors, with its checkpoint of round 0 in the archive."""
+    """A new run of two adapter-like tensors. published: its checkpoint of round 0 is in the archive."""
     genesis = genesis or parts.state()
     base = folder / "base"
     base.mkdir(parents=True)
@@ -111,7 +115,8 @@ def opened_store(
     try:
         charter = parts.charter(spec or parts.run_spec(), genesis)
         store = RunStore.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
-        show(store)
+        if published:
+            show(store)
         yield store
     finally:
         journal.close()

@@ -12,9 +12,16 @@ import pytest
 
 from barnraise.contract.archive import INDEX, parse_index
 from barnraise.contract.manifest import MANIFEST, HeldOut
-from barnraise.core.errors import DiskFull
-from barnraise.evaluation.failures import EvaluationDisabled, EvaluationFailure, NotEnoughMemory
+from barnraise.core.errors import BarnraiseError, DiskFull, MachineError, SpecError
+from barnraise.evaluation.failures import (
+    EvaluationDisabled,
+    EvaluationFailure,
+    LossNotFinite,
+    NotEnoughMemory,
+    UnreadableReply,
+)
 from barnraise.evaluation.runner import Evaluated
+from barnraise.runtime.child_failures import ChildDied, ChildTimedOut
 from barnraise.runtime.files import SCRATCH
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
@@ -244,3 +251,55 @@ def test_a_session_that_stops_ends_its_evaluation(store: RunStore) -> None:
         return ended
 
     assert asyncio.run(act()) == "it ended"
+
+
+# The base model
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[RunStore]:
+    """A run whose base model is not evaluated yet."""
+    with opened_store(tmp_path, published=False) as made:
+        yield made
+
+
+def tried(new: RunStore, outcome: Evaluated | EvaluationFailure) -> list[dict[str, bytes]]:
+    evaluation = ScriptedEvaluation([outcome])
+    made = replace(publisher_of(new, lambda: parts.NOW), evaluate_briefly=evaluation)
+    asyncio.run(made.try_base())
+    return evaluation.seen
+
+
+@pytest.mark.parametrize("outcome", [loss(2.0), NotEnoughMemory(9, 1), ChildDied("evaluate", -9, "")])
+def test_a_base_model_that_works_or_does_not_fit_is_accepted(
+    new: RunStore, outcome: Evaluated | EvaluationFailure
+) -> None:
+    (seen,) = tried(new, outcome)
+    assert MANIFEST in seen
+    assert 0 in new.snapshot.unpublished, "its whole evaluation comes later"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (LossNotFinite("nan"), SpecError),
+        (ChildDied("evaluate", 1, "KeyError"), MachineError),
+        (ChildTimedOut(3600.0), MachineError),
+        (UnreadableReply("?"), MachineError),
+    ],
+)
+def test_a_base_model_whose_evaluation_fails_ends_the_run(
+    new: RunStore, outcome: EvaluationFailure, error: type[BarnraiseError]
+) -> None:
+    with pytest.raises(error):
+        tried(new, outcome)
+    made, _ = publisher(new, outcome)
+    with pytest.raises(error):
+        asyncio.run(until_published(made))
+    assert 0 in new.snapshot.unpublished, "a restart evaluates it again"
+
+
+def test_a_resumed_run_does_not_try_its_base_model_again(new: RunStore) -> None:
+    made, _ = publisher(new, loss(2.0))
+    asyncio.run(until_published(made))
+    assert tried(new, loss(2.0)) == []
