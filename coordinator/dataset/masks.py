@@ -7,8 +7,8 @@ In this order:
    whole text. Then the turn is exactly what generation has to write.
 3. Where the template rewrites a turn once others follow, a built-in template that writes the same text has
    the marks.
-4. Else the turn's content and reasoning are searched for: each is rendered between two characters that occur
-   nowhere else.
+4. Else the turn is searched for: its content, reasoning and calls are rendered with characters before and
+   after them that occur nowhere else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from typing import Any
 from coordinator.dataset.chat_templates import REFUSALS, ChatTemplate, Span, Turn
 
 _BEGIN, _END = "\ue0b0", "\ue0b1"  # private use
-_HEADER = 64
-"""Characters that a template may write between the prompt of an answer and its content, such as a channel."""
+_HEADER = 128
+"""Characters before an answer's first text in which its prompt is searched for."""
+_SHARED = 8
+"""Characters of the end of a prompt that identify it there."""
 _SPACE = " \t\r\n"
 
 
@@ -94,37 +96,75 @@ def _by_variant(
 def _by_search(
     template: ChatTemplate, turns: Sequence[Turn], tools: Sequence[dict[str, Any]], text: str
 ) -> dict[int, Span]:
-    """The spans of the assistant's turns by number, where content and reasoning are written as they are."""
-    found: dict[int, Span] = {}
-    for k, turn in enumerate(turns):
-        if turn["role"] != "assistant" or turn.get("tool_calls"):
-            continue
-        try:
-            written = template.apply([*turns[:k], _enclosed(turn), *turns[k + 1 :]], tools)
-        except REFUSALS:
-            continue
-        if _bare(written) == text and _BEGIN in written:
-            begin, end = _outermost(written)
-            found[k] = (_after_prompt(template, turns[:k], tools, text, begin), end)
-    return found
+    """The spans of the assistant's turns by number, where their texts are written as they are."""
+    spans = {
+        k: _searched(template, turns, tools, k, text)
+        for k, turn in enumerate(turns)
+        if turn["role"] == "assistant"
+    }
+    return {k: span for k, span in spans.items() if span is not None}
+
+
+def _searched(
+    template: ChatTemplate, turns: Sequence[Turn], tools: Sequence[dict[str, Any]], k: int, text: str
+) -> Span | None:
+    """The span of turn k, from what follows its prompt to where it ends in the chat through k, too."""
+    enclosed = _enclosed(turns[k])
+    try:
+        written = template.apply([*turns[:k], enclosed, *turns[k + 1 :]], tools)
+        through = template.apply([*turns[:k], enclosed], tools)
+    except REFUSALS:
+        return None
+    if _bare(written) != text or _BEGIN not in written or _BEGIN not in through:
+        return None
+    begin = written.index(_BEGIN)
+    last = written.rindex(_BEGIN)
+    alone = through[through.rindex(_BEGIN) :]
+    if written.startswith(alone, last):
+        end = last + len(alone)
+    elif turns[k].get("tool_calls"):
+        return None  # where its calls end is not known
+    else:
+        end = written.rindex(_END)
+    # A space before an answer often is part of its first token.
+    first = len(written[:begin].rstrip(" "))
+    return _after_prompt(template, turns[:k], tools, text, first), len(_bare(written[:end]))
 
 
 def _after_prompt(
-    template: ChatTemplate, before: Sequence[Turn], tools: Sequence[dict[str, Any]], text: str, begin: int
+    template: ChatTemplate, before: Sequence[Turn], tools: Sequence[dict[str, Any]], text: str, first: int
 ) -> int:
-    """Where an answer begins: at its content, or at what the template writes between prompt and content."""
+    """Where an answer whose first text is at `first` begins: after what its text shares with its prompt.
+
+    What the template writes between the two, such as a channel or the opening of a call, is generated. Where
+    nothing is shared in the `_HEADER` characters before its first text, the answer begins there.
+    """
     try:
         without, prompted = template.apply(before, tools), template.apply(before, tools, prompt=True)
     except REFUSALS:
-        return begin
-    prompt = prompted[len(without) :] if prompted.startswith(without) else ""
-    found = text.rfind(prompt, max(0, begin - len(prompt) - _HEADER), begin) if prompt else -1
-    return begin if found < 0 else found + len(prompt)
+        return first
+    added = len(prompted) - len(without) if prompted.startswith(without) else 0
+    for shared in range(len(prompted), len(prompted) - added - 1, -1):
+        tail = prompted[max(0, shared - _SHARED) : shared]
+        if tail.rfind("<") > tail.rfind(">"):
+            continue  # it ends within a tag
+        found = text.rfind(tail, max(0, first - _HEADER), first)
+        if tail and found >= 0:
+            return found + len(tail)
+    return first
 
 
 def _enclosed(turn: Turn) -> dict[str, Any]:
-    """The turn with its texts between `_BEGIN` and `_END`, inside the white space that templates strip."""
-    return {**turn, **dict(_enclosed_texts(turn))}
+    """The turn with its texts between `_BEGIN` and `_END`, inside the white space that templates strip.
+
+    Before the name of its first call is a `_BEGIN`.
+    """
+    enclosed = {**turn, **dict(_enclosed_texts(turn))}
+    if calls := turn.get("tool_calls"):
+        function = calls[0].get("function", {})
+        named = {**calls[0], "function": {**function, "name": f"{_BEGIN}{function.get('name', '')}"}}
+        enclosed["tool_calls"] = [named, *calls[1:]]
+    return enclosed
 
 
 def _enclosed_texts(turn: Turn) -> Iterator[tuple[str, str]]:
@@ -143,10 +183,3 @@ def _enclosed_texts(turn: Turn) -> Iterator[tuple[str, str]]:
 
 def _bare(text: str) -> str:
     return text.replace(_BEGIN, "").replace(_END, "")
-
-
-def _outermost(written: str) -> Span:
-    """From the first `_BEGIN` to the last `_END`, in the text without them."""
-    begin, end = written.index(_BEGIN), written.rindex(_END)
-    # A space before an answer often is part of its first token.
-    return len(_bare(written[:begin]).rstrip(" ")), len(_bare(written[:end]))

@@ -51,30 +51,34 @@ def accepted_turns(template: ChatTemplate, turns: list[dict[str, Any]], tools: T
     Templates differ in whether they know the role `developer`, read a call's arguments as an object or as
     JSON, and prescribe the form of its id.
     """
-    first: Exception | None = None
+    refusal: Exception | None = None
     for form in _forms(turns):
         try:
             text = template.apply(form, tools)
         except REFUSALS as error:
-            first = first or error
+            # Of `developer` and `system`, the words on `system` are those that help.
+            refusal = error if refusal is None or not _has_calls(turns) else refusal
             continue
         if all(_is_written(turn, text) for turn in form if turn["role"] == "developer"):
             return form
-    if first is not None:
-        raise first
+    if refusal is not None:
+        raise refusal
     return turns
 
 
 def _forms(turns: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     yield turns
     has_developer = any(turn["role"] == "developer" for turn in turns)
-    has_calls = any(turn.get("tool_calls") for turn in turns)
     named = [{**turn, "role": "system"} if turn["role"] == "developer" else turn for turn in turns]
     if has_developer:
         yield named
-    if has_calls:
+    if _has_calls(turns):
         yield [_edit_calls(turn, _with_json_arguments) for turn in named]
         yield [_with_short_ids(turn) for turn in named]
+
+
+def _has_calls(turns: Sequence[Turn]) -> bool:
+    return any(turn.get("tool_calls") for turn in turns)
 
 
 def _edit_calls(turn: dict[str, Any], edit: Edit) -> dict[str, Any]:
