@@ -15,7 +15,7 @@ from barnraise.contract.manifest import MANIFEST, FileEntry, Form, Manifest, ope
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
-from barnraise.models.model_files import write_descriptions
+from barnraise.models.model_files import CONFIG, write_descriptions
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.child_failures import child_message
 from barnraise.runtime.child_process import ChildDone, run_child
@@ -29,6 +29,8 @@ from coordinator.store.checkpoints import write_manifest
 
 log = logging.getLogger("coordinator.checkpoints.exports")
 
+ORIGINAL = "original-"
+"""Prefix of a file of the base model that the archive has in another version under its own name."""
 PROGRAM = "coordinator.checkpoints.export_program"
 
 
@@ -145,6 +147,9 @@ class Exporter:
         for path in self.base.glob("model*.safetensors*"):
             link_or_copy(path.resolve(), folder / path.name)
         write_descriptions([self.base], folder)
+        # The fingerprint in the charter covers the config as it was.
+        if (folder / CONFIG).read_bytes() != (self.base / CONFIG).read_bytes():
+            link_or_copy((self.base / CONFIG).resolve(), folder / f"{ORIGINAL}{CONFIG}")
 
     def _place(self, form: Form, folder: Path, facts: CardFacts, curve: Path | None = None) -> None:
         """Add a card to what is in `folder`, sign it, and move it to its place in the archive."""

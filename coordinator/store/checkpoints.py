@@ -114,7 +114,7 @@ def _write_files(folder: Path, own: Path, charter: Charter, base: Path, state: T
     target = charter.spec.train.target
     adapter = isinstance(target, Lora)
     # state[r] is fp32, whatever the base's weights are.
-    write_descriptions([own, base], folder, config=not adapter, dtype="float32")
+    write_descriptions([own, base], folder, with_config=not adapter, dtype="float32")
     if isinstance(target, Lora):
         _save(state.params, folder / ADAPTER)
         shutil.copyfile(_adapter_config(own, charter, target, base), folder / ADAPTER_CONFIG)

@@ -24,6 +24,7 @@ class Clients:
 
     url: str
     home: Path
+    interpreter: Path = Path(sys.executable)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -46,8 +47,8 @@ class Clients:
         return done.stdout
 
     def python(self, program: str, *arguments: object) -> Any:
-        """The last line that the program prints, which is JSON."""
-        return json.loads(self.run(sys.executable, "-c", program, *arguments).splitlines()[-1])
+        """The last line that the program prints, which is JSON. It sees no other environment's packages."""
+        return json.loads(self.run(self.interpreter, "-I", "-c", program, *arguments).splitlines()[-1])
 
 
 def program(name: str) -> str:

@@ -36,6 +36,7 @@ def make_tiny_model(
         num_key_value_heads=2,
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},  # not the default
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,

@@ -16,6 +16,7 @@ from barnraise.models.causal_lm import skeleton, unreadable
 from barnraise.models.lora_files import LoraFiles
 from barnraise.models.lora_targets import conv1d_weights
 from barnraise.models.model_files import write_descriptions, write_model
+from barnraise.models.stored_names import StoredNames, weight_files
 from barnraise.runtime.files import disk_errors, scratch_folder
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -61,15 +62,12 @@ class Weights:
     @classmethod
     def of(cls, folder: Path, adapter: Path | None = None) -> Weights:
         """adapter: a folder in peft's layout. Raises ModelUnavailable, UserError, MalformedBlob."""
-        found: dict[str, Path] = {}
-        for file in sorted(folder.glob("model*.safetensors")):
-            with unreadable(file), safe_open(file, framework="pt") as tensors:
-                found.update(dict.fromkeys(tensors.keys(), file))
+        found = weight_files(folder)
         with unreadable(folder):
             if not found:
                 raise FileNotFoundError(f"no model*.safetensors in {folder}")
         model = skeleton(folder)
-        stored = StoredNames(frozenset(found), model.base_model_prefix)
+        stored = StoredNames.of(found, model)
         conv1d = frozenset(name for own in conv1d_weights(model) if (name := stored.name_of(own)))
         if adapter is None:
             return cls(found, None, conv1d)
@@ -106,25 +104,6 @@ class Weights:
                     f"the adapter's {name} is {b.shape[0]} x {a.shape[1]}, the base model's {sizes}",
                     fix=_OTHER_BASE,
                 )
-
-
-@dataclass(frozen=True)
-class StoredNames:
-    """The names of a model's tensors in its files.
-
-    Some files, as GPT-2's on the Hub, were saved from the model without its head, and lack its prefix.
-    """
-
-    names: frozenset[str]
-    prefix: str
-    """transformers' `base_model_prefix`."""
-
-    def name_of(self, own: str) -> str | None:
-        """The name in the files of the tensor that the model calls `own`; None where no file has it."""
-        for name in (own, own.removeprefix(f"{self.prefix}."), f"{self.prefix}.{own}"):
-            if name in self.names:
-                return name
-        return None
 
 
 def _stored(own: str, stored: StoredNames, model: Any, folder: Path) -> str:

@@ -39,12 +39,12 @@ TEMPLATE = "chat_template.jinja"
 
 
 def write_descriptions(
-    sources: Sequence[Path], folder: Path, *, config: bool = True, dtype: str | None = None
+    sources: Sequence[Path], folder: Path, *, with_config: bool = True, dtype: str | None = None
 ) -> None:
     """Write config, tokenizer and chat template into `folder`, so that transformers 4 and 5 read them alike.
 
-    sources: folders, of which the first that has a file provides it. config: whether config.json is among
-    the files. dtype: transformers' name of the weights' dtype, if not the config's.
+    sources: folders, of which the first that has a file provides it. with_config: whether config.json is
+    among the files. dtype: transformers' name of the weights' dtype, if not the config's.
     Raises ModelUnavailable for a broken JSON file, OSError.
     """
     found = {
@@ -55,10 +55,14 @@ def write_descriptions(
     for name, path in found.items():
         if name not in (CONFIG, TOKENIZER_CONFIG):
             shutil.copyfile(path, folder / name)
-    if config and CONFIG in found:
+    if with_config and CONFIG in found:
         table = _read(found[CONFIG])
         dtypes = {"dtype": dtype, "torch_dtype": dtype} if dtype else {}
-        _write(folder / CONFIG, compatible_config(table | dtypes))
+        config = compatible_config(table | dtypes)
+        if config == table:
+            shutil.copyfile(found[CONFIG], folder / CONFIG)
+        else:
+            _write(folder / CONFIG, config)
     if TOKENIZER_CONFIG in found:
         template = found[TEMPLATE].read_text(encoding="utf-8") if TEMPLATE in found else None
         table = compatible_tokenizer_config(_read(found[TOKENIZER_CONFIG]), template or None)

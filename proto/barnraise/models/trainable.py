@@ -7,14 +7,17 @@ training the model's own parameter names, tied ones once.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barnraise.contract.spec import Full, Lora
 from barnraise.contract.state import Array, Layout, TrainState
+from barnraise.core.errors import SpecError
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.models.causal_lm import load, skeleton
 from barnraise.models.lora_targets import check_targets, only_conv1d
+from barnraise.models.stored_names import StoredNames, weight_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,9 +26,12 @@ if TYPE_CHECKING:
 def layout(folder: Path, target: Lora | Full) -> Layout:
     """The trainable tensors of the model in `folder`, from its config alone: no weights are read.
 
-    Raises ModelUnavailable, or SpecError where `target` does not fit the model.
+    Raises ModelUnavailable, or SpecError where `target` does not fit the model or its files.
     """
-    model = attach(skeleton(folder), target)
+    bare = skeleton(folder)
+    names, prefix = [name for name, _ in bare.named_parameters()], bare.base_model_prefix
+    model = attach(bare, target)
+    _check_stored(folder, names, prefix, target)
     return Layout(tuple(sorted((name, tuple(p.shape)) for name, p in trainable_parameters(model).items())))
 
 
@@ -101,3 +107,28 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+
+
+def _check_stored(folder: Path, names: Collection[str], prefix: str, target: Lora | Full) -> None:
+    """Refuse to train parameters that the model's files have under another name, or fused with others.
+
+    names: those of the model's parameters. Absent weights are found when the model is loaded.
+    """
+    files = weight_files(folder)
+    stored = StoredNames(frozenset(files), prefix)
+    renamed = {name for name in names if stored.name_of(name) is None}
+    if len(files) <= len(names) - len(renamed):
+        return
+    if isinstance(target, Lora):
+        renamed = {name for name in renamed if any(_chooses(wanted, name) for wanted in target.modules)}
+    if renamed:
+        raise SpecError(
+            f"train.target: the model's files store {min(renamed)} under other names: transformers 5 fuses"
+            " or renames it on loading, and older tools would not find what is trained of it",
+            fix="Train a LoRA adapter on other layers, such as those of the attention.",
+        )
+
+
+def _chooses(wanted: str, parameter: str) -> bool:
+    module = parameter.rpartition(".")[0]
+    return module == wanted or module.endswith(f".{wanted}")
