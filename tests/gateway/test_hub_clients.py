@@ -208,7 +208,7 @@ print(json.dumps({"rows": {name: len(each) for name, each in whole.items()}, "fi
 
 
 def test_datasets(fresh: Clients, laid: Laid) -> None:
-    pytest.importorskip("datasets", reason="the extra `data` is not installed")
+    pytest.importorskip("datasets", reason="the extra `test` is not installed")
     replies = fresh.python(DATASETS, DATA)
     lines = (laid.folder / "data/train-00000.jsonl").read_text(encoding="utf-8").splitlines()
     assert replies["rows"] == {"train": len(lines)}

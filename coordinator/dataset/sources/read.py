@@ -1,9 +1,9 @@
-"""Reads rows from files, folders of files, and datasets on the Hugging Face Hub."""
+"""Reads the rows of a source: of a file, a folder, or a dataset on the Hugging Face Hub."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.spec import DataSpec, SourceSpec
@@ -11,8 +11,58 @@ from barnraise.core.errors import DatasetError
 from coordinator.dataset.records import Record
 from coordinator.dataset.row_counts import RowCounts, records
 from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.sources.columns import arrow_rows, parquet_rows
+from coordinator.dataset.sources.compression import FAILURES
+from coordinator.dataset.sources.delimited import delimited
+from coordinator.dataset.sources.documents import Cutting
+from coordinator.dataset.sources.encoding import open_text
+from coordinator.dataset.sources.folder import cannot_read, list_folder, read_card
+from coordinator.dataset.sources.hub import find_commit
+from coordinator.dataset.sources.json_document import HEAD, is_document, json_document
+from coordinator.dataset.sources.json_lines import json_lines
+from coordinator.dataset.sources.kinds import Kind, kind_of
+from coordinator.dataset.sources.layout import Layout, Request, plan
+from coordinator.dataset.sources.locate import HUB, find_path, hub_name
+from coordinator.dataset.sources.text import text_documents
+from coordinator.reasons.source_files import FileGroup, SkippedFiles, SkipReason, SourceFiles
 
-_EXTRA = "Run `pip install '.[data]'` in Barnraise's checkout."
+_EXAMPLES = 5
+"""Names of files that a report shows of each group."""
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source whose files are known and on this machine."""
+
+    spec: SourceSpec
+    """With the commit as `revision`, for a dataset of the Hub."""
+    files: tuple[tuple[Path, str], ...]
+    """Each file to read, in order, and its name in messages."""
+    report: SourceFiles
+    """What is read and what is not."""
+
+    def rows(self, cutting: Cutting) -> Iterator[Row | BadRow]:
+        """All rows, always in the same order; one that cannot be parsed is a BadRow.
+
+        cutting: how plain text is cut. Raises DatasetError for a file that cannot be read.
+        """
+        for path, name in self.files:
+            yield from read_file(path, name, self.spec.text_field, cutting)
+
+
+def open_source(source: SourceSpec) -> OpenedSource:
+    """Find the files of a source, and fetch those of the Hub. Raises DatasetError."""
+    return _open_hub(source) if source.source.startswith(HUB) else _open_local(source)
+
+
+def open_sources(data: DataSpec) -> tuple[OpenedSource, ...]:
+    """All sources of a run, in order. Raises DatasetError."""
+    return tuple(open_source(source) for source in data.all_sources)
+
+
+def pin_revisions(data: DataSpec) -> DataSpec:
+    """`data` with the commits of its Hub datasets as revisions. Raises DatasetError."""
+    return data.with_sources(tuple(_pinned(source) for source in data.all_sources))
 
 
 def read(spec: DataSpec, counts: RowCounts | None = None) -> Iterator[Record]:
@@ -21,115 +71,97 @@ def read(spec: DataSpec, counts: RowCounts | None = None) -> Iterator[Record]:
     Raises DatasetError for a source that cannot be read.
     """
     counts = RowCounts() if counts is None else counts
-    for source in spec.all_sources:
-        yield from records(rows(source), source.text_field, counts)
+    for opened in open_sources(spec):
+        yield from records(opened.rows(Cutting.of(spec)), opened.spec.text_field, counts)
 
 
-def rows(source: SourceSpec) -> Iterator[Row | BadRow]:
-    """The rows of one source, always in the same order.
+def repetitions(digest: int, weight: float) -> int:
+    """How often a record is trained on in an epoch.
 
-    Raises DatasetError for a source that cannot be read; a row that cannot be parsed is a BadRow.
+    digest: of the record (`Record.digest`). Its last 64 bits decide about the fraction of the weight; whether
+    the record is held out depends on its first ones.
     """
-    if source.source.startswith("hub:"):
-        yield from _hub(source)
-        return
-    for file in _files(Path(source.source).expanduser()):
-        yield from _READERS[file.suffix.lower()](file)
+    whole = int(weight)
+    return whole + ((digest & (1 << 64) - 1) < (weight - whole) * (1 << 64))
 
 
-def _files(path: Path) -> list[Path]:
-    known = ", ".join(sorted(_READERS))
+def read_file(path: Path, name: str, text_field: str | None, cutting: Cutting) -> Iterator[Row | BadRow]:
+    """The rows of one file. Raises DatasetError for one that cannot be read."""
+    kind = kind_of(path.name)
+    try:
+        if kind == "parquet":
+            yield from parquet_rows(path, name)
+        elif kind == "arrow":
+            yield from arrow_rows(path, name)
+        else:
+            yield from _text_rows(path, name, kind, text_field, cutting)
+    except FAILURES as error:
+        raise cannot_read(path, error) from None
+
+
+def _text_rows(
+    path: Path, name: str, kind: Kind | None, text_field: str | None, cutting: Cutting
+) -> Iterator[Row | BadRow]:
+    with open_text(path) as stream:
+        if kind == "json" and _holds_document(path):
+            yield from json_document(stream, name, text_field)
+        elif kind == "json":
+            yield from json_lines(stream, name)
+        elif kind in ("csv", "tsv"):
+            yield from delimited(stream, name, "\t" if kind == "tsv" else None)
+        else:
+            yield from text_documents(stream, name, cutting, markdown=kind == "markdown")
+
+
+def _holds_document(path: Path) -> bool:
+    with open_text(path) as stream:
+        return is_document(stream.read(HEAD))
+
+
+def _open_local(source: SourceSpec) -> OpenedSource:
+    path = find_path(source.source)
     if path.is_dir():
-        files = [file for _, file in sorted(_below(path))]
-        if not files:
-            raise DatasetError(
-                f"the folder {path} holds none of: {known}", fix="Put files of those kinds there."
-            )
-        return files
-    if not path.is_file():
-        raise DatasetError(
-            f"the dataset {path} does not exist", fix="Correct `source` under [data] in run.toml."
-        )
-    if path.suffix.lower() not in _READERS:
-        raise DatasetError(f"{path} is of an unknown kind", fix=f"Use one of: {known}.")
-    return [path]
+        listed = list_folder(path)
+        layout = plan(listed.names, read_card(path / "README.md"), _request(source, str(path)))
+        layout.skipped.update(listed.skipped)
+        return _opened(source, path, str(path), layout)
+    if source.config is not None:
+        raise DatasetError(f"{path} is a file, without configurations", fix="Remove `config` from run.toml.")
+    taken = FileGroup(1, (path.name,))
+    return OpenedSource(source, ((path, str(path)),), SourceFiles(source.source, taken, ()))
 
 
-def _below(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Files of known kinds, each after its path in the folder."""
-    for file in folder.rglob("*"):
-        name = file.relative_to(folder)
-        hidden = any(part.startswith(".") for part in name.parts)  # an editor's or git's
-        if not hidden and file.suffix.lower() in _READERS and file.is_file():
-            yield name, file
+def _pinned(source: SourceSpec) -> SourceSpec:
+    if not source.source.startswith(HUB):
+        return source
+    commit = find_commit(hub_name(source.source), source.revision).commit
+    return source.model_copy(update={"revision": commit})
 
 
-def _jsonl(path: Path) -> Iterator[Row | BadRow]:
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _json(line, f"{path}:{number}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from None
+def _open_hub(source: SourceSpec) -> OpenedSource:
+    found = find_commit(hub_name(source.source), source.revision)
+    layout = plan(found.names, found.card(), _request(source, source.source))
+    folder = found.fetch(tuple(layout.taken))
+    return _opened(source.model_copy(update={"revision": found.commit}), folder, source.source, layout)
 
 
-def _json(line: str, where: str) -> Row | BadRow:
-    try:
-        return Row(json.loads(line), where)
-    except (ValueError, RecursionError) as error:
-        return BadRow(where, f"it is not valid JSON: {error}", "Write one JSON object per line.")
+def _request(source: SourceSpec, where: str) -> Request:
+    return Request(where, source.config, source.split)
 
 
-def _text(path: Path) -> Iterator[Row | BadRow]:
-    """A text file is one document."""
-    try:
-        yield Row(path.read_text(encoding="utf-8-sig"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from None
+def _opened(source: SourceSpec, folder: Path, where: str, layout: Layout) -> OpenedSource:
+    files = tuple((folder / name, f"{where}/{name}") for name in layout.taken)
+    report = SourceFiles(source.source, _group(layout.taken), _skipped(layout.skipped))
+    return OpenedSource(source, files, report)
 
 
-def _parquet(path: Path) -> Iterator[Row | BadRow]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise DatasetError(f"{path} needs pyarrow, which is not installed", fix=_EXTRA) from None
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=256):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Row(row, f"{path} row {number}")
-    except (OSError, pyarrow.ArrowException) as error:
-        raise _unreadable(path, error) from None
+def _skipped(skipped: dict[str, SkipReason]) -> tuple[SkippedFiles, ...]:
+    reasons = list(dict.fromkeys(skipped.values()))
+    return tuple(
+        SkippedFiles(reason, _group(sorted(name for name, each in skipped.items() if each == reason)))
+        for reason in reasons
+    )
 
 
-def _hub(spec: SourceSpec) -> Iterator[Row | BadRow]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise DatasetError(f"{spec.source} needs `datasets`, which is not installed", fix=_EXTRA) from None
-    name = spec.source.removeprefix("hub:")
-    try:
-        found = load_dataset(name, revision=spec.revision, split=spec.split)
-    except (OSError, ValueError, RuntimeError) as error:  # not found, no network, no such split, a script
-        raise DatasetError(
-            f"{spec.source} cannot be loaded: {error}",
-            fix="Check its name, `revision` and `split` under [data] in run.toml, and the connection.",
-        ) from None
-    for number, row in enumerate(found, start=1):
-        yield Row(row, f"{spec.source} row {number}")
-
-
-def _unreadable(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"cannot read {path}: {error}", fix="Files must be readable, and text in UTF-8.")
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
-    ".jsonl": _jsonl,
-    ".md": _text,
-    ".parquet": _parquet,
-    ".txt": _text,
-}
+def _group(names: list[str]) -> FileGroup:
+    return FileGroup(len(names), tuple(names[:_EXAMPLES]))
