@@ -147,7 +147,7 @@ class _Builder:
         """Raise DatasetError for bad rows where the spec refuses them, and for a dataset without records."""
         if self._data.bad_rows == "refuse":
             refuse_bad_rows(self._rows.report())
-            refuse_unrendered(self._rendered.report())
+            refuse_unrendered(self._rendered.report(self._renderer.template_origin))
         if not self._rows.records:
             raise DatasetError(f"the dataset {self._data.title} is empty", fix="Give it at least one record.")
 
@@ -165,6 +165,12 @@ class _Builder:
         progress(DatasetBuilt(self._rows.records, index.samples, index.trained_tokens))
 
     @property
+    def _has_template(self) -> bool:
+        """Whether the base model or the maintainer gives a template, or a chat needed one."""
+        chosen = self._data.chat_template is not None or bool(self._renderer.tokenizer.chat_template)
+        return chosen or self._rendered.chats > 0
+
+    @property
     def _longest(self) -> int:
         """Tokens of the longest piece that any sample contains."""
         return min(max(self._training.longest, self._held_out.longest), self._data.sequence_length)
@@ -174,15 +180,16 @@ class _Builder:
         assert first is not None, "there is a shard"
         assert sample is not None, "there is a shard"
         tokenizer = self._renderer.tokenizer
+        rendering = self._rendered.report(self._renderer.template_origin)
         return BuiltDataset(
             index=index,
             held_out=held_out,
             preview=self._renderer.preview(first),
             records=self._rows.records,
             held_out_records=self._held_out_records,
-            chat_template=self._renderer.template,
+            chat_template=self._renderer.template if self._has_template else None,
             report=self._rows.report(),
-            rendering=self._rendered.report(),
+            rendering=rendering,
             sample_preview=preview_sample(tokenizer, sample.as_sample()),
             longest_document=max(self._training.longest, self._held_out.longest),
             documents=self._training.pieces,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
@@ -27,6 +29,9 @@ REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, Inde
 """What rendering raises: a template refuses (`raise_exception`), or fails on a turn it does not expect."""
 
 _BUILTIN = files("coordinator.dataset") / "chat_template_files"
+_BUILTIN_ORIGIN = "built-in "
+_TRACKING = Lock()
+_MARKS = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 _MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _FIXED_DATE = (
     "{%- macro strftime_now(format) -%}"
@@ -69,7 +74,22 @@ class ChatTemplate:
         (text,), (spans,) = self._render(turns, tools, return_assistant_tokens_mask=True)
         return str(text), [(int(begin), int(end)) for begin, end in spans]
 
+    @property
+    def published(self) -> str:
+        """The text that checkpoints carry: of a built-in template without the marks, which not all programs
+        know."""
+        if not self.origin.startswith(_BUILTIN_ORIGIN):
+            return self.text
+        return _MARKS.sub(lambda tag: f"{tag[1]}{'endif' if tag[2] else 'if true'}{tag[3]}", self.text)
+
     def _render(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], **options: bool) -> Any:
+        # One template's tracker of marks serves one thread at a time.
+        with _TRACKING if self.has_marks else nullcontext():
+            return self._rendered(turns, tools, options)
+
+    def _rendered(
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], options: Mapping[str, bool]
+    ) -> Any:
         text = _FIXED_DATE + self.text if "strftime_now" in self.text else self.text
         return render_jinja_template(
             conversations=[list(turns)],
@@ -94,7 +114,7 @@ def builtin_text(name: str) -> str:
 
 def builtin(name: str, tokenizer: Any) -> ChatTemplate:
     """A built-in template for a tokenizer's special tokens."""
-    return ChatTemplate(builtin_text(name), f"built-in {name}", tokenizer.special_tokens_map)
+    return ChatTemplate(builtin_text(name), _BUILTIN_ORIGIN + name, tokenizer.special_tokens_map)
 
 
 def choose_template(setting: str | None, tokenizer: Any) -> ChatTemplate:

@@ -35,6 +35,9 @@ from coordinator.dataset.records import Chat, Record, Text
 from coordinator.dataset.rendered_fields import accepted_turns, ignored_fields, tools_of, turns_of
 from coordinator.dataset.rows import BadRow, Unusable
 
+TEXT = "text"
+"""The method of plain text, all of which is trained on."""
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -45,8 +48,8 @@ class Rendered:
     """What is trained on, in characters; None for plain text, all of which is."""
     where: str
     """File and line, for error messages."""
-    method: str = "text"
-    """How the spans were found: `text`, or a method of `masks.py`."""
+    method: str = TEXT
+    """How the spans were found: `TEXT`, or a method of `masks.py`."""
     ignored: tuple[str, ...] = ()
     """Fields that the template does not write, each as often as it occurs in the record."""
 
@@ -76,8 +79,8 @@ class Renderer:
 
     @property
     def template(self) -> str:
-        """The text of the chat template in use, which checkpoints carry."""
-        return self._template.text
+        """The text of the chat template in use, as checkpoints carry it."""
+        return self._template.published
 
     @property
     def template_origin(self) -> str:

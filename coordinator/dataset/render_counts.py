@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.render import Rendered
+from coordinator.dataset.render import TEXT, Rendered
 from coordinator.dataset.row_counts import SHOWN, ranked
 from coordinator.dataset.rows import BadRow
 from coordinator.reasons.dataset import RenderReport
@@ -28,6 +28,11 @@ class RenderCounts:
     dropped_tokens: int = 0
     bad: int = 0
     first_bad: list[BadRow] = field(default_factory=list)
+
+    @property
+    def chats(self) -> int:
+        """Chats that are trained on."""
+        return sum(count for method, count in self.methods.items() if method != TEXT)
 
     def add(self, rendered: Rendered) -> None:
         """Count a record that is trained on."""
@@ -63,9 +68,10 @@ class RenderCounts:
         self.bad += later.bad
         self.first_bad = [*self.first_bad, *later.first_bad][:SHOWN]
 
-    def report(self) -> RenderReport:
-        """The counts, frozen."""
+    def report(self, template: str) -> RenderReport:
+        """The counts, frozen. template: where the chat template is from."""
         return RenderReport(
+            template=template,
             methods=ranked(self.methods),
             ignored=ranked(self.ignored),
             trimmed=self.trimmed,

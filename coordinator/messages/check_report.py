@@ -8,7 +8,7 @@ from typing_extensions import assert_never
 
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.units import format_bytes
-from coordinator.messages.dataset import dataset_report
+from coordinator.messages.dataset import dataset_report, render_report
 from coordinator.messages.estimates import Rows, memory_rows, pace_rows
 from coordinator.messages.objections import objection_message
 from coordinator.messages.preview import preview_lines
@@ -65,6 +65,7 @@ def _data(report: CheckReport) -> Rows:
     data = built.index
     return [
         *_under("rows", dataset_report(built.report)),
+        *_under("chats", render_report(built.rendering)),
         ("records", f"{built.records:,}, of which {built.held_out_records:,} held out"),
         ("samples", f"{data.samples:,} of {data.sequence_length} tokens"),
         ("tokens", f"{data.tokens:,}, trained on {data.trained_tokens:,}"),

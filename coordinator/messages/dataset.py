@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from typing_extensions import assert_never
 
 from coordinator.reasons.dataset import (
@@ -12,6 +14,7 @@ from coordinator.reasons.dataset import (
     NothingHeldOut,
     ReadingDataset,
     RecordsTokenized,
+    RenderReport,
 )
 
 SHOWN_NAMES = 12
@@ -60,6 +63,59 @@ def dataset_report(report: DatasetReport) -> list[str]:
 def _unused(name: str, rows: int) -> str:
     why = ": of a preference, the chosen answer is trained on" if name == "rejected" else ""
     return f"`{name}` in {_count(rows, 'row')} is not used{why}"
+
+
+def render_report(report: RenderReport) -> list[str]:
+    """How chats were rendered, and what of them is not trained on: a line for each; none without chats."""
+    methods = {method: count for method, count in report.methods if method != "text"}
+    return [
+        *([_template(report.template)] if methods else []),
+        *(line for method, count in methods.items() for line in _method(method, count)),
+        *(
+            f"the template does not write `{name}` in {_count(records, 'record')}"
+            for name, records in report.ignored
+        ),
+        *_too_long(report),
+        *_unrendered(report),
+    ]
+
+
+def _too_long(report: RenderReport) -> Iterator[str]:
+    if report.trimmed:
+        yield (
+            f"{_count(report.trimmed, 'chat')} too long: {_count(report.trimmed_turns, 'turn')}"
+            f" ({_count(report.trimmed_tokens, 'token')}) removed at their start"
+        )
+    if report.dropped:
+        tokens = _count(report.dropped_tokens, "token")
+        yield f"{_count(report.dropped, 'chat')} too long and left out ({tokens})"
+
+
+def _unrendered(report: RenderReport) -> Iterator[str]:
+    if report.bad_rows:
+        yield f"{_count(report.bad_rows, 'record')} cannot be trained on once rendered:"
+    for row in report.first_bad:
+        yield f"  {row.where}: {row.problem}"
+    if report.bad_rows > len(report.first_bad):
+        yield f"  and {report.bad_rows - len(report.first_bad):,} more"
+
+
+def _template(origin: str) -> str:
+    return f"template: {'that of the base model' if origin == 'tokenizer' else origin}"
+
+
+def _method(method: str, count: int) -> list[str]:
+    """How the answers of `count` chats were found, where that needs a word."""
+    if method == "marks":
+        return [f"{_count(count, 'chat')}: trained on what it marks by {{% generation %}}"]
+    if method == "prefixes":
+        return []
+    how = (
+        "searched for in its text"
+        if method == "search"
+        else f"marked by {method}, which writes the same text"
+    )
+    return [f"{_count(count, 'chat')}: it rewrites answers once other turns follow; they are {how}"]
 
 
 def bad_rows(report: DatasetReport) -> list[str]:

@@ -46,6 +46,8 @@ class DatasetReport:
 class RenderReport:
     """How records were rendered, and what of them is not trained on."""
 
+    template: str
+    """Where the chat template is from: `tokenizer`, a file's path, or `built-in NAME`."""
     methods: tuple[tuple[str, int], ...]
     """How the trained parts were found, and in how many records, the most frequent first.
     `text`: all of it. `marks`: by the template's `{% generation %}`. `prefixes`: the beginning of a chat
@@ -80,8 +82,9 @@ class BuiltDataset:
     """Records in the dataset."""
     held_out_records: int
     """Records among them that are held out."""
-    chat_template: str
-    """The template that chats were rendered with; checkpoints carry it."""
+    chat_template: str | None
+    """The template of chats, which checkpoints carry.
+    None for texts alone, where the tokenizer has no template either."""
     report: DatasetReport
     """What its rows hold."""
     rendering: RenderReport

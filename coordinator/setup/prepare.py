@@ -16,7 +16,7 @@ from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 from coordinator.dataset.build import build
-from coordinator.messages.dataset import build_step, dataset_report
+from coordinator.messages.dataset import build_step, dataset_report, render_report
 from coordinator.reasons.dataset import BuiltDataset
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
 from coordinator.setup.charter import public_spec
@@ -48,11 +48,12 @@ def prepare(
     check_forms(spec, base.path)
     blobs = BlobStore(folder / BLOBS)
     built = build(spec, base.path, blobs.put, lambda step: progress(build_step(step)))
-    for line in dataset_report(built.report):
+    for line in (*dataset_report(built.report), *render_report(built.rendering)):
         progress(line)
     _move_held_out(built, blobs, folder / HELD_OUT)
     index = blobs.put(built.index.to_bytes())
-    write_atomic(folder / CHAT_TEMPLATE, built.chat_template.encode())
+    if built.chat_template is not None:
+        write_atomic(folder / CHAT_TEMPLATE, built.chat_template.encode())
     progress("making the first state")
     genesis = initial_state(base.path, spec.train.target, spec.seed)
     charter = Charter(

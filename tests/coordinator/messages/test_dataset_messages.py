@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.messages.dataset import build_step
+from coordinator.messages.dataset import build_step, render_report
 from coordinator.reasons.dataset import (
+    BadRow,
     BeyondPositions,
     BuildStep,
     DatasetBuilt,
     NothingHeldOut,
     ReadingDataset,
     RecordsTokenized,
+    RenderReport,
 )
 
 
@@ -31,3 +33,32 @@ from coordinator.reasons.dataset import (
 )
 def test_build_step(step: BuildStep, words: str) -> None:
     assert build_step(step) == words
+
+
+def test_render_report() -> None:
+    report = RenderReport(
+        template="tokenizer",
+        methods=(("text", 9), ("prefixes", 4), ("built-in qwen3", 3), ("search", 1), ("marks", 1)),
+        ignored=(("reasoning_content", 2),),
+        trimmed=1,
+        trimmed_turns=2,
+        trimmed_tokens=1300,
+        dropped=2,
+        dropped_tokens=1,
+        bad_rows=6,
+        first_bad=(BadRow("d.jsonl:3", "it has no answer", "Remove it."),),
+    )
+    assert render_report(report) == [
+        "template: that of the base model",
+        "3 chats: it rewrites answers once other turns follow; they are marked by built-in qwen3, which writes"
+        " the same text",
+        "1 chat: it rewrites answers once other turns follow; they are searched for in its text",
+        "1 chat: trained on what it marks by {% generation %}",
+        "the template does not write `reasoning_content` in 2 records",
+        "1 chat too long: 2 turns (1,300 tokens) removed at their start",
+        "2 chats too long and left out (1 token)",
+        "6 records cannot be trained on once rendered:",
+        "  d.jsonl:3: it has no answer",
+        "  and 5 more",
+    ]
+    assert render_report(RenderReport("built-in plain", (("text", 9),), (), 0, 0, 0, 0, 0, 0, ())) == []
