@@ -50,8 +50,8 @@ def test_render_report() -> None:
     )
     assert render_report(report) == [
         "template: that of the base model",
-        "3 chats: it rewrites answers once other turns follow; they are marked by built-in qwen3, which writes"
-        " the same text",
+        "3 chats: it rewrites answers once other turns follow; they are marked by built-in qwen3, which"
+        " writes the same text",
         "1 chat: it rewrites answers once other turns follow; they are searched for in its text",
         "1 chat: trained on what it marks by {% generation %}",
         "the template does not write `reasoning_content` in 2 records",
