@@ -161,7 +161,11 @@ class Evaluator:
                 self.listener.report(EvaluationStarts(manifest.round))
                 tokens = archive.charter.spec.checkpoint.held_out_tokens
                 outcome = await evaluate_checkpoint(
-                    got.folder, base=got.base or got.folder, held_out=held_out, tokens=tokens
+                    got.folder,
+                    base=got.base or got.folder,
+                    held_out=held_out,
+                    tokens=tokens,
+                    attention=archive.charter.spec.model.attention,
                 )
         finally:  # a run has many checkpoints
             await asyncio.to_thread(shutil.rmtree, got.folder)

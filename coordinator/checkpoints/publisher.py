@@ -251,7 +251,13 @@ def publisher_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence
     spec = charter.spec.checkpoint
 
     def evaluating(tokens: int) -> Evaluate:
-        return functools.partial(evaluate_checkpoint, base=store.base, held_out=held_out, tokens=tokens)
+        return functools.partial(
+            evaluate_checkpoint,
+            base=store.base,
+            held_out=held_out,
+            tokens=tokens,
+            attention=charter.spec.model.attention,
+        )
 
     return Publisher(
         store=store,

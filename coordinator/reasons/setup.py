@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from barnraise.contract.spec import Dense, RunSpec, Sparse
 from barnraise.core.reason import Reason
+from barnraise.rehearsal.outcomes import Rehearsal
 from coordinator.reasons.dataset import BuiltDataset
 from coordinator.reasons.estimates import Needs, Pace
 from coordinator.reasons.objections import Objection
@@ -189,6 +190,7 @@ class CheckReport:
     exchange: float
     """Seconds that a round's exchange takes."""
     dataset: BuiltDataset
+    rehearsal: Rehearsal
     recommendation: Recommendation
     paces: tuple[Pace, ...]
     objections: Sequence[Objection]

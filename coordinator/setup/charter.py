@@ -28,7 +28,7 @@ def public_spec(spec: RunSpec) -> RunSpec:
 
 def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
     """Raises SpecError when `spec` is not the one that the run was chartered with."""
-    pinned, now = _with_revisions_of(spec, charter.spec), public_spec(spec)
+    pinned, now = _as_asked(charter.spec, spec), public_spec(spec)
     if pinned == now:
         return
     changed = [name for name in RunSpec.model_fields if getattr(pinned, name) != getattr(now, name)]
@@ -39,19 +39,20 @@ def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
     )
 
 
-def _with_revisions_of(spec: RunSpec, pinned: RunSpec) -> RunSpec:
-    """`pinned` with the revisions that `spec` names, before the coordinator pinned them to commits."""
+def _as_asked(pinned: RunSpec, asked: RunSpec) -> RunSpec:
+    """`pinned` with what the coordinator resolved when the run began as `asked` has it."""
     sources = tuple(
         each.model_copy(update={"revision": now.revision})
-        for each, now in zip(pinned.data.all_sources, spec.data.all_sources, strict=False)
+        for each, now in zip(pinned.data.all_sources, asked.data.all_sources, strict=False)
     )
     same = len(sources) == len(pinned.data.all_sources)
-    return pinned.model_copy(
-        update={
-            "model": pinned.model.model_copy(update={"revision": spec.model.revision}),
-            "data": pinned.data.with_sources(sources) if same else pinned.data,
-        }
-    )
+    data = pinned.data.with_sources(sources) if same else pinned.data
+    model: dict[str, object] = {"revision": asked.model.revision}
+    if asked.model.attention == "auto":
+        model["attention"] = "auto"
+    if asked.data.packing == "auto":
+        data = data.model_copy(update={"packing": "auto"})
+    return pinned.model_copy(update={"model": pinned.model.model_copy(update=model), "data": data})
 
 
 def _bare(source: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +10,17 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import TrainState
 from barnraise.core.ids import BlobHash, PublicKey
-from barnraise.models.base_model import BaseFolder, pin_revision, resolve
+from barnraise.models.base_model import BaseFolder
 from barnraise.models.trainable import initial_state
+from barnraise.rehearsal.outcomes import Rehearsed, rehearsal_message
+from barnraise.rehearsal.runner import rehearse
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
-from coordinator.dataset.build import build
-from coordinator.messages.dataset import build_step, dataset_report, render_report
+from coordinator.messages.dataset import dataset_report, render_report
 from coordinator.reasons.dataset import BuiltDataset
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
 from coordinator.setup.charter import public_spec
-from coordinator.setup.check_forms import check_forms
-
-Progress = Callable[[str], None]
+from coordinator.setup.resolve import Progress, Rehearse, resolve_run
 
 
 @dataclass(frozen=True)
@@ -35,19 +33,22 @@ class PreparedRun:
 
 
 def prepare(
-    spec: RunSpec, authority: PublicKey, folder: Path, cache: Path, progress: Progress
+    spec: RunSpec,
+    authority: PublicKey,
+    folder: Path,
+    cache: Path,
+    progress: Progress,
+    rehearse: Rehearse = rehearse,
 ) -> PreparedRun:
-    """Prepare a run once: get the base model, tokenize and pack the data, make state[0].
+    """Prepare a run once: get the base model, tokenize and pack the data, rehearse, make state[0].
 
     Shards and index go to `folder`/blobs, the held-out part to `folder`/held-out.
-    Raises ModelUnavailable, DatasetError, SpecError, DiskFull.
+    Raises SpecError, ModelUnusable, ModelUnavailable, DatasetError, DiskFull.
     """
-    source, revision = spec.model.source, pin_revision(spec.model.source, spec.model.revision, cache)
-    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"revision": revision})})
-    base = resolve(source, revision, cache, progress=progress)
-    check_forms(spec, base.path)
     blobs = BlobStore(folder / BLOBS)
-    built = build(spec, base.path, blobs.put, lambda step: progress(build_step(step)))
+    run = resolve_run(spec, cache, blobs.put, progress, rehearse)
+    built = run.dataset
+    progress(rehearsal_message(run.rehearsal))
     for line in (*dataset_report(built.report), *render_report(built.rendering)):
         progress(line)
     _move_held_out(built, blobs, folder / HELD_OUT)
@@ -55,16 +56,17 @@ def prepare(
     if built.chat_template is not None:
         write_atomic(folder / CHAT_TEMPLATE, built.chat_template.encode())
     progress("making the first state")
-    genesis = initial_state(base.path, spec.train.target, spec.seed)
+    genesis = initial_state(run.base.path, run.spec.train.target, run.spec.seed)
     charter = Charter(
-        spec=public_spec(spec),
+        spec=public_spec(run.spec),
         authority=authority,
-        model_files=base.fingerprint,
+        model_files=run.base.fingerprint,
         layout=genesis.layout.digest(),
         genesis=genesis.hash(),
         data_index=index,
+        rehearsed=isinstance(run.rehearsal, Rehearsed),
     )
-    return PreparedRun(charter, genesis, base)
+    return PreparedRun(charter, genesis, run.base)
 
 
 def _move_held_out(built: BuiltDataset, blobs: BlobStore, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout
 from barnraise.models.memory_estimate import ModelShape
+from barnraise.rehearsal.outcomes import Rehearsal
 from coordinator.reasons.dataset import BuiltDataset
 from coordinator.reasons.setup import (
     CheckReport,
@@ -21,7 +22,13 @@ from coordinator.setup.recommend import contributions, exchange_seconds, find_wa
 
 
 def make_report(
-    spec: RunSpec, shape: ModelShape, tensors: Layout, dataset: BuiltDataset, peers: int, uplink_mbit: float
+    spec: RunSpec,
+    shape: ModelShape,
+    tensors: Layout,
+    dataset: BuiltDataset,
+    rehearsal: Rehearsal,
+    peers: int,
+    uplink_mbit: float,
 ) -> CheckReport:
     """shape: of the base model. tensors: the layout of the trainable tensors."""
     found = needs(spec, shape, tensors, peers)
@@ -34,6 +41,7 @@ def make_report(
         needs=found,
         exchange=exchange,
         dataset=dataset,
+        rehearsal=rehearsal,
         recommendation=recommend(spec, tensors, peers, uplink_mbit),
         paces=paces,
         objections=find_objections(RunFacts(spec, shape, tensors, dataset, peers, paces[0])),

@@ -18,7 +18,7 @@ from barnraise.contract.shards import IGNORED, Sample
 from barnraise.contract.spec import Full, Lora
 from barnraise.contract.state import Array, Layout, Tensors
 from barnraise.core.errors import MachineError
-from barnraise.models.causal_lm import load
+from barnraise.models.causal_lm import Attention, inner, load, packed_inputs
 from barnraise.models.memory_estimate import Precision
 from barnraise.models.trainable import attach, trainable_parameters
 from peer.training.activation_checkpointing import checkpoint_activations
@@ -63,6 +63,7 @@ class LocalModel:
         *,
         frozen: Precision | None = None,
         checkpointing: bool = False,
+        attention: Attention = "auto",
     ) -> None:
         """Load the model in `folder`.
 
@@ -78,17 +79,17 @@ class LocalModel:
         if self.device.type == "cpu":
             torch.set_num_threads(device.threads)
         precision = frozen or device.frozen if isinstance(target, Lora) else "fp32"
-        model = attach(load(folder, torch.float32 if precision == "fp32" else "auto"), target)
+        model = attach(load(folder, torch.float32 if precision == "fp32" else "auto", attention), target)
         with memory_limit(self.device, "the model"):
             if precision != "fp32":
                 store_frozen(model, precision, self.device, autocast=device.autocast)
             self._model = model.to(self.device).eval()
         if checkpointing:
             self._checkpointing = checkpoint_activations(self._model)
-        self._sparse_logits = "logits_to_keep" in inspect.signature(_inner(model).forward).parameters
+        self._sparse_logits = "logits_to_keep" in inspect.signature(inner(model).forward).parameters
         self.params: dict[str, nn.Parameter] = dict(sorted(trainable_parameters(self._model).items()))
         self.layout = Layout(tuple((name, tuple(p.shape)) for name, p in self.params.items()))
-        ends = _ends(_inner(model))
+        ends = _ends(inner(model))
         self.matrices = frozenset(n for n, p in self.params.items() if p.ndim == 2 and p not in ends)
         """Names of the weight matrices between layers: all but the embeddings and the output head."""
         self._added: set[nn.Parameter] = set()
@@ -224,9 +225,7 @@ class LocalModel:
         # The product with the vocabulary is a large part of a small model: compute it only at targets.
         columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            # Without an attention mask and a cache, transformers separates the documents of a packed sample
-            # by their position ids, which restart at 0.
-            inputs = {"input_ids": ids, "position_ids": positions, "use_cache": False}
+            inputs = packed_inputs(self._model, ids, positions)
             if self._sparse_logits:
                 logits = self._model(**inputs, logits_to_keep=columns).logits
             else:
@@ -267,10 +266,3 @@ def _ends(model: nn.Module) -> set[nn.Parameter]:
     """The parameters of the input and output embeddings."""
     ends = [getattr(model, f"get_{side}_embeddings")() for side in ("input", "output")]
     return {parameter for end in ends if end is not None for parameter in end.parameters()}
-
-
-def _inner(model: nn.Module) -> nn.Module:
-    """The transformers model inside a peft wrapper."""
-    unwrap = getattr(model, "get_base_model", None)
-    inner: nn.Module = model if unwrap is None else unwrap()
-    return inner

@@ -69,6 +69,7 @@ class Trainer:
             micro_batch or device.micro_batch,
             frozen=frozen,
             checkpointing=checkpointing,
+            attention=spec.model.attention,
         )
         self._method = method_for(spec.train, self._model)
         self._forget()

@@ -27,6 +27,8 @@ class Charter(Signable):
     """Hash of state[0]."""
     data_index: Hex64
     """Blob hash of the dataset's index of shards."""
+    rehearsed: bool = True
+    """The coordinator took one step on the data before it signed; otherwise the first volunteer does."""
 
     @property
     def run(self) -> RunId:

@@ -5,6 +5,7 @@
     │   ├── SpecError          a run.toml or setting that cannot be
     │   ├── InviteError        an invite link that cannot be read
     │   ├── DatasetError       a dataset that is empty, broken or unusable
+    │   ├── ModelUnusable      a base model that is broken, or of a kind that a run cannot train
     │   └── FolderInUse        another program uses the same folder
     ├── MachineError       3   this machine cannot do it
     │   ├── DiskFull
@@ -63,6 +64,10 @@ class InviteError(UserError):
 
 class DatasetError(UserError):
     """A dataset is empty, broken or unusable."""
+
+
+class ModelUnusable(UserError):
+    """A base model is broken, or of a kind that a run cannot train."""
 
 
 class FolderInUse(UserError):

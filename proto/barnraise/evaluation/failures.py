@@ -8,7 +8,7 @@ from typing_extensions import assert_never
 
 from barnraise.core.reason import Reason
 from barnraise.core.units import format_bytes
-from barnraise.runtime.child_failures import ChildDied, ChildTimedOut, child_message
+from barnraise.runtime.child_failures import ChildDied, ChildTimedOut, ChildTooLarge, child_message
 
 PROGRAM = "barnraise.evaluation.program"
 """The module that evaluates."""
@@ -57,6 +57,7 @@ EvaluationFailure = (
     | UnreadableReply
     | ChildTimedOut
     | ChildDied
+    | ChildTooLarge
 )
 
 
@@ -73,7 +74,7 @@ def failure_message(reason: EvaluationFailure) -> str:
             return f"its held-out loss is {loss}"
         case UnreadableReply(line):
             return f"{PROGRAM} printed {line[:100]!r}"
-        case ChildTimedOut() | ChildDied():
+        case ChildTimedOut() | ChildDied() | ChildTooLarge():
             return child_message(reason)
         case _:
             assert_never(reason)

@@ -24,7 +24,7 @@ from barnraise.contract.shards import IGNORED, DataIndex, Sample
 from barnraise.core.errors import ModelUnavailable
 from barnraise.evaluation.runner import LossReply, MemoryReply, NotFiniteReply
 from barnraise.models import causal_lm
-from barnraise.models.causal_lm import quiet
+from barnraise.models.causal_lm import Attention, packed_inputs, quiet
 from barnraise.models.trainable import parameter_count
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.child_process import NICENESS
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--tokens", type=int, help="evaluate on the first samples, about this many tokens")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--attention", default="auto", help="attention kernel: auto, sdpa or eager")
     wanted = parser.parse_args()
     os.nice(NICENESS)
     if wanted.threads:
@@ -52,7 +53,7 @@ def main() -> None:
         print(MemoryReply(needed_bytes=needed, free_bytes=free).model_dump_json())
         return
     with quiet():
-        model = load(wanted.base, wanted.checkpoint)
+        model = load(wanted.base, wanted.checkpoint, wanted.attention)
     loss, tokens = held_out_loss(model, wanted.held_out, wanted.tokens)
     if not math.isfinite(loss):
         print(NotFiniteReply(not_finite=str(loss)).model_dump_json())
@@ -60,14 +61,14 @@ def main() -> None:
     print(LossReply(loss=loss, tokens=tokens).model_dump_json())
 
 
-def load(base: Path, checkpoint: Path | None) -> Any:
+def load(base: Path, checkpoint: Path | None, attention: Attention = "auto") -> Any:
     """The base model, with the checkpoint's adapter, or the checkpoint's full model.
 
     Raises ModelUnavailable.
     """
     if checkpoint is not None and not (checkpoint / "adapter_config.json").exists():
-        return causal_lm.load(checkpoint, torch.float32).eval()
-    model = causal_lm.load(base, torch.float32)
+        return causal_lm.load(checkpoint, torch.float32, attention).eval()
+    model = causal_lm.load(base, torch.float32, attention)
     if checkpoint is None:
         return model.eval()
     if not (checkpoint / "adapter_model.safetensors").is_file():  # peft would look for a pickle
@@ -93,7 +94,7 @@ def summed_loss(model: Any, sample: Sample) -> float:
     ids = torch.from_numpy(sample.input_ids).long()[None]
     positions = torch.from_numpy(sample.position_ids).long()[None]
     with torch.inference_mode():
-        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, :-1]
+        logits = model(**packed_inputs(model, ids, positions)).logits[0, :-1]
     labels = torch.from_numpy(sample.labels).long()[1:]
     return float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
 

@@ -21,6 +21,7 @@ from barnraise.evaluation.failures import (
     NotEnoughMemory,
     UnreadableReply,
 )
+from barnraise.models.causal_lm import Attention
 from barnraise.runtime.child_process import ChildDone, run_child
 
 
@@ -58,7 +59,7 @@ _REPLIES: TypeAdapter[LossReply | MemoryReply | NotFiniteReply] = TypeAdapter(
 
 
 async def evaluate_checkpoint(
-    folder: Path, *, base: Path, held_out: Path, tokens: int
+    folder: Path, *, base: Path, held_out: Path, tokens: int, attention: Attention = "auto"
 ) -> Evaluated | EvaluationFailure:
     """Evaluate the checkpoint in `folder` on about `tokens` held-out tokens, always the same ones.
 
@@ -70,8 +71,9 @@ async def evaluate_checkpoint(
         return NoHeldOutText()
     threads = max(1, (os.cpu_count() or 1) // 2)
     ended = await run_child(
-        PROGRAM, base, held_out, "--checkpoint", folder, "--tokens", tokens, "--threads", threads
-    )
+        PROGRAM, base, held_out, "--checkpoint", folder, "--tokens", tokens, "--threads", threads,
+        "--attention", attention,
+    )  # fmt: skip
     return read_reply(ended.last_line) if isinstance(ended, ChildDone) else ended
 
 

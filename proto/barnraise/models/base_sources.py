@@ -51,13 +51,20 @@ def find(source: str, revision: str | None, cache: Path, progress: Progress) -> 
     )
 
 
+def is_local(source: str) -> bool:
+    """Whether `source` is a path, and no package or Hub id: then its files are the maintainer's own."""
+    if source.startswith("package:"):
+        return False
+    return Path(source).expanduser().exists() or not _HUB_ID.match(source)
+
+
 def pin_revision(source: str, revision: str | None, cache: Path) -> str | None:
     """The Hub commit that `revision` (a branch, a tag, or None for the default branch) names now.
 
     None for a source that is not on the Hub, which its fingerprint alone identifies.
     Raises ModelUnavailable.
     """
-    if source.startswith("package:") or Path(source).expanduser().exists() or not _HUB_ID.match(source):
+    if source.startswith("package:") or is_local(source):
         return None
     # The client stores each snapshot under its commit, and config.json is the smallest file.
     return _hub_snapshot(source, revision, cache, ("config.json",)).name

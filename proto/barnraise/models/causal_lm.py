@@ -5,12 +5,13 @@ torch and transformers take seconds to import, so they are imported where they a
 
 from __future__ import annotations
 
+import inspect
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
@@ -19,7 +20,11 @@ from barnraise.models.memory_estimate import ModelShape
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedModel
+
+Attention = Literal["auto", "sdpa", "eager"]
+"""Attention kernel; `auto`: sdpa, or eager for a kind that has no sdpa."""
 
 _READ_FAILURES = (
     OSError,
@@ -120,7 +125,7 @@ def _dtypes(folder: Path) -> set[str]:
     return found
 
 
-def load(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
+def load(folder: Path, dtype: torch.dtype | str, attention: Attention = "auto") -> PreTrainedModel:
     """The model with its weights, on the CPU, as `dtype` (`"auto"` keeps what is on disk).
 
     Raises ModelUnavailable, also where a weight is missing: transformers would initialize it at random,
@@ -132,7 +137,7 @@ def load(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=_kernel(folder) if attention == "auto" else attention,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -141,6 +146,31 @@ def load(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     refuse_gaps(report, folder)
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _kernel(folder: Path) -> Literal["sdpa", "eager"]:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return "sdpa" if AutoModelForCausalLM._model_mapping[type(config)]._supports_sdpa else "eager"
+
+
+def inner(model: nn.Module) -> nn.Module:
+    """The transformers model inside a peft wrapper."""
+    unwrap = getattr(model, "get_base_model", None)
+    found: nn.Module = model if unwrap is None else unwrap()
+    return found
+
+
+def packed_inputs(model: nn.Module, ids: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
+    """Arguments for a forward pass over packed samples, [samples, length].
+
+    Without an attention mask and a cache, transformers separates documents by their position ids, which
+    restart at 0. A kind without positions, such as Mamba, gets none.
+    """
+    names = inspect.signature(inner(model).forward).parameters
+    inputs = {"input_ids": ids, "position_ids": positions, "use_cache": False}
+    return {name: value for name, value in inputs.items() if name in names}
 
 
 def refuse_gaps(report: dict[str, Any], what: Path) -> None:

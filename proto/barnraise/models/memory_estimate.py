@@ -108,6 +108,12 @@ def footprint(
     )
 
 
+def rehearsal_memory(shape: ModelShape, trainable_params: int, target: Lora | Full, *, tokens: int) -> int:
+    """Bytes for one forward and backward pass in fp32 on a CPU, without optimizer and fold."""
+    whole = footprint(shape, trainable_params, target, "gradient", tokens=tokens).shared
+    return whole - 4 * _FP32 * trainable_params
+
+
 def _frozen_bytes(shape: ModelShape, kept: Precision) -> int:
     others = shape.parameters - shape.products - shape.head
     products = _BYTES[kept] * shape.products + _BYTES[_of_head(kept)] * shape.head

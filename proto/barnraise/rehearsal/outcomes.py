@@ -77,6 +77,94 @@ class NotRehearsed(Reason):
 Rehearsal = Rehearsed | NotRehearsed
 
 
+@dataclass(frozen=True)
+class LossNotFinite(Reason):
+    """The loss of the untrained model is NaN or infinite."""
+
+    loss: str
+
+
+@dataclass(frozen=True)
+class NoGradient(Reason):
+    """The loss does not depend on tensors that the run would train."""
+
+    tensors: tuple[str, ...]
+    """Their names in a checkpoint, at most `NAMED`."""
+    count: int
+
+
+@dataclass(frozen=True)
+class FollowingTokensSeen(Reason):
+    """A token's loss depends on the tokens after it: the model is no causal language model."""
+
+    difference: float
+    """In nats."""
+
+
+@dataclass(frozen=True)
+class PaddingSeen(Reason):
+    """Padding behind a document changes the document's losses."""
+
+    difference: float
+    """In nats."""
+
+
+@dataclass(frozen=True)
+class DocumentsMixed(Reason):
+    """Documents in one sample see each other, although the spec demands that they share samples."""
+
+    difference: float
+    """Of a token's loss, in nats."""
+
+
+@dataclass(frozen=True)
+class KernelUnsupported(Reason):
+    """The model has no attention kernel of the name that the spec demands."""
+
+    kernel: Kernel
+    detail: str
+
+
+@dataclass(frozen=True)
+class PositionsExceeded(Reason):
+    """The model has fewer positions than a sample has tokens."""
+
+    sequence_length: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class StepFailed(Reason):
+    """The model library raised an error."""
+
+    doing: Literal["loading the model", "the forward pass", "attaching the adapter", "the backward pass"]
+    detail: str
+    """The first line of the error."""
+
+
+@dataclass(frozen=True)
+class ProgramFailed(Reason):
+    """The program ended without a result."""
+
+    detail: str
+
+
+Fault = (
+    LossNotFinite
+    | NoGradient
+    | FollowingTokensSeen
+    | PaddingSeen
+    | DocumentsMixed
+    | KernelUnsupported
+    | PositionsExceeded
+    | StepFailed
+    | ProgramFailed
+)
+"""Why no volunteer could train the run, whatever the machine."""
+NAMED = 5
+"""Tensors that a fault names at most."""
+
+
 def rehearsal_message(outcome: Rehearsal) -> str:
     """What was tried, and what was not."""
     match outcome:
@@ -95,6 +183,67 @@ def rehearsal_message(outcome: Rehearsal) -> str:
             )
         case _:
             assert_never(outcome)
+
+
+def fault_message(fault: Fault) -> str:
+    """What is wrong with the run."""
+    match fault:
+        case LossNotFinite(loss):
+            return f"the loss of the untrained model on the run's data is {loss}"
+        case NoGradient(tensors, count):
+            more = f" and {count - len(tensors)} more" if count > len(tensors) else ""
+            return f"no gradient reaches {', '.join(tensors)}{more}: the loss does not depend on them"
+        case FollowingTokensSeen() | PaddingSeen() | DocumentsMixed():
+            return _dependence_message(fault)
+        case KernelUnsupported(kernel, detail):
+            return f'model.attention is "{kernel}", which this kind of model does not have: {detail}'
+        case PositionsExceeded(length, detail):
+            return f"data.sequence_length is {length}, and the model has no position {length - 1}: {detail}"
+        case StepFailed(doing, detail):
+            return f"{doing} fails: {detail}"
+        case ProgramFailed(detail):
+            return f"the rehearsal ended without a result: {detail}"
+        case _:
+            assert_never(fault)
+
+
+def _dependence_message(fault: FollowingTokensSeen | PaddingSeen | DocumentsMixed) -> str:
+    match fault:
+        case FollowingTokensSeen(difference):
+            return (
+                "the model sees the tokens that it should predict: the loss of a token changes by"
+                f" {difference:.2g} nats with the tokens after it, so it is no causal language model"
+            )
+        case PaddingSeen(difference):
+            return f"padding behind a document changes the document's losses by {difference:.2g} nats"
+        case DocumentsMixed(difference):
+            return (
+                'data.packing is "always", but documents in one sample see each other in this kind of model:'
+                f" a token's loss changes by {difference:.2g} nats"
+            )
+        case _:
+            assert_never(fault)
+
+
+def fault_fix(fault: Fault) -> str:
+    """What the maintainer can do about it."""
+    match fault:
+        case LossNotFinite():
+            return "Use another base model, or get its files again: some weights may not be finite."
+        case NoGradient():
+            return "Leave these layers out of `modules` under [train.target]; name the others in full."
+        case FollowingTokensSeen() | PaddingSeen():
+            return "Set `source` under [model] to a causal language model."
+        case DocumentsMixed():
+            return 'Set `packing` under [data] to "auto" or "never".'
+        case KernelUnsupported():
+            return 'Leave `attention` out of [model], or set it to "auto".'
+        case PositionsExceeded():
+            return "Lower `sequence_length` under [data] to the model's context."
+        case StepFailed() | ProgramFailed():
+            return "Use another base model; transformers cannot train this one as the run asks."
+        case _:
+            assert_never(fault)
 
 
 def obstacle_message(obstacle: Obstacle) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing_extensions import assert_never
 
 from barnraise.core.reason import Reason
+from barnraise.core.units import format_bytes
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,15 @@ class ChildDied(Reason):
     """Of its standard error."""
 
 
-ChildFailure = ChildTimedOut | ChildDied
+@dataclass(frozen=True)
+class ChildTooLarge(Reason):
+    """The program took more memory than it may and was killed."""
+
+    limit: int
+    """Bytes."""
+
+
+ChildFailure = ChildTimedOut | ChildDied | ChildTooLarge
 
 
 def child_message(reason: ChildFailure) -> str:
@@ -35,6 +44,8 @@ def child_message(reason: ChildFailure) -> str:
     match reason:
         case ChildTimedOut(seconds):
             return f"it took more than {seconds / 60:.0f} minutes"
+        case ChildTooLarge(limit):
+            return f"it took more than {format_bytes(limit)} of memory"
         case ChildDied(module, status, last_line):
             return f"{module} ended with status {status}: {last_line}"
         case _:

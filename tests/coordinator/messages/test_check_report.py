@@ -13,6 +13,7 @@ from coordinator.messages.check_report import check_report
 from coordinator.reasons.dataset import BuiltDataset
 from coordinator.reasons.setup import CheckReport, MainNewestNothingHeldOut
 from coordinator.setup.report import make_report
+from tests.support.rehearsals import REHEARSED
 from tests.support.shapes import built_dataset, shape_of
 
 MILLION = Layout((("a", (1000, 900)), ("b", (100_000,))))
@@ -35,7 +36,7 @@ def report_of(tensors: Layout = MILLION, *, licence: str = "unknown", **settings
         "train": TrainSpec(target=Lora(rank=4)),
     }
     spec = RunSpec.model_validate(fields | settings)
-    return make_report(spec, shape_of(10**9), tensors, dataset(), peers=3, uplink_mbit=20)
+    return make_report(spec, shape_of(10**9), tensors, dataset(), REHEARSED, peers=3, uplink_mbit=20)
 
 
 def test_the_report() -> None:
@@ -44,6 +45,7 @@ def test_the_report() -> None:
     for words in (
         "tiny, 1,000,000,000 parameters",
         "1,000,000 parameters (0.1%): LoRA of rank 4",
+        "one step in 12 s and 1.0 GB of memory: loss 2.50 on 100 tokens, sdpa attention, packed documents",
         "20, of which 2 held out",
         "60 of 64 tokens",
         "1,800, trained on 1,200",

@@ -17,7 +17,7 @@ from barnraise.contract.spec import (
     RunSpec,
     TrainSpec,
 )
-from barnraise.core.errors import DatasetError, ModelUnavailable, SpecError, UserError
+from barnraise.core.errors import DatasetError, ModelUnusable, SpecError, UserError
 from barnraise.models.causal_lm import model_shape
 from barnraise.models.trainable import layout
 from coordinator.reasons.setup import (
@@ -33,6 +33,7 @@ from coordinator.setup.check import check
 from coordinator.setup.needs import needs
 from coordinator.setup.prepare import prepare
 from tests.support.parts import AUTHORITY
+from tests.support.rehearsals import rehearsed, resolved
 from tests.support.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer
 
 CHAT = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "four"}]}
@@ -52,16 +53,16 @@ def run_of(folder: Path, model: Path, rows: list[object], **settings: object) ->
 
 
 def checked(spec: RunSpec, cache: Path) -> CheckReport:
-    return check(spec, cache, peers=2, uplink_mbit=10)
+    return check(spec, cache, peers=2, uplink_mbit=10, rehearse=rehearsed)
 
 
 def test_the_report_has_model_data_needs_and_a_sample(tmp_path: Path, model: Path) -> None:
     rows: list[object] = [CHAT | {"id": i} for i in range(5)]
     rows += [{"text": f"Text number {i}."} for i in range(15)]
     spec = run_of(tmp_path, model, rows, train=TrainSpec(target=Lora(rank=4)))
-    report = check(spec, tmp_path / "cache", peers=3, uplink_mbit=20)
+    report = check(spec, tmp_path / "cache", peers=3, uplink_mbit=20, rehearse=rehearsed)
     assert report.needs == needs(spec, model_shape(model), layout(model, Lora(rank=4)), peers=3)
-    assert (report.spec, report.peers, report.uplink_mbit) == (spec, 3, 20)
+    assert (report.spec, report.peers, report.uplink_mbit) == (resolved(spec), 3, 20)
     assert report.dataset.records == 20
     assert "⟦four<|im_end|>⟧" in report.dataset.preview
     assert (report.recommendation.codec, report.recommendation.seconds) == (Dense(bits=4), 300)
@@ -98,14 +99,16 @@ def test_a_model_that_has_no_gguf_form_is_refused_before_any_work(tmp_path: Path
     spec = run_of(tmp_path, tmp_path / "gpt2", [CHAT], checkpoint={"gguf": "f16"})
     for work in (
         lambda: checked(spec, tmp_path / "cache"),
-        lambda: prepare(spec, AUTHORITY.public, tmp_path / "run", tmp_path / "cache", lambda line: None),
+        lambda: prepare(
+            spec, AUTHORITY.public, tmp_path / "run", tmp_path / "cache", lambda line: None, rehearsed
+        ),
     ):
         with pytest.raises(SpecError, match=r"checkpoint\.gguf is 'f16', but a GPT2LMHeadModel") as refused:
             work()
         assert "Leave `gguf` out of [checkpoint]" in refused.value.fix
     assert not (tmp_path / "run").exists(), "the data was packed before the check"
     possible = run_of(tmp_path, model, [CHAT], checkpoint={"gguf": "f16"})
-    assert checked(possible, tmp_path / "cache").spec == possible
+    assert checked(possible, tmp_path / "cache").spec == resolved(possible)
 
 
 def test_the_report_has_the_warnings(tmp_path: Path, model: Path) -> None:
@@ -152,5 +155,5 @@ def test_no_peers_are_refused(tmp_path: Path, model: Path) -> None:
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(ModelUnusable):
         checked(run_of(tmp_path, tmp_path / "no-model", [CHAT]), tmp_path / "cache")

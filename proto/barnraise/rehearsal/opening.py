@@ -1,0 +1,120 @@
+"""Opens a base model without loading it: its files' headers against the modules that its config makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from barnraise.core.errors import ModelUnavailable, ModelUnusable
+from barnraise.models.causal_lm import quiet, unreadable
+from barnraise.models.weight_files import TensorHeader, read_headers
+from barnraise.rehearsal.kinds import check_kind
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""The dtypes that a run can train, or keep frozen: names in the safetensors format, and torch's."""
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A base model whose files are whole and fit its config."""
+
+    kind: str
+    """`model_type` of its config."""
+    tensors: dict[str, TensorHeader]
+    """What its files hold, by the names that they use."""
+
+
+def open_model(folder: Path) -> OpenedModel:
+    """Check all that the headers of a model folder show, and read no weights.
+
+    Raises ModelUnusable for a kind that no run can train, files that are absent, cut or Git LFS pointers,
+    dtypes that cannot be trained, and tensors that are missing or of another shape than the config's.
+    """
+    tensors = read_headers(folder)
+    check_kind(folder)
+    _check_dtypes(folder, tensors)
+    try:
+        return OpenedModel(_check_against_config(folder, tensors), tensors)
+    except ModelUnavailable as error:
+        raise ModelUnusable(error.problem, fix=error.fix) from error
+
+
+def _check_dtypes(folder: Path, tensors: dict[str, TensorHeader]) -> None:
+    wrong = sorted((name, tensor.dtype) for name, tensor in tensors.items() if tensor.dtype not in _TORCH)
+    # Buffers such as masks are boolean or integers; weights have `.weight` or `.bias` in their names.
+    wrong = [(name, dtype) for name, dtype in wrong if name.rpartition(".")[2] in ("weight", "bias")]
+    if wrong:
+        name, dtype = wrong[0]
+        raise ModelUnusable(
+            f"{name} in {folder} is stored as {dtype}, from which no training can start ({len(wrong)} of"
+            f" {len(tensors)} tensors)",
+            fix="Set `source` under [model] to the same model in bf16, fp16 or fp32.",
+        )
+
+
+def _check_against_config(folder: Path, tensors: dict[str, TensorHeader]) -> str:
+    """transformers' own loader, run on tensors without data, so that its renaming and joining apply.
+
+    Returns the model's kind.
+    """
+    from transformers import AutoConfig
+
+    with quiet(), unreadable(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model, report = _load_without_data(config, tensors)
+    _refuse_rows(model, report, tensors, folder)
+    _refuse(sorted(str(entry[0]) for entry in report["mismatched_keys"]), "have another shape", folder)
+    _refuse(sorted(map(str, report["missing_keys"])), "are missing", folder)
+    return str(config.model_type)
+
+
+def _load_without_data(
+    config: Any, tensors: dict[str, TensorHeader]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    empty = {
+        name: torch.empty(
+            tensor.shape, dtype=getattr(torch, _TORCH.get(tensor.dtype, "uint8")), device="meta"
+        )
+        for name, tensor in tensors.items()
+    }
+    kind = AutoModelForCausalLM._model_mapping[type(config)]
+    model, report = kind.from_pretrained(
+        None,
+        config=config,
+        state_dict=empty,
+        device_map="meta",
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    return model, report
+
+
+def _refuse_rows(
+    model: PreTrainedModel, report: dict[str, Any], tensors: dict[str, TensorHeader], folder: Path
+) -> None:
+    """A vocabulary of another size than the config's is the commonest wrong shape: name it."""
+    embedding = next(name for name, module in model.named_modules() if module is model.get_input_embeddings())
+    for name, stored, expected in report["mismatched_keys"]:
+        if str(name) == f"{embedding}.weight" and stored[1:] == expected[1:]:
+            raise ModelUnusable(
+                f"{name} in {folder} has {stored[0]:,} rows, one for each token, and config.json says"
+                f" vocab_size {expected[0]:,}",
+                fix="Correct `vocab_size` in config.json to the rows of the embedding, or save the model"
+                " again with `save_pretrained` after `resize_token_embeddings`.",
+            )
+
+
+def _refuse(names: list[str], what: str, folder: Path) -> None:
+    if names:
+        listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise ModelUnusable(
+            f"{len(names)} tensors of the model in {folder} {what}: {listed}",
+            fix="Get the complete model again; its config.json and its weights belong together.",
+        )
