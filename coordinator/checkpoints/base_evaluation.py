@@ -16,7 +16,7 @@ from barnraise.evaluation.failures import (
     UnreadableReply,
     failure_message,
 )
-from barnraise.runtime.child_failures import ChildDied, ChildTimedOut
+from barnraise.runtime.child_failures import ChildDied, ChildTimedOut, ChildTooLarge
 
 _NO_EVALUATION = "To run without evaluations, set `held_out_tokens = 0` under [checkpoint]."
 
@@ -27,7 +27,7 @@ def base_error(failure: EvaluationFailure) -> BarnraiseError | None:
     A coordinator may be too small for the model: its checkpoints then have no held-out loss.
     """
     match failure:
-        case EvaluationDisabled() | NoHeldOutText() | NotEnoughMemory():
+        case EvaluationDisabled() | NoHeldOutText() | NotEnoughMemory() | ChildTooLarge():
             return None
         case ChildDied(status=status) if status == -signal.SIGKILL:  # by the system, for lack of memory
             return None
