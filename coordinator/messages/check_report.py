@@ -8,7 +8,7 @@ from typing_extensions import assert_never
 
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.units import format_bytes
-from barnraise.rehearsal.outcomes import rehearsal_message
+from barnraise.rehearsal.outcomes import rehearsal_message, structure_message
 from coordinator.messages.dataset import dataset_report, render_report
 from coordinator.messages.estimates import Rows, memory_rows, pace_rows
 from coordinator.messages.objections import objection_message
@@ -58,6 +58,7 @@ def _model(report: CheckReport) -> Rows:
     return [
         ("base model", f"{report.spec.model.source}, {needs.base_params:,} parameters"),
         ("trained", f"{needs.trainable_params:,} parameters ({share:.1%}): {what}"),
+        ("attention", structure_message(report.rehearsal)),
         ("rehearsal", rehearsal_message(report.rehearsal)),
     ]
 

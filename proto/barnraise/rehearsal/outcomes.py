@@ -168,21 +168,24 @@ NAMED = 5
 def rehearsal_message(outcome: Rehearsal) -> str:
     """What was tried, and what was not."""
     match outcome:
-        case Rehearsed(attention, packed, loss, tokens, seconds, peak, untrained):
-            packing = "packed documents" if packed else "one document in a sample"
+        case Rehearsed(loss=loss, tokens=tokens, seconds=seconds, peak=peak, untrained=untrained):
             idle = f"; {len(untrained)} tensors such as {untrained[0]} are not used" if untrained else ""
+            step = f"one step in {seconds:.0f} s and {format_bytes(peak)} of memory"
+            return f"{step}: loss {loss:.2f} on {tokens} tokens{idle}"
+        case NotRehearsed(obstacle):
             return (
-                f"one step in {seconds:.0f} s and {format_bytes(peak)} of memory: loss {loss:.2f} on"
-                f" {tokens} tokens, {attention} attention, {packing}{idle}"
-            )
-        case NotRehearsed(obstacle, attention, packed):
-            packing = "packed documents" if packed else "one document in a sample"
-            return (
-                f"not rehearsed: {obstacle_message(obstacle)}. No forward and backward pass was tried; the"
-                f" first volunteer tries it. By its kind, the model uses {attention} attention and {packing}"
+                f"not rehearsed: {obstacle_message(obstacle)}. No forward and backward pass was tried: the"
+                " first volunteer tries it"
             )
         case _:
             assert_never(outcome)
+
+
+def structure_message(outcome: Rehearsal) -> str:
+    """How the run uses its model."""
+    by = "" if isinstance(outcome, Rehearsed) else ", by the kind of the model"
+    packing = "documents share samples" if outcome.packed else "one document in a sample"
+    return f"{outcome.attention}, {packing}{by}"
 
 
 def fault_message(fault: Fault) -> str:
