@@ -11,7 +11,7 @@ from barnraise.contract.manifest import HeldOut
 from barnraise.core.ids import BlobHash, Round, StateHash
 from barnraise.core.reason import Reason
 from barnraise.evaluation import failures
-from barnraise.runtime.child_failures import ChildDied, ChildTimedOut
+from barnraise.runtime.child_failures import ChildDied, ChildTimedOut, ChildTooLarge
 from coordinator.messages.checkpoints import (
     evaluation_message,
     evaluation_refusal,
@@ -63,6 +63,7 @@ FAILURES: list[tuple[reasons.NotEvaluatedReason, str]] = [
     (failures.LossNotFinite("nan"), "its held-out loss is nan"),
     (failures.UnreadableReply("Killed"), "barnraise.evaluation.program printed 'Killed'"),
     (ChildTimedOut(3600.0), "it took more than 60 minutes"),
+    (ChildTooLarge(8_000_000_000), "it took more than 8 GB of memory"),
     (ChildDied("m", -9, "no such tensor"), "m ended with status -9: no such tensor"),
 ]
 
