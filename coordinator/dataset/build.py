@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.spec import RunSpec
@@ -25,7 +26,8 @@ from coordinator.dataset.render_counts import RenderCounts, refuse_unrendered
 from coordinator.dataset.row_counts import RowCounts, refuse_bad_rows
 from coordinator.dataset.rows import BadRow
 from coordinator.dataset.shard_writer import Put, ShardWriter
-from coordinator.dataset.sources.read import read
+from coordinator.dataset.sources.documents import Cutting
+from coordinator.dataset.sources.read import OpenedSource, open_sources, repetitions
 from coordinator.dataset.too_long import documents
 from coordinator.reasons.dataset import (
     BeyondPositions,
@@ -36,6 +38,7 @@ from coordinator.reasons.dataset import (
     ReadingDataset,
     RecordsTokenized,
 )
+from coordinator.reasons.source_files import SourceFiles
 
 _REPORT_EVERY = 5_000
 
@@ -52,7 +55,7 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -
     check_length(ids, spec.data.sequence_length)
     builder = _Builder(spec, Renderer(tokenizer, ids.ends, spec.data.chat_template), ids, put)
     progress(ReadingDataset(spec.data.title))
-    return builder.build(progress)
+    return builder.build(open_sources(spec.data), progress)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,15 @@ class _Encoded:
     digests: Sequence[int]
     documents: Sequence[Document | None]
     counts: RenderCounts
+    weight: float
+    """Of their source."""
+
+
+class _Weighted(NamedTuple):
+    """A document, and how often it is trained on."""
+
+    document: Document | None
+    times: int
 
 
 class _Builder:
@@ -71,7 +83,7 @@ class _Builder:
     def __init__(self, spec: RunSpec, renderer: Renderer, ids: ModelIds, put: Put) -> None:
         self._spec, self._data, self._renderer, self._ids = spec, spec.data, renderer, ids
         self._rows, self._rendered = RowCounts(), RenderCounts()
-        self._split: HeldOutSplit[Document | None] = HeldOutSplit(spec.data.held_out)
+        self._split: HeldOutSplit[_Weighted] = HeldOutSplit(spec.data.held_out)
         self._training, self._held_out = (
             ShardWriter(
                 spec.data.sequence_length,
@@ -86,60 +98,66 @@ class _Builder:
         self._held_out_records = 0
         self._first: Document | None = None
 
-    def build(self, progress: Progress) -> BuiltDataset:
-        self._read_all(progress)
+    def build(self, sources: Sequence[OpenedSource], progress: Progress) -> BuiltDataset:
+        self._read_all(sources, progress)
         self._refuse()
         index, held_out = self._training.finish(), self._held_out.finish()
         self._report(index, held_out, progress)
-        return self._result(index, held_out)
+        return self._result(index, held_out, tuple(source.report for source in sources))
 
-    def _read_all(self, progress: Progress) -> None:
+    def _read_all(self, sources: Sequence[OpenedSource], progress: Progress) -> None:
         reported = 0
-        for encoded in in_parallel(lambda encode: encode(), self._batches()):
+        for encoded in in_parallel(lambda encode: encode(), self._batches(sources)):
             self._rendered.merge(encoded.counts)
             if not self._refused:
                 self._pack(encoded)
             if self._rows.records - reported >= _REPORT_EVERY:
                 reported = self._rows.records
                 progress(RecordsTokenized(reported))
-        for document, held_out in self._split.finish():
-            self._route(document, held_out)
+        for item, held_out in self._split.finish():
+            self._route(item, held_out)
 
-    def _batches(self) -> Iterator[Callable[[], _Encoded]]:
+    def _batches(self, sources: Sequence[OpenedSource]) -> Iterator[Callable[[], _Encoded]]:
         """The work on each batch. Once a bad row is known, the rest is only read, to count all."""
-        for batch in batches(read(self._data, self._rows)):
-            yield partial(self._skip if self._refused else self._encode, batch)
+        for source in sources:
+            weight = source.spec.weight
+            for batch in batches(source.records(Cutting.of(self._data), self._rows)):
+                yield partial(self._skip if self._refused else self._encode, batch, weight)
 
     @property
     def _refused(self) -> bool:
         return self._data.bad_rows == "refuse" and bool(self._rows.bad or self._rendered.bad)
 
-    def _encode(self, batch: Sequence[Record]) -> _Encoded:
+    def _encode(self, batch: Sequence[Record], weight: float) -> _Encoded:
         """Runs in a thread of its own."""
         data, counts = self._data, RenderCounts()
         found = documents(self._renderer, batch, data.sequence_length, data.too_long, counts)
-        return _Encoded(batch, [record.digest(self._spec.seed) for record in batch], found, counts)
+        digests = [record.digest(self._spec.seed) for record in batch]
+        return _Encoded(batch, digests, found, counts, weight)
 
-    def _skip(self, batch: Sequence[Record]) -> _Encoded:
+    def _skip(self, batch: Sequence[Record], weight: float) -> _Encoded:
         counts = RenderCounts()
         for record in batch:
             if isinstance(found := self._renderer.text_of(record), BadRow):
                 counts.add_bad(found)
-        return _Encoded(batch, [], [], counts)
+        return _Encoded(batch, [], [], counts, weight)
 
     def _pack(self, encoded: _Encoded) -> None:
         together = zip(encoded.records, encoded.digests, encoded.documents, strict=True)
         for record, digest, document in together:
             if document is not None:
                 check_tokens(self._renderer.tokenizer, self._ids, document, record.where)
-            for routed, held_out in self._split.add(digest, document):
+            item = _Weighted(document, repetitions(digest, encoded.weight))
+            for routed, held_out in self._split.add(digest, item):
                 self._route(routed, held_out)
 
-    def _route(self, document: Document | None, held_out: bool) -> None:
+    def _route(self, item: _Weighted, held_out: bool) -> None:
         self._held_out_records += held_out
+        document = item.document
         if document is None:
             return
-        (self._held_out if held_out else self._training).add(document)
+        for _ in range(1 if held_out else item.times):
+            (self._held_out if held_out else self._training).add(document)
         if self._first is None and not held_out:
             self._first = document
 
@@ -175,7 +193,9 @@ class _Builder:
         """Tokens of the longest piece that any sample contains."""
         return min(max(self._training.longest, self._held_out.longest), self._data.sequence_length)
 
-    def _result(self, index: DataIndex, held_out: DataIndex) -> BuiltDataset:
+    def _result(
+        self, index: DataIndex, held_out: DataIndex, sources: tuple[SourceFiles, ...]
+    ) -> BuiltDataset:
         first, sample = self._first, self._training.first
         assert first is not None, "there is a shard"
         assert sample is not None, "there is a shard"
@@ -193,4 +213,5 @@ class _Builder:
             sample_preview=preview_sample(tokenizer, sample.as_sample()),
             longest_document=max(self._training.longest, self._held_out.longest),
             documents=self._training.pieces,
+            sources=sources,
         )

@@ -14,6 +14,7 @@ from coordinator.messages.estimates import Rows, memory_rows, pace_rows
 from coordinator.messages.objections import objection_message
 from coordinator.messages.preview import preview_lines
 from coordinator.messages.setup import codec_choice, codec_setting, not_redistributable, spec_warning
+from coordinator.messages.source_files import source_files
 from coordinator.reasons.setup import (
     PERMANENT_CHECKPOINTS,
     CheckReport,
@@ -67,6 +68,7 @@ def _data(report: CheckReport) -> Rows:
     built = report.dataset
     data = built.index
     return [
+        *(row for found in built.sources for row in _under("source", source_files(found))),
         *_under("rows", dataset_report(built.report)),
         *_under("chats", render_report(built.rendering)),
         ("records", f"{built.records:,}, of which {built.held_out_records:,} held out"),

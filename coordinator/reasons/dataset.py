@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from barnraise.contract.shards import DataIndex
 from barnraise.core.reason import Reason
+from coordinator.reasons.source_files import SourceFiles
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class BuiltDataset:
     """Tokens of the longest document."""
     documents: int
     """Documents in the training samples; the parts of one that was cut count each."""
+    sources: tuple[SourceFiles, ...] = ()
+    """The files that were read, of each source."""
 
     @property
     def padding(self) -> float:

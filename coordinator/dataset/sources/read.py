@@ -49,6 +49,10 @@ class OpenedSource:
         for path, name in self.files:
             yield from read_file(path, name, self.spec.text_field, cutting)
 
+    def records(self, cutting: Cutting, counts: RowCounts) -> Iterator[Record]:
+        """The records that the rows hold; those without any are counted in `counts`. Raises DatasetError."""
+        return records(self.rows(cutting), self.spec.text_field, counts)
+
 
 def open_source(source: SourceSpec) -> OpenedSource:
     """Find the files of a source, and fetch those of the Hub. Raises DatasetError."""
@@ -72,7 +76,7 @@ def read(spec: DataSpec, counts: RowCounts | None = None) -> Iterator[Record]:
     """
     counts = RowCounts() if counts is None else counts
     for opened in open_sources(spec):
-        yield from records(opened.rows(Cutting.of(spec)), opened.spec.text_field, counts)
+        yield from opened.records(Cutting.of(spec), counts)
 
 
 def repetitions(digest: int, weight: float) -> int:

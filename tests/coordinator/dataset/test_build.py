@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from barnraise.contract.shards import DataIndex
+from barnraise.contract.spec import DataSpec, RunSpec, SourceSpec
 from barnraise.core.errors import DatasetError, ModelUnavailable
 from tests.support.datasets import built, questions, run_spec, samples_of, save_tokenizer, write_lines
 
@@ -106,3 +109,30 @@ def test_bad_rows_are_all_counted_before_they_are_refused(tmp_path: Path) -> Non
     with pytest.raises(DatasetError) as caught:
         built(run_spec(source), folder)
     assert caught.value.problem.startswith("2 of 11 rows")
+
+
+def test_sources_are_trained_on_by_their_weights(tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path / "t")
+    names = ("half", "once", "twice")
+    for name in names:
+        write_lines(tmp_path / f"{name}.jsonl", [{"text": f"{name}{i} "} for i in range(100)])
+    sources = tuple(
+        SourceSpec(source=str(tmp_path / f"{name}.jsonl"), weight=weight)
+        for name, weight in zip(names, (0.5, 1, 2), strict=True)
+    )
+    data = DataSpec(sources=sources, held_out=0.2, sequence_length=64)
+    result, store = built(RunSpec(name="test", data=data), folder)
+    decode: Callable[[list[int]], str] = PreTrainedTokenizerFast.from_pretrained(folder).decode
+
+    def words(index: DataIndex) -> Counter[str]:
+        found = (decode(sample.input_ids.tolist()) for sample in samples_of(index, store))
+        return Counter(word for text in found for word in re.findall(r"[a-z]+\d+", text))
+
+    trained, held_out = words(result.index), words(result.held_out)
+    assert set(held_out.values()) == {1}
+    assert {trained[f"once{i}"] for i in range(100)} == {0, 1}
+    assert {trained[f"twice{i}"] for i in range(100)} == {0, 2}
+    halves = sum(trained[f"half{i}"] for i in range(100))
+    left = 100 - sum(word.startswith("half") for word in held_out)
+    assert 0.3 * left < halves < 0.7 * left
+    assert [found.source for found in result.sources] == [source.source for source in sources]
