@@ -15,6 +15,7 @@ from typing import NamedTuple
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import DatasetError
+from coordinator.dataset.bad_rows import refuse
 from coordinator.dataset.encode import batches, in_parallel
 from coordinator.dataset.held_out import HeldOutSplit
 from coordinator.dataset.model_ids import ModelIds, check_length, check_tokens, open_tokenizer
@@ -22,8 +23,8 @@ from coordinator.dataset.pack import Document
 from coordinator.dataset.preview import preview_sample
 from coordinator.dataset.records import Record
 from coordinator.dataset.render import Renderer
-from coordinator.dataset.render_counts import RenderCounts, refuse_unrendered
-from coordinator.dataset.row_counts import RowCounts, refuse_bad_rows
+from coordinator.dataset.render_counts import RenderCounts
+from coordinator.dataset.row_counts import RowCounts
 from coordinator.dataset.rows import BadRow
 from coordinator.dataset.shard_writer import Put, ShardWriter
 from coordinator.dataset.sources.documents import Cutting
@@ -163,11 +164,8 @@ class _Builder:
 
     def _refuse(self) -> None:
         """Raise DatasetError for bad rows where the spec refuses them, and for a dataset without records."""
-        if self._data.bad_rows == "refuse":
-            refuse_bad_rows(self._rows.report())
-            refuse_unrendered(self._rendered.report(self._renderer.template_origin))
-        if not self._rows.records:
-            raise DatasetError(f"the dataset {self._data.title} is empty", fix="Give it at least one record.")
+        rendering = self._rendered.report(self._renderer.template_origin)
+        refuse(self._rows.report(), rendering, self._data.bad_rows, self._data.title)
 
     def _report(self, index: DataIndex, held_out: DataIndex, progress: Progress) -> None:
         if not index.shards:

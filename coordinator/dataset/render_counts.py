@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from barnraise.core.errors import DatasetError
 from coordinator.dataset.render import TEXT, Rendered
 from coordinator.dataset.row_counts import SHOWN, ranked
 from coordinator.dataset.rows import BadRow
@@ -82,14 +81,3 @@ class RenderCounts:
             bad_rows=self.bad,
             first_bad=tuple(self.first_bad),
         )
-
-
-def refuse_unrendered(report: RenderReport) -> None:
-    """Raises DatasetError, with the first bad rows, when there is any: as `refuse_bad_rows` once rendered."""
-    if not report.bad_rows:
-        return
-    shown = "\n    ".join(f"{row.where}: {row.problem}" for row in report.first_bad)
-    raise DatasetError(
-        f"rows cannot be trained on:\n    {shown}",
-        fix=f'{report.first_bad[0].fix} Or set `bad_rows = "skip"` under [data] in run.toml.',
-    )

@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from barnraise.core.errors import DatasetError
 from coordinator.dataset.records import Chat, Record
 from coordinator.dataset.row_shapes import LeftOut, Recognized, Recognizer
 from coordinator.dataset.rows import Row, Unusable
-from coordinator.messages.dataset import bad_rows
 from coordinator.reasons.dataset import BadRow, DatasetReport
 
 SHOWN = 5
@@ -31,6 +29,7 @@ class RowCounts:
     blank: int = 0
     disliked: int = 0
     untrained: int = 0
+    lacking: int = 0
     shapes: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
 
@@ -49,6 +48,7 @@ class RowCounts:
             self.disliked += 1
             return
         self.records += 1
+        self.lacking += found.lacks_named
         self.shapes[found.shape] += 1
         for name in found.ignored if len(found.ignored) < 2 else set(found.ignored):
             self.unused[name] += 1
@@ -66,6 +66,7 @@ class RowCounts:
         self.blank += later.blank
         self.disliked += later.disliked
         self.untrained += later.untrained
+        self.lacking += later.lacking
         self.shapes.update(later.shapes)
         self.unused.update(later.unused)
 
@@ -79,6 +80,7 @@ class RowCounts:
             blank=self.blank,
             disliked=self.disliked,
             untrained=self.untrained,
+            lacking=self.lacking,
             shapes=ranked(self.shapes),
             unused=ranked(self.unused),
         )
@@ -103,16 +105,6 @@ def records(rows: Iterable[Row | BadRow], text_field: str | None, counts: RowCou
         counts.add(found)
         if not isinstance(found.record, LeftOut):
             yield found.record
-
-
-def refuse_bad_rows(report: DatasetReport) -> None:
-    """Raises DatasetError, with the first bad rows, when there is any: what `bad_rows = "refuse"` means."""
-    if not report.bad_rows:
-        return
-    raise DatasetError(
-        "\n".join(bad_rows(report)),
-        fix=f'{report.first_bad[0].fix} Or set `bad_rows = "skip"` under [data] in run.toml.',
-    )
 
 
 def ranked(counter: Counter[str]) -> tuple[tuple[str, int], ...]:

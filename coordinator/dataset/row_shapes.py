@@ -68,6 +68,8 @@ class Recognized(NamedTuple):
     """The fields that it was recognized by, for the report."""
     ignored: Sequence[str]
     """Filled fields that have no meaning for training."""
+    lacks_named: bool = False
+    """Whether the row lacks the field that the maintainer named, and was recognized without it."""
 
 
 _Read = Callable[[Mapping[str, Any], str, list[str]], Record | LeftOut]
@@ -105,6 +107,10 @@ class Recognizer:
             found = lookup(value, self._text_field)
             if found is not _ABSENT:
                 return self._named(value, found, where)
+            return self._by_shape(value, where)._replace(lacks_named=True)
+        return self._by_shape(value, where)
+
+    def _by_shape(self, value: Mapping[str, Any], where: str) -> Recognized:
         filled = tuple(key for key, field in value.items() if field or field == 0)
         plan = self._plan(filled)
         ignored: list[str] = []

@@ -64,7 +64,7 @@ def conversation(value: object, field: str, ignored: list[str]) -> tuple[Message
         raise Unusable(f"`{field}` is text, not a list of messages", fix="Write a list of messages.")
     turns = from_json(value, field)
     if isinstance(turns, Mapping):
-        turns = [turns]
+        turns = _columns(turns) or [turns]
     if not isinstance(turns, list | tuple):
         raise Unusable(f"`{field}` is {kind(turns)}, not a list", fix="Write a list of messages.")
     messages: list[Message] = []
@@ -78,6 +78,16 @@ def conversation(value: object, field: str, ignored: list[str]) -> tuple[Message
         for message in _messages(turn, field, ignored):
             _append(messages, message)
     return tuple(messages)
+
+
+def _columns(turns: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The turns of an object of lists, one for each field, as the Hub's datasets may store them."""
+    if not any(isinstance(turns.get(key), list) for key in _ROLE_KEYS):
+        return []
+    lists = {key: values for key, values in turns.items() if isinstance(values, list)}
+    if len({len(values) for values in lists.values()}) != 1:
+        raise Unusable("the lists of a conversation differ in length", fix="Write a list of messages.")
+    return [dict(zip(lists, turn, strict=True)) for turn in zip(*lists.values(), strict=True)]
 
 
 def _plain(turn: object) -> Message | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing_extensions import assert_never
 
 from coordinator.reasons.dataset import (
+    BadRow,
     BeyondPositions,
     BuildStep,
     DatasetBuilt,
@@ -43,8 +44,10 @@ def build_step(step: BuildStep) -> str:
 
 def dataset_report(report: DatasetReport) -> list[str]:
     """What the rows hold, and what of them is not trained on: a line for each."""
-    shapes = "; ".join(f"{_count(rows, 'row')} by {shape}" for shape, rows in report.shapes[:SHOWN_NAMES])
-    lines = [f"{_count(report.rows, 'row')}; recognized: {shapes or 'none'}"]
+    shapes = ", ".join(f"{rows:,} by {shape}" for shape, rows in report.shapes[:SHOWN_NAMES])
+    lines = [f"{report.rows:,}, recognized: {shapes or 'none'}"]
+    if report.lacking:
+        lines.append(f"{_count(report.lacking, 'row')} without the field that data.text_field names")
     if report.blank:
         lines.append(f"{_count(report.blank, 'row')} left out: blank text")
     if report.disliked:
@@ -57,7 +60,7 @@ def dataset_report(report: DatasetReport) -> list[str]:
     lines += [_unused(name, rows) for name, rows in report.unused[:SHOWN_NAMES]]
     if len(report.unused) > SHOWN_NAMES:
         lines.append(f"{_count(len(report.unused) - SHOWN_NAMES, 'more field')} not used")
-    return lines + bad_rows(report)
+    return lines + bad_rows(report.rows, report.bad_rows, report.first_bad)
 
 
 def _unused(name: str, rows: int) -> str:
@@ -118,15 +121,13 @@ def _method(method: str, count: int) -> list[str]:
     return [f"{_count(count, 'chat')}: it rewrites answers once other turns follow; they are {how}"]
 
 
-def bad_rows(report: DatasetReport) -> list[str]:
-    """The number of bad rows, and the first of them with place and cause; empty without any."""
-    if not report.bad_rows:
+def bad_rows(rows: int, bad: int, first: tuple[BadRow, ...]) -> list[str]:
+    """The number of bad rows among `rows`, and the first of them with place and cause; empty without any."""
+    if not bad:
         return []
-    lines = [f"{report.bad_rows:,} of {_count(report.rows, 'row')} cannot be trained on:"]
-    lines += [f"  {row.where}: {row.problem}" for row in report.first_bad]
-    if report.bad_rows > len(report.first_bad):
-        lines.append(f"  and {report.bad_rows - len(report.first_bad):,} more")
-    return lines
+    lines = [f"{bad:,} of {_count(rows, 'row')} cannot be trained on:"]
+    lines += [f"  {row.where}: {row.problem}" for row in first]
+    return [*lines, f"  and {bad - len(first):,} more"] if bad > len(first) else lines
 
 
 def _count(number: int, noun: str) -> str:

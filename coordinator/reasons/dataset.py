@@ -37,6 +37,8 @@ class DatasetReport:
     """Rows whose label says that the answer is a bad one."""
     untrained: int
     """The assistant's messages that are context only: of the weight 0, or in a prompt."""
+    lacking: int
+    """Rows without the field that `data.text_field` names, which were recognized by their shape."""
     shapes: tuple[tuple[str, int], ...]
     """How rows were recognized, and how many, the most frequent first."""
     unused: tuple[tuple[str, int], ...]

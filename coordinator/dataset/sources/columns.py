@@ -58,7 +58,14 @@ def _rows(batches: Any, name: str) -> Iterator[Row | BadRow]:
             if value is None:
                 yield BadRow(where, "its text is not UTF-8", NOT_UTF8)
             else:
-                yield Row(value, where)
+                yield Row({key: _without_nulls(field) for key, field in value.items()}, where)
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value without the nulls inside its objects: a column's objects have the fields of all."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(field) for key, field in value.items() if field is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def _value(batch: Any, index: int) -> Any:

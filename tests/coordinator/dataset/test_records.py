@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from barnraise.contract.spec import DataSpec
 from barnraise.core.errors import DatasetError
+from coordinator.dataset.bad_rows import refuse
 from coordinator.dataset.records import Chat, Message
-from coordinator.dataset.row_counts import RowCounts, records, refuse_bad_rows
+from coordinator.dataset.row_counts import RowCounts, records
 from coordinator.dataset.rows import BadRow, Row
 from coordinator.dataset.sources.read import read
+from coordinator.reasons.dataset import RenderReport
 from tests.support.datasets import write_lines
 
+RENDERED = RenderReport("tokenizer", (), (), 0, 0, 0, 0, 0, 0, ())
 
-def counted(*rows: object) -> RowCounts:
+
+def counted(*rows: object, text_field: str | None = None) -> RowCounts:
     counts = RowCounts()
     found = [Row(row, f"d.jsonl:{number}") for number, row in enumerate(rows, start=1)]
-    list(records(found, None, counts))
+    list(records(found, text_field, counts))
     return counts
 
 
@@ -75,12 +80,40 @@ def test_all_bad_rows_are_counted_and_the_first_five_are_shown() -> None:
     report = counts.report()
     assert (report.rows, report.records, report.bad_rows, report.blank) == (9, 1, 7, 1)
     assert [row.where for row in report.first_bad] == [f"d.jsonl:{n}" for n in range(2, 7)]
+
+
+def test_bad_rows_are_refused_or_skipped_but_never_all() -> None:
+    counts = counted({"text": "good"}, *[{"text": None}] * 7)
     with pytest.raises(DatasetError) as caught:
-        refuse_bad_rows(report)
-    assert "7 of 9 rows" in caught.value.problem
-    assert "d.jsonl:6: " in caught.value.problem
-    assert "and 2 more" in caught.value.problem
+        refuse(counts.report(), RENDERED, "refuse", "d.jsonl")
+    assert caught.value.problem.count("d.jsonl:") == 5
     assert 'bad_rows = "skip"' in caught.value.fix
+    refuse(counts.report(), RENDERED, "skip", "d.jsonl")
+    with pytest.raises(DatasetError) as caught:
+        refuse(counted({"text": None}).report(), RENDERED, "skip", "d.jsonl")
+    assert "skip" not in caught.value.fix
+
+
+def test_records_that_cannot_be_rendered_are_bad_rows_too() -> None:
+    bad = BadRow("d.jsonl:9", "the template refuses it", "Mend it.")
+    rendered = replace(RENDERED, bad_rows=1, first_bad=(bad,))
+    report = counted({"text": "good"}, {"text": "better"}, {"text": None}).report()
+    with pytest.raises(DatasetError) as caught:
+        refuse(report, rendered, "refuse", "d.jsonl")
+    assert "2 of 3 rows" in caught.value.problem
+    assert "d.jsonl:9: " in caught.value.problem
+
+
+def test_a_dataset_is_refused_without_records_or_without_the_named_field() -> None:
+    for rows in ([], [{"text": " "}], [{"prompt": "Q", "completion": "A", "label": False}]):
+        with pytest.raises(DatasetError, match="is empty"):
+            refuse(counted(*rows).report(), RENDERED, "skip", "d.jsonl")
+    chat = {"prompt": "Q", "completion": "A"}
+    with pytest.raises(DatasetError, match="text_field"):
+        refuse(counted(chat, text_field="body").report(), RENDERED, "refuse", "d.jsonl")
+    mixed = counted(chat, {"body": "T"}, text_field="body").report()
+    refuse(mixed, RENDERED, "refuse", "d.jsonl")
+    assert mixed.lacking == 1
 
 
 def test_the_counts_of_parts_are_those_of_the_whole() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.messages.dataset import build_step, render_report
+from coordinator.messages.dataset import build_step, dataset_report, render_report
 from coordinator.reasons.dataset import (
     BadRow,
     BeyondPositions,
     BuildStep,
     DatasetBuilt,
+    DatasetReport,
     NothingHeldOut,
     ReadingDataset,
     RecordsTokenized,
@@ -33,6 +34,37 @@ from coordinator.reasons.dataset import (
 )
 def test_build_step(step: BuildStep, words: str) -> None:
     assert build_step(step) == words
+
+
+def test_dataset_report() -> None:
+    report = DatasetReport(
+        rows=1009,
+        records=1000,
+        bad_rows=7,
+        first_bad=(BadRow("d.jsonl:3", "`text` is null", "Fill it in."),),
+        blank=1,
+        disliked=1,
+        untrained=2,
+        lacking=3,
+        shapes=(("`messages`", 990), ("`text`", 10)),
+        unused=(("id", 1000), ("rejected", 4), *((f"f{n}", 1) for n in range(11))),
+    )
+    lines = dataset_report(report)
+    assert lines[:7] == [
+        "1,009, recognized: 990 by `messages`, 10 by `text`",
+        "3 rows without the field that data.text_field names",
+        "1 row left out: blank text",
+        "1 row left out: the label of the answer is false",
+        "2 messages of the assistant not trained on: of weight 0, or part of a prompt",
+        "`id` in 1,000 rows is not used",
+        "`rejected` in 4 rows is not used: of a preference, the chosen answer is trained on",
+    ]
+    assert lines[-4:] == [
+        "1 more field not used",
+        "7 of 1,009 rows cannot be trained on:",
+        "  d.jsonl:3: `text` is null",
+        "  and 6 more",
+    ]
 
 
 def test_render_report() -> None:
