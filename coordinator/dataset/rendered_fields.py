@@ -105,6 +105,10 @@ def _short_id(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:9]
 
 
+_MAY_BE_LOST = frozenset({"system", "tools", "reasoning_content", "name", "tool_call_id"})
+"""Fields without which a chat still has a meaning: they are counted."""
+
+
 def ignored_fields(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, text: str) -> tuple[str, ...]:
     """The fields of a chat that are not in its rendered text, each as often as it is ignored.
 
@@ -112,7 +116,7 @@ def ignored_fields(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, 
     question or an answer.
     """
     ignored = list(_ignored(template, turns, tools, text))
-    lost = [field for field in ignored if field not in ("system", "tools", "reasoning_content")]
+    lost = [field for field in ignored if field not in _MAY_BE_LOST]
     if lost:
         raise Unusable(
             f"the chat template does not write `{lost[0]}`, so the chat would lose it",
@@ -130,6 +134,9 @@ def _ignored(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, text: 
             template, _edited(turns, k, _without("reasoning_content")), tools, text
         ):
             yield "reasoning_content"
+        for key in ("name", "tool_call_id"):
+            if turn.get(key) and _same(template, _edited(turns, k, _without(key)), tools, text):
+                yield key
         for number in range(len(turn.get("tool_calls", ()))):
             if _same(template, _edited(turns, k, _without_name(number)), tools, text):
                 yield "tool_calls"

@@ -123,3 +123,10 @@ def test_a_tokenizer_without_an_end_of_sequence_is_refused(tmp_path: Path) -> No
     save_tokenizer(tmp_path, eos=None)
     with pytest.raises(DatasetError, match="no end-of-sequence token"):
         built(run_spec(write_lines(tmp_path / "d.jsonl", questions(1))), tmp_path)
+
+
+def test_names_that_a_template_does_not_write_are_ignored(tmp_path: Path) -> None:
+    chat = Chat((Message("user", "2+2?", name="ada"), Message("assistant", "four")))
+    assert text_of(renderer(tmp_path / "plain"), chat).ignored == ("name",)
+    naming = CHATML.replace("{{ m['content'] }}", "{{ m['name'] }}: {{ m['content'] }}")
+    assert text_of(renderer(tmp_path / "naming", naming), chat).ignored == ()
