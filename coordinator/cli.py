@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 from platformdirs import user_cache_path, user_data_path
@@ -25,10 +26,21 @@ DEFAULT_PORT = 7451
 DEFAULT_P2P_PORT = 7452
 DEFAULT_HTTP_PORT = 7453
 
+
+class _Finite(click.FloatRange):
+    """A range without NaN and infinity, which click's range lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 _spec_argument = click.argument("spec_path", metavar="RUN.TOML", type=click.Path(path_type=Path))
 _cache_option = click.option(
     "--cache-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     default=user_cache_path("barnraise"),
     show_default="the user's cache folder",
     help="Folder for downloaded base models.",
@@ -85,7 +97,7 @@ def new(name: str, output: Path) -> None:
 )
 @click.option(
     "--uplink",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Finite(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Their upload speed, in Mbit/s.",
@@ -137,7 +149,7 @@ def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
 @click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 50Mbit.")
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the run. Default: one per run in the user's data folder.",
 )
 @plain_errors

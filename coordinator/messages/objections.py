@@ -73,7 +73,7 @@ def _rate(objection: RateHigh | RateLow) -> str:
             )
         case RateLow(key, rate, usual):
             return (
-                f"{key} is {rate:g}, a {_ordinal(usual / rate)} of what is usual for this model: it will"
+                f"{key} is {rate:g}, 1/{usual / rate:,.0f} of what is usual for this model: it will"
                 f" learn next to nothing. Set it to about {usual:.1g}."
             )
         case _:
@@ -165,10 +165,6 @@ def _setting(objection: WarmupTooLong | MostlyPadding | AdapterScale | RankAbove
             )
         case _:
             assert_never(objection)
-
-
-def _ordinal(times: float) -> str:
-    return f"{times:,.0f}th"
 
 
 def _hours(hours: float) -> str:

@@ -168,9 +168,9 @@ def _batch_objections(facts: RunFacts) -> Iterator[Objection]:
     spec, data = facts.spec, facts.dataset.index
     if spec.train.batch * facts.peers > data.samples:
         yield BatchAboveData(spec.train.batch, facts.peers, data.samples)
-    elif (target := spec.round.target_tokens) is not None and target > data.tokens:
+    if (target := spec.round.target_tokens) is not None and target > data.tokens:
         yield RoundAboveData("round.target_tokens", target / data.tokens, data.tokens)
-    elif (steps := spec.round.steps) is not None and steps > facts.laptops.steps_an_epoch:
+    if (steps := spec.round.steps) is not None and steps > facts.laptops.steps_an_epoch:
         once = facts.laptops.steps_an_epoch
         yield RoundAboveData("round.steps", steps / once, math.ceil(once))
 

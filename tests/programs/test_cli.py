@@ -130,7 +130,7 @@ def test_a_missing_spec_is_reported(command: str) -> None:
 
 def test_a_binary_spec_is_reported() -> None:
     Path("run.toml").write_bytes(b"\xff\xfe\x00")
-    refused(coordinator, "check", "run.toml", status=2, words="cannot read run.toml")
+    refused(coordinator, "check", "run.toml", status=2, words="run.toml, line 1: not UTF-8")
 
 
 def test_a_missing_model_is_reported() -> None:

@@ -30,10 +30,11 @@ def parse_spec(text: str, where: str = "run.toml") -> RunSpec:
 def read_spec(path: Path) -> RunSpec:
     """Read `path`. Relative paths of data, model and chat template are taken from the file's own folder."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _text(path.read_bytes(), path)
+    except OSError as error:
         raise SpecError(
-            f"cannot read {path}: {error}", fix="Write one with `coordinator new NAME`, or give its path."
+            f"cannot read {path}: {error.strerror or error}",
+            fix="Write one with `coordinator new NAME`, or give its path.",
         ) from None
     spec = parse_spec(text, str(path))
     sources = (
@@ -49,6 +50,18 @@ def read_spec(path: Path) -> RunSpec:
             "model": spec.model.model_copy(update={"source": _next_to(path, spec.model.source)}),
         }
     )
+
+
+def _text(data: bytes, path: Path) -> str:
+    """Raises SpecError, with the line, for what is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SpecError(
+            f"{path}, line {line}: not UTF-8 (the byte 0x{data[error.start]:02x})",
+            fix="Save the file as UTF-8 in your editor.",
+        ) from None
 
 
 def _next_to(spec_path: Path, source: str) -> str:

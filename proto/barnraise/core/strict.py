@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from typing import Annotated, Any, TypeVar
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from barnraise.core.errors import BarnraiseError
 from barnraise.core.ids import HASH_PATTERN
-from barnraise.core.suggestions import Synonyms, suggest
+from barnraise.core.suggestions import Synonyms, setting_path, suggest
 
 Hex64 = Annotated[str, Field(pattern=HASH_PATTERN)]
 """A field with 64 lower-case hex digits: a SHA-256, or a public key."""
@@ -26,6 +27,17 @@ class Strict(BaseModel):
 
 _ITEM = re.compile(r"\.(\d+)(?=\.|$)")
 """An index, as pydantic counts it, into a list or an array of tables."""
+
+_TYPES = {
+    "bool_type": "should be true or false",
+    "float_type": "should be a number",
+    "int_from_float": "should be a whole number",
+    "int_type": "should be a whole number",
+    "list_type": "should be a list",
+    "string_type": "should be text in quotes",
+    "tuple_type": "should be a list",
+}
+"""TOML's words for the types that pydantic's errors name as JSON does."""
 
 M = TypeVar("M", bound=Strict)
 
@@ -52,13 +64,36 @@ def parse_table(
 
 
 def _describe(model: type[BaseModel], problem: Any, synonyms: Synonyms) -> str:
-    path = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
-    name = _ITEM.sub(lambda item: f" #{int(item[1]) + 1}", ".".join(path)) or "the whole"
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key `{name}` ({suggest(model, path, synonyms)})"
-    if problem["type"] == "union_tag_not_found":
-        return f"`{name}.kind` is missing"
-    if problem["type"] == "missing":
-        return f"`{name}` is missing"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"`{name}`: {message[:1].lower()}{message[1:]} (found {problem.get('input')!r:.80})"
+    location = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    path, kind, context = setting_path(model, location), problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key `{_shown(path)}` ({suggest(model, location, synonyms)})"
+    if kind == "union_tag_not_found":
+        return f"`{_shown(path)}.kind` is missing"
+    if kind == "missing":
+        return f"`{_shown(path)}` is missing"
+    if kind == "union_tag_invalid":
+        return f"`{_shown(path)}.kind`: {_choice(context['expected_tags'], context['tag'])}"
+    if kind == "literal_error":
+        return f"`{_shown(path)}`: {_choice(context['expected'], problem['input'])}"
+    return _described(path, problem)
+
+
+def _described(path: str, problem: Any) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    words = _TYPES.get(problem["type"], message[:1].lower() + message[1:])
+    value = problem.get("input")
+    if problem["type"] == "model_type":
+        words = f"should be a table, which begins with [{_shown(path)}]"
+    found = "" if isinstance(value, dict) else f" (found {value!r:.80})"
+    return f"`{_shown(path)}`: {words}{found}" if path else words
+
+
+def _choice(expected: str, found: object) -> str:
+    """expected: the choices, each in quotes."""
+    near = difflib.get_close_matches(str(found), re.findall(r"'([^']*)'", expected), n=1)
+    return f"should be {expected} (found {found!r:.80}{f'; did you mean {near[0]!r}?' if near else ''})"
+
+
+def _shown(path: str) -> str:
+    return _ITEM.sub(lambda item: f" #{int(item[1]) + 1}", path)

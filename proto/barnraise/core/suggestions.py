@@ -38,6 +38,22 @@ def suggest(model: type[BaseModel], path: Sequence[str], synonyms: Synonyms) -> 
     return f"known keys: {', '.join(known)}"
 
 
+def setting_path(model: type[BaseModel], location: Sequence[str]) -> str:
+    """The path of the setting at `location`, as pydantic gives it, without tags of discriminated unions."""
+    path: list[str] = []
+    models = [model]
+    for part in location:
+        nested = [inner for each in models for inner in _field_models(each, part)]
+        if any(part in each.model_fields for each in models):
+            path.append(part)
+            models = nested
+        elif tagged := [each for each in models if _has_tag(each, part)]:
+            models = tagged
+        else:
+            path.append(part)
+    return ".".join(path)
+
+
 def setting_paths(model: type[BaseModel], table: str = "") -> list[str]:
     """The full path of every setting and table below `model`, each once."""
     found: dict[str, None] = {}

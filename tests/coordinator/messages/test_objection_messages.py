@@ -50,7 +50,7 @@ def test_refusals() -> None:
         ),
         (
             RateLow("train.inner.lr", 3e-6, 3e-4),
-            "train.inner.lr is 3e-06, a 100th of what is usual for this model: it will learn next to nothing."
+            "train.inner.lr is 3e-06, 1/100 of what is usual for this model: it will learn next to nothing."
             " Set it to about 0.0003.",
         ),
         (
