@@ -50,7 +50,7 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -
     """Read, render, pack and store a run's dataset; the same input gives the same hashes on any machine.
 
     put: gets the bytes of every shard. Raises DatasetError for data that cannot be trained on,
-    ModelUnavailable for a tokenizer or a config that cannot be read.
+    ModelUnusable for a tokenizer or a config that cannot be read.
     """
     tokenizer, ids = open_tokenizer(tokenizer_folder)
     check_length(ids, spec.data.sequence_length)

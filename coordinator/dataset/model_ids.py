@@ -10,10 +10,16 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from barnraise.core.errors import DatasetError, ModelUnavailable
+from barnraise.core.errors import DatasetError, ModelUnusable
+from barnraise.models.causal_lm import first_words
 from coordinator.dataset.pack import Document
 
 _FIX_MODEL = "Give a base model whose folder holds a complete tokenizer, with tokenizer.json."
+_TOKENIZERS = (
+    "tokenizer.json", "tokenizer.model", "tiktoken.model", "tekken.json", "spiece.model", "vocab.json",
+    "vocab.txt",
+)  # fmt: skip
+"""Files that a tokenizer may consist of."""
 _POSITION_FIELDS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx",
 )  # fmt: skip
@@ -49,14 +55,21 @@ class ModelIds:
 def open_tokenizer(folder: Path) -> tuple[Any, ModelIds]:
     """The folder's tokenizer, with an end-of-sequence token where the folder names one; and the ids.
 
-    Raises ModelUnavailable where a file cannot be read.
+    Raises ModelUnusable where a file cannot be read.
     """
     from transformers import AutoTokenizer
 
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise ModelUnusable(
+            f"the model in {folder} has no tokenizer: neither tokenizer.json nor another file of one",
+            fix=_FIX_MODEL,
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailable(f"the tokenizer in {folder} cannot be read: {error}", fix=_FIX_MODEL) from None
+        raise ModelUnusable(
+            f"the tokenizer in {folder} cannot be read: {first_words(error)}", fix=_FIX_MODEL
+        ) from None
     config = _text_config(folder)
     named = [end for end in _named_ends(folder) if end in tokenizer.added_tokens_decoder]
     if tokenizer.eos_token_id is None and named:
@@ -107,7 +120,7 @@ def _text_config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailable(f"{folder / 'config.json'} cannot be read: {error}", fix=_FIX_MODEL) from None
+        raise ModelUnusable(f"{folder / 'config.json'} cannot be read: {error}", fix=_FIX_MODEL) from None
     return config.get_text_config()
 
 
@@ -133,7 +146,7 @@ def _vocab_size(folder: Path, config: Any) -> int | None:
                     if name.endswith(_EMBEDDINGS):
                         return int(tensors.get_slice(name).get_shape()[0])
         except (OSError, SafetensorError) as error:
-            raise ModelUnavailable(f"{file} cannot be read: {error}", fix=_FIX_MODEL) from None
+            raise ModelUnusable(f"{file} cannot be read: {error}", fix=_FIX_MODEL) from None
     return None
 
 
@@ -155,13 +168,13 @@ def _scaled(rope: object) -> int:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one where the model has no such file. Raises ModelUnavailable."""
+    """A JSON object, or an empty one where the model has no such file. Raises ModelUnusable."""
     if not path.exists():
         return {}
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{path} cannot be read: {error}", fix=_FIX_MODEL) from None
+        raise ModelUnusable(f"{path} cannot be read: {error}", fix=_FIX_MODEL) from None
     if not isinstance(table, dict):
-        raise ModelUnavailable(f"{path} is not a JSON object", fix=_FIX_MODEL)
+        raise ModelUnusable(f"{path} is not a JSON object", fix=_FIX_MODEL)
     return table

@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from barnraise.core.errors import DiskFull, HashMismatch, ModelUnavailable
+from barnraise.core.errors import BarnraiseError, DiskFull, HashMismatch, ModelUnavailable, ModelUnusable
 from barnraise.models import base_model, base_sources, gguf_import
 from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.causal_lm import load
@@ -78,10 +78,17 @@ def test_pickles_are_refused(model: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["./missing", "/no/such/folder", "package:", "package:--index-url=x", "package:a==b c"]
+    ("source", "error"),
+    [
+        ("./missing", ModelUnavailable),
+        ("/no/such/folder", ModelUnavailable),
+        ("package:", ModelUnusable),
+        ("package:--index-url=x", ModelUnusable),
+        ("package:a==b c", ModelUnusable),
+    ],
 )
-def test_an_invalid_source_is_reported(source: str, cache: Path) -> None:
-    with pytest.raises(ModelUnavailable):
+def test_an_invalid_source_is_reported(source: str, error: type[BarnraiseError], cache: Path) -> None:
+    with pytest.raises(error):
         resolve(source, None, cache)
 
 

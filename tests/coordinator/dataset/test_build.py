@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.spec import DataSpec, RunSpec, SourceSpec
-from barnraise.core.errors import DatasetError, ModelUnavailable
+from barnraise.core.errors import DatasetError, ModelUnusable
 from tests.support.datasets import built, questions, run_spec, samples_of, save_tokenizer, write_lines
 
 
@@ -73,7 +73,7 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
 
 def test_an_unreadable_tokenizer_is_reported(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "d.jsonl", questions(2))
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(ModelUnusable):
         built(run_spec(source), tmp_path / "nothing")
 
 
