@@ -3,11 +3,11 @@
 In this order:
 
 1. The template marks it by `{% generation %}`.
-2. The chat up to a turn, with the prompt to answer it, begins the chat through the turn, and that begins the
+2. The template writes each turn by itself (`local_templates.py`).
+3. Where it rewrites a turn once others follow, a built-in template that writes the same text has the marks.
+4. The chat up to a turn, with the prompt to answer it, begins the chat through the turn, and that begins the
    whole text. Then the turn is exactly what generation has to write.
-3. Where the template rewrites a turn once others follow, a built-in template that writes the same text has
-   the marks.
-4. Else the turn is searched for: its content, reasoning and calls are rendered with characters before and
+5. Else the turn is searched for: its content, reasoning and calls are rendered with characters before and
    after them that occur nowhere else.
 """
 
@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.dataset.chat_templates import REFUSALS, ChatTemplate, Span, Turn
+from coordinator.dataset.local_templates import LocalTemplate, learn
 
+PROBES: Sequence[Sequence[Turn]] = tuple(
+    [{"role": role, "content": role[0]} for role in shape.split()]
+    for shape in ("user assistant user assistant", "system user assistant user assistant")
+)
+"""Chats by which the built-in template of a family is recognized."""
 _BEGIN, _END = "\ue0b0", "\ue0b1"  # private use
 _HEADER = 128
 """Characters before an answer's first text in which its prompt is searched for."""
@@ -39,34 +45,60 @@ class MarkedText:
     """`marks`, `prefixes`, `built-in NAME` or `search`."""
 
 
-def mark(
-    template: ChatTemplate,
-    variants: Sequence[ChatTemplate],
-    turns: Sequence[Turn],
-    tools: Sequence[dict[str, Any]],
-) -> MarkedText:
-    """Render a chat and find the assistant's turns. Raises one of REFUSALS where the template refuses it.
+@dataclass(frozen=True)
+class Marker:
+    """Finds the spans in chats of one template."""
 
-    variants: built-in templates with marks.
-    """
-    if template.has_marks:
-        text, marked = template.apply_marked(turns, tools)
-        return MarkedText(text, tuple(marked), "marks")
-    text = template.apply(turns, tools)
+    template: ChatTemplate
+    local: LocalTemplate | None
+    """Set for a template that is local: it saves the rendering of prefixes."""
+    variants: Sequence[ChatTemplate]
+    """Built-in templates with marks that write some probe as the template does."""
+
+    @classmethod
+    def of(cls, template: ChatTemplate, builtins: Sequence[ChatTemplate]) -> Marker:
+        """The marker of a template. It renders probes."""
+        if template.has_marks:
+            return cls(template, None, ())
+        variants = [each for each in builtins if any(_write_alike(template, each, probe) for probe in PROBES)]
+        return cls(template, learn(template), variants)
+
+    def mark(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]]) -> MarkedText:
+        """Render a chat and find the assistant's turns. Raises one of REFUSALS where it is refused."""
+        if self.template.has_marks:
+            text, marked = self.template.apply_marked(turns, tools)
+            return MarkedText(text, tuple(marked), "marks")
+        text = self.template.apply(turns, tools)
+        spans = self.local.spans(turns, text) if self.local else None
+        if spans is not None:
+            return MarkedText(text, tuple(spans), "prefixes")
+        answers = sum(turn["role"] == "assistant" for turn in turns)
+        for variant in self.variants if self.local is None else ():
+            found = _by_variant(variant, turns, tools, text)
+            if len(found) == answers:
+                return MarkedText(text, tuple(found), variant.origin)
+        return _by_turns(self.template, turns, tools, text)
+
+
+def _write_alike(template: ChatTemplate, variant: ChatTemplate, probe: Sequence[Turn]) -> bool:
+    try:
+        return template.apply(probe) == variant.apply(probe)
+    except REFUSALS:
+        return False
+
+
+def _by_turns(
+    template: ChatTemplate, turns: Sequence[Turn], tools: Sequence[dict[str, Any]], text: str
+) -> MarkedText:
+    """Each of the assistant's turns by prefixes, or searched for."""
     answers = [k for k, turn in enumerate(turns) if turn["role"] == "assistant"]
     spans = tuple(_by_prefixes(template, turns, tools, k, text) for k in answers)
     if None not in spans:
         return MarkedText(text, spans, "prefixes")
-    for variant in variants:
-        found = _by_variant(variant, turns, tools, text)
-        if len(found) == len(answers):
-            return MarkedText(text, tuple(found), variant.origin)
-    searched = _by_search(template, turns, tools, text)
-    return MarkedText(
-        text,
-        tuple(span or searched.get(k) for k, span in zip(answers, spans, strict=True)),
-        "search",
+    searched = tuple(
+        span or _searched(template, turns, tools, k, text) for k, span in zip(answers, spans, strict=True)
     )
+    return MarkedText(text, searched, "search")
 
 
 def _by_prefixes(
@@ -91,18 +123,6 @@ def _by_variant(
     except REFUSALS:
         return []
     return spans if written == text else []
-
-
-def _by_search(
-    template: ChatTemplate, turns: Sequence[Turn], tools: Sequence[dict[str, Any]], text: str
-) -> dict[int, Span]:
-    """The spans of the assistant's turns by number, where their texts are written as they are."""
-    spans = {
-        k: _searched(template, turns, tools, k, text)
-        for k, turn in enumerate(turns)
-        if turn["role"] == "assistant"
-    }
-    return {k: span for k, span in spans.items() if span is not None}
 
 
 def _searched(

@@ -28,7 +28,7 @@ from coordinator.dataset.chat_templates import (
     builtin_names,
     choose_template,
 )
-from coordinator.dataset.masks import MarkedText, mark
+from coordinator.dataset.masks import MarkedText, Marker
 from coordinator.dataset.pack import Document
 from coordinator.dataset.preview import preview_document
 from coordinator.dataset.records import Chat, Record, Text
@@ -110,7 +110,7 @@ class Renderer:
         turns, tools = turns_of(record.messages), tools_of(record)
         try:
             turns = accepted_turns(self._template, turns, tools)
-            marked = mark(self._template, self._variants, turns, tools)
+            marked = self._marker.mark(turns, tools)
         except REFUSALS as error:
             raise Unusable(
                 f"the chat template rejects this conversation: {_words(error)}",
@@ -190,10 +190,9 @@ class Renderer:
         return (begin, follows.end()) if follows else span
 
     @cached_property
-    def _variants(self) -> list[ChatTemplate]:
-        """The built-in templates with marks."""
+    def _marker(self) -> Marker:
         named = [builtin(name, self.tokenizer) for name in builtin_names() if name != PLAIN]
-        return [template for template in named if template.has_marks]
+        return Marker.of(self._template, named)
 
     @cached_property
     def _sorted_ends(self) -> list[int]:

@@ -51,6 +51,8 @@ def accepted_turns(template: ChatTemplate, turns: list[dict[str, Any]], tools: T
     Templates differ in whether they know the role `developer`, read a call's arguments as an object or as
     JSON, and prescribe the form of its id.
     """
+    if not _has_calls(turns) and all(turn["role"] != "developer" for turn in turns):
+        return turns
     refusal: Exception | None = None
     for form in _forms(turns):
         try:
