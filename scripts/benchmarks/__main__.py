@@ -24,6 +24,7 @@ from scripts.benchmarks.convergence.baseline import BaselineFailed
 from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
 from scripts.benchmarks.convergence.measure import convergence
 from scripts.benchmarks.download import DownloadFailed, measure_download
+from scripts.benchmarks.models import CASES, measure_models
 from scripts.benchmarks.records import measure_records
 from scripts.benchmarks.round import measure_round
 from scripts.benchmarks.scale import measure_processes, simulate
@@ -62,6 +63,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "round": lambda options: [measure_round(options.peers, options.rounds)],
     "convergence": lambda options: [convergence(options)],
     "uplink": lambda options: [measure_uplink(options_of(options))],
+    "models": lambda options: measure_models(options.cases, options.folder),
     "scale": _scale,
     "records": lambda options: [measure_records(options.volunteers, options.rounds, options.seconds)],
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
@@ -98,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     scale.add_argument("--simulated", type=int, nargs="*", default=[8, 32, 100, 1000])
     scale.add_argument("--rounds", type=int, default=4)
+    big = commands.add_parser("models", help="memory of real runs on models of 1.1B and 8B random weights")
+    big.add_argument("--cases", choices=CASES, nargs="*", default=list(CASES))
+    big.add_argument("--folder", type=Path, required=True, help="for models and runs: 25 GB; kept")
     records = commands.add_parser(
         "records", help="what heads, heartbeats and commits cost the nodes of a swarm"
     )

@@ -36,9 +36,10 @@ target = {target}
 [train.inner]
 lr = 1e-3
 [round]
-seconds = 8
-grace = 4
+seconds = {seconds}
+grace = {grace}
 steps = 3
+min_contributions = {min_contributions}
 [outer]
 kind = "{outer}"
 lr = {lr}
@@ -55,6 +56,9 @@ def prepare(
     target: str = '{ kind = "full" }',
     outer: str = "sgd",
     lr: float = 1.0,
+    seconds: int = 8,
+    grace: int = 4,
+    min_contributions: int = 1,
 ) -> None:
     make_tiny_model(folder / "model")
     chance = random.Random(0)
@@ -66,7 +70,10 @@ def prepare(
                 {"role": "assistant", "content": str(a + b)},
             ]
             file.write(json.dumps({"messages": chat}) + "\n")
-    run = RUN.format(method=method, target=target, outer=outer, lr=lr)
+    run = RUN.format(
+        method=method, target=target, outer=outer, lr=lr,
+        seconds=seconds, grace=grace, min_contributions=min_contributions,
+    )  # fmt: skip
     (folder / "run.toml").write_text(run, encoding="utf-8")
 
 

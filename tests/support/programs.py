@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +24,15 @@ DEADLINE = 90.0
 class Program:
     """A process and its output, line by line."""
 
-    def __init__(self, name: str, module: str, *arguments: str, on: Host | None = None) -> None:
-        command = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        on: Host | None = None,
+        python: Sequence[str] = (sys.executable,),
+    ) -> None:
+        command = [*python, "-c", f"from {module} import main; main()", *arguments]
         self.name = name
         self.lines: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
@@ -108,17 +115,35 @@ class Stage:
         )  # fmt: skip
         return program, program.wait_for(r"(barnraise://\S+)'")[1]
 
-    def join(self, name: str, invite: str, *more: str, on: Host | None = None) -> Program:
+    def join(
+        self,
+        name: str,
+        invite: str,
+        *more: str,
+        on: Host | None = None,
+        python: Sequence[str] = (sys.executable,),
+    ) -> Program:
         listen = "0.0.0.0" if on is not None else "127.0.0.1"
         return self.start(
             name, "peer.cli.main", "join", invite, "--name", name, "--device", "cpu", "--threads", "1",
             "--base", str(self.folder / "model"), "--data-dir", str(self.folder / name),
             "--cache-dir", str(self.folder / "cache"), "--listen", f"/ip4/{listen}/tcp/0", *more, on=on,
+            python=python,
         )  # fmt: skip
 
-    def start(self, name: str, module: str, *arguments: str, on: Host | None = None) -> Program:
-        """`main` of a module as a process, on this machine or on a host of a small internet."""
-        program = Program(name, module, *arguments, on=on)
+    def start(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        on: Host | None = None,
+        python: Sequence[str] = (sys.executable,),
+    ) -> Program:
+        """`main` of a module as a process, on this machine or on a host of a small internet.
+
+        python: the command of the interpreter.
+        """
+        program = Program(name, module, *arguments, on=on, python=python)
         self._programs.append(program)
         return program
 
