@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -29,6 +31,7 @@ from barnraise.models import gguf_export
 from barnraise.models.causal_lm import quiet
 from barnraise.models.gguf_export import GgufMetadata, GgufPrecision, export, export_adapter
 from tests.models.test_merge import make_adapter
+from tests.support.kinds import make_kind
 from tests.support.llama_cpp import llama_cpp
 from tests.support.tiny import SPECIAL, TEMPLATE, make_tiny_model
 
@@ -193,7 +196,7 @@ def test_other_models_of_the_family_are_exported(tmp_path: Path, make: Any) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [digits, stretched, qwen, pieces])
+@pytest.mark.parametrize("make", [make_tiny_model, digits, stretched, qwen, pieces])
 def test_llama_cpp_computes_the_same(tmp_path: Path, make: Any) -> None:
     native = llama_cpp()
     folder, file = make(tmp_path / "model"), tmp_path / "model.gguf"
@@ -257,8 +260,8 @@ def spoilt(folder: Path, file: str, **changes: object) -> Path:
 
 
 def test_unsupported_models_are_refused_before_any_work(tmp_path: Path) -> None:
-    strange = spoilt(make_tiny_model(tmp_path / "a"), "config.json", architectures=["GPT2LMHeadModel"])
-    with pytest.raises(UserError, match="a GPT2LMHeadModel cannot be written as GGUF"):
+    strange = spoilt(make_tiny_model(tmp_path / "a"), "config.json", architectures=["OPTForCausalLM"])
+    with pytest.raises(UserError, match="a OPTForCausalLM cannot be written as GGUF"):
         gguf_export.check(strange)
     metaspace = pre_tokenizers.Metaspace()
     cut = json.loads(metaspace.__getstate__())
@@ -276,6 +279,66 @@ def test_unsupported_models_are_refused_before_any_work(tmp_path: Path) -> None:
     (slow / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json"):
         gguf_export.check(slow)
+    assert not list(tmp_path.glob("*.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"normalizer": {"type": "Lowercase"}}, "its normalizer is .*Lowercase"),
+        ({"model": {"end_of_word_suffix": "</w>"}}, "its end_of_word_suffix"),
+        ({"model": {"dropout": 0.1}}, "its dropout"),
+        ({"model": {"ignore_merges": True}}, "its ignore_merges"),
+        ({"model": {"type": "Unigram"}}, "its model is Unigram"),
+    ],
+)
+def test_a_tokenizer_that_llama_cpp_reads_otherwise_is_refused(
+    tmp_path: Path, change: dict[str, Any], cause: str
+) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    table = json.loads((folder / "tokenizer.json").read_text())
+    model = table["model"] | change.get("model", {})
+    spoilt(folder, "tokenizer.json", **(change | {"model": model}))
+    with pytest.raises(UserError, match=f"tokenize text differently: {cause}"):
+        gguf_export.check(folder)
+
+
+def test_a_byte_level_tokenizer_without_merges_is_exported(base: Path, tmp_path: Path) -> None:
+    export(base, tmp_path / "tiny.gguf", "f16", ABOUT)
+    reader = gguf.GGUFReader(tmp_path / "tiny.gguf")
+    assert "tokenizer.ggml.merges" in reader.fields, "llama.cpp requires the key"
+    with quiet():
+        found = AutoTokenizer.from_pretrained(tmp_path, gguf_file="tiny.gguf", local_files_only=True)
+    wanted = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    assert [found(text).input_ids for text in PROMPTS] == [wanted(text).input_ids for text in PROMPTS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "context"), [("mistral", 512), ("mistral, window", 32), ("qwen2", 512), ("qwen2, window", 32)]
+)
+def test_the_context_ends_at_a_sliding_window(tmp_path: Path, kind: str, context: int) -> None:
+    architecture, _ = gguf_export.check(make_kind(tmp_path / "model", kind))
+    assert architecture.context == context
+
+
+def test_buffers_of_old_files_are_left_out(tmp_path: Path) -> None:
+    """Old files have GPT-2's attention masks and LLaMA's rotary frequencies as tensors."""
+    folder = make_kind(tmp_path / "model", "gpt2, square")
+    export(folder, tmp_path / "new.gguf", "f32", ABOUT)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.h.0.attn.bias"] = np.ones((1, 1, 8, 8), np.float32)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    export(folder, tmp_path / "old.gguf", "f32", ABOUT)
+    assert (tmp_path / "old.gguf").read_bytes() == (tmp_path / "new.gguf").read_bytes()
+
+
+def test_a_model_without_all_weights_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("model.norm.weight")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 of its weights, such as model\.norm\.weight"):
+        export(folder, tmp_path / "tiny.gguf", "f16", ABOUT)
     assert not list(tmp_path.glob("*.gguf"))
 
 

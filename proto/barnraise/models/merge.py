@@ -58,6 +58,10 @@ class Weights:
     """Its pairs are named as the tensors in `files`."""
     conv1d: frozenset[str]
     """Tensors that are stored as (inputs, outputs)."""
+    parameters: dict[str, str]
+    """The model's own name of each stored tensor that is a parameter; old files have buffers as well."""
+    absent: tuple[str, ...] = ()
+    """Parameters that no file has under their names."""
 
     @classmethod
     def of(cls, folder: Path, adapter: Path | None = None) -> Weights:
@@ -69,11 +73,15 @@ class Weights:
         model = skeleton(folder)
         stored = StoredNames.of(found, model)
         conv1d = frozenset(name for own in conv1d_weights(model) if (name := stored.name_of(own)))
-        if adapter is None:
-            return cls(found, None, conv1d)
-        lora = LoraFiles.of(adapter)
+        every = [name for name, _ in model.named_parameters()]
+        parameters = {name: own for own in every if (name := stored.name_of(own))}
+        absent = tuple(own for own in every if stored.name_of(own) is None)
+        weights = cls(found, None, conv1d, parameters, absent)
+        return weights if adapter is None else weights._with(LoraFiles.of(adapter), stored, model, folder)
+
+    def _with(self, lora: LoraFiles, stored: StoredNames, model: Any, folder: Path) -> Weights:
         pairs = {_stored(own, stored, model, folder): pair for own, pair in lora.pairs.items()}
-        weights = cls(found, replace(lora, pairs=pairs), conv1d)
+        weights = replace(self, lora=replace(lora, pairs=pairs))
         weights._check_shapes()
         return weights
 

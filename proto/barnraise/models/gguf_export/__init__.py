@@ -1,7 +1,7 @@
 """Models and adapters as GGUF files, for llama.cpp, Ollama and LM Studio.
 
-The `gguf` package writes the file. `architecture` maps a model of the LLaMA family, `vocabulary` its
-tokenizer. K-quants need llama.cpp: `llama-quantize` makes them from f16.
+The `gguf` package writes the file. `architecture` maps the model, `vocabulary` its tokenizer. K-quants
+need llama.cpp: `llama-quantize` makes them from f16.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Kind
 from gguf import quants
 
+from barnraise.core.errors import UserError
 from barnraise.models.gguf_export.architecture import Architecture, Array
 from barnraise.models.gguf_export.vocabulary import Vocabulary
 from barnraise.models.merge import Weights
@@ -66,9 +67,13 @@ def export(
     """
     architecture, vocabulary = check(folder, adapter)
     weights = Weights.of(folder, adapter)
-    places = {name: architecture.tensor_name(name) for name in weights.names}
-    if architecture.config.get("tie_word_embeddings"):
-        places.pop("lm_head.weight", None)
+    if weights.absent:
+        raise UserError(
+            f"the model in {folder} lacks {len(weights.absent)} of its weights, such as {weights.absent[0]}",
+            fix="Remove the folder and get the complete model again.",
+        )
+    # A tied head is one parameter with the embedding, and llama.cpp takes that where there is no other.
+    places = {name: architecture.tensor_name(own) for name, own in weights.parameters.items()}
     with _written(output, architecture.name) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_name(metadata.name)
@@ -82,12 +87,14 @@ def export(
         if factors is not None:
             writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
         for name, place in places.items():
-            _announce(writer, place, weights.shape(name), _kind(place, weights.shape(name), precision))
+            shape = weights.shape(name)[:: -1 if name in weights.conv1d else 1]
+            _announce(writer, place, shape, _kind(place, shape, precision))
         _begin(writer)
         if factors is not None:
             writer.write_tensor_data(factors)
         for name, place in places.items():
-            values: Array = architecture.ordered(name, weights.tensor(name).numpy())
+            stored: Array = weights.tensor(name).numpy()
+            values = architecture.ordered(name, stored.T if name in weights.conv1d else stored)
             kind = _kind(place, values.shape, precision)
             writer.write_tensor_data(quants.quantize(np.ascontiguousarray(values), kind))
 
@@ -99,11 +106,12 @@ def export_adapter(adapter: Path, base: Path, output: Path, metadata: GgufMetada
     Raises UserError, ModelUnavailable, MalformedBlob, DiskFull; then `output` is not created.
     """
     architecture = Architecture.of(base)
-    lora = Weights.of(base, adapter).lora
-    assert lora is not None
+    weights = Weights.of(base, adapter)
+    assert weights.lora is not None
+    lora = weights.lora
     tensors: dict[str, Array] = {}
     for name, (a, b) in lora.pairs.items():
-        place = architecture.tensor_name(name)
+        place = architecture.tensor_name(weights.parameters[name])
         tensors[f"{place}.lora_a"] = np.ascontiguousarray(a.numpy())
         tensors[f"{place}.lora_b"] = np.ascontiguousarray(architecture.ordered(name, b.numpy()))
     with _written(output, architecture.name) as writer:
@@ -143,6 +151,22 @@ def _begin(writer: gguf.GGUFWriter) -> None:
     writer.write_ti_data_to_file()
 
 
+class _Writer(gguf.GGUFWriter):
+    """Writes empty arrays too: llama.cpp does not load a tokenizer without the key of its merges."""
+
+    def _pack_val(
+        self,
+        val: Any,
+        vtype: gguf.GGUFValueType,
+        add_vtype: bool,
+        sub_type: gguf.GGUFValueType | None = None,
+    ) -> bytes:
+        if vtype != gguf.GGUFValueType.ARRAY or len(val) or sub_type is None:
+            return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
+        kind = self._pack("I", vtype) if add_vtype else b""
+        return bytes(kind + self._pack("I", sub_type) + self._pack("Q", 0))
+
+
 @contextmanager
 def _written(output: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
     """A writer whose file is renamed to `output` when the block ends without an error."""
@@ -151,7 +175,7 @@ def _written(output: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
         handle, part = tempfile.mkstemp(dir=output.parent, prefix=".half-done-", suffix=".gguf")
         os.close(handle)
         try:
-            writer = gguf.GGUFWriter(part, architecture)
+            writer = _Writer(part, architecture)
             try:
                 yield writer
             finally:

@@ -1,4 +1,4 @@
-"""Models of the LLaMA family in GGUF: tensor names, settings, the order of rotary dimensions."""
+"""Models in GGUF: tensor names, settings, the order of rotary dimensions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ SUPPORTED = {
     "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA,
     "MistralForCausalLM": gguf.MODEL_ARCH.LLAMA,
     "Qwen2ForCausalLM": gguf.MODEL_ARCH.QWEN2,
+    "Qwen3ForCausalLM": gguf.MODEL_ARCH.QWEN3,
+    "GPT2LMHeadModel": gguf.MODEL_ARCH.GPT2,
 }
 _ROPES = ("default", "linear", "llama3")
-_ACTIVATIONS = ("silu", "swish")
-"""Two names of the activation that llama.cpp computes for these models."""
+_ACTIVATIONS = {gguf.MODEL_ARCH.GPT2: ("gelu_new", "gelu_pytorch_tanh")}
+_GATES = ("silu", "swish")
+"""Names of the activations that llama.cpp computes for these models."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,38 @@ class Architecture:
 
         with quiet(), unreadable(folder):
             found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        config: dict[str, Any] = found.to_dict()
+        # GPT-2 has names of its own for what most models call alike.
+        common = {name: getattr(found, name) for name in found.attribute_map}
+        config: dict[str, Any] = found.to_dict() | common
         name = (config.get("architectures") or ["an unnamed architecture"])[0]
         if name not in SUPPORTED:
             raise _unsupported(f"a {name}", ", ".join(SUPPORTED))
-        rope = config["rope_parameters"]
+        architecture = cls(SUPPORTED[name], config)
+        architecture._check_activation()
+        if architecture.kind == gguf.MODEL_ARCH.GPT2:
+            architecture._check_attention_scale()
+        else:
+            architecture._check_rope()
+        if architecture.kind == gguf.MODEL_ARCH.QWEN3 and config.get("attention_bias"):
+            raise _unsupported("a Qwen 3 with attention_bias", "Qwen 3 without")
+        return architecture
+
+    def _check_activation(self) -> None:
+        known = _ACTIVATIONS.get(self.kind, _GATES)
+        gate = self.config.get("hidden_act", self.config.get("activation_function"))
+        if gate not in known:
+            raise _unsupported(f"a model with the activation {gate!r}", ", ".join(known))
+
+    def _check_attention_scale(self) -> None:
+        if not self.config["scale_attn_weights"] or self.config["scale_attn_by_inverse_layer_idx"]:
+            raise _unsupported("a GPT-2 with another scale of its attention", "that by the head's width")
+
+    def _check_rope(self) -> None:
+        rope = self.config["rope_parameters"]
         if (kind := rope.get("rope_type", "default")) not in _ROPES:
             raise _unsupported(f"a model with rotary embeddings of the kind {kind!r}", ", ".join(_ROPES))
         if (part := rope.get("partial_rotary_factor", 1.0)) != 1.0:
             raise _unsupported(f"a model that rotates {part} of each head", "whole heads")
-        if (gate := config["hidden_act"]) not in _ACTIVATIONS:
-            raise _unsupported(f"a model with the activation {gate!r}", ", ".join(_ACTIVATIONS))
-        return cls(SUPPORTED[name], config)
 
     @property
     def name(self) -> str:
@@ -91,20 +114,38 @@ class Architecture:
             return int(self.config["num_attention_heads"])
         return int(self.config["num_key_value_heads"]) if ".k_proj." in name else 0
 
+    @property
+    def context(self) -> int:
+        """The longest text that llama.cpp computes as transformers does.
+
+        llama.cpp has no sliding windows for these models: within one window there is no difference.
+        """
+        longest, window = int(self.config["max_position_embeddings"]), self.config.get("sliding_window")
+        layers = self.config.get("layer_types") or ["sliding_attention"]
+        return min(longest, int(window)) if window and "sliding_attention" in layers else longest
+
     def write_settings(self, writer: gguf.GGUFWriter) -> None:
-        config, rope = self.config, self.config["rope_parameters"]
+        config = self.config
         writer.add_block_count(config["num_hidden_layers"])
-        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_context_length(self.context)
         writer.add_embedding_length(config["hidden_size"])
-        writer.add_feed_forward_length(config["intermediate_size"])
         writer.add_head_count(config["num_attention_heads"])
+        writer.add_vocab_size(config["vocab_size"])
+        if self.kind == gguf.MODEL_ARCH.GPT2:
+            writer.add_feed_forward_length(config["n_inner"] or 4 * config["hidden_size"])
+            writer.add_layer_norm_eps(config["layer_norm_epsilon"])
+        else:
+            self._write_llama_settings(writer)
+
+    def _write_llama_settings(self, writer: gguf.GGUFWriter) -> None:
+        config, rope = self.config, self.config["rope_parameters"]
+        writer.add_feed_forward_length(config["intermediate_size"])
         writer.add_head_count_kv(config["num_key_value_heads"])
         writer.add_key_length(self.head_width)
         writer.add_value_length(self.head_width)
         writer.add_rope_dimension_count(self.head_width)
         writer.add_rope_freq_base(float(rope["rope_theta"]))
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-        writer.add_vocab_size(config["vocab_size"])
         if rope.get("rope_type") == "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(float(rope["factor"]))
@@ -114,7 +155,7 @@ class Architecture:
 
         As in transformers' `_compute_llama3_parameters`.
         """
-        rope = self.config["rope_parameters"]
+        rope = self.config.get("rope_parameters") or {}
         if rope.get("rope_type") != "llama3":
             return None
         factor, low, high = (float(rope[key]) for key in ("factor", "low_freq_factor", "high_freq_factor"))

@@ -22,6 +22,8 @@ _CUTS = {
     rf"{_CONTRACTIONS}|\p{{N}}|{_REST}": "qwen2",
 }
 """llama.cpp's name of a pre-tokenizer, by its regular expression."""
+_WHOLE_WORDS_FIRST = "llama-bpe"
+"""The only pre-tokenizer with which llama.cpp takes words of the vocabulary without merging."""
 _NO_SCORE = -1e9
 """Of a token that no merge produces: it is never preferred."""
 
@@ -41,6 +43,7 @@ class Vocabulary:
     special: dict[str, int]
     """Ids by role: bos, eos, unk, pad."""
     add_bos: bool
+    add_eos: bool
     add_space: bool
     template: str | None
 
@@ -59,8 +62,8 @@ class Vocabulary:
         table = _read(_first(folders, "tokenizer.json"))
         config = _read(_first(folders, "tokenizer_config.json"))
         model = table["model"]
-        if model.get("type") != "BPE":
-            raise _unknown(f"its model is {model.get('type')}, not BPE")
+        _check_model(model)
+        _check_normalizer(table.get("normalizer"))
         merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         pieces = bool(model.get("byte_fallback"))
         tokens, kinds = _tokens(table, size, pieces)
@@ -72,13 +75,14 @@ class Vocabulary:
         }
         return cls(
             model="llama" if pieces else "gpt2",
-            cut="default" if pieces else _cut(table.get("pre_tokenizer")),
+            cut="default" if pieces else _checked_cut(table),
             tokens=tokens,
             kinds=kinds,
             merges=[] if pieces else [" ".join(pair) for pair in merges],
             scores=_scores(tokens, merges) if pieces else [],
             special=special,
-            add_bos=_adds_bos(table.get("post_processor"), special.get("bos")),
+            add_bos=_adds(table.get("post_processor"), special.get("bos"), 0),
+            add_eos=_adds(table.get("post_processor"), special.get("eos"), -1),
             add_space=pieces and _adds_space(table),
             template=_template(_first(folders, TEMPLATE), config),
         )
@@ -90,8 +94,10 @@ class Vocabulary:
         writer.add_token_types(self.kinds)
         if self.scores:
             writer.add_token_scores(self.scores)
-        if self.merges:
-            writer.add_token_merges(self.merges)
+        if self.model == "gpt2":
+            # `add_token_merges` leaves an empty list out.
+            kinds = gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.STRING
+            writer.add_key_value(gguf.Keys.Tokenizer.MERGES, self.merges, *kinds)
         roles = {
             "bos": writer.add_bos_token_id,
             "eos": writer.add_eos_token_id,
@@ -101,6 +107,8 @@ class Vocabulary:
         for role, number in self.special.items():
             roles[role](number)
         writer.add_add_bos_token(self.add_bos)
+        if self.add_eos:
+            writer.add_add_eos_token(True)
         writer.add_add_space_prefix(self.add_space)
         if self.template is not None:
             writer.add_chat_template(self.template)
@@ -143,6 +151,29 @@ def _tokens(table: dict[str, Any], size: int, pieces: bool) -> tuple[list[str], 
     return tokens, kinds
 
 
+def _check_model(model: dict[str, Any]) -> None:
+    if model.get("type") != "BPE":
+        raise _unknown(f"its model is {model.get('type')}, not BPE")
+    for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(setting):
+            raise _unknown(f"its {setting} is {model[setting]!r}")
+
+
+def _check_normalizer(found: dict[str, Any] | None) -> None:
+    """llama.cpp does not normalize text, except for SentencePiece's spaces."""
+    for step in _steps(found, "normalizers"):
+        kind, content = step.get("type"), step.get("content", step.get("prepend"))
+        if kind != "NFC" and not (kind in ("Prepend", "Replace") and content == _SPACE):
+            raise _unknown(f"its normalizer is {json.dumps(step)[:200]}")
+
+
+def _checked_cut(table: dict[str, Any]) -> str:
+    cut = _cut(table.get("pre_tokenizer"))
+    if table["model"].get("ignore_merges") and cut != _WHOLE_WORDS_FIRST:
+        raise _unknown("its ignore_merges is set")
+    return cut
+
+
 def _cut(found: dict[str, Any] | None) -> str:
     """llama.cpp's name for a byte-level pre-tokenizer. Raises UserError where it has none."""
     steps = found["pretokenizers"] if found and found["type"] == "Sequence" else [found] if found else []
@@ -168,12 +199,12 @@ def _scores(tokens: list[str], merges: list[list[str]]) -> list[float]:
     return [-float(rank[token]) if token in rank else _NO_SCORE for token in tokens]
 
 
-def _adds_bos(processor: dict[str, Any] | None, bos: int | None) -> bool:
-    """Whether encoding a text puts the first token before it."""
+def _adds(processor: dict[str, Any] | None, token: int | None, place: int) -> bool:
+    """Whether encoding a text puts `token` at its start (place 0) or its end (place -1)."""
     for step in _steps(processor, "processors"):
-        first: dict[str, Any] = next(iter(step.get("single") or ()), {})
-        name = first.get("SpecialToken", {}).get("id")
-        if bos is not None and name and bos in step["special_tokens"][name]["ids"]:
+        around: dict[str, Any] = (step.get("single") or [{}])[place]
+        name = around.get("SpecialToken", {}).get("id")
+        if token is not None and name and token in step["special_tokens"][name]["ids"]:
             return True
     return False
 
