@@ -1,1 +1,1 @@
-"""Turns a dataset into shards: `read` records, `render` them to tokens, `pack` samples, `build` all."""
+"""Turns a dataset into shards: rows to records, rendered to tokens, packed into samples; `build` does all."""

@@ -22,10 +22,12 @@ def refuse(
     first = (*report.first_bad, *rendering.first_bad)[:SHOWN]
     good = report.records - rendering.bad_rows
     if bad and (policy == "refuse" or not good):
+        fixes = {row.fix for row in first}
+        fix = fixes.pop() if len(fixes) == 1 else "Correct these rows."
         skip = 'Or set `bad_rows = "skip"` under [data] in run.toml.'
         raise DatasetError(
             "\n".join(bad_rows(report.rows, bad, first)),
-            fix=f"{first[0].fix} {skip}" if good else first[0].fix,
+            fix=f"{fix} {skip}" if good else fix,
         )
     if not good:
         raise DatasetError(

@@ -11,7 +11,7 @@ Shapes, tried in this order; docs/DATA.md lists the fields that are read beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -72,14 +72,14 @@ class Recognized(NamedTuple):
     """Whether the row lacks the field that the maintainer named, and was recognized without it."""
 
 
-_Read = Callable[[Mapping[str, Any], str, list[str]], Record | LeftOut]
+_ReadRow = Callable[[Mapping[str, Any], str, list[str]], Record | LeftOut]
 
 
 class _Plan(NamedTuple):
     """How to read rows with a certain combination of filled fields."""
 
     shape: str
-    read: _Read
+    read: _ReadRow
     unused: tuple[str, ...]
     media: tuple[str, ...]
     container: str = ""
@@ -111,17 +111,13 @@ class Recognizer:
         return self._by_shape(value, where)
 
     def _by_shape(self, value: Mapping[str, Any], where: str) -> Recognized:
-        filled = tuple(key for key, field in value.items() if field or field == 0)
+        filled = _filled(value)
         plan = self._plan(filled)
         ignored: list[str] = []
         if plan.container in _MAYBE_TEXT and _is_mere_text(value[plan.container]):
             ignored.append(plan.container)
             plan = self._plan(tuple(name for name in filled if name != plan.container))
-        if plan.media:
-            raise Unusable(
-                f"it has `{plan.media[0]}`, and only text can be trained on", fix="Remove the row."
-            )
-        record = plan.read(value, where, ignored)
+        record = _read(plan, value, where, ignored)
         return Recognized(record, plan.shape, (*plan.unused, *ignored) if ignored else plan.unused)
 
     def _plan(self, filled: tuple[str, ...]) -> _Plan:
@@ -135,16 +131,19 @@ class Recognizer:
     def _named(self, row: Mapping[str, Any], found: object, where: str) -> Recognized:
         """The record in the field that the maintainer named."""
         name = self._text_field or DEFAULT_TEXT
-        top = name if name in row else name.partition(".")[0]
-        unused = [shown(key) for key, field in row.items() if key != top and is_filled(field)]
+        path = _path(row, name)
         if isinstance(found, Mapping):
             inner = Recognizer(None).recognize(found, where)
-            return Recognized(inner.record, f"`{name}`: {inner.shape}", (*unused, *inner.ignored))
-        if isinstance(found, list | tuple) or holds_messages(found):
-            unused = [key for key in unused if key not in COMPANIONS]
-            messages = conversation(found, name, unused)
-            return Recognized(chat(row, messages, where, unused), f"`{name}`", unused)
-        return Recognized(_text(found, name, where), f"`{name}`", unused)
+            return Recognized(inner.record, f"`{name}`: {inner.shape}", [*_beside(row, path), *inner.ignored])
+        if not isinstance(found, list | tuple) and not holds_messages(found):
+            return Recognized(_text(found, name, where), f"`{name}`", list(_beside(row, path)))
+        parent: Any = row
+        for part in path[:-1]:
+            parent = parent[part]
+        plan = _container_plan(path[-1], _filled(parent))
+        outer = "".join(f"{part}." for part in path[:-1])
+        ignored = [*_beside(row, path[:-1]), *(outer + unused for unused in plan.unused)]
+        return Recognized(_read(plan, parent, where, ignored), f"`{name}`", ignored)
 
 
 _ABSENT = object()
@@ -152,14 +151,36 @@ _ABSENT = object()
 
 def lookup(row: Mapping[str, Any], name: str) -> object:
     """The field `name` of a row, where a dot leads into an object; a marker when it is absent."""
-    if name in row:
-        return row[name]
     found: object = row
-    for part in name.split("."):
+    for part in _path(row, name):
         if not isinstance(found, Mapping) or part not in found:
             return _ABSENT
         found = found[part]
     return found
+
+
+def _path(row: Mapping[str, Any], name: str) -> list[str]:
+    return [name] if name in row else name.split(".")
+
+
+def _beside(row: Mapping[str, Any], path: Sequence[str]) -> Iterator[str]:
+    """The filled fields next to each part of a path."""
+    inside: Any = row
+    for depth, part in enumerate(path):
+        for key in _filled(inside):
+            if key != part:
+                yield shown(".".join([*path[:depth], str(key)]))
+        inside = inside[part]
+
+
+def _filled(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple([key for key, field in row.items() if field or field == 0])
+
+
+def _read(plan: _Plan, row: Mapping[str, Any], where: str, ignored: list[str]) -> Record | LeftOut:
+    if plan.media:
+        raise Unusable(f"it has `{plan.media[0]}`, and only text can be trained on", fix="Remove the row.")
+    return plan.read(row, where, ignored)
 
 
 def _is_mere_text(value: object) -> bool:
@@ -188,7 +209,7 @@ def _plan_of(filled: tuple[str, ...]) -> _Plan:
     return _Plan("", _unshaped, (), ())
 
 
-def _plan(shape: str, read: _Read, filled: tuple[str, ...], used: set[str]) -> _Plan:
+def _plan(shape: str, read: _ReadRow, filled: tuple[str, ...], used: set[str]) -> _Plan:
     unused = tuple(shown(name) for name in filled if name not in used)
     return _Plan(shape, read, unused, tuple(name for name in filled if name in MEDIA))
 

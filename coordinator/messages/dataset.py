@@ -60,7 +60,8 @@ def dataset_report(report: DatasetReport) -> list[str]:
     lines += [_unused(name, rows) for name, rows in report.unused[:SHOWN_NAMES]]
     if len(report.unused) > SHOWN_NAMES:
         lines.append(f"{_count(len(report.unused) - SHOWN_NAMES, 'more field')} not used")
-    return lines + bad_rows(report.rows, report.bad_rows, report.first_bad)
+    bad = bad_rows(report.rows, report.bad_rows, report.first_bad)
+    return lines + [line.replace("cannot be", "left out, which cannot be", 1) for line in bad[:1]] + bad[1:]
 
 
 def _unused(name: str, rows: int) -> str:
@@ -122,11 +123,15 @@ def _method(method: str, count: int) -> list[str]:
 
 
 def bad_rows(rows: int, bad: int, first: tuple[BadRow, ...]) -> list[str]:
-    """The number of bad rows among `rows`, and the first of them with place and cause; empty without any."""
+    """The number of bad rows among `rows`, and the first of them with place and cause; empty without any.
+
+    What to do about each follows its cause where it differs.
+    """
     if not bad:
         return []
+    alike = len({row.fix for row in first}) == 1
     lines = [f"{bad:,} of {_count(rows, 'row')} cannot be trained on:"]
-    lines += [f"  {row.where}: {row.problem}" for row in first]
+    lines += [f"  {row.where}: {row.problem}{'' if alike else f' → {row.fix}'}" for row in first]
     return [*lines, f"  and {bad - len(first):,} more"] if bad > len(first) else lines
 
 

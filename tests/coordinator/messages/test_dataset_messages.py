@@ -61,7 +61,7 @@ def test_dataset_report() -> None:
     ]
     assert lines[-4:] == [
         "1 more field not used",
-        "7 of 1,009 rows cannot be trained on:",
+        "7 of 1,009 rows left out, which cannot be trained on:",
         "  d.jsonl:3: `text` is null",
         "  and 6 more",
     ]
