@@ -97,7 +97,6 @@ class _Builder:
             for _ in range(2)
         )
         self._held_out_records = 0
-        self._first: Document | None = None
 
     def build(self, sources: Sequence[OpenedSource], progress: Progress) -> BuiltDataset:
         self._read_all(sources, progress)
@@ -159,8 +158,6 @@ class _Builder:
             return
         for _ in range(1 if held_out else item.times):
             (self._held_out if held_out else self._training).add(document)
-        if self._first is None and not held_out:
-            self._first = document
 
     def _refuse(self) -> None:
         """Raise DatasetError for bad rows where the spec refuses them, and for a dataset without records."""
@@ -194,21 +191,19 @@ class _Builder:
     def _result(
         self, index: DataIndex, held_out: DataIndex, sources: tuple[SourceFiles, ...]
     ) -> BuiltDataset:
-        first, sample = self._first, self._training.first
-        assert first is not None, "there is a shard"
+        sample = self._training.first
         assert sample is not None, "there is a shard"
         tokenizer = self._renderer.tokenizer
         rendering = self._rendered.report(self._renderer.template_origin)
         return BuiltDataset(
             index=index,
             held_out=held_out,
-            preview=self._renderer.preview(first),
             records=self._rows.records,
             held_out_records=self._held_out_records,
             chat_template=self._renderer.template if self._has_template else None,
             report=self._rows.report(),
             rendering=rendering,
-            sample_preview=preview_sample(tokenizer, sample.as_sample()),
+            preview=preview_sample(tokenizer, sample.as_sample()),
             longest_document=max(self._training.longest, self._held_out.longest),
             documents=self._training.pieces,
             sources=sources,

@@ -26,8 +26,8 @@ from coordinator.reasons.setup import (
     Redistributable,
 )
 
-WIDTH = 100
-"""Columns of the sentences at the end."""
+WIDTH = 110
+"""Columns of the report."""
 
 
 def check_report(report: CheckReport) -> str:
@@ -43,13 +43,28 @@ def check_report(report: CheckReport) -> str:
     ]
     width = max(len(label) for _, rows in sections for label, _ in rows)
     parts = [
-        "\n".join([title, *(f"  {label:<{width}}  {value}".rstrip() for label, value in rows)])
-        for title, rows in sections
+        "\n".join([title, *(_row(label, value, width) for label, value in rows)]) for title, rows in sections
     ]
     preview = "\n".join(f"  {line}".rstrip() for line in preview_lines(report.dataset.preview))
     parts.append(f"the first sample: text between ⟦ and ⟧ is trained on\n{preview}")
     parts.append(_verdict(report))
     return "\n\n".join(parts)
+
+
+def _row(label: str, value: str, width: int) -> str:
+    """The value below the other values, wrapped where it is long."""
+    first = f"  {label:<{width}}  "
+    if len(first) + len(value) <= WIDTH:
+        return (first + value).rstrip()
+    below = " " * len(first)
+    return fill(
+        value,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=below,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _model(report: CheckReport) -> Rows:

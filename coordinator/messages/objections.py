@@ -13,6 +13,7 @@ from coordinator.reasons.objections import (
     MostlyPadding,
     NotEvaluated,
     Objection,
+    OneDocument,
     OneRecord,
     OuterGain,
     RankAboveLayer,
@@ -54,7 +55,9 @@ def objection_message(objection: Objection) -> str:
     match objection:
         case RateHigh() | RateLow():
             return _rate(objection)
-        case OneRecord() | LittleText() | RepeatsOften() | BatchAboveData() | RoundAboveData():
+        case (
+            OneRecord() | OneDocument() | LittleText() | RepeatsOften() | BatchAboveData() | RoundAboveData()
+        ):
             return _data(objection)
         case NotEvaluated() | LittleHeldOut():
             return _held_out(objection)
@@ -80,12 +83,19 @@ def _rate(objection: RateHigh | RateLow) -> str:
             assert_never(objection)
 
 
-def _data(objection: OneRecord | LittleText | RepeatsOften | BatchAboveData | RoundAboveData) -> str:
+def _data(
+    objection: OneRecord | OneDocument | LittleText | RepeatsOften | BatchAboveData | RoundAboveData,
+) -> str:
     match objection:
         case OneRecord():
             return (
                 "the training data is one record, which the model will memorize. Add records, or split"
                 " this one."
+            )
+        case OneDocument(share, tokens):
+            return (
+                f"{share:.0%} of the text is one document of {tokens:,} tokens, which is either held out or"
+                " trained on as a whole. Split it."
             )
         case LittleText(records, tokens, enough, peers, epochs):
             return (

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import accumulate
 
 from rich.cells import cell_len
 
 LINES, COLUMNS = 24, 80
 _KEPT_END = 6
 """Lines of the end that are shown: the end of an answer is where masks go wrong."""
+_REPEATED = re.compile(r"(<[^<>\n]{1,40}>)\1{3,}")
+"""Padding: a special token many times."""
 _JOINERS = "\u200c\u200d"
 _OPEN, _CLOSE = "⟦", "⟧"
 
@@ -20,7 +24,8 @@ def preview_lines(text: str) -> list[str]:
     Control characters are escaped, so that text from a dataset cannot act on the terminal. A part between
     the marks of trained text that the cut divides is closed before and opened again after.
     """
-    lines = [piece for line in text.rstrip("\n").split("\n") for piece in _wrapped(_escaped(line))]
+    shown = _REPEATED.sub(lambda run: f"{run[1]} × {len(run[0]) // len(run[1])}", text.rstrip("\n"))
+    lines = [piece for line in shown.split("\n") for piece in _wrapped(_escaped(line))]
     if len(lines) <= LINES:
         return lines
     begin, end = lines[: LINES - _KEPT_END - 1], lines[-_KEPT_END:]
@@ -49,13 +54,17 @@ def _acts(char: str) -> bool:
 
 
 def _wrapped(line: str) -> Iterator[str]:
-    piece: list[str] = []
-    width = 0
-    for char in line:
-        cells = cell_len(char)
-        if width + cells > COLUMNS:
-            yield "".join(piece)
-            piece, width = [], 0
-        piece.append(char)
-        width += cells
-    yield "".join(piece)
+    """Breaks behind the last space of a line, unless that would leave it half empty."""
+    while (end := _fitting(line)) < len(line):
+        space = line.rfind(" ", 0, end) + 1
+        if space > end // 2:
+            end = space
+        yield line[:end]
+        line = line[end:]
+    yield line
+
+
+def _fitting(line: str) -> int:
+    """How many of its characters fit into `COLUMNS`."""
+    ends = accumulate(cell_len(char) for char in line[: COLUMNS + 1])
+    return next((place for place, cells in enumerate(ends) if cells > COLUMNS), len(line))

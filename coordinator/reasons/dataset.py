@@ -79,8 +79,6 @@ class BuiltDataset:
     """What peers train on."""
     held_out: DataIndex
     """What checkpoints are evaluated on; without shards if nothing is held out."""
-    preview: str
-    """The first training record as text, its trained parts between ⟦ and ⟧."""
     records: int
     """Records in the dataset."""
     held_out_records: int
@@ -92,8 +90,9 @@ class BuiltDataset:
     """What its rows hold."""
     rendering: RenderReport
     """How its records were rendered."""
-    sample_preview: str
-    """The first packed sample as text, as the model sees it: documents, their trained parts, padding."""
+    preview: str
+    """The first packed sample as text, as the model sees it: documents, their trained parts between ⟦ and ⟧,
+    padding."""
     longest_document: int
     """Tokens of the longest document."""
     documents: int

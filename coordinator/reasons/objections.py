@@ -58,6 +58,15 @@ class OneRecord(Reason):
 
 
 @dataclass(frozen=True)
+class OneDocument(Reason):
+    """Most of the text is one document."""
+
+    share: float
+    tokens: int
+    """Of that document."""
+
+
+@dataclass(frozen=True)
 class LittleText(Reason):
     """There is too little text to learn from."""
 
@@ -177,6 +186,7 @@ Objection = (
     RateHigh
     | RateLow
     | OneRecord
+    | OneDocument
     | LittleText
     | NotEvaluated
     | LittleHeldOut

@@ -19,6 +19,7 @@ from coordinator.reasons.objections import (
     MostlyPadding,
     NotEvaluated,
     Objection,
+    OneDocument,
     OneRecord,
     OuterGain,
     RankAboveLayer,
@@ -48,6 +49,8 @@ one, 100,000 steps together move a weight less than one usual step."""
 _ENOUGH_TEXT = 50_000
 """Trained tokens: about the 50 to 100 good examples from which on OpenAI's guide to fine-tuning sees results,
 at 500 to 1,000 tokens each."""
+_MOST_TEXT = 0.5
+"""Share of the tokens that one document may have."""
 _ENOUGH_HELD_OUT = 1_000
 """Tokens: their mean loss has a standard error of about 0.08 nats where a token's loss varies by 2.5."""
 _USEFUL_EPOCHS = 4
@@ -137,7 +140,11 @@ def _text_objections(facts: RunFacts) -> Iterator[Objection]:
     records = built.records - built.held_out_records
     if records == 1:
         yield OneRecord()
-    elif built.index.trained_tokens < _ENOUGH_TEXT:
+        return
+    share = built.longest_document / (built.index.tokens + built.held_out.tokens)
+    if share > _MOST_TEXT:
+        yield OneDocument(share, built.longest_document)
+    if built.index.trained_tokens < _ENOUGH_TEXT:
         epochs = facts.laptops.epochs_a_day
         yield LittleText(records, built.index.trained_tokens, _ENOUGH_TEXT, facts.peers, epochs)
 

@@ -44,13 +44,12 @@ def built_dataset(
     return BuiltDataset(
         index=index,
         held_out=held_out,
-        preview="is it ⟦four⟧?",
         records=every,
         held_out_records=held_out_records,
         chat_template="{{ template }}",
         report=DatasetReport(every, every, 0, (), 0, 0, 0, 0, (), ()),
         rendering=RenderReport("tokenizer", (), (), 0, 0, 0, 0, 0, 0, ()),
-        sample_preview="is it ⟦four⟧?",
+        preview="is it ⟦four⟧?",
         longest_document=12,
         documents=records,
     )

@@ -51,9 +51,6 @@ def test_the_counts_of_the_index_are_those_of_its_shards(tmp_path: Path) -> None
     assert result.index.trained_tokens == sum(sample.trained_tokens for sample in samples)
     assert result.held_out.shards == ()
     assert result.index.samples == len(samples)
-    assert result.preview == "<|im_start|>user\nWhat is 0?<|im_end|>\n<|im_start|>assistant\n" + (
-        "⟦It is the number 0.<|im_end|>⟧\n"
-    )
 
 
 def test_a_shard_holds_at_most_256_samples(tmp_path: Path) -> None:
@@ -100,7 +97,7 @@ def test_each_document_has_a_sample_of_its_own_without_packing(tmp_path: Path) -
 def test_a_preview_shows_the_first_packed_sample(tmp_path: Path) -> None:
     folder = save_tokenizer(tmp_path / "t")
     spec = run_spec(write_lines(tmp_path / "d.jsonl", questions(3)), held_out=0, sequence_length=256)
-    assert built(spec, folder)[0].sample_preview.count("⟦") == 3
+    assert built(spec, folder)[0].preview.count("⟦") == 3
 
 
 def test_bad_rows_are_all_counted_before_they_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from coordinator.reasons.objections import (
     MostlyPadding,
     NotEvaluated,
     Objection,
+    OneDocument,
     OneRecord,
     OuterGain,
     RankAboveLayer,
@@ -56,6 +57,11 @@ def test_refusals() -> None:
         (
             OneRecord(),
             "the training data is one record, which the model will memorize. Add records, or split this one.",
+        ),
+        (
+            OneDocument(0.8, 12_345),
+            "80% of the text is one document of 12,345 tokens, which is either held out or trained on as a"
+            " whole. Split it.",
         ),
         (
             LittleText(11, 363, 50_000, 4, 168_708.0),

@@ -22,6 +22,7 @@ def test_a_long_text_loses_its_middle() -> None:
 
 def test_a_long_line_is_wrapped_by_columns() -> None:
     assert preview_lines("a" * 100) == ["a" * 80, "a" * 20]
+    assert preview_lines("word " * 20) == ["word " * 16, "word " * 4]
     assert preview_lines("日" * 50) == ["日" * 40, "日" * 10]
 
 
@@ -29,6 +30,10 @@ def test_a_trained_part_that_is_cut_is_closed_and_opened_again() -> None:
     text = "\n".join(["question", "⟦answer", *["more"] * 100, "end⟧"])
     lines = preview_lines(text)
     assert "⟧ … 80 lines … ⟦" in lines
+
+
+def test_padding_is_counted() -> None:
+    assert preview_lines("⟦a⟧" + "<|pad|>" * 400) == ["⟦a⟧<|pad|> × 400"]
 
 
 def test_control_characters_are_escaped() -> None:

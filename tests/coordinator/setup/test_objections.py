@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from coordinator.reasons.objections import (
     MostlyPadding,
     NotEvaluated,
     Objection,
+    OneDocument,
     OneRecord,
     OuterGain,
     RankAboveLayer,
@@ -46,6 +48,7 @@ def objections(
     tokens: int = 50_000_000,
     records: int = 200_000,
     held_out: int = 1000,
+    longest: int = 4000,
     epochs_a_day: float = 1.0,
     tensors: tuple[tuple[str, tuple[int, ...]], ...] = (("x", (1000, 1000)),),
     **settings: Any,
@@ -58,6 +61,7 @@ def objections(
         records=records,
         held_out_records=held_out,
     )
+    dataset = replace(dataset, longest_document=longest)
     steps = samples / (spec.train.batch * 4)
     laptops = Pace("laptop", 4.0, steps, 100, 86_400 / epochs_a_day, 0.01, 1e6)
     return find_objections(RunFacts(spec, LARGE, Layout(tensors), dataset, 4, laptops))
@@ -131,6 +135,11 @@ def test_only_hopeless_rates_are_refused(rate: float, refusal: type | None) -> N
 
 def test_one_record_is_one_objection_about_the_text() -> None:
     assert objections(records=1, samples=1, tokens=100, train={"batch": 1})[0] == OneRecord()
+
+
+def test_text_that_is_mostly_one_document() -> None:
+    assert objections(longest=25_000_000) == []
+    assert objections(longest=30_300_000) == [OneDocument(0.6, 30_300_000)]
 
 
 def test_little_text() -> None:
