@@ -9,8 +9,8 @@ from coordinator.reasons.source_files import (
     DescribesData,
     FileGroup,
     HiddenFile,
+    NoSplit,
     NotAFile,
-    NotInConfig,
     OtherConfig,
     OtherSplit,
     SkipReason,
@@ -30,10 +30,10 @@ def skip_reason(reason: SkipReason) -> str:
     match reason:
         case OtherSplit(split):
             return f"split `{split}`"
+        case NoSplit():
+            return "of no split"
         case OtherConfig(config):
             return f"configuration `{config}`" if config else "of no configuration"
-        case NotInConfig():
-            return "of no configuration"
         case DescribesData():
             return "card, licence or metadata"
         case HiddenFile():

@@ -15,15 +15,16 @@ class OtherSplit(Reason):
 
 
 @dataclass(frozen=True)
-class OtherConfig(Reason):
-    """The file belongs to another configuration."""
-
-    config: str
+class NoSplit(Reason):
+    """The name of the file says no split, and other files are called `train`."""
 
 
 @dataclass(frozen=True)
-class NotInConfig(Reason):
-    """The dataset's card lists the file in no configuration."""
+class OtherConfig(Reason):
+    """The file belongs to another configuration, or to none."""
+
+    config: str
+    """Empty for none."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class AlreadyRead(Reason):
 
 
 SkipReason = (
-    OtherSplit | OtherConfig | NotInConfig | DescribesData | HiddenFile | UnknownKind | NotAFile | AlreadyRead
+    OtherSplit | NoSplit | OtherConfig | DescribesData | HiddenFile | UnknownKind | NotAFile | AlreadyRead
 )
 """Why a file of a source is not read."""
 

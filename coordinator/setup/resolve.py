@@ -20,6 +20,7 @@ from barnraise.rehearsal.runner import LIMITS, rehearse
 from barnraise.rehearsal.samples import RehearsalSamples
 from coordinator.dataset.build import build
 from coordinator.dataset.shard_writer import Put
+from coordinator.dataset.sources.read import find_data
 from coordinator.messages.dataset import build_step
 from coordinator.reasons.dataset import BuiltDataset
 from coordinator.setup.check_forms import check_forms
@@ -34,7 +35,7 @@ class ResolvedRun:
     """A run that can start."""
 
     spec: RunSpec
-    """With the model's commit, its attention kernel and the packing decided."""
+    """With the commits of model and data, the attention kernel and the packing decided."""
     base: BaseFolder
     dataset: BuiltDataset
     rehearsal: Rehearsal
@@ -66,7 +67,8 @@ def resolve_run(
 def _open(spec: RunSpec, cache: Path, progress: Progress) -> tuple[RunSpec, BaseFolder]:
     source = spec.model.source
     revision = pin_revision(source, spec.model.revision, cache)
-    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"revision": revision})})
+    model = spec.model.model_copy(update={"revision": revision})
+    spec = spec.model_copy(update={"model": model, "data": find_data(spec.data)})
     try:
         base = resolve(source, revision, cache, progress=progress)
     except ModelUnavailable as error:

@@ -248,3 +248,22 @@ def test_relative_paths_of_all_sources_are_taken_from_the_folder_of_the_file(tmp
     (tmp_path / "run.toml").write_text(SOURCES)
     sources = read_spec(tmp_path / "run.toml").data.all_sources
     assert [source.source for source in sources] == [str((tmp_path / "chats").resolve()), "hub:owner/name"]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("none.jsonl", "{}/none.jsonl"),
+        ("data/none.jsonl", "{}/data/none.jsonl"),
+        ("owner/name", "owner/name"),
+        ("hub:owner/name", "hub:owner/name"),
+        ("~/none.jsonl", "~/none.jsonl"),
+        ("https://example.org/a", "https://example.org/a"),
+    ],
+)
+def test_a_path_of_data_that_does_not_exist_is_relative_to_the_file(
+    tmp_path: Path, source: str, expected: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "run.toml").write_text(f'name = "barn"\n[data]\nsource = "{source}"\n')
+    assert read_spec(tmp_path / "run.toml").data.source == expected.format(tmp_path)

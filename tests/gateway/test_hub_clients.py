@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -213,6 +214,39 @@ def test_datasets(fresh: Clients, laid: Laid) -> None:
     lines = (laid.folder / "data/train-00000.jsonl").read_text(encoding="utf-8").splitlines()
     assert replies["rows"] == {"train": len(lines)}
     assert replies["first"] == json.loads(lines[0])
+
+
+SOURCES = """
+import json, sys
+from barnraise.contract.spec import DataSpec, SourceSpec
+from barnraise.core.errors import DatasetError
+from coordinator.dataset.sources.documents import Cutting
+from coordinator.dataset.sources.read import open_source, find_data
+
+name, errors = sys.argv[1], []
+opened = open_source(SourceSpec(source=f"hub:{name}", text_field="text"))
+for source, revision in (("hub:no/body", None), (f"hub:{name}", "round-7")):
+    try:
+        find_data(DataSpec(source=source, revision=revision))
+    except DatasetError as error:
+        errors.append(error.problem)
+rows = [(row.value, row.where) for row in opened.rows(Cutting())]
+pinned = find_data(DataSpec(source=f"hub:{name}")).revision
+print(json.dumps([rows, opened.report.taken.examples, [opened.spec.revision, pinned], errors]))
+"""
+
+
+def test_the_coordinator_reads_its_data(fresh: Clients, laid: Laid) -> None:
+    said = fresh.run(sys.executable, "-c", SOURCES, DATA)
+    rows, taken, (opened, pinned), problems = json.loads(said.splitlines()[-1])
+    lines = (laid.folder / "data/train-00000.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [value for value, _ in rows] == [json.loads(line) for line in lines]
+    assert rows[0][1] == f"hub:{DATA}/train-00000.jsonl:1"
+    assert taken == ["train-00000.jsonl"]
+    assert opened == pinned
+    assert len(pinned) == 40
+    assert "no dataset no/body" in problems[0]
+    assert "no branch, tag or commit `round-7`" in problems[1]
 
 
 @pytest.mark.parametrize("client", ["huggingface_hub", "curl"])

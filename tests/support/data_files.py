@@ -185,7 +185,7 @@ FILES: dict[str, tuple[str, Write]] = {
     ),
     "splits": (
         "a folder with splits",
-        folder({"train.jsonl": LINES, "test.jsonl": LINES, "dev.csv": CSV, "README.md": "# Card"}),
+        folder({"train.jsonl": LINES, "test.jsonl": LINES, "dev.csv": CSV, "extra.json": "{}"}),
     ),
     "shards": (
         "a cloned Hub dataset",
@@ -204,6 +204,10 @@ FILES: dict[str, tuple[str, Write]] = {
     "configs": (
         "a cloned Hub dataset with configurations",
         folder({"README.md": CARD, "en/train-0.jsonl": LINES, "en/test.jsonl": LINES, "fr/a.jsonl": LINES}),
+    ),
+    "no-train": (
+        "a folder with rows of no split, and a split that is no `train`",
+        folder({"rows.jsonl": LINES, "rows-test.jsonl": LINES, "README.md": "# Card"}),
     ),
     "only-test": ("a folder with another split only", folder({"test.jsonl": LINES})),
     "saved": ("what `datasets` saves with `save_to_disk`", saved_to_disk),

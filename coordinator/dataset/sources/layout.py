@@ -22,7 +22,7 @@ from coordinator.dataset.sources.splits import splits_of
 from coordinator.reasons.source_files import (
     DescribesData,
     HiddenFile,
-    NotInConfig,
+    NoSplit,
     OtherConfig,
     OtherSplit,
     SkipReason,
@@ -138,8 +138,7 @@ def _take_config(
 def _other_config(name: str, config: CardConfig, configs: tuple[CardConfig, ...]) -> SkipReason | None:
     if _holds(config, name):
         return None
-    other = next((each.name for each in configs if _holds(each, name)), None)
-    return NotInConfig() if other is None else OtherConfig(other)
+    return OtherConfig(next((each.name for each in configs if _holds(each, name)), ""))
 
 
 def _holds(config: CardConfig, name: str) -> bool:
@@ -164,7 +163,7 @@ def _take_folder(layout: Layout, config: str, request: Request) -> None:
 
 
 def _take_splits(layout: Layout, splits: Mapping[str, str], request: Request) -> None:
-    found = list(dict.fromkeys(splits.values()))
+    found = list(dict.fromkeys(filter(None, splits.values())))
     for wanted in request.splits:
         if wanted not in found:
             raise DatasetError(
@@ -172,6 +171,8 @@ def _take_splits(layout: Layout, splits: Mapping[str, str], request: Request) ->
                 fix="Set `split`, next to `source` in run.toml"
                 + (f', such as `split = "{found[0]}"`.' if found else "."),
             )
-    layout.keep(
-        {name: None if split in request.splits else OtherSplit(split) for name, split in splits.items()}
-    )
+    layout.keep({name: None if split in request.splits else _not_in(split) for name, split in splits.items()})
+
+
+def _not_in(split: str) -> SkipReason:
+    return OtherSplit(split) if split else NoSplit()

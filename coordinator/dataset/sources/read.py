@@ -64,8 +64,11 @@ def open_sources(data: DataSpec) -> tuple[OpenedSource, ...]:
     return tuple(open_source(source) for source in data.all_sources)
 
 
-def pin_revisions(data: DataSpec) -> DataSpec:
-    """`data` with the commits of its Hub datasets as revisions. Raises DatasetError."""
+def find_data(data: DataSpec) -> DataSpec:
+    """`data` with the commits of its Hub datasets as revisions.
+
+    Raises DatasetError for a source that does not exist.
+    """
     return data.with_sources(tuple(_pinned(source) for source in data.all_sources))
 
 
@@ -137,6 +140,7 @@ def _open_local(source: SourceSpec) -> OpenedSource:
 
 def _pinned(source: SourceSpec) -> SourceSpec:
     if not source.source.startswith(HUB):
+        find_path(source.source)
         return source
     commit = find_commit(hub_name(source.source), source.revision).commit
     return source.model_copy(update={"revision": commit})

@@ -25,12 +25,14 @@ _SEPARATORS = re.compile(r"[-._ 0-9]+")
 
 
 def splits_of(names: list[str], wanted: list[str]) -> dict[str, str]:
-    """The split of each file: one without a name of a split belongs to `train`.
+    """The split of each file; empty for a file without one next to files that are called `train`.
 
     wanted: the splits to train on; a file or folder of exactly that name belongs to it.
     """
     found = {name: _split_of(name, wanted) for name in names}
-    if all(holds_text(kind_of(name)) for name in names) and TRAIN not in found.values():
+    if TRAIN in found.values():
+        return {name: split or "" for name, split in found.items()}
+    if all(holds_text(kind_of(name)) for name in names) and TRAIN in wanted:
         return dict.fromkeys(names, TRAIN)  # notes, one of which is called `test.md`
     return {name: split or TRAIN for name, split in found.items()}
 

@@ -76,7 +76,7 @@ class DataSpec(Strict):
     split: str = "train"
     """Split of a Hub dataset or of a folder; `train+validation` takes both.
     In a folder, names tell the splits apart: `train/`, `test.jsonl`, `validation-00000-of-00002.parquet`.
-    Files without such a name belong to `train`. Other splits are not trained on."""
+    Files without such a name belong to `train` if no other does. Other splits are not trained on."""
     text_field: str | None = Field(default=None, examples=["text"])
     """Field that contains the text, or the messages, of a record.
     A dot leads into an object: `data.text`. It wins over every shape that is recognized without it.

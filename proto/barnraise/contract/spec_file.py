@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def read_spec(path: Path) -> RunSpec:
         ) from None
     spec = parse_spec(text, str(path))
     sources = (
-        source.model_copy(update={"source": _next_to(path, source.source)})
+        source.model_copy(update={"source": _data_next_to(path, source.source)})
         for source in spec.data.all_sources
     )
     template = spec.data.chat_template
@@ -70,3 +71,12 @@ def _next_to(spec_path: Path, source: str) -> str:
         return str(candidate.resolve()) if ":" not in source and candidate.exists() else source
     except (OSError, RuntimeError, ValueError):  # no such user, a name that is too long, a NUL
         return source
+
+
+def _data_next_to(spec_path: Path, source: str) -> str:
+    """As `_next_to`; so is a path that does not exist, unless it may be a name on the Hub."""
+    found = _next_to(spec_path, source)
+    if found != source or ":" in source or source.startswith("~"):
+        return found
+    path = spec_path.parent / source
+    return str(path.absolute()) if "/" not in source or os.path.isdir(path.parent) else source

@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barnraise.core.errors import DatasetError
@@ -37,7 +37,8 @@ def test_an_array_is_read_in_blocks_of_any_size(values: list[object], indent: in
     assert [row.value for row in rows if isinstance(row, Row)] == values
 
 
-@given(st.lists(OBJECTS, min_size=1))
+@settings(max_examples=50)
+@given(st.lists(OBJECTS, min_size=1, max_size=4))
 def test_concatenated_objects_over_several_lines_are_rows(values: list[dict[str, object]]) -> None:
     rows = document("\n".join(json.dumps(value, indent=1) for value in values).encode())
     assert [row.value for row in rows if isinstance(row, Row)] == values
