@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from coordinator.dataset.records import Record, Text
 
-BATCH_CHARACTERS = 1 << 20
-"""Characters that are tokenized at a time: about 30 MB of memory in tokenizers."""
+BATCH_CHARACTERS = 1 << 19
+"""Characters that are tokenized at a time: about 15 MB of memory in tokenizers."""
 WORKERS = 2
 """Batches in progress: one is rendered in Python while tokenizers encodes the other on all cores."""
 

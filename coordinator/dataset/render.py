@@ -10,6 +10,7 @@ end-of-sequence.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +35,7 @@ from coordinator.dataset.preview import preview_document
 from coordinator.dataset.records import Chat, Record, Text
 from coordinator.dataset.rendered_fields import accepted_turns, ignored_fields, tools_of, turns_of
 from coordinator.dataset.rows import BadRow, Unusable
+from coordinator.dataset.text_encoder import TextEncoder
 
 TEXT = "text"
 """The method of plain text, all of which is trained on."""
@@ -135,8 +137,8 @@ class Renderer:
         plain = [i for i, text in enumerate(texts) if text.spans is None]
         chats = [i for i, text in enumerate(texts) if text.spans is not None]
         backend = self.tokenizer.backend_tokenizer
-        for i, encoding in zip(plain, backend.encode_batch_fast([texts[i].text for i in plain]), strict=True):
-            found[i] = self._text(encoding)
+        for i, document in zip(plain, self._text_encoder.encode([texts[i].text for i in plain]), strict=True):
+            found[i] = document
         encodings = backend.encode_batch([texts[i].text for i in chats], add_special_tokens=False)
         for i, encoding in zip(chats, encodings, strict=True):
             found[i] = self._chat(encoding, texts[i])
@@ -146,27 +148,15 @@ class Renderer:
         """The document as text, with its trained parts marked."""
         return preview_document(self.tokenizer, document)
 
-    def _text(self, encoding: Any) -> Document:
-        eos = self.tokenizer.eos_token_id
-        ids = np.asarray(encoding.ids, np.int32)
-        ids = ids[_repeated_at_start(ids, self.tokenizer.bos_token_id) :]
-        ids = ids[: len(ids) - _repeated_at_start(ids[::-1], eos)]
-        if not len(ids) or ids[-1] != eos:
-            ids = np.append(ids, np.int32(eos))
-        return Document(ids, np.ones(len(ids), np.bool_))
-
     def _chat(self, encoding: Any, rendered: Rendered) -> Document | BadRow:
         ids = np.asarray(encoding.ids, np.int32)
-        begins = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)[:, 0]
         is_end = np.isin(ids, self._sorted_ends)
         trained = np.zeros(len(ids), np.bool_)
-        for begin, end in rendered.spans or ():
-            inside = (begins >= begin) & (begins < end)
+        for span in rendered.spans or ():
+            first, last = (_first_token(encoding, place) for place in span)
             # The model never generates what the template writes after a turn: it is not trained on.
-            closing = np.flatnonzero(inside & is_end)
-            if len(closing):
-                inside[closing[-1] + 1 :] = False
-            trained |= inside
+            closing = np.flatnonzero(is_end[first:last])
+            trained[first : first + closing[-1] + 1 if len(closing) else last] = True
         if not (trained & is_end).any():
             return self._never_ends(rendered.where)
         skipped = _repeated_at_start(ids, self.tokenizer.bos_token_id)
@@ -193,6 +183,10 @@ class Renderer:
     def _marker(self) -> Marker:
         named = [builtin(name, self.tokenizer) for name in builtin_names() if name != PLAIN]
         return Marker.of(self._template, named)
+
+    @cached_property
+    def _text_encoder(self) -> TextEncoder:
+        return TextEncoder(self.tokenizer)
 
     @cached_property
     def _sorted_ends(self) -> list[int]:
@@ -234,6 +228,11 @@ def _trained_spans(chat: Chat, marked: MarkedText) -> list[Span]:
             "run.toml, or split the record into chats of one answer each.",
         )
     return [span for span in wanted if span is not None]
+
+
+def _first_token(encoding: Any, place: int) -> int:
+    """The number of the first token that begins at the character `place` or after it."""
+    return bisect_left(range(len(encoding)), place, key=lambda token: encoding.token_to_chars(token)[0])
 
 
 def _repeated_at_start(ids: Ints | Flags, token: int | None) -> int:

@@ -88,5 +88,4 @@ class ShardWriter:
     def _store(self, samples: list[PackedSample]) -> None:
         data = shard_bytes(as_shard(samples))
         parse_shard(data, self._length, self._vocab_size)  # as each volunteer will
-        self._put(data)
-        self._shards.append(ShardRef.of(data, len(samples)))
+        self._shards.append(ShardRef(hash=self._put(data), samples=len(samples), size=len(data)))

@@ -23,6 +23,7 @@ from scripts.benchmarks.codec import KINDS, LAYOUTS, SEED
 from scripts.benchmarks.convergence.baseline import BaselineFailed
 from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
 from scripts.benchmarks.convergence.measure import convergence
+from scripts.benchmarks.data import FILES, measure_data
 from scripts.benchmarks.download import DownloadFailed, measure_download
 from scripts.benchmarks.models import CASES, measure_models
 from scripts.benchmarks.records import measure_records
@@ -66,6 +67,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "models": lambda options: measure_models(options.cases, options.folder),
     "scale": _scale,
     "records": lambda options: [measure_records(options.volunteers, options.rounds, options.seconds)],
+    "data": lambda options: [measure_data(options.megabytes, options.repeats, options.kinds)],
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
     "download": lambda options: [
         measure_download(options.gigabytes, options.repeats, options.crowd, options.megabits)
@@ -114,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--peers", type=int, default=2)
     verify.add_argument("--rounds", type=int, default=6)
+    data = commands.add_parser("data", help="the dataset builder against encode_batch_fast alone")
+    data.add_argument("--megabytes", type=int, default=50, help="text of each kind, in 10^6 bytes")
+    data.add_argument("--repeats", type=int, default=3)
+    data.add_argument("--kinds", nargs="*", choices=FILES, default=list(FILES))
     download = commands.add_parser(
         "download", help="the HTTP gateway against nginx, and many downloads at once"
     )
