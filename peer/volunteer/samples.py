@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.charter import Charter
-from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, parse_shard
-from barnraise.core.errors import HashMismatch
+from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, ShardRef, parse_shard
+from barnraise.core.errors import HashMismatch, InvalidRun, MalformedBlob
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
@@ -30,9 +32,10 @@ class Samples:
     async def batch(self, round: Round, start: int, count: int) -> list[Sample]:
         """Samples start … start + count - 1 of this volunteer in `round`.
 
-        Raises Unreachable, MalformedBlob.
+        Raises Unreachable, or InvalidRun where the run's data cannot be trained on.
         """
-        assignment = Assignment(self._seed, round, self._owner, self._shard_sizes)
+        with _signed_by_maintainer("the run's data"):
+            assignment = Assignment(self._seed, round, self._owner, self._shard_sizes)
         return [(await self._shard(shard)).sample(row) for shard, row in assignment.take(start, count)]
 
     async def _shard(self, number: int) -> Shard:
@@ -40,19 +43,42 @@ class Samples:
             index = self._index
             ref = index.shards[number]
             data = await read_blob(self._swarm, self._blobs, ref.blob, ref.size, self._authority)
-            self._parsed[number] = await asyncio.to_thread(
-                parse_shard, data, index.sequence_length, index.vocab_size
-            )
+            with _signed_by_maintainer(f"shard {number} of the run's data"):
+                shard = await asyncio.to_thread(parse_shard, data, index.sequence_length, index.vocab_size)
+                _check_rows(shard, ref)
+            self._parsed[number] = shard
             if len(self._parsed) > SHARDS_IN_MEMORY:
                 self._parsed.popitem(last=False)
         self._parsed.move_to_end(number)
         return self._parsed[number]
 
 
+def _check_rows(shard: Shard, ref: ShardRef) -> None:
+    """Raises MalformedBlob where a shard has other rows than the index says."""
+    if len(shard) != ref.samples:
+        raise MalformedBlob(
+            f"it has {len(shard)} samples, and the index says {ref.samples}", fix="Build the dataset again."
+        )
+
+
 async def fetch_index(charter: Charter, swarm: Swarm, blobs: BlobStore) -> DataIndex:
-    """The run's data index. Raises Unreachable, MalformedBlob."""
+    """The run's data index. Raises Unreachable, InvalidRun."""
     data = await read_blob(swarm, blobs, charter.data_index_hash, MAX_INDEX_BYTES, charter.authority_key)
-    return DataIndex.from_bytes(data)
+    with _signed_by_maintainer("the index of the run's data"):
+        return DataIndex.from_bytes(data)
+
+
+@contextmanager
+def _signed_by_maintainer(what: str) -> Iterator[None]:
+    """Turn MalformedBlob into InvalidRun: the hash of these bytes follows from the signed charter."""
+    try:
+        yield
+    except MalformedBlob as fault:
+        raise InvalidRun(
+            f"{what} cannot be used: {fault.problem}. Its bytes are those that the run's maintainer signed",
+            fix="Report it to the run's maintainer, who has to start a new run. If the run uses a newer "
+            "Barnraise than you, update yours.",
+        ) from None
 
 
 async def read_blob(swarm: Swarm, blobs: BlobStore, name: BlobHash, limit: int, *holders: PublicKey) -> bytes:

@@ -21,6 +21,7 @@
     │   └── MalformedRecord
     ├── RefusedError       6   the coordinator refuses
     └── StateError         7   saved state that does not match, or replicas that differ
+        └── InvalidRun         what the run's maintainer signed cannot be used
 
 The number is the exit status of the program. 1 is a bug in Barnraise (an unexpected exception), 130 is
 Ctrl-C.
@@ -143,3 +144,9 @@ class StateError(BarnraiseError):
 
     exit_code = 7
     fault = "saved or shared state"
+
+
+class InvalidRun(StateError):
+    """Bytes are those that the run's authority signed, and cannot be used: no peer is at fault."""
+
+    fault = "the run's maintainer"

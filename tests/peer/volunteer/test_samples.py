@@ -1,0 +1,59 @@
+"""A volunteer's samples, from shards that the run's maintainer built wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.shards import DataIndex, Sample
+from barnraise.core.errors import InvalidRun, NetworkError, TrustError
+from barnraise.core.ids import BlobHash, Round
+from barnraise.runtime.blob_store import BlobStore
+from peer.volunteer.samples import Samples, fetch_index
+from tests.support import parts
+from tests.support.coordinators import FakeSwarm
+from tests.support.tiny import packed, tiny_samples
+
+
+def batch(folder: Path, **changed: object) -> list[Sample]:
+    """The first sample of a run whose index is changed; a holder serves what its maintainer stored."""
+    store = BlobStore(folder / "holder")
+    index = packed(store, tiny_samples(3))
+    held = {ref.blob: store.get(ref.blob) for ref in index.shards}
+    wrong = DataIndex.model_validate(index.model_dump() | changed)
+    swarm = FakeSwarm(BlobStore(folder / "own"), held=held)
+    charter = parts.charter(parts.run_spec(), parts.state())
+    samples = Samples(charter, parts.AUTHORITY.public, wrong, swarm.as_swarm, swarm.blobs)
+    return asyncio.run(samples.batch(Round(0), 0, 1))
+
+
+def test_a_shard_that_its_maintainer_built_wrongly_ends_the_work(tmp_path: Path) -> None:
+    assert len(batch(tmp_path / "right")) == 1
+    with pytest.raises(InvalidRun) as caught:
+        batch(tmp_path / "wrong", vocab_size=1)
+    assert not isinstance(caught.value, TrustError | NetworkError), "the loop would try again for ever"
+    assert "vocabulary's size 1" in caught.value.problem
+    assert "maintainer" in caught.value.fix
+
+
+def test_a_shard_with_other_rows_than_the_index_says_ends_the_work(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "store")
+    (ref,) = packed(store, tiny_samples(3)).shards
+    fewer = ref.model_copy(update={"samples": 2}).model_dump()
+    with pytest.raises(InvalidRun):
+        batch(tmp_path, shards=(fewer,), tokens=40, trained_tokens=1)
+
+
+def test_an_index_without_shards_ends_the_work(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRun):
+        batch(tmp_path, shards=(), tokens=0, trained_tokens=0)
+
+
+def test_an_index_that_its_maintainer_built_wrongly_ends_the_work(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path)
+    name: BlobHash = blobs.put(b"{}")
+    charter = parts.charter(parts.run_spec(), parts.state()).model_copy(update={"data_index": name})
+    with pytest.raises(InvalidRun):
+        asyncio.run(fetch_index(charter, FakeSwarm(blobs).as_swarm, blobs))
