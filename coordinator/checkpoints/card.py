@@ -23,6 +23,8 @@ _MARKUP = re.compile(r"([\\`*_\[\]~|$]|:(?=/)|(?<=www)\.)", re.IGNORECASE)
 _BLOCK = re.compile(r"^(\d*)([.)#>=+-])")
 """What Markdown interprets as markup: anywhere, and at the start of a block."""
 
+OLDEST_TOOLS = {"transformers": "4.46", "peft": "0.13", "huggingface_hub": "0.26"}
+"""The oldest tools that published files are written for."""
 _EXPORT = "export HF_ENDPOINT=http://HOST:PORT HF_HUB_DISABLE_IMPLICIT_TOKEN=1"
 _ENVIRONMENT = """\
 `HOST:PORT` is the run's server or a mirror of it; the second variable keeps the client from sending your Hub
@@ -238,7 +240,8 @@ llama-cli -m {facts.charter.run}/{gguf_name(facts)} -cnv
 ```
 {_lora(facts)}"""
     classes = "AutoModelForCausalLM, AutoTokenizer"
-    if _is_adapter(facts, form):
+    adapter = _is_adapter(facts, form)
+    if adapter:
         base, note = _base_for(facts)
         python = f"""from peft import PeftModel
 from transformers import {classes}
@@ -257,7 +260,17 @@ tokenizer = AutoTokenizer.from_pretrained("{own}", revision="{tag}")
 
 {note}The path of a downloaded folder works in place of a name. `peer download --format gguf` makes a file for
 llama.cpp, Ollama and LM Studio.
+
+{_requirements(adapter)}
 """
+
+
+def _requirements(adapter: bool) -> str:
+    tools = [f"{name} {version}" for name, version in OLDEST_TOOLS.items() if adapter or name != "peft"]
+    return (
+        f"Requires {', '.join(tools[:-1])} and {tools[-1]} or newer, and a transformers\n"
+        "that knows the base model's kind."
+    )
 
 
 def _base_for(facts: CardFacts) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 PACKAGES = ("huggingface_hub==0.26.5", "peft==0.13.2", "transformers==4.46.3")
-"""The newest patches of the versions that docs/CHECKPOINTS.md and the model cards name."""
+"""Patches of the versions that docs/CHECKPOINTS.md and the model cards name."""
 DEADLINE_SECONDS = 280
 
 

@@ -14,9 +14,20 @@ from markdown_it.token import Token
 
 from barnraise.contract.manifest import Form, HeldOut
 from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, RunSpec, TrainSpec
-from coordinator.checkpoints.card import CURVE, MOST_NAMES, CardFacts, Credits, card, code, gguf_name, plain
+from coordinator.checkpoints.card import (
+    CURVE,
+    MOST_NAMES,
+    OLDEST_TOOLS,
+    CardFacts,
+    Credits,
+    card,
+    code,
+    gguf_name,
+    plain,
+)
 from coordinator.store.history import Share
 from tests.support import parts
+from tests.support.old_tools import PACKAGES
 
 FORMS: tuple[Form, ...] = get_args(Form)
 HOSTILE = [
@@ -133,6 +144,9 @@ def test_each_form_shows_how_to_use_it() -> None:
     assert 'load_dataset("barnraise/barn", split="train")' in card(facts(), "data")
     for form in FORMS:
         assert parts.AUTHORITY.public in card(facts(), form), form
+    tools = "Requires transformers 4.46, peft 0.13 and huggingface_hub 0.26 or newer"
+    assert tools in card(facts())
+    assert tools.replace(", peft 0.13", "") in card(facts(), "merged")
 
 
 def test_a_base_model_that_is_not_served_is_downloaded_elsewhere() -> None:
@@ -198,3 +212,8 @@ def test_unnamed_volunteers_are_only_counted() -> None:
     shown = card(facts(credits=Credits((), 3)))
     assert "- 3 more" not in shown
     assert "- 3 volunteers" in shown
+
+
+def test_the_card_names_the_oldest_tools_that_are_tested() -> None:
+    tested = {name: version for name, _, version in (each.partition("==") for each in PACKAGES)}
+    assert {name: version.rpartition(".")[0] for name, version in tested.items()} == OLDEST_TOOLS
