@@ -33,6 +33,7 @@ from barnraise.runtime.files import clear_scratch, load_identity, owned_folder
 from coordinator.checkpoints.publisher import publisher_of
 from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
+from coordinator.messages.setup import base_delivery
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, JOURNAL
@@ -114,6 +115,8 @@ async def serve(
         gateway = GatewayAddress(http.port, settings.http_url or "")
         server, port = await serve_grpc(api, settings.host, settings.port, gateway)
         stack.push_async_callback(server.stop, timing.stop)
+        delivery = await publisher.publish_base()
+        log.info("%s", base_delivery(delivery))
         invite = Invite(public, port, store.charter.run, authority.public)
         ready(Serving(invite, settings.http_url or f"http://{invite.url_host}:{http.port}", folder))
         await swarm.guard(session.run(stop))

@@ -98,6 +98,8 @@ class Evaluator:
     """Seconds."""
     now: Callable[[], Millis]
     timing: Timing = TIMING
+    max_download: int | None = None
+    """As of `DownloadOptions`."""
     _tried: set[int] = field(default_factory=set, init=False)
     """Rounds of the checkpoints that were tried, with any result."""
 
@@ -150,7 +152,12 @@ class Evaluator:
         return found
 
     async def _evaluate(self, archive: RunArchive, manifest: Manifest) -> None:
-        options = DownloadOptions(str(self.invite), revision=round_tag(manifest.round), base=self.base)
+        options = DownloadOptions(
+            str(self.invite),
+            revision=round_tag(manifest.round),
+            base=self.base,
+            max_download=self.max_download,
+        )
         got = await download_to_cache(
             options, self.cache, self.listener, self.clock, self.timing, with_base=False
         )

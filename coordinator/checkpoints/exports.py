@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.archive import folder_of, forms, round_tag
+from barnraise.contract.base_files import DEFINING, GGUF, ORIGINAL, WEIGHTS, ArchivedBase, find_archived_base
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import MANIFEST, FileEntry, Form, Manifest, open_manifest
+from barnraise.contract.manifest import MANIFEST, SAFE_NAME, FileEntry, Form, Manifest, open_manifest
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
-from barnraise.models.model_files import CONFIG, write_descriptions
+from barnraise.models.model_files import write_descriptions
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.child_failures import child_message
 from barnraise.runtime.child_process import ChildDone, run_child
@@ -23,14 +24,12 @@ from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, w
 from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.checkpoints.card_data import base_facts
 from coordinator.messages.setup import not_redistributable
-from coordinator.reasons.setup import NotRedistributable, Redistributable
+from coordinator.reasons.setup import BaseChanged, BaseNotServed, BaseServed, NotRedistributable
 from coordinator.setup.licences import check_licence
 from coordinator.store.checkpoints import write_manifest
 
 log = logging.getLogger("coordinator.checkpoints.exports")
 
-ORIGINAL = "original-"
-"""Prefix of a file of the base model that the archive has in another version under its own name."""
 PROGRAM = "coordinator.checkpoints.export_program"
 
 
@@ -52,18 +51,28 @@ class Exporter:
         """The spec of the run."""
         return self.charter.spec
 
-    async def export_base_and_data(self) -> None:
-        """Write the base model and the data, where their licences permit it. Existing ones are kept.
+    async def export_base(self) -> BaseServed | BaseNotServed:
+        """Write the base model where its licence permits it; one that volunteers can use is kept.
 
         Raises DiskFull.
         """
-        spec = self.spec
-        model, data = spec.model.licence, spec.data.licence
-        if self._permitted("base", "the base model", check_licence(model, "model.licence")):
+        licence = check_licence(self.spec.model.licence, "model.licence")
+        if isinstance(licence, NotRedistributable):
+            return BaseNotServed(licence)
+        if self._archived_base() is None:
+            log.info("putting the base model into the archive, for volunteers who do not have it")
             with scratch_folder(self.folder) as work:
                 await asyncio.to_thread(self._link_base, work)
                 await asyncio.to_thread(self._place, "base", work, base_facts(self.charter))
-        if self._permitted("data", "the data", check_licence(data, "data.licence")):
+        found = self._archived_base()
+        return BaseNotServed(BaseChanged()) if found is None else BaseServed(found.size)
+
+    async def export_data(self) -> None:
+        """Write the data where its licence permits it. Existing data is kept. Raises DiskFull."""
+        licence = check_licence(self.spec.data.licence, "data.licence")
+        if isinstance(licence, NotRedistributable):
+            log.info("the data is not served: %s", not_redistributable(licence))
+        elif not self._exists("data", 0):
             with scratch_folder(self.folder) as work:
                 if await self._run_program("data", self.base, self.blobs, self.charter.data_index, work):
                     await asyncio.to_thread(self._place, "data", work, base_facts(self.charter))
@@ -82,12 +91,11 @@ class Exporter:
         written = await self._write(asked - existing, checkpoint, facts)
         return written or bool(stale)
 
-    def _permitted(self, form: Form, what: str, licence: Redistributable | NotRedistributable) -> bool:
-        """Whether `form` is still to be written."""
-        if isinstance(licence, NotRedistributable):
-            log.info("%s is not served: %s", what, not_redistributable(licence))
-            return False
-        return not self._exists(form, 0)
+    def _archived_base(self) -> ArchivedBase | None:
+        """The exact base model in the archive; None where volunteers cannot get it from there."""
+        if not self._exists("base", 0):
+            return None
+        return find_archived_base(self._manifest("base", 0).files, self.charter.model_files)
 
     async def _write(self, missing: Collection[Form], checkpoint: Path, facts: CardFacts) -> bool:
         """Returns whether one of the forms could be written."""
@@ -144,12 +152,14 @@ class Exporter:
         return False
 
     def _link_base(self, folder: Path) -> None:
-        for path in self.base.glob("model*.safetensors*"):
+        weights = [path for path in self.base.glob(f"{WEIGHTS}*") if SAFE_NAME.match(path.name)]
+        gguf = self.base / GGUF
+        for path in [*weights, gguf] if gguf.is_file() else weights:
             link_or_copy(path.resolve(), folder / path.name)
         write_descriptions([self.base], folder)
-        # The fingerprint in the charter covers the config as it was.
-        if (folder / CONFIG).read_bytes() != (self.base / CONFIG).read_bytes():
-            link_or_copy((self.base / CONFIG).resolve(), folder / f"{ORIGINAL}{CONFIG}")
+        for name in DEFINING:  # the fingerprint in the charter covers them as they were
+            if (self.base / name).is_file() and not _equal(self.base / name, folder / name):
+                link_or_copy((self.base / name).resolve(), folder / f"{ORIGINAL}{name}")
 
     def _place(self, form: Form, folder: Path, facts: CardFacts, curve: Path | None = None) -> None:
         """Add a card to what is in `folder`, sign it, and move it to its place in the archive."""
@@ -180,3 +190,7 @@ class Exporter:
             held_out=facts.held_out,
             files=files,
         )
+
+
+def _equal(one: Path, other: Path) -> bool:
+    return other.is_file() and one.read_bytes() == other.read_bytes()

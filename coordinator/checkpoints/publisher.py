@@ -28,6 +28,7 @@ from barnraise.core.ids import Millis, short
 from barnraise.core.signed import Signed
 from barnraise.evaluation.failures import EvaluationFailure
 from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
+from barnraise.models.base_sources import is_public
 from barnraise.runtime.files import scratch_folder
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.base_evaluation import base_error
@@ -55,6 +56,7 @@ from coordinator.reasons.checkpoints import (
     NotEvaluatedReason,
     Superseded,
 )
+from coordinator.reasons.setup import BaseDelivery
 from coordinator.run_folder import ARCHIVE, HELD_OUT
 from coordinator.store.checkpoints import lay_out
 from coordinator.store.run_state import RunState
@@ -91,15 +93,22 @@ class Publisher:
     _promotion: NoneEvaluated | LossNearBest | None = None
     """The reason for `main` that was logged last."""
 
+    async def publish_base(self) -> BaseDelivery:
+        """Put the base model into the archive where its licence permits it. Raises DiskFull, StateError."""
+        served = await self.exporter.export_base()
+        await self.update_archive()
+        source = self.exporter.spec.model.source
+        return BaseDelivery(source, is_public(source), served)
+
     async def run(self) -> None:
         """Publish the checkpoints that are there, and each that `write_checkpoint` writes, until cancelled.
 
         Raises DiskFull, StateError; SpecError or MachineError where the base model cannot be evaluated.
         """
-        await self.update_archive()
+        await self.publish_base()
         if self.held_out_set is not None:
             await asyncio.to_thread(publish_held_out_set, self.held_out_set, self._held_out, self._archive)
-        await self.exporter.export_base_and_data()
+        await self.exporter.export_data()
         await self.update_archive()
         await self._export_main()
         while True:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
+from barnraise.core.units import format_bytes
 from coordinator.reasons.setup import (
     LARGEST_SHARE,
+    BaseChanged,
+    BaseDelivery,
+    BaseNotServed,
+    BaseServed,
     CodecChoice,
     DensityTooLow,
     ExchangeTooLong,
@@ -22,6 +27,37 @@ from coordinator.reasons.setup import (
 def not_redistributable(reason: NotRedistributable) -> str:
     """Why a model or its data is not served."""
     return f"{reason.key} is {reason.licence!r}, which is not known to permit redistribution"
+
+
+def base_delivery(delivery: BaseDelivery) -> str:
+    """Where volunteers get the base model, and what the maintainer has to do where they cannot get it."""
+    match delivery.served:
+        case BaseServed(size):
+            return f"volunteers can fetch the base model from this run ({format_bytes(size)})"
+        case BaseNotServed(reason):
+            return _undelivered(delivery, _not_served(reason))
+        case _:
+            assert_never(delivery.served)
+
+
+def _undelivered(delivery: BaseDelivery, why: str) -> str:
+    if delivery.public:
+        return f"the base model is not served ({why}); volunteers fetch {delivery.source} themselves"
+    return (
+        f"WARNING: the base model is not served ({why}), and {delivery.source!r} is only on this machine."
+        " Each volunteer has to get exactly this model from you and join with --base PATH."
+        " If its licence permits redistribution, name it as model.licence in a new run."
+    )
+
+
+def _not_served(reason: NotRedistributable | BaseChanged) -> str:
+    match reason:
+        case NotRedistributable():
+            return not_redistributable(reason)
+        case BaseChanged():
+            return "its files are not those that the run began with"
+        case _:
+            assert_never(reason)
 
 
 def codec_setting(codec: CodecSpec) -> str:

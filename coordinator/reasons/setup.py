@@ -33,6 +33,37 @@ class NotRedistributable(Reason):
     """As the run spec has it."""
 
 
+@dataclass(frozen=True)
+class BaseChanged(Reason):
+    """The base model's files are not those that the run was chartered with."""
+
+
+@dataclass(frozen=True)
+class BaseServed(Reason):
+    """Volunteers can fetch the base model from the run."""
+
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class BaseNotServed(Reason):
+    """Volunteers cannot fetch the base model from the run."""
+
+    reason: NotRedistributable | BaseChanged
+
+
+@dataclass(frozen=True)
+class BaseDelivery(Reason):
+    """How volunteers get the base model of a run."""
+
+    source: str
+    """As volunteers see it."""
+    public: bool
+    """Whether the source is a package or on the Hub, where volunteers find it as well."""
+    served: BaseServed | BaseNotServed
+
+
 # Recommended settings
 
 LARGEST_SHARE = 0.1

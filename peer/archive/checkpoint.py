@@ -33,31 +33,53 @@ async def fetch_checkpoint(
     The manifest is written last. clock: seconds.
     Raises Unreachable, HashMismatch, DiskFull, MachineError.
     """
-    lacking = await asyncio.to_thread(_lacking, signed, folder)
-    parts = [PartialFile(folder, entry) for entry in lacking]
-    _check_free_space(folder, sum(part.entry.size - part.got for part in parts))
-    await CheckpointDownload(parts, listener, clock, timing).run(candidates)
+    await asyncio.to_thread(_remove_other_manifest, signed, folder)
+    await fetch_files(signed.value.files, folder, "-o", candidates, listener, clock, timing)
     write_atomic(folder / MANIFEST, signed.wire)
 
 
-def _lacking(signed: Signed[Manifest], folder: Path) -> list[FileEntry]:
-    """The files to fetch. The manifest of another checkpoint is removed before its files are."""
+async def fetch_files(
+    entries: Sequence[FileEntry],
+    folder: Path,
+    option: str,
+    candidates: Sequence[Candidate],
+    listener: DownloadListener[ArchiveEvent],
+    clock: Callable[[], float],
+    timing: Timing = TIMING,
+) -> None:
+    """Fetch what the folder lacks of `entries`. option: the one that chooses the folder.
+
+    Raises as `fetch_checkpoint`.
+    """
+    lacking = await asyncio.to_thread(_lacking, entries, folder)
+    parts = [PartialFile(folder, entry) for entry in lacking]
+    _check_free_space(folder, sum(part.entry.size - part.got for part in parts), option)
+    await CheckpointDownload(parts, listener, clock, timing).run(candidates)
+
+
+def _remove_other_manifest(signed: Signed[Manifest], folder: Path) -> None:
+    """The manifest of another checkpoint is removed before its files are."""
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         manifest = folder / MANIFEST
         if manifest.is_file() and manifest.read_bytes() != signed.wire:
             manifest.unlink()
-        return [entry for entry in signed.value.files if not _whole(folder / entry.name, entry)]
+
+
+def _lacking(entries: Sequence[FileEntry], folder: Path) -> list[FileEntry]:
+    """The files to fetch."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return [entry for entry in entries if not _whole(folder / entry.name, entry)]
 
 
 def _whole(file: Path, entry: FileEntry) -> bool:
     return file.is_file() and file.stat().st_size == entry.size and file_hash(file) == entry.hash
 
 
-def _check_free_space(folder: Path, needed: int) -> None:
+def _check_free_space(folder: Path, needed: int, option: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DiskFull(
             f"{folder} needs {format_bytes(needed)} more, its disk has {format_bytes(free)} left",
-            fix="Free some space, or choose another folder with -o.",
+            fix=f"Free some space, or choose another folder with {option}.",
         )

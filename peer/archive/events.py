@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from barnraise.core.reason import Reason
+from barnraise.runtime.fetch_listener import FetchListener
 
 # Why a source is not used while others work
 
@@ -87,31 +88,57 @@ class FileMismatched(Reason):
 
 ArchiveEvent = SourceStandsBy | SourceSilent | SourceRetried | SourceDropped | FileMismatched
 
+# Why the base model is fetched from the run
+
+
+@dataclass(frozen=True)
+class OnlyInRun(Reason):
+    """The spec names files of the maintainer's machine."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class SourceUnavailable(Reason):
+    """The package or the Hub repository cannot be fetched, or has other files."""
+
+    source: str
+    problem: str
+
+
+# Events of the search for a base model
+
+
+@dataclass(frozen=True)
+class BaseFromRun(Reason):
+    """The base model is fetched from the run's archive and its mirrors."""
+
+    why: OnlyInRun | SourceUnavailable
+    files: int
+    """How many it has."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class OtherProgramFetches(Reason):
+    """Another program fetches the same base model into the same cache."""
+
+
+@dataclass(frozen=True)
+class CachedBaseDamaged(Reason):
+    """The base model in the cache is not the run's any more: it is fetched again."""
+
+    problem: str
+
+
+BaseEvent = BaseFromRun | OtherProgramFetches | CachedBaseDamaged | ArchiveEvent
+
 
 Event = TypeVar("Event", contravariant=True)
 
 
-class DownloadListener(Protocol[Event]):
+class DownloadListener(FetchListener, Protocol[Event]):
     """Receives the progress of each file and the events of a download."""
 
-    def file(self, name: str, length: int, got: int) -> None:
-        """A file that is going to be fetched, and how many of its bytes are here."""
-        ...
-
-    def got(self, name: str, count: int) -> None:
-        """`count` more bytes of a file are here."""
-        ...
-
-    def again(self, name: str) -> None:
-        """A file is fetched again from its start, because its bytes were wrong."""
-        ...
-
-    def done(self, name: str) -> None:
-        """A file is complete, and its hash is right."""
-        ...
-
     def report(self, event: Event) -> None: ...
-
-    def say(self, text: str) -> None:
-        """A line about the search for a base model, which reports no events."""
-        ...

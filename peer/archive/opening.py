@@ -12,6 +12,7 @@ from barnraise.contract.invite import SCHEME, parse_invite
 from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import InviteError, UserError
 from barnraise.core.ids import HASH_PATTERN, PublicKey, RunId
+from barnraise.network.blobs.rate_limiter import UNLIMITED, RateLimiter
 from peer.archive.folder import FolderSource
 from peer.archive.reading import LoneCheckpoint, RunArchive, read_archive, read_lone
 from peer.archive.sources import Missing, Source
@@ -22,12 +23,13 @@ from peer.timing import TIMING, Timing
 
 @asynccontextmanager
 async def open_archive(
-    text: str, key: str | None = None, timing: Timing = TIMING
+    text: str, key: str | None = None, timing: Timing = TIMING, limiter: RateLimiter = UNLIMITED
 ) -> AsyncIterator[RunArchive | LoneCheckpoint]:
     """The archive at an invite, an http(s) address or a folder.
 
     key: the run's key, or an invite that contains it; an address may have it as ?key=…, an invite has its
-    own. Raises InviteError where the key is not known, UserError, Unreachable, TrustError.
+    own. limiter: of what is read from a server.
+    Raises InviteError where the key is not known, UserError, Unreachable, TrustError.
     """
     async with web_client(timing) as client:
         if text.startswith(f"{SCHEME}://"):
@@ -36,9 +38,11 @@ async def open_archive(
                 raise InviteError("the invite and --key name two keys", fix="Leave --key out.")
             async with connect(invite, timing) as api:
                 address = await api.gateway()
-            yield _of_run(await read_archive(WebSource(client, address, timing), invite.key), invite.run)
+            yield _of_run(
+                await read_archive(WebSource(client, address, timing, limiter), invite.key), invite.run
+            )
         elif "://" in text:
-            yield await _read(WebSource(client, text, timing), address_key(text, key))
+            yield await _read(WebSource(client, text, timing, limiter), address_key(text, key))
         else:
             yield await _read(FolderSource(_folder(text)), _needed(key, "a folder"))
 

@@ -12,6 +12,7 @@ import httpx2
 
 from barnraise import __version__
 from barnraise.core.errors import BarnraiseError, InviteError, Unreachable
+from barnraise.network.blobs.rate_limiter import UNLIMITED, RateLimiter
 from peer.archive.sources import Missing, checked, ended_early, too_large
 from peer.timing import TIMING, Timing
 
@@ -55,9 +56,15 @@ class WebSource:
     """Serves files below an address. Requests have a deadline, and answers are read only as far as
     requested."""
 
-    def __init__(self, client: httpx2.AsyncClient, address: str, timing: Timing = TIMING) -> None:
-        """Raises InviteError if `address` is not an http(s) address."""
-        self._client, self._timing = client, timing
+    def __init__(
+        self,
+        client: httpx2.AsyncClient,
+        address: str,
+        timing: Timing = TIMING,
+        limiter: RateLimiter = UNLIMITED,
+    ) -> None:
+        """limiter: of all files that `read` reads. Raises InviteError for what is not an http(s) address."""
+        self._client, self._timing, self._limiter = client, timing, limiter
         self._address = web_address(address)
         self.name = self._address.rstrip("/")
         self.ranges = True
@@ -94,9 +101,11 @@ class WebSource:
             async for piece in pieces:
                 wanted = piece[skip : skip + length]
                 skip = max(0, skip - len(piece))
-                if wanted:
-                    length -= len(wanted)
-                    yield wanted
+                length -= len(wanted)
+                for start in range(0, len(wanted), self._limiter.chunk):
+                    part = wanted[start : start + self._limiter.chunk]
+                    await self._limiter.acquire(len(part))  # a slow limit is not taken for a silent source
+                    yield part
                 if length == 0:  # a server may send without end
                     return
         raise ended_early(f"{self.name}/{path}", length)

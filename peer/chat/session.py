@@ -19,6 +19,7 @@ from barnraise.core.errors import MalformedRecord, ModelUnavailable, UserError
 from barnraise.core.signed import open_signed
 from barnraise.models.base_model import resolve
 from barnraise.models.lora_files import ADAPTER_CONFIG
+from peer.archive.base_model import cached_base, model_of
 from peer.chat.screen import ColumnScreen, SequentialScreen
 from peer.download.download import DownloadOptions, download_to_cache
 from peer.download.events import DownloadEvent
@@ -77,8 +78,10 @@ def _base_of(folder: Path, given: Path | None, cache: Path, say: Say) -> Path:
     wire = (folder / CHARTER).read_bytes()
     charter = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES).value
     model = charter.spec.model
+    kept = cached_base(charter, cache)
+    source = model.source if kept is None else str(model_of(kept))
     try:
-        found = resolve(model.source, model.revision, cache, expected=charter.model_files, progress=say)
+        found = resolve(source, model.revision, cache, expected=charter.model_files, progress=say)
     except ModelUnavailable as error:
         raise ModelUnavailable(
             error.problem, fix="Give its folder or .gguf file with --base, or chat from the run's invite."

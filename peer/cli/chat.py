@@ -13,6 +13,7 @@ from peer.cli.options import (
     cache_option,
     device_option,
     key_option,
+    max_download_option,
     revision_option,
     source_argument,
     threads_option,
@@ -43,6 +44,7 @@ from peer.cli.options import (
 @threads_option
 @key_option
 @base_option
+@max_download_option
 @cache_option("checkpoints and base models")
 @plain_errors
 def chat(
@@ -57,6 +59,7 @@ def chat(
     threads: int | None,
     key: str | None,
     base: Path | None,
+    max_download: int | None,
     cache_dir: Path,
 ) -> None:
     """Chat with a checkpoint on this machine. Ctrl-C ends.
@@ -75,7 +78,7 @@ def chat(
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    options = DownloadOptions(source, key, revision, base=base)
+    options = DownloadOptions(source, key, revision, base=base, max_download=max_download)
     try:
         display = download_display(Console(stderr=True), download_message)
         found = find_checkpoint(options, compare, cache_dir, display)

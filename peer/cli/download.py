@@ -13,6 +13,7 @@ from peer.cli.options import (
     base_option,
     cache_option,
     key_option,
+    max_download_option,
     revision_option,
     source_argument,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Default: RUN-round-NNNNNN.")
 @key_option
 @base_option
+@max_download_option
 @cache_option("base models")
 @plain_errors
 def download(
@@ -46,6 +48,7 @@ def download(
     output: Path | None,
     key: str | None,
     base: Path | None,
+    max_download: int | None,
     cache_dir: Path,
 ) -> None:
     """Download a checkpoint and check every byte. The same command resumes a broken download.
@@ -62,7 +65,7 @@ def download(
     from peer.download.progress import download_display
     from peer.messages.download import download_message
 
-    options = DownloadOptions(source, key, revision, form, mirrors, output, base)
+    options = DownloadOptions(source, key, revision, form, mirrors, output, base, max_download)
     with download_display(Console(stderr=True), download_message) as display:
         done = asyncio.run(fetch(options, cache_dir, display, time.monotonic))
     if isinstance(done, Downloaded):

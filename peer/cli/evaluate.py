@@ -12,7 +12,7 @@ from barnraise.contract.invite import SCHEME, parse_invite
 from barnraise.core.errors import UserError
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.runtime.console import plain_errors
-from peer.cli.options import base_option, cache_option
+from peer.cli.options import base_option, cache_option, max_download_option
 from peer.data_dir import PEER_KEY, own_folder
 
 _DATA_DIR = click.option(
@@ -40,9 +40,17 @@ def key(run: str, data_dir: Path | None) -> None:
 @click.option("--once", is_flag=True, help="Exit after one pass. Default: repeat until Ctrl-C.")
 @_DATA_DIR
 @base_option
+@max_download_option
 @cache_option("base models and downloaded files")
 @plain_errors
-def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, cache_dir: Path) -> None:
+def evaluate(
+    invite: str,
+    once: bool,
+    data_dir: Path | None,
+    base: Path | None,
+    max_download: int | None,
+    cache_dir: Path,
+) -> None:
     """Evaluate checkpoints as an evaluator of INVITE's run.
 
     Measures the held-out loss of checkpoints that the coordinator cannot evaluate. The run's spec names its
@@ -68,7 +76,9 @@ def evaluate(invite: str, once: bool, data_dir: Path | None, base: Path | None, 
     wanted = parse_invite(invite)
     identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
     with download_display(Console(stderr=True), evaluation_message) as display:
-        evaluator = Evaluator(wanted, identity, cache_dir, base, display, time.monotonic, now)
+        evaluator = Evaluator(
+            wanted, identity, cache_dir, base, display, time.monotonic, now, max_download=max_download
+        )
         asyncio.run(run(evaluator))
 
 

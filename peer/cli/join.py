@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,12 @@ from peer.cli.options import (
     base_option,
     cache_option,
     device_option,
+    max_download_option,
     threads_option,
 )
 from peer.data_dir import own_folder
+
+log = logging.getLogger("peer")
 
 if TYPE_CHECKING:
     from peer.training.memory_fit import FrozenPrecision
@@ -47,7 +51,7 @@ if TYPE_CHECKING:
     "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
 )
 @click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 5Mbit.")
-@click.option("--max-download", metavar="RATE", help="Limit of the download rate, as in 50Mbit.")
+@max_download_option
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -66,7 +70,7 @@ def join(
     base: Path | None,
     listen: str,
     max_upload: str | None,
-    max_download: str | None,
+    max_download: int | None,
     data_dir: Path | None,
     cache_dir: Path,
 ) -> None:
@@ -81,10 +85,12 @@ def join(
 
     from rich.console import Console
 
+    from peer.download.progress import download_display
+    from peer.messages.archive import archive_message
     from peer.messages.training import training_message
     from peer.messages.volunteer import volunteer_message
     from peer.volunteer.display import display_for
-    from peer.volunteer.join import JoinSettings
+    from peer.volunteer.join import JoinDisplays, JoinSettings
     from peer.volunteer.join import join as join_run
 
     settings = JoinSettings(
@@ -96,9 +102,13 @@ def join(
         frozen=frozen,
         listen=listen,
         max_upload=parse_rate(max_upload) if max_upload else None,
-        max_download=parse_rate(max_download) if max_download else None,
+        max_download=max_download,
         base=base,
     )
     folder = own_folder(data_dir, wanted.run)
-    display = display_for(Console(stderr=True), volunteer_message)
-    asyncio.run(join_run(wanted, folder, cache_dir, settings, display, training_message))
+    displays = JoinDisplays(
+        display_for(Console(stderr=True), volunteer_message),
+        download_display(Console(stderr=True), archive_message, log.info),
+        training_message,
+    )
+    asyncio.run(join_run(wanted, folder, cache_dir, settings, displays))

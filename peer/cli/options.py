@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import click
 from platformdirs import user_cache_path
 
+from barnraise.network.blobs.rate_limiter import parse_rate
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 source_argument = click.argument("source", metavar="SOURCE")
@@ -23,7 +25,13 @@ key_option = click.option("--key", help="The run's key or invite, if SOURCE does
 base_option = click.option(
     "--base",
     type=click.Path(path_type=Path),
-    help="The base model's folder or .gguf file. Default: found by its name in the run's spec.",
+    help="The base model's folder or .gguf file. Default: as the run's spec says, or from the run.",
+)
+max_download_option = click.option(
+    "--max-download",
+    metavar="RATE",
+    callback=lambda _context, _option, text: parse_rate(text) if text else None,
+    help="Limit of the download rate, as in 50Mbit.",
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N."

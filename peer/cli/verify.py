@@ -13,6 +13,7 @@ from peer.cli.options import (
     base_option,
     cache_option,
     key_option,
+    max_download_option,
     revision_option,
     source_argument,
 )
@@ -35,6 +36,7 @@ from peer.cli.options import (
 )
 @key_option
 @base_option
+@max_download_option
 @cache_option("base models and downloaded files")
 @plain_errors
 def verify(
@@ -44,6 +46,7 @@ def verify(
     log: str | None,
     key: str | None,
     base: Path | None,
+    max_download: int | None,
     cache_dir: Path,
 ) -> None:
     """Prove that a checkpoint is the result of its run's log. Exit status 5 if it is not.
@@ -62,7 +65,7 @@ def verify(
     from peer.verify.verify import VerifyOptions
     from peer.verify.verify import verify as prove
 
-    options = VerifyOptions(source, log, key, revision, start, base)
+    options = VerifyOptions(source, log, key, revision, start, base, max_download)
     with verify_display(Console(stderr=True), verify_message, replay_rate) as display:
         outcome = asyncio.run(prove(options, cache_dir, display, time.monotonic))
     if not isinstance(outcome, Proved):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,20 +15,22 @@ from typing_extensions import assert_never
 from barnraise.contract.archive import CHARTER, ArchiveIndex, Revision
 from barnraise.contract.manifest import MANIFEST_JSON, Form, Manifest, manifest_json
 from barnraise.contract.spec import Lora
-from barnraise.core.errors import HashMismatch, InviteError, ModelUnavailable, UserError
+from barnraise.core.errors import UserError
 from barnraise.core.ids import RunId
 from barnraise.core.signed import Signed
 from barnraise.models.base_model import resolve
+from barnraise.network.blobs.rate_limiter import RateLimiter
 from barnraise.runtime.files import write_atomic
+from peer.archive.base_model import BaseFinder
 from peer.archive.checkpoint import fetch_checkpoint
 from peer.archive.events import DownloadListener
+from peer.archive.mirrors import named_mirrors
 from peer.archive.opening import open_archive
 from peer.archive.reading import LoneCheckpoint, RunArchive
 from peer.archive.sources import Candidate, CheckpointSource
 from peer.archive.web import WebSource, web_client
 from peer.download.convert import Converted, check_absent, convert, is_adapter
 from peer.download.events import (
-    BaseFromArchive,
     ConversionStarts,
     DownloadEvent,
     DownloadStarts,
@@ -36,11 +38,6 @@ from peer.download.events import (
 )
 from peer.download.select import Format, Published, ToConvert, index_of, select_form
 from peer.timing import TIMING, Timing
-
-log = logging.getLogger("peer")
-
-MAX_NAMED_MIRRORS = 16
-"""At most this many of the mirrors that an archive names are used."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,8 @@ class DownloadOptions:
     output: Path | None = None
     base: Path | None = None
     """The base model, for a form that is converted here."""
+    max_download: int | None = None
+    """Limit of the download rate, bytes a second; None: no limit."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,11 @@ async def download(
     cache: where base models are kept. clock: seconds. Raises InviteError, UserError, Unreachable, TrustError,
     DiskFull, MachineError, ModelUnavailable.
     """
-    async with web_client(timing) as client, open_archive(options.source, options.key, timing) as found:
-        fetcher = _fetcher(client, found, options, listener, clock, timing)
+    limiter = RateLimiter(options.max_download)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(web_client(timing))
+        found = await stack.enter_async_context(open_archive(options.source, options.key, timing, limiter))
+        fetcher = _fetcher(client, found, options, listener, clock, timing, limiter)
         match select_form(fetcher.index, fetcher.adapter, options.format, options.revision):
             case Published(form, revision, note):
                 if note:
@@ -114,14 +116,17 @@ async def download_to_cache(
     with_base: bool,
 ) -> CachedCheckpoint:
     """Fetch the trained form into `cache`. with_base: a whole model's base, too. Raises as `download`."""
-    async with web_client(timing) as client, open_archive(options.source, options.key, timing) as found:
-        fetcher = _fetcher(client, found, options, listener, clock, timing)
+    limiter = RateLimiter(options.max_download)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(web_client(timing))
+        found = await stack.enter_async_context(open_archive(options.source, options.key, timing, limiter))
+        fetcher = _fetcher(client, found, options, listener, clock, timing, limiter)
         choice = select_form(fetcher.index, fetcher.adapter, None, options.revision)
         assert isinstance(choice, Published), "the trained form is published or an error"
         signed = await fetcher.manifest(choice.revision, choice.form)
         folder = cache / "checkpoints" / f"{_name(signed.value)}-{choice.revision.manifest[:8]}"
         await fetcher.get(signed, choice.revision, folder)
-        base = await fetcher.base(options.base, cache) if fetcher.adapter or with_base else None
+        base = await fetcher.base(cache) if fetcher.adapter or with_base else None
         return CachedCheckpoint(folder, base)
 
 
@@ -141,7 +146,7 @@ async def _convert(
         checkpoint = output.with_name(f"{output.name}-trained")
     fetcher.listener.report(FormNotPublished(form, manifest.round, checkpoint))
     await fetcher.get(signed, revision, checkpoint)
-    base = await fetcher.base(options.base, cache) if fetcher.adapter else checkpoint
+    base = await fetcher.base(cache) if fetcher.adapter else checkpoint
     fetcher.listener.report(ConversionStarts(form))
     return await asyncio.to_thread(convert, form, checkpoint, manifest, base, output)
 
@@ -159,22 +164,12 @@ def _fetcher(
     listener: DownloadListener[DownloadEvent],
     clock: Callable[[], float],
     timing: Timing,
+    limiter: RateLimiter,
 ) -> _Fetcher:
-    mirrors = [WebSource(client, address, timing) for address in options.mirrors]
+    mirrors = [WebSource(client, address, timing, limiter) for address in options.mirrors]
     if isinstance(found, RunArchive):
-        mirrors += _named_mirrors(client, found.index, timing)
-    return _Fetcher(found, mirrors, listener, clock, timing)
-
-
-def _named_mirrors(client: httpx2.AsyncClient, index: ArchiveIndex, timing: Timing) -> list[WebSource]:
-    """The mirrors with a valid address. They are untrusted: every file from them is checked by its hash."""
-    found = []
-    for address in index.mirrors[:MAX_NAMED_MIRRORS]:
-        try:
-            found.append(WebSource(client, address, timing))
-        except InviteError as error:
-            log.info("ignoring a mirror that the archive names: %s", error.problem)
-    return found
+        mirrors += named_mirrors(client, found.index, timing, limiter)
+    return _Fetcher(found, mirrors, options, listener, clock, timing, limiter)
 
 
 @dataclass(frozen=True)
@@ -183,9 +178,11 @@ class _Fetcher:
 
     found: RunArchive | LoneCheckpoint
     mirrors: Sequence[WebSource]
+    options: DownloadOptions
     listener: DownloadListener[DownloadEvent]
     clock: Callable[[], float]
     timing: Timing
+    limiter: RateLimiter
 
     @property
     def index(self) -> ArchiveIndex:
@@ -219,27 +216,13 @@ class _Fetcher:
         if isinstance(found, RunArchive):
             write_atomic(folder / CHARTER, found.signed_charter.wire)  # `peer seed` reads the run from it
 
-    async def base(self, given: Path | None, cache: Path) -> Path:
-        """The folder of the base model. Raises UserError, ModelUnavailable, HashMismatch."""
-        if isinstance(self.found, LoneCheckpoint):
+    async def base(self, cache: Path) -> Path:
+        """The folder of the base model. Raises as `BaseFinder.find`; UserError for a lone checkpoint."""
+        given, found = self.options.base, self.found
+        if isinstance(found, LoneCheckpoint):
             return await _given_base(given, cache)
-        charter = self.found.charter
-        model, expected = charter.spec.model, charter.model_files
-        source, revision = (model.source, model.revision) if given is None else (str(given), None)
-        try:
-            resolved = await asyncio.to_thread(
-                resolve, source, revision, cache, expected=expected, progress=self.listener.say
-            )
-            return resolved.path
-        except (ModelUnavailable, HashMismatch):
-            served = self.index.repo("base")
-            if given is not None or served is None:
-                raise
-        self.listener.report(BaseFromArchive())
-        kept = served.revisions[-1]
-        folder = cache / "bases" / kept.manifest
-        await self.get(await self.manifest(kept, "base"), kept, folder)
-        return folder
+        finder = BaseFinder(found.charter, given, cache, self.listener, self.clock, self.timing, self.limiter)
+        return await finder.find(lambda: nullcontext(found), self.options.mirrors)
 
 
 async def _given_base(given: Path | None, cache: Path) -> Path:

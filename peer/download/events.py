@@ -8,7 +8,7 @@ from typing import Literal
 
 from barnraise.core.ids import RunId
 from barnraise.core.reason import Reason
-from peer.archive.events import ArchiveEvent
+from peer.archive.events import BaseEvent
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,4 @@ class ConversionStarts(Reason):
     form: Literal["merged", "gguf"]
 
 
-@dataclass(frozen=True)
-class BaseFromArchive(Reason):
-    """The base model is not available under its name in the spec: it is downloaded from the archive."""
-
-
-DownloadEvent = (
-    WholeModelTrained | DownloadStarts | FormNotPublished | ConversionStarts | BaseFromArchive | ArchiveEvent
-)
+DownloadEvent = WholeModelTrained | DownloadStarts | FormNotPublished | ConversionStarts | BaseEvent

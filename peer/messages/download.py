@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from barnraise.core.units import format_bytes
 from peer.download.events import (
-    BaseFromArchive,
     ConversionStarts,
     DownloadEvent,
     DownloadStarts,
@@ -24,7 +23,5 @@ def download_message(event: DownloadEvent) -> str:
             return f"round {round} is not published as {form}: converting the checkpoint in {checkpoint}"
         case ConversionStarts(form):
             return f"converting to the {form} form"
-        case BaseFromArchive():
-            return "downloading the base model from the run's archive"
         case _:
             return archive_message(event)

@@ -8,6 +8,7 @@ from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome
 from barnraise.core.ids import short
 from barnraise.core.units import format_bytes
 from barnraise.fold.replay import Cause, Difference
+from peer.messages.archive import archive_message
 from peer.verify import events
 from peer.verify.evaluations import (
     EvaluationsDiffer,
@@ -42,7 +43,7 @@ def verify_message(event: events.VerifyEvent | events.ReplayProgress) -> str:
         case events.ReplayProgress(rounds, total):
             return f"replayed {rounds} of {total} rounds: {replay_rate(event)}"
         case _:
-            assert_never(event)
+            return archive_message(event)
 
 
 def replay_rate(progress: events.ReplayProgress) -> str:

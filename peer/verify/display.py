@@ -9,6 +9,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from barnraise.runtime.fetch_display import FetchBars, FetchLines
+from peer.archive.events import DownloadListener
 from peer.verify.events import ReplayProgress, VerifyEvent
 
 LINES = 20
@@ -18,78 +20,76 @@ Render = Callable[[VerifyEvent | ReplayProgress], str]
 """`peer.messages.verify.verify_message`."""
 
 
-class VerifyDisplay(Protocol):
-    """Shows a verification while its context is entered."""
+class VerifyDisplay(DownloadListener[VerifyEvent], Protocol):
+    """Shows a verification, and the download of the base model, while its context is entered."""
 
     def __enter__(self) -> VerifyDisplay: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def report(self, event: VerifyEvent) -> None: ...
-
-    def say(self, text: str) -> None:
-        """Show what the search for the base model reports."""
-        ...
-
     def replayed(self, progress: ReplayProgress) -> None: ...
 
 
-class VerifyLines:
+class VerifyLines(FetchLines):
     """A line per event on stderr, and at most `LINES` about replayed rounds."""
 
     def __init__(self, render: Render) -> None:
+        super().__init__(_to_stderr)
         self._render = render
 
     def __enter__(self) -> VerifyLines:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        return
-
     def report(self, event: VerifyEvent) -> None:
         self.say(self._render(event))
-
-    def say(self, text: str) -> None:
-        click.echo(text, err=True)
 
     def replayed(self, progress: ReplayProgress) -> None:
         if progress.rounds == progress.total or progress.rounds % -(-progress.total // LINES) == 0:
             self.say(self._render(progress))
 
 
-class VerifyBar:
-    """A progress bar of the replayed rounds, with the events above it. rate: renders its speed."""
+class VerifyBar(FetchBars):
+    """A progress bar of the replayed rounds after those of files, with the events above them.
+
+    rate: renders the speed of the replay.
+    """
 
     def __init__(self, console: Console, render: Render, rate: Callable[[ReplayProgress], str]) -> None:
+        super().__init__(console)
         self._render, self._rate = render, rate
-        self._progress = Progress(
+        self._replay = Progress(
             TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
             console=console,
         )  # fmt: skip
-        self._task = self._progress.add_task("", total=None, visible=False)
+        self._rounds = self._replay.add_task("", total=None, visible=False)
+        self._replays = False
 
     def __enter__(self) -> VerifyBar:
-        self._progress.start()
+        super().__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        (self._replay if self._replays else self._progress).stop()
 
     def report(self, event: VerifyEvent) -> None:
         self.say(self._render(event))
 
-    def say(self, text: str) -> None:
-        console = self._progress.console
-        console.print(text, highlight=False, markup=False)
-
     def replayed(self, progress: ReplayProgress) -> None:
-        self._progress.update(
-            self._task,
+        if not self._replays:  # a console shows one live display at a time
+            self._progress.stop()
+            self._replay.start()
+            self._replays = True
+        self._replay.update(
+            self._rounds,
             completed=progress.rounds,
             total=progress.total,
             description=self._rate(progress),
             visible=True,
         )
+
+
+def _to_stderr(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def verify_display(console: Console, render: Render, rate: Callable[[ReplayProgress], str]) -> VerifyDisplay:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from barnraise.core.ids import RunId, StateHash
 from barnraise.core.reason import Reason
+from peer.archive.events import BaseEvent
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ VerifyEvent = (
     | StartFromCheckpoint
     | InitializingAdapter
     | ReadingBaseModel
+    | BaseEvent
 )
 
 

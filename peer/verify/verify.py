@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.archive import CHARTER, Revision, find_revision, folder_of, round_tag
@@ -30,7 +31,9 @@ from barnraise.core.ids import BlobHash, StateHash
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.fold.replay import Cause, Difference, Replay
 from barnraise.models.checkpoint_files import read_state
+from barnraise.network.blobs.rate_limiter import RateLimiter
 from barnraise.runtime.files import scratch_folder
+from peer.archive.base_model import BaseFinder
 from peer.archive.opening import open_archive
 from peer.archive.reading import LoneCheckpoint, RunArchive
 from peer.archive.sources import Missing, Source
@@ -66,6 +69,13 @@ class VerifyOptions:
     """The round of the checkpoint to start from. None: the base model, if the log reaches back to it."""
     base: Path | None
     """The base model's folder or .gguf file, if the name in the spec does not lead to it."""
+    max_download: int | None = None
+    """Limit of the download rate, bytes a second; None: no limit."""
+
+    @cached_property
+    def limiter(self) -> RateLimiter:
+        """Of all that is downloaded."""
+        return RateLimiter(self.max_download)
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ async def verify(
         layout = state.layout
         del state  # large for a whole model; the manifest has its hash
         archive_reader = ArchiveReader(archive.source, scratch)
-        started = await _start(options, archive, manifest, layout, archive_reader, cache, display)
+        started = await _start(options, archive, manifest, layout, archive_reader, cache, display, clock)
         if isinstance(started, Difference):
             return started
         start, replay = started
@@ -129,7 +139,7 @@ async def verify(
 async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[RunArchive, _Claim] | Difference:
     """The archive, and the checkpoint in it or of another source."""
     key = options.key or (options.log if options.log and options.log.startswith(f"{SCHEME}://") else None)
-    match await stack.enter_async_context(open_archive(options.source, key)):
+    match await stack.enter_async_context(open_archive(options.source, key, limiter=options.limiter)):
         case RunArchive() as archive:
             revision = _revision(archive, options.revision)
             manifest = await _manifest(archive, revision)
@@ -148,7 +158,9 @@ async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[RunArchi
                     f" converted from the trained state, and only that can be replayed",
                     fix=f"Verify the run's own archive with --revision {signed.value.round}.",
                 )
-            opened = await stack.enter_async_context(open_archive(options.log, options.key))
+            opened = await stack.enter_async_context(
+                open_archive(options.log, options.key, limiter=options.limiter)
+            )
             if isinstance(opened, LoneCheckpoint) or opened.run != signed.value.run:
                 raise UserError(
                     f"{options.log} is not the archive of the run {signed.value.run}",
@@ -215,6 +227,7 @@ async def _start(
     archive_reader: ArchiveReader,
     cache: Path,
     display: VerifyDisplay,
+    clock: Callable[[], float],
 ) -> tuple[Start, Replay] | Difference:
     kept = archive.index.replay_from
     start = options.start if options.start is not None or kept == 0 else kept
@@ -225,7 +238,8 @@ async def _start(
         display.report(StartFromCheckpoint(start))
         replay = await _from_checkpoint(archive, start, archive_reader)
         return replay if isinstance(replay, Difference) else (FromCheckpoint(start), replay)
-    made = await _first_state(archive.charter, layout, options.base, cache, display)
+    finder = BaseFinder(archive.charter, options.base, cache, display, clock, limiter=options.limiter)
+    made = await _first_state(archive, layout, finder, display)
     if isinstance(made, Difference):
         return made
     origin, state = made
@@ -271,10 +285,10 @@ async def _from_checkpoint(
 
 
 async def _first_state(
-    charter: Charter, layout: Layout, base: Path | None, cache: Path, display: VerifyDisplay
+    archive: RunArchive, layout: Layout, finder: BaseFinder, display: VerifyDisplay
 ) -> tuple[FromAdapterSeed | FromBaseModel, TrainState] | Difference:
     """state[0], and its origin. layout: the checkpoint's, which is the charter's."""
-    spec = charter.spec
+    spec = archive.charter.spec
     if isinstance(spec.train.target, Lora):
         display.report(InitializingAdapter(spec.seed))
         try:
@@ -284,19 +298,15 @@ async def _first_state(
                 "charter", CHARTER, "the tensors of an adapter", error.problem, Cause.COORDINATOR
             )
         return FromAdapterSeed(spec.seed), TrainState(params)
-    from barnraise.models.base_model import resolve  # torch and transformers take seconds
-    from barnraise.models.trainable import initial_state
+    from barnraise.models.trainable import initial_state  # torch and transformers take seconds
 
-    source = str(base or spec.model.source)
-    display.report(ReadingBaseModel(source))
+    display.report(ReadingBaseModel(str(finder.given or spec.model.source)))
     try:
-        folder = await asyncio.to_thread(
-            resolve, source, spec.model.revision, cache, expected=charter.model_files, progress=display.say
-        )
+        folder = await finder.find(lambda: nullcontext(archive))
     except ModelUnavailable as error:
         instead = (
             "Or start from the run's own first checkpoint with --from 0, which leaves the base unproved."
         )
         raise ModelUnavailable(error.problem, fix=f"{error.fix} {instead}") from None
-    state = await asyncio.to_thread(initial_state, folder.path, spec.train.target, spec.seed)
+    state = await asyncio.to_thread(initial_state, folder, spec.train.target, spec.seed)
     return FromBaseModel(spec.model.source), state

@@ -7,9 +7,10 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
@@ -22,15 +23,18 @@ from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.signed import Signed
 from barnraise.core.strict import Strict
 from barnraise.core.units import format_bytes
-from barnraise.models.base_model import BaseFolder, resolve
 from barnraise.models.causal_lm import model_shape
 from barnraise.models.trainable import layout
-from barnraise.network.blobs.rate_limiter import Caps
+from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
+from peer.archive.base_model import BaseFinder
+from peer.archive.events import BaseEvent
+from peer.archive.opening import open_archive
 from peer.coordinator_client import Joined, connect
 from peer.data_dir import PEER_KEY
+from peer.download.progress import DownloadDisplay
 from peer.timing import TIMING, Timing
 from peer.training.device import Device, DeviceReason, free_memory, pick_device
 from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
@@ -53,6 +57,17 @@ log = logging.getLogger("peer")
 
 Render = Callable[[DeviceReason | Fit], str]
 """`peer.messages.training.training_message`."""
+
+
+@dataclass(frozen=True)
+class JoinDisplays:
+    """What a volunteer shows."""
+
+    status: StatusDisplay
+    download: DownloadDisplay[BaseEvent]
+    """For the download of the base model, before the status is shown."""
+    render: Render
+    """For the choices that the machine determines."""
 
 
 class JoinSettings(Strict):
@@ -119,7 +134,8 @@ class AdmissionRenewal:
 class _Machine:
     """What this machine trains with."""
 
-    base: BaseFolder
+    base: Path
+    """The folder of the base model."""
     device: Device
     fit: Fit
 
@@ -143,11 +159,10 @@ async def join(
     folder: Path,
     cache: Path,
     settings: JoinSettings,
-    display: StatusDisplay,
-    render: Render,
+    displays: JoinDisplays,
     timing: Timing = TIMING,
 ) -> None:
-    """Take part in a run until Ctrl-C. render: for the choices that the machine determines."""
+    """Take part in a run until Ctrl-C."""
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
@@ -155,13 +170,14 @@ async def join(
             joined = await api.join(identity, settings.name, credit=settings.credit)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
-        machine = await _prepare(charter, cache, settings, render)
+        preparing = _prepare(invite, charter, cache, settings, displays, timing)
+        machine = await _or_leave(preparing, leaving)
         admission = AdmissionRenewal(invite, identity, name, settings.credit, joined.admission, timing)
         node = await _start_node(identity, joined, folder, settings, timing)
         renewing = asyncio.create_task(admission.keep(node.clock))
         try:
-            volunteer = await _volunteer(node, machine, folder, name, admission, display, leaving)
-            with display:
+            volunteer = await _volunteer(node, machine, folder, name, admission, displays.status, leaving)
+            with displays.status:
                 await node.swarm.guard(volunteer.run())
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         finally:
@@ -169,17 +185,37 @@ async def join(
             await node.swarm.stop()
 
 
-async def _prepare(charter: Charter, cache: Path, settings: JoinSettings, render: Render) -> _Machine:
-    """Choose the device, download the base model, and fit the training into the free memory."""
-    device, model = pick_device(settings.device, settings.threads), charter.spec.model
-    log.info("training on %s: %s", device.name, render(device.reason))
-    source = str(settings.base) if settings.base else model.source
-    base = await asyncio.to_thread(
-        resolve, source, model.revision, cache, expected=charter.model_files, progress=log.info
-    )
+async def _prepare(
+    invite: Invite,
+    charter: Charter,
+    cache: Path,
+    settings: JoinSettings,
+    displays: JoinDisplays,
+    timing: Timing,
+) -> _Machine:
+    """Choose the device, get the base model, and fit the training into the free memory."""
+    device = pick_device(settings.device, settings.threads)
+    log.info("training on %s: %s", device.name, displays.render(device.reason))
+    limiter = RateLimiter(settings.max_download)
+    with displays.download as listener:
+        finder = BaseFinder(charter, settings.base, cache, listener, time.monotonic, timing, limiter)
+        base = await finder.find(lambda: open_archive(str(invite), timing=timing, limiter=limiter))
     fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
-    log.info("%s", render(fitted))
+    log.info("%s", displays.render(fitted))
     return _Machine(base, device, fitted)
+
+
+async def _or_leave(preparing: Coroutine[Any, Any, _Machine], leaving: asyncio.Event) -> _Machine:
+    """The prepared machine. Ctrl-C ends the program at once: nothing is trained that could be sent."""
+    task, left = asyncio.create_task(preparing), asyncio.create_task(leaving.wait())
+    await asyncio.wait([task, left], return_when=asyncio.FIRST_COMPLETED)
+    left.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])  # closes the display
+        log.info("left before training began; the same command resumes a download")
+        os._exit(130)  # threads that load a model cannot be stopped
+    return task.result()
 
 
 async def _start_node(
@@ -255,7 +291,7 @@ def _load_trainer(machine: _Machine, charter: Charter) -> Trainer:
     )
 
 
-async def _resume(node: _Node, base: BaseFolder, store: ContributionStore, trainer: Trainer) -> LogFollower:
+async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Trainer) -> LogFollower:
     """Continue with what the folder holds, or start from the run's newest checkpoint."""
     charter, swarm, blobs = node.charter, node.swarm, node.blobs
     try:
@@ -269,7 +305,7 @@ async def _resume(node: _Node, base: BaseFolder, store: ContributionStore, train
                 log.info("starting from the run's newest checkpoint")
     except (StateError, TrustError) as error:
         log.warning("%s %s", error.problem, error.fix)
-    return await first_follower(charter, base.path, swarm, blobs, node.head)
+    return await first_follower(charter, base, swarm, blobs, node.head)
 
 
 def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) -> set[BlobHash]:
@@ -279,13 +315,13 @@ def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) 
     return {charter.data_index_hash} | shards | pending
 
 
-def _fitted(charter: Charter, base: BaseFolder, device: Device, settings: JoinSettings) -> Fit:
+def _fitted(charter: Charter, base: Path, device: Device, settings: JoinSettings) -> Fit:
     """How to train in the memory that is free. Raises TooLargeForMemory before anything large is loaded."""
     target = charter.spec.train.target
     return fit(
         charter.spec,
-        model_shape(base.path),
-        layout(base.path, target).parameters,
+        model_shape(base),
+        layout(base, target).parameters,
         free_memory(device),
         Processor(device.torch_device != "cpu", device.autocast, has_four_bit()),
         micro_batch=settings.micro_batch,

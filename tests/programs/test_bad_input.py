@@ -28,17 +28,18 @@ from barnraise.core.errors import (
     WrongRunKey,
 )
 from barnraise.core.ids import Millis, blob_hash
-from barnraise.models.base_model import BaseFolder
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 from coordinator.reasons.setup import CheckReport
 from coordinator.setup.check import check as check_run
 from coordinator.store.run_store import RunStore
+from peer.download.progress import DownloadLines
+from peer.messages.archive import archive_message
 from peer.messages.volunteer import volunteer_message
 from peer.training.memory_fit import FreeMemory
 from peer.volunteer import join as joining
 from peer.volunteer.display import StatusLines
-from peer.volunteer.join import JoinSettings
+from peer.volunteer.join import JoinDisplays, JoinSettings
 from peer.volunteer.samples import read_blob
 from tests.support import parts
 from tests.support.coordinators import (
@@ -137,8 +138,11 @@ def test_a_record_of_unknown_shape(tmp_path: Path) -> None:
 # The coordinator
 
 
+DISPLAYS = JoinDisplays(StatusLines(volunteer_message), DownloadLines(archive_message), str)
+
+
 def join(invite: Invite, folder: Path) -> None:
-    asyncio.run(joining.join(invite, folder, folder, SETTINGS, StatusLines(volunteer_message), str))
+    asyncio.run(joining.join(invite, folder, folder, SETTINGS, DISPLAYS))
 
 
 def test_an_unreachable_coordinator(tmp_path: Path) -> None:
@@ -151,9 +155,7 @@ def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None
     async def go() -> None:
         async with served(session_of(store, now=now())) as true:
             wrong = with_key(true, parts.STRANGER.public)
-            await joining.join(
-                wrong, tmp_path / "ada", tmp_path, SETTINGS, StatusLines(volunteer_message), str
-            )
+            await joining.join(wrong, tmp_path / "ada", tmp_path, SETTINGS, DISPLAYS)
 
     keys = (parts.AUTHORITY.public[:8], parts.STRANGER.public[:8])
     with raises_with_fix(WrongRunKey, 5, *keys, "ask for a new invite"):
@@ -166,9 +168,7 @@ def test_a_base_model_of_another_run(store: RunStore, tmp_path: Path) -> None:
     async def go() -> None:
         async with served(session_of(store, now=now())) as invite:
             settings = SETTINGS.model_copy(update={"base": model})
-            await joining.join(
-                invite, tmp_path / "ada", tmp_path, settings, StatusLines(volunteer_message), str
-            )
+            await joining.join(invite, tmp_path / "ada", tmp_path, settings, DISPLAYS)
 
     with raises_with_fix(HashMismatch, 5, "fingerprint", str(model)):
         asyncio.run(go())
@@ -200,7 +200,7 @@ def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = BaseFolder(make_tiny_model(tmp_path / "model"), parts.HASH_A)
+    base = make_tiny_model(tmp_path / "model")
     charter = parts.charter(parts.run_spec(), parts.state())
     monkeypatch.setattr(joining, "free_memory", lambda _: FreeMemory(10**12, 10**12, shared=True))
     joining._fitted(charter, base, CPU, SETTINGS)

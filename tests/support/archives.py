@@ -18,6 +18,7 @@ from barnraise.contract.tip import Tip
 from barnraise.core.ids import BlobHash, Round
 from barnraise.core.signed import Signed, sign
 from barnraise.models import gguf_export
+from barnraise.models.base_model import resolve
 from barnraise.models.merge import merge
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
@@ -60,7 +61,8 @@ def lay_out_run(work: Path) -> Laid:
     (base / CHAT_TEMPLATE).write_text(TEMPLATE, encoding="utf-8")
     blobs = BlobStore(work / "blobs")
     genesis = initial_state(base, Lora(rank=4, alpha=8.0), seed=0)
-    charter = _charter(genesis, blobs)
+    fingerprint = resolve(str(base), None, work / "cache").fingerprint
+    charter = _charter(genesis, blobs).model_copy(update={"model_files": fingerprint})
     states = {round: _trained(genesis, round) for round in LOSSES}
     checkpoints = {round: _checkpoint(work, charter, base, state, blobs) for round, state in states.items()}
     archive = ArchiveWriter(charter, work / ARCHIVE, blobs)

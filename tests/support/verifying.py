@@ -48,6 +48,18 @@ class RecordingDisplay:
     def report(self, event: VerifyEvent) -> None:
         self.events.append(event)
 
+    def file(self, name: str, length: int, got: int) -> None:
+        return
+
+    def got(self, name: str, count: int) -> None:
+        return
+
+    def again(self, name: str) -> None:
+        return
+
+    def done(self, name: str) -> None:
+        return
+
     def say(self, text: str) -> None:
         return
 

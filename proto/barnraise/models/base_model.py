@@ -9,11 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from barnraise.contract.base_files import DEFINING, GGUF, WEIGHTS
+from barnraise.contract.base_files import fingerprint as fingerprint_of
 from barnraise.core.errors import HashMismatch, ModelUnavailable
 from barnraise.core.ids import short
 from barnraise.models.base_sources import find, pin_revision
+from barnraise.models.fetching import FetchOptions
 from barnraise.models.gguf_import import converted, full_disk
 from barnraise.runtime.blob_store import file_hash
+from barnraise.runtime.fetch_display import fetch_display
 
 __all__ = ["BaseFolder", "pin_revision", "resolve"]
 
@@ -38,32 +42,38 @@ def resolve(
     *,
     expected: str | None = None,
     progress: Callable[[str], None] = _silent,
+    fetch: FetchOptions | None = None,
 ) -> BaseFolder:
     """Find, fetch or convert the base model `source` (see `ModelSpec.source`), keeping it in `cache`.
 
     The fingerprint covers the files that define the model: a .gguf file under the name `model.gguf`,
     or a folder's safetensors with config.json and the tokenizer. A converted folder is a function
     of these. File hashes are cached with size and time, so that a second start reads no weights.
+    progress: shows a line, where `fetch` has no display of its own. fetch: how files are downloaded.
 
     Raises ModelUnavailable, DiskFull, or HashMismatch where the fingerprint is not `expected`.
     """
-    found = find(source, revision, cache, progress)
-    files = {"model.gguf": found} if found.suffix == ".gguf" else _defining_files(found)
+    if fetch is None:
+        with fetch_display(progress) as display:
+            options = FetchOptions(display)
+            return resolve(source, revision, cache, expected=expected, fetch=options)
+    found = find(source, revision, cache, fetch)
+    files = {GGUF: found} if found.suffix == ".gguf" else _defining_files(found)
     hashes = _file_hashes(files, cache)
-    fingerprint = hashlib.sha256(json.dumps(sorted(hashes.items())).encode()).hexdigest()
+    fingerprint = fingerprint_of(hashes)
     if expected is not None and fingerprint != expected:
         raise HashMismatch(
             f"the base model {source} at {found} has fingerprint {short(fingerprint)}, but the run was made "
             f"with {short(expected)}",
             fix="Remove it, so that it is fetched again; if it still differs, ask the maintainer for "
-            "the exact model and give the path of its folder.",
+            "the exact model and give the path of its folder or .gguf file with --base.",
         )
-    path = converted(found, hashes["model.gguf"], cache, progress) if found.suffix == ".gguf" else found
+    path = converted(found, hashes[GGUF], cache, fetch.listener.say) if found.suffix == ".gguf" else found
     return BaseFolder(path, fingerprint)
 
 
 def _defining_files(folder: Path) -> dict[str, Path]:
-    weights = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
+    weights = sorted(folder.glob(WEIGHTS)) if folder.is_dir() else []
     if not weights:
         pickled = folder.is_dir() and any(folder.glob("*.bin"))
         why = "has its weights only as pickle files, which can run code" if pickled else "has no safetensors"
@@ -75,7 +85,7 @@ def _defining_files(folder: Path) -> dict[str, Path]:
         raise ModelUnavailable(
             f"the base model at {folder} has no config.json", fix="Give the folder of a complete model."
         )
-    extra = [folder / name for name in ("config.json", "tokenizer.json", "tokenizer.model")]
+    extra = [folder / name for name in DEFINING]
     return {path.name: path for path in [*weights, *(path for path in extra if path.is_file())]}
 
 

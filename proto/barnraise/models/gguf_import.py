@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 from safetensors import SafetensorError
 
+from barnraise.contract.base_files import GGUF
 from barnraise.core.errors import DiskFull
 from barnraise.models.causal_lm import quiet, refuse_gaps, unreadable
 
@@ -31,6 +32,8 @@ def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], No
     """
     folder = cache / "converted" / f"{digest}-{_RECIPE}"
     if folder.exists():
+        with full_disk(cache):
+            _link_original(gguf, folder)
         return folder
     with full_disk(cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +46,21 @@ def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], No
             part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
             try:
                 _write(gguf, part)
+                _link_original(gguf, part)
                 os.replace(part, folder)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _link_original(gguf: Path, folder: Path) -> None:
+    """Have `folder` name the file that it was converted from, so that a run can serve that file."""
+    link = folder / GGUF
+    if not link.is_symlink() or link.readlink() != gguf:
+        with tempfile.TemporaryDirectory(prefix=_PART, dir=folder.parent) as scratch:
+            made = Path(scratch) / GGUF
+            made.symlink_to(gguf)
+            os.replace(made, link)
 
 
 def _write(gguf: Path, folder: Path) -> None:

@@ -24,6 +24,7 @@ from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelS
 from barnraise.core.errors import DiskFull
 from barnraise.core.ids import blob_hash
 from barnraise.models import merge as merge_module
+from barnraise.models.base_model import resolve
 from barnraise.models.causal_lm import quiet
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
@@ -35,7 +36,7 @@ from coordinator.checkpoints.card import CARD, CURVE
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import publisher_of
 from coordinator.messages.setup import not_redistributable
-from coordinator.reasons.setup import NotRedistributable
+from coordinator.reasons.setup import BaseDelivery, BaseNotServed, NotRedistributable
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
@@ -67,7 +68,10 @@ def run_of(folder: Path, wanted: RunSpec) -> Iterator[RunStore]:
     blobs = BlobStore(folder / "blobs")
     index = blobs.put(packed(blobs, SAMPLES[:3], SAMPLES[3:]).to_bytes())
     genesis = initial_state(base, wanted.train.target, wanted.seed)
-    charter = parts.charter(wanted, genesis).model_copy(update={"data_index": index})
+    fingerprint = resolve(str(base), None, folder / "cache").fingerprint
+    charter = parts.charter(wanted, genesis).model_copy(
+        update={"data_index": index, "model_files": fingerprint}
+    )
     journal = Journal(folder / "journal.sqlite")
     try:
         store = RunStore.begin(parts.AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
@@ -204,9 +208,11 @@ def test_models_and_data_without_an_open_licence_are_not_served(
         assert not place(store, "base", 0).exists()
         assert not place(store, "data", 0).exists()
         assert "download it from `owner/base`" in (place(store, "trained") / "README.md").read_text()
-    for what, key in (("the base model", "model.licence"), ("the data", "data.licence")):
-        reason = not_redistributable(NotRedistributable(key, "llama2"))
-        assert f"{what} is not served: {reason}" in caplog.text
+        refused = NotRedistributable("model.licence", "llama2")
+        served_base = asyncio.run(publisher_of(store, lambda: parts.NOW).publish_base())
+        assert served_base == BaseDelivery("owner/base", True, BaseNotServed(refused))
+    reason = not_redistributable(NotRedistributable("data.licence", "llama2"))
+    assert f"the data is not served: {reason}" in caplog.text
 
 
 @pytest.mark.usefixtures("_here")
@@ -321,7 +327,7 @@ def test_a_disk_that_fills_up_is_reported_and_leaves_nothing(
 def test_an_exporter_without_forms_writes_nothing(tmp_path: Path) -> None:
     with run_of(tmp_path, spec(licence="unknown")) as store:
         made = replace(publisher_of(store, lambda: parts.NOW).exporter, base=tmp_path / "no such folder")
-        asyncio.run(made.export_base_and_data())
+        asyncio.run(made.export_data())
         publish_checkpoints(store)
         assert served(store).keys() == {"trained"}
 

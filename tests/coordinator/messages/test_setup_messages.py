@@ -6,12 +6,17 @@ import pytest
 
 from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
 from coordinator.messages.setup import (
+    base_delivery,
     codec_choice,
     codec_setting,
     not_redistributable,
     spec_warning,
 )
 from coordinator.reasons.setup import (
+    BaseChanged,
+    BaseDelivery,
+    BaseNotServed,
+    BaseServed,
     CodecChoice,
     CodecOption,
     DensityTooLow,
@@ -30,6 +35,24 @@ SHORT = CodecChoice(1.68, 300, larger=None, rounds=None, too_long=False, sparse_
 def test_not_redistributable() -> None:
     words = "data.licence is 'llama2', which is not known to permit redistribution"
     assert not_redistributable(NotRedistributable("data.licence", "llama2")) == words
+
+
+def test_base_delivery() -> None:
+    refused = BaseNotServed(NotRedistributable("model.licence", "unknown"))
+    why = "model.licence is 'unknown', which is not known to permit redistribution"
+    assert base_delivery(BaseDelivery("mine", False, BaseServed(2_000_000))) == (
+        "volunteers can fetch the base model from this run (2 MB)"
+    )
+    assert base_delivery(BaseDelivery("owner/name", True, refused)) == (
+        f"the base model is not served ({why}); volunteers fetch owner/name themselves"
+    )
+    assert base_delivery(BaseDelivery("mine", False, refused)) == (
+        f"WARNING: the base model is not served ({why}), and 'mine' is only on this machine."
+        " Each volunteer has to get exactly this model from you and join with --base PATH."
+        " If its licence permits redistribution, name it as model.licence in a new run."
+    )
+    changed = BaseDelivery("owner/name", True, BaseNotServed(BaseChanged()))
+    assert "its files are not those that the run began with" in base_delivery(changed)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 from barnraise.contract.archive import INDEX, folder_of
 from barnraise.contract.manifest import MANIFEST, Form
 from barnraise.core.errors import ModelUnavailable, UserError
+from peer.archive.events import BaseFromRun, OnlyInRun
 from peer.download.convert import Converted
 from peer.download.download import Downloaded, DownloadOptions, download
-from peer.download.events import BaseFromArchive
 from peer.download.select import Format
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
@@ -72,7 +72,8 @@ def test_an_unpublished_form_is_converted_with_the_archive_s_base(
     assert done == Converted(tmp_path / "out")
     assert MANIFEST not in [path.name for path in done.folder.iterdir()], "a converted form has a manifest"
     assert (tmp_path / "barn-round-000060" / MANIFEST).is_file(), "the checkpoint was not checked first"
-    assert BaseFromArchive() in listener.events
+    (fetched,) = [event for event in listener.events if isinstance(event, BaseFromRun)]
+    assert fetched.why == OnlyInRun("tiny")
 
 
 def test_a_converted_form_equals_the_published_one(laid: Laid, tmp_path: Path) -> None:
@@ -96,8 +97,10 @@ def test_a_converted_gguf_file_can_be_read(laid: Laid, tmp_path: Path) -> None:
 
 def test_conversion_without_a_base_model_is_an_error(laid: Laid, tmp_path: Path) -> None:
     hidden = without(laid, tmp_path / "hidden", "base")
-    with pytest.raises(ModelUnavailable, match="no base model at tiny"):
+    shutil.rmtree(hidden.folder / folder_of("base", 0))
+    with pytest.raises(ModelUnavailable, match="no base model at tiny") as caught:
         get(hidden, tmp_path / "out", "merged", revision="best")
+    assert "--base PATH" in caught.value.fix
     assert not (tmp_path / "out").exists()
 
 

@@ -85,6 +85,10 @@ class RateLimiter:
             await asyncio.sleep(self._bucket.take(count, now()))
 
 
+UNLIMITED = RateLimiter(None)
+"""Lets all bytes pass at once."""
+
+
 def parse_rate(text: str) -> int:
     """`5Mbit`, `600kbit` or `1.5MB` as bytes a second; bit and B are distinct, /s may follow.
 
