@@ -30,7 +30,7 @@ from barnraise.models.base_model import resolve
 from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.files import clear_scratch, load_identity, owned_folder
-from coordinator.checkpoints.publisher import publisher_of
+from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
 from coordinator.messages.setup import base_delivery
@@ -105,6 +105,8 @@ async def serve(
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await _unless_stopped(stop, publisher.try_base()):
             return
+        if not await _unless_stopped(stop, _deliver_base(publisher)):
+            return
         public = settings.public_host or _outward_address(settings.host)
         swarm = await _start_swarm(store, settings, public)
         stack.push_async_callback(swarm.stop)
@@ -115,11 +117,14 @@ async def serve(
         gateway = GatewayAddress(http.port, settings.http_url or "")
         server, port = await serve_grpc(api, settings.host, settings.port, gateway)
         stack.push_async_callback(server.stop, timing.stop)
-        delivery = await publisher.publish_base()
-        log.info("%s", base_delivery(delivery))
         invite = Invite(public, port, store.charter.run, authority.public)
         ready(Serving(invite, settings.http_url or f"http://{invite.url_host}:{http.port}", folder))
         await swarm.guard(session.run(stop))
+
+
+async def _deliver_base(publisher: Publisher) -> None:
+    """Put the base model into the archive, and log how volunteers get it."""
+    log.info("%s", base_delivery(await publisher.publish_base()))
 
 
 def _stop_signal() -> asyncio.Event:

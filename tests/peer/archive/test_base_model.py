@@ -28,7 +28,7 @@ from barnraise.core.errors import (
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
 from barnraise.models.base_model import resolve
-from peer.archive import base_model, checkpoint
+from peer.archive import base_model
 from peer.archive.base_model import BASES, BaseFinder, cached_base
 from peer.archive.events import (
     BaseFromRun,
@@ -283,7 +283,7 @@ def test_a_size_above_the_free_disk_is_refused(
     search: Search, laid: Laid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(laid.folder)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr("peer.archive.checkpoint.shutil.disk_usage", lambda _: usage._replace(free=1000))
     with website(laid.folder) as site:
         assert "--cache-dir" in refused(search, site.url, DiskFull).fix
 
