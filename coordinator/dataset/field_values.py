@@ -36,9 +36,12 @@ def from_json(value: object, name: str) -> object:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
+        python = value.lstrip().startswith(("[{'", "{'"))
         raise Unusable(
             f"`{name}` is text that is not JSON: {error}",
-            fix=f"Write `{name}` as a list or object, or as JSON.",
+            fix="It is written as Python prints it: write it by `json.dumps`."
+            if python
+            else f"Write `{name}` as a list or object, or as JSON.",
         ) from None
 
 

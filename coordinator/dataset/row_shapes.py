@@ -107,8 +107,16 @@ class Recognizer:
             found = lookup(value, self._text_field)
             if found is not _ABSENT:
                 return self._named(value, found, where)
-            return self._by_shape(value, where)._replace(lacks_named=True)
+            return self._without_named(value, where)
         return self._by_shape(value, where)
+
+    def _without_named(self, value: Mapping[str, Any], where: str) -> Recognized:
+        """The record of a row that lacks the field that the maintainer named."""
+        try:
+            return self._by_shape(value, where)._replace(lacks_named=True)
+        except Unusable as fault:
+            problem = f"no `{self._text_field}`, which `text_field` names; {fault.problem}"
+            raise Unusable(problem, fix=fault.fix) from None
 
     def _by_shape(self, value: Mapping[str, Any], where: str) -> Recognized:
         filled = _filled(value)

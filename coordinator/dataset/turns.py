@@ -41,6 +41,7 @@ _ROLE_KEYS = ("role", "from", "speaker")
 _CONTENT_KEYS = ("content", "value", "text")
 _WEIGHTS = ("weight", "train", "training", "loss")
 """Fields that say whether a turn is trained on."""
+_WRITTEN_WEIGHTS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _SPANS = ("train_detail", "training_detail")
 """Fields that say it of parts of a turn."""
 _ASKED = ("user", "human", "input", "question", "prompt", "instruction")
@@ -202,6 +203,8 @@ def _is_trained(turn: Mapping[str, Any], role: str, field: str, ignored: list[st
         weight = turn.get(key)
         if weight is None:
             continue
+        if isinstance(weight, str):
+            weight = _WRITTEN_WEIGHTS.get(weight.lower(), weight)
         if weight not in (0, 1):
             raise Unusable(
                 f"`{field}[].{key}` is {shown(weight)}", fix="A message is trained on or not: write 1 or 0."
