@@ -21,7 +21,8 @@ from coordinator.reasons.source_files import (
 
 def source_files(found: SourceFiles) -> list[str]:
     """What is read of a source, and a line for each reason why files are not."""
-    lines = [f"{found.source}: {_files(found.taken)}"]
+    alone = found.taken.count == 1 and found.source.endswith(found.taken.examples[0])
+    lines = [found.source if alone else f"{found.source}: {_files(found.taken)}"]
     return lines + [f"not read, {skip_reason(each.reason)}: {_files(each.files)}" for each in found.skipped]
 
 

@@ -30,7 +30,8 @@ class JsonText:
         self._text = ""
         self._at = 0
         self._kept: int | None = None
-        self._lines_before = 1
+        self._line, self._line_at = 1, 0
+        """The number of the line that holds this position; lines are counted once."""
         self._ended = False
 
     @property
@@ -116,13 +117,18 @@ class JsonText:
         if len(self._text) - self._at > LONGEST:
             self.fail(IS_TOO_LONG)
         parsed = self._at if self._kept is None else self._kept
-        self._lines_before += self._text.count("\n", 0, parsed)
+        self._place(max(parsed, self._line_at))
         block = self._stream.read(max(_BLOCK, len(self._text) - parsed))
         self._ended = not block
         self._text = self._text[parsed:] + self._decoder.decode(block, self._ended)
         self._at -= parsed
+        self._line_at -= parsed
         self._kept = None if self._kept is None else 0
         return True
 
     def _place(self, at: int) -> str:
-        return f"{self._name}:{self._lines_before + self._text.count(chr(10), 0, at)}"
+        if at < self._line_at:
+            return f"{self._name}:{self._line - self._text.count(chr(10), at, self._line_at)}"
+        self._line += self._text.count("\n", self._line_at, at)
+        self._line_at = at
+        return f"{self._name}:{self._line}"
