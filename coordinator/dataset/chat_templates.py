@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
@@ -52,7 +52,7 @@ class ChatTemplate:
     """Where it is from: `tokenizer`, a file's path, or `built-in NAME`."""
     special_tokens: Mapping[str, str]
 
-    @property
+    @cached_property
     def has_marks(self) -> bool:
         """Whether it marks what the model generates by `{% generation %}`."""
         return bool(_MARK.search(self.text))

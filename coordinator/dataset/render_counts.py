@@ -36,7 +36,7 @@ class RenderCounts:
     def add(self, rendered: Rendered) -> None:
         """Count a record that is trained on."""
         self.methods[rendered.method] += 1
-        self.ignored.update(set(rendered.ignored))
+        self.ignored.update(rendered.ignored)
 
     def add_trimmed(self, turns: int, tokens: int) -> None:
         """Count a chat that lost turns and tokens."""

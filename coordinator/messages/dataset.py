@@ -75,10 +75,7 @@ def render_report(report: RenderReport) -> list[str]:
     return [
         *([_template(report.template)] if methods else []),
         *(line for method, count in methods.items() for line in _method(method, count)),
-        *(
-            f"the template does not write `{name}` in {_count(records, 'record')}"
-            for name, records in report.ignored
-        ),
+        *(f"the template does not write `{name}`: {_count(times, 'time')}" for name, times in report.ignored),
         *_too_long(report),
         *_unrendered(report),
     ]

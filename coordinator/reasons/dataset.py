@@ -57,7 +57,7 @@ class RenderReport:
     renders to the beginning of its text. `built-in NAME`: by the marks of a built-in template that writes
     the same text. `search`: the content of the assistant's turns was searched for."""
     ignored: tuple[tuple[str, int], ...]
-    """Fields that the chat template does not write, and how many records hold them."""
+    """Fields that the chat template does not write, and how many turns have them, or records have tools."""
     trimmed: int
     """Chats that lost turns at their start, because they were too long."""
     trimmed_turns: int

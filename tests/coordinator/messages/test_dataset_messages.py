@@ -86,7 +86,7 @@ def test_render_report() -> None:
         " writes the same text",
         "1 chat: it rewrites answers once other turns follow; they are searched for in its text",
         "1 chat: trained on what it marks by {% generation %}",
-        "the template does not write `reasoning_content` in 2 records",
+        "the template does not write `reasoning_content`: 2 times",
         "1 chat too long: 2 turns (1,300 tokens) removed at their start",
         "2 chats too long and left out (1 token)",
         "6 records cannot be trained on once rendered:",
