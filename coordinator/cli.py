@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,6 +48,18 @@ _cache_option = click.option(
 )
 
 
+_rehearsal_option = click.option(
+    "--rehearsal-memory",
+    type=click.FloatRange(min=0),
+    metavar="GB",
+    help="Memory for trying one step, in GB. Default: what is free. 0: the first volunteer tries it.",
+)
+
+
+def _gigabytes(number: float | None) -> int | None:
+    return None if number is None else int(number * 1e9)
+
+
 @click.group()
 @click.version_option(__version__, prog_name="coordinator")
 @click.option("--debug", is_flag=True, help="More logs, and tracebacks on errors.")
@@ -54,7 +67,8 @@ def main(debug: bool) -> None:
     """Run a Barnraise training run that volunteers join.
 
     Exit status: 0 success, 1 a bug in Barnraise, 2 wrong command or file, 3 this machine,
-    4 the network, 5 bytes that fail a check, 6 refused by a server, 7 saved state.
+    4 the network, 5 bytes that fail a check, 6 refused by a server, 7 saved state
+    or a run that cannot be trained.
     """
     start_logging(debug)
     keep_freed_memory()
@@ -102,16 +116,21 @@ def new(name: str, output: Path) -> None:
     show_default=True,
     help="Their upload speed, in Mbit/s.",
 )
+@_rehearsal_option
 @plain_errors
-def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
+def check(
+    spec_path: Path, cache_dir: Path, peers: int, uplink: float, rehearsal_memory: float | None
+) -> None:
     """Validate RUN.TOML and report what the run needs.
 
     Downloads the base model and tokenizes the data, as `serve` does, but starts nothing.
     """
+    from barnraise.rehearsal.runner import Limits, rehearse
     from coordinator.messages.check_report import check_report
     from coordinator.setup.check import check as check_run
 
-    click.echo(check_report(check_run(read_spec(spec_path), cache_dir, peers, uplink)))
+    rehearsing = partial(rehearse, limits=Limits(memory=_gigabytes(rehearsal_memory)))
+    click.echo(check_report(check_run(read_spec(spec_path), cache_dir, peers, uplink, rehearsing)))
 
 
 @main.command()
@@ -147,6 +166,7 @@ def check(spec_path: Path, cache_dir: Path, peers: int, uplink: float) -> None:
     help="Name or address at which volunteers reach this machine. Default: that of its default route.",
 )
 @click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 50Mbit.")
+@_rehearsal_option
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -164,6 +184,7 @@ def serve(
     mirrors: tuple[str, ...],
     public_host: str | None,
     max_upload: str | None,
+    rehearsal_memory: float | None,
     data_dir: Path | None,
 ) -> None:
     """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it."""
@@ -181,6 +202,7 @@ def serve(
         mirrors=tuple(mirror.rstrip("/") for mirror in mirrors),
         public_host=public_host,
         max_upload=parse_rate(max_upload) if max_upload else None,
+        rehearsal_memory=_gigabytes(rehearsal_memory),
     )
 
     def ready(serving: Serving) -> None:

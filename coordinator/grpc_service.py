@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
+from barnraise.contract.fault_report import MAX_REPORT_BYTES, FaultReport
 from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation, JoinClaim
 from barnraise.contract.status import RunStatus
 from barnraise.core.errors import (
@@ -31,7 +32,7 @@ from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.timing import TIMING, Timing
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Owned = TypeVar("Owned", JoinClaim, Evaluation)
+Owned = TypeVar("Owned", JoinClaim, Evaluation, FaultReport)
 
 MAX_CLAIM_BYTES = 4096
 _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
@@ -90,6 +91,14 @@ class Service(pb_grpc.CoordinatorServicer):
         except BarnraiseError as error:
             await _abort(context, error)
         return pb.EvaluateReply(outcome=outcome)
+
+    async def ReportFault(self, request: pb.ReportFaultRequest, context: Context) -> pb.ReportFaultReply:
+        try:
+            wire = request.signed_report
+            self._api.report_fault(_own(open_signed(FaultReport, wire, signer=None, limit=MAX_REPORT_BYTES)))
+        except BarnraiseError as error:
+            await _abort(context, error)
+        return pb.ReportFaultReply()
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
         return pb.GetStatusReply(json=self._api.status().model_dump_json())

@@ -6,6 +6,7 @@ What is started is stopped in the reverse order, also where a later start fails.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import logging
 import signal
@@ -65,6 +66,8 @@ class ServeSettings(Strict):
     """Name or address at which volunteers reach this machine; None: the address of its default route."""
     max_upload: int | None
     """Limit for the upload of blobs in bytes per second; None: no limit."""
+    rehearsal_memory: int | None
+    """Bytes that a new run's rehearsal may take; None: what is free."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,10 @@ async def serve(
         clear_scratch(folder)
         authority = load_identity(folder / AUTHORITY_KEY)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
-        store = await asyncio.to_thread(_open_store, spec, spec_path, folder, cache, authority, journal)
+        memory = settings.rehearsal_memory
+        store = await asyncio.to_thread(
+            _open_store, spec, spec_path, folder, cache, authority, journal, memory
+        )
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await _unless_stopped(stop, publisher.try_base()):
             return
@@ -151,14 +157,25 @@ async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) 
 
 
 def _open_store(
-    spec: RunSpec, spec_path: Path, folder: Path, cache: Path, authority: Identity, journal: Journal
+    spec: RunSpec,
+    spec_path: Path,
+    folder: Path,
+    cache: Path,
+    authority: Identity,
+    journal: Journal,
+    rehearsal_memory: int | None,
 ) -> RunStore:
-    """Charter a new run, or restore the one that the journal records."""
+    """Charter a new run, or restore the one that the journal records.
+
+    rehearsal_memory: as in `ServeSettings`.
+    """
     charter = find_charter(journal.rows(), authority.public)
     if charter is None:
+        from barnraise.rehearsal.runner import Limits, rehearse
         from coordinator.setup.prepare import prepare  # a resumed run needs no dataset builder
 
-        prepared = prepare(spec, authority.public, folder, cache, log.info)
+        rehearsing = functools.partial(rehearse, limits=Limits(memory=rehearsal_memory))
+        prepared = prepare(spec, authority.public, folder, cache, log.info, rehearsing)
         return RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
         )

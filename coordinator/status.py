@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from barnraise.contract.status import RunStatus
 from barnraise.core.ids import short
@@ -33,6 +34,12 @@ def render(status: RunStatus) -> str:
     console.print(f"  {status.tokens:,} tokens so far, training loss {loss} in the last round")
     console.print(f"  state {short(status.state)} of round {status.state_round}")
     console.print(f"  newest checkpoint: round {status.checkpoint_round}")
+    if not status.rehearsed:
+        console.print("  not rehearsed: the coordinator was too small to try one step before the run began")
+    for fault in status.faults:
+        ago = f"{fault.seconds_ago / 60:.0f} minutes ago"
+        claim = Text(f"  {short(fault.key)} reports from {fault.device}, {ago}: {fault.problem}")
+        console.print(claim)
     if status.evaluation:
         console.print(f"  held-out loss: {status.evaluation}")
     console.print(table)

@@ -36,6 +36,9 @@ class Timing:
     no admission."""
     claim: float = 900.0
     """A claim to join further from the run's clock than this is a replay, or its sender's clock is off."""
+    fault_reports: float = 3600.0
+    """In this time one report of a volunteer that the run cannot be trained is kept, and five of all: enough
+    to learn of a fault, too few to fill a log."""
 
     @property
     def first_decision(self) -> float:

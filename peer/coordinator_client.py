@@ -14,6 +14,7 @@ from typing import TypeVar
 import grpc
 
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission, Evaluation, Head, JoinClaim, open_record
 from barnraise.core.errors import (
@@ -94,6 +95,11 @@ class CoordinatorClient:
         request = pb.EvaluateRequest(signed_evaluation=evaluation.wire)
         reply = await self._call(self._stub.Evaluate(request, timeout=self._timing.request))
         return str(reply.outcome)
+
+    async def report_fault(self, report: Signed[FaultReport]) -> None:
+        """Send what a rehearsal found wrong. Raises Unreachable, RefusedError."""
+        request = pb.ReportFaultRequest(signed_report=report.wire)
+        await self._call(self._stub.ReportFault(request, timeout=self._timing.request))
 
     async def _get_charter(self) -> pb.GetCharterReply:
         request = pb.GetCharterRequest(run=self._invite.run)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.records import Evaluation, JoinClaim, seal
 from barnraise.contract.status import RunStatus
+from barnraise.core.errors import RefusedError
 from barnraise.core.ids import Millis, short
 from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.publisher import Publisher
 from coordinator.messages.checkpoints import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, progress_message
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
+from coordinator.rounds.fault_reports import FaultReports, Kept, TooManyReports
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
-from coordinator.timing import Timing
+from coordinator.timing import TIMING, Timing
 
 log = logging.getLogger("coordinator")
 
@@ -47,6 +50,7 @@ class CoordinatorApi:
     session: Session
     clock: Callable[[], Millis]
     timing: Timing
+    faults: FaultReports = field(default_factory=lambda: FaultReports(TIMING.fault_reports))
 
     def charter(self) -> bytes:
         """The signed charter."""
@@ -71,6 +75,18 @@ class CoordinatorApi:
         """As `Publisher.record_evaluation`."""
         return evaluation_message(self.publisher.record_evaluation(evaluation))
 
+    def report_fault(self, report: Signed[FaultReport]) -> None:
+        """Log and keep a volunteer's report. Raises RefusedError for another run's."""
+        if report.value.run != self.store.charter.run:
+            raise RefusedError("the report is for another run", fix="Use this run's invite.")
+        match self.faults.consider(report.value, self.clock()):
+            case Kept(device, problem):
+                log.warning(
+                    "volunteer %s reports that the run fails on %s: %s", short(report.signer), device, problem
+                )
+            case TooManyReports():
+                log.info("a report of volunteer %s is dropped: there are too many", short(report.signer))
+
     def status(self) -> RunStatus:
         """The status of the run."""
         now, run, members = self.clock(), self.store.snapshot, self.session.members
@@ -87,4 +103,6 @@ class CoordinatorApi:
             checkpoint_round=run.newest_checkpoint.value.round,
             evaluation=pending_message(self.publisher.pending_evaluation()),
             peers=members.statuses(now),
+            rehearsed=run.charter.rehearsed,
+            faults=self.faults.statuses(now),
         )

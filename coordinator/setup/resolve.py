@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.contract.shards import parse_shard
-from barnraise.contract.spec import RunSpec
-from barnraise.core.errors import ModelUnavailable, ModelUnusable
+from barnraise.contract.spec import Full, Lora, RunSpec
+from barnraise.core.errors import ModelUnavailable, ModelUnusable, SpecError, UserError
 from barnraise.core.ids import BlobHash
 from barnraise.models.base_model import BaseFolder, pin_revision, resolve
 from barnraise.models.base_sources import is_local
+from barnraise.models.merge import check_mergeable
 from barnraise.models.trainable import layout
 from barnraise.rehearsal.known_kinds import by_kind
 from barnraise.rehearsal.opening import open_model
@@ -78,8 +79,20 @@ def _open(spec: RunSpec, cache: Path, progress: Progress) -> tuple[RunSpec, Base
     progress(f"opening the base model in {base.path}")
     open_model(base.path)
     check_forms(spec, base.path)
-    layout(base.path, spec.train.target)
+    _check_target(base.path, spec.train.target)
     return spec, base
+
+
+def _check_target(folder: Path, target: Lora | Full) -> None:
+    """Raises SpecError where the target does not fit the model, or a checkpoint could not be merged."""
+    tensors = layout(folder, target)
+    if isinstance(target, Lora):
+        try:
+            check_mergeable(folder, target, tensors)
+        except SpecError:
+            raise
+        except UserError as error:
+            raise SpecError(f"train.target.modules: {error.problem}", fix=error.fix) from error
 
 
 class _OtherPacking(Exception):

@@ -22,7 +22,8 @@ def main(debug: bool) -> None:
     """Take part in a Barnraise training run, or use its checkpoints.
 
     Exit status: 0 success, 1 a bug in Barnraise, 2 wrong command or file, 3 this machine,
-    4 the network, 5 bytes that fail a check, 6 refused by the coordinator, 7 saved state.
+    4 the network, 5 bytes that fail a check, 6 refused by the coordinator, 7 saved state
+    or a run that cannot be trained.
     """
     start_logging(debug)
     keep_freed_memory()

@@ -154,6 +154,18 @@ class LocalModel:
         with torch.inference_mode():
             return Loss(self._sum_parts(samples, add_loss), trained_tokens(samples))
 
+    def token_losses(self, sample: Sample) -> Array:
+        """Cross entropy of each token but the first, fp32 [length - 1]; 0 where it is not trained on."""
+        with torch.inference_mode():
+            losses, columns = self._losses([sample])
+            found = torch.zeros(len(sample.labels) - 1, device=self.device)
+            found[columns] = losses[0]
+            return as_array(found)
+
+    def without_gradient(self) -> list[str]:
+        """Parameters that the last backward pass did not reach. An expert may just not have been chosen."""
+        return [name for name, each in self.params.items() if each.grad is None and ".experts." not in name]
+
     def _sum_parts(
         self, samples: Sequence[Sample], run: Callable[[Sequence[Sample], list[nn.Parameter]], float]
     ) -> float:
@@ -219,6 +231,10 @@ class LocalModel:
 
     def _summed_loss(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Cross entropy of the next token, summed over the trained tokens; fp32, on the device."""
+        return self._losses(samples)[0].sum()
+
+    def _losses(self, samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross entropy [samples, columns] at the columns where a sample has a target, and these columns."""
         ids = self._stack([sample.input_ids for sample in samples])
         positions = self._stack([sample.position_ids for sample in samples])
         targets = self._stack([sample.labels for sample in samples])[:, 1:]
@@ -230,12 +246,11 @@ class LocalModel:
                 logits = self._model(**inputs, logits_to_keep=columns).logits
             else:
                 logits = self._model(**inputs).logits[:, columns]
-        return nn.functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            targets[:, columns].flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
+        wanted = targets[:, columns]
+        losses = nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none"
         )
+        return losses.view_as(wanted), columns
 
     def _stack(self, rows: Sequence[npt.NDArray[Any]]) -> torch.Tensor:
         return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)

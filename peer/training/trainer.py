@@ -14,10 +14,14 @@ from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Array, Layout, Tensors, TrainState
 from barnraise.models.base_model import BaseFolder
 from barnraise.models.memory_estimate import Precision
+from barnraise.rehearsal.isolation import Isolated
+from barnraise.rehearsal.outcomes import Fault
+from barnraise.rehearsal.samples import RehearsalSamples
 from peer.training.device import Device
 from peer.training.inner_optimizer import OptimizerState
 from peer.training.local_model import LocalModel
 from peer.training.methods import method_for
+from peer.training.rehearsal import rehearse
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Trainer:
             checkpointing=checkpointing,
             attention=spec.model.attention,
         )
+        self._spec = spec
+        self._exact = not device.autocast and (frozen or device.frozen) == "fp32"
         self._method = method_for(spec.train, self._model)
         self._forget()
 
@@ -87,6 +93,10 @@ class Trainer:
     def samples(self) -> int:
         """Samples used since the last `load` or `take_update`."""
         return self._samples
+
+    def rehearse(self, samples: RehearsalSamples) -> Isolated | Fault:
+        """As `peer.training.rehearsal.rehearse`; before the first `step`."""
+        return rehearse(self._model, self._spec, samples, exact=self._exact)
 
     def load(self, state: TrainState) -> None:
         """Start from `state`, dropping unfinished work. The inner optimizer keeps its moments.

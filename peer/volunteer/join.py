@@ -14,19 +14,24 @@ from typing import Any
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import Admission, Head, blob_name
-from barnraise.contract.rounds import seconds_between
+from barnraise.contract.records import Head, blob_name
 from barnraise.contract.shards import DataIndex
-from barnraise.core.errors import NetworkError, RefusedError, StateError, TrustError, UserError
+from barnraise.core.errors import (
+    InvalidRun,
+    ModelUnavailable,
+    SpecError,
+    StateError,
+    TrustError,
+)
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis
-from barnraise.core.signed import Signed
 from barnraise.core.strict import Strict
 from barnraise.core.units import format_bytes
 from barnraise.models.causal_lm import model_shape
 from barnraise.models.trainable import layout
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
+from barnraise.rehearsal.outcomes import StepFailed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from peer.archive.base_model import BaseFinder
@@ -40,12 +45,14 @@ from peer.training.device import Device, DeviceReason, free_memory, pick_device
 from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
 from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
+from peer.volunteer.admission_renewal import AdmissionRenewal
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.contribution_state import ContributionLifecycle
 from peer.volunteer.display import StatusDisplay
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.exchange import Exchange
+from peer.volunteer.first_rehearsal import invalid_run, must_rehearse, rehearse_run, report_fault
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
@@ -93,41 +100,6 @@ class JoinSettings(Strict):
     """Limit for receiving blobs, bytes a second; None: no limit."""
     base: Path | None
     """The base model's folder or GGUF file; None: it is downloaded."""
-
-
-@dataclass
-class AdmissionRenewal:
-    """Holds the newest admission and renews it at half of its life."""
-
-    invite: Invite
-    identity: Identity
-    name: str
-    credit: bool
-    admission: Signed[Admission]
-    timing: Timing = TIMING
-
-    def text(self) -> str:
-        """The newest admission, in base64."""
-        return self.admission.text
-
-    async def keep(self, clock: Callable[[], Millis]) -> None:
-        """Renew it until cancelled; a failed renewal is repeated. clock: the run's."""
-        while True:
-            await asyncio.sleep(max(self._seconds_left(clock()) / 2, self.timing.renew_retry))
-            try:
-                async with connect(self.invite, self.timing) as api:
-                    joined = await api.join(self.identity, self.name, credit=self.credit, renew=True)
-                self.admission = joined.admission
-            except (NetworkError, RefusedError, TrustError, UserError) as error:
-                log.warning(
-                    "our admission was not renewed (%s); it is valid for another %.0f h",
-                    error.problem,
-                    self._seconds_left(clock()) / 3600,
-                )
-
-    def _seconds_left(self, now: Millis) -> float:
-        admission = self.admission.value
-        return seconds_between(now, Millis(admission.expires))
 
 
 @dataclass(frozen=True)
@@ -180,6 +152,9 @@ async def join(
             with displays.status:
                 await node.swarm.guard(volunteer.run())
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
+        except InvalidRun as error:
+            await report_fault(invite, identity, machine.device.name, error, node.clock, timing)
+            raise
         finally:
             renewing.cancel()
             await node.swarm.stop()
@@ -256,6 +231,9 @@ async def _volunteer(
     store = ContributionStore(charter, node.identity, saves, blobs, lifecycle)
     follower = await _resume(node, machine.base, store, trainer)
     index = await fetch_index(charter, swarm, blobs)
+    samples = Samples(charter, node.identity.public, index, swarm, blobs)
+    if must_rehearse(charter, node.head):
+        await rehearse_run(trainer, samples)
     blobs.keep_only(_still_needed(charter, index, store))
     retention, timer = BlobRetention(blobs), RoundTimer(began=node.clock())
     prefetch = Prefetch(follower, retention, node.timing)
@@ -266,7 +244,7 @@ async def _volunteer(
         admission=admission.text,
         clock=node.clock,
         swarm=swarm,
-        samples=Samples(charter, node.identity.public, index, swarm, blobs),
+        samples=samples,
         training=LocalTraining(trainer, lifecycle, follower.tip, follower.state),
         exchange=Exchange(
             follower, store, trainer, swarm, retention, prefetch, timer, node.clock, node.timing
@@ -280,15 +258,21 @@ async def _volunteer(
 
 
 def _load_trainer(machine: _Machine, charter: Charter) -> Trainer:
+    """Raises InvalidRun where the model cannot be loaded and the coordinator has not tried it."""
     fit = machine.fit
-    return Trainer(
-        machine.base,
-        charter.spec,
-        machine.device,
-        fit.micro_batch,
-        frozen=fit.frozen,
-        checkpointing=fit.checkpointing,
-    )
+    try:
+        return Trainer(
+            machine.base,
+            charter.spec,
+            machine.device,
+            fit.micro_batch,
+            frozen=fit.frozen,
+            checkpointing=fit.checkpointing,
+        )
+    except (ModelUnavailable, SpecError) as error:
+        if charter.rehearsed:
+            raise
+        raise invalid_run(StepFailed("loading the model", error.problem)) from error
 
 
 async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Trainer) -> LogFollower:

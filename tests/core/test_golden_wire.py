@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.manifest import FileEntry, HeldOut, Manifest
 from barnraise.contract.records import Admission, Evaluation, JoinClaim
 from barnraise.contract.state import TrainState
@@ -59,6 +60,9 @@ def one_of_each() -> dict[str, Signed[Any]]:
         "close": close([signed_commit], previous=HASH_B),
         "commit": signed_commit,
         "evaluation": sign(ADA, evaluation),
+        "fault-report": sign(
+            ADA, FaultReport(run=RUN, owner=ADA.public, device="CPU", problem="no loss", at=NOW)
+        ),
         "head": sign(AUTHORITY, head()),
         "join-claim": sign(ADA, JoinClaim(run=RUN, owner=ADA.public, name="ada", credit=True, at=NOW)),
         "manifest": sign(AUTHORITY, manifest),

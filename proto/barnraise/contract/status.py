@@ -20,6 +20,15 @@ class PeerStatus(Strict):
     seen_seconds_ago: float
 
 
+class FaultStatus(Strict):
+    """A volunteer's claim that the run cannot be trained."""
+
+    key: str
+    device: str
+    problem: str
+    seconds_ago: float
+
+
 class RunStatus(Strict):
     """The open round, the newest state and checkpoint, and the live volunteers."""
 
@@ -41,3 +50,7 @@ class RunStatus(Strict):
     evaluation: str
     """What the newest checkpoint without a held-out loss waits for; empty without vouched volunteers."""
     peers: tuple[PeerStatus, ...]
+    rehearsed: bool = True
+    """Whether the coordinator took one step on the data before the run began."""
+    faults: tuple[FaultStatus, ...] = ()
+    """What volunteers report to fail, the newest first."""

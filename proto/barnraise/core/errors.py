@@ -147,6 +147,6 @@ class StateError(BarnraiseError):
 
 
 class InvalidRun(StateError):
-    """Bytes are those that the run's authority signed, and cannot be used: no peer is at fault."""
+    """What the run's authority signed cannot be used, or cannot be trained: no peer is at fault."""
 
     fault = "the run's maintainer"

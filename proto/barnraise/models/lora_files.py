@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,14 +66,18 @@ class LoraFiles:
                 f"{folder} contains no LoRA adapter: {error}",
                 fix=f"Give a folder with {ADAPTER_CONFIG} and {ADAPTER}.",
             ) from None
+        return cls.of_tensors(found, settings.lora_alpha, settings.r)
+
+    @classmethod
+    def of_tensors(cls, found: Mapping[str, Any], alpha: float, rank: int) -> LoraFiles:
+        """found: torch tensors by their names in a file. Raises MalformedBlob."""
         halves: dict[str, dict[str, Any]] = {}
         for name, tensor in found.items():
             module, _, half = name.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".lora_")
             halves.setdefault(f"{module}.weight", {})[half] = tensor
         for name, both in halves.items():
-            _check_pair(name, both, settings.r)
-        pairs = {name: (both["A"], both["B"]) for name, both in halves.items()}
-        return cls(settings.lora_alpha, settings.r, pairs)
+            _check_pair(name, both, rank)
+        return cls(alpha, rank, {name: (both["A"], both["B"]) for name, both in halves.items()})
 
 
 def _check_pair(name: str, both: dict[str, Any], rank: int) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from barnraise.contract.spec import Lora
+from barnraise.contract.state import Layout
 from barnraise.core.errors import UserError
 from barnraise.models.causal_lm import skeleton, unreadable
 from barnraise.models.lora_files import LoraFiles
@@ -48,6 +50,17 @@ def merge(base: Path, adapter: Path, output: Path, dtype: Dtype = "bf16") -> Non
         work.replace(output)
 
 
+def check_mergeable(base: Path, target: Lora, tensors: Layout) -> None:
+    """Raise UserError where no adapter with `tensors` could be merged into the model in `base`.
+
+    Reads no weights.
+    """
+    import torch
+
+    empty = {name: torch.empty(shape, device="meta") for name, shape in tensors}
+    Weights.of(base, LoraFiles.of_tensors(empty, target.alpha, target.rank))
+
+
 @dataclass(frozen=True)
 class Weights:
     """The tensors of a model folder, read on demand, with an adapter added if there is one."""
@@ -64,8 +77,11 @@ class Weights:
     """Parameters that no file has under their names."""
 
     @classmethod
-    def of(cls, folder: Path, adapter: Path | None = None) -> Weights:
-        """adapter: a folder in peft's layout. Raises ModelUnavailable, UserError, MalformedBlob."""
+    def of(cls, folder: Path, adapter: Path | LoraFiles | None = None) -> Weights:
+        """adapter: a folder in peft's layout, or what it holds.
+
+        Raises ModelUnavailable, UserError, MalformedBlob.
+        """
         found = weight_files(folder)
         with unreadable(folder):
             if not found:
@@ -77,7 +93,10 @@ class Weights:
         parameters = {name: own for own in every if (name := stored.name_of(own))}
         absent = tuple(own for own in every if stored.name_of(own) is None)
         weights = cls(found, None, conv1d, parameters, absent)
-        return weights if adapter is None else weights._with(LoraFiles.of(adapter), stored, model, folder)
+        if adapter is None:
+            return weights
+        lora = adapter if isinstance(adapter, LoraFiles) else LoraFiles.of(adapter)
+        return weights._with(lora, stored, model, folder)
 
     def _with(self, lora: LoraFiles, stored: StoredNames, model: Any, folder: Path) -> Weights:
         pairs = {_stored(own, stored, model, folder): pair for own, pair in lora.pairs.items()}

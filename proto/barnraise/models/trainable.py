@@ -85,7 +85,8 @@ def adapter_config(target: Lora, base_name: str, fan_in_fan_out: bool) -> dict[s
 def attach(model: nn.Module, target: Lora | Full) -> nn.Module:
     """`model` with only the parameters of `target` trainable.
 
-    Raises SpecError where a name in `target.modules` is not a linear layer with a weight of its own.
+    Raises SpecError where a name in `target.modules` is not a linear layer with a weight of its own, or one
+    that peft refuses.
     """
     if isinstance(target, Full):
         return model.requires_grad_(True)
@@ -96,7 +97,13 @@ def attach(model: nn.Module, target: Lora | Full) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         meta = any(parameter.is_meta for parameter in model.parameters())
-        adapted: nn.Module = get_peft_model(model, LoraConfig(**settings), low_cpu_mem_usage=meta)
+        try:
+            adapted: nn.Module = get_peft_model(model, LoraConfig(**settings), low_cpu_mem_usage=meta)
+        except ValueError as error:  # peft refuses layers whose weights the model reads directly
+            raise SpecError(
+                f"train.target.modules: {str(error).splitlines()[0]}",
+                fix="Leave these layers out of `modules`.",
+            ) from error
     return adapted
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from barnraise.core.errors import ModelUnusable
 from barnraise.core.units import format_bytes
@@ -63,7 +63,7 @@ def read_header(file: Path) -> dict[str, TensorHeader]:
         table = json.loads(text)
         table.pop("__metadata__", None)
         tensors = _HEADER.validate_python(table)
-    except (ValueError, AttributeError, ValidationError):
+    except (ValueError, TypeError, AttributeError):
         raise _broken(file, "has a header that is not of a safetensors file") from None
     whole = _LENGTH_BYTES + length + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
     if size != whole:

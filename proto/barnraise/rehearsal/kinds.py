@@ -75,7 +75,7 @@ def _refuse_quantized(config: Config) -> None:
 
 def _refuse_own_code(config: Config, kind: str) -> None:
     own = config.get("auto_map")
-    if own and not known_kind(kind):
+    if own and not in_transformers(kind):
         files = sorted({str(name).rpartition(".")[0].rpartition("--")[2] for name in _texts(own)})
         raise ModelUnusable(
             f"the base model ({kind or 'without model_type'}) needs code of its own"
@@ -85,7 +85,7 @@ def _refuse_own_code(config: Config, kind: str) -> None:
 
 
 def _refuse_unknown(kind: str) -> None:
-    if not known_kind(kind):
+    if not in_transformers(kind):
         import transformers
 
         raise ModelUnusable(
@@ -119,7 +119,7 @@ def _refuse_architecture(config: Config, kind: str) -> None:
         )
 
 
-def known_kind(kind: str) -> bool:
+def in_transformers(kind: str) -> bool:
     """Whether transformers itself has code for `kind`."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 

@@ -52,13 +52,16 @@ from barnraise.rehearsal.replies import (
     Request,
     StepReply,
 )
+from barnraise.rehearsal.samples import RehearsalSamples
 from barnraise.runtime.child_process import NICENESS
 
 _LORA_B = 0.02
 """Standard deviation of the adapter's second matrix: at its first value, 0, no gradient reaches the first."""
 
 
-class _Faulty(Exception):
+class Faulty(Exception):
+    """The run cannot be trained."""
+
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
         self.fault = fault
@@ -79,20 +82,21 @@ def main() -> None:
     request = Request.model_validate_json((request_folder / REQUEST).read_bytes())
     try:
         with quiet():
-            reply: Any = _rehearse(
-                folder,
-                request,
+            samples = RehearsalSamples(
                 _sample(request_folder / ISOLATION_SHARD, request.isolation_length),
                 _sample(request_folder / STEP_SHARD, request.step_length),
             )
-    except _Faulty as faulty:
+            reply: Any = rehearse(folder, request, samples)
+    except Faulty as faulty:
         reply = FaultReply.of(faulty.fault)
     except MemoryError:
         reply = MemoryReply(exhausted=True)
     print(reply.model_dump_json())
 
 
-def _rehearse(folder: Path, request: Request, short: Sample, whole: Sample) -> StepReply:
+def rehearse(folder: Path, request: Request, samples: RehearsalSamples) -> StepReply:
+    """Load the model in `folder`, choose how it attends, and take one step. Raises Faulty."""
+    short, whole = samples.isolation, samples.step
     model, kernel = _loaded(folder, request)
     structure = _structure(model, kernel, request, short)
     _check_positions(model, short, request.sequence_length)
@@ -117,7 +121,7 @@ def _loaded(folder: Path, request: Request) -> tuple[Any, Kernel]:
     first: Kernel = "sdpa" if request.attention == "auto" else request.attention
     try:
         return _load(folder, first), first
-    except _Faulty as faulty:
+    except Faulty as faulty:
         if request.attention != "auto" or not isinstance(faulty.fault, KernelUnsupported):
             raise
     return _load(folder, "eager"), "eager"
@@ -129,12 +133,12 @@ def _load(folder: Path, kernel: Kernel) -> Any:
     except BarnraiseError as error:
         cause = error.__cause__
         if isinstance(cause, ValueError) and "attention implementation" in str(cause):
-            raise _Faulty(KernelUnsupported(kernel, _first_line(cause))) from error
-        raise _Faulty(StepFailed("loading the model", error.problem)) from error
+            raise Faulty(KernelUnsupported(kernel, _first_line(cause))) from error
+        raise Faulty(StepFailed("loading the model", error.problem)) from error
 
 
 def _structure(model: Any, kernel: Kernel, request: Request, short: Sample) -> _Structure:
-    """Choose the kernel and whether documents share samples. Raises _Faulty for a model that cannot train."""
+    """Choose the kernel and whether documents share samples. Raises Faulty for a model that cannot train."""
     if request.attention == "auto" and kernel == "sdpa" and not _kernels_agree(model, short):
         kernel = "eager"  # the reference: some sdpa versions leave out what a model needs
         model.set_attn_implementation("eager")
@@ -143,7 +147,7 @@ def _structure(model: Any, kernel: Kernel, request: Request, short: Sample) -> _
         case Isolated(packed):
             return _Structure(kernel, packed)
         case fault:
-            raise _Faulty(fault)
+            raise Faulty(fault)
 
 
 def _kernels_agree(model: Any, sample: Sample) -> bool:
@@ -160,15 +164,15 @@ def _kernels_agree(model: Any, sample: Sample) -> bool:
 
 
 def _check_positions(model: Any, sample: Sample, length: int) -> None:
-    """Raise _Faulty where the model has no position `length` - 1."""
+    """Raise Faulty where the model has no position `length` - 1."""
     begin = max(0, length - len(sample.input_ids))
     positions = np.arange(begin, length, dtype=np.int32)[: len(sample.input_ids)]
     last = Sample(sample.input_ids[: len(positions)], sample.labels[: len(positions)], positions)
     try:
         _token_losses(model, last)
-    except _Faulty as faulty:
+    except Faulty as faulty:
         detail = faulty.fault.detail if isinstance(faulty.fault, StepFailed) else str(faulty.fault)
-        raise _Faulty(PositionsExceeded(length, detail)) from faulty
+        raise Faulty(PositionsExceeded(length, detail)) from faulty
 
 
 def _token_losses(model: Any, sample: Sample) -> Losses:
@@ -184,7 +188,7 @@ def _losses(model: Any, sample: Sample) -> torch.Tensor:
         logits = model(**packed_inputs(model, ids, positions)).logits[0, :-1].float()
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, ImportError) as error:
         _raise_memory(error)
-        raise _Faulty(StepFailed("the forward pass", _first_line(error))) from error
+        raise Faulty(StepFailed("the forward pass", _first_line(error))) from error
     targets = torch.from_numpy(sample.labels).long()[1:]
     return nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
 
@@ -193,9 +197,9 @@ def _attached(model: Any, target: Lora | Full) -> Any:
     try:
         adapted = attach(model, target)
     except BarnraiseError as error:
-        raise _Faulty(StepFailed("attaching the adapter", error.problem)) from error
+        raise Faulty(StepFailed("attaching the adapter", error.problem)) from error
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise _Faulty(StepFailed("attaching the adapter", _first_line(error))) from error
+        raise Faulty(StepFailed("attaching the adapter", _first_line(error))) from error
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in trainable_parameters(adapted).items():
@@ -205,25 +209,25 @@ def _attached(model: Any, target: Lora | Full) -> Any:
 
 
 def _step(model: Any, sample: Sample, *, full: bool) -> tuple[float, tuple[str, ...]]:
-    """The mean loss, and the tensors that get no gradient. Raises _Faulty."""
+    """The mean loss, and the tensors that get no gradient. Raises Faulty."""
     loss = _losses(model, sample).sum() / max(1, sample.trained_tokens)
     value = float(loss.detach())
     if not np.isfinite(value):
-        raise _Faulty(LossNotFinite(str(value)))
+        raise Faulty(LossNotFinite(str(value)))
     try:
         loss.backward()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         _raise_memory(error)
-        raise _Faulty(StepFailed("the backward pass", _first_line(error))) from error
+        raise Faulty(StepFailed("the backward pass", _first_line(error))) from error
     params = trainable_parameters(model)
     infinite = [
         name for name, each in params.items() if each.grad is not None and not each.grad.isfinite().all()
     ]
     if infinite:
-        raise _Faulty(StepFailed("the backward pass", f"the gradient of {infinite[0]} is not finite"))
+        raise Faulty(StepFailed("the backward pass", f"the gradient of {infinite[0]} is not finite"))
     idle = sorted(name for name, each in params.items() if _idle(name, each))
     if idle and (not full or len(idle) == len(params)):
-        raise _Faulty(NoGradient(tuple(idle[:NAMED]), len(idle)))
+        raise Faulty(NoGradient(tuple(idle[:NAMED]), len(idle)))
     return value, tuple(idle)
 
 

@@ -50,6 +50,16 @@ class EvaluateReply(_message.Message):
     outcome: str
     def __init__(self, outcome: _Optional[str] = ...) -> None: ...
 
+class ReportFaultRequest(_message.Message):
+    __slots__ = ("signed_report",)
+    SIGNED_REPORT_FIELD_NUMBER: _ClassVar[int]
+    signed_report: bytes
+    def __init__(self, signed_report: _Optional[bytes] = ...) -> None: ...
+
+class ReportFaultReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GetStatusRequest(_message.Message):
     __slots__ = ("run",)
     RUN_FIELD_NUMBER: _ClassVar[int]

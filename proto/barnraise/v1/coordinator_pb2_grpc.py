@@ -59,6 +59,11 @@ class CoordinatorStub(object):
                 request_serializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.SerializeToString,
                 response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.FromString,
                 _registered_method=True)
+        self.ReportFault = channel.unary_unary(
+                '/barnraise.v1.Coordinator/ReportFault',
+                request_serializer=barnraise_dot_v1_dot_coordinator__pb2.ReportFaultRequest.SerializeToString,
+                response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.ReportFaultReply.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/barnraise.v1.Coordinator/GetStatus',
                 request_serializer=barnraise_dot_v1_dot_coordinator__pb2.GetStatusRequest.SerializeToString,
@@ -102,6 +107,13 @@ class CoordinatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportFault(self, request, context):
+        """What a volunteer's rehearsal found wrong with the run. A claim: it is shown, and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """The status of the run, for people.
         Reserved names of methods in older versions: ListCheckpoints, Fetch.
@@ -132,6 +144,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.Evaluate,
                     request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.FromString,
                     response_serializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.SerializeToString,
+            ),
+            'ReportFault': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportFault,
+                    request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.ReportFaultRequest.FromString,
+                    response_serializer=barnraise_dot_v1_dot_coordinator__pb2.ReportFaultReply.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -252,6 +269,33 @@ class Coordinator(object):
             '/barnraise.v1.Coordinator/Evaluate',
             barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.SerializeToString,
             barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportFault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/barnraise.v1.Coordinator/ReportFault',
+            barnraise_dot_v1_dot_coordinator__pb2.ReportFaultRequest.SerializeToString,
+            barnraise_dot_v1_dot_coordinator__pb2.ReportFaultReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,7 +18,7 @@ from barnraise.core.signed import Signed, open_text
 from peer.coordinator_client import CoordinatorClient
 from peer.timing import TIMING
 from peer.volunteer import join
-from peer.volunteer.join import AdmissionRenewal
+from peer.volunteer.admission_renewal import AdmissionRenewal
 from tests.support import parts, virtual_time
 
 HOUR = 3600.0

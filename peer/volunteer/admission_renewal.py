@@ -1,0 +1,55 @@
+"""Renews a volunteer's admission to a run while it trains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from barnraise.contract.invite import Invite
+from barnraise.contract.records import Admission
+from barnraise.contract.rounds import seconds_between
+from barnraise.core.errors import NetworkError, RefusedError, TrustError, UserError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis
+from barnraise.core.signed import Signed
+from peer.coordinator_client import connect
+from peer.timing import TIMING, Timing
+
+log = logging.getLogger("peer")
+
+
+@dataclass
+class AdmissionRenewal:
+    """Holds the newest admission and renews it at half of its life."""
+
+    invite: Invite
+    identity: Identity
+    name: str
+    credit: bool
+    admission: Signed[Admission]
+    timing: Timing = TIMING
+
+    def text(self) -> str:
+        """The newest admission, in base64."""
+        return self.admission.text
+
+    async def keep(self, clock: Callable[[], Millis]) -> None:
+        """Renew it until cancelled; a failed renewal is repeated. clock: the run's."""
+        while True:
+            await asyncio.sleep(max(self._seconds_left(clock()) / 2, self.timing.renew_retry))
+            try:
+                async with connect(self.invite, self.timing) as api:
+                    joined = await api.join(self.identity, self.name, credit=self.credit, renew=True)
+                self.admission = joined.admission
+            except (NetworkError, RefusedError, TrustError, UserError) as error:
+                log.warning(
+                    "our admission was not renewed (%s); it is valid for another %.0f h",
+                    error.problem,
+                    self._seconds_left(clock()) / 3600,
+                )
+
+    def _seconds_left(self, now: Millis) -> float:
+        admission = self.admission.value
+        return seconds_between(now, Millis(admission.expires))

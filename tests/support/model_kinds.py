@@ -1,0 +1,73 @@
+"""Tiny models with random weights, one of each kind that transformers builds from a few settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from barnraise.models.causal_lm import quiet
+from tests.support.tiny import VOCABULARY, make_tiny_tokenizer
+
+_SETTINGS: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "hidden_size": 64, "n_embd": 64, "d_model": 64, "word_embed_proj_dim": 64, "embed_dim": 64,
+    "num_hidden_layers": 2, "n_layer": 2, "n_layers": 2, "num_layers": 2, "decoder_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "n_head": 4, "n_heads": 4,
+    "num_heads": 4, "attention_heads": 4, "decoder_attention_heads": 4, "rotary_dim": 8,
+    "intermediate_size": 96, "n_inner": 96, "ffn_dim": 96, "d_ff": 96, "moe_intermediate_size": 48,
+    "shared_expert_intermediate_size": 48, "num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2,
+    "max_position_embeddings": 128, "n_positions": 128, "max_seq_len": 128, "context_length": 128,
+    "state_size": 8, "conv_kernel": 4, "mamba_d_state": 8, "mamba_dt_rank": 4, "mamba_n_heads": 8,
+    "mamba_d_head": 16, "mamba_n_groups": 1, "attention_hidden_size": 64, "lru_width": 64,
+    "attention_types": [[["global", "local"], 1]],
+}  # fmt: skip
+"""The same sizes under the names that configs use; a kind gets those that its config has."""
+
+_OWN: dict[str, dict[str, Any]] = {
+    "jamba": {
+        "num_hidden_layers": 2, "attn_layer_offset": 1, "attn_layer_period": 2, "expert_layer_offset": 1,
+        "expert_layer_period": 2, "use_mamba_kernels": False,
+    },
+    "recurrent_gemma": {"num_hidden_layers": 3, "attention_window_size": 16},
+    "mamba2": {"num_heads": 8, "head_dim": 16, "n_groups": 1, "expand": 2, "chunk_size": 16},
+    "mpt": {"expansion_ratio": 2},
+    "qwen3_next": {"layer_types": ["linear_attention", "full_attention"]},
+}  # fmt: skip
+_LEFT_OUT = {"falcon": ("head_dim",)}
+"""Settings that a config derives from others."""
+
+
+def make_kind(kind: str, folder: Path, **settings: Any) -> Path:
+    """Write a model of `kind` (model_type) with a byte tokenizer. settings: further ones of its config."""
+    default = AutoConfig.for_model(kind)
+    names = {*default.to_dict(), *(name for name in _SETTINGS if hasattr(default, name))}
+    known = {name: value for name, value in _SETTINGS.items() if name in names}
+    chosen = known | _OWN.get(kind, {}) | settings
+    config = AutoConfig.for_model(
+        kind, **{name: value for name, value in chosen.items() if name not in _LEFT_OUT.get(kind, ())}
+    )
+    torch.manual_seed(0)
+    with quiet():
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def linear_layers(folder: Path) -> tuple[str, ...]:
+    """The names of a model's linear layers, without the output head: what an adapter may train."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    from barnraise.models.causal_lm import skeleton
+
+    model = skeleton(folder)
+    head = model.get_output_embeddings()
+    found = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    }
+    return tuple(sorted(found))
