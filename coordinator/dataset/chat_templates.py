@@ -16,7 +16,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from barnraise.core.errors import DatasetError, SpecError
+from barnraise.core.errors import SpecError
 
 Turn = Mapping[str, Any]
 """A message as templates read it: `role`, `content`, and other keys where it has them."""
@@ -121,16 +121,15 @@ def choose_template(setting: str | None, tokenizer: Any) -> ChatTemplate:
     """The template of `[data] chat_template`, else the tokenizer's, else the built-in `plain`.
 
     setting: a file's absolute path, or the name of a built-in template. Raises SpecError for one that does
-    not exist or cannot be parsed, DatasetError for a tokenizer whose template cannot be parsed.
+    not exist or cannot be parsed. One of the tokenizer that cannot be parsed rejects each chat.
     """
     if setting is not None:
         chosen = _of_setting(setting, tokenizer)
-    elif tokenizer.chat_template:
-        chosen = ChatTemplate(_own_text(tokenizer), "tokenizer", tokenizer.special_tokens_map)
-    else:
-        return builtin(PLAIN, tokenizer)
-    _check_syntax(chosen)
-    return chosen
+        _check_syntax(chosen)
+        return chosen
+    if tokenizer.chat_template:
+        return ChatTemplate(_own_text(tokenizer), "tokenizer", tokenizer.special_tokens_map)
+    return builtin(PLAIN, tokenizer)
 
 
 def _own_text(tokenizer: Any) -> str:
@@ -167,10 +166,9 @@ def _check_syntax(template: ChatTemplate) -> None:
     try:
         template.apply(probe)
     except TemplateSyntaxError as error:
-        kind = DatasetError if template.origin == "tokenizer" else SpecError
-        raise kind(
-            f"the chat template ({template.origin}), line {error.lineno}: {error.message}",
-            fix="Correct it, or choose another one by `chat_template` under [data] in run.toml.",
+        raise SpecError(
+            f"[data] chat_template: {template.origin}, line {error.lineno}: {error.message}",
+            fix="Correct it, or choose another template.",
         ) from None
     except REFUSALS:
         pass  # it refuses the probe; whether it refuses the records is found out with each of them

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
 from barnraise.contract.shards import Flags, Ints
 from barnraise.core.errors import DatasetError
@@ -116,7 +117,8 @@ class Renderer:
         except REFUSALS as error:
             raise Unusable(
                 f"the chat template rejects this conversation: {_words(error)}",
-                fix="Order the turns as it expects (mostly user and assistant in turn), or drop `system`.",
+                fix="Order the turns as it expects (mostly user and assistant in turn), drop `system`, or "
+                "choose another template by `chat_template` under [data] in run.toml.",
             ) from None
         ignored = ignored_fields(self._template, turns, tools, marked.text)
         spans = _trained_spans(record, marked)
@@ -245,4 +247,6 @@ def _repeated_at_start(ids: Ints | Flags, token: int | None) -> int:
 
 def _words(error: Exception) -> str:
     """The template's own words, or what failed in it."""
-    return str(error) if type(error).__name__ == "TemplateError" else f"{type(error).__name__}: {error}"
+    if isinstance(error, TemplateSyntaxError):
+        return f"line {error.lineno}: {error.message}"
+    return str(error) if type(error) is TemplateError else f"{type(error).__name__}: {error}"

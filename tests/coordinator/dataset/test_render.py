@@ -130,3 +130,11 @@ def test_names_that_a_template_does_not_write_are_ignored(tmp_path: Path) -> Non
     assert text_of(renderer(tmp_path / "plain"), chat).ignored == ("name",)
     naming = CHATML.replace("{{ m['content'] }}", "{{ m['name'] }}: {{ m['content'] }}")
     assert text_of(renderer(tmp_path / "naming", naming), chat).ignored == ()
+
+
+def test_texts_alone_publish_no_template_of_ours(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, None)
+    texts = write_lines(tmp_path / "texts.jsonl", [{"text": f"Text {i}."} for i in range(4)])
+    assert built(run_spec(texts, held_out=0), tmp_path)[0].chat_template is None
+    chats = write_lines(tmp_path / "chats.jsonl", questions(4))
+    assert built(run_spec(chats, held_out=0), tmp_path)[0].chat_template == builtin_text("plain")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
-from barnraise.core.errors import DatasetError, SpecError
+from barnraise.core.errors import SpecError
 from coordinator.dataset.chat_templates import (
     PLAIN,
     ChatTemplate,
@@ -18,7 +18,7 @@ from coordinator.dataset.chat_templates import (
 )
 from coordinator.dataset.local_templates import learn
 from coordinator.dataset.masks import Marker
-from coordinator.dataset.records import Chat, Message
+from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.render import Rendered, Renderer
 from coordinator.dataset.rendered_fields import accepted_turns, tools_of, turns_of
 from coordinator.dataset.rows import BadRow
@@ -190,14 +190,36 @@ def test_the_setting_chooses_a_file_or_a_builtin_template(tmp_path: Path) -> Non
 def test_a_template_that_is_not_jinja_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "our.jinja"
     file.write_text("{% for m in messages %}\n{{ m.content }\n{% endfor %}")
-    with pytest.raises(SpecError, match=r"our\.jinja\), line 2"):
+    with pytest.raises(SpecError, match=r"our\.jinja, line 2"):
         family_renderer("ChatML", file)
-    with pytest.raises(DatasetError, match=r"tokenizer\), line 1"):
-        Renderer(family_tokenizer("{% for %}", "</s>"), frozenset({1}))
+    broken = Renderer(family_tokenizer("{% for %}", "</s>"), frozenset({1}))
+    assert isinstance(found := broken.text_of(CHATS["plain"]), BadRow)
+    assert "line 1: " in found.problem
+    assert isinstance(broken.text_of(Text("Once.")), Rendered), "texts need no template"
 
 
-def test_chats_have_one_begin_and_texts_one_begin_and_one_end() -> None:
-    renderer = family_renderer("Llama 3")
-    ids = renderer.render(CHATS["plain"]).input_ids.tolist()
-    assert ids.count(renderer.tokenizer.bos_token_id) == 1
-    assert [pair for pair in pairwise(ids) if pair[0] == pair[1] == renderer.tokenizer.eos_token_id] == []
+@pytest.mark.parametrize("text", ["Once.", "<s>Once.", "<s><s>Once.</s>", "Once.</s></s>"])
+@pytest.mark.parametrize("adds", ["$A", "<s> $A", "<s> $A </s>"])
+def test_texts_have_one_begin_and_one_end(text: str, adds: str) -> None:
+    tokenizer = family_tokenizer(None, "</s>")
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<s>", "</s>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=adds, special_tokens=ids)
+    renderer = Renderer(tokenizer, frozenset({ids[1][1]}))
+    begins = "<s>" if adds != "$A" or text.startswith("<s>") else ""
+    assert renderer.preview(renderer.render(Text(text))) == f"⟦{begins}Once.</s>⟧"
+
+
+def test_end_of_sequence_inside_a_text_stays() -> None:
+    renderer = family_renderer("Mistral")
+    assert renderer.preview(renderer.render(Text("Once.</s>Twice."))) == "⟦Once.</s>Twice.</s>⟧"
+
+
+@pytest.mark.parametrize("family", ["Llama 3", "Gemma 3", "Mistral", "DeepSeek V3 and R1"])
+def test_a_chat_has_the_begin_that_its_template_writes(family: str) -> None:
+    renderer = family_renderer(family)
+    bos = renderer.tokenizer.bos_token_id
+    doubled = "{{ bos_token }}" + renderer.template
+    for tokenizer in (renderer.tokenizer, family_tokenizer(doubled, FAMILIES[family][1][0])):
+        ids = Renderer(tokenizer, renderer.ends).render(CHATS["plain"]).input_ids.tolist()
+        assert ids[0] == bos
+        assert ids.count(bos) == 1
