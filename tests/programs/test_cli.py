@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,24 +11,17 @@ from click.testing import CliRunner, Result
 
 from barnraise import __version__
 from barnraise.contract.spec_file import read_spec
-from barnraise.runtime.console import DEBUG_VARIABLE
 from coordinator.cli import main as coordinator
 from peer.cli.main import main as peer
 from tests.support import parts
 from tests.support.coordinators import unused_port
+from tests.support.programs import restored_logging
 
 
 @pytest.fixture(autouse=True)
 def _restored_logging() -> Iterator[None]:
-    """The command lines configure logging for the whole process."""
-    names = ("", "barnraise", "coordinator", "peer", "hivemind")
-    loggers = [logging.getLogger(name) for name in names]
-    found = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
-    yield
-    os.environ.pop(DEBUG_VARIABLE, None)
-    for logger, level, handlers in found:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+    with restored_logging():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import re
@@ -14,11 +15,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from barnraise.runtime.console import DEBUG_VARIABLE
 from scripts.netns import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 90.0
 """Seconds that a test waits for an event, on a busy machine."""
+
+
+@contextmanager
+def restored_logging() -> Iterator[None]:
+    """The command lines configure logging for the whole process: undo that afterwards."""
+    names = ("", "barnraise", "bitsandbytes", "coordinator", "peer", "hivemind")
+    loggers = [logging.getLogger(name) for name in names]
+    found = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    try:
+        yield
+    finally:
+        os.environ.pop(DEBUG_VARIABLE, None)
+        for logger, level, handlers in found:
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
 
 
 class Program:
