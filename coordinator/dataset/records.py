@@ -54,7 +54,8 @@ class Text:
 
     def digest(self, seed: int) -> int:
         """256 bits that depend only on the content and the seed: they decide what is held out."""
-        return _digest(seed, self.text)
+        prefix = f"barnraise/text/1/{seed}/".encode()
+        return _hash(prefix + self.text.encode("utf-8", "surrogatepass"))
 
 
 Record = Chat | Text
@@ -69,4 +70,8 @@ def _content(message: Message) -> list[object]:
 
 
 def _digest(seed: int, content: object) -> int:
-    return int.from_bytes(hashlib.sha256(_AS_JSON([seed, content]).encode()).digest(), "big")
+    return _hash(_AS_JSON([seed, content]).encode())
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(content).digest(), "big")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from barnraise.contract.shards import Ints
 from coordinator.dataset.pack import Document
 
 PART_CHARACTERS = 1 << 16
@@ -42,15 +44,15 @@ class TextEncoder:
             ids.pop()
         if not ids or ids[-1] != self._eos:
             ids.append(self._eos)
-        return Document(np.array(ids, np.int32), np.ones(len(ids), np.bool_))
+        return Document(_array(ids), np.ones(len(ids), np.bool_))
 
     def _encode_long(self, text: str) -> Document:
         backend = self._tokenizer.backend_tokenizer
         prefix, suffix = self._special_tokens
-        arrays = [np.array(prefix, np.int32)]
+        arrays = [_array(prefix)]
         for group in _groups(parts(text)):
             arrays += [
-                np.array(encoding.ids, np.int32)
+                _array(encoding.ids)
                 for encoding in backend.encode_batch_fast(group, add_special_tokens=False)
             ]
         last = arrays.pop().tolist()
@@ -67,6 +69,11 @@ class TextEncoder:
         whole = backend.encode("a").ids
         begin = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
         return whole[:begin], whole[begin + len(bare) :]
+
+
+def _array(ids: list[int]) -> Ints:
+    """The ids as an array. `struct` takes three quarters of the time that `numpy.array` takes."""
+    return np.frombuffer(struct.pack(f"={len(ids)}i", *ids), np.int32)
 
 
 def _repeated_at_start(ids: list[int], token: int | None) -> int:
