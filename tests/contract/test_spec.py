@@ -213,6 +213,12 @@ def test_several_sources_replace_the_source() -> None:
     assert (second.source, second.weight, second.config) == ("hub:owner/name", 1.0, "en")
 
 
+@pytest.mark.parametrize("text", [SMALLEST, SOURCES])
+def test_a_charter_carries_the_spec(text: str) -> None:
+    spec = parse_spec(text)
+    assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
 def test_a_single_source_is_a_list_of_one() -> None:
     data = parse_spec(SMALLEST + 'config = "en"\nsplit = "test"\n').data
     assert data.all_sources == (SourceSpec(source="x", config="en", split="test"),)

@@ -85,7 +85,9 @@ class DataSpec(Strict):
             raise ValueError("`source` is missing: give it, or one or more [[data.sources]]")
         if self.source is not None and self.sources:
             raise ValueError("`source` and [[data.sources]] exclude each other: move `source` into a table")
-        alone = [name for name in _OF_ONE_SOURCE if name in self.model_fields_set]
+        # A charter names every setting, so that one with its default value is as one that is absent.
+        fields = type(self).model_fields
+        alone = [name for name in _OF_ONE_SOURCE if getattr(self, name) != fields[name].default]
         if self.sources and alone:
             raise ValueError(f"`{alone[0]}` belongs into each of [[data.sources]] where there are any")
         return self

@@ -13,7 +13,16 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from barnraise.contract.manifest import Form, HeldOut
-from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, RunSpec, TrainSpec
+from barnraise.contract.spec import (
+    CheckpointSpec,
+    DataSpec,
+    Full,
+    Lora,
+    ModelSpec,
+    RunSpec,
+    SourceSpec,
+    TrainSpec,
+)
 from coordinator.checkpoints.card import (
     CURVE,
     MOST_NAMES,
@@ -56,13 +65,14 @@ def facts(
     licence: str = "cc-by-4.0",
     model: ModelSpec | None = None,
     target: Lora | Full | None = None,
+    data: DataSpec | None = None,
     **other: Any,
 ) -> CardFacts:
     spec = RunSpec(
         name=parts.RUN,
         description=description,
         model=model or ModelSpec(source="owner/base", revision="abc123", licence="apache-2.0"),
-        data=DataSpec(source=source, licence=licence),
+        data=data or DataSpec(source=source, licence=licence),
         train=TrainSpec(target=target or Lora(rank=4)),
         checkpoint=CheckpointSpec(gguf="q8_0", merged=True),
     )
@@ -153,6 +163,17 @@ def test_a_base_model_that_is_not_served_is_downloaded_elsewhere() -> None:
     shown = card(facts(model=ModelSpec(source="owner/base", licence="llama2")))
     assert "may not redistribute the base model: download it from `owner/base`" in shown
     assert 'AutoModelForCausalLM.from_pretrained("owner/base")' not in shown
+
+
+def test_each_source_of_the_data_is_named() -> None:
+    sources = (
+        SourceSpec(source="chats.jsonl", weight=0.5),
+        SourceSpec(source="hub:owner/name", config="en", revision="abc"),
+    )
+    shown = card(facts(data=DataSpec(sources=sources)))
+    assert (
+        "- Data: `chats.jsonl` (0.5 times), `hub:owner/name` at `abc`, configuration `en` (licence" in shown
+    )
 
 
 def test_unknown_facts_are_left_out() -> None:
