@@ -19,15 +19,20 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from barnraise.contract.archive import folder_of
+from barnraise.contract.spec import Lora
 from barnraise.core.errors import ModelUnavailable, UserError
 from barnraise.models.causal_lm import quiet
+from barnraise.models.merge import merge
+from barnraise.models.model_files import write_descriptions
 from peer.chat.generator import ContextExceeded, Generator, SamplingParams, Side
 from peer.chat.terminal_escape import escape_text
+from tests.models.test_merge import make_adapter
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
 from tests.support.coordinators import raises_with_fix
 from tests.support.devices import CPU
 from tests.support.gateways import environment, served
+from tests.support.kinds import make_kind, modules_of
 from tests.support.programs import DEADLINE, ROOT
 from tests.support.tiny import make_tiny_model
 
@@ -111,6 +116,21 @@ def test_a_whole_model_is_compared_with_a_separate_base(laid: Laid, tmp_path: Pa
     generator = Generator(other, laid.base, CPU)
     assert answer(generator, "checkpoint")[0] == by_transformers(other, None, HELLO, 24)
     assert answer(generator, "base")[0] == by_transformers(laid.base, None, HELLO, 24)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt2, square"])
+def test_an_adapter_of_gpt_2_answers_as_its_merged_model(tmp_path: Path, kind: str) -> None:
+    base = make_kind(tmp_path / "base", kind)
+    lora = Lora(rank=4, alpha=8.0, modules=modules_of(kind))
+    changes = make_adapter(base, tmp_path / "adapter", lora=lora)
+    write_descriptions([base], changes, with_config=False)
+    merge(base, changes, tmp_path / "merged", "fp32")
+    generator = Generator(changes, base, CPU)
+    assert (
+        answer(generator, "checkpoint")[0]
+        == answer(Generator(tmp_path / "merged", None, CPU), "checkpoint")[0]
+    )
+    assert answer(generator, "checkpoint")[0] != answer(generator, "base")[0]
 
 
 def test_the_model_s_end_token_ends_an_answer(tmp_path: Path) -> None:
