@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig, TextStreamer, set_seed
 
 from barnraise.core.errors import UserError
-from barnraise.models.causal_lm import load, model_shape, quiet, unreadable
+from barnraise.models.causal_lm import Attention, load, model_shape, quiet, unreadable
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.models.merge import Weights
 from peer.training.device import Device, memory_limit
@@ -42,8 +42,10 @@ class ContextExceeded(UserError):
 class Generator:
     """A checkpoint and, where given, its base model, on one device."""
 
-    def __init__(self, checkpoint: Path, base: Path | None, device: Device) -> None:
-        """checkpoint: a folder with an adapter or a whole model. base: its base model.
+    def __init__(
+        self, checkpoint: Path, base: Path | None, device: Device, attention: Attention = "auto"
+    ) -> None:
+        """checkpoint: a folder with an adapter or a whole model. base: its base model. attention: its run's.
 
         A whole model needs no base: then only the side `checkpoint` can answer.
         Raises ModelUnavailable, UserError if adapter and base do not fit, TooLargeForMemory.
@@ -55,12 +57,12 @@ class Generator:
         with memory_limit(self._device, "the model"):
             if self._adapter and base is not None:
                 Weights.of(base, checkpoint)  # raises if they do not fit; peft would add what is missing
-                model = _adapted(_loaded(base, device), checkpoint)
+                model = _adapted(_loaded(base, device, attention), checkpoint)
                 self._models: dict[Side, Any] = {"base": model, "checkpoint": model}
             else:
-                self._models = {"checkpoint": _loaded(checkpoint, device)}
+                self._models = {"checkpoint": _loaded(checkpoint, device, attention)}
                 if base is not None:
-                    self._models["base"] = _loaded(base, device)
+                    self._models["base"] = _loaded(base, device, attention)
             self._models = {side: model.to(self._device).eval() for side, model in self._models.items()}
         with quiet(), unreadable(checkpoint):
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
@@ -151,10 +153,10 @@ class _Pieces(TextStreamer):
             self._write(text)
 
 
-def _loaded(folder: Path, device: Device) -> Any:
+def _loaded(folder: Path, device: Device, attention: Attention) -> Any:
     """In bf16 only if the files are in bf16 as well."""
     half = device.autocast and model_shape(folder).half
-    return load(folder, torch.bfloat16 if half else torch.float32)
+    return load(folder, torch.bfloat16 if half else torch.float32, attention)
 
 
 def _adapted(model: Any, adapter: Path) -> Any:

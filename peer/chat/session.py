@@ -18,6 +18,7 @@ from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
 from barnraise.core.errors import MalformedRecord, ModelUnavailable, UserError
 from barnraise.core.signed import open_signed
 from barnraise.models.base_model import resolve
+from barnraise.models.causal_lm import Attention
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from peer.archive.base_model import cached_base, model_of
 from peer.chat.screen import ColumnScreen, SequentialScreen
@@ -41,6 +42,8 @@ class Loadable:
     base: Path | None
     """None for a whole model, unless the base is to answer as well."""
     title: str
+    attention: Attention
+    """The kernel that its run trains with."""
 
 
 def find_checkpoint(
@@ -55,7 +58,7 @@ def find_checkpoint(
         base = None
         if compare or (folder / ADAPTER_CONFIG).is_file():
             base = _base_of(folder, options.base, cache, display.say)
-        return Loadable(folder, base, _title(folder))
+        return Loadable(folder, base, _title(folder), _attention(folder))
     if any(folder.glob("*.gguf")):
         raise UserError(
             f"{folder} holds a GGUF file, which is for llama.cpp",
@@ -63,7 +66,7 @@ def find_checkpoint(
         )
     with display:
         found = asyncio.run(download_to_cache(options, cache, display, time.monotonic, with_base=compare))
-    return Loadable(found.folder, found.base, _title(found.folder))
+    return Loadable(found.folder, found.base, _title(found.folder), _attention(found.folder))
 
 
 def _base_of(folder: Path, given: Path | None, cache: Path, say: Say) -> Path:
@@ -87,6 +90,14 @@ def _base_of(folder: Path, given: Path | None, cache: Path, say: Say) -> Path:
             error.problem, fix="Give its folder or .gguf file with --base, or chat from the run's invite."
         ) from None
     return found.path
+
+
+def _attention(folder: Path) -> Attention:
+    """By the charter in the folder; any other model gets what its kind has."""
+    if not (folder / CHARTER).is_file():
+        return "auto"
+    wire = (folder / CHARTER).read_bytes()
+    return open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES).value.spec.model.attention
 
 
 def _title(folder: Path) -> str:

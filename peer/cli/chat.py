@@ -87,7 +87,7 @@ def chat(
         from peer.chat.generator import Generator, SamplingParams, Side
         from peer.training.device import pick_device
 
-        generator = Generator(found.folder, found.base, pick_device(device, threads))
+        generator = Generator(found.folder, found.base, pick_device(device, threads), found.attention)
         titles: dict[Side, str] = {"base": "base model"} if compare else {}
         titles["checkpoint"] = found.title
         screen = screen_for(Console(), len(titles))

@@ -17,7 +17,7 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_text
 from peer.coordinator_client import CoordinatorClient
 from peer.timing import TIMING
-from peer.volunteer import join
+from peer.volunteer import admission_renewal
 from peer.volunteer.admission_renewal import AdmissionRenewal
 from tests.support import parts, virtual_time
 
@@ -62,7 +62,7 @@ def renewals(monkeypatch: pytest.MonkeyPatch, *errors: BarnraiseError) -> list[f
         assert not keeping.done()
         keeping.cancel()
 
-    monkeypatch.setattr(join, "connect", connect)
+    monkeypatch.setattr(admission_renewal, "connect", connect)
     virtual_time.run(work())
     return times
 
