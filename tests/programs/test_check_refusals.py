@@ -147,6 +147,12 @@ def test_a_file_of_another_kind(run: Path, name: str, data: bytes) -> None:
     refused(run, name)
 
 
+def test_a_link_that_leads_nowhere(run: Path) -> None:
+    (run / "data.jsonl").unlink()
+    (run / "data.jsonl").symlink_to("gone")
+    refused(run, "data.jsonl")
+
+
 # The model
 
 
@@ -194,6 +200,7 @@ def cut(model: Path) -> None:
         (configured(vocab_size="many"), "vocab_size"),
         (configured(vocab_size=100), "vocab_size"),
         (configured(hidden_size=128), "shape"),
+        (configured(num_hidden_layers=-1), "train.target.modules"),
         (configured(quantization_config={"quant_method": "gptq"}), "quantized"),
         (replaced("chat_template.jinja", b"{% for %}"), "chat template"),
     ],

@@ -84,7 +84,7 @@ def _near(source: str) -> Path | None:
         names = os.listdir(path.parent)
     except (OSError, RuntimeError, ValueError):
         return None
-    lower = {name.lower(): name for name in sorted(names)}
+    lower = {name.lower(): name for name in sorted(names) if name != path.name}  # not a broken link itself
     found = difflib.get_close_matches(path.name.lower(), lower, n=1, cutoff=0.7)
     return path.parent / lower[found[0]] if found else None
 

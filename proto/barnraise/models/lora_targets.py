@@ -23,9 +23,12 @@ def check_targets(model: nn.Module, names: Iterable[str]) -> None:
     """
     for wanted in tuple(names) or ("",):
         if problem := _problem(model, wanted):
+            names_here = ", ".join(adaptable_names(model))
             raise SpecError(
                 f"train.target.modules: {problem}",
-                fix=f"Choose among this model's linear layers: {', '.join(adaptable_names(model))}.",
+                fix=f"Choose among this model's linear layers: {names_here}."
+                if names_here
+                else "This model has no linear layer: check its config.json.",
             )
 
 
