@@ -80,27 +80,27 @@ class Packer:
     def __init__(self, length: int, pad_id: int, window: int = WINDOW) -> None:
         self._length, self._window = length, window
         self._used: list[int] = []
-        self._members: list[list[Piece]] = []
+        self._open: list[PackedSample] = []
         self._padding = np.full(length, pad_id, np.int32)
-        self._untrained = np.zeros(length, np.bool_)
 
     def add(self, piece: Piece) -> Iterator[PackedSample]:
         """Samples that this piece completes."""
         size = len(piece.input_ids)
-        if size == self._length or not self._window:
-            yield self._sample([piece], size)
-            return
-        room = self._length - size
+        room = self._length - size if self._window else -1
         slot = next((slot for slot, used in enumerate(self._used) if used <= room), None)
         if slot is None:
-            if len(self._used) == self._window:
+            if self._used and len(self._used) >= self._window:
                 yield self._close(self._used.index(max(self._used)))
             slot = len(self._used)
             self._used.append(0)
-            self._members.append([])
-        self._used[slot] += size
-        self._members[slot].append(piece)
-        if self._used[slot] == self._length:
+            self._open.append(self._empty())
+        begin, sample = self._used[slot], self._open[slot]
+        end = begin + size
+        sample.input_ids[begin:end] = piece.input_ids
+        sample.trained[begin:end] = piece.trained
+        sample.starts[begin] = True
+        self._used[slot] = end
+        if end == self._length:
             yield self._close(slot)
 
     def finish(self) -> Iterator[PackedSample]:
@@ -108,22 +108,15 @@ class Packer:
         while self._used:
             yield self._close(0)
 
-    def _close(self, slot: int) -> PackedSample:
-        return self._sample(self._members.pop(slot), self._used.pop(slot))
+    def _empty(self) -> PackedSample:
+        length = self._length
+        return PackedSample(self._padding.copy(), np.zeros(length, np.bool_), np.zeros(length, np.bool_))
 
-    def _sample(self, members: list[Piece], used: int) -> PackedSample:
-        starts = np.zeros(self._length, np.bool_)
-        begin = 0
-        for member in members:
-            starts[begin] = True
-            begin += len(member.input_ids)
+    def _close(self, slot: int) -> PackedSample:
+        sample, used = self._open.pop(slot), self._used.pop(slot)
         if used < self._length:
-            starts[used] = True
-        return PackedSample(
-            np.concatenate([*(member.input_ids for member in members), self._padding[used:]]),
-            np.concatenate([*(member.trained for member in members), self._untrained[used:]]),
-            starts,
-        )
+            sample.starts[used] = True
+        return sample
 
 
 def shuffled(samples: Iterable[PackedSample], seed: int, first: int) -> list[PackedSample]:
