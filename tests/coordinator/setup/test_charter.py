@@ -10,6 +10,7 @@ from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec, SourceSpec
 from barnraise.core.errors import SpecError
 from coordinator.setup.charter import check_unchanged, public_spec
 from tests.support import parts
+from tests.support.rehearsals import resolved
 
 WHERE = Path("run.toml")
 
@@ -60,3 +61,13 @@ def test_several_sources_keep_their_names_alone_and_their_pinned_revisions() -> 
     for other in (sources_of(("hub:owner/name", "main")), sources_of(("/a/chats.jsonl", None), ("b", None))):
         with pytest.raises(SpecError, match=r"\[data\]"):
             check_unchanged(charter, spec_of(data=other), WHERE)
+
+
+def test_what_the_coordinator_resolved_for_auto_is_no_change() -> None:
+    spec = spec_of()
+    charter = parts.charter(public_spec(resolved(spec)), parts.state())
+    check_unchanged(charter, spec, WHERE)
+    check_unchanged(charter, resolved(spec), WHERE)
+    model = spec.model.model_copy(update={"attention": "eager"})
+    with pytest.raises(SpecError, match=r"\[model\]"):
+        check_unchanged(charter, spec.model_copy(update={"model": model}), WHERE)
