@@ -208,6 +208,8 @@ def serve(
     def ready(serving: Serving) -> None:
         click.echo(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")
         click.echo(f"    peer join '{serving.invite}'\n")
+        if not serving.rehearsed:
+            click.echo("It is not rehearsed: the first volunteer tries one step before it trains.\n")
         click.echo(f"Its checkpoints, and how to download them, are at {serving.url}\n")
 
     asyncio.run(serve_run(spec_path, folder, cache_dir, settings, ready))

@@ -78,6 +78,8 @@ class Serving:
     url: str
     """Address of the HTTP gateway."""
     folder: Path
+    rehearsed: bool
+    """Whether one step was tried before the run began."""
 
 
 def clock() -> Millis:
@@ -124,7 +126,14 @@ async def serve(
         server, port = await serve_grpc(api, settings.host, settings.port, gateway)
         stack.push_async_callback(server.stop, timing.stop)
         invite = Invite(public, port, store.charter.run, authority.public)
-        ready(Serving(invite, settings.http_url or f"http://{invite.url_host}:{http.port}", folder))
+        ready(
+            Serving(
+                invite,
+                settings.http_url or f"http://{invite.url_host}:{http.port}",
+                folder,
+                store.charter.rehearsed,
+            )
+        )
         await swarm.guard(session.run(stop))
 
 
