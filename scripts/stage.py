@@ -111,14 +111,17 @@ def running(work: Path) -> Iterator[Stage]:
         stage.stop_all()
 
 
-def serve(stage: Stage) -> tuple[str, int]:
-    """Start the coordinator on free ports; returns its invite and its gRPC port."""
+def serve(stage: Stage, seconds: float = 300) -> tuple[str, int]:
+    """Start the coordinator on free ports; returns its invite and its gRPC port.
+
+    seconds: to wait for the invite, after which DemoFailed is raised.
+    """
     coordinator = stage.start(
         "coordinator", "coordinator", "serve", str(stage.work / "run.toml"), "--host", "127.0.0.1",
         "--port", "0", "--p2p-port", "0", "--http-port", "0",
         "--data-dir", str(stage.work / "coordinator"),
     )  # fmt: skip
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and coordinator.alive():
         if found := re.search(r"barnraise://127\.0\.0\.1:(\d+)/[^']*", coordinator.log.read_text()):
             return found[0], int(found[1])

@@ -84,7 +84,7 @@ def _measure(case: Case, model: Path, work: Path) -> str:
     work.mkdir(parents=True, exist_ok=True)
     _write_run(case, model, work)
     with running(work) as stage:
-        invite, _ = serve(stage)
+        invite, _ = serve(stage, TIMEOUT_SECONDS)
         coordinator = stage.running[0]
         began = time.monotonic()
         volunteer = stage.volunteer("ada", invite, "--base", str(model), "--frozen", case.frozen)
