@@ -15,21 +15,21 @@ from typing import NamedTuple
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.bad_rows import refuse
-from coordinator.dataset.encode import batches, in_parallel
 from coordinator.dataset.held_out import HeldOutSplit
 from coordinator.dataset.model_ids import ModelIds, check_length, check_tokens, open_tokenizer
 from coordinator.dataset.pack import Document
 from coordinator.dataset.preview import preview_sample
 from coordinator.dataset.records import Record
-from coordinator.dataset.render import Renderer
-from coordinator.dataset.render_counts import RenderCounts
-from coordinator.dataset.row_counts import RowCounts
-from coordinator.dataset.rows import BadRow
+from coordinator.dataset.rendering.counts import RenderCounts
+from coordinator.dataset.rendering.encode import batches, in_parallel
+from coordinator.dataset.rendering.render import Renderer
+from coordinator.dataset.rendering.too_long import documents
+from coordinator.dataset.rows.bad_rows import refuse
+from coordinator.dataset.rows.counts import RowCounts
+from coordinator.dataset.rows.row import BadRow
 from coordinator.dataset.shard_writer import Put, ShardWriter
 from coordinator.dataset.sources.documents import Cutting
 from coordinator.dataset.sources.read import OpenedSource, open_sources, repetitions
-from coordinator.dataset.too_long import documents
 from coordinator.reasons.dataset import (
     BeyondPositions,
     BuildStep,

@@ -26,9 +26,9 @@ from barnraise.models.base_model import resolve
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.dataset.build import build
-from coordinator.dataset.encode import batches
 from coordinator.dataset.model_ids import open_tokenizer
-from coordinator.dataset.render import Rendered, Renderer
+from coordinator.dataset.rendering.encode import batches
+from coordinator.dataset.rendering.render import Rendered, Renderer
 from coordinator.dataset.sources.read import read
 from scripts.demo import CACHE, MODEL
 from scripts.stage import ROOT, DemoFailed

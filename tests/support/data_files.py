@@ -11,7 +11,7 @@ from pathlib import Path
 
 from barnraise.contract.spec import SourceSpec
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows import BadRow
+from coordinator.dataset.rows.row import BadRow
 from coordinator.dataset.sources.documents import Cutting
 from coordinator.dataset.sources.read import open_source
 from coordinator.messages.source_files import source_files

@@ -7,8 +7,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from coordinator.dataset.chat_templates import ChatTemplate, builtin_text
-from coordinator.dataset.render import Renderer
+from coordinator.dataset.rendering.chat_templates import ChatTemplate, builtin_text
+from coordinator.dataset.rendering.render import Renderer
 
 SPECIAL = (
     "<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]",

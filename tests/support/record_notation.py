@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from coordinator.dataset.records import Chat, Message, Record
-from coordinator.dataset.row_counts import RowCounts, records
-from coordinator.dataset.rows import Row
+from coordinator.dataset.rows.counts import RowCounts, records
+from coordinator.dataset.rows.row import Row
 
 
 def outcome(value: object, text_field: str | None = None) -> str:

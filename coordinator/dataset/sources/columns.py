@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.encoding import NOT_UTF8
 
 EXTRA = "Run `pip install '.[data]'` in Barnraise's checkout."

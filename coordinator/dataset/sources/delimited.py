@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.encoding import NOT_UTF8, invalid_byte
 from coordinator.dataset.sources.lines import IS_TOO_LONG, LONGEST, TOO_LONG_FIX, numbered
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.json_text import JsonText
 
 HEAD = 1 << 20

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.encoding import NOT_UTF8
 from coordinator.dataset.sources.lines import IS_TOO_LONG, TOO_LONG_FIX, numbered
 

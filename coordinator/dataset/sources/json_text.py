@@ -8,7 +8,7 @@ import re
 from typing import Any, BinaryIO, NoReturn
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.encoding import NOT_UTF8, invalid_byte
 from coordinator.dataset.sources.lines import IS_TOO_LONG, LONGEST
 

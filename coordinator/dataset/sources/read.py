@@ -9,8 +9,8 @@ from pathlib import Path
 from barnraise.contract.spec import DataSpec, SourceSpec
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.records import Record
-from coordinator.dataset.row_counts import RowCounts, records
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.counts import RowCounts, records
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.columns import arrow_rows, parquet_rows
 from coordinator.dataset.sources.compression import FAILURES
 from coordinator.dataset.sources.delimited import delimited

@@ -8,7 +8,7 @@ from functools import partial
 from typing import BinaryIO
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.documents import LARGEST, Cutting, cut
 from coordinator.dataset.sources.encoding import NOT_UTF8, invalid_byte
 

@@ -64,7 +64,7 @@ def test_the_report_has_model_data_needs_and_a_sample(tmp_path: Path, model: Pat
     assert report.needs == needs(spec, model_shape(model), layout(model, Lora(rank=4)), peers=3)
     assert (report.spec, report.peers, report.uplink_mbit) == (resolved(spec), 3, 20)
     assert report.dataset.records == 20
-    assert "⟦four<|im_end|>⟧" in report.dataset.preview
+    assert "⟦ext number 11.<|im_end|>⟧" in report.dataset.preview
     assert (report.recommendation.codec, report.recommendation.seconds) == (Dense(bits=4), 300)
     assert report.warnings == []
 
@@ -91,19 +91,23 @@ def test_without_held_out_text_main_is_the_newest(tmp_path: Path, model: Path) -
 
 
 def test_a_model_that_has_no_gguf_form_is_refused_before_any_work(tmp_path: Path, model: Path) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import OPTConfig, OPTForCausalLM
 
-    config = GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=1, n_head=2, n_positions=64)
-    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
-    make_tiny_tokenizer().save_pretrained(tmp_path / "gpt2")
-    spec = run_of(tmp_path, tmp_path / "gpt2", [CHAT], checkpoint={"gguf": "f16"})
+    config = OPTConfig(
+        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        ffn_dim=32, word_embed_proj_dim=16, max_position_embeddings=64,
+    )  # fmt: skip
+    OPTForCausalLM(config).save_pretrained(tmp_path / "opt")
+    make_tiny_tokenizer().save_pretrained(tmp_path / "opt")
+    lora = TrainSpec(target=Lora(rank=4, modules=("q_proj", "v_proj")))
+    spec = run_of(tmp_path, tmp_path / "opt", [CHAT], train=lora, checkpoint={"gguf": "f16"})
     for work in (
         lambda: checked(spec, tmp_path / "cache"),
         lambda: prepare(
             spec, AUTHORITY.public, tmp_path / "run", tmp_path / "cache", lambda line: None, rehearsed
         ),
     ):
-        with pytest.raises(SpecError, match=r"checkpoint\.gguf is 'f16', but a GPT2LMHeadModel") as refused:
+        with pytest.raises(SpecError, match=r"checkpoint\.gguf is 'f16', but a OPTForCausalLM") as refused:
             work()
         assert "Leave `gguf` out of [checkpoint]" in refused.value.fix
     assert not (tmp_path / "run").exists(), "the data was packed before the check"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from barnraise.contract.spec import DataSpec, SourceSpec
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows import Row
+from coordinator.dataset.rows.row import Row
 from coordinator.dataset.sources import documents
 from coordinator.dataset.sources.documents import Cutting, cut
 from coordinator.dataset.sources.read import open_source

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources import json_text, lines
 from coordinator.dataset.sources.json_document import is_document, json_document
 from coordinator.dataset.sources.json_lines import json_lines

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.row_counts import SHOWN
+from coordinator.dataset.rows.counts import SHOWN
 from coordinator.messages.dataset import bad_rows
 from coordinator.reasons.dataset import DatasetReport, RenderReport
 

@@ -11,9 +11,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from coordinator.dataset.chat_templates import REFUSALS, ChatTemplate, Turn
 from coordinator.dataset.records import Chat, Message
-from coordinator.dataset.rows import Unusable
+from coordinator.dataset.rendering.chat_templates import REFUSALS, ChatTemplate, Turn
+from coordinator.dataset.rows.row import Unusable
 
 Tools = Sequence[dict[str, Any]]
 Edit = Callable[[dict[str, Any]], dict[str, Any]]

@@ -9,22 +9,22 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from barnraise.core.errors import SpecError
-from coordinator.dataset.chat_templates import (
+from coordinator.dataset.records import Chat, Message, Text
+from coordinator.dataset.rendering.chat_templates import (
     PLAIN,
     ChatTemplate,
     builtin_names,
     builtin_text,
     choose_template,
 )
-from coordinator.dataset.local_templates import learn
-from coordinator.dataset.masks import Marker
-from coordinator.dataset.records import Chat, Message, Text
-from coordinator.dataset.render import Rendered, Renderer
-from coordinator.dataset.rendered_fields import accepted_turns, tools_of, turns_of
-from coordinator.dataset.rows import BadRow
+from coordinator.dataset.rendering.fields import accepted_turns, tools_of, turns_of
+from coordinator.dataset.rendering.local_templates import learn
+from coordinator.dataset.rendering.masks import Marker
+from coordinator.dataset.rendering.render import Rendered, Renderer
+from coordinator.dataset.rows.row import BadRow
 from tests.support.family_templates import FAMILIES, family_renderer, family_tokenizer, unmarked
 
-DATA_MD = Path(__file__).parents[3] / "docs" / "DATA.md"
+DATA_MD = Path(__file__).parents[4] / "docs" / "DATA.md"
 GOLDEN = json.loads((Path(__file__).parent / "golden_chats.json").read_text(encoding="utf-8"))
 CALL = {"type": "function", "id": "call_1", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
 TOOL = {"type": "function", "function": {"name": "weather", "description": "of a city", "parameters": {}}}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from coordinator.dataset.chat_templates import REFUSALS, ChatTemplate, Span, Turn
+from coordinator.dataset.rendering.chat_templates import REFUSALS, ChatTemplate, Span, Turn
 
 Strings = dict[tuple[str, str], str]
 """What is written between the contents of two roles; empty before the first turn and after the last."""

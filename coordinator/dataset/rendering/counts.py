@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from coordinator.dataset.render import TEXT, Rendered
-from coordinator.dataset.row_counts import SHOWN, ranked
-from coordinator.dataset.rows import BadRow
+from coordinator.dataset.rendering.render import TEXT, Rendered
+from coordinator.dataset.rows.counts import SHOWN, ranked
+from coordinator.dataset.rows.row import BadRow
 from coordinator.reasons.dataset import RenderReport
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from coordinator.dataset import text_encoder
-from coordinator.dataset.text_encoder import TextEncoder, parts
+from coordinator.dataset.rendering import text_encoder
+from coordinator.dataset.rendering.text_encoder import TextEncoder, parts
 
 TEXT = Path(text_encoder.__file__).read_text(encoding="utf-8")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from coordinator.dataset.records import Chat, Record
-from coordinator.dataset.row_shapes import LeftOut, Recognized, Recognizer
-from coordinator.dataset.rows import Row, Unusable
+from coordinator.dataset.rows.row import Row, Unusable
+from coordinator.dataset.rows.shapes import LeftOut, Recognized, Recognizer
 from coordinator.reasons.dataset import BadRow, DatasetReport
 
 SHOWN = 5

@@ -21,7 +21,10 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
 from barnraise.contract.shards import Flags, Ints
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.chat_templates import (
+from coordinator.dataset.pack import Document
+from coordinator.dataset.preview import preview_document
+from coordinator.dataset.records import Chat, Record, Text
+from coordinator.dataset.rendering.chat_templates import (
     PLAIN,
     REFUSALS,
     ChatTemplate,
@@ -30,13 +33,10 @@ from coordinator.dataset.chat_templates import (
     builtin_names,
     choose_template,
 )
-from coordinator.dataset.masks import MarkedText, Marker
-from coordinator.dataset.pack import Document
-from coordinator.dataset.preview import preview_document
-from coordinator.dataset.records import Chat, Record, Text
-from coordinator.dataset.rendered_fields import accepted_turns, ignored_fields, tools_of, turns_of
-from coordinator.dataset.rows import BadRow, Unusable
-from coordinator.dataset.text_encoder import TextEncoder
+from coordinator.dataset.rendering.fields import accepted_turns, ignored_fields, tools_of, turns_of
+from coordinator.dataset.rendering.masks import MarkedText, Marker
+from coordinator.dataset.rendering.text_encoder import TextEncoder
+from coordinator.dataset.rows.row import BadRow, Unusable
 
 TEXT = "text"
 """The method of plain text, all of which is trained on."""

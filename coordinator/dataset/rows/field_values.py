@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from coordinator.dataset.rows import Unusable
+from coordinator.dataset.rows.row import Unusable
 
 MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
 """Fields that hold what only a multimodal model understands."""

@@ -28,7 +28,7 @@ PLAIN = "plain"
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 """What rendering raises: a template refuses (`raise_exception`), or fails on a turn it does not expect."""
 
-_BUILTIN = files("coordinator.dataset") / "chat_template_files"
+_BUILTIN = files("coordinator.dataset.rendering") / "template_files"
 _BUILTIN_ORIGIN = "built-in "
 _TRACKING = Lock()
 _MARKS = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")

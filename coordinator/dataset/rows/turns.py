@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from coordinator.dataset.field_values import (
+from coordinator.dataset.records import Message
+from coordinator.dataset.rows.field_values import (
     MEDIA,
     as_json,
     from_json,
@@ -16,9 +17,8 @@ from coordinator.dataset.field_values import (
     string,
     text_and_thoughts,
 )
-from coordinator.dataset.records import Message
-from coordinator.dataset.rows import Unusable
-from coordinator.dataset.tool_fields import calls_of
+from coordinator.dataset.rows.row import Unusable
+from coordinator.dataset.rows.tool_fields import calls_of
 
 ROLES = {
     "system": "system",

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.dataset.records import Chat, Message, Record, Text
-from coordinator.dataset.render_counts import RenderCounts
-from coordinator.dataset.too_long import TooLong, documents, exchanges_of
-from tests.coordinator.dataset.test_render import renderer
+from coordinator.dataset.rendering.counts import RenderCounts
+from coordinator.dataset.rendering.too_long import TooLong, documents, exchanges_of
+from tests.coordinator.dataset.rendering.test_render import renderer
 
 SYSTEM = Message("system", "Be brief.")
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from coordinator.dataset.chat_fields import (
+from coordinator.dataset.records import Record, Text
+from coordinator.dataset.rows.chat_fields import (
     CALLS,
     COMPANIONS,
     LABELS,
@@ -26,7 +27,7 @@ from coordinator.dataset.chat_fields import (
     pair,
     preference,
 )
-from coordinator.dataset.field_values import (
+from coordinator.dataset.rows.field_values import (
     MEDIA,
     check_characters,
     holds_json,
@@ -35,9 +36,8 @@ from coordinator.dataset.field_values import (
     shown,
     string,
 )
-from coordinator.dataset.records import Record, Text
-from coordinator.dataset.rows import Unusable
-from coordinator.dataset.turns import conversation, is_turns
+from coordinator.dataset.rows.row import Unusable
+from coordinator.dataset.rows.turns import conversation, is_turns
 
 _MAYBE_TEXT = ("conversation", "dialogue", "dialog", "chat")
 CONTAINERS = ("messages", "conversations", *_MAYBE_TEXT)

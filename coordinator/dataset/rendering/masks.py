@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.dataset.chat_templates import REFUSALS, ChatTemplate, Span, Turn
-from coordinator.dataset.local_templates import LocalTemplate, learn
+from coordinator.dataset.rendering.chat_templates import REFUSALS, ChatTemplate, Span, Turn
+from coordinator.dataset.rendering.local_templates import LocalTemplate, learn
 
 PROBES: Sequence[Sequence[Turn]] = tuple(
     [{"role": role, "content": role[0]} for role in shape.split()]

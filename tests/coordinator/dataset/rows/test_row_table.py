@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.record_notation import outcome
 
-DATA = Path(__file__).parents[3] / "docs" / "DATA.md"
+DATA = Path(__file__).parents[4] / "docs" / "DATA.md"
 SHORT = {
     "Q": '{"role": "user", "content": "Q"}',
     "A": '{"role": "assistant", "content": "A"}',

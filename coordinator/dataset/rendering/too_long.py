@@ -12,9 +12,9 @@ from typing import Literal
 
 from coordinator.dataset.pack import Document
 from coordinator.dataset.records import Chat, Message, Record
-from coordinator.dataset.render import Rendered, Renderer
-from coordinator.dataset.render_counts import RenderCounts
-from coordinator.dataset.rows import BadRow
+from coordinator.dataset.rendering.counts import RenderCounts
+from coordinator.dataset.rendering.render import Rendered, Renderer
+from coordinator.dataset.rows.row import BadRow
 
 TooLong = Literal["trim", "drop"]
 

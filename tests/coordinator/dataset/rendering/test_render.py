@@ -11,10 +11,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.chat_templates import builtin_text
 from coordinator.dataset.pack import Document
 from coordinator.dataset.records import Chat, Message, Record, Text
-from coordinator.dataset.render import Rendered, Renderer
+from coordinator.dataset.rendering.chat_templates import builtin_text
+from coordinator.dataset.rendering.render import Rendered, Renderer
 from tests.support.datasets import CHATML, built, questions, run_spec, save_tokenizer, write_lines
 
 FORGETFUL = (  # writes "thoughts" into the last answer only, as some reasoning models' templates do

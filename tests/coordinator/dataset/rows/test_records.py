@@ -9,10 +9,10 @@ import pytest
 
 from barnraise.contract.spec import DataSpec
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.bad_rows import refuse
 from coordinator.dataset.records import Chat, Message
-from coordinator.dataset.row_counts import RowCounts, records
-from coordinator.dataset.rows import BadRow, Row
+from coordinator.dataset.rows.bad_rows import refuse
+from coordinator.dataset.rows.counts import RowCounts, records
+from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.read import read
 from coordinator.reasons.dataset import RenderReport
 from tests.support.datasets import write_lines

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from coordinator.dataset.field_values import (
+from coordinator.dataset.records import Chat, Message, Text
+from coordinator.dataset.rows.field_values import (
     as_json,
     check_characters,
     from_json,
@@ -17,10 +18,9 @@ from coordinator.dataset.field_values import (
     string,
     text_and_thoughts,
 )
-from coordinator.dataset.records import Chat, Message, Text
-from coordinator.dataset.rows import Unusable
-from coordinator.dataset.tool_fields import calls_of, tools_of
-from coordinator.dataset.turns import REASONING, conversation, is_turns
+from coordinator.dataset.rows.row import Unusable
+from coordinator.dataset.rows.tool_fields import calls_of, tools_of
+from coordinator.dataset.rows.turns import REASONING, conversation, is_turns
 
 SYSTEMS = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "functions")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coordinator.dataset.field_values import from_json, is_filled, kind
-from coordinator.dataset.rows import Unusable
+from coordinator.dataset.rows.field_values import from_json, is_filled, kind
+from coordinator.dataset.rows.row import Unusable
 
 _FIX_TOOL = 'Write each tool as OpenAI does: `{"type": "function", "function": {"name": …}}`.'
 _FIX_CALL = "Write each call with a `name`, and with `arguments` as an object or as JSON of one."
