@@ -15,6 +15,7 @@ from coordinator.dataset.rows.field_values import (
     holds_json,
     is_filled,
     kind,
+    shown,
     string,
     text_and_thoughts,
 )
@@ -22,14 +23,16 @@ from coordinator.dataset.rows.row import Unusable
 from coordinator.dataset.rows.tool_fields import calls_of, tools_of
 from coordinator.dataset.rows.turns import REASONING, conversation, is_turns
 
-SYSTEMS = ("system", "system_prompt", "system_message")
+SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction", "system_instruction")
 TOOLS = ("tools", "functions")
 COMPANIONS = frozenset({*SYSTEMS, *TOOLS})
 """Fields that are read beside the messages of every chat."""
 CALLS = "answers"
-"""Field of the calls that answer a question, in data sets of function calls."""
+"""Field of what answers a question: calls, in data sets of function calls, or texts, as in SQuAD."""
 LABELS = ("label", "kto_tag")
 """Fields that say whether an answer is a good one."""
+_GOOD = frozenset({"true", "1", "1.0", "yes", "good", "desirable", "chosen"})
+_BAD = frozenset({"false", "0", "0.0", "no", "bad", "undesirable", "rejected"})
 CONTEXTS = ("input", "context")
 """Fields that belong to a question: what it is about."""
 PAIR_COMPANIONS = COMPANIONS | {*CONTEXTS, *REASONING, "history"}
@@ -59,7 +62,15 @@ def chat(row: Mapping[str, Any], messages: tuple[Message, ...], where: str, igno
 def pair(row: Mapping[str, Any], question: str, answer: str, where: str, ignored: list[str]) -> Chat:
     """A chat of a question and its answer, after the row's `history`. Raises Unusable."""
     asked = _asked(row, question, ignored)
-    return chat(row, (*asked, *_answered(row, answer, ignored)), where, ignored)
+    messages = _continued(asked, question, _answered(row, answer, ignored), answer)
+    return chat(row, messages, where, ignored)
+
+
+def answer(
+    row: Mapping[str, Any], asked: tuple[Message, ...], answered: str, where: str, ignored: list[str]
+) -> Chat:
+    """A chat of messages that end with a question, and its answer in another field. Raises Unusable."""
+    return chat(row, (*map(_as_context, asked), *_answered(row, answered, ignored)), where, ignored)
 
 
 def preference(row: Mapping[str, Any], asked: str | None, where: str, ignored: list[str]) -> Chat | Text:
@@ -79,21 +90,19 @@ def preference(row: Mapping[str, Any], asked: str | None, where: str, ignored: l
         if asked is not None and not _repeats(row[asked], answer):
             ignored.append(asked)
         return chat(row, answer, where, ignored)
-    question = () if asked is None else _asked(row, asked, ignored)
-    return chat(row, (*question, *answer), where, ignored)
+    messages = answer if asked is None else _continued(_asked(row, asked, ignored), asked, answer, "chosen")
+    return chat(row, messages, where, ignored)
 
 
 def is_disliked(row: Mapping[str, Any], ignored: list[str]) -> bool:
-    """Whether the row's label says that its answer is a bad one: false, or 0."""
+    """Whether the row's label says that its answer is a bad one: false, 0, or a word for it."""
     for name in LABELS:
         label = row.get(name)
-        if isinstance(label, str):
-            label = {"true": True, "false": False}.get(label.lower(), label)
-        if label is None or (isinstance(label, bool | int) and label == 1):
-            continue
-        if isinstance(label, bool | int) and label == 0:
+        written = str(label).strip().lower()
+        if written in _BAD:
             return True
-        ignored.append(name)
+        if label is not None and written not in _GOOD:
+            ignored.append(name)
     return False
 
 
@@ -108,11 +117,25 @@ def _asked(row: Mapping[str, Any], question: str, ignored: list[str]) -> tuple[M
         given = conversation(value, question, ignored)
         ignored += [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
         return (*history, *map(_as_context, given))
-    text = text_and_thoughts(value, question)[0]
+    text = text_and_thoughts(_only(value, question), question)[0]
     names = [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
     contexts = [_context(row[name], name) for name in names]
     parts = [*contexts, text] if question in _CONTEXT_FIRST else [text, *contexts]
     return (*history, Message("user", "\n\n".join(part for part in parts if part)))
+
+
+def _continued(
+    asked: tuple[Message, ...], question: str, answers: tuple[Message, ...], answer: str
+) -> tuple[Message, ...]:
+    """A question with its answer. Raises Unusable where it ends with another answer already."""
+    if not asked or not answers or {asked[-1].role, answers[0].role} != {"assistant"}:
+        return asked + answers
+    if asked[-1] == _as_context(answers[0]):
+        return asked[:-1] + answers
+    raise Unusable(
+        f"`{question}` ends with a message of the assistant, and `{answer}` begins with another",
+        fix="Write one answer: the continuation of a message is not trained on by itself.",
+    )
 
 
 def _as_context(message: Message) -> Message:
@@ -131,13 +154,39 @@ def _answered(row: Mapping[str, Any], answer: str, ignored: list[str]) -> tuple[
     if holds_messages(value):
         ignored += thoughts
         return conversation(value, answer, ignored)
-    if answer == CALLS:
-        return (Message("assistant", "", tool_calls=calls_of(value, answer)),)
-    text, reasoning = text_and_thoughts(value, answer)
+    if answer == CALLS and (value := _texts(value, ignored)) is None:
+        return (Message("assistant", "", tool_calls=calls_of(row[answer], answer)),)
+    text, reasoning = text_and_thoughts(_only(value, answer), answer)
     if thoughts:
         reasoning = text_and_thoughts(row[thoughts[0]], thoughts[0])[0]
         ignored += thoughts[1:]
     return (Message("assistant", text, reasoning=reasoning),)
+
+
+def _texts(value: object, ignored: list[str]) -> object:
+    """The texts of `answers`: of an object, of several, or bare ones; None where they are calls."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if any(map(_is_call, parts)):
+        return None
+    fields = {key: None for part in parts if isinstance(part, Mapping) for key in part}
+    ignored += [f"{CALLS}.{shown(key)}" for key in fields if key != "text"]
+    texts = [part["text"] if isinstance(part, Mapping) else part for part in parts]
+    return texts if value is parts else texts[0]
+
+
+def _is_call(value: object) -> bool:
+    return holds_json(value) if isinstance(value, str) else isinstance(value, Mapping) and "text" not in value
+
+
+def _only(value: object, name: str) -> object:
+    """The text of a list of equal texts. Raises Unusable for several: which one is meant is not known."""
+    if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+        return value
+    if not value:
+        raise Unusable(f"`{name}` has no text", fix="Remove the row.")
+    if any(part != value[0] for part in value):
+        raise Unusable(f"`{name}` has {len(value)} texts", fix="Write a row for each, or keep one.")
+    return value[0]
 
 
 def holds_messages(value: object) -> bool:

@@ -10,8 +10,9 @@ from coordinator.dataset.rows.row import Unusable
 MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
 """Fields that hold what only a multimodal model understands."""
 _SHOWN_CHARACTERS = 60
-_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text"}
+_TEXT_PARTS = dict.fromkeys(("text", "input_text", "output_text", "summary_text"), "text")
 """Types of parts that hold text, and the key of it."""
+_PART_KEYS = frozenset({"type", "text", "parts"})
 _THOUGHT_PARTS = {"thinking": "thinking", "reasoning": "text"}
 """Types of parts that hold what the assistant thinks, and the key of it."""
 
@@ -21,6 +22,11 @@ def shown(value: object) -> str:
     text = str(value)
     cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in cut)
+
+
+def fields_of(row: Mapping[str, object]) -> str:
+    """The names of an object's fields for a message: the first ten."""
+    return ", ".join(map(shown, [*row][:10])) or "nothing"
 
 
 def kind(value: object) -> str:
@@ -68,19 +74,23 @@ def string(value: object, name: str) -> str:
 
 
 def text_and_thoughts(content: object, name: str) -> tuple[str, str]:
-    """The text of a message's content, and the thoughts in it, where it is a list of parts.
+    """The text of a message's content, and the thoughts in it, where it is a list of parts, or one.
 
-    Parts of text are joined by line breaks. Raises Unusable for content that is no text.
+    Parts of text are joined by line breaks; empty ones are nothing. Raises Unusable for content that is no
+    text.
     """
     if isinstance(content, str):
         return content, ""
+    if isinstance(content, Mapping) and not _PART_KEYS.isdisjoint(content):
+        content = content.get("parts") or [content]
     if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise Unusable(f"`{name}` is {kind(content)}, not text", fix="Write it as a string.")
     texts: list[str] = []
     thoughts: list[str] = []
     for part in content:
         text, is_thought = _part(part, name)
-        (thoughts if is_thought else texts).append(text)
+        if text:
+            (thoughts if is_thought else texts).append(text)
     return "\n".join(texts), "\n".join(thoughts)
 
 
@@ -91,7 +101,8 @@ def _part(part: object, name: str) -> tuple[str, bool]:
         raise Unusable(f"`{name}` has a part that is {kind(part)}", fix="Write each part as an object.")
     of = part.get("type", "text")
     if of in _THOUGHT_PARTS:
-        return text_and_thoughts(part.get(_THOUGHT_PARTS[of]), f"{name}[].{_THOUGHT_PARTS[of]}")[0], True
+        key = next((key for key in (_THOUGHT_PARTS[of], "summary") if key in part), _THOUGHT_PARTS[of])
+        return text_and_thoughts(part.get(key), f"{name}[].{key}")[0], True
     if of not in _TEXT_PARTS:
         raise Unusable(
             f"`{name}` has a part of the type `{shown(of)}`",
@@ -100,7 +111,10 @@ def _part(part: object, name: str) -> tuple[str, bool]:
     media = [key for key, value in part.items() if key in MEDIA and is_filled(value)]
     if media:
         raise Unusable(f"`{name}` has a part with `{media[0]}`", fix="Only text can be trained on.")
-    return string(part.get(_TEXT_PARTS[of]), f"{name}[].text"), False
+    text = part.get(_TEXT_PARTS[of])
+    if text is None and "type" not in part:
+        raise Unusable(f"`{name}` has a part without text: {fields_of(part)}", fix="Remove the row.")
+    return "" if text is None else string(text, f"{name}[].text"), part.get("thought") is True
 
 
 def check_characters(text: str, name: str) -> None:

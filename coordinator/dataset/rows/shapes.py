@@ -21,6 +21,7 @@ from coordinator.dataset.rows.chat_fields import (
     COMPANIONS,
     LABELS,
     PAIR_COMPANIONS,
+    answer,
     chat,
     holds_messages,
     is_disliked,
@@ -30,6 +31,8 @@ from coordinator.dataset.rows.chat_fields import (
 from coordinator.dataset.rows.field_values import (
     MEDIA,
     check_characters,
+    fields_of,
+    from_json,
     holds_json,
     is_filled,
     kind,
@@ -40,7 +43,7 @@ from coordinator.dataset.rows.row import Unusable
 from coordinator.dataset.rows.turns import conversation, is_turns
 
 _MAYBE_TEXT = ("conversation", "dialogue", "dialog", "chat")
-CONTAINERS = ("messages", "conversations", *_MAYBE_TEXT)
+CONTAINERS = ("messages", "conversations", "contents", *_MAYBE_TEXT)
 """Fields that hold the messages of a chat; the last ones may hold other text too, which is no chat."""
 QUESTIONS = ("instruction", "prompt", "question", "query", "problem", "input", "inputs", "user", "human")
 ANSWERS = (
@@ -48,7 +51,8 @@ ANSWERS = (
     *("assistant", "bot", "gpt", CALLS),
 )
 DEFAULT_TEXT = "text"
-_FIX = "Name the field that holds the text as `text_field` under [data] in run.toml."
+_FIX_TEXT = "Name the field that holds the text as `text_field` under [data] in run.toml"
+_FIX = f"{_FIX_TEXT}, or rename the fields of a question and its answer to `prompt` and `completion`."
 _PLANS = 1024
 """Combinations of fields that are remembered."""
 
@@ -104,6 +108,7 @@ class Recognizer:
             if not isinstance(value, Mapping):
                 raise Unusable(f"it is {kind(value)}, not a JSON object", fix="Write one object per record.")
         if self._text_field is not None:
+            value = _unfolded(value, _path(value, self._text_field)[:-1])
             found = lookup(value, self._text_field)
             if found is not _ABSENT:
                 return self._named(value, found, where)
@@ -115,12 +120,17 @@ class Recognizer:
         try:
             return self._by_shape(value, where)._replace(lacks_named=True)
         except Unusable as fault:
-            problem = f"no `{self._text_field}`, which `text_field` names; {fault.problem}"
+            name = self._text_field or DEFAULT_TEXT
+            problem = f"no `{name}`, which `text_field` names{_obstacle(value, name)}; {fault.problem}"
             raise Unusable(problem, fix=fault.fix) from None
 
     def _by_shape(self, value: Mapping[str, Any], where: str) -> Recognized:
         filled = _filled(value)
         plan = self._plan(filled)
+        if not plan.shape and (renamed := _in_lower_case(value)):
+            return self._by_shape(renamed, where)
+        if plan.read is _read_text and holds_messages(value[DEFAULT_TEXT]):
+            plan = _container_plan(DEFAULT_TEXT, filled)
         ignored: list[str] = []
         if plan.container in _MAYBE_TEXT and _is_mere_text(value[plan.container]):
             ignored.append(plan.container)
@@ -143,7 +153,7 @@ class Recognizer:
         if isinstance(found, Mapping):
             inner = Recognizer(None).recognize(found, where)
             return Recognized(inner.record, f"`{name}`: {inner.shape}", [*_beside(row, path), *inner.ignored])
-        if not isinstance(found, list | tuple) and not holds_messages(found):
+        if not _may_be_messages(found):
             return Recognized(_text(found, name, where), f"`{name}`", list(_beside(row, path)))
         parent: Any = row
         for part in path[:-1]:
@@ -155,6 +165,45 @@ class Recognizer:
 
 
 _ABSENT = object()
+
+
+def _may_be_messages(value: object) -> bool:
+    """Whether a named field is read as messages: a list of anything but texts, or JSON of messages."""
+    if isinstance(value, list | tuple):
+        return not value or not all(_is_mere_text(part) for part in value)
+    return holds_messages(value)
+
+
+def _in_lower_case(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row with the names of its fields in lower case, as the first line of a spreadsheet has them in
+    capitals; None where they are, or would not be distinct."""
+    names = [str(name).strip().lower() for name in row]
+    if names == [*row] or len({*names}) < len(names):
+        return None
+    return dict(zip(names, row.values(), strict=True))
+
+
+def _unfolded(row: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """The row with the objects on a path as such, where they are JSON in a string."""
+    if not path:
+        return row
+    inner = row.get(path[0])
+    if isinstance(inner, str) and holds_json(inner):
+        inner = from_json(inner, path[0])
+    return {**row, path[0]: _unfolded(inner, path[1:])} if isinstance(inner, Mapping) else row
+
+
+def _obstacle(row: Mapping[str, Any], name: str) -> str:
+    """What a path leads into that is no object, for messages; empty where a part of it is merely absent."""
+    inside: Any = row
+    path = _path(row, name)
+    for depth, part in enumerate(path):
+        if not isinstance(inside, Mapping):
+            return f" (`{'.'.join(path[:depth])}` is {kind(inside)})"
+        if part not in inside:
+            return ""
+        inside = inside[part]
+    return ""
 
 
 def lookup(row: Mapping[str, Any], name: str) -> object:
@@ -209,7 +258,7 @@ def _plan_of(filled: tuple[str, ...]) -> _Plan:
     if "chosen" in filled:
         return _preference_plan(container or asked, filled)
     if container:
-        return _container_plan(container, filled)
+        return _container_plan(container, filled, answered)
     if asked and answered:
         return _pair_plan(asked, answered, filled)
     if DEFAULT_TEXT in filled:
@@ -222,13 +271,21 @@ def _plan(shape: str, read: _ReadRow, filled: tuple[str, ...], used: set[str]) -
     return _Plan(shape, read, unused, tuple(name for name in filled if name in MEDIA))
 
 
-def _container_plan(container: str, filled: tuple[str, ...]) -> _Plan:
+def _container_plan(container: str, filled: tuple[str, ...], answered: str | None = None) -> _Plan:
+    """answered: the field of the last answer, where the messages do not end with it."""
+
     def read(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record | LeftOut:
         if is_disliked(row, ignored):
             return LeftOut.DISLIKED
-        return chat(row, conversation(row[container], container, ignored), where, ignored)
+        messages = conversation(row[container], container, ignored)
+        if answered is None:
+            return chat(row, messages, where, ignored)
+        if messages and messages[-1].role != "assistant":
+            return answer(row, messages, answered, where, ignored)
+        ignored.append(answered)
+        return chat(row, messages, where, ignored)
 
-    used = {container, *COMPANIONS, *LABELS}
+    used = {container, *COMPANIONS, *LABELS, *([answered] if answered else [])}
     return _plan(f"`{container}`", read, filled, used)._replace(container=container)
 
 
@@ -265,22 +322,26 @@ def _unshaped(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record 
             f"`{empty[0]}` is {'null' if row[empty[0]] is None else 'blank'}",
             fix="Fill it in, or remove the row.",
         )
+    if known and known[0] in CONTAINERS:
+        raise Unusable(
+            f"`{known[0]}` is text, not a list of messages",
+            fix=f'Write a list of messages, or set `text_field = "{known[0]}"` under [data] in run.toml to '
+            "train on it as plain text.",
+        )
     if known:
         lacks, names = ("answer", ANSWERS) if known[0] in QUESTIONS else ("question", QUESTIONS)
         raise Unusable(
-            f"`{known[0]}` without {'an' if lacks == 'answer' else 'a'} {lacks}; it has: {_fields(row)}",
-            fix=f"Name the {lacks} as one of: {', '.join(names)}. {_FIX}",
+            f"`{known[0]}` without {'an' if lacks == 'answer' else 'a'} {lacks}; it has: {fields_of(row)}",
+            fix=f"Name the {lacks} as one of: {', '.join(names)}. {_FIX_TEXT}.",
         )
-    raise Unusable(f"no field of a known name; it has: {_fields(row)}", fix=_suggestion(row))
-
-
-def _fields(row: Mapping[str, Any]) -> str:
-    return ", ".join(map(shown, [*row][:10])) or "nothing"
+    raise Unusable(f"no field of a known name; it has: {fields_of(row)}", fix=_suggestion(row))
 
 
 def _suggestion(row: Mapping[str, Any]) -> str:
     """What to type: the inner field that would be recognized, if there is one."""
     for name, inner in row.items():
+        if holds_messages(inner):
+            return f'Set `text_field = "{shown(name)}"` under [data] in run.toml.'
         if isinstance(inner, Mapping):
             plan = _plan_of(tuple(key for key, value in inner.items() if is_filled(value)))
             if plan.shape:

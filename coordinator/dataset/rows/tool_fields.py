@@ -19,7 +19,8 @@ def tools_of(value: object, name: str) -> tuple[Mapping[str, Any], ...]:
     """
     if not is_filled(value):
         return ()
-    return tuple(_tool(from_json(tool, name), name) for tool in _several(from_json(value, name), name))
+    several = _several(from_json(value, name), name)
+    return tuple(_tool(from_json(tool, f"{name}[]"), name) for tool in several)
 
 
 def _tool(tool: object, name: str) -> Mapping[str, Any]:
@@ -39,7 +40,8 @@ def calls_of(value: object, name: str) -> tuple[Mapping[str, Any], ...]:
     """
     if not is_filled(value):
         return ()
-    return tuple(_call(from_json(call, name), name) for call in _several(from_json(value, name), name))
+    several = _several(from_json(value, name), name)
+    return tuple(_call(from_json(call, f"{name}[]"), name) for call in several)
 
 
 def _call(call: object, name: str) -> Mapping[str, Any]:
@@ -56,7 +58,9 @@ def _function(called: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         raise Unusable(f"a call in `{name}` has no `name`", fix=_FIX_CALL)
     key = "arguments" if "arguments" in called else "parameters"
     given = called.get(key)
-    arguments = from_json(given, f"{name}[].{key}") if is_filled(given) else {}
+    arguments = given
+    for _ in range(2):  # some programs write JSON of JSON
+        arguments = from_json(arguments, f"{name}[].{key}") if is_filled(arguments) else {}
     if not isinstance(arguments, Mapping):
         raise Unusable(f"`{key}` of a call in `{name}` is {kind(arguments)}", fix=_FIX_CALL)
     rest = {field: value for field, value in called.items() if field not in (key, "type")}

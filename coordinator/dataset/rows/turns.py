@@ -9,6 +9,7 @@ from coordinator.dataset.records import Message
 from coordinator.dataset.rows.field_values import (
     MEDIA,
     as_json,
+    fields_of,
     from_json,
     holds_json,
     is_filled,
@@ -35,18 +36,25 @@ ROLES = {
 """Names of roles, in lower case, and the role that each means."""
 CALLS = frozenset({"function_call", "tool_call"})
 """Roles of turns of the assistant whose text is a call, or a list of calls, in JSON."""
-REASONING = ("reasoning_content", "reasoning", "thinking")
+REASONING = (
+    *("reasoning_content", "reasoning", "thinking", "thinking_blocks"),
+    *("thought", "cot", "complex_cot", "chain_of_thought"),
+)
 """Fields of what the assistant thinks before it answers; the first that is filled counts."""
 _ROLE_KEYS = ("role", "from", "speaker")
-_CONTENT_KEYS = ("content", "value", "text")
-_WEIGHTS = ("weight", "train", "training", "loss")
+_CONTENT_KEYS = ("content", "value", "text", "parts")
+_WEIGHTS = ("weight", "train", "training", "loss", "train_on_turn", "loss_weight", "loss_mask", "trainable")
 """Fields that say whether a turn is trained on."""
-_WRITTEN_WEIGHTS = {"0": 0, "1": 1, "false": 0, "true": 1}
+_MASKED = "masked"
+"""The field that says whether a turn is not trained on."""
+_UNCLEAR = "mask"
+"""Programs differ in whether they train on what it is 1 for."""
+_WRITTEN_WEIGHTS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "false": 0, "true": 1}
 _SPANS = ("train_detail", "training_detail")
 """Fields that say it of parts of a turn."""
 _ASKED = ("user", "human", "input", "question", "prompt", "instruction")
 _ANSWERED = ("assistant", "bot", "gpt", "output", "answer", "response")
-_KNOWN = {*REASONING, *_WEIGHTS, "name", "tool_calls", "function_call", "tool_call_id"}
+_KNOWN = {*REASONING, *_WEIGHTS, _MASKED, "name", "tool_calls", "function_call", "tool_call_id"}
 
 
 def is_turns(value: object) -> bool:
@@ -103,10 +111,15 @@ def _plain(turn: object) -> Message | None:
 
 
 def _append(messages: list[Message], message: Message) -> None:
-    """Add a message; a turn that only calls a tool joins the calls before it, which run in parallel."""
+    """Add a message; a turn that only calls a tool joins the calls before it, which run in parallel.
+
+    Calls replace an empty turn before them, which some programs write for the text that is missing.
+    """
     last = messages[-1] if messages else None
     if last and last.tool_calls and message.tool_calls and not (message.content or message.reasoning):
         messages[-1] = last._replace(tool_calls=last.tool_calls + message.tool_calls)
+    elif last and message.tool_calls and last.role == "assistant" and not (last.content or last.reasoning):
+        messages[-1] = message
     else:
         messages.append(message)
 
@@ -119,20 +132,26 @@ def _messages(turn: object, field: str, ignored: list[str]) -> Iterator[Message]
     if role_key is not None:
         yield _message(turn, role_key, field, ignored)
         return
+    if len(turn) == 1 and (role := ROLES.get(shown(next(iter(turn))).lower())):
+        yield Message(role, string(next(iter(turn.values())), f"{field}[].{shown(next(iter(turn)))}"))
+        return
     asked = next((key for key in _ASKED if turn.get(key) is not None), None)
     answered = next((key for key in _ANSWERED if turn.get(key) is not None), None)
     if asked is None or answered is None:
-        raise Unusable(f"a message in `{field}` lacks `role` or `content`", fix="Give every message both.")
+        raise Unusable(
+            f"a message in `{field}` has no `role`; it has: {_given(turn)}",
+            fix="Give every message `role` and `content`.",
+        )
     if is_filled(turn.get("system")):
         yield Message("system", string(turn["system"], f"{field}[].system"))
     yield Message("user", string(turn[asked], f"{field}[].{asked}"))
     yield Message(
         "assistant",
         string(turn[answered], f"{field}[].{answered}"),
-        reasoning=_reasoning(turn, field),
+        reasoning=_reasoning(turn, field, ignored),
         trained=_is_trained(turn, "assistant", field, ignored),
     )
-    _note(turn, {asked, answered, "system", *REASONING, *_WEIGHTS}, field, ignored)
+    _note(turn, {asked, answered, "system", *REASONING, *_WEIGHTS, _MASKED}, field, ignored)
 
 
 def _message(turn: Mapping[str, Any], role_key: str, field: str, ignored: list[str]) -> Message:
@@ -149,13 +168,16 @@ def _message(turn: Mapping[str, Any], role_key: str, field: str, ignored: list[s
     elif content is None and role == "assistant" and (calls or any(map(turn.get, REASONING))):
         text = ""
     elif content is None:
-        raise Unusable(f"a message in `{field}` lacks `role` or `content`", fix="Give every message both.")
+        raise Unusable(
+            f"a message in `{field}` has no `content`; it has: {_given(turn)}",
+            fix="Give every message `role` and `content`.",
+        )
     else:
         text, thoughts = text_and_thoughts(content, f"{field}[].{content_key}")
     if calls and role != "assistant":
         raise Unusable(f"a message of the role `{role}` calls tools", fix="Only the assistant can.")
     _note(turn, {role_key, content_key, *_KNOWN}, field, ignored)
-    reasoning = _reasoning(turn, field) or thoughts
+    reasoning = _reasoning(turn, field, ignored) or thoughts
     if reasoning and role != "assistant":
         ignored.append(f"{field}[].{next(key for key in REASONING if turn.get(key))} of a {role}")
         reasoning = ""
@@ -168,6 +190,10 @@ def _message(turn: Mapping[str, Any], role_key: str, field: str, ignored: list[s
         name=string(turn.get("name") or "", f"{field}[].name"),
         trained=_is_trained(turn, role, field, ignored),
     )
+
+
+def _given(turn: Mapping[str, Any]) -> str:
+    return fields_of({key: value for key, value in turn.items() if value is not None})
 
 
 def _calls(turn: Mapping[str, Any], field: str) -> tuple[Mapping[str, Any], ...]:
@@ -185,21 +211,20 @@ def _result(content: object) -> str:
     return as_json(content)
 
 
-def _reasoning(turn: Mapping[str, Any], field: str) -> str:
-    key = next((key for key in REASONING if turn.get(key)), None)
-    return "" if key is None else text_and_thoughts(turn[key], f"{field}[].{key}")[0]
+def _reasoning(turn: Mapping[str, Any], field: str, ignored: list[str]) -> str:
+    """The reasoning of the first field that has any. The same in a second field is not counted as unused."""
+    given = [key for key in REASONING if turn.get(key)]
+    if not given:
+        return ""
+    ignored += [f"{field}[].{key}" for key in given[1:] if turn[key] != turn[given[0]]]
+    return "\n".join(filter(None, text_and_thoughts(turn[given[0]], f"{field}[].{given[0]}")))
 
 
 def _is_trained(turn: Mapping[str, Any], role: str, field: str, ignored: list[str]) -> bool:
     """Whether the turn's weights, if any, let it be trained on. Raises Unusable for one between 0 and 1."""
-    for key in _SPANS:
-        if is_filled(turn.get(key)):
-            raise Unusable(
-                f"`{field}[].{key}` marks parts of a message",
-                fix="Only whole messages can be trained on or not: give them `train`.",
-            )
+    _check_weights(turn, field)
     trained = True
-    for key in _WEIGHTS:
+    for key in (*_WEIGHTS, _MASKED):
         weight = turn.get(key)
         if weight is None:
             continue
@@ -209,10 +234,27 @@ def _is_trained(turn: Mapping[str, Any], role: str, field: str, ignored: list[st
             raise Unusable(
                 f"`{field}[].{key}` is {shown(weight)}", fix="A message is trained on or not: write 1 or 0."
             )
+        if key == _MASKED:
+            weight = not weight
         trained = trained and bool(weight)
         if weight and role != "assistant":
             ignored.append(f"{field}[].{key} of a {role}")
     return trained
+
+
+def _check_weights(turn: Mapping[str, Any], field: str) -> None:
+    """Raises Unusable for fields that say what is trained on in a way that cannot be followed."""
+    for key in _SPANS:
+        if is_filled(turn.get(key)):
+            raise Unusable(
+                f"`{field}[].{key}` marks parts of a message",
+                fix="Only whole messages can be trained on or not: give them `train`.",
+            )
+    if turn.get(_UNCLEAR) is not None:
+        raise Unusable(
+            f"`{field}[].{_UNCLEAR}` does not say whether 1 is trained on",
+            fix="Name it `train`: true is trained on, false is not.",
+        )
 
 
 def _note(turn: Mapping[str, Any], used: set[str], field: str, ignored: list[str]) -> None:

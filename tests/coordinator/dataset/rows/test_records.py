@@ -58,7 +58,7 @@ def test_the_input_of_alpaca_follows_the_instruction(tmp_path: Path) -> None:
         ('{"body": "x"}', "it has: body"),
         ('{"text": 5}', "`text` is a number"),
         ('{"messages": "hello"}', "not a list"),
-        ('{"messages": [{"role": "user"}]}', "lacks `role` or `content`"),
+        ('{"messages": [{"role": "user"}]}', "has no `content`; it has: role"),
         ('{"messages": [{"role": "narrator", "content": "x"}]}', "unknown role `narrator`"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "no assistant"),
         ('{"messages": [{"role": "assistant", "content": "x"}]}', "speaks first"),
