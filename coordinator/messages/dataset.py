@@ -10,6 +10,7 @@ from coordinator.reasons.dataset import (
     BadRow,
     BeyondPositions,
     BuildStep,
+    BuiltDataset,
     DatasetBuilt,
     DatasetReport,
     NothingHeldOut,
@@ -42,6 +43,16 @@ def build_step(step: BuildStep) -> str:
             assert_never(step)
 
 
+def dataset_lines(built: BuiltDataset) -> list[str]:
+    """The reports of a dataset for a log: each line with what it is about, or as a part of the one before."""
+    reports = {"rows": dataset_report(built.report), "chats": render_report(built.rendering)}
+    return [
+        line if line.startswith(" ") else f"{about}: {line}"
+        for about, lines in reports.items()
+        for line in lines
+    ]
+
+
 def dataset_report(report: DatasetReport) -> list[str]:
     """What the rows hold, and what of them is not trained on: a line for each."""
     shapes = ", ".join(f"{rows:,} by {shape}" for shape, rows in report.shapes[:SHOWN_NAMES])
@@ -52,6 +63,7 @@ def dataset_report(report: DatasetReport) -> list[str]:
         lines.append(f"{_count(report.blank, 'row')} left out: blank text")
     if report.disliked:
         lines.append(f"{_count(report.disliked, 'row')} left out: the label of the answer is false")
+    lines += [f"{_count(rows, 'row')} left out: split `{split}`" for split, rows in report.other_splits]
     if report.untrained:
         lines.append(
             f"{_count(report.untrained, 'message')} of the assistant not trained on:"

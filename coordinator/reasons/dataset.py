@@ -39,6 +39,8 @@ class DatasetReport:
     """The assistant's messages that are context only: of the weight 0, or in a prompt."""
     lacking: int
     """Rows without the field that `data.text_field` names, which were recognized by their shape."""
+    other_splits: tuple[tuple[str, int], ...]
+    """Splits that are not trained on in files that hold several, and their rows."""
     shapes: tuple[tuple[str, int], ...]
     """How rows were recognized, and how many, the most frequent first."""
     unused: tuple[tuple[str, int], ...]

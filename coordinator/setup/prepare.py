@@ -16,7 +16,7 @@ from barnraise.rehearsal.outcomes import Rehearsed, rehearsal_message
 from barnraise.rehearsal.runner import rehearse
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
-from coordinator.messages.dataset import dataset_report, render_report
+from coordinator.messages.dataset import dataset_lines
 from coordinator.reasons.dataset import BuiltDataset
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
 from coordinator.setup.charter import public_spec
@@ -49,7 +49,7 @@ def prepare(
     run = resolve_run(spec, cache, blobs.put, progress, rehearse)
     built = run.dataset
     progress(rehearsal_message(run.rehearsal))
-    for line in (*dataset_report(built.report), *render_report(built.rendering)):
+    for line in dataset_lines(built):
         progress(line)
     _move_held_out(built, blobs, folder / HELD_OUT)
     index = blobs.put(built.index.to_bytes())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from barnraise.contract.spec import SourceSpec
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows.row import BadRow
+from coordinator.dataset.rows.row import BadRow, OtherSplitRow
 from coordinator.dataset.sources.documents import Cutting
 from coordinator.dataset.sources.read import open_source
 from coordinator.messages.source_files import source_files
@@ -64,11 +64,11 @@ def folder(files: dict[str, str | bytes]) -> Write:
     return write
 
 
-def zstd(content: bytes) -> Write:
+def zstd(content: bytes, frames: int = 1) -> Write:
     def write(path: Path) -> None:
         import pyarrow
 
-        path.write_bytes(pyarrow.compress(content, codec="zstd", asbytes=True))
+        path.write_bytes(pyarrow.compress(content, codec="zstd", asbytes=True) * frames)
 
     return write
 
@@ -134,15 +134,40 @@ FILES: dict[str, tuple[str, Write]] = {
         text("\n".join(PRETTY)),
     ),
     "two-lists.json": ("an object around two lists", text(json.dumps({"a": ROWS, "b": ROWS}))),
+    "splits.json": (
+        "an object around a list for each split",
+        text(json.dumps({"train": ROWS, "test": ROWS})),
+    ),
+    "comma-array.json": ("an array with a comma after its last element", text('[\n{"text": "a"},\n]')),
+    "comments.json": ("an array after a comment", text("// mine\n" + json.dumps(ROWS))),
+    "page.json": ("a web page, as of a failed download", text("<!DOCTYPE html>\n<html></html>\n")),
+    "strings.json": ("an array of strings", text(json.dumps(TEXTS))),
     "broken-array.json": ("an array with a fault", text('[\n{"text": "a"},\n{"text" "b"}\n]')),
     "cut-array.json": ("an array whose end is missing", text(json.dumps(ROWS, indent=1)[:-9])),
     "broken.jsonl": ("JSON lines, one of them broken", text('{"text": "a"}\n{"text": \n{"text": "c"}\n')),
     "first-broken.jsonl": ("JSON lines, the first broken", text('{"text": \n{"text": "c"}\n')),
+    "commas.jsonl": ("JSON lines with commas between them", text('{"text": "a"},\n{"text": "c"}\n')),
+    "comment.jsonl": ("JSON lines after a comment", text('# mine\n{"text": "c"}\n')),
+    "nan.jsonl": (
+        "JSON lines with NaN, which pandas writes",
+        text('{"prompt": "a", "input": NaN, "output": "b"}\n'),
+    ),
+    "field-twice.jsonl": ("JSON lines, one with a field twice", text(LINES + '{"text": "a", "text": "b"}\n')),
+    "encoded-twice.jsonl": (
+        "JSON lines that are strings of JSON",
+        text(json.dumps(LINES.split("\n")[0]) + "\n"),
+    ),
+    "joined.jsonl": ("JSON lines with a byte order mark in their middle", text(LINES + "\ufeff" + LINES)),
+    "old-mac.jsonl": ("JSON lines that end with CR alone", text('{"text": "a"}\r{"text": "c"}\r')),
     "python.jsonl": ("Python's notation, not JSON", text("{'text': 'a'}\n{'text': 'b'}\n")),
     "invalid.jsonl": ("JSON lines with an invalid byte", raw(b'{"text": "a"}\n{"text": "caf\xe9"}\n')),
     "invalid.json": ("an array with an invalid byte", raw(b'[{"text": "a"},\n{"text": "caf\xe9"}]')),
     "utf-16.jsonl": ("JSON lines in UTF-16", text(LINES, "utf-16")),
     "utf-16-bare.jsonl": ("UTF-16 without a byte order mark", text(LINES * 9, "utf-16-le")),
+    "half-character.jsonl": (
+        "UTF-16 with half of a character",
+        raw(LINES.encode("utf-16") + '{"text": "\ud800"}'.encode("utf-16-le", "surrogatepass")),
+    ),
     "comma.csv": ("CSV", text(CSV)),
     "semicolon.csv": ("CSV with semicolons, a byte order mark", text(CSV.replace(",", ";"), "utf-8-sig")),
     "tab.tsv": ("TSV", text("prompt\tcompletion\na\tb\n")),
@@ -159,6 +184,9 @@ FILES: dict[str, tuple[str, Write]] = {
     "lines.jsonl.bz2": ("bzip2", raw(bz2.compress(LINES.encode()))),
     "lines.jsonl.xz": ("xz", raw(lzma.compress(LINES.encode()))),
     "lines.jsonl.zst": ("Zstandard", zstd(LINES.encode())),
+    "members.jsonl.gz": ("gzip of two members", raw(gzip.compress(LINES.encode()) * 2)),
+    "garbage.jsonl.gz": ("gzip with other bytes at its end", raw(gzip.compress(LINES.encode()) + b"more")),
+    "frames.jsonl.zst": ("Zstandard of two frames", zstd(LINES.encode(), 2)),
     "comma.csv.gz": ("gzip", raw(gzip.compress(CSV.encode()))),
     "array.json.zst": ("Zstandard", zstd(json.dumps(ROWS).encode())),
     "book.txt.gz": ("gzip", raw(gzip.compress(BOOK.encode()))),
@@ -229,7 +257,9 @@ def outcome(path: Path, where: str) -> str:
     except DatasetError as error:
         return f"refused: {error.problem.replace(where, '')}"
     bad = [row for row in rows if isinstance(row, BadRow)]
-    good = len(rows) - len(bad)
+    others = [row.split for row in rows if isinstance(row, OtherSplitRow)]
+    good = len(rows) - len(bad) - len(others)
     parts = [f"{good} row{'' if good == 1 else 's'}"]
     parts += [f"bad: {row.where}: {row.problem}" for row in bad]
+    parts += [f"split `{split}`: {others.count(split)} rows left out" for split in dict.fromkeys(others)]
     return "; ".join([*parts, *source_files(opened.report)[1:]]).replace(where, "")

@@ -47,7 +47,7 @@ def built_dataset(
         records=every,
         held_out_records=held_out_records,
         chat_template="{{ template }}",
-        report=DatasetReport(every, every, 0, (), 0, 0, 0, 0, (), ()),
+        report=DatasetReport(every, every, 0, (), 0, 0, 0, 0, (), (), ()),
         rendering=RenderReport("tokenizer", (), (), 0, 0, 0, 0, 0, 0, ()),
         preview="is it ⟦four⟧?",
         longest_document=12,

@@ -31,13 +31,19 @@ def refuse(
         )
     if not good:
         raise DatasetError(
-            f"the dataset {title} is empty{_left_out(report)}", fix="Give it at least one record."
+            f"the dataset {title} is empty{_left_out(report)}",
+            fix=f"Give it at least one record{_split(report)}.",
         )
     if report.lacking == report.records:
         raise DatasetError(
             f"no row of {title} has the field that `text_field` names",
             fix="Correct or remove `text_field` under [data] in run.toml.",
         )
+
+
+def _split(report: DatasetReport) -> str:
+    found = [split for split, _ in report.other_splits[:1]]
+    return f', or set `split = "{found[0]}"` under [data] in run.toml' if found else ""
 
 
 def _left_out(report: DatasetReport) -> str:
@@ -50,3 +56,5 @@ def _reasons(report: DatasetReport) -> Iterator[str]:
         yield f"{report.blank:,} with blank text"
     if report.disliked:
         yield f"{report.disliked:,} with a label that is false"
+    for split, rows in report.other_splits:
+        yield f"{rows:,} of the split `{split}`"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from coordinator.dataset.records import Chat, Record
-from coordinator.dataset.rows.row import Row, Unusable
+from coordinator.dataset.rows.row import AnyRow, OtherSplitRow, Unusable
 from coordinator.dataset.rows.shapes import LeftOut, Recognized, Recognizer
 from coordinator.reasons.dataset import BadRow, DatasetReport
 
@@ -30,6 +30,7 @@ class RowCounts:
     disliked: int = 0
     untrained: int = 0
     lacking: int = 0
+    other_splits: Counter[str] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
 
@@ -67,6 +68,7 @@ class RowCounts:
         self.disliked += later.disliked
         self.untrained += later.untrained
         self.lacking += later.lacking
+        self.other_splits.update(later.other_splits)
         self.shapes.update(later.shapes)
         self.unused.update(later.unused)
 
@@ -81,12 +83,13 @@ class RowCounts:
             disliked=self.disliked,
             untrained=self.untrained,
             lacking=self.lacking,
+            other_splits=ranked(self.other_splits),
             shapes=ranked(self.shapes),
             unused=ranked(self.unused),
         )
 
 
-def records(rows: Iterable[Row | BadRow], text_field: str | None, counts: RowCounts) -> Iterator[Record]:
+def records(rows: Iterable[AnyRow], text_field: str | None, counts: RowCounts) -> Iterator[Record]:
     """The records that `rows` hold, in their order; bad and blank rows are counted and left out.
 
     text_field: the field of plain text as the maintainer set it, or None for the default.
@@ -96,6 +99,9 @@ def records(rows: Iterable[Row | BadRow], text_field: str | None, counts: RowCou
         counts.rows += 1
         if isinstance(row, BadRow):
             counts.add_bad(row)
+            continue
+        if isinstance(row, OtherSplitRow):
+            counts.other_splits[row.split] += 1
             continue
         try:
             found = recognizer.recognize(row.value, row.where)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from coordinator.reasons.dataset import BadRow
 
-__all__ = ["BadRow", "Row", "Unusable"]
+__all__ = ["AnyRow", "BadRow", "OtherSplitRow", "Row", "Unusable"]
 
 
 class Row(NamedTuple):
@@ -16,6 +16,16 @@ class Row(NamedTuple):
     """A JSON value, or a record of Parquet or CSV as one."""
     where: str
     """File and line, for messages."""
+
+
+class OtherSplitRow(NamedTuple):
+    """A row of a split that is not trained on, in a file that holds several."""
+
+    split: str
+
+
+AnyRow = Row | BadRow | OtherSplitRow
+"""What a file gives for each of its rows."""
 
 
 class Unusable(Exception):

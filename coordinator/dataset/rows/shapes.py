@@ -11,7 +11,7 @@ Shapes, tried in this order; docs/DATA.md lists the fields that are read beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -32,13 +32,13 @@ from coordinator.dataset.rows.field_values import (
     MEDIA,
     check_characters,
     fields_of,
-    from_json,
     holds_json,
     is_filled,
     kind,
     shown,
     string,
 )
+from coordinator.dataset.rows.paths import ABSENT, beside, filled_names, lookup, obstacle, path_of, unfolded
 from coordinator.dataset.rows.row import Unusable
 from coordinator.dataset.rows.turns import conversation, is_turns
 
@@ -108,9 +108,9 @@ class Recognizer:
             if not isinstance(value, Mapping):
                 raise Unusable(f"it is {kind(value)}, not a JSON object", fix="Write one object per record.")
         if self._text_field is not None:
-            value = _unfolded(value, _path(value, self._text_field)[:-1])
+            value = unfolded(value, path_of(value, self._text_field)[:-1])
             found = lookup(value, self._text_field)
-            if found is not _ABSENT:
+            if found is not ABSENT:
                 return self._named(value, found, where)
             return self._without_named(value, where)
         return self._by_shape(value, where)
@@ -121,11 +121,11 @@ class Recognizer:
             return self._by_shape(value, where)._replace(lacks_named=True)
         except Unusable as fault:
             name = self._text_field or DEFAULT_TEXT
-            problem = f"no `{name}`, which `text_field` names{_obstacle(value, name)}; {fault.problem}"
+            problem = f"no `{name}`, which `text_field` names{obstacle(value, name)}; {fault.problem}"
             raise Unusable(problem, fix=fault.fix) from None
 
     def _by_shape(self, value: Mapping[str, Any], where: str) -> Recognized:
-        filled = _filled(value)
+        filled = filled_names(value)
         plan = self._plan(filled)
         if not plan.shape and (renamed := _in_lower_case(value)):
             return self._by_shape(renamed, where)
@@ -149,22 +149,19 @@ class Recognizer:
     def _named(self, row: Mapping[str, Any], found: object, where: str) -> Recognized:
         """The record in the field that the maintainer named."""
         name = self._text_field or DEFAULT_TEXT
-        path = _path(row, name)
+        path = path_of(row, name)
         if isinstance(found, Mapping):
             inner = Recognizer(None).recognize(found, where)
-            return Recognized(inner.record, f"`{name}`: {inner.shape}", [*_beside(row, path), *inner.ignored])
+            return Recognized(inner.record, f"`{name}`: {inner.shape}", [*beside(row, path), *inner.ignored])
         if not _may_be_messages(found):
-            return Recognized(_text(found, name, where), f"`{name}`", list(_beside(row, path)))
+            return Recognized(_text(found, name, where), f"`{name}`", list(beside(row, path)))
         parent: Any = row
         for part in path[:-1]:
             parent = parent[part]
-        plan = _container_plan(path[-1], _filled(parent))
+        plan = _container_plan(path[-1], filled_names(parent))
         outer = "".join(f"{part}." for part in path[:-1])
-        ignored = [*_beside(row, path[:-1]), *(outer + unused for unused in plan.unused)]
+        ignored = [*beside(row, path[:-1]), *(outer + unused for unused in plan.unused)]
         return Recognized(_read(plan, parent, where, ignored), f"`{name}`", ignored)
-
-
-_ABSENT = object()
 
 
 def _may_be_messages(value: object) -> bool:
@@ -181,57 +178,6 @@ def _in_lower_case(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if names == [*row] or len({*names}) < len(names):
         return None
     return dict(zip(names, row.values(), strict=True))
-
-
-def _unfolded(row: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
-    """The row with the objects on a path as such, where they are JSON in a string."""
-    if not path:
-        return row
-    inner = row.get(path[0])
-    if isinstance(inner, str) and holds_json(inner):
-        inner = from_json(inner, path[0])
-    return {**row, path[0]: _unfolded(inner, path[1:])} if isinstance(inner, Mapping) else row
-
-
-def _obstacle(row: Mapping[str, Any], name: str) -> str:
-    """What a path leads into that is no object, for messages; empty where a part of it is merely absent."""
-    inside: Any = row
-    path = _path(row, name)
-    for depth, part in enumerate(path):
-        if not isinstance(inside, Mapping):
-            return f" (`{'.'.join(path[:depth])}` is {kind(inside)})"
-        if part not in inside:
-            return ""
-        inside = inside[part]
-    return ""
-
-
-def lookup(row: Mapping[str, Any], name: str) -> object:
-    """The field `name` of a row, where a dot leads into an object; a marker when it is absent."""
-    found: object = row
-    for part in _path(row, name):
-        if not isinstance(found, Mapping) or part not in found:
-            return _ABSENT
-        found = found[part]
-    return found
-
-
-def _path(row: Mapping[str, Any], name: str) -> list[str]:
-    return [name] if name in row else name.split(".")
-
-
-def _beside(row: Mapping[str, Any], path: Sequence[str]) -> Iterator[str]:
-    """The filled fields next to each part of a path."""
-    inside: Any = row
-    for depth, part in enumerate(path):
-        for key in _filled(inside):
-            if key != part:
-                yield shown(".".join([*path[:depth], str(key)]))
-        inside = inside[part]
-
-
-def _filled(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple([key for key, field in row.items() if field or field == 0])
 
 
 def _read(plan: _Plan, row: Mapping[str, Any], where: str, ignored: list[str]) -> Record | LeftOut:
@@ -339,12 +285,18 @@ def _unshaped(row: Mapping[str, Any], where: str, ignored: list[str]) -> Record 
 
 def _suggestion(row: Mapping[str, Any]) -> str:
     """What to type: the inner field that would be recognized, if there is one."""
-    for name, inner in row.items():
-        if holds_messages(inner):
-            return f'Set `text_field = "{shown(name)}"` under [data] in run.toml.'
-        if isinstance(inner, Mapping):
-            plan = _plan_of(tuple(key for key, value in inner.items() if is_filled(value)))
-            if plan.shape:
-                field = f"{name}.{DEFAULT_TEXT}" if plan.read is _read_text else name
-                return f'Set `text_field = "{shown(field)}"` under [data] in run.toml.'
-    return _FIX
+    fields = {name: _inner_field(name, inner) for name, inner in row.items()}
+    found = [field for field in fields.values() if field]
+    if len(found) > 1 and len(found) == len(row):
+        return "If each field is a record, write the records as a list, or one per line."
+    return f'Set `text_field = "{shown(found[0])}"` under [data] in run.toml.' if found else _FIX
+
+
+def _inner_field(name: str, value: object) -> str:
+    """The `text_field` by which a field would be recognized; empty for none."""
+    if holds_messages(value):
+        return name
+    if not isinstance(value, Mapping):
+        return ""
+    plan = _plan_of(tuple(key for key, inner in value.items() if is_filled(inner)))
+    return (f"{name}.{DEFAULT_TEXT}" if plan.read is _read_text else name) if plan.shape else ""

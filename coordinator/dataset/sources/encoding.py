@@ -76,14 +76,14 @@ def _as_utf8(stream: io.BufferedReader, path: Path) -> io.BufferedReader:
 
 
 def _transcoded(stream: io.BufferedReader, encoding: str, path: Path) -> io.BufferedReader:
-    decode = codecs.getincrementaldecoder(encoding)().decode
+    decode = codecs.getincrementaldecoder(encoding)("surrogatepass").decode
 
     def read(size: int) -> bytes:
         # A character of UTF-16 or UTF-32 takes at most twice its bytes in UTF-8.
         while data := stream.read(max(4, size // 2 & ~3)):
             text = _decoded(data, final=False)
             if text:
-                return text.encode()
+                return text.encode(errors="surrogatepass")  # invalid UTF-8: the fault of its row alone
         return _decoded(b"", final=True).encode()
 
     def _decoded(data: bytes, *, final: bool) -> str:
@@ -96,6 +96,16 @@ def _transcoded(stream: io.BufferedReader, encoding: str, path: Path) -> io.Buff
             ) from None
 
     return io.BufferedReader(Chunks(read, stream.close), _BUFFER)
+
+
+def refuse_web_page(stream: io.BufferedReader, path: Path) -> None:
+    """Raise DatasetError for a page that a server sent instead of a file of rows."""
+    head = stream.peek(_HEAD)[:_HEAD].lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise DatasetError(
+            f"{path} is a web page, not data",
+            fix="Download the file itself: on the page of a file, its link is called `raw` or `download`.",
+        )
 
 
 def _refuse_other_kinds(head: bytes, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NoReturn
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.encoding import NOT_UTF8, invalid_byte
+from coordinator.dataset.sources.json_values import JsonValues, names_twice, unwrapped
 from coordinator.dataset.sources.lines import IS_TOO_LONG, LONGEST
 
 _BLOCK = 1 << 16
@@ -18,7 +19,6 @@ _NEAR_END = 16
 the longest literal."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FIX = "Correct it there, or write one JSON object per line: then only its line is a bad row."
-_parse = json.JSONDecoder().raw_decode
 
 
 class JsonText:
@@ -27,6 +27,7 @@ class JsonText:
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream, self._name = stream, name
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._values = JsonValues()
         self._text = ""
         self._at = 0
         self._kept: int | None = None
@@ -59,14 +60,18 @@ class JsonText:
         return found
 
     def row(self) -> Row | BadRow:
-        """The next value as a row; a bad one where it contains invalid bytes."""
+        """The next value as a row; a bad one where it contains invalid bytes, or a field twice."""
         self.peek()
         where = self.where
         value, end = self._next()
         fault = invalid_byte(self._text[self._at : end])
         place = self._place(self._at + fault[0]) if fault else where
         self._at = end
-        return BadRow(place, f"{fault[1]} is not UTF-8", NOT_UTF8) if fault else Row(value, where)
+        if fault:
+            return BadRow(place, f"{fault[1]} is not UTF-8", NOT_UTF8)
+        value = unwrapped(value, self._values)
+        twice = self._values.take_twice()
+        return names_twice(where, twice) if twice is not None else Row(value, where)
 
     def value(self) -> Any:
         """The next value."""
@@ -91,7 +96,8 @@ class JsonText:
         """The value that begins here, and the position behind it."""
         while True:
             try:
-                value, end = _parse(self._text, self._at)
+                self._values.take_twice()
+                value, end = self._values.raw_decode(self._text, self._at)
             except RecursionError:
                 self.fail("is nested too deeply")
             except json.JSONDecodeError as error:

@@ -18,7 +18,7 @@ from coordinator.dataset.sources.card import (
     missing_config,
 )
 from coordinator.dataset.sources.kinds import holds_text, kind_of, known_suffixes
-from coordinator.dataset.sources.splits import splits_of
+from coordinator.dataset.sources.splits import splits_of, wanted_splits
 from coordinator.reasons.source_files import (
     DescribesData,
     HiddenFile,
@@ -53,7 +53,7 @@ class Request:
 
     @property
     def splits(self) -> list[str]:
-        return [each.strip() for each in self.split.split("+")]
+        return wanted_splits(self.split)
 
 
 @dataclass

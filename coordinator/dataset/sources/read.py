@@ -10,19 +10,20 @@ from barnraise.contract.spec import DataSpec, SourceSpec
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.records import Record
 from coordinator.dataset.rows.counts import RowCounts, records
-from coordinator.dataset.rows.row import BadRow, Row
+from coordinator.dataset.rows.row import AnyRow
 from coordinator.dataset.sources.columns import arrow_rows, parquet_rows
 from coordinator.dataset.sources.compression import FAILURES
 from coordinator.dataset.sources.delimited import delimited
 from coordinator.dataset.sources.documents import Cutting
-from coordinator.dataset.sources.encoding import open_text
+from coordinator.dataset.sources.encoding import open_text, refuse_web_page
 from coordinator.dataset.sources.folder import cannot_read, list_folder, read_card
 from coordinator.dataset.sources.hub import find_commit
 from coordinator.dataset.sources.json_document import HEAD, is_document, json_document
 from coordinator.dataset.sources.json_lines import json_lines
-from coordinator.dataset.sources.kinds import Kind, kind_of
+from coordinator.dataset.sources.kinds import Kind, holds_text, kind_of
 from coordinator.dataset.sources.layout import Layout, Request, plan
 from coordinator.dataset.sources.locate import HUB, find_path, hub_name
+from coordinator.dataset.sources.splits import wanted_splits
 from coordinator.dataset.sources.text import text_documents
 from coordinator.reasons.source_files import FileGroup, SkippedFiles, SkipReason, SourceFiles
 
@@ -41,13 +42,13 @@ class OpenedSource:
     report: SourceFiles
     """What is read and what is not."""
 
-    def rows(self, cutting: Cutting) -> Iterator[Row | BadRow]:
+    def rows(self, cutting: Cutting) -> Iterator[AnyRow]:
         """All rows, always in the same order; one that cannot be parsed is a BadRow.
 
         cutting: how plain text is cut. Raises DatasetError for a file that cannot be read.
         """
         for path, name in self.files:
-            yield from read_file(path, name, self.spec.text_field, cutting)
+            yield from read_file(path, name, self.spec, cutting)
 
     def records(self, cutting: Cutting, counts: RowCounts) -> Iterator[Record]:
         """The records that the rows hold; those without any are counted in `counts`. Raises DatasetError."""
@@ -92,7 +93,7 @@ def repetitions(digest: int, weight: float) -> int:
     return whole + ((digest & (1 << 64) - 1) < (weight - whole) * (1 << 64))
 
 
-def read_file(path: Path, name: str, text_field: str | None, cutting: Cutting) -> Iterator[Row | BadRow]:
+def read_file(path: Path, name: str, source: SourceSpec, cutting: Cutting) -> Iterator[AnyRow]:
     """The rows of one file. Raises DatasetError for one that cannot be read."""
     kind = kind_of(path.name)
     try:
@@ -101,17 +102,19 @@ def read_file(path: Path, name: str, text_field: str | None, cutting: Cutting) -
         elif kind == "arrow":
             yield from arrow_rows(path, name)
         else:
-            yield from _text_rows(path, name, kind, text_field, cutting)
+            yield from _text_rows(path, name, kind, source, cutting)
     except FAILURES as error:
         raise cannot_read(path, error) from None
 
 
 def _text_rows(
-    path: Path, name: str, kind: Kind | None, text_field: str | None, cutting: Cutting
-) -> Iterator[Row | BadRow]:
+    path: Path, name: str, kind: Kind | None, source: SourceSpec, cutting: Cutting
+) -> Iterator[AnyRow]:
     with open_text(path) as stream:
+        if not holds_text(kind):
+            refuse_web_page(stream, path)
         if kind == "json" and _holds_document(path):
-            yield from json_document(stream, name, text_field)
+            yield from json_document(stream, name, source.text_field, wanted_splits(source.split))
         elif kind == "json":
             yield from json_lines(stream, name)
         elif kind in ("csv", "tsv"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from coordinator.dataset.sources.kinds import base_name, holds_text, kind_of
@@ -22,6 +23,16 @@ _KEYWORDS = {
 }
 _SHARD = re.compile(r"^(?P<split>\w+(\.\w+)*)-\d{5}-of-\d{5}")
 _SEPARATORS = re.compile(r"[-._ 0-9]+")
+
+
+def wanted_splits(setting: str) -> list[str]:
+    """The splits that `split` in run.toml names: one, or several with `+` between them."""
+    return [each.strip() for each in setting.split("+")]
+
+
+def split_called(name: str, wanted: Sequence[str]) -> str | None:
+    """The split that a list in a JSON file is, by its name; None for a name of another meaning."""
+    return name if name in wanted else _KEYWORDS.get(name.lower())
 
 
 def splits_of(names: list[str], wanted: list[str]) -> dict[str, str]:

@@ -46,15 +46,17 @@ def test_dataset_report() -> None:
         disliked=1,
         untrained=2,
         lacking=3,
+        other_splits=(("test", 12),),
         shapes=(("`messages`", 990), ("`text`", 10)),
         unused=(("id", 1000), ("rejected", 4), *((f"f{n}", 1) for n in range(11))),
     )
     lines = dataset_report(report)
-    assert lines[:7] == [
+    assert lines[:8] == [
         "1,009, recognized: 990 by `messages`, 10 by `text`",
         "3 rows without the field that data.text_field names",
         "1 row left out: blank text",
         "1 row left out: the label of the answer is false",
+        "12 rows left out: split `test`",
         "2 messages of the assistant not trained on: of weight 0, or part of a prompt",
         "`id` in 1,000 rows is not used",
         "`rejected` in 4 rows is not used: of a preference, the chosen answer is trained on",

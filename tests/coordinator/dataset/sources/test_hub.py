@@ -10,6 +10,7 @@ from huggingface_hub import errors
 
 from barnraise.contract.spec import DataSpec, SourceSpec
 from barnraise.core.errors import DatasetError
+from coordinator.dataset.rows.row import Row
 from coordinator.dataset.sources import hub, read
 from coordinator.dataset.sources.documents import Cutting
 from coordinator.dataset.sources.folder import read_card
@@ -41,7 +42,10 @@ def test_the_configurations_and_splits_of_the_hub_are_those_of_its_folder(
     source = SourceSpec(source="hub:owner/name", config="en", split="test")
     opened = open_source(source)
     assert opened.spec.revision == "abc"
-    assert next(row.where for row in opened.rows(Cutting())) == "hub:owner/name/en/test.jsonl:1"
+    assert (
+        next(row.where for row in opened.rows(Cutting()) if isinstance(row, Row))
+        == "hub:owner/name/en/test.jsonl:1"
+    )
     with pytest.raises(DatasetError) as caught:
         open_source(source.model_copy(update={"config": None}))
     assert "several configurations, and none is the default: en, fr" in caught.value.problem

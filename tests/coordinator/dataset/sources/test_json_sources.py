@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barnraise.core.errors import DatasetError
-from coordinator.dataset.rows.row import BadRow, Row
+from coordinator.dataset.rows.row import AnyRow, BadRow, OtherSplitRow, Row
 from coordinator.dataset.sources import json_text, lines
 from coordinator.dataset.sources.json_document import is_document, json_document
 from coordinator.dataset.sources.json_lines import json_lines
@@ -25,7 +25,7 @@ OBJECTS = st.dictionaries(
 )
 
 
-def document(data: bytes) -> list[Row | BadRow]:
+def document(data: bytes) -> list[AnyRow]:
     return list(json_document(io.BytesIO(data), "f", None))
 
 
@@ -116,3 +116,19 @@ def test_a_line_that_cannot_be_parsed_is_a_bad_row(line: str) -> None:
     (row,) = json_lines(io.BytesIO(line.encode(errors="surrogateescape")), "f")
     assert isinstance(row, BadRow)
     assert row.where == "f:1"
+
+
+def test_the_lists_of_an_object_are_splits_where_they_are_called_so() -> None:
+    text = json.dumps({"train": [{"a": 1}], "val": [{"a": 2}], "test": [{"a": 3}]}).encode()
+    rows = json_document(io.BytesIO(text), "f", None, ("train", "validation"))
+    assert list(rows) == [Row({"a": 1}, "f:1"), Row({"a": 2}, "f:1"), OtherSplitRow("test")]
+
+
+def test_an_object_has_one_list_of_no_split() -> None:
+    for lists in ({"train": [{"a": 1}], "more": [{"a": 2}]}, {"more": [{"a": 1}], "train": [{"a": 2}]}):
+        with pytest.raises(DatasetError):
+            document(json.dumps(lists).encode())
+    assert document(b'{"more": [{"a": 1}], "test": [{"a": 2}]}') == [
+        Row({"a": 1}, "f:1"),
+        OtherSplitRow("test"),
+    ]
