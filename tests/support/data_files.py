@@ -83,13 +83,21 @@ def parquet(rows: list[dict[str, object]]) -> Write:
     return write
 
 
-def arrow(rows: list[dict[str, object]]) -> Write:
+def parquet_twice(path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet as writer
+
+    writer.write_table(pyarrow.table([["a"], ["b"]], names=["text", "text"]), path)
+
+
+def arrow(rows: list[dict[str, object]], *, indexed: bool = False) -> Write:
     def write(path: Path) -> None:
         import pyarrow
 
         table = pyarrow.Table.from_pylist(rows)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as out:
+        new = pyarrow.ipc.new_file if indexed else pyarrow.ipc.new_stream
+        with pyarrow.OSFile(str(path), "wb") as sink, new(sink, table.schema) as out:
             out.write_table(table)
 
     return write
@@ -176,6 +184,13 @@ FILES: dict[str, tuple[str, Write]] = {
         text("prompt\tcompletion\r\na\té\r\n", "utf-16"),
     ),
     "columns.csv": ("CSV, a row with a field too many", text("text,source\na,b\nc,d,e\nf,g\n")),
+    "short.csv": ("CSV, a row with a field too few", text("text,source\na\nb,c\n")),
+    "capitals.csv": ("CSV with names in capitals, after a blank line", text("\nQuestion,Answer\na,b\n")),
+    "excel.csv": ("CSV whose first line names the delimiter", text("sep=;\nprompt;completion\na,b;c\n")),
+    "commas.csv": ("CSV with semicolons, and commas in a name", text("text;a, b, or c\na;b\nc;d\n")),
+    "nameless.csv": ("CSV with an index that has no name", text(",text\n0,a\n1,b\n")),
+    "no-header.csv": ("CSV without a header", text("Why?,So.\nWhen?,Now.\n")),
+    "old-mac.csv": ("CSV with lines that end with CR alone", text("text\ra\rb\r")),
     "unclosed.csv": ("CSV with a quote that is never closed", text('text\n"a\nb\n')),
     "quotes.csv": ("CSV with a quote inside a field", text('text\n"a" b\nc\n')),
     "twice.csv": ("CSV that names a field twice", text("text,text\na,b\n")),
@@ -194,6 +209,8 @@ FILES: dict[str, tuple[str, Write]] = {
     "packed.jsonl": ("gzip, in spite of its name", raw(gzip.compress(LINES.encode()))),
     "cut.jsonl.gz": ("gzip whose end is missing", raw(gzip.compress(LINES.encode())[:-9])),
     "rows.parquet": ("Parquet with nested columns", parquet(CHATS)),
+    "columns-twice.parquet": ("Parquet with two columns of a name", parquet_twice),
+    "indexed.arrow": ("an Arrow file with an index", arrow(ROWS, indexed=True)),
     "cut.parquet": ("not Parquet, in spite of its name", raw(b"PAR1 and no more")),
     "rows.parquet.gz": ("compressed Parquet", raw(b"")),
     "book.txt": ("a text of nine paragraphs, longer than a sample", text(BOOK)),

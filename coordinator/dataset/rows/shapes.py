@@ -127,7 +127,7 @@ class Recognizer:
     def _by_shape(self, value: Mapping[str, Any], where: str) -> Recognized:
         filled = filled_names(value)
         plan = self._plan(filled)
-        if not plan.shape and (renamed := _in_lower_case(value)):
+        if not plan.shape and (renamed := _in_lower_case(value)) and self._plan(filled_names(renamed)).shape:
             return self._by_shape(renamed, where)
         if plan.read is _read_text and holds_messages(value[DEFAULT_TEXT]):
             plan = _container_plan(DEFAULT_TEXT, filled)

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.encoding import NOT_UTF8, invalid_byte
-from coordinator.dataset.sources.lines import IS_TOO_LONG, LONGEST, TOO_LONG_FIX, numbered
+from coordinator.dataset.sources.lines import CR_FIX, IS_TOO_LONG, LONGEST, TOO_LONG_FIX, numbered
 
 _DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(r"sep=[,;\t|]\s*")
+"""The line by which Excel names the delimiter."""
+_SHORT_FIX = "Write an empty field for each that is missing, with its delimiter."
 _QUOTE_FIX = 'Put the whole field between double quotes, and double each quote in it: "She said ""no""."'
 
 
 def delimited(stream: BinaryIO, name: str, delimiter: str | None) -> Iterator[Row | BadRow]:
     """A row for each record, as an object of strings.
 
-    delimiter: None to take the most frequent of comma, semicolon, tab and bar in the first line, as in the
-    exports of spreadsheets. A record with too few or too many fields is a bad row. Raises DatasetError for a
-    header that cannot be used, and for a quote that is never closed: no row after it can be found.
+    delimiter: None to find it among comma, semicolon, tab and bar, as in the exports of spreadsheets. A
+    record with too few or too many fields is a bad row. Raises DatasetError for a header that cannot be used,
+    and for a quote that is never closed: no row after it can be found.
     """
     lines = _Lines(stream, name)
-    first = next(lines, "")
-    header = _header(first, name, delimiter)
+    first = next((line for line in lines if not line.isspace()), "")
+    if _SEPARATOR.fullmatch(first):
+        delimiter, first = first[len("sep=")], next(lines, "")
+    delimiter = delimiter or _delimiter(first, lines.peek())
+    header = _header(first, f"{name}:{lines.number}", delimiter)
     csv.field_size_limit(LONGEST)
-    reader = csv.reader(lines, delimiter=_delimiter(first, delimiter), strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = lines.number + 1
         try:
@@ -49,37 +56,59 @@ class _Lines:
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._lines, self._name = numbered(stream), name
+        self._ahead: list[tuple[int, bytes | None]] = []
         self.number = 0
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        self.number, line = next(self._lines)
+        self.number, line = self._ahead.pop() if self._ahead else next(self._lines)
+        return self._decoded(line)
+
+    def peek(self) -> str:
+        """The next line, which is not consumed; empty at the end."""
+        self._ahead += [found for found in [next(self._lines, None)] if found is not None]
+        return self._decoded(self._ahead[-1][1]) if self._ahead else ""
+
+    def _decoded(self, line: bytes | None) -> str:
         if line is None:
             raise DatasetError(f"{self._name}:{self.number} {IS_TOO_LONG}", fix=TOO_LONG_FIX)
         return line.decode(errors="surrogateescape")
 
 
-def _delimiter(first: str, delimiter: str | None) -> str:
-    return delimiter or max(_DELIMITERS, key=first.count)
+def _delimiter(first: str, second: str) -> str:
+    """The most frequent one in the first line; those come first that divide the second line as often."""
+
+    def rank(delimiter: str) -> tuple[bool, int]:
+        fields = first.count(delimiter)
+        return 0 < fields == second.count(delimiter), fields
+
+    return max(_DELIMITERS, key=rank)
 
 
-def _header(first: str, name: str, delimiter: str | None) -> list[str]:
+def _header(first: str, where: str, delimiter: str) -> list[str]:
     """The names of the fields. A nameless one is called as its position, such as `column 1`."""
-    names = next(csv.reader([first], delimiter=_delimiter(first, delimiter)), [])
+    if "\r" in first.rstrip("\r\n"):
+        raise DatasetError(f"{where} ends its lines with CR alone", fix=CR_FIX)
     if invalid_byte(first):
-        raise DatasetError(f"{name}:1 is not UTF-8", fix=NOT_UTF8)
+        raise DatasetError(f"{where} is not UTF-8", fix=NOT_UTF8)
+    try:
+        names = next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise DatasetError(f"{where} is not valid CSV: {error}", fix=_QUOTE_FIX) from None
     header = [each.strip() or f"column {number}" for number, each in enumerate(names, start=1)]
     twice = sorted({each for each in header if header.count(each) > 1})
     if twice:
-        raise DatasetError(f"{name}:1 names the field `{twice[0]}` twice", fix="Rename one of the two.")
+        raise DatasetError(f"{where} names the field `{twice[0]}` twice", fix="Rename one of the two.")
     return header
 
 
 def _row(header: list[str], fields: list[str], where: str) -> Row | BadRow:
     if len(fields) != len(header):
-        return BadRow(where, f"it has {len(fields)} fields, and line 1 names {len(header)}", _QUOTE_FIX)
+        found = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
+        fix = _QUOTE_FIX if len(fields) > len(header) else _SHORT_FIX
+        return BadRow(where, f"it has {found}, and the header names {len(header)}", fix)
     fault = next(filter(None, map(invalid_byte, fields)), None)
     if fault is not None:
         return BadRow(where, f"{fault[1]} is not UTF-8", NOT_UTF8)

@@ -10,7 +10,7 @@ from coordinator.dataset.rows.field_values import shown
 from coordinator.dataset.rows.row import BadRow, Row
 from coordinator.dataset.sources.encoding import NOT_UTF8
 from coordinator.dataset.sources.json_values import JsonValues, names_twice, unwrapped
-from coordinator.dataset.sources.lines import IS_TOO_LONG, TOO_LONG_FIX, numbered
+from coordinator.dataset.sources.lines import CR_FIX, IS_TOO_LONG, TOO_LONG_FIX, numbered
 
 COMMENTS = ("//", "#", "/*")
 _LINE_FIX = "Write one JSON object per line."
@@ -52,6 +52,8 @@ def _fault(line: str, error: json.JSONDecodeError) -> tuple[str, str]:
         return "it is a comment, which JSON does not have", "Remove the line."
     if error.msg != "Extra data":
         return f"it is not valid JSON at column {error.colno}: {error.msg}", _LINE_FIX
+    if "\r" in line:
+        return "its lines end with CR alone", CR_FIX
     rest = line[error.pos :]
     fix = "Remove the comma at the end of each line." if rest == "," else _LINE_FIX
     return f"after its JSON value, at column {error.colno}, follows `{shown(rest)}`", fix

@@ -9,6 +9,7 @@ from typing import BinaryIO
 LONGEST = 64 << 20
 """Bytes of the longest row: a longer one is a bad row. It bounds the memory that reading takes."""
 IS_TOO_LONG = f"is longer than {LONGEST >> 20} MiB"
+CR_FIX = "Save it with the line ends of Unix or Windows: `tr '\\r' '\\n' < OLD > NEW`."
 TOO_LONG_FIX = "Split it into shorter ones."
 
 
