@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -26,26 +27,39 @@ def store_frozen(model: nn.Module, precision: Precision, device: torch.device, *
     Embeddings stay in fp32, also when tied to the output head: the residual stream starts from them. An
     untied output head is stored in bf16 at least. Raises UserError if bitsandbytes is missing.
     """
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    head = _output_head(model)
-    halved: set[int] = set()
-    compute = torch.bfloat16 if autocast else torch.float32
-    # A list of the layers themselves would keep their dense weights alive.
-    parents = [module for module in model.modules() if not isinstance(module, nn.Linear)]
-    for parent in parents:
-        for name, layer in list(parent.named_children()):
-            if type(layer) is not nn.Linear or layer.weight.requires_grad or id(layer.weight) in embeddings:
-                continue
-            bits = "bf16" if layer is head and precision in ("8bit", "4bit") else precision
-            if bits == "bf16" and autocast:  # which multiplies in bf16 anyway
-                layer.weight.data = layer.weight.data.to(device, torch.bfloat16)
-                halved.add(id(layer.weight))
-            elif bits != "fp32":
-                stored = _store(layer.weight.data.to(device), bits, compute)
-                setattr(parent, name, FrozenLinear(stored, layer.bias))
+    # Places, because a list of the layers themselves would keep their dense weights alive.
+    places = [] if precision == "fp32" else list(_frozen_layers(model))
+    few_bits = {id(getattr(parent, name).weight) for parent, name in places}
+    # The others first: one tensor keeps its whole file mapped, and so all that is read of it below.
     for parameter in model.parameters():
-        if id(parameter) not in halved:
+        if id(parameter) not in few_bits:
             parameter.data = parameter.data.to(torch.float32)
+    head = _output_head(model)
+    for parent, name in places:
+        bits = "bf16" if getattr(parent, name) is head else precision
+        _store_layer(parent, name, bits, device, autocast=autocast)
+
+
+def _frozen_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """The frozen linear layers that are not tied to an embedding, each as its parent and its name there."""
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for parent in model.modules():
+        for name, layer in () if isinstance(parent, nn.Linear) else parent.named_children():
+            frozen = type(layer) is nn.Linear and not layer.weight.requires_grad
+            if frozen and id(layer.weight) not in embeddings:
+                yield parent, name
+
+
+def _store_layer(
+    parent: nn.Module, name: str, precision: Precision, device: torch.device, *, autocast: bool
+) -> None:
+    layer = getattr(parent, name)
+    if precision == "bf16" and autocast:  # which multiplies in bf16 anyway
+        layer.weight.data = layer.weight.data.to(device, torch.bfloat16)
+        return
+    compute = torch.bfloat16 if autocast else torch.float32
+    stored = _store(layer.weight.data.to(device), precision, compute)
+    setattr(parent, name, FrozenLinear(stored, layer.bias))
 
 
 class StoredWeight(Protocol):
