@@ -17,20 +17,14 @@ from coordinator.setup.objections import find_refusal
 
 
 def check_forms(spec: RunSpec, base: Path) -> None:
-    """Raises SpecError where the learning rate is hopeless for the model in `base`, where evaluators are
-    named and the held-out text may not be redistributed, or where the spec asks for GGUF and the model has
-    no such form; ModelUnavailable.
+    """Raises SpecError where evaluators are named and the held-out text may not be redistributed, where the
+    learning rate is hopeless for the model in `base`, or where the spec asks for GGUF and the model has no
+    such form; ModelUnavailable.
     """
-    _check_rate(spec, base)
     _check_evaluators(spec)
+    _check_rate(spec, base)
     if spec.checkpoint.gguf is not None:
         _check_gguf(spec.checkpoint.gguf, base)
-
-
-def _check_rate(spec: RunSpec, base: Path) -> None:
-    refusal = find_refusal(spec, model_shape(base))
-    if refusal is not None:
-        raise SpecError(refusal_problem(refusal), fix=refusal_fix(refusal))
 
 
 def _check_evaluators(spec: RunSpec) -> None:
@@ -40,6 +34,12 @@ def _check_evaluators(spec: RunSpec) -> None:
             f"checkpoint.evaluators need the held-out text, but {not_redistributable(licence)}",
             fix="Name the text's licence in [data], or leave `evaluators` out of [checkpoint].",
         )
+
+
+def _check_rate(spec: RunSpec, base: Path) -> None:
+    refusal = find_refusal(spec, model_shape(base))
+    if refusal is not None:
+        raise SpecError(refusal_problem(refusal), fix=refusal_fix(refusal))
 
 
 def _check_gguf(precision: str, base: Path) -> None:

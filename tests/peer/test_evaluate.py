@@ -18,6 +18,7 @@ from barnraise.core.errors import HashMismatch, TrustError
 from barnraise.core.identity import Identity
 from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.gateway import listen
+from barnraise.models.base_model import resolve
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.files import load_identity, write_atomic
 from coordinator.checkpoints.card_data import card_files
@@ -107,7 +108,8 @@ def tiny_run(folder: Path) -> Iterator[RunStore]:
     genesis = initial_state(base, spec.train.target, spec.seed)
     journal = Journal(folder / "journal.sqlite")
     try:
-        charter = parts.charter(vouching(spec), genesis)
+        fingerprint = resolve(str(base), None, folder / "cache").fingerprint
+        charter = parts.charter(vouching(spec), genesis).model_copy(update={"model_files": fingerprint})
         store = RunStore.begin(AUTHORITY, charter, genesis, base, folder, journal, parts.NOW)
         first = HeldOut(loss=9.0, tokens=TOKENS)
         store.publish(0, first, card_files(store.snapshot, 0, first), parts.NOW)

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from barnraise.core.ids import BlobHash
@@ -19,6 +19,14 @@ from tests.support import parts
 from tests.support.run_walk import STEPS, MemoryBlobs, Walk, check_growth, check_laws, durable
 
 CHARTER = sign(parts.AUTHORITY, parts.charter(parts.run_spec(), parts.state()))
+EVERY_KIND = [
+    (step, 0)
+    for step in (
+        "publish", "admit", "accept", "lose", "accept", "close", "accept_late", "fold", "open", "write",
+        "start_evaluation", "end_evaluation", "evaluate", "publish", "evaluate_late", "forget", "drop",
+    )
+]  # fmt: skip
+"""A walk that takes each kind of event."""
 walks = st.lists(st.tuples(st.sampled_from(list(STEPS)), st.integers(0, 11)), min_size=10, max_size=60)
 
 
@@ -36,6 +44,7 @@ def test_the_laws_hold_and_a_restart_restores_the_live_state() -> None:
 
     @settings(max_examples=60)
     @given(walks)
+    @example(EVERY_KIND)
     def walk(steps: list[tuple[str, int]]) -> None:
         made = Walk(CHARTER)
         run, rows = RunState.before_events(CHARTER), list[Row]()

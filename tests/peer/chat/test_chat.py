@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -276,8 +277,9 @@ class Terminal:
         self.output = ""
 
     def until(self, enough: Callable[[str], object]) -> None:
-        """Read until the output matches or the program ends; pytest's timeout limits it."""
+        """Read until the output matches or the program ends."""
         while not enough(self.output):
+            assert select.select([self._ours], [], [], DEADLINE)[0], f"no more output than:\n{self.output}"
             try:
                 piece = os.read(self._ours, 65536)
             except OSError:  # how Linux reports the end of a pseudo-terminal
@@ -309,13 +311,19 @@ def test_a_wide_terminal_shows_the_answers_in_columns(laid: Laid, adapter: Path,
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
 def test_ctrl_c_interrupts_an_answer(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    pieces: list[str] = []
+    Generator(adapter, laid.base, CPU).answer(
+        "checkpoint", HELLO, SamplingParams(400, 1.0, seed=3), pieces.append
+    )
+    assert len(pieces[0]) < 10, "the first words are shown long before the answer is complete"
     terminal = Terminal(
         *COMMAND, str(adapter), "--base", str(laid.base), "--temperature", "1", "--max-tokens", "400",
-        "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
+        "--seed", "3", "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
     )  # fmt: skip
     terminal.until(lambda output: "> " in output)
     terminal.type("Hello there\n")
-    terminal.until(lambda output: len(output.partition("> Hello there")[2].strip()) > 3)
+    terminal.until(lambda output: escape_text(pieces[0]).strip() in output.partition("> Hello there")[2])
     os.killpg(terminal.process.pid, signal.SIGINT)
     assert terminal.end() == 130, terminal.output
+    assert escape_text(pieces[-1]).strip() not in terminal.output
     assert "Traceback" not in terminal.output
