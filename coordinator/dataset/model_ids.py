@@ -15,6 +15,7 @@ from barnraise.models.causal_lm import first_words
 from coordinator.dataset.pack import Document
 
 _FIX_MODEL = "Give a base model whose folder holds a complete tokenizer, with tokenizer.json."
+_FIX_FILE = "Correct the file, or get the complete model again."
 _TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "tiktoken.model", "tekken.json", "spiece.model", "vocab.json",
     "vocab.txt",
@@ -174,7 +175,7 @@ def _table(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelUnusable(f"{path} cannot be read: {error}", fix=_FIX_MODEL) from None
+        raise ModelUnusable(f"{path} cannot be read: {error}", fix=_FIX_FILE) from None
     if not isinstance(table, dict):
-        raise ModelUnusable(f"{path} is not a JSON object", fix=_FIX_MODEL)
+        raise ModelUnusable(f"{path} is not a JSON object", fix=_FIX_FILE)
     return table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from barnraise.contract.shards import parse_shard
 from barnraise.contract.spec import Full, Lora, RunSpec
-from barnraise.core.errors import ModelUnavailable, ModelUnusable, SpecError, UserError
+from barnraise.core.errors import ModelMissing, ModelUnavailable, ModelUnusable, SpecError, UserError
 from barnraise.core.ids import BlobHash
 from barnraise.models.base_model import BaseFolder, pin_revision, resolve
 from barnraise.models.base_sources import is_local
@@ -67,17 +67,19 @@ def resolve_run(
 
 def _open(spec: RunSpec, cache: Path, progress: Progress) -> tuple[RunSpec, BaseFolder]:
     source = spec.model.source
-    revision = pin_revision(source, spec.model.revision, cache)
-    model = spec.model.model_copy(update={"revision": revision})
-    spec = spec.model_copy(update={"model": model, "data": find_data(spec.data)})
     try:
+        revision = pin_revision(source, spec.model.revision, cache)
         base = resolve(source, revision, cache, progress=progress)
     except ModelUnavailable as error:
-        if not is_local(source):
+        if not (is_local(source) or isinstance(error, ModelMissing)):
             raise
         raise ModelUnusable(f"model.source: {error.problem}", fix=error.fix) from error
+    model = spec.model.model_copy(update={"revision": revision})
+    spec = spec.model_copy(update={"model": model, "data": find_data(spec.data)})
     progress(f"opening the base model in {base.path}")
-    open_model(base.path)
+    if unused := open_model(base.path).unused:
+        more = ", …" if len(unused) > 3 else ""
+        progress(f"its config has no use for {len(unused)} tensors: {', '.join(unused[:3])}{more}")
     check_forms(spec, base.path)
     _check_target(base.path, spec.train.target)
     return spec, base

@@ -25,6 +25,7 @@ from barnraise.core.errors import (
     HashMismatch,
     MalformedRecord,
     ModelUnavailable,
+    ModelUnusable,
     NetworkError,
     TrustError,
     Unreachable,
@@ -109,7 +110,7 @@ class BaseFinder:
             return None
         try:
             return await self._resolve_folder(folder)
-        except (HashMismatch, ModelUnavailable) as error:
+        except (HashMismatch, ModelUnavailable, ModelUnusable) as error:
             self.listener.report(CachedBaseDamaged(error.problem))
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             return None
@@ -120,7 +121,7 @@ class BaseFinder:
             return OnlyInRun(model.source)
         try:
             return await self._resolve(model.source, model.revision)
-        except (ModelUnavailable, HashMismatch) as error:
+        except (HashMismatch, ModelUnavailable, ModelUnusable) as error:
             return SourceUnavailable(model.source, error.problem)
 
     async def _fetch(

@@ -79,8 +79,8 @@ class LocalModel:
         if self.device.type == "cpu":
             torch.set_num_threads(device.threads)
         precision = frozen or device.frozen if isinstance(target, Lora) else "fp32"
-        model = attach(load(folder, torch.float32 if precision == "fp32" else "auto", attention), target)
         with memory_limit(self.device, "the model"):
+            model = attach(load(folder, torch.float32 if precision == "fp32" else "auto", attention), target)
             if precision != "fp32":
                 store_frozen(model, precision, self.device, autocast=device.autocast)
             self._model = model.to(self.device).eval()

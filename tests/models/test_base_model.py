@@ -13,7 +13,14 @@ from platformdirs import user_cache_path
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from barnraise.core.errors import BarnraiseError, DiskFull, HashMismatch, ModelUnavailable, ModelUnusable
+from barnraise.core.errors import (
+    BarnraiseError,
+    DiskFull,
+    HashMismatch,
+    ModelMissing,
+    ModelUnavailable,
+    ModelUnusable,
+)
 from barnraise.models import base_model, gguf_import, package_source
 from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.causal_lm import load
@@ -69,18 +76,18 @@ def test_a_damaged_cache_of_hashes_is_rebuilt(model: Path, cache: Path) -> None:
 
 def test_pickles_are_refused(model: Path, cache: Path) -> None:
     (model / "model.safetensors").unlink()
-    with pytest.raises(ModelUnavailable, match="no safetensors"):
+    with pytest.raises(ModelUnusable, match="no safetensors"):
         resolve(str(model), None, cache)
     (model / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(ModelUnavailable, match="pickle"):
+    with pytest.raises(ModelUnusable, match="pickle"):
         resolve(str(model), None, cache)
 
 
 @pytest.mark.parametrize(
     ("source", "error"),
     [
-        ("./missing", ModelUnavailable),
-        ("/no/such/folder", ModelUnavailable),
+        ("./missing", ModelMissing),
+        ("/no/such/folder", ModelMissing),
         ("package:", ModelUnusable),
         ("package:--index-url=x", ModelUnusable),
         ("package:a==b c", ModelUnusable),

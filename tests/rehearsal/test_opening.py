@@ -146,6 +146,13 @@ def test_a_quantized_model_is_refused_by_its_method(model: Path, method: str) ->
     assert "unquantized" in refusal(model).fix
 
 
+@pytest.mark.parametrize("packed", ["qweight", "weight_packed", "weight.absmax", "SCB"])
+def test_quantized_weights_are_named_without_a_quantization_config(model: Path, packed: str) -> None:
+    layer = "model.layers.0.mlp.down_proj"
+    edit_weights(model, lambda tensors: tensors.update({f"{layer}.{packed}": torch.ones(2)}))
+    assert f"is quantized ({layer}.{packed} in" in refusal(model).problem
+
+
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "remote code": (
         {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "modeling_mine.MineForCausalLM"}},
@@ -166,6 +173,18 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no causal model": ({"model_type": "vit", "architectures": ["ViTModel"]}, "is no causal language model"),
     "without a head": ({"architectures": ["LlamaModel"]}, "is a LlamaModel"),
+    "without a head, as text": ({"architectures": "LlamaModel"}, "is a LlamaModel"),
+    "no kind": ({"model_type": None}, "names no model kind"),
+    "no layers": ({"num_hidden_layers": 0}, "says num_hidden_layers 0"),
+    "too many layers": ({"num_hidden_layers": 10**9}, "says num_hidden_layers 1,000,000,000"),
+    "padding beyond the embedding": ({"pad_token_id": VOCABULARY}, f"says pad_token_id {VOCABULARY}"),
+    "unknown activation": ({"hidden_act": "swigluu"}, "nothing is called 'swigluu'"),
+    "unknown dtype": ({"dtype": "float7"}, "float7"),
+    "a setting of another type": ({"hidden_size": "64"}, "'hidden_size' expected int, got str"),
+    "rotary embedding without its factor": (
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4}},
+        "cannot be read: Missing required keys",
+    ),
 }
 
 
@@ -174,6 +193,32 @@ def test_a_kind_that_no_run_trains_is_refused_by_name(model: Path, kind: str) ->
     changes, words = KINDS[kind]
     edit_config(model, **changes)
     assert words in refusal(model).problem
+
+
+def test_the_kernel_that_a_config_names_need_not_be_installed(model: Path) -> None:
+    edit_config(model, attn_implementation="flash_attention_2")
+    assert open_model(model).kind == "llama"
+
+
+def test_an_architecture_may_be_text(model: Path) -> None:
+    edit_config(model, architectures="LlamaForCausalLM")
+    assert open_model(model).kind == "llama"
+
+
+def test_tensors_of_layers_beyond_the_config_are_named(model: Path) -> None:
+    assert open_model(model).unused == ()
+    edit_config(model, num_hidden_layers=1)
+    unused = open_model(model).unused
+    assert unused
+    assert all(name.startswith("model.layers.1.") for name in unused)
+
+
+@pytest.mark.parametrize("text", ['{"eos_token_id": ', "[]", '{"max_new_tokens": "many"}'])
+def test_broken_generation_settings_are_named(model: Path, text: str) -> None:
+    (model / "generation_config.json").write_text(text)
+    assert "generation_config.json cannot be used" in refusal(model).problem
+    (model / "generation_config.json").unlink()
+    open_model(model)
 
 
 def test_an_embedding_model_is_refused(model: Path) -> None:

@@ -11,6 +11,7 @@
     │   ├── DiskFull
     │   ├── TooLargeForMemory
     │   └── ModelUnavailable   the base model cannot be fetched or read
+    │       └── ModelMissing   there is none of this name
     ├── NetworkError       4   a server or a peer cannot be reached
     │   └── Unreachable
     ├── TrustError         5   bytes from others that do not match their hash, signature or format
@@ -92,6 +93,10 @@ class TooLargeForMemory(MachineError):
 
 class ModelUnavailable(MachineError):
     """The base model cannot be fetched or read."""
+
+
+class ModelMissing(ModelUnavailable):
+    """No folder or repository has the base model's name."""
 
 
 class NetworkError(BarnraiseError):

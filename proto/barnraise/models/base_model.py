@@ -11,7 +11,7 @@ from pathlib import Path
 
 from barnraise.contract.base_files import DEFINING, GGUF, WEIGHTS
 from barnraise.contract.base_files import fingerprint as fingerprint_of
-from barnraise.core.errors import HashMismatch, ModelUnavailable
+from barnraise.core.errors import HashMismatch, ModelUnavailable, ModelUnusable
 from barnraise.core.ids import short
 from barnraise.models.base_sources import find, pin_revision
 from barnraise.models.fetching import FetchOptions
@@ -51,7 +51,8 @@ def resolve(
     of these. File hashes are cached with size and time, so that a second start reads no weights.
     progress: shows a line, where `fetch` has no display of its own. fetch: how files are downloaded.
 
-    Raises ModelUnavailable, DiskFull, or HashMismatch where the fingerprint is not `expected`.
+    Raises ModelUnusable for a folder without a whole model, ModelUnavailable, DiskFull, or HashMismatch
+    where the fingerprint is not `expected`.
     """
     if fetch is None:
         with fetch_display(progress) as display:
@@ -77,12 +78,12 @@ def _defining_files(folder: Path) -> dict[str, Path]:
     if not weights:
         pickled = folder.is_dir() and any(folder.glob("*.bin"))
         why = "has its weights only as pickle files, which can run code" if pickled else "has no safetensors"
-        raise ModelUnavailable(
+        raise ModelUnusable(
             f"the base model at {folder} {why}",
             fix="Use a model in safetensors, or convert it with `save_pretrained` where you trust it.",
         )
     if not (folder / "config.json").is_file():
-        raise ModelUnavailable(
+        raise ModelUnusable(
             f"the base model at {folder} has no config.json", fix="Give the folder of a complete model."
         )
     extra = [folder / name for name in DEFINING]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from barnraise.core.errors import ModelUnavailable
+from barnraise.core.errors import ModelMissing
 from barnraise.models.fetching import FetchOptions
 from barnraise.models.hub_source import hub_snapshot, pin_hub_revision
 from barnraise.models.package_source import from_package
@@ -25,7 +25,7 @@ def find(source: str, revision: str | None, cache: Path, fetch: FetchOptions) ->
         return local.resolve()
     if _HUB_ID.match(source):
         return hub_snapshot(source, revision, cache, fetch)
-    raise ModelUnavailable(
+    raise ModelMissing(
         f"there is no base model at {source}",
         fix="Give `package:NAME`, a Hub id `owner/name`, a folder with safetensors, or a .gguf file.",
     )

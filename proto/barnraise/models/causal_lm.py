@@ -28,16 +28,22 @@ Attention = Literal["auto", "sdpa", "eager"]
 """Attention kernel; `auto`: sdpa, or eager for a kind that has no sdpa."""
 
 _READ_FAILURES = (
-    OSError,
-    ValueError,
-    LookupError,
-    RuntimeError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
     ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
     SafetensorError,
     struct.error,
     StrictDataclassError,
 )
-"""Errors of transformers, safetensors and gguf for broken or unknown files."""
+"""Errors of transformers, safetensors and gguf for broken or unknown files, or a config's wrong values."""
+_NO_MEMORY = "can't allocate memory"
+"""In the RuntimeError of torch's allocator on the CPU."""
 
 
 @contextmanager
@@ -60,10 +66,12 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def unreadable(what: Path) -> Iterator[None]:
-    """Turn the model libraries' errors for a bad file into ModelUnavailable."""
+    """Turn the model libraries' errors for a bad file into ModelUnavailable; lack of memory is none."""
     try:
         yield
     except _READ_FAILURES as error:
+        if _NO_MEMORY in str(error):
+            raise
         raise ModelUnavailable(
             f"the base model at {what} cannot be read: {first_words(error)}",
             fix="Check that it is a causal language model that this version of transformers knows, and that "
@@ -71,8 +79,10 @@ def unreadable(what: Path) -> Iterator[None]:
         ) from error
 
 
-def first_words(error: Exception) -> str:
+def first_words(error: BaseException) -> str:
     """The first line of a library's message, and the next where that is only the announcement of it."""
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0]) if " " in str(error.args[0]) else f"nothing is called {error}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
@@ -88,7 +98,10 @@ def skeleton(folder: Path) -> PreTrainedModel:
     with quiet(), unreadable(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            # The config may name a kernel that is not installed here, and `load` chooses one itself.
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config, attn_implementation="eager", trust_remote_code=False
+            )
     return model
 
 

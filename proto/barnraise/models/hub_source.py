@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from barnraise.contract.manifest import SAFE_NAME
-from barnraise.core.errors import HashMismatch, ModelUnavailable, Unreachable
+from barnraise.core.errors import HashMismatch, ModelMissing, ModelUnavailable, Unreachable
 from barnraise.models.fetching import FetchOptions
 from barnraise.models.gguf_import import full_disk
 from barnraise.models.http_fetch import Digest, FetchRefused, RemoteFile, fetch_client, fetch_files, locked
@@ -76,7 +76,13 @@ async def _fetch(files: list[RemoteFile], snapshot: Path, lock: Path, fetch: Fet
 def _files_of(repo: str, revision: str | None) -> tuple[str, list[RemoteFile]]:
     """The commit and its files. Raises ModelUnavailable."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
     from huggingface_hub.utils._headers import build_hf_headers
 
     # The client's HTTP library differs between versions; this is the base of its errors in each.
@@ -84,6 +90,14 @@ def _files_of(repo: str, revision: str | None) -> tuple[str, list[RemoteFile]]:
     api = HfApi()
     try:
         info = api.model_info(repo, revision=revision, files_metadata=True)
+    except GatedRepoError as error:
+        raise _gated(repo) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        where = f"{repo} at {revision}" if isinstance(error, RevisionNotFoundError) else repo
+        raise ModelMissing(
+            f"the Hub has no {where} that may be read here",
+            fix="Correct the name or the revision; for a private repository, run `hf auth login` first.",
+        ) from error
     except failures as error:
         raise _unavailable(repo, revision, (str(error).splitlines() or [""])[0]) from error
     commit, headers, files = str(info.sha), build_hf_headers(), []
@@ -108,16 +122,20 @@ def _fetch_errors(repo: str) -> Iterator[None]:
     except FetchRefused as error:
         if error.status not in (401, 403):
             raise _unavailable(repo, None, error.problem) from None
-        raise ModelUnavailable(
-            f"{repo} is gated or private: its owner decides who may download it",
-            fix=f"Accept its terms at https://huggingface.co/{repo}, then run `hf auth login`.",
-        ) from None
+        raise _gated(repo) from None
     except (Unreachable, HashMismatch) as error:
         raise _unavailable(repo, None, error.problem) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _unavailable(repo, None, str(error)) from None
+
+
+def _gated(repo: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"{repo} is gated or private: its owner decides who may download it",
+        fix=f"Accept its terms at https://huggingface.co/{repo}, then run `hf auth login`.",
+    )
 
 
 def _unavailable(repo: str, revision: str | None, why: str) -> ModelUnavailable:

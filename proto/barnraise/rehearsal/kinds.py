@@ -30,7 +30,7 @@ _FIX = "Set `source` under [model] to a causal language model (its architecture 
 def check_kind(folder: Path) -> None:
     """Raise ModelUnusable where the model in `folder` is of a kind that no run can train."""
     config = read_config(folder)
-    kind = str(config.get("model_type", ""))
+    kind = str(config.get("model_type") or "")
     _refuse_quantized(config)
     _refuse_own_code(config, kind)
     _refuse_unknown(kind)
@@ -85,6 +85,11 @@ def _refuse_own_code(config: Config, kind: str) -> None:
 
 
 def _refuse_unknown(kind: str) -> None:
+    if not kind:
+        raise ModelUnusable(
+            "config.json names no model kind (`model_type`)",
+            fix="Get the config.json that belongs to these weights, as `save_pretrained` writes it.",
+        )
     if not in_transformers(kind):
         import transformers
 
@@ -107,7 +112,7 @@ def _refuse_other_inputs(config: Config, kind: str) -> None:
 def _refuse_architecture(config: Config, kind: str) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    named = [str(name) for name in config.get("architectures") or ()]
+    named = _texts(config.get("architectures"))
     causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
     if causal is None:
         raise ModelUnusable(f"the base model ({kind}) is no causal language model", fix=_FIX)

@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barnraise.core.errors import ModelUnavailable, ModelUnusable
-from barnraise.models.causal_lm import quiet, unreadable
+from barnraise.models.causal_lm import first_words, quiet, unreadable
 from barnraise.models.weight_files import TensorHeader, read_headers
-from barnraise.rehearsal.kinds import check_kind
+from barnraise.rehearsal.kinds import check_kind, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The dtypes that a run can train, or keep frozen: names in the safetensors format, and torch's."""
+_PACKED = (".qweight", ".weight_packed", ".absmax", ".SCB", "_proj_blocks")
+"""Ends of the names that GPTQ and AWQ, compressed-tensors, bitsandbytes (4 and 8 bits) and MXFP4 give."""
+_UNQUANTIZED = "Set `source` under [model] to the same model in bf16, fp16 or fp32."
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+"""The number of layers, by the names that configs have for it."""
+_TOGETHER = "Get the complete model again; its config.json and its weights belong together."
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class OpenedModel:
     """`model_type` of its config."""
     tensors: dict[str, TensorHeader]
     """What its files hold, by the names that they use."""
+    unused: tuple[str, ...] = ()
+    """Those that the config has no use for, such as layers beyond its number of layers."""
 
 
 def open_model(folder: Path) -> OpenedModel:
@@ -37,13 +45,23 @@ def open_model(folder: Path) -> OpenedModel:
     tensors = read_headers(folder)
     check_kind(folder)
     _check_dtypes(folder, tensors)
+    _check_layers(folder, len(tensors))
+    _check_generation(folder)
     try:
-        return OpenedModel(_check_against_config(folder, tensors), tensors)
+        return _check_against_config(folder, tensors)
     except ModelUnavailable as error:
+        _refuse_padding(folder, error)
         raise ModelUnusable(error.problem, fix=error.fix) from error
 
 
 def _check_dtypes(folder: Path, tensors: dict[str, TensorHeader]) -> None:
+    packed = next((name for name in sorted(tensors) if name.endswith(_PACKED)), None)
+    if packed is not None:
+        raise ModelUnusable(
+            f"the base model is quantized ({packed} in {folder}), and a run needs the weights that it was"
+            " quantized from",
+            fix=_UNQUANTIZED,
+        )
     wrong = sorted((name, tensor.dtype) for name, tensor in tensors.items() if tensor.dtype not in _TORCH)
     # Buffers such as masks are boolean or integers; weights have `.weight` or `.bias` in their names.
     wrong = [(name, dtype) for name, dtype in wrong if name.rpartition(".")[2] in ("weight", "bias")]
@@ -52,15 +70,54 @@ def _check_dtypes(folder: Path, tensors: dict[str, TensorHeader]) -> None:
         raise ModelUnusable(
             f"{name} in {folder} is stored as {dtype}, from which no training can start ({len(wrong)} of"
             f" {len(tensors)} tensors)",
-            fix="Set `source` under [model] to the same model in bf16, fp16 or fp32.",
+            fix=_UNQUANTIZED,
         )
 
 
-def _check_against_config(folder: Path, tensors: dict[str, TensorHeader]) -> str:
-    """transformers' own loader, run on tensors without data, so that its renaming and joining apply.
+def _check_layers(folder: Path, tensors: int) -> None:
+    """Before modules are made for each layer: a wrong number takes hours."""
+    config = read_config(folder)
+    for key in _LAYERS:
+        layers = config.get(key)
+        if isinstance(layers, int) and not 1 <= layers <= tensors:
+            raise ModelUnusable(
+                f"config.json says {key} {layers:,}, and the files hold {tensors:,} tensors",
+                fix=_TOGETHER,
+            )
 
-    Returns the model's kind.
-    """
+
+def _check_generation(folder: Path) -> None:
+    """What volunteers' transformers would refuse when it loads the model."""
+    from transformers import GenerationConfig
+
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return
+    try:
+        with quiet(), unreadable(path):
+            GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except ModelUnavailable as error:
+        raise ModelUnusable(
+            f"{path} cannot be used: {first_words(error.__cause__ or error)}",
+            fix="Correct it or remove it: training needs no generation settings.",
+        ) from error
+
+
+def _refuse_padding(folder: Path, error: ModelUnavailable) -> None:
+    """Name the cause of torch's refusal to make an embedding."""
+    config = read_config(folder)
+    pad, rows = config.get("pad_token_id"), config.get("vocab_size")
+    failed = isinstance(error.__cause__, AssertionError)
+    if failed and isinstance(pad, int) and isinstance(rows, int) and not -rows <= pad < rows:
+        raise ModelUnusable(
+            f"config.json says pad_token_id {pad}, and the embedding has {rows:,} rows (vocab_size)",
+            fix='Set `"pad_token_id": null` in config.json: samples are then padded with another token. Or'
+            " resize the embedding (`model.resize_token_embeddings(len(tokenizer))`) and save the model.",
+        ) from error
+
+
+def _check_against_config(folder: Path, tensors: dict[str, TensorHeader]) -> OpenedModel:
+    """transformers' own loader, run on tensors without data, so that its renaming and joining apply."""
     from transformers import AutoConfig
 
     with quiet(), unreadable(folder):
@@ -69,7 +126,8 @@ def _check_against_config(folder: Path, tensors: dict[str, TensorHeader]) -> str
     _refuse_rows(model, report, tensors, folder)
     _refuse(sorted(str(entry[0]) for entry in report["mismatched_keys"]), "have another shape", folder)
     _refuse(sorted(map(str, report["missing_keys"])), "are missing", folder)
-    return str(config.model_type)
+    unused = tuple(sorted(map(str, report["unexpected_keys"])))
+    return OpenedModel(str(config.model_type), tensors, unused)
 
 
 def _load_without_data(
@@ -89,6 +147,7 @@ def _load_without_data(
         None,
         config=config,
         state_dict=empty,
+        attn_implementation="eager",  # any will do, and the config's may not be installed
         device_map="meta",
         ignore_mismatched_sizes=True,
         output_loading_info=True,
@@ -116,5 +175,5 @@ def _refuse(names: list[str], what: str, folder: Path) -> None:
         listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise ModelUnusable(
             f"{len(names)} tensors of the model in {folder} {what}: {listed}",
-            fix="Get the complete model again; its config.json and its weights belong together.",
+            fix=_TOGETHER,
         )

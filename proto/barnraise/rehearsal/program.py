@@ -130,6 +130,9 @@ def _loaded(folder: Path, request: Request) -> tuple[Any, Kernel]:
 def _load(folder: Path, kernel: Kernel) -> Any:
     try:
         return load(folder, torch.float32, kernel).eval()
+    except RuntimeError as error:
+        _raise_memory(error)
+        raise
     except BarnraiseError as error:
         cause = error.__cause__
         if isinstance(cause, ValueError) and "attention implementation" in str(cause):
