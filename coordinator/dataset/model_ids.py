@@ -67,7 +67,7 @@ def open_tokenizer(folder: Path) -> tuple[Any, ModelIds]:
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
         raise ModelUnusable(
             f"the tokenizer in {folder} cannot be read: {first_words(error)}", fix=_FIX_MODEL
         ) from None

@@ -84,6 +84,32 @@ def test_pickles_are_refused(model: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (("adapter_config.json", "adapter_model.safetensors"), "an adapter and no whole model"),
+        (("consolidated.safetensors",), "has consolidated.safetensors, but no model.safetensors"),
+        (("model-q4.gguf",), "a folder with .gguf files"),
+        (("checkpoint-500/model.safetensors",), "in a folder below"),
+        (("consolidated.00.pth",), "pickle"),
+    ],
+)
+def test_a_folder_without_weights_names_what_it_has(
+    files: tuple[str, ...], words: str, cache: Path, tmp_path: Path
+) -> None:
+    for file in files:
+        (tmp_path / "mine" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / file).touch()
+    with pytest.raises(ModelUnusable, match=words):
+        resolve(str(tmp_path / "mine"), None, cache)
+
+
+def test_a_file_of_a_model_is_no_source(model: Path, cache: Path) -> None:
+    with pytest.raises(ModelUnusable, match=r"is a file, and no \.gguf") as refused:
+        resolve(str(model / "config.json"), None, cache)
+    assert str(model) in refused.value.fix
+
+
+@pytest.mark.parametrize(
     ("source", "error"),
     [
         ("./missing", ModelMissing),

@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from barnraise.core.errors import ModelUnusable
 from barnraise.models.causal_lm import quiet
+from barnraise.models.merge import Weights
+from barnraise.models.model_files import INDEX
 from barnraise.models.weight_files import read_header
 from barnraise.rehearsal.opening import open_model
 from tests.support.tiny import VOCABULARY, make_tiny_model
@@ -144,6 +146,45 @@ def test_a_quantized_model_is_refused_by_its_method(model: Path, method: str) ->
     edit_config(model, quantization_config=settings)
     assert f"is quantized ({name})" in refusal(model).problem
     assert "unquantized" in refusal(model).fix
+
+
+def sharded(folder: Path) -> list[Path]:
+    """Divide a model's weights into shards with an index."""
+    with quiet():
+        AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, max_shard_size="50KB")
+    (folder / WEIGHTS).unlink()
+    return sorted(folder.glob("model-*.safetensors"))
+
+
+def test_shards_without_an_index_are_refused_by_its_name(model: Path) -> None:
+    sharded(model)
+    (model / INDEX).unlink()
+    assert f"neither {WEIGHTS} nor {INDEX}" in refusal(model).problem
+
+
+def test_a_tensor_that_the_index_misplaces_is_named(model: Path) -> None:
+    shards = sharded(model)
+    table = json.loads((model / INDEX).read_text())
+    name = next(name for name, file in table["weight_map"].items() if file != shards[0].name)
+    table["weight_map"][name] = shards[0].name
+    (model / INDEX).write_text(json.dumps(table))
+    assert f"says that {name} is in {shards[0].name}, which does not hold it" in refusal(model).problem
+
+
+def test_a_shard_of_an_earlier_save_is_no_part_of_the_model(model: Path) -> None:
+    right = {name: tensor.clone() for name, tensor in load_file(model / WEIGHTS).items()}
+    sharded(model)
+    wrong = {name: tensor + 1 for name, tensor in right.items()}
+    save_file(wrong, model / "model-00099-of-00099.safetensors", metadata={"format": "pt"})
+    open_model(model)
+    weights = Weights.of(model)
+    assert all(torch.equal(weights.tensor(name), right[name]) for name in right)
+
+
+def test_an_index_of_an_earlier_save_next_to_a_whole_file_is_ignored(model: Path) -> None:
+    (model / INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    assert open_model(model).tensors == read_header(model / WEIGHTS)
+    assert set(Weights.of(model).names) == set(read_header(model / WEIGHTS))
 
 
 @pytest.mark.parametrize("packed", ["qweight", "weight_packed", "weight.absmax", "SCB"])

@@ -76,18 +76,50 @@ def resolve(
 def _defining_files(folder: Path) -> dict[str, Path]:
     weights = sorted(folder.glob(WEIGHTS)) if folder.is_dir() else []
     if not weights:
-        pickled = folder.is_dir() and any(folder.glob("*.bin"))
-        why = "has its weights only as pickle files, which can run code" if pickled else "has no safetensors"
-        raise ModelUnusable(
-            f"the base model at {folder} {why}",
-            fix="Use a model in safetensors, or convert it with `save_pretrained` where you trust it.",
-        )
+        raise _without_weights(folder)
     if not (folder / "config.json").is_file():
         raise ModelUnusable(
             f"the base model at {folder} has no config.json", fix="Give the folder of a complete model."
         )
     extra = [folder / name for name in DEFINING]
     return {path.name: path for path in [*weights, *(path for path in extra if path.is_file())]}
+
+
+_CONVERT = "Use a model in safetensors, or convert it with `save_pretrained` where you trust it."
+_PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
+
+
+def _without_weights(folder: Path) -> ModelUnusable:
+    """Why a folder, or a file that is no .gguf, has no weights to start from."""
+    if folder.is_file():
+        return ModelUnusable(
+            f"the base model {folder} is a file, and no .gguf", fix=f"Name its folder: {folder.parent}"
+        )
+    if (folder / "adapter_config.json").is_file():
+        return ModelUnusable(
+            f"{folder} holds an adapter and no whole model",
+            fix="Merge it into the model that it was trained on (`merge_and_unload` of peft, then"
+            " `save_pretrained`), or name that model.",
+        )
+    other = sorted(file.name for file in folder.glob("*.safetensors"))
+    if other:
+        return ModelUnusable(
+            f"{folder} has {other[0]}, but no model.safetensors, which is what transformers loads",
+            fix="Rename it where it has transformers' names of tensors, or save the model with"
+            " `save_pretrained`.",
+        )
+    ggufs = sorted(folder.glob("*.gguf"))
+    if ggufs:
+        return ModelUnusable(
+            f"{folder} is a folder with .gguf files", fix=f"Name the file itself, such as {ggufs[0]}"
+        )
+    inside = sorted(file.parent for file in folder.glob(f"*/{WEIGHTS}"))
+    if inside:
+        return ModelUnusable(f"{folder} has its weights in a folder below", fix=f"Name {inside[0]}")
+    if any(any(folder.glob(pattern)) for pattern in _PICKLES):
+        why = "has its weights only as pickle files, which can run code"
+        return ModelUnusable(f"the base model at {folder} {why}", fix=_CONVERT)
+    return ModelUnusable(f"the base model at {folder} has no safetensors", fix=_CONVERT)
 
 
 def _file_hashes(files: Mapping[str, Path], cache: Path) -> dict[str, str]:

@@ -18,7 +18,8 @@ from barnraise.models.causal_lm import skeleton, unreadable
 from barnraise.models.lora_files import LoraFiles
 from barnraise.models.lora_targets import conv1d_weights
 from barnraise.models.model_files import write_descriptions, write_model
-from barnraise.models.stored_names import StoredNames, weight_files
+from barnraise.models.stored_names import StoredNames
+from barnraise.models.weight_files import tensor_files
 from barnraise.runtime.files import disk_errors, scratch_folder
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -82,7 +83,7 @@ class Weights:
 
         Raises ModelUnavailable, UserError, MalformedBlob.
         """
-        found = weight_files(folder)
+        found = tensor_files(folder)
         with unreadable(folder):
             if not found:
                 raise FileNotFoundError(f"no model*.safetensors in {folder}")

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from safetensors import safe_open
-
-from barnraise.models.causal_lm import unreadable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-def weight_files(folder: Path) -> dict[str, Path]:
-    """The file of each tensor of a model folder. Raises ModelUnavailable for a broken file."""
-    found: dict[str, Path] = {}
-    for file in sorted(folder.glob("model*.safetensors")):
-        with unreadable(file), safe_open(file, framework="numpy") as tensors:
-            found.update(dict.fromkeys(tensors.keys(), file))
-    return found
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from barnraise.core.errors import SpecError
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.models.causal_lm import load, skeleton
 from barnraise.models.lora_targets import check_targets, only_conv1d
-from barnraise.models.stored_names import StoredNames, weight_files
+from barnraise.models.stored_names import StoredNames
+from barnraise.models.weight_files import tensor_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,7 +122,7 @@ def _check_stored(folder: Path, names: Collection[str], prefix: str, target: Lor
 
     names: those of the model's parameters. Absent weights are found when the model is loaded.
     """
-    files = weight_files(folder)
+    files = tensor_files(folder)
     stored = StoredNames(frozenset(files), prefix)
     renamed = {name for name in names if stored.name_of(name) is None}
     if len(files) <= len(names) - len(renamed):

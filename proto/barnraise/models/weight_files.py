@@ -1,6 +1,7 @@
 """The weight files of a model folder, by their headers: which tensors they hold, and whether they are whole.
 
-Nothing here reads a weight.
+Nothing here reads a weight. Which files belong to a model is decided as transformers does, so that files of
+an earlier save in the same folder are not taken for the model's.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
+from safetensors import safe_open
 
+from barnraise.contract.base_files import WEIGHTS
 from barnraise.core.errors import ModelUnusable
 from barnraise.core.units import format_bytes
+from barnraise.models.causal_lm import unreadable
 from barnraise.models.model_files import INDEX
+
+WHOLE = "model.safetensors"
+"""A model's only file of weights. transformers loads it even where there is an index of others."""
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_HEADER_BYTES = 100_000_000
@@ -42,12 +48,45 @@ _HEADER: TypeAdapter[dict[str, TensorHeader]] = TypeAdapter(dict[str, TensorHead
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
     """All tensors of the model in `folder`, by name. Raises ModelUnusable for absent or broken files."""
     refuse_pointers(path for path in folder.iterdir() if path.is_file())
-    files = sorted(folder.glob("model*.safetensors"))
-    _check_index(folder, {file.name for file in files})
-    found: dict[str, TensorHeader] = {}
-    for file in files:
-        found |= read_header(file)
+    if (folder / WHOLE).is_file():
+        return read_header(folder / WHOLE)
+    if not (folder / INDEX).is_file():
+        present = ", ".join(sorted(file.name for file in folder.glob(WEIGHTS))[:3])
+        raise ModelUnusable(
+            f"{folder} has {present}, and neither {WHOLE} nor {INDEX}, which lists the files of a model",
+            fix=f"Get {INDEX} as well, or rename a single file to {WHOLE}.",
+        )
+    places = weight_map(folder)
+    _check_shards(folder, set(places.values()))
+    headers = {name: read_header(folder / name) for name in sorted(set(places.values()))}
+    for tensor, name in places.items():
+        if tensor not in headers[name]:
+            raise _broken(folder / INDEX, f"says that {tensor} is in {name}, which does not hold it")
+    return {tensor: headers[name][tensor] for tensor, name in places.items()}
+
+
+def tensor_files(folder: Path) -> dict[str, Path]:
+    """The file of each tensor that transformers loads, which ignores what the index does not list.
+
+    Raises ModelUnavailable for a broken file, ModelUnusable for a broken index.
+    """
+    whole, index = folder / WHOLE, folder / INDEX
+    if not whole.is_file() and index.is_file():
+        return {tensor: folder / name for tensor, name in weight_map(folder).items()}
+    found: dict[str, Path] = {}
+    for file in [whole] if whole.is_file() else sorted(folder.glob(WEIGHTS)):
+        with unreadable(file), safe_open(file, framework="numpy") as tensors:
+            found.update(dict.fromkeys(tensors.keys(), file))
     return found
+
+
+def weight_map(folder: Path) -> dict[str, str]:
+    """The name of the file of each tensor, by the folder's index. Raises ModelUnusable."""
+    try:
+        table = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return {str(tensor): str(name) for tensor, name in table["weight_map"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise _broken(folder / INDEX, "has no table `weight_map` of tensors to files") from None
 
 
 def read_header(file: Path) -> dict[str, TensorHeader]:
@@ -89,15 +128,8 @@ def _is_pointer(path: Path) -> bool:
         return stream.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
-def _check_index(folder: Path, present: set[str]) -> None:
-    if not (folder / INDEX).is_file():
-        return
-    try:
-        table: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        listed = {str(name) for name in table["weight_map"].values()}
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise _broken(folder / INDEX, "has no table `weight_map` of tensors to files") from None
-    absent = sorted(listed - present)
+def _check_shards(folder: Path, listed: set[str]) -> None:
+    absent = sorted(listed - {path.name for path in folder.glob(WEIGHTS)})
     if absent:
         names = ", ".join(absent[:3]) + (", …" if len(absent) > 3 else "")
         raise ModelUnusable(
