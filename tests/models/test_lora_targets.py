@@ -10,6 +10,7 @@ from barnraise.contract.spec import Lora
 from barnraise.core.errors import SpecError
 from barnraise.models.trainable import layout
 from tests.support.kinds import make_kind
+from tests.support.model_kinds import make_kind as make_small_kind
 
 REFUSED = [
     ("llama", "gate", "no layer called `gate`"),
@@ -35,6 +36,13 @@ def test_the_cause_is_named(tmp_path: Path, kind: str, name: str, cause: str) ->
         layout(base, Lora(modules=(name,)))
     offered = refused.value.fix.split(": ")[1].rstrip(".").split(", ")
     assert layout(base, Lora(modules=tuple(offered))).shapes, "the fix does not work"
+
+
+def test_layers_that_peft_takes_for_fused_experts_are_refused(tmp_path: Path) -> None:
+    base = make_small_kind("deepseek_v3", tmp_path / "base")
+    with pytest.raises(SpecError, match=r"peft takes `down_proj` for the fused experts"):
+        layout(base, Lora(modules=("down_proj", "o_proj")))
+    assert layout(base, Lora(modules=("o_proj",))).shapes
 
 
 def test_a_head_of_its_own_is_trained(tmp_path: Path) -> None:

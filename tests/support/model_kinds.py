@@ -26,7 +26,35 @@ _SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 """The same sizes under the names that configs use; a kind gets those that its config has."""
 
+_LATENT: dict[str, Any] = {
+    "num_key_value_heads": 4, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+    "v_head_dim": 16, "n_routed_experts": 4, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1,
+    "n_shared_experts": 1,
+}  # fmt: skip
 _OWN: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1], "mamba_chunk_size": 16},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4},
+        "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 64},
+    },
+    "deepseek_v2": {**_LATENT, "q_lora_rank": None, "topk_method": "greedy"},
+    "deepseek_v3": {**_LATENT, "q_lora_rank": 16},
+    "ernie4_5_moe": {"moe_num_experts": 4, "moe_k": 2, "moe_layer_start_index": 1},
+    "falcon_h1": {"mamba_d_ssm": 128, "mamba_expand": 2, "mamba_chunk_size": 16},
+    "glm4_moe": {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    "granitemoehybrid": {
+        "layer_types": ["mamba", "attention"], "shared_intermediate_size": 48, "mamba_chunk_size": 16,
+    },
+    "hunyuan_v1_moe": {"moe_topk": 2},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "minimax": {"layer_types": ["linear_attention", "full_attention"], "block_size": 16},
+    "zamba2": {
+        "num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+        "hybrid_layer_ids": [1, 3], "num_mem_blocks": 1, "mamba_ngroups": 1, "n_mamba_heads": 8,
+        "mamba_headdim": 16, "chunk_size": 16, "attention_head_dim": 32, "attention_hidden_size": 128,
+        "num_key_value_heads": 4, "use_mem_eff_path": False,
+    },
     "jamba": {
         "num_hidden_layers": 2, "attn_layer_offset": 1, "attn_layer_period": 2, "expert_layer_offset": 1,
         "expert_layer_period": 2, "use_mamba_kernels": False,

@@ -75,8 +75,8 @@ def _refuse_quantized(config: Config) -> None:
 
 def _refuse_own_code(config: Config, kind: str) -> None:
     own = config.get("auto_map")
-    if own and not in_transformers(kind):
-        files = sorted({str(name).rpartition(".")[0].rpartition("--")[2] for name in _texts(own)})
+    files = sorted({str(name).rpartition(".")[0].rpartition("--")[2] for name in _texts(own)})
+    if files and not in_transformers(kind):
         raise ModelUnusable(
             f"the base model ({kind or 'without model_type'}) needs code of its own"
             f" ({', '.join(f'{name}.py' for name in files)}), which volunteers' machines do not run",
