@@ -262,6 +262,22 @@ def test_broken_generation_settings_are_named(model: Path, text: str) -> None:
     open_model(model)
 
 
+def test_an_adapter_next_to_a_model_is_refused(model: Path) -> None:
+    (model / "adapter_config.json").write_text("{}")
+    assert "a model and an adapter" in refusal(model).problem
+
+
+def test_tensors_that_overlap_are_refused(model: Path) -> None:
+    data = (model / WEIGHTS).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    table = json.loads(data[8 : 8 + length])
+    first, second = (name for name in table if name.endswith("q_proj.weight"))
+    table[first]["data_offsets"] = table[second]["data_offsets"]
+    header = json.dumps(table).encode()
+    (model / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+    assert "not of a safetensors file" in refusal(model).problem
+
+
 def test_an_embedding_model_is_refused(model: Path) -> None:
     (model / "modules.json").write_text("[]")
     assert "embeddings of sentences" in refusal(model).problem

@@ -110,15 +110,14 @@ def attach(model: nn.Module, target: Lora | Full) -> nn.Module:
 
 
 def _refuse_experts(adapted: Any, target: Lora) -> None:
-    """peft takes names such as `down_proj` for the fused experts of some kinds, in the place of the layers."""
+    """peft takes names such as `down_proj` for the fused experts of some kinds, instead of the layers."""
     chosen = adapted.peft_config["default"]
     if chosen.target_parameters:
-        taken = sorted(set(target.modules) - set(chosen.target_modules))
+        names = ", ".join(f"`{name}`" for name in sorted({*target.modules} - {*chosen.target_modules}))
         raise SpecError(
-            f"train.target.modules: peft takes {', '.join(f'`{name}`' for name in taken)} for the fused experts"
-            f" of this kind of model ({', '.join(sorted(chosen.target_parameters))}), which a run cannot adapt",
-            fix=f"Leave {'it' if len(taken) == 1 else 'them'} out of `modules`, and name layers of the"
-            " attention.",
+            f"train.target.modules: peft takes {names} for the fused experts of this kind of model"
+            f" ({', '.join(sorted(chosen.target_parameters))}), which a run cannot adapt",
+            fix=f"Leave {names} out of `modules`, and name layers of the attention.",
         )
 
 

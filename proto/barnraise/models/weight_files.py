@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from barnraise.contract.base_files import WEIGHTS
 from barnraise.core.errors import ModelUnusable
@@ -108,6 +108,11 @@ def read_header(file: Path) -> dict[str, TensorHeader]:
     if size != whole:
         problem = f"has {format_bytes(size)} where its header says {format_bytes(whole)}"
         raise _broken(file, f"{problem} ({size:,} of {whole:,} bytes)")
+    try:
+        with safe_open(file, framework="numpy"):
+            pass
+    except SafetensorError as error:  # such as tensors that overlap
+        raise _broken(file, f"has a header that is not of a safetensors file ({error})") from None
     return tensors
 
 

@@ -44,6 +44,7 @@ def open_model(folder: Path) -> OpenedModel:
     """
     tensors = read_headers(folder)
     check_kind(folder)
+    _refuse_adapter(folder)
     _check_dtypes(folder, tensors)
     _check_layers(folder, len(tensors))
     _check_generation(folder)
@@ -52,6 +53,16 @@ def open_model(folder: Path) -> OpenedModel:
     except ModelUnavailable as error:
         _refuse_padding(folder, error)
         raise ModelUnusable(error.problem, fix=error.fix) from error
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """transformers adds an adapter that it finds next to a model, without a word."""
+    if (folder / "adapter_config.json").is_file():
+        raise ModelUnusable(
+            f"{folder} holds a model and an adapter for it, which transformers would load together",
+            fix="Move adapter_config.json and adapter_model.safetensors out of that folder, or merge the"
+            " adapter (`merge_and_unload` of peft) and save the model alone.",
+        )
 
 
 def _check_dtypes(folder: Path, tensors: dict[str, TensorHeader]) -> None:
