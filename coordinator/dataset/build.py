@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.spec import RunSpec
@@ -53,6 +53,11 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -
     ModelUnusable for a tokenizer or a config that cannot be read.
     """
     tokenizer, ids = open_tokenizer(tokenizer_folder)
+    return build_with(tokenizer, ids, spec, put, progress)
+
+
+def build_with(tokenizer: Any, ids: ModelIds, spec: RunSpec, put: Put, progress: Progress) -> BuiltDataset:
+    """Build with an open tokenizer, as `open_tokenizer` returns it. Raises DatasetError."""
     check_length(ids, spec.data.sequence_length)
     builder = _Builder(spec, Renderer(tokenizer, ids.ends, spec.data.chat_template), ids, put)
     progress(ReadingDataset(spec.data.title))

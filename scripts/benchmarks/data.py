@@ -1,9 +1,13 @@
 """`scripts/bench data`: the dataset builder against `tokenizers` alone.
 
 The builder reads files, renders, encodes, packs and stores shards. Alone, `encode_batch_fast` encodes the
-same texts, which are in memory. Each measurement is a process of its own, and the two alternate.
+same texts, which are in memory, in the same batches, with special tokens and without truncation. Each
+measurement is a process of its own, which opens the tokenizer before it begins. The two alternate, and the
+ratio is the median of the pairs' ratios: other work on the machine slows both of a pair.
 
-    python -m scripts.benchmarks.data KIND alone|build MEGABYTES FOLDER    one measurement, as JSON
+Speed is measured on a sample of at most `SAMPLE` MB. Of more text, one build measures the memory.
+
+    python -m scripts.benchmarks.data alone|build FILE    one measurement, as JSON
 """
 
 from __future__ import annotations
@@ -22,19 +26,23 @@ from pathlib import Path
 from statistics import median
 
 from barnraise.contract.spec import DataSpec, ModelSpec, RunSpec
+from barnraise.core.ids import BlobHash
 from barnraise.models.base_model import resolve
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.dataset.build import build
+from coordinator.dataset.build import build_with
 from coordinator.dataset.model_ids import open_tokenizer
 from coordinator.dataset.rendering.encode import batches
 from coordinator.dataset.rendering.render import Rendered, Renderer
 from coordinator.dataset.sources.read import read
+from coordinator.reasons.dataset import BuildStep, RecordsTokenized
 from scripts.demo import CACHE, MODEL
 from scripts.stage import ROOT, DemoFailed
 
 SEED = 0
 LENGTH = 512
+SAMPLE = 50
+"""Megabytes of each kind on which speed is measured."""
 ROW_CHARACTERS = 1_500
 """Characters of a row, on average."""
 FILES = {"JSONL, text": "rows.jsonl", "plain text": "text.txt", "JSONL, chats": "chats.jsonl"}
@@ -56,14 +64,7 @@ class Measured:
 
 def measure_data(megabytes: int, repeats: int, kinds: list[str]) -> str:
     """A table with a row for each kind of data. Raises DemoFailed."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in kinds:
-            file = Path(folder) / FILES[kind]
-            write_corpus(file, kind, megabytes)
-            pairs = [(_child(kind, "alone", file), _child(kind, "build", file)) for _ in range(repeats)]
-            rows.append(_row(kind, [alone for alone, _ in pairs], [built for _, built in pairs]))
-            file.unlink()
+    rows = [_measure_kind(kind, megabytes, repeats) for kind in kinds]
     columns = (
         "data", "MB", "alone, MB per CPU s", "built, MB per CPU s", "÷", "alone, MB/s", "built, MB/s", "÷",
         "built: peak RSS, MB",
@@ -72,20 +73,30 @@ def measure_data(megabytes: int, repeats: int, kinds: list[str]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(kind: str, alone: list[Measured], built: list[Measured]) -> list[str]:
-    megabytes = alone[0].megabytes
-    cells = [kind, f"{megabytes:.0f}"]
+def _measure_kind(kind: str, megabytes: int, repeats: int) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / FILES[kind]
+        write_corpus(file, kind, min(megabytes, SAMPLE))
+        pairs = [(_child(kind, "alone", file), _child(kind, "build", file)) for _ in range(repeats)]
+        peak = max(built.peak for _, built in pairs)
+        if megabytes > SAMPLE:
+            write_corpus(file, kind, megabytes)
+            peak = _child(kind, "build", file).peak
+    size = pairs[0][0].megabytes
+    cells = [kind, str(megabytes)]
     for name in ("processor", "wall"):
-        first, second = (megabytes / median(getattr(one, name) for one in found) for found in (alone, built))
-        cells += [f"{first:.2f}", f"{second:.2f}", f"{second / first:.2f}"]
-    return [*cells, f"{max(one.peak for one in built):.0f}"]
+        took = [(getattr(alone, name), getattr(built, name)) for alone, built in pairs]
+        cells += [f"{size / median(seconds):.2f}" for seconds in zip(*took, strict=True)]
+        cells.append(f"{median(alone / built for alone, built in took):.2f}")
+    return [*cells, f"{peak:.0f}"]
 
 
 def _child(kind: str, what: str, file: Path) -> Measured:
+    """One measurement; what it writes to its standard error is shown."""
     command = [sys.executable, "-m", "scripts.benchmarks.data", what, str(file)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise DemoFailed(f"{what} of {kind} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+        raise DemoFailed(f"{what} of {kind} ended with status {done.returncode}; its error is above")
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -165,14 +176,26 @@ def _texts(file: Path, renderer: Renderer) -> Iterator[list[str]]:
 
 
 def build_shards(file: Path) -> Measured:
-    """From the file to the shards on disk."""
-    base = resolve(MODEL, None, CACHE).path
-    open_tokenizer(base)  # imports
+    """From the file to shards on disk. Each is removed once it is written, so that they take no space."""
+    tokenizer, ids = open_tokenizer(resolve(MODEL, None, CACHE).path)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        store = BlobStore(Path(folder))
+
+        def put(data: bytes) -> BlobHash:
+            found = store.put(data)
+            store.remove(found)
+            return found
+
         began, used = time.monotonic(), time.process_time()
-        build(_spec(file), base, BlobStore(Path(folder)).put, lambda step: None)
+        build_with(tokenizer, ids, _spec(file), put, _show)
         processor, wall = time.process_time() - used, time.monotonic() - began
     return Measured(0.0, processor, wall, _peak())
+
+
+def _show(step: BuildStep) -> None:
+    """Rewrite one line of the standard error with what was read so far."""
+    if isinstance(step, RecordsTokenized):
+        print(f"{step.records:,} records, peak RSS {_peak():.0f} MB", end="\r", file=sys.stderr, flush=True)
 
 
 def _peak() -> float:
