@@ -121,6 +121,11 @@ def link_to_nothing(path: Path) -> None:
     (path / "rows.jsonl").symlink_to("elsewhere.jsonl")
 
 
+def link_to_itself(path: Path) -> None:
+    folder({"text.txt": "text"})(path)
+    (path / "self").symlink_to("self")
+
+
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 BOOK = "".join(f"Paragraph {number}. " + "word " * 200 + "\n\n" for number in range(9))
 
@@ -217,6 +222,7 @@ FILES: dict[str, tuple[str, Write]] = {
     "short.md": ("a short text", text("# Title\n\nText.\n")),
     "utf-16.txt": ("a text in UTF-16", text("Grüße\n", "utf-16")),
     "latin-1.txt": ("a text that is not UTF-8", raw(b"one\ntwo\ncaf\xe9\n")),
+    "rows.txt": ("JSON lines, called `.txt`", text(LINES)),
     "nul.txt": ("a text with a NUL byte", raw(b"word " * 99 + b"\nnul \0\n")),
     "binary.txt": ("bytes", raw(bytes(range(256)) + bytes(256))),
     "letter.txt": ("an office document", raw(b"PK\x03\x04" + bytes(64))),
@@ -258,6 +264,17 @@ FILES: dict[str, tuple[str, Write]] = {
     "saved": ("what `datasets` saves with `save_to_disk`", saved_to_disk),
     "linked": ("a folder with links to folders", linked),
     "link-to-nothing": ("a folder with a link to a file that does not exist", link_to_nothing),
+    "link-to-itself": ("a folder with a link that leads to itself", link_to_itself),
+    "script": (
+        "a Hub dataset with a script and an archive",
+        folder({"README.md": "---\nlicense: mit\n---\n# Card", "load.py": "x", "data.zip": b"PK"}),
+    ),
+    "no-files": (
+        "a cloned Hub dataset whose card names files that are absent",
+        folder(
+            {"README.md": "---\nconfigs:\n- config_name: en\n  data_files: en/*\n---\n", "a.jsonl": LINES}
+        ),
+    ),
     "pictures": ("a folder without data", folder({"a.png": b"\x89PNG"})),
 }
 """What to write, by the name of the file or folder, after what it is."""

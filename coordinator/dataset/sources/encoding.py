@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 import re
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def _transcoded(stream: io.BufferedReader, encoding: str, path: Path) -> io.Buff
             ) from None
 
     return io.BufferedReader(Chunks(read, stream.close), _BUFFER)
+
+
+def refuse_json(stream: io.BufferedReader, path: Path) -> None:
+    """Raise DatasetError for rows of JSON in a file whose name says plain text: they would be trained on as
+    they are written."""
+    first = stream.peek(_HEAD)[:_HEAD].partition(b"\n")[0].strip()
+    if not (first.startswith(b'{"') and first.endswith(b"}")):
+        return
+    try:
+        json.loads(first)
+    except ValueError:
+        return
+    raise DatasetError(f"{path} holds JSON lines, not plain text", fix="Name it `.jsonl`.")
 
 
 def refuse_web_page(stream: io.BufferedReader, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,24 @@ def _list(folder: Path, prefix: str, found: FolderFiles, seen: set[tuple[int, in
     for entry in entries:
         name = f"{prefix}{entry.name}"
         if entry.name.startswith((".", "__")):
-            found.skipped[name + ("/" if entry.is_dir() else "")] = HiddenFile()
-        elif entry.is_file():
+            found.skipped[name + ("/" if _is(entry.is_dir) else "")] = HiddenFile()
+        elif _is(entry.is_file):
             found.names.append(name)
-        elif not entry.is_dir():
+        elif not _is(entry.is_dir):
             found.skipped[name] = _not_a_file(Path(entry.path))
         elif (identity := _identity(Path(entry.path))) in seen:
             found.skipped[name + "/"] = AlreadyRead()
         else:
             seen.add(identity)
             _list(Path(entry.path), name + "/", found, seen)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry is of a kind; a link that leads to itself is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from coordinator.dataset.sources.card import (
     matches,
     missing_config,
 )
-from coordinator.dataset.sources.kinds import holds_text, kind_of, known_suffixes
+from coordinator.dataset.sources.kinds import ARCHIVES, holds_text, kind_of, known_suffixes
 from coordinator.dataset.sources.splits import splits_of, wanted_splits
 from coordinator.reasons.source_files import (
     DescribesData,
@@ -37,6 +37,8 @@ _DOCUMENTATION = re.compile(
     r"([-_.][a-z]{2}([-_][a-z]{2,4})?)?"
 )
 """Documents of a repository: data only where nothing else is."""
+_OF_A_REPOSITORY = (".py", *ARCHIVES)
+"""Of the files with which datasets are loaded that have no rows to read."""
 _METADATA = frozenset(
     ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "croissant.json")
 )
@@ -105,7 +107,7 @@ def _unknown(name: str) -> SkipReason | None:
 
 def _descriptions(names: list[str], *, has_card: bool) -> dict[str, SkipReason | None]:
     has_rows = any(kind_of(name) and not holds_text(kind_of(name)) for name in names)
-    in_repository = has_card or has_rows
+    in_repository = has_card or has_rows or any(name.lower().endswith(_OF_A_REPOSITORY) for name in names)
     return {name: DescribesData() if _describes(name, in_repository) else None for name in names}
 
 
@@ -125,6 +127,11 @@ def _take_config(
 ) -> None:
     inside = {name: _other_config(name, config, configs) for name in layout.taken}
     layout.keep(inside)
+    if not layout.taken:
+        raise DatasetError(
+            f"{request.where} has no file of its configuration `{config.name}`",
+            fix="Correct `data_files` at the start of its README.md, or choose another `config` in run.toml.",
+        )
     if config.patterns:
         splits = {
             name: next(split for split, pattern in config.patterns if _is_at(name, config, pattern))

@@ -67,6 +67,10 @@ def _check_file(path: Path) -> None:
 
 
 def _missing(source: str) -> DatasetError:
+    if set("*?[") & set(source):
+        return DatasetError(
+            f"the dataset {source} does not exist", fix="Give the folder: all files of rows in it are read."
+        )
     near = _near(source)
     fixes = [f"Did you mean `{near}`?"] if near else []
     if not near and (meant := _on_the_hub(source)):
@@ -81,6 +85,8 @@ def _near(source: str) -> Path | None:
     """What exists under a similar name, in the nearest folder that exists."""
     try:
         path = Path(source).expanduser()
+        if (slashes := Path(source.replace("\\", "/")).expanduser()) != path and slashes.exists():
+            return slashes
         names = os.listdir(path.parent)
     except (OSError, RuntimeError, ValueError):
         return None

@@ -15,15 +15,15 @@ from coordinator.dataset.sources.columns import arrow_rows, parquet_rows
 from coordinator.dataset.sources.compression import FAILURES
 from coordinator.dataset.sources.delimited import delimited
 from coordinator.dataset.sources.documents import Cutting
-from coordinator.dataset.sources.encoding import open_text, refuse_web_page
+from coordinator.dataset.sources.encoding import open_text, refuse_json, refuse_web_page
 from coordinator.dataset.sources.folder import cannot_read, list_folder, read_card
 from coordinator.dataset.sources.hub import find_commit
 from coordinator.dataset.sources.json_document import HEAD, is_document, json_document
 from coordinator.dataset.sources.json_lines import json_lines
-from coordinator.dataset.sources.kinds import Kind, holds_text, kind_of
+from coordinator.dataset.sources.kinds import COMPRESSIONS, Kind, holds_text, kind_of
 from coordinator.dataset.sources.layout import Layout, Request, plan
 from coordinator.dataset.sources.locate import HUB, find_path, hub_name
-from coordinator.dataset.sources.splits import wanted_splits
+from coordinator.dataset.sources.splits import TRAIN, wanted_splits
 from coordinator.dataset.sources.text import text_documents
 from coordinator.reasons.source_files import FileGroup, SkippedFiles, SkipReason, SourceFiles
 
@@ -120,6 +120,7 @@ def _text_rows(
         elif kind in ("csv", "tsv"):
             yield from delimited(stream, name, "\t" if kind == "tsv" else None)
         else:
+            refuse_json(stream, path)
             yield from text_documents(stream, name, cutting, markdown=kind == "markdown")
 
 
@@ -137,6 +138,10 @@ def _open_local(source: SourceSpec) -> OpenedSource:
         return _opened(source, path, str(path), layout)
     if source.config is not None:
         raise DatasetError(f"{path} is a file, without configurations", fix="Remove `config` from run.toml.")
+    if source.split != TRAIN and not path.name.lower().endswith(
+        (".json", *(".json" + c for c in COMPRESSIONS))
+    ):
+        raise DatasetError(f"{path} is a file, without splits", fix="Remove `split` from run.toml.")
     taken = FileGroup(1, (path.name,))
     return OpenedSource(source, ((path, str(path)),), SourceFiles(source.source, taken, ()))
 
