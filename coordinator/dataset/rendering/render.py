@@ -35,7 +35,7 @@ from coordinator.dataset.rendering.chat_templates import (
 )
 from coordinator.dataset.rendering.fields import accepted_turns, ignored_fields, tools_of, turns_of
 from coordinator.dataset.rendering.masks import MarkedText, Marker
-from coordinator.dataset.rendering.text_encoder import TextEncoder
+from coordinator.dataset.rendering.text_encoder import TextEncoder, parts
 from coordinator.dataset.rows.row import BadRow, Unusable
 
 TEXT = "text"
@@ -145,6 +145,11 @@ class Renderer:
         for i, encoding in zip(chats, encodings, strict=True):
             found[i] = self._chat(encoding, texts[i])
         return [document for document in found if document is not None]
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text, in bounded memory: it is encoded in parts, whose borders may add a few."""
+        encode = self.tokenizer.backend_tokenizer.encode
+        return sum(len(encode(part, add_special_tokens=False).ids) for part in parts(text))
 
     def preview(self, document: Document) -> str:
         """The document as text, with its trained parts marked."""

@@ -17,6 +17,9 @@ from coordinator.dataset.rendering.render import Rendered, Renderer
 from coordinator.dataset.rows.row import BadRow
 
 TooLong = Literal["trim", "drop"]
+LONG_CHARACTERS = 1 << 18
+"""Of a chat whose tokens are counted in parts before it is encoded as a whole: that takes about 200 bytes of
+memory for each byte."""
 
 
 def documents(
@@ -27,21 +30,35 @@ def documents(
     None for records that cannot be rendered and chats that are dropped, which are counted.
     """
     texts = [renderer.text_of(record) for record in records]
-    encoded = iter(renderer.encode([text for text in texts if isinstance(text, Rendered)]))
+    beyond = [_tokens_beyond(renderer, text, length) for text in texts]
+    short = [
+        text for text, tokens in zip(texts, beyond, strict=True) if isinstance(text, Rendered) and not tokens
+    ]
+    encoded = iter(renderer.encode(short))
     found: list[Document | None] = []
-    for record, text in zip(records, texts, strict=True):
+    for record, text, tokens in zip(records, texts, beyond, strict=True):
+        if tokens and isinstance(record, Chat):
+            found.append(_fitted(renderer, record, tokens, length, too_long, counts))
+            continue
         document = next(encoded) if isinstance(text, Rendered) else text
         if isinstance(document, BadRow) or isinstance(text, BadRow):
             assert isinstance(document, BadRow)
             counts.add_bad(document)
             found.append(None)
         elif isinstance(record, Chat) and len(document.input_ids) > length:
-            tokens = len(document.input_ids)
-            found.append(_fitted(renderer, record, tokens, length, too_long, counts))
+            found.append(_fitted(renderer, record, len(document.input_ids), length, too_long, counts))
         else:
             counts.add(text)
             found.append(document)
     return found
+
+
+def _tokens_beyond(renderer: Renderer, text: Rendered | BadRow, length: int) -> int:
+    """The tokens of a long chat that has more than `length`, counted in bounded memory; 0 for any other."""
+    if not isinstance(text, Rendered) or text.spans is None or len(text.text) <= LONG_CHARACTERS:
+        return 0
+    tokens = renderer.count_tokens(text.text)
+    return tokens if tokens > length else 0
 
 
 def _fitted(
@@ -57,7 +74,7 @@ def _fitted(
     fewest, most = 1, _last_trained(exchanges) if too_long == "trim" else 0
     while fewest <= most:
         removed = (fewest + most) // 2
-        made = _rendered(renderer, _joined(chat, opening, exchanges[removed:]))
+        made = _rendered(renderer, _joined(chat, opening, exchanges[removed:]), length)
         if made is not None and len(made[1].input_ids) <= length:
             best, most = (*made, removed), removed - 1
         else:
@@ -71,10 +88,10 @@ def _fitted(
     return document
 
 
-def _rendered(renderer: Renderer, chat: Chat) -> tuple[Rendered, Document] | None:
-    """The chat as text and as a document; None where the template rejects what is left of it."""
+def _rendered(renderer: Renderer, chat: Chat, length: int) -> tuple[Rendered, Document] | None:
+    """The chat as text and as a document; None where the template rejects it, or it is far too long."""
     rendered = renderer.text_of(chat)
-    if isinstance(rendered, BadRow):
+    if isinstance(rendered, BadRow) or _tokens_beyond(renderer, rendered, length):
         return None
     document = renderer.encode([rendered])[0]
     return (rendered, document) if isinstance(document, Document) else None

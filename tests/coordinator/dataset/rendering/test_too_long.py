@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.dataset.pack import Document
 from coordinator.dataset.records import Chat, Message, Record, Text
+from coordinator.dataset.rendering import too_long
 from coordinator.dataset.rendering.counts import RenderCounts
+from coordinator.dataset.rendering.render import Rendered, Renderer
 from coordinator.dataset.rendering.too_long import TooLong, documents, exchanges_of
+from coordinator.dataset.rows.row import BadRow
 from tests.coordinator.dataset.rendering.test_render import renderer
 
 SYSTEM = Message("system", "Be brief.")
@@ -22,11 +26,11 @@ LONG = Chat((SYSTEM, *exchange(1), *exchange(2), *exchange(3)), where="d.jsonl:1
 
 
 def kept(
-    folder: Path, records: list[Record], length: int, too_long: TooLong = "trim"
+    folder: Path, records: list[Record], length: int, policy: TooLong = "trim"
 ) -> tuple[list[str], RenderCounts]:
     counts = RenderCounts()
     here = renderer(folder)
-    found = documents(here, records, length, too_long, counts)
+    found = documents(here, records, length, policy, counts)
     return [here.preview(document) for document in found if document is not None], counts
 
 
@@ -39,6 +43,27 @@ def test_a_chat_that_is_too_long_loses_exchanges_at_its_start(tmp_path: Path) ->
     assert "⟦answer 3<|im_end|>⟧" in text
     assert (counts.trimmed, counts.trimmed_turns, counts.dropped) == (1, 2, 0)
     assert counts.trimmed_tokens == len("user\nquestion 1\nassistant\nanswer 1\n") + 4
+
+
+def test_a_very_long_chat_is_trimmed_without_being_encoded_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = Chat(tuple(message for number in range(300) for message in exchange(number)), where="d.jsonl:1")
+    whole, expected = kept(tmp_path, [long, LONG], 300)
+    encoded: list[int] = []
+    encode = Renderer.encode
+
+    def watched(self: Renderer, texts: list[Rendered]) -> list[Document | BadRow]:
+        encoded.extend(len(text.text) for text in texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(Renderer, "encode", watched)
+    monkeypatch.setattr(too_long, "LONG_CHARACTERS", 400)
+    parts, counts = kept(tmp_path, [long, LONG], 300)
+    assert max(encoded) < 1000
+    assert parts == whole
+    assert (counts.trimmed, counts.trimmed_turns) == (expected.trimmed, expected.trimmed_turns)
+    assert counts.trimmed_tokens == expected.trimmed_tokens
 
 
 def test_a_chat_whose_last_exchange_does_not_fit_is_dropped(tmp_path: Path) -> None:
