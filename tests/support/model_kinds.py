@@ -64,7 +64,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "mpt": {"expansion_ratio": 2},
     "qwen3_next": {"layer_types": ["linear_attention", "full_attention"]},
 }  # fmt: skip
-_LEFT_OUT = {"falcon": ("head_dim",)}
+_LEFT_OUT = dict.fromkeys(("deepseek_v2", "deepseek_v3", "falcon"), ("head_dim",))
 """Settings that a config derives from others."""
 
 

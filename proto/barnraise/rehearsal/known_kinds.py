@@ -24,23 +24,27 @@ class KnownKind:
 
 _PACKED_SDPA = frozenset(
     {
-        "apertus", "arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma3_text",
-        "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "granite", "helium", "hunyuan_v1_dense",
-        "llama", "ministral3", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe",
-        "persimmon", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss",
-        "smollm3", "stablelm", "starcoder2",
+        "apertus", "arcee", "bitnet", "cohere", "cohere2", "cwm", "dbrx", "deepseek_v2", "deepseek_v3",
+        "diffllama", "doge", "ernie4_5", "exaone4", "exaone_moe", "flex_olmo", "gemma", "gemma3_text",
+        "glm", "glm4", "glm4_moe", "gpt2", "gpt_bigcode", "gpt_neox", "granite", "helium",
+        "hunyuan_v1_dense", "hunyuan_v1_moe", "jetmoe", "llama", "llama4_text", "ministral3", "mistral",
+        "mixtral", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "persimmon", "phi", "phi3",
+        "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm",
+        "starcoder2",
     }
 )  # fmt: skip
 """Documents share samples, with sdpa."""
 _PACKED_EAGER = frozenset(
     {
-        "codegen", "gemma2", "gpt_neo", "gptj",
+        "codegen", "gemma2", "gpt_neo", "gptj", "vaultgemma",
     }
 )  # fmt: skip
 """Documents share samples, with eager attention: these kinds have no sdpa."""
 _SINGLE_SDPA = frozenset(
     {
-        "biogpt", "falcon", "granitemoe", "jamba", "opt", "qwen3_next", "recurrent_gemma",
+        "bamba", "biogpt", "falcon", "falcon_h1", "granitemoe", "granitemoehybrid", "granitemoeshared",
+        "jamba", "lfm2", "lfm2_moe", "minimax", "nemotron_h", "opt", "qwen3_5_text", "qwen3_next",
+        "recurrent_gemma", "zamba2",
     }
 )  # fmt: skip
 """Documents see each other, with sdpa."""
