@@ -173,7 +173,8 @@ class _Builder:
         if not index.shards:
             raise DatasetError(
                 f"no token of {self._data.title} can be trained on",
-                fix="Give it longer texts, or raise `sequence_length` under [data] in run.toml.",
+                fix="Give it longer texts, or raise `sequence_length` under [data] in run.toml, or the "
+                "`weight` of a source.",
             )
         if self._data.held_out > 0 and not held_out.shards:
             progress(NothingHeldOut())

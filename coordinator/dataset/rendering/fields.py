@@ -131,6 +131,7 @@ def ignored_fields(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, 
 def _ignored(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, text: str) -> Iterator[str]:
     if tools and _same(template, turns, (), text):
         yield "tools"
+    unwritten = _unwritten(turns, text)
     for k, turn in enumerate(turns):
         if turn.get("reasoning_content") and _same(
             template, _edited(turns, k, _without("reasoning_content")), tools, text
@@ -142,7 +143,7 @@ def _ignored(template: ChatTemplate, turns: Sequence[Turn], tools: Tools, text: 
         for number in range(len(turn.get("tool_calls", ()))):
             if _same(template, _edited(turns, k, _without_name(number)), tools, text):
                 yield "tool_calls"
-        if turn["content"].strip() and not _is_written(turn, text):
+        if k in unwritten:
             yield from _ignored_content(template, turns, k, tools, text)
 
 
@@ -155,6 +156,23 @@ def _ignored_content(
         yield "system" if role in ("system", "developer") else f"content of {role}"
     elif role == "assistant" and "</think>" in turns[k]["content"]:
         yield "reasoning_content"  # the template removes it from the content of earlier turns
+
+
+def _unwritten(turns: Sequence[Turn], text: str) -> set[int]:
+    """The numbers of the turns whose content is not in the text.
+
+    Each is first searched for behind the one before: from the start, the time grows by the square of the
+    chat.
+    """
+    found: set[int] = set()
+    place = 0
+    for k, turn in enumerate(turns):
+        at = text.find(turn["content"].strip(), place)
+        if at >= 0:
+            place = at
+        elif not _is_written(turn, text):
+            found.add(k)
+    return found
 
 
 def _is_written(turn: Turn, text: str) -> bool:
