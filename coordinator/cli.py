@@ -18,7 +18,7 @@ from barnraise.contract.manifest import Form
 from barnraise.contract.spec_file import read_spec
 from barnraise.core.errors import SpecError, UserError
 from barnraise.core.ids import RUN_PATTERN
-from barnraise.network.blobs.rate_limiter import parse_rate
+from barnraise.network.blobs.rate_limiter import RateLimiter, parse_rate
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.console import plain_errors, start_logging
 from barnraise.runtime.files import write_atomic
@@ -53,6 +53,14 @@ _rehearsal_option = click.option(
     type=click.FloatRange(min=0),
     metavar="GB",
     help="Memory for trying one step, in GB. Default: what is free. 0: the first volunteer tries it.",
+)
+
+
+_max_download_option = click.option(
+    "--max-download",
+    metavar="RATE",
+    callback=lambda _context, _option, text: parse_rate(text) if text else None,
+    help="Limit of the download rate of the base model, as in 50Mbit.",
 )
 
 
@@ -117,9 +125,15 @@ def new(name: str, output: Path) -> None:
     help="Their upload speed, in Mbit/s.",
 )
 @_rehearsal_option
+@_max_download_option
 @plain_errors
 def check(
-    spec_path: Path, cache_dir: Path, peers: int, uplink: float, rehearsal_memory: float | None
+    spec_path: Path,
+    cache_dir: Path,
+    peers: int,
+    uplink: float,
+    rehearsal_memory: float | None,
+    max_download: int | None,
 ) -> None:
     """Validate RUN.TOML and report what the run needs.
 
@@ -130,7 +144,8 @@ def check(
     from coordinator.setup.check import check as check_run
 
     rehearsing = partial(rehearse, limits=Limits(memory=_gigabytes(rehearsal_memory)))
-    click.echo(check_report(check_run(read_spec(spec_path), cache_dir, peers, uplink, rehearsing)))
+    limiter = RateLimiter(max_download)
+    click.echo(check_report(check_run(read_spec(spec_path), cache_dir, peers, uplink, rehearsing, limiter)))
 
 
 @main.command()
@@ -166,6 +181,7 @@ def check(
     help="Name or address at which volunteers reach this machine. Default: that of its default route.",
 )
 @click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 50Mbit.")
+@_max_download_option
 @_rehearsal_option
 @click.option(
     "--data-dir",
@@ -184,6 +200,7 @@ def serve(
     mirrors: tuple[str, ...],
     public_host: str | None,
     max_upload: str | None,
+    max_download: int | None,
     rehearsal_memory: float | None,
     data_dir: Path | None,
 ) -> None:
@@ -202,6 +219,7 @@ def serve(
         mirrors=tuple(mirror.rstrip("/") for mirror in mirrors),
         public_host=public_host,
         max_upload=parse_rate(max_upload) if max_upload else None,
+        max_download=max_download,
         rehearsal_memory=_gigabytes(rehearsal_memory),
     )
 

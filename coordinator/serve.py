@@ -28,7 +28,7 @@ from barnraise.core.ids import Millis
 from barnraise.core.strict import Strict
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
-from barnraise.network.blobs.rate_limiter import Caps
+from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.files import clear_scratch, load_identity, owned_folder
 from coordinator.checkpoints.publisher import Publisher, publisher_of
@@ -66,6 +66,8 @@ class ServeSettings(Strict):
     """Name or address at which volunteers reach this machine; None: the address of its default route."""
     max_upload: int | None
     """Limit for the upload of blobs in bytes per second; None: no limit."""
+    max_download: int | None
+    """Limit for the download of the base model in bytes per second; None: no limit."""
     rehearsal_memory: int | None
     """Bytes that a new run's rehearsal may take; None: what is free."""
 
@@ -106,9 +108,8 @@ async def serve(
         clear_scratch(folder)
         authority = load_identity(folder / AUTHORITY_KEY)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
-        memory = settings.rehearsal_memory
         store = await asyncio.to_thread(
-            _open_store, spec, spec_path, folder, cache, authority, journal, memory
+            _open_store, spec, spec_path, folder, cache, authority, journal, settings
         )
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await _unless_stopped(stop, publisher.try_base()):
@@ -172,25 +173,23 @@ def _open_store(
     cache: Path,
     authority: Identity,
     journal: Journal,
-    rehearsal_memory: int | None,
+    settings: ServeSettings,
 ) -> RunStore:
-    """Charter a new run, or restore the one that the journal records.
-
-    rehearsal_memory: as in `ServeSettings`.
-    """
+    """Charter a new run, or restore the one that the journal records."""
+    limiter = RateLimiter(settings.max_download)
     charter = find_charter(journal.rows(), authority.public)
     if charter is None:
         from barnraise.rehearsal.runner import Limits, rehearse
         from coordinator.setup.prepare import prepare  # a resumed run needs no dataset builder
 
-        rehearsing = functools.partial(rehearse, limits=Limits(memory=rehearsal_memory))
-        prepared = prepare(spec, authority.public, folder, cache, log.info, rehearsing)
+        rehearsing = functools.partial(rehearse, limits=Limits(memory=settings.rehearsal_memory))
+        prepared = prepare(spec, authority.public, folder, cache, log.info, rehearsing, limiter)
         return RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
         )
     check_unchanged(charter.value, spec, spec_path)
     revision, files = charter.value.spec.model.revision, charter.value.model_files
-    base = resolve(spec.model.source, revision, cache, expected=files, progress=log.info)
+    base = resolve(spec.model.source, revision, cache, expected=files, progress=log.info, limiter=limiter)
     return RunStore.restore(authority, charter, base.path, folder, journal)
 
 

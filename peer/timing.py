@@ -56,6 +56,8 @@ class Timing:
     """After a source's first failure; each further one in a row multiplies it by four."""
     measured: float = 2.0
     """A range that lasts this long measures its source's speed, however few bytes arrived."""
+    lock_poll: float = 0.5
+    """Between two attempts to lock a base model that another program fetches: small against any download."""
 
 
 TIMING = Timing()

@@ -29,7 +29,7 @@ def build_step(step: BuildStep) -> str:
         case ReadingDataset(source):
             return f"reading {source}"
         case RecordsTokenized(records):
-            return f"{records} records tokenized"
+            return f"{records:,} records tokenized"
         case NothingHeldOut():
             return "nothing is held out: the dataset has too few different records"
         case BeyondPositions(longest_document, positions):
@@ -38,7 +38,7 @@ def build_step(step: BuildStep) -> str:
                 f"{positions:,} positions: it may learn little from what lies beyond"
             )
         case DatasetBuilt(records, samples, trained_tokens):
-            return f"{records} records in {samples} samples, {trained_tokens} trained tokens"
+            return f"{records:,} records in {samples:,} samples, {trained_tokens:,} trained tokens"
         case _:
             assert_never(step)
 

@@ -11,6 +11,7 @@ from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import TrainState
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.models.base_model import BaseFolder
+from barnraise.models.fetching import NO_LIMIT, Limiter
 from barnraise.models.trainable import initial_state
 from barnraise.rehearsal.outcomes import Rehearsed, rehearsal_message
 from barnraise.rehearsal.runner import rehearse
@@ -39,6 +40,7 @@ def prepare(
     cache: Path,
     progress: Progress,
     rehearse: Rehearse = rehearse,
+    limiter: Limiter = NO_LIMIT,
 ) -> PreparedRun:
     """Prepare a run once: get the base model, tokenize and pack the data, rehearse, make state[0].
 
@@ -46,9 +48,9 @@ def prepare(
     Raises SpecError, ModelUnusable, ModelUnavailable, DatasetError, DiskFull.
     """
     blobs = BlobStore(folder / BLOBS)
-    run = resolve_run(spec, cache, blobs.put, progress, rehearse)
+    run = resolve_run(spec, cache, blobs.put, progress, rehearse, limiter)
     built = run.dataset
-    progress(rehearsal_message(run.rehearsal))
+    progress(f"rehearsal: {rehearsal_message(run.rehearsal)}")
     for line in dataset_lines(built):
         progress(line)
     _move_held_out(built, blobs, folder / HELD_OUT)

@@ -12,6 +12,7 @@ from barnraise.core.errors import ModelMissing, ModelUnavailable, ModelUnusable,
 from barnraise.core.ids import BlobHash
 from barnraise.models.base_model import BaseFolder, pin_revision, resolve
 from barnraise.models.base_sources import is_local
+from barnraise.models.fetching import NO_LIMIT, Limiter
 from barnraise.models.merge import check_mergeable
 from barnraise.models.trainable import layout
 from barnraise.rehearsal.known_kinds import by_kind
@@ -43,14 +44,19 @@ class ResolvedRun:
 
 
 def resolve_run(
-    spec: RunSpec, cache: Path, put: Put, progress: Progress, rehearse: Rehearse = rehearse
+    spec: RunSpec,
+    cache: Path,
+    put: Put,
+    progress: Progress,
+    rehearse: Rehearse = rehearse,
+    limiter: Limiter = NO_LIMIT,
 ) -> ResolvedRun:
     """Get the base model, open it, build the dataset, and rehearse one step on its first shard.
 
-    put: gets the bytes of every shard. Raises SpecError, ModelUnusable, ModelUnavailable, DatasetError,
-    DiskFull.
+    put: gets the bytes of every shard. limiter: limits the download of the base model.
+    Raises SpecError, ModelUnusable, ModelUnavailable, DatasetError, DiskFull.
     """
-    spec, base = _open(spec, cache, progress)
+    spec, base = _open(spec, cache, progress, limiter)
 
     def rehearsing(run: RunSpec, folder: Path, samples: RehearsalSamples) -> Rehearsal:
         progress(f"rehearsing one step on the first samples; at most {LIMITS.seconds / 60:.0f} minutes")
@@ -65,11 +71,11 @@ def resolve_run(
     return _built(spec, base, put, progress, lambda *_: known, packed=known.packed)
 
 
-def _open(spec: RunSpec, cache: Path, progress: Progress) -> tuple[RunSpec, BaseFolder]:
+def _open(spec: RunSpec, cache: Path, progress: Progress, limiter: Limiter) -> tuple[RunSpec, BaseFolder]:
     source = spec.model.source
     try:
         revision = pin_revision(source, spec.model.revision, cache)
-        base = resolve(source, revision, cache, progress=progress)
+        base = resolve(source, revision, cache, progress=progress, limiter=limiter)
     except ModelUnavailable as error:
         if not (is_local(source) or isinstance(error, ModelMissing)):
             raise

@@ -56,7 +56,6 @@ BASES = "bases"
 """Folder of the cache: base models from runs, by fingerprint, and by the key that signed their tokenizer's
 settings, which the fingerprint ignores."""
 _PARTIAL = "partial"
-_LOCK_POLL_SECONDS = 0.5
 
 OpenArchive = Callable[[], AbstractAsyncContextManager[RunArchive | LoneCheckpoint]]
 
@@ -131,7 +130,7 @@ class BaseFinder:
         mirrors: tuple[str, ...],
     ) -> Path:
         if isinstance(archive, LoneCheckpoint):
-            raise _NotServed("a single checkpoint comes without its base model", fix="")
+            raise _NotServed(f"{archive.source.name} is a single checkpoint without it", fix="")
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(web_client(self.timing))
             web = [WebSource(client, address, self.timing, self.limiter) for address in mirrors]
@@ -162,7 +161,7 @@ class BaseFinder:
         silent = [fault for fault in faults if not isinstance(fault, Missing)]
         if false or silent:
             raise (false or silent)[0]
-        raise _NotServed("this run does not serve it", fix="")
+        raise _NotServed(f"{sources[0].name} does not serve it", fix="")
 
     def _checked(self, name: str, wire: bytes, key: PublicKey) -> ArchivedBase:
         manifest = open_manifest(wire, run=self.charter.run, authority=key).value
@@ -210,7 +209,7 @@ class BaseFinder:
                 if not reported:
                     self.listener.report(OtherProgramFetches())
                     reported = True
-                await asyncio.sleep(_LOCK_POLL_SECONDS)
+                await asyncio.sleep(self.timing.lock_poll)
         try:
             yield
         finally:
@@ -239,7 +238,10 @@ class BaseFinder:
         match why:
             case OnlyInRun(source):
                 problem = f"there is no base model at {source} on this machine"
-                fix = f"Get {exact} from the maintainer, and give its folder or .gguf file with --base PATH."
+                fix = (
+                    "A complete copy of the run may have it: try the invite, or a mirror. Or get"
+                    f" {exact} from the maintainer, and give its folder or .gguf file with --base PATH."
+                )
             case SourceUnavailable(_, problem):
                 fix = f"Check the connection and try again, or give {exact} with --base PATH."
             case _:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
@@ -61,6 +61,8 @@ from peer.volunteer.samples import Samples, fetch_index
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork
 
 log = logging.getLogger("peer")
+
+V = TypeVar("V")
 
 Render = Callable[[DeviceReason | Fit], str]
 """`peer.messages.training.training_message`."""
@@ -138,17 +140,18 @@ async def join(
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
-        async with connect(invite, timing) as api:
-            joined = await api.join(identity, settings.name, credit=settings.credit)
+        log.info("joining %s at %s", invite.run, invite.address)
+        joined = await _or_leave(_admitted(invite, identity, settings, timing), leaving)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
         preparing = _prepare(invite, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
         admission = AdmissionRenewal(invite, identity, name, settings.credit, joined.admission, timing)
-        node = await _start_node(identity, joined, folder, settings, timing)
+        node = await _or_leave(_start_node(identity, joined, folder, settings, timing), leaving)
         renewing = asyncio.create_task(admission.keep(node.clock))
         try:
-            volunteer = await _volunteer(node, machine, folder, name, admission, displays.status, leaving)
+            assembling = _volunteer(node, machine, folder, name, admission, displays.status, leaving)
+            volunteer = await _or_leave(assembling, leaving)
             with displays.status:
                 await node.swarm.guard(volunteer.run())
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
@@ -158,6 +161,11 @@ async def join(
         finally:
             renewing.cancel()
             await node.swarm.stop()
+
+
+async def _admitted(invite: Invite, identity: Identity, settings: JoinSettings, timing: Timing) -> Joined:
+    async with connect(invite, timing) as api:
+        return await api.join(identity, settings.name, credit=settings.credit)
 
 
 async def _prepare(
@@ -180,15 +188,15 @@ async def _prepare(
     return _Machine(base, device, fitted)
 
 
-async def _or_leave(preparing: Coroutine[Any, Any, _Machine], leaving: asyncio.Event) -> _Machine:
-    """The prepared machine. Ctrl-C ends the program at once: nothing is trained that could be sent."""
+async def _or_leave(preparing: Coroutine[Any, Any, V], leaving: asyncio.Event) -> V:
+    """The result. Ctrl-C ends the program at once: nothing is trained that could be sent."""
     task, left = asyncio.create_task(preparing), asyncio.create_task(leaving.wait())
     await asyncio.wait([task, left], return_when=asyncio.FIRST_COMPLETED)
     left.cancel()
     if not task.done():
         task.cancel()
         await asyncio.wait([task])  # closes the display
-        log.info("left before training began; the same command resumes a download")
+        log.info("left before training began; the same command continues")
         os._exit(130)  # threads that load a model cannot be stopped
     return task.result()
 
@@ -320,7 +328,7 @@ def _leave_on_signals() -> asyncio.Event:
     def handle() -> None:
         if leaving.is_set():
             os._exit(130)
-        log.info("leaving after this step; Ctrl-C again to stop at once")
+        log.info("leaving; Ctrl-C again to stop at once")
         leaving.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -248,3 +249,14 @@ def test_the_page_has_commands_to_copy_and_escapes_values() -> None:
     assert "<script" not in html
     assert "<b>" not in html
     assert parts.AUTHORITY.public in html
+
+
+@pytest.mark.parametrize(
+    ("rehearsed", "closed", "noted"), [(True, 0, False), (False, 0, True), (False, 1, False)]
+)
+def test_the_page_says_that_a_run_is_not_rehearsed_until_it_closed_a_round(
+    rehearsed: bool, closed: int, noted: bool
+) -> None:
+    shown = catalogue()
+    shown = replace(shown, index=shown.index.model_copy(update={"closed": closed}), rehearsed=rehearsed)
+    assert ("not rehearsed" in page(shown, "http://a:1")) is noted

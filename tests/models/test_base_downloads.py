@@ -17,6 +17,7 @@ from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.base_sources import find
 from barnraise.models.fetching import FetchOptions, FetchTiming
 from barnraise.models.package_index import PYPI, PipConfig, Wheel, choose_wheel, parse_pip_config
+from barnraise.network.blobs.rate_limiter import RateLimiter
 from barnraise.runtime.fetch_display import FetchLines
 from tests.support.model_hub import COMMIT, ModelHub, model_hub
 from tests.support.tiny import make_tiny_model
@@ -42,6 +43,7 @@ class CountingLimiter:
     """Records the bytes that pass."""
 
     chunk = 4096
+    is_limited = True
 
     def __init__(self) -> None:
         self.passed: list[int] = []
@@ -208,7 +210,7 @@ def test_pip_fetches_what_the_index_does_not_have(
     fetch, _ = options()
     with pytest.raises(ModelUnavailable, match="at a limited rate"):
         find("package:some-model==2.0", None, cache, fetch)
-    unlimited = FetchOptions(Recorder(), timing=QUICK)
+    unlimited = FetchOptions(Recorder(), RateLimiter(None), timing=QUICK)
     assert find("package:some-model==2.0", None, cache, unlimited).name == "weights.gguf"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from barnraise.contract.archive import (
+    CHARTER,
     INDEX,
     MAX_INDEX_BYTES,
     ArchiveIndex,
@@ -21,9 +22,11 @@ from barnraise.contract.archive import (
     authority_of,
     parse_index,
 )
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, MAX_MANIFEST_BYTES, FileEntry, open_manifest
 from barnraise.core.errors import MalformedRecord, TrustError
 from barnraise.core.ids import RunId, blob_hash
+from barnraise.core.signed import open_signed
 from barnraise.gateway.catalogue import Catalogue, Files
 from barnraise.gateway.limits import LIMITS
 
@@ -88,7 +91,7 @@ class ArchiveFolder:
                 self._version, self._again = opened.version, math.inf
                 try:
                     index = parse_index(file.read(MAX_INDEX_BYTES + 1))
-                    self._catalogue = Catalogue(index, self._all_files(index))
+                    self._catalogue = Catalogue(index, self._all_files(index), self._rehearsed(index))
                 except MalformedRecord as error:
                     log.warning("%s: %s", self.folder, error.problem)
             return self._catalogue
@@ -112,6 +115,17 @@ class ArchiveFolder:
             return None
         version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
         return OpenFile(file, found.st_size, int(found.st_mtime), version)
+
+    def _rehearsed(self, index: ArchiveIndex) -> bool:
+        wire = self._read(CHARTER, MAX_CHARTER_BYTES)
+        if wire is None:
+            return True
+        try:
+            charter = open_signed(Charter, wire, signer=authority_of(index), limit=MAX_CHARTER_BYTES)
+        except TrustError as error:
+            log.warning("%s of %s: %s", CHARTER, self.folder, error.problem)
+            return True
+        return charter.value.rehearsed
 
     def _all_files(self, index: ArchiveIndex) -> dict[str, Files]:
         known = self._catalogue.files if self._catalogue is not None else {}

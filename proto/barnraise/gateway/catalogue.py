@@ -19,6 +19,8 @@ class Catalogue:
     index: ArchiveIndex
     files: Mapping[str, Files]
     """By the hash of the manifest."""
+    rehearsed: bool = True
+    """As the charter has it; True where the archive has no valid charter."""
 
     def repos(self, kind: Kind) -> list[Repo]:
         return [repo for whole in self.index.repos if whole.kind == kind and (repo := self._readable(whole))]

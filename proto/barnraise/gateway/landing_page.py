@@ -35,7 +35,7 @@ def page(catalogue: Catalogue, url: str) -> str:
 <style>{STYLE}</style></head><body>
 <h1>{escape(index.run)}</h1>
 <p>Volunteers train this model together with Barnraise. Its checkpoints are here for the tools of the
-Hugging Face Hub and for plain downloads. Rounds closed so far: {index.closed}.</p>
+Hugging Face Hub and for plain downloads. Rounds closed so far: {index.closed}.{_rehearsal(catalogue)}</p>
 <p>Set these variables in a terminal. The second one keeps your Hub token from being sent here.</p>
 <pre>export HF_ENDPOINT={escape(url)} HF_HUB_DISABLE_IMPLICIT_TOKEN=1</pre>
 {"".join(_repo(catalogue, repo, url) for repo in repos) or "<p>There is no checkpoint yet.</p>"}
@@ -50,6 +50,13 @@ key; <code>manifest.json</code> has the same content in readable form. This serv
 
 
 _KINDS: tuple[Literal["model", "dataset"], ...] = ("model", "dataset")
+
+
+def _rehearsal(catalogue: Catalogue) -> str:
+    """A note about a run that no program is known to have trained a step of."""
+    if catalogue.rehearsed or catalogue.index.closed:
+        return ""
+    return " The run is not rehearsed: the first volunteer tries one step before it trains."
 
 
 def _repo(catalogue: Catalogue, repo: Repo, url: str) -> str:

@@ -14,7 +14,7 @@ from barnraise.contract.base_files import fingerprint as fingerprint_of
 from barnraise.core.errors import HashMismatch, ModelUnavailable, ModelUnusable
 from barnraise.core.ids import short
 from barnraise.models.base_sources import find, pin_revision
-from barnraise.models.fetching import FetchOptions
+from barnraise.models.fetching import NO_LIMIT, FetchOptions, Limiter
 from barnraise.models.gguf_import import converted, full_disk
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.fetch_display import fetch_display
@@ -42,6 +42,7 @@ def resolve(
     *,
     expected: str | None = None,
     progress: Callable[[str], None] = _silent,
+    limiter: Limiter = NO_LIMIT,
     fetch: FetchOptions | None = None,
 ) -> BaseFolder:
     """Find, fetch or convert the base model `source` (see `ModelSpec.source`), keeping it in `cache`.
@@ -49,14 +50,15 @@ def resolve(
     The fingerprint covers the files that define the model: a .gguf file under the name `model.gguf`,
     or a folder's safetensors with config.json and the tokenizer. A converted folder is a function
     of these. File hashes are cached with size and time, so that a second start reads no weights.
-    progress: shows a line, where `fetch` has no display of its own. fetch: how files are downloaded.
+    progress, limiter: what shows a line, and the limit of the download rate, where there is no `fetch`.
+    fetch: how files are downloaded.
 
     Raises ModelUnusable for a folder without a whole model, ModelUnavailable, DiskFull, or HashMismatch
     where the fingerprint is not `expected`.
     """
     if fetch is None:
         with fetch_display(progress) as display:
-            options = FetchOptions(display)
+            options = FetchOptions(display, limiter)
             return resolve(source, revision, cache, expected=expected, fetch=options)
     found = find(source, revision, cache, fetch)
     files = {GGUF: found} if found.suffix == ".gguf" else _defining_files(found)

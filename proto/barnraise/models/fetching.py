@@ -19,6 +19,11 @@ class Limiter(Protocol):
     chunk: int
     """Bytes that are received at a time."""
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        ...
+
     async def acquire(self, count: int) -> None:
         """Wait until `count` bytes may pass."""
         ...
@@ -28,9 +33,13 @@ class NoLimit:
     """Lets all bytes pass."""
 
     chunk = 256 * 1024
+    is_limited = False
 
     async def acquire(self, count: int) -> None:
         return
+
+
+NO_LIMIT = NoLimit()
 
 
 @dataclass
@@ -92,11 +101,6 @@ class FetchOptions:
     """What all files of one base model are fetched with."""
 
     listener: FetchListener
-    limiter: Limiter = field(default_factory=NoLimit)
+    limiter: Limiter = NO_LIMIT
     interrupt: Interrupt = field(default_factory=Interrupt)
     timing: FetchTiming = FETCH_TIMING
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether the rate is limited."""
-        return not isinstance(self.limiter, NoLimit)

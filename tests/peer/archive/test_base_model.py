@@ -28,7 +28,6 @@ from barnraise.core.errors import (
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
 from barnraise.models.base_model import resolve
-from peer.archive import base_model
 from peer.archive.base_model import BASES, BaseFinder, cached_base
 from peer.archive.events import (
     BaseFromRun,
@@ -42,6 +41,7 @@ from peer.archive.folder import FolderSource
 from peer.archive.opening import open_archive
 from peer.archive.reading import RunArchive, read_archive
 from peer.archive.web import WebSource, web_client
+from peer.timing import TIMING
 from tests.support import parts
 from tests.support.archives import Laid, lay_out_run
 from tests.support.scripted import RecordingListener
@@ -79,7 +79,9 @@ class Search:
                 charter = charter.model_copy(
                     update={"spec": charter.spec.model_copy(update={"model": model})}
                 )
-            finder = BaseFinder(charter, self.given, self.cache, self.listener, time.monotonic)
+            finder = BaseFinder(
+                charter, self.given, self.cache, self.listener, time.monotonic, replace(TIMING, lock_poll=0.0)
+            )
             return await finder.find(lambda: open_archive(self.archive, parts.AUTHORITY.public))
 
 
@@ -139,7 +141,7 @@ def test_the_run_serves_what_the_source_does_not(search: Search, monkeypatch: py
 def test_an_archive_without_it_says_what_to_do(search: Search, laid: Laid, tmp_path: Path) -> None:
     archive = copied(laid, tmp_path / "archive")
     shutil.rmtree(archive / folder_of("base", 0))
-    with pytest.raises(ModelUnavailable, match="this run does not serve it") as caught:
+    with pytest.raises(ModelUnavailable, match="does not serve it") as caught:
         replace(search, archive=str(archive)).find()
     assert "--base PATH" in caught.value.fix
 
@@ -315,7 +317,6 @@ def test_a_mirror_replaces_a_gateway_that_lies(search: Search, laid: Laid, hosti
 def test_two_programs_fetch_one_after_the_other(
     search: Search, laid: Laid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_model, "_LOCK_POLL_SECONDS", 0.0)
     bases = search.cache / BASES / charter_of(laid).model_files
     bases.mkdir(parents=True)
     other = FileLock(bases / ".lock")

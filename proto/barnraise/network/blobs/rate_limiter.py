@@ -79,6 +79,11 @@ class RateLimiter:
         self.chunk = chunk_bytes(rate, timing.rate_chunk)
         """Bytes that a stream moves at a time."""
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        return self._bucket is not None
+
     async def acquire(self, count: int) -> None:
         """Wait until `count` bytes may pass."""
         if self._bucket is not None:
