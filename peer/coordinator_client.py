@@ -28,6 +28,7 @@ from barnraise.core.errors import (
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.runtime.http_client import through_proxy
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from peer.timing import TIMING, Timing
@@ -145,7 +146,8 @@ def _error_of(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
             return RefusedError(f"the coordinator failed: {problem}", fix=fix or _REPORT)
         case code:
             return Unreachable(
-                f"no coordinator answers at {invite.address} ({code.name.lower()})",
+                f"no coordinator answers at {invite.address}{through_proxy(f'http://{invite.address}')}"
+                f" ({code.name.lower()})",
                 fix="Check your connection; ask the maintainer whether the run is up and its port open.",
             )
 

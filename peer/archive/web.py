@@ -13,6 +13,7 @@ import httpx2
 from barnraise import __version__
 from barnraise.core.errors import BarnraiseError, InviteError, Unreachable
 from barnraise.network.blobs.rate_limiter import UNLIMITED, RateLimiter
+from barnraise.runtime.http_client import http_client, through_proxy
 from peer.archive.sources import Missing, checked, ended_early, too_large
 from peer.timing import TIMING, Timing
 
@@ -28,7 +29,7 @@ _RANGE = re.compile(r"^bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$")
 @asynccontextmanager
 async def web_client(timing: Timing = TIMING) -> AsyncIterator[httpx2.AsyncClient]:
     """For any number of `WebSource`s. It requests uncompressed bytes; only `WebSource` follows redirects."""
-    async with httpx2.AsyncClient(
+    async with http_client(
         timeout=httpx2.Timeout(timing.stall, connect=timing.connect, pool=None),
         limits=httpx2.Limits(max_connections=MAX_CONNECTIONS),
         headers={"Accept-Encoding": "identity", "User-Agent": f"barnraise-peer/{__version__}"},
@@ -159,7 +160,8 @@ class WebSource:
             raise
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             why = str(error) or type(error).__name__
-            raise Unreachable(f"{self.name}/{path} cannot be read: {why}", fix=_ELSEWHERE) from None
+            where = f"{self.name}/{path}{through_proxy(self._address)}"
+            raise Unreachable(f"{where} cannot be read: {why}", fix=_ELSEWHERE) from None
 
 
 _ELSEWHERE = "Check the address and your connection, or try another source."

@@ -23,9 +23,10 @@ import httpx2
 from filelock import FileLock, Timeout
 
 from barnraise import __version__
-from barnraise.core.errors import DiskFull, HashMismatch, Unreachable
+from barnraise.core.errors import DiskFull, HashMismatch, Unreachable, UserError
 from barnraise.core.units import format_bytes
 from barnraise.models.fetching import FETCH_TIMING, FetchOptions, FetchTiming
+from barnraise.runtime.http_client import http_client, through_proxy
 
 MAX_REDIRECTS = 5
 _RANGE = re.compile(r"^bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$")
@@ -86,15 +87,24 @@ async def fetch_client(
     timing: FetchTiming = FETCH_TIMING, certificates: str | None = None
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """certificates: a file of trusted ones; None for the default. Proxies are those of the environment."""
-    verify = ssl.create_default_context(cafile=certificates) if certificates else True
-    async with httpx2.AsyncClient(
-        verify=verify,
+    async with http_client(
+        verify=_trusted(certificates) if certificates else True,
         timeout=httpx2.Timeout(timing.stall, connect=timing.connect, pool=None),
         headers={"Accept-Encoding": "identity", "User-Agent": f"barnraise/{__version__}"},
         follow_redirects=True,  # without the token where the host changes
         max_redirects=MAX_REDIRECTS,
     ) as client:
         yield client
+
+
+def _trusted(certificates: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=certificates)
+    except OSError as error:
+        raise UserError(
+            f"the trusted certificates {certificates} cannot be read: {error.strerror or error}",
+            fix="Correct pip's setting: `pip config set global.cert FILE`.",
+        ) from None
 
 
 @asynccontextmanager
@@ -198,7 +208,8 @@ class _Download:
                 await self._receive()
                 problem = f"{shown(self.file.url)} ended {self.file.size - self.here} bytes too early"
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                problem = f"{shown(self.file.url)} cannot be read: {str(error) or type(error).__name__}"
+                where = f"{shown(self.file.url)}{through_proxy(self.file.url)}"
+                problem = f"{where} cannot be read: {str(error) or type(error).__name__}"
             except FetchRefused as error:
                 if error.status not in _TRANSIENT:
                     raise
