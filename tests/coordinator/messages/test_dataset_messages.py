@@ -22,7 +22,7 @@ from coordinator.reasons.dataset import (
     ("step", "words"),
     [
         (ReadingDataset("data.jsonl"), "reading data.jsonl"),
-        (RecordsTokenized(5000), "5000 records tokenized"),
+        (RecordsTokenized(5000), "5,000 records tokenized"),
         (NothingHeldOut(), "nothing is held out: the dataset has too few different records"),
         (
             BeyondPositions(5000, 4096),
