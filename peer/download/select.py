@@ -91,8 +91,16 @@ def select_form(
             return _published(index, wanted, revision)
 
 
+_OF_CHECKPOINTS: tuple[Form, ...] = ("trained", "merged", "gguf")
+
+
 def _published(index: ArchiveIndex, form: Form, revision: str) -> Published:
     repo = index.repo(form)
+    if form in _OF_CHECKPOINTS and index.repo("trained") is None:
+        raise UserError(
+            "this run has no checkpoint yet",
+            fix="The coordinator evaluates the first one before it publishes it: try again in some minutes.",
+        )
     if repo is None or not repo.revisions:
         raise UserError(f"this run has published no {form} form", fix=_published_forms(index))
     return Published(form, find_revision(repo, revision))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from platformdirs import user_cache_path
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -154,6 +157,33 @@ def test_a_conversion_runs_once_and_removes_leftovers_of_a_killed_one(
     assert resolve(str(gguf.with_name("renamed.gguf")), None, cache) == first
     assert len(written) == 1
     assert sorted(path.name for path in (cache / "converted").iterdir()) == [".lock", first.path.name]
+
+
+def test_a_conversion_silences_its_own_thread_alone() -> None:
+    shown = io.StringIO()
+    silenced = gguf_import.OtherThreads(shown)
+    silenced.write("a progress bar")
+    other = threading.Thread(target=silenced.write, args=("a log line",))
+    other.start()
+    other.join()
+    assert shown.getvalue() == "a log line"
+
+
+def test_a_second_program_waits_for_a_conversion_and_says_so(
+    gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_import, "_write", lambda _, folder: (folder / "config.json").write_text("{}"))
+    (cache / "converted").mkdir(parents=True)
+    other = FileLock(cache / "converted" / ".lock")
+    other.acquire()
+    shown: list[str] = []
+
+    def progress(line: str) -> None:
+        shown.append(line)
+        other.release()
+
+    resolve(str(gguf), None, cache, progress=progress)
+    assert shown[0] == "another program converts a model: waiting for it"
 
 
 def test_a_full_disk_leaves_no_partial_files(

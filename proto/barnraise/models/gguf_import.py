@@ -6,12 +6,15 @@ import errno
 import io
 import os
 import shutil
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+from typing import TextIO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from barnraise.contract.base_files import GGUF
@@ -37,7 +40,7 @@ def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], No
         return folder
     with full_disk(cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / ".lock"):
+        with _locked(folder.parent / ".lock", progress):
             if folder.exists():
                 return folder
             for left_over in folder.parent.glob(f"{_PART}*"):
@@ -51,6 +54,20 @@ def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], No
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("another program converts a model: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _link_original(gguf: Path, folder: Path) -> None:
@@ -69,7 +86,7 @@ def _write(gguf: Path, folder: Path) -> None:
 
     with quiet():
         # The progress bar of dequantizing ignores the logging settings.
-        with unreadable(gguf), redirect_stderr(io.StringIO()):
+        with unreadable(gguf), redirect_stderr(OtherThreads(sys.stderr)):
             model, report = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
                 gguf_file=gguf.name,
@@ -85,6 +102,19 @@ def _write(gguf: Path, folder: Path) -> None:
         refuse_gaps(report, gguf)
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
+
+
+class OtherThreads(io.TextIOBase):
+    """Passes on what other threads write, such as log lines; drops what the thread that made it writes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._silenced = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self._silenced else self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 @contextmanager
