@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import grpc
 
-from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter, check_version
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission, Evaluation, Head, JoinClaim, open_record
@@ -56,7 +56,7 @@ class CoordinatorClient:
 
     async def charter(self) -> Charter:
         """Raises Unreachable, WrongRunKey, MalformedRecord."""
-        return self._check_charter((await self._get_charter()).signed_charter)
+        return self._check_charter((await self._get_charter()).signed_charter).value
 
     async def gateway(self) -> str:
         """The http(s) address of the run's archive. Raises Unreachable, WrongRunKey, MalformedRecord."""
@@ -80,7 +80,9 @@ class CoordinatorClient:
         call = self._stub.Renew if renew else self._stub.Join
         request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
         reply = await self._call(call(request, timeout=self._timing.request))
-        charter = self._check_charter(reply.signed_charter)
+        signed = self._check_charter(reply.signed_charter)
+        check_version(signed)
+        charter = signed.value
         admission = open_signed(Admission, reply.signed_admission, signer=self._invite.key)
         if (admission.value.run, admission.value.peer) != (self._invite.run, identity.public):
             raise MalformedRecord(
@@ -106,7 +108,7 @@ class CoordinatorClient:
         request = pb.GetCharterRequest(run=self._invite.run)
         return await self._call(self._stub.GetCharter(request, timeout=self._timing.request))
 
-    def _check_charter(self, wire: bytes) -> Charter:
+    def _check_charter(self, wire: bytes) -> Signed[Charter]:
         signed = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
         if signed.signer != self._invite.key or signed.value.authority != self._invite.key:
             raise WrongRunKey(
@@ -120,7 +122,7 @@ class CoordinatorClient:
                 f" the invite is for {self._invite.run}",
                 fix="Ask the maintainer for the invite of the run that you want.",
             )
-        return signed.value
+        return signed
 
     async def _call(self, call: Awaitable[V]) -> V:
         try:

@@ -27,8 +27,9 @@ from peer.archive.events import (
 def archive_message(event: ArchiveEvent | BaseEvent) -> str:
     match event:
         case BaseFromRun(why, files, size):
+            count = f"{files} file{'' if files == 1 else 's'}, {format_bytes(size)}"
             return (
-                f"{_why_from_run(why)}: fetching it from the run ({files} files, {format_bytes(size)})."
+                f"{_why_from_run(why)}: fetching it from the run ({count})."
                 " It is kept for all runs with this model."
             )
         case OtherProgramFetches():

@@ -21,7 +21,8 @@ def _device(reason: DeviceReason) -> str:
             return "an Apple GPU, fp32"
         case CpuChosen(bf16, speedup, requested):
             no_gpu = "" if requested else "no GPU; "
-            return f"{no_gpu}{'bf16' if bf16 else 'fp32'}: bf16 runs at {speedup:.1f}x the speed of fp32 here"
+            precision = "bf16" if bf16 else "fp32"
+            return f"{no_gpu}{precision}, as bf16 runs at {speedup:.1f}x the speed of fp32 here"
         case _:
             assert_never(reason)
 

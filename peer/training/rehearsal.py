@@ -1,4 +1,4 @@
-"""One step before the first: for a run whose coordinator was too small to try it."""
+"""One step before the first: for a run whose coordinator could not try it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def must_rehearse(charter: Charter, head: Head) -> bool:
 
 async def rehearse_run(trainer: Trainer, samples: Samples) -> None:
     """Take one step and drop it. Raises InvalidRun for a run that cannot be trained, Unreachable."""
-    log.info("the coordinator was too small to try a step of this run: rehearsing one here")
+    log.info("the coordinator tried no step of this run: rehearsing one here")
     batch = await samples.batch(Round(0), 0, _SAMPLES)
     found = await asyncio.to_thread(trainer.rehearse, RehearsalSamples.of(batch))
     if not isinstance(found, Isolated):

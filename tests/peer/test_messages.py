@@ -132,9 +132,9 @@ TRAINING: list[tuple[DeviceReason | Fit, str]] = [
     (AppleGpuChosen(), "an Apple GPU, fp32"),
     (
         CpuChosen(bf16=False, speedup=1.14, requested=False),
-        "no GPU; fp32: bf16 runs at 1.1x the speed of fp32 here",
+        "no GPU; fp32, as bf16 runs at 1.1x the speed of fp32 here",
     ),
-    (CpuChosen(bf16=True, speedup=2.0, requested=True), "bf16: bf16 runs at 2.0x the speed of fp32 here"),
+    (CpuChosen(bf16=True, speedup=2.0, requested=True), "bf16, as bf16 runs at 2.0x the speed of fp32 here"),
     (
         Fit(1, "fp32", False, MemoryNeed(3_200_000_000, 99 * 10**9, "machine")),
         "1 sample at once, the frozen weights in fp32: about 3.2 GB, and 99.0 GB are free here",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from barnraise.contract.spec import RunSpec
+from barnraise.core.errors import StateError
 from barnraise.core.ids import BlobHash, PublicKey, RunId, StateHash
-from barnraise.core.signed import Signable
+from barnraise.core.signed import Signable, Signed
 from barnraise.core.strict import Hex64
 
 MAX_CHARTER_BYTES = 2**20
@@ -45,3 +46,15 @@ class Charter(Signable):
     @property
     def data_index_hash(self) -> BlobHash:
         return BlobHash(self.data_index)
+
+
+def check_version(signed: Signed[Charter]) -> None:
+    """Raises StateError where the signer's version has other settings than this one.
+
+    The digest of the spec, with which the log begins, is that of all settings: no round could be checked.
+    """
+    if not signed.is_exact:
+        raise StateError(
+            f"the run {signed.value.run} was made by a version of Barnraise that has other settings",
+            fix="Install the version that its coordinator had when the run began; ask its maintainer.",
+        )

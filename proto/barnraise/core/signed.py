@@ -44,6 +44,12 @@ class Signed(Generic[T]):
         """The wire bytes in base64, for embedding in another record."""
         return base64.b64encode(self.wire).decode()
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the value serializes to the bytes that were signed: the signer's version has the same
+        fields."""
+        return self.value.model_dump_json().encode() == self.wire[_PREFIX:]
+
 
 def sign(identity: Identity, value: T) -> Signed[T]:
     payload = value.model_dump_json().encode()

@@ -253,9 +253,9 @@ def obstacle_message(obstacle: Obstacle) -> str:
     """Why this machine did not rehearse."""
     match obstacle:
         case TooLittleMemory(needed, free):
-            return f"it takes about {format_bytes(needed)} of memory, {format_bytes(free)} are free here"
+            return f"it takes about {format_bytes(needed)} of memory, and may use {format_bytes(free)}"
         case MemoryExhausted(limit):
-            return f"it took more than the {format_bytes(limit)} of memory that are free here"
+            return f"it took more than the {format_bytes(limit)} of memory that it may use"
         case TooSlow(seconds):
             return f"it took more than {seconds:.0f} s here"
         case _:
