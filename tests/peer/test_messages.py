@@ -176,7 +176,7 @@ DOWNLOAD: list[tuple[download.DownloadEvent, str]] = [
     (
         archive.BaseFromRun(archive.SourceUnavailable("owner/name", "no route"), 1, 2_000_000),
         "the base model cannot be used from owner/name (no route): fetching it from the run"
-        " (1 files, 2 MB). It is kept for all runs with this model.",
+        " (1 file, 2 MB). It is kept for all runs with this model.",
     ),
     (archive.OtherProgramFetches(), "another program fetches this base model: waiting for it"),
     (archive.CachedBaseDamaged("it differs"), "it differs: fetching it again"),
