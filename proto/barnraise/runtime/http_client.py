@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx2
 
@@ -39,7 +39,7 @@ def through_proxy(url: str) -> str:
     """For the error of a request to `url`: " through the proxy HOST:PORT", or nothing where none is used."""
     asked, proxies = urlsplit(url), getproxies_environment()
     proxy = proxies.get(asked.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass_environment(asked.hostname or ""):
+    if not proxy or proxy_bypass(asked.hostname or ""):
         return ""
     found = urlsplit(proxy if "://" in proxy else f"//{proxy}")
     return f" through the proxy {found.netloc.rpartition('@')[2]}"  # without a password
