@@ -65,6 +65,14 @@ def open_tokenizer(folder: Path) -> tuple[Any, ModelIds]:
             f"the model in {folder} has no tokenizer: neither tokenizer.json nor another file of one",
             fix=_FIX_MODEL,
         )
+    if not (folder / "tokenizer.json").is_file() and (folder / "tokenizer.model").is_file():
+        raise ModelUnusable(
+            f"the tokenizer in {folder} is there as tokenizer.model alone, without the tokenizer.json that is"
+            " made from it",
+            fix="Use a copy of the model with tokenizer.json, or write it where `sentencepiece` or `tiktoken`"
+            " is installed: `AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)`.",
+        )
+    _check_tokenizer_json(folder / "tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
@@ -87,6 +95,18 @@ def open_tokenizer(folder: Path) -> tuple[Any, ModelIds]:
         highest_id=highest,
     )
     return tokenizer, ids
+
+
+def _check_tokenizer_json(path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    if path.is_file():
+        try:
+            Tokenizer.from_file(str(path))
+        except Exception as error:
+            if type(error) is not Exception:  # the library raises no type of its own
+                raise
+            raise ModelUnusable(f"{path} cannot be read: {first_words(error)}", fix=_FIX_MODEL) from None
 
 
 def check_length(ids: ModelIds, sequence_length: int) -> None:

@@ -28,6 +28,7 @@ from barnraise.models import base_model, gguf_import, package_source
 from barnraise.models.base_model import pin_revision, resolve
 from barnraise.models.causal_lm import load
 from barnraise.models.package_index import PipConfig
+from tests.support.gguf_file import write_gguf
 from tests.support.tiny import make_tiny_model
 
 
@@ -43,9 +44,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gguf(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.gguf"
-    path.write_bytes(b"GGUF and some weights")
-    return path
+    return write_gguf(tmp_path / "tiny.gguf")
 
 
 def test_a_fingerprint_depends_on_content_not_on_location(model: Path, cache: Path, tmp_path: Path) -> None:

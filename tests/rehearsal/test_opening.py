@@ -137,6 +137,7 @@ QUANTIZED: dict[str, tuple[dict[str, Any], str]] = {
     "mxfp4": ({"quant_method": "mxfp4"}, "MXFP4"),
     "compressed": ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
     "another": ({"quant_method": "of-tomorrow"}, "of-tomorrow"),
+    "modelopt": ({"quant_algo": "NVFP4"}, "NVFP4"),
 }
 
 
@@ -169,6 +170,23 @@ def test_a_tensor_that_the_index_misplaces_is_named(model: Path) -> None:
     table["weight_map"][name] = shards[0].name
     (model / INDEX).write_text(json.dumps(table))
     assert f"says that {name} is in {shards[0].name}, which does not hold it" in refusal(model).problem
+
+
+def test_a_tensor_of_the_index_that_no_shard_holds_is_missing_only_where_the_model_needs_it(
+    model: Path,
+) -> None:
+    sharded(model)
+    table = json.loads((model / INDEX).read_text())
+    table["weight_map"]["model.layers.0.rotary_emb.inv_freq"] = next(iter(table["weight_map"].values()))
+    (model / INDEX).write_text(json.dumps(table))
+    open_model(model)
+
+
+def test_tensors_of_other_names_are_named_beside_those_that_are_missing(model: Path) -> None:
+    edit_weights(
+        model, lambda tensors: tensors.update({"decoder.norm.weight": tensors.pop("model.norm.weight")})
+    )
+    assert "are missing, and decoder.norm.weight is of no use to its config" in refusal(model).problem
 
 
 def test_a_shard_of_an_earlier_save_is_no_part_of_the_model(model: Path) -> None:

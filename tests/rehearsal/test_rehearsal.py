@@ -27,6 +27,7 @@ from barnraise.rehearsal.outcomes import (
     Rehearsed,
     TooLittleMemory,
     TooSlow,
+    WeightsNotFinite,
 )
 from barnraise.rehearsal.program import Faulty, rehearse
 from barnraise.rehearsal.replies import FaultReply, Request
@@ -147,6 +148,14 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     tensors = load_file(model / "model.safetensors")
     tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    assert fault_of(model, request(target=Full())) == WeightsNotFinite("model.norm.weight", 1)
+
+
+def test_products_that_are_not_finite(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.norm.weight"][:] = 3e38
     save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
     assert isinstance(fault_of(model, request(target=Full())), LossNotFinite)
 

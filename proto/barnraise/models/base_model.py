@@ -15,7 +15,7 @@ from barnraise.core.errors import HashMismatch, ModelUnavailable, ModelUnusable
 from barnraise.core.ids import short
 from barnraise.models.base_sources import find, pin_revision
 from barnraise.models.fetching import NO_LIMIT, FetchOptions, Limiter
-from barnraise.models.gguf_import import converted, full_disk
+from barnraise.models.gguf_import import converted, full_disk, is_gguf_file
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.fetch_display import fetch_display
 
@@ -61,7 +61,8 @@ def resolve(
             options = FetchOptions(display, limiter)
             return resolve(source, revision, cache, expected=expected, fetch=options)
     found = find(source, revision, cache, fetch)
-    files = {GGUF: found} if found.suffix == ".gguf" else _defining_files(found)
+    is_gguf = is_gguf_file(found)
+    files = {GGUF: found} if is_gguf else _defining_files(found)
     hashes = _file_hashes(files, cache)
     fingerprint = fingerprint_of(hashes)
     if expected is not None and fingerprint != expected:
@@ -71,7 +72,7 @@ def resolve(
             fix="Remove it, so that it is fetched again; if it still differs, ask the maintainer for "
             "the exact model and give the path of its folder or .gguf file with --base.",
         )
-    path = converted(found, hashes[GGUF], cache, fetch.listener.say) if found.suffix == ".gguf" else found
+    path = converted(found, hashes[GGUF], cache, fetch.listener.say) if is_gguf else found
     return BaseFolder(path, fingerprint)
 
 

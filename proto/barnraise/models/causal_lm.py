@@ -151,13 +151,16 @@ def load(folder: Path, dtype: torch.dtype | str, attention: Attention = "auto") 
     Raises ModelUnavailable, also where a weight is missing: transformers would initialize it at random,
     differently on every peer.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     with quiet(), unreadable(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config._attn_implementation = _kernel(config) if attention == "auto" else attention
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             dtype=dtype,
-            attn_implementation=_kernel(folder) if attention == "auto" else attention,
+            attn_implementation=config._attn_implementation,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -168,10 +171,9 @@ def load(folder: Path, dtype: torch.dtype | str, attention: Attention = "auto") 
     return loaded
 
 
-def _kernel(folder: Path) -> Literal["sdpa", "eager"]:
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _kernel(config: Any) -> Literal["sdpa", "eager"]:
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return "sdpa" if AutoModelForCausalLM._model_mapping[type(config)]._supports_sdpa else "eager"
 
 

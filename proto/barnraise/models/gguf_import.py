@@ -20,10 +20,16 @@ from safetensors import SafetensorError
 from barnraise.contract.base_files import GGUF
 from barnraise.core.errors import DiskFull
 from barnraise.models.causal_lm import quiet, refuse_gaps, unreadable
+from barnraise.models.gguf_header import check_header
 
 _RECIPE = "fp32-1"
 """Version of the conversion; with another value every machine converts again."""
 _PART = ".part-"
+
+
+def is_gguf_file(path: Path) -> bool:
+    """Whether `path` is a GGUF file by its name."""
+    return path.suffix.lower() == ".gguf" and path.is_file()
 
 
 def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], None]) -> Path:
@@ -31,13 +37,14 @@ def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], No
 
     The folder appears by one rename, so that a killed conversion leaves no incomplete folder. A lock keeps
     programs that start together from converting it twice.
-    Raises ModelUnavailable or DiskFull.
+    Raises ModelUnusable, ModelUnavailable or DiskFull.
     """
     folder = cache / "converted" / f"{digest}-{_RECIPE}"
     if folder.exists():
         with full_disk(cache):
             _link_original(gguf, folder)
         return folder
+    check_header(gguf)
     with full_disk(cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.parent / ".lock", progress):

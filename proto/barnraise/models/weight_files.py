@@ -7,8 +7,9 @@ an earlier save in the same folder are not taken for the model's.
 from __future__ import annotations
 
 import json
+import shlex
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,10 +60,11 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
     places = weight_map(folder)
     _check_shards(folder, set(places.values()))
     headers = {name: read_header(folder / name) for name in sorted(set(places.values()))}
+    held = {tensor for header in headers.values() for tensor in header}
     for tensor, name in places.items():
-        if tensor not in headers[name]:
+        if tensor in held and tensor not in headers[name]:
             raise _broken(folder / INDEX, f"says that {tensor} is in {name}, which does not hold it")
-    return {tensor: headers[name][tensor] for tensor, name in places.items()}
+    return {tensor: headers[name][tensor] for tensor, name in places.items() if tensor in held}
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:
@@ -116,7 +118,7 @@ def read_header(file: Path) -> dict[str, TensorHeader]:
     return tensors
 
 
-def refuse_pointers(files: Iterator[Path]) -> None:
+def refuse_pointers(files: Iterable[Path]) -> None:
     """Raise ModelUnusable where files are Git LFS pointers: a clone without LFS has them for large files."""
     pointers = sorted(path for path in files if _is_pointer(path))
     if pointers:
@@ -124,7 +126,8 @@ def refuse_pointers(files: Iterator[Path]) -> None:
         raise ModelUnusable(
             f"{names} in {pointers[0].parent} {'is a' if len(pointers) == 1 else 'are'} Git LFS"
             f" pointer{'' if len(pointers) == 1 else 's'}, without the contents",
-            fix=f"Fetch the contents: `git lfs install`, then `git -C {pointers[0].parent} lfs pull`.",
+            fix="Fetch the contents: `git lfs install`, then `git -C"
+            f" {shlex.quote(str(pointers[0].parent))} lfs pull`.",
         )
 
 

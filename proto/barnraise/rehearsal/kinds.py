@@ -64,7 +64,8 @@ def _refuse_quantized(config: Config) -> None:
     settings = config.get("quantization_config") or inner
     if not settings:
         return
-    method = str(settings.get("quant_method", "unknown")) if isinstance(settings, dict) else "unknown"
+    table = settings if isinstance(settings, dict) else {}
+    method = str(table.get("quant_method") or table.get("quant_algo") or "unknown")
     raise ModelUnusable(
         f"the base model is quantized ({_QUANTIZED.get(method, method)}), and a run needs the weights that"
         " it was quantized from",

@@ -136,8 +136,9 @@ def _check_against_config(folder: Path, tensors: dict[str, TensorHeader]) -> Ope
         model, report = _load_without_data(config, tensors)
     _refuse_rows(model, report, tensors, folder)
     _refuse(sorted(str(entry[0]) for entry in report["mismatched_keys"]), "have another shape", folder)
-    _refuse(sorted(map(str, report["missing_keys"])), "are missing", folder)
     unused = tuple(sorted(map(str, report["unexpected_keys"])))
+    instead = f"are missing, and {unused[0]} is of no use to its config" if unused else "are missing"
+    _refuse(sorted(map(str, report["missing_keys"])), instead, folder)
     return OpenedModel(str(config.model_type), tensors, unused)
 
 

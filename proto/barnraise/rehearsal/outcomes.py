@@ -78,6 +78,15 @@ Rehearsal = Rehearsed | NotRehearsed
 
 
 @dataclass(frozen=True)
+class WeightsNotFinite(Reason):
+    """A tensor of the base model has NaN or infinite values."""
+
+    tensor: str
+    values: int
+    """How many of its values."""
+
+
+@dataclass(frozen=True)
 class LossNotFinite(Reason):
     """The loss of the untrained model is NaN or infinite."""
 
@@ -150,7 +159,8 @@ class ProgramFailed(Reason):
 
 
 Fault = (
-    LossNotFinite
+    WeightsNotFinite
+    | LossNotFinite
     | NoGradient
     | FollowingTokensSeen
     | PaddingSeen
@@ -191,6 +201,8 @@ def structure_message(outcome: Rehearsal) -> str:
 def fault_message(fault: Fault) -> str:
     """What is wrong with the run."""
     match fault:
+        case WeightsNotFinite(tensor, values):
+            return f"{values:,} values of the base model's {tensor} are NaN or infinite"
         case LossNotFinite(loss):
             return f"the loss of the untrained model on the run's data is {loss}"
         case NoGradient(tensors, count):
@@ -231,8 +243,10 @@ def _dependence_message(fault: FollowingTokensSeen | PaddingSeen | DocumentsMixe
 def fault_fix(fault: Fault) -> str:
     """What the maintainer can do about it."""
     match fault:
+        case WeightsNotFinite():
+            return "Get the model's files again, or use another base model."
         case LossNotFinite():
-            return "Use another base model, or get its files again: some weights may not be finite."
+            return "Use another base model: its products exceed the range of numbers."
         case NoGradient():
             return "Leave these layers out of `modules` under [train.target]; name the others in full."
         case FollowingTokensSeen() | PaddingSeen():

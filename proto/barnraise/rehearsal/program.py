@@ -42,6 +42,7 @@ from barnraise.rehearsal.outcomes import (
     NoGradient,
     PositionsExceeded,
     StepFailed,
+    WeightsNotFinite,
 )
 from barnraise.rehearsal.replies import (
     ISOLATION_SHARD,
@@ -98,6 +99,7 @@ def rehearse(folder: Path, request: Request, samples: RehearsalSamples) -> StepR
     """Load the model in `folder`, choose how it attends, and take one step. Raises Faulty."""
     short, whole = samples.isolation, samples.step
     model, kernel = _loaded(folder, request)
+    _check_weights(model)
     structure = _structure(model, kernel, request, short)
     _check_positions(model, short, request.sequence_length)
     if not structure.packed:
@@ -138,6 +140,14 @@ def _load(folder: Path, kernel: Kernel) -> Any:
         if isinstance(cause, ValueError) and "attention implementation" in str(cause):
             raise Faulty(KernelUnsupported(kernel, _first_line(cause))) from error
         raise Faulty(StepFailed("loading the model", error.problem)) from error
+
+
+def _check_weights(model: nn.Module) -> None:
+    """Raise Faulty for a weight that no contribution could carry, although few tokens may meet it."""
+    for name, parameter in model.named_parameters():
+        finite = parameter.isfinite()
+        if not finite.all():
+            raise Faulty(WeightsNotFinite(name, int(finite.logical_not_().sum())))
 
 
 def _structure(model: Any, kernel: Kernel, request: Request, short: Sample) -> _Structure:

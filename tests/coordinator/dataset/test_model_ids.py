@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerFast
 
-from barnraise.core.errors import DatasetError
+from barnraise.core.errors import DatasetError, ModelUnusable
 from coordinator.dataset.model_ids import ModelIds, Positions, check_length, open_tokenizer
 from coordinator.reasons.dataset import BeyondPositions, BuildStep
 from tests.support.datasets import built, questions, run_spec, samples_of, save_tokenizer, write_lines
@@ -135,3 +135,18 @@ def test_documents_beyond_rotary_positions_are_reported(tmp_path: Path) -> None:
     steps: list[BuildStep] = []
     built(run_spec(source, held_out=0), folder, steps.append)
     assert BeyondPositions(49, 32) in steps
+
+
+def test_a_tokenizer_that_was_not_converted_is_refused(tmp_path: Path) -> None:
+    folder = model(tmp_path / "model")
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    with pytest.raises(ModelUnusable, match=r"is there as tokenizer\.model alone"):
+        open_tokenizer(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": "1.0"}'])
+def test_a_broken_tokenizer_is_named(tmp_path: Path, text: str) -> None:
+    folder = model(tmp_path / "model")
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelUnusable, match=r"tokenizer\.json cannot be read"):
+        open_tokenizer(folder)
