@@ -31,7 +31,47 @@ _LATENT: dict[str, Any] = {
     "v_head_dim": 16, "n_routed_experts": 4, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1,
     "n_shared_experts": 1,
 }  # fmt: skip
+_INDEXED: dict[str, Any] = {
+    **_LATENT, "q_lora_rank": 16, "index_topk": 64, "index_head_dim": 16, "index_n_heads": 2,
+}  # fmt: skip
 _OWN: dict[str, dict[str, Any]] = {
+    "axk1": {**_LATENT, "q_lora_rank": 16},
+    "axk2": {**_LATENT, "q_lora_rank": 16},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}},
+    },
+    "deepseek_v32": _INDEXED,
+    "deepseek_v4": {
+        "layer_types": ["compressed_sparse_attention", "heavily_compressed_attention"], "o_groups": 2,
+        "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 16},
+        "q_lora_rank": 16, "o_lora_rank": 16, "index_n_heads": 2, "index_head_dim": 16, "index_topk": 4,
+        "n_routed_experts": 4,
+    },
+    "dots1": {"n_shared_experts": 1, "n_routed_experts": 4, "num_experts_per_tok": 2},
+    "gemma3n_text": {
+        "num_hidden_layers": 4, "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 16,
+        "laurel_rank": 8, "vocab_size_per_layer_input": VOCABULARY, "intermediate_size": [96] * 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2, "activation_sparsity_pattern": [0.0] * 4,
+    },
+    "gemma4_text": {
+        "num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"],
+        "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": VOCABULARY, "per_layer_config": {},
+    },
+    "glm4_moe_lite": {**_LATENT, "q_lora_rank": 16},
+    "glm_moe_dsa": _INDEXED,
+    "reformer": {
+        "is_decoder": True, "attn_layers": ["local", "lsh"], "axial_pos_embds": False,
+        "feed_forward_size": 96, "attention_head_size": 16, "num_buckets": 4, "local_attn_chunk_length": 8,
+        "lsh_attn_chunk_length": 8,
+    },
+    "xlnet": {"d_inner": 96},
+    "minicpm3": {**_LATENT, "q_lora_rank": 16},
+    "youtu": {**_LATENT, "q_lora_rank": 16},
+    "zamba": {
+        "num_hidden_layers": 4, "layer_types": ["mamba", "hybrid"] * 2, "use_mamba_kernels": False,
+        "attention_head_dim": 32, "attention_hidden_size": 128,
+    },
+    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
     "bamba": {"attn_layer_indices": [1], "mamba_chunk_size": 16},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4},
@@ -64,14 +104,28 @@ _OWN: dict[str, dict[str, Any]] = {
     "mpt": {"expansion_ratio": 2},
     "qwen3_next": {"layer_types": ["linear_attention", "full_attention"]},
 }  # fmt: skip
-_LEFT_OUT = dict.fromkeys(("deepseek_v2", "deepseek_v3", "falcon"), ("head_dim",))
+_LEFT_OUT = dict.fromkeys(
+    (
+        "axk1",
+        "axk2",
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "falcon",
+        "glm4_moe_lite",
+        "glm_moe_dsa",
+        "minicpm3",
+        "youtu",
+    ),
+    ("head_dim",),
+) | {"xlnet": ("max_position_embeddings",)}
 """Settings that a config derives from others."""
 
 
 def make_kind(kind: str, folder: Path, **settings: Any) -> Path:
     """Write a model of `kind` (model_type) with a byte tokenizer. settings: further ones of its config."""
     default = AutoConfig.for_model(kind)
-    names = {*default.to_dict(), *(name for name in _SETTINGS if hasattr(default, name))}
+    names = {*default.to_dict(), *(name for name in _SETTINGS if name in dir(default))}
     known = {name: value for name, value in _SETTINGS.items() if name in names}
     chosen = known | _OWN.get(kind, {}) | settings
     config = AutoConfig.for_model(

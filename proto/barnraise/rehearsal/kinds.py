@@ -21,7 +21,7 @@ _QUANTIZED = {
     "compressed-tensors": "compressed-tensors",
 }
 """Names of quantization methods as people write them."""
-_OTHER_INPUTS = ("vision_config", "audio_config", "speech_config", "encoder_config")
+_OTHER_INPUTS = ("vision_config", "audio_config", "speech_config", "encoder_config", "vq_config")
 """Parts of a config for inputs that are not text."""
 _CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _FIX = "Set `source` under [model] to a causal language model (its architecture ends in ForCausalLM)."
