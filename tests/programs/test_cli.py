@@ -38,8 +38,7 @@ def refused(program: click.Command, *arguments: str, status: int, words: str) ->
     result = run(program, *arguments)
     assert result.exit_code == status, result.output
     assert "Traceback" not in result.output
-    problem, fix = result.stderr.strip().split("\n  → ")
-    assert problem.startswith("error: ")
+    problem, fix = result.stderr[result.stderr.index("error: ") :].strip().split("\n  → ")
     assert words in problem
     assert fix.strip()
     assert result.stdout == ""

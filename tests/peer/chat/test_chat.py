@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -309,15 +310,23 @@ def test_a_wide_terminal_shows_the_answers_in_columns(laid: Laid, adapter: Path,
     assert terminal.end() == 0, terminal.output
 
 
+def with_long_context(model: Path, copy: Path) -> Path:
+    shutil.copytree(model, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    return copy
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
 def test_ctrl_c_interrupts_an_answer(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    base = with_long_context(laid.base, tmp_path / "base")
     pieces: list[str] = []
-    Generator(adapter, laid.base, CPU).answer(
-        "checkpoint", HELLO, SamplingParams(400, 1.0, seed=3), pieces.append
+    Generator(adapter, base, CPU).answer(
+        "checkpoint", HELLO, SamplingParams(1500, 0.4, seed=3), pieces.append
     )
-    assert len(pieces[0]) < 10, "the first words are shown long before the answer is complete"
+    assert len(pieces[0]) < 10 < 1000 < len("".join(pieces)), "the first words are shown long before the last"
     terminal = Terminal(
-        *COMMAND, str(adapter), "--base", str(laid.base), "--temperature", "1", "--max-tokens", "400",
+        *COMMAND, str(adapter), "--base", str(base), "--temperature", "0.4", "--max-tokens", "1500",
         "--seed", "3", "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
     )  # fmt: skip
     terminal.until(lambda output: "> " in output)
