@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import date
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +26,10 @@ Span = tuple[int, int]
 
 PLAIN = "plain"
 """The built-in template of tokenizers that have none."""
-REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
+REFUSALS = (
+    TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+    MemoryError,
+)  # fmt: skip
 """What rendering raises: a template refuses (`raise_exception`), or fails on a turn it does not expect."""
 
 _BUILTIN = files("coordinator.dataset.rendering") / "template_files"
@@ -33,14 +37,16 @@ _BUILTIN_ORIGIN = "built-in "
 _TRACKING = Lock()
 _MARKS = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 _MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
-_FIXED_DATE = (
-    "{%- macro strftime_now(format) -%}"
-    "{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
-    " | replace('%m', '07') | replace('%Y', '2024') | replace('%y', '24') | replace('%A', 'Friday') }}"
-    "{%- endmacro -%}"
-)
+_DATE = date(2024, 7, 26)
 """Some templates write today's date. The same records must give the same shards on every day, so these
 templates get the date that Llama 3's falls back to."""
+_DIRECTIVES = (*"aAbBcdeFHIjmMpSTxXyY", "-d", "-H", "-I", "-m", "-M", "-S")
+_FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f" | replace('%{each}', '{_DATE.strftime('%' + each)}')" for each in _DIRECTIVES)
+    + " }}{%- endmacro -%}"
+)
+"""transformers passes templates no functions but its own."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +139,17 @@ def choose_template(setting: str | None, tokenizer: Any) -> ChatTemplate:
 
 
 def _own_text(tokenizer: Any) -> str:
-    """The tokenizer's template; where it has several, the one called `default`."""
+    """The tokenizer's template; where it has several, the one called `default`, and `tool_use` for chats with
+    tools, as transformers chooses them.
+    """
     own = tokenizer.chat_template
-    if isinstance(own, Mapping):
-        return str(own.get("default") or next(iter(own.values())))
-    return str(own)
+    if not isinstance(own, Mapping):
+        return str(own)
+    default = str(own.get("default") or next(iter(own.values())))
+    if not (tool_use := own.get("tool_use")):
+        return default
+    first, second = (text.removesuffix("\n") for text in (tool_use, default))
+    return f"{{% if tools %}}{first}{{% else %}}{second}{{% endif %}}"
 
 
 def _of_setting(setting: str, tokenizer: Any) -> ChatTemplate:
@@ -152,11 +164,13 @@ def _of_setting(setting: str, tokenizer: Any) -> ChatTemplate:
             fix=f"{meant}Give a file, or one of: {', '.join(builtin_names())}.",
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(
             f"[data] chat_template: cannot read {path}: {error}", fix="Give a Jinja file in UTF-8."
         ) from None
+    if not text.strip():
+        raise SpecError(f"[data] chat_template: {path} is empty", fix="Write a Jinja template into it.")
     return ChatTemplate(text, str(path), tokenizer.special_tokens_map)
 
 

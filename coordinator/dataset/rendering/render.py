@@ -115,11 +115,7 @@ class Renderer:
             turns = accepted_turns(self._template, turns, tools)
             marked = self._marker.mark(turns, tools)
         except REFUSALS as error:
-            raise Unusable(
-                f"the chat template rejects this conversation: {_words(error)}",
-                fix="Order the turns as it expects (mostly user and assistant in turn), drop `system`, or "
-                "choose another template by `chat_template` under [data] in run.toml.",
-            ) from None
+            raise _unrendered(error) from None
         ignored = ignored_fields(self._template, turns, tools, marked.text)
         spans = _trained_spans(record, marked)
         return Rendered(
@@ -250,8 +246,19 @@ def _repeated_at_start(ids: Ints | Flags, token: int | None) -> int:
     return count
 
 
-def _words(error: Exception) -> str:
-    """The template's own words, or what failed in it."""
+def _unrendered(error: Exception) -> Unusable:
+    """Why a template, in its own words, does not render a chat."""
+    other = "choose another template by `chat_template` under [data] in run.toml."
+    if type(error) is TemplateError:  # by raise_exception
+        return Unusable(
+            f"the chat template rejects this conversation: {error}",
+            fix="Order the turns as it expects (mostly user and assistant in turn), drop `system`, or "
+            + other,
+        )
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, TemplateSyntaxError):
-        return f"line {error.lineno}: {error.message}"
-    return str(error) if type(error) is TemplateError else f"{type(error).__name__}: {error}"
+        words = f"line {error.lineno}: {error.message}"
+    return Unusable(
+        f"the chat template fails on this conversation: {words}",
+        fix="Correct the template, give the messages what it reads, or " + other,
+    )

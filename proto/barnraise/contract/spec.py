@@ -11,18 +11,35 @@ to change the default.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from barnraise.contract.data_spec import DataSpec as DataSpec
 from barnraise.contract.data_spec import SourceSpec as SourceSpec
 from barnraise.core.ids import RUN_PATTERN, SpecDigest
 from barnraise.core.strict import Hex64, Strict
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+LARGEST = 10**15
+"""Above any number that a run needs. Times up to it are below 2^63 in milliseconds, and its square is finite
+in fp32."""
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _bounded(number: Number) -> Number:
+    if number > LARGEST:
+        raise ValueError(f"should be at most {LARGEST:.0e}")
+    return number
+
+
+_Bounded = AfterValidator(_bounded)
+Positive = Annotated[float, Field(gt=0), _Bounded]
+NonNegative = Annotated[float, Field(ge=0), _Bounded]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=0), _Bounded]
+PositiveCount = Annotated[int, Field(ge=1), _Bounded]
 
 
 class ModelSpec(Strict):
@@ -76,7 +93,7 @@ class InnerSpec(Strict):
     lr: Positive = 1e-4
     """Learning rate after warm-up.
     Lower it when the loss rises or the update is not finite."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Count = 0
     """Inner steps over which a peer's learning rate rises linearly from 0.
     Raise it when the loss jumps in the first steps."""
     beta1: Fraction = 0.9
@@ -115,15 +132,15 @@ class RoundSpec(Strict):
     seconds: Positive = 300.0
     """Length of a round's training phase, in seconds.
     Lengthen it when `coordinator check` reports that the exchange takes more than a tenth of a round."""
-    steps: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[50])
+    steps: PositiveCount | None = Field(default=None, examples=[50])
     """Inner steps after which a peer publishes early.
     Set it where the machines are equally fast, for a fixed number of steps a round."""
-    target_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[200_000])
+    target_tokens: PositiveCount | None = Field(default=None, examples=[200_000])
     """Tokens of the whole swarm after which all peers publish early."""
     grace: Positive = 30.0
     """Seconds after training in which a contribution still makes the close.
     Lengthen it for slow uplinks: `coordinator check` says how long the exchange takes."""
-    min_contributions: Annotated[int, Field(ge=1)] = 1
+    min_contributions: PositiveCount = 1
     """Contributions without which a round does not close."""
     max_contributions: Annotated[int, Field(ge=1, le=1024)] = 32
     """Contributions that a round folds at most.
@@ -231,15 +248,15 @@ CodecSpec = Annotated[Dense | Raw | Sparse, Field(discriminator="kind")]
 class CheckpointSpec(Strict):
     """How often checkpoints are written and kept, and which one becomes `main`."""
 
-    every: Annotated[int, Field(ge=1)] = 5
+    every: PositiveCount = 5
     """Rounds between checkpoints.
     The first state is always a checkpoint. Volunteers who join start from the newest one."""
-    keep: Annotated[int, Field(ge=1)] = 10
+    keep: PositiveCount = 10
     """Newest checkpoints kept, in addition to the best and the promoted one."""
     log_gigabytes: NonNegative = 20.0
     """Gigabytes of contributions kept, to replay the run from its base model.
     Above this the oldest are removed, and a replay starts from a checkpoint."""
-    held_out_tokens: Annotated[int, Field(ge=0)] = 32_768
+    held_out_tokens: Count = 32_768
     """Held-out tokens of an evaluation, approximately; 0 disables evaluation."""
     promote_within: NonNegative = 0.01
     """Share by which the held-out loss of `main` may exceed the best one.
@@ -252,7 +269,7 @@ class CheckpointSpec(Strict):
     evaluators: Annotated[tuple[Hex64, ...], Field(max_length=64)] = ()
     """Keys of volunteers who evaluate checkpoints that the coordinator cannot.
     `peer key` prints a volunteer's public key. The held-out text becomes public."""
-    agree: Annotated[int, Field(ge=1)] = 2
+    agree: PositiveCount = 2
     """Evaluators whose held-out losses must agree."""
 
     @model_validator(mode="after")

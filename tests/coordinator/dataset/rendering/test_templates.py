@@ -174,6 +174,53 @@ def test_the_date_that_a_template_writes_is_fixed() -> None:
     assert "Today Date: 26 July 2024\n" in text_of(family_renderer("SmolLM3"), CHATS["plain"]).text
 
 
+def test_a_date_has_all_its_parts() -> None:
+    template = ChatTemplate("{{ strftime_now('%A, %-d %b %y %H:%M:%S, %j') }}", "", {})
+    assert template.apply(()) == "Friday, 26 Jul 24 00:00:00, 208"
+
+
+def test_chats_with_tools_have_the_template_for_them() -> None:
+    tokenizer = family_tokenizer(None, "<|im_end|>")
+    tokenizer.chat_template = {"default": unmarked("chatml"), "tool_use": unmarked("qwen3") + "\n"}
+    renderer = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}))
+    for chat, family in (("plain", "ChatML"), ("tools", "Qwen 3")):
+        assert text_of(renderer, CHATS[chat]).text == text_of(family_renderer(family), CHATS[chat]).text
+        assert trained_parts(renderer, CHATS[chat]) == trained_parts(family_renderer(family), CHATS[chat])
+    tokenizer.chat_template = published = renderer.template
+    assert Renderer(tokenizer, renderer.ends).template == published
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{{ foo(messages) }}", "UndefinedError: 'foo' is undefined"),
+        ("{{ 1 // 0 }}", "ZeroDivisionError"),
+        ("{% for i in range(1000000) %}{% endfor %}", "OverflowError: Range too big"),
+        ("{{ 'a' * 10**12 }}", "MemoryError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+    ],
+)
+def test_a_template_that_fails_makes_bad_rows_with_the_cause(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "our.jinja"
+    file.write_text(text)
+    found = family_renderer("ChatML", file).text_of(CHATS["plain"])
+    assert isinstance(found, BadRow)
+    assert f"the chat template fails on this conversation: {words}" in found.problem
+
+
+def test_a_template_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "our.jinja"
+    file.write_text(unmarked("chatml"), encoding="utf-8-sig")
+    assert family_renderer("ChatML", file).template == unmarked("chatml")
+
+
+def test_an_empty_template_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "our.jinja"
+    file.write_text(" \n")
+    with pytest.raises(SpecError, match="is empty"):
+        family_renderer("ChatML", file)
+
+
 def test_the_setting_chooses_a_file_or_a_builtin_template(tmp_path: Path) -> None:
     file = tmp_path / "our.jinja"
     file.write_text(unmarked("chatml").replace("im_start", "im_sep"))
