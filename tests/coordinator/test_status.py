@@ -1,0 +1,45 @@
+"""The status of a run as text."""
+
+from __future__ import annotations
+
+import pytest
+
+from barnraise.contract.status import FaultStatus, PeerStatus, RunStatus
+from coordinator.status import render
+
+
+def rendered(name: str, problem: str = "") -> str:
+    peer = PeerStatus(
+        name=name,
+        key="b" * 64,
+        round=3,
+        state="a" * 64,
+        tokens=1,
+        tokens_per_second=1.0,
+        seen_seconds_ago=1.0,
+    )
+    status = RunStatus(
+        run="barn",
+        round=3,
+        phase="train",
+        waiting_for="",
+        state="a" * 64,
+        state_round=3,
+        tokens=1,
+        loss=None,
+        checkpoint_round=0,
+        evaluation="",
+        peers=(peer,),
+        faults=(FaultStatus(key="b" * 64, device="cpu", problem=problem, seconds_ago=60.0),),
+    )
+    return render(status)
+
+
+@pytest.mark.parametrize("text", ["ada", "[red]ada", "[/]", "[link=x]ada[/link]"])
+def test_what_volunteers_write_is_shown_as_it_is(text: str) -> None:
+    assert f"│ {text} " in rendered(text)
+    assert f"1 minutes ago: {text}" in rendered("ada", text)
+
+
+def test_what_volunteers_write_does_not_control_the_terminal() -> None:
+    assert "\x1b" not in rendered("\x1b[31mada", "\x1b]0;x\x07")
