@@ -83,12 +83,19 @@ def _open(spec: RunSpec, cache: Path, progress: Progress, limiter: Limiter) -> t
     model = spec.model.model_copy(update={"revision": revision})
     spec = spec.model_copy(update={"model": model, "data": find_data(spec.data)})
     progress(f"opening the base model in {base.path}")
-    if unused := open_model(base.path).unused:
+    try:
+        _check_files(spec, base.path, progress)
+    except ModelUnavailable as error:  # its files are here, so they are at fault
+        raise ModelUnusable(error.problem, fix=error.fix) from error
+    return spec, base
+
+
+def _check_files(spec: RunSpec, folder: Path, progress: Progress) -> None:
+    if unused := open_model(folder).unused:
         more = ", …" if len(unused) > 3 else ""
         progress(f"its config has no use for {len(unused)} tensors: {', '.join(unused[:3])}{more}")
-    check_forms(spec, base.path)
-    _check_target(base.path, spec.train.target)
-    return spec, base
+    check_forms(spec, folder)
+    _check_target(folder, spec.train.target)
 
 
 def _check_target(folder: Path, target: Lora | Full) -> None:

@@ -77,6 +77,11 @@ class FrozenLinear(nn.Module):
         self.stored = stored
         self.bias = bias
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """A dense copy, for models that read the weight of a layer instead of calling it, such as RWKV."""
+        return self.stored.dense(torch.float32)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kind = x.device.type
         if torch.is_autocast_enabled(kind):

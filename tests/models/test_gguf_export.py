@@ -44,6 +44,10 @@ PROMPTS = [
     "<|im_start|>user\n2+2?<|im_end|>\n",
 ]
 IDS = list(range(3, 60))
+LLAMA3_ROPE = {
+    "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+}  # fmt: skip
 WORDS = ["the barn is raised by neighbours", "a laptop counts too", "the table, the tools and the town"] * 5
 
 
@@ -300,6 +304,33 @@ def test_a_tokenizer_that_llama_cpp_reads_otherwise_is_refused(
     model = table["model"] | change.get("model", {})
     spoilt(folder, "tokenizer.json", **(change | {"model": model}))
     with pytest.raises(UserError, match=f"tokenize text differently: {cause}"):
+        gguf_export.check(folder)
+
+
+@pytest.mark.parametrize("setting", ["lstrip", "rstrip", "single_word"])
+def test_a_token_that_takes_spaces_around_it_is_refused(tmp_path: Path, setting: str) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    spoilt(folder, "tokenizer.json", added_tokens=[*tokens[:-1], tokens[-1] | {setting: True}])
+    with pytest.raises(UserError, match=f"its token .* has {setting}"):
+        gguf_export.check(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "cause"),
+    [
+        ("qwen2", {"head_dim": 32}, "a Qwen 2 with heads of 32"),
+        ("qwen2", {"rope_parameters": LLAMA3_ROPE}, "a qwen2 with rotary embeddings of the kind 'llama3'"),
+        ("qwen3", {"rope_parameters": LLAMA3_ROPE}, "a qwen3 with rotary embeddings of the kind 'llama3'"),
+        ("qwen3", {"attention_bias": True}, "a Qwen 3 with attention_bias"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "another scale of its attention"),
+    ],
+)
+def test_what_llama_cpp_lacks_for_a_kind_is_refused(
+    tmp_path: Path, kind: str, changes: dict[str, Any], cause: str
+) -> None:
+    folder = spoilt(make_kind(tmp_path / "model", kind), "config.json", **changes)
+    with pytest.raises(UserError, match=cause):
         gguf_export.check(folder)
 
 

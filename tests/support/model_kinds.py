@@ -136,20 +136,3 @@ def make_kind(kind: str, folder: Path, **settings: Any) -> Path:
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     make_tiny_tokenizer().save_pretrained(folder)
     return folder
-
-
-def linear_layers(folder: Path) -> tuple[str, ...]:
-    """The names of a model's linear layers, without the output head: what an adapter may train."""
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    from barnraise.models.causal_lm import skeleton
-
-    model = skeleton(folder)
-    head = model.get_output_embeddings()
-    found = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
-    }
-    return tuple(sorted(found))

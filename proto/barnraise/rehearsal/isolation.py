@@ -46,6 +46,11 @@ class Tolerance:
     """Between passes of different shapes or kernels, whose sums have another order."""
 
 
+# Measured on a CPU for 130 kinds with an adapter: sdpa and eager; products in fp32 and bf16; frozen weights
+# in fp32, bf16, 8 and 4 bits. Where nothing leaks, passes of the same shape differ by at most 4e-6 (fp32) and
+# 1.2e-5, of another shape by 4e-6 and 0.067. Where documents see each other, a neighbour changes a loss by
+# 1.3e-4 to 1.0 with untrained weights (standard deviation 0.02), by at least 0.47 with a deviation of 0.3.
+# GPUs were not measured: there, the kernel of an expert depends on how many tokens choose it.
 FP32 = Tolerance(same_shape=1e-4, other_shape=1e-2)
 REDUCED = Tolerance(same_shape=1e-2, other_shape=0.5)
 """Where products run in bf16, or frozen weights have fewer bits than fp32."""

@@ -61,6 +61,5 @@ def start_logging(debug: bool) -> None:
     for ours in ("barnraise", "coordinator", "peer"):
         logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is first imported
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that it can do without
     # hivemind reports its own shutdown as errors, and unreachable neighbours as warnings
     logging.getLogger("hivemind").setLevel(logging.WARNING if debug else logging.CRITICAL)

@@ -23,9 +23,11 @@ from barnraise.models.causal_lm import load, model_shape
 from barnraise.models.memory_estimate import Precision
 from barnraise.models.trainable import attach, initial_state
 from peer.training.device import Device
+from peer.training.local_model import LocalModel
 from peer.training.quantized_weights import FrozenLinear, has_four_bit, store_frozen
 from peer.training.trainer import Trainer
 from tests.support.devices import BF16_CPU, CPU
+from tests.support.model_kinds import make_kind
 from tests.support.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer, tiny_samples
 
 TARGET = Lora(rank=4, alpha=8.0)
@@ -214,6 +216,15 @@ def folded(state: TrainState, blobs: Sequence[bytes], tokens: Sequence[int], lay
         for blob, weight in zip(blobs, tokens, strict=True)
     ]
     return fold(state, contributions, SPEC)
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "axk2"])
+def test_a_model_that_reads_the_weight_of_a_layer_trains(kind: str, tmp_path: Path) -> None:
+    wanted = make_kind(kind, tmp_path / kind)
+    names = {"rwkv": ("receptance",), "axk2": ("o_proj",)}[kind]
+    model = LocalModel(wanted, Lora(rank=2, modules=names), CPU, 1, frozen="8bit", attention="eager")
+    assert model.backward(tiny_samples(1, 48), 48).total > 0
+    assert any(gradient.any() for gradient in model.gradients().values())
 
 
 def test_missing_bitsandbytes_is_an_error_with_a_fix(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

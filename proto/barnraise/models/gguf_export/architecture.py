@@ -55,8 +55,7 @@ class Architecture:
             architecture._check_attention_scale()
         else:
             architecture._check_rope()
-        if architecture.kind == gguf.MODEL_ARCH.QWEN3 and config.get("attention_bias"):
-            raise _unsupported("a Qwen 3 with attention_bias", "Qwen 3 without")
+        architecture._check_qwen()
         return architecture
 
     def _check_activation(self) -> None:
@@ -75,6 +74,18 @@ class Architecture:
             raise _unsupported(f"a model with rotary embeddings of the kind {kind!r}", ", ".join(_ROPES))
         if (part := rope.get("partial_rotary_factor", 1.0)) != 1.0:
             raise _unsupported(f"a model that rotates {part} of each head", "whole heads")
+
+    def _check_qwen(self) -> None:
+        """Refuse what llama.cpp has for its `llama` kind, and not for its `qwen2` and `qwen3`."""
+        config = self.config
+        if self.kind == gguf.MODEL_ARCH.QWEN3 and config.get("attention_bias"):
+            raise _unsupported("a Qwen 3 with attention_bias", "Qwen 3 without")
+        unfilled = self.head_width * config["num_attention_heads"] != config["hidden_size"]
+        if self.kind == gguf.MODEL_ARCH.QWEN2 and unfilled:
+            raise _unsupported(f"a Qwen 2 with heads of {self.head_width}", "heads that fill its width")
+        if self.kind != gguf.MODEL_ARCH.LLAMA and self.rope_factors() is not None:
+            what = f"a {self.name} with rotary embeddings of the kind 'llama3'"
+            raise _unsupported(what, "default, linear")
 
     @property
     def name(self) -> str:

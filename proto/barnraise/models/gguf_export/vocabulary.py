@@ -24,6 +24,8 @@ _CUTS = {
 """llama.cpp's name of a pre-tokenizer, by its regular expression."""
 _WHOLE_WORDS_FIRST = "llama-bpe"
 """The only pre-tokenizer with which llama.cpp takes words of the vocabulary without merging."""
+_AROUND = ("lstrip", "rstrip", "single_word")
+"""Settings of an added token that make the text around it matter, which llama.cpp ignores."""
 _NO_SCORE = -1e9
 """Of a token that no merge produces: it is never preferred."""
 
@@ -138,6 +140,8 @@ def _tokens(table: dict[str, Any], size: int, pieces: bool) -> tuple[list[str], 
     kinds = [int(gguf.TokenType.UNUSED)] * size
     known = [(text, number, gguf.TokenType.NORMAL) for text, number in table["model"]["vocab"].items()]
     for added in table.get("added_tokens", ()):
+        if setting := next((name for name in _AROUND if added.get(name)), None):
+            raise _unknown(f"its token {added['content']!r} has {setting}")
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
         known.append((added["content"], added["id"], kind))
     for text, number, kind in known:
