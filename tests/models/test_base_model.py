@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_no_partial_files(
 
 
 def test_a_broken_gguf_is_reported(gguf: Path, cache: Path) -> None:
-    with pytest.raises(ModelUnavailable, match="cannot be read"):
+    with pytest.raises(ModelUnusable, match="cannot be read"):
         resolve(str(gguf), None, cache)
 
 
