@@ -55,8 +55,7 @@ def dataset_lines(built: BuiltDataset) -> list[str]:
 
 def dataset_report(report: DatasetReport) -> list[str]:
     """What the rows hold, and what of them is not trained on: a line for each."""
-    shapes = ", ".join(f"{rows:,} by {shape}" for shape, rows in report.shapes[:SHOWN_NAMES])
-    lines = [f"{report.rows:,}, recognized: {shapes or 'none'}"]
+    lines = [_shapes(report)]
     if report.lacking:
         lines.append(f"{_count(report.lacking, 'row')} without the field that data.text_field names")
     if report.blank:
@@ -74,6 +73,15 @@ def dataset_report(report: DatasetReport) -> list[str]:
         lines.append(f"{_count(len(report.unused) - SHOWN_NAMES, 'more field')} not used")
     bad = bad_rows(report.rows, report.bad_rows, report.first_bad)
     return lines + [line.replace("cannot be", "left out, which cannot be", 1) for line in bad[:1]] + bad[1:]
+
+
+def _shapes(report: DatasetReport) -> str:
+    if len(report.shapes) == 1 and report.records == report.rows:
+        return f"{report.rows:,}, read as {report.shapes[0][0]}"
+    shapes = [f"{rows:,} read as {shape}" for shape, rows in report.shapes[:SHOWN_NAMES]]
+    if len(report.shapes) > SHOWN_NAMES:
+        shapes.append(f"{sum(rows for _, rows in report.shapes[SHOWN_NAMES:]):,} read as other fields")
+    return f"{report.rows:,}: {', '.join(shapes)}" if shapes else f"{report.rows:,}"
 
 
 def _unused(name: str, rows: int) -> str:

@@ -194,6 +194,10 @@ FILES: dict[str, tuple[str, Write]] = {
     "excel.csv": ("CSV whose first line names the delimiter", text("sep=;\nprompt;completion\na,b;c\n")),
     "commas.csv": ("CSV with semicolons, and commas in a name", text("text;a, b, or c\na;b\nc;d\n")),
     "nameless.csv": ("CSV with an index that has no name", text(",text\n0,a\n1,b\n")),
+    "header-of-lines.csv": (
+        "CSV with a line break in a name of its header",
+        text('text,"two\nlines"\na,1\nb,2\n'),
+    ),
     "no-header.csv": ("CSV without a header", text("Why?,So.\nWhen?,Now.\n")),
     "old-mac.csv": ("CSV with lines that end with CR alone", text("text\ra\rb\r")),
     "unclosed.csv": ("CSV with a quote that is never closed", text('text\n"a\nb\n')),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from coordinator.dataset.records import Chat, Message, Text
@@ -83,12 +83,15 @@ def preference(row: Mapping[str, Any], asked: str | None, where: str, ignored: l
         answer = _transcript(chosen)
     elif asked is None and isinstance(chosen, str) and not holds_messages(chosen):
         check_characters(chosen, "chosen")
+        ignored += [name for name in PAIR_COMPANIONS if is_filled(row.get(name))]
         return Text(chosen, where)
     else:
         answer = _answered(row, "chosen", ignored)
     if answer and answer[0].role != "assistant":  # the whole conversation
-        if asked is not None and not _repeats(row[asked], answer):
+        if asked is not None and not _repeats(row[asked], asked, answer):
             ignored.append(asked)
+        unread = PAIR_COMPANIONS - COMPANIONS - {asked}
+        ignored += [name for name in unread if is_filled(row.get(name))]
         return chat(row, answer, where, ignored)
     messages = answer if asked is None else _continued(_asked(row, asked, ignored), asked, answer, "chosen")
     return chat(row, messages, where, ignored)
@@ -117,7 +120,7 @@ def _asked(row: Mapping[str, Any], question: str, ignored: list[str]) -> tuple[M
         given = conversation(value, question, ignored)
         ignored += [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
         return (*history, *map(_as_context, given))
-    text = text_and_thoughts(_only(value, question), question)[0]
+    text = text_and_thoughts(_only(value, question), question, ignored)[0]
     names = [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
     contexts = [_context(row[name], name) for name in names]
     parts = [*contexts, text] if question in _CONTEXT_FIRST else [text, *contexts]
@@ -156,9 +159,10 @@ def _answered(row: Mapping[str, Any], answer: str, ignored: list[str]) -> tuple[
         return conversation(value, answer, ignored)
     if answer == CALLS and (value := _texts(value, ignored)) is None:
         return (Message("assistant", "", tool_calls=calls_of(row[answer], answer)),)
-    text, reasoning = text_and_thoughts(_only(value, answer), answer)
+    text, reasoning = text_and_thoughts(_only(value, answer), answer, ignored)
     if thoughts:
-        reasoning = text_and_thoughts(row[thoughts[0]], thoughts[0])[0]
+        ignored += [f"{answer}[].thinking"] if reasoning else []
+        reasoning = text_and_thoughts(row[thoughts[0]], thoughts[0], ignored)[0]
         ignored += thoughts[1:]
     return (Message("assistant", text, reasoning=reasoning),)
 
@@ -229,9 +233,12 @@ def _transcript(text: str) -> tuple[Message, ...]:
     )
 
 
-def _repeats(asked: object, answer: Iterable[Message]) -> bool:
-    """Whether a question is among the messages already."""
-    return isinstance(asked, list) or any(asked == message.content for message in answer)
+def _repeats(value: object, asked: str, answer: tuple[Message, ...]) -> bool:
+    """Whether a conversation begins with the messages of a question already, or has it as one."""
+    if not holds_messages(value):
+        return any(value == message.content for message in answer)
+    given = conversation(value, asked, [])
+    return given == answer[: len(given)]
 
 
 def _with_system(
@@ -241,7 +248,7 @@ def _with_system(
     given = [name for name in SYSTEMS if is_filled(row.get(name))]
     if not given:
         return messages
-    prompt = text_and_thoughts(row[given[0]], given[0])[0]
+    prompt = text_and_thoughts(row[given[0]], given[0], ignored)[0]
     ignored += [name for name in given[1:] if row[name] != prompt]
     own = next((message.content for message in messages[:1] if message.role in ("system", "developer")), None)
     if own is None:

@@ -73,11 +73,11 @@ def string(value: object, name: str) -> str:
     return value
 
 
-def text_and_thoughts(content: object, name: str) -> tuple[str, str]:
+def text_and_thoughts(content: object, name: str, ignored: list[str]) -> tuple[str, str]:
     """The text of a message's content, and the thoughts in it, where it is a list of parts, or one.
 
-    Parts of text are joined by line breaks; empty ones are nothing. Raises Unusable for content that is no
-    text.
+    Parts of text are joined by line breaks; empty ones are nothing. ignored: gets the names of the parts'
+    fields that have no meaning here. Raises Unusable for content that is no text.
     """
     if isinstance(content, str):
         return content, ""
@@ -88,13 +88,13 @@ def text_and_thoughts(content: object, name: str) -> tuple[str, str]:
     texts: list[str] = []
     thoughts: list[str] = []
     for part in content:
-        text, is_thought = _part(part, name)
+        text, is_thought = _part(part, name, ignored)
         if text:
             (thoughts if is_thought else texts).append(text)
     return "\n".join(texts), "\n".join(thoughts)
 
 
-def _part(part: object, name: str) -> tuple[str, bool]:
+def _part(part: object, name: str, ignored: list[str]) -> tuple[str, bool]:
     if isinstance(part, str):
         return part, False
     if not isinstance(part, Mapping):
@@ -102,7 +102,8 @@ def _part(part: object, name: str) -> tuple[str, bool]:
     of = part.get("type", "text")
     if of in _THOUGHT_PARTS:
         key = next((key for key in (_THOUGHT_PARTS[of], "summary") if key in part), _THOUGHT_PARTS[of])
-        return text_and_thoughts(part.get(key), f"{name}[].{key}")[0], True
+        _note(part, key, name, ignored)
+        return text_and_thoughts(part.get(key), f"{name}[].{key}", ignored)[0], True
     if of not in _TEXT_PARTS:
         raise Unusable(
             f"`{name}` has a part of the type `{shown(of)}`",
@@ -114,7 +115,15 @@ def _part(part: object, name: str) -> tuple[str, bool]:
     text = part.get(_TEXT_PARTS[of])
     if text is None and "type" not in part:
         raise Unusable(f"`{name}` has a part without text: {fields_of(part)}", fix="Remove the row.")
+    _note(part, _TEXT_PARTS[of], name, ignored)
     return "" if text is None else string(text, f"{name}[].text"), part.get("thought") is True
+
+
+def _note(part: Mapping[str, object], used: str, name: str, ignored: list[str]) -> None:
+    """Note the fields of a part that have no meaning for training, such as `cache_control`."""
+    for key, value in part.items():
+        if key not in ("type", "thought", used) and is_filled(value):
+            ignored.append(f"{name}[].{shown(key)}")
 
 
 def check_characters(text: str, name: str) -> None:

@@ -40,7 +40,7 @@ from coordinator.dataset.rows.field_values import (
 )
 from coordinator.dataset.rows.paths import ABSENT, beside, filled_names, lookup, obstacle, path_of, unfolded
 from coordinator.dataset.rows.row import Unusable
-from coordinator.dataset.rows.turns import conversation, is_turns
+from coordinator.dataset.rows.turns import REASONING, conversation, is_turns
 
 _MAYBE_TEXT = ("conversation", "dialogue", "dialog", "chat")
 CONTAINERS = ("messages", "conversations", "contents", *_MAYBE_TEXT)
@@ -228,10 +228,10 @@ def _container_plan(container: str, filled: tuple[str, ...], answered: str | Non
             return chat(row, messages, where, ignored)
         if messages and messages[-1].role != "assistant":
             return answer(row, messages, answered, where, ignored)
-        ignored.append(answered)
+        ignored += filter(lambda name: is_filled(row.get(name)), (answered, *REASONING))
         return chat(row, messages, where, ignored)
 
-    used = {container, *COMPANIONS, *LABELS, *([answered] if answered else [])}
+    used = {container, *COMPANIONS, *LABELS, *([answered, *REASONING] if answered else [])}
     return _plan(f"`{container}`", read, filled, used)._replace(container=container)
 
 

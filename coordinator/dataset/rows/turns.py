@@ -73,7 +73,7 @@ def conversation(value: object, field: str, ignored: list[str]) -> tuple[Message
         raise Unusable(f"`{field}` is text, not a list of messages", fix="Write a list of messages.")
     turns = from_json(value, field)
     if isinstance(turns, Mapping):
-        turns = _columns(turns) or [turns]
+        turns = _columns(turns, field, ignored) or [turns]
     if not isinstance(turns, list | tuple):
         raise Unusable(f"`{field}` is {kind(turns)}, not a list", fix="Write a list of messages.")
     messages: list[Message] = []
@@ -89,13 +89,14 @@ def conversation(value: object, field: str, ignored: list[str]) -> tuple[Message
     return tuple(messages)
 
 
-def _columns(turns: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _columns(turns: Mapping[str, Any], field: str, ignored: list[str]) -> list[Mapping[str, Any]]:
     """The turns of an object of lists, one for each field, as the Hub's datasets may store them."""
     if not any(isinstance(turns.get(key), list) for key in _ROLE_KEYS):
         return []
     lists = {key: values for key, values in turns.items() if isinstance(values, list)}
     if len({len(values) for values in lists.values()}) != 1:
         raise Unusable("the lists of a conversation differ in length", fix="Write a list of messages.")
+    ignored += [f"{field}.{shown(key)}" for key in turns if key not in lists and is_filled(turns[key])]
     return [dict(zip(lists, turn, strict=True)) for turn in zip(*lists.values(), strict=True)]
 
 
@@ -160,11 +161,12 @@ def _message(turn: Mapping[str, Any], role_key: str, field: str, ignored: list[s
     if role is None:
         raise Unusable(f"unknown role `{shown(turn[role_key])}`", fix=f"Use one of: {', '.join(ROLES)}.")
     content_key = next((key for key in _CONTENT_KEYS if turn.get(key) is not None), "content")
-    content, calls, thoughts = turn.get(content_key), _calls(turn, field), ""
+    content, calls, thoughts = turn.get(content_key), _calls(turn, field, ignored), ""
     if given in CALLS:
-        calls, text = calls_of(content, f"{field}[].{content_key}"), ""
+        written = calls_of(content, f"{field}[].{content_key}")
+        calls, text = (written if calls == written else written + calls), ""
     elif role == "tool" and not isinstance(content, str):
-        text = _result(content)
+        text = _result(content, f"{field}[].{content_key}", ignored)
     elif content is None and role == "assistant" and (calls or any(map(turn.get, REASONING))):
         text = ""
     elif content is None:
@@ -173,13 +175,17 @@ def _message(turn: Mapping[str, Any], role_key: str, field: str, ignored: list[s
             fix="Give every message `role` and `content`.",
         )
     else:
-        text, thoughts = text_and_thoughts(content, f"{field}[].{content_key}")
+        text, thoughts = text_and_thoughts(content, f"{field}[].{content_key}", ignored)
     if calls and role != "assistant":
         raise Unusable(f"a message of the role `{role}` calls tools", fix="Only the assistant can.")
     _note(turn, {role_key, content_key, *_KNOWN}, field, ignored)
-    reasoning = _reasoning(turn, field, ignored) or thoughts
+    reasoning = _reasoning(turn, field, ignored)
+    if thoughts and reasoning not in ("", thoughts):
+        ignored.append(f"{field}[].{content_key}[].thinking")
+    reasoning = reasoning or thoughts
     if reasoning and role != "assistant":
-        ignored.append(f"{field}[].{next(key for key in REASONING if turn.get(key))} of a {role}")
+        key = next((key for key in REASONING if turn.get(key)), f"{content_key}[].thinking")
+        ignored.append(f"{field}[].{key} of a {role}")
         reasoning = ""
     return Message(
         role,
@@ -196,18 +202,20 @@ def _given(turn: Mapping[str, Any]) -> str:
     return fields_of({key: value for key, value in turn.items() if value is not None})
 
 
-def _calls(turn: Mapping[str, Any], field: str) -> tuple[Mapping[str, Any], ...]:
+def _calls(turn: Mapping[str, Any], field: str, ignored: list[str]) -> tuple[Mapping[str, Any], ...]:
     calls = calls_of(turn.get("tool_calls"), f"{field}[].tool_calls")
+    if calls and is_filled(turn.get("function_call")):
+        ignored.append(f"{field}[].function_call")
     return calls or calls_of(turn.get("function_call"), f"{field}[].function_call")
 
 
-def _result(content: object) -> str:
+def _result(content: object, name: str, ignored: list[str]) -> str:
     """The result of a tool as text: its text parts, or the value in JSON."""
     if content is None:
         return ""
     parts = content if isinstance(content, list | tuple) else ()
     if any(isinstance(part, Mapping) and "type" in part for part in parts):
-        return text_and_thoughts(content, "content")[0]
+        return text_and_thoughts(content, name, ignored)[0]
     return as_json(content)
 
 
@@ -217,7 +225,7 @@ def _reasoning(turn: Mapping[str, Any], field: str, ignored: list[str]) -> str:
     if not given:
         return ""
     ignored += [f"{field}[].{key}" for key in given[1:] if turn[key] != turn[given[0]]]
-    return "\n".join(filter(None, text_and_thoughts(turn[given[0]], f"{field}[].{given[0]}")))
+    return "\n".join(filter(None, text_and_thoughts(turn[given[0]], f"{field}[].{given[0]}", ignored)))
 
 
 def _is_trained(turn: Mapping[str, Any], role: str, field: str, ignored: list[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import BinaryIO
 
 from barnraise.core.errors import DatasetError
@@ -31,9 +32,9 @@ def delimited(stream: BinaryIO, name: str, delimiter: str | None) -> Iterator[Ro
     if _SEPARATOR.fullmatch(first):
         delimiter, first = first[len("sep=")], next(lines, "")
     delimiter = delimiter or _delimiter(first, lines.peek())
-    header = _header(first, f"{name}:{lines.number}", delimiter)
     csv.field_size_limit(LONGEST)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    header = _header(first, f"{name}:{lines.number}", reader)
     while True:
         start = lines.number + 1
         try:
@@ -87,14 +88,14 @@ def _delimiter(first: str, second: str) -> str:
     return max(_DELIMITERS, key=rank)
 
 
-def _header(first: str, where: str, delimiter: str) -> list[str]:
+def _header(first: str, where: str, reader: Iterator[list[str]]) -> list[str]:
     """The names of the fields. A nameless one is called as its position, such as `column 1`."""
     if "\r" in first.rstrip("\r\n"):
         raise DatasetError(f"{where} ends its lines with CR alone", fix=CR_FIX)
     if invalid_byte(first):
         raise DatasetError(f"{where} is not UTF-8", fix=NOT_UTF8)
     try:
-        names = next(csv.reader([first], delimiter=delimiter), [])
+        names = next(reader, [])
     except csv.Error as error:
         raise DatasetError(f"{where} is not valid CSV: {error}", fix=_QUOTE_FIX) from None
     header = [each.strip() or f"column {number}" for number, each in enumerate(names, start=1)]

@@ -129,8 +129,17 @@ def _holds_document(path: Path) -> bool:
         return is_document(stream.read(HEAD))
 
 
-def _open_local(source: SourceSpec) -> OpenedSource:
+def _find_local(source: SourceSpec) -> Path:
     path = find_path(source.source)
+    if source.revision is not None:
+        raise DatasetError(
+            f"{path} is no dataset of the Hub, and has no revisions", fix="Remove `revision` from run.toml."
+        )
+    return path
+
+
+def _open_local(source: SourceSpec) -> OpenedSource:
+    path = _find_local(source)
     if path.is_dir():
         listed = list_folder(path)
         layout = plan(listed.names, read_card(path / "README.md"), _request(source, str(path)))
@@ -148,7 +157,7 @@ def _open_local(source: SourceSpec) -> OpenedSource:
 
 def _pinned(source: SourceSpec) -> SourceSpec:
     if not source.source.startswith(HUB):
-        find_path(source.source)
+        _find_local(source)
         return source
     commit = find_commit(hub_name(source.source), source.revision).commit
     return source.model_copy(update={"revision": commit})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from coordinator.dataset.rows.counts import RowCounts, records
+from coordinator.dataset.rows.row import Row
 from coordinator.messages.dataset import build_step, dataset_report, render_report
 from coordinator.reasons.dataset import (
     BadRow,
@@ -52,7 +54,7 @@ def test_dataset_report() -> None:
     )
     lines = dataset_report(report)
     assert lines[:8] == [
-        "1,009, recognized: 990 by `messages`, 10 by `text`",
+        "1,009: 990 read as `messages`, 10 read as `text`",
         "3 rows without the field that data.text_field names",
         "1 row left out: blank text",
         "1 row left out: the label of the answer is false",
@@ -67,6 +69,12 @@ def test_dataset_report() -> None:
         "  d.jsonl:3: `text` is null",
         "  and 6 more",
     ]
+
+
+def test_a_dataset_of_one_shape_takes_one_line() -> None:
+    counts = RowCounts()
+    list(records([Row({"prompt": "Q", "completion": "A"}, "d.jsonl:1")], None, counts))
+    assert dataset_report(counts.report()) == ["1, read as `prompt` and `completion`"]
 
 
 def test_render_report() -> None:

@@ -42,6 +42,7 @@ def test_the_tables_hold_the_abbreviations_and_many_kinds_of_rows() -> None:
     text = DATA.read_text(encoding="utf-8")
     assert all(f"`{written}`" in text for written in SHORT.values())
     assert len(cases()) > 100
+    assert len({*cases()}) == len(cases())
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.row[:60])

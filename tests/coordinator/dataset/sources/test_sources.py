@@ -11,7 +11,7 @@ from barnraise.contract.spec import DataSpec, SourceSpec
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.sources.documents import Cutting
-from coordinator.dataset.sources.read import open_source, read, repetitions
+from coordinator.dataset.sources.read import find_data, open_source, open_sources, read, repetitions
 from coordinator.reasons.source_files import DescribesData, HiddenFile, UnknownKind
 from tests.support.data_files import FILES
 from tests.support.datasets import write_lines
@@ -87,6 +87,15 @@ def test_a_weight_repeats_records_by_their_digests(weight: float, fewest: int, m
 )
 def test_a_source_that_is_no_path_is_refused_with_what_it_probably_means(source: str, fix: str) -> None:
     assert fix in refused(source).fix
+
+
+def test_a_revision_of_what_is_not_on_the_hub_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    spec = DataSpec(source=str(tmp_path / "rows.jsonl"), revision="main")
+    for find in (open_sources, find_data):
+        with pytest.raises(DatasetError) as caught:
+            find(spec)
+        assert "Remove `revision`" in caught.value.fix
 
 
 def test_a_misspelled_path_suggests_the_name_that_exists(tmp_path: Path) -> None:
