@@ -198,6 +198,7 @@ FILES: dict[str, tuple[str, Write]] = {
         "CSV with a line break in a name of its header",
         text('text,"two\nlines"\na,1\nb,2\n'),
     ),
+    "header-unclosed.csv": ("CSV with a quote in its header that is never closed", text('text,"a\nb,1\n')),
     "no-header.csv": ("CSV without a header", text("Why?,So.\nWhen?,Now.\n")),
     "old-mac.csv": ("CSV with lines that end with CR alone", text("text\ra\rb\r")),
     "unclosed.csv": ("CSV with a quote that is never closed", text('text\n"a\nb\n')),

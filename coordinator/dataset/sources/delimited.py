@@ -17,6 +17,7 @@ _DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r"sep=[,;\t|]\s*")
 """The line by which Excel names the delimiter."""
 _SHORT_FIX = "Write an empty field for each that is missing, with its delimiter."
+_UNCLOSED = "opens a quote that is never closed"
 _QUOTE_FIX = 'Put the whole field between double quotes, and double each quote in it: "She said ""no""."'
 
 
@@ -40,16 +41,18 @@ def delimited(stream: BinaryIO, name: str, delimiter: str | None) -> Iterator[Ro
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            if "unexpected end of data" in str(error):
-                raise DatasetError(
-                    f"{name}:{start} opens a quote that is never closed", fix=_QUOTE_FIX
-                ) from None
+            if _is_unclosed(error):
+                raise DatasetError(f"{name}:{start} {_UNCLOSED}", fix=_QUOTE_FIX) from None
             yield BadRow(f"{name}:{start}", f"it is not valid CSV: {error}", _QUOTE_FIX)
             continue
         if fields is None:
             return
         if fields:
             yield _row(header, fields, f"{name}:{start}")
+
+
+def _is_unclosed(error: csv.Error) -> bool:
+    return "unexpected end of data" in str(error)
 
 
 class _Lines:
@@ -97,7 +100,8 @@ def _header(first: str, where: str, reader: Iterator[list[str]]) -> list[str]:
     try:
         names = next(reader, [])
     except csv.Error as error:
-        raise DatasetError(f"{where} is not valid CSV: {error}", fix=_QUOTE_FIX) from None
+        problem = _UNCLOSED if _is_unclosed(error) else f"is not valid CSV: {error}"
+        raise DatasetError(f"{where} {problem}", fix=_QUOTE_FIX) from None
     header = [each.strip() or f"column {number}" for number, each in enumerate(names, start=1)]
     twice = sorted({each for each in header if header.count(each) > 1})
     if twice:
