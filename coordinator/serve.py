@@ -31,7 +31,7 @@ from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
-from barnraise.runtime.files import clear_scratch, load_identity, owned_folder
+from barnraise.runtime.files import load_identity, owned_folder
 from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
@@ -106,7 +106,6 @@ async def serve(
     stop = _stop_signal()
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "coordinator"))
-        clear_scratch(folder)
         authority = load_identity(folder / AUTHORITY_KEY)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
         store = await asyncio.to_thread(

@@ -29,7 +29,7 @@ from barnraise.core.errors import StateError, TrustError
 from barnraise.core.ids import BlobHash, blob_hash, short
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
+from barnraise.runtime.files import Batch, disk_errors, make_folder, write_atomic
 from coordinator.store.checkpoints import lay_out
 from coordinator.store.promotion import Promotion
 from coordinator.store.run_state import RunState
@@ -91,13 +91,7 @@ class ArchiveWriter:
             self._sweep()
         if not (self.folder / CHARTER).exists():
             write_atomic(self.folder / CHARTER, content.charter)
-        for round in range(self._closes, len(content.closes)):
-            self._link(content.closes[round], close_path(round))
-        self._closes = len(content.closes)
-        for round in content.contributions.keys() - self._rounds:
-            for blob in content.contributions[round]:
-                self._link(blob, contribution_path(blob))
-            self._rounds.add(round)
+        self._link_log(content)
         for round, signed in content.checkpoints.items():
             self._write_checkpoint(signed, self.folder / folder_of("trained", round))
         # The index names only files that exist: it is written after new ones and before old ones are removed.
@@ -106,11 +100,22 @@ class ArchiveWriter:
         self._remove_dropped(content)
         return index
 
+    def _link_log(self, content: ArchiveContent) -> None:
+        rounds = content.contributions.keys() - self._rounds
+        with Batch() as batch:
+            for round in range(self._closes, len(content.closes)):
+                self._link(content.closes[round], close_path(round), batch)
+            for round in rounds:
+                for blob in content.contributions[round]:
+                    self._link(blob, contribution_path(blob), batch)
+        self._closes = len(content.closes)
+        self._rounds |= rounds
+
     def _sweep(self) -> None:
         """Remove what an earlier process left unfinished: names of finished files have no leading dot."""
         with disk_errors(self.folder):
             for name in ("log", "contributions"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder / name)
             for left_over in [*self.folder.glob(".*"), *self.folder.glob("*/.*")]:
                 if left_over.is_dir():
                     shutil.rmtree(left_over)
@@ -118,11 +123,9 @@ class ArchiveWriter:
                     left_over.unlink()
         self._swept = True
 
-    def _link(self, blob: BlobHash, path: str) -> None:
-        if (self.folder / path).exists():
-            return
+    def _link(self, blob: BlobHash, path: str, batch: Batch) -> None:
         try:
-            link_or_copy(self.blobs.path(blob), self.folder / path)
+            batch.link(self.blobs.path(blob), self.folder / path)
         except FileNotFoundError:
             raise _missing_blob(blob, path) from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from barnraise.models.model_files import write_descriptions
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.child_failures import child_message
 from barnraise.runtime.child_process import ChildDone, run_child
-from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
+from barnraise.runtime.files import disk_errors, link_or_copy, put_in_place, scratch_folder, write_atomic
 from coordinator.checkpoints.card import CARD, CURVE, CardFacts, card, gguf_name, lora_name
 from coordinator.checkpoints.card_data import base_facts
 from coordinator.messages.setup import not_redistributable
@@ -168,11 +167,8 @@ class Exporter:
             if curve is not None and curve.is_file():
                 link_or_copy(curve, folder / CURVE)
             write_manifest(sign(self.authority, self._describe(form, folder, facts)), folder)
-            final = self.archive / folder_of(form, facts.round)
-            final.parent.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
-            shutil.rmtree(final, ignore_errors=True)
-            folder.replace(final)
+            put_in_place(folder, self.archive / folder_of(form, facts.round))
 
     def _describe(self, form: Form, folder: Path, facts: CardFacts) -> Manifest:
         files = tuple(

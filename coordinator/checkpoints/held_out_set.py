@@ -10,7 +10,7 @@ from barnraise.contract.held_out_set import held_out_samples
 from barnraise.contract.shards import DataIndex
 from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
+from barnraise.runtime.files import Batch, write_atomic
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,7 @@ def publish_held_out_set(held_out_set: HeldOutSet, folder: Path, archive: Path) 
     index = archive / held_out_path(HELD_OUT_INDEX)
     if index.is_file():
         return
-    with disk_errors(archive):
-        index.parent.mkdir(parents=True, exist_ok=True)
+    with Batch() as batch:
         for name in held_out_set.shards:
-            target = archive / held_out_path(name)
-            if not target.exists():
-                link_or_copy(BlobStore(folder).path(name), target)
+            batch.link(BlobStore(folder).path(name), archive / held_out_path(name))
     write_atomic(index, (folder / HELD_OUT_INDEX).read_bytes())

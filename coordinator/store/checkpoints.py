@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,14 @@ from barnraise.models.lora_files import ADAPTER, ADAPTER_CONFIG
 from barnraise.models.model_files import write_descriptions, write_model
 from barnraise.models.trainable import adapter_config_for
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
+from barnraise.runtime.files import (
+    Batch,
+    disk_errors,
+    link_or_copy,
+    put_in_place,
+    scratch_folder,
+    write_atomic,
+)
 
 
 def write_checkpoint(
@@ -71,7 +77,11 @@ def published_manifest(
 
     card_files: the model card and its figures, by file name. Raises DiskFull.
     """
-    added = [FileEntry(name=name, hash=blobs.put(data), size=len(data)) for name, data in card_files.items()]
+    with Batch() as batch:
+        added = [
+            FileEntry(name=name, hash=blobs.put(data, batch), size=len(data))
+            for name, data in card_files.items()
+        ]
     kept = [entry for entry in manifest.files if entry.name not in card_files]
     files = tuple(sorted([*kept, *added], key=lambda entry: entry.name))
     signed = sign(authority, manifest.model_copy(update={"held_out": held_out, "files": files}))
@@ -88,8 +98,7 @@ def lay_out(signed: Signed[Manifest], blobs: BlobStore, folder: Path) -> None:
         for entry in signed.value.files:
             link_or_copy(blobs.path(BlobHash(entry.hash)), work / entry.name)
         write_manifest(signed, work)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(work, folder)
+        put_in_place(work, folder)
 
 
 def write_manifest(signed: Signed[Manifest], folder: Path) -> None:
@@ -103,10 +112,11 @@ def write_manifest(signed: Signed[Manifest], folder: Path) -> None:
 
 def entries(folder: Path, blobs: BlobStore) -> tuple[FileEntry, ...]:
     """The entries of the files in `folder`, each also linked into `blobs`."""
-    return tuple(
-        FileEntry(name=path.name, hash=blobs.adopt(path), size=path.stat().st_size)
-        for path in sorted(folder.iterdir())
-    )
+    with Batch() as batch:
+        return tuple(
+            FileEntry(name=path.name, hash=blobs.adopt(path, batch), size=path.stat().st_size)
+            for path in sorted(folder.iterdir())
+        )
 
 
 def _write_files(folder: Path, own: Path, charter: Charter, base: Path, state: TrainState) -> None:

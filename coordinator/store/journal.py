@@ -8,7 +8,7 @@ from pathlib import Path
 
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import Millis
-from barnraise.runtime.files import disk_errors
+from barnraise.runtime.files import disk_errors, make_folder
 from coordinator.store.events import Kind, Row
 
 _SQLITE_FULL = 13  # sqlite.org/rescode.html; the module names it from Python 3.11 on
@@ -19,7 +19,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         self._path = path
         try:
             self._db = _connected(path)
@@ -60,6 +60,7 @@ def _connected(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA fullfsync=ON")  # macOS: as `barnraise.runtime.files` flushes
         connection.execute(
             "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,"
             " at INTEGER NOT NULL, round INTEGER NOT NULL, body BLOB NOT NULL)"

@@ -34,7 +34,7 @@ from barnraise.core.ids import PublicKey, short
 from barnraise.models.base_sources import is_public
 from barnraise.models.fetching import FetchOptions, Interrupt
 from barnraise.network.blobs.rate_limiter import UNLIMITED, RateLimiter
-from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder
+from barnraise.runtime.files import disk_errors, link_or_copy, make_folder, put_in_place, scratch_folder
 from peer.archive.checkpoint import fetch_files
 from peer.archive.events import (
     BaseEvent,
@@ -281,13 +281,13 @@ def _name_of(charter: Charter) -> str:
 
 def _make(folder: Path) -> None:
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
 
 def _link_known(base: ArchivedBase, bases: Path, partial: Path) -> None:
     """Link the files that another run's copy of the model has; their hashes are checked afterwards."""
     with disk_errors(partial):
-        partial.mkdir(parents=True, exist_ok=True)
+        make_folder(partial)
         others = [folder for folder in bases.iterdir() if folder.is_dir() and folder != partial]
         for name, entry in base.defining.items():
             there = next((other / name for other in others if (other / name).is_file()), None)
@@ -300,5 +300,5 @@ def _move(base: ArchivedBase, partial: Path, final: Path) -> None:
     with disk_errors(final), scratch_folder(final.parent) as work:
         for name, entry in base.files.items():
             (partial / entry.name).replace(work / name)
-        work.replace(final)
+        put_in_place(work, final)
         shutil.rmtree(partial, ignore_errors=True)

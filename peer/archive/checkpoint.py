@@ -12,7 +12,7 @@ from barnraise.core.errors import DiskFull
 from barnraise.core.signed import Signed
 from barnraise.core.units import format_bytes
 from barnraise.runtime.blob_store import file_hash
-from barnraise.runtime.files import disk_errors, write_atomic
+from barnraise.runtime.files import disk_errors, make_folder, write_atomic
 from peer.archive.checkpoint_download import CheckpointDownload
 from peer.archive.events import ArchiveEvent, DownloadListener
 from peer.archive.partial_file import PartialFile
@@ -68,7 +68,7 @@ def _remove_other_manifest(signed: Signed[Manifest], folder: Path) -> None:
 def _lacking(entries: Sequence[FileEntry], folder: Path) -> list[FileEntry]:
     """The files to fetch."""
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return [entry for entry in entries if not _whole(folder / entry.name, entry)]
 
 

@@ -12,7 +12,7 @@ from barnraise.contract.manifest import FileEntry
 from barnraise.core.ids import BlobHash
 from barnraise.core.strict import Strict
 from barnraise.runtime.blob_store import file_hash
-from barnraise.runtime.files import disk_errors, write_atomic
+from barnraise.runtime.files import disk_errors, flush, keep_file, make_folder, write_atomic
 from peer.archive.range_picker import lacking, merged
 
 EARLIER = None
@@ -77,6 +77,8 @@ class PartialFile:
         """Save which bytes are here, for the next process. Raises DiskFull, MachineError."""
         if self._file is not None and self._unsaved:
             self._unsaved = 0
+            with disk_errors(self._part):
+                flush(self._part)
             progress = _Progress(hash=self.entry.hash, have=tuple(self._have()))
             write_atomic(self._progress_path, progress.model_dump_json().encode())
 
@@ -91,7 +93,7 @@ class PartialFile:
             self.close()
             found = file_hash(self._part)
             if found == self.entry.hash:
-                os.replace(self._part, self.target)
+                keep_file(self._part, self.target)
                 self._progress_path.unlink(missing_ok=True)
         return found
 
@@ -143,8 +145,7 @@ class PartialFile:
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
-            folder = self._part.parent
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._part.parent)
             self._file = open_for_parts(self._part)
         return self._file
 

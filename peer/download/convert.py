@@ -9,7 +9,7 @@ from typing import Literal
 from barnraise.contract.archive import round_tag
 from barnraise.contract.manifest import Manifest
 from barnraise.core.errors import UserError
-from barnraise.runtime.files import disk_errors, scratch_folder
+from barnraise.runtime.files import disk_errors, put_in_place, scratch_folder
 
 PRECISION: Literal["f16"] = "f16"
 """Of a GGUF file: every tool reads it, and it is nearly as exact as the checkpoint."""
@@ -62,5 +62,5 @@ def convert(
             adapter,
         )
         with disk_errors(output):
-            work.rename(output)
+            put_in_place(work, output)
     return Converted(output)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from barnraise.contract.assign import Assignment
 from barnraise.contract.charter import Charter
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, ShardRef, parse_shard
-from barnraise.core.errors import HashMismatch, InvalidRun, MalformedBlob
+from barnraise.core.errors import FileDamaged, InvalidRun, MalformedBlob
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
@@ -86,6 +86,6 @@ async def read_blob(swarm: Swarm, blobs: BlobStore, name: BlobHash, limit: int, 
     await swarm.fetch(name, limit, holders)
     try:
         return await asyncio.to_thread(blobs.get, name)
-    except HashMismatch:  # the damaged file was removed
+    except FileDamaged:
         await swarm.fetch(name, limit, holders)
         return await asyncio.to_thread(blobs.get, name)

@@ -23,7 +23,7 @@ from barnraise.core.ids import BlobHash, Round, StateHash, short
 from barnraise.core.strict import Strict
 from barnraise.models.checkpoint_files import join_groups, split_groups
 from barnraise.models.tensor_files import write_tensors
-from barnraise.runtime.files import write_atomic
+from barnraise.runtime.files import Batch, write_atomic
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -117,9 +117,10 @@ class SavedState:
         assert self._tip is not None, "save_state or load comes first"
         self._number += 1
         files = dict(self._files)
-        for kind, tensors in changed.items():
-            files[kind] = f"{kind}-{self._number}.safetensors"
-            write_tensors(self._folder / files[kind], tensors)
+        with Batch() as batch:
+            for kind, tensors in changed.items():
+                files[kind] = f"{kind}-{self._number}.safetensors"
+                write_tensors(self._folder / files[kind], tensors, batch)
         current = _Current(
             charter=self._charter,
             round=self._tip.round,

@@ -149,7 +149,7 @@ def test_a_conversion_runs_once_and_removes_leftovers_of_a_killed_one(
         (folder / "config.json").write_text("{}")
 
     monkeypatch.setattr(gguf_import, "_write", write)
-    left_over = cache / "converted" / ".part-killed"
+    left_over = cache / "converted" / ".half-done-killed"
     left_over.mkdir(parents=True)
     first = resolve(str(gguf), None, cache)
     os.rename(gguf, gguf.with_name("renamed.gguf"))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from barnraise.contract.pieces import PIECE_BYTES, piece_list
-from barnraise.core.errors import DiskFull, HashMismatch, MachineError, Unreachable
+from barnraise.core.errors import DiskFull, FileDamaged, HashMismatch, MachineError, Unreachable
 from barnraise.core.ids import BlobHash, blob_hash
-from barnraise.runtime.blob_store import BlobStore, file_hash
+from barnraise.runtime.blob_store import Absent, BlobStore, Intact, SetAside, file_hash
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from barnraise.runtime.files import Batch
 
 DATA = b"two barns" * 1000
 NAME = blob_hash(DATA)
@@ -43,14 +46,47 @@ def test_putting_twice_keeps_one_file(store: BlobStore, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"y" + d[1:], lambda _: b""]
 )
-def test_a_damaged_file_is_found_and_removed(store: BlobStore, spoil: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize("how", ["get", "check"])
+def test_a_damaged_blob_is_set_aside_and_can_be_stored_again(
+    store: BlobStore, tmp_path: Path, spoil: Callable[[bytes], bytes], how: str
+) -> None:
     store.put(DATA)
     store.path(NAME).write_bytes(spoil(DATA))
-    with pytest.raises(HashMismatch, match="damaged"):
+    if how == "get":
+        with pytest.raises(FileDamaged):
+            store.get(NAME)
+    else:
+        assert isinstance(store.check(NAME), SetAside)
+    assert store.check(NAME) == Absent()
+    (aside,) = (tmp_path / DAMAGED).iterdir()
+    assert aside.read_bytes() == spoil(DATA)
+    assert aside.name.endswith(f"Z-{NAME}")
+    store.put(DATA)
+    assert (store.get(NAME), store.check(NAME)) == (DATA, Intact())
+
+
+def test_a_blob_that_the_disk_cannot_read_is_damaged(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(DATA)
+
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(FileDamaged):
         store.get(NAME)
     assert NAME not in store
-    store.put(DATA)
-    assert store.get(NAME) == DATA
+
+
+def test_the_oldest_damaged_files_are_removed_above_the_limit_but_never_the_newest(tmp_path: Path) -> None:
+    damaged = DamagedFiles(tmp_path / DAMAGED, keep_bytes=25)
+    for second, size in enumerate((10, 10, 10, 30)):
+        file = tmp_path / f"file-{second}"
+        file.write_bytes(bytes(size))
+        damaged.set_aside(file, datetime(2026, 1, 1, 0, 0, second, tzinfo=timezone.utc))
+        sizes = [path.stat().st_size for path in sorted((tmp_path / DAMAGED).iterdir())]
+        assert sizes == ([10], [10, 10], [10, 10], [30])[second]
 
 
 @pytest.mark.parametrize(
@@ -73,12 +109,13 @@ def test_a_complete_download_is_accepted(store: BlobStore) -> None:
 
 
 @pytest.mark.parametrize("got", [DATA[:-1], b"other", b""])
-def test_a_download_of_other_bytes_is_dropped(store: BlobStore, got: bytes, tmp_path: Path) -> None:
+def test_a_download_of_other_bytes_is_set_aside(store: BlobStore, got: bytes, tmp_path: Path) -> None:
     store.partial(NAME).write_bytes(got)
     with pytest.raises(HashMismatch, match="asked for"):
         store.accept(NAME)
     assert NAME not in store
-    assert everything(tmp_path) == []
+    assert [path.read_bytes() for path in everything(tmp_path)] == [got]
+    assert [path.parent.name for path in everything(tmp_path)] == [DAMAGED]
 
 
 def test_a_piece_list_is_computed_once_and_again_where_it_is_truncated(store: BlobStore) -> None:
@@ -91,13 +128,13 @@ def test_a_piece_list_is_computed_once_and_again_where_it_is_truncated(store: Bl
     assert store.piece_list(store.put(b"")) == b""
 
 
-def test_a_download_in_pieces_is_accepted_or_dropped(store: BlobStore, tmp_path: Path) -> None:
+def test_a_download_in_pieces_is_accepted_or_set_aside(store: BlobStore) -> None:
     with pytest.raises(Unreachable, match="was removed"):
         store.accept_pieces(NAME)
     store.in_pieces(NAME).write_bytes(DATA[:-1])
     with pytest.raises(HashMismatch, match="asked for"):
         store.accept_pieces(NAME)
-    assert everything(tmp_path) == []
+    assert everything(store.folder) == []
     store.in_pieces(NAME).write_bytes(DATA)
     assert store.accept_pieces(NAME) == store.path(NAME)
     assert store.get(NAME) == DATA
@@ -106,7 +143,8 @@ def test_a_download_in_pieces_is_accepted_or_dropped(store: BlobStore, tmp_path:
 def test_an_adopted_file_remains_when_its_first_name_is_removed(store: BlobStore, tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(DATA)
-    assert store.adopt(file) == NAME == file_hash(file)
+    with Batch() as batch:
+        assert store.adopt(file, batch) == NAME == file_hash(file)
     file.unlink()
     assert store.get(NAME) == DATA
 
@@ -119,7 +157,9 @@ def test_a_file_is_copied_where_links_are_not_supported(
 
     monkeypatch.setattr(os, "link", no_link)
     (tmp_path / "model.bin").write_bytes(DATA)
-    assert store.get(store.adopt(tmp_path / "model.bin")) == DATA
+    with Batch() as batch:
+        store.adopt(tmp_path / "model.bin", batch)
+    assert store.get(NAME) == DATA
 
 
 def test_all_other_blobs_are_removed(store: BlobStore, tmp_path: Path) -> None:

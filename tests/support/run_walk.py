@@ -15,6 +15,7 @@ from barnraise.core.ids import BlobHash, Millis, Round, StateHash, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import Batch
 from coordinator.store.events import (
     CheckpointPublished,
     CheckpointsDropped,
@@ -86,7 +87,7 @@ class MemoryBlobs(BlobStore):
             raise FileNotFoundError(name)
         return self.held[name]
 
-    def put(self, data: bytes | bytearray) -> BlobHash:
+    def put(self, data: bytes | bytearray, batch: Batch | None = None) -> BlobHash:
         name = blob_hash(data)
         self.held[name] = bytes(data)
         return name

@@ -22,6 +22,7 @@
     │   └── MalformedRecord
     ├── RefusedError       6   the coordinator refuses
     └── StateError         7   saved state that does not match, or replicas that differ
+        ├── FileDamaged        a file of ours whose bytes changed; it is set aside
         └── InvalidRun         what the run's maintainer signed cannot be used
 
 The number is the exit status of the program. 1 is a bug in Barnraise (an unexpected exception), 130 is
@@ -149,6 +150,10 @@ class StateError(BarnraiseError):
 
     exit_code = 7
     fault = "saved or shared state"
+
+
+class FileDamaged(StateError):
+    """A file that this program wrote has other bytes now."""
 
 
 class InvalidRun(StateError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from barnraise.models.fetching import NO_LIMIT, FetchOptions, Limiter
 from barnraise.models.gguf_import import converted, full_disk, is_gguf_file
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.fetch_display import fetch_display
+from barnraise.runtime.files import write_atomic
 
 __all__ = ["BaseFolder", "pin_revision", "resolve"]
 
@@ -143,10 +143,7 @@ def _file_hashes(files: Mapping[str, Path], cache: Path) -> dict[str, str]:
             ) from error
     if found != known:
         with full_disk(cache):
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            part = cached.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(found))
-            os.replace(part, cached)
+            write_atomic(cached, json.dumps(found).encode())
     return {name: str(digest) for name, (_, _, digest) in found.items()}
 
 

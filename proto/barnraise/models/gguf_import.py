@@ -21,10 +21,10 @@ from barnraise.contract.base_files import GGUF
 from barnraise.core.errors import DiskFull, ModelUnavailable, ModelUnusable
 from barnraise.models.causal_lm import quiet, refuse_gaps, unreadable
 from barnraise.models.gguf_header import check_header
+from barnraise.runtime.files import UNFINISHED, make_folder, put_in_place, sweep
 
 _RECIPE = "fp32-1"
 """Version of the conversion; with another value every machine converts again."""
-_PART = ".part-"
 
 
 def is_gguf_file(path: Path) -> bool:
@@ -46,21 +46,20 @@ def converted(gguf: Path, digest: str, cache: Path, progress: Callable[[str], No
         return folder
     check_header(gguf)
     with full_disk(cache):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         with _locked(folder.parent / ".lock", progress):
             if folder.exists():
                 return folder
-            for left_over in folder.parent.glob(f"{_PART}*"):
-                shutil.rmtree(left_over)
+            sweep(folder.parent)
             progress(f"Converting {gguf.name} to safetensors; once on this machine, about half a minute")
-            part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder.parent))
+            part = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
             try:
                 _write(gguf, part)
             except ModelUnavailable as error:
                 raise ModelUnusable(error.problem, fix=error.fix) from error
             else:
                 _link_original(gguf, part)
-                os.replace(part, folder)
+                put_in_place(part, folder)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -84,7 +83,7 @@ def _link_original(gguf: Path, folder: Path) -> None:
     """Have `folder` name the file that it was converted from, so that a run can serve that file."""
     link = folder / GGUF
     if not link.is_symlink() or link.readlink() != gguf:
-        with tempfile.TemporaryDirectory(prefix=_PART, dir=folder.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as scratch:
             made = Path(scratch) / GGUF
             made.symlink_to(gguf)
             os.replace(made, link)

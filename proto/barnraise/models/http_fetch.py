@@ -6,9 +6,7 @@ A file has its final name only once its size and hash are right.
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
-import os
 import re
 import shutil
 import ssl
@@ -26,6 +24,7 @@ from barnraise import __version__
 from barnraise.core.errors import DiskFull, HashMismatch, Unreachable, UserError
 from barnraise.core.units import format_bytes
 from barnraise.models.fetching import FETCH_TIMING, FetchOptions, FetchTiming
+from barnraise.runtime.files import keep_file, make_folder, sweep
 from barnraise.runtime.http_client import http_client, through_proxy
 
 MAX_REDIRECTS = 5
@@ -109,8 +108,11 @@ def _trusted(certificates: str) -> ssl.SSLContext:
 
 @asynccontextmanager
 async def locked(path: Path, options: FetchOptions) -> AsyncIterator[None]:
-    """One program at a time fetches into a folder; another one waits, and can be interrupted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """One program at a time fetches into a folder; another one waits, and can be interrupted.
+
+    What a killed program left unfinished there is removed; partial downloads stay, to be resumed.
+    """
+    make_folder(path.parent)
     lock, said = FileLock(path), False
     while True:
         try:
@@ -122,6 +124,7 @@ async def locked(path: Path, options: FetchOptions) -> AsyncIterator[None]:
                 said = True
             await asyncio.sleep(options.timing.lock_poll)
     try:
+        sweep(path.parent)
         yield
     finally:
         lock.release()
@@ -137,7 +140,7 @@ async def fetch_files(
 
     Raises FetchRefused, Unreachable, HashMismatch, DiskFull, OSError.
     """
-    await asyncio.to_thread(functools.partial(folder.mkdir, parents=True, exist_ok=True))
+    await asyncio.to_thread(make_folder, folder)
     downloads = [_Download(client, file, folder, options) for file in files]
     lacking = [each for each in downloads if not each.is_complete()]
     _check_free_space(folder, sum(each.file.size - each.here for each in lacking))
@@ -184,7 +187,7 @@ class _Download:
         for last in (False, True):
             await self._receive_all()
             if await asyncio.to_thread(self.file.digest.matches, self._part):
-                os.replace(self._part, self._target)
+                await asyncio.to_thread(keep_file, self._part, self._target)
                 self._options.listener.done(self.file.name)
                 return
             self._restart(reported=not last)

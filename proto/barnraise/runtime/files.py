@@ -1,20 +1,48 @@
-"""Atomic writes, scratch folders, and folders that one program locks."""
+"""Durable files, scratch folders, and folders that one program locks.
+
+A power cut drops what the system holds in memory and has not flushed to the disk, in any order. So whatever
+names a file (a row of the journal, a signed record, `current.json`, a manifest, an index) is written last:
+
+1. the bytes, under a temporary name, and `fsync` of the file;
+2. the file's own name, by a rename or a hard link;
+3. `fsync` of the folder that has the name, and of the parent of each folder that was made for it;
+4. only then the row, record or file that names it, by the same steps or as a commit of SQLite
+   (`synchronous=FULL`).
+
+`replacing`, `write_atomic`, `keep_link` and `put_in_place` return after step 3. A `Batch` takes steps 1 to 3
+for many files that one record names together: it ends with one flush of each folder. Scratch folders need no
+flush: `put_in_place` flushes all that is in one before it gets its name.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from barnraise.core.errors import DiskFull, FolderInUse, MachineError, StateError
 from barnraise.core.identity import Identity
+
+F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+"""macOS: its fsync hands the bytes to the drive, which may still lose them."""
+
+UNFINISHED = ".half-done-"
+"""Prefix of temporary files and folders. They are renamed or removed when the work on them ends; those of a
+killed program are removed at its next start."""
+
+_making_folders = threading.Lock()
+"""Held until a new folder is flushed: who finds the folder can rely on it."""
 
 
 @contextmanager
@@ -31,34 +59,145 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise MachineError(f"cannot write {path}: {error.strerror}", fix="Check its permissions.") from error
 
 
+def flush(path: Path) -> None:
+    """Have the bytes of a file, or the names in a folder, on the disk. Raises OSError."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            _sync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        # Some network file systems have no fsync of folders, and a parent may be unreadable.
+        if not (error.errno in (errno.EINVAL, errno.ENOTSUP, errno.EACCES) and path.is_dir()):
+            raise
+
+
+def _sync(handle: int) -> None:
+    if F_FULLFSYNC is not None:
+        try:
+            fcntl.fcntl(handle, F_FULLFSYNC)
+            return
+        except OSError:  # a disk that does not know it
+            pass
+    os.fsync(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each flushed into its parent. Raises OSError."""
+    with _making_folders:
+        new = []
+        while not folder.is_dir():
+            new.append(folder)
+            folder = folder.parent
+        for path in reversed(new):
+            path.mkdir(exist_ok=True)
+            flush(path.parent)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How a file gets its name."""
+
+    file: Path
+    link: bool
+    """By a hard link; else by a rename."""
+
+
+@dataclass
+class Batch(AbstractContextManager["Batch"]):
+    """Files that get their names together when the block ends without an error.
+
+    After an error in the block none of them has its name, and older files with these names stay. For one
+    thread.
+    """
+
+    _steps: dict[Path, _Step] = field(default_factory=dict)
+    """By target."""
+
+    def rename(self, file: Path, target: Path) -> None:
+        """Rename `file`, which is closed, to `target`."""
+        self._steps[target] = _Step(file, link=False)
+
+    def link(self, file: Path, target: Path) -> None:
+        """Hard-link `file` to `target`, or copy it where links are not possible. An existing target stays.
+
+        Raises FileNotFoundError.
+        """
+        if target in self._steps or target.exists():
+            return
+        if not file.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+        self._steps[target] = _Step(file, link=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raises DiskFull, MachineError, FileNotFoundError."""
+        try:
+            if error is None:
+                self._give_names()
+        finally:
+            for step in self._steps.values():
+                if not step.link:
+                    step.file.unlink(missing_ok=True)  # missing after the rename
+
+    def _give_names(self) -> None:
+        for target, step in self._steps.items():
+            with disk_errors(target):
+                flush(step.file)
+        for target, step in self._steps.items():
+            with disk_errors(target):
+                make_folder(target.parent)
+                if step.link:
+                    link_or_copy(step.file, target)
+                else:
+                    os.replace(step.file, target)
+        for folder in {target.parent for target in self._steps}:
+            with disk_errors(folder):
+                flush(folder)
+
+
 @contextmanager
-def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A file that replaces `path` when the block ends without an error.
+def replacing(path: Path, *, mode: int = 0o644, batch: Batch | None = None) -> Iterator[BinaryIO]:
+    """A file that replaces `path` when the block ends without an error, or at the end of `batch`.
 
     Raises DiskFull, MachineError; an older file at `path` then stays.
     """
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-")
+        make_folder(path.parent)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name[:40]}-")
+        part = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
                 os.fchmod(file.fileno(), mode)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)  # missing after the rename
+        except BaseException:
+            part.unlink()
+            raise
+        if batch is not None:
+            batch.rename(part, path)
+            return
+        with Batch() as alone:
+            alone.rename(part, path)
 
 
-def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644) -> None:
-    """Write `data` to `path` atomically. Raises DiskFull, MachineError."""
-    with replacing(path, mode=mode) as file:
+def write_atomic(
+    path: Path,
+    data: bytes | bytearray | memoryview,
+    *,
+    mode: int = 0o644,
+    batch: Batch | None = None,
+) -> None:
+    """Write `data` to `path` durably and atomically. Raises DiskFull, MachineError."""
+    with replacing(path, mode=mode, batch=batch) as file:
         file.write(data)
 
 
 def link_or_copy(file: Path, target: Path) -> None:
-    """Hard-link `file` to `target`, or copy it where links are not possible.
+    """Hard-link `file` to `target` in a scratch folder, or copy it where links are not possible.
 
-    Raises FileNotFoundError, DiskFull, MachineError.
+    Flushes nothing. Raises FileNotFoundError, DiskFull, MachineError.
     """
     try:
         os.link(file, target)
@@ -69,35 +208,90 @@ def link_or_copy(file: Path, target: Path) -> None:
             shutil.copyfileobj(original, copy, 1 << 20)
 
 
-SCRATCH = ".half-done-"
-"""Prefix of temporary folders, which are removed or renamed when the work on them ends."""
+def keep_file(part: Path, target: Path) -> None:
+    """Rename a complete file to `target`, durably. Raises OSError."""
+    flush(part)
+    make_folder(target.parent)
+    os.replace(part, target)
+    flush(target.parent)
+
+
+def put_in_place(work: Path, target: Path) -> None:
+    """Rename a scratch folder to `target`, durably. What is at `target` is removed first. Raises OSError."""
+    for folder, _, names in os.walk(work):
+        for name in names:
+            if not (Path(folder) / name).is_symlink():
+                flush(Path(folder) / name)
+        flush(Path(folder))
+    make_folder(target.parent)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(work, target)
+    flush(target.parent)
 
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A temporary folder below `parent` that is removed at the end unless it was renamed."""
+    """A temporary folder below `parent` that is removed at the end unless it was renamed.
+
+    It is locked while it is used, so those that killed programs left in `parent` are known, and removed.
+    """
     with disk_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
-        work.chmod(0o755)
+        make_folder(parent)
+        _remove_abandoned(parent)
+        work, lock = _locked_folder(parent)
     try:
         yield work
     finally:
+        os.close(lock)
         shutil.rmtree(work, ignore_errors=True)
 
 
-def clear_scratch(parent: Path) -> None:
-    """Remove the scratch folders that a killed program left below `parent`."""
-    with disk_errors(parent):
-        for left_over in parent.glob(f"{SCRATCH}*"):
-            shutil.rmtree(left_over)
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    while True:
+        work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
+        lock = os.open(work, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if work.exists():  # else another program took it for abandoned before it was locked
+            work.chmod(0o755)
+            return work, lock
+        os.close(lock)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for work in parent.glob(f"{UNFINISHED}*/"):
+        try:
+            lock = os.open(work, os.O_RDONLY)
+        except FileNotFoundError:  # its program ended meanwhile
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(work, ignore_errors=True)
+        except BlockingIOError:  # in use
+            pass
+        finally:
+            os.close(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed program left unfinished in `folder` and below. The caller holds its lock.
+
+    Raises DiskFull, MachineError.
+    """
+    with disk_errors(folder):
+        for place, folders, files in os.walk(folder):
+            for name in [name for name in folders if name.startswith(UNFINISHED)]:
+                shutil.rmtree(Path(place) / name)
+                folders.remove(name)
+            for name in files:
+                if name.startswith(UNFINISHED):
+                    (Path(place) / name).unlink()
 
 
 @contextmanager
 def owned_folder(folder: Path, what: str) -> Iterator[None]:
-    """Lock `folder` for this program. Raises FolderInUse."""
+    """Lock `folder` for this program, and `sweep` it. Raises FolderInUse, DiskFull, MachineError."""
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -107,6 +301,7 @@ def owned_folder(folder: Path, what: str) -> Iterator[None]:
             fix="Stop it first, or give this one its own folder with --data-dir.",
         ) from None
     try:
+        sweep(folder)
         yield
     finally:
         lock.release()

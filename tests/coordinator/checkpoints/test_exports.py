@@ -30,7 +30,7 @@ from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.child_failures import ChildDied, ChildFailure
 from barnraise.runtime.child_process import ChildDone
-from barnraise.runtime.files import SCRATCH
+from barnraise.runtime.files import UNFINISHED
 from coordinator.checkpoints import export_program, exports
 from coordinator.checkpoints.card import CARD, CURVE
 from coordinator.checkpoints.card_data import card_files
@@ -123,7 +123,7 @@ def served(store: RunStore) -> dict[Form, list[str]]:
 
 
 def nothing_unfinished(store: RunStore) -> bool:
-    return not list(store.folder.rglob(f"{SCRATCH}*")) and not list(archive(store).rglob(".*"))
+    return not list(store.folder.rglob(f"{UNFINISHED}*")) and not list(archive(store).rglob(".*"))
 
 
 def logits(model: object) -> np.ndarray:

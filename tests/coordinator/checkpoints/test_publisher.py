@@ -22,7 +22,7 @@ from barnraise.evaluation.failures import (
 )
 from barnraise.evaluation.runner import Evaluated
 from barnraise.runtime.child_failures import ChildDied, ChildTimedOut
-from barnraise.runtime.files import SCRATCH
+from barnraise.runtime.files import UNFINISHED
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import Publisher, publisher_of
@@ -213,7 +213,7 @@ def test_a_failed_evaluation_leaves_no_scratch_folder(store: RunStore) -> None:
     made = replace(publisher_of(store, lambda: parts.NOW), evaluate=never)
     with pytest.raises(DiskFull):
         asyncio.run(until_published(made))
-    assert not list(store.folder.glob(f"{SCRATCH}*"))
+    assert not list(store.folder.glob(f"{UNFINISHED}*"))
 
 
 def test_a_full_disk_ends_the_session_with_the_reason(

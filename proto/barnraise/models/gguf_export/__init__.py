@@ -23,7 +23,7 @@ from barnraise.core.errors import UserError
 from barnraise.models.gguf_export.architecture import Architecture, Array
 from barnraise.models.gguf_export.vocabulary import Vocabulary
 from barnraise.models.merge import Weights
-from barnraise.runtime.files import disk_errors
+from barnraise.runtime.files import UNFINISHED, disk_errors, keep_file, make_folder
 
 GgufPrecision = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 _KINDS = {"f32": Kind.F32, "f16": Kind.F16, "bf16": Kind.BF16, "q8_0": Kind.Q8_0, "q4_0": Kind.Q4_0}
@@ -171,8 +171,8 @@ class _Writer(gguf.GGUFWriter):
 def _written(output: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
     """A writer whose file is renamed to `output` when the block ends without an error."""
     with disk_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=output.parent, prefix=".half-done-", suffix=".gguf")
+        make_folder(output.parent)
+        handle, part = tempfile.mkstemp(dir=output.parent, prefix=UNFINISHED, suffix=".gguf")
         os.close(handle)
         try:
             writer = _Writer(part, architecture)
@@ -181,6 +181,6 @@ def _written(output: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
             finally:
                 writer.close()
             Path(part).chmod(0o644)
-            os.replace(part, output)
+            keep_file(Path(part), output)
         finally:
             Path(part).unlink(missing_ok=True)
