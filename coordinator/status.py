@@ -37,7 +37,7 @@ def render(status: RunStatus) -> str:
     console.print(f"  state {short(status.state)} of round {status.state_round}")
     console.print(f"  newest checkpoint: round {status.checkpoint_round}")
     if not status.rehearsed:
-        console.print("  not rehearsed: no step was tried before the run began")
+        console.print("  not rehearsed: no step was completed before the run began")
     for fault in status.faults:
         ago = f"{fault.seconds_ago / 60:.0f} minutes ago"
         console.print(f"  {short(fault.key)} reports from {fault.device}, {ago}: {fault.problem}")

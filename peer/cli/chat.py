@@ -9,11 +9,13 @@ import click
 
 from barnraise.runtime.console import plain_errors
 from peer.cli.options import (
+    announce,
     base_option,
     cache_option,
     device_option,
     key_option,
     max_download_option,
+    place,
     revision_option,
     source_argument,
     threads_option,
@@ -67,6 +69,8 @@ def chat(
     SOURCE is a run's invite, or the http(s) address or local folder of its archive or of one checkpoint, or
     the folder of any model or adapter.
     """
+    announce(f"opening {place(source)}")
+
     from rich.console import Console
 
     from peer.chat.screen import screen_for

@@ -12,7 +12,7 @@ from barnraise.contract.invite import SCHEME, parse_invite
 from barnraise.core.errors import UserError
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.runtime.console import plain_errors
-from peer.cli.options import base_option, cache_option, max_download_option
+from peer.cli.options import announce, base_option, cache_option, max_download_option
 from peer.data_dir import PEER_KEY, own_folder
 
 _DATA_DIR = click.option(
@@ -56,6 +56,9 @@ def evaluate(
     Measures the held-out loss of checkpoints that the coordinator cannot evaluate. The run's spec names its
     evaluators by their keys, which `peer key` prints.
     """
+    wanted = parse_invite(invite)
+    announce(f"evaluating checkpoints of {wanted.run} at {wanted.address}")
+
     import time
 
     from rich.console import Console
@@ -73,7 +76,6 @@ def evaluate(
     async def run(evaluator: Evaluator) -> None:
         await (evaluator.once() if once else evaluator.until(until_interrupted()))
 
-    wanted = parse_invite(invite)
     identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
     with download_display(Console(stderr=True), evaluation_message) as display:
         evaluator = Evaluator(

@@ -11,13 +11,13 @@ import click
 
 from barnraise.contract.invite import parse_invite
 from barnraise.core.errors import UserError
-from barnraise.network.blobs.rate_limiter import parse_rate
 from barnraise.runtime.console import plain_errors
 from peer.cli.options import (
     base_option,
     cache_option,
     device_option,
     max_download_option,
+    max_upload_option,
     threads_option,
 )
 from peer.data_dir import own_folder
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
 )
-@click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 5Mbit.")
+@max_upload_option
 @max_download_option
 @click.option(
     "--data-dir",
@@ -69,7 +69,7 @@ def join(
     frozen: FrozenPrecision,
     base: Path | None,
     listen: str,
-    max_upload: str | None,
+    max_upload: int | None,
     max_download: int | None,
     data_dir: Path | None,
     cache_dir: Path,
@@ -82,6 +82,8 @@ def join(
     wanted = parse_invite(invite)
     if credit and not name:
         raise UserError("--credit needs a name to credit", fix="Add --name, as in `--name ada --credit`.")
+
+    log.info("joining %s at %s", wanted.run, wanted.address)  # the imports take seconds
 
     from rich.console import Console
 
@@ -101,7 +103,7 @@ def join(
         micro_batch=micro_batch,
         frozen=frozen,
         listen=listen,
-        max_upload=parse_rate(max_upload) if max_upload else None,
+        max_upload=max_upload,
         max_download=max_download,
         base=base,
     )

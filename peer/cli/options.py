@@ -27,11 +27,17 @@ base_option = click.option(
     type=click.Path(path_type=Path),
     help="The base model's folder or .gguf file. Default: as the run's spec says, or from the run.",
 )
+
+
+def _rate(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    return parse_rate(text) if text else None
+
+
 max_download_option = click.option(
-    "--max-download",
-    metavar="RATE",
-    callback=lambda _context, _option, text: parse_rate(text) if text else None,
-    help="Limit of the download rate, as in 50Mbit.",
+    "--max-download", metavar="RATE", callback=_rate, help="Limit of the download rate, as in 50Mbit."
+)
+max_upload_option = click.option(
+    "--max-upload", metavar="RATE", callback=_rate, help="Limit of the upload rate, as in 5Mbit."
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N."
@@ -39,6 +45,16 @@ device_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads to compute with. Default: torch's choice."
 )
+
+
+def announce(doing: str) -> None:
+    """Say what a command does before it imports what it needs, which takes seconds."""
+    click.echo(doing, err=True)
+
+
+def place(source: str) -> str:
+    """An invite or address without its key."""
+    return source.partition("?")[0]
 
 
 def cache_option(kept: str) -> Callable[[Command], Command]:

@@ -10,10 +10,12 @@ import click
 
 from barnraise.runtime.console import plain_errors
 from peer.cli.options import (
+    announce,
     base_option,
     cache_option,
     key_option,
     max_download_option,
+    place,
     revision_option,
     source_argument,
 )
@@ -54,6 +56,8 @@ def verify(
     SOURCE is a run's invite, or the http(s) address or local folder of its archive or of one checkpoint.
     Every round is replayed from the base model; only the run's key is trusted.
     """
+    announce(f"opening {place(source)}")
+
     import time
 
     from rich.console import Console

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from barnraise.contract.spec import Lora, RunSpec
-from barnraise.core.errors import MachineError
+from barnraise.core.errors import MachineError, TooLargeForMemory
 from barnraise.rehearsal.isolation import FP32, REDUCED, Isolated, judge, measure
 from barnraise.rehearsal.outcomes import NAMED, Fault, LossNotFinite, NoGradient, StepFailed
 from barnraise.rehearsal.samples import RehearsalSamples
@@ -38,10 +38,10 @@ def rehearse(model: LocalModel, spec: RunSpec, samples: RehearsalSamples, *, exa
 def _backward(model: LocalModel, spec: RunSpec, samples: RehearsalSamples) -> Fault | None:
     try:
         model.backward([samples.step], max(1, trained_tokens([samples.step])))
-    except MachineError as error:
-        if error.exit_code == MachineError.exit_code and type(error) is MachineError:
-            return LossNotFinite("not finite")
+    except TooLargeForMemory:
         raise
+    except MachineError:
+        return LossNotFinite("not finite")
     idle = model.without_gradient()
     if idle and isinstance(spec.train.target, Lora):
         return NoGradient(tuple(idle[:NAMED]), len(idle))

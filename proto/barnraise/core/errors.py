@@ -23,7 +23,7 @@
     ├── RefusedError       6   the coordinator refuses
     └── StateError         7   saved state that does not match, or replicas that differ
         ├── FileDamaged        a file of ours whose bytes changed; it is set aside
-        └── InvalidRun         what the run's maintainer signed cannot be used
+        └── InvalidRun         what the run's maintainer signed cannot be used or trained
 
 The number is the exit status of the program. 1 is a bug in Barnraise (an unexpected exception), 130 is
 Ctrl-C.

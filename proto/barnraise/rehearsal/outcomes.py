@@ -184,8 +184,8 @@ def rehearsal_message(outcome: Rehearsal) -> str:
             return f"{step}: loss {loss:.2f} on {tokens} tokens{idle}"
         case NotRehearsed(obstacle):
             return (
-                f"not rehearsed: {obstacle_message(obstacle)}. No forward and backward pass was tried: the"
-                " first volunteer tries it"
+                f"not rehearsed: {obstacle_message(obstacle)}. No forward and backward pass was"
+                " completed: the first volunteer tries one"
             )
         case _:
             assert_never(outcome)

@@ -15,10 +15,19 @@ from barnraise.runtime.child_failures import ChildDied, ChildFailure, ChildTimed
 
 NICENESS = 10
 """The priority that such a program gives itself (`os.nice`): folding and closing a round come first."""
-CHILD_TIMEOUT_SECONDS = 3600.0
-"""Longest that a program may take by default: evaluating or converting a large model on a slow machine."""
-_MEMORY_POLL_SECONDS = 0.2
-"""A program allocates a gigabyte in about that time."""
+
+
+@dataclass(frozen=True)
+class ChildTiming:
+    """Intervals in seconds."""
+
+    end: float = 3600.0
+    """Longest a program may take by default: evaluating or converting a large model on a slow machine."""
+    memory_poll: float = 0.2
+    """Between two looks at its memory: it allocates a gigabyte in about that time."""
+
+
+CHILD_TIMING = ChildTiming()
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class ChildDone:
 
 
 async def run_child(
-    module: str, *arguments: object, timeout: float = CHILD_TIMEOUT_SECONDS, memory: int | None = None
+    module: str, *arguments: object, timeout: float = CHILD_TIMING.end, memory: int | None = None
 ) -> ChildDone | ChildFailure:
     """Run `python -m module` to its end, at most `timeout` seconds. Cancelling the call kills it.
 
@@ -78,7 +87,7 @@ async def _watch(process: asyncio.subprocess.Process, memory: int, too_large: as
     try:
         seen = psutil.Process(process.pid)
         while _own_bytes(seen) <= memory:  # noqa: ASYNC110 (memory raises no event)
-            await asyncio.sleep(_MEMORY_POLL_SECONDS)
+            await asyncio.sleep(CHILD_TIMING.memory_poll)
         too_large.set()
         process.kill()
     except (psutil.NoSuchProcess, ProcessLookupError):

@@ -22,10 +22,19 @@ from rich.progress import (
 from barnraise.core.units import format_bytes
 from barnraise.runtime.fetch_listener import FetchListener
 
-LINE_SECONDS = 5.0
-"""Between two lines about the same files, where there is no terminal."""
 _BAR = 20
 """Characters of the bar in a line."""
+
+
+@dataclass(frozen=True)
+class DisplayTiming:
+    """Intervals in seconds."""
+
+    line: float = 5.0
+    """Between two lines about the same files, where there is no terminal: a screen in two minutes."""
+
+
+DISPLAY_TIMING = DisplayTiming()
 
 
 class FetchDisplay(FetchListener, Protocol):
@@ -48,8 +57,13 @@ class FetchLines:
     write: shows a line. clock: seconds.
     """
 
-    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._write, self._clock = write, clock
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        timing: DisplayTiming = DISPLAY_TIMING,
+    ) -> None:
+        self._write, self._clock, self._timing = write, clock, timing
         self._files: dict[str, _Progress] = {}
         self._line_at = clock()
         self._since_line = 0
@@ -71,7 +85,7 @@ class FetchLines:
         self._files[name].got += count
         self._since_line += count
         now = self._clock()
-        if now - self._line_at >= LINE_SECONDS:
+        if now - self._line_at >= self._timing.line:
             self.say(self._progress_line(now - self._line_at))
             self._line_at, self._since_line = now, 0
 
