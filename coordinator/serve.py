@@ -25,22 +25,25 @@ from barnraise.contract.spec import RunSpec
 from barnraise.contract.spec_file import read_spec
 from barnraise.core.errors import UserError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, RunId
 from barnraise.core.strict import Strict
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
 from coordinator.messages.setup import base_delivery
 from coordinator.rounds.coordinator_api import CoordinatorApi
+from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.rounds.session import Session
-from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, JOURNAL
+from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS, JOURNAL
 from coordinator.setup.charter import check_unchanged
 from coordinator.store.journal import Journal
+from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
@@ -108,16 +111,17 @@ async def serve(
         stack.enter_context(owned_folder(folder, "coordinator"))
         authority = load_identity(folder / AUTHORITY_KEY)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
-        store = await asyncio.to_thread(
-            _open_store, spec, spec_path, folder, cache, authority, journal, settings
-        )
+        opened = functools.partial(_open_store, spec, spec_path, folder, cache, authority, journal, settings)
+        while (store := await _opened_or_lacking(opened, authority, folder, settings, stop)) is None:
+            if stop.is_set():
+                return
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await _unless_stopped(stop, publisher.try_base()):
             return
         if not await _unless_stopped(stop, _deliver_base(publisher)):
             return
         public = settings.public_host or _outward_address(settings.host)
-        swarm = await _start_swarm(store, settings, public)
+        swarm = await _start_swarm(store.authority, store.charter.run, store.blobs, folder, settings)
         stack.push_async_callback(swarm.stop)
         session = Session(store, publisher, swarm, clock, await swarm.addresses(), timing)
         http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
@@ -136,6 +140,25 @@ async def serve(
             )
         )
         await swarm.guard(session.run(stop))
+
+
+async def _opened_or_lacking(
+    opened: Callable[[], RunStore],
+    authority: Identity,
+    folder: Path,
+    settings: ServeSettings,
+    stop: asyncio.Event,
+) -> RunStore | None:
+    """The run store; None after what it lacks was fetched from volunteers, or when `stop` was set."""
+    try:
+        return await asyncio.to_thread(opened)
+    except CopiesNeeded as needed:
+        swarm = await _start_swarm(authority, needed.run, BlobStore(folder / BLOBS), folder, settings)
+        try:
+            await _unless_stopped(stop, swarm.guard(fetch_missing_files(needed.files, swarm)))
+        finally:
+            await swarm.stop()
+        return None
 
 
 async def _deliver_base(publisher: Publisher) -> None:
@@ -191,19 +214,21 @@ def _open_store(
     check_unchanged(charter.value, spec, spec_path)
     revision, files = charter.value.spec.model.revision, charter.value.model_files
     base = resolve(spec.model.source, revision, cache, expected=files, progress=log.info, limiter=limiter)
-    return RunStore.restore(authority, charter, base.path, folder, journal)
+    return RunStore.restore(authority, charter, base.path, folder, journal, settings.mirrors)
 
 
-async def _start_swarm(store: RunStore, settings: ServeSettings, public: str) -> Swarm:
-    """public: host to announce where the p2p port is fixed; a free port is announced as it is found."""
-    port = settings.p2p_port
+async def _start_swarm(
+    authority: Identity, run: RunId, blobs: BlobStore, folder: Path, settings: ServeSettings
+) -> Swarm:
+    """Where the p2p port is fixed, the public host is announced; a free port is announced as it is found."""
+    port, public = settings.p2p_port, settings.public_host or _outward_address(settings.host)
     return await Swarm.start(
-        store.authority,
-        store.charter.run,
-        store.authority.public,
+        authority,
+        run,
+        authority.public,
         clock=clock,
-        blobs=store.blobs,
-        folder=store.folder,
+        blobs=blobs,
+        folder=folder,
         listen=_multiaddress(settings.host, port),
         announce=[_multiaddress(public, port)] if port else [],
         caps=Caps(up=settings.max_upload),

@@ -57,6 +57,8 @@ class Session:
             self.store.reopen(self._started)
         await self.swarm.heads()  # a head from before a restart has the number of volunteers
         await self._read_heartbeats()
+        if not self.store.snapshot.checkpoints:  # a restart found all of them damaged
+            await self.publisher.write_checkpoint()
         await self.announce_head()
         parallel = [asyncio.create_task(self._keep_announcing()), asyncio.create_task(self.publisher.run())]
         try:
@@ -79,7 +81,8 @@ class Session:
         await self._read_heartbeats()
         run = self.store.snapshot
         announced = await self.swarm.commits(run.round)
-        self.contributions.consider(announced, self.members, now)
+        lost = [commit for commit in self.store.lost if commit.value.round == run.round]
+        self.contributions.consider([*announced, *lost], self.members, now)
         if seconds_between(self._started, now) < self.timing.first_decision:
             self._report(AwaitingHeartbeats())
             return

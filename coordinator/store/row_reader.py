@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim
+from barnraise.core.errors import FileDamaged
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.core.signed import Signed, open_signed
 from barnraise.fold.log import check_link
@@ -27,6 +29,8 @@ from coordinator.store.events import (
     RunChartered,
 )
 
+log = logging.getLogger("coordinator.store.row_reader")
+
 
 def find_charter(rows: Iterable[Row], authority: PublicKey) -> Signed[Charter] | None:
     """The charter of the run; None where the journal records no run yet.
@@ -45,13 +49,15 @@ class RowReader:
 
     charter: Charter
     blobs: BlobStore
+    close: Callable[[BlobHash, int], bytes]
+    """The close of a round, by its hash."""
 
     def events(self, rows: Iterable[Row]) -> Iterator[Journaled]:
         """The events that lead to the state which all `rows` together lead to.
 
         Left out is what has no effect on that state and is slow or impossible to open: commits of closed
-        rounds, which their close holds too, and manifests that were dropped since. Raises FileNotFoundError
-        where the blob of a close is missing, HashMismatch, MalformedRecord, BadSignature.
+        rounds, which their close holds too, and manifests that were dropped or damaged since. Raises what
+        `close` raises, MalformedRecord, BadSignature.
         """
         accepted: list[Row] = []
         for row in rows:
@@ -91,15 +97,20 @@ def _accepted(reader: RowReader, row: Row) -> Journaled:
 
 
 def _closed(reader: RowReader, row: Row) -> Journaled:
-    wire = reader.blobs.get(BlobHash(row.body.hex()))
+    wire = reader.close(BlobHash(row.body.hex()), row.round)
     return RoundClosed(row.at, check_link(wire, reader.charter, Round(row.round)))
 
 
 def _checkpointed(reader: RowReader, row: Row) -> Journaled | None:
     name = BlobHash(row.body.hex())
-    if name not in reader.blobs:
+    try:
+        wire = reader.blobs.get(name)
+    except FileNotFoundError:
         return None
-    return CheckpointWritten(row.at, reader.open_manifest(reader.blobs.get(name)))
+    except FileDamaged as error:
+        log.warning("the manifest of the checkpoint of round %d: %s", row.round, error.problem)
+        return None
+    return CheckpointWritten(row.at, reader.open_manifest(wire))
 
 
 def _published(reader: RowReader, row: Row) -> Journaled:

@@ -130,7 +130,7 @@ class RunState:
 
     @property
     def newest_checkpoint(self) -> Signed[Manifest]:
-        """Raises ValueError before the first checkpoint is written."""
+        """Raises ValueError before the first checkpoint is written, and where a restart lost all."""
         return self.checkpoints[max(self.checkpoints)]
 
     @property
@@ -199,13 +199,6 @@ class RunState:
 def apply(state: RunState, event: Event) -> RunState:
     """The state after `event`. Pure: the only transition function, for live use and for restarts."""
     return _TRANSITIONS[type(event)](state, event)
-
-
-def without_missing(state: RunState, is_there: Callable[[BlobHash], bool]) -> RunState:
-    """The state after a restart: without the checkpoints and contributions whose blobs are missing."""
-    dropped = tuple(at for at, signed in state.checkpoints.items() if not is_there(blob_hash(signed.wire)))
-    lost = tuple(at for at, commit in state.accepted.items() if not is_there(blob_name(commit.value)))
-    return apply(apply(state, CheckpointsDropped(dropped)), ContributionsLost(lost))
 
 
 def _chartered(state: RunState, event: RunChartered) -> RunState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +18,16 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Close, Commit, Evaluation, JoinClaim, blob_name, fold_order
 from barnraise.contract.state import TrainState
-from barnraise.core.errors import StateError, Unreachable
+from barnraise.core.errors import FileDamaged, MalformedBlob, Unreachable
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, Round, short
+from barnraise.core.ids import BlobHash, Millis, short
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import blob_sizes
-from barnraise.fold.log import Link, advance, check_link
-from barnraise.models.checkpoint_files import read_state
+from barnraise.fold.log import Link, advance
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.run_folder import BLOBS
+from coordinator.run_folder import ARCHIVE, BLOBS
 from coordinator.store.checkpoints import published_manifest, write_checkpoint
+from coordinator.store.copies import Copies
 from coordinator.store.events import (
     CheckpointPublished,
     CheckpointsDropped,
@@ -46,9 +46,9 @@ from coordinator.store.events import (
     RunChartered,
 )
 from coordinator.store.journal import Journal
-from coordinator.store.retention import NamedBlobs, blobs_of_dropped, blobs_of_replaced
-from coordinator.store.row_reader import RowReader
-from coordinator.store.run_state import RunState, apply, without_missing
+from coordinator.store.restoring import Restoring
+from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced
+from coordinator.store.run_state import RunState, apply
 
 log = logging.getLogger("coordinator.store.run_store")
 
@@ -71,6 +71,8 @@ class RunStore:
     snapshot: RunState
     state: TrainState
     """State of `snapshot.tip`."""
+    lost: tuple[Signed[Commit], ...] = ()
+    """Contributions to the open round that were accepted before a restart, and whose blobs are lost."""
     _replaced: list[BlobHash] = field(default_factory=list)
     """Blobs of the manifest that the last published one replaced. A head may still name it: they are removed
     when the next checkpoint is published."""
@@ -99,33 +101,29 @@ class RunStore:
 
     @classmethod
     def restore(
-        cls, authority: Identity, charter: Signed[Charter], base: Path, folder: Path, journal: Journal
+        cls,
+        authority: Identity,
+        charter: Signed[Charter],
+        base: Path,
+        folder: Path,
+        journal: Journal,
+        mirrors: Sequence[str] = (),
     ) -> RunStore:
-        """The run that the journal records, from its newest checkpoint and the closes after it.
+        """The run that the journal records, from its newest intact checkpoint and the closes after it.
 
-        Raises StateError when files that the journal names are missing or damaged.
+        mirrors: addresses of copies of the archive. Raises CopiesNeeded, and StateError when the journal is
+        damaged or no copy of a file can exist.
         """
         blobs = BlobStore(folder / BLOBS)
-        snapshot, named = RunState.before_events(charter), NamedBlobs()
-        try:
-            for event in RowReader(charter.value, blobs).events(journal.rows()):
-                named.add(event)
-                snapshot = apply(snapshot, event)
-            log.info("resuming with round %d", snapshot.round)
-            snapshot = without_missing(snapshot, blobs.__contains__)
-            newest = snapshot.newest_checkpoint.value
-            snapshot = apply(snapshot, RoundFolded(newest.tip, newest.tokens, None))
-            state = read_state(newest, charter.value.layout, blobs.path)
-            store = cls(authority, base, folder, blobs, journal, snapshot, state)
-            for round in range(newest.round, snapshot.round):
-                wire = blobs.get(snapshot.closes[round])
-                store.fold(check_link(wire, charter.value, Round(round)))
-        except (FileNotFoundError, ValueError) as error:
-            raise StateError(
-                f"{folder} lacks files that its journal names: {error}",
-                fix="Restore the folder from a backup; without it the run cannot continue.",
-            ) from None
-        store._remove([*named.files, *named.manifests])
+        restoring = Restoring(charter, base, blobs, Copies(blobs, folder / ARCHIVE, mirrors))
+        snapshot = restoring.replay(journal.rows())
+        start = restoring.start(snapshot)
+        links = restoring.links(snapshot, start.tip.round)
+        snapshot = apply(snapshot, RoundFolded(start.tip, start.tokens, None))
+        store = cls(authority, base, folder, blobs, journal, snapshot, start.state, restoring.lost)
+        for link in links:
+            store.fold(link)
+        store._remove([*restoring.named.files, *restoring.named.manifests])
         return store
 
     @property
@@ -169,10 +167,19 @@ class RunStore:
         return link
 
     def fold(self, link: Link) -> None:
-        """Advance `state` by one close. Slow. Raises StateError, MalformedBlob."""
+        """Advance `state` by one close. Slow. Raises StateError; FileDamaged, and a restart then recovers."""
         before = self.snapshot
-        blobs = [self.blobs.view(blob_name(commit)) for commit in link.commits]
-        tip, self.state = advance(before.tip, self.state, link, blobs, self.charter)
+        names = [blob_name(commit) for commit in link.commits]
+        try:
+            blobs = [self.blobs.view(name) for name in names]
+            tip, self.state = advance(before.tip, self.state, link, blobs, self.charter)
+        except (MalformedBlob, OSError, ValueError) as error:  # an empty file cannot be mapped
+            for name in names:
+                self.blobs.check(name)
+            raise FileDamaged(
+                f"a contribution to round {link.close.round} was damaged after it was accepted: {error}",
+                fix="Check the disk, and start `coordinator serve` again: it fetches another copy.",
+            ) from None
         tokens = sum(commit.tokens for commit in link.commits)
         loss = sum(commit.loss * commit.tokens for commit in link.commits) / tokens
         self._note(RoundFolded(tip, before.tokens + tokens, loss))

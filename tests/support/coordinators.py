@@ -123,13 +123,13 @@ def opened_store(
 
 
 @contextmanager
-def reopened(store: RunStore) -> Iterator[RunStore]:
+def reopened(store: RunStore, mirrors: Sequence[str] = ()) -> Iterator[RunStore]:
     """The run store that a coordinator restores from the folder of `store` after a kill."""
     journal = Journal(store.folder / "journal.sqlite")
     try:
         charter = find_charter(journal.rows(), parts.AUTHORITY.public)
         assert charter is not None
-        yield RunStore.restore(parts.AUTHORITY, charter, store.base, store.folder, journal)
+        yield RunStore.restore(parts.AUTHORITY, charter, store.base, store.folder, journal, mirrors)
     finally:
         journal.close()
 

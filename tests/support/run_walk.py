@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
 from barnraise.contract.charter import Charter
@@ -14,8 +15,10 @@ from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.ids import BlobHash, Millis, Round, StateHash, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.log import Link
-from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.blob_store import Absent, BlobCheck, BlobStore, Intact
 from barnraise.runtime.files import Batch
+from coordinator.reasons.recovery import CheckpointFile, RunFile
+from coordinator.store.copies import Copies
 from coordinator.store.events import (
     CheckpointPublished,
     CheckpointsDropped,
@@ -77,10 +80,14 @@ class MemoryBlobs(BlobStore):
     """Blobs in memory."""
 
     def __init__(self) -> None:
+        self.folder = Path("/memory/blobs")
         self.held: dict[BlobHash, bytes] = {}
 
     def __contains__(self, name: BlobHash) -> bool:
         return name in self.held
+
+    def check(self, name: BlobHash) -> BlobCheck:
+        return Intact() if name in self else Absent()
 
     def get(self, name: BlobHash) -> bytes:
         if name not in self.held:
@@ -94,6 +101,13 @@ class MemoryBlobs(BlobStore):
 
     def remove(self, name: BlobHash) -> None:
         self.held.pop(name, None)
+
+
+class MemoryCopies(Copies):
+    """The files of checkpoints are not made in a walk, and count as intact."""
+
+    def ensure(self, file: RunFile) -> bool:
+        return isinstance(file, CheckpointFile) or file.name in self.blobs
 
 
 @dataclass

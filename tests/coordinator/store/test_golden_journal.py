@@ -95,7 +95,8 @@ def test_the_golden_journal_leads_to_the_same_run(journal: Journal, tmp_path: Pa
 def test_each_golden_row_is_read_and_written_as_it_was(journal: Journal, tmp_path: Path) -> None:
     charter = find_charter(ROWS, parts.AUTHORITY.public)
     assert charter is not None
-    reader = RowReader(charter.value, BlobStore(tmp_path / BLOBS))
+    blobs = BlobStore(tmp_path / BLOBS)
+    reader = RowReader(charter.value, blobs, lambda name, _: blobs.get(name))
     events = [(row, event) for row in ROWS if (event := reader.read(row)) is not None]
     assert {row.kind for row, _ in events} == set(Kind)
     assert all(event.row() == row for row, event in events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import sign
+from coordinator.reasons.recovery import CloseFile
 from coordinator.store.events import Event, Journaled, Row, RunChartered
-from coordinator.store.row_reader import RowReader, find_charter
-from coordinator.store.run_state import NEVER, RunState, apply, without_missing
+from coordinator.store.restoring import CopiesNeeded, Restoring
+from coordinator.store.row_reader import find_charter
+from coordinator.store.run_state import NEVER, RunState, apply
 from tests.support import parts
-from tests.support.run_walk import STEPS, MemoryBlobs, Walk, check_growth, check_laws, durable
+from tests.support.run_walk import STEPS, MemoryBlobs, MemoryCopies, Walk, check_growth, check_laws, durable
 
 CHARTER = sign(parts.AUTHORITY, parts.charter(parts.run_spec(), parts.state()))
 EVERY_KIND = [
@@ -32,10 +35,7 @@ walks = st.lists(st.tuples(st.sampled_from(list(STEPS)), st.integers(0, 11)), mi
 
 def restarted(rows: Iterable[Row], blobs: MemoryBlobs) -> RunState:
     """The state after a restart from the journal and the blobs."""
-    run = RunState.before_events(CHARTER)
-    for event in RowReader(CHARTER.value, blobs).events(rows):
-        run = apply(run, event)
-    return without_missing(run, blobs.__contains__)
+    return Restoring(CHARTER, Path(), blobs, MemoryCopies(blobs, Path())).replay(rows)
 
 
 def test_the_laws_hold_and_a_restart_restores_the_live_state() -> None:
@@ -124,5 +124,6 @@ def test_a_close_whose_blob_is_missing_is_an_error() -> None:
         run = apply(run, event)
         rows.append(event.row())
     made.blobs.remove(BlobHash(run.closes[0]))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(CopiesNeeded) as caught:
         restarted(rows, made.blobs)
+    assert caught.value.files == (CloseFile(run.closes[0], 0),)

@@ -13,7 +13,6 @@ import pytest
 from barnraise.contract.archive import folder_of
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import JoinClaim, blob_name
-from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from barnraise.core.signed import sign
@@ -218,16 +217,3 @@ def test_the_curve_ends_at_its_own_round(tmp_path: Path) -> None:
             assert card_files(store.snapshot, round, found)["held-out.svg"].count(b"<circle") == circles
         final = card_files(store.snapshot, 3, HeldOut(loss=1.0, tokens=5))
         assert final["held-out.svg"].count(b"<circle") == 3
-
-
-@pytest.mark.parametrize("lost", ["close", "checkpoints"])
-def test_a_restart_without_a_file_that_the_journal_names_is_a_state_error(tmp_path: Path, lost: str) -> None:
-    with opened_store(tmp_path) as store:
-        train_round(store, ADA)
-        run = store.snapshot
-        manifests = [blob_hash(signed.wire) for signed in run.checkpoints.values()]
-        for name in [run.closes[0]] if lost == "close" else manifests:
-            store.blobs.remove(name)
-        with pytest.raises(StateError, match="lacks files that its journal names") as caught, reopened(store):
-            pass
-        assert "Restore the folder from a backup" in caught.value.fix

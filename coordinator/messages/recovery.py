@@ -1,0 +1,55 @@
+"""Renders what a restart finds damaged or missing, and what becomes of it."""
+
+from __future__ import annotations
+
+from typing_extensions import assert_never
+
+from barnraise.core.ids import PublicKey, short
+from coordinator.reasons import recovery as reasons
+
+
+def recovery_message(reason: reasons.RecoveryReason) -> str:
+    """One line of the log."""
+    match reason:
+        case reasons.FileLost(file, aside, outcome):
+            was = "is missing" if aside is None else f"was damaged (its bytes are in {aside})"
+            return f"{file_message(file)} {was}: {_outcome(outcome)}"
+        case reasons.CheckpointGivenUp(round):
+            return f"the checkpoint of round {round} is dropped; the state is computed from an older one"
+        case reasons.FirstStateRecomputed():
+            return "no checkpoint is intact: the state is computed from the base model and the whole log"
+        case reasons.FetchedFromVolunteer(file):
+            return f"{file_message(file)} was fetched from a volunteer"
+        case reasons.AwaitingVolunteers(files):
+            names = ", ".join(file_message(file) for file in files)
+            return (
+                f"no archive has {names}: waiting for volunteers that have it."
+                " A backup of the folder, or --mirror with a copy of the archive, helps as well"
+            )
+        case _:
+            assert_never(reason)
+
+
+def file_message(file: reasons.RunFile) -> str:
+    """What a file of the run is."""
+    match file:
+        case reasons.CloseFile(_, round):
+            return f"the close of round {round}"
+        case reasons.ContributionFile(commit):
+            return f"the contribution of {short(PublicKey(commit.owner))} to round {commit.round}"
+        case reasons.CheckpointFile(_, round, name):
+            return f"{name} of the checkpoint of round {round}"
+        case _:
+            assert_never(file)
+
+
+def _outcome(outcome: reasons.CopyOutcome) -> str:
+    match outcome:
+        case reasons.TakenFromArchive():
+            return "taken from the archive"
+        case reasons.TakenFromMirror(url):
+            return f"taken from {url}"
+        case reasons.Unrecovered():
+            return "neither the archive nor a mirror has it"
+        case _:
+            assert_never(outcome)

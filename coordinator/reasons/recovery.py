@@ -1,0 +1,141 @@
+"""What a restart finds damaged or missing in the coordinator's folder, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.contract.archive import close_path, contribution_path, folder_of
+from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, blob_name
+from barnraise.core.ids import BlobHash
+from barnraise.core.reason import Reason
+
+# What a file is
+
+
+@dataclass(frozen=True)
+class CloseFile:
+    """The close of a round."""
+
+    name: BlobHash
+    round: int
+
+    @property
+    def archive_path(self) -> str:
+        """Where archives have a copy."""
+        return close_path(self.round)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it has at most."""
+        return MAX_CLOSE_BYTES
+
+
+@dataclass(frozen=True)
+class ContributionFile:
+    """A contribution that a close lists, or that was accepted for the open round."""
+
+    commit: Commit
+
+    @property
+    def name(self) -> BlobHash:
+        """The hash of the blob."""
+        return blob_name(self.commit)
+
+    @property
+    def archive_path(self) -> str:
+        """Where archives have a copy."""
+        return contribution_path(self.name)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it has."""
+        return self.commit.size
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A file that the manifest of a checkpoint lists."""
+
+    name: BlobHash
+    round: int
+    file: str
+    size: int
+
+    @property
+    def archive_path(self) -> str:
+        """Where archives have a copy."""
+        return f"{folder_of('trained', self.round)}/{self.file}"
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it has."""
+        return self.size
+
+
+RunFile = CloseFile | ContributionFile | CheckpointFile
+NeededFile = CloseFile | ContributionFile
+"""Without it, the run cannot continue: it is fetched from volunteers where no archive has it."""
+
+# What becomes of it
+
+
+@dataclass(frozen=True)
+class TakenFromArchive(Reason):
+    """The archive folder has an intact copy."""
+
+
+@dataclass(frozen=True)
+class TakenFromMirror(Reason):
+    """A mirror has an intact copy."""
+
+    url: str
+
+
+@dataclass(frozen=True)
+class Unrecovered(Reason):
+    """Neither the archive folder nor a mirror has a copy."""
+
+
+CopyOutcome = TakenFromArchive | TakenFromMirror | Unrecovered
+
+
+@dataclass(frozen=True)
+class FileLost(Reason):
+    """A file was missing or damaged."""
+
+    file: RunFile
+    aside: Path | None
+    """Where the damaged bytes are; None where the file was missing."""
+    outcome: CopyOutcome
+
+
+@dataclass(frozen=True)
+class CheckpointGivenUp(Reason):
+    """A checkpoint whose files are lost is dropped: the state follows from an older one and the log."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class FirstStateRecomputed(Reason):
+    """No checkpoint is intact: the state follows from the base model and the whole log."""
+
+
+@dataclass(frozen=True)
+class FetchedFromVolunteer(Reason):
+    """A volunteer had an intact copy."""
+
+    file: NeededFile
+
+
+@dataclass(frozen=True)
+class AwaitingVolunteers(Reason):
+    """The run continues as soon as volunteers that have these files connect."""
+
+    files: tuple[NeededFile, ...]
+
+
+RecoveryReason = (
+    FileLost | CheckpointGivenUp | FirstStateRecomputed | FetchedFromVolunteer | AwaitingVolunteers
+)

@@ -1,0 +1,102 @@
+"""Copies of the run's files: in the archive folder of this coordinator, and on mirrors of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from barnraise.contract.manifest import MANIFEST
+from barnraise.core.errors import HashMismatch, Unreachable
+from barnraise.core.ids import BlobHash
+from barnraise.runtime.blob_store import Absent, BlobStore, Intact, SetAside, file_hash
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from barnraise.runtime.files import Batch
+from coordinator.messages.recovery import recovery_message
+from coordinator.reasons.recovery import (
+    CheckpointFile,
+    CopyOutcome,
+    FileLost,
+    RunFile,
+    TakenFromArchive,
+    TakenFromMirror,
+    Unrecovered,
+)
+
+log = logging.getLogger("coordinator.store.copies")
+
+MIRROR_SECONDS = 30.0
+"""A mirror that sends nothing for this long is given up: the next one is asked."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Replaces damaged and missing blobs by copies, each checked by its hash. Slow: uses the network."""
+
+    blobs: BlobStore
+    archive: Path
+    mirrors: Sequence[str] = ()
+
+    def ensure(self, file: RunFile) -> bool:
+        """Whether the store has `file` intact, by now. A damaged one is set aside. Raises DiskFull."""
+        found = self.blobs.check(file.name)
+        match found:
+            case Intact():
+                return True
+            case SetAside(path):
+                return self._bring(file, path)
+            case Absent():
+                return self._bring(file, None)
+
+    def _bring(self, file: RunFile, aside: Path | None) -> bool:
+        outcome = self._from_archive(file) or self._from_mirrors(file) or Unrecovered()
+        log.warning("%s", recovery_message(FileLost(file, aside, outcome)))
+        return not isinstance(outcome, Unrecovered)
+
+    def _from_archive(self, file: RunFile) -> CopyOutcome | None:
+        """The archive may link the damaged file; then its link is set aside, and made again."""
+        there = self.archive / file.archive_path
+        if not there.is_file():
+            return None
+        if not _has_hash(there, file.name):
+            DamagedFiles(self.blobs.folder.parent / DAMAGED).set_aside(there)
+            if isinstance(file, CheckpointFile):  # a folder without its manifest is laid out again
+                (there.parent / MANIFEST).unlink(missing_ok=True)
+            return None
+        with Batch() as batch:
+            self.blobs.adopt(there, batch)
+        return TakenFromArchive()
+
+    def _from_mirrors(self, file: RunFile) -> CopyOutcome | None:
+        for mirror in self.mirrors:
+            url = f"{mirror.rstrip('/')}/{file.archive_path}"
+            try:
+                self._download(url, file.name, file.limit)
+                return TakenFromMirror(url)
+            except (httpx2.HTTPError, httpx2.InvalidURL, Unreachable, HashMismatch) as error:
+                log.info("%s: %s", url, error)
+        return None
+
+    def _download(self, url: str, name: BlobHash, limit: int) -> None:
+        part, got = self.blobs.partial(name), 0
+        with (
+            httpx2.stream("GET", url, timeout=MIRROR_SECONDS, follow_redirects=True) as response,
+            part.open("wb") as file,
+        ):
+            response.raise_for_status()
+            for piece in response.iter_bytes():
+                got += len(piece)
+                if got > limit:
+                    raise Unreachable(f"more than {limit} bytes", fix="Another mirror is asked.")
+                file.write(piece)
+        self.blobs.accept(name)
+
+
+def _has_hash(file: Path, name: BlobHash) -> bool:
+    try:
+        return file_hash(file) == name
+    except OSError:  # as unreadable as the blob that it links
+        return False

@@ -1,0 +1,183 @@
+"""A restart: the journal's run, with every file that it needs checked by its hash before it is used.
+
+1. Each close is read. One that is damaged or missing is taken from a copy (`Copies`).
+2. Each file of the kept checkpoints is checked. A checkpoint that stays incomplete is dropped.
+3. The state is that of the newest complete checkpoint, or state[0] from the base model; the contributions
+   to later rounds are checked, and folded.
+4. Contributions that were accepted for the open round are checked. One that is lost is no longer accepted;
+   the session fetches it again.
+
+What 1 and 3 need and no archive has is raised as `CopiesNeeded`: volunteers may have it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from barnraise.contract.charter import Charter
+from barnraise.contract.manifest import Manifest
+from barnraise.contract.records import Commit
+from barnraise.contract.state import TrainState
+from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.core.errors import StateError
+from barnraise.core.ids import BlobHash, PublicKey, Round, RunId, blob_hash
+from barnraise.core.signed import Signed
+from barnraise.fold.log import Link, check_link
+from barnraise.models.checkpoint_files import read_state
+from barnraise.models.trainable import initial_state
+from barnraise.runtime.blob_store import BlobStore, SetAside
+from coordinator.messages.recovery import file_message, recovery_message
+from coordinator.reasons.recovery import (
+    CheckpointFile,
+    CheckpointGivenUp,
+    CloseFile,
+    ContributionFile,
+    FirstStateRecomputed,
+    NeededFile,
+    RecoveryReason,
+)
+from coordinator.store.copies import Copies
+from coordinator.store.events import CheckpointsDropped, ContributionsLost, Kind, Row
+from coordinator.store.retention import NamedBlobs
+from coordinator.store.row_reader import RowReader
+from coordinator.store.run_state import RunState, apply
+
+log = logging.getLogger("coordinator.store.restoring")
+
+
+class CopiesNeeded(StateError):
+    """Files without which the run cannot continue, and that no archive has."""
+
+    def __init__(self, run: RunId, folder: Path, files: tuple[NeededFile, ...]) -> None:
+        names = ", ".join(file_message(file) for file in files)
+        super().__init__(
+            f"{folder} and its archive lack {names}",
+            fix="They are fetched from volunteers; a backup of the folder, or --mirror, helps as well.",
+        )
+        self.run, self.files = run, files
+
+
+@dataclass(frozen=True)
+class Start:
+    """A state from which the log is folded."""
+
+    tip: Tip
+    tokens: int
+    state: TrainState
+
+
+@dataclass
+class Restoring:
+    """One restart."""
+
+    charter: Signed[Charter]
+    base: Path
+    blobs: BlobStore
+    copies: Copies
+    named: NamedBlobs = field(default_factory=NamedBlobs)
+    """What the journal names."""
+    lost: tuple[Signed[Commit], ...] = ()
+    """Contributions to the open round that were accepted, and whose blobs are lost."""
+
+    def replay(self, rows: Iterable[Row]) -> RunState:
+        """The state that the journal leads to, without what is lost. Raises CopiesNeeded."""
+        state, rows = RunState.before_events(self.charter), iter(rows)
+        try:
+            for event in RowReader(self.charter.value, self.blobs, self._close).events(rows):
+                self.named.add(event)
+                state = apply(state, event)
+        except CopiesNeeded as needed:
+            rest = [CloseFile(BlobHash(row.body.hex()), row.round) for row in rows if row.kind is Kind.CLOSED]
+            self._need((*needed.files, *(file for file in rest if not self.copies.ensure(file))))
+        log.info("resuming with round %d", state.round)
+        return self._without_lost(self._without_incomplete(state))
+
+    def start(self, state: RunState) -> Start:
+        """Where to fold from. Raises StateError where nothing is left that the log continues."""
+        usable = [at for at in state.checkpoints if at >= state.replay_from]
+        if usable:
+            manifest = state.checkpoints[max(usable)].value
+            return Start(
+                manifest.tip, manifest.tokens, read_state(manifest, self._charter.layout, self.blobs.path)
+            )
+        if state.replay_from > 0:
+            raise _hopeless(f"no checkpoint of round {state.replay_from} or later is intact")
+        _report(FirstStateRecomputed())
+        spec = self._charter.spec
+        first = initial_state(self.base, spec.train.target, spec.seed)
+        if first.hash() != self._charter.genesis:
+            raise _hopeless("no checkpoint is intact, and the base model's state[0] is not the charter's")
+        return Start(genesis_tip(self._charter), 0, first)
+
+    def links(self, state: RunState, first: Round) -> list[Link]:
+        """The closes from round `first` on, whose contributions are all here. Raises CopiesNeeded."""
+        found = [
+            check_link(self.blobs.get(state.closes[round]), self._charter, Round(round))
+            for round in range(first, state.round)
+        ]
+        files = [ContributionFile(commit) for link in found for commit in link.commits]
+        self._need(tuple(file for file in files if not self.copies.ensure(file)))
+        return found
+
+    @property
+    def _charter(self) -> Charter:
+        return self.charter.value
+
+    def _close(self, name: BlobHash, round: int) -> bytes:
+        file = CloseFile(name, round)
+        if not self.copies.ensure(file):
+            self._need((file,))
+        return self.blobs.get(name)
+
+    def _need(self, files: tuple[NeededFile, ...]) -> None:
+        if files:
+            raise CopiesNeeded(self._charter.run, self.blobs.folder.parent, files)
+
+    def _without_incomplete(self, state: RunState) -> RunState:
+        """Without the checkpoints that retention dropped, and those that are damaged beyond repair."""
+        gone = tuple(round for round, signed in state.checkpoints.items() if not self._has_manifest(signed))
+        state = apply(state, CheckpointsDropped(gone))
+        checked: dict[BlobHash, bool] = {}
+        broken = tuple(
+            round for round, signed in state.checkpoints.items() if not self._has_files(signed.value, checked)
+        )
+        for round in broken:
+            _report(CheckpointGivenUp(round))
+        return apply(state, CheckpointsDropped(broken))
+
+    def _has_manifest(self, signed: Signed[Manifest]) -> bool:
+        """The manifest of a dropped checkpoint is missing; a damaged one is written again."""
+        found = self.blobs.check(blob_hash(signed.wire))
+        if isinstance(found, SetAside):
+            self.blobs.put(signed.wire)
+        return blob_hash(signed.wire) in self.blobs
+
+    def _has_files(self, manifest: Manifest, checked: dict[BlobHash, bool]) -> bool:
+        """checked: the files of other checkpoints, which may be the same."""
+        for entry in manifest.files:
+            name = BlobHash(entry.hash)
+            if name not in checked:
+                file = CheckpointFile(name, manifest.round, entry.name, entry.size)
+                checked[name] = self.copies.ensure(file)
+        return all(checked[BlobHash(entry.hash)] for entry in manifest.files)
+
+    def _without_lost(self, state: RunState) -> RunState:
+        accepted = state.accepted.values()
+        self.lost = tuple(
+            commit for commit in accepted if not self.copies.ensure(ContributionFile(commit.value))
+        )
+        return apply(state, ContributionsLost(tuple(PublicKey(commit.signer) for commit in self.lost)))
+
+
+def _hopeless(problem: str) -> StateError:
+    return StateError(
+        problem,
+        fix="Give --mirror with the address of a copy of the archive, or restore the folder from a backup.",
+    )
+
+
+def _report(reason: RecoveryReason) -> None:
+    log.warning("%s", recovery_message(reason))

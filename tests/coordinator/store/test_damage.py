@@ -1,0 +1,233 @@
+"""Damaged files at a restart: set aside, replaced by a copy, computed again, or fetched from volunteers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.archive import close_path, contribution_path
+from barnraise.contract.records import blob_name
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import FileDamaged, StateError
+from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.runtime.damaged import DAMAGED
+from coordinator.reasons.recovery import CloseFile, ContributionFile
+from coordinator.rounds.missing_files import fetch_missing_files
+from coordinator.store import restoring
+from coordinator.store.restoring import CopiesNeeded
+from coordinator.store.run_store import RunStore
+from tests.support import parts
+from tests.support.coordinators import (
+    FakeSwarm,
+    archive,
+    checkpoint,
+    contribution,
+    fold_round,
+    opened_store,
+    reopened,
+    session_of,
+    show,
+    train_round,
+    until_idle,
+)
+from tests.support.parts import ADA, BEN
+from tests.support.websites import website
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    """A run with checkpoints of rounds 0 and 1, and a folded round after the newest one."""
+    with opened_store(tmp_path) as store:
+        train_round(store, ADA, BEN)
+        fold_round(store, ADA, BEN)
+        yield store
+
+
+def spoil(path: Path, how: str = "cut") -> None:
+    """Damage a file; its hard links in the archive get copies of their own first where `how` says so."""
+    data = path.read_bytes()
+    path.unlink()
+    match how:
+        case "cut":
+            path.write_bytes(data[:-1])
+        case "emptied":
+            path.write_bytes(b"")
+        case "flipped":
+            path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+
+def spoil_both(store: RunStore, name: BlobHash, archive_path: str) -> None:
+    """Damage a blob and the archive's copy of it."""
+    spoil(store.blobs.path(name))
+    spoil(archive(store) / archive_path)
+
+
+def set_aside(store: RunStore) -> list[str]:
+    """The hashes of the files that were set aside."""
+    folder = store.folder / DAMAGED
+    return sorted(path.name.partition("-")[2] for path in folder.iterdir()) if folder.exists() else []
+
+
+def kept_whole(store: RunStore, again: RunStore) -> None:
+    """Assert that the restart came to the same run."""
+    assert again.state.hash() == store.state.hash()
+    assert again.snapshot.tip == store.snapshot.tip
+    assert again.snapshot.closes == store.snapshot.closes
+    assert again.snapshot.accepted.keys() == store.snapshot.accepted.keys()
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "flipped", "gone"])
+@pytest.mark.parametrize("which", ["close", "old close", "contribution", "checkpoint"])
+def test_a_damaged_file_is_set_aside_and_taken_from_the_archive(
+    store: RunStore, which: str, how: str
+) -> None:
+    show(store)
+    run = store.snapshot
+    names = {
+        "close": run.closes[1],
+        "old close": run.closes[0],
+        "contribution": next(iter(run.history.blobs[1])),
+        "checkpoint": _state_file(store, 1),
+    }
+    spoil(store.blobs.path(names[which]), how)
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert again.blobs.get(names[which])
+        assert max(again.snapshot.checkpoints) == 1
+    assert set_aside(store) == ([] if how == "gone" else [names[which]])
+
+
+def test_a_file_that_the_archive_lacks_is_taken_from_a_mirror(store: RunStore, tmp_path: Path) -> None:
+    show(store)
+    copy = tmp_path / "copy"
+    shutil.copytree(archive(store), copy)
+    name = store.snapshot.closes[0]
+    spoil_both(store, name, close_path(0))
+    spoil_both(store, _state_file(store, 1), "checkpoints/round-000001/adapter_model.safetensors")
+    with website(copy) as site, reopened(store, ("http://127.0.0.1:1", site.url)) as again:
+        kept_whole(store, again)
+        show(again)
+    assert (archive(store) / close_path(0)).read_bytes() == store.blobs.get(name)
+    assert {path.name: path.read_bytes() for path in checkpoint(store, 1).iterdir()} == {
+        path.name: path.read_bytes() for path in (copy / "checkpoints" / "round-000001").iterdir()
+    }
+
+
+def test_a_checkpoint_that_is_lost_is_computed_from_an_older_one(store: RunStore) -> None:
+    spoil_both(store, _state_file(store, 1), "checkpoints/round-000001/adapter_model.safetensors")
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert sorted(again.snapshot.checkpoints) == [0]
+
+
+def test_without_any_checkpoint_the_state_is_computed_from_the_base_model(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(*_: object) -> TrainState:
+        return parts.state()
+
+    monkeypatch.setattr(restoring, "initial_state", first)
+    for round in (0, 1):
+        path = f"checkpoints/round-{round:06d}/adapter_model.safetensors"
+        spoil_both(store, _state_file(store, round), path)
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert not again.snapshot.checkpoints
+        again.write_checkpoint(parts.NOW)  # as the session does first
+        assert sorted(again.snapshot.checkpoints) == [2]
+
+
+def test_a_damaged_manifest_of_a_published_checkpoint_is_written_again(store: RunStore) -> None:
+    name = blob_hash(store.snapshot.checkpoints[1].wire)
+    spoil(store.blobs.path(name))
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert max(again.snapshot.checkpoints) == 1
+        assert again.blobs.get(name) == store.snapshot.checkpoints[1].wire
+    assert set_aside(store) == [name]
+
+
+def test_an_accepted_contribution_that_is_lost_is_fetched_again_before_the_close(store: RunStore) -> None:
+    commit, blob = contribution(store, ADA, 7)
+    store.blobs.put(blob)
+    store.accept(commit, parts.NOW)
+    spoil(store.blobs.path(blob_name(commit.value)))
+    with reopened(store) as again:
+        assert again.lost == (commit,)
+        assert not again.snapshot.accepted
+        assert set_aside(store) == [blob_name(commit.value)]
+        swarm = FakeSwarm(again.blobs, held={blob_name(commit.value): blob})
+
+        async def run() -> None:
+            session = session_of(again, swarm)
+            await session.tick()
+            await until_idle(session)
+
+        asyncio.run(run())
+        assert again.snapshot.accepted.keys() == {ADA.public}
+
+
+def test_what_no_archive_has_is_fetched_from_volunteers(
+    store: RunStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    show(store)
+    run = store.snapshot
+    blob = next(iter(run.history.blobs[1]))
+    held = {name: store.blobs.get(name) for name in (run.closes[0], run.closes[1], blob)}
+    spoil_both(store, run.closes[0], close_path(0))
+    spoil_both(store, run.closes[1], close_path(1))
+    spoil_both(store, blob, contribution_path(blob))
+    present = [parts.presence(ADA)]
+    swarm = FakeSwarm(store.blobs, held=held, present=present)
+    with pytest.raises(CopiesNeeded) as closes, reopened(store):
+        pass
+    assert closes.value.files == (CloseFile(run.closes[0], 0), CloseFile(run.closes[1], 1))
+    _fetch(closes.value, swarm)
+    with pytest.raises(CopiesNeeded) as contributions, reopened(store):
+        pass
+    assert [type(file) for file in contributions.value.files] == [ContributionFile]
+    assert contributions.value.files[0].name == blob
+    _fetch(contributions.value, swarm)
+    with reopened(store) as again:
+        kept_whole(store, again)
+
+
+def test_a_contribution_that_is_damaged_before_its_fold_is_an_error_that_a_restart_mends(
+    store: RunStore,
+) -> None:
+    commit, blob = contribution(store, ADA, 7)
+    store.blobs.put(blob)
+    store.accept(commit, parts.NOW)
+    link = store.close("all contributed", parts.NOW)
+    show(store)
+    spoil(store.blobs.path(blob_name(commit.value)), "emptied")
+    with pytest.raises(FileDamaged):
+        store.fold(link)
+    with reopened(store) as again:
+        assert again.snapshot.tip.round == 3
+
+
+def test_when_no_intact_checkpoint_continues_the_log_the_error_says_what_helps(store: RunStore) -> None:
+    train_round(store, ADA)
+    store.forget_contributions(1, parts.NOW)
+    for round in store.snapshot.checkpoints:
+        path = f"checkpoints/round-{round:06d}/adapter_model.safetensors"
+        spoil_both(store, _state_file(store, round), path)
+    with pytest.raises(StateError) as caught, reopened(store):
+        pass
+    assert "--mirror" in caught.value.fix
+
+
+def _state_file(store: RunStore, round: int) -> BlobHash:
+    files = store.snapshot.checkpoints[round].value.files
+    return BlobHash(next(file.hash for file in files if file.name == "adapter_model.safetensors"))
+
+
+def _fetch(needed: CopiesNeeded, swarm: FakeSwarm) -> None:
+    asyncio.run(fetch_missing_files(needed.files, swarm.as_swarm))
