@@ -86,6 +86,8 @@ def _exchange(reason: volunteer.ExchangeReason) -> str:
             doing = f"our contribution is out; the round closes in at most {closes_in:.0f} s{_away(away)}"
         case volunteer.FoldingRounds():
             doing = "folding the rounds since ours"
+        case volunteer.ContributionLost():
+            doing = "our contribution was damaged on this disk and is given up"
         case _:
             assert_never(reason)
     match reason.meanwhile:

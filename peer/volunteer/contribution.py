@@ -23,7 +23,7 @@ from barnraise.core.signed import Signed, open_text, sign
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.log import Link
-from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.blob_store import BlobStore, Intact, SetAside
 from peer.training.trainer import Update
 from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
 from peer.volunteer.saved_state import Arrays, NotSaved, SavedState, SavedWork, Unchanged
@@ -45,6 +45,8 @@ class ContributionStore:
     """The newest contribution's."""
     _missed: Decoder | None = None
     """The contribution that missed its close, until the training takes it back."""
+    _seen: tuple[int, int] | None = None
+    """The stamp of the pending blob's file when its hash was checked."""
     _is_saved: bool = False
     """The residual on disk holds all work that is owed."""
 
@@ -62,7 +64,7 @@ class ContributionStore:
         self.residual, self._is_saved = saved.residual, True
         if saved.pending:
             pending = open_text(Commit, saved.pending, signer=self.identity.public)
-            if blob_name(pending.value) in self.blobs:
+            if self._is_intact(pending.value):
                 self._commit = pending
                 self.lifecycle.advance(ContributionEvent.RESUME)
 
@@ -106,6 +108,9 @@ class ContributionStore:
         if link is not None and any(commit.blob == sent.blob for commit in link.commits):
             self.lifecycle.advance(ContributionEvent.LIST)
             return
+        if not self._is_intact(sent):
+            self._give_up()
+            return
         log.info("our contribution to round %d missed its close and goes into the next", sent.round)
         missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
         if spec.train.method == "gradient":
@@ -114,6 +119,40 @@ class ContributionStore:
             self._missed, event = missed, ContributionEvent.MISS
         self._save_contribution(None)
         self.lifecycle.advance(event)
+
+    def check_pending(self) -> None:
+        """Give the pending contribution up where its blob was damaged or removed. Raises DiskFull."""
+        pending = self.pending
+        if pending is None:
+            return
+        stamp = self._stamp(pending.value)
+        if stamp is not None and stamp == self._seen:
+            return
+        if self._is_intact(pending.value):
+            self._seen = stamp
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._save_contribution(None)
+        self.lifecycle.advance(ContributionEvent.GIVE_UP)
+
+    def _is_intact(self, commit: Commit) -> bool:
+        """Whether the blob of our contribution is here. Slow: reads it."""
+        found = self.blobs.check(blob_name(commit))
+        if isinstance(found, Intact):
+            return True
+        was = f"was damaged (its bytes are in {found.path})" if isinstance(found, SetAside) else "is missing"
+        log.warning("our contribution to round %d %s: it is given up, training goes on", commit.round, was)
+        return False
+
+    def _stamp(self, commit: Commit) -> tuple[int, int] | None:
+        """What changes when the blob's file is written; None where it is missing."""
+        try:
+            found = self.blobs.path(blob_name(commit)).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_size, found.st_mtime_ns
 
     def hand_over(self) -> Decoder | None:
         """The contribution that missed its close, which the training takes back as it rebases."""

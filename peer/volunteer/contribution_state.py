@@ -5,29 +5,31 @@ Laws
 1. The work of a step is in exactly one place: in the local parameters (TRAINING and CARRYING; in other
    states what is trained ahead), in an update (TAKEN), in a blob (PENDING), in a close (LISTED), in a decoded
    contribution that will return to the parameters (MISSED), or in the residual (OWED; in all states what
-   compression left out).
+   compression left out). In LOST it is gone with the blob, unless a peer has fetched it and a close lists it.
 2. Between two REBASEs at most one contribution is taken, and only REBASE changes the round.
 3. A contribution is on disk before a peer can learn of it: SIGN follows the save.
 4. Only the log moves a contribution out of PENDING: its close lists it or not. A close that the log no longer
-   reaches counts as one that does not list it.
-5. Steps run in another thread than SIGN, LIST, MISS and OWE, and ask only whether the contribution is taken:
-   these four events do not change the answer. TAKE and REBASE run while neither a step nor an exchange does.
+   reaches counts as one that does not list it. The exception is GIVE_UP: the disk lost the blob.
+5. Steps run in another thread than SIGN, LIST, MISS, OWE and GIVE_UP, and ask only whether the contribution
+   is taken: these events do not change the answer. TAKE and REBASE run while neither a step nor an exchange
+   does.
 
 Transitions
 
-state     TAKE   SIGN     LIST    MISS    OWE   REBASE    RESUME   after a crash
-TRAINING  TAKEN                                 TRAINING  PENDING  TRAINING, PENDING
-CARRYING  TAKEN                                 CARRYING           TRAINING
-TAKEN            PENDING                                           TRAINING, PENDING
-PENDING                   LISTED  MISSED  OWED                     PENDING
-LISTED                                          TRAINING           TRAINING, PENDING
-MISSED                                          CARRYING           TRAINING
-OWED                                            TRAINING           TRAINING
+state     TAKE   SIGN     LIST    MISS    OWE   GIVE_UP  REBASE    RESUME   after a crash
+TRAINING  TAKEN                                          TRAINING  PENDING  TRAINING, PENDING
+CARRYING  TAKEN                                          CARRYING           TRAINING
+TAKEN            PENDING                                                    TRAINING, PENDING
+PENDING                   LISTED  MISSED  OWED  LOST                        TRAINING, PENDING
+LISTED                                                   TRAINING           TRAINING, PENDING
+MISSED                                                   CARRYING           TRAINING
+OWED                                                     TRAINING           TRAINING
+LOST                                                     TRAINING           TRAINING
 
 crash       A restart continues from the last save, and the local work since then is lost. A save in PENDING
             that no later save has replaced is PENDING again and asks the log again; any other save is
-            TRAINING, with all that is owed in its residual. MISS and OWE are saved at once, LIST with the
-            folded state.
+            TRAINING, with all that is owed in its residual. So is one whose blob is damaged or missing.
+            MISS, OWE and GIVE_UP are saved at once, LIST with the folded state.
 late close  PENDING stays: the volunteer holds or trains ahead until the close is known.
 leaving     No state changes. The local work is added to the residual; a PENDING contribution stays saved.
 turn        Without a turn there is no TAKE: the local work is kept over REBASE for a later round.
@@ -58,6 +60,9 @@ class ContributionState(Enum):
     OWED = "owed"
     """Its close does not list it: the gradient was added to the residual."""
 
+    LOST = "lost"
+    """Its blob was damaged or removed before its close was known."""
+
     @property
     def taken(self) -> bool:
         """Whether the contribution to this round was taken; what is trained now counts in the next round."""
@@ -77,6 +82,8 @@ class ContributionEvent(Enum):
     """The round's close does not list it (method `diloco`)."""
     OWE = "owe"
     """The round's close does not list it (method `gradient`)."""
+    GIVE_UP = "give_up"
+    """Its blob is damaged or missing, and no close is known that lists it."""
     REBASE = "rebase"
     """The training goes over to a newer state."""
     RESUME = "resume"
@@ -90,19 +97,21 @@ TRANSITIONS: Transitions = {
     _S.TRAINING: {_E.TAKE: _S.TAKEN, _E.REBASE: _S.TRAINING, _E.RESUME: _S.PENDING},
     _S.CARRYING: {_E.TAKE: _S.TAKEN, _E.REBASE: _S.CARRYING},
     _S.TAKEN: {_E.SIGN: _S.PENDING},
-    _S.PENDING: {_E.LIST: _S.LISTED, _E.MISS: _S.MISSED, _E.OWE: _S.OWED},
+    _S.PENDING: {_E.LIST: _S.LISTED, _E.MISS: _S.MISSED, _E.OWE: _S.OWED, _E.GIVE_UP: _S.LOST},
     _S.LISTED: {_E.REBASE: _S.TRAINING},
     _S.MISSED: {_E.REBASE: _S.CARRYING},
     _S.OWED: {_E.REBASE: _S.TRAINING},
+    _S.LOST: {_E.REBASE: _S.TRAINING},
 }
 AFTER_CRASH: Mapping[ContributionState, frozenset[ContributionState]] = {
     _S.TRAINING: frozenset({_S.TRAINING, _S.PENDING}),
     _S.CARRYING: frozenset({_S.TRAINING}),
     _S.TAKEN: frozenset({_S.TRAINING, _S.PENDING}),
-    _S.PENDING: frozenset({_S.PENDING}),
+    _S.PENDING: frozenset({_S.TRAINING, _S.PENDING}),
     _S.LISTED: frozenset({_S.TRAINING, _S.PENDING}),
     _S.MISSED: frozenset({_S.TRAINING}),
     _S.OWED: frozenset({_S.TRAINING}),
+    _S.LOST: frozenset({_S.TRAINING}),
 }
 """The states in which the program can start again after a crash."""
 

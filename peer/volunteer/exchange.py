@@ -113,6 +113,11 @@ class Exchange:
         pending = self.store.pending
         return None if pending is None else pending.value
 
+    def check_pending(self) -> None:
+        """Start to give our pending contribution up where its blob was damaged or removed meanwhile."""
+        if self._task is None and self.store.pending is not None:
+            self._start(asyncio.to_thread(self.store.check_pending))
+
     async def put_aside(self, update: Update) -> None:
         """Keep work that cannot be published any more."""
         await asyncio.to_thread(self.store.put_aside, update)

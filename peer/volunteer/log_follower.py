@@ -13,7 +13,7 @@ from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manif
 from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, Head, Presence, blob_name, wanted
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
-from barnraise.core.errors import Unreachable
+from barnraise.core.errors import MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
@@ -21,7 +21,7 @@ from barnraise.fold.log import Link, advance, check_link
 from barnraise.models.checkpoint_files import read_state
 from barnraise.models.trainable import initial_state
 from barnraise.network.swarm import Swarm
-from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.blob_store import BlobStore, Intact
 from peer.volunteer.samples import read_blob
 
 AT_ONCE = 4
@@ -84,8 +84,17 @@ class LogFollower:
         self.tip, self.state = await asyncio.to_thread(self._advance, link)
 
     def _advance(self, link: Link) -> tuple[Tip, TrainState]:
-        blobs = [self.blobs.view(blob_name(commit)) for commit in link.commits]
-        return advance(self.tip, self.state, link, blobs, self.charter)
+        names = [blob_name(commit) for commit in link.commits]
+        try:
+            blobs = [self.blobs.view(name) for name in names]
+            return advance(self.tip, self.state, link, blobs, self.charter)
+        except (MalformedBlob, OSError, ValueError) as error:  # an empty file cannot be mapped
+            if all(isinstance(self.blobs.check(name), Intact) for name in names):
+                raise  # it is what the log names
+            raise Unreachable(
+                f"a contribution to round {link.close.round} was damaged on this disk: {error}",
+                fix="It is set aside and fetched again. Check the disk.",
+            ) from None
 
     async def fetch_contribution(self, commit: Commit) -> None:
         """Fetch its blob from all that hold parts of it: owner, coordinator, volunteers."""
@@ -120,7 +129,10 @@ async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest
     """The state of a checkpoint. Raises Unreachable, MalformedBlob, StateError."""
     for entry in manifest.files:
         if entry.name.endswith(".safetensors"):
-            await swarm.fetch(BlobHash(entry.hash), entry.size, [charter.authority_key])
+            name, holders = BlobHash(entry.hash), [charter.authority_key]
+            await swarm.fetch(name, entry.size, holders)
+            if not isinstance(await asyncio.to_thread(blobs.check, name), Intact):  # of an earlier download
+                await swarm.fetch(name, entry.size, holders)
     return await asyncio.to_thread(read_state, manifest, charter.layout, blobs.path)
 
 

@@ -169,6 +169,7 @@ class Volunteer:
     async def _keep_present(self) -> None:
         while True:
             await self._publish_presence()
+            self.exchange.check_pending()
             if (pending := self.exchange.pending) is not None:
                 await self.swarm.publish(pending)  # repeated, for a coordinator that restarted
             self.exchange.update_others(self._others(await self.swarm.peers()))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from barnraise.contract.rounds import Phase, seconds_between
 from peer.volunteer import reasons
 from peer.volunteer.actions import Action, CatchUp, Exchanging, Hold, Leave, Merge, Publish, Train, View
+from peer.volunteer.contribution_state import ContributionState
 from peer.volunteer.durations import overlaps
 from peer.volunteer.reasons import Meanwhile
 
@@ -118,6 +119,15 @@ def _coordinator_is_behind(view: View) -> Action | None:
 # During the exchange: there is nothing more to contribute to our round
 
 
+def _go_on_after_loss(view: View) -> Action | None:
+    """Our contribution was given up: the round does not wait for it."""
+    if view.work.contribution is not ContributionState.LOST:
+        return None
+    if _trained_ahead(view):
+        return Hold(reasons.ContributionLost(Meanwhile.TRAINED_AHEAD), sits_out=True)
+    return Train(reasons.ContributionLost(Meanwhile.TRAIN), sits_out=True)
+
+
 def _hold_on_old_state(view: View) -> Action | None:
     """The state is not the run's, or its round closed long ago."""
     return Hold(_exchange(view)) if view.head.differs or _behind(view) > 1 else None
@@ -136,8 +146,12 @@ def _hold_without_overlap(view: View) -> Action | None:
 
 
 def _hold_trained_ahead(view: View) -> Action | None:
-    enough = _steps_done(view) or view.durations.ahead >= view.window.spec.seconds
-    return Hold(_exchange(view, Meanwhile.TRAINED_AHEAD)) if enough else None
+    return Hold(_exchange(view, Meanwhile.TRAINED_AHEAD)) if _trained_ahead(view) else None
+
+
+def _trained_ahead(view: View) -> bool:
+    """A round's worth is trained for the next round."""
+    return _steps_done(view) or view.durations.ahead >= view.window.spec.seconds
 
 
 def _train_ahead(view: View) -> Action | None:
@@ -147,6 +161,7 @@ def _train_ahead(view: View) -> Action | None:
 
 DURING_EXCHANGE: tuple[Rule, ...] = (
     _hold_on_old_state,
+    _go_on_after_loss,
     _train_without_turn,
     _hold_without_overlap,
     _hold_trained_ahead,

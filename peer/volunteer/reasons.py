@@ -190,6 +190,15 @@ class FoldingRounds(Reason):
     """Duration of the last exchange, if it is why training continues."""
 
 
+@dataclass(frozen=True)
+class ContributionLost(Reason):
+    """Our contribution was given up: its blob was damaged. What is trained now counts in the next round."""
+
+    meanwhile: Meanwhile
+    exchange_seconds: float | None = None
+    """As of the others."""
+
+
 # Leave
 
 
@@ -198,7 +207,7 @@ class AskedToStop(Reason):
     """The user stops the volunteer."""
 
 
-ExchangeReason = ContributionOut | FoldingRounds
+ExchangeReason = ContributionOut | FoldingRounds | ContributionLost
 StepReason = TimeToTrain | StepEndsAfterClose | StepOutlastsRound | StepIsLate | OutOfTurn
 TrainReason = StepReason | ExchangeReason
 PublishReason = (

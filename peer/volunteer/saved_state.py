@@ -18,11 +18,12 @@ from safetensors.numpy import load_file
 
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip
-from barnraise.core.errors import StateError
+from barnraise.core.errors import FileDamaged
 from barnraise.core.ids import BlobHash, Round, StateHash, short
 from barnraise.core.strict import Strict
 from barnraise.models.checkpoint_files import join_groups, split_groups
 from barnraise.models.tensor_files import write_tensors
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import Batch, write_atomic
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -91,7 +92,7 @@ class SavedState:
         self._write(pending, {"residual": residual})
 
     def load(self) -> SavedWork | NotSaved:
-        """Raises StateError when the save is damaged or of another run."""
+        """Raises FileDamaged, and sets the save aside, when it is damaged or of another run."""
         path = self._folder / _CURRENT
         if not path.exists():
             return NotSaved()
@@ -135,8 +136,10 @@ class SavedState:
             if path.name not in files.values():
                 path.unlink()
 
-    def _damaged(self, why: str) -> StateError:
-        return StateError(
-            f"the work saved in {self._folder} cannot be used: {why}",
-            fix="The run's newest checkpoint is taken instead.",
+    def _damaged(self, why: str) -> FileDamaged:
+        """Set the whole save aside: nothing overwrites it."""
+        aside = DamagedFiles(self._folder.parent / DAMAGED).set_aside(self._folder)
+        return FileDamaged(
+            f"the saved work cannot be used: {why}",
+            fix=f"It is set aside as {aside}. The run's newest checkpoint is taken instead.",
         )

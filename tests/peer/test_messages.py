@@ -75,6 +75,10 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice, str]] = [
     ),
     (volunteer.ContributionOut(70.0, None), "our contribution is out; the round closes in at most 70 s"),
     (
+        volunteer.ContributionLost(Meanwhile.TRAIN),
+        "our contribution was damaged on this disk and is given up; training goes on",
+    ),
+    (
         volunteer.ContributionOut(70.0, 21.0, Meanwhile.TRAIN, 10.0),
         "our contribution is out; the round closes in at most 70 s;"
         " the last head of the coordinator is 21 s old; training goes on: exchanges take 10 s",

@@ -6,6 +6,7 @@ What is damaged may be the only trace of a fault of the disk, or be repairable b
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,7 +32,7 @@ class DamagedFiles:
     keep_bytes: int = KEEP_BYTES
 
     def set_aside(self, file: Path, now: datetime | None = None) -> Path:
-        """Move `file` here, and return its new path. Raises DiskFull, MachineError."""
+        """Move a file or a folder here, and return its new path. Raises DiskFull, MachineError."""
         target = self.folder / f"{now or utc_now():%Y%m%dT%H%M%S.%fZ}-{file.name}"
         with disk_errors(target):
             make_folder(self.folder)
@@ -43,10 +44,16 @@ class DamagedFiles:
 
     def _bound(self, newest: Path) -> None:
         """Names sort by time."""
-        rest = self.keep_bytes - newest.stat().st_size
+        rest = self.keep_bytes - _size(newest)
         for path in sorted(self.folder.iterdir(), reverse=True):
             if path == newest:
                 continue
-            rest -= path.stat().st_size
-            if rest < 0:
+            rest -= _size(path)
+            if rest < 0 and path.is_dir():
+                shutil.rmtree(path)
+            elif rest < 0:
                 path.unlink()
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import peer.volunteer.contribution_state as module
+from barnraise.contract.records import blob_name
 from barnraise.contract.spec import AdamW, RunSpec
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import DiskFull
@@ -70,6 +71,8 @@ class Model:
                 self.lost, self.update = self.lost + self.update, 0
             case State.TAKEN:
                 self._sign()
+            case State.PENDING if after is State.TRAINING:
+                self._give_up()
             case State.LISTED if after is State.PENDING:
                 self.blob, self.folded = self.listed, self.folded - self.listed
             case State.MISSED:
@@ -106,6 +109,9 @@ class Model:
 
     def _owe(self) -> None:
         self.residual, self.blob = self.residual + self.blob, 0
+
+    def _give_up(self) -> None:
+        self.lost, self.blob = self.lost + self.blob, 0
 
     def _rebase(self) -> None:
         self.ahead, self.missed = self.ahead + self.missed, 0
@@ -205,7 +211,7 @@ def test_one_contribution_is_taken_between_two_rebases() -> None:
     assert all(state.taken for state in seen)
 
 
-@pytest.mark.parametrize("event", [Event.SIGN, Event.LIST, Event.MISS, Event.OWE])
+@pytest.mark.parametrize("event", [Event.SIGN, Event.LIST, Event.MISS, Event.OWE, Event.GIVE_UP])
 def test_an_exchange_does_not_change_what_a_step_asks(event: Event) -> None:
     """A step runs in another thread."""
     for state, row in TRANSITIONS.items():
@@ -263,7 +269,11 @@ def reach(store: ContributionStore, state: State) -> None:
     if state is State.TAKEN:
         return
     sign_in(store)
-    if state is not State.PENDING:
+    if state is State.LOST:
+        assert store.pending is not None
+        store.blobs.remove(blob_name(store.pending.value))
+        store.check_pending()
+    elif state is not State.PENDING:
         store.settle(LAYOUT, close_of(store) if state is State.LISTED else None)
     if state is State.CARRYING:
         store.hand_over()
@@ -284,6 +294,35 @@ def test_a_program_starts_again_as_the_table_says(tmp_path: Path, state: State, 
     assert after in AFTER_CRASH[state]
     if state is State.LISTED:
         assert after is (State.TRAINING if saved else State.PENDING)
+
+
+@pytest.mark.parametrize("how", [b"", b"other bytes", None])
+@pytest.mark.parametrize("when", ["at a restart", "while it waits", "when it missed its close"])
+def test_a_contribution_whose_blob_is_damaged_is_given_up(
+    tmp_path: Path, how: bytes | None, when: str
+) -> None:
+    store = started(tmp_path, DILOCO)
+    reach(store, State.PENDING)
+    assert store.pending is not None
+    name = blob_name(store.pending.value)
+    store.check_pending()
+    assert store.lifecycle.state is State.PENDING
+    store.blobs.remove(name)
+    if how is not None:
+        store.blobs.path(name).write_bytes(how)
+    match when:
+        case "at a restart":
+            store = started(tmp_path, DILOCO)
+        case "while it waits":
+            store.check_pending()
+        case _:
+            store.settle(LAYOUT, None)
+    assert store.lifecycle.state is (State.TRAINING if when == "at a restart" else State.LOST)
+    assert store.pending is None
+    assert [path.read_bytes() for path in tmp_path.glob("damaged/*")] == ([] if how is None else [how])
+    if when != "at a restart":
+        store.lifecycle.advance(Event.REBASE)
+        assert started(tmp_path, DILOCO).lifecycle.state is State.TRAINING
 
 
 def test_a_save_that_fails_leaves_nothing_to_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from peer.volunteer.actions import (
 from peer.volunteer.contribution_state import ContributionState
 from peer.volunteer.durations import Durations
 from peer.volunteer.policy import announce_step, plan, plan_during_step
-from peer.volunteer.reasons import ActionReason, ContributionOut, FoldingRounds, Meanwhile
+from peer.volunteer.reasons import ActionReason, ContributionLost, ContributionOut, FoldingRounds, Meanwhile
 
 OPENS = 1_000_000
 SPEC = RoundSpec(seconds=100.0, grace=20.0)
@@ -73,6 +73,7 @@ ALWAYS = RoundSpec(seconds=100.0, grace=20.0, overlap="always")
 ALWAYS_STEPS = RoundSpec(seconds=100.0, grace=20.0, overlap="always", steps=4)
 NEVER = RoundSpec(seconds=100.0, grace=20.0, overlap="never")
 PENDING, FOLDED, BUSY = ContributionState.PENDING, Exchanging.FOLDED, Exchanging.BUSY
+LOST = ContributionState.LOST
 
 
 def published(spec: RoundSpec = SPEC, **change: object) -> View:
@@ -119,6 +120,11 @@ OVERLAP: list[tuple[View, Action]] = [
     (folding(ALWAYS, contribution=ContributionState.TRAINING), Hold(FOLDS())),
     (seen(ALWAYS, exchange=BUSY), Hold(FOLDS())),
     (out_of_turn(exchange=BUSY, steps=1), Train(FOLDS(ON), sits_out=True)),
+    # After a loss the volunteer trains ahead by any spec, and the round does not wait for it.
+    (published(contribution=LOST), Train(ContributionLost(ON), sits_out=True)),
+    (published(NEVER, contribution=LOST, exchange=BUSY), Train(ContributionLost(ON), sits_out=True)),
+    (published(contribution=LOST, ahead=100.0), Hold(ContributionLost(AHEAD), sits_out=True)),
+    (published(contribution=LOST, round=Round(2)), FOLD_2),
     # Rules of higher priority.
     (published(ALWAYS, round=Round(2)), FOLD_2),
     (published(ALWAYS, leaving=True), STOP),

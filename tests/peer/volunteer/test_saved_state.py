@@ -15,7 +15,7 @@ import pytest
 
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
-from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.errors import DiskFull, FileDamaged
 from barnraise.core.ids import BlobHash, Round
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork, Unchanged
 from tests.support.parts import HASH_A, HASH_B, tensors
@@ -161,9 +161,10 @@ DAMAGE.remove(("current", "gone"))  # then nothing was saved
 
 
 @pytest.mark.parametrize(("kind", "damage"), DAMAGE)
-def test_a_damaged_file_is_a_state_error(tmp_path: Path, kind: str, damage: str) -> None:
-    save(SavedState(tmp_path, HASH_A), 3)
-    (path,) = tmp_path.glob(f"{kind}*")
+def test_a_save_with_a_damaged_file_is_set_aside(tmp_path: Path, kind: str, damage: str) -> None:
+    folder = tmp_path / "work"
+    save(SavedState(folder, HASH_A), 3)
+    (path,) = folder.glob(f"{kind}*")
     match damage:
         case "cut":
             path.write_bytes(path.read_bytes()[:-5])
@@ -171,9 +172,14 @@ def test_a_damaged_file_is_a_state_error(tmp_path: Path, kind: str, damage: str)
             path.write_bytes(b"")
         case _:
             path.unlink()
-    with pytest.raises(StateError, match="cannot be used") as caught:
-        SavedState(tmp_path, HASH_A).load()
+    with pytest.raises(FileDamaged) as caught:
+        SavedState(folder, HASH_A).load()
     assert "\n" not in caught.value.problem
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert aside.name.endswith("-work")
+    assert str(aside) in caught.value.fix
+    assert len(list(aside.iterdir())) == (3 if damage == "gone" else 4)
+    assert SavedState(folder, HASH_A).load() == NotSaved()
 
 
 def test_one_changed_value_of_the_state_is_found(tmp_path: Path) -> None:
@@ -182,7 +188,7 @@ def test_one_changed_value_of_the_state_is_found(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(StateError, match="its state is not"):
+    with pytest.raises(FileDamaged):
         SavedState(tmp_path, HASH_A).load()
 
 
@@ -193,11 +199,11 @@ def test_a_pointer_that_lacks_a_key_is_a_state_error(tmp_path: Path, key: str) -
     fields = json.loads(path.read_bytes())
     del fields[key]
     path.write_text(json.dumps(fields))
-    with pytest.raises(StateError, match="cannot be used"):
+    with pytest.raises(FileDamaged):
         SavedState(tmp_path, HASH_A).load()
 
 
 def test_the_save_of_another_run_is_a_state_error(tmp_path: Path) -> None:
     save(SavedState(tmp_path, HASH_A), 3)
-    with pytest.raises(StateError, match="another run"):
+    with pytest.raises(FileDamaged):
         SavedState(tmp_path, HASH_B).load()
