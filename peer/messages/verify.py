@@ -24,8 +24,6 @@ from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Pr
 
 def verify_message(event: events.VerifyEvent | events.ReplayProgress) -> str:
     match event:
-        case events.ReadingSource(source):
-            return f"reading {source}"
         case events.CheckingFiles(run, round, state, files, size):
             size_text = format_bytes(size)
             return f"round {round} of {run}, state {short(state)}: checking {files} files, {size_text}"

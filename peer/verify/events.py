@@ -10,13 +10,6 @@ from peer.archive.events import BaseEvent
 
 
 @dataclass(frozen=True)
-class ReadingSource(Reason):
-    """The archive or checkpoint is opened."""
-
-    source: str
-
-
-@dataclass(frozen=True)
 class CheckingFiles(Reason):
     """The hash of every file of the checkpoint is computed."""
 
@@ -57,8 +50,7 @@ class ReadingBaseModel(Reason):
 
 
 VerifyEvent = (
-    ReadingSource
-    | CheckingFiles
+    CheckingFiles
     | ContributionsDropped
     | StartFromCheckpoint
     | InitializingAdapter

@@ -45,7 +45,6 @@ from peer.verify.events import (
     ContributionsDropped,
     InitializingAdapter,
     ReadingBaseModel,
-    ReadingSource,
     StartFromCheckpoint,
 )
 from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved, Start
@@ -98,7 +97,6 @@ async def verify(
     """
     began = clock()
     async with AsyncExitStack() as stack:
-        display.report(ReadingSource(options.source))
         found = await _open(options, stack)
         if isinstance(found, Difference):
             return found

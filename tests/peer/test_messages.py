@@ -215,7 +215,6 @@ def test_evaluation_messages(event: evaluate.EvaluationEvent | download.Download
 
 
 VERIFY: list[tuple[verify.VerifyEvent | verify.ReplayProgress, str]] = [
-    (verify.ReadingSource("run"), "reading run"),
     (
         verify.CheckingFiles(RunId("barn"), 4, StateHash("ab" * 32), 5, 2_000_000),
         "round 4 of barn, state abababab: checking 5 files, 2 MB",

@@ -8,18 +8,18 @@ import pytest
 from rich.console import Console
 
 from peer.verify.display import LINES, VerifyLines, verify_display
-from peer.verify.events import ReadingSource, ReplayProgress, VerifyEvent
+from peer.verify.events import ReadingBaseModel, ReplayProgress, VerifyEvent
 
 
 def message(event: VerifyEvent | ReplayProgress) -> str:
-    return "reading [here]" if isinstance(event, ReadingSource) else str(event)
+    return "reading [here]" if isinstance(event, ReadingBaseModel) else str(event)
 
 
 def test_a_terminal_shows_a_bar_and_the_events() -> None:
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=100)
     with verify_display(console, message, lambda progress: f"{progress.contributions} folded") as display:
-        display.report(ReadingSource("here"))
+        display.report(ReadingBaseModel("here"))
         display.replayed(ReplayProgress(3, 7, 12, 1.5))
     assert "reading [here]" in shown.getvalue()
     assert "3/7" in shown.getvalue()

@@ -237,7 +237,7 @@ def test_the_command_prints_its_events_and_the_proof(sound: Path, tmp_path: Path
     done = called(sound, "--key", KEY, "--cache-dir", tmp_path)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("proved: round 4 of barn, state ")
-    for message in ("reading", "round 4 of barn", "initializing the adapter", "replayed 4 of 4 rounds"):
+    for message in ("opening", "round 4 of barn", "initializing the adapter", "replayed 4 of 4 rounds"):
         assert message in done.stderr
 
 
