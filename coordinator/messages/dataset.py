@@ -97,6 +97,11 @@ def render_report(report: RenderReport) -> list[str]:
         *(line for method, count in methods.items() for line in _method(method, count)),
         *(f"the template does not write `{name}`: {_count(times, 'time')}" for name, times in report.ignored),
         *_too_long(report),
+        *(
+            [f"{_count(report.short, 'text')} left out: of one token, which no other predicts"]
+            if report.short
+            else []
+        ),
         *_unrendered(report),
     ]
 

@@ -150,7 +150,8 @@ def _setting(objection: WarmupTooLong | MostlyPadding | AdapterScale | RankAbove
         case WarmupTooLong(steps, useful, enough):
             return (
                 f"the warm-up of {steps:,} steps is longer than the {useful:,} in which each volunteer has"
-                f" done its share of four epochs. Set train.inner.warmup_steps to {enough:,} or less."
+                " done its share of four epochs. Set train.inner.warmup_steps to"
+                f" {enough:,}{' or less' if enough else ''}."
             )
         case MostlyPadding(share, length, mean, enough):
             return (

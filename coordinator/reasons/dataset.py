@@ -71,6 +71,8 @@ class RenderReport:
     """Records that the chat template rejects, or that cannot be trained on once they are rendered."""
     first_bad: tuple[BadRow, ...]
     """The first of them, at most five."""
+    short: int = 0
+    """Texts of one token, which no other predicts."""
 
 
 @dataclass(frozen=True)

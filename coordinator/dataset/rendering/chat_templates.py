@@ -17,7 +17,8 @@ from typing import Any
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from barnraise.core.errors import SpecError
+from barnraise.core.errors import DatasetError, SpecError
+from coordinator.dataset.rendering.time_limit import OutOfTime, TimeLimit
 
 Turn = Mapping[str, Any]
 """A message as templates read it: `role`, `content`, and other keys where it has them."""
@@ -35,6 +36,8 @@ REFUSALS = (
 _BUILTIN = files("coordinator.dataset.rendering") / "template_files"
 _BUILTIN_ORIGIN = "built-in "
 _TRACKING = Lock()
+_LIMIT = TimeLimit(seconds=30)
+"""A chat takes milliseconds. Jinja's sandbox bounds each loop, and not the loops within loops."""
 _MARKS = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 _MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _DATE = date(2024, 7, 26)
@@ -66,7 +69,7 @@ class ChatTemplate:
     def apply(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]] = (), *, prompt: bool = False
     ) -> str:
-        """The turns as text. Raises one of REFUSALS.
+        """The turns as text. Raises one of REFUSALS, and DatasetError for a template that does not end.
 
         prompt: whether the text ends with what precedes an answer of the assistant.
         """
@@ -91,7 +94,15 @@ class ChatTemplate:
     def _render(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], **options: bool) -> Any:
         # One template's tracker of marks serves one thread at a time.
         with _TRACKING if self.has_marks else nullcontext():
-            return self._rendered(turns, tools, options)
+            try:
+                return _LIMIT.run(lambda: self._rendered(turns, tools, options))
+            except OutOfTime:
+                raise DatasetError(
+                    f"the chat template ({self.origin}) takes more than {_LIMIT.seconds:.0f} seconds for"
+                    " one chat",
+                    fix="Remove its long loops, or choose another template by `chat_template` under [data]"
+                    " in run.toml.",
+                ) from None
 
     def _rendered(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], options: Mapping[str, bool]

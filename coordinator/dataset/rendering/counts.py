@@ -25,6 +25,7 @@ class RenderCounts:
     trimmed_tokens: int = 0
     dropped: int = 0
     dropped_tokens: int = 0
+    short: int = 0
     bad: int = 0
     first_bad: list[BadRow] = field(default_factory=list)
 
@@ -64,6 +65,7 @@ class RenderCounts:
         self.trimmed_tokens += later.trimmed_tokens
         self.dropped += later.dropped
         self.dropped_tokens += later.dropped_tokens
+        self.short += later.short
         self.bad += later.bad
         self.first_bad = [*self.first_bad, *later.first_bad][:SHOWN]
 
@@ -80,4 +82,5 @@ class RenderCounts:
             dropped_tokens=self.dropped_tokens,
             bad_rows=self.bad,
             first_bad=tuple(self.first_bad),
+            short=self.short,
         )

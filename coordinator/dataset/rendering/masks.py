@@ -58,8 +58,6 @@ class Marker:
     @classmethod
     def of(cls, template: ChatTemplate, builtins: Sequence[ChatTemplate]) -> Marker:
         """The marker of a template. It renders probes."""
-        if template.has_marks:
-            return cls(template, None, ())
         variants = [each for each in builtins if any(_write_alike(template, each, probe) for probe in PROBES)]
         return cls(template, learn(template), variants)
 
@@ -67,7 +65,8 @@ class Marker:
         """Render a chat and find the assistant's turns. Raises one of REFUSALS where it is refused."""
         if self.template.has_marks:
             text, marked = self.template.apply_marked(turns, tools)
-            return MarkedText(text, tuple(marked), "marks")
+            if marked:  # of several templates in one, some may have no marks
+                return MarkedText(text, tuple(marked), "marks")
         text = self.template.apply(turns, tools)
         spans = self.local.spans(turns, text) if self.local else None
         if spans is not None:

@@ -116,6 +116,7 @@ class Renderer:
             marked = self._marker.mark(turns, tools)
         except REFUSALS as error:
             raise _unrendered(error) from None
+        _check_written(marked.text)
         ignored = ignored_fields(self._template, turns, tools, marked.text)
         spans = _trained_spans(record, marked)
         return Rendered(
@@ -231,6 +232,17 @@ def _trained_spans(chat: Chat, marked: MarkedText) -> list[Span]:
             "run.toml, or split the record into chats of one answer each.",
         )
     return [span for span in wanted if span is not None]
+
+
+def _check_written(text: str) -> None:
+    """Raises Unusable for what the template itself writes and no tokenizer takes; the records are checked."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Unusable(
+            f"the chat template writes half of a surrogate pair, {ascii(text[error.start])[1:-1]}",
+            fix="Correct the template, or choose another one by `chat_template` under [data] in run.toml.",
+        ) from None
 
 
 def _first_token(encoding: Any, place: int) -> int:

@@ -27,7 +27,7 @@ def documents(
 ) -> list[Document | None]:
     """The document of each of `records`; that of a chat has at most `length` tokens.
 
-    None for records that cannot be rendered and chats that are dropped, which are counted.
+    None for records that cannot be rendered, texts of one token and chats that are dropped, all counted.
     """
     texts = [renderer.text_of(record) for record in records]
     beyond = [_tokens_beyond(renderer, text, length) for text in texts]
@@ -47,6 +47,9 @@ def documents(
             found.append(None)
         elif isinstance(record, Chat) and len(document.input_ids) > length:
             found.append(_fitted(renderer, record, len(document.input_ids), length, too_long, counts))
+        elif len(document.input_ids) < 2:
+            counts.short += 1
+            found.append(None)
         else:
             counts.add(text)
             found.append(document)

@@ -9,6 +9,7 @@ from typing import Any
 
 from coordinator.dataset.records import Chat, Message, Text
 from coordinator.dataset.rows.field_values import (
+    all_text,
     as_json,
     check_characters,
     from_json,
@@ -17,6 +18,7 @@ from coordinator.dataset.rows.field_values import (
     kind,
     shown,
     string,
+    text_alone,
     text_and_thoughts,
 )
 from coordinator.dataset.rows.row import Unusable
@@ -25,6 +27,7 @@ from coordinator.dataset.rows.turns import REASONING, conversation, is_turns
 
 SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction", "system_instruction")
 TOOLS = ("tools", "functions")
+_SYSTEM_ROLES = ("system", "developer")
 COMPANIONS = frozenset({*SYSTEMS, *TOOLS})
 """Fields that are read beside the messages of every chat."""
 CALLS = "answers"
@@ -89,7 +92,9 @@ def preference(row: Mapping[str, Any], asked: str | None, where: str, ignored: l
         answer = _answered(row, "chosen", ignored)
     if answer and answer[0].role != "assistant":  # the whole conversation
         if asked is not None and not _repeats(row[asked], asked, answer):
-            ignored.append(asked)
+            instructions = _instructions(row[asked], asked, answer, ignored)
+            ignored += [] if instructions else [asked]
+            answer = instructions + answer
         unread = PAIR_COMPANIONS - COMPANIONS - {asked}
         ignored += [name for name in unread if is_filled(row.get(name))]
         return chat(row, answer, where, ignored)
@@ -120,7 +125,7 @@ def _asked(row: Mapping[str, Any], question: str, ignored: list[str]) -> tuple[M
         given = conversation(value, question, ignored)
         ignored += [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
         return (*history, *map(_as_context, given))
-    text = text_and_thoughts(_only(value, question), question, ignored)[0]
+    text = text_alone(_only(value, question), question, ignored)
     names = [name for name in CONTEXTS if name != question and is_filled(row.get(name))]
     contexts = [_context(row[name], name) for name in names]
     parts = [*contexts, text] if question in _CONTEXT_FIRST else [text, *contexts]
@@ -162,7 +167,7 @@ def _answered(row: Mapping[str, Any], answer: str, ignored: list[str]) -> tuple[
     text, reasoning = text_and_thoughts(_only(value, answer), answer, ignored)
     if thoughts:
         ignored += [f"{answer}[].thinking"] if reasoning else []
-        reasoning = text_and_thoughts(row[thoughts[0]], thoughts[0], ignored)[0]
+        reasoning = all_text(row[thoughts[0]], thoughts[0], ignored)
         ignored += thoughts[1:]
     return (Message("assistant", text, reasoning=reasoning),)
 
@@ -241,6 +246,16 @@ def _repeats(value: object, asked: str, answer: tuple[Message, ...]) -> bool:
     return given == answer[: len(given)]
 
 
+def _instructions(
+    value: object, asked: str, answer: tuple[Message, ...], ignored: list[str]
+) -> tuple[Message, ...]:
+    """The messages of a question that are system prompts alone, for a conversation that has none."""
+    if not holds_messages(value) or answer[0].role in _SYSTEM_ROLES:
+        return ()
+    given = conversation(value, asked, ignored)
+    return given if all(message.role in _SYSTEM_ROLES for message in given) else ()
+
+
 def _with_system(
     row: Mapping[str, Any], messages: tuple[Message, ...], ignored: list[str]
 ) -> tuple[Message, ...]:
@@ -248,9 +263,9 @@ def _with_system(
     given = [name for name in SYSTEMS if is_filled(row.get(name))]
     if not given:
         return messages
-    prompt = text_and_thoughts(row[given[0]], given[0], ignored)[0]
+    prompt = text_alone(row[given[0]], given[0], ignored)
     ignored += [name for name in given[1:] if row[name] != prompt]
-    own = next((message.content for message in messages[:1] if message.role in ("system", "developer")), None)
+    own = next((message.content for message in messages[:1] if message.role in _SYSTEM_ROLES), None)
     if own is None:
         return (Message("system", prompt), *messages) if prompt.strip() else messages
     if own != prompt:

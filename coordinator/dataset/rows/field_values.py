@@ -94,6 +94,19 @@ def text_and_thoughts(content: object, name: str, ignored: list[str]) -> tuple[s
     return "\n".join(texts), "\n".join(thoughts)
 
 
+def text_alone(content: object, name: str, ignored: list[str]) -> str:
+    """The text of content that has no place for thoughts, which are noted in `ignored`. Raises Unusable."""
+    text, thoughts = text_and_thoughts(content, name, ignored)
+    if thoughts:
+        ignored.append(f"{name}[].thinking")
+    return text
+
+
+def all_text(content: object, name: str, ignored: list[str]) -> str:
+    """The text and the thoughts of content that is all reasoning. Raises Unusable."""
+    return "\n".join(filter(None, text_and_thoughts(content, name, ignored)))
+
+
 def _part(part: object, name: str, ignored: list[str]) -> tuple[str, bool]:
     if isinstance(part, str):
         return part, False
@@ -103,7 +116,7 @@ def _part(part: object, name: str, ignored: list[str]) -> tuple[str, bool]:
     if of in _THOUGHT_PARTS:
         key = next((key for key in (_THOUGHT_PARTS[of], "summary") if key in part), _THOUGHT_PARTS[of])
         _note(part, key, name, ignored)
-        return text_and_thoughts(part.get(key), f"{name}[].{key}", ignored)[0], True
+        return all_text(part.get(key), f"{name}[].{key}", ignored), True
     if of not in _TEXT_PARTS:
         raise Unusable(
             f"`{name}` has a part of the type `{shown(of)}`",

@@ -102,7 +102,8 @@ class Recognizer:
         """The record that a row holds. Raises Unusable for a row that cannot be trained on."""
         if type(value) is not dict:
             if isinstance(value, str):
-                return Recognized(_text(value, "the text", where), "plain text", ())
+                lacks_named = self._text_field is not None
+                return Recognized(_text(value, "the text", where), "plain text", (), lacks_named)
             if is_turns(value):
                 return self.recognize({"messages": value}, where)
             if not isinstance(value, Mapping):

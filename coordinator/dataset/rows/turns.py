@@ -8,6 +8,7 @@ from typing import Any
 from coordinator.dataset.records import Message
 from coordinator.dataset.rows.field_values import (
     MEDIA,
+    all_text,
     as_json,
     fields_of,
     from_json,
@@ -16,6 +17,7 @@ from coordinator.dataset.rows.field_values import (
     kind,
     shown,
     string,
+    text_alone,
     text_and_thoughts,
 )
 from coordinator.dataset.rows.row import Unusable
@@ -215,7 +217,7 @@ def _result(content: object, name: str, ignored: list[str]) -> str:
         return ""
     parts = content if isinstance(content, list | tuple) else ()
     if any(isinstance(part, Mapping) and "type" in part for part in parts):
-        return text_and_thoughts(content, name, ignored)[0]
+        return text_alone(content, name, ignored)
     return as_json(content)
 
 
@@ -225,7 +227,7 @@ def _reasoning(turn: Mapping[str, Any], field: str, ignored: list[str]) -> str:
     if not given:
         return ""
     ignored += [f"{field}[].{key}" for key in given[1:] if turn[key] != turn[given[0]]]
-    return "\n".join(filter(None, text_and_thoughts(turn[given[0]], f"{field}[].{given[0]}", ignored)))
+    return all_text(turn[given[0]], f"{field}[].{given[0]}", ignored)
 
 
 def _is_trained(turn: Mapping[str, Any], role: str, field: str, ignored: list[str]) -> bool:

@@ -40,6 +40,11 @@ def delimited(stream: BinaryIO, name: str, delimiter: str | None) -> Iterator[Ro
         start = lines.number + 1
         try:
             fields = next(reader, None)
+        except _LineTooLong:
+            if lines.number > start:  # inside quotes: where they end is not known
+                raise
+            yield BadRow(f"{name}:{start}", f"it {IS_TOO_LONG}", TOO_LONG_FIX)
+            continue
         except csv.Error as error:
             if _is_unclosed(error):
                 raise DatasetError(f"{name}:{start} {_UNCLOSED}", fix=_QUOTE_FIX) from None
@@ -53,6 +58,10 @@ def delimited(stream: BinaryIO, name: str, delimiter: str | None) -> Iterator[Ro
 
 def _is_unclosed(error: csv.Error) -> bool:
     return "unexpected end of data" in str(error)
+
+
+class _LineTooLong(DatasetError):
+    """A line is not read because of its length."""
 
 
 class _Lines:
@@ -73,11 +82,12 @@ class _Lines:
     def peek(self) -> str:
         """The next line, which is not consumed; empty at the end."""
         self._ahead += [found for found in [next(self._lines, None)] if found is not None]
-        return self._decoded(self._ahead[-1][1]) if self._ahead else ""
+        line = self._ahead[-1][1] if self._ahead else None
+        return "" if line is None else self._decoded(line)
 
     def _decoded(self, line: bytes | None) -> str:
         if line is None:
-            raise DatasetError(f"{self._name}:{self.number} {IS_TOO_LONG}", fix=TOO_LONG_FIX)
+            raise _LineTooLong(f"{self._name}:{self.number} {IS_TOO_LONG}", fix=TOO_LONG_FIX)
         return line.decode(errors="surrogateescape")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from barnraise.core.errors import SpecError
+from barnraise.core.errors import DatasetError, SpecError
 from coordinator.dataset.records import Chat, Message, Text
+from coordinator.dataset.rendering import chat_templates
 from coordinator.dataset.rendering.chat_templates import (
     PLAIN,
     ChatTemplate,
@@ -21,6 +22,7 @@ from coordinator.dataset.rendering.fields import accepted_turns, tools_of, turns
 from coordinator.dataset.rendering.local_templates import learn
 from coordinator.dataset.rendering.masks import Marker
 from coordinator.dataset.rendering.render import Rendered, Renderer
+from coordinator.dataset.rendering.time_limit import TimeLimit
 from coordinator.dataset.rows.row import BadRow
 from tests.support.family_templates import FAMILIES, family_renderer, family_tokenizer, unmarked
 
@@ -188,6 +190,37 @@ def test_chats_with_tools_have_the_template_for_them() -> None:
         assert trained_parts(renderer, CHATS[chat]) == trained_parts(family_renderer(family), CHATS[chat])
     tokenizer.chat_template = published = renderer.template
     assert Renderer(tokenizer, renderer.ends).template == published
+
+
+def test_of_two_templates_the_one_without_marks_is_searched() -> None:
+    marked, bare = builtin_text("chatml"), unmarked("chatml")
+    for pair in ({"default": marked, "tool_use": bare}, {"default": bare, "tool_use": marked}):
+        tokenizer = family_tokenizer(None, "<|im_end|>")
+        tokenizer.chat_template = pair
+        renderer = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}))
+        plain = Chat(CHATS["plain"].messages, CHATS["tools"].tools)
+        for chat in (CHATS["plain"], plain):
+            assert trained_parts(renderer, chat) == trained_parts(family_renderer("ChatML"), CHATS["plain"])
+            method = "marks" if pair["tool_use" if chat.tools else "default"] is marked else "prefixes"
+            assert text_of(renderer, chat).method == method
+
+
+def test_half_of_a_character_that_a_template_writes_makes_bad_rows(tmp_path: Path) -> None:
+    file = tmp_path / "our.jinja"
+    file.write_text('{{ "\\ud800" }}{{ messages[0].content }}')
+    found = family_renderer("ChatML", file).text_of(CHATS["plain"])
+    assert isinstance(found, BadRow)
+    assert "\\ud800" in found.problem
+
+
+def test_a_template_that_does_not_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_templates, "_LIMIT", TimeLimit(0.0))
+    file = tmp_path / "our.jinja"
+    loop = "{% for i in range(100000) %}"
+    file.write_text(loop * 3 + "{% endfor %}" * 3)
+    with pytest.raises(DatasetError) as caught:
+        family_renderer("ChatML", file)
+    assert str(file) in caught.value.problem
 
 
 @pytest.mark.parametrize(

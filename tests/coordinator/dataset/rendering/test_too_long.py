@@ -111,3 +111,11 @@ def test_an_exchange_is_a_question_and_all_turns_that_answer_it(
     opens, exchanges = exchanges_of(chat)
     assert len(opens) == opening
     assert [len(turns) for turns in exchanges] == sizes
+
+
+def test_a_text_of_one_token_is_counted(tmp_path: Path) -> None:
+    texts, counts = kept(tmp_path, [Text("<|im_end|>", "d.jsonl:1"), Text("a", "d.jsonl:2")], 100)
+    assert (len(texts), counts.short, counts.methods) == (1, 1, {"text": 1})
+    whole = RenderCounts()
+    whole.merge(counts)
+    assert whole.report("tokenizer").short == 1

@@ -114,6 +114,7 @@ def test_a_dataset_is_refused_without_records_or_without_the_named_field() -> No
     mixed = counted(chat, {"body": "T"}, text_field="body").report()
     refuse(mixed, RENDERED, "refuse", "d.jsonl")
     assert mixed.lacking == 1
+    assert counted("a plain text", text_field="body").lacking == 1
 
 
 def test_the_counts_of_parts_are_those_of_the_whole() -> None:

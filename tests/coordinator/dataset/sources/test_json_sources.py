@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from barnraise.core.errors import DatasetError
 from coordinator.dataset.rows.row import AnyRow, BadRow, OtherSplitRow, Row
-from coordinator.dataset.sources import json_text, lines
+from coordinator.dataset.sources import delimited, json_text, lines
 from coordinator.dataset.sources.json_document import is_document, json_document
 from coordinator.dataset.sources.json_lines import json_lines
 
@@ -109,6 +109,22 @@ def test_a_line_that_is_too_long_is_a_bad_row(monkeypatch: pytest.MonkeyPatch) -
     assert (first, last) == (Row({"a": 1}, "f:1"), Row({"a": 2}, "f:3"))
     assert isinstance(long, BadRow)
     assert long.where == "f:2"
+
+
+def test_a_line_of_csv_that_is_too_long_is_a_bad_row_outside_of_quotes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lines, "LONGEST", 20)
+    monkeypatch.setattr(delimited, "LONGEST", 20)
+    long = b"x" * 50 + b"\n"
+    first, bad, last = delimited.delimited(io.BytesIO(b"a\n1\n" + long + b"2\n"), "f", ",")
+    assert (first, last) == (Row({"a": "1"}, "f:2"), Row({"a": "2"}, "f:4"))
+    assert isinstance(bad, BadRow)
+    assert bad.where == "f:3"
+    assert [row.where for row in delimited.delimited(io.BytesIO(b"a\n" + long), "f", ",") if row] == ["f:2"]
+    for refused in (b'a\n"1\n' + long + b'2"\n', long + b"1\n"):
+        with pytest.raises(DatasetError):
+            list(delimited.delimited(io.BytesIO(refused), "f", ","))
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, "1" * 5000, '{"a": "\udce9"}'])

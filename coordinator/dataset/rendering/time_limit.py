@@ -1,0 +1,56 @@
+"""A time limit for Python code that comes from others: chat templates, whose loops have no bound together.
+
+A template runs in a thread of the builder, where no signal can end it. Another thread raises the exception in
+it instead, which CPython does between two bytecodes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from threading import Lock, Thread, get_ident
+from typing import TypeVar
+
+_POLL_SECONDS = 0.05
+
+T = TypeVar("T")
+
+
+class OutOfTime(Exception):
+    """Raised in a call that takes longer than its limit."""
+
+
+class TimeLimit:
+    """Ends calls that take longer than `seconds`; cheap for calls of microseconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._lock = Lock()
+        self._deadlines: dict[int, float] = {}
+        self._watcher: Thread | None = None
+
+    def run(self, call: Callable[[], T]) -> T:
+        """The result of a call. Raises OutOfTime."""
+        thread = get_ident()
+        with self._lock:
+            self._deadlines[thread] = time.monotonic() + self.seconds
+            if self._watcher is None:
+                self._watcher = Thread(target=self._watch, daemon=True, name="time-limit")
+                self._watcher.start()
+        try:
+            return call()
+        finally:
+            with self._lock:  # the watcher raises under the lock, so nothing is raised after it
+                self._deadlines.pop(thread, None)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_POLL_SECONDS)
+            with self._lock:
+                now = time.monotonic()
+                for thread in [each for each, deadline in self._deadlines.items() if deadline < now]:
+                    del self._deadlines[thread]
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(thread), ctypes.py_object(OutOfTime)
+                    )
