@@ -239,8 +239,8 @@ class BaseFinder:
             case OnlyInRun(source):
                 problem = f"there is no base model at {source} on this machine"
                 fix = (
-                    "A complete copy of the run may have it: try the invite, or a mirror. Or get"
-                    f" {exact} from the maintainer, and give its folder or .gguf file with --base PATH."
+                    f"Get {exact} from the maintainer, or another complete copy of the run, and give its"
+                    " folder or .gguf file with --base PATH."
                 )
             case SourceUnavailable(_, problem):
                 fix = f"Check the connection and try again, or give {exact} with --base PATH."

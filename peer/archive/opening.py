@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from barnraise.contract.invite import SCHEME, parse_invite
+import httpx2
+
+from barnraise.contract.invite import SCHEME, Invite, parse_invite
 from barnraise.contract.manifest import MANIFEST
-from barnraise.core.errors import InviteError, UserError
+from barnraise.core.errors import InviteError, Unreachable, UserError
 from barnraise.core.ids import HASH_PATTERN, PublicKey, RunId
 from barnraise.network.blobs.rate_limiter import UNLIMITED, RateLimiter
 from peer.archive.folder import FolderSource
@@ -20,15 +23,22 @@ from peer.archive.web import WebSource, web_address, web_client
 from peer.coordinator_client import connect
 from peer.timing import TIMING, Timing
 
+log = logging.getLogger("peer")
+
 
 @asynccontextmanager
 async def open_archive(
-    text: str, key: str | None = None, timing: Timing = TIMING, limiter: RateLimiter = UNLIMITED
+    text: str,
+    key: str | None = None,
+    timing: Timing = TIMING,
+    limiter: RateLimiter = UNLIMITED,
+    mirrors: Sequence[str] = (),
 ) -> AsyncIterator[RunArchive | LoneCheckpoint]:
     """The archive at an invite, an http(s) address or a folder.
 
     key: the run's key, or an invite that contains it; an address may have it as ?key=…, an invite has its
-    own. limiter: of what is read from a server.
+    own. limiter: of what is read from a server. mirrors: addresses of copies, for an invite whose coordinator
+    cannot be reached.
     Raises InviteError where the key is not known, UserError, Unreachable, TrustError.
     """
     async with web_client(timing) as client:
@@ -36,15 +46,31 @@ async def open_archive(
             invite = parse_invite(text)
             if key is not None and pinned(key) != invite.key:
                 raise InviteError("the invite and --key name two keys", fix="Leave --key out.")
-            async with connect(invite, timing) as api:
-                address = await api.gateway()
-            yield _of_run(
-                await read_archive(WebSource(client, address, timing, limiter), invite.key), invite.run
-            )
+            yield _of_run(await _of_invite(client, invite, timing, limiter, mirrors), invite.run)
         elif "://" in text:
             yield await _read(WebSource(client, text, timing, limiter), address_key(text, key))
         else:
             yield await _read(FolderSource(_folder(text)), _needed(key, "a folder"))
+
+
+async def _of_invite(
+    client: httpx2.AsyncClient, invite: Invite, timing: Timing, limiter: RateLimiter, mirrors: Sequence[str]
+) -> RunArchive:
+    try:
+        async with connect(invite, timing) as api:
+            address = await api.gateway()
+        return await read_archive(WebSource(client, address, timing, limiter), invite.key)
+    except Unreachable as away:
+        for mirror in mirrors:
+            try:
+                return await read_archive(WebSource(client, mirror, timing, limiter), invite.key)
+            except (Missing, Unreachable) as error:
+                log.warning("%s", error.problem)
+        raise Unreachable(
+            away.problem,
+            fix=f"{away.fix} A server with a copy of the run works without the coordinator: give its address"
+            f" instead of the invite, with ?key={invite.key} behind it.",
+        ) from None
 
 
 async def _read(source: Source, key: PublicKey) -> RunArchive | LoneCheckpoint:

@@ -81,7 +81,9 @@ async def download(
     limiter = RateLimiter(options.max_download)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(web_client(timing))
-        found = await stack.enter_async_context(open_archive(options.source, options.key, timing, limiter))
+        found = await stack.enter_async_context(
+            open_archive(options.source, options.key, timing, limiter, options.mirrors)
+        )
         fetcher = _fetcher(client, found, options, listener, clock, timing, limiter)
         match select_form(fetcher.index, fetcher.adapter, options.format, options.revision):
             case Published(form, revision, note):

@@ -150,7 +150,7 @@ def test_an_impossible_loss_is_invalid(loss: float) -> None:
 @pytest.mark.parametrize(
     ("evaluators", "more", "word"),
     [
-        (THREE[:1], "", "agree is 2, which is more than there are evaluators"),
+        (THREE[:1], "", "agree is 2, with 1 in evaluators: set agree to at most that"),
         ((THREE[0],) * 2, "", "names a key twice"),
         (("ab",), "agree = 1", "evaluators"),
         (THREE, "held_out_tokens = 0", "held_out_tokens is 0"),

@@ -277,7 +277,9 @@ class CheckpointSpec(Strict):
         if len(set(self.evaluators)) != len(self.evaluators):
             raise ValueError("evaluators names a key twice")
         if 0 < len(self.evaluators) < self.agree:
-            raise ValueError(f"agree is {self.agree}, which is more than there are evaluators")
+            raise ValueError(
+                f"agree is {self.agree}, with {len(self.evaluators)} in evaluators: set agree to at most that"
+            )
         if self.evaluators and not self.held_out_tokens:
             raise ValueError("evaluators have nothing to do where held_out_tokens is 0")
         return self

@@ -47,6 +47,7 @@ from tests.support.coordinators import (
     served,
     session_of,
     train_round,
+    unused_port,
     with_key,
 )
 from tests.support.gateways import GatewayProcess
@@ -153,6 +154,31 @@ def test_an_invite_with_another_key_is_refused(store: RunStore, tmp_path: Path) 
 def test_an_invite_to_another_run_is_refused(store: RunStore, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="serves the run barn"):
         got(store, tmp_path / "out", invite=lambda it: Invite(it.host, it.port, RunId("shed"), it.key))
+
+
+@pytest.mark.parametrize("with_mirror", [True, False])
+def test_a_mirror_is_enough_where_the_coordinator_is_away(
+    store: RunStore, tmp_path: Path, with_mirror: bool
+) -> None:
+    away = Invite("127.0.0.1", unused_port(), RunId("barn"), parts.AUTHORITY.public)
+
+    async def ask() -> None:
+        gateway = await listen(archive(store), "127.0.0.1", 0)
+        dead, copy = f"http://127.0.0.1:{unused_port()}", f"http://127.0.0.1:{gateway.port}"
+        mirrors = (dead, copy) if with_mirror else (dead,)
+        options = DownloadOptions(str(away), mirrors=mirrors, output=tmp_path / "out")
+        try:
+            await download(options, Path("/nowhere"), RecordingListener(), time.monotonic, NO_PAUSES)
+        finally:
+            await gateway.stop()
+
+    if with_mirror:
+        asyncio.run(ask())
+        assert files_in(tmp_path / "out") == all_of(store)
+        return
+    with pytest.raises(Unreachable, match="no coordinator answers") as unreachable:
+        asyncio.run(ask())
+    assert f"?key={away.key}" in unreachable.value.fix
 
 
 def test_an_archive_of_another_key_is_refused(store: RunStore, tmp_path: Path) -> None:
