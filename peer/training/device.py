@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from barnraise.core.errors import TooLargeForMemory, UserError
 from barnraise.core.reason import Reason
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, Precision
+from barnraise.runtime.memory import available_memory
 from peer.training.memory_fit import FreeMemory
 
 _OUT_OF_MEMORY = (
@@ -145,7 +145,7 @@ def cpu_bf16_speedup(size: int = 512, repetitions: int = 5) -> float:
 
 def free_memory(device: Device) -> FreeMemory:
     """The memory that is free for training on `device`."""
-    host = int(psutil.virtual_memory().available)
+    host = available_memory()
     if device.torch_device.startswith("cuda"):
         return FreeMemory(
             int(torch.cuda.mem_get_info(torch.device(device.torch_device))[0]), host, shared=False

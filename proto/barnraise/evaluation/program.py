@@ -14,7 +14,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from barnraise.contract.archive import HELD_OUT_INDEX
@@ -27,6 +26,7 @@ from barnraise.models.causal_lm import Attention, packed_inputs, quiet
 from barnraise.models.trainable import parameter_count
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.child_process import NICENESS
+from barnraise.runtime.memory import available_memory
 
 FP32_BYTES = 4
 LOGIT_COPIES = 3
@@ -48,7 +48,7 @@ def main() -> None:
     index = DataIndex.from_bytes((wanted.held_out / HELD_OUT_INDEX).read_bytes())
     needed = parameter_count(wanted.base) * FP32_BYTES
     needed += index.sequence_length * index.vocab_size * FP32_BYTES * LOGIT_COPIES
-    if (free := psutil.virtual_memory().available) < needed:
+    if (free := available_memory()) < needed:
         print(MemoryReply(needed_bytes=needed, free_bytes=free).model_dump_json())
         return
     with quiet():

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from pydantic import ValidationError
 
 from barnraise.contract.shards import pack_shard
@@ -44,6 +43,7 @@ from barnraise.rehearsal.replies import (
 from barnraise.rehearsal.samples import RehearsalSamples
 from barnraise.runtime.child_failures import ChildDied, ChildFailure, ChildTimedOut, ChildTooLarge
 from barnraise.runtime.child_process import ChildDone, run_child
+from barnraise.runtime.memory import available_memory
 
 PROGRAM = "barnraise.rehearsal.program"
 """The module that rehearses."""
@@ -63,7 +63,7 @@ class Limits:
 
     def free(self) -> int:
         """Bytes that a rehearsal may take now."""
-        available = int(psutil.virtual_memory().available)
+        available = available_memory()
         return available if self.memory is None else min(self.memory, available)
 
 
