@@ -21,6 +21,7 @@ from barnraise.core.ids import RUN_PATTERN
 from barnraise.network.blobs.rate_limiter import RateLimiter, parse_rate
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.console import plain_errors, start_logging
+from barnraise.runtime.console_streams import outlive_display
 from barnraise.runtime.files import write_atomic
 
 DEFAULT_PORT = 7451
@@ -230,6 +231,7 @@ def serve(
             click.echo("It is not rehearsed: the first volunteer tries one step before it trains.\n")
         click.echo(f"Its checkpoints, and how to download them, are at {serving.url}\n")
 
+    outlive_display()
     asyncio.run(serve_run(spec_path, folder, cache_dir, settings, ready))
 
 

@@ -9,7 +9,6 @@ import asyncio
 import functools
 import ipaddress
 import logging
-import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -33,6 +32,7 @@ from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
+from barnraise.runtime.stop_signals import on_stop_signals
 from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
@@ -101,8 +101,8 @@ async def serve(
     ready: Callable[[Serving], None],
     timing: Timing = TIMING,
 ) -> None:
-    """Serve a run until SIGINT or SIGTERM. ready: called once volunteers can join, unless the base model
-    cannot be evaluated.
+    """Serve a run until SIGINT, SIGTERM or SIGHUP. ready: called once volunteers can join, unless the base
+    model cannot be evaluated.
     """
     spec = read_spec(spec_path)
     _check(settings)
@@ -167,10 +167,9 @@ async def _deliver_base(publisher: Publisher) -> None:
 
 
 def _stop_signal() -> asyncio.Event:
-    """An event that SIGINT or SIGTERM sets."""
+    """An event that Ctrl-C, `kill` or a closed terminal sets."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    on_stop_signals(stop.set, stop.set)
     return stop
 
 

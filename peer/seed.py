@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from barnraise.core.signed import Signed, open_signed
 from barnraise.gateway import listen
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
+from barnraise.runtime.stop_signals import on_stop_signals
 from peer.download.select import index_of
 
 log = logging.getLogger("peer.seed")
@@ -56,8 +56,7 @@ async def seed(
 def until_interrupted() -> asyncio.Event:
     """An event that SIGINT and SIGTERM set. Call it in a running event loop."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    on_stop_signals(stop.set, stop.set)
     return stop
 
 

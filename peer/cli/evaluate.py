@@ -12,6 +12,7 @@ from barnraise.contract.invite import SCHEME, parse_invite
 from barnraise.core.errors import UserError
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console_streams import outlive_display
 from peer.cli.options import announce, base_option, cache_option, max_download_option
 from peer.data_dir import PEER_KEY, own_folder
 
@@ -76,6 +77,7 @@ def evaluate(
     async def run(evaluator: Evaluator) -> None:
         await (evaluator.once() if once else evaluator.until(until_interrupted()))
 
+    outlive_display()
     identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
     with download_display(Console(stderr=True), evaluation_message) as display:
         evaluator = Evaluator(

@@ -12,6 +12,7 @@ import click
 from barnraise.contract.invite import parse_invite
 from barnraise.core.errors import UserError
 from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console_streams import outlive_display
 from peer.cli.options import (
     base_option,
     cache_option,
@@ -107,6 +108,7 @@ def join(
         max_download=max_download,
         base=base,
     )
+    outlive_display()
     folder = own_folder(data_dir, wanted.run)
     displays = JoinDisplays(
         display_for(Console(stderr=True), volunteer_message),

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console_streams import outlive_display
 
 
 @click.command()
@@ -33,4 +34,5 @@ def seed(folder: Path, host: str, port: int) -> None:
     async def run() -> None:
         await serve(folder, host, port, until_interrupted(), ready)
 
+    outlive_display()
     asyncio.run(run())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from barnraise.network.swarm import Swarm
 from barnraise.rehearsal.outcomes import StepFailed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
+from barnraise.runtime.stop_signals import on_stop_signals
 from peer.archive.base_model import BaseFinder
 from peer.archive.events import BaseEvent
 from peer.archive.opening import open_archive
@@ -321,7 +321,7 @@ def _fitted(charter: Charter, base: Path, device: Device, settings: JoinSettings
 
 
 def _leave_on_signals() -> asyncio.Event:
-    """The first Ctrl-C asks to leave, the second stops at once."""
+    """The first Ctrl-C asks to leave, the second stops at once. A closed terminal only asks."""
     leaving = asyncio.Event()
 
     def handle() -> None:
@@ -330,8 +330,11 @@ def _leave_on_signals() -> asyncio.Event:
         log.info("leaving; Ctrl-C again to stop at once")
         leaving.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, handle)
+    def hang_up() -> None:
+        if not leaving.is_set():
+            handle()
+
+    on_stop_signals(handle, hang_up)
     return leaving
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C: once to leave cleanly, twice to stop at once. In a separate process, which gets the signals."""
+"""Ctrl-C and a closed terminal: once to leave cleanly, Ctrl-C twice to stop at once."""
 
 from __future__ import annotations
 
@@ -7,37 +7,54 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """\
 import asyncio, os, signal, sys
 from peer.volunteer.join import _leave_on_signals
 
-async def main(signals):
+async def main(numbers):
     leaving = _leave_on_signals()
-    for _ in range(signals):
-        os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.wait_for(leaving.wait(), 30)
-    if signals == 2:
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    await asyncio.wait_for(leaving.wait(), 30)
+    if numbers == [signal.SIGINT, signal.SIGINT]:
         await asyncio.Event().wait()  # for ever, unless the second one ends it
+    await asyncio.sleep(0)  # handlers run
 
-asyncio.run(main(int(sys.argv[1])))
+asyncio.run(main([int(number) for number in sys.argv[1:]]))
 """
 
 
-def status_after(signals: int) -> int:
+def status_after(*signals: int, ignored: int | None = None) -> int:
+    def ignore() -> None:
+        if ignored is not None:
+            signal.signal(ignored, signal.SIG_IGN)
+
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(signals)],
+        [sys.executable, "-c", PROGRAM, *map(str, map(int, signals))],
         cwd=ROOT,
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"},
         timeout=120,
         check=False,
+        preexec_fn=ignore,
     )
     return done.returncode
 
 
-def test_the_first_signal_asks_to_leave() -> None:
-    assert status_after(1) == 0
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_asks_to_leave(number: signal.Signals) -> None:
+    assert status_after(number) == 0
 
 
 def test_the_second_signal_stops_at_once() -> None:
-    assert status_after(2) == 128 + signal.SIGINT
+    assert status_after(signal.SIGINT, signal.SIGINT) == 128 + signal.SIGINT
+
+
+def test_a_closed_terminal_that_is_reported_twice_is_one_request() -> None:
+    assert status_after(signal.SIGHUP, signal.SIGHUP) == 0
+
+
+def test_nohup_holds() -> None:
+    assert status_after(signal.SIGHUP, signal.SIGINT, ignored=signal.SIGHUP) == 0
