@@ -5,6 +5,7 @@ Nothing else in `peer` imports grpc.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -28,10 +29,10 @@ from barnraise.core.errors import (
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
-from barnraise.runtime.http_client import through_proxy
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from peer.timing import TIMING, Timing
+from peer.unreachable import CoordinatorUnreachable, diagnose
 
 V = TypeVar("V")
 _REPORT = "Report it to the run's maintainer."
@@ -128,7 +129,7 @@ class CoordinatorClient:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise _error_of(error, self._invite) from None
+            raise await _error_of(error, self._invite, self._timing) from None
 
 
 @asynccontextmanager
@@ -137,7 +138,7 @@ async def connect(invite: Invite, timing: Timing = TIMING) -> AsyncIterator[Coor
         yield CoordinatorClient(invite, pb_grpc.CoordinatorStub(channel), timing)
 
 
-def _error_of(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
+async def _error_of(error: grpc.aio.AioRpcError, invite: Invite, timing: Timing) -> BarnraiseError:
     problem, _, fix = (error.details() or "").partition("\n")
     match error.code():
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
@@ -147,11 +148,8 @@ def _error_of(error: grpc.aio.AioRpcError, invite: Invite) -> BarnraiseError:
         case grpc.StatusCode.INTERNAL:
             return RefusedError(f"the coordinator failed: {problem}", fix=fix or _REPORT)
         case code:
-            return Unreachable(
-                f"no coordinator answers at {invite.address}{through_proxy(f'http://{invite.address}')}"
-                f" ({code.name.lower()})",
-                fix="Check your connection; ask the maintainer whether the run is up and its port open.",
-            )
+            cause = await diagnose(invite.host, invite.port, code.name.lower(), os.environ, timing)
+            return CoordinatorUnreachable(invite.address, cause)
 
 
 def _now() -> Millis:

@@ -13,6 +13,12 @@ class Timing:
 
     poll: float = 0.25
     """Between two reads of the head and of what else may have changed: small against any round."""
+    disk_retry: float = 10.0
+    """On a full disk, before the same is written again: a person has to free space."""
+    first_wait: float = 2.0
+    """At the start, after the first failed attempt; each further one doubles it."""
+    longest_wait: float = 120.0
+    """Limit of that pause: a volunteer is back two minutes after its coordinator."""
     retry: float = 2.0
     """After a network error, before the same request is sent again."""
     reconnect_after: float = 15.0
@@ -38,6 +44,8 @@ class Timing:
 
     # The coordinator's API
 
+    diagnosis: float = 3.0
+    """For each step of finding out why no coordinator answers: a connection across the world takes 0.3 s."""
     request: float = 15.0
     """A request fails after this long; it includes connecting. A reply has a few kilobytes."""
 

@@ -8,10 +8,12 @@ from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
 
 
-def volunteer_message(reason: volunteer.ActionReason | Advice) -> str:
+def volunteer_message(reason: volunteer.ActionReason | Advice | volunteer.StepSkipped) -> str:
     """Why a volunteer does what it does, or what its measurements mean."""
     if isinstance(reason, Advice):
         return _advice(reason)
+    if isinstance(reason, volunteer.StepSkipped):
+        return _skipped(reason)
     if isinstance(reason, volunteer.StepReason):
         return _step(reason)
     if isinstance(reason, volunteer.PublishReason):
@@ -137,6 +139,15 @@ def _advice(advice: Advice) -> str:
             return f"{took}, more than {LONG_EXCHANGE:.0%}: {then}" if overlaps else f"{took}: {then}"
         case _:
             assert_never(advice)
+
+
+def _skipped(reason: volunteer.StepSkipped) -> str:
+    times = "step" if reason.skipped == 1 else f"step, {reason.skipped} so far"
+    text = f"{reason.problem}: skipped that {times}"
+    if reason.resets == 0:
+        return text
+    again = "" if reason.resets == 1 else f", {reason.resets} times in a row: check this machine's memory"
+    return f"{text}; training starts again from the run's state{again}"
 
 
 def _steps(advice: StepsPerRound) -> str:

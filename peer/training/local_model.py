@@ -17,7 +17,7 @@ from torch import nn
 from barnraise.contract.shards import IGNORED, Sample
 from barnraise.contract.spec import Full, Lora
 from barnraise.contract.state import Array, Layout, Tensors
-from barnraise.core.errors import MachineError
+from barnraise.core.errors import NotFinite
 from barnraise.models.causal_lm import Attention, inner, load, packed_inputs
 from barnraise.models.memory_estimate import Precision
 from barnraise.models.trainable import attach, trainable_parameters
@@ -126,6 +126,23 @@ class LocalModel:
         """Scale the gradients down to a total norm of at most `norm`. Returns the norm before."""
         return torch.nn.utils.clip_grad_norm_(self.params.values(), norm)
 
+    def set_gradients_aside(self) -> list[torch.Tensor | None]:
+        """Take the accumulated gradients out, so that a batch can be judged on its own."""
+        aside = [parameter.grad for parameter in self.params.values()]
+        self.clear_gradients()
+        return aside
+
+    def add_gradients(self, aside: Sequence[torch.Tensor | None]) -> None:
+        """Add what was set aside."""
+        for parameter, before in zip(self.params.values(), aside, strict=True):
+            if before is not None:
+                parameter.grad = before if parameter.grad is None else before.add_(parameter.grad)
+
+    def gradients_are_finite(self) -> bool:
+        """Whether no accumulated gradient has a NaN or an infinity."""
+        found = [each.grad for each in self.params.values() if each.grad is not None]
+        return all(bool(torch.isfinite(gradient).all()) for gradient in found)
+
     def clear_gradients(self) -> None:
         for parameter in self.params.values():
             parameter.grad = None
@@ -133,7 +150,7 @@ class LocalModel:
     def backward(self, samples: Sequence[Sample], divisor: int) -> Loss:
         """Add the gradient of (summed loss / `divisor`) of `samples`, micro-batch by micro-batch.
 
-        Raises MachineError if the loss is not finite, TooLargeForMemory if memory runs out with one sample
+        Raises NotFinite if the loss is not finite, TooLargeForMemory if memory runs out with one sample
         at a time.
         """
 
@@ -269,8 +286,8 @@ def _finite(loss: torch.Tensor) -> float:
     return value
 
 
-def diverged(problem: str) -> MachineError:
-    return MachineError(
+def diverged(problem: str) -> NotFinite:
+    return NotFinite(
         problem,
         fix="If every peer reports it, the maintainer should lower train.inner.lr; if only this one does, "
         "try `--device cpu` and check the machine's memory.",

@@ -12,7 +12,7 @@ import torch
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import InnerSpec, TrainSpec
 from barnraise.contract.state import Array, Tensors
-from barnraise.core.errors import StateError
+from barnraise.core.errors import NotFinite, StateError
 from peer.training.device import memory_limit
 from peer.training.inner_optimizer import InnerOptimizer, OptimizerState
 from peer.training.local_model import LocalModel, Loss, as_array, diverged, trained_tokens
@@ -22,7 +22,7 @@ class Method(Protocol):
     """How a peer turns batches into the update of a round: one class per `train.method`."""
 
     def step(self, samples: Sequence[Sample]) -> Loss:
-        """Train on `samples` (one batch)."""
+        """Train on `samples` (one batch). Raises NotFinite, with nothing changed."""
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
         """The update for the local work since `base`, over `tokens` trained tokens; fp32."""
@@ -39,6 +39,9 @@ class Method(Protocol):
     def import_inner(self, saved: OptimizerState) -> None:
         """Restore an exported state. Raises StateError if it is not of this model."""
 
+    def forget_inner(self) -> None:
+        """Start the state that lives across rounds again."""
+
 
 def method_for(train: TrainSpec, model: LocalModel) -> Method:
     return DilocoMethod(model, train.inner) if train.method == "diloco" else GradientMethod(model)
@@ -50,6 +53,7 @@ class DilocoMethod:
     def __init__(self, model: LocalModel, inner: InnerSpec) -> None:
         self._model = model
         self._clip_norm = inner.clip_norm
+        self._inner = inner
         self._optimizer = InnerOptimizer(model, inner)
 
     def step(self, samples: Sequence[Sample]) -> Loss:
@@ -59,7 +63,8 @@ class DilocoMethod:
             return Loss(0.0, 0)
         self._model.clear_gradients()
         loss = self._model.backward(samples, divisor=tokens)
-        if self._clip_norm > 0 and not torch.isfinite(self._model.clip_gradients(self._clip_norm)):
+        norm = self._model.clip_gradients(self._clip_norm or float("inf"))
+        if not torch.isfinite(norm):
             raise diverged("the gradient is not finite")
         with memory_limit(self._model.device, "the inner optimizer"):
             self._optimizer.step()
@@ -84,6 +89,9 @@ class DilocoMethod:
     def import_inner(self, saved: OptimizerState) -> None:
         self._optimizer.restore(saved)
 
+    def forget_inner(self) -> None:
+        self._optimizer = InnerOptimizer(self._model, self._inner)
+
 
 class GradientMethod:
     """Accumulates the gradient; the update is its mean over trained tokens. The outer optimizer steps."""
@@ -93,7 +101,17 @@ class GradientMethod:
 
     def step(self, samples: Sequence[Sample]) -> Loss:
         """Add the gradient of the summed loss, so that the means of two peers combine by their tokens."""
-        return self._model.backward(samples, divisor=1)
+        aside = self._model.set_gradients_aside()
+        try:
+            loss = self._model.backward(samples, divisor=1)
+            if not self._model.gradients_are_finite():
+                raise diverged("the gradient is not finite")
+        except NotFinite:
+            self._model.clear_gradients()
+            raise
+        finally:
+            self._model.add_gradients(aside)
+        return loss
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
         sums = self._model.gradients()
@@ -120,3 +138,6 @@ class GradientMethod:
                 "there is a saved inner optimizer, but this run trains by plain gradients",
                 fix="Remove it; this run does not need it.",
             )
+
+    def forget_inner(self) -> None:
+        """Nothing: see `export_inner`."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Array, Layout, Tensors, TrainState
+from barnraise.core.errors import NotFinite
 from barnraise.models.base_model import BaseFolder
 from barnraise.models.memory_estimate import Precision
 from barnraise.rehearsal.isolation import Isolated
@@ -122,20 +124,25 @@ class Trainer:
     def step(self, samples: Sequence[Sample]) -> StepResult:
         """Train on one batch: take an inner step (`diloco`), or accumulate the gradient (`gradient`).
 
-        Raises MachineError if loss or gradient are not finite, TooLargeForMemory if memory runs out.
+        Raises NotFinite if loss or gradient are not finite, with nothing trained, TooLargeForMemory if
+        memory runs out.
         """
+        self._samples += len(samples)  # a batch that is skipped is not drawn again
         loss = self._method.step(samples)
         self._tokens += loss.tokens
-        self._samples += len(samples)
         self._loss += loss.total
         return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
 
     def take_update(self, state: TrainState) -> Update:
         """The contribution to the round that started from `state`; resets the counters.
 
-        Raises MachineError if a gradient is not finite.
+        Raises NotFinite if the update is not.
         """
         tensors = self._method.update(state.params, self._tokens)
+        if not all(np.isfinite(array).all() for array in tensors.values()):
+            raise NotFinite(
+                "what was trained is not finite", fix="Lower train.inner.lr, or check this machine's memory."
+            )
         update = Update(tensors, self._tokens, self._samples, self._loss / max(1, self._tokens))
         self._method.restart()
         self._forget()
@@ -153,6 +160,10 @@ class Trainer:
     def import_inner(self, saved: OptimizerState) -> None:
         """Restore an exported inner optimizer. Raises StateError if it is not of this run."""
         self._method.import_inner(saved)
+
+    def forget_inner(self) -> None:
+        """Start the inner optimizer again."""
+        self._method.forget_inner()
 
     def _forget(self) -> None:
         self._tokens = 0

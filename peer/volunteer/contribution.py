@@ -19,6 +19,7 @@ from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity
+from barnraise.core.ids import blob_hash
 from barnraise.core.signed import Signed, open_text, sign
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
@@ -29,6 +30,14 @@ from peer.volunteer.contribution_state import ContributionEvent, ContributionLif
 from peer.volunteer.saved_state import Arrays, NotSaved, SavedState, SavedWork, Unchanged
 
 log = logging.getLogger("peer")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A contribution in memory."""
+
+    blob: bytearray
+    commit: Signed[Commit]
 
 
 @dataclass
@@ -68,10 +77,10 @@ class ContributionStore:
                 self._commit = pending
                 self.lifecycle.advance(ContributionEvent.RESUME)
 
-    def contribute(self, tip: Tip, layout: Layout, update: Update, admission: str) -> Signed[Commit]:
-        """Turn an update into a blob and its commit, saved so that a crash loses neither.
+    def encode(self, tip: Tip, layout: Layout, update: Update, admission: str) -> Encoded:
+        """Turn an update into a blob and its commit; `keep` follows. Consumes the update.
 
-        Raises StateError where the update is not finite, DiskFull.
+        Raises StateError where the update is not finite.
         """
         charter = self.charter
         blob = encode_with_feedback(charter.spec.codec, update.tensors, self.residual, layout)
@@ -82,14 +91,19 @@ class ContributionStore:
             base_state=tip.state,
             owner=self.identity.public,
             admission=admission,
-            blob=self.blobs.put(blob),
+            blob=blob_hash(blob),
             size=len(blob),
             pieces=pieces_hash(blob),
             tokens=update.tokens,
             samples=update.samples,
             loss=update.loss,
         )
-        signed = sign(self.identity, commit)
+        return Encoded(blob, sign(self.identity, commit))
+
+    def keep(self, encoded: Encoded) -> Signed[Commit]:
+        """Save a contribution so that a crash does not lose it. Raises DiskFull; it may be called again."""
+        signed = encoded.commit
+        self.blobs.put(encoded.blob)
         self._save_contribution(signed)
         self._commit = signed
         self.lifecycle.advance(ContributionEvent.SIGN)
@@ -114,10 +128,14 @@ class ContributionStore:
         log.info("our contribution to round %d missed its close and goes into the next", sent.round)
         missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
         if spec.train.method == "gradient":
-            self.residual, event = _sum(self.residual, missed), ContributionEvent.OWE
+            owed, event = _sum(self.residual, missed), ContributionEvent.OWE
+            self.saves.save_contribution(owed, "")
+            self.residual = owed
         else:
-            self._missed, event = missed, ContributionEvent.MISS
-        self._save_contribution(None)
+            event = ContributionEvent.MISS
+            self.saves.save_contribution(_sum(self.residual, missed), "")
+            self._missed = missed
+        self._is_saved = True
         self.lifecycle.advance(event)
 
     def check_pending(self) -> None:

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from barnraise.core.units import format_bytes
 from peer.volunteer.durations import Advice
-from peer.volunteer.reasons import ActionReason
+from peer.volunteer.reasons import ActionReason, StepSkipped
 
 log = logging.getLogger("peer")
 
-Render = Callable[[ActionReason | Advice], str]
+Render = Callable[[ActionReason | Advice | StepSkipped], str]
 """`peer.messages.volunteer.volunteer_message`."""
 
 
@@ -54,6 +54,8 @@ class StatusDisplay(Protocol):
 
     def advise(self, advice: Advice) -> None: ...
 
+    def skip(self, skipped: StepSkipped) -> None: ...
+
 
 class StatusLines:
     """One line for each new round and each new reason."""
@@ -85,6 +87,10 @@ class StatusLines:
         """Log `advice`."""
         log.info("%s", self._render(advice))
 
+    def skip(self, skipped: StepSkipped) -> None:
+        """Log `skipped`."""
+        log.warning("%s", self._render(skipped))
+
 
 class StatusPanel:
     """A few lines at the bottom of the terminal that change in place."""
@@ -106,6 +112,10 @@ class StatusPanel:
     def advise(self, advice: Advice) -> None:
         """Log `advice`."""
         log.info("%s", self._render(advice))
+
+    def skip(self, skipped: StepSkipped) -> None:
+        """Log `skipped`."""
+        log.warning("%s", self._render(skipped))
 
 
 def display_for(console: Console, render: Render) -> StatusDisplay:

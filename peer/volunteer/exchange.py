@@ -12,7 +12,7 @@ from barnraise.contract.records import Commit, Head, Presence, blob_name
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
-from barnraise.core.errors import NetworkError, StateError, TrustError
+from barnraise.core.errors import BarnraiseError, StateError
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.fold.codec import Decoder
 from barnraise.network.swarm import Swarm
@@ -25,6 +25,7 @@ from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.saved_state import Unchanged
+from peer.volunteer.waiting import until_stored, wait_out
 
 log = logging.getLogger("peer")
 
@@ -147,16 +148,16 @@ class Exchange:
         async def with_pause() -> None:
             try:
                 await work
-            except (NetworkError, TrustError) as error:
-                log.warning("%s; trying again", error.problem)
-                await asyncio.sleep(self.timing.retry)
+            except BarnraiseError as error:
+                await wait_out(error, self.timing)
 
         assert self._task is None, "one task at a time"
         self._task = asyncio.create_task(with_pause())
 
     async def _publish(self, tip: Tip, update: Update, admission: str) -> None:
         began, layout = self.clock(), self.follower.layout
-        commit = await asyncio.to_thread(self.store.contribute, tip, layout, update, admission)
+        encoded = await asyncio.to_thread(self.store.encode, tip, layout, update, admission)
+        commit = await until_stored(lambda: self.store.keep(encoded), self.timing)
         await self.swarm.publish(commit.value)
         watching = asyncio.create_task(self._watch_sending(blob_name(commit.value), began))
         self._watching.add(watching)

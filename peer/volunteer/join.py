@@ -59,6 +59,7 @@ from peer.volunteer.loop import Volunteer
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.samples import Samples, fetch_index
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork
+from peer.volunteer.waiting import persist
 
 log = logging.getLogger("peer")
 
@@ -140,17 +141,25 @@ async def join(
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
-        joined = await _or_leave(_admitted(invite, identity, settings, timing), leaving)
+        claiming = persist(lambda: _admitted(invite, identity, settings, timing), identity.public, timing)
+        joined = await _or_leave(claiming, leaving)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
         preparing = _prepare(invite, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
         admission = AdmissionRenewal(invite, identity, name, settings.credit, joined.admission, timing)
-        node = await _or_leave(_start_node(identity, joined, folder, settings, timing), leaving)
+
+        async def entered() -> _Node:
+            return await _start_node(identity, joined, folder, settings, timing)
+
+        node = await _or_leave(persist(entered, identity.public, timing), leaving)
         renewing = asyncio.create_task(admission.keep(node.clock))
         try:
-            assembling = _volunteer(node, machine, folder, name, admission, displays.status, leaving)
-            volunteer = await _or_leave(assembling, leaving)
+
+            async def assembled() -> Volunteer:
+                return await _volunteer(node, machine, folder, name, admission, displays.status, leaving)
+
+            volunteer = await _or_leave(persist(assembled, identity.public, timing), leaving)
             with displays.status:
                 await node.swarm.guard(volunteer.run())
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from barnraise.contract.shards import Sample
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip
+from barnraise.core.errors import NotFinite
 from barnraise.core.ids import Round
 from barnraise.fold.codec import Decoder
 from peer.training.trainer import Trainer, Update
 from peer.volunteer.actions import LocalWork
 from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
+from peer.volunteer.reasons import StepSkipped
+
+MAX_SKIPPED = 5
+"""Steps skipped in a row after which the local parameters or moments are at fault, and not a batch."""
 
 
 @dataclass
@@ -30,19 +35,47 @@ class LocalTraining:
     """Training loss of the last step."""
     _taken_at: dict[str, Array] = field(default_factory=dict)
     """The local parameters when the contribution was taken, from the first step after it on."""
+    _passed: int = 0
+    """Samples of this round that were drawn before training started again from the run's state."""
+    _skipped: int = 0
+    _skipped_in_a_row: int = 0
+    _resets: int = 0
+    """How often in a row training started again from the run's state."""
 
     def start(self) -> None:
         """Load the state into the model."""
         self.trainer.load(self.state)
 
-    def step(self, samples: Sequence[Sample]) -> int:
-        """Take one step and return its trained tokens."""
+    def step(self, samples: Sequence[Sample]) -> int | StepSkipped:
+        """Take one step and return its trained tokens, or skip it where it is not finite.
+
+        After MAX_SKIPPED skipped steps in a row, training starts again from the run's state.
+        """
         if self.lifecycle.taken and not self._taken_at:
             self._taken_at = self.trainer.params()
-        result = self.trainer.step(samples)
+        try:
+            result = self.trainer.step(samples)
+        except NotFinite as error:
+            return self._skip(error)
+        self._skipped_in_a_row = self._resets = 0
         self.loss = result.loss
         self.steps += 1
         return result.tokens
+
+    def _skip(self, error: NotFinite) -> StepSkipped:
+        self._skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row % MAX_SKIPPED == 0:
+            self._resets += 1
+            self._reset()
+        return StepSkipped(error.problem, self._skipped, self._resets)
+
+    def _reset(self) -> None:
+        """Drop the local work and the inner optimizer's moments, which may be what is not finite."""
+        passed = self.samples
+        self.trainer.load(self.state)
+        self.trainer.forget_inner()
+        self._passed, self.steps, self._taken_at = passed, 0, {}
 
     @property
     def tokens(self) -> int:
@@ -52,7 +85,7 @@ class LocalTraining:
     @property
     def samples(self) -> int:
         """Samples used since the last contribution was taken."""
-        return self.trainer.samples
+        return self._passed + self.trainer.samples
 
     @property
     def round(self) -> Round:
@@ -74,9 +107,16 @@ class LocalTraining:
         return LocalWork(self.tip.round, self.lifecycle.state, self.tokens, self.steps)
 
     def take(self) -> Update:
-        """The contribution to the round of `tip`: all work that no contribution has taken."""
-        update = self.trainer.take_update(self.state)
-        self.steps = 0
+        """The contribution to the round of `tip`: all work that no contribution has taken.
+
+        Raises NotFinite, and training starts again from the run's state.
+        """
+        try:
+            update = self.trainer.take_update(self.state)
+        except NotFinite:
+            self._reset()
+            raise
+        self.steps = self._passed = 0
         self.lifecycle.advance(ContributionEvent.TAKE)
         return update
 
@@ -102,5 +142,5 @@ class LocalTraining:
         if not self.lifecycle.taken:
             self.steps = 0  # `round.steps` are for each round, and this one closed without us
         self.lifecycle.advance(ContributionEvent.REBASE)
-        self._taken_at = {}
+        self._taken_at, self._passed = {}, 0
         self.tip, self.state = tip, state

@@ -14,10 +14,11 @@ from barnraise.contract.records import Activity, Head, Presence
 from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import Window, seconds_between
 from barnraise.contract.spec import RunSpec
-from barnraise.core.errors import NetworkError, TrustError
+from barnraise.core.errors import BarnraiseError, NotFinite
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, short
 from barnraise.network.swarm import Swarm
+from peer.backoff import backoff_seconds
 from peer.timing import TIMING, Timing
 from peer.volunteer.actions import (
     Action,
@@ -37,8 +38,9 @@ from peer.volunteer.exchange import Exchange
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_follower import newest_head
 from peer.volunteer.policy import plan, plan_during_step
-from peer.volunteer.reasons import ActionReason, Starting
+from peer.volunteer.reasons import ActionReason, Starting, StepSkipped
 from peer.volunteer.samples import Samples
+from peer.volunteer.waiting import forever, wait_out
 
 log = logging.getLogger("peer")
 
@@ -70,7 +72,7 @@ class Volunteer:
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""
         await asyncio.to_thread(self.training.start)
-        await self.exchange.save()
+        await forever(self.exchange.save, self.timing)
         loops = (self._follow_head(), self._keep_present(), self._prefetch())
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
@@ -102,9 +104,8 @@ class Volunteer:
                     return
                 case _:
                     assert_never(action)
-        except (NetworkError, TrustError) as error:
-            log.warning("%s; trying again", error.problem)
-            await asyncio.sleep(self.timing.retry)
+        except BarnraiseError as error:
+            await wait_out(error, self.timing)
 
     async def _train(self) -> None:
         training, spec = self.training, self.spec
@@ -116,9 +117,22 @@ class Volunteer:
             self.exchange.look()
             await self._act_during_step(seconds_between(began, self.clock()))
         ended = self.clock()
-        self.timer.stepped(step.result(), seconds_between(began, ended))
+        match step.result():
+            case StepSkipped() as skipped:
+                await self._skip(skipped)
+                return
+            case int(tokens):
+                self.timer.stepped(tokens, seconds_between(began, ended))
         if self.timer.steady:
             self._advise(step_advice(self.timer.measured(ended), spec.train.batch, spec.round))
+
+    async def _skip(self, skipped: StepSkipped) -> None:
+        """Say that a step was skipped; wait where training from the run's state fails again."""
+        self.display.skip(skipped)
+        if skipped.resets > 1:
+            first, longest = self.timing.first_wait, self.timing.longest_wait
+            seed, attempt = self.identity.public, skipped.resets - 2
+            await asyncio.sleep(backoff_seconds(seed, attempt, first=first, longest=longest))
 
     async def _act_during_step(self, elapsed: float) -> None:
         match plan_during_step(self._view(), elapsed):
@@ -128,7 +142,11 @@ class Volunteer:
                 await self._announce(action)
 
     async def _publish(self) -> None:
-        update = await asyncio.to_thread(self.training.take)
+        try:
+            update = await asyncio.to_thread(self.training.take)
+        except NotFinite as error:
+            log.warning("%s: it is dropped, and training starts again from the run's state", error.problem)
+            return
         self.timer.published(self.clock())
         self.exchange.publish(update, self.admission())
 

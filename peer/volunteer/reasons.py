@@ -17,6 +17,20 @@ class Starting(Reason):
     """No action was decided yet."""
 
 
+# Skip
+
+
+@dataclass(frozen=True)
+class StepSkipped(Reason):
+    """A step was dropped: its loss or its gradient is not a finite number."""
+
+    problem: str
+    skipped: int
+    """Steps skipped since the program started, this one included."""
+    resets: int
+    """How often in a row training went back to the run's state; 0 before the first."""
+
+
 # Train
 
 

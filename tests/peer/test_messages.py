@@ -35,7 +35,20 @@ from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import Advice, ExchangeShare, StepCount, StepsPerRound
 from peer.volunteer.reasons import Meanwhile
 
-VOLUNTEER: list[tuple[volunteer.ActionReason | Advice, str]] = [
+VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.StepSkipped, str]] = [
+    (
+        volunteer.StepSkipped("the gradient is no number", 1, 0),
+        "the gradient is no number: skipped that step",
+    ),
+    (
+        volunteer.StepSkipped("the gradient is no number", 5, 1),
+        "the gradient is no number: skipped that step, 5 so far; training starts again from the run's state",
+    ),
+    (
+        volunteer.StepSkipped("the gradient is no number", 10, 2),
+        "the gradient is no number: skipped that step, 10 so far; training starts again from the run's state,"
+        " 2 times in a row: check this machine's memory",
+    ),
     (volunteer.Starting(), "starting"),
     (volunteer.TimeToTrain(49.6), "training for another 50 s"),
     (

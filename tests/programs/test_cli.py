@@ -153,13 +153,6 @@ def test_an_invalid_invite_is_refused(command: str, text: str) -> None:
     assert list(Path().iterdir()) == []
 
 
-def test_join_reports_an_unreachable_coordinator() -> None:
-    address = unused_address()
-    arguments = ["join", invite(address), "--data-dir", "data", "--cache-dir", "cache"]
-    _, fix = refused(peer, *arguments, status=4, words=f"no coordinator answers at {address}")
-    assert "port" in fix
-
-
 def test_download_reports_an_unreachable_coordinator() -> None:
     address = unused_address()
     refused(peer, "download", invite(address), status=4, words=f"no coordinator answers at {address}")

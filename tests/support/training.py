@@ -52,7 +52,9 @@ def folded(training: LocalTraining, seed: int = 5) -> TrainState:
 
 
 def step(training: LocalTraining, seed: int) -> int:
-    return training.step(tiny_samples(2, seed=seed))
+    tokens = training.step(tiny_samples(2, seed=seed))
+    assert isinstance(tokens, int)
+    return tokens
 
 
 def settle(training: LocalTraining, event: ContributionEvent) -> None:

@@ -9,6 +9,7 @@
     │   └── FolderInUse        another program uses the same folder
     ├── MachineError       3   this machine cannot do it
     │   ├── DiskFull
+    │   ├── NotFinite          a loss or gradient that is no number
     │   ├── TooLargeForMemory
     │   └── ModelUnavailable   the base model cannot be fetched or read
     │       └── ModelMissing   there is none of this name
@@ -86,6 +87,10 @@ class MachineError(BarnraiseError):
 
 class DiskFull(MachineError):
     """The disk is full."""
+
+
+class NotFinite(MachineError):
+    """A loss or a gradient is not a finite number."""
 
 
 class TooLargeForMemory(MachineError):

@@ -17,13 +17,14 @@ from barnraise.contract.shards import Sample
 from barnraise.runtime.files import write_atomic
 from peer.cli.main import main
 from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.reasons import StepSkipped
 
 
 def measure(file: Path, slowness: float) -> None:
     """Measure and slow down every later step of this process."""
     step, spent = LocalTraining.step, 0.0
 
-    def timed(training: LocalTraining, samples: Sequence[Sample]) -> int:
+    def timed(training: LocalTraining, samples: Sequence[Sample]) -> int | StepSkipped:
         nonlocal spent
         began, cpu = time.monotonic(), time.thread_time()
         tokens = step(training, samples)

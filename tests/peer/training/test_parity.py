@@ -79,7 +79,7 @@ def swarm_run(
             batch = samples_of(round, number, packed)
             for start in range(0, len(batch), BATCH):
                 training.step(batch[start : start + BATCH])
-            work.contribute(tip, state.layout, training.take(), parts.admission(work.identity))
+            work.keep(work.encode(tip, state.layout, training.take(), parts.admission(work.identity)))
         commits = [pending(work) for work in works]
         link = check_link(parts.close(commits, previous=tip.previous).wire, charter, tip.round)
         losses.append(loss_of(link))

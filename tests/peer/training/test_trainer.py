@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import DataSpec, Full, InnerSpec, Lora, RunSpec, TrainSpec
 from barnraise.contract.state import TrainState
-from barnraise.core.errors import MachineError, SpecError, StateError
+from barnraise.core.errors import NotFinite, SpecError, StateError
 from barnraise.models.causal_lm import quiet
 from barnraise.models.trainable import adapter_config, initial_state, layout, parameter_count
 from peer.training.trainer import Trainer
@@ -233,8 +233,33 @@ def test_a_loss_that_is_not_finite_is_an_error(folder: Path, method: Method) -> 
     state = initial_state(folder, Full(), 0)
     broken = {name: np.full_like(array, np.nan) for name, array in state.params.items()}
     peer.load(TrainState(broken))
-    with pytest.raises(MachineError, match="not a finite number"):
+    with pytest.raises(NotFinite):
         peer.step(tiny_samples(1))
+
+
+@pytest.mark.parametrize("method", ["diloco", "gradient"])
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_one_nan_gradient_changes_nothing(folder: Path, method: Method, clip_norm: float) -> None:
+    """A step of NaN between two good ones: as if it were not there, but for its samples, which are used."""
+    state, batches = initial_state(folder, Full(), 0), [tiny_samples(1), tiny_samples(2)]
+    inner, updates = INNER.model_copy(update={"clip_norm": clip_norm}), []
+    for broken in (False, True):
+        peer = trainer(folder, method, Full(), inner)
+        peer.load(state)
+        peer.step(batches[0])
+        if broken:
+            parameter = next(iter(peer._model.params.values()))
+            hook = parameter.register_hook(lambda gradient: gradient * float("nan"))
+            moments = {name: array.copy() for name, array in peer.export_inner().items()}
+            with pytest.raises(NotFinite):
+                peer.step(batches[0])
+            hook.remove()
+            after = peer.export_inner()
+            assert all(np.array_equal(array, after[name]) for name, array in moments.items())
+            assert peer.samples == 2 * len(batches[0])
+        peer.step(batches[1])
+        updates.append(peer.take_update(state).tensors)
+    assert all(np.array_equal(array, updates[1][name]) for name, array in updates[0].items())
 
 
 def test_a_state_of_another_model_is_refused(folder: Path) -> None:

@@ -59,7 +59,7 @@ def store_in(folder: Path, charter: Charter) -> ContributionStore:
 
 def contribute(work: ContributionStore, seed: int = 1) -> Signed[Commit]:
     work.lifecycle.advance(ContributionEvent.TAKE)
-    return work.contribute(tip(work), LAYOUT, update(seed), parts.admission(parts.ADA))
+    return work.keep(work.encode(tip(work), LAYOUT, update(seed), parts.admission(parts.ADA)))
 
 
 def contributed(folder: Path, codec: CodecSpec) -> ContributionStore:
@@ -212,7 +212,7 @@ def test_over_rounds_all_work_is_sent_or_owed(tmp_path: Path, codec: CodecSpec) 
                 fresh, tensors={name: array + handed.tensor(name) for name, array in fresh.tensors.items()}
             )
         work.lifecycle.advance(ContributionEvent.TAKE)
-        work.contribute(tip(work), LAYOUT, fresh, parts.admission(parts.ADA))
+        work.keep(work.encode(tip(work), LAYOUT, fresh, parts.admission(parts.ADA)))
         in_close = round % 3 != 1
         if in_close:
             taken = {name: taken[name] + array for name, array in sent(work).items()}
@@ -323,7 +323,7 @@ def test_an_update_that_is_not_finite_is_not_published(tmp_path: Path) -> None:
     broken.tensors["b"][1] = np.nan
     work.lifecycle.advance(ContributionEvent.TAKE)
     with pytest.raises(StateError):
-        work.contribute(tip(work), LAYOUT, broken, parts.admission(parts.ADA))
+        work.keep(work.encode(tip(work), LAYOUT, broken, parts.admission(parts.ADA)))
     assert work.pending is None
     assert restarted(tmp_path, work).pending is None
 

@@ -252,7 +252,7 @@ def started(folder: Path, spec: RunSpec) -> ContributionStore:
 
 def sign_in(store: ContributionStore) -> None:
     update = Update(parts.tensors(1, scale=0.01), tokens=64, samples=4, loss=2.5)
-    store.contribute(genesis_tip(store.charter), LAYOUT, update, parts.admission(parts.ADA))
+    store.keep(store.encode(genesis_tip(store.charter), LAYOUT, update, parts.admission(parts.ADA)))
 
 
 def close_of(store: ContributionStore) -> Link:

@@ -11,7 +11,7 @@ import pytest
 
 from barnraise.contract.records import Head, blob_name
 from barnraise.contract.tip import Tip
-from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.errors import MachineError, StateError
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from coordinator.store.run_store import RunStore
 from peer.timing import TIMING
@@ -183,12 +183,12 @@ def test_look_raises_errors_that_end_the_program(store: RunStore, tmp_path: Path
     train_round(store, parts.BEN)
 
     async def play(peer: Peer) -> None:
-        peer.swarm.broken.append(DiskFull("no room for blobs", fix="Make room."))
+        peer.swarm.broken.append(MachineError("no room for blobs", fix="Make room."))
         peer.offer_blobs()
         peer.exchange.catch_up(peer.head, from_checkpoint=False)
         assert peer.exchange._task is not None
         await asyncio.wait([peer.exchange._task])
-        with pytest.raises(DiskFull, match="no room"):
+        with pytest.raises(MachineError, match="no room"):
             peer.exchange.look()
         assert not peer.busy
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from barnraise.contract.spec import Raw
 from barnraise.contract.state import Array, TrainState
-from barnraise.core.errors import StateError
+from barnraise.core.errors import NotFinite, StateError
 from barnraise.fold.codec import Decoder, encode_in_place
 from peer.training.trainer import Update
 from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.reasons import StepSkipped
 from tests.support import parts
 from tests.support.tiny import make_tiny_model, tiny_samples
 from tests.support.training import (
@@ -250,3 +252,36 @@ def test_a_missed_contribution_is_added_to_the_steps_since(training: LocalTraini
         moved = taken_at[name] - ahead[name] + missed.tensor(name)
         np.testing.assert_allclose(array, moved, rtol=0, atol=MARGIN)
     assert not training.has_work
+
+
+# Steps that are not finite
+
+
+def test_five_skipped_steps_in_a_row_lead_back_to_the_run_s_state(training: LocalTraining) -> None:
+    step(training, seed=1)
+    parameter = next(iter(training.trainer._model.params.values()))
+    hook = parameter.register_hook(lambda gradient: gradient * float("nan"))
+    drawn = training.samples
+    found = [training.step(tiny_samples(2)) for _ in range(10)]
+    assert [skipped.skipped for skipped in found if isinstance(skipped, StepSkipped)] == [*range(1, 11)]
+    resets = [skipped.resets for skipped in found if isinstance(skipped, StepSkipped)]
+    assert resets == [0] * 4 + [1] * 5 + [2]
+    assert training.tokens == 0
+    assert training.samples == drawn + 20, "a batch that was skipped is not drawn again"
+    same(training.trainer.params(), dict(training.state.params))
+    hook.remove()
+    assert isinstance(training.step(tiny_samples(2)), int)
+    parameter.register_hook(lambda gradient: gradient * float("nan"))
+    last = training.step(tiny_samples(2))
+    assert isinstance(last, StepSkipped)
+    assert last.resets == 0, "one good step ends the row"
+
+
+def test_an_update_that_is_not_finite_is_not_taken(training: LocalTraining) -> None:
+    step(training, seed=1)
+    with torch.no_grad():
+        next(iter(training.trainer._model.params.values())).fill_(float("nan"))
+    with pytest.raises(NotFinite):
+        training.take()
+    assert not training.lifecycle.taken
+    same(training.trainer.params(), dict(training.state.params))

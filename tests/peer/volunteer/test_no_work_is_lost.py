@@ -60,7 +60,7 @@ class Volunteer:
 
     def contribute(self) -> None:
         update = self.training.take()
-        self.work.contribute(self.training.tip, self.layout, update, parts.admission(parts.ADA))
+        self.work.keep(self.work.encode(self.training.tip, self.layout, update, parts.admission(parts.ADA)))
 
     def next_round(self, in_close: bool) -> None:
         pending, link = self.work.pending, None

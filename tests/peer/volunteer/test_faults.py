@@ -1,0 +1,73 @@
+"""What ends a volunteer, what is waited out and what is skipped: the table covers every error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from barnraise.core import errors
+from barnraise.core.errors import BarnraiseError
+from peer.backoff import backoff_seconds
+from peer.timing import TIMING
+from peer.volunteer.faults import Fate, fate_of
+from peer.volunteer.waiting import persist, until_stored
+
+WAITED_OUT = {
+    "DiskFull", "NetworkError", "Unreachable", "TrustError", "BadSignature", "HashMismatch", "MalformedBlob",
+    "MalformedRecord",
+}  # fmt: skip
+
+
+def kinds(above: type[BarnraiseError] = BarnraiseError) -> Iterator[type[BarnraiseError]]:
+    for kind in above.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield kind
+            yield from kinds(kind)
+
+
+@pytest.mark.parametrize("kind", list(kinds()))
+def test_each_error_has_its_fate(kind: type[BarnraiseError]) -> None:
+    fate = fate_of(kind("it failed", fix="Mend it."))
+    if kind.__name__ in WAITED_OUT:
+        assert fate is Fate.WAITED_OUT
+    else:
+        assert fate is (Fate.SKIPPED if kind is errors.NotFinite else Fate.ENDS)
+
+
+def test_a_start_is_tried_again_until_it_succeeds_with_growing_pauses() -> None:
+    pauses: list[float] = []
+    failures = [errors.Unreachable("away", fix="Wait."), errors.DiskFull("full", fix="Free some.")] * 2
+
+    async def work() -> str:
+        if failures:
+            raise failures.pop(0)
+        return "done"
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    assert asyncio.run(persist(work, "ada", TIMING, sleep)) == "done"
+    first, longest = TIMING.first_wait, TIMING.longest_wait
+    assert pauses == [backoff_seconds("ada", at, first=first, longest=longest) for at in range(4)]
+
+
+def test_what_needs_a_person_ends_at_once() -> None:
+    async def work() -> None:
+        raise errors.WrongRunKey("another key", fix="Ask for a new invite.")
+
+    with pytest.raises(errors.WrongRunKey):
+        asyncio.run(persist(work, "ada", TIMING))
+
+
+def test_a_full_disk_is_waited_out() -> None:
+    failures = [errors.DiskFull("full", fix="Free some.")] * 3
+
+    def work() -> str:
+        if failures:
+            raise failures.pop()
+        return "stored"
+
+    assert asyncio.run(until_stored(work, replace(TIMING, disk_retry=0.0))) == "stored"
