@@ -19,8 +19,10 @@ def _device(reason: DeviceReason) -> str:
             return f"a CUDA GPU, {'bf16' if bf16 else 'fp32, since it has no fast bf16'}"
         case AppleGpuChosen():
             return "an Apple GPU, fp32"
-        case CpuChosen(bf16, speedup, requested):
+        case CpuChosen(bf16, speedup, requested, broken):
             no_gpu = "" if requested else "no GPU; "
+            if broken is not None:
+                no_gpu = f"{broken.name} is listed and cannot compute ({broken.error}); "
             precision = "bf16" if bf16 else "fp32"
             return f"{no_gpu}{precision}, as bf16 runs at {speedup:.1f}x the speed of fp32 here"
         case _:

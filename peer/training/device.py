@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from barnraise.core.errors import TooLargeForMemory, UserError
+from barnraise.core.errors import MachineError, TooLargeForMemory, UserError
 from barnraise.core.reason import Reason
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, Precision
 from barnraise.runtime.memory import available_memory
@@ -41,6 +41,14 @@ class AppleGpuChosen(Reason):
 
 
 @dataclass(frozen=True)
+class BrokenGpu(Reason):
+    """A GPU that torch lists and that fails at a product of two matrices."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True)
 class CpuChosen(Reason):
     """The CPU; in bf16 if that is clearly faster than fp32."""
 
@@ -48,7 +56,9 @@ class CpuChosen(Reason):
     speedup: float
     """fp32 time / bf16 time of a matrix product."""
     requested: bool
-    """False: there is no GPU."""
+    """False: there is no GPU that works."""
+    broken: BrokenGpu | None = None
+    """The GPU that is listed and cannot compute; None where there is none."""
 
 
 DeviceReason = CudaChosen | AppleGpuChosen | CpuChosen
@@ -91,10 +101,12 @@ class Probe:
     threads: int
     cpu_bf16_speedup: Callable[[], float]
     """fp32 time / bf16 time of a matrix product; called only if the CPU is chosen."""
+    failure: Callable[[str], str]
+    """Why a torch device cannot compute, called only if it is chosen; empty where it can."""
 
 
 def pick_device(requested: str = "auto", threads: int | None = None) -> Device:
-    """The device for `requested`: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`. Raises UserError."""
+    """The device for `requested`: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`. Raises as `choose_device`."""
     cuda = torch.cuda.is_available()
     probe = Probe(
         cuda=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) if cuda else (),
@@ -102,12 +114,32 @@ def pick_device(requested: str = "auto", threads: int | None = None) -> Device:
         mps=torch.backends.mps.is_available(),
         threads=threads or torch.get_num_threads(),
         cpu_bf16_speedup=cpu_bf16_speedup,
+        failure=compute_failure,
     )
     return choose_device(requested, probe)
 
 
 def choose_device(requested: str, probe: Probe) -> Device:
-    """The device for `requested` on the machine of `probe`. Raises UserError if it has no such device."""
+    """The device for `requested` on the machine of `probe`. A GPU that cannot compute leaves `auto` the CPU.
+
+    Raises UserError if it has no such device, MachineError if the requested one cannot compute.
+    """
+    _check_request(requested, probe)
+    gpu = _gpu(requested, probe)
+    if gpu is None:
+        return _cpu(probe, requested == "cpu")
+    if not (error := probe.failure(gpu.torch_device)):
+        return gpu
+    if requested == "auto":
+        return _cpu(probe, False, BrokenGpu(gpu.name, error))
+    raise MachineError(
+        f"{gpu.name} ({requested}) is listed and cannot compute: {error}",
+        fix="Check its driver and the version of torch, or train on the CPU with --device cpu.",
+    )
+
+
+def _check_request(requested: str, probe: Probe) -> None:
+    """Raises UserError where the machine has no such device."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", requested):
         raise UserError(f"there is no device `{requested}`", fix="Choose auto, cpu, mps, cuda or cuda:N.")
     index = int(requested.partition(":")[2] or 0)
@@ -118,15 +150,34 @@ def choose_device(requested: str, probe: Probe) -> Device:
         )
     if requested == "mps" and not probe.mps:
         raise UserError("torch sees no Apple GPU (mps) here", fix="Choose auto or cpu.")
+
+
+def _gpu(requested: str, probe: Probe) -> Device | None:
+    index = int(requested.partition(":")[2] or 0)
     if requested.startswith("cuda") or (requested == "auto" and probe.cuda):
         name = "cuda" if requested == "auto" else requested
         bf16 = probe.cuda_bf16
         return Device(probe.cuda[index], name, bf16, probe.threads, CudaChosen(bf16))
     if requested == "mps" or (requested == "auto" and probe.mps):
         return Device("Apple GPU", "mps", False, probe.threads, AppleGpuChosen())
+    return None
+
+
+def _cpu(probe: Probe, requested: bool, broken: BrokenGpu | None = None) -> Device:
     speedup = probe.cpu_bf16_speedup()
     faster = speedup >= _CLEARLY_FASTER
-    return Device("CPU", "cpu", faster, probe.threads, CpuChosen(faster, speedup, requested == "cpu"))
+    return Device("CPU", "cpu", faster, probe.threads, CpuChosen(faster, speedup, requested, broken))
+
+
+def compute_failure(torch_device: str) -> str:
+    """Why a device cannot compute a product and its gradient; empty where it can."""
+    try:
+        matrix = torch.ones(64, 64, device=torch_device, requires_grad=True)
+        product = (matrix @ matrix).sum()
+        product.backward()
+        return "" if float(product.detach()) == 64.0**3 else f"64 x 64 x 64 ones sum up to {float(product)}"
+    except (RuntimeError, OSError) as error:
+        return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def cpu_bf16_speedup(size: int = 512, repetitions: int = 5) -> float:

@@ -19,7 +19,7 @@ from peer.messages.evaluate import evaluation_message
 from peer.messages.training import training_message
 from peer.messages.verify import difference_message, proof_message, verify_message
 from peer.messages.volunteer import volunteer_message
-from peer.training.device import AppleGpuChosen, CpuChosen, CudaChosen, DeviceReason
+from peer.training.device import AppleGpuChosen, BrokenGpu, CpuChosen, CudaChosen, DeviceReason
 from peer.training.memory_fit import Fit, MemoryNeed
 from peer.verify import events as verify
 from peer.verify.evaluations import (
@@ -150,6 +150,11 @@ TRAINING: list[tuple[DeviceReason | Fit, str]] = [
     (
         CpuChosen(bf16=False, speedup=1.14, requested=False),
         "no GPU; fp32, as bf16 runs at 1.1x the speed of fp32 here",
+    ),
+    (
+        CpuChosen(False, 1.0, False, BrokenGpu("NVIDIA X", "no kernel image")),
+        "NVIDIA X is listed and cannot compute (no kernel image);"
+        " fp32, as bf16 runs at 1.0x the speed of fp32 here",
     ),
     (CpuChosen(bf16=True, speedup=2.0, requested=True), "bf16, as bf16 runs at 2.0x the speed of fp32 here"),
     (

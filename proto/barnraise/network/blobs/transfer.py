@@ -10,7 +10,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from barnraise.contract.pieces import Wanted
-from barnraise.core.errors import HashMismatch, MalformedBlob, Unreachable
+from barnraise.core.errors import HashMismatch, MachineError, MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.network.blobs.connection_pool import ConnectionPool
 from barnraise.network.blobs.download_context import DownloadContext, in_flight_limit
@@ -126,7 +126,7 @@ class Transfer:
         try:
             with self._limits.admitted(peer, writer) as stream:
                 yield stream
-        except (OSError, EOFError, asyncio.TimeoutError, MalformedBlob) as error:
+        except (OSError, EOFError, asyncio.TimeoutError, MachineError, MalformedBlob) as error:
             log.debug("a blob stream ended early: %s", error)
         finally:
             writer.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from io import FileIO
 
 from barnraise.core.ids import BlobHash
 from barnraise.network.blobs.holder_outcomes import NotHeld, WrongSize
@@ -53,17 +54,25 @@ async def receive(
         return NotHeld()
     if not offset <= size <= limit:
         return WrongSize(size, limit)
-    with part.open("ab") as file:
+    with disk_errors(part):
+        file = part.open("ab", buffering=0)  # a buffer would fail once more, outside, as it is closed
+    with file:
         while offset < size:
             chunk = await until_stalled(reader.read(min(limiter.chunk, size - offset)), timing)
             if not chunk:
                 raise EOFError(f"the stream ended at {offset} of {size} bytes")
             with disk_errors(part):
-                file.write(chunk)
+                _write_all(file, chunk)
             offset += len(chunk)
             traffic.down += len(chunk)
             await limiter.acquire(len(chunk))
     return Received()
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) or 0 :]
 
 
 @dataclass(frozen=True)
