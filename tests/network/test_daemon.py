@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
+import pytest
 
 from barnraise.network.peer_ids import remove_stale_sockets
-from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, with_two
+from barnraise.network.timing import TIMING
+from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, presence, with_two
 
 pytestmark = HIVEMIND_WARNS
 
@@ -49,3 +54,43 @@ def test_sockets_of_dead_programs_are_removed_and_no_others() -> None:
     finally:
         for path in (dead, living, foreign):
             path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("whose", "number"), [("coordinator", signal.SIGSTOP), ("ada", signal.SIGKILL), ("ada", signal.SIGSTOP)]
+)
+def test_a_daemon_that_ends_or_hangs_is_started_again(
+    tmp_path: Path, whose: str, number: signal.Signals
+) -> None:
+    """Records reach the other node afterwards, with the key and the port that the node had before."""
+
+    async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
+        broken = coordinator if whose == "coordinator" else ada
+        daemon = broken.swarm._daemon
+        daemon.timing = broken.swarm._timing = replace(
+            TIMING, daemon_poll=0.05, daemon_answer=0.5, daemon_restart=0.1
+        )
+        before = await broken.swarm.addresses()
+        child = daemon.p2p._child
+
+        async def work() -> None:
+            os.kill(_p2pd(child.pid), number)
+            while daemon.p2p._child is child or daemon.p2p._child is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while not await ada.swarm.reconnect(await coordinator.swarm.addresses()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while True:
+                await ada.swarm.publish(presence())
+                if ada.key in [peer.owner for peer in await coordinator.swarm.peers()]:
+                    break
+                await asyncio.sleep(0.05)
+
+        await asyncio.wait_for(broken.swarm.guard(work()), 60)
+        after = await broken.swarm.addresses()
+        assert {address for address in before if "/tcp/" in address} <= set(after)
+
+    with_two(tmp_path, scene)
+
+
+def _p2pd(pid: int) -> int:
+    return next(child.pid for child in daemons() if child.pid == pid)

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from hivemind.p2p.p2p_daemon_bindings.utils import (
 from hivemind.proto import p2pd_pb2
 from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
+from typing_extensions import assert_never
 
-from barnraise.core.errors import MachineError, MalformedBlob, Unreachable
+from barnraise.core.errors import MalformedBlob, Unreachable
 from barnraise.core.ids import PublicKey
+from barnraise.core.reason import Reason
 from barnraise.network import die_with_parent, nat
 from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
 from barnraise.network.streams import Stream
@@ -34,6 +36,23 @@ from barnraise.network.timing import TIMING, Timing
 log = logging.getLogger("barnraise.swarm")
 
 RELAY_TRIES = 4
+UNANSWERED = 2
+"""Questions in a row without an answer, after which the daemon hangs: the machine may pause during one."""
+
+
+@dataclass(frozen=True)
+class DaemonEnded(Reason):
+    """The daemon ended before it was stopped."""
+
+    status: int
+
+
+@dataclass(frozen=True)
+class DaemonHangs(Reason):
+    """The daemon runs and does not answer."""
+
+
+DaemonFailure = DaemonEnded | DaemonHangs
 
 Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Serves an incoming stream: the peer's libp2p name, and the stream."""
@@ -58,7 +77,11 @@ class Daemon:
 
     p2p: P2P
     """For hivemind's own DHT node."""
+    _identity: Path
+    _listen: str
+    _announce: Sequence[str]
     timing: Timing = TIMING
+    _handlers: dict[str, Handler] = field(default_factory=dict)
 
     @classmethod
     async def start(
@@ -78,7 +101,8 @@ class Daemon:
         asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
         remove_stale_sockets()
         try:
-            return cls(await _start_p2p(identity, listen, bootstrap, announce, timing), timing)
+            p2p = await _start_p2p(identity, listen, bootstrap, announce, timing)
+            return cls(p2p, identity, listen, announce, timing)
         except P2PDaemonError as error:
             if "bootstrap" in str(error):
                 raise no_node_answered(bootstrap) from None
@@ -87,10 +111,43 @@ class Daemon:
                 fix="Is the port free, and is the program allowed to listen? Try another port.",
             ) from None
 
-    async def ended(self) -> int:
-        """The daemon's exit status, once it has ended."""
-        child = self.p2p._child
-        return int(await child.wait())
+    async def fails(self) -> DaemonFailure:
+        """How it fails, once it has ended or stopped to answer."""
+        child, unanswered = self.p2p._child, 0
+        ended = asyncio.create_task(child.wait())
+        try:
+            while unanswered < UNANSWERED:
+                await asyncio.wait({ended}, timeout=self.timing.daemon_poll)
+                if ended.done():
+                    return DaemonEnded(int(ended.result()))
+                unanswered = 0 if await self._answers() else unanswered + 1
+        finally:
+            ended.cancel()
+        return DaemonHangs()
+
+    async def restart(self, bootstrap: Sequence[str]) -> None:
+        """Kill it, and start one with the same key, port and protocols. Raises Unreachable."""
+        old = self.p2p
+        if old._child.returncode is None:
+            old._child.kill()
+        await old.shutdown()
+        new = await Daemon.start(self._identity, self._listen, bootstrap, self._announce, self.timing)
+        self.p2p = new.p2p
+        for protocol, handler in self._handlers.items():
+            await self._serve(protocol, handler)
+
+    async def keep_port(self) -> None:
+        """Let a restart listen on the port that was free at the start."""
+        if self._listen.endswith("/tcp/0"):
+            ports = [Multiaddr(address)["tcp"] for address in await self.addresses() if "/tcp/" in address]
+            self._listen = self._listen[:-1] + ports[0] if ports else self._listen
+
+    async def _answers(self) -> bool:
+        try:
+            await asyncio.wait_for(self._ask(), self.timing.daemon_answer)
+        except (OSError, EOFError, P2PDaemonError, asyncio.TimeoutError):
+            return False
+        return True
 
     async def stop(self) -> None:
         """End the daemon, even if it no longer answers."""
@@ -99,6 +156,16 @@ class Daemon:
         except asyncio.TimeoutError:
             child = self.p2p._child
             child.kill()
+
+    async def _ask(self) -> None:
+        """As hivemind's `identify`, which does not close its socket where no answer comes."""
+        control = self.p2p._client.control
+        reader, writer = await control.daemon_connector.open_connection()
+        try:
+            await write_pbmsg(writer, p2pd_pb2.Request(type=p2pd_pb2.Request.IDENTIFY))
+            await read_pbmsg_safe(reader, p2pd_pb2.Response())
+        finally:
+            writer.close()
 
     async def addresses(self) -> tuple[str, ...]:
         """Multiaddresses by which other nodes may reach this one."""
@@ -122,7 +189,7 @@ class Daemon:
         client = self.p2p._client
         try:
             await client.connect(peer, [Multiaddr(address).decapsulate(Multiaddr(f"/p2p/{peer}"))])
-        except P2PDaemonError as error:
+        except (P2PDaemonError, OSError, EOFError) as error:
             log.debug("cannot reach %s: %s", address, error)
             return None
         return peer
@@ -151,7 +218,10 @@ class Daemon:
 
     async def serve(self, protocol: str, handler: Handler) -> None:
         """Call `handler` for each stream that a peer opens."""
+        self._handlers[protocol] = handler
+        await self._serve(protocol, handler)
 
+    async def _serve(self, protocol: str, handler: Handler) -> None:
         async def handle(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await handler(str(info.peer_id), reader, writer)
 
@@ -171,12 +241,15 @@ def no_node_answered(bootstrap: Sequence[str]) -> Unreachable:
     )
 
 
-def daemon_ended(status: int) -> MachineError:
-    """The error of a daemon that ended before it was stopped."""
-    return MachineError(
-        f"the libp2p daemon ended by itself (status {status})",
-        fix="Start again: the program continues where it was. If this repeats, find out what kills `p2pd`.",
-    )
+def describe_failure(failure: DaemonFailure) -> str:
+    """What happened to the daemon, in words."""
+    match failure:
+        case DaemonEnded(status):
+            return f"the libp2p daemon ended by itself (status {status})"
+        case DaemonHangs():
+            return "the libp2p daemon no longer answers"
+        case _:
+            assert_never(failure)
 
 
 async def _start_p2p(

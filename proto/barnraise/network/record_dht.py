@@ -112,6 +112,12 @@ class RecordDht:
             raise no_node_answered(bootstrap)
         return dht
 
+    async def rejoin(self, daemon: Daemon, clock: Callable[[], Millis], bootstrap: Sequence[str]) -> None:
+        """Join again after a restart of the daemon. Raises as `join`."""
+        self._node.is_alive = False  # its handlers are gone with the old daemon
+        joined = await RecordDht.join(daemon, self._run, self._authority, clock, bootstrap, self._timing)
+        self._node = joined._node
+
     async def ping(self, peer: PeerID) -> bool:
         """Whether a node answers. It enters the routing table then."""
         protocol = self._node.protocol

@@ -8,6 +8,7 @@ whose length field a stranger may set to any value.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,14 @@ from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.core.signed import Signed
 from barnraise.network.blobs.rate_limiter import UNCAPPED, Caps
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Transfer
-from barnraise.network.daemon import Daemon, daemon_ended
+from barnraise.network.daemon import Daemon, describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
 from barnraise.network.peer_ids import write_identity
 from barnraise.network.record_dht import RecordDht
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore
+
+log = logging.getLogger("barnraise.swarm")
 
 
 @dataclass
@@ -38,6 +41,9 @@ class Swarm:
     _dht: RecordDht
     _gossip: Gossip
     _transfer: Transfer
+    _clock: Callable[[], Millis]
+    _bootstrap: Sequence[str]
+    _timing: Timing
 
     def __post_init__(self) -> None:
         self.traffic = self._transfer.traffic
@@ -85,19 +91,38 @@ class Swarm:
         await daemon.serve(WHOLE_PROTOCOL, transfer.serve)
         await daemon.serve(PIECE_PROTOCOL, transfer.serve_pieces)
         await daemon.serve(GOSSIP_PROTOCOL, gossip.serve)
-        return cls(daemon, dht, gossip, transfer)
+        await daemon.keep_port()
+        return cls(daemon, dht, gossip, transfer, clock, bootstrap, timing)
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` for as long as the daemon lives. Raises MachineError when the daemon ends by itself."""
-        main, ended = asyncio.create_task(work), asyncio.create_task(self._daemon.ended())
+        """Run `work`, and start the daemon again whenever it ends or hangs."""
+        main, keeping = asyncio.create_task(work), asyncio.create_task(self._keep_daemon())
         try:
-            await asyncio.wait({main, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not main.done():
-                raise daemon_ended(ended.result())
-            main.result()
+            await asyncio.wait({main, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            (main if main.done() else keeping).result()
         finally:
             main.cancel()
-            ended.cancel()
+            keeping.cancel()
+
+    async def _keep_daemon(self) -> None:
+        while True:
+            failure = await self._daemon.fails()
+            log.warning("%s; it is started again", describe_failure(failure))
+            pause = self._timing.daemon_restart
+            while not await self._restart_daemon():
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._timing.max_daemon_restart)
+            log.info("the libp2p daemon is back")
+
+    async def _restart_daemon(self) -> bool:
+        """Start the daemon again and rejoin. False, with a log line, where that failed."""
+        try:
+            await self._daemon.restart(self._bootstrap)
+            await self._dht.rejoin(self._daemon, self._clock, self._bootstrap)
+        except (Unreachable, OSError, EOFError) as error:
+            log.warning("the libp2p daemon is not back yet: %s", error)
+            return False
+        return True
 
     async def stop(self) -> None:
         """Leave the swarm and end the daemon, even if it no longer answers."""
@@ -117,6 +142,7 @@ class Swarm:
     async def reconnect(self, addresses: Sequence[str]) -> bool:
         """Dial nodes that may have come back, and enter them in the routing table. True if one answered."""
         answered = False
+        self._bootstrap = self._bootstrap and addresses  # the newest are what a restart joins by
         for address in addresses:
             peer = await self._daemon.connect(address)
             if peer is not None:

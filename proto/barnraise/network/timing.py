@@ -24,6 +24,15 @@ class Timing:
     """For a relay to answer a reservation request. It runs on the same machine, so the answer is quick or
     none."""
 
+    daemon_poll: float = 5.0
+    """Between two questions whether the libp2p daemon answers."""
+    daemon_answer: float = 10.0
+    """For its answer, which takes a millisecond on an idle machine."""
+    daemon_restart: float = 2.0
+    """Pause before the next attempt to start it, after the first failed one; each further one doubles it."""
+    max_daemon_restart: float = 60.0
+    """Limit of that pause."""
+
     # Gossip
 
     gossip_flush: float = 2.0
