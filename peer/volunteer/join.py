@@ -148,11 +148,9 @@ async def join(
         preparing = _prepare(invite, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
         admission = AdmissionRenewal(invite, identity, name, settings.credit, joined.admission, timing)
-
-        async def entered() -> _Node:
-            return await _start_node(identity, joined, folder, settings, timing)
-
-        node = await _or_leave(persist(entered, identity.public, timing), leaving)
+        key = identity.public
+        entering = persist(lambda: _start_node(identity, joined, folder, settings, timing), key, timing)
+        node = await _or_leave(entering, leaving)
         renewing = asyncio.create_task(admission.keep(node.clock))
         try:
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -105,6 +106,9 @@ class SavedState:
             raise self._damaged("it names other files than a save has")
         if current.charter != self._charter:
             raise self._damaged("it is of another run, or of an older run of that name")
+        for kind, arrays in tensors.items():
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                raise self._damaged(f"its {kind} has values that are not finite")
         groups = split_groups(tensors["state"])
         state = TrainState(groups.pop("params"), groups, current.round)
         if state.hash() != current.state:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
@@ -190,6 +191,18 @@ def test_one_changed_value_of_the_state_is_found(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(FileDamaged):
         SavedState(tmp_path, HASH_A).load()
+
+
+@pytest.mark.parametrize("kind", ["state", "residual", "inner"])
+def test_a_value_that_is_not_finite_sets_the_save_aside(tmp_path: Path, kind: str) -> None:
+    save(SavedState(tmp_path / "work", HASH_A), 3)
+    (path,) = (tmp_path / "work").glob(f"{kind}*")
+    arrays = load_file(path)
+    next(array for array in arrays.values() if array.dtype == np.float32).flat[0] = np.nan
+    save_file(arrays, path)
+    with pytest.raises(FileDamaged):
+        SavedState(tmp_path / "work", HASH_A).load()
+    assert isinstance(SavedState(tmp_path / "work", HASH_A).load(), NotSaved)
 
 
 @pytest.mark.parametrize("key", ["round", "state", "files", "charter"])
