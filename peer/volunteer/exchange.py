@@ -55,6 +55,8 @@ class Exchange:
     timing: Timing = TIMING
     _task: asyncio.Task[None] | None = None
     _inner_saved: Millis | None = None
+    _checked: Millis | None = None
+    """When the pending contribution's blob was read last."""
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
 
     def progress(self, tip: Tip) -> Exchanging:
@@ -115,8 +117,14 @@ class Exchange:
         return None if pending is None else pending.value
 
     def check_pending(self) -> None:
-        """Start to give our pending contribution up where its blob was damaged or removed meanwhile."""
-        if self._task is None and self.store.pending is not None:
+        """Start to give our pending contribution up where its blob was damaged or removed meanwhile.
+
+        Called before the policy decides: it sees that the exchange is busy. Reads the blob, so not often.
+        """
+        now = self.clock()
+        due = self._checked is None or seconds_between(self._checked, now) >= self.timing.check_pending
+        if due and self._task is None and self.store.pending is not None:
+            self._checked = now
             self._start(asyncio.to_thread(self.store.check_pending))
 
     async def put_aside(self, update: Update) -> None:

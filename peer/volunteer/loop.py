@@ -80,6 +80,7 @@ class Volunteer:
                 await self._announce(action)
                 await self._carry_out(action)
                 self.exchange.look()
+                self.exchange.check_pending()
                 _raise_from_ended(tasks)
             await self._leave()
         finally:
@@ -187,7 +188,6 @@ class Volunteer:
     async def _keep_present(self) -> None:
         while True:
             await self._publish_presence()
-            self.exchange.check_pending()
             if (pending := self.exchange.pending) is not None:
                 await self.swarm.publish(pending)  # repeated, for a coordinator that restarted
             self.exchange.update_others(self._others(await self.swarm.peers()))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.invite import Invite, parse_invite
+from barnraise.contract.invite import parse_invite
 from barnraise.contract.shards import pack_shard, parse_shard
 from barnraise.contract.spec_file import parse_spec, read_spec
 from barnraise.core.errors import (
@@ -48,7 +48,6 @@ from tests.support.coordinators import (
     raises_with_fix,
     served,
     session_of,
-    unused_port,
     with_key,
 )
 from tests.support.devices import CPU
@@ -139,16 +138,6 @@ def test_a_record_of_unknown_shape(tmp_path: Path) -> None:
 
 
 DISPLAYS = JoinDisplays(StatusLines(volunteer_message), DownloadLines(archive_message), str)
-
-
-def join(invite: Invite, folder: Path) -> None:
-    asyncio.run(joining.join(invite, folder, folder, SETTINGS, DISPLAYS))
-
-
-def test_an_unreachable_coordinator(tmp_path: Path) -> None:
-    port = unused_port()
-    with raises_with_fix(Unreachable, 4, f"127.0.0.1:{port}", "Check your connection"):
-        join(Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public), tmp_path)
 
 
 def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None:

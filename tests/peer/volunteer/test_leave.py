@@ -28,7 +28,8 @@ asyncio.run(main([int(number) for number in sys.argv[1:]]))
 
 
 def status_after(*signals: int, ignored: int | None = None) -> int:
-    def ignore() -> None:
+    def prepare() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run below `nohup`
         if ignored is not None:
             signal.signal(ignored, signal.SIG_IGN)
 
@@ -38,7 +39,7 @@ def status_after(*signals: int, ignored: int | None = None) -> int:
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"},
         timeout=120,
         check=False,
-        preexec_fn=ignore,
+        preexec_fn=prepare,
     )
     return done.returncode
 
