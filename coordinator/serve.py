@@ -120,7 +120,6 @@ async def serve(
             return
         if not await _unless_stopped(stop, _deliver_base(publisher)):
             return
-        public = settings.public_host or _outward_address(settings.host)
         swarm = await _start_swarm(store.authority, store.charter.run, store.blobs, folder, settings)
         stack.push_async_callback(swarm.stop)
         session = Session(store, publisher, swarm, clock, await swarm.addresses(), timing)
@@ -130,7 +129,7 @@ async def serve(
         gateway = GatewayAddress(http.port, settings.http_url or "")
         server, port = await serve_grpc(api, settings.host, settings.port, gateway)
         stack.push_async_callback(server.stop, timing.stop)
-        invite = Invite(public, port, store.charter.run, authority.public)
+        invite = Invite(_public_host(settings), port, store.charter.run, authority.public)
         ready(
             Serving(
                 invite,
@@ -220,7 +219,7 @@ async def _start_swarm(
     authority: Identity, run: RunId, blobs: BlobStore, folder: Path, settings: ServeSettings
 ) -> Swarm:
     """Where the p2p port is fixed, the public host is announced; a free port is announced as it is found."""
-    port, public = settings.p2p_port, settings.public_host or _outward_address(settings.host)
+    port = settings.p2p_port
     return await Swarm.start(
         authority,
         run,
@@ -229,7 +228,7 @@ async def _start_swarm(
         blobs=blobs,
         folder=folder,
         listen=_multiaddress(settings.host, port),
-        announce=[_multiaddress(public, port)] if port else [],
+        announce=[_multiaddress(_public_host(settings), port)] if port else [],
         caps=Caps(up=settings.max_upload),
     )
 
@@ -268,6 +267,10 @@ def _multiaddress(host: str, port: int) -> str:
     except ValueError:
         kind = "dns4"
     return f"/{kind}/{host}/tcp/{port}"
+
+
+def _public_host(settings: ServeSettings) -> str:
+    return settings.public_host or _outward_address(settings.host)
 
 
 def _outward_address(host: str) -> str:

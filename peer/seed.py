@@ -54,7 +54,7 @@ async def seed(
 
 
 def until_interrupted() -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set. Call it in a running event loop."""
+    """An event that Ctrl-C, `kill` or a closed terminal sets. Call it in a running event loop."""
     stop = asyncio.Event()
     on_stop_signals(stop.set, stop.set)
     return stop

@@ -31,8 +31,6 @@ class Timing:
     """A leaving volunteer waits at most this long for its last contribution to be fetched."""
     watch_sending: float = 600.0
     """A published contribution is watched this long for a peer that fetches it."""
-    check_pending: float = 30.0
-    """Seconds between two checks that the blob of a contribution is undamaged until its close is known."""
     save_inner: float = 600.0
     """Between two saves of the inner optimizer, which has twice the parameters' size. A crash costs its
     moments, means over hundreds of steps, at most this much of their history."""

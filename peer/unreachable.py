@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from typing_extensions import assert_never
 
 from barnraise.core.errors import Unreachable
 from barnraise.core.reason import Reason
+from barnraise.runtime.http_client import without_password
 from peer.timing import Timing
 
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -148,8 +148,7 @@ def proxy_of(host: str, environment: Mapping[str, str]) -> ThroughProxy | None:
         return None
     for variable in PROXY_VARIABLES:
         if proxy := environment.get(variable):
-            found = urlsplit(proxy if "://" in proxy else f"//{proxy}")
-            return ThroughProxy(variable, found.netloc.rpartition("@")[2])  # without a password
+            return ThroughProxy(variable, without_password(proxy))
     return None
 
 

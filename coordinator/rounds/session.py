@@ -57,7 +57,7 @@ class Session:
             self.store.reopen(self._started)
         await self.swarm.heads()  # a head from before a restart has the number of volunteers
         await self._read_heartbeats()
-        if not self.store.snapshot.checkpoints:  # a restart found all of them damaged
+        if not run.checkpoints:  # a restart found all of them damaged
             await self.publisher.write_checkpoint()
         await self.announce_head()
         parallel = [asyncio.create_task(self._keep_announcing()), asyncio.create_task(self.publisher.run())]

@@ -13,7 +13,6 @@ from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import HashMismatch, Unreachable
 from barnraise.core.ids import BlobHash
 from barnraise.runtime.blob_store import Absent, BlobStore, Intact, SetAside, file_hash
-from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import Batch
 from coordinator.messages.recovery import recovery_message
 from coordinator.reasons.recovery import (
@@ -62,7 +61,7 @@ class Copies:
         if not there.is_file():
             return None
         if not _has_hash(there, file.name):
-            DamagedFiles(self.blobs.folder.parent / DAMAGED).set_aside(there)
+            self.blobs.set_file_aside(there)
             if isinstance(file, CheckpointFile):  # a folder without its manifest is laid out again
                 (there.parent / MANIFEST).unlink(missing_ok=True)
             return None

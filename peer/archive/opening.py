@@ -13,7 +13,7 @@ import httpx2
 
 from barnraise.contract.invite import SCHEME, Invite, parse_invite
 from barnraise.contract.manifest import MANIFEST
-from barnraise.core.errors import InviteError, Unreachable, UserError
+from barnraise.core.errors import InviteError, TrustError, Unreachable, UserError
 from barnraise.core.ids import HASH_PATTERN, PublicKey, RunId
 from barnraise.network.blobs.rate_limiter import UNLIMITED, RateLimiter
 from peer.archive.folder import FolderSource
@@ -64,7 +64,7 @@ async def _of_invite(
         for mirror in mirrors:
             try:
                 return await read_archive(WebSource(client, mirror, timing, limiter), invite.key)
-            except (Missing, Unreachable) as error:
+            except (Missing, Unreachable, TrustError) as error:
                 log.warning("%s", error.problem)
         raise Unreachable(
             away.problem,

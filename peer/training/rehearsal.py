@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from barnraise.contract.spec import Lora, RunSpec
-from barnraise.core.errors import MachineError, TooLargeForMemory
+from barnraise.core.errors import NotFinite
 from barnraise.rehearsal.isolation import FP32, REDUCED, Isolated, judge, measure
 from barnraise.rehearsal.outcomes import NAMED, Fault, LossNotFinite, NoGradient, StepFailed
 from barnraise.rehearsal.samples import RehearsalSamples
@@ -38,9 +38,7 @@ def rehearse(model: LocalModel, spec: RunSpec, samples: RehearsalSamples, *, exa
 def _backward(model: LocalModel, spec: RunSpec, samples: RehearsalSamples) -> Fault | None:
     try:
         model.backward([samples.step], max(1, trained_tokens([samples.step])))
-    except TooLargeForMemory:
-        raise
-    except MachineError:
+    except NotFinite:
         return LossNotFinite("not finite")
     idle = model.without_gradient()
     if idle and isinstance(spec.train.target, Lora):

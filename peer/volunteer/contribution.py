@@ -104,6 +104,7 @@ class ContributionStore:
         """Save a contribution so that a crash does not lose it. Raises DiskFull; it may be called again."""
         signed = encoded.commit
         self.blobs.put(encoded.blob)
+        self._seen = self._stamp(signed.value)
         self._save_contribution(signed)
         self._commit = signed
         self.lifecycle.advance(ContributionEvent.SIGN)
@@ -138,14 +139,21 @@ class ContributionStore:
         self._is_saved = True
         self.lifecycle.advance(event)
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether the pending blob's file is missing, or was written since its hash was checked."""
+        pending = self.pending
+        if pending is None:
+            return False
+        stamp = self._stamp(pending.value)
+        return stamp is None or stamp != self._seen
+
     def check_pending(self) -> None:
         """Give the pending contribution up where its blob was damaged or removed. Raises DiskFull."""
         pending = self.pending
-        if pending is None:
+        if pending is None or not self.has_changed:
             return
         stamp = self._stamp(pending.value)
-        if stamp is not None and stamp == self._seen:
-            return
         if self._is_intact(pending.value):
             self._seen = stamp
         else:

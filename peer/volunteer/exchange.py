@@ -55,8 +55,6 @@ class Exchange:
     timing: Timing = TIMING
     _task: asyncio.Task[None] | None = None
     _inner_saved: Millis | None = None
-    _checked: Millis | None = None
-    """When the pending contribution's blob was read last."""
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
 
     def progress(self, tip: Tip) -> Exchanging:
@@ -119,12 +117,9 @@ class Exchange:
     def check_pending(self) -> None:
         """Start to give our pending contribution up where its blob was damaged or removed meanwhile.
 
-        Called before the policy decides: it sees that the exchange is busy. Reads the blob, so not often.
+        Called before the policy decides: it sees that the exchange is busy.
         """
-        now = self.clock()
-        due = self._checked is None or seconds_between(self._checked, now) >= self.timing.check_pending
-        if due and self._task is None and self.store.pending is not None:
-            self._checked = now
+        if self._task is None and self.store.has_changed:
             self._start(asyncio.to_thread(self.store.check_pending))
 
     async def put_aside(self, update: Update) -> None:

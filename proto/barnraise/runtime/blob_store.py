@@ -104,7 +104,11 @@ class BlobStore:
 
     def _set_aside(self, name: BlobHash) -> SetAside:
         self.listing(name).unlink(missing_ok=True)  # it may be of the damaged bytes
-        return SetAside(self._damaged.set_aside(self.path(name)))
+        return SetAside(self.set_file_aside(self.path(name)))
+
+    def set_file_aside(self, file: Path) -> Path:
+        """Move a damaged file to the folder of the damaged blobs. Raises DiskFull, MachineError."""
+        return self._damaged.set_aside(file)
 
     def view(self, name: BlobHash) -> memoryview:
         """A blob's bytes, mapped from disk instead of read into memory, and not checked."""

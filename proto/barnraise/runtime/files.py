@@ -1,6 +1,6 @@
 """Durable files, scratch folders, and folders that one program locks.
 
-A power cut drops what the system holds in memory and has not flushed to the disk, in any order. So whatever
+A power cut drops what the system holds in memory and has not flushed to the disk, in any order. So what
 names a file (a row of the journal, a signed record, `current.json`, a manifest, an index) is written last:
 
 1. the bytes, under a temporary name, and `fsync` of the file;
@@ -9,7 +9,7 @@ names a file (a row of the journal, a signed record, `current.json`, a manifest,
 4. only then the row, record or file that names it, by the same steps or as a commit of SQLite
    (`synchronous=FULL`).
 
-`replacing`, `write_atomic`, `keep_link` and `put_in_place` return after step 3. A `Batch` takes steps 1 to 3
+`replacing`, `write_atomic`, `keep_file` and `put_in_place` return after step 3. A `Batch` takes steps 1 to 3
 for many files that one record names together: it ends with one flush of each folder. Scratch folders need no
 flush: `put_in_place` flushes all that is in one before it gets its name.
 """
@@ -23,7 +23,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -75,11 +75,9 @@ def flush(path: Path) -> None:
 
 def _sync(handle: int) -> None:
     if F_FULLFSYNC is not None:
-        try:
+        with suppress(OSError):  # a disk that does not know it
             fcntl.fcntl(handle, F_FULLFSYNC)
             return
-        except OSError:  # a disk that does not know it
-            pass
     os.fsync(handle)
 
 
@@ -264,10 +262,9 @@ def _remove_abandoned(parent: Path) -> None:
         except FileNotFoundError:  # its program ended meanwhile
             continue
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(work, ignore_errors=True)
-        except BlockingIOError:  # in use
-            pass
+            with suppress(BlockingIOError):  # in use
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(work, ignore_errors=True)
         finally:
             os.close(lock)
 

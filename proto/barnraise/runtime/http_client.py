@@ -41,5 +41,10 @@ def through_proxy(url: str) -> str:
     proxy = proxies.get(asked.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(asked.hostname or ""):
         return ""
+    return f" through the proxy {without_password(proxy)}"
+
+
+def without_password(proxy: str) -> str:
+    """The host and port of a proxy as the environment names it."""
     found = urlsplit(proxy if "://" in proxy else f"//{proxy}")
-    return f" through the proxy {found.netloc.rpartition('@')[2]}"  # without a password
+    return found.netloc.rpartition("@")[2]

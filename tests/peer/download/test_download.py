@@ -52,6 +52,7 @@ from tests.support.coordinators import (
 )
 from tests.support.gateways import GatewayProcess
 from tests.support.scripted import NO_PAUSES, RecordingListener
+from tests.support.websites import spoilt, website
 
 
 @pytest.fixture
@@ -179,6 +180,13 @@ def test_a_mirror_is_enough_where_the_coordinator_is_away(
     with pytest.raises(Unreachable, match="no coordinator answers") as unreachable:
         asyncio.run(ask())
     assert f"?key={away.key}" in unreachable.value.fix
+
+
+def test_a_mirror_with_a_false_index_does_not_hide_the_next(store: RunStore, tmp_path: Path) -> None:
+    away = Invite("127.0.0.1", unused_port(), RunId("barn"), parts.AUTHORITY.public)
+    with website(archive(store), spoilt(INDEX)) as false, website(archive(store)) as true:
+        get(DownloadOptions(str(away), mirrors=(false.url, true.url), output=tmp_path / "out"))
+    assert files_in(tmp_path / "out") == all_of(store)
 
 
 def test_an_archive_of_another_key_is_refused(store: RunStore, tmp_path: Path) -> None:
