@@ -29,6 +29,7 @@ class TimeLimit:
         self._lock = Lock()
         self._deadlines: dict[int, float] = {}
         self._watcher: Thread | None = None
+        """None while there is no call."""
 
     def run(self, call: Callable[[], T]) -> T:
         """The result of a call. Raises OutOfTime."""
@@ -48,6 +49,9 @@ class TimeLimit:
         while True:
             time.sleep(_POLL_SECONDS)
             with self._lock:
+                if not self._deadlines:
+                    self._watcher = None
+                    return
                 now = time.monotonic()
                 for thread in [each for each, deadline in self._deadlines.items() if deadline < now]:
                     del self._deadlines[thread]
