@@ -263,6 +263,11 @@ def test_a_source_that_cannot_be_loaded_is_an_error(laid: Laid, adapter: Path, t
         assert "Traceback" not in done.stderr
 
 
+def _heed_ctrl_c() -> None:
+    """As a shell does: a program that a script starts in the background inherits SIGINT as ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Terminal:
     """A program on a pseudo-terminal, 120 characters wide."""
 
@@ -272,6 +277,7 @@ class Terminal:
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             env=environment() | {"COLUMNS": "120", "LINES": "40", "TERM": "xterm"},
+            preexec_fn=_heed_ctrl_c,
         )  # fmt: skip
         os.close(theirs)
         self.output = ""
@@ -280,17 +286,11 @@ class Terminal:
         """Read until the output matches or the program ends."""
         while not enough(self.output):
             assert select.select([self._ours], [], [], DEADLINE)[0], f"no more output than:\n{self.output}"
-            if not self.read():
-                break
-
-    def read(self, seconds: float = DEADLINE) -> bool:
-        """Read what comes within `seconds`; False at the end of the program."""
-        if select.select([self._ours], [], [], seconds)[0]:
             try:
-                self.output += os.read(self._ours, 65536).decode(errors="replace")
+                piece = os.read(self._ours, 65536)
             except OSError:  # how Linux reports the end of a pseudo-terminal
-                return False
-        return True
+                break
+            self.output += piece.decode(errors="replace")
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
@@ -316,17 +316,20 @@ def test_a_wide_terminal_shows_the_answers_in_columns(laid: Laid, adapter: Path,
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
-def test_ctrl_c_ends_a_conversation(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_an_answer(laid: Laid, adapter: Path, tmp_path: Path) -> None:
+    pieces: list[str] = []
+    Generator(adapter, laid.base, CPU).answer(
+        "checkpoint", HELLO, SamplingParams(400, 1.0, seed=3), pieces.append
+    )
+    assert len(pieces[0]) < 10, "the first words are shown long before the answer is complete"
     terminal = Terminal(
         *COMMAND, str(adapter), "--base", str(laid.base), "--temperature", "1", "--max-tokens", "400",
         "--seed", "3", "--device", "cpu", "--threads", "1", "--cache-dir", str(tmp_path),
     )  # fmt: skip
     terminal.until(lambda output: "> " in output)
     terminal.type("Hello there\n")
-    terminal.until(lambda output: output.partition("> Hello there")[2].strip())
+    terminal.until(lambda output: escape_text(pieces[0]).strip() in output.partition("> Hello there")[2])
     os.killpg(terminal.process.pid, signal.SIGINT)
-    while terminal.read(seconds=1):
-        if terminal.output.endswith("\n> "):  # the answer had just ended, and readline was about to wait
-            os.killpg(terminal.process.pid, signal.SIGINT)
     assert terminal.end() == 130, terminal.output
+    assert escape_text(pieces[-1]).strip() not in terminal.output
     assert "Traceback" not in terminal.output
