@@ -41,7 +41,7 @@ UNFINISHED = ".half-done-"
 """Prefix of temporary files and folders. They are renamed or removed when the work on them ends; those of a
 killed program are removed at its next start."""
 
-_making_folders = threading.Lock()
+_making_folders = threading.RLock()
 """Held until a new folder is flushed: who finds the folder can rely on it."""
 
 

@@ -1,0 +1,164 @@
+"""Power cuts at every flush of a coordinator: what was accepted is there, and the run goes on."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.records import JoinClaim
+from barnraise.contract.spec import RunSpec
+from barnraise.core.errors import StateError
+from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.core.signed import sign
+from barnraise.runtime import files
+from barnraise.runtime.damaged import DAMAGED
+from barnraise.runtime.files import load_identity, owned_folder
+from coordinator.run_folder import AUTHORITY_KEY, CHAT_TEMPLATE
+from coordinator.store.journal import Journal
+from coordinator.store.row_reader import find_charter
+from coordinator.store.run_store import RunStore
+from tests.crash.recorded_disk import DATABASE, RecordedDisk
+from tests.support import parts
+from tests.support.coordinators import contribution, show
+from tests.support.parts import ADA, BEN
+
+
+@dataclass
+class Promises:
+    """What the coordinator has answered to others."""
+
+    key: str = ""
+    chartered: bool = False
+    closes: list[BlobHash] = field(default_factory=list)
+    accepted: set[PublicKey] = field(default_factory=set)
+    """Owners of accepted contributions to the open round."""
+    claims: set[PublicKey] = field(default_factory=set)
+    checkpoints: set[int] = field(default_factory=set)
+    base: Path = Path()
+
+    def check(self, folder: Path) -> None:
+        """Open what a power cut left in `folder`, and continue the run."""
+        with owned_folder(folder, "coordinator"):
+            authority = load_identity(folder / AUTHORITY_KEY)
+            assert authority.public == self.key or not self.key
+            journal = Journal(folder / DATABASE)
+            journal._db.execute("PRAGMA synchronous=OFF")  # this copy has no power cut, and is fast
+            try:
+                charter = find_charter(journal.rows(), parts.AUTHORITY.public)
+                assert charter is not None or not self.chartered
+                if charter is not None:
+                    store = RunStore.restore(parts.AUTHORITY, charter, self.base, folder, journal)
+                    self._check_store(store)
+            finally:
+                journal.close()
+        assert not (folder / DAMAGED).exists(), "a power cut damages nothing"
+        assert not list(folder.rglob(f"{files.UNFINISHED}*")), "temporary files are swept"
+        shutil.rmtree(folder)
+
+    def _check_store(self, store: RunStore) -> None:
+        run = store.snapshot
+        assert list(run.closes[: len(self.closes)]) == self.closes
+        assert run.accepted.keys() >= self.accepted or run.round > len(self.closes)
+        assert run.claims.keys() >= self.claims
+        assert run.checkpoints.keys() >= self.checkpoints
+        assert not store.lost
+        assert run.tip.round == run.round, "all closes are folded"
+        if ADA.public not in run.accepted:
+            commit, blob = contribution(store, ADA, 99)
+            store.blobs.put(blob)
+            store.accept(commit, parts.NOW)
+        store.fold(store.close("the run goes on", parts.NOW))
+        show(store)
+
+
+class RecordedJournal(Journal):
+    """A journal that says when it has committed."""
+
+    disk: RecordedDisk | None = None
+
+    def append(self, row):  # type: ignore[no-untyped-def]
+        super().append(row)
+        if self.disk is not None:
+            self.disk.committed()
+
+
+def run_spec() -> RunSpec:
+    spec = parts.run_spec()
+    checkpoint = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0})
+    return spec.model_copy(update={"checkpoint": checkpoint})
+
+
+def serve(disk: RecordedDisk, promises: Promises, base: Path) -> None:
+    """Two rounds of a run with checkpoints, retention and an archive."""
+    folder = disk.root
+    with owned_folder(folder, "coordinator"):
+        promises.key = load_identity(folder / AUTHORITY_KEY).public
+        journal = RecordedJournal(folder / DATABASE)
+        journal.disk = disk
+        disk.committed()
+        try:
+            charter = parts.charter(run_spec(), parts.state())
+            store = RunStore.begin(parts.AUTHORITY, charter, parts.state(), base, folder, journal, parts.NOW)
+            promises.chartered = True
+            promises.checkpoints = {0}
+            claim = JoinClaim(run=parts.RUN, owner=ADA.public, name="ada", credit=True, at=parts.NOW)
+            store.admit(sign(ADA, claim), parts.NOW)
+            promises.claims = {ADA.public}
+            show(store)
+            for round in (1, 2):
+                for owner in (ADA, BEN):
+                    commit, blob = contribution(store, owner, round)
+                    store.blobs.partial(BlobHash(commit.value.blob)).write_bytes(blob)  # a download
+                    store.blobs.accept(BlobHash(commit.value.blob))
+                    store.accept(commit, parts.NOW)
+                    promises.accepted.add(owner.public)
+                link = store.close("all contributed", parts.NOW)
+                promises.accepted = set()
+                promises.closes.append(link.hash)
+                store.fold(link)
+                promises.checkpoints = set()  # older ones are dropped while the next is written
+                store.write_checkpoint(parts.NOW)
+                promises.checkpoints = {round}
+                show(store, loss=2.0 - round / 2)
+        finally:
+            journal.close()
+
+
+def cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedDisk:
+    """Run with power cuts."""
+    root, base, promises = tmp_path / "run", tmp_path / "base", Promises()
+    base.mkdir()
+    (base / "tokenizer.json").write_bytes(bytes(5000))
+    promises.base = base
+    root.mkdir()
+    (root / CHAT_TEMPLATE).write_text("{{ messages }}", encoding="utf-8")
+    (root / "adapter_config.json").write_text("{}", encoding="utf-8")
+    disk = RecordedDisk(root, tmp_path / "states", promises.check)
+    with disk.recording(monkeypatch):
+        serve(disk, promises, base)
+    return disk
+
+
+def test_a_coordinator_survives_a_power_cut_at_every_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = cut(tmp_path, monkeypatch)
+    assert disk.states > 300, "the run has flushes"
+
+
+@pytest.mark.parametrize("missing", ["files", "folders"])
+def test_the_harness_finds_a_missing_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    real = files.flush
+
+    def forgetful(path: Path) -> None:
+        if path.is_dir() == (missing == "files"):
+            real(path)
+
+    monkeypatch.setattr(files, "flush", forgetful)
+    with pytest.raises((AssertionError, StateError)):
+        cut(tmp_path, monkeypatch)
