@@ -24,6 +24,7 @@ from types import MappingProxyType
 from barnraise.contract.archive import folder_of
 from barnraise.contract.evaluations import EVALUATIONS, evaluations_json
 from barnraise.contract.records import Evaluation
+from barnraise.core.errors import FileDamaged, MalformedBlob
 from barnraise.core.ids import Millis, short
 from barnraise.core.signed import Signed
 from barnraise.evaluation.failures import EvaluationFailure
@@ -254,6 +255,15 @@ def _described(outcome: Evaluated | NotEvaluatedReason) -> str:
     return f" is not evaluated: {not_evaluated_message(outcome)}"
 
 
+def _held_out_set(folder: Path, limit: int) -> HeldOutSet | None:
+    """None where the held-out text is damaged: rounds go on without evaluations."""
+    try:
+        return read_held_out_set(folder, limit)
+    except (FileDamaged, FileNotFoundError, MalformedBlob) as error:
+        log.warning("evaluators get no task, the held-out text in %s cannot be read: %s", folder, error)
+        return None
+
+
 def publisher_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence[str] = ()) -> Publisher:
     """The publisher for `store`, with the archive in its folder. mirrors: as in `Publisher`."""
     charter, archive, held_out = store.charter, store.folder / ARCHIVE, store.folder / HELD_OUT
@@ -275,6 +285,6 @@ def publisher_of(store: RunStore, clock: Callable[[], Millis], mirrors: Sequence
         evaluate_briefly=evaluating(min(1, spec.held_out_tokens)),
         exporter=Exporter(charter, store.base, store.folder, archive, store.blobs.folder, store.authority),
         clock=clock,
-        held_out_set=read_held_out_set(held_out, spec.held_out_tokens) if spec.evaluators else None,
+        held_out_set=_held_out_set(held_out, spec.held_out_tokens) if spec.evaluators else None,
         mirrors=mirrors,
     )

@@ -124,6 +124,7 @@ class RunStore:
         for link in links:
             store.fold(link)
         store._remove([*restoring.named.files, *restoring.named.manifests])
+        blobs.remove_stale_downloads(before=snapshot.opens / 1000)  # of earlier rounds
         return store
 
     @property

@@ -176,6 +176,19 @@ def test_all_other_blobs_are_removed(store: BlobStore, tmp_path: Path) -> None:
     assert everything(tmp_path) == []
 
 
+def test_only_downloads_that_went_on_lately_are_resumed(store: BlobStore, tmp_path: Path) -> None:
+    old, new, whole = (blob_hash(data) for data in (b"old", b"new", DATA))
+    store.put(DATA)
+    store.piece_list(whole)
+    for name in (old, new):
+        for path in (store.partial(name), store.in_pieces(name), store.listing(name)):
+            path.write_bytes(b"x")
+            os.utime(path, (100, 100) if name == old else (200, 200))
+    store.remove_stale_downloads(before=150)
+    kept = {store.partial(new), store.in_pieces(new), store.listing(new)}
+    assert set(everything(tmp_path)) == kept | {store.path(whole), store.listing(whole)}
+
+
 @pytest.mark.parametrize(
     ("number", "error"), [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EACCES, MachineError)]
 )

@@ -39,6 +39,8 @@ class SetAside:
 
 
 BlobCheck = Intact | Absent | SetAside
+Stamp = tuple[int, int]
+"""Bytes of a file, and when it was written, in nanoseconds."""
 
 
 class BlobStore:
@@ -51,6 +53,8 @@ class BlobStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._damaged = DamagedFiles(folder.parent / DAMAGED)
+        self._intact: dict[BlobHash, Stamp] = {}
+        """The stamp of each file when this process wrote it or checked its hash."""
 
     def path(self, name: BlobHash) -> Path:
         if not re.fullmatch(HASH_PATTERN, name):
@@ -70,12 +74,14 @@ class BlobStore:
         name = blob_hash(data)
         if name not in self:
             write_atomic(self.path(name), data, batch=batch)
+            self._note(name)
         return name
 
     def adopt(self, file: Path, batch: Batch) -> BlobHash:
         """Add `file` to the store at the end of `batch`, by a hard link, or by a copy across disks."""
         name = file_hash(file)
         batch.link(file, self.path(name))
+        self._intact[name] = _stamp(file)
         return name
 
     def get(self, name: BlobHash) -> bytes:
@@ -100,7 +106,25 @@ class BlobStore:
             if error.errno != errno.EIO:
                 raise
             found = None
-        return Intact() if found == name else self._set_aside(name)
+        if found != name:
+            return self._set_aside(name)
+        self._note(name)
+        return Intact()
+
+    def check_if_changed(self, name: BlobHash) -> BlobCheck:
+        """`check`, but fast where the file's size and time are those of a file that was intact."""
+        return Intact() if self.is_unchanged(name) else self.check(name)
+
+    def is_unchanged(self, name: BlobHash) -> bool:
+        """Whether this process wrote or checked the blob, and no one has written to its file since."""
+        try:
+            return self._intact.get(name) == _stamp(self.path(name))
+        except FileNotFoundError:
+            return False
+
+    def _note(self, name: BlobHash) -> None:
+        if name in self:  # else it is in a batch
+            self._intact[name] = _stamp(self.path(name))
 
     def _set_aside(self, name: BlobHash) -> SetAside:
         self.listing(name).unlink(missing_ok=True)  # it may be of the damaged bytes
@@ -140,6 +164,7 @@ class BlobStore:
                 found = file_hash(part)
                 if found == name:
                     keep_file(part, self.path(name))
+                    self._note(name)
                     return self.path(name)
             except FileNotFoundError:
                 raise Unreachable(
@@ -172,8 +197,19 @@ class BlobStore:
             if BlobHash(name) not in names:
                 path.unlink()
 
+    def remove_stale_downloads(self, before: float) -> None:
+        """Remove what unfinished downloads have not written to since `before`, in seconds since the epoch."""
+        for end in (PART, PIECES):
+            for path in self.folder.glob(f"??/*{end}"):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+        for path in self.folder.glob(f"??/*{LISTING}"):
+            if not (path.with_suffix("").exists() or path.with_suffix(PIECES).exists()):
+                path.unlink()
+
     def remove(self, name: BlobHash) -> None:
         """Remove a blob, its piece list and its unfinished downloads."""
+        self._intact.pop(name, None)
         for path in (self.path(name), *(self.path(name).with_suffix(end) for end in (PART, PIECES, LISTING))):
             path.unlink(missing_ok=True)
 
@@ -182,6 +218,11 @@ class BlobStore:
         with disk_errors(path):
             make_folder(path.parent)
         return path
+
+
+def _stamp(file: Path) -> Stamp:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def damaged(name: BlobHash, aside: SetAside) -> FileDamaged:

@@ -231,6 +231,7 @@ class PieceServer:
             await self._answer(open_request(wire), writer)
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        await self.store.verify(request.blob)
         held = self.store.find(request.blob, request.size)
         if held is None:
             await self._send(writer, bytes([NOTHING]))

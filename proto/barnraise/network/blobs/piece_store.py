@@ -87,6 +87,11 @@ class PieceStore:
     blobs: BlobStore
     _partial: dict[BlobHash, PartialBlob] = field(default_factory=dict)
 
+    async def verify(self, name: BlobHash) -> None:
+        """Set a whole blob aside that was damaged since it was stored: others would be sent false pieces."""
+        if name in self.blobs and not self.blobs.is_unchanged(name):
+            await asyncio.to_thread(self.blobs.check, name)
+
     def find(self, name: BlobHash, size: int) -> StoredBlob | PartialBlob | None:
         """What is here of a blob of `size` bytes. None where it is not here, or of another size."""
         held = self._partial.get(name)

@@ -104,6 +104,9 @@ async def answer(
     """
     request = await until_stalled(reader.readexactly(_REQUEST_BYTES), timing)
     name, offset = BlobHash(request[:32].hex()), int.from_bytes(request[32:], "little")
+    # A blob that was damaged here is set aside: the asker tries another holder.
+    if name in blobs and not blobs.is_unchanged(name):
+        await asyncio.to_thread(blobs.check, name)
     if name not in blobs:
         writer.write(NOT_HELD.to_bytes(8, "little"))
         await until_stalled(writer.drain(), timing)

@@ -1,0 +1,263 @@
+"""Cuts the power of a real run: the programs' folders are on an ext4 file system in an image file.
+
+What the programs have not flushed is only in memory, in the page cache of the mounted file system. The image
+file has what reached the "disk": a copy of it, taken while the programs are stopped, is what a power cut
+leaves. After each cut all programs are killed, the copy is mounted (ext4 replays its own journal) and the
+programs start again on it. Then it is checked that
+
+- every close and every accepted contribution that the coordinator had printed is in the journal, and each
+  file that they name has its hash;
+- the coordinator folds to the states that it printed before, and nothing was damaged;
+- a new round closes, so the run goes on.
+
+The image is mounted with a commit interval of 5 minutes: only `fsync` moves anything to the disk. Needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from barnraise.core.ids import BlobHash
+from barnraise.runtime.blob_store import BlobStore, Intact
+from scripts.stage import DemoFailed, Program, running
+from tests.support.tiny import make_tiny_model
+
+IMAGE_BYTES = 512 * 2**20
+RUN = """\
+name = "power"
+seed = 3
+[model]
+source = "model"
+[data]
+source = "data.jsonl"
+sequence_length = 64
+[train]
+method = "diloco"
+batch = 2
+target = { kind = "full" }
+[round]
+seconds = 4
+grace = 3
+steps = 3
+min_contributions = 1
+[checkpoint]
+every = 2
+keep = 2
+"""
+_FOLDED = re.compile(r"round (\d+) folded: .* state (\w{8})")
+_DAMAGE = re.compile(r".*(damaged|set aside|is missing|cannot be used|Traceback).*")
+_ACCEPTED = re.compile(r"accepted (\S+): (\d+) tokens")
+
+
+@dataclass
+class Disk:
+    """An ext4 file system in an image file."""
+
+    image: Path
+    at: Path
+    """Where it is mounted."""
+
+    def make(self) -> None:
+        with self.image.open("wb") as file:
+            file.truncate(IMAGE_BYTES)
+        _run("mkfs.ext4", "-q", "-F", str(self.image))
+
+    def mount(self) -> None:
+        self.at.mkdir(exist_ok=True)
+        _run("mount", "-o", "loop,commit=300", str(self.image), str(self.at))
+
+    def unmount(self) -> None:
+        _run("umount", str(self.at))
+
+    def copy_flushed(self, target: Path) -> None:
+        """Copy what is on the disk; again where the kernel wrote to it meanwhile."""
+        for _ in range(10):
+            before = self._writes()
+            _run("cp", "--sparse=always", str(self.image), str(target))
+            if self._writes() == before:
+                return
+        raise DemoFailed("the kernel writes to the image all the time")
+
+    def _writes(self) -> str:
+        device = _run("findmnt", "-n", "-o", "SOURCE", str(self.at)).strip()
+        return Path(f"/sys/block/{Path(device).name}/stat").read_text().split()[4]
+
+
+@dataclass
+class Promised:
+    """What the coordinator has printed."""
+
+    states: dict[int, str] = field(default_factory=dict)
+    """By round: the state that follows from its close."""
+    accepted: int = 0
+
+    def add(self, log: str) -> None:
+        for round, state in _FOLDED.findall(log):
+            if self.states.setdefault(int(round), state) != state:
+                raise DemoFailed(f"round {round} was folded to {self.states[int(round)]} and to {state}")
+        self.accepted += len(_ACCEPTED.findall(log))
+
+
+def check_files(folder: Path, promised: Promised) -> tuple[int, int]:
+    """Whether all that was promised is on the disk. Returns closes and accepted contributions."""
+    blobs = BlobStore(folder / "blobs")
+    with closing(sqlite3.connect(f"file:{folder / 'journal.sqlite'}?mode=ro", uri=True)) as journal:
+        rows = journal.execute("SELECT kind, round, body FROM events ORDER BY id").fetchall()
+    closes = [body.hex() for kind, _, body in rows if kind == "closed"]
+    accepted = [(round, body) for kind, round, body in rows if kind == "accepted"]
+    if len(closes) <= max(promised.states, default=-1):
+        raise DemoFailed(f"{len(closes)} closes are left, round {max(promised.states)} was closed")
+    if len(accepted) < promised.accepted:
+        raise DemoFailed(f"{len(accepted)} accepted contributions are left of {promised.accepted}")
+    names = [*closes, *(blob for _, body in accepted for blob in re.findall(rb'"blob":"(\w{64})"', body))]
+    for name in names:
+        text = name if isinstance(name, str) else name.decode()
+        if blobs.check(BlobHash(text)) != Intact():
+            raise DemoFailed(f"{text} is named by the journal, and damaged or missing")
+    return len(closes), len(accepted)
+
+
+class Run:
+    """The programs on the mounted disk."""
+
+    def __init__(self, work: Path, volunteers: int) -> None:
+        self.work, self.volunteers = work, volunteers
+        self.disk = work / "disk"
+        self.ports = [_free_port() for _ in range(3)]
+
+    def start(self) -> list[Program]:
+        grpc, p2p, http = map(str, self.ports)
+        coordinator = self.stage.start(
+            "coordinator", "coordinator", "serve", str(self.work / "run.toml"), "--host", "127.0.0.1",
+            "--port", grpc, "--p2p-port", p2p, "--http-port", http,
+            "--data-dir", str(self.disk / "coordinator"), "--cache-dir", str(self.disk / "cache"),
+        )  # fmt: skip
+        invite = self.wait(coordinator, r"(barnraise://[^']+)'")[1]
+        names = [f"volunteer-{number}" for number in range(self.volunteers)]
+        return [coordinator, *(self._join(name, invite) for name in names)]
+
+    def wait(self, program: Program, pattern: str, seconds: float = 180) -> re.Match[str]:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and program.alive():
+            if found := re.search(pattern, program.log.read_text()):
+                return found
+            time.sleep(0.1)
+        raise DemoFailed(f"{program.name} never printed {pattern!r}:\n{program.log.read_text()[-3000:]}")
+
+    def cut(self, number: int, programs: list[Program]) -> None:
+        """Stop all programs, keep only what is on the disk, and mount that."""
+        groups = [program.process.pid for program in programs]
+        for group in groups:
+            os.killpg(group, signal.SIGSTOP)
+        old, new = Disk(self.work / f"disk-{number}.img", self.disk), self.work / f"disk-{number + 1}.img"
+        old.copy_flushed(new)
+        for group in groups:
+            os.killpg(group, signal.SIGKILL)
+        for program in programs:
+            program.process.wait(30)
+        self.stage.running.clear()
+        for _ in range(50):  # children of the programs end with them, a moment later
+            if subprocess.run(["umount", str(self.disk)], capture_output=True, check=False).returncode == 0:
+                break
+            time.sleep(0.2)
+        old.image.unlink()
+        Disk(new, self.disk).mount()
+
+    def cut_many(self, cuts: int, seed: int) -> None:
+        chance, promised, closes = random.Random(seed), Promised(), 0
+        with running(self.work) as self.stage:
+            programs = self.start()
+            for number in range(cuts):
+                self.wait(programs[0], rf"round {closes} folded")
+                time.sleep(chance.uniform(0, 12))
+                self.cut(number, programs)
+                self._check_logs(programs)
+                promised.add(programs[0].log.read_text())
+                closes, accepted = check_files(self.disk / "coordinator", promised)
+                print(f"cut {number + 1}: {closes} closes, {accepted} contributions are whole", flush=True)
+                programs = self.start()
+            self.wait(programs[0], rf"round {closes} folded")
+            self._check_logs(programs)
+            promised.add(programs[0].log.read_text())
+
+    def _check_logs(self, programs: list[Program]) -> None:
+        """Raises DemoFailed where a program found anything damaged."""
+        for program in programs:
+            if found := _DAMAGE.search(program.log.read_text()):
+                raise DemoFailed(f"{program.name}: {found[0]}")
+        if damaged := list(self.disk.rglob("damaged/*")):
+            raise DemoFailed(f"damaged files: {damaged}")
+
+    def _join(self, name: str, invite: str) -> Program:
+        return self.stage.start(
+            name, "peer", "join", invite, "--name", name, "--device", "cpu", "--threads", "1",
+            "--listen", "/ip4/127.0.0.1/tcp/0", "--base", str(self.work / "model"),
+            "--data-dir", str(self.disk / name), "--cache-dir", str(self.disk / "cache"),
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Parse the command line, and cut the power of a run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", type=int, default=5)
+    parser.add_argument("--volunteers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path("power-cut"), help="removed first")
+    options = parser.parse_args()
+    work = options.work.resolve()
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    _write_run(work)
+    disk = Disk(work / "disk-0.img", work / "disk")
+    disk.make()
+    disk.mount()
+    try:
+        Run(work, options.volunteers).cut_many(options.cuts, options.seed)
+    except DemoFailed as error:
+        sys.exit(f"failed: {error}")
+    finally:
+        disk.unmount()
+    print(f"{options.cuts} power cuts survived")
+
+
+def _write_run(work: Path) -> None:
+    make_tiny_model(work / "model")
+    (work / "run.toml").write_text(RUN, encoding="utf-8")
+    chance = random.Random(0)
+    with (work / "data.jsonl").open("w", encoding="utf-8") as file:
+        for _ in range(200):
+            a, b = chance.randrange(100), chance.randrange(100)
+            question = {"role": "user", "content": f"{a}+{b}="}
+            answer = {"role": "assistant", "content": str(a + b)}
+            file.write(json.dumps({"messages": [question, answer]}) + "\n")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DemoFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
