@@ -46,7 +46,7 @@ def store_in(folder: Path, charter: Charter = CHARTER) -> ContributionStore:
 def contribute(store: ContributionStore, tip: Tip) -> None:
     store.lifecycle.advance(Event.TAKE)
     update = Update(parts.tensors(1, scale=0.01), tokens=64, samples=4, loss=2.5)
-    store.contribute(tip, parts.LAYOUT, update, parts.admission(parts.ADA))
+    store.keep(store.encode(tip, parts.LAYOUT, update, parts.admission(parts.ADA)))
 
 
 @dataclass
