@@ -212,7 +212,9 @@ class Run:
 
 def main() -> None:
     """Parse the command line, and cut the power of a run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cuts", type=int, default=5)
     parser.add_argument("--volunteers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

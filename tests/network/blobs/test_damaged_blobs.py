@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from barnraise.core.ids import blob_hash
+from barnraise.network.blobs.piece_protocol import HAVE, Request
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL
 from barnraise.network.blobs.whole_protocol import NOT_HELD
 from barnraise.runtime.damaged import DAMAGED
 from tests.support import virtual_time
 from tests.support.transfers import Net, blob, key
-from tests.network.blobs.test_piece_protocol import HAVE, request
 
 DATA = blob()
 NAME = blob_hash(DATA)
@@ -28,7 +28,7 @@ def test_a_damaged_blob_is_set_aside_when_it_is_asked_for(tmp_path: Path, protoc
         reader, writer = await net._open("ben", key("ada"), protocol)
         try:
             whole = protocol == WHOLE_PROTOCOL
-            writer.write(bytes.fromhex(NAME) + bytes(8) if whole else request(HAVE, name=NAME))
+            writer.write(bytes.fromhex(NAME) + bytes(8) if whole else Request(NAME, len(DATA), HAVE).wire)
             return await reader.readexactly(8 if whole else 1)
         finally:
             writer.close()
