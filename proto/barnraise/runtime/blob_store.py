@@ -111,10 +111,6 @@ class BlobStore:
         self._note(name)
         return Intact()
 
-    def check_if_changed(self, name: BlobHash) -> BlobCheck:
-        """`check`, but fast where the file's size and time are those of a file that was intact."""
-        return Intact() if self.is_unchanged(name) else self.check(name)
-
     def is_unchanged(self, name: BlobHash) -> bool:
         """Whether this process wrote or checked the blob, and no one has written to its file since."""
         try:

@@ -51,7 +51,7 @@ def test_a_part_that_is_here_is_not_fetched_again(tmp_path: Path) -> None:
     with_two(tmp_path, scene)
 
 
-def test_the_next_holder_is_asked(tmp_path: Path) -> None:
+def test_the_next_holder_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ada does not hold it, Ben serves junk of the right size, the coordinator has it."""
 
     async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
@@ -60,6 +60,7 @@ def test_the_next_holder_is_asked(tmp_path: Path) -> None:
             junk = ben.blobs.path(NAME)
             junk.parent.mkdir(parents=True)
             junk.write_bytes(bytes(len(BLOB)))
+            monkeypatch.setattr(ben.blobs, "is_unchanged", lambda name: True)
             with pytest.raises(BlobUnavailable) as failed:
                 await late.swarm.fetch(NAME, len(BLOB), [ada.key, ben.key])
             assert failed.value.outcomes[ada.key] == NotHeld()

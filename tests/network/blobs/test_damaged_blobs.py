@@ -44,7 +44,7 @@ def test_an_intact_blob_is_checked_once(tmp_path: Path) -> None:
     assert ada.blobs.is_unchanged(NAME)
     ada.blobs.path(NAME).touch()
     assert not ada.blobs.is_unchanged(NAME)
-    ada.blobs.check_if_changed(NAME)
+    ada.blobs.check(NAME)
     assert ada.blobs.is_unchanged(NAME)
     ada.blobs.remove(NAME)
     assert not ada.blobs.is_unchanged(NAME)
