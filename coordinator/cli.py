@@ -152,16 +152,29 @@ def check(
 @main.command()
 @_spec_argument
 @_cache_option
-@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
-@click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port that volunteers join at.")
+@click.option(
+    "--host",
+    default="0.0.0.0",
+    show_default=True,
+    help="IP address to listen on. 0.0.0.0: all of IPv4. '::': all of IPv6 and IPv4.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="TCP port that volunteers join at; 0: a free one.",
+)
 @click.option(
     "--p2p-port",
+    type=click.IntRange(0, 65_535),
     default=DEFAULT_P2P_PORT,
     show_default=True,
-    help="TCP and UDP port of the peer-to-peer network.",
+    help="TCP and UDP port of the peer-to-peer network; 0: a free one.",
 )
 @click.option(
     "--http-port",
+    type=click.IntRange(0, 65_535),
     default=DEFAULT_HTTP_PORT,
     show_default=True,
     help="TCP port of the HTTP server for checkpoints; 0: a free one.",
@@ -178,9 +191,21 @@ def check(
 )
 @click.option(
     "--public-host",
+    "public_hosts",
+    multiple=True,
     metavar="HOST",
-    help="Name or address at which volunteers reach this machine. Default: that of its default route.",
+    help="Name or address at which volunteers reach this machine; may be repeated."
+    " Default: that of its default route.",
 )
+@click.option(
+    "--public-port",
+    type=click.IntRange(1, 65_535),
+    help="--port as volunteers see it behind a router or Docker.",
+)
+@click.option(
+    "--public-p2p-port", type=click.IntRange(1, 65_535), help="--p2p-port as volunteers see it, TCP and UDP."
+)
+@click.option("--public-http-port", type=click.IntRange(1, 65_535), help="--http-port as volunteers see it.")
 @click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 50Mbit.")
 @_max_download_option
 @_rehearsal_option
@@ -199,13 +224,17 @@ def serve(
     http_port: int,
     http_url: str | None,
     mirrors: tuple[str, ...],
-    public_host: str | None,
+    public_hosts: tuple[str, ...],
+    public_port: int | None,
+    public_p2p_port: int | None,
+    public_http_port: int | None,
     max_upload: str | None,
     max_download: int | None,
     rehearsal_memory: float | None,
     data_dir: Path | None,
 ) -> None:
     """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it."""
+    from coordinator.messages.addresses import address_message
     from coordinator.serve import ServeSettings, Serving
     from coordinator.serve import serve as serve_run
 
@@ -218,7 +247,10 @@ def serve(
         http_port=http_port,
         http_url=http_url.rstrip("/") if http_url else None,
         mirrors=tuple(mirror.rstrip("/") for mirror in mirrors),
-        public_host=public_host,
+        public_hosts=public_hosts,
+        public_port=public_port,
+        public_p2p_port=public_p2p_port,
+        public_http_port=public_http_port,
         max_upload=parse_rate(max_upload) if max_upload else None,
         max_download=max_download,
         rehearsal_memory=_gigabytes(rehearsal_memory),
@@ -227,6 +259,8 @@ def serve(
     def ready(serving: Serving) -> None:
         click.echo(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")
         click.echo(f"    peer join '{serving.invite}'\n")
+        for doubt in serving.doubts:
+            click.echo(f"Note: {address_message(doubt)}.\n")
         if not serving.rehearsed:
             click.echo("It is not rehearsed: the first volunteer tries one step before it trains.\n")
         click.echo(f"Its checkpoints, and how to download them, are at {serving.url}\n")
@@ -244,12 +278,14 @@ def status(address: str, as_json: bool) -> None:
 
     Default: the coordinator on this machine, at 127.0.0.1:7451.
     """
-    from coordinator.grpc_service import ask_status
+    from coordinator.grpc_service import ask_first, ask_status
     from coordinator.status import render
 
     if address.startswith(SCHEME):
-        address = parse_invite(address).address
-    found = asyncio.run(ask_status(address))
+        endpoints = parse_invite(address).endpoints
+        found = asyncio.run(ask_first(endpoints))
+    else:
+        found = asyncio.run(ask_status(address))
     click.echo(found.model_dump_json(indent=2) if as_json else render(found))
 
 

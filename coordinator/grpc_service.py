@@ -5,6 +5,7 @@ Nothing else in `coordinator` imports grpc.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -13,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.fault_report import MAX_REPORT_BYTES, FaultReport
 from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation, JoinClaim
 from barnraise.contract.status import RunStatus
@@ -144,6 +146,19 @@ async def serve(
     for service in ("", name):
         await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
     return server, port
+
+
+async def ask_first(endpoints: Sequence[Endpoint], timing: Timing = TIMING) -> RunStatus:
+    """The status at the first endpoint that answers. Raises Unreachable with the cause of each."""
+    causes: list[str] = []
+    for endpoint in endpoints:
+        try:
+            return await ask_status(str(endpoint), timing)
+        except (Unreachable, MalformedRecord) as error:
+            if len(endpoints) == 1:
+                raise
+            causes.append(error.problem)
+    raise Unreachable("; ".join(causes), fix="Is the coordinator running, and is this invite its newest one?")
 
 
 async def ask_status(address: str, timing: Timing = TIMING) -> RunStatus:

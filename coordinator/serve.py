@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ipaddress
 import logging
-import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from barnraise.contract.charter import check_version
-from barnraise.contract.invite import Invite
+from barnraise.contract.endpoints import ip_address, public_host
+from barnraise.contract.invite import MAX_HOSTS, Invite
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.spec_file import read_spec
 from barnraise.core.errors import UserError
@@ -33,10 +32,14 @@ from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from barnraise.runtime.stop_signals import on_stop_signals
+from coordinator.addresses.announced import Announced, Given, announced
+from coordinator.addresses.own_addresses import own_addresses
+from coordinator.addresses.reserved_ports import ReservedPorts, reserve
 from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
 from coordinator.messages.setup import base_delivery
+from coordinator.reasons.addresses import AddressDoubt
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.rounds.session import Session
@@ -55,9 +58,9 @@ class ServeSettings(Strict):
     """What may differ between machines and restarts: no part of the run spec."""
 
     host: str
-    """IP address to listen on."""
+    """IP address to listen on; :: is IPv6 and IPv4."""
     port: int
-    """TCP port of the gRPC service."""
+    """TCP port of the gRPC service; 0 takes a free one."""
     http_port: int
     """TCP port of the HTTP gateway; 0 takes a free one."""
     http_url: str | None
@@ -65,9 +68,15 @@ class ServeSettings(Strict):
     mirrors: tuple[str, ...]
     """Addresses of other servers with a copy of the archive."""
     p2p_port: int
-    """TCP port of the libp2p daemon; 0 takes a free one."""
-    public_host: str | None
-    """Name or address at which volunteers reach this machine; None: the address of its default route."""
+    """TCP and UDP port of the libp2p daemon; 0 takes a free one."""
+    public_hosts: tuple[str, ...]
+    """Names or addresses at which volunteers reach this machine; empty: those of its default routes."""
+    public_port: int | None
+    """TCP port of the gRPC service as others see it, as behind a router; None: the port itself."""
+    public_p2p_port: int | None
+    """TCP and UDP port of the libp2p daemon as others see it; None: the port itself."""
+    public_http_port: int | None
+    """TCP port of the HTTP gateway as others see it; None: the port itself."""
     max_upload: int | None
     """Limit for the upload of blobs in bytes per second; None: no limit."""
     max_download: int | None
@@ -86,6 +95,8 @@ class Serving:
     folder: Path
     rehearsed: bool
     """Whether one step was tried before the run began."""
+    doubts: tuple[AddressDoubt, ...]
+    """Addresses of the invite that not everyone can reach."""
 
 
 def clock() -> Millis:
@@ -109,10 +120,16 @@ async def serve(
     stop = _stop_signal()
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "coordinator"))
+        ports = stack.enter_context(
+            reserve(str(ip_address(settings.host)), settings.port, settings.p2p_port, settings.http_port)
+        )
+        bound = ports.bound
+        public = announced(bound, _given(settings), own_addresses())
+        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload)
         authority = load_identity(folder / AUTHORITY_KEY)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
         opened = functools.partial(_open_store, spec, spec_path, folder, cache, authority, journal, settings)
-        while (store := await _opened_or_lacking(opened, authority, folder, settings, stop)) is None:
+        while (store := await _opened_or_lacking(opened, authority, folder, node, stop)) is None:
             if stop.is_set():
                 return
         publisher = publisher_of(store, clock, settings.mirrors)
@@ -120,24 +137,17 @@ async def serve(
             return
         if not await _unless_stopped(stop, _deliver_base(publisher)):
             return
-        swarm = await _start_swarm(store.authority, store.charter.run, store.blobs, folder, settings)
+        swarm = await node(store.authority, store.charter.run, store.blobs)
         stack.push_async_callback(swarm.stop)
         session = Session(store, publisher, swarm, clock, await swarm.addresses(), timing)
-        http = await listen(folder / ARCHIVE, settings.host, settings.http_port, settings.http_url)
+        http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
         stack.push_async_callback(http.stop)
         api = CoordinatorApi(store, publisher, session, clock, timing)
-        gateway = GatewayAddress(http.port, settings.http_url or "")
-        server, port = await serve_grpc(api, settings.host, settings.port, gateway)
+        gateway = GatewayAddress(public.http_port, settings.http_url or "")
+        server, _ = await serve_grpc(api, bound.host, bound.port, gateway)
         stack.push_async_callback(server.stop, timing.stop)
-        invite = Invite(_public_host(settings), port, store.charter.run, authority.public)
-        ready(
-            Serving(
-                invite,
-                settings.http_url or f"http://{invite.url_host}:{http.port}",
-                folder,
-                store.charter.rehearsed,
-            )
-        )
+        invite = Invite(public.endpoints, store.charter.run, authority.public)
+        ready(Serving(invite, public.urls[0], folder, store.charter.rehearsed, public.doubts))
         await swarm.guard(session.run(stop))
 
 
@@ -145,14 +155,14 @@ async def _opened_or_lacking(
     opened: Callable[[], RunStore],
     authority: Identity,
     folder: Path,
-    settings: ServeSettings,
+    node: Callable[[Identity, RunId, BlobStore], Awaitable[Swarm]],
     stop: asyncio.Event,
 ) -> RunStore | None:
     """The run store; None after what it lacks was fetched from volunteers, or when `stop` was set."""
     try:
         return await asyncio.to_thread(opened)
     except CopiesNeeded as needed:
-        swarm = await _start_swarm(authority, needed.run, BlobStore(folder / BLOBS), folder, settings)
+        swarm = await node(authority, needed.run, BlobStore(folder / BLOBS))
         try:
             await _unless_stopped(stop, swarm.guard(fetch_missing_files(needed.files, swarm)))
         finally:
@@ -215,11 +225,26 @@ def _open_store(
     return RunStore.restore(authority, charter, base.path, folder, journal, settings.mirrors)
 
 
+def _given(settings: ServeSettings) -> Given:
+    return Given(
+        hosts=tuple(public_host(host, "--public-host") for host in settings.public_hosts),
+        port=settings.public_port,
+        p2p_port=settings.public_p2p_port,
+        http_port=settings.public_http_port,
+        http_url=settings.http_url,
+    )
+
+
 async def _start_swarm(
-    authority: Identity, run: RunId, blobs: BlobStore, folder: Path, settings: ServeSettings
+    ports: ReservedPorts,
+    public: Announced,
+    folder: Path,
+    max_upload: int | None,
+    authority: Identity,
+    run: RunId,
+    blobs: BlobStore,
 ) -> Swarm:
-    """Where the p2p port is fixed, the public host is announced; a free port is announced as it is found."""
-    port = settings.p2p_port
+    ports.release()
     return await Swarm.start(
         authority,
         run,
@@ -227,15 +252,21 @@ async def _start_swarm(
         clock=clock,
         blobs=blobs,
         folder=folder,
-        listen=_multiaddress(settings.host, port),
-        announce=[_multiaddress(_public_host(settings), port)] if port else [],
-        caps=Caps(up=settings.max_upload),
+        listen=ports.bound.listens,
+        announce=public.p2p,
+        caps=Caps(up=max_upload),
     )
 
 
 def _check(settings: ServeSettings) -> None:
     """Raises UserError."""
     _check_host(settings.host)
+    for host in settings.public_hosts:
+        public_host(host, "--public-host")
+    if len(settings.public_hosts) > MAX_HOSTS:
+        raise UserError(
+            f"{len(settings.public_hosts)} hosts are too many", fix=f"Give at most {MAX_HOSTS} --public-host."
+        )
     if settings.http_url is not None:
         _check_url(settings.http_url, "--http-url")
     for mirror in settings.mirrors:
@@ -243,13 +274,11 @@ def _check(settings: ServeSettings) -> None:
 
 
 def _check_host(host: str) -> None:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
+    if ip_address(host) is None:
         raise UserError(
             f"cannot listen on {host!r}: it is not an IP address",
             fix="Give --host an address of this machine, or 0.0.0.0 for all; names belong in --public-host.",
-        ) from None
+        )
 
 
 def _check_url(url: str, option: str) -> None:
@@ -259,27 +288,3 @@ def _check_url(url: str, option: str) -> None:
             f"{url!r} is not the address of a web server",
             fix=f"Give {option} as in https://models.example.org.",
         )
-
-
-def _multiaddress(host: str, port: int) -> str:
-    try:
-        kind = f"ip{ipaddress.ip_address(host).version}"
-    except ValueError:
-        kind = "dns4"
-    return f"/{kind}/{host}/tcp/{port}"
-
-
-def _public_host(settings: ServeSettings) -> str:
-    return settings.public_host or _outward_address(settings.host)
-
-
-def _outward_address(host: str) -> str:
-    """The address of this machine on its default route; `host` itself where that is one address."""
-    if not ipaddress.ip_address(host).is_unspecified:
-        return host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing: only asks the kernel for a route (RFC 5737)
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])

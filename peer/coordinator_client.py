@@ -5,23 +5,27 @@ Nothing else in `peer` imports grpc.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
 
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter, check_version
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission, Evaluation, Head, JoinClaim, open_record
 from barnraise.core.errors import (
     BarnraiseError,
     MalformedRecord,
+    NetworkError,
     RefusedError,
+    TrustError,
     Unreachable,
     UserError,
     WrongRunKey,
@@ -35,6 +39,7 @@ from peer.timing import TIMING, Timing
 from peer.unreachable import CoordinatorUnreachable, diagnose
 
 V = TypeVar("V")
+log = logging.getLogger("peer")
 _REPORT = "Report it to the run's maintainer."
 
 
@@ -52,8 +57,10 @@ class Joined:
 class CoordinatorClient:
     """Calls to one coordinator. `connect` makes one."""
 
-    def __init__(self, invite: Invite, stub: pb_grpc.CoordinatorStub, timing: Timing) -> None:
-        self._invite, self._stub, self._timing = invite, stub, timing
+    def __init__(
+        self, invite: Invite, endpoint: Endpoint, stub: pb_grpc.CoordinatorStub, timing: Timing
+    ) -> None:
+        self._invite, self._endpoint, self._stub, self._timing = invite, endpoint, stub, timing
 
     async def charter(self) -> Charter:
         """Raises Unreachable, WrongRunKey, MalformedRecord."""
@@ -67,10 +74,10 @@ class CoordinatorClient:
             return reply.http_url
         if not 0 < reply.http_port < 2**16:
             raise Unreachable(
-                f"the coordinator at {self._invite.address} does not say where its archive is",
+                f"the coordinator at {self._endpoint} does not say where its archive is",
                 fix="It may be an older version: ask the maintainer for an address to download from.",
             )
-        return f"http://{self._invite.url_host}:{reply.http_port}"
+        return f"http://{self._endpoint.url_host}:{reply.http_port}"
 
     async def join(
         self, identity: Identity, name: str, *, credit: bool = False, renew: bool = False
@@ -113,13 +120,13 @@ class CoordinatorClient:
         signed = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
         if signed.signer != self._invite.key or signed.value.authority != self._invite.key:
             raise WrongRunKey(
-                f"the coordinator at {self._invite.address} has the key {signed.signer[:8]}…,"
+                f"the coordinator at {self._endpoint} has the key {signed.signer[:8]}…,"
                 f" the invite says {self._invite.key[:8]}…",
                 fix="Another server has that address, or the run was created again: ask for a new invite.",
             )
         if signed.value.run != self._invite.run:
             raise UserError(
-                f"the coordinator at {self._invite.address} serves the run {signed.value.run},"
+                f"the coordinator at {self._endpoint} serves the run {signed.value.run},"
                 f" the invite is for {self._invite.run}",
                 fix="Ask the maintainer for the invite of the run that you want.",
             )
@@ -129,16 +136,44 @@ class CoordinatorClient:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise await _error_of(error, self._invite, self._timing) from None
+            raise await _error_of(error, self._endpoint, self._timing) from None
 
 
 @asynccontextmanager
-async def connect(invite: Invite, timing: Timing = TIMING) -> AsyncIterator[CoordinatorClient]:
-    async with grpc.aio.insecure_channel(invite.address) as channel:
-        yield CoordinatorClient(invite, pb_grpc.CoordinatorStub(channel), timing)
+async def connect(
+    invite: Invite, timing: Timing = TIMING, more: Sequence[Endpoint] = ()
+) -> AsyncIterator[CoordinatorClient]:
+    """A client of the first endpoint that answers with the run's charter: of the invite, then of `more`.
+
+    A single endpoint is not asked beforehand. Raises Unreachable with the cause of each.
+    """
+    endpoints = tuple(dict.fromkeys((*invite.endpoints, *more)))
+    async with AsyncExitStack() as stack:
+        yield await _first_that_answers(invite, endpoints, timing, stack)
 
 
-async def _error_of(error: grpc.aio.AioRpcError, invite: Invite, timing: Timing) -> BarnraiseError:
+async def _first_that_answers(
+    invite: Invite, endpoints: Sequence[Endpoint], timing: Timing, stack: AsyncExitStack
+) -> CoordinatorClient:
+    causes: list[BarnraiseError] = []
+    for endpoint in endpoints:
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(endpoint)))
+        client = CoordinatorClient(invite, endpoint, pb_grpc.CoordinatorStub(channel), timing)
+        if len(endpoints) == 1:
+            return client
+        try:
+            await client.charter()
+            return client
+        except (NetworkError, RefusedError, TrustError, UserError) as error:
+            log.info("%s", error.problem)
+            causes.append(error)
+    raise Unreachable(
+        "; ".join(error.problem for error in causes),
+        fix="Check your connection; ask the maintainer for a new invite.",
+    )
+
+
+async def _error_of(error: grpc.aio.AioRpcError, endpoint: Endpoint, timing: Timing) -> BarnraiseError:
     problem, _, fix = (error.details() or "").partition("\n")
     match error.code():
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
@@ -148,8 +183,8 @@ async def _error_of(error: grpc.aio.AioRpcError, invite: Invite, timing: Timing)
         case grpc.StatusCode.INTERNAL:
             return RefusedError(f"the coordinator failed: {problem}", fix=fix or _REPORT)
         case code:
-            cause = await diagnose(invite.host, invite.port, code.name.lower(), os.environ, timing)
-            return CoordinatorUnreachable(invite.address, cause)
+            cause = await diagnose(endpoint.host, endpoint.port, code.name.lower(), os.environ, timing)
+            return CoordinatorUnreachable(str(endpoint), cause)
 
 
 def _now() -> Millis:

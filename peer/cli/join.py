@@ -49,7 +49,12 @@ if TYPE_CHECKING:
 )
 @base_option
 @click.option(
-    "--listen", default="/ip4/0.0.0.0/tcp/0", show_default=True, help="libp2p address to listen on."
+    "--listen",
+    multiple=True,
+    default=("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"),
+    show_default=True,
+    metavar="MULTIADDRESS",
+    help="libp2p address to listen on; may be repeated.",
 )
 @max_upload_option
 @max_download_option
@@ -69,7 +74,7 @@ def join(
     micro_batch: int | None,
     frozen: FrozenPrecision,
     base: Path | None,
-    listen: str,
+    listen: tuple[str, ...],
     max_upload: int | None,
     max_download: int | None,
     data_dir: Path | None,

@@ -95,8 +95,8 @@ class JoinSettings(Strict):
     """Samples that go through the model at once; None: chosen by the device and its memory."""
     frozen: FrozenPrecision = "auto"
     """How the frozen weights below an adapter are kept; auto: as exactly as memory allows."""
-    listen: str
-    """Multiaddress that the libp2p daemon listens on."""
+    listen: tuple[str, ...]
+    """Multiaddresses that the libp2p daemon listens on."""
     max_upload: int | None
     """Limit for sending blobs, bytes a second; None: no limit."""
     max_download: int | None

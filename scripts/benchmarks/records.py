@@ -122,7 +122,7 @@ async def _node(folder: Path, identity: Identity, place: float, near: Swarm | No
     home.mkdir()
     swarm = await Swarm.start(
         identity, RUN, AUTHORITY.public, clock=_now, blobs=BlobStore(home / "blobs"), folder=home,
-        listen="/ip4/127.0.0.1/tcp/0", bootstrap=() if near is None else await near.addresses(),
+        listen=("/ip4/127.0.0.1/tcp/0",), bootstrap=() if near is None else await near.addresses(),
     )  # fmt: skip
     return Node(identity, swarm, place)
 

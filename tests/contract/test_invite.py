@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite, parse_invite
 from barnraise.core.errors import InviteError
 from barnraise.core.ids import PublicKey, RunId
@@ -19,13 +20,12 @@ hosts = st.one_of(
 
 
 @given(
-    hosts,
-    st.integers(1, 65_535),
+    st.lists(st.builds(Endpoint, hosts, st.integers(1, 65_535)), min_size=1, max_size=8, unique=True),
     st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True),
     st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
 )
-def test_an_invite_round_trips(host: str, port: int, run: str, key: str) -> None:
-    invite = Invite(host, port, RunId(run), PublicKey(key))
+def test_an_invite_round_trips(endpoints: list[Endpoint], run: str, key: str) -> None:
+    invite = Invite(tuple(endpoints), RunId(run), PublicKey(key))
     assert parse_invite(str(invite)) == invite
     assert parse_invite(f"  {invite}\n") == invite
 
@@ -40,7 +40,15 @@ def test_an_invite_round_trips(host: str, port: int, run: str, key: str) -> None
         (GOOD.replace(":7000", ":0"), "no HOST:PORT"),
         (GOOD.replace("7000", "70000"), "ort"),
         (GOOD.replace("7000", "port"), "ort"),
-        (GOOD.replace("example.org", "[::1"), "IPv6"),
+        (GOOD.replace("example.org", "[::1"), "more than a host"),
+        (GOOD.replace("example.org", "::1"), "in brackets"),
+        (GOOD.replace("example.org", "[fe80::1%eth0]"), "zone"),
+        (GOOD.replace("example.org", "[192.0.2.1]"), "only IPv6"),
+        (GOOD.replace("example.org", "192.0.2"), "not a complete IPv4 address"),
+        (GOOD.replace("example.org", "user@example.org"), "neither an IP address nor a DNS name"),
+        (GOOD.replace("example.org", "a.org:7000,"), "no HOST:PORT"),
+        (GOOD.replace("example.org:7000", ",".join(f"h{i}:1" for i in range(9))), "9 hosts"),
+        (GOOD + "&x=" + "y" * 4096, "longer than 4096"),
         (GOOD.replace("my-run", ""), "no run name"),
         (GOOD.replace("my-run", "My_Run"), "no run name"),
         (GOOD.replace("my-run", "a/b"), "no run name"),
@@ -72,4 +80,10 @@ def test_random_text_raises_invite_errors(text: str) -> None:
 
 def test_an_ipv6_address_is_bracketed() -> None:
     invite = parse_invite(GOOD.replace("example.org", "[2001:db8::1]"))
-    assert (invite.host, invite.address) == ("2001:db8::1", "[2001:db8::1]:7000")
+    assert invite.endpoints == (Endpoint("2001:db8::1", 7000),)
+    assert invite.address == "[2001:db8::1]:7000"
+
+
+def test_an_invite_has_each_host_once_in_its_order() -> None:
+    invite = parse_invite(GOOD.replace("example.org:7000", "B.org:1,[2001:DB8:0::1]:2,b.org:1"))
+    assert invite.endpoints == (Endpoint("b.org", 1), Endpoint("2001:db8::1", 2))

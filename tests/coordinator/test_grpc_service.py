@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import JoinClaim
 from barnraise.core.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
@@ -157,7 +158,7 @@ def test_an_invite_with_another_key_is_rejected(store: RunStore) -> None:
 def test_an_invite_for_another_run_is_rejected(store: RunStore) -> None:
     async def ask() -> None:
         async with served(session_of(store)) as invite:
-            other = Invite(invite.host, invite.port, RunId("shed"), invite.key)
+            other = Invite(invite.endpoints, RunId("shed"), invite.key)
             async with connect(other) as there:
                 await there.charter()
 
@@ -243,14 +244,14 @@ def test_reflection_lists_the_service(store: RunStore) -> None:
 def test_a_port_in_use_is_reported(store: RunStore) -> None:
     async def ask() -> None:
         async with served(session_of(store)) as invite:
-            await serve(api_of(session_of(store)), invite.host, invite.port, NO_GATEWAY)
+            await serve(api_of(session_of(store)), "127.0.0.1", invite.endpoints[0].port, NO_GATEWAY)
 
     with pytest.raises(Unreachable, match=r"cannot listen on 127\.0\.0\.1"):
         asyncio.run(ask())
 
 
 def test_an_address_without_a_coordinator_is_reported() -> None:
-    invite = Invite("127.0.0.1", unused_port(), parts.RUN, parts.AUTHORITY.public)
+    invite = Invite((Endpoint("127.0.0.1", unused_port()),), parts.RUN, parts.AUTHORITY.public)
 
     async def ask() -> None:
         async with connect(invite) as there:

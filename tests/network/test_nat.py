@@ -17,6 +17,7 @@ from barnraise.network.nat import (
     local_addresses,
     p2p_options,
     relayed_bytes,
+    with_ports,
 )
 from tests.support.transfers import stream_pair
 
@@ -104,3 +105,9 @@ def test_a_tcp_address_listens_on_quic_too() -> None:
     ]
     assert both_transports("/ip4/0.0.0.0/udp/1/quic-v1") == ["/ip4/0.0.0.0/udp/1/quic-v1"]
     assert local_addresses(both_transports("/ip6/::/tcp/7")) == ["/ip6/::1/tcp/7", "/ip6/::1/udp/7/quic-v1"]
+
+
+def test_a_restart_keeps_the_ports_that_were_free() -> None:
+    listens = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0", "/ip4/10.0.0.1/tcp/7")
+    found = ("/ip4/127.0.0.1/udp/5/quic-v1/p2p/x", "/ip4/127.0.0.1/tcp/6/p2p/x", "/ip4/10.0.0.1/tcp/7/p2p/x")
+    assert with_ports(listens, found) == ("/ip4/0.0.0.0/tcp/6", "/ip6/::/tcp/0", "/ip4/10.0.0.1/tcp/7")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from barnraise.contract.archive import folder_of
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.pieces import Wanted, pieces_hash
@@ -245,7 +246,7 @@ async def served(session: Session, gateway: GatewayAddress = NO_GATEWAY) -> Asyn
     """The real gRPC service on a free port of this machine, and the invite to it."""
     server, port = await serve(api_of(session), "127.0.0.1", 0, gateway)
     try:
-        yield Invite("127.0.0.1", port, parts.RUN, parts.AUTHORITY.public)
+        yield Invite((Endpoint("127.0.0.1", port),), parts.RUN, parts.AUTHORITY.public)
     finally:
         await server.stop(None)
 

@@ -49,7 +49,7 @@ async def work(settings: dict[str, Any], folder: Path) -> None:
         clock=lambda: Millis(time.time_ns() // 1_000_000),
         blobs=blobs,
         folder=folder,
-        listen=settings["listen"],
+        listen=(settings["listen"],),
         bootstrap=settings["bootstrap"],
     )
     if settings.get("ask"):

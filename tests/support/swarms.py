@@ -63,7 +63,7 @@ async def node(
         clock=lambda: NOW,
         blobs=blobs,
         folder=place,
-        listen=HERE,
+        listen=(HERE,),
         bootstrap=() if near is None else await near.swarm.addresses(),
         announce=announce,
     )

@@ -107,7 +107,9 @@ async def listen(
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::"
+        )
     except OSError as error:
         raise Unreachable(
             f"cannot listen on {host}:{port}: {error.strerror}",

@@ -25,10 +25,11 @@ from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 from typing_extensions import assert_never
 
-from barnraise.core.errors import MalformedBlob, Unreachable
+from barnraise.core.errors import MachineError, MalformedBlob, Unreachable
 from barnraise.core.ids import PublicKey
 from barnraise.core.reason import Reason
 from barnraise.network import die_with_parent, nat
+from barnraise.network.bound_ports import check_bound
 from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
 from barnraise.network.streams import Stream
 from barnraise.network.timing import TIMING, Timing
@@ -78,7 +79,7 @@ class Daemon:
     p2p: P2P
     """For hivemind's own DHT node."""
     _identity: Path
-    _listen: str
+    _listen: Sequence[str]
     _announce: Sequence[str]
     timing: Timing = TIMING
     _handlers: dict[str, Handler] = field(default_factory=dict)
@@ -87,29 +88,40 @@ class Daemon:
     async def start(
         cls,
         identity: Path,
-        listen: str,
+        listen: Sequence[str],
         bootstrap: Sequence[str],
         announce: Sequence[str],
         timing: Timing = TIMING,
     ) -> Daemon:
         """Start a daemon that joins by `bootstrap`, or, without any, that others join and are relayed by.
 
-        identity: file of the node's key. listen: a multiaddress. announce: addresses to announce instead of
-        those that the daemon finds. Raises Unreachable.
+        identity: file of the node's key. listen: multiaddresses. announce: addresses to announce instead of
+        those that the daemon finds. Raises Unreachable; MachineError where a fixed port of `listen` is taken.
         """
         use_hivemind_log_handler("nowhere")
         asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
         remove_stale_sockets()
         try:
             p2p = await _start_p2p(identity, listen, bootstrap, announce, timing)
-            return cls(p2p, identity, listen, announce, timing)
         except P2PDaemonError as error:
             if "bootstrap" in str(error):
                 raise no_node_answered(bootstrap) from None
             raise Unreachable(
-                f"the libp2p daemon did not start on {listen}: {error}",
+                f"the libp2p daemon did not start on {', '.join(listen)}: {error}",
                 fix="Is the port free, and is the program allowed to listen? Try another port.",
             ) from None
+        daemon = cls(p2p, identity, listen, announce, timing)
+        try:
+            check_bound(daemon._process, nat.both_transports_of(listen))
+        except MachineError:
+            await daemon.stop()
+            raise
+        return daemon
+
+    @property
+    def _process(self) -> int:
+        child = self.p2p._child
+        return int(child.pid)
 
     async def fails(self) -> DaemonFailure:
         """How it fails, once it has ended or stopped to answer."""
@@ -126,7 +138,7 @@ class Daemon:
         return DaemonHangs()
 
     async def restart(self, bootstrap: Sequence[str]) -> None:
-        """Kill it, and start one with the same key, port and protocols. Raises Unreachable."""
+        """Kill it, and start one with the same key, ports and protocols. Raises Unreachable, MachineError."""
         old = self.p2p
         if old._child.returncode is None:
             old._child.kill()
@@ -136,11 +148,9 @@ class Daemon:
         for protocol, handler in self._handlers.items():
             await self._serve(protocol, handler)
 
-    async def keep_port(self) -> None:
-        """Let a restart listen on the port that was free at the start."""
-        if self._listen.endswith("/tcp/0"):
-            ports = [Multiaddr(address)["tcp"] for address in await self.addresses() if "/tcp/" in address]
-            self._listen = self._listen[:-1] + ports[0] if ports else self._listen
+    async def keep_ports(self) -> None:
+        """Let a restart listen on the ports that were free at the start."""
+        self._listen = nat.with_ports(self._listen, await self.addresses())
 
     async def _answers(self) -> bool:
         try:
@@ -253,11 +263,10 @@ def describe_failure(failure: DaemonFailure) -> str:
 
 
 async def _start_p2p(
-    identity: Path, listen: str, bootstrap: Sequence[str], announce: Sequence[str], timing: Timing
+    identity: Path, listen: Sequence[str], bootstrap: Sequence[str], announce: Sequence[str], timing: Timing
 ) -> P2P:
     """Restart the daemon while its relay limits connections (`nat.command_prefix` explains why)."""
-    addresses = nat.both_transports(listen)
-    announced = [address for text in announce for address in nat.both_transports(text)]
+    addresses, announced = nat.both_transports_of(listen), nat.both_transports_of(announce)
 
     async def start() -> P2P:
         return await _ChildP2P.create(

@@ -37,6 +37,24 @@ def both_transports(listen: str) -> list[str]:
     return [listen, f"{host}/udp/{port}/quic-v1"] if found and port.isdigit() else [listen]
 
 
+def both_transports_of(listens: Sequence[str]) -> list[str]:
+    """As `both_transports`, for several addresses."""
+    return [address for text in listens for address in both_transports(text)]
+
+
+def with_ports(listens: Sequence[str], found: Sequence[str]) -> tuple[str, ...]:
+    """`listens`, with the ports of the addresses `found` (of the same IP version, by TCP) in place of 0."""
+    return tuple(_with_port(listen, found) for listen in listens)
+
+
+def _with_port(listen: str, found: Sequence[str]) -> str:
+    if not listen.endswith("/tcp/0"):
+        return listen
+    same_version = [text.split("/") for text in found if text.startswith(listen[:5])]
+    ports = [parts[4] for parts in same_version if parts[3:4] == ["tcp"] and len(parts) > 4]
+    return listen[:-1] + ports[0] if ports else listen
+
+
 def local_addresses(listen: Sequence[str]) -> list[str]:
     """The addresses by which this machine itself reaches what listens on `listen`."""
     return [

@@ -17,7 +17,7 @@ from typing import Any
 
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import Commit, Head, Presence, Record
-from barnraise.core.errors import Unreachable
+from barnraise.core.errors import MachineError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.core.signed import Signed
@@ -58,7 +58,7 @@ class Swarm:
         clock: Callable[[], Millis],
         blobs: BlobStore,
         folder: Path,
-        listen: str,
+        listen: Sequence[str],
         bootstrap: Sequence[str] = (),
         announce: Sequence[str] = (),
         caps: Caps = UNCAPPED,
@@ -66,7 +66,7 @@ class Swarm:
     ) -> Swarm:
         """Start the daemon and join the DHT.
 
-        listen: a multiaddress. bootstrap: addresses of nodes to join by; raises Unreachable where none of
+        listen: multiaddresses. bootstrap: addresses of nodes to join by; raises Unreachable where none of
         them answers. announce: addresses to announce instead of those found, of which QUIC is announced too.
         caps: limits on the traffic of blobs; records are small and have none.
         """
@@ -91,7 +91,7 @@ class Swarm:
         await daemon.serve(WHOLE_PROTOCOL, transfer.serve)
         await daemon.serve(PIECE_PROTOCOL, transfer.serve_pieces)
         await daemon.serve(GOSSIP_PROTOCOL, gossip.serve)
-        await daemon.keep_port()
+        await daemon.keep_ports()
         return cls(daemon, dht, gossip, transfer, clock, bootstrap, timing)
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
@@ -119,7 +119,7 @@ class Swarm:
         try:
             await self._daemon.restart(self._bootstrap)
             await self._dht.rejoin(self._daemon, self._clock, self._bootstrap)
-        except (Unreachable, OSError, EOFError) as error:
+        except (Unreachable, MachineError, OSError, EOFError) as error:
             log.warning("the libp2p daemon is not back yet: %s", error)
             return False
         return True

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from barnraise.contract.archive import CHARTER, INDEX
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
 from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import (
@@ -154,14 +155,14 @@ def test_an_invite_with_another_key_is_refused(store: RunStore, tmp_path: Path) 
 
 def test_an_invite_to_another_run_is_refused(store: RunStore, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="serves the run barn"):
-        got(store, tmp_path / "out", invite=lambda it: Invite(it.host, it.port, RunId("shed"), it.key))
+        got(store, tmp_path / "out", invite=lambda it: Invite(it.endpoints, RunId("shed"), it.key))
 
 
 @pytest.mark.parametrize("with_mirror", [True, False])
 def test_a_mirror_is_enough_where_the_coordinator_is_away(
     store: RunStore, tmp_path: Path, with_mirror: bool
 ) -> None:
-    away = Invite("127.0.0.1", unused_port(), RunId("barn"), parts.AUTHORITY.public)
+    away = Invite((Endpoint("127.0.0.1", unused_port()),), RunId("barn"), parts.AUTHORITY.public)
 
     async def ask() -> None:
         gateway = await listen(archive(store), "127.0.0.1", 0)
@@ -202,7 +203,7 @@ def test_a_folder_needs_a_key(store: RunStore) -> None:
 
 
 def test_a_folder_s_key_can_be_an_invite(store: RunStore, tmp_path: Path) -> None:
-    invite = str(Invite("127.0.0.1", 9, parts.RUN, parts.AUTHORITY.public))
+    invite = str(Invite((Endpoint("127.0.0.1", 9),), parts.RUN, parts.AUTHORITY.public))
     assert files_in(get(DownloadOptions(str(archive(store)), key=invite, output=tmp_path / "out"))) == all_of(
         store
     )

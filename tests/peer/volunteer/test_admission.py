@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission
 from barnraise.core.errors import BarnraiseError, RefusedError, Unreachable, UserError, WrongRunKey
@@ -55,7 +56,7 @@ def renewals(monkeypatch: pytest.MonkeyPatch, *errors: BarnraiseError) -> list[f
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        invite = Invite("127.0.0.1", 1, parts.RUN, parts.AUTHORITY.public)
+        invite = Invite((Endpoint("127.0.0.1", 1),), parts.RUN, parts.AUTHORITY.public)
         renewal = AdmissionRenewal(invite, parts.ADA, "ada", False, admission(2 * HOUR), TIMING_HERE)
         keeping = asyncio.create_task(renewal.keep(lambda: Millis(parts.NOW + round(1000 * loop.time()))))
         await asyncio.wait([keeping], timeout=3.2 * HOUR)

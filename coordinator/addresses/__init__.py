@@ -1,0 +1,1 @@
+"""Where a coordinator listens, and which addresses it announces."""
