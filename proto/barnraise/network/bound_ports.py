@@ -10,6 +10,8 @@ import psutil
 from barnraise.core.errors import MachineError
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_OPEN = (psutil.CONN_LISTEN, psutil.CONN_NONE)
+"""The states of sockets that take what comes: of TCP, and of UDP, which has no states."""
 
 
 def check_bound(process: int, listens: Sequence[str]) -> None:
@@ -21,7 +23,7 @@ def check_bound(process: int, listens: Sequence[str]) -> None:
         sockets = psutil.Process(process).net_connections("inet")
     except psutil.Error:
         return
-    open_ports = {(one.family, one.type, one.laddr.port) for one in sockets if len(one.raddr) == 0}
+    open_ports = {(one.family, one.type, one.laddr.port) for one in sockets if one.status in _OPEN}
     for text in listens:
         if (wanted := _socket_of(text)) is not None and wanted not in open_ports:
             raise MachineError(

@@ -184,7 +184,7 @@ def test_a_mirror_is_enough_where_the_coordinator_is_away(
 
 
 def test_a_mirror_with_a_false_index_does_not_hide_the_next(store: RunStore, tmp_path: Path) -> None:
-    away = Invite("127.0.0.1", unused_port(), RunId("barn"), parts.AUTHORITY.public)
+    away = Invite((Endpoint("127.0.0.1", unused_port()),), RunId("barn"), parts.AUTHORITY.public)
     with website(archive(store), spoilt(INDEX)) as false, website(archive(store)) as true:
         get(DownloadOptions(str(away), mirrors=(false.url, true.url), output=tmp_path / "out"))
     assert files_in(tmp_path / "out") == all_of(store)
