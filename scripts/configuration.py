@@ -110,7 +110,8 @@ def _option_default(option: click.Option) -> str:
     """In words where the command gives them: a default folder differs between machines."""
     if isinstance(option.show_default, str):
         return f" (default: {option.show_default})"
-    return f" (default `{option.default}`)" if option.show_default else ""
+    default = ", ".join(option.default) if isinstance(option.default, tuple) else option.default
+    return f" (default `{default}`)" if option.show_default else ""
 
 
 def _ended(sentence: str) -> str:

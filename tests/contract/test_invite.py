@@ -14,7 +14,7 @@ from barnraise.core.ids import PublicKey, RunId
 KEY = "0123456789abcdef" * 4
 GOOD = f"barnraise://example.org:7000/my-run?key={KEY}"
 hosts = st.one_of(
-    st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z]{2,5})?", fullmatch=True),
+    st.from_regex(r"[a-z]([a-z0-9-]{0,19}[a-z0-9])?(\.[a-z]{2,5})?", fullmatch=True),
     st.ip_addresses().map(str),
 )
 
