@@ -52,7 +52,9 @@ def progress_message(reason: reasons.Progress) -> str:
         case reasons.JustStarted():
             return "starting"
         case reasons.AwaitingHeartbeats():
-            return "just started: waiting for heartbeats"
+            return "waiting for heartbeats"
+        case reasons.Resumed(seconds):
+            return f"this program was paused for {seconds:.0f} s"
         case reasons.JustClosed(round, because):
             return f"round {round} closed: {close_message(because)}"
         case reasons.FirstVolunteers() | reasons.AllSitOut() | reasons.TooFewInTime():

@@ -222,8 +222,15 @@ class JustStarted(Reason):
 
 
 @dataclass(frozen=True)
+class Resumed(Reason):
+    """The program was paused (SIGSTOP, a sleeping machine), and goes on as after a start."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class AwaitingHeartbeats(Reason):
-    """No round closes before live volunteers had time for a heartbeat after the start."""
+    """No round closes before live volunteers had time for a heartbeat after a start or a pause."""
 
 
 @dataclass(frozen=True)
@@ -234,5 +241,5 @@ class JustClosed(Reason):
     because: CloseReason
 
 
-Progress = JustStarted | AwaitingHeartbeats | JustClosed | ReopenReason | WaitReason
+Progress = JustStarted | Resumed | AwaitingHeartbeats | JustClosed | ReopenReason | WaitReason
 """Why the open round is still open."""

@@ -13,7 +13,14 @@ from barnraise.core.ids import Millis
 from barnraise.network.swarm import Swarm
 from coordinator.checkpoints.publisher import Publisher
 from coordinator.messages.rounds import close_message, progress_message
-from coordinator.reasons.rounds import AwaitingHeartbeats, CloseReason, JustClosed, JustStarted, Progress
+from coordinator.reasons.rounds import (
+    AwaitingHeartbeats,
+    CloseReason,
+    JustClosed,
+    JustStarted,
+    Progress,
+    Resumed,
+)
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
 from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.membership import Membership
@@ -64,7 +71,9 @@ class Session:
         try:
             while not stop.is_set() and not any(task.done() for task in parallel):
                 await self.tick()
+                waiting_since = self.clock()
                 await _pause(stop, self.timing.tick)
+                await self.resume(waiting_since)
         finally:
             for task in parallel:
                 task.cancel()
@@ -73,6 +82,19 @@ class Session:
         for task in parallel:
             if not task.cancelled():
                 task.result()
+
+    async def resume(self, waiting_since: Millis) -> None:
+        """After a wait that was much longer than a tick, the program was paused: go on as after a start.
+
+        Heartbeats and contributions of that time are still to be received.
+        """
+        now = self.clock()
+        if seconds_between(waiting_since, now) < self.timing.pause:
+            return
+        self._report(Resumed(seconds_between(waiting_since, now)))
+        self._started = now
+        if now > self.store.snapshot.window.train_ends:
+            await self._reopen(now)
 
     async def tick(self) -> None:
         """One decision about the open round."""

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
+from barnraise.runtime.pauses import Paused
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
 
 
-def volunteer_message(reason: volunteer.ActionReason | Advice | volunteer.StepSkipped) -> str:
-    """Why a volunteer does what it does, or what its measurements mean."""
+def volunteer_message(reason: volunteer.ActionReason | Advice | volunteer.Notice) -> str:
+    """Why a volunteer does what it does, what its measurements mean, or what happened to it."""
     if isinstance(reason, Advice):
         return _advice(reason)
-    if isinstance(reason, volunteer.StepSkipped):
-        return _skipped(reason)
+    if isinstance(reason, volunteer.Notice):
+        return _notice(reason)
     if isinstance(reason, volunteer.StepReason):
         return _step(reason)
     if isinstance(reason, volunteer.PublishReason):
         return _publish(reason)
-    if isinstance(reason, volunteer.PauseReason):
-        return _pause(reason)
+    if isinstance(reason, volunteer.WaitReason):
+        return _wait(reason)
     if isinstance(reason, volunteer.ExchangeReason):
         return _exchange(reason)
     return _change_of_state(reason)
@@ -64,8 +65,10 @@ def _publish(reason: volunteer.PublishReason) -> str:
             assert_never(reason)
 
 
-def _pause(reason: volunteer.PauseReason) -> str:
+def _wait(reason: volunteer.WaitReason) -> str:
     match reason:
+        case volunteer.JustResumed():
+            return "finding out where the run is after a pause"
         case volunteer.CoordinatorBehind(open_round, base, away):
             return (
                 f"the coordinator is at round {open_round}, we are at {base}: it is catching up{_away(away)}"
@@ -139,6 +142,16 @@ def _advice(advice: Advice) -> str:
             return f"{took}, more than {LONG_EXCHANGE:.0%}: {then}" if overlaps else f"{took}: {then}"
         case _:
             assert_never(advice)
+
+
+def _notice(notice: volunteer.Notice) -> str:
+    match notice:
+        case volunteer.StepSkipped():
+            return _skipped(notice)
+        case Paused(seconds, asleep):
+            return f"this {'machine slept' if asleep else 'program was stopped'} for {seconds:.0f} s"
+        case _:
+            assert_never(notice)
 
 
 def _skipped(reason: volunteer.StepSkipped) -> str:

@@ -27,6 +27,8 @@ class HeadFacts:
     """This volunteer contributes to its round."""
     swarm_tokens: int
     """Tokens that all volunteers trained in our round, ours included."""
+    outdated: bool = False
+    """This program was paused, and no newer head has arrived since."""
 
 
 @dataclass(frozen=True)

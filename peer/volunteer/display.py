@@ -14,11 +14,11 @@ from rich.table import Table
 
 from barnraise.core.units import format_bytes
 from peer.volunteer.durations import Advice
-from peer.volunteer.reasons import ActionReason, StepSkipped
+from peer.volunteer.reasons import ActionReason, Notice
 
 log = logging.getLogger("peer")
 
-Render = Callable[[ActionReason | Advice | StepSkipped], str]
+Render = Callable[[ActionReason | Advice | Notice], str]
 """`peer.messages.volunteer.volunteer_message`."""
 
 
@@ -54,7 +54,7 @@ class StatusDisplay(Protocol):
 
     def advise(self, advice: Advice) -> None: ...
 
-    def skip(self, skipped: StepSkipped) -> None: ...
+    def notify(self, notice: Notice) -> None: ...
 
 
 class StatusLines:
@@ -87,9 +87,9 @@ class StatusLines:
         """Log `advice`."""
         log.info("%s", self._render(advice))
 
-    def skip(self, skipped: StepSkipped) -> None:
-        """Log `skipped`."""
-        log.warning("%s", self._render(skipped))
+    def notify(self, notice: Notice) -> None:
+        """Log `notice`."""
+        log.warning("%s", self._render(notice))
 
 
 class StatusPanel:
@@ -113,9 +113,9 @@ class StatusPanel:
         """Log `advice`."""
         log.info("%s", self._render(advice))
 
-    def skip(self, skipped: StepSkipped) -> None:
-        """Log `skipped`."""
-        log.warning("%s", self._render(skipped))
+    def notify(self, notice: Notice) -> None:
+        """Log `notice`."""
+        log.warning("%s", self._render(notice))
 
 
 def display_for(console: Console, render: Render) -> StatusDisplay:

@@ -17,6 +17,8 @@ FEW_STEPS, MANY_STEPS = 5, 500
 """Inner steps between two exchanges: fewer hardly pay for the exchange, more drift apart. About 30 to
 100 did best (Douillard et al. 2023; Charles et al. 2025)."""
 RECENT_STEPS = 5
+OUTAGES = 16
+"""Outages that are remembered: more than fall in one exchange."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +26,21 @@ class Durations:
     """Measured durations in seconds; 0 before the first."""
 
     step: float = 0.0
-    """The longest of the last steps."""
+    """The longest but one of the last steps: one that was held up does not count."""
     train: float = 0.0
     """From taking up the last round's state until its contribution was published, or one step where that took
     longer: it began in an earlier round."""
     exchange: float = 0.0
-    """From publishing until the round was folded."""
+    """From publishing until the round was folded, without outages."""
     send: float = 0.0
-    """From publishing until a peer had the whole contribution."""
+    """From publishing until a peer had the whole contribution, without outages."""
     ahead: float = 0.0
     """Since the contribution to this round was published; 0 where it was not."""
 
 
 @dataclass
 class RoundTimer:
-    """Measures `Durations` from the moments that it is called at."""
+    """Measures `Durations` from the moments that it is called at, by a clock that leaves pauses out."""
 
     began: Millis
     """When the state that is trained from was taken up."""
@@ -48,6 +50,10 @@ class RoundTimer:
     _published: Millis | None = None
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
     """Tokens and seconds of the last steps."""
+    _heard: Millis | None = None
+    """When the newest head arrived."""
+    _outages: deque[tuple[Millis, Millis]] = field(default_factory=lambda: deque(maxlen=OUTAGES))
+    """Beginning and end of the last times without heads."""
 
     def stepped(self, tokens: int, seconds: float) -> None:
         """A step has ended."""
@@ -60,12 +66,18 @@ class RoundTimer:
 
     def sent(self, began: Millis, now: Millis) -> None:
         """A peer has the whole contribution that was published at `began`, even if it missed its close."""
-        self._send = seconds_between(began, now)
+        self._send = self._connected(began, now)
 
     def folded(self, now: Millis) -> None:
         """The round was folded. Without a contribution there was no exchange to measure."""
         if self._published is not None:
-            self._exchange = seconds_between(self._published, now)
+            self._exchange = self._connected(self._published, now)
+
+    def head_arrived(self, now: Millis, silence: float) -> None:
+        """A newer head has arrived. More than `silence` seconds after the last one, an outage has ended."""
+        if self._heard is not None and seconds_between(self._heard, now) > silence:
+            self._outages.append((self._heard, now))
+        self._heard = now
 
     def rebased(self, now: Millis) -> None:
         """The training went over to a newer state."""
@@ -89,7 +101,13 @@ class RoundTimer:
 
     @property
     def _step(self) -> float:
-        return max((seconds for _, seconds in self._recent), default=0.0)
+        longest = sorted(seconds for _, seconds in self._recent)
+        return longest[max(0, len(longest) - 2)] if longest else 0.0
+
+    def _connected(self, began: Millis, ended: Millis) -> float:
+        """Seconds from `began` to `ended` without the outages."""
+        away = sum(max(0, min(end, ended) - max(start, began)) for start, end in self._outages)
+        return (ended - began - away) / 1000
 
 
 class StepCount(Enum):

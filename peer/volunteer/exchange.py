@@ -51,7 +51,8 @@ class Exchange:
     retention: BlobRetention
     prefetch: Prefetch
     timer: RoundTimer
-    clock: Callable[[], Millis]
+    awake: Callable[[], Millis]
+    """Measures durations: it leaves pauses out."""
     timing: Timing = TIMING
     _task: asyncio.Task[None] | None = None
     _inner_saved: Millis | None = None
@@ -135,7 +136,7 @@ class Exchange:
     async def save(self) -> None:
         """Save all that a restart needs. Raises DiskFull."""
         # A step may run: the saved moments are then of two consecutive steps, which does no harm.
-        follower, now = self.follower, self.clock()
+        follower, now = self.follower, self.awake()
         saved = self._inner_saved
         due = saved is None or seconds_between(saved, now) >= self.timing.save_inner
         inner = self.trainer.export_inner() if due else Unchanged()
@@ -158,7 +159,7 @@ class Exchange:
         self._task = asyncio.create_task(with_pause())
 
     async def _publish(self, tip: Tip, update: Update, admission: str) -> None:
-        began, layout = self.clock(), self.follower.layout
+        began, layout = self.awake(), self.follower.layout
         encoded = await asyncio.to_thread(self.store.encode, tip, layout, update, admission)
         commit = await until_stored(lambda: self.store.keep(encoded), self.timing)
         await self.swarm.publish(commit.value)
@@ -169,7 +170,7 @@ class Exchange:
     async def _watch_sending(self, name: BlobHash, began: Millis) -> None:
         """Measure how long a peer takes to fetch it; from then on its close decides whether it is kept."""
         if await self.swarm.wait_served(name, self.timing.watch_sending):
-            self.timer.sent(began, self.clock())
+            self.timer.sent(began, self.awake())
         self.retention.expect(name)
 
     async def _catch_up(self, head: Head, from_checkpoint: bool) -> None:
@@ -186,7 +187,7 @@ class Exchange:
         except StateError as error:
             log.warning("%s; taking the newest checkpoint", error.problem)
             await self._take_checkpoint(head)
-        self.timer.folded(self.clock())
+        self.timer.folded(self.awake())
         await self.save()
 
     async def _take_checkpoint(self, head: Head) -> None:

@@ -31,6 +31,7 @@ from barnraise.models.trainable import layout
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
 from barnraise.rehearsal.outcomes import StepFailed
+from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from barnraise.runtime.stop_signals import on_stop_signals
@@ -53,6 +54,7 @@ from peer.volunteer.display import StatusDisplay
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.first_rehearsal import invalid_run, must_rehearse, rehearse_run, report_fault
+from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
@@ -126,6 +128,8 @@ class _Node:
     swarm: Swarm
     blobs: BlobStore
     clock: Callable[[], Millis]
+    """The run's."""
+    awake: AwakeClock
     timing: Timing
 
 
@@ -158,7 +162,7 @@ async def join(
                 return await _volunteer(node, machine, folder, name, admission, displays.status, leaving)
 
             volunteer = await _or_leave(persist(assembled, identity.public, timing), leaving)
-            with displays.status:
+            with displays.status, ticking(node.awake):
                 await node.swarm.guard(volunteer.run())
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         except InvalidRun as error:
@@ -226,7 +230,7 @@ async def _start_node(
         bootstrap=joined.head.bootstrap,
         caps=Caps(settings.max_upload, settings.max_download),
     )
-    return _Node(identity, charter, joined.head, swarm, blobs, clock, timing)
+    return _Node(identity, charter, joined.head, swarm, blobs, clock, AwakeClock(), timing)
 
 
 async def _volunteer(
@@ -249,7 +253,7 @@ async def _volunteer(
     if must_rehearse(charter, node.head):
         await rehearse_run(trainer, samples)
     blobs.keep_only(_still_needed(charter, index, store))
-    retention, timer = BlobRetention(blobs), RoundTimer(began=node.clock())
+    retention, timer = BlobRetention(blobs), RoundTimer(began=node.awake())
     prefetch = Prefetch(follower, retention, node.timing)
     return Volunteer(
         spec=charter.spec,
@@ -257,17 +261,25 @@ async def _volunteer(
         name=name,
         admission=admission.text,
         clock=node.clock,
+        awake=node.awake,
         swarm=swarm,
         samples=samples,
         training=LocalTraining(trainer, lifecycle, follower.tip, follower.state),
         exchange=Exchange(
-            follower, store, trainer, swarm, retention, prefetch, timer, node.clock, node.timing
+            follower, store, trainer, swarm, retention, prefetch, timer, node.awake, node.timing
         ),
         timer=timer,
         display=display,
-        head=node.head,
+        heads=_head_follower(node, timer, display),
         leaving=leaving,
         timing=node.timing,
+    )
+
+
+def _head_follower(node: _Node, timer: RoundTimer, display: StatusDisplay) -> HeadFollower:
+    awake = node.awake
+    return HeadFollower(
+        node.head, node.swarm, node.clock, awake, awake.pauses, timer, display.notify, node.timing
     )
 
 

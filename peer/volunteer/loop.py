@@ -35,8 +35,8 @@ from peer.volunteer.actions import (
 from peer.volunteer.display import StatusDisplay, VolunteerStatus
 from peer.volunteer.durations import Advice, RoundTimer, exchange_advice, step_advice
 from peer.volunteer.exchange import Exchange
+from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.local_training import LocalTraining
-from peer.volunteer.log_follower import newest_head
 from peer.volunteer.policy import plan, plan_during_step
 from peer.volunteer.reasons import ActionReason, Starting, StepSkipped
 from peer.volunteer.samples import Samples
@@ -56,24 +56,31 @@ class Volunteer:
     """The newest admission, in base64."""
     clock: Callable[[], Millis]
     """The run's clock."""
+    awake: Callable[[], Millis]
+    """Measures durations: it leaves pauses out."""
     swarm: Swarm
     samples: Samples
     training: LocalTraining
     exchange: Exchange
     timer: RoundTimer
     display: StatusDisplay
-    head: Head
+    heads: HeadFollower
     leaving: asyncio.Event
     timing: Timing = TIMING
     _reason: ActionReason = field(default_factory=Starting)
     _advised: dict[type[Advice], Advice] = field(default_factory=dict)
     _activity: Activity = "waiting"
 
+    @property
+    def head(self) -> Head:
+        """The newest head."""
+        return self.heads.head
+
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""
         await asyncio.to_thread(self.training.start)
         await forever(self.exchange.save, self.timing)
-        loops = (self._follow_head(), self._keep_present(), self._prefetch())
+        loops = (self.heads.follow(), self._keep_present(), self._prefetch())
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             while not isinstance(action := plan(self._view()), Leave):
@@ -111,13 +118,13 @@ class Volunteer:
     async def _train(self) -> None:
         training, spec = self.training, self.spec
         batch = await self.samples.batch(training.counts_in, training.samples, spec.train.batch)
-        began = self.clock()
+        began = self.awake()
         step = asyncio.create_task(asyncio.to_thread(training.step, batch))
         while not step.done():
             await asyncio.wait([step], timeout=self.timing.poll)
             self.exchange.look()
-            await self._act_during_step(seconds_between(began, self.clock()))
-        ended = self.clock()
+            await self._act_during_step(seconds_between(began, self.awake()))
+        ended = self.awake()
         match step.result():
             case StepSkipped() as skipped:
                 await self._skip(skipped)
@@ -129,7 +136,7 @@ class Volunteer:
 
     async def _skip(self, skipped: StepSkipped) -> None:
         """Say that a step was skipped; wait where training from the run's state fails again."""
-        self.display.skip(skipped)
+        self.display.notify(skipped)
         if skipped.resets > 1:
             first, longest = self.timing.first_wait, self.timing.longest_wait
             seed, attempt = self.identity.public, skipped.resets - 2
@@ -148,13 +155,13 @@ class Volunteer:
         except NotFinite as error:
             log.warning("%s: it is dropped, and training starts again from the run's state", error.problem)
             return
-        self.timer.published(self.clock())
+        self.timer.published(self.awake())
         self.exchange.publish(update, self.admission())
 
     async def _merge(self) -> None:
         new = self.exchange.hand_over()
         await asyncio.to_thread(self.training.rebase, new.tip, new.state, new.missed)
-        now = self.clock()
+        now = self.awake()
         self.timer.rebased(now)
         durations = self.timer.measured(now)
         if durations.exchange:
@@ -173,17 +180,6 @@ class Volunteer:
         await self._publish_presence()
 
     # In parallel with the actions
-
-    async def _follow_head(self) -> None:
-        """Keep the head fresh, and dial the coordinator again when it is silent."""
-        dialled, timing = self.clock(), self.timing
-        while True:
-            self.head = head = await newest_head(self.swarm, self.head)
-            silent = self._head_age() > timing.reconnect_after
-            if silent and seconds_between(dialled, self.clock()) > timing.dial:
-                dialled = self.clock()
-                await self.swarm.reconnect(head.bootstrap)
-            await asyncio.sleep(timing.poll)
 
     async def _keep_present(self) -> None:
         while True:
@@ -237,7 +233,7 @@ class Volunteer:
 
     def _view(self) -> View:
         head, tip, now = self.head, self.training.tip, self.clock()
-        same_round, age = head.round == tip.round, self._head_age()
+        same_round, age = head.round == tip.round, self.heads.age()
         facts = HeadFacts(
             away=age if age > self.timing.silent_after else None,
             differs=same_round and head.state not in (None, tip.state),
@@ -245,6 +241,7 @@ class Volunteer:
             turn=has_turn(self.spec.seed, tip.round, self.identity.public, head.turns),
             # The head has each volunteer's last report; our own tokens may be more than that.
             swarm_tokens=max(head.tokens if same_round else 0, self._tokens()),
+            outdated=self.heads.is_outdated(),
         )
         return View(
             now=now,
@@ -252,7 +249,7 @@ class Volunteer:
             head=facts,
             work=self.training.work(),
             exchange=self.exchange.progress(tip),
-            durations=self.timer.measured(now),
+            durations=self.timer.measured(self.awake()),
             leaving=self.leaving.is_set(),
         )
 
@@ -283,9 +280,6 @@ class Volunteer:
     def _others(self, present: Sequence[Presence]) -> list[Presence]:
         own = self.identity.public
         return [presence for presence in present if presence.owner != own]
-
-    def _head_age(self) -> float:
-        return max(0.0, seconds_between(Millis(self.head.at), self.clock()))
 
     @property
     def _beat(self) -> float:

@@ -87,6 +87,10 @@ LEAVING: tuple[Rule, ...] = (_send_before_leaving, _leave)
 # Taking up the run's newest state
 
 
+def _await_head_after_pause(view: View) -> Action | None:
+    return Hold(reasons.JustResumed(), sits_out=True) if view.head.outdated else None
+
+
 def _merge(view: View) -> Action | None:
     return Merge(reasons.NewerState()) if view.exchange is Exchanging.FOLDED else None
 
@@ -106,7 +110,7 @@ def _fold(view: View) -> Action | None:
     return CatchUp(reason, False) if _idle(view) and _behind(view) > 0 else None
 
 
-TAKING_UP: tuple[Rule, ...] = (_merge, _replace_state, _take_checkpoint, _fold)
+TAKING_UP: tuple[Rule, ...] = (_await_head_after_pause, _merge, _replace_state, _take_checkpoint, _fold)
 
 
 def _coordinator_is_behind(view: View) -> Action | None:

@@ -10,6 +10,7 @@ from enum import Enum
 
 from barnraise.core.ids import Round
 from barnraise.core.reason import Reason
+from barnraise.runtime.pauses import Paused
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,11 @@ class CoordinatorBehind(Reason):
 
 
 @dataclass(frozen=True)
+class JustResumed(Reason):
+    """This program was paused: a newer head says first where the run is."""
+
+
+@dataclass(frozen=True)
 class NothingTrained(Reason):
     """The round closes and we have no work for it."""
 
@@ -228,6 +234,7 @@ PublishReason = (
     LeavingWithWork | StepsDone | SendingStartsNow | NoTimeForStep | TokenTargetReached | TimeIsOver
 )
 CatchUpReason = StateDiffers | FarBehind | RoundClosed
-PauseReason = CoordinatorBehind | NothingTrained | TooLate | StepsDoneOutOfTurn | AwaitingClose
-HoldReason = PauseReason | ExchangeReason
+WaitReason = JustResumed | CoordinatorBehind | NothingTrained | TooLate | StepsDoneOutOfTurn | AwaitingClose
+HoldReason = WaitReason | ExchangeReason
+Notice = StepSkipped | Paused
 ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop

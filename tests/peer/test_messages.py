@@ -11,6 +11,7 @@ from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome
 from barnraise.contract.manifest import HeldOut
 from barnraise.core.ids import PublicKey, Round, RunId, StateHash
 from barnraise.fold.replay import Cause, Difference
+from barnraise.runtime.pauses import Paused
 from peer import evaluate
 from peer.archive import events as archive
 from peer.download import events as download
@@ -35,7 +36,7 @@ from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import Advice, ExchangeShare, StepCount, StepsPerRound
 from peer.volunteer.reasons import Meanwhile
 
-VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.StepSkipped, str]] = [
+VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] = [
     (
         volunteer.StepSkipped("the gradient is no number", 1, 0),
         "the gradient is no number: skipped that step",
@@ -49,6 +50,8 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.StepSkipped, s
         "the gradient is no number: skipped that step, 10 so far; training starts again from the run's state,"
         " 2 times in a row: check this machine's memory",
     ),
+    (Paused(60.2, asleep=False), "this program was stopped for 60 s"),
+    (Paused(3600.0, asleep=True), "this machine slept for 3600 s"),
     (volunteer.Starting(), "starting"),
     (volunteer.TimeToTrain(49.6), "training for another 50 s"),
     (
@@ -71,6 +74,7 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.StepSkipped, s
     (volunteer.FarBehind(3, Round(2)), "3 rounds behind: taking the checkpoint of round 2"),
     (volunteer.RoundClosed(Round(2)), "folding round 2"),
     (volunteer.NewerState(), "the newest state is here: rebasing onto it"),
+    (volunteer.JustResumed(), "finding out where the run is after a pause"),
     (
         volunteer.CoordinatorBehind(Round(3), Round(4), None),
         "the coordinator is at round 3, we are at 4: it is catching up",

@@ -97,8 +97,38 @@ def test_steps_are_measured_over_the_last_five() -> None:
     for seconds in (50, 1, 2, 3, 2, 2):
         timer.stepped(100, float(seconds))
     assert timer.tokens_per_second == 50.0
-    assert timer.measured(at(0)).step == 3.0
+    assert timer.measured(at(0)).step == 2.0
     assert timer.steady
+
+
+def test_a_step_that_was_held_up_is_none() -> None:
+    """Else the next rounds would have no time for a second step."""
+    timer = RoundTimer(at(0))
+    timer.stepped(100, 4.9)
+    assert timer.measured(at(0)).step == 4.9
+    for _ in range(5):
+        timer.stepped(100, 0.2)
+        assert timer.measured(at(0)).step == 0.2
+
+
+def test_an_outage_is_no_exchange() -> None:
+    timer = RoundTimer(at(0))
+    for second in (0, 5, 10):
+        timer.head_arrived(at(second), 20.0)
+    timer.published(at(11))
+    timer.head_arrived(at(311), 20.0)
+    timer.sent(at(11), at(312))
+    timer.folded(at(314))
+    assert times(timer) == (11.0, 3.0, 1.0)
+
+
+def test_an_outage_before_an_exchange_changes_nothing() -> None:
+    timer = RoundTimer(at(0))
+    for second in (0, 100, 105):
+        timer.head_arrived(at(second), 20.0)
+    timer.published(at(104))
+    timer.folded(at(109))
+    assert times(timer) == (104.0, 5.0, 0.0)
 
 
 @pytest.mark.parametrize(

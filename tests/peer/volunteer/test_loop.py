@@ -24,6 +24,7 @@ from peer.volunteer.contribution_state import ContributionEvent, ContributionLif
 from peer.volunteer.display import StatusDisplay, VolunteerStatus
 from peer.volunteer.durations import Advice, ExchangeShare, RoundTimer, StepCount, StepsPerRound
 from peer.volunteer.exchange import Exchange, NewState
+from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.loop import Volunteer
 from peer.volunteer.policy import plan
@@ -178,19 +179,22 @@ class Stage:
         self.swarm, self.training, self.exchange = FakeSwarm(), FakeTraining(), FakeExchange()
         self.samples, self.display = FakeSamples(), FakeDisplay()
         self.timer = RoundTimer(parts.NOW)
+        now, swarm = lambda: self.now, cast(Swarm, self.swarm)
+        self.heads = HeadFollower(self.head(3), swarm, now, now, tuple, self.timer, lambda _: None)
         self.volunteer = Volunteer(
             spec=SPEC,
             identity=parts.ADA,
             name="ada",
             admission=lambda: "admission",
-            clock=lambda: self.now,
-            swarm=cast(Swarm, self.swarm),
+            clock=now,
+            awake=now,
+            swarm=swarm,
             samples=cast(Samples, self.samples),
             training=cast(LocalTraining, self.training),
             exchange=cast(Exchange, self.exchange),
             timer=self.timer,
             display=cast(StatusDisplay, self.display),
-            head=self.head(3),
+            heads=self.heads,
             leaving=asyncio.Event(),
             timing=Timing(poll=0.0, retry=0.0),
         )
@@ -232,7 +236,7 @@ def test_an_activity_is_published_when_it_changes() -> None:
         await stage.act()
         await stage.act()
         stage.now = Millis(parts.NOW + 200_000)
-        stage.volunteer.head = stage.head(3)
+        stage.heads.head = stage.head(3)
         await stage.act()
 
     assert played(play).swarm.activities == ["training", "waiting"]
@@ -252,7 +256,7 @@ def test_a_contribution_is_taken_and_sent() -> None:
     async def play(stage: Stage) -> None:
         await stage.act()
         stage.now = Millis(parts.NOW + 110_000)
-        stage.volunteer.head = stage.head(3)
+        stage.heads.head = stage.head(3)
         await stage.act()
 
     stage = played(play)
@@ -269,7 +273,7 @@ def test_rounds_are_folded_during_a_step() -> None:
         stage.training.may_end.clear()
         step = asyncio.create_task(stage.act())
         await stage.display.wait_for(TimeToTrain(50.0))
-        stage.volunteer.head = stage.head(4)
+        stage.heads.head = stage.head(4)
         assert await asyncio.to_thread(stage.exchange.caught_up.wait, DEADLINE)
         stage.training.may_end.set()
         await step
@@ -292,7 +296,7 @@ def test_a_first_step_that_outlasts_the_round_is_announced_during_it() -> None:
 
 def test_a_closed_round_is_folded() -> None:
     async def play(stage: Stage) -> None:
-        stage.volunteer.head = stage.head(4)
+        stage.heads.head = stage.head(4)
         await stage.act()
 
     stage = played(play)

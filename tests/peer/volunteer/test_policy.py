@@ -45,7 +45,7 @@ WORKING = View(
 )
 AWAY = 21.0
 PARTS = {
-    "head": ("away", "differs", "checkpoint", "turn", "swarm_tokens"),
+    "head": ("away", "differs", "checkpoint", "turn", "swarm_tokens", "outdated"),
     "work": ("round", "contribution", "tokens", "steps"),
     "durations": ("step", "train", "exchange_took", "send", "ahead"),
 }
@@ -203,6 +203,7 @@ RULES: list[tuple[View, Action]] = [
     (seen(round=Round(1), checkpoint=Round(2)), CatchUp(reasons.RoundClosed(Round(1)), False)),
     (seen(round=Round(0), checkpoint=Round(2)), CatchUp(reasons.FarBehind(3, Round(2)), True)),
     (seen(round=Round(2), checkpoint=Round(2)), FOLD_2),
+    (seen(outdated=True, round=Round(2)), Hold(reasons.JustResumed(), sits_out=True)),
     (seen(differs=True), CatchUp(reasons.StateDiffers(), True)),
     (seen(differs=True, contribution=PENDING), CatchUp(reasons.StateDiffers(), True)),
     (seen(leaving=True), Publish(reasons.LeavingWithWork())),
@@ -331,6 +332,7 @@ views = st.builds(
         checkpoint=st.integers(0, 4).map(Round),
         turn=st.booleans(),
         swarm_tokens=st.integers(0, 400),
+        outdated=st.booleans(),
     ),
     work=st.builds(
         LocalWork,

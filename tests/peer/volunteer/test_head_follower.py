@@ -1,0 +1,114 @@
+"""Following the head, after pauses and outages too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from barnraise.contract.records import Head
+from barnraise.core.ids import Millis
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.pauses import Paused
+from peer.volunteer.durations import RoundTimer
+from peer.volunteer.head_follower import HeadFollower
+from tests.support import parts
+
+PAUSE = Paused(60.0, asleep=False)
+
+
+@dataclass
+class FakeSwarm:
+    """Has at most one head, and counts the dials."""
+
+    found: Sequence[Head] = ()
+    dials: int = 0
+
+    async def heads(self) -> Sequence[Head]:
+        return self.found
+
+    async def reconnect(self, _: Sequence[str]) -> bool:
+        self.dials += 1
+        return True
+
+
+@dataclass
+class Stage:
+    """A follower whose head is as old as the test says."""
+
+    now: Millis = parts.NOW
+    pauses: list[Paused] = field(default_factory=list)
+    notices: list[Paused] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.swarm, self.timer = FakeSwarm(), RoundTimer(self.now)
+        self.heads = HeadFollower(
+            self.head(self.now),
+            cast(Swarm, self.swarm),
+            lambda: self.now,
+            lambda: self.now,
+            self._pauses,
+            self.timer,
+            self.notices.append,
+        )
+
+    def head(self, at: int) -> Head:
+        return parts.head().model_copy(update={"at": at})
+
+    def look(self, *, after: float, head: bool = False) -> None:
+        """after: seconds since the last call. head: whether a new head arrived."""
+        self.now = Millis(self.now + round(1000 * after))
+        if head:
+            self.swarm.found = [self.head(self.now)]
+        asyncio.run(self.heads.look())
+
+    def _pauses(self) -> list[Paused]:
+        seen, self.pauses = self.pauses, []
+        return seen
+
+
+def test_a_silent_coordinator_is_dialled_at_intervals() -> None:
+    stage = Stage()
+    stage.look(after=14)
+    assert stage.swarm.dials == 0
+    stage.look(after=2)
+    stage.look(after=4)
+    assert stage.swarm.dials == 1
+    stage.look(after=2)
+    assert stage.swarm.dials == 2
+    stage.look(after=10, head=True)
+    assert (stage.swarm.dials, stage.heads.age()) == (2, 0.0)
+
+
+def test_after_a_pause_the_coordinator_is_dialled_at_once() -> None:
+    stage = Stage(pauses=[PAUSE])
+    stage.look(after=0)
+    assert (stage.notices, stage.swarm.dials, stage.heads.is_outdated()) == ([PAUSE], 1, True)
+    stage.look(after=1, head=True)
+    assert (stage.swarm.dials, stage.heads.is_outdated()) == (1, False)
+
+
+def test_after_a_pause_a_silent_coordinator_is_not_awaited() -> None:
+    stage = Stage(pauses=[PAUSE])
+    stage.look(after=0)
+    stage.look(after=14)
+    assert stage.heads.is_outdated()
+    stage.look(after=2)
+    assert not stage.heads.is_outdated()
+
+
+def test_a_time_without_heads_is_an_outage() -> None:
+    stage = Stage()
+    stage.look(after=5, head=True)
+    stage.timer.published(stage.now)
+    stage.look(after=60, head=True)
+    stage.timer.folded(Millis(stage.now + 2000))
+    assert stage.timer.measured(stage.now).exchange == 2.0
+
+
+def test_an_older_head_is_not_taken() -> None:
+    stage = Stage()
+    stage.swarm.found = [stage.head(stage.now - 1)]
+    stage.look(after=0)
+    assert stage.heads.head.at == stage.now
