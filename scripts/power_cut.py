@@ -10,7 +10,13 @@ programs start again on it. Then it is checked that
 - the coordinator folds to the states that it printed before, and nothing was damaged;
 - a new round closes, so the run goes on.
 
-The image is mounted with a commit interval of 5 minutes: only `fsync` moves anything to the disk. Needs root.
+The image is mounted with a commit interval of 5 minutes: only `fsync` moves anything to the disk. With
+`--no-fsync` the programs' own flushes do nothing (SQLite's stay), which shows that the script finds what they
+prevent. Needs root.
+
+Seen with ext4 on Linux 6, two cores, two volunteers and seed 0: after five cuts in 4:40 minutes 19 closes and
+35 contributions were whole, none of what was printed was missing, and nothing was damaged. With `--no-fsync`
+the first cut left a journal that named a blob which was not on the disk.
 """
 
 from __future__ import annotations
@@ -177,6 +183,13 @@ class Run:
         old.image.unlink()
         Disk(new, self.disk).mount()
 
+    def without_fsync(self) -> None:
+        """Make the flushes of programs that are started from now on do nothing, except SQLite's."""
+        hook = self.work / "no-fsync" / "sitecustomize.py"
+        hook.parent.mkdir()
+        hook.write_text("import os\nos.fsync = lambda handle: None\n", encoding="utf-8")
+        os.environ["PYTHONPATH"] = os.pathsep.join((str(hook.parent), os.environ.get("PYTHONPATH", "")))
+
     def cut_many(self, cuts: int, seed: int) -> None:
         chance, promised, closes = random.Random(seed), Promised(), 0
         with running(self.work) as self.stage:
@@ -218,6 +231,7 @@ def main() -> None:
     parser.add_argument("--cuts", type=int, default=5)
     parser.add_argument("--volunteers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-fsync", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("power-cut"), help="removed first")
     options = parser.parse_args()
     work = options.work.resolve()
@@ -228,7 +242,10 @@ def main() -> None:
     disk.make()
     disk.mount()
     try:
-        Run(work, options.volunteers).cut_many(options.cuts, options.seed)
+        run = Run(work, options.volunteers)
+        if options.no_fsync:
+            run.without_fsync()
+        run.cut_many(options.cuts, options.seed)
     except DemoFailed as error:
         sys.exit(f"failed: {error}")
     finally:

@@ -1,37 +1,67 @@
-"""The journal: every journaled event of a run as a row in SQLite. A crash loses no appended row."""
+"""The journal: every journaled event of a run as a row in SQLite. A crash loses no appended row.
+
+Each row has a hash over itself and all rows before it. A row that a disk altered, or that is missing between
+others, is found when the journal is read; the rows before it are intact.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import Millis
+from barnraise.runtime.damaged import DamagedFiles
 from barnraise.runtime.files import disk_errors, make_folder
 from coordinator.store.events import Kind, Row
+from coordinator.store.journal_schema import SCHEMA, Schema, read_about, update, write_about
 
 _SQLITE_FULL = 13  # sqlite.org/rescode.html; the module names it from Python 3.11 on
+_DAMAGED = ("malformed", "not a database", "disk I/O error")
+"""What SQLite's messages have for SQLITE_CORRUPT, SQLITE_NOTADB and SQLITE_IOERR."""
+_RESTORED = "restored"
+
+BEGIN = b""
+"""What the hash of the first row continues."""
+
+
+class JournalDamaged(StateError):
+    """The disk altered the journal, or lost a part of it."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"the journal {path} is damaged: {problem}",
+            fix=f"Restore it: `coordinator restore BACKUP {path.parent}` keeps what is intact in the folder."
+            " Check the disk.",
+        )
+        self.path = path
 
 
 class Journal:
     """Append-only. Used by one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: Schema = SCHEMA) -> None:
+        """Raises JournalDamaged, NewerVersion, StateError, DiskFull, MachineError."""
         with disk_errors(path):
             make_folder(path.parent)
         self._path = path
         try:
-            self._db = _connected(path)
+            self._db = _connected(path, schema)
+            newest = self._db.execute("SELECT chained FROM events ORDER BY id DESC LIMIT 1").fetchone()
         except sqlite3.DatabaseError as error:
-            raise _unreadable(path, error) from None
+            raise _unusable(path, error) from None
+        self._chained: bytes = BEGIN if newest is None else newest[0]
 
     def append(self, row: Row) -> None:
         """Write `row` to disk before this returns. Raises DiskFull, StateError."""
+        chained = _chained(self._chained, row)
         try:
             self._db.execute(
-                "INSERT INTO events (kind, at, round, body) VALUES (?, ?, ?, ?)",
-                (row.kind.value, row.at, row.round, row.body),
+                "INSERT INTO events (kind, at, round, body, chained) VALUES (?, ?, ?, ?, ?)",
+                (row.kind.value, row.at, row.round, row.body, chained),
             )
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL or "full" in str(error):
@@ -39,40 +69,118 @@ class Journal:
                     f"the journal cannot be written: {error}",
                     fix="Free disk space and start `coordinator serve` again: it resumes.",
                 ) from None
-            raise _unreadable(self._path, error) from None
+            raise _unusable(self._path, error) from None
+        self._chained = chained
 
     def rows(self) -> Iterator[Row]:
-        """All rows, oldest first. Raises StateError, also for a kind of row that another version wrote."""
+        """All rows, oldest first. Raises JournalDamaged after the intact ones, and StateError."""
+        before, number = BEGIN, 0
         try:
-            found = self._db.execute("SELECT kind, at, round, body FROM events ORDER BY id")
-            for kind, at, round, body in found:
-                yield Row(Kind(kind), Millis(at), round, body)
-        except (sqlite3.DatabaseError, ValueError) as error:
-            raise _unreadable(self._path, error) from None
+            found = self._db.execute("SELECT kind, at, round, body, chained FROM events ORDER BY id")
+            for number, (kind, at, round, body, chained) in enumerate(found, 1):
+                row = Row(Kind(kind), Millis(at), round, body)
+                before = _chained(before, row)
+                if chained != before:
+                    raise JournalDamaged(self._path, f"row {number} has changed since it was written")
+                yield row
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self._path, error, f" after row {number}") from None
+        except (ValueError, TypeError) as error:  # no kind, no number or no bytes
+            raise JournalDamaged(self._path, f"row {number}: {error}") from None
+
+    @property
+    def restored(self) -> Millis | None:
+        """When the backup was taken that this journal is from; None where it is from none, or caught up.
+
+        Rounds may have been closed after it, which the journal does not know.
+        """
+        found = read_about(self._db, _RESTORED)
+        return None if found is None else Millis(int(found))
+
+    def mark_restored(self, taken: Millis | None) -> None:
+        """Set `restored`; None: the journal has caught up with what others hold."""
+        if taken is None:
+            self._db.execute("DELETE FROM about WHERE key = ?", (_RESTORED,))
+        else:
+            write_about(self._db, _RESTORED, str(taken))
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
 
 
-def _connected(path: Path) -> sqlite3.Connection:
+def journal_files(path: Path) -> tuple[Path, ...]:
+    """Those that SQLite has for the journal `path`: the newest rows may be in the second alone."""
+    return (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
+
+
+def copy_journal(path: Path, target: Path) -> None:
+    """Write all that the journal `path` has now, also while a coordinator appends to it, as one file.
+
+    Raises JournalDamaged, StateError.
+    """
+    try:
+        with closing(_read_only(path)) as source, closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # the file is whole without a write-ahead log
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, error) from None
+
+
+def salvage(path: Path, damaged: DamagedFiles) -> int:
+    """Set a damaged journal aside, and write one with its intact first rows. Returns how many there are.
+
+    Raises DiskFull, StateError.
+    """
+    rows = _intact_rows(path)
+    for file in journal_files(path):
+        if file.exists():
+            damaged.set_aside(file)
+    with closing(Journal(path)) as journal:
+        for row in rows:
+            journal.append(row)
+    return len(rows)
+
+
+def _intact_rows(path: Path) -> list[Row]:
+    rows: list[Row] = []
+    try:
+        with closing(Journal(path)) as journal:
+            for row in journal.rows():
+                rows.append(row)
+    except JournalDamaged:
+        pass
+    return rows
+
+
+def _chained(before: bytes, row: Row) -> bytes:
+    """The hash of a row, given the hash of the row before it."""
+    return hashlib.sha256(
+        b"%b %b %d %d %b" % (before, row.kind.value.encode(), row.at, row.round, row.body)
+    ).digest()
+
+
+def _connected(path: Path, schema: Schema) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA fullfsync=ON")  # macOS: as `barnraise.runtime.files` flushes
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,"
-            " at INTEGER NOT NULL, round INTEGER NOT NULL, body BLOB NOT NULL)"
-        )
-    except sqlite3.DatabaseError:
+        update(connection, path, schema)
+    except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _unreadable(path: Path, error: Exception) -> StateError:
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError, where: str = "") -> StateError:
+    if any(part in str(error) for part in _DAMAGED):
+        return JournalDamaged(path, f"{error}{where}")
     return StateError(
         f"the journal {path} cannot be used: {error}",
-        fix="Check that no other program uses it and that its disk is writable, or restore it from a backup.",
+        fix="Check that no other program uses it, and that its disk is writable.",
     )

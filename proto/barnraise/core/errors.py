@@ -24,6 +24,7 @@
     ├── RefusedError       6   the coordinator refuses
     └── StateError         7   saved state that does not match, or replicas that differ
         ├── FileDamaged        a file of ours whose bytes changed; it is set aside
+        ├── NewerVersion       written by a version of Barnraise that has more than this one
         └── InvalidRun         what the run's maintainer signed cannot be used or trained
 
 The number is the exit status of the program. 1 is a bug in Barnraise (an unexpected exception), 130 is
@@ -159,6 +160,18 @@ class StateError(BarnraiseError):
 
 class FileDamaged(StateError):
     """A file that this program wrote has other bytes now."""
+
+
+class NewerVersion(StateError):
+    """Something is in the format of a newer version of Barnraise."""
+
+    def __init__(self, what: str, release: str) -> None:
+        """what: the subject of a sentence. release: the first version that reads it."""
+        super().__init__(
+            f"{what} needs Barnraise {release} or newer",
+            fix=f"Install it: pip install -U 'barnraise>={release}'",
+        )
+        self.release = release
 
 
 class InvalidRun(StateError):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from barnraise.core.errors import DiskFull, StateError
+from barnraise.core.errors import DiskFull, NewerVersion, StateError
 from barnraise.core.ids import Millis
+from barnraise.runtime.damaged import DamagedFiles
 from coordinator.store.events import Kind, Row
-from coordinator.store.journal import Journal
+from coordinator.store.journal import Journal, JournalDamaged, copy_journal, journal_files, salvage
+from coordinator.store.journal_schema import SCHEMA, Schema
 
 rows = st.lists(
     st.builds(
@@ -25,6 +29,7 @@ rows = st.lists(
     max_size=12,
 )
 
+_RAW_ROW = "INSERT INTO events (kind, at, round, body, chained) VALUES ('{}', 1, 0, x'00', x'00')"
 HISTORY = [Row(kind, Millis(at), at % 3, b"body of " + kind.value.encode()) for at, kind in enumerate(Kind)]
 
 
@@ -59,7 +64,7 @@ def test_an_interrupted_write_leaves_no_row(tmp_path: Path) -> None:
         journal.append(one)
     torn = sqlite3.connect(path, isolation_level=None)
     torn.execute("BEGIN IMMEDIATE")
-    torn.execute("INSERT INTO events (kind, at, round, body) VALUES ('closed', 1, 0, x'00')")
+    torn.execute(_RAW_ROW.format("closed"))
     torn.close()
     journal.append(HISTORY[6])
     assert read(journal) == [*HISTORY[:5], HISTORY[6]]
@@ -102,9 +107,9 @@ def test_a_full_disk_raises_and_leaves_nothing_half_written(tmp_path: Path) -> N
     journal.close()
 
 
-def test_another_file_is_a_state_error(tmp_path: Path) -> None:
+def test_another_file_is_a_damaged_journal(tmp_path: Path) -> None:
     (tmp_path / "events.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StateError, match="cannot be used: file is not a database"):
+    with pytest.raises(JournalDamaged):
         Journal(tmp_path / "events.db")
 
 
@@ -114,9 +119,140 @@ def test_an_empty_journal_is_an_empty_run(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_kind_of_another_version_is_a_state_error(tmp_path: Path) -> None:
+def test_an_unknown_kind_is_damage(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "events.db")
-    journal._db.execute("INSERT INTO events (kind, at, round, body) VALUES ('renamed', 1, 0, x'00')")
-    with pytest.raises(StateError, match="cannot be used"):
+    journal._db.execute(_RAW_ROW.format("renamed"))
+    with pytest.raises(JournalDamaged):
         read(journal)
     journal.close()
+
+
+# Damage
+
+
+def written(path: Path, rows: list[Row]) -> None:
+    """A closed journal."""
+    journal = Journal(path)
+    for row in rows:
+        journal.append(row)
+    journal.close()
+
+
+def read_into(found: list[Row], path: Path) -> None:
+    with closing(Journal(path)) as journal:
+        for row in journal.rows():
+            found.append(row)
+
+
+MANY = [Row(Kind.ACCEPTED, Millis(at), at, b"%d " % at * 200) for at in range(100)]
+
+
+@pytest.mark.parametrize("where", ["header", "middle", "truncated", "emptied row", "changed row"])
+def test_damage_is_found_and_the_rows_before_it_are_kept(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "events.db"
+    written(path, MANY)
+    data = bytearray(path.read_bytes())
+    match where:
+        case "header":
+            data[:16] = bytes(16)
+        case "middle":
+            middle = len(data) // 2 // 4096 * 4096
+            data[middle : middle + 4096] = bytes(4096)
+        case "truncated":
+            del data[len(data) // 2 :]
+        case "emptied row":
+            at = data.index(b"50 50 50")
+            data[at : at + 200] = bytes(200)
+        case "changed row":
+            data[data.index(b"50 50 50") + 1] ^= 1
+    path.write_bytes(data)
+    found: list[Row] = []
+    with pytest.raises(JournalDamaged):
+        read_into(found, path)
+    assert found == MANY[: len(found)]
+    kept = salvage(path, DamagedFiles(tmp_path / "damaged"))
+    assert kept == len(found)
+    assert kept > 10 or where in ("header", "truncated")
+    journal = Journal(path)
+    assert read(journal) == MANY[:kept]
+    journal.append(HISTORY[0])
+    journal.close()
+    assert len(list((tmp_path / "damaged").iterdir())) >= 1
+
+
+def test_a_row_missing_in_the_middle_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    written(path, MANY)
+    db = sqlite3.connect(path)
+    db.execute("DELETE FROM events WHERE id = 50")
+    db.commit()
+    db.close()
+    journal = Journal(path)
+    with pytest.raises(JournalDamaged):
+        read(journal)
+    journal.close()
+    assert salvage(path, DamagedFiles(tmp_path / "damaged")) == 49
+
+
+# Copies and versions
+
+
+def test_a_copy_has_what_is_in_the_write_ahead_log(tmp_path: Path) -> None:
+    path, copy = tmp_path / "events.db", tmp_path / "copy.db"
+    journal = Journal(path)
+    for row in HISTORY:
+        journal.append(row)
+    copy_journal(path, copy)
+    journal.append(HISTORY[0])
+    journal.close()
+    assert [file for file in journal_files(copy) if file.exists()] == [copy]
+    again = Journal(copy)
+    assert read(again) == HISTORY
+    again.mark_restored(Millis(7))
+    assert again.restored == 7
+    again.mark_restored(None)
+    assert again.restored is None
+    again.close()
+
+
+def _with_a_column(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE events ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0")
+
+
+def _failing(db: sqlite3.Connection) -> None:
+    _with_a_column(db)
+    raise KeyboardInterrupt
+
+
+def later(migration: Callable[[sqlite3.Connection], None]) -> Schema:
+    """The schema of a later release."""
+    return Schema(SCHEMA.version + 1, "9.1", {**SCHEMA.migrations, SCHEMA.version: migration})
+
+
+def test_a_later_release_continues_a_journal_and_this_one_then_refuses_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    written(path, HISTORY)
+    with pytest.raises(KeyboardInterrupt):
+        Journal(path, later(_failing))
+    again = Journal(path)
+    assert read(again) == HISTORY, "an interrupted migration changes nothing"
+    again.close()
+    new = Journal(path, later(_with_a_column))
+    assert read(new) == HISTORY
+    new.append(HISTORY[0])
+    new.close()
+    with pytest.raises(NewerVersion) as refused:
+        Journal(path)
+    assert refused.value.release == "9.1"
+
+
+def test_a_journal_of_before_the_first_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    db = sqlite3.connect(path)
+    db.execute(
+        "CREATE TABLE events (id INTEGER PRIMARY KEY, kind TEXT, at INTEGER, round INTEGER, body BLOB)"
+    )
+    db.close()
+    with pytest.raises(StateError) as refused:
+        Journal(path)
+    assert "--data-dir" in refused.value.fix
