@@ -23,6 +23,7 @@ from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.console import plain_errors, start_logging
 from barnraise.runtime.console_streams import outlive_display
 from barnraise.runtime.files import write_atomic
+from barnraise.runtime.open_files import raise_open_files
 
 DEFAULT_PORT = 7451
 DEFAULT_P2P_PORT = 7452
@@ -81,6 +82,7 @@ def main(debug: bool) -> None:
     """
     start_logging(debug)
     keep_freed_memory()
+    raise_open_files()
 
 
 @main.command()

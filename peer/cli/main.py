@@ -7,6 +7,7 @@ import click
 from barnraise import __version__
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.console import start_logging
+from barnraise.runtime.open_files import raise_open_files
 from peer.cli.chat import chat
 from peer.cli.download import download
 from peer.cli.evaluate import evaluate, key
@@ -27,6 +28,7 @@ def main(debug: bool) -> None:
     """
     start_logging(debug)
     keep_freed_memory()
+    raise_open_files()
 
 
 for command in (join, download, seed, verify, key, evaluate, chat):

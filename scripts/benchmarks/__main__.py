@@ -25,6 +25,7 @@ from scripts.benchmarks.convergence.measure import add_arguments as add_converge
 from scripts.benchmarks.convergence.measure import convergence
 from scripts.benchmarks.data import FILES, measure_data
 from scripts.benchmarks.download import DownloadFailed, measure_download
+from scripts.benchmarks.load.measure import measure_load
 from scripts.benchmarks.models import CASES, measure_models
 from scripts.benchmarks.records import measure_records
 from scripts.benchmarks.round import measure_round
@@ -68,6 +69,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "scale": _scale,
     "records": lambda options: [measure_records(options.volunteers, options.rounds, options.seconds)],
     "data": lambda options: [measure_data(options.megabytes, options.repeats, options.kinds)],
+    "load": lambda options: measure_load(options.volunteers, options.seconds, options.core),
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
     "download": lambda options: [
         measure_download(options.gigabytes, options.repeats, options.crowd, options.megabits)
@@ -111,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     records.add_argument("--volunteers", type=int, nargs="*", default=[4, 8, 16, 32])
     records.add_argument("--rounds", type=int, default=2)
     records.add_argument("--seconds", type=float, default=60.0)
+    load = commands.add_parser("load", help="CPU, memory and answer times of a coordinator of thousands")
+    load.add_argument("--volunteers", type=int, nargs="*", default=[200, 2000])
+    load.add_argument("--seconds", type=float, default=120.0, help="of each measurement")
+    load.add_argument("--core", type=int, help="keep the coordinator on this core, and the rest off it")
     verify = commands.add_parser(
         "verify", help="the time to prove a checkpoint, against the time to train it"
     )

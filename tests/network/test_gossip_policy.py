@@ -113,13 +113,18 @@ def test_commits_of_past_rounds_are_dropped() -> None:
     assert (known.commits(Round(0)), len(known.commits(Round(1)))) == ([], 1)
 
 
-def test_the_number_of_remembered_volunteers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_volunteers_is_bounded() -> None:
     assert MAX_VOLUNTEERS >= 1000
-    monkeypatch.setattr("barnraise.network.gossip_policy.MAX_VOLUNTEERS", 2)
-    known = RecordCache()
+    known = RecordCache(limit=2)
     for who, at in [(parts.ADA, 0), (parts.BEN, 1), (parts.ADA, 2), (parts.STRANGER, 3)]:
         known.receive(sign(who, presence(who, parts.NOW + at)))
     assert {p.owner for p in known.present(parts.NOW)} == {parts.ADA.public, parts.STRANGER.public}
+
+
+def test_the_number_of_commits_to_a_round_is_bounded() -> None:
+    known = RecordCache(limit=2)
+    received = [known.receive(commit(who, 0)) for who in (parts.ADA, parts.BEN, parts.STRANGER, parts.ADA)]
+    assert received == [Novelty.NEW, Novelty.NEW, Novelty.STALE, Novelty.DUPLICATE]
 
 
 # Forwarding

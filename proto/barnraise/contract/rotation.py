@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 
 from barnraise.core.ids import PublicKey, Round
 
@@ -24,5 +25,10 @@ def turns_for(volunteers: int, limit: int) -> int:
 
 def has_turn(seed: int, round: Round, owner: PublicKey, turns: int) -> bool:
     """Whether `owner` contributes to `round`: once in `turns` rounds, at a place drawn by its key."""
-    place = int.from_bytes(hashlib.sha256(f"barnraise/turn/1/{seed}/{owner}".encode()).digest()[:8], "big")
-    return (place + round) % turns == 0
+    return (_place(seed, owner) + round) % turns == 0
+
+
+@lru_cache(maxsize=2**14)
+def _place(seed: int, owner: PublicKey) -> int:
+    """Cached: the coordinator asks for every volunteer at every tick."""
+    return int.from_bytes(hashlib.sha256(f"barnraise/turn/1/{seed}/{owner}".encode()).digest()[:8], "big")

@@ -29,7 +29,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, RunId, short
 from barnraise.core.signed import Signed, sign
 from barnraise.network.dht_poller import DhtPoller, Lookup
-from barnraise.network.gossip_policy import RecordCache, forward_targets
+from barnraise.network.gossip_policy import MAX_COUNTED, MAX_VOLUNTEERS, RecordCache, forward_targets
 from barnraise.network.streams import OpenStream, StreamLimits, until_stalled
 from barnraise.network.timing import TIMING, Timing
 
@@ -65,7 +65,7 @@ class Gossip:
         self._identity, self._run, self._authority, self._clock = identity, run, authority, clock
         self._store, self._open_stream = store, open_stream
         self._random, self._timing = random, timing
-        self._cache = RecordCache()
+        self._cache = RecordCache(limit=MAX_COUNTED if self._is_coordinator else MAX_VOLUNTEERS)
         self._poller = DhtPoller(look_up, self._cache.receive, clock, random, timing)
         self._limits = StreamLimits()
         self._slots = asyncio.Semaphore(MAX_SENDS)
@@ -148,7 +148,7 @@ class Gossip:
             self._cache.receive(signed),
             own=self._identity.public,
             authority=self._authority,
-            present=self._cache.present(self._clock()),
+            present=self._cache.live(self._clock()),
             draw=self._random.sample,
         )
         for peer in targets:

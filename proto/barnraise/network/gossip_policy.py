@@ -10,7 +10,7 @@ maintenance"), heartbeats go to the coordinator, and polls are so rare that no n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -29,7 +29,9 @@ VERSIONS = 4
 """Commits of one volunteer to one round that are forwarded: it may have to repeat its commit, but not
 often."""
 MAX_VOLUNTEERS = 4096
-"""Volunteers that are remembered."""
+"""Volunteers that a volunteer remembers: a sample to forward to, where there are more."""
+MAX_COUNTED = 16_384
+"""Volunteers that the coordinator remembers: it counts them all. About 40 MB."""
 ROUNDS_KEPT = 2
 """Rounds whose commits are kept: the open one's, and the previous one's for volunteers that are behind."""
 
@@ -48,6 +50,8 @@ class RecordCache:
     """The records that a node received, by gossip or from the DHT. Every one was checked before."""
 
     head: Head | None = None
+    limit: int = MAX_VOLUNTEERS
+    """Volunteers that are remembered, and that have commits to one round."""
     _present: dict[PublicKey, Presence] = field(default_factory=dict)
     _commits: dict[Round, dict[PublicKey, list[Signed[Commit]]]] = field(default_factory=dict)
     """By round and owner, the newest last."""
@@ -74,8 +78,11 @@ class RecordCache:
 
     def present(self, now: Millis) -> list[Presence]:
         """The heartbeats that have not expired, by key."""
-        present = (p for _, p in sorted(self._present.items()))
-        return [p for p in present if is_live(Millis(p.at), p.beat, now)]
+        return sorted(self.live(now), key=lambda presence: presence.owner)
+
+    def live(self, now: Millis) -> Iterator[Presence]:
+        """The heartbeats that have not expired, in any order. Nothing is computed until it is iterated."""
+        return (p for p in self._present.values() if is_live(Millis(p.at), p.beat, now))
 
     def commits(self, round: Round) -> list[Signed[Commit]]:
         """The newest commit of each volunteer to a round, by key."""
@@ -96,7 +103,7 @@ class RecordCache:
             return Novelty.DUPLICATE if presence.at == known.at else Novelty.STALE
         self._present.pop(owner, None)
         self._present[owner] = presence
-        if len(self._present) > MAX_VOLUNTEERS:
+        if len(self._present) > self.limit:
             del self._present[next(iter(self._present))]  # the one without news for longest
         return Novelty.NEW
 
@@ -105,7 +112,10 @@ class RecordCache:
         # A close travels as fast as the first commit after it, so the next round's commit may arrive first.
         if not open_round - ROUNDS_KEPT < round <= open_round + 1:
             return Novelty.STALE
-        versions = self._commits.setdefault(round, {}).setdefault(signed.signer, [])
+        owners = self._commits.setdefault(round, {})
+        if len(owners) == self.limit and signed.signer not in owners:
+            return Novelty.STALE
+        versions = owners.setdefault(signed.signer, [])
         for known in versions:
             if known.wire == signed.wire:  # re-announced: now newest
                 versions.remove(known)
@@ -123,7 +133,7 @@ def forward_targets(
     *,
     own: PublicKey,
     authority: PublicKey,
-    present: Sequence[Presence],
+    present: Iterable[Presence],
     draw: Callable[[list[PublicKey], int], list[PublicKey]],
 ) -> list[PublicKey]:
     """The nodes to which `own` sends a record that it received or made.

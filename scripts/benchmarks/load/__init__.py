@@ -1,0 +1,1 @@
+"""`scripts/bench load`: what thousands of connected volunteers cost one coordinator."""
