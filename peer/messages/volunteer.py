@@ -43,6 +43,11 @@ def _step(reason: volunteer.StepReason) -> str:
             )
         case volunteer.OutOfTurn():
             return "training; other volunteers contribute to this round"
+        case volunteer.CoordinatorAway(away, rounds, limit):
+            return (
+                f"the coordinator is away (its last head is {_long(away)} old): training goes on for up to"
+                f" {_rounds(limit)} worth, {rounds:.1f} so far, and is sent after its return"
+            )
         case _:
             assert_never(reason)
 
@@ -79,8 +84,11 @@ def _wait(reason: volunteer.WaitReason) -> str:
             return "too late for this round: what we trained waits for the next one"
         case volunteer.StepsDoneOutOfTurn():
             return "the steps of this round are done, and a later round sends them"
-        case volunteer.AwaitingClose(away):
-            return f"the round waits for its close{_away(away)}"
+        case volunteer.AwayForLong(away, limit):
+            return (
+                f"the coordinator is away (its last head is {_long(away)} old), and {_rounds(limit)} worth is"
+                " trained: more would not help. It is sent after the coordinator's return; Ctrl-C saves it"
+            )
         case _:
             assert_never(reason)
 
@@ -178,6 +186,17 @@ def _steps(advice: StepsPerRound) -> str:
             return fit
         case _:
             assert_never(advice.count)
+
+
+def _rounds(count: int) -> str:
+    return "a round's" if count == 1 else f"{count} rounds'"
+
+
+def _long(seconds: float) -> str:
+    """A time of seconds to days."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 def _away(seconds: float | None) -> str:

@@ -21,6 +21,9 @@ from peer.training.local_model import LocalModel, Loss, as_array, diverged, trai
 class Method(Protocol):
     """How a peer turns batches into the update of a round: one class per `train.method`."""
 
+    can_share: bool
+    """Whether a share of an update can be sent, and the rest later."""
+
     def step(self, samples: Sequence[Sample]) -> Loss:
         """Train on `samples` (one batch). Raises NotFinite, with nothing changed."""
 
@@ -49,6 +52,8 @@ def method_for(train: TrainSpec, model: LocalModel) -> Method:
 
 class DilocoMethod:
     """Inner steps; the update is the pseudo-gradient (Douillard et al. 2023, algorithm 1)."""
+
+    can_share = True
 
     def __init__(self, model: LocalModel, inner: InnerSpec) -> None:
         self._model = model
@@ -95,6 +100,8 @@ class DilocoMethod:
 
 class GradientMethod:
     """Accumulates the gradient; the update is its mean over trained tokens. The outer optimizer steps."""
+
+    can_share = False
 
     def __init__(self, model: LocalModel) -> None:
         self._model = model

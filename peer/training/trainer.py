@@ -133,9 +133,11 @@ class Trainer:
         self._loss += loss.total
         return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
 
-    def take_update(self, state: TrainState) -> Update:
-        """The contribution to the round that started from `state`; resets the counters.
+    def take_update(self, state: TrainState, limit: int | None = None) -> Update:
+        """The contribution to the round that started from `state`, of at most about `limit` tokens.
 
+        Of a pseudo-gradient of more tokens it is that share; the other samples and tokens stay counted, and
+        their share of the work in the local parameters. A gradient is taken whole.
         Raises NotFinite if the update is not.
         """
         tensors = self._method.update(state.params, self._tokens)
@@ -144,9 +146,26 @@ class Trainer:
                 "what was trained is not finite", fix="Lower train.inner.lr, or check this machine's memory."
             )
         update = Update(tensors, self._tokens, self._samples, self._loss / max(1, self._tokens))
+        if (samples := self._samples_within(limit)) < self._samples:
+            return self._share(update, samples)
         self._method.restart()
         self._forget()
         return update
+
+    def _share(self, whole: Update, samples: int) -> Update:
+        """`samples` samples' part of an update; the rest stays."""
+        tokens = whole.tokens * samples // whole.samples
+        for array in whole.tensors.values():
+            np.multiply(array, np.float32(samples / whole.samples), out=array)
+        self._samples, self._tokens = whole.samples - samples, whole.tokens - tokens
+        self._loss = whole.loss * self._tokens
+        return Update(whole.tensors, tokens, samples, whole.loss)
+
+    def _samples_within(self, limit: int | None) -> int:
+        """The samples that a contribution of about `limit` tokens has."""
+        if limit is None or self._tokens <= limit or not self._method.can_share:
+            return self._samples
+        return max(1, self._samples * limit // self._tokens)
 
     def evaluate(self, samples: Sequence[Sample]) -> StepResult:
         """Mean loss of `samples`' trained tokens under the local parameters, without training."""

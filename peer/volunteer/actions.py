@@ -67,6 +67,8 @@ class View:
     durations: Durations
     leaving: bool
     """The user asked to stop."""
+    absence: int = 1
+    """Rounds' worth that are trained at most while the coordinator is away (`absence`)."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ Laws
    states what is trained ahead), in an update (TAKEN), in a blob (PENDING), in a close (LISTED), in a decoded
    contribution that will return to the parameters (MISSED), or in the residual (OWED; in all states what
    compression left out). In LOST it is gone with the blob, unless a peer has fetched it and a close lists it.
+   TAKE may take a share of the work, so that a contribution after an absence of the coordinator is not too
+   large (`absence`). The rest stays in the local parameters, and the next TAKE continues with it.
 2. Between two REBASEs at most one contribution is taken, and only REBASE changes the round.
 3. A contribution is on disk before a peer can learn of it: SIGN follows the save.
 4. Only the log moves a contribution out of PENDING: its close lists it or not. A close that the log no longer

@@ -100,6 +100,11 @@ class RoundTimer:
         return sum(tokens for tokens, _ in self._recent) / seconds if seconds else 0.0
 
     @property
+    def tokens_per_step(self) -> float:
+        """Over the last steps."""
+        return sum(tokens for tokens, _ in self._recent) / max(1, len(self._recent))
+
+    @property
     def _step(self) -> float:
         longest = sorted(seconds for _, seconds in self._recent)
         return longest[max(0, len(longest) - 2)] if longest else 0.0

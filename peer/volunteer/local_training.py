@@ -106,16 +106,20 @@ class LocalTraining:
         """What the policy decides by."""
         return LocalWork(self.tip.round, self.lifecycle.state, self.tokens, self.steps)
 
-    def take(self) -> Update:
-        """The contribution to the round of `tip`: all work that no contribution has taken.
+    def take(self, limit: int | None = None) -> Update:
+        """The contribution to the round of `tip`: the work that no contribution has taken.
 
+        limit: its tokens at most. Of more work a share is taken; the rest stays in the local parameters.
         Raises NotFinite, and training starts again from the run's state.
         """
         try:
-            update = self.trainer.take_update(self.state)
+            update = self.trainer.take_update(self.state, limit)
         except NotFinite:
             self._reset()
             raise
+        if self.tokens:  # the parameters that the contribution alone leads to
+            params = self.state.params
+            self._taken_at = {name: params[name] - array for name, array in update.tensors.items()}
         self.steps = self._passed = 0
         self.lifecycle.advance(ContributionEvent.TAKE)
         return update

@@ -20,6 +20,7 @@ from barnraise.core.ids import Millis, Round, short
 from barnraise.network.swarm import Swarm
 from peer.backoff import backoff_seconds
 from peer.timing import TIMING, Timing
+from peer.volunteer.absence import TRAINED_ROUNDS, most_tokens
 from peer.volunteer.actions import (
     Action,
     CatchUp,
@@ -151,12 +152,17 @@ class Volunteer:
 
     async def _publish(self) -> None:
         try:
-            update = await asyncio.to_thread(self.training.take)
+            update = await asyncio.to_thread(self.training.take, self._most_tokens())
         except NotFinite as error:
             log.warning("%s: it is dropped, and training starts again from the run's state", error.problem)
             return
         self.timer.published(self.awake())
         self.exchange.publish(update, self.admission())
+
+    def _most_tokens(self) -> int | None:
+        """What one contribution holds at most: after an absence of the coordinator there is more."""
+        timer = self.timer
+        return most_tokens(self.spec.round, self.head.turns, timer.tokens_per_second, timer.tokens_per_step)
 
     async def _merge(self) -> None:
         new = self.exchange.hand_over()
@@ -251,6 +257,7 @@ class Volunteer:
             exchange=self.exchange.progress(tip),
             durations=self.timer.measured(self.awake()),
             leaving=self.leaving.is_set(),
+            absence=TRAINED_ROUNDS[self.spec.train.method],
         )
 
     def _tokens(self) -> int:

@@ -51,6 +51,8 @@ def announce_step(view: View, elapsed: float) -> Train | None:
     """
     if view.window.round < view.work.round + view.work.contribution.taken:  # the step's round is not open yet
         return None
+    if view.head.away is not None and _phase(view) is Phase.CLOSE:  # the round cannot close meanwhile
+        return None
     sits_out = Train(reasons.StepOutlastsRound(), sits_out=True)
     if view.durations.step == 0:
         return sits_out if _until_end(view) <= 0 else None
@@ -137,6 +139,16 @@ def _hold_on_old_state(view: View) -> Action | None:
     return Hold(_exchange(view)) if view.head.differs or _behind(view) > 1 else None
 
 
+def _train_through_absence(view: View) -> Action | None:
+    """While the coordinator is away the state cannot change. The work counts in the rounds after that."""
+    away, trained = view.head.away, _rounds_trained(view)
+    if away is None:
+        return None
+    if trained >= view.absence:
+        return Hold(reasons.AwayForLong(away, view.absence), sits_out=not view.work.contribution.taken)
+    return Train(reasons.CoordinatorAway(away, trained, view.absence))
+
+
 def _train_without_turn(view: View) -> Action | None:
     goes_on = not view.head.turn and not view.work.contribution.taken and view.work.tokens
     return (
@@ -165,6 +177,7 @@ def _train_ahead(view: View) -> Action | None:
 
 DURING_EXCHANGE: tuple[Rule, ...] = (
     _hold_on_old_state,
+    _train_through_absence,
     _go_on_after_loss,
     _train_without_turn,
     _hold_without_overlap,
@@ -180,16 +193,15 @@ def _hold_steps_done(view: View) -> Action | None:
     return Hold(reasons.StepsDoneOutOfTurn(), sits_out=True) if _steps_done(view) else None
 
 
-def _await_close(view: View) -> Action | None:
-    silent = view.head.away is not None and view.window.phase(view.now, 0) is Phase.CLOSE
-    return Hold(reasons.AwaitingClose(view.head.away), sits_out=True) if silent else None
+def _wait_through_absence(view: View) -> Action | None:
+    return _train_through_absence(view) if view.window.phase(view.now, 0) is Phase.CLOSE else None
 
 
 def _train_out_of_turn(view: View) -> Action | None:
     return Train(reasons.OutOfTurn(), sits_out=True)
 
 
-OUT_OF_TURN: tuple[Rule, ...] = (_hold_steps_done, _await_close, _train_out_of_turn)
+OUT_OF_TURN: tuple[Rule, ...] = (_wait_through_absence, _hold_steps_done, _train_out_of_turn)
 
 
 # With a turn: train, then publish in time
@@ -210,6 +222,12 @@ def _train(view: View) -> Action | None:
     left = min(_until_end(view), _until_sending(view))
     fits = not view.work.tokens or view.durations.step <= left
     return Train(reasons.TimeToTrain(max(0.0, left))) if _may_train(view) and fits else None
+
+
+def _fill_round_in_absence(view: View) -> Action | None:
+    """After the deadline of a round that cannot close, it still takes a round's worth."""
+    overdue = _phase(view) is Phase.CLOSE and _rounds_trained(view) < 1
+    return _train_through_absence(view) if overdue else None
 
 
 def _nothing_to_publish(view: View) -> Action | None:
@@ -244,6 +262,7 @@ TRAINING: tuple[Rule, ...] = (
     _first_step_ends_after_close,
     _first_step_is_late,
     _train,
+    _fill_round_in_absence,
     _nothing_to_publish,
     _too_late_to_publish,
     _steps_are_done,
@@ -285,6 +304,14 @@ def _may_train(view: View) -> bool:
 def _steps_done(view: View) -> bool:
     limit = view.window.spec.steps
     return limit is not None and view.work.steps >= limit
+
+
+def _rounds_trained(view: View) -> float:
+    """Rounds' worth of work for the next contribution, or since the last one."""
+    spec, work, durations = view.window.spec, view.work, view.durations
+    if spec.steps is not None:
+        return work.steps / spec.steps
+    return work.steps * durations.step / spec.seconds
 
 
 def _until_end(view: View) -> float:

@@ -68,6 +68,17 @@ class OutOfTurn(Reason):
     """Other volunteers contribute to this round."""
 
 
+@dataclass(frozen=True)
+class CoordinatorAway(Reason):
+    """No round can close without the coordinator. The work counts in the rounds after its return."""
+
+    away: float
+    rounds: float
+    """Rounds' worth that is trained for them."""
+    limit: int
+    """Rounds' worth that are trained at most."""
+
+
 # Publish
 
 
@@ -171,10 +182,12 @@ class StepsDoneOutOfTurn(Reason):
 
 
 @dataclass(frozen=True)
-class AwaitingClose(Reason):
-    """The deadline has passed and the coordinator is silent."""
+class AwayForLong(Reason):
+    """The coordinator is away, and as much is trained as still helps."""
 
-    away: float | None
+    away: float
+    limit: int
+    """Rounds' worth that are trained."""
 
 
 # Hold or train while the exchange is in progress
@@ -228,13 +241,13 @@ class AskedToStop(Reason):
 
 
 ExchangeReason = ContributionOut | FoldingRounds | ContributionLost
-StepReason = TimeToTrain | StepEndsAfterClose | StepOutlastsRound | StepIsLate | OutOfTurn
+StepReason = TimeToTrain | StepEndsAfterClose | StepOutlastsRound | StepIsLate | OutOfTurn | CoordinatorAway
 TrainReason = StepReason | ExchangeReason
 PublishReason = (
     LeavingWithWork | StepsDone | SendingStartsNow | NoTimeForStep | TokenTargetReached | TimeIsOver
 )
 CatchUpReason = StateDiffers | FarBehind | RoundClosed
-WaitReason = JustResumed | CoordinatorBehind | NothingTrained | TooLate | StepsDoneOutOfTurn | AwaitingClose
+WaitReason = JustResumed | CoordinatorBehind | NothingTrained | TooLate | StepsDoneOutOfTurn | AwayForLong
 HoldReason = WaitReason | ExchangeReason
 Notice = StepSkipped | Paused
 ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop

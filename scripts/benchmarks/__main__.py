@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from scripts.benchmarks.absence import CASES as ABSENCE_CASES
+from scripts.benchmarks.absence import measure_absence
 from scripts.benchmarks.codec import KINDS, LAYOUTS, SEED
 from scripts.benchmarks.convergence.baseline import BaselineFailed
 from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
@@ -34,6 +36,7 @@ from scripts.benchmarks.uplink.measure import measure_uplink
 from scripts.benchmarks.uplink.settings import add_options as add_uplink
 from scripts.benchmarks.uplink.settings import options_of
 from scripts.benchmarks.verify import measure_verify
+from scripts.demo import CACHE
 from scripts.netns import NetworkFailed
 from scripts.stage import ROOT, DemoFailed
 
@@ -64,6 +67,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "memory": lambda options: [memory_table(options.kinds)],
     "round": lambda options: [measure_round(options.peers, options.rounds)],
     "convergence": lambda options: [convergence(options)],
+    "absence": lambda options: measure_absence(options.rounds, options.seed, options.cases, CACHE / "bench"),
     "uplink": lambda options: [measure_uplink(options_of(options))],
     "models": lambda options: measure_models(options.cases, options.folder),
     "scale": _scale,
@@ -93,6 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     add_convergence(
         commands.add_parser("convergence", help="loss and bytes of each way of training together")
     )
+    absence = commands.add_parser(
+        "absence", help="what training through an absence of the coordinator is worth"
+    )
+    absence.add_argument("--rounds", type=int, nargs="*", default=[1, 3, 10, 30], help="lengths, ascending")
+    absence.add_argument(
+        "--cases", nargs="*", choices=[case.name for case in ABSENCE_CASES], default=[ABSENCE_CASES[0].name]
+    )
+    absence.add_argument("--seed", type=int, default=1)
     add_uplink(commands.add_parser("uplink", help="real runs on lines of 20 Mbit/s, in network namespaces"))
     scale = commands.add_parser("scale", help="bytes and seconds as a swarm grows")
     scale.add_argument(

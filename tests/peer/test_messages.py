@@ -87,8 +87,14 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] 
     (volunteer.TooLate(), "too late for this round: what we trained waits for the next one"),
     (volunteer.StepsDoneOutOfTurn(), "the steps of this round are done, and a later round sends them"),
     (
-        volunteer.AwaitingClose(21.0),
-        "the round waits for its close; the last head of the coordinator is 21 s old",
+        volunteer.AwayForLong(21.0, 30),
+        "the coordinator is away (its last head is 21 s old), and 30 rounds' worth is trained: more would not"
+        " help. It is sent after the coordinator's return; Ctrl-C saves it",
+    ),
+    (
+        volunteer.CoordinatorAway(600.0, 2.04, 30),
+        "the coordinator is away (its last head is 10 min old): training goes on for up to 30 rounds' worth,"
+        " 2.0 so far, and is sent after its return",
     ),
     (volunteer.ContributionOut(70.0, None), "our contribution is out; the round closes in at most 70 s"),
     (

@@ -42,7 +42,7 @@ NOT_TRAINING: list[ActionReason] = [
     reasons.NothingTrained(Round(2), 60.0),
     reasons.TooLate(),
     reasons.StepsDoneOutOfTurn(),
-    reasons.AwaitingClose(None),
+    reasons.AwayForLong(21.0, 30),
     reasons.ContributionOut(9.0, None),
     reasons.ContributionOut(9.0, None, Meanwhile.TRAINED_AHEAD),
     reasons.FoldingRounds(),

@@ -175,7 +175,7 @@ ACTIONS: set[tuple[type[Action], reasons.ActionReason]] = {
     (CatchUp, reasons.FarBehind(0, Round(0))),
     (CatchUp, reasons.RoundClosed(Round(0))),
     (CatchUp, reasons.StateDiffers()),
-    (Hold, reasons.AwaitingClose(0)),
+    (Hold, reasons.AwayForLong(0, 1)),
     (Hold, reasons.ContributionOut(0, None, HOLD)),
     (Hold, reasons.ContributionOut(0, 0, HOLD)),
     (Hold, reasons.ContributionOut(0, None, AHEAD)),

@@ -86,7 +86,7 @@ class FakeTraining:
     def work(self) -> LocalWork:
         return LocalWork(self.tip.round, self.lifecycle.state, self.tokens, 0)
 
-    def take(self) -> Update:
+    def take(self, limit: int | None = None) -> Update:
         self.lifecycle.advance(ContributionEvent.TAKE)
         return UPDATE
 

@@ -58,8 +58,8 @@ class Volunteer:
         for name, array in self.training.trainer.params().items():
             self.moved[name] += array.astype(np.float64) - before[name]
 
-    def contribute(self) -> None:
-        update = self.training.take()
+    def contribute(self, limit: int | None = None) -> None:
+        update = self.training.take(limit)
         self.work.keep(self.work.encode(self.training.tip, self.layout, update, parts.admission(parts.ADA)))
 
     def next_round(self, in_close: bool) -> None:
@@ -94,7 +94,12 @@ class Volunteer:
         return self.work.charter.spec.codec
 
 
-@pytest.mark.parametrize("codec", [parts.CODECS[0], parts.CODECS[1], parts.CODECS[5]], ids=parts.codec_name)
+CODECS = pytest.mark.parametrize(
+    "codec", [parts.CODECS[0], parts.CODECS[1], parts.CODECS[5]], ids=parts.codec_name
+)
+
+
+@CODECS
 def test_with_overlap_every_move_is_sent_or_owed_or_local(
     folder: Path, tmp_path: Path, codec: CodecSpec
 ) -> None:
@@ -113,4 +118,32 @@ def test_with_overlap_every_move_is_sent_or_owed_or_local(
     assert moves({name: array.astype(np.float32) for name, array in volunteer.taken.items()})
     volunteer.step(999)
     volunteer.work.put_aside(volunteer.training.rest())
+    volunteer.check()
+
+
+@CODECS
+def test_work_that_exceeds_a_contribution_goes_out_with_the_next_ones(
+    folder: Path, tmp_path: Path, codec: CodecSpec
+) -> None:
+    volunteer, draw = Volunteer(folder, tmp_path, codec), random.Random(4)
+    training, sent = volunteer.training, []
+    for number in range(6):
+        volunteer.step(number)
+    trained, samples, limit = training.tokens, training.samples, training.tokens // 4
+    for round in range(4):
+        volunteer.contribute(limit=limit)
+        assert volunteer.work.pending is not None
+        sent.append(volunteer.work.pending.value)
+        volunteer.check()
+        if round == 1:
+            before = training.tokens, training.samples
+            volunteer.step(50)
+            trained, samples = trained + training.tokens - before[0], samples + training.samples - before[1]
+        volunteer.next_round(in_close=draw.random() < 0.7)
+        volunteer.check()
+    assert training.tokens > 0
+    assert sum(commit.tokens for commit in sent) + training.tokens == trained
+    assert sum(commit.samples for commit in sent) + training.samples == samples
+    assert all(commit.tokens <= limit for commit in sent)
+    volunteer.work.put_aside(training.rest())
     volunteer.check()

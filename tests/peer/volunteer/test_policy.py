@@ -92,6 +92,7 @@ def out_of_turn(spec: RoundSpec = SPEC, **change: object) -> View:
 
 OUT, FOLDS, ON, AHEAD = ContributionOut, FoldingRounds, Meanwhile.TRAIN, Meanwhile.TRAINED_AHEAD
 STOP, MERGE = Leave(reasons.AskedToStop()), Merge(reasons.NewerState())
+LONG = reasons.AwayForLong(AWAY, 1)
 FOLD_2 = CatchUp(reasons.RoundClosed(Round(2)), False)
 OTHERS_TURN = Train(reasons.OutOfTurn(), sits_out=True)
 
@@ -106,7 +107,6 @@ OVERLAP: list[tuple[View, Action]] = [
     (published(NEVER, exchange=BUSY), Hold(OUT(70.0, None))),
     (folding(ALWAYS), Train(FOLDS(ON))),
     (folding(), Hold(FOLDS())),
-    (published(ALWAYS, away=AWAY), Train(OUT(70.0, AWAY, ON))),
     # How far: as many steps as a round has, or as much time.
     (published(ALWAYS, ahead=99.9), Train(OUT(70.0, None, ON))),
     (published(ALWAYS, ahead=100.0), Hold(OUT(70.0, None, AHEAD))),
@@ -170,11 +170,46 @@ TURNS: list[tuple[View, Action]] = [
     (out_of_turn(TARGET), OTHERS_TURN),
     (out_of_turn(now=after(110)), OTHERS_TURN),
     (out_of_turn(now=after(120)), OTHERS_TURN),
-    (out_of_turn(now=after(120), away=AWAY), Hold(reasons.AwaitingClose(AWAY), sits_out=True)),
+    (out_of_turn(now=after(119), away=AWAY), OTHERS_TURN),
+    (out_of_turn(now=after(120), away=AWAY), Train(reasons.CoordinatorAway(AWAY, 0.08, 1))),
+    (out_of_turn(STEPS_LIMIT, now=after(120), away=AWAY), Hold(LONG, sits_out=True)),
     (out_of_turn(STEPS_LIMIT), Hold(reasons.StepsDoneOutOfTurn(), sits_out=True)),
     (out_of_turn(STEPS_LIMIT, steps=3), OTHERS_TURN),
     (out_of_turn(round=Round(2)), FOLD_2),
     (out_of_turn(leaving=True), Publish(reasons.LeavingWithWork())),
+]
+
+ABSENCE: list[tuple[View, Action]] = [
+    # Our contribution is out: a round's worth by default, whatever the overlap, and more where it helps.
+    (published(away=AWAY), Train(reasons.CoordinatorAway(AWAY, 0.02, 1))),
+    (published(NEVER, away=AWAY, steps=49, absence=30), Train(reasons.CoordinatorAway(AWAY, 0.98, 30))),
+    (published(NEVER, away=AWAY, steps=1499, absence=30), Train(reasons.CoordinatorAway(AWAY, 29.98, 30))),
+    (published(NEVER, away=AWAY, steps=1500, absence=30), Hold(reasons.AwayForLong(AWAY, 30))),
+    (
+        published(STEPS_LIMIT, away=AWAY, steps=119, absence=30),
+        Train(reasons.CoordinatorAway(AWAY, 29.75, 30)),
+    ),
+    (published(STEPS_LIMIT, away=AWAY, steps=120, absence=30), Hold(reasons.AwayForLong(AWAY, 30))),
+    # Its close is known and cannot be fetched.
+    (folding(away=AWAY), Train(reasons.CoordinatorAway(AWAY, 0.02, 1))),
+    (
+        folding(away=AWAY, contribution=ContributionState.TRAINING),
+        Train(reasons.CoordinatorAway(AWAY, 0.02, 1)),
+    ),
+    (published(contribution=LOST, away=AWAY), Train(reasons.CoordinatorAway(AWAY, 0.02, 1))),
+    # Not from a state that is not the run's, nor for a round that ended long ago.
+    (published(away=AWAY, differs=True, exchange=BUSY), Hold(OUT(70.0, AWAY))),
+    (folding(away=AWAY, round=Round(1)), Hold(FOLDS())),
+    # The open round, which cannot close, is filled and published; then training goes on ahead.
+    (seen(now=after(99), away=AWAY), Publish(reasons.NoTimeForStep(2.0))),
+    (seen(now=after(119), away=AWAY), Publish(reasons.TimeIsOver())),
+    (seen(now=after(120), away=AWAY, tokens=0, steps=0), Train(reasons.CoordinatorAway(AWAY, 0.0, 1))),
+    (seen(now=after(120), away=AWAY, steps=49), Train(reasons.CoordinatorAway(AWAY, 0.98, 1))),
+    (seen(now=after(120), away=AWAY, steps=50), Publish(reasons.TimeIsOver())),
+    # The coordinator is back.
+    (published(steps=1499, absence=30), Hold(OUT(70.0, None))),
+    (published(ALWAYS, steps=1499, absence=30, ahead=3e3), Hold(OUT(70.0, None, AHEAD))),
+    (published(away=AWAY, leaving=True), STOP),
 ]
 
 RULES: list[tuple[View, Action]] = [
@@ -191,12 +226,10 @@ RULES: list[tuple[View, Action]] = [
     (seen(now=after(100)), Publish(reasons.TimeIsOver())),
     (seen(now=after(119.9)), Publish(reasons.TimeIsOver())),
     (seen(now=after(120)), Hold(reasons.TooLate(), sits_out=True)),
-    (seen(now=after(120), away=AWAY), Publish(reasons.TimeIsOver())),
     (seen(now=after(100), tokens=0), Hold(reasons.NothingTrained(Round(3), None), sits_out=True)),
     (seen(now=after(100), tokens=0, away=AWAY), Hold(reasons.NothingTrained(Round(3), AWAY), sits_out=True)),
     (seen(contribution=PENDING, tokens=0), Hold(OUT(70.0, None))),
     (seen(contribution=PENDING, tokens=0, now=after(200)), Hold(OUT(0.0, None))),
-    (seen(contribution=PENDING, away=AWAY), Hold(OUT(70.0, AWAY))),
     (seen(round=Round(4)), Hold(reasons.CoordinatorBehind(Round(3), Round(4), None), sits_out=True)),
     (seen(round=Round(2)), FOLD_2),
     (seen(round=Round(2), contribution=PENDING), FOLD_2),
@@ -212,7 +245,7 @@ RULES: list[tuple[View, Action]] = [
     (seen(leaving=True, now=after(120)), STOP),
     (seen(leaving=True, round=Round(2)), STOP),
 ]
-ALL = [*RULES, *OVERLAP, *TAKE_UP, *SLOW, *TURNS]
+ALL = [*RULES, *ABSENCE, *OVERLAP, *TAKE_UP, *SLOW, *TURNS]
 
 
 @pytest.mark.parametrize(("view", "action"), ALL, ids=[type(action.reason).__name__ for _, action in ALL])
@@ -308,7 +341,10 @@ def kind_of(train: Train | None) -> str | None:
         (seen(now=after(10), step=300.0, tokens=0), True),
         (out_of_turn(), True),
         (out_of_turn(STEPS_LIMIT), True),
-        (out_of_turn(now=after(120), away=AWAY), True),
+        (out_of_turn(now=after(120), away=AWAY), False),
+        (out_of_turn(STEPS_LIMIT, now=after(120), away=AWAY), True),
+        (published(away=AWAY), False),
+        (published(away=AWAY, steps=50), False),
     ],
 )
 def test_a_volunteer_that_contributes_nothing_sits_out(view: View, sits_out: bool) -> None:
@@ -351,6 +387,7 @@ views = st.builds(
         ahead=st.sampled_from([0.0, 50.0, 100.0]),
     ),
     leaving=st.booleans(),
+    absence=st.sampled_from([1, 30]),
 )
 
 
@@ -362,6 +399,11 @@ def test_every_view_has_an_action_that_it_allows(view: View) -> None:
     spec, work, behind = view.window.spec, view.work, view.window.round - view.work.round
     idle, taken = view.exchange is not Exchanging.BUSY, work.contribution.taken
     match action:
+        case Train(reason=reasons.CoordinatorAway(_, rounds, limit)):
+            assert view.head.away is not None
+            assert rounds < limit == view.absence
+            assert not view.head.differs
+            assert behind in (0, 1)
         case Train() if taken:
             assert spec.overlap != "never"
             assert behind in (0, 1)

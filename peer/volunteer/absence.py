@@ -1,0 +1,32 @@
+"""Training through an absence of the coordinator: how long it helps, and how the work goes out. Pure.
+
+No round closes meanwhile, so volunteers train on from the state that they have. Their work counts in the
+rounds after the absence; what one contribution cannot hold goes out with the next ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from barnraise.contract.spec import RoundSpec
+
+TRAINED_ROUNDS: Mapping[Literal["diloco", "gradient"], int] = {"diloco": 30, "gradient": 1}
+"""Rounds' worth of steps that are trained from one state at most, by `train.method`.
+
+docs/PERFORMANCE.md has the measurements. A gradient of more samples is the same step with less noise."""
+SENT_ROUNDS = 4
+"""Rounds' worth of tokens in one contribution at most, and more only where turns are rarer."""
+
+
+def most_tokens(spec: RoundSpec, turns: int, tokens_per_second: float, tokens_per_step: float) -> int | None:
+    """Tokens that one contribution holds at most; None where nothing was measured.
+
+    turns: a volunteer contributes to one round in `turns`. tokens_per_second, tokens_per_step: measured.
+    """
+    if not tokens_per_second:
+        return None
+    of_round = tokens_per_second * spec.seconds
+    if spec.steps is not None:
+        of_round = min(of_round, tokens_per_step * spec.steps)
+    return max(1, round(of_round * max(SENT_ROUNDS, turns)))
