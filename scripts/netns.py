@@ -61,6 +61,21 @@ class Host:
         return Traffic(up=int(words[8]), down=int(words[0]))
 
 
+def cut(host: Host) -> None:
+    """Lose all packets of a public host, in both directions."""
+    for chain, side in _SIDES:
+        _run_in(host.namespace, "iptables", "-I", chain, side, "eth0", "-j", "DROP")
+
+
+def mend(host: Host) -> None:
+    """Undo `cut`."""
+    for chain, side in _SIDES:
+        _run_in(host.namespace, "iptables", "-D", chain, side, "eth0", "-j", "DROP")
+
+
+_SIDES = (("INPUT", "-i"), ("OUTPUT", "-o"))
+
+
 @dataclass
 class Network:
     """The bridge in the middle, and the links to it. Created by `network`."""

@@ -6,7 +6,6 @@ import base64
 import json
 import random
 import re
-import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from barnraise.core.ids import BlobHash
 from barnraise.runtime.blob_store import BlobStore
-from tests.support.programs import DEADLINE, Program, stage
+from tests.support.programs import DEADLINE, Program, daemons, free_ports, stage
 from tests.support.tiny import make_tiny_model
 
 pytestmark = pytest.mark.slow
@@ -86,10 +85,6 @@ def check_agreement(*programs: Program) -> set[int]:
             f"replicas differ in round {round}"
         )
     return common
-
-
-def daemons(program: Program) -> list[psutil.Process]:
-    return [child for child in psutil.Process(program.process.pid).children() if child.name() == "p2pd"]
 
 
 @pytest.mark.parametrize(
@@ -192,15 +187,3 @@ def assert_all_accepted_were_closed(folder: Path) -> None:
     assert accepted
     for round, commit in accepted:
         assert base64.b64encode(commit) in closes[round]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, held together so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

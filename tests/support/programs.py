@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from barnraise.runtime.console import DEBUG_VARIABLE
 from scripts.netns import Host
@@ -21,6 +25,8 @@ from scripts.netns import Host
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 180.0
 """Seconds that a test waits for an event, on a busy machine."""
+INVITE = r"(barnraise://\S+)'"
+"""The line of a coordinator that volunteers can join."""
 
 
 @contextmanager
@@ -48,11 +54,14 @@ class Program:
         *arguments: str,
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
+        on_line: Callable[[str | None], None] = lambda _: None,
     ) -> None:
+        """on_line: called with each line of output, and with None at its end, in another thread."""
         command = [*python, "-c", f"from {module} import main; main()", *arguments]
         self.name = name
         self.lines: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
+        self._on_line = on_line
         self.process = subprocess.Popen(
             on.command(*command) if on is not None else command,
             stdin=subprocess.DEVNULL,
@@ -111,26 +120,34 @@ class Program:
             for line in output:
                 self.lines.append(line)
                 self._lines.put(line)
+                self._on_line(line)
         self._lines.put(None)
+        self._on_line(None)
 
 
 class Stage:
     """A folder with a run.toml, and the programs that work on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, on_line: Callable[[str, str | None], None] = lambda *_: None) -> None:
+        """on_line: called with the name of a program and each line of its output, as in `Program`."""
         self.folder = folder
+        self._on_line = on_line
         self._programs: list[Program] = []
 
     def serve(self, port: int = 0, p2p_port: int = 0, *, on: Host | None = None) -> tuple[Program, str]:
         """A coordinator and its invite."""
-        program = self.start(
+        program = self.launch(port, p2p_port, on=on)
+        return program, program.wait_for(INVITE)[1]
+
+    def launch(self, port: int = 0, p2p_port: int = 0, *, on: Host | None = None) -> Program:
+        """A coordinator that is starting."""
+        return self.start(
             "coordinator", "coordinator.cli", "serve", str(self.folder / "run.toml"),
             "--host", on.address if on is not None else "127.0.0.1",
             "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
             "--data-dir", str(self.folder / "coordinator"),
             "--cache-dir", str(self.folder / "cache"), on=on,
         )  # fmt: skip
-        return program, program.wait_for(r"(barnraise://\S+)'")[1]
 
     def join(
         self,
@@ -160,7 +177,8 @@ class Stage:
 
         python: the command of the interpreter.
         """
-        program = Program(name, module, *arguments, on=on, python=python)
+        on_line = functools.partial(self._on_line, name)
+        program = Program(name, module, *arguments, on=on, python=python, on_line=on_line)
         self._programs.append(program)
         return program
 
@@ -178,3 +196,20 @@ def stage(folder: Path) -> Iterator[Stage]:
         yield made
     finally:
         made.end()
+
+
+def daemons(program: Program) -> list[psutil.Process]:
+    """The libp2p daemons of a running program."""
+    return [child for child in psutil.Process(program.process.pid).children() if child.name() == "p2pd"]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, held together so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

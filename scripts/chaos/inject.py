@@ -1,0 +1,183 @@
+"""The adapter that injects a fault into a program of a `LiveRun`, and heals it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from barnraise.core.ids import BlobHash
+from barnraise.runtime.blob_store import BlobStore
+from scripts.chaos.cases import Fault, File, Phase, Target
+from scripts.chaos.live_run import READY, Actor, Failed, LiveRun
+from scripts.chaos.schedule import Injection
+from scripts.chaos.victims import blob_of, saved_file
+from scripts.netns import cut, mend
+
+ABSENT = r"the last head of the coordinator is \d+ s old"
+"""A volunteer prints this when it notices that the coordinator is away."""
+DAEMON_BACK = r"the libp2p daemon is back"
+NO_SPACE = r"(?i)disk is full|no space"
+ATTEMPTS = 5
+"""A file that is to be damaged may not exist at the moment of the kill: then the phase is awaited again."""
+
+
+def inject(run: LiveRun, injection: Injection, on_damage: Callable[[Actor], None]) -> None:
+    """Wait for the phase, inject the fault, and heal it; returns once all programs take part again.
+
+    on_damage: called when a file of a stopped program is about to be damaged or deleted.
+    """
+    case = injection.case
+    volunteer = run.volunteers[injection.volunteer]
+    actor = run.coordinator if case.target is Target.COORDINATOR else volunteer
+    if case.file is not None:
+        _change_file(run, actor, volunteer, injection, on_damage)
+        return
+    reach(run, actor, volunteer, case.phase)
+    _INJECT[case.fault](run, actor)
+
+
+def reach(run: LiveRun, actor: Actor, volunteer: Actor, phase: Phase) -> None:
+    """Wait until `actor` enters `phase` again; where only a start leads there, start a program again."""
+    mark = run.mark(actor)
+    if phase is Phase.ADMITTING:
+        run.kill(volunteer)
+        run.start(volunteer, until=" joined ")
+    elif phase is Phase.JOINING or phase is Phase.RESUMING:
+        run.kill(actor)
+        run.start(actor, until=phase.line)
+    run.await_line(actor, phase.line, mark)
+
+
+def _kill(run: LiveRun, actor: Actor) -> None:
+    run.kill(actor)
+    run.start(actor)
+
+
+def _ended_by(number: signal.Signals) -> Callable[[LiveRun, Actor], None]:
+    def end(run: LiveRun, actor: Actor) -> None:
+        actor.running.process.send_signal(number)
+        if status := run.await_end(actor):
+            raise Failed(f"{actor.name} ended with status {status} after {number.name}")
+        run.start(actor)
+
+    return end
+
+
+def _pause(run: LiveRun, actor: Actor) -> None:
+    """Stopped until the others noticed: rounds went on without a volunteer, the coordinator fell silent."""
+    process = actor.running.process
+    process.send_signal(signal.SIGSTOP)
+    _without(run, actor)
+    mark = run.mark(actor)
+    process.send_signal(signal.SIGCONT)
+    if actor is not run.coordinator:
+        run.await_line(actor, READY, mark)
+
+
+def _kill_daemon(run: LiveRun, actor: Actor) -> None:
+    mark = run.mark(actor)
+    os.kill(run.daemon(actor), signal.SIGKILL)
+    run.await_line(actor, DAEMON_BACK, mark)
+
+
+def _pause_daemon(run: LiveRun, actor: Actor) -> None:
+    """Its program kills a daemon that does not answer, and starts another."""
+    mark = run.mark(actor)
+    os.kill(run.daemon(actor), signal.SIGSTOP)
+    run.await_line(actor, DAEMON_BACK, mark)
+
+
+def _absence(run: LiveRun, actor: Actor) -> None:
+    run.kill(actor)
+    _without(run, actor)
+    run.start(actor)
+
+
+def _fill_disk(run: LiveRun, actor: Actor) -> None:
+    mark = run.mark(actor)
+    run.disks.fill(actor.folder)
+    run.await_line(actor, NO_SPACE, mark)
+    if actor is run.coordinator:  # it ends, and says to start it again
+        run.await_end(actor)
+    mark = run.mark(actor)
+    run.disks.free(actor.folder)
+    if actor.ended:
+        run.start(actor)
+    else:
+        run.await_line(actor, READY, mark)
+
+
+def _cut(run: LiveRun, actor: Actor) -> None:
+    assert actor.host is not None, "CUT needs network namespaces"
+    cut(actor.host)
+    try:
+        _without(run, actor)
+    finally:
+        mend(actor.host)
+
+
+def _without(run: LiveRun, actor: Actor) -> None:
+    """Wait until two rounds were folded without a volunteer, or all volunteers noticed the absence."""
+    if actor is run.coordinator:
+        marks = [(volunteer, run.mark(volunteer)) for volunteer in run.volunteers]
+        for volunteer, mark in marks:
+            run.await_line(volunteer, ABSENT, mark)
+    else:
+        target = run.folded() + 2
+        run.wait(lambda: run.folded() >= target or None, "two rounds")
+
+
+_INJECT: Mapping[Fault, Callable[[LiveRun, Actor], None]] = {
+    Fault.KILL: _kill,
+    Fault.TERMINATE: _ended_by(signal.SIGTERM),
+    Fault.HANG_UP: _ended_by(signal.SIGHUP),
+    Fault.PAUSE: _pause,
+    Fault.KILL_DAEMON: _kill_daemon,
+    Fault.PAUSE_DAEMON: _pause_daemon,
+    Fault.ABSENCE: _absence,
+    Fault.FULL_DISK: _fill_disk,
+    Fault.CUT: _cut,
+}
+
+
+def _change_file(
+    run: LiveRun,
+    actor: Actor,
+    volunteer: Actor,
+    injection: Injection,
+    on_damage: Callable[[Actor], None],
+) -> None:
+    case = injection.case
+    assert case.file is not None
+    for _ in range(ATTEMPTS):
+        reach(run, actor, volunteer, case.phase)
+        run.kill(actor)
+        path = _path(actor.folder, case.file)
+        if path is not None:
+            on_damage(actor)
+            change = _flip_a_bit if case.fault is Fault.DAMAGE else Path.unlink
+            change(path)
+        run.start(actor)
+        if path is not None:
+            return
+    raise Failed(f"{actor.name} had no {case.file.value} at any of {ATTEMPTS} kills")
+
+
+def _path(folder: Path, file: File) -> Path | None:
+    """The file in a stopped program's folder; None where it has none now."""
+    if file in (File.SAVED_STATE, File.SAVED_RESIDUAL):
+        return saved_file(folder, "state" if file is File.SAVED_STATE else "residual")
+    name: BlobHash | None = blob_of(folder, file)
+    return None if name is None else BlobStore(folder / "blobs").path(name)
+
+
+def _flip_a_bit(path: Path) -> None:
+    """In the middle of the file, in place: other links to it change too, as on a bad disk."""
+    with path.open("r+b") as stream:
+        middle = path.stat().st_size // 2
+        stream.seek(middle)
+        byte = stream.read(1)[0]
+        stream.seek(middle)
+        stream.write(bytes([byte ^ 1]))

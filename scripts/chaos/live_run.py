@@ -1,0 +1,259 @@
+"""A run of real programs: they are started, observed through their output, and stopped.
+
+All waits are for events, with a deadline: a line of output, the end of a program.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from scripts.chaos.cases import Target
+from scripts.chaos.disks import FILL, Disks
+from scripts.netns import Host, Network
+from tests.support.programs import INVITE, Program, Stage, daemons, free_ports
+from tests.support.tiny import make_tiny_model
+
+DEADLINE = 240.0
+"""Seconds for any event, on a machine that does other work too."""
+NAMES = ("ada", "ben", "cyd", "dan", "eve", "fay", "gus", "hal")
+READY = r"^round \d+: "
+"""A volunteer prints this once it takes part."""
+RUN = """\
+name = "tiny"
+seed = 3
+[model]
+source = "model"
+[data]
+source = "data.jsonl"
+sequence_length = 64
+[train]
+method = "diloco"
+batch = 2
+target = { kind = "full" }
+[train.inner]
+lr = 1e-3
+[round]
+seconds = 4
+grace = 4
+steps = 3
+min_contributions = 1
+[checkpoint]
+every = 3
+keep = 40
+"""
+
+V = TypeVar("V")
+
+
+class Failed(Exception):
+    """A promise did not hold, or an event did not come in time."""
+
+
+def prepare(folder: Path) -> None:
+    """Write the tiny model, the data and the run.toml into `folder`."""
+    make_tiny_model(folder / "model")
+    draws = random.Random(0)
+    with (folder / "data.jsonl").open("w", encoding="utf-8") as file:
+        for _ in range(200):
+            a, b = draws.randrange(100), draws.randrange(100)
+            chat = [{"role": "user", "content": f"{a}+{b}="}, {"role": "assistant", "content": str(a + b)}]
+            file.write(json.dumps({"messages": chat}) + "\n")
+    (folder / "run.toml").write_text(RUN, encoding="utf-8")
+
+
+@dataclass
+class Actor:
+    """The coordinator or a volunteer: one folder and one key, and a process after another."""
+
+    name: str
+    target: Target
+    folder: Path
+    host: Host | None = None
+    program: Program | None = None
+    lines: list[str] = field(default_factory=list)
+    """The output of all its processes."""
+    states: list[tuple[int, str]] = field(default_factory=list)
+    """Rounds and the states (shortened hash) that they start from, as printed."""
+    ended: bool = False
+    """The newest process has ended and its output is complete."""
+
+    @property
+    def running(self) -> Program:
+        assert self.program is not None, f"{self.name} was never started"
+        return self.program
+
+    def find(self, pattern: str, since: int) -> re.Match[str] | None:
+        """The first line from index `since` on that matches."""
+        found = (re.search(pattern, line) for line in self.lines[since:])
+        return next((match for match in found if match), None)
+
+    def read(self, line: str) -> None:
+        """Take one line of its output."""
+        self.lines.append(line)
+        if (printed := printed_state(line)) is not None:
+            self.states.append(printed)
+
+
+def printed_state(line: str) -> tuple[int, str] | None:
+    """The round and the state that a line of a program names."""
+    if found := re.search(r"^round (\d+): .* state (\w{8})\)", line):
+        return int(found[1]), found[2]
+    if found := re.search(r" round (\d+) folded: .* state (\w{8})", line):
+        return int(found[1]) + 1, found[2]
+    return None
+
+
+class LiveRun:
+    """A coordinator and volunteers. `on_line` is called with the actor after each of its lines."""
+
+    def __init__(
+        self,
+        folder: Path,
+        volunteers: int,
+        disks: Disks,
+        network: Network | None,
+        on_line: Callable[[Actor], None],
+    ) -> None:
+        self.folder = folder
+        self.network, self.disks = network, disks
+        self._stage = Stage(folder, self._heard)
+        self._changed = threading.Condition(threading.RLock())
+        self._on_line = on_line
+        self._ports = free_ports(2)
+        self._invite = ""
+        self.coordinator = self._actor("coordinator", Target.COORDINATOR)
+        self.volunteers = [self._actor(name, Target.VOLUNTEER) for name in NAMES[:volunteers]]
+
+    @property
+    def actors(self) -> list[Actor]:
+        """The coordinator and all volunteers."""
+        return [self.coordinator, *self.volunteers]
+
+    def begin(self) -> None:
+        """Start all programs; returns once all take part."""
+        self.start(self.coordinator)
+        marks = [self._started(actor) for actor in self.volunteers]
+        for actor, mark in zip(self.volunteers, marks, strict=True):
+            self.await_line(actor, READY, mark)
+
+    def start(self, actor: Actor, *, until: str | None = None) -> None:
+        """Start a program on its folder; returns once it takes part, or printed a line like `until`."""
+        mark = self._started(actor)
+        if actor is self.coordinator:
+            found = self.await_line(actor, until or INVITE, mark)
+            self._invite = self._invite or found[1]
+        else:
+            self.await_line(actor, until or READY, mark)
+
+    def kill(self, actor: Actor) -> None:
+        """SIGKILL; returns once the program and its daemon are gone."""
+        actor.running.process.kill()
+        self.await_end(actor)
+
+    def await_end(self, actor: Actor) -> int:
+        """The exit status of a program that has to end."""
+        self.wait(lambda: actor.ended or None, f"the end of {actor.name}")
+        return actor.running.wait()
+
+    def await_line(self, actor: Actor, pattern: str, since: int) -> re.Match[str]:
+        """The first line from index `since` on that matches. Raises Failed if the program ends before."""
+
+        def look() -> re.Match[str] | None:
+            if found := actor.find(pattern, since):
+                return found
+            if actor.ended:
+                raise Failed(f"{actor.name} ended before it printed {pattern!r}:\n{_tail(actor)}")
+            return None
+
+        return self.wait(look, f"{actor.name} to print {pattern!r}")
+
+    def wait(self, look: Callable[[], V | None], what: str) -> V:
+        """What `look` finds; it is asked again after each line of any program. Raises Failed."""
+        until = time.monotonic() + DEADLINE
+        with self._changed:
+            while (found := look()) is None:
+                if not self._changed.wait(max(0.0, until - time.monotonic())):
+                    tails = "\n".join(f"{actor.name}:\n{_tail(actor)}" for actor in self.actors)
+                    raise Failed(f"waited {DEADLINE:.0f} s for {what}\n{tails}")
+        return found
+
+    def mark(self, actor: Actor) -> int:
+        """An index: what the actor prints from now on is not before it."""
+        with self._changed:
+            return len(actor.lines)
+
+    def folded(self) -> int:
+        """The round that the newest state of the coordinator is the base of."""
+        with self._changed:
+            return max((round for round, _ in self.coordinator.states), default=0)
+
+    def daemon(self, actor: Actor) -> int:
+        """The process id of its libp2p daemon."""
+        (found,) = daemons(actor.running)
+        return int(found.pid)
+
+    def keep(self, folder: Path) -> None:
+        """Copy each actor's output and folder to `folder`: its disk is about to be removed."""
+        for actor in self.actors:
+            kept = shutil.copytree(actor.folder, folder / actor.name, ignore=shutil.ignore_patterns(FILL))
+            (folder / f"{kept.name}.log").write_text("".join(actor.lines), encoding="utf-8")
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        self._stage.end()
+
+    def _actor(self, name: str, target: Target) -> Actor:
+        folder = self.folder / name
+        self.disks.small(folder)
+        return Actor(name, target, folder, self.network.public(name) if self.network else None)
+
+    def _started(self, actor: Actor) -> int:
+        mark, actor.ended = self.mark(actor), False
+        if actor is self.coordinator:
+            actor.program = self._stage.launch(*self._ports, on=actor.host)
+        else:
+            actor.program = self._stage.join(actor.name, self._invite, on=actor.host)
+        return mark
+
+    def _heard(self, name: str, line: str | None) -> None:
+        with self._changed:
+            actor = next(actor for actor in self.actors if actor.name == name)
+            if line is None:
+                actor.ended = True
+            else:
+                actor.read(line)
+                self._on_line(actor)
+            self._changed.notify_all()
+
+
+@contextmanager
+def live_run(
+    folder: Path,
+    volunteers: int,
+    disks: Disks,
+    network: Network | None,
+    on_line: Callable[[Actor], None] = lambda _: None,
+) -> Iterator[LiveRun]:
+    """A prepared run whose programs are killed at the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    prepare(folder)
+    run = LiveRun(folder, volunteers, disks, network, on_line)
+    try:
+        yield run
+    finally:
+        run.end()
+
+
+def _tail(actor: Actor) -> str:
+    return "".join(actor.lines[-30:])
