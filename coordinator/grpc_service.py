@@ -66,6 +66,7 @@ class Service(pb_grpc.CoordinatorServicer):
             signed_charter=self._api.charter(),
             http_port=self._gateway.port,
             http_url=self._gateway.url,
+            head=self._api.head(),
         )
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
@@ -78,7 +79,6 @@ class Service(pb_grpc.CoordinatorServicer):
             signed_charter=joined.charter,
             signed_admission=joined.admission,
             head=joined.head,
-            now_ms=joined.now,
         )
 
     async def Renew(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
+from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
 from coordinator.addresses.announced import Announced, Given, announced
 from coordinator.addresses.own_addresses import own_addresses
@@ -43,9 +43,10 @@ from coordinator.reasons.addresses import AddressDoubt
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.rounds.session import Session
-from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS, JOURNAL
+from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS, CLOCK, JOURNAL
 from coordinator.setup.charter import check_unchanged
 from coordinator.store.journal import Journal
+from coordinator.store.kept_clock import KeptClock
 from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
@@ -99,11 +100,6 @@ class Serving:
     """Addresses of the invite that not everyone can reach."""
 
 
-def clock() -> Millis:
-    """The run's clock: this machine's."""
-    return Millis(time.time_ns() // 1_000_000)
-
-
 async def serve(
     spec_path: Path,
     folder: Path,
@@ -125,13 +121,19 @@ async def serve(
         )
         bound = ports.bound
         public = announced(bound, _given(settings), own_addresses())
-        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload)
+        kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
+        clock = kept.clock
+        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock)
         authority = load_identity(folder / AUTHORITY_KEY)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
-        opened = functools.partial(_open_store, spec, spec_path, folder, cache, authority, journal, settings)
+        kept.resume()
+        opened = functools.partial(
+            _open_store, spec, spec_path, folder, cache, authority, journal, settings, clock
+        )
         while (store := await _opened_or_lacking(opened, authority, folder, node, stop)) is None:
             if stop.is_set():
                 return
+        kept.resume(journal.newest_time())
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await _unless_stopped(stop, publisher.try_base()):
             return
@@ -139,7 +141,9 @@ async def serve(
             return
         swarm = await node(store.authority, store.charter.run, store.blobs)
         stack.push_async_callback(swarm.stop)
-        session = Session(store, publisher, swarm, clock, await swarm.addresses(), timing)
+        for head in await swarm.heads():  # a backup is older than what was signed since
+            clock.not_before(Millis(head.at))
+        session = Session(store, publisher, swarm, clock, await swarm.addresses(), timing, kept.keep)
         http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
         stack.push_async_callback(http.stop)
         api = CoordinatorApi(store, publisher, session, clock, timing)
@@ -205,6 +209,7 @@ def _open_store(
     authority: Identity,
     journal: Journal,
     settings: ServeSettings,
+    clock: RunClock,
 ) -> RunStore:
     """Charter a new run, or restore the one that the journal records."""
     limiter = RateLimiter(settings.max_download)
@@ -240,6 +245,7 @@ async def _start_swarm(
     public: Announced,
     folder: Path,
     max_upload: int | None,
+    clock: RunClock,
     authority: Identity,
     run: RunId,
     blobs: BlobStore,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from barnraise.core.errors import (
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from peer.timing import TIMING, Timing
@@ -50,8 +50,6 @@ class Joined:
     charter: Charter
     admission: Signed[Admission]
     head: Head
-    ahead: Millis
-    """How far the coordinator's clock is ahead of this machine's."""
 
 
 class CoordinatorClient:
@@ -79,12 +77,24 @@ class CoordinatorClient:
             )
         return f"http://{self._endpoint.url_host}:{reply.http_port}"
 
+    async def clock(self) -> RunClock:
+        """The run's clock. Raises Unreachable, WrongRunKey, MalformedRecord."""
+        clock = RunClock()
+        sent = clock.elapsed()
+        reply = await self._get_charter()
+        self._check_charter(reply.signed_charter)
+        clock.head_received(Millis(self._open_head(reply.head).at), sent)
+        return clock
+
     async def join(
-        self, identity: Identity, name: str, *, credit: bool = False, renew: bool = False
+        self, identity: Identity, name: str, clock: RunClock, *, credit: bool = False, renew: bool = False
     ) -> Joined:
-        """Raises Unreachable, RefusedError, WrongRunKey, MalformedRecord."""
-        sent = _now()
-        claim = JoinClaim(run=self._invite.run, owner=identity.public, name=name, credit=credit, at=sent)
+        """clock: the run's, which the answer measures again.
+
+        Raises Unreachable, RefusedError, WrongRunKey, MalformedRecord.
+        """
+        sent, now = clock.elapsed(), clock()
+        claim = JoinClaim(run=self._invite.run, owner=identity.public, name=name, credit=credit, at=now)
         call = self._stub.Renew if renew else self._stub.Join
         request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
         reply = await self._call(call(request, timeout=self._timing.request))
@@ -96,10 +106,9 @@ class CoordinatorClient:
             raise MalformedRecord(
                 "the admission is for another key", fix="Report it to the run's maintainer."
             )
-        head = open_record(reply.head, run=charter.run, authority=self._invite.key, now=sent).value
-        if not isinstance(head, Head):
-            raise MalformedRecord("the coordinator sent a record that is not a head", fix=_REPORT)
-        return Joined(charter, admission, head, Millis(reply.now_ms - (sent + _now()) // 2))
+        head = self._open_head(reply.head)
+        clock.head_received(Millis(head.at), sent)
+        return Joined(charter, admission, head)
 
     async def evaluate(self, evaluation: Signed[Evaluation]) -> str:
         """Send an evaluation; return the answer, a text for people. Raises Unreachable, RefusedError."""
@@ -115,6 +124,13 @@ class CoordinatorClient:
     async def _get_charter(self) -> pb.GetCharterReply:
         request = pb.GetCharterRequest(run=self._invite.run)
         return await self._call(self._stub.GetCharter(request, timeout=self._timing.request))
+
+    def _open_head(self, wire: bytes) -> Head:
+        invite = self._invite
+        head = open_record(wire, run=invite.run, authority=invite.key, now=Millis(0)).value
+        if not isinstance(head, Head):
+            raise MalformedRecord("the coordinator sent a record that is not a head", fix=_REPORT)
+        return head
 
     def _check_charter(self, wire: bytes) -> Signed[Charter]:
         signed = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
@@ -185,7 +201,3 @@ async def _error_of(error: grpc.aio.AioRpcError, endpoint: Endpoint, timing: Tim
         case code:
             cause = await diagnose(endpoint.host, endpoint.port, code.name.lower(), os.environ, timing)
             return CoordinatorUnreachable(str(endpoint), cause)
-
-
-def _now() -> Millis:
-    return Millis(time.time_ns() // 1_000_000)

@@ -35,7 +35,7 @@ class Timing:
     """Between two saves of the inner optimizer, which has twice the parameters' size. A crash costs its
     moments, means over hundreds of steps, at most this much of their history."""
     renew_retry: float = 60.0
-    """At least this long between two requests to renew the admission."""
+    """Between two looks whether the admission has to be renewed, and between two attempts."""
 
     # The evaluator
 

@@ -36,9 +36,7 @@ class JoinResult:
     admission: bytes
     """The signed admission."""
     head: bytes
-    """The sealed head (`barnraise.contract.records.seal`)."""
-    now: Millis
-    """The run's clock."""
+    """As of `CoordinatorApi.head`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,10 @@ class CoordinatorApi:
         run = self.store.snapshot
         return run.signed_charter.wire
 
+    def head(self) -> bytes:
+        """The sealed head (`barnraise.contract.records.seal`): its time is the run's clock."""
+        return seal(self.store.authority, self.session.head())
+
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         """Admit a volunteer, or renew its admission. Raises RefusedError, DiskFull."""
         now, charter, authority = self.clock(), self.store.charter, self.store.authority
@@ -68,8 +70,7 @@ class CoordinatorApi:
             case Admitted(admission):
                 self.store.admit(claim, now)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
-                head = seal(authority, self.session.head())
-                return JoinResult(self.charter(), sign(authority, admission).wire, head, now)
+                return JoinResult(self.charter(), sign(authority, admission).wire, self.head())
 
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
         """As `Publisher.record_evaluation`."""

@@ -43,6 +43,8 @@ class Session:
     bootstrap: tuple[str, ...]
     """Multiaddresses of the coordinator."""
     timing: Timing = TIMING
+    keep_time: Callable[[], None] = lambda: None
+    """Writes the run's time to disk, for a restart."""
     members: Membership = field(default_factory=Membership)
     """The volunteers that were live at the last tick."""
     progress: Progress = field(default_factory=JustStarted)
@@ -137,6 +139,7 @@ class Session:
 
     async def _keep_announcing(self) -> None:
         while True:
+            await asyncio.to_thread(self.keep_time)
             await asyncio.sleep(self.timing.head)
             await self.announce_head()
 

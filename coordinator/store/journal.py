@@ -72,6 +72,14 @@ class Journal:
             raise _unusable(self._path, error) from None
         self._chained = chained
 
+    def newest_time(self) -> Millis:
+        """The latest time of a row; 0 without any. `rows` have to be read before: they are checked there."""
+        try:
+            (newest,) = self._db.execute("SELECT COALESCE(MAX(at), 0) FROM events").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self._path, error) from None
+        return Millis(newest)
+
     def rows(self) -> Iterator[Row]:
         """All rows, oldest first. Raises JournalDamaged after the intact ones, and StateError."""
         before, number = BEGIN, 0

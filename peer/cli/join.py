@@ -98,8 +98,8 @@ def join(
     from peer.messages.training import training_message
     from peer.messages.volunteer import volunteer_message
     from peer.volunteer.display import display_for
-    from peer.volunteer.join import JoinDisplays, JoinSettings
     from peer.volunteer.join import join as join_run
+    from peer.volunteer.join_options import JoinDisplays, JoinSettings
 
     settings = JoinSettings(
         name=name[:40],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
+from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
@@ -158,6 +159,9 @@ def _notice(notice: volunteer.Notice) -> str:
             return _skipped(notice)
         case Paused(seconds, asleep):
             return f"this {'machine slept' if asleep else 'program was stopped'} for {seconds:.0f} s"
+        case ClockSet(seconds):
+            way = "forward" if seconds > 0 else "back"
+            return f"this machine's clock was set {way} by {abs(seconds):.0f} s; the run's stays as it is"
         case _:
             assert_never(notice)
 

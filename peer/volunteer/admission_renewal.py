@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from barnraise.contract.invite import Invite
@@ -14,6 +13,7 @@ from barnraise.core.errors import NetworkError, RefusedError, TrustError, UserEr
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
+from barnraise.runtime.run_clock import RunClock
 from peer.coordinator_client import connect
 from peer.timing import TIMING, Timing
 
@@ -35,13 +35,13 @@ class AdmissionRenewal:
         """The newest admission, in base64."""
         return self.admission.text
 
-    async def keep(self, clock: Callable[[], Millis]) -> None:
+    async def keep(self, clock: RunClock) -> None:
         """Renew it until cancelled; a failed renewal is repeated. clock: the run's."""
         while True:
-            await asyncio.sleep(max(self._seconds_left(clock()) / 2, self.timing.renew_retry))
+            await self._until_half(clock)
             try:
                 async with connect(self.invite, self.timing) as api:
-                    joined = await api.join(self.identity, self.name, credit=self.credit, renew=True)
+                    joined = await api.join(self.identity, self.name, clock, credit=self.credit, renew=True)
                 self.admission = joined.admission
             except (NetworkError, RefusedError, TrustError, UserError) as error:
                 log.warning(
@@ -49,6 +49,14 @@ class AdmissionRenewal:
                     error.problem,
                     self._seconds_left(clock()) / 3600,
                 )
+
+    async def _until_half(self, clock: RunClock) -> None:
+        """Wait for half of the time that is left now. The run's clock may be set meanwhile."""
+        half = clock() + round(500 * self._seconds_left(clock()))
+        while True:
+            await asyncio.sleep(self.timing.renew_retry)
+            if clock() >= half:
+                return
 
     def _seconds_left(self, now: Millis) -> float:
         admission = self.admission.value

@@ -10,7 +10,9 @@ from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
+from barnraise.runtime.run_clock import RunClock
 from peer.timing import TIMING, Timing
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import newest_head
@@ -22,14 +24,14 @@ class HeadFollower:
 
     head: Head
     swarm: Swarm
-    clock: Callable[[], Millis]
-    """The run's clock."""
+    clock: RunClock
+    """The run's: each newer head measures it again."""
     awake: Callable[[], Millis]
     """Measures durations: it leaves pauses out."""
     pauses: Callable[[], Sequence[Paused]]
     """The pauses of this program since the last call."""
     timer: RoundTimer
-    notify: Callable[[Paused], None]
+    notify: Callable[[Paused | ClockSet], None]
     timing: Timing = TIMING
     _resumed: Millis | None = None
     """When a pause ended, until a newer head arrives."""
@@ -45,6 +47,8 @@ class HeadFollower:
 
     async def look(self) -> None:
         """Take the newest head; dial the coordinator where none arrives, and after a pause."""
+        if (step := self.clock.wall_set()) is not None:
+            self.notify(step)
         resumed = self._notice_pauses()
         self._take(await newest_head(self.swarm, self.head))
         silent = self.age() > self.timing.reconnect_after
@@ -54,6 +58,7 @@ class HeadFollower:
 
     def _take(self, head: Head) -> None:
         if head.at > self.head.at:
+            self.clock.head_received(Millis(head.at))
             self.head, self._resumed = head, None
             self.timer.head_arrived(self.awake(), self.timing.silent_after)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +24,7 @@ from barnraise.core.errors import (
     TrustError,
 )
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis
-from barnraise.core.strict import Strict
+from barnraise.core.ids import BlobHash
 from barnraise.core.units import format_bytes
 from barnraise.models.causal_lm import model_shape
 from barnraise.models.trainable import layout
@@ -34,16 +34,15 @@ from barnraise.rehearsal.outcomes import StepFailed
 from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
+from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
 from peer.archive.base_model import BaseFinder
-from peer.archive.events import BaseEvent
 from peer.archive.opening import open_archive
 from peer.coordinator_client import Joined, connect
 from peer.data_dir import PEER_KEY
-from peer.download.progress import DownloadDisplay
 from peer.timing import TIMING, Timing
-from peer.training.device import Device, DeviceReason, free_memory, pick_device
-from peer.training.memory_fit import Fit, FrozenPrecision, Processor, fit
+from peer.training.device import Device, free_memory, pick_device
+from peer.training.memory_fit import Fit, Processor, fit
 from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
 from peer.volunteer.admission_renewal import AdmissionRenewal
@@ -55,6 +54,7 @@ from peer.volunteer.durations import RoundTimer
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.first_rehearsal import invalid_run, must_rehearse, rehearse_run, report_fault
 from peer.volunteer.head_follower import HeadFollower
+from peer.volunteer.join_options import JoinDisplays, JoinSettings
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
@@ -66,45 +66,6 @@ from peer.volunteer.waiting import persist
 log = logging.getLogger("peer")
 
 V = TypeVar("V")
-
-Render = Callable[[DeviceReason | Fit], str]
-"""`peer.messages.training.training_message`."""
-
-
-@dataclass(frozen=True)
-class JoinDisplays:
-    """What a volunteer shows."""
-
-    status: StatusDisplay
-    download: DownloadDisplay[BaseEvent]
-    """For the download of the base model, before the status is shown."""
-    render: Render
-    """For the choices that the machine determines."""
-
-
-class JoinSettings(Strict):
-    """A volunteer's own settings, which are not part of the run spec."""
-
-    name: str
-    """The volunteer's name in the run's status; empty: none."""
-    credit: bool
-    """Whether the model cards of checkpoints may name the volunteer."""
-    device: str
-    """auto, cpu, mps, cuda or cuda:N."""
-    threads: int | None
-    """CPU threads for training; None: torch's own choice."""
-    micro_batch: int | None
-    """Samples that go through the model at once; None: chosen by the device and its memory."""
-    frozen: FrozenPrecision = "auto"
-    """How the frozen weights below an adapter are kept; auto: as exactly as memory allows."""
-    listen: tuple[str, ...]
-    """Multiaddresses that the libp2p daemon listens on."""
-    max_upload: int | None
-    """Limit for sending blobs, bytes a second; None: no limit."""
-    max_download: int | None
-    """Limit for receiving blobs, bytes a second; None: no limit."""
-    base: Path | None
-    """The base model's folder or GGUF file; None: it is downloaded."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +88,7 @@ class _Node:
     """The head at joining."""
     swarm: Swarm
     blobs: BlobStore
-    clock: Callable[[], Millis]
-    """The run's."""
+    clock: RunClock
     awake: AwakeClock
     timing: Timing
 
@@ -146,15 +106,14 @@ async def join(
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
         claiming = persist(lambda: _admitted(invite, identity, settings, timing), identity.public, timing)
-        joined = await _or_leave(claiming, leaving)
+        joined, clock = await _or_leave(claiming, leaving)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
         preparing = _prepare(invite, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
         admission = AdmissionRenewal(invite, identity, name, settings.credit, joined.admission, timing)
-        key = identity.public
-        entering = persist(lambda: _start_node(identity, joined, folder, settings, timing), key, timing)
-        node = await _or_leave(entering, leaving)
+        starting = functools.partial(_start_node, identity, joined, clock, folder, settings, timing)
+        node = await _or_leave(persist(starting, identity.public, timing), leaving)
         renewing = asyncio.create_task(admission.keep(node.clock))
         try:
 
@@ -173,9 +132,12 @@ async def join(
             await node.swarm.stop()
 
 
-async def _admitted(invite: Invite, identity: Identity, settings: JoinSettings, timing: Timing) -> Joined:
+async def _admitted(
+    invite: Invite, identity: Identity, settings: JoinSettings, timing: Timing
+) -> tuple[Joined, RunClock]:
     async with connect(invite, timing) as api:
-        return await api.join(identity, settings.name, credit=settings.credit)
+        clock = await api.clock()  # the claim states the run's time
+        return await api.join(identity, settings.name, clock, credit=settings.credit), clock
 
 
 async def _prepare(
@@ -212,13 +174,14 @@ async def _or_leave(preparing: Coroutine[Any, Any, V], leaving: asyncio.Event) -
 
 
 async def _start_node(
-    identity: Identity, joined: Joined, folder: Path, settings: JoinSettings, timing: Timing
+    identity: Identity,
+    joined: Joined,
+    clock: RunClock,
+    folder: Path,
+    settings: JoinSettings,
+    timing: Timing,
 ) -> _Node:
     charter, blobs = joined.charter, BlobStore(folder / "blobs")
-
-    def clock() -> Millis:
-        return Millis(time.time_ns() // 1_000_000 + joined.ahead)
-
     swarm = await Swarm.start(
         identity,
         charter.run,

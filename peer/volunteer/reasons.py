@@ -10,6 +10,7 @@ from enum import Enum
 
 from barnraise.core.ids import Round
 from barnraise.core.reason import Reason
+from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
 
 
@@ -249,5 +250,5 @@ PublishReason = (
 CatchUpReason = StateDiffers | FarBehind | RoundClosed
 WaitReason = JustResumed | CoordinatorBehind | NothingTrained | TooLate | StepsDoneOutOfTurn | AwayForLong
 HoldReason = WaitReason | ExchangeReason
-Notice = StepSkipped | Paused
+Notice = StepSkipped | Paused | ClockSet
 ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop

@@ -50,7 +50,7 @@ class CachedSwarm(FakeSwarm):
         return self.cache.present(self.now)
 
     async def publish(self, record: Record) -> bool:
-        self.cache.receive(Signed(record, PublicKey("0" * 64), b""))
+        self.cache.receive(Signed(record, PublicKey("0" * 64), b""), self.now)
         self.published = [record]
         return True
 
@@ -170,7 +170,7 @@ class Churn(Simulation):
             round=node.base, state=node.state, tokens=node.tokens, tokens_per_second=100.0,
             doing=node.doing, parts=1, beat=heartbeat_seconds(self._target), keeps=node.base, at=self.now,
         )  # fmt: skip
-        self.swarm.cache.receive(Signed(presence, node.identity.public, b""))
+        self.swarm.cache.receive(Signed(presence, node.identity.public, b""), self.now)
 
     # The coordinator.
 
@@ -184,7 +184,7 @@ class Churn(Simulation):
             if owner in self._nodes and owner in self._commits:
                 commit = self._commits.pop(owner)
                 self.swarm.held[blob_name(commit)] = self._blobs.pop(commit.blob)
-                self.swarm.cache.receive(sign(self._nodes[owner].identity, commit))
+                self.swarm.cache.receive(sign(self._nodes[owner].identity, commit), self.now)
         before = self._store.snapshot
         await self.session.tick()
         await self.session.contributions.wait()

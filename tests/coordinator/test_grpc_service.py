@@ -20,6 +20,7 @@ from barnraise.contract.records import JoinClaim
 from barnraise.core.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
 from barnraise.core.ids import Millis, RunId
 from barnraise.core.signed import open_signed, sign
+from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from coordinator.grpc_service import GatewayAddress, ask_status, serve
@@ -28,7 +29,6 @@ from coordinator.reasons.rounds import ClockOff
 from coordinator.status import render
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING
-from peer import coordinator_client as api
 from peer.coordinator_client import CoordinatorClient, connect
 from tests.support import parts
 from tests.support.coordinators import (
@@ -52,9 +52,9 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-@pytest.fixture(autouse=True)
-def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_now", lambda: parts.NOW)
+def clock(now: Millis = parts.NOW) -> RunClock:
+    """A volunteer's estimate of the run's clock, which does not advance."""
+    return RunClock(lambda: Millis(0), lambda: now)
 
 
 def asked(
@@ -87,24 +87,28 @@ def refusal(store: RunStore, claim: bytes) -> tuple[grpc.StatusCode, str]:
 
 
 def test_a_volunteer_that_joins_gets_the_charter_an_admission_and_the_head(store: RunStore) -> None:
-    joined = asked(store, lambda there: there.join(parts.ADA, "ada"))
+    joined = asked(store, lambda there: there.join(parts.ADA, "ada", clock()))
     assert joined.charter == store.charter
     assert joined.admission.signer == parts.AUTHORITY.public
     assert joined.admission.value.peer == parts.ADA.public
     assert joined.admission.value.expires == parts.NOW + round(TIMING.admission * 1000)
     head, state = joined.head, store.snapshot.tip.state
     assert (head.round, head.state, head.bootstrap) == (0, state, (NODE,))
-    assert joined.ahead == 0
 
 
 def test_a_volunteer_that_joins_gets_the_run_s_clock(store: RunStore) -> None:
-    later = Millis(parts.NOW + 5_000)
-    assert asked(store, lambda there: there.join(parts.ADA, "ada"), now=later).ahead == 5_000
+    """A clock that is a day off is set before the claim to join, which states its time."""
+    later, found = Millis(parts.NOW + 86_400_000), clock()
+    first = asked(store, lambda there: there.clock(), now=later)
+    assert 0 <= first() - later < 60_000
+    asked(store, lambda there: there.join(parts.ADA, "ada", clock(later)), now=later)
+    asked(store, lambda there: there.join(parts.ADA, "ada", found), now=Millis(parts.NOW + 5_000))
+    assert found() == parts.NOW + 5_000
 
 
 def test_an_admission_is_renewed_by_the_clock(store: RunStore) -> None:
     later = Millis(parts.NOW + 600_000)
-    renewed = asked(store, lambda there: there.join(parts.ADA, "ada", renew=True), now=later)
+    renewed = asked(store, lambda there: there.join(parts.ADA, "ada", clock(), renew=True), now=later)
     assert renewed.admission.value.expires == later + round(TIMING.admission * 1000)
 
 
@@ -130,7 +134,7 @@ def test_malformed_claims_are_refused(store: RunStore, corrupt: Callable[[bytes]
 @pytest.mark.parametrize("off", [901, -901])
 def test_a_clock_that_is_far_off_is_refused_with_the_fix(store: RunStore, off: int) -> None:
     with pytest.raises(RefusedError) as refused:
-        asked(store, lambda there: there.join(parts.ADA, ""), now=Millis(parts.NOW + off * 1000))
+        asked(store, lambda there: there.join(parts.ADA, "", clock()), now=Millis(parts.NOW + off * 1000))
     expected = messages.claim_refusal(ClockOff(off))
     assert expected.problem in refused.value.problem
     assert refused.value.fix == expected.fix
@@ -149,7 +153,7 @@ def test_an_invite_with_another_key_is_rejected(store: RunStore) -> None:
             served(session_of(store)) as invite,
             connect(with_key(invite, parts.STRANGER.public)) as it,
         ):
-            await it.join(parts.ADA, "ada")
+            await it.join(parts.ADA, "ada", clock())
 
     with pytest.raises(WrongRunKey, match="has the key"):
         asyncio.run(ask())
@@ -255,7 +259,7 @@ def test_an_address_without_a_coordinator_is_reported() -> None:
 
     async def ask() -> None:
         async with connect(invite) as there:
-            await there.join(parts.ADA, "ada")
+            await there.join(parts.ADA, "ada", clock())
 
     with pytest.raises(Unreachable, match=r"no coordinator answers at 127\.0\.0\.1") as unreachable:
         asyncio.run(ask())

@@ -69,6 +69,7 @@ class FakeSwarm:
             look_up=look_up,
             open_stream=open_stream,
             random=random.Random(who.public),
+            elapsed=lambda: Millis(self.now),
         )
         self.nodes[PublicKey(who.public)] = made
         return made

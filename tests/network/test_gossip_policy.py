@@ -48,7 +48,10 @@ def commit(of: Identity, round: int, tokens: int = 7) -> Signed[Record]:
 
 def test_the_newest_head_counts() -> None:
     known = RecordCache()
-    seen = [known.receive(head(round, at)) for round, at in [(3, 10), (4, 20), (4, 20), (3, 15), (5, 21)]]
+    seen = [
+        known.receive(head(round, at), parts.NOW)
+        for round, at in [(3, 10), (4, 20), (4, 20), (3, 15), (5, 21)]
+    ]
     assert seen == [Novelty.NEW, Novelty.NEW, Novelty.DUPLICATE, Novelty.STALE, Novelty.NEW]
     assert known.head is not None
     assert known.head.round == 5
@@ -62,11 +65,18 @@ def test_the_newest_heartbeat_counts_until_it_is_too_old() -> None:
         (9000, Novelty.DUPLICATE),
         (5000, Novelty.STALE),
     ]:
-        assert known.receive(sign(parts.ADA, presence(parts.ADA, parts.NOW + at))) is novelty
-    assert known.receive(sign(parts.BEN, presence(parts.BEN, parts.NOW + 60_000))) is Novelty.NEW
+        assert known.receive(sign(parts.ADA, presence(parts.ADA, parts.NOW + at)), parts.NOW) is novelty
+    bens: Signed[Record] = sign(parts.BEN, presence(parts.BEN, parts.NOW + 60_000))
+    assert known.receive(bens, Millis(parts.NOW + 60_000)) is Novelty.NEW
     later = parts.NOW + 9000 + int(MISSED * BEAT * 1000)
     assert {p.owner for p in known.present(Millis(later))} == {parts.ADA.public, parts.BEN.public}
     assert {p.owner for p in known.present(Millis(later + 1))} == {parts.BEN.public}
+
+
+def test_a_heartbeat_from_the_future_does_not_hide_the_next_ones() -> None:
+    known, beats = RecordCache(), int(MISSED * BEAT * 1000)
+    for at, novelty in [(beats + 1, Novelty.STALE), (beats, Novelty.NEW), (beats + 1, Novelty.STALE)]:
+        assert known.receive(sign(parts.ADA, presence(parts.ADA, parts.NOW + at)), parts.NOW) is novelty
 
 
 @pytest.mark.parametrize(
@@ -81,35 +91,35 @@ def test_the_newest_heartbeat_counts_until_it_is_too_old() -> None:
 )
 def test_commits_count_around_their_round(open_round: int, round: int, novelty: Novelty) -> None:
     known = RecordCache()
-    known.receive(head(open_round))
-    assert known.receive(commit(parts.ADA, round)) is novelty
+    known.receive(head(open_round), parts.NOW)
+    assert known.receive(commit(parts.ADA, round), parts.NOW) is novelty
     assert bool(known.commits(Round(round))) is (novelty is Novelty.NEW)
 
 
 def test_the_commit_announced_last_counts() -> None:
     known, first, second = RecordCache(), commit(parts.ADA, 1, tokens=7), commit(parts.ADA, 1, tokens=8)
-    known.receive(commit(parts.BEN, 1))
+    known.receive(commit(parts.BEN, 1), parts.NOW)
 
     def adas() -> list[int]:
         return [c.value.tokens for c in known.commits(Round(1)) if c.signer == parts.ADA.public]
 
-    assert (known.receive(first), adas()) == (Novelty.NEW, [7])
-    assert (known.receive(second), adas()) == (Novelty.NEW, [8])
-    assert (known.receive(first), adas()) == (Novelty.DUPLICATE, [7])
+    assert (known.receive(first, parts.NOW), adas()) == (Novelty.NEW, [7])
+    assert (known.receive(second, parts.NOW), adas()) == (Novelty.NEW, [8])
+    assert (known.receive(first, parts.NOW), adas()) == (Novelty.DUPLICATE, [7])
     assert len(known.commits(Round(1))) == 2
 
 
 def test_versions_of_one_commit_are_limited() -> None:
     known = RecordCache()
-    received = [known.receive(commit(parts.ADA, 1, tokens)) for tokens in range(1, VERSIONS + 3)]
+    received = [known.receive(commit(parts.ADA, 1, tokens), parts.NOW) for tokens in range(1, VERSIONS + 3)]
     assert received == [Novelty.NEW] * VERSIONS + [Novelty.STALE] * 2
 
 
 def test_commits_of_past_rounds_are_dropped() -> None:
     known = RecordCache()
-    known.receive(commit(parts.ADA, 0))
-    known.receive(commit(parts.ADA, 1))
-    known.receive(head(2))
+    known.receive(commit(parts.ADA, 0), parts.NOW)
+    known.receive(commit(parts.ADA, 1), parts.NOW)
+    known.receive(head(2), parts.NOW)
     assert (known.commits(Round(0)), len(known.commits(Round(1)))) == ([], 1)
 
 
@@ -117,13 +127,15 @@ def test_the_number_of_remembered_volunteers_is_bounded() -> None:
     assert MAX_VOLUNTEERS >= 1000
     known = RecordCache(limit=2)
     for who, at in [(parts.ADA, 0), (parts.BEN, 1), (parts.ADA, 2), (parts.STRANGER, 3)]:
-        known.receive(sign(who, presence(who, parts.NOW + at)))
+        known.receive(sign(who, presence(who, parts.NOW + at)), parts.NOW)
     assert {p.owner for p in known.present(parts.NOW)} == {parts.ADA.public, parts.STRANGER.public}
 
 
 def test_the_number_of_commits_to_a_round_is_bounded() -> None:
     known = RecordCache(limit=2)
-    received = [known.receive(commit(who, 0)) for who in (parts.ADA, parts.BEN, parts.STRANGER, parts.ADA)]
+    received = [
+        known.receive(commit(who, 0), parts.NOW) for who in (parts.ADA, parts.BEN, parts.STRANGER, parts.ADA)
+    ]
     assert received == [Novelty.NEW, Novelty.NEW, Novelty.STALE, Novelty.DUPLICATE]
 
 

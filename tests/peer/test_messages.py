@@ -11,6 +11,7 @@ from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome
 from barnraise.contract.manifest import HeldOut
 from barnraise.core.ids import PublicKey, Round, RunId, StateHash
 from barnraise.fold.replay import Cause, Difference
+from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
 from peer import evaluate
 from peer.archive import events as archive
@@ -52,6 +53,8 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] 
     ),
     (Paused(60.2, asleep=False), "this program was stopped for 60 s"),
     (Paused(3600.0, asleep=True), "this machine slept for 3600 s"),
+    (ClockSet(600.2), "this machine's clock was set forward by 600 s; the run's stays as it is"),
+    (ClockSet(-600.2), "this machine's clock was set back by 600 s; the run's stays as it is"),
     (volunteer.Starting(), "starting"),
     (volunteer.TimeToTrain(49.6), "training for another 50 s"),
     (

@@ -39,7 +39,7 @@ from peer.messages.volunteer import volunteer_message
 from peer.training.memory_fit import FreeMemory
 from peer.volunteer import join as joining
 from peer.volunteer.display import StatusLines
-from peer.volunteer.join import JoinDisplays, JoinSettings
+from peer.volunteer.join_options import JoinDisplays, JoinSettings
 from peer.volunteer.samples import read_blob
 from tests.support import parts
 from tests.support.coordinators import (

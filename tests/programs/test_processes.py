@@ -37,7 +37,7 @@ lr = 1e-3
 [round]
 seconds = {seconds}
 grace = {grace}
-steps = 3
+{steps}
 min_contributions = {min_contributions}
 [outer]
 kind = "{outer}"
@@ -58,6 +58,7 @@ def prepare(
     seconds: int = 8,
     grace: int = 4,
     min_contributions: int = 1,
+    steps: int | None = 3,
 ) -> None:
     make_tiny_model(folder / "model")
     chance = random.Random(0)
@@ -72,6 +73,7 @@ def prepare(
     run = RUN.format(
         method=method, target=target, outer=outer, lr=lr,
         seconds=seconds, grace=grace, min_contributions=min_contributions,
+        steps="" if steps is None else f"steps = {steps}",
     )  # fmt: skip
     (folder / "run.toml").write_text(run, encoding="utf-8")
 

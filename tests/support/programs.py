@@ -134,19 +134,33 @@ class Stage:
         self._on_line = on_line
         self._programs: list[Program] = []
 
-    def serve(self, port: int = 0, p2p_port: int = 0, *, on: Host | None = None) -> tuple[Program, str]:
+    def serve(
+        self,
+        port: int = 0,
+        p2p_port: int = 0,
+        *,
+        on: Host | None = None,
+        python: Sequence[str] = (sys.executable,),
+    ) -> tuple[Program, str]:
         """A coordinator and its invite."""
-        program = self.launch(port, p2p_port, on=on)
+        program = self.launch(port, p2p_port, on=on, python=python)
         return program, program.wait_for(INVITE)[1]
 
-    def launch(self, port: int = 0, p2p_port: int = 0, *, on: Host | None = None) -> Program:
+    def launch(
+        self,
+        port: int = 0,
+        p2p_port: int = 0,
+        *,
+        on: Host | None = None,
+        python: Sequence[str] = (sys.executable,),
+    ) -> Program:
         """A coordinator that is starting."""
         return self.start(
             "coordinator", "coordinator.cli", "serve", str(self.folder / "run.toml"),
             "--host", on.address if on is not None else "127.0.0.1",
             "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
             "--data-dir", str(self.folder / "coordinator"),
-            "--cache-dir", str(self.folder / "cache"), on=on,
+            "--cache-dir", str(self.folder / "cache"), on=on, python=python,
         )  # fmt: skip
 
     def join(

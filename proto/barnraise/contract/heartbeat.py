@@ -27,6 +27,11 @@ def is_live(at: Millis, beat: float, now: Millis) -> bool:
     return abs(now - at) <= MISSED * beat * 1000
 
 
+def is_early(at: Millis, beat: float, now: Millis) -> bool:
+    """Whether the heartbeat is from further in the future: kept, it would hide its owner's next ones."""
+    return at - now > MISSED * beat * 1000
+
+
 def parts_for(volunteers: int) -> int:
     """DHT entries that list `volunteers` heartbeats: a power of two, so that the number seldom changes."""
     return 1 << max(0, -(-volunteers // _PER_ENTRY) - 1).bit_length()

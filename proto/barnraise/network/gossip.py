@@ -29,9 +29,16 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, RunId, short
 from barnraise.core.signed import Signed, sign
 from barnraise.network.dht_poller import DhtPoller, Lookup
-from barnraise.network.gossip_policy import MAX_COUNTED, MAX_VOLUNTEERS, RecordCache, forward_targets
+from barnraise.network.gossip_policy import (
+    MAX_COUNTED,
+    MAX_VOLUNTEERS,
+    Novelty,
+    RecordCache,
+    forward_targets,
+)
 from barnraise.network.streams import OpenStream, StreamLimits, until_stalled
 from barnraise.network.timing import TIMING, Timing
+from barnraise.runtime.machine_clocks import elapsed_ms
 
 log = logging.getLogger("barnraise.swarm")
 
@@ -61,12 +68,14 @@ class Gossip:
         open_stream: OpenStream,
         random: Random,
         timing: Timing = TIMING,
+        elapsed: Callable[[], Millis] = elapsed_ms,
     ) -> None:
+        """clock: the run's. elapsed: measures the time between polls."""
         self._identity, self._run, self._authority, self._clock = identity, run, authority, clock
         self._store, self._open_stream = store, open_stream
         self._random, self._timing = random, timing
         self._cache = RecordCache(limit=MAX_COUNTED if self._is_coordinator else MAX_VOLUNTEERS)
-        self._poller = DhtPoller(look_up, self._cache.receive, clock, random, timing)
+        self._poller = DhtPoller(look_up, self._keep, elapsed, random, timing)
         self._limits = StreamLimits()
         self._slots = asyncio.Semaphore(MAX_SENDS)
         self._sending: set[asyncio.Task[None]] = set()
@@ -145,7 +154,7 @@ class Gossip:
         """Keep a record, and forward it where the policy says."""
         targets = forward_targets(
             signed.value,
-            self._cache.receive(signed),
+            self._keep(signed),
             own=self._identity.public,
             authority=self._authority,
             present=self._cache.live(self._clock()),
@@ -155,6 +164,9 @@ class Gossip:
             task = asyncio.create_task(self._send_to(peer, tagged(signed)))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
+
+    def _keep(self, signed: Signed[Record]) -> Novelty:
+        return self._cache.receive(signed, self._clock())
 
     async def _send_to(self, peer: PublicKey, value: bytes) -> None:
         """One try: a peer that misses it receives it from another, or finds it in the DHT."""

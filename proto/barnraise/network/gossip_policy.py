@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from barnraise.contract.heartbeat import is_live
+from barnraise.contract.heartbeat import is_early, is_live
 from barnraise.contract.records import Commit, Head, Presence, Record
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed
@@ -42,7 +42,7 @@ class Novelty(Enum):
     NEW = "new"
     DUPLICATE = "duplicate"
     STALE = "stale"
-    """Older than what is known, or of a round that is not open."""
+    """Older than what is known, of a round that is not open, or from the future."""
 
 
 @dataclass
@@ -56,13 +56,13 @@ class RecordCache:
     _commits: dict[Round, dict[PublicKey, list[Signed[Commit]]]] = field(default_factory=dict)
     """By round and owner, the newest last."""
 
-    def receive(self, signed: Signed[Record]) -> Novelty:
-        """Keep a record where it is new."""
+    def receive(self, signed: Signed[Record], now: Millis) -> Novelty:
+        """Keep a record where it is new. now: the run's clock."""
         match signed.value:
             case Head() as head:
                 return self._receive_head(head)
             case Presence() as presence:
-                return self._receive_presence(presence)
+                return self._receive_presence(presence, now)
             case Commit() as commit:
                 return self._receive_commit(Signed(commit, signed.signer, signed.wire))
 
@@ -96,7 +96,9 @@ class RecordCache:
             del self._commits[round]
         return Novelty.NEW
 
-    def _receive_presence(self, presence: Presence) -> Novelty:
+    def _receive_presence(self, presence: Presence, now: Millis) -> Novelty:
+        if is_early(Millis(presence.at), presence.beat, now):
+            return Novelty.STALE
         owner = PublicKey(presence.owner)
         known = self._present.get(owner)
         if known is not None and presence.at <= known.at:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from hivemind.dht import node, protocol, routing
 from hivemind.dht.node import DHTNode
 from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import DHTRecord, RecordValidatorBase
 from hivemind.p2p import PeerID
-from hivemind.utils import MSGPackSerializer, get_dht_time
+from hivemind.utils import MSGPackSerializer, timed_storage
 
+from barnraise.contract.heartbeat import is_early
 from barnraise.contract.records import Commit, Head, Presence, Record, dht_key_of, open_record, tagged
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
@@ -47,7 +49,10 @@ class RecordValidator(RecordValidatorBase):
         except (TrustError, ValueError, TypeError) as error:
             log.debug("refused a DHT record: %s", error)
             return False
-        return _in_place(record, signed.value) and record.expiration_time <= _latest_expiry(signed.value)
+        now = self._clock()
+        if isinstance(signed.value, Presence) and is_early(Millis(signed.value.at), signed.value.beat, now):
+            return False
+        return _in_place(record, signed.value) and record.expiration_time <= _latest_expiry(signed.value, now)
 
 
 def _in_place(stored: DHTRecord, record: Record) -> bool:
@@ -56,18 +61,26 @@ def _in_place(stored: DHTRecord, record: Record) -> bool:
     return bool(stored.key == key and stored.subkey == subkey)
 
 
-def _latest_expiry(record: Record) -> float:
-    """When a record expires at the latest, in seconds.
+def _latest_expiry(record: Record, now: Millis) -> float:
+    """When a record expires at the latest, in seconds on the run's clock.
 
     The DHT keeps the record that expires last, so the expiry of one with a time follows from that alone:
     with any slack, an older one could be replayed over a newer.
     """
-    now: float = get_dht_time()
     match record:
         case Head(at=at) | Presence(at=at):
             return at / 1000 + RECORD_SECONDS
         case Commit():
-            return now + RECORD_SECONDS + SKEW_SECONDS
+            return now / 1000 + RECORD_SECONDS + SKEW_SECONDS
+
+
+def _expire_by(clock: Callable[[], Millis]) -> None:
+    """Have hivemind expire records by the run's clock instead of the wall clock.
+
+    For the whole process: each of its modules has imported the function that it calls.
+    """
+    for module in (timed_storage, node, protocol, routing):
+        module.get_dht_time = lambda: clock() / 1000
 
 
 @dataclass
@@ -77,6 +90,7 @@ class RecordDht:
     _run: RunId
     _authority: PublicKey
     _node: DHTNode
+    _clock: Callable[[], Millis]
     _timing: Timing
 
     @classmethod
@@ -90,6 +104,7 @@ class RecordDht:
         timing: Timing = TIMING,
     ) -> RecordDht:
         """Raises Unreachable when no node of `bootstrap` answers."""
+        _expire_by(clock)
         node = await DHTNode.create(
             p2p=daemon.p2p,
             initial_peers=list(bootstrap) or None,
@@ -105,7 +120,7 @@ class RecordDht:
             blacklist_time=timing.dht_blacklist,
             backoff_rate=1.0,
         )
-        dht = cls(run, authority, node, timing)
+        dht = cls(run, authority, node, clock, timing)
         peers = {peer_of(address) for address in bootstrap}
         if peers and not any(await asyncio.gather(*(dht.ping(peer) for peer in peers))):
             await node.shutdown()
@@ -125,7 +140,7 @@ class RecordDht:
 
     async def store(self, signed: Signed[Record]) -> bool:
         """Store a record. False when no node took it."""
-        place, expiry = dht_key_of(signed.value), _latest_expiry(signed.value)
+        place, expiry = dht_key_of(signed.value), _latest_expiry(signed.value, self._clock())
         if isinstance(signed.value, Commit):
             expiry -= SKEW_SECONDS
         return bool(await self._node.store(place.key, tagged(signed), expiry, subkey=place.subkey))

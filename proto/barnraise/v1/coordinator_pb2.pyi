@@ -11,14 +11,16 @@ class GetCharterRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
 class GetCharterReply(_message.Message):
-    __slots__ = ("signed_charter", "http_port", "http_url")
+    __slots__ = ("signed_charter", "http_port", "http_url", "head")
     SIGNED_CHARTER_FIELD_NUMBER: _ClassVar[int]
     HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
     HTTP_URL_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
     signed_charter: bytes
     http_port: int
     http_url: str
-    def __init__(self, signed_charter: _Optional[bytes] = ..., http_port: _Optional[int] = ..., http_url: _Optional[str] = ...) -> None: ...
+    head: bytes
+    def __init__(self, signed_charter: _Optional[bytes] = ..., http_port: _Optional[int] = ..., http_url: _Optional[str] = ..., head: _Optional[bytes] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("signed_claim",)
@@ -27,16 +29,14 @@ class JoinRequest(_message.Message):
     def __init__(self, signed_claim: _Optional[bytes] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("signed_charter", "signed_admission", "head", "now_ms")
+    __slots__ = ("signed_charter", "signed_admission", "head")
     SIGNED_CHARTER_FIELD_NUMBER: _ClassVar[int]
     SIGNED_ADMISSION_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
-    NOW_MS_FIELD_NUMBER: _ClassVar[int]
     signed_charter: bytes
     signed_admission: bytes
     head: bytes
-    now_ms: int
-    def __init__(self, signed_charter: _Optional[bytes] = ..., signed_admission: _Optional[bytes] = ..., head: _Optional[bytes] = ..., now_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, signed_charter: _Optional[bytes] = ..., signed_admission: _Optional[bytes] = ..., head: _Optional[bytes] = ...) -> None: ...
 
 class EvaluateRequest(_message.Message):
     __slots__ = ("signed_evaluation",)

@@ -17,6 +17,7 @@ from typing import Any
 
 from barnraise.contract.invite import Invite, parse_invite
 from barnraise.core.errors import BarnraiseError
+from barnraise.runtime.run_clock import RunClock
 from peer.coordinator_client import connect
 from scripts.benchmarks.load.identities import NEWCOMERS, identity_of
 
@@ -39,7 +40,8 @@ class Caller:
         began = time.perf_counter()
         try:
             async with connect(self.invite) as api:
-                joined = await api.join(identity_of(number), f"volunteer-{number}", credit=True, renew=renew)
+                name = f"volunteer-{number}"
+                joined = await api.join(identity_of(number), name, RunClock(), credit=True, renew=renew)
         except BarnraiseError as error:
             self.failures.append(error.problem)
             return

@@ -28,6 +28,7 @@ from barnraise.network.daemon import Daemon
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
 from barnraise.network.peer_ids import write_identity
 from barnraise.network.record_dht import RECORD_SECONDS, RecordDht
+from barnraise.runtime.run_clock import RunClock
 from peer.coordinator_client import connect
 from scripts.benchmarks.load.identities import identity_of, read_admissions
 
@@ -131,7 +132,7 @@ class Crowd:
 async def _main(invite: Invite, volunteers: int, daemons: int, admissions: Path, folder: Path) -> None:
     crowd = Crowd(invite, volunteers, admissions)
     async with connect(invite) as api:
-        joined = await api.join(identity_of(0), "volunteer-0", credit=True)
+        joined = await api.join(identity_of(0), "volunteer-0", RunClock(), credit=True)
     await crowd.start(min(daemons, volunteers), folder, list(joined.head.bootstrap))
     await crowd.run()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def test_a_restart_reads_every_row_from_before_the_crash(
     last = Journal(path)
     assert read(last) == recorded
     last.close()
+
+
+def test_the_newest_time_is_the_latest_of_all_rows(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "events.db")) as journal:
+        assert journal.newest_time() == 0
+        for at in (5, 7, 6):  # a clock that went back
+            journal.append(replace(HISTORY[0], at=Millis(at)))
+        assert journal.newest_time() == 7
 
 
 def test_an_interrupted_write_leaves_no_row(tmp_path: Path) -> None:

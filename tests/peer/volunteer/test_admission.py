@@ -16,6 +16,7 @@ from barnraise.contract.records import Admission
 from barnraise.core.errors import BarnraiseError, RefusedError, Unreachable, UserError, WrongRunKey
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_text
+from barnraise.runtime.run_clock import RunClock
 from peer.coordinator_client import CoordinatorClient
 from peer.timing import TIMING
 from peer.volunteer import admission_renewal
@@ -58,7 +59,8 @@ def renewals(monkeypatch: pytest.MonkeyPatch, *errors: BarnraiseError) -> list[f
         loop = asyncio.get_running_loop()
         invite = Invite((Endpoint("127.0.0.1", 1),), parts.RUN, parts.AUTHORITY.public)
         renewal = AdmissionRenewal(invite, parts.ADA, "ada", False, admission(2 * HOUR), TIMING_HERE)
-        keeping = asyncio.create_task(renewal.keep(lambda: Millis(parts.NOW + round(1000 * loop.time()))))
+        clock = RunClock(lambda: Millis(round(1000 * loop.time())), lambda: parts.NOW)
+        keeping = asyncio.create_task(renewal.keep(clock))
         await asyncio.wait([keeping], timeout=3.2 * HOUR)
         assert not keeping.done()
         keeping.cancel()

@@ -10,7 +10,9 @@ from typing import cast
 from barnraise.contract.records import Head
 from barnraise.core.ids import Millis
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
+from barnraise.runtime.run_clock import RunClock
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.head_follower import HeadFollower
 from tests.support import parts
@@ -39,14 +41,15 @@ class Stage:
 
     now: Millis = parts.NOW
     pauses: list[Paused] = field(default_factory=list)
-    notices: list[Paused] = field(default_factory=list)
+    notices: list[Paused | ClockSet] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.wall = self.now
         self.swarm, self.timer = FakeSwarm(), RoundTimer(self.now)
         self.heads = HeadFollower(
             self.head(self.now),
             cast(Swarm, self.swarm),
-            lambda: self.now,
+            RunClock(lambda: self.now, lambda: self.wall),
             lambda: self.now,
             self._pauses,
             self.timer,
@@ -59,6 +62,7 @@ class Stage:
     def look(self, *, after: float, head: bool = False) -> None:
         """after: seconds since the last call. head: whether a new head arrived."""
         self.now = Millis(self.now + round(1000 * after))
+        self.wall = Millis(self.wall + round(1000 * after))
         if head:
             self.swarm.found = [self.head(self.now)]
         asyncio.run(self.heads.look())
@@ -112,3 +116,18 @@ def test_an_older_head_is_not_taken() -> None:
     stage.swarm.found = [stage.head(stage.now - 1)]
     stage.look(after=0)
     assert stage.heads.head.at == stage.now
+
+
+def test_a_machine_whose_clock_was_set_keeps_the_run_s_clock() -> None:
+    stage = Stage()
+    stage.wall = Millis(stage.wall - 600_000)
+    stage.look(after=1)
+    assert (stage.notices, stage.heads.age()) == ([ClockSet(-600.0)], 1.0)
+
+
+def test_a_newer_head_sets_the_run_s_clock() -> None:
+    stage = Stage()
+    ahead = Millis(stage.now + 600_000)
+    stage.swarm.found = [stage.head(ahead)]
+    stage.look(after=0)
+    assert (stage.heads.clock(), stage.heads.age()) == (ahead, 0.0)

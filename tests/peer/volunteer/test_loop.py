@@ -17,6 +17,7 @@ from barnraise.contract.tip import Tip
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.run_clock import RunClock
 from peer.timing import Timing
 from peer.training.trainer import Update
 from peer.volunteer.actions import Exchanging, LocalWork
@@ -180,7 +181,9 @@ class Stage:
         self.samples, self.display = FakeSamples(), FakeDisplay()
         self.timer = RoundTimer(parts.NOW)
         now, swarm = lambda: self.now, cast(Swarm, self.swarm)
-        self.heads = HeadFollower(self.head(3), swarm, now, now, tuple, self.timer, lambda _: None)
+        self.heads = HeadFollower(
+            self.head(3), swarm, RunClock(now, now), now, tuple, self.timer, lambda _: None
+        )
         self.volunteer = Volunteer(
             spec=SPEC,
             identity=parts.ADA,
