@@ -45,7 +45,9 @@ def _main() -> None:
 
     time.time_ns = time_ns
     time.time = lambda: time_ns() / 1e9  # hivemind copies it when it is imported
-    vars(grpc_utils)["time"] = SimpleNamespace(time=machine_time)  # its core reads the machine's clock for a deadline
+    vars(grpc_utils)["time"] = SimpleNamespace(
+        time=machine_time
+    )  # its core reads the machine's clock for a deadline
     sys.argv = ["-c", *arguments]
     exec(code, {"__name__": "__main__"})
 
