@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from barnraise.contract.charter import check_version
 from barnraise.contract.endpoints import ip_address, public_host
 from barnraise.contract.invite import MAX_HOSTS, Invite
 from barnraise.contract.spec import RunSpec
@@ -223,7 +222,6 @@ def _open_store(
         return RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
         )
-    check_version(charter)
     check_unchanged(charter.value, spec, spec_path)
     revision, files = charter.value.spec.model.revision, charter.value.model_files
     base = resolve(spec.model.source, revision, cache, expected=files, progress=log.info, limiter=limiter)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import grpc
 
-from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter, check_version
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.invite import Invite
@@ -99,7 +99,6 @@ class CoordinatorClient:
         request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
         reply = await self._call(call(request, timeout=self._timing.request))
         signed = self._check_charter(reply.signed_charter)
-        check_version(signed)
         charter = signed.value
         admission = open_signed(Admission, reply.signed_admission, signer=self._invite.key)
         if (admission.value.run, admission.value.peer) != (self._invite.run, identity.public):

@@ -17,12 +17,14 @@ from barnraise.contract.archive import (
     ArchiveIndex,
     Repo,
     Revision,
-    close_path,
+    Segment,
     contribution_path,
+    entry_path,
     folder_of,
     repo_id,
     round_tag,
 )
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, Manifest, open_manifest
 from barnraise.core.errors import StateError, TrustError
@@ -32,7 +34,7 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import Batch, disk_errors, make_folder, write_atomic
 from coordinator.store.checkpoints import lay_out
 from coordinator.store.promotion import Promotion
-from coordinator.store.run_state import RunState
+from coordinator.store.run_state import Logged, RunState
 
 log = logging.getLogger("coordinator.checkpoints.archive_writer")
 
@@ -43,8 +45,12 @@ class ArchiveContent:
 
     charter: bytes
     """The signed charter."""
-    closes: Sequence[BlobHash]
-    """closes[r] closed round r."""
+    log: Sequence[Logged]
+    """The log's entries, by height."""
+    certificate: Certificate | None
+    """Of the newest."""
+    closed: int
+    """Closed rounds."""
     contributions: Mapping[int, Collection[BlobHash]]
     """Blobs of each round from which a replay can start."""
     replay_from: int
@@ -60,7 +66,9 @@ class ArchiveContent:
         """What the archive has to hold in `state`."""
         return cls(
             charter=state.signed_charter.wire,
-            closes=state.closes,
+            log=state.log,
+            certificate=state.certificate,
+            closed=state.round,
             contributions={round: frozenset(blobs) for round, blobs in state.history.blobs.items()},
             replay_from=state.replay_from,
             checkpoints={round: state.checkpoints[round] for round in sorted(state.published)},
@@ -76,8 +84,8 @@ class ArchiveWriter:
     charter: Charter
     folder: Path
     blobs: BlobStore
-    _closes: int = field(default=0, init=False)
-    """This process linked the closes below this round."""
+    _entries: int = field(default=0, init=False)
+    """This process linked the log's entries below this height."""
     _rounds: set[int] = field(default_factory=set, init=False)
     """Rounds whose contributions it linked."""
     _swept: bool = field(default=False, init=False)
@@ -103,12 +111,13 @@ class ArchiveWriter:
     def _link_log(self, content: ArchiveContent) -> None:
         rounds = content.contributions.keys() - self._rounds
         with Batch() as batch:
-            for round in range(self._closes, len(content.closes)):
-                self._link(content.closes[round], close_path(round), batch)
+            for height in range(self._entries, len(content.log)):
+                logged = content.log[height]
+                self._link(logged.name, entry_path(logged.epoch, height), batch)
             for round in rounds:
                 for blob in content.contributions[round]:
                     self._link(blob, contribution_path(blob), batch)
-        self._closes = len(content.closes)
+        self._entries = len(content.log)
         self._rounds |= rounds
 
     def _sweep(self) -> None:
@@ -116,7 +125,11 @@ class ArchiveWriter:
         with disk_errors(self.folder):
             for name in ("log", "contributions"):
                 make_folder(self.folder / name)
-            for left_over in [*self.folder.glob(".*"), *self.folder.glob("*/.*")]:
+            for left_over in [
+                *self.folder.glob(".*"),
+                *self.folder.glob("*/.*"),
+                *self.folder.glob("log/*/.*"),
+            ]:
                 if left_over.is_dir():
                     shutil.rmtree(left_over)
                 else:
@@ -149,10 +162,13 @@ class ArchiveWriter:
             for form in ("trained", "merged", "gguf", "base", "data")
         ]
         return ArchiveIndex(
-            version=1,
+            version=2,
             run=self.charter.run,
             authority=self.charter.authority,
-            closed=len(content.closes),
+            closed=content.closed,
+            entries=len(content.log),
+            epochs=_segments(content.log),
+            certificate=content.certificate,
             replay_from=content.replay_from,
             repos=tuple(repo for repo in repos if repo.revisions),
             mirrors=tuple(content.mirrors),
@@ -204,6 +220,15 @@ def _missing_blob(blob: BlobHash, path: str) -> StateError:
         f"the blob {short(blob)}, which the archive has as {path}, is missing",
         fix="Restore the coordinator's folder from a backup.",
     )
+
+
+def _segments(log: Sequence[Logged]) -> tuple[Segment, ...]:
+    """Which epoch each height is of. A log without entries begins with epoch 0."""
+    found = [Segment(epoch=0, start=0)]
+    for height, logged in enumerate(log):
+        if logged.epoch != found[-1].epoch:
+            found.append(Segment(epoch=logged.epoch, start=height))
+    return tuple(found)
 
 
 def _names(rounds: Sequence[int], promotion: Promotion | None) -> dict[int, tuple[str, ...]]:

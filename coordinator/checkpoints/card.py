@@ -11,6 +11,7 @@ from barnraise.contract.archive import repo_id, round_tag
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut
 from barnraise.contract.spec import DataSpec, Lora, SourceSpec
+from barnraise.contract.tip import Position
 from coordinator.reasons.setup import Redistributable
 from coordinator.setup.licences import card_fields, check_licence
 from coordinator.store.history import Share
@@ -51,8 +52,8 @@ class CardFacts:
     tokens: int
     """Tokens folded up to here."""
     state: str
-    previous: str
-    """Head of the log, as in the manifest."""
+    position: Position
+    """Place in the log."""
     held_out: HeldOut | None
     first: HeldOut | None
     """Of the base model, where it was evaluated."""
@@ -293,7 +294,7 @@ def _training(facts: CardFacts) -> str:
             f"- Held-out loss: {facts.held_out.loss:.4f} nats a token{before},"
             f" on {facts.held_out.tokens:,} tokens that were not trained on"
         )
-    lines.append(f"- Run spec: `{facts.charter.spec.digest()}`")
+    lines.append(f"- Charter: `{facts.charter.digest}`")
     if facts.curve:
         lines += ["", f"![Held-out loss over the tokens trained on]({CURVE})"]
     return "\n".join(["## How it was trained", "", *lines, ""])

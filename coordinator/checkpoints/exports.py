@@ -11,7 +11,15 @@ from pathlib import Path
 from barnraise.contract.archive import folder_of, forms, round_tag
 from barnraise.contract.base_files import DEFINING, GGUF, ORIGINAL, WEIGHTS, ArchivedBase, find_archived_base
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import MANIFEST, SAFE_NAME, FileEntry, Form, Manifest, open_manifest
+from barnraise.contract.manifest import (
+    MANIFEST,
+    SAFE_NAME,
+    FileEntry,
+    Form,
+    Manifest,
+    open_manifest,
+    position_fields,
+)
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
@@ -178,13 +186,12 @@ class Exporter:
         return Manifest(
             form=form,
             run=self.charter.run,
-            round=facts.round,
             state=facts.state,
-            previous=facts.previous,
-            spec=self.spec.digest(),
+            charter=self.charter.digest,
             tokens=facts.tokens,
             held_out=facts.held_out,
             files=files,
+            **position_fields(facts.position),
         )
 
 

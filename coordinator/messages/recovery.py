@@ -33,8 +33,8 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
 def file_message(file: reasons.RunFile) -> str:
     """What a file of the run is."""
     match file:
-        case reasons.CloseFile(_, round):
-            return f"the close of round {round}"
+        case reasons.EntryFile(_, _, height):
+            return f"entry {height} of the log"
         case reasons.ContributionFile(commit):
             return f"the contribution of {short(PublicKey(commit.owner))} to round {commit.round}"
         case reasons.CheckpointFile(_, round, name):

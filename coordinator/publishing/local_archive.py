@@ -14,11 +14,12 @@ from barnraise.contract.archive import (
     ArchiveIndex,
     Repo,
     Revision,
-    close_path,
     contribution_path,
     parse_index,
 )
+from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES, certificate_in
 from barnraise.contract.manifest import (
     MANIFEST,
     MANIFEST_JSON,
@@ -29,11 +30,10 @@ from barnraise.contract.manifest import (
     manifest_json,
     open_manifest,
 )
-from barnraise.contract.records import MAX_CLOSE_BYTES
 from barnraise.core.errors import HashMismatch, MalformedRecord, StateError, UserError
-from barnraise.core.ids import BlobHash, Round, blob_hash, short
+from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
 from barnraise.core.signed import open_signed
-from barnraise.fold.log import check_link
+from barnraise.fold.log import certified, read_step
 from barnraise.runtime.blob_store import file_hash
 
 
@@ -104,9 +104,9 @@ class LocalArchive:
         self.check_unchanged()
         return sizes
 
-    def closes(self) -> dict[str, int]:
-        """Size in bytes by path."""
-        paths = [close_path(round) for round in range(self.index.closed)]
+    def entries(self) -> dict[str, int]:
+        """Size in bytes of the log's entries by path, oldest first."""
+        paths = [self.index.path_of(height) for height in range(self.index.entries)]
         with self._present():
             return {path: (self.folder / path).stat().st_size for path in paths}
 
@@ -148,12 +148,30 @@ class LocalArchive:
         """Raises HashMismatch unless its name is its hash."""
         return self._checked(path, BlobHash(Path(path).name))
 
-    def checked_close(self, round: int) -> Path:
-        """Raises MalformedRecord, BadSignature unless it is the run's close of that round."""
-        path = self.folder / close_path(round)
+    def checked_entry(self, height: int) -> Path:
+        """Raises MalformedRecord, BadSignature unless its certificate is of this entry of the run."""
+        path = self.folder / self.index.path_of(height)
+        certificate = self._certificate(height)
         with self._present():
-            check_link(_read(path, MAX_CLOSE_BYTES), self.charter, Round(round))
+            step = read_step(_read(path, MAX_ENTRY_BYTES), certificate, self.charter)
+        # Which keys may certify it, readers find out: here a damaged file has to be noticed.
+        keys = tuple(PublicKey(key) for key, _ in certificate.signatures)
+        check_certificate(certified(step).vote, certificate, Authorities(keys))
         return path
+
+    def _certificate(self, height: int) -> Certificate:
+        """Of the entry of a height: in the entry after it, or in the index."""
+        after = height + 1
+        found = self.index.certificate
+        if after < self.index.entries:
+            with self._present():
+                found = certificate_in(_read(self.folder / self.index.path_of(after), MAX_ENTRY_BYTES))
+        if found is None:
+            raise MalformedRecord(
+                f"{self.folder / self.index.path_of(height)} has no certificate",
+                fix="Start the run's coordinator once: it writes its archive again.",
+            )
+        return found
 
     def _checked(self, path: str, expected: BlobHash) -> Path:
         with self._present():

@@ -62,14 +62,14 @@ class Mirror:
         return parse_index(self.destination.read(INDEX, MAX_INDEX_BYTES))
 
     def _send_log(self) -> None:
-        """Contributions before the closes that name them."""
+        """Contributions before the closes that name them, and entries before the one that certifies them."""
         archive = self.archive
         self._send(CHARTER, (archive.folder / CHARTER).stat().st_size, lambda: archive.folder / CHARTER)
         before = self.sent_files, self.sent_bytes
         for path, size in archive.contributions().items():
             self._send(path, size, partial(archive.checked_contribution, path))
-        for round, (path, size) in enumerate(archive.closes().items()):
-            self._send(path, size, partial(archive.checked_close, round))
+        for height, (path, size) in enumerate(archive.entries().items()):
+            self._send(path, size, partial(archive.checked_entry, height))
         self._report_since("the log", before)
 
     def _send_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -109,7 +109,7 @@ class Mirror:
 
     def _prune(self, index: ArchiveIndex) -> None:
         folders = {revision.folder for repo in index.repos for revision in repo.revisions}
-        needed = {INDEX, CHARTER, *self.archive.contributions(), *self.archive.closes()}
+        needed = {INDEX, CHARTER, *self.archive.contributions(), *self.archive.entries()}
         obsolete = [
             path for path in self._there if path not in needed and path.rpartition("/")[0] not in folders
         ]

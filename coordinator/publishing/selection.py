@@ -77,7 +77,7 @@ def _check_joinable(existing: ArchiveIndex, added: ArchiveIndex) -> None:
             f" this is {added.run} of {added.authority[:8]}…",
             fix="Publish each run to its own destination.",
         )
-    if existing.closed > added.closed:
+    if existing.length > added.length:
         raise StateError(
             f"the destination has {existing.closed} rounds of the log, this archive only {added.closed}",
             fix="This archive may be an old copy: publish from the newest one, or to another destination.",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.contract.archive import close_path, contribution_path, folder_of
-from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, blob_name
+from barnraise.contract.archive import contribution_path, entry_path, folder_of
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES
+from barnraise.contract.records import Commit, blob_name
 from barnraise.core.ids import BlobHash
 from barnraise.core.reason import Reason
 
@@ -14,21 +15,22 @@ from barnraise.core.reason import Reason
 
 
 @dataclass(frozen=True)
-class CloseFile:
-    """The close of a round."""
+class EntryFile:
+    """An entry of the log."""
 
     name: BlobHash
-    round: int
+    epoch: int
+    height: int
 
     @property
     def archive_path(self) -> str:
         """Where archives have a copy."""
-        return close_path(self.round)
+        return entry_path(self.epoch, self.height)
 
     @property
     def limit(self) -> int:
         """Bytes that it has at most."""
-        return MAX_CLOSE_BYTES
+        return MAX_ENTRY_BYTES
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class CheckpointFile:
         return self.size
 
 
-RunFile = CloseFile | ContributionFile | CheckpointFile
-NeededFile = CloseFile | ContributionFile
+RunFile = EntryFile | ContributionFile | CheckpointFile
+NeededFile = EntryFile | ContributionFile
 """Without it, the run cannot continue: it is fetched from volunteers where no archive has it."""
 
 # What becomes of it

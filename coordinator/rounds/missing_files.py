@@ -13,8 +13,8 @@ from barnraise.network.swarm import Swarm
 from coordinator.messages.recovery import recovery_message
 from coordinator.reasons.recovery import (
     AwaitingVolunteers,
-    CloseFile,
     ContributionFile,
+    EntryFile,
     FetchedFromVolunteer,
     NeededFile,
 )
@@ -40,7 +40,7 @@ async def fetch_missing_files(files: Sequence[NeededFile], swarm: Swarm, timing:
 async def _fetched(file: NeededFile, swarm: Swarm, holders: Sequence[PublicKey]) -> bool:
     try:
         match file:
-            case CloseFile(name):
+            case EntryFile(name):
                 await swarm.fetch(name, file.limit, holders)
             case ContributionFile(commit):
                 await swarm.fetch_pieces(wanted(commit), [PublicKey(commit.owner), *holders])

@@ -11,7 +11,15 @@ from safetensors.numpy import save_file
 
 from barnraise.contract.archive import repo_id
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, FileEntry, HeldOut, Manifest, manifest_json
+from barnraise.contract.manifest import (
+    MANIFEST,
+    MANIFEST_JSON,
+    FileEntry,
+    HeldOut,
+    Manifest,
+    manifest_json,
+    position_fields,
+)
 from barnraise.contract.spec import Lora
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip
@@ -53,13 +61,12 @@ def write_checkpoint(
         manifest = Manifest(
             form="trained",
             run=charter.spec.name,
-            round=tip.round,
             state=tip.state,
-            previous=tip.previous,
-            spec=charter.spec.digest(),
+            charter=charter.digest,
             tokens=tokens,
             held_out=None,
             files=entries(work, blobs),
+            **position_fields(tip.position),
         )
     signed = sign(authority, manifest)
     blobs.put(signed.wire)

@@ -16,7 +16,7 @@ from barnraise.contract.records import Commit, Evaluation, JoinClaim
 from barnraise.contract.tip import Tip
 from barnraise.core.ids import Millis, PublicKey, blob_hash
 from barnraise.core.signed import Signed
-from barnraise.fold.log import Link
+from barnraise.fold.log import Amendment, Link, Step, certified
 
 
 class Kind(Enum):
@@ -31,7 +31,9 @@ class Kind(Enum):
     ACCEPTED = "accepted"
     """body: the signed commit"""
     CLOSED = "closed"
-    """body: hash of the close, which is a blob"""
+    """body: what certified the close, which is a blob (`barnraise.contract.double_signing.Certified`)"""
+    AMENDED = "amended"
+    """body: the same of a delegation or a resume"""
     CHECKPOINTED = "checkpointed"
     """body: hash of the signed manifest, which is a blob"""
     PUBLISHED = "settled"
@@ -54,6 +56,10 @@ class Row:
 
 def _row_of(kind: Kind, at: Millis, signed: Signed[Commit] | Signed[Manifest] | Signed[Evaluation]) -> Row:
     return Row(kind, at, signed.value.round, signed.wire)
+
+
+def _row_of_step(kind: Kind, at: Millis, step: Step) -> Row:
+    return Row(kind, at, step.entry.round, certified(step).model_dump_json().encode())
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,18 @@ class RoundClosed:
     link: Link
 
     def row(self) -> Row:
-        link = self.link
-        return Row(Kind.CLOSED, self.at, link.close.round, bytes.fromhex(link.hash))
+        return _row_of_step(Kind.CLOSED, self.at, self.link)
+
+
+@dataclass(frozen=True)
+class LogAmended:
+    """The log has an entry that folds nothing."""
+
+    at: Millis
+    amendment: Amendment
+
+    def row(self) -> Row:
+        return _row_of_step(Kind.AMENDED, self.at, self.amendment)
 
 
 @dataclass(frozen=True)
@@ -160,7 +176,7 @@ class ContributionsForgotten:
 
 @dataclass(frozen=True)
 class RoundFolded:
-    """The state of the next round is known: a fold finished, or a restart read a checkpoint."""
+    """The state at `tip` is known: a fold finished, or a restart read a checkpoint."""
 
     tip: Tip
     tokens: int
@@ -201,6 +217,7 @@ Journaled = (
     | RoundOpened
     | ContributionAccepted
     | RoundClosed
+    | LogAmended
     | CheckpointWritten
     | CheckpointPublished
     | EvaluationReceived

@@ -17,15 +17,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.log_entries import certificate_in
 from barnraise.contract.manifest import Manifest
 from barnraise.contract.records import Commit
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import StateError
-from barnraise.core.ids import BlobHash, PublicKey, Round, RunId, blob_hash
+from barnraise.core.ids import BlobHash, PublicKey, RunId, blob_hash
 from barnraise.core.signed import Signed
-from barnraise.fold.log import Link, check_link
+from barnraise.fold.log import Link, Step, Unreadable, read_step
 from barnraise.models.checkpoint_files import read_state
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore, SetAside
@@ -33,8 +36,8 @@ from coordinator.messages.recovery import file_message, recovery_message
 from coordinator.reasons.recovery import (
     CheckpointFile,
     CheckpointGivenUp,
-    CloseFile,
     ContributionFile,
+    EntryFile,
     FirstStateRecomputed,
     NeededFile,
     RecoveryReason,
@@ -42,7 +45,7 @@ from coordinator.reasons.recovery import (
 from coordinator.store.copies import Copies
 from coordinator.store.events import CheckpointsDropped, ContributionsLost, Kind, Row
 from coordinator.store.retention import NamedBlobs
-from coordinator.store.row_reader import RowReader
+from coordinator.store.row_reader import RowReader, certified_in
 from coordinator.store.run_state import RunState, apply
 
 log = logging.getLogger("coordinator.store.restoring")
@@ -86,11 +89,11 @@ class Restoring:
         """The state that the journal leads to, without what is lost. Raises CopiesNeeded."""
         state, rows = RunState.before_events(self.charter), iter(rows)
         try:
-            for event in RowReader(self.charter.value, self.blobs, self._close).events(rows):
+            for event in RowReader(self.charter.value, self.blobs, self._entry).events(rows):
                 self.named.add(event)
                 state = apply(state, event)
         except CopiesNeeded as needed:
-            rest = [CloseFile(BlobHash(row.body.hex()), row.round) for row in rows if row.kind is Kind.CLOSED]
+            rest = [_entry_file(certified_in(row)) for row in rows if row.kind in (Kind.CLOSED, Kind.AMENDED)]
             self._need((*needed.files, *(file for file in rest if not self.copies.ensure(file))))
         log.info("resuming with round %d", state.round)
         return self._without_lost(self._without_incomplete(state))
@@ -112,25 +115,32 @@ class Restoring:
             raise _hopeless("no checkpoint is intact, and the base model's state[0] is not the charter's")
         return Start(genesis_tip(self._charter), 0, first)
 
-    def links(self, state: RunState, first: Round) -> list[Link]:
-        """The closes from round `first` on, whose contributions are all here. Raises CopiesNeeded."""
-        found = [
-            check_link(self.blobs.get(state.closes[round]), self._charter, Round(round))
-            for round in range(first, state.round)
-        ]
-        files = [ContributionFile(commit) for link in found for commit in link.commits]
+    def steps(self, state: RunState, height: int) -> list[Step]:
+        """The log from a height on, with all contributions that it folds. Raises CopiesNeeded."""
+        payloads = [self.blobs.get(logged.name) for logged in state.log[height:]]
+        # The certificate of each entry is in the next one.
+        certificates = [*map(certificate_in, payloads), state.certificate][1:]
+        found = [self._step(*pair) for pair in zip(payloads, certificates, strict=True)]
+        links = [step for step in found if isinstance(step, Link)]
+        files = [ContributionFile(commit) for link in links for commit in link.commits]
         self._need(tuple(file for file in files if not self.copies.ensure(file)))
         return found
+
+    def _step(self, payload: bytes, certificate: Certificate | None) -> Step:
+        assert certificate is not None, "only the first entry of the log has none"
+        step = read_step(payload, certificate, self._charter)
+        assert not isinstance(step, Unreadable), "the journal was read"
+        return step
 
     @property
     def _charter(self) -> Charter:
         return self.charter.value
 
-    def _close(self, name: BlobHash, round: int) -> bytes:
-        file = CloseFile(name, round)
+    def _entry(self, votes: Certified) -> bytes:
+        file = _entry_file(votes)
         if not self.copies.ensure(file):
             self._need((file,))
-        return self.blobs.get(name)
+        return self.blobs.get(file.name)
 
     def _need(self, files: tuple[NeededFile, ...]) -> None:
         if files:
@@ -170,6 +180,11 @@ class Restoring:
             commit for commit in accepted if not self.copies.ensure(ContributionFile(commit.value))
         )
         return apply(state, ContributionsLost(tuple(PublicKey(commit.signer) for commit in self.lost)))
+
+
+def _entry_file(votes: Certified) -> EntryFile:
+    vote = votes.vote
+    return EntryFile(BlobHash(vote.entry), vote.epoch, vote.height)
 
 
 def _hopeless(problem: str) -> StateError:

@@ -6,13 +6,17 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from barnraise.contract.charter import Charter
+from pydantic import ValidationError
+
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.double_signing import Certified
 from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim
-from barnraise.core.errors import FileDamaged
-from barnraise.core.ids import BlobHash, PublicKey, Round
+from barnraise.contract.tip import first_position
+from barnraise.core.errors import FileDamaged, MalformedRecord, NewerVersion
+from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import Signed, open_signed
-from barnraise.fold.log import check_link
+from barnraise.fold.log import Amendment, Link, Unreadable, check_step, read_step
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.store.events import (
     CheckpointPublished,
@@ -22,6 +26,7 @@ from coordinator.store.events import (
     EvaluationReceived,
     Journaled,
     Kind,
+    LogAmended,
     PeerAdmitted,
     RoundClosed,
     RoundOpened,
@@ -32,6 +37,16 @@ from coordinator.store.events import (
 log = logging.getLogger("coordinator.store.row_reader")
 
 
+def certified_in(row: Row) -> Certified:
+    """What certified the entry of a row. Raises MalformedRecord."""
+    try:
+        return Certified.model_validate_json(row.body)
+    except ValidationError:
+        raise MalformedRecord(
+            f"the journal's certificate of round {row.round} is none", fix="Restore the folder from a backup."
+        ) from None
+
+
 def find_charter(rows: Iterable[Row], authority: PublicKey) -> Signed[Charter] | None:
     """The charter of the run; None where the journal records no run yet.
 
@@ -39,7 +54,7 @@ def find_charter(rows: Iterable[Row], authority: PublicKey) -> Signed[Charter] |
     """
     for row in rows:
         if row.kind is Kind.CHARTERED:
-            return open_signed(Charter, row.body, signer=authority)
+            return open_signed(Charter, row.body, signer=authority, limit=MAX_CHARTER_BYTES)
     return None
 
 
@@ -49,25 +64,30 @@ class RowReader:
 
     charter: Charter
     blobs: BlobStore
-    close: Callable[[BlobHash, int], bytes]
-    """The close of a round, by its hash."""
+    entry: Callable[[Certified], bytes]
+    """The payload of an entry of the log."""
 
     def events(self, rows: Iterable[Row]) -> Iterator[Journaled]:
         """The events that lead to the state which all `rows` together lead to.
 
         Left out is what has no effect on that state and is slow or impossible to open: commits of closed
         rounds, which their close holds too, and manifests that were dropped or damaged since. Raises what
-        `close` raises, MalformedRecord, BadSignature.
+        `entry` raises, MalformedRecord, BadSignature; StateError where the entries are no chain.
         """
         accepted: list[Row] = []
+        position = first_position(self.charter)
         for row in rows:
             if row.kind is Kind.ACCEPTED:
                 accepted.append(row)
                 continue
             if row.kind is Kind.CLOSED:
                 accepted.clear()
-            if (event := self.read(row)) is not None:
-                yield event
+            if (event := self.read(row)) is None:
+                continue
+            if isinstance(event, RoundClosed | LogAmended):
+                step = event.link if isinstance(event, RoundClosed) else event.amendment
+                position = position.after(check_step(position, step, self.charter).entry)
+            yield event
         for row in accepted:
             yield _accepted(self, row)
 
@@ -81,7 +101,9 @@ class RowReader:
 
 
 def _chartered(reader: RowReader, row: Row) -> Journaled:
-    return RunChartered(row.at, open_signed(Charter, row.body, signer=reader.charter.authority_key))
+    return RunChartered(
+        row.at, open_signed(Charter, row.body, signer=reader.charter.authority_key, limit=MAX_CHARTER_BYTES)
+    )
 
 
 def _admitted(reader: RowReader, row: Row) -> Journaled:
@@ -96,9 +118,16 @@ def _accepted(reader: RowReader, row: Row) -> Journaled:
     return ContributionAccepted(row.at, open_signed(Commit, row.body, signer=None))
 
 
-def _closed(reader: RowReader, row: Row) -> Journaled:
-    wire = reader.close(BlobHash(row.body.hex()), row.round)
-    return RoundClosed(row.at, check_link(wire, reader.charter, Round(row.round)))
+def _entered(reader: RowReader, row: Row) -> Journaled:
+    """A close or an amendment: which of them the blob is decides, not the row."""
+    votes = certified_in(row)
+    match read_step(reader.entry(votes), votes.certificate, reader.charter):
+        case Link() as link:
+            return RoundClosed(row.at, link)
+        case Amendment() as amendment:
+            return LogAmended(row.at, amendment)
+        case Unreadable(entry=entry):
+            raise NewerVersion(f"the journal at round {row.round}", entry.release)
 
 
 def _checkpointed(reader: RowReader, row: Row) -> Journaled | None:
@@ -130,7 +159,8 @@ _READERS: Mapping[Kind, Callable[[RowReader, Row], Journaled | None]] = {
     Kind.ADMITTED: _admitted,
     Kind.OPENED: _opened,
     Kind.ACCEPTED: _accepted,
-    Kind.CLOSED: _closed,
+    Kind.CLOSED: _entered,
+    Kind.AMENDED: _entered,
     Kind.CHECKPOINTED: _checkpointed,
     Kind.PUBLISHED: _published,
     Kind.EVALUATED: _evaluated,

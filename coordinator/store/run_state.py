@@ -3,7 +3,7 @@
 The run store applies each event as it happens; a restart applies the events of the journal. What holds in
 every state:
 
-1. `closes` and `history` count the same rounds, and `round` is the next one.
+1. `history` counts the closes of `log`, and `round` is the next one.
 2. Accepted contributions are contributions to the open round, one for each owner.
 3. A checkpoint has the round of its manifest, which is at most the open round.
 4. Published checkpoints are stored checkpoints. The score of each that has a held-out loss is in `scores`.
@@ -11,7 +11,7 @@ every state:
 6. Contributions are kept of the rounds from `replay_from` up to the open one, and of no other.
 7. The round of `tip` is at most the open round.
 
-And across every event: `closes` and `history.tokens` only grow, `replay_from` and `scores` never shrink.
+And across every event: `log` and `history.tokens` only grow, `replay_from` and `scores` never shrink.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, Head, JoinClaim, blob_name
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RunSpec
-from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.contract.tip import Position, Tip, first_position, genesis_tip
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed
+from barnraise.fold.log import Step
 from coordinator.store.append_only import AppendOnly
 from coordinator.store.events import (
     CheckpointPublished,
@@ -41,6 +43,7 @@ from coordinator.store.events import (
     EvaluationReceived,
     EvaluationStarted,
     Event,
+    LogAmended,
     PeerAdmitted,
     RoundClosed,
     RoundFolded,
@@ -71,20 +74,32 @@ def _empty() -> Mapping[Any, Any]:
 
 
 @dataclass(frozen=True)
+class Logged:
+    """One entry of the log, which is a blob."""
+
+    name: BlobHash
+    epoch: int
+
+
+@dataclass(frozen=True)
 class RunState:
     """What the coordinator knows of a run at one moment. Any thread may read it."""
 
     signed_charter: Signed[Charter]
     tip: Tip
     """The newest state that is folded."""
+    position: Position
+    """The end of the log."""
     tokens: int = 0
     """Tokens folded up to `tip`."""
     loss: float | None = None
     """Token-weighted training loss of the last round that this process folded."""
     opens: Millis = NEVER
     """When the TRAIN phase of the open round starts; `NEVER` before the run is served for the first time."""
-    closes: AppendOnly[BlobHash] = field(default_factory=AppendOnly)
-    """closes[r] closed round r."""
+    log: AppendOnly[Logged] = field(default_factory=AppendOnly)
+    """The entries of the log, by height."""
+    certificate: Certificate | None = None
+    """Of the newest of them."""
     accepted: Mapping[PublicKey, Signed[Commit]] = field(default_factory=_empty)
     """Contributions to the open round, by owner."""
     checkpoints: Mapping[int, Signed[Manifest]] = field(default_factory=_empty)
@@ -106,7 +121,7 @@ class RunState:
     @classmethod
     def before_events(cls, charter: Signed[Charter]) -> RunState:
         """The state that the first event is applied to."""
-        return cls(charter, genesis_tip(charter.value))
+        return cls(charter, genesis_tip(charter.value), first_position(charter.value))
 
     @property
     def charter(self) -> Charter:
@@ -121,7 +136,7 @@ class RunState:
     @property
     def round(self) -> Round:
         """The open round."""
-        return Round(len(self.closes))
+        return self.position.round
 
     @property
     def window(self) -> Window:
@@ -162,7 +177,10 @@ class RunState:
         return Head(
             run=self.charter.run,
             round=self.round,
-            close=self.closes[-1] if self.closes else None,
+            epoch=self.position.epoch,
+            height=self.position.height,
+            entry=self.position.previous,
+            certificate=self.certificate,
             state=self.tip.state if self.tip.round == self.round else None,
             opens=self.opens,
             turns=turns,
@@ -221,11 +239,25 @@ def _accepted(state: RunState, event: ContributionAccepted) -> RunState:
 
 def _closed(state: RunState, event: RoundClosed) -> RunState:
     return replace(
-        state,
+        _entered(state, event.link),
         opens=event.at,
-        closes=state.closes.extended(event.link.hash),
         accepted=_empty(),
         history=state.history.with_close(event.link),
+    )
+
+
+def _amended(state: RunState, event: LogAmended) -> RunState:
+    after = _entered(state, event.amendment)
+    folded = state.tip.position == state.position
+    return replace(after, tip=Tip(after.position, state.tip.state)) if folded else after
+
+
+def _entered(state: RunState, step: Step) -> RunState:
+    return replace(
+        state,
+        position=state.position.after(step.entry),
+        log=state.log.extended(Logged(step.hash, step.entry.epoch)),
+        certificate=step.certificate,
     )
 
 
@@ -308,6 +340,7 @@ _TRANSITIONS: Mapping[type[Event], Callable[[RunState, Any], RunState]] = {
     RoundOpened: _opened,
     ContributionAccepted: _accepted,
     RoundClosed: _closed,
+    LogAmended: _amended,
     RoundFolded: _folded,
     CheckpointWritten: _written,
     CheckpointPublished: _published,

@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
+from barnraise.contract.log_entries import Close, Entry, Resume, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
-from barnraise.contract.records import Close, Commit, Evaluation, JoinClaim, blob_name, fold_order
+from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name, fold_order
 from barnraise.contract.state import TrainState
-from barnraise.core.errors import FileDamaged, MalformedBlob, Unreachable
+from barnraise.core.errors import FileDamaged, MalformedBlob, StateError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, short
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import blob_sizes
-from barnraise.fold.log import Link, advance
+from barnraise.fold.log import Amendment, Link, Step, advance, amended
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import ARCHIVE, BLOBS
 from coordinator.store.checkpoints import published_manifest, write_checkpoint
@@ -39,6 +41,7 @@ from coordinator.store.events import (
     EvaluationStarted,
     Journaled,
     Local,
+    LogAmended,
     PeerAdmitted,
     RoundClosed,
     RoundFolded,
@@ -118,11 +121,11 @@ class RunStore:
         restoring = Restoring(charter, base, blobs, Copies(blobs, folder / ARCHIVE, mirrors))
         snapshot = restoring.replay(journal.rows())
         start = restoring.start(snapshot)
-        links = restoring.links(snapshot, start.tip.round)
+        steps = restoring.steps(snapshot, start.tip.position.height)
         snapshot = apply(snapshot, RoundFolded(start.tip, start.tokens, None))
         store = cls(authority, base, folder, blobs, journal, snapshot, start.state, restoring.lost)
-        for link in links:
-            store.fold(link)
+        for step in steps:
+            store._pass(step)
         store._remove([*restoring.named.files, *restoring.named.manifests])
         blobs.remove_stale_downloads(before=snapshot.opens / 1000)  # of earlier rounds
         return store
@@ -166,6 +169,29 @@ class RunStore:
             link = self._link(self.snapshot, reason, now)
             self._record(RoundClosed(now, link))
         return link
+
+    def resume(self, now: Millis, *, after_epoch: int = 0) -> Amendment:
+        """Begin an epoch: the run continues from here, and other ends of the epochs before are void.
+
+        after_epoch: the latest epoch that anybody has seen. Raises StateError while a round is being folded.
+        """
+        with self._writing:
+            run = self.snapshot
+            position = run.position
+            if run.tip.position != position:
+                raise StateError("a round is being folded", fix="Try again when it is.")
+            entry = Resume(
+                run=run.charter.run,
+                epoch=max(position.epoch, after_epoch) + 1,
+                height=position.height,
+                round=position.round,
+                previous=position.previous,
+                certificate=run.certificate,
+                at=now,
+            )
+            amendment = Amendment(entry, self._certified(entry))
+            self._record(LogAmended(now, amendment))
+        return amendment
 
     def fold(self, link: Link) -> None:
         """Advance `state` by one close. Slow. Raises StateError; FileDamaged, and a restart then recovers."""
@@ -262,19 +288,34 @@ class RunStore:
 
     def _link(self, run: RunState, reason: str, now: Millis) -> Link:
         """The signed close of the open round, in the blob store."""
-        seed, round = run.spec.seed, run.round
+        seed, round, position = run.spec.seed, run.round, run.position
         ordered = sorted(run.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer))
         close = Close(
             run=run.charter.run,
+            epoch=position.epoch,
+            height=position.height,
             round=round,
-            previous=run.tip.previous,
+            previous=position.previous,
+            certificate=run.certificate,
             base_state=run.tip.state,
             commits=tuple(commit.text for commit in ordered),
             at=now,
             reason=reason,
         )
-        name = self.blobs.put(sign(self.authority, close).wire)
-        return Link(close, tuple(commit.value for commit in ordered), name)
+        return Link(close, tuple(commit.value for commit in ordered), self._certified(close))
+
+    def _certified(self, entry: Entry) -> Certificate:
+        """Put an entry into the blob store, and certify it."""
+        self.blobs.put(entry.payload)
+        return certify([self.authority], vote_on(entry, ballot=0))
+
+    def _pass(self, step: Step) -> None:
+        """Advance `state` by one entry."""
+        if isinstance(step, Link):
+            self.fold(step)
+        else:
+            run = self.snapshot
+            self._note(RoundFolded(amended(run.tip, step, self.charter), run.tokens, run.loss))
 
     def _record(self, event: Journaled) -> None:
         """Journal an event, then apply it. Raises DiskFull, StateError, and then nothing has happened."""

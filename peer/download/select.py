@@ -61,7 +61,7 @@ def index_of(signed: Signed[Manifest], own: str | None = None) -> ArchiveIndex:
         revisions=(revision,),
     )
     return ArchiveIndex(
-        version=1, run=manifest.run, authority=signed.signer, closed=0, replay_from=0, repos=(repo,)
+        version=2, run=manifest.run, authority=signed.signer, closed=0, replay_from=0, repos=(repo,)
     )
 
 

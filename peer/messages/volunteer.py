@@ -79,6 +79,8 @@ def _wait(reason: volunteer.WaitReason) -> str:
             return (
                 f"the coordinator is at round {open_round}, we are at {base}: it is catching up{_away(away)}"
             )
+        case volunteer.TwoHistories():
+            return "the run's key signed two histories: following neither until its maintainer resumes one"
         case volunteer.NothingTrained(round, away):
             return f"round {round} is closing; we train in the next one{_away(away)}"
         case volunteer.TooLate():
@@ -130,6 +132,8 @@ def _change_of_state(
             return f"{rounds} rounds behind: taking the checkpoint of round {checkpoint}"
         case volunteer.RoundClosed(round):
             return f"folding round {round}"
+        case volunteer.LogChanged():
+            return "following a change of the log"
         case volunteer.NewerState():
             return "the newest state is here: rebasing onto it"
         case volunteer.AskedToStop():

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from barnraise.contract.archive import close_path, contribution_path
+from barnraise.contract.archive import contribution_path
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.manifest import FileEntry
-from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, blob_name
+from barnraise.contract.records import Commit, blob_name
 from barnraise.core.errors import MalformedRecord, Unreachable
-from barnraise.core.ids import Round
 from barnraise.fold.replay import Cause, Difference
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors
@@ -39,14 +39,15 @@ class ArchiveReader:
     source: Source
     scratch: Path
 
-    async def close(self, round: Round) -> bytes | Difference:
-        path, expected = close_path(round), f"the close of round {round}"
+    async def entry(self, path: str) -> bytes | Difference:
+        """The payload of an entry of the log."""
+        expected = "an entry of the log"
         try:
-            return await self.source.get_small(path, MAX_CLOSE_BYTES)
+            return await self.source.get_small(path, MAX_ENTRY_BYTES)
         except Missing:
-            return Difference("close", path, expected, NOT_THERE, Cause.ABSENT)
+            return Difference("entry", path, expected, NOT_THERE, Cause.ABSENT)
         except MalformedRecord as error:
-            return Difference("close", path, expected, error.problem, Cause.SOURCE)
+            return Difference("entry", path, expected, error.problem, Cause.SOURCE)
 
     async def contribution(self, commit: Commit) -> memoryview | Difference:
         """The bytes at the place of the commit's blob. They are not checked here."""

@@ -8,13 +8,15 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from barnraise.contract.archive import ArchiveIndex
+from barnraise.contract.manifest import Manifest
 from barnraise.contract.records import Commit
-from barnraise.core.ids import Round
 from barnraise.fold.fold import Contribution
-from barnraise.fold.log import Link
+from barnraise.fold.log import Amendment, Link, Step, Unreadable
 from barnraise.fold.replay import Difference, Replay, RoundReader
 from peer.verify.archive_reader import ArchiveReader
 from peer.verify.display import VerifyDisplay
+from peer.verify.entry_reader import EntryReader
 from peer.verify.events import ReplayProgress
 
 AHEAD = 3
@@ -34,68 +36,78 @@ class Replayed:
 
 @dataclass(frozen=True)
 class _Ready:
-    """A round that can be folded."""
+    """An entry that can be passed: of a close, with the decoded contributions."""
 
-    link: Link
-    contributions: tuple[Contribution, ...]
-
-    @property
-    def closed_at(self) -> int:
-        """Milliseconds."""
-        close = self.link.close
-        return close.at
+    step: Step | Unreadable
+    contributions: tuple[Contribution, ...] = ()
 
 
 async def replay_rounds(
     archive_reader: ArchiveReader,
+    index: ArchiveIndex,
     replay: Replay,
-    until: int,
+    until: Manifest,
     display: VerifyDisplay,
     clock: Callable[[], float],
 ) -> Replayed | Difference:
-    """Advance `replay` to the state of round `until`. clock: seconds. Raises Unreachable, DiskFull."""
-    first, began, closed = replay.tip.round, clock(), list[int]()
-    reader = RoundReader(replay.charter, replay.state.layout)
-    async with aclosing(_in_order(archive_reader, reader, range(first, until))) as rounds:
-        async for found in rounds:
+    """Advance `replay` to the checkpoint `until`. clock: seconds.
+
+    Raises Unreachable, DiskFull, NewerVersion.
+    """
+    first, began, closed = replay.tip.position, clock(), list[int]()
+    reader = EntryReader(archive_reader, index, RoundReader(replay.charter, replay.state.layout))
+    async with aclosing(_in_order(archive_reader, reader, range(first.height, until.height))) as entries:
+        async for found in entries:
             if isinstance(found, Difference):
                 return found
-            folded = await asyncio.to_thread(replay.fold, found.link, found.contributions)
-            if isinstance(folded, Difference):
-                return folded
-            replay = folded
-            closed.append(found.closed_at)
-            display.replayed(
-                ReplayProgress(replay.rounds, until - first, replay.contributions, clock() - began)
-            )
+            passed = await asyncio.to_thread(_passed, replay, found)
+            if isinstance(passed, Difference):
+                return passed
+            replay = passed
+            if isinstance(found.step, Link):
+                closed.append(found.step.close.at)
+                rounds = until.round - first.round
+                display.replayed(ReplayProgress(replay.rounds, rounds, replay.contributions, clock() - began))
     training = (closed[-1] - closed[0]) / 1000 / (len(closed) - 1) if len(closed) > 1 else None
     return Replayed(replay, training)
 
 
+def _passed(replay: Replay, ready: _Ready) -> Replay | Difference:
+    match replay.check(ready.step):
+        case Link() as link:
+            return replay.fold(link, ready.contributions)
+        case Amendment() as amendment:
+            return replay.amend(amendment)
+        case Difference() as difference:
+            return difference
+
+
 async def _in_order(
-    archive_reader: ArchiveReader, reader: RoundReader, rounds: range
+    archive_reader: ArchiveReader, reader: EntryReader, heights: range
 ) -> AsyncGenerator[_Ready | Difference, None]:
     gate = asyncio.Semaphore(PARALLEL)
     ahead: deque[asyncio.Task[_Ready | Difference]] = deque()
     try:
-        for round in rounds:
-            ahead.append(asyncio.create_task(_prepare(archive_reader, reader, Round(round), gate)))
+        for height in heights:
+            ahead.append(asyncio.create_task(_prepare(archive_reader, reader, height, gate)))
             if len(ahead) > AHEAD:
                 yield await ahead.popleft()
         while ahead:
             yield await ahead.popleft()
     finally:
+        reader.close()
         await _cancel(ahead)
 
 
 async def _prepare(
-    archive_reader: ArchiveReader, reader: RoundReader, round: Round, gate: asyncio.Semaphore
+    archive_reader: ArchiveReader, reader: EntryReader, height: int, gate: asyncio.Semaphore
 ) -> _Ready | Difference:
-    wire = await archive_reader.close(round)
-    link = wire if isinstance(wire, Difference) else await asyncio.to_thread(reader.open, round, wire)
-    if isinstance(link, Difference):
-        return link
-    fetching = [asyncio.create_task(_fetch(archive_reader, commit, gate)) for commit in link.commits]
+    step = await reader.step(height)
+    if isinstance(step, Difference):
+        return step
+    if not isinstance(step, Link):
+        return _Ready(step)
+    fetching = [asyncio.create_task(_fetch(archive_reader, commit, gate)) for commit in step.commits]
     try:
         found = await asyncio.gather(*fetching)
     finally:
@@ -104,8 +116,8 @@ async def _prepare(
     if lacking is not None:
         return lacking
     blobs = [each for each in found if not isinstance(each, Difference)]
-    contributions = await asyncio.to_thread(reader.read, link, blobs)
-    return contributions if isinstance(contributions, Difference) else _Ready(link, contributions)
+    contributions = await asyncio.to_thread(reader.rounds.read, step, blobs)
+    return contributions if isinstance(contributions, Difference) else _Ready(step, contributions)
 
 
 async def _fetch(

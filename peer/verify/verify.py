@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.archive import CHARTER, Revision, find_revision, folder_of, round_tag
-from barnraise.contract.charter import Charter, check_version
+from barnraise.contract.charter import Charter
 from barnraise.contract.evaluations import EVALUATIONS
 from barnraise.contract.invite import SCHEME
 from barnraise.contract.manifest import MANIFEST, Manifest
@@ -101,7 +101,6 @@ async def verify(
         if isinstance(found, Difference):
             return found
         archive, claim = found
-        check_version(archive.signed_charter)
         manifest = claim.manifest
         scratch = stack.enter_context(scratch_folder(cache / SCRATCH))
         state_hash = StateHash(manifest.state)
@@ -124,7 +123,7 @@ async def verify(
         if isinstance(started, Difference):
             return started
         start, replay = started
-        done = await replay_rounds(archive_reader, replay, manifest.round, display, clock)
+        done = await replay_rounds(archive_reader, archive.index, replay, manifest, display, clock)
         if isinstance(done, Difference):
             return done
         now = done.replay

@@ -13,6 +13,18 @@ from peer.volunteer.contribution_state import ContributionState
 from peer.volunteer.durations import Durations
 
 
+class LogNews(Enum):
+    """What the newest head says about the log, other than that rounds were closed."""
+
+    NONE = "none"
+    AMENDED = "amended"
+    """It has an entry that folds nothing, or a later epoch."""
+    CONTRADICTS = "contradicts"
+    """Its newest entry is another one than we passed at its height."""
+    DOUBLE_SIGNED = "double signed"
+    """We have the proof that our epoch has two histories."""
+
+
 @dataclass(frozen=True)
 class HeadFacts:
     """What the newest head means for this volunteer."""
@@ -29,6 +41,7 @@ class HeadFacts:
     """Tokens that all volunteers trained in our round, ours included."""
     outdated: bool = False
     """This program was paused, and no newer head has arrived since."""
+    log: LogNews = LogNews.NONE
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.double_signing import Certified
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity
-from barnraise.core.ids import blob_hash
+from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import Signed, open_text, sign
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
@@ -56,6 +57,8 @@ class ContributionStore:
     """The contribution that missed its close, until the training takes it back."""
     _seen: tuple[int, int] | None = None
     """The stamp of the pending blob's file when its hash was checked."""
+    _folded: dict[Round, BlobHash] = field(default_factory=dict)
+    """Our contributions to folded rounds whose blobs are here."""
     _is_saved: bool = False
     """The residual on disk holds all work that is owed."""
 
@@ -194,10 +197,35 @@ class ContributionStore:
             self.residual[name] = array if kept is None else np.add(kept, array, out=kept)
         self._save_contribution(self.pending)
 
-    def save(self, tip: Tip, state: TrainState, inner: Arrays | Unchanged) -> None:
+    def folded(self, link: Link) -> None:
+        """Remember our contribution to a folded round: a resume may void the round."""
+        for commit in link.commits:
+            if commit.owner == self.identity.public:
+                self._folded[Round(commit.round)] = blob_name(commit)
+        for round in [known for known, name in self._folded.items() if name not in self.blobs]:
+            del self._folded[round]
+
+    def take_back(self, round: Round, layout: Layout) -> list[Round]:
+        """Owe our contributions to the rounds from `round` on again: their closes are void.
+
+        They go into the residual, because the local parameters no longer stem from their states. Returns the
+        rounds. Raises DiskFull.
+        """
+        void = sorted(known for known in self._folded if known >= round)
+        for known in void:
+            missed = Decoder(self.blobs.get(self._folded.pop(known)), self.charter.spec.codec, layout)
+            self.residual = _sum(self.residual or zeros(layout), missed)
+        if void:
+            self._is_saved = False
+            self._save_contribution(self.pending)
+        return void
+
+    def save(
+        self, tip: Tip, state: TrainState, inner: Arrays | Unchanged, certified: Certified | None = None
+    ) -> None:
         """Save all that a restart from `state` needs. Raises DiskFull."""
         residual = Unchanged() if self._is_saved else self._owed()
-        self.saves.save_state(tip, state, residual, inner, _text(self.pending))
+        self.saves.save_state(tip, state, residual, inner, _text(self.pending), certified)
         self._is_saved = True
 
     def _save_contribution(self, pending: Signed[Commit] | None) -> None:
@@ -211,6 +239,11 @@ class ContributionStore:
 
 def _sum(residual: dict[str, Array], missed: Decoder) -> dict[str, Array]:
     return {name: tensor + missed.tensor(name) for name, tensor in residual.items()}
+
+
+def zeros(layout: Layout) -> dict[str, Array]:
+    """A residual in which nothing is owed."""
+    return {name: np.zeros(shape, np.float32) for name, shape in layout}
 
 
 def _text(pending: Signed[Commit] | None) -> str:

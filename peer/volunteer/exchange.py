@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from barnraise.contract.double_signing import DoubleSigned
+from barnraise.contract.log_entries import Resume
 from barnraise.contract.records import Commit, Head, Presence, blob_name
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.state import TrainState
@@ -15,15 +17,18 @@ from barnraise.contract.tip import Tip
 from barnraise.core.errors import BarnraiseError, StateError
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.fold.codec import Decoder
+from barnraise.fold.log import Link, Step
 from barnraise.network.swarm import Swarm
 from peer.timing import TIMING, Timing
 from peer.training.trainer import Trainer, Update
-from peer.volunteer.actions import Exchanging
+from peer.volunteer.actions import Exchanging, LogNews
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import LogFollower
+from peer.volunteer.log_walk import Continues, Differs, IsVoid
 from peer.volunteer.prefetch import Prefetch
+from peer.volunteer.proofs import Proofs
 from peer.volunteer.saved_state import Unchanged
 from peer.volunteer.waiting import until_stored, wait_out
 
@@ -50,6 +55,7 @@ class Exchange:
     swarm: Swarm
     retention: BlobRetention
     prefetch: Prefetch
+    proofs: Proofs
     timer: RoundTimer
     awake: Callable[[], Millis]
     """Measures durations: it leaves pauses out."""
@@ -62,7 +68,9 @@ class Exchange:
         """The exchange's progress, as seen by a training at `tip`."""
         if self._task is not None:
             return Exchanging.BUSY
-        return Exchanging.FOLDED if self.follower.tip != tip else Exchanging.IDLE
+        ours = self.follower.tip
+        # An entry that folds nothing moves the follower's position, and leaves the training where it is.
+        return Exchanging.FOLDED if (ours.round, ours.state) != (tip.round, tip.state) else Exchanging.IDLE
 
     def look(self) -> None:
         """Collect a task that has ended. Raises the errors that end the program: MachineError, StateError."""
@@ -95,6 +103,17 @@ class Exchange:
         """What the training has to be rebased onto."""
         follower = self.follower
         return NewState(follower.tip, follower.state, self.store.hand_over())
+
+    def log_news(self, head: Head) -> LogNews:
+        """What a head says about the log that a change of the round does not say."""
+        ours, place = self.follower.tip.position, self.follower.place
+        if (head.epoch, head.round) == (ours.epoch, ours.round) and head.height > ours.height:
+            return LogNews.AMENDED
+        if head.epoch > ours.epoch:
+            return LogNews.AMENDED
+        if self.proofs.newest(ours.epoch) is not None:
+            return LogNews.DOUBLE_SIGNED
+        return LogNews.NONE if place.passed_by(head) else LogNews.CONTRADICTS
 
     async def look_ahead(self, round: Round) -> None:
         """While our contribution to `round` is pending, prefetch the others to that round."""
@@ -140,7 +159,7 @@ class Exchange:
         saved = self._inner_saved
         due = saved is None or seconds_between(saved, now) >= self.timing.save_inner
         inner = self.trainer.export_inner() if due else Unchanged()
-        await asyncio.to_thread(self.store.save, follower.tip, follower.state, inner)
+        await asyncio.to_thread(self.store.save, follower.tip, follower.state, inner, follower.newest)
         if due:
             self._inner_saved = now
 
@@ -175,20 +194,69 @@ class Exchange:
 
     async def _catch_up(self, head: Head, from_checkpoint: bool) -> None:
         follower = self.follower
-        links = await follower.links(head)
-        await asyncio.to_thread(self.store.settle, follower.layout, links[0] if links else None)
+        match await follower.walk(head):
+            case Continues(steps):
+                await self._continue(head, steps, from_checkpoint)
+            case IsVoid(resume):
+                await self._step_back(head, resume)
+            case DoubleSigned() as proof:
+                await self._stop_following(proof)
+                return
+            case Differs():
+                log.warning("the log is another one than ours; taking the newest checkpoint")
+                await asyncio.to_thread(self.store.settle, follower.layout, None)
+                await self._take_checkpoint(head)
+        self.timer.folded(self.awake())
+        await self.save()
+
+    async def _continue(self, head: Head, steps: Sequence[Step], from_checkpoint: bool) -> None:
+        links = [step for step in steps if isinstance(step, Link)]
+        if links or from_checkpoint:
+            await asyncio.to_thread(self.store.settle, self.follower.layout, links[0] if links else None)
         try:
             if from_checkpoint:
-                await self._take_checkpoint(head)
-                links = await follower.links(head)
-            for link in links:
-                await follower.fold(link)
-                self.retention.folded(link, Round(head.checkpoint_round))
+                await self._fold_from_checkpoint(head)
+            else:
+                await self._pass(steps, head)
         except StateError as error:
             log.warning("%s; taking the newest checkpoint", error.problem)
             await self._take_checkpoint(head)
-        self.timer.folded(self.awake())
-        await self.save()
+
+    async def _fold_from_checkpoint(self, head: Head) -> None:
+        await self._take_checkpoint(head)
+        walked = await self.follower.walk(head)
+        if isinstance(walked, Continues):
+            await self._pass(walked.steps, head)
+
+    async def _pass(self, steps: Sequence[Step], head: Head) -> None:
+        for step in steps:
+            if isinstance(step, Link):
+                await self.follower.fold(step)
+                self.store.folded(step)
+                self.retention.folded(step, Round(head.checkpoint_round))
+            else:
+                self.follower.amend(step)
+
+    async def _step_back(self, head: Head, resume: Resume) -> None:
+        """Leave the rounds that a resume made void. What we contributed to them is sent again."""
+        follower, round = self.follower, Round(resume.round)
+        log.warning(
+            "the run resumed at round %d in epoch %d: our rounds from there to %d are void",
+            round, resume.epoch, follower.tip.round - 1,
+        )  # fmt: skip
+        await asyncio.to_thread(self.store.settle, follower.layout, None)
+        missed = await asyncio.to_thread(self.store.take_back, round, follower.layout)
+        for void in missed:
+            log.info("our contribution to round %d is void and goes into the next", void)
+        await self._fold_from_checkpoint(head)
+
+    async def _stop_following(self, proof: DoubleSigned) -> None:
+        """Keep the proof, and follow neither history, until the run resumes in a later epoch."""
+        path = await asyncio.to_thread(self.proofs.keep, proof)
+        log.error(
+            "the run's key signed two histories at round %d: following neither. The proof is %s",
+            proof.first.vote.round, path,
+        )  # fmt: skip
 
     async def _take_checkpoint(self, head: Head) -> None:
         await self.follower.take_checkpoint(head)

@@ -59,6 +59,7 @@ from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
 from peer.volunteer.prefetch import Prefetch
+from peer.volunteer.proofs import PROOFS, Proofs
 from peer.volunteer.samples import Samples, fetch_index
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork
 from peer.volunteer.waiting import persist
@@ -208,7 +209,7 @@ async def _volunteer(
     """Load the model and the saved work, and put the volunteer together."""
     charter, swarm, blobs, lifecycle = node.charter, node.swarm, node.blobs, ContributionLifecycle()
     trainer = await asyncio.to_thread(_load_trainer, machine, charter)
-    saves = SavedState(folder / "work", charter.spec.digest())
+    saves = SavedState(folder / "work", charter.digest)
     store = ContributionStore(charter, node.identity, saves, blobs, lifecycle)
     follower = await _resume(node, machine.base, store, trainer)
     index = await fetch_index(charter, swarm, blobs)
@@ -216,6 +217,7 @@ async def _volunteer(
     if must_rehearse(charter, node.head):
         await rehearse_run(trainer, samples)
     blobs.keep_only(_still_needed(charter, index, store))
+    proofs = Proofs(folder / PROOFS, charter)
     retention, timer = BlobRetention(blobs), RoundTimer(began=node.awake())
     prefetch = Prefetch(follower, retention, node.timing)
     return Volunteer(
@@ -229,7 +231,7 @@ async def _volunteer(
         samples=samples,
         training=LocalTraining(trainer, lifecycle, follower.tip, follower.state),
         exchange=Exchange(
-            follower, store, trainer, swarm, retention, prefetch, timer, node.awake, node.timing
+            follower, store, trainer, swarm, retention, prefetch, proofs, timer, node.awake, node.timing
         ),
         timer=timer,
         display=display,
@@ -273,7 +275,8 @@ async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Tr
                 trainer.import_inner(saved.inner)
                 store.resume(saved)
                 log.info("going on with round %d", saved.tip.round)
-                return LogFollower(charter, swarm, blobs, saved.tip, saved.state)
+                passed = {} if saved.certified is None else {saved.certified.vote.height: saved.certified}
+                return LogFollower(charter, swarm, blobs, saved.tip, saved.state, passed)
             case NotSaved():
                 log.info("starting from the run's newest checkpoint")
     except (StateError, TrustError) as error:

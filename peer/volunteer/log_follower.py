@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
-from barnraise.contract.records import MAX_CLOSE_BYTES, Commit, Head, Presence, blob_name, wanted
+from barnraise.contract.records import Commit, Head, Presence, blob_name, wanted
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import MalformedBlob, Unreachable
-from barnraise.core.ids import BlobHash, PublicKey, Round
+from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
-from barnraise.fold.log import Link, advance, check_link
+from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified
 from barnraise.models.checkpoint_files import read_state
 from barnraise.models.trainable import initial_state
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore, Intact
+from peer.volunteer.log_walk import Place, Walk, walk
 from peer.volunteer.samples import read_blob
 
+PASSED = 1000
+"""Entries that a follower remembers."""
 AT_ONCE = 4
 """Blobs fetched in parallel."""
 
@@ -37,8 +42,20 @@ class LogFollower:
     blobs: BlobStore
     tip: Tip
     state: TrainState
+    passed: dict[int, Certified] = field(default_factory=dict)
+    """The newest entries that were passed, by height: compared with those of another history."""
     _others: Sequence[Presence] = ()
     """Other volunteers, which may hold contributions that we lack."""
+
+    @property
+    def place(self) -> Place:
+        """Where the follower is in the log."""
+        return Place(self.tip.position, self.passed)
+
+    @property
+    def newest(self) -> Certified | None:
+        """The entry before the tip; None where the follower began there."""
+        return self.passed.get(self.tip.position.height - 1)
 
     @property
     def layout(self) -> Layout:
@@ -61,16 +78,14 @@ class LogFollower:
         """The commits to the open round that the swarm knows of."""
         return await self.swarm.commits(self.tip.round)
 
-    async def links(self, head: Head) -> list[Link]:
-        """The closes from our round to the head's, oldest first. Raises Unreachable, TrustError."""
-        found: list[Link] = []
-        name = head.close
-        for round in range(head.round - 1, self.tip.round - 1, -1):
-            if name is None:
-                break
-            found.append(await self._link(BlobHash(name), Round(round)))
-            name = found[-1].close.previous
-        return found[::-1]
+    async def walk(self, head: Head) -> Walk:
+        """How the head's log continues from our tip. Raises Unreachable, TrustError, NewerVersion."""
+        return await walk(head, self.place, self._read, self.charter)
+
+    def amend(self, amendment: Amendment) -> None:
+        """Pass an entry that folds nothing. Raises BadSignature, StateError."""
+        self.tip = amended(self.tip, amendment, self.charter)
+        self._passed(amendment)
 
     async def fold(self, link: Link) -> None:
         """Fetch a link's blobs and fold it. Raises Unreachable, StateError, MalformedBlob."""
@@ -82,6 +97,7 @@ class LogFollower:
 
         await asyncio.gather(*(fetch(commit) for commit in link.commits))
         self.tip, self.state = await asyncio.to_thread(self._advance, link)
+        self._passed(link)
 
     def _advance(self, link: Link) -> tuple[Tip, TrainState]:
         names = [blob_name(commit) for commit in link.commits]
@@ -107,6 +123,7 @@ class LogFollower:
         """Continue from the newest checkpoint's state. Raises Unreachable, TrustError, StateError."""
         manifest = await newest_manifest(self.charter, self.swarm, self.blobs, head)
         self.tip, self.state = manifest.tip, await fetch_state(self.charter, self.swarm, self.blobs, manifest)
+        self.passed = {}
 
     @cached_property
     def _blob_sizes(self) -> range:
@@ -114,9 +131,12 @@ class LogFollower:
         charter = self.charter
         return blob_sizes(charter.spec.codec, self.layout)
 
-    async def _link(self, name: BlobHash, round: Round) -> Link:
-        wire = await read_blob(self.swarm, self.blobs, name, MAX_CLOSE_BYTES, self.charter.authority_key)
-        return check_link(wire, self.charter, round)
+    async def _read(self, name: BlobHash) -> bytes:
+        return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, self.charter.authority_key)
+
+    def _passed(self, step: Step) -> None:
+        self.passed[step.entry.height] = certified(step)
+        self.passed.pop(step.entry.height - PASSED, None)
 
 
 async def newest_manifest(charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head) -> Manifest:
@@ -155,7 +175,7 @@ async def first_follower(
 
 async def newest_head(swarm: Swarm, known: Head) -> Head:
     """The newest of the swarm's heads and the known one."""
-    return max([known, *await swarm.heads()], key=lambda head: head.at)
+    return max([known, *await swarm.heads()], key=lambda head: head.order)
 
 
 async def _follower_at(

@@ -248,6 +248,7 @@ class Volunteer:
             # The head has each volunteer's last report; our own tokens may be more than that.
             swarm_tokens=max(head.tokens if same_round else 0, self._tokens()),
             outdated=self.heads.is_outdated(),
+            log=self.exchange.log_news(head),
         )
         return View(
             now=now,

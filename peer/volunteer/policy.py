@@ -9,7 +9,18 @@ from collections.abc import Callable
 
 from barnraise.contract.rounds import Phase, seconds_between
 from peer.volunteer import reasons
-from peer.volunteer.actions import Action, CatchUp, Exchanging, Hold, Leave, Merge, Publish, Train, View
+from peer.volunteer.actions import (
+    Action,
+    CatchUp,
+    Exchanging,
+    Hold,
+    Leave,
+    LogNews,
+    Merge,
+    Publish,
+    Train,
+    View,
+)
 from peer.volunteer.contribution_state import ContributionState
 from peer.volunteer.durations import overlaps
 from peer.volunteer.reasons import Meanwhile
@@ -112,7 +123,21 @@ def _fold(view: View) -> Action | None:
     return CatchUp(reason, False) if _idle(view) and _behind(view) > 0 else None
 
 
-TAKING_UP: tuple[Rule, ...] = (_await_head_after_pause, _merge, _replace_state, _take_checkpoint, _fold)
+def _follow_log(view: View) -> Action | None:
+    news = view.head.log
+    if news is LogNews.DOUBLE_SIGNED:
+        return Hold(reasons.TwoHistories(), sits_out=True)
+    return CatchUp(reasons.LogChanged(), False) if _idle(view) and news is not LogNews.NONE else None
+
+
+TAKING_UP: tuple[Rule, ...] = (
+    _await_head_after_pause,
+    _merge,
+    _follow_log,
+    _replace_state,
+    _take_checkpoint,
+    _fold,
+)
 
 
 def _coordinator_is_behind(view: View) -> Action | None:

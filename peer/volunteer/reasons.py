@@ -143,6 +143,11 @@ class RoundClosed(Reason):
 
 
 @dataclass(frozen=True)
+class LogChanged(Reason):
+    """The log has entries that fold nothing, or other ones than we followed."""
+
+
+@dataclass(frozen=True)
 class NewerState(Reason):
     """The newest state is folded."""
 
@@ -162,6 +167,11 @@ class CoordinatorBehind(Reason):
 @dataclass(frozen=True)
 class JustResumed(Reason):
     """This program was paused: a newer head says first where the run is."""
+
+
+@dataclass(frozen=True)
+class TwoHistories(Reason):
+    """The run's key signed two histories: neither is followed until the run resumes."""
 
 
 @dataclass(frozen=True)
@@ -247,8 +257,16 @@ TrainReason = StepReason | ExchangeReason
 PublishReason = (
     LeavingWithWork | StepsDone | SendingStartsNow | NoTimeForStep | TokenTargetReached | TimeIsOver
 )
-CatchUpReason = StateDiffers | FarBehind | RoundClosed
-WaitReason = JustResumed | CoordinatorBehind | NothingTrained | TooLate | StepsDoneOutOfTurn | AwayForLong
+CatchUpReason = StateDiffers | FarBehind | RoundClosed | LogChanged
+WaitReason = (
+    JustResumed
+    | CoordinatorBehind
+    | TwoHistories
+    | NothingTrained
+    | TooLate
+    | StepsDoneOutOfTurn
+    | AwayForLong
+)
 HoldReason = WaitReason | ExchangeReason
 Notice = StepSkipped | Paused | ClockSet
 ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop

@@ -5,7 +5,6 @@ Each is a file with its own name; `current.json`, replaced atomically, names tho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from barnraise.contract.double_signing import Certified
 from barnraise.contract.state import Array, TrainState
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import FileDamaged
-from barnraise.core.ids import BlobHash, Round, StateHash, short
+from barnraise.core.ids import BlobHash, PublicKey, Round, StateHash, short
 from barnraise.core.strict import Strict
 from barnraise.models.checkpoint_files import join_groups, split_groups
 from barnraise.models.tensor_files import write_tensors
@@ -34,14 +34,30 @@ _CURRENT = "current.json"
 
 class _Current(Strict):
     charter: str
-    """Digest of the run spec."""
+    """Its digest."""
     round: int
     previous: str
+    epoch: int
+    height: int
+    closers: tuple[str, ...]
+    next_closers: tuple[str, ...] | None
+    certified: Certified | None
+    """What certified the newest entry before the tip, where it is known."""
     state: str
     pending: str
     """`Signed[Commit]` in base64 of the contribution whose close is not known; empty where there is none."""
     files: dict[str, str]
     """File name by kind: state, residual, inner."""
+
+    @property
+    def tip(self) -> Tip:
+        """Where the state is."""
+        following = None if self.next_closers is None else tuple(map(PublicKey, self.next_closers))
+        position = Position(
+            Round(self.round), BlobHash(self.previous), self.epoch, self.height,
+            tuple(map(PublicKey, self.closers)), following,
+        )  # fmt: skip
+        return Tip(position, StateHash(self.state))
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,8 @@ class SavedWork:
     """What was loaded."""
 
     tip: Tip
+    certified: Certified | None
+    """As in `LogFollower`."""
     state: TrainState
     residual: dict[str, Array]
     inner: dict[str, npt.NDArray[Any]]
@@ -72,6 +90,7 @@ class SavedState:
         self._folder, self._charter = folder, charter
         self._files: dict[str, str] = {}
         self._tip: Tip | None = None
+        self._certified: Certified | None = None
         self._number = 0
 
     def save_state(
@@ -81,9 +100,10 @@ class SavedState:
         residual: Arrays | Unchanged,
         inner: Arrays | Unchanged,
         pending: str,
+        certified: Certified | None = None,
     ) -> None:
         """Save the start of a round. Raises DiskFull; the older save then stays valid."""
-        self._tip = tip
+        self._tip, self._certified = tip, certified
         parts = {"residual": residual, "inner": inner}
         changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Unchanged)}
         self._write(pending, {"state": join_groups({"params": state.params, **state.buffers}), **changed})
@@ -115,8 +135,11 @@ class SavedState:
             raise self._damaged(f"its state is not {short(current.state)}")
         self._files = dict(current.files)
         self._number = max(int(name.rpartition("-")[2].partition(".")[0]) for name in current.files.values())
-        self._tip = tip = Tip(Round(current.round), BlobHash(current.previous), StateHash(current.state))
-        return SavedWork(tip, state, tensors["residual"], tensors["inner"], current.pending)
+        self._tip = tip = current.tip
+        self._certified = current.certified
+        return SavedWork(
+            tip, current.certified, state, tensors["residual"], tensors["inner"], current.pending
+        )
 
     def _write(self, pending: str, changed: Mapping[str, Arrays]) -> None:
         assert self._tip is not None, "save_state or load comes first"
@@ -128,13 +151,13 @@ class SavedState:
                 write_tensors(self._folder / files[kind], tensors, batch)
         current = _Current(
             charter=self._charter,
-            round=self._tip.round,
-            previous=self._tip.previous,
+            **vars(self._tip.position),
+            certified=self._certified,
             state=self._tip.state,
             pending=pending,
             files=files,
         )
-        write_atomic(self._folder / _CURRENT, json.dumps(current.model_dump()).encode())
+        write_atomic(self._folder / _CURRENT, current.model_dump_json().encode())
         self._files = files
         for path in self._folder.glob("*.safetensors"):
             if path.name not in files.values():

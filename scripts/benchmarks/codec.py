@@ -19,7 +19,7 @@ import numpy as np
 
 from barnraise.contract.spec import CodecSpec, DataSpec, Dense, Raw, RunSpec, Sparse
 from barnraise.contract.state import Array, Layout, TrainState
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import MachineError
 from barnraise.core.ids import BlobHash, Round
 from barnraise.fold.codec import Decoder, chunks, encode_in_place
@@ -217,7 +217,7 @@ def measure_memory(kind: str, _repeats: int, layout: Layout) -> dict[str, float]
             peaks[f"fold {count}"] = memory.peak()
 
         memory.restart()
-        tip = Tip(Round(0), BlobHash("0" * 64), state.hash())
+        tip = Tip(Position(Round(0), BlobHash("0" * 64)), state.hash())
         SavedState(Path(folder) / "store", "bench").save_state(tip, state, residual, inner, "")
         peaks["save"] = memory.peak()
     return peaks | {"state": 4 * layout.parameters}

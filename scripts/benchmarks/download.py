@@ -175,7 +175,8 @@ def _lay_out(folder: Path, size: int) -> str:
             file.write(block)
     authority, nothing = Identity.generate(), "0" * 64
     manifest = Manifest(
-        form="trained", run=RUN, round=0, state=nothing, previous=nothing, spec=nothing, tokens=0,
+        form="trained", run=RUN, round=0, state=nothing, previous=nothing, epoch=0, height=0, closers=(),
+        charter=nothing, tokens=0,
         held_out=None, files=(FileEntry(name=FILE, hash=digest.hexdigest(), size=size),),
     )  # fmt: skip
     signed = sign(authority, manifest)
@@ -185,7 +186,7 @@ def _lay_out(folder: Path, size: int) -> str:
     )
     repo = Repo(id=REPO, kind="model", form="trained", revisions=(revision,))
     index = ArchiveIndex(
-        version=1, run=RUN, authority=authority.public, closed=0, replay_from=0, repos=(repo,)
+        version=2, run=RUN, authority=authority.public, closed=0, replay_from=0, repos=(repo,)
     )
     (folder / INDEX).write_text(index.model_dump_json(), encoding="utf-8")
     return digest.hexdigest()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
 from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.core.identity import Identity
@@ -179,7 +180,9 @@ async def _prefetch(node: Node, clock: RoundClock) -> None:
 
 def _head(clock: RoundClock) -> Head:
     return Head(
-        run=RUN, round=clock.round, close=HASH, state=HASH, opens=_now(), turns=1,
+        run=RUN, round=clock.round, epoch=0, height=clock.round, entry=HASH,
+        certificate=Certificate(ballot=0, signatures=(("0" * 64, "0" * 128),)),
+        state=HASH, opens=_now(), turns=1,
         volunteers=clock.volunteers, tokens=0, checkpoint=HASH, checkpoint_round=0, at=_now(),
         bootstrap=("/ip4/203.0.113.77/tcp/40000/p2p/" + "1" * 52,) * 2,
     )  # fmt: skip

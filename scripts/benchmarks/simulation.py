@@ -16,13 +16,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.heartbeat import heartbeat_seconds
 from barnraise.contract.records import Commit, Head, fold_order, open_record, seal
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout, TrainState
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, RunId, blob_hash
 from barnraise.fold.codec import Decoder, blob_sizes
@@ -71,7 +72,7 @@ class Simulation:
         self._authority = Identity.from_seed(bytes([1]) * 32)
         zeros = TrainState({name: np.zeros(shape, np.float32) for name, shape in LAYOUT})
         self._state = zeros
-        self._tip = Tip(Round(0), blob_hash(b""), zeros.hash())
+        self._tip = Tip(Position(Round(0), blob_hash(b"")), zeros.hash())
         self.now = Millis(_START)
         self._opens, self._checkpoint = self.now, Round(0)
         self._turns = turns_for(volunteers, spec.round.max_contributions)
@@ -264,7 +265,7 @@ class Simulation:
         made = sum(commit.round == round for commit in self._commits.values())
         self._late += made - len(ordered)
         self._commits, self._arriving = {}, []
-        self._tip = Tip(Round(round + 1), self._tip.previous, state.hash())
+        self._tip = Tip(Position(Round(round + 1), self._tip.previous), state.hash())
         self._hashes.append(self._tip.state)
         self._closed.append((len(ordered), self._first_commit or float(self.now), float(self.now)))
         self._opens, self._accepted, self._first_commit = self.now, {}, 0.0
@@ -322,7 +323,9 @@ class Simulation:
 
     def _record_sizes(self) -> Sizes:
         head = Head(
-            run=self._spec.name, round=len(self._closed), close=self._tip.state, state=self._tip.state,
+            run=self._spec.name, round=len(self._closed), epoch=0, height=len(self._closed),
+            entry=self._tip.state,
+            certificate=Certificate(ballot=0, signatures=(("0" * 64, "0" * 128),)), state=self._tip.state,
             opens=int(self.now), turns=self._turns, volunteers=len(self._nodes), tokens=10**8,
             checkpoint=self._tip.state, checkpoint_round=self._checkpoint, at=int(self.now),
             bootstrap=COORDINATOR,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, manifest_json, open_manifest
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.ids import RunId
 from barnraise.core.signed import sign
@@ -43,7 +43,10 @@ def manifest(*names: str, run: str = RUN) -> Manifest:
         round=5,
         state=HASH_A,
         previous=HASH_B,
-        spec=HASH_A,
+        epoch=0,
+        height=0,
+        closers=(),
+        charter=HASH_A,
         tokens=1000,
         held_out=None,
         files=tuple(entry(name) for name in names),
@@ -85,7 +88,7 @@ def test_a_manifest_lists_at_least_one_file() -> None:
 
 
 def test_a_manifest_has_a_position_in_the_log() -> None:
-    assert manifest("a", "b").tip == Tip(5, HASH_B, HASH_A)  # type: ignore[arg-type]
+    assert manifest("a", "b").tip == Tip(Position(5, HASH_B), HASH_A)  # type: ignore[arg-type]
     assert manifest("a", "b").size == 20
 
 

@@ -26,7 +26,6 @@ from tests.support.parts import (
     NOW,
     RUN,
     charter,
-    close,
     commit,
     head,
     integers,
@@ -46,7 +45,10 @@ def one_of_each() -> dict[str, Signed[Any]]:
         round=2,
         state=HASH_A,
         previous=HASH_B,
-        spec=HASH_A,
+        epoch=0,
+        height=0,
+        closers=(),
+        charter=HASH_A,
         tokens=64,
         files=(FileEntry(name="model.safetensors", hash=HASH_A, size=9),),
         held_out=HeldOut(loss=2.5, tokens=1000),
@@ -57,7 +59,6 @@ def one_of_each() -> dict[str, Signed[Any]]:
     return {
         "admission": sign(AUTHORITY, Admission(run=RUN, peer=ADA.public, expires=NOW + 1000)),
         "charter": sign(AUTHORITY, charter(run_spec(), genesis)),
-        "close": close([signed_commit], previous=HASH_B),
         "commit": signed_commit,
         "evaluation": sign(ADA, evaluation),
         "fault-report": sign(

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.archive import close_path, contribution_path
+from barnraise.contract.archive import contribution_path, entry_path
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import FileEntry, Manifest
+from barnraise.contract.log_entries import certificate_in
+from barnraise.contract.manifest import FileEntry, Manifest, position_fields
 from barnraise.contract.records import Commit
 from barnraise.contract.state import TrainState
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.fold.codec import encode_in_place
-from barnraise.fold.log import Link
+from barnraise.fold.log import Link, Step, Unreadable
 from barnraise.fold.replay import Cause, Difference, Replay, RoundReader
 from tests.support import parts
 from tests.support.golden_log import (
@@ -57,10 +59,12 @@ def begin() -> Replay:
 def outcome(log: Log, rounds: int = ROUNDS) -> Replay | Difference:
     """The first rounds of a log, replayed up to the first difference."""
     replay = begin()
-    for round, (wire, blobs) in enumerate(zip(log.closes[:rounds], log.blobs, strict=False)):
-        link = READER.open(Round(round), wire)
+    for height, blobs in enumerate(log.blobs[:rounds]):
+        opened = opened_entry(log, height)
+        link = opened if isinstance(opened, Difference) else replay.check(opened)
         if isinstance(link, Difference):
             return link
+        assert isinstance(link, Link)
         found = READER.read(link, blobs)
         if isinstance(found, Difference):
             return found
@@ -69,6 +73,14 @@ def outcome(log: Log, rounds: int = ROUNDS) -> Replay | Difference:
             return folded
         replay = folded
     return replay
+
+
+def opened_entry(log: Log, height: int) -> Step | Unreadable | Difference:
+    """The certificate of an entry of the golden log stays that of the entry that it had."""
+    certificate = LOG.certificate if height == ROUNDS - 1 else certificate_in(LOG.closes[height + 1])
+    certificate = log.votes.get(height, certificate)
+    assert certificate is not None
+    return READER.open(entry_path(0, height), log.closes[height], certificate)
 
 
 def replayed(rounds: int = ROUNDS) -> Replay:
@@ -82,8 +94,14 @@ def differs(found: object) -> Difference:
     return found
 
 
-def with_close(round: int, wire: bytes) -> Log:
-    return replace(LOG, closes=[wire if r == round else own for r, own in enumerate(LOG.closes)])
+def with_close(round: int, payload: bytes, votes: Certificate | None = None) -> Log:
+    """votes: the certificate of the other close; None: that of the one which it replaces."""
+    closes = [payload if r == round else own for r, own in enumerate(LOG.closes)]
+    return replace(LOG, closes=closes, votes={} if votes is None else {round: votes})
+
+
+def with_link(link: Link) -> Log:
+    return with_close(link.close.round, link.close.payload, link.certificate)
 
 
 def with_blob(round: int, place: int, blob: bytes) -> Log:
@@ -98,8 +116,8 @@ def flipped(data: bytes, place: int) -> bytes:
 
 def manifest(replay: Replay, **other: object) -> Manifest:
     fields = {
-        "form": "trained", "run": parts.RUN, "round": replay.tip.round, "state": replay.tip.state,
-        "previous": replay.tip.previous, "spec": SPEC.digest(), "tokens": replay.tokens, "held_out": None,
+        "form": "trained", "run": parts.RUN, "state": replay.tip.state, "charter": CHARTER.digest,
+        "tokens": replay.tokens, "held_out": None, **position_fields(replay.tip.position),
         "files": (FileEntry(name="adapter_model.safetensors", hash=HASH_A, size=1),),
     }  # fmt: skip
     return Manifest.model_validate(fields | other)
@@ -139,7 +157,7 @@ def test_a_replay_continues_from_a_checkpoint() -> None:
     begun = replayed(2)
     replay = Replay.from_checkpoint(CHARTER, manifest(begun), begun.state)
     assert isinstance(replay, Replay)
-    link = READER.open(Round(2), LOG.closes[2])
+    link = opened_entry(LOG, 2)
     assert isinstance(link, Link)
     contributions = READER.read(link, LOG.blobs[2])
     assert not isinstance(contributions, Difference)
@@ -157,23 +175,23 @@ def test_a_checkpoint_of_round_0_must_be_the_first_state_of_the_charter() -> Non
     assert (found.expected, found.cause) == (FIRST, Cause.COORDINATOR)
 
 
-@pytest.mark.parametrize("place", [0, 40, 100, -1], ids=["signer", "signature", "first", "last"])
+@pytest.mark.parametrize("place", [0, 40, 100, 900, -1])
 def test_a_flipped_byte_of_a_close_is_blamed_on_the_source(place: int) -> None:
-    wire = LOG.closes[1]
-    found = differs(outcome(with_close(1, flipped(wire, place % len(wire)))))
-    assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.SOURCE)
+    payload = LOG.closes[1]
+    found = differs(outcome(with_close(1, flipped(payload, place % len(payload)))))
+    assert (found.what, found.where, found.cause) == ("entry", entry_path(0, 1), Cause.SOURCE)
 
 
-def test_a_close_by_another_key_is_blamed_on_the_source() -> None:
-    other = parts.close(commits_of(1), previous=replayed(1).tip.previous, by=STRANGER)
-    found = differs(outcome(with_close(1, other.wire)))
-    assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.SOURCE)
-    assert AUTHORITY.public[:8] in found.found
+def test_a_close_that_another_key_certified_is_blamed_on_the_source() -> None:
+    other = parts.close(commits_of(1), previous=replayed(1).tip.previous)
+    found = differs(outcome(with_close(1, other.payload, parts.votes(other, STRANGER))))
+    assert (found.what, found.where, found.cause) == ("entry", entry_path(0, 1), Cause.SOURCE)
+    assert STRANGER.public[:8] in found.found
 
 
 def test_a_close_of_another_round_is_blamed_on_the_source() -> None:
     found = differs(outcome(with_close(1, LOG.closes[2])))
-    assert (found.where, found.cause) == (close_path(1), Cause.SOURCE)
+    assert (found.where, found.cause) == (entry_path(0, 1), Cause.SOURCE)
 
 
 def commits_of(round: int) -> list[Signed[Commit]]:
@@ -192,18 +210,16 @@ def signed_commit(owner: Identity, round: int, base: str, blob: bytes, **other: 
 
 def test_a_signed_close_that_does_not_follow_is_blamed_on_the_coordinator() -> None:
     """As when two logs were signed, or a close is missing."""
-    wire = parts.close(commits_of(1), previous=HASH_A).wire
-    found = differs(outcome(with_close(1, wire)))
-    assert (found.what, found.where, found.cause) == ("close", close_path(1), Cause.COORDINATOR)
+    found = differs(outcome(with_link(parts.link(commits_of(1), previous=HASH_A))))
+    assert (found.what, found.where, found.cause) == ("entry", entry_path(0, 1), Cause.COORDINATOR)
     assert replayed(1).tip.previous in found.expected
-    assert HASH_A in found.found
 
 
 def test_a_signed_close_from_another_state_names_the_previous_round() -> None:
     """The coordinator's fold of round 0 differs from the log."""
     commits = [signed_commit(ADA, 1, HASH_A, LOG.blobs[1][0])]
-    wire = parts.close(commits, previous=replayed(1).tip.previous).wire
-    log = replace(with_close(1, wire), blobs=[LOG.blobs[0], LOG.blobs[1][:1]])
+    link = parts.link(commits, previous=replayed(1).tip.previous)
+    log = replace(with_link(link), blobs=[LOG.blobs[0], LOG.blobs[1][:1]])
     found = differs(outcome(log, 2))
     assert (found.what, found.where, found.cause) == ("state", "state[1]", Cause.COORDINATOR)
     assert HASH_A in found.expected
@@ -229,16 +245,16 @@ def test_another_contribution_is_blamed_on_the_source(
 
 def test_a_malformed_contribution_in_a_close_is_blamed_on_the_coordinator() -> None:
     noise = bytes(len(LOG.blobs[0][0]))
-    wire = parts.close([signed_commit(ADA, 0, FIRST, noise)], previous=begin().tip.previous).wire
-    found = differs(outcome(Log(LOG.charter, [wire], [[noise]])))
+    link = parts.link([signed_commit(ADA, 0, FIRST, noise)], previous=begin().tip.previous)
+    found = differs(outcome(replace(with_link(link), blobs=[[noise]])))
     assert (found.what, found.where) == ("contribution", contribution_path(blob_hash(noise)))
     assert found.cause is Cause.COORDINATOR
 
 
 def test_an_impossible_size_is_refused_before_anything_is_fetched() -> None:
     commit = signed_commit(ADA, 0, FIRST, LOG.blobs[0][0], size=10**12)
-    wire = parts.close([commit], previous=begin().tip.previous).wire
-    found = differs(READER.open(Round(0), wire))
+    log = with_link(parts.link([commit], previous=begin().tip.previous))
+    found = differs(opened_entry(log, 0))
     assert (found.what, found.cause) == ("contribution", Cause.COORDINATOR)
     assert "1000000000000 bytes" in found.found
 
@@ -247,7 +263,9 @@ def test_an_impossible_size_is_refused_before_anything_is_fetched() -> None:
     ("other", "expected"),
     [
         ({"tokens": 5}, "tokens"),
-        ({"spec": HASH_A}, "spec"),
+        ({"charter": HASH_A}, "charter"),
+        ({"epoch": 1}, "epoch"),
+        ({"height": 9}, "height"),
         ({"previous": HASH_A}, "head of the log"),
         ({"form": "merged"}, "form"),
         ({"round": 7}, "round"),
@@ -271,12 +289,12 @@ def test_a_checkpoint_of_another_state_is_blamed_on_the_coordinator() -> None:
 
 def test_closes_are_checked_without_the_state_before() -> None:
     """A later round is opened and read before the earlier ones are folded."""
-    link = READER.open(Round(2), LOG.closes[2])
+    link = opened_entry(LOG, 2)
     assert isinstance(link, Link)
     assert not isinstance(READER.read(link, LOG.blobs[2]), Difference)
-    too_early = differs(begin().fold(link, ()))
-    assert too_early.where == close_path(2)
-    assert begin().tip == Tip(Round(0), BlobHash(SPEC.digest()), genesis(SPEC).hash())
+    too_early = differs(begin().check(link))
+    assert (too_early.what, too_early.cause) == ("entry", Cause.COORDINATOR)
+    assert begin().tip == Tip(Position(Round(0), BlobHash(CHARTER.digest)), genesis(SPEC).hash())
 
 
 def test_an_update_is_encoded_from_a_copy() -> None:

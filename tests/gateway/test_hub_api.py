@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.contract.archive import ArchiveIndex, Repo, Revision, close_path, contribution_path, folder_of
+from barnraise.contract.archive import ArchiveIndex, Repo, Revision, contribution_path, entry_path, folder_of
 from barnraise.contract.manifest import FileEntry, Form
 from barnraise.core.ids import BlobHash
 from barnraise.gateway.catalogue import Catalogue
@@ -57,7 +57,7 @@ def catalogue(run: str = parts.RUN, **files: tuple[FileEntry, ...]) -> Catalogue
         repo("ada/barn", "data", 12), repo("org/base", "base", 12),
     )  # fmt: skip
     index = ArchiveIndex(
-        version=1, run=run, authority=parts.AUTHORITY.public, closed=40, replay_from=0, repos=repos
+        version=2, run=run, authority=parts.AUTHORITY.public, closed=40, replay_from=0, repos=repos
     )
     each = (entry("README.md"), entry("adapter_config.json"), entry("adapter_model.safetensors", 5000))
     return Catalogue(index, dict.fromkeys(MANIFESTS.values(), each))
@@ -80,7 +80,7 @@ def missing(asked: Any) -> NotFound:
     [
         ("/", LandingPage()),
         ("/archive.json", ArchiveFile("archive.json")),
-        (f"/{close_path(12)}", ArchiveFile("log/000012.close")),
+        (f"/{entry_path(0, 12)}", ArchiveFile("log/0/000012.entry")),
         (f"/{contribution_path(BlobHash(parts.HASH_A))}", ArchiveFile(f"contributions/{parts.HASH_A}")),
         ("/checkpoints/round-000012/README.md", ArchiveFile("checkpoints/round-000012/README.md")),
         ("/merged/round-000012/a.json", ArchiveFile("merged/round-000012/a.json")),

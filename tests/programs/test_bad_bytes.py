@@ -14,13 +14,14 @@ from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import DHTRecord
 from hivemind.utils import MSGPackSerializer
 
-from barnraise.contract.records import Commit, dht_key_of, open_record, seal
+from barnraise.contract.log_entries import Close, parse_entry
+from barnraise.contract.records import Commit, dht_key_of, open_commits, open_record, seal
 from barnraise.contract.spec import Dense
 from barnraise.core.errors import BadSignature, MalformedBlob, MalformedRecord, TrustError
-from barnraise.core.ids import BlobHash, Millis, Round, blob_hash
+from barnraise.core.ids import BlobHash, Millis, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import encode_in_place
-from barnraise.fold.log import check_blob, check_link
+from barnraise.fold.log import check_blob
 from barnraise.network.record_dht import RecordValidator
 from coordinator.reasons.rounds import (
     InvalidBlob,
@@ -164,7 +165,7 @@ def play(
         await step(session)
         state = session.contributions.intake.state(bad)
         await step(session)
-        if not store.snapshot.closes:
+        if not store.snapshot.log:
             late = Millis(store.snapshot.window.deadline + 1)
             session = session_of(store, swarm, now=late, timing=timing)
             await step(session)
@@ -178,8 +179,9 @@ def play(
     state = asyncio.run(rounds())
     assert store.snapshot.tip.round == 1
     assert np.isfinite(store.state.params["a"]).all()
-    link = check_link(store.blobs.get(store.snapshot.closes[0]), store.charter, Round(0))
-    return Played([commit.owner for commit in link.commits], state, swarm.fetched)
+    close = parse_entry(store.blobs.get(store.snapshot.log[0].name))
+    assert isinstance(close, Close)
+    return Played([commit.owner for commit in open_commits(close)], state, swarm.fetched)
 
 
 # Records

@@ -20,7 +20,7 @@ def coordinator(tmp_path: Path) -> Path:
     revision = Revision(folder=folder_of("trained", 3), manifest=blob_hash(b""), round=3, names=("main",))
     repo = Repo(id="demo/demo", kind="model", form="trained", revisions=(revision,))
     index = ArchiveIndex(
-        version=1, run="demo", authority=AUTHORITY.public, closed=4, replay_from=0, repos=(repo,)
+        version=2, run="demo", authority=AUTHORITY.public, closed=4, replay_from=0, repos=(repo,)
     )
     (tmp_path / ARCHIVE).mkdir()
     (tmp_path / ARCHIVE / INDEX).write_text(index.model_dump_json(), encoding="utf-8")

@@ -14,7 +14,7 @@ from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.shards import DataIndex, ShardRef, pack_shard
 from barnraise.contract.spec import CheckpointSpec, DataSpec, Lora, ModelSpec, RunSpec, TrainSpec
 from barnraise.contract.state import TrainState
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.ids import BlobHash, Round
 from barnraise.core.signed import Signed, sign
 from barnraise.models import gguf_export
@@ -30,6 +30,7 @@ from coordinator.checkpoints.exports import Exporter
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
 from coordinator.store.checkpoints import published_manifest, write_checkpoint
 from coordinator.store.promotion import promote
+from coordinator.store.run_state import Logged
 from tests.support import parts
 from tests.support.tiny import TEMPLATE, VOCABULARY, make_tiny_model, tiny_samples
 
@@ -68,7 +69,9 @@ def lay_out_run(work: Path) -> Laid:
     archive = ArchiveWriter(charter, work / ARCHIVE, blobs)
     content = ArchiveContent(
         charter=sign(parts.AUTHORITY, charter).wire,
-        closes=(blobs.put(CLOSE),),
+        log=(Logged(blobs.put(CLOSE), 0),),
+        certificate=None,
+        closed=1,
         contributions={0: {blobs.put(CONTRIBUTION)}},
         replay_from=0,
         checkpoints=checkpoints,
@@ -111,7 +114,7 @@ def _trained(genesis: TrainState, round: int) -> TrainState:
 def _checkpoint(
     work: Path, charter: Charter, base: Path, state: TrainState, blobs: BlobStore
 ) -> Signed[Manifest]:
-    tip = Tip(Round(state.step), BlobHash(parts.HASH_B), state.hash())
+    tip = Tip(Position(Round(state.step), BlobHash(parts.HASH_B)), state.hash())
     tokens = 1000 * state.step
     signed = write_checkpoint(work, charter, base, state, tip, tokens, parts.AUTHORITY, blobs)
     held_out = HeldOut(loss=LOSSES[state.step], tokens=1000)
@@ -122,7 +125,7 @@ def _checkpoint(
 def _facts(charter: Charter, manifest: Manifest, held_out: HeldOut | None) -> CardFacts:
     return replace(
         base_facts(charter), round=manifest.round, tokens=manifest.tokens, state=manifest.state,
-        previous=manifest.previous, held_out=held_out,
+        position=manifest.tip.position, held_out=held_out,
     )  # fmt: skip
 
 

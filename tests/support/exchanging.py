@@ -28,6 +28,7 @@ from peer.volunteer.durations import RoundTimer
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.prefetch import Prefetch
+from peer.volunteer.proofs import PROOFS, Proofs
 from peer.volunteer.saved_state import SavedState, SavedWork
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm
@@ -75,7 +76,7 @@ class Peer:
 
     def __post_init__(self) -> None:
         charter, blobs = self.store.charter, BlobStore(self.folder / "blobs")
-        self.saves = SavedState(self.folder / "work", charter.spec.digest())
+        self.saves = SavedState(self.folder / "work", charter.digest)
         self.swarm = Swarm(blobs)
         self.swarm.gate.set()
         self.lifecycle = ContributionLifecycle()
@@ -93,6 +94,7 @@ class Peer:
             swarm,
             self.retention,
             prefetch,
+            Proofs(self.folder / PROOFS, charter),
             self.timer,
             lambda: self.now,
             timing,

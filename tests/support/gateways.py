@@ -18,11 +18,19 @@ from barnraise.contract.archive import (
     ArchiveIndex,
     Repo,
     Revision,
-    close_path,
     contribution_path,
+    entry_path,
 )
-from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, FileEntry, Manifest, manifest_json
-from barnraise.core.ids import blob_hash
+from barnraise.contract.manifest import (
+    MANIFEST,
+    MANIFEST_JSON,
+    FileEntry,
+    Manifest,
+    manifest_json,
+    position_fields,
+)
+from barnraise.contract.tip import Position
+from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import sign
 from barnraise.gateway import LIMITS, GatewayLimits, listen
 from tests.support import parts
@@ -44,14 +52,16 @@ def lay_out_files(
         (place / name).write_bytes(data)
     entries = tuple(FileEntry(name=n, hash=blob_hash(data), size=len(data)) for n, data in files.items())
     manifest = Manifest(
-        form="trained", run=parts.RUN, round=12, state=parts.HASH_A, previous=parts.HASH_A, spec=parts.HASH_A,
-        tokens=0, held_out=None, files=entries,
+        form="trained", run=parts.RUN, state=parts.HASH_A, charter=parts.HASH_A, tokens=0, held_out=None,
+        files=entries, **position_fields(Position(Round(12), BlobHash(parts.HASH_A))),
     )  # fmt: skip
     signed = sign(parts.AUTHORITY, manifest)
     (place / MANIFEST).write_bytes(signed.wire)
     (place / MANIFEST_JSON).write_bytes(manifest_json(signed))
     (folder / CHARTER).write_bytes(b"the charter")
-    (folder / close_path(0)).write_bytes(b"a close")
+    entry = folder / entry_path(0, 0)
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry.write_bytes(b"a close")
     (folder / contribution_path(blob_hash(BLOB))).write_bytes(BLOB)
     revision = Revision(folder=FOLDER, manifest=blob_hash(signed.wire), round=12, names=("round-12", *names))
     write_index(folder, Repo(id=REPO, kind="model", form="trained", revisions=(revision,)))
@@ -60,7 +70,7 @@ def lay_out_files(
 
 def write_index(folder: Path, *repos: Repo) -> None:
     index = ArchiveIndex(
-        version=1, run=parts.RUN, authority=parts.AUTHORITY.public, closed=1, replay_from=0, repos=repos
+        version=2, run=parts.RUN, authority=parts.AUTHORITY.public, closed=1, replay_from=0, repos=repos
     )
     new = folder / f"{INDEX}.new"
     new.write_text(index.model_dump_json(), encoding="utf-8")

@@ -11,28 +11,32 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from barnraise.contract.archive import CHARTER, close_path, contribution_path
+from barnraise.contract.archive import CHARTER, contribution_path, entry_path
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.log_entries import certificate_in
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import blob_name
 from barnraise.contract.spec import AdamW, CodecSpec, RunSpec, Sgd
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import genesis_tip
-from barnraise.core.ids import BlobHash, Round, blob_hash
+from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.signed import open_signed, sign
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.fold.codec import encode_in_place
-from barnraise.fold.log import advance, check_link
+from barnraise.fold.log import Link, advance, read_step
 from barnraise.fold.replay import Difference, Replay, RoundReader
 from tests.support import parts
 
 LAYOUT = Layout((("model.a.lora_A.weight", (5, 37)), ("model.a.lora_B.weight", (29, 5))))
 """No tensor fills its blocks."""
 ROUNDS = 3
+NEWEST = "newest.json"
+"""The certificate of the last close."""
 THIRDS = 3 << 12
 """Divisor of the updates' values: they fill every bit of an fp32."""
 OUTERS: dict[str, Sgd | AdamW] = {
@@ -51,8 +55,23 @@ KINDS: dict[str, tuple[CodecSpec, Sgd | AdamW]] = {
 class Log:
     charter: bytes
     closes: Sequence[bytes]
+    """The payloads of the entries."""
+    certificate: Certificate
+    """Of the last one."""
     blobs: Sequence[Sequence[bytes]]
     """Of each round, in the order of its close."""
+    votes: Mapping[int, Certificate] = field(default_factory=dict)
+    """Certificates that replace those of the closes, by height."""
+
+    def steps(self, charter: Charter) -> Iterator[Link]:
+        """The closes; the certificate of each is in the next one."""
+        for number, payload in enumerate(self.closes):
+            last = number == len(self.closes) - 1
+            certificate = self.certificate if last else certificate_in(self.closes[number + 1])
+            assert certificate is not None
+            step = read_step(payload, certificate, charter)
+            assert isinstance(step, Link)
+            yield step
 
 
 def spec_of(kind: str) -> RunSpec:
@@ -68,6 +87,7 @@ def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
     state = genesis(spec)
     charter = parts.charter(spec, state)
     tip, closes, blobs = genesis_tip(charter), [], []
+    certificate: Certificate | None = None
     for round in range(rounds):
         commits, sent = [], []
         for number, owner in enumerate((parts.ADA, parts.BEN)):
@@ -79,11 +99,13 @@ def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
             )  # fmt: skip
             commits.append(sign(owner, commit))
             sent.append(blob)
-        wire = parts.close(commits, previous=tip.previous).wire
-        tip, state = advance(tip, state, check_link(wire, charter, Round(round)), sent, charter)
-        closes.append(wire)
+        link = parts.link(commits, previous=tip.previous, certificate=certificate)
+        tip, state = advance(tip, state, link, sent, charter)
+        closes.append(link.close.payload)
+        certificate = link.certificate
         blobs.append(sent)
-    return Log(sign(parts.AUTHORITY, charter).wire, closes, blobs)
+    assert certificate is not None
+    return Log(sign(parts.AUTHORITY, charter).wire, closes, certificate, blobs)
 
 
 def come_to(log: Log) -> list[str]:
@@ -91,11 +113,10 @@ def come_to(log: Log) -> list[str]:
     charter = open_signed(Charter, log.charter, signer=parts.AUTHORITY.public).value
     reader, replay = RoundReader(charter, LAYOUT), Replay.from_base(charter, genesis(charter.spec))
     hashes = []
-    for round, (wire, blobs) in enumerate(zip(log.closes, log.blobs, strict=True)):
+    for link, blobs in zip(log.steps(charter), log.blobs, strict=True):
         assert isinstance(replay, Replay), replay
         hashes.append(str(replay.tip.state))
-        link = reader.open(Round(round), wire)
-        assert not isinstance(link, Difference), link
+        assert replay.check(link) == link
         contributions = reader.read(link, blobs)
         assert not isinstance(contributions, Difference), contributions
         replay = replay.fold(link, contributions)
@@ -106,22 +127,23 @@ def come_to(log: Log) -> list[str]:
 def write(log: Log, folder: Path) -> None:
     """As an archive has it, but for its checkpoints."""
     blobs = {contribution_path(blob_hash(blob)): blob for round in log.blobs for blob in round}
-    closes = {close_path(round): wire for round, wire in enumerate(log.closes)}
-    for path, data in {CHARTER: log.charter, **closes, **blobs}.items():
+    closes = {entry_path(0, height): payload for height, payload in enumerate(log.closes)}
+    certificate = {NEWEST: log.certificate.model_dump_json().encode()}
+    for path, data in {CHARTER: log.charter, **closes, **certificate, **blobs}.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
 
 
 def read(folder: Path) -> Log:
     charter = (folder / CHARTER).read_bytes()
-    closes = [(folder / close_path(round)).read_bytes() for round in range(ROUNDS)]
+    closes = [(folder / entry_path(0, height)).read_bytes() for height in range(ROUNDS)]
+    certificate = Certificate.model_validate_json((folder / NEWEST).read_bytes())
     opened = open_signed(Charter, charter, signer=parts.AUTHORITY.public).value
-    links = [check_link(wire, opened, Round(round)) for round, wire in enumerate(closes)]
     blobs = [
         [(folder / contribution_path(BlobHash(blob_name(commit)))).read_bytes() for commit in link.commits]
-        for link in links
+        for link in Log(charter, closes, certificate, ()).steps(opened)
     ]
-    return Log(charter, closes, blobs)
+    return Log(charter, closes, certificate, blobs)
 
 
 def _found(folder: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:

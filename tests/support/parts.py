@@ -7,20 +7,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
-from barnraise.contract.records import Admission, Close, Commit, Head, Presence
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, vote_on
+from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.contract.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
 from barnraise.contract.state import Array, Layout, TrainState
+from barnraise.contract.tip import Position
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, Round, RunId, StateHash
+from barnraise.core.ids import Millis, Round, RunId
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import Decoder, encode_in_place
 from barnraise.fold.fold import Contribution
+from barnraise.fold.log import Amendment, Link
 
 RUN = RunId("barn")
 AUTHORITY, ADA, BEN, STRANGER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 5))
 NOW = Millis(1_700_000_000_000)
 HASH_A, HASH_B = "ab" * 32, "cd" * 32
+CERTIFICATE = Certificate(ballot=0, signatures=((AUTHORITY.public, "ef" * 64),))
 
 CODECS: tuple[CodecSpec, ...] = (
     Dense(bits=2, block=8),
@@ -118,27 +123,50 @@ def presence(owner: Identity = ADA, **other: object) -> Presence:
 
 def head(**other: object) -> Head:
     fields: dict[str, object] = {
-        "run": RUN, "round": 3, "close": HASH_A, "state": HASH_B, "opens": NOW, "turns": 1, "volunteers": 2,
+        "run": RUN, "round": 3, "epoch": 0, "height": 3, "entry": HASH_A, "certificate": CERTIFICATE,
+        "state": HASH_B, "opens": NOW, "turns": 1, "volunteers": 2,
         "tokens": 0, "checkpoint": HASH_B, "checkpoint_round": 2, "at": NOW, "bootstrap": (),
     }  # fmt: skip
     return Head.model_validate(fields | other)
 
 
-def close(commits: Sequence[Signed[Commit]], *, previous: str, by: Identity = AUTHORITY) -> Signed[Close]:
+def close(commits: Sequence[Signed[Commit]], *, previous: str, **other: object) -> Close:
     """The close of the round and state that the first commit names."""
     first = commits[0].value
-    return sign(
-        by,
-        Close(
-            run=first.run,
-            round=first.round,
-            previous=BlobHash(previous),
-            base_state=StateHash(first.base_state),
-            commits=tuple(entry.text for entry in commits),
-            at=NOW,
-            reason="all contributed",
-        ),
-    )
+    fields: dict[str, object] = {
+        "run": first.run,
+        "epoch": 0,
+        "height": first.round,
+        "round": first.round,
+        "previous": previous,
+        "certificate": None,
+        "base_state": first.base_state,
+        "commits": tuple(entry.text for entry in commits),
+        "at": NOW,
+        "reason": "all contributed",
+    }
+    return Close.model_validate(fields | other)
+
+
+def votes(entry: Entry, *by: Identity, ballot: int = 0) -> Certificate:
+    """A certificate of `entry`; of the run key where nobody is named."""
+    return certify(by or (AUTHORITY,), vote_on(entry, ballot))
+
+
+def link(commits: Sequence[Signed[Commit]], *, previous: str, **other: object) -> Link:
+    """As `close`, certified by the run key."""
+    entry = close(commits, previous=previous, **other)
+    return Link(entry, tuple(commit.value for commit in commits), votes(entry))
+
+
+def amendment(kind: type[Resume] | type[Delegation], position: Position, **other: object) -> Amendment:
+    """An entry that folds nothing, certified by the run key. A resume begins the next epoch."""
+    fields: dict[str, object] = {
+        "run": RUN, "epoch": position.epoch + (kind is Resume), "height": position.height,
+        "round": position.round, "previous": position.previous, "certificate": None, "at": NOW,
+    }  # fmt: skip
+    entry = kind.model_validate(fields | other)
+    return Amendment(entry, votes(entry))
 
 
 def state(seed: int = 0, step: int = 0) -> TrainState:

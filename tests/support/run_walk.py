@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import FileEntry, HeldOut, Manifest
+from barnraise.contract.log_entries import Resume
+from barnraise.contract.manifest import FileEntry, HeldOut, Manifest, position_fields
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.ids import BlobHash, Millis, Round, StateHash, blob_hash
 from barnraise.core.signed import Signed, sign
-from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import Absent, BlobCheck, BlobStore, Intact
 from barnraise.runtime.files import Batch
 from coordinator.reasons.recovery import CheckpointFile, RunFile
@@ -30,6 +30,7 @@ from coordinator.store.events import (
     EvaluationReceived,
     EvaluationStarted,
     Event,
+    LogAmended,
     PeerAdmitted,
     RoundClosed,
     RoundFolded,
@@ -47,7 +48,7 @@ OWNERS = (ADA, BEN, STRANGER)
 
 def check_laws(run: RunState) -> None:
     """Assert the laws in the docstring of `coordinator.store.run_state`, by number."""
-    assert len(run.history.tokens) == len(run.closes) == run.round, "law 1"
+    assert len(run.history.tokens) == run.round <= len(run.log) == run.position.height, "law 1"
     assert all(owner == commit.signer for owner, commit in run.accepted.items()), "law 2"
     assert all(commit.value.round == run.round for commit in run.accepted.values()), "law 2"
     assert all(at == signed.value.round <= run.round for at, signed in run.checkpoints.items()), "law 3"
@@ -65,7 +66,7 @@ def check_laws(run: RunState) -> None:
 
 def check_growth(before: RunState, after: RunState) -> None:
     """Assert what it states of every transition."""
-    assert after.closes[: before.round] == before.closes
+    assert after.log[: len(before.log)] == before.log
     assert after.history.tokens[: before.round] == before.history.tokens
     assert after.replay_from >= before.replay_from
     assert after.scores.keys() >= before.scores.keys()
@@ -165,16 +166,28 @@ class Walk:
         if not run.accepted:
             return None
         commits: list[Signed[Commit]] = list(run.accepted.values())
-        previous = run.closes[-1] if run.closes else HASH_A
-        close = parts.close(commits, previous=previous)
-        link = Link(close.value, tuple(commit.value for commit in commits), self.blobs.put(close.wire))
+        link = parts.link(
+            commits,
+            previous=run.position.previous,
+            epoch=run.position.epoch,
+            height=run.position.height,
+            certificate=run.certificate,
+        )
+        self.blobs.put(link.close.payload)
         return RoundClosed(self.now(), link)
+
+    def resume(self, run: RunState, choice: int) -> Event | None:
+        if choice % 4:  # rarely
+            return None
+        amendment = parts.amendment(Resume, run.position, certificate=run.certificate)
+        self.blobs.put(amendment.entry.payload)
+        return LogAmended(self.now(), amendment)
 
     def fold(self, run: RunState, choice: int) -> Event | None:
         if run.tip.round == run.round:
             return None
         round = Round(run.tip.round + 1)
-        tip = Tip(round, run.closes[run.tip.round], StateHash(blob_hash(b"state %d" % round)))
+        tip = Tip(replace(run.position, round=round), StateHash(blob_hash(b"state %d" % round)))
         return RoundFolded(tip, run.tokens + sum(run.history.tokens[run.tip.round].values()), 2.5)
 
     def write(self, run: RunState, choice: int) -> Event | None:
@@ -182,8 +195,8 @@ class Walk:
             return None
         files = (FileEntry(name="weights", hash=blob_hash(b"weights %d" % run.tip.round), size=1),)
         manifest = Manifest(
-            form="trained", run=parts.RUN, round=run.tip.round, state=run.tip.state,
-            previous=run.tip.previous, spec=HASH_A, tokens=run.tokens, held_out=None, files=files,
+            form="trained", run=parts.RUN, state=run.tip.state, charter=HASH_A, tokens=run.tokens,
+            held_out=None, files=files, **position_fields(run.tip.position),
         )  # fmt: skip
         signed = sign(AUTHORITY, manifest)
         self.blobs.put(signed.wire)
@@ -250,7 +263,7 @@ STEPS: Mapping[str, Callable[[Walk, RunState, int], Event | None]] = {
     for step in (
         Walk.lose, Walk.accept_late, Walk.evaluate_late, Walk.start_evaluation, Walk.end_evaluation,
         Walk.drop, Walk.forget, Walk.evaluate, Walk.publish, Walk.write, Walk.fold, Walk.close, Walk.accept,
-        Walk.open, Walk.admit,
+        Walk.resume, Walk.open, Walk.admit,
     )
 }  # fmt: skip
 """Each after those that it makes possible, so that a walk which cannot take a step moves the run on."""

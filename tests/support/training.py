@@ -9,7 +9,7 @@ import numpy as np
 
 from barnraise.contract.spec import CodecSpec, DataSpec, InnerSpec, Lora, RunSpec, TrainSpec
 from barnraise.contract.state import Array, TrainState
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.ids import BlobHash, Round
 from barnraise.fold.codec import Decoder
 from barnraise.models.trainable import initial_state
@@ -41,7 +41,7 @@ def run_spec(method: Method = "diloco", codec: CodecSpec | None = None) -> RunSp
 
 
 def tip(state: TrainState) -> Tip:
-    return Tip(Round(state.step), BlobHash(parts.HASH_A), state.hash())
+    return Tip(Position(Round(state.step), BlobHash(parts.HASH_A)), state.hash())
 
 
 def folded(training: LocalTraining, seed: int = 5) -> TrainState:

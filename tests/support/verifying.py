@@ -9,19 +9,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from barnraise.contract.archive import CHARTER, close_path, contribution_path
+from barnraise.contract.archive import CHARTER, contribution_path, entry_path
 from barnraise.contract.charter import Charter
-from barnraise.contract.records import blob_name
+from barnraise.contract.log_entries import Close, parse_entry
+from barnraise.contract.records import blob_name, open_commits
 from barnraise.contract.spec import RunSpec
-from barnraise.core.ids import Round
 from barnraise.core.signed import open_signed
-from barnraise.fold.log import Link, check_link
+from barnraise.fold.log import Link
 from barnraise.fold.replay import Difference
 from coordinator.store.run_store import RunStore
 from peer.verify.evaluations import EvaluationsDiffer
 from peer.verify.events import ReplayProgress, VerifyEvent
 from peer.verify.proof import Proved
 from peer.verify.verify import SCRATCH, VerifyOptions, verify
+from tests.support import parts
 from tests.support.coordinators import opened_store, train_round
 from tests.support.golden_log import genesis, spec_of
 from tests.support.parts import ADA, AUTHORITY, BEN
@@ -113,7 +114,15 @@ def flip(path: Path, place: int = -1) -> None:
 
 def link(folder: Path, round: int) -> Link:
     charter = open_signed(Charter, (folder / CHARTER).read_bytes(), signer=AUTHORITY.public).value
-    return check_link((folder / close_path(round)).read_bytes(), charter, Round(round))
+    close = parse_entry(entry_file(folder, round).read_bytes())
+    assert isinstance(close, Close)
+    assert close.run == charter.run
+    return Link(close, open_commits(close), parts.votes(close))
+
+
+def entry_file(folder: Path, height: int) -> Path:
+    """The file of an entry of epoch 0. Without amendments its height is its round."""
+    return folder / entry_path(0, height)
 
 
 def contribution(folder: Path, round: int) -> str:

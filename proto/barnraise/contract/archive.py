@@ -2,7 +2,8 @@
 
     archive.json                     the index (`ArchiveIndex`): a hint, not a proof
     charter.bin                      the signed charter
-    log/000012.close                 the signed close of round 12
+    log/0/000012.entry               the log's entry of height 12, in epoch 0 (its certificate is in the next)
+    proofs/HASH                      proofs of double signing, where there are any
     contributions/HASH               the blobs that the closes from `replay_from` on name
     checkpoints/round-000012/        a checkpoint: its files, and manifest.bin
     merged/…, gguf/…                 the same round in another form
@@ -20,7 +21,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.field_types import Epoch, Height
 from barnraise.contract.manifest import Form
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import MalformedRecord, UserError
@@ -75,19 +78,43 @@ class Repo(Strict):
     """Oldest first."""
 
 
+class Segment(Strict):
+    """Consecutive entries of one epoch."""
+
+    epoch: Epoch
+    start: Height
+    """Height of the first."""
+
+
 class ArchiveIndex(Strict):
     """The content of `archive.json`."""
 
-    version: Literal[1]
+    version: Literal[2]
     run: Annotated[str, Field(pattern=RUN_PATTERN)]
     authority: Hex64
     closed: Annotated[int, Field(ge=0)]
-    """The archive has the closes of all rounds below this one."""
+    """Closed rounds."""
+    entries: Annotated[int, Field(ge=0)] = 0
+    """The archive has the log's entries of all heights below this one."""
+    epochs: Annotated[tuple[Segment, ...], Field(min_length=1)] = (Segment(epoch=0, start=0),)
+    """Which epoch each of them is of, oldest first."""
+    certificate: Certificate | None = None
+    """Of the newest entry; None where there is none."""
+    proofs: Annotated[tuple[Hex64, ...], Field(max_length=64)] = ()
+    """Proofs of double signing (`barnraise.contract.double_signing`)."""
     replay_from: Annotated[int, Field(ge=0)]
     """The archive has the contributions from this round on: 0, or the round of a checkpoint in it."""
     repos: tuple[Repo, ...]
     mirrors: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=64)] = ()
     """Addresses of other servers with a copy, named by the maintainer."""
+
+    @field_validator("epochs")
+    @classmethod
+    def _from_the_start(cls, epochs: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        numbers, starts = [s.epoch for s in epochs], [s.start for s in epochs]
+        if starts[0] != 0 or numbers != sorted(set(numbers)) or starts != sorted(starts):
+            raise ValueError("the epochs do not follow each other")
+        return epochs
 
     @field_validator("repos")
     @classmethod
@@ -95,6 +122,15 @@ class ArchiveIndex(Strict):
         if len({(repo.kind, repo.id) for repo in repos}) != len(repos):
             raise ValueError("two repositories with one name")
         return repos
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """How far the log goes: the latest epoch, and the entries."""
+        return self.epochs[-1].epoch, self.entries
+
+    def path_of(self, height: int) -> str:
+        """Path of the entry of a height."""
+        return entry_path(max(s.epoch for s in self.epochs if s.start <= height), height)
 
     def repo(self, form: Form) -> Repo | None:
         return next((repo for repo in self.repos if repo.form == form), None)
@@ -119,8 +155,12 @@ def folder_of(form: Form, round: int) -> str:
     return _FOLDERS[form].format(round)
 
 
-def close_path(round: int) -> str:
-    return f"log/{round:06d}.close"
+def entry_path(epoch: int, height: int) -> str:
+    return f"log/{epoch}/{height:06d}.entry"
+
+
+def proof_path(name: str) -> str:
+    return f"proofs/{name}"
 
 
 def contribution_path(blob: BlobHash) -> str:

@@ -1,12 +1,28 @@
-"""The charter: a run spec and what it refers to, signed once by the run authority."""
+"""The charter: a run spec and what it refers to, signed once by the run authority.
+
+Its digest, with which the log begins, is that of the bytes that were signed. So a later version of Barnraise,
+whose specs have further settings with defaults, computes the same digest.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from typing_extensions import Self
+
+from barnraise import __version__
+from barnraise.contract.field_types import Release, is_newer
 from barnraise.contract.spec import RunSpec
-from barnraise.core.errors import StateError
-from barnraise.core.ids import BlobHash, PublicKey, RunId, StateHash
-from barnraise.core.signed import Signable, Signed
+from barnraise.core.errors import NewerVersion, StateError
+from barnraise.core.ids import BlobHash, CharterDigest, PublicKey, RunId, StateHash
+from barnraise.core.signed import Signable
 from barnraise.core.strict import Hex64
+
+NEEDS = "0.1.0"
+"""The first version of Barnraise that has every setting of a charter. A new setting raises it."""
 
 MAX_CHARTER_BYTES = 2**20
 """Largest signed charter that is read."""
@@ -17,6 +33,8 @@ class Charter(Signable):
 
     DOMAIN = b"barnraise/Charter/1\n"
 
+    needs: Release = NEEDS
+    """The version of Barnraise that a program needs to read this charter."""
     spec: RunSpec
     authority: Hex64
     """The run authority's public key."""
@@ -30,6 +48,39 @@ class Charter(Signable):
     """Blob hash of the dataset's index of shards."""
     rehearsed: bool = True
     """The coordinator took one step on the data before it signed; otherwise the first volunteer does."""
+
+    _signed: bytes | None = PrivateAttr(default=None)
+    """The bytes that it was read from."""
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """Raises NewerVersion where this version lacks settings, StateError for an unreleased format."""
+        _check_version(payload)
+        charter = cls.model_validate_json(payload)
+        charter._signed = payload
+        return charter
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Another charter has other bytes."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy._signed = None
+        return copy
+
+    @property
+    def payload(self) -> bytes:
+        """The bytes that are signed, as the version that wrote them did."""
+        return super().payload if self._signed is None else self._signed
+
+    @property
+    def digest(self) -> CharterDigest:
+        """SHA-256 of the payload: it names the run's rules, and is `previous` of the first log entry."""
+        return CharterDigest(hashlib.sha256(self.payload).hexdigest())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Charter) and self.payload == other.payload
+
+    def __hash__(self) -> int:
+        return hash(self.payload)
 
     @property
     def run(self) -> RunId:
@@ -48,13 +99,24 @@ class Charter(Signable):
         return BlobHash(self.data_index)
 
 
-def check_version(signed: Signed[Charter]) -> None:
-    """Raises StateError where the signer's version has other settings than this one.
+class _Version(BaseModel):
+    """What every version of the charter says."""
 
-    The digest of the spec, with which the log begins, is that of all settings: no round could be checked.
-    """
-    if not signed.is_exact:
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    needs: Release | None = None
+
+
+def _check_version(payload: bytes) -> None:
+    try:
+        needs = _Version.model_validate_json(payload).needs
+    except ValidationError:
+        return  # the strict model says what is wrong
+    if needs is None:
         raise StateError(
-            f"the run {signed.value.run} was made by a version of Barnraise that has other settings",
-            fix="Install the version that its coordinator had when the run began; ask its maintainer.",
+            "the run was begun by a version of Barnraise before its first release, in a format that is no"
+            " longer read",
+            fix="Begin a new run: its coordinator needs an empty folder, its volunteers the new invite.",
         )
+    if is_newer(needs, __version__):
+        raise NewerVersion("the run's charter", needs)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from barnraise.contract.tip import Tip
+from barnraise.contract.certificates import MAX_CLOSERS
+from barnraise.contract.field_types import Epoch, Height
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
 from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash
@@ -65,9 +67,14 @@ class Manifest(Signable):
     state: Hex64
     """Hash of state[round]."""
     previous: Hex64
-    """Head of the log: blob hash of the close of round - 1; the spec digest for round 0."""
-    spec: Hex64
-    """Digest of the run spec."""
+    """Head of the log: name of the entry before this state; the charter's digest where there is none."""
+    epoch: Epoch
+    height: Height
+    """Entries up to there."""
+    closers: Annotated[tuple[Hex64, ...], Field(max_length=MAX_CLOSERS)]
+    """Keys that certify the entries of `round`; none: the run key does."""
+    charter: Hex64
+    """The charter's digest."""
     tokens: Annotated[int, Field(ge=0)]
     """Tokens folded before `round`."""
     held_out: HeldOut | None
@@ -83,11 +90,24 @@ class Manifest(Signable):
 
     @property
     def tip(self) -> Tip:
-        return Tip(Round(self.round), BlobHash(self.previous), StateHash(self.state))
+        closers = tuple(map(PublicKey, self.closers))
+        position = Position(Round(self.round), BlobHash(self.previous), self.epoch, self.height, closers)
+        return Tip(position, StateHash(self.state))
 
     @property
     def size(self) -> int:
         return sum(entry.size for entry in self.files)
+
+
+def position_fields(position: Position) -> dict[str, Any]:
+    """The fields of a manifest that say where in the log its state is."""
+    return {
+        "round": position.round,
+        "previous": position.previous,
+        "epoch": position.epoch,
+        "height": position.height,
+        "closers": position.closers,
+    }
 
 
 def open_manifest(wire: bytes, *, run: RunId, authority: PublicKey) -> Signed[Manifest]:

@@ -9,8 +9,8 @@
 They are gossiped too (`barnraise.network.gossip_policy`).
 
 An `Admission`, signed by the authority, is embedded in the records of a peer, so that every node of the
-DHT can refuse records of unknown keys on its own. A `Close` is a blob that the head names by hash: the
-log is the chain of closes. A `JoinClaim` and an `Evaluation` go to the coordinator.
+DHT can refuse records of unknown keys on its own. The head names the newest entry of the log by hash
+(`barnraise.contract.log_entries`). A `JoinClaim` and an `Evaluation` go to the coordinator.
 """
 
 from __future__ import annotations
@@ -21,23 +21,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from barnraise.contract.certificates import Certificate
+from barnraise.contract.field_types import Count as Count
+from barnraise.contract.field_types import Embedded, Epoch, Height, RoundNumber
+from barnraise.contract.field_types import Run as Run
+from barnraise.contract.field_types import Time as Time
 from barnraise.contract.heartbeat import part_of
+from barnraise.contract.log_entries import Close
 from barnraise.contract.pieces import Wanted
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import Identity
-from barnraise.core.ids import RUN_PATTERN, BlobHash, Millis, PublicKey, Round, RunId
+from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.core.signed import Signable, Signed, open_signed, open_text, sign
 from barnraise.core.strict import Hex64
 
-Run = Annotated[str, Field(pattern=RUN_PATTERN)]
-RoundNumber = Annotated[int, Field(ge=0, lt=2**40)]
-Time = Annotated[int, Field(ge=0, lt=2**53)]
-Count = Annotated[int, Field(ge=0, lt=2**53)]
-Embedded = Annotated[str, Field(max_length=4096)]
-
 MAX_RECORD_BYTES = 16_384
-MAX_CLOSE_BYTES = 4 * 2**20
-MAX_CONTRIBUTIONS = 1024
 MAX_LOSS = 100.0
 """Nats a token; an untrained model has the logarithm of its vocabulary's size, about 12."""
 MAX_EVALUATION_BYTES = 4096
@@ -109,23 +107,6 @@ class Commit(Signable):
     """Mean training loss, for display only."""
 
 
-class Close(Signable):
-    """The signed, ordered list of the commits that one round folds: one link of the log."""
-
-    DOMAIN = b"barnraise/Close/1\n"
-
-    run: Run
-    round: RoundNumber
-    previous: Hex64
-    """Blob hash of the close of round - 1; for round 0 the spec digest."""
-    base_state: Hex64
-    commits: Annotated[tuple[Embedded, ...], Field(min_length=1, max_length=MAX_CONTRIBUTIONS)]
-    """`Signed[Commit]` in base64, in the order in which they are folded."""
-    at: Time
-    """Time of the close, at which the next round's TRAIN phase starts."""
-    reason: Annotated[str, Field(max_length=400)]
-
-
 class JoinClaim(Signable):
     """A key's signed request to take part in one run."""
 
@@ -159,15 +140,21 @@ class Evaluation(Signable):
 
 
 class Head(Signable):
-    """The position of the run. The newest one is valid."""
+    """The position of the run. The newest one of the latest epoch is valid."""
 
     DOMAIN = b"barnraise/Head/1\n"
 
     run: Run
     round: RoundNumber
     """The open round."""
-    close: Hex64 | None
-    """Blob hash of the close of round - 1; None while round 0 is open."""
+    epoch: Epoch
+    """A head of a later epoch is newer than one of an earlier epoch."""
+    height: Height
+    """Entries of the log."""
+    entry: Hex64
+    """Name of the newest entry; the charter's digest while there is none."""
+    certificate: Certificate | None
+    """Of that entry."""
     state: Hex64 | None
     """Hash of state[round], once the coordinator has folded it: a peer with another one resyncs."""
     opens: Time
@@ -184,6 +171,11 @@ class Head(Signable):
     at: Time
     bootstrap: Annotated[tuple[Annotated[str, Field(max_length=450)], ...], Field(max_length=16)]
     """libp2p multiaddresses of the coordinator."""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """The newest head has the highest."""
+        return self.epoch, self.at
 
 
 Record = Presence | Commit | Head
@@ -266,28 +258,23 @@ def check_admission(
     return admission
 
 
-def open_close(
-    wire: bytes, *, run: RunId, authority: PublicKey, round: Round
-) -> tuple[Signed[Close], tuple[Commit, ...]]:
-    """Check a close and its commits: signatures, run, round and base state.
+def open_commits(close: Close) -> tuple[Commit, ...]:
+    """The commits of a close, checked: signatures, run, round and base state.
 
-    Admissions are not checked against a clock: the authority did that when it accepted the commit.
+    Admissions are not checked against a clock: the closers did that when they accepted the commit.
     Raises MalformedRecord, BadSignature.
     """
-    signed = open_signed(Close, wire, signer=authority, limit=MAX_CLOSE_BYTES)
-    close = signed.value
-    if close.run != run or close.round != round:
-        raise _refused(f"a close of {close.run} round {close.round} where {run} round {round} was expected")
     commits = []
     for text in close.commits:
         entry = open_text(Commit, text, signer=None, limit=MAX_RECORD_BYTES)
         _must_be(entry.signer, PublicKey(entry.value.owner))
-        if (entry.value.run, entry.value.round, entry.value.base_state) != (run, round, close.base_state):
-            raise _refused(f"a close of round {round} with a commit of another round or state")
-        commits.append(entry.value)
+        commit = entry.value
+        if (commit.run, commit.round, commit.base_state) != (close.run, close.round, close.base_state):
+            raise _refused(f"a close of round {close.round} with a commit of another round or state")
+        commits.append(commit)
     if len({commit.owner for commit in commits}) != len(commits):
-        raise _refused(f"a close of round {round} that counts one peer twice")
-    return signed, tuple(commits)
+        raise _refused(f"a close of round {close.round} that counts one peer twice")
+    return tuple(commits)
 
 
 def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:

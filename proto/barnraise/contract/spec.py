@@ -10,14 +10,13 @@ to change the default.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
 from barnraise.contract.data_spec import DataSpec as DataSpec
 from barnraise.contract.data_spec import SourceSpec as SourceSpec
-from barnraise.core.ids import RUN_PATTERN, SpecDigest
+from barnraise.core.ids import RUN_PATTERN
 from barnraise.core.strict import Hex64, Strict
 
 LARGEST = 10**15
@@ -317,6 +316,3 @@ class RunSpec(Strict):
         if self.checkpoint.evaluators and not self.data.held_out:
             raise ValueError("checkpoint.evaluators have nothing to do where data.held_out is 0")
         return self
-
-    def digest(self) -> SpecDigest:
-        return SpecDigest(hashlib.sha256(self.model_dump_json().encode()).hexdigest())

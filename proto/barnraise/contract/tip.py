@@ -1,22 +1,80 @@
-"""The position of a follower in the log."""
+"""Places in the log: a `Position` between two entries, and a follower's `Tip`, which has the state too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from typing_extensions import assert_never
+
+from barnraise.contract.certificates import Authorities
 from barnraise.contract.charter import Charter
-from barnraise.core.ids import BlobHash, Round, StateHash
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume
+from barnraise.core.ids import BlobHash, PublicKey, Round, StateHash
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place after an entry of the log, or after the charter."""
+
+    round: Round
+    """The open round."""
+    previous: BlobHash
+    """SHA-256 of the payload before this place: of an entry, or of the charter while there is none."""
+    epoch: int = 0
+    height: int = 0
+    """Entries before this place."""
+    closers: tuple[PublicKey, ...] = ()
+    """Keys that certify entries of the open round by majority; none: the run key does alone."""
+    next_closers: tuple[PublicKey, ...] | None = None
+    """Those from the next round on, where a delegation names others."""
+
+    def authorities(self, run_key: PublicKey) -> Authorities:
+        """The keys that certify the next close or delegation."""
+        return Authorities(self.closers or (run_key,))
+
+    def after(self, entry: Entry) -> Position:
+        """The place after `entry`, which continues the log from here."""
+        here = replace(self, previous=entry.name, height=self.height + 1)
+        match entry:
+            case Close():
+                closers = self.closers if self.next_closers is None else self.next_closers
+                return replace(here, round=Round(self.round + 1), closers=closers, next_closers=None)
+            case Delegation():
+                return replace(here, next_closers=tuple(map(PublicKey, entry.closers)))
+            case Resume():
+                return replace(here, epoch=entry.epoch, closers=(), next_closers=None)
+            case _:
+                assert_never(entry)
 
 
 @dataclass(frozen=True)
 class Tip:
-    """A position in the log: `round` is the next round to fold, `state` its base state."""
+    """The place of a follower: all rounds below the position's are folded into `state`."""
 
-    round: Round
-    previous: BlobHash
-    """Blob hash of the close of round - 1; the spec digest while round is 0."""
+    position: Position
     state: StateHash
+
+    @property
+    def round(self) -> Round:
+        """The next round to fold."""
+        return self.position.round
+
+    @property
+    def previous(self) -> BlobHash:
+        """As in `Position`."""
+        return self.position.previous
+
+    @property
+    def epoch(self) -> int:
+        """As in `Position`."""
+        return self.position.epoch
+
+
+def first_position(charter: Charter) -> Position:
+    """Where the log begins."""
+    return Position(Round(0), BlobHash(charter.digest))
 
 
 def genesis_tip(charter: Charter) -> Tip:
-    return Tip(Round(0), BlobHash(charter.spec.digest()), charter.genesis_hash)
+    """Where a follower begins."""
+    return Tip(first_position(charter), charter.genesis_hash)

@@ -17,8 +17,8 @@ BlobHash = NewType("BlobHash", str)
 StateHash = NewType("StateHash", str)
 """SHA-256 that names a training state (see `barnraise.contract.state.TrainState.hash`)."""
 
-SpecDigest = NewType("SpecDigest", str)
-"""SHA-256 of a run spec's canonical bytes."""
+CharterDigest = NewType("CharterDigest", str)
+"""SHA-256 of the charter's signed payload."""
 
 Round = NewType("Round", int)
 """A round's number. `state[0]` is the base; folding round r makes `state[r + 1]`."""

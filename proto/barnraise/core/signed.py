@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from pydantic import ValidationError
+from typing_extensions import Self
 
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES, Identity, verify
@@ -26,6 +27,16 @@ class Signable(Strict):
     DOMAIN: ClassVar[bytes]
     """The line that a signature covers before the payload. A constant of the protocol: it stays the same when
     the class is renamed."""
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """The value of a signed payload. Raises pydantic's ValidationError."""
+        return cls.model_validate_json(payload)
+
+    @property
+    def payload(self) -> bytes:
+        """The bytes that are signed after the domain line."""
+        return self.model_dump_json().encode()
 
 
 T = TypeVar("T", bound=Signable)
@@ -45,14 +56,13 @@ class Signed(Generic[T]):
         return base64.b64encode(self.wire).decode()
 
     @property
-    def is_exact(self) -> bool:
-        """Whether the value serializes to the bytes that were signed: the signer's version has the same
-        fields."""
-        return self.value.model_dump_json().encode() == self.wire[_PREFIX:]
+    def payload(self) -> bytes:
+        """The bytes that were signed after the domain line."""
+        return self.wire[_PREFIX:]
 
 
 def sign(identity: Identity, value: T) -> Signed[T]:
-    payload = value.model_dump_json().encode()
+    payload = value.payload
     signature = identity.sign(value.DOMAIN + payload)
     return Signed(value, identity.public, bytes.fromhex(identity.public) + signature + payload)
 
@@ -77,7 +87,7 @@ def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit:
             fix="It is dropped. If it is the run's own record, check that the invite is for this run.",
         )
     try:
-        return Signed(model.model_validate_json(payload), claimed, wire)
+        return Signed(model.parse(payload), claimed, wire)
     except ValidationError as invalid:
         raise MalformedRecord(
             f"a {model.__name__} of {claimed[:8]} is not one: {invalid.errors(include_url=False)[0]['msg']}",

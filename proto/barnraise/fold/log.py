@@ -1,46 +1,122 @@
-"""The log: a chain of closes. A follower checks each link and folds it."""
+"""The log: a chain of certified entries. A follower checks each of them and folds the closes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import Charter
-from barnraise.contract.records import Close, Commit, open_close
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.log_entries import (
+    Close,
+    Delegation,
+    Entry,
+    NeedsNewer,
+    Resume,
+    parse_entry,
+    vote_on,
+)
+from barnraise.contract.records import Commit, open_commits
 from barnraise.contract.state import Layout, TrainState
-from barnraise.contract.tip import Tip
-from barnraise.core.errors import MalformedBlob, StateError
-from barnraise.core.ids import BlobHash, Round, blob_hash, short
+from barnraise.contract.tip import Position, Tip
+from barnraise.core.errors import MalformedBlob, MalformedRecord, NewerVersion, StateError
+from barnraise.core.ids import BlobHash, blob_hash, short
 from barnraise.fold.codec import Decoder
 from barnraise.fold.fold import Contribution, fold
 
 
 @dataclass(frozen=True)
 class Link:
-    """A close with valid signatures, and its commits."""
+    """A close and its commits, whose signatures are checked."""
 
-    close: Close
+    entry: Close
     commits: tuple[Commit, ...]
-    hash: BlobHash
+    certificate: Certificate
+
+    @property
+    def close(self) -> Close:
+        """The entry."""
+        return self.entry
+
+    @property
+    def hash(self) -> BlobHash:
+        """The close's name."""
+        return self.entry.name
 
 
-def check_link(wire: bytes, charter: Charter, round: Round) -> Link:
-    """Raises MalformedRecord or BadSignature unless `wire` is the authority's close of `round`."""
-    signed, commits = open_close(wire, run=charter.run, authority=charter.authority_key, round=round)
-    return Link(signed.value, commits, blob_hash(wire))
+@dataclass(frozen=True)
+class Amendment:
+    """An entry that folds nothing: it changes who certifies, or begins an epoch."""
+
+    entry: Delegation | Resume
+    certificate: Certificate
+
+    @property
+    def hash(self) -> BlobHash:
+        """The entry's name."""
+        return self.entry.name
 
 
-def check_next(tip: Tip, link: Link) -> None:
-    """Raises StateError unless `link` continues the chain from `tip` and starts from its state."""
-    close = link.close
-    if (close.round, close.previous) != (tip.round, tip.previous):
+@dataclass(frozen=True)
+class Unreadable:
+    """An entry of a newer version."""
+
+    entry: NeedsNewer
+    certificate: Certificate
+
+
+Step = Link | Amendment
+
+
+def read_step(payload: bytes, certificate: Certificate, charter: Charter) -> Step | Unreadable:
+    """An entry of the run, and its commits. `check_step` checks its certificate and its place.
+
+    Raises MalformedRecord, BadSignature.
+    """
+    entry = parse_entry(payload)
+    run = entry.envelope.run if isinstance(entry, NeedsNewer) else entry.run
+    if run != charter.run:
+        raise MalformedRecord(
+            f"an entry of the run {run} where {charter.run} was expected",
+            fix="It is dropped. Check that the invite is for this run.",
+        )
+    if isinstance(entry, NeedsNewer):
+        return Unreadable(entry, certificate)
+    if isinstance(entry, Close):
+        return Link(entry, open_commits(entry), certificate)
+    return Amendment(entry, certificate)
+
+
+def check_step(position: Position, step: Step | Unreadable, charter: Charter) -> Step:
+    """The step, whose certificate and place are checked.
+
+    Raises BadSignature; StateError where it is certified and does not continue the log from `position`;
+    NewerVersion where it is certified and this version cannot read it.
+    """
+    check_certificate(certified(step).vote, step.certificate, _authorities(position, step, charter))
+    if isinstance(step, Unreadable):
+        raise NewerVersion(f"the run's log at round {step.entry.envelope.round}", step.entry.release)
+    check_follows(position, step.entry)
+    return step
+
+
+def check_follows(position: Position, entry: Entry) -> None:
+    """Raises StateError unless `entry` continues the log from `position`."""
+    place = (entry.height, entry.round, entry.previous)
+    later = entry.epoch > position.epoch if isinstance(entry, Resume) else entry.epoch == position.epoch
+    if place != (position.height, position.round, position.previous) or not later:
         raise StateError(
-            f"the close of round {close.round} does not continue the log at round {tip.round}",
+            f"the {entry.kind} of round {entry.round} does not continue the log at round {position.round}",
             fix="The state is dropped and read from the newest checkpoint.",
         )
-    if close.base_state != tip.state:
+
+
+def check_base(tip: Tip, link: Link) -> None:
+    """Raises StateError unless the close starts from the tip's state."""
+    if link.close.base_state != tip.state:
         raise StateError(
-            f"round {tip.round} starts from state {short(close.base_state)}, ours is {short(tip.state)}",
+            f"round {tip.round} starts from state {short(link.close.base_state)}, ours is {short(tip.state)}",
             fix="The state is dropped and read from the newest checkpoint.",
         )
 
@@ -63,11 +139,38 @@ def check_blob(commit: Commit, blob: bytes | memoryview, charter: Charter, layou
 def advance(
     tip: Tip, state: TrainState, link: Link, blobs: Sequence[bytes | memoryview], charter: Charter
 ) -> tuple[Tip, TrainState]:
-    """Fold one link. blobs: in the order of the close's commits. Raises StateError, MalformedBlob."""
-    check_next(tip, link)
+    """Fold one close, which is checked first. blobs: in the order of its commits.
+
+    Raises BadSignature, StateError, MalformedBlob.
+    """
+    check_step(tip.position, link, charter)
+    check_base(tip, link)
     layout = state.layout
     contributions = [
         check_blob(commit, blob, charter, layout) for commit, blob in zip(link.commits, blobs, strict=True)
     ]
     folded = fold(state, contributions, charter.spec)
-    return Tip(Round(tip.round + 1), link.hash, folded.hash()), folded
+    return Tip(tip.position.after(link.close), folded.hash()), folded
+
+
+def amended(tip: Tip, amendment: Amendment, charter: Charter) -> Tip:
+    """The tip after an entry that folds nothing. Raises BadSignature, StateError."""
+    check_step(tip.position, amendment, charter)
+    return Tip(tip.position.after(amendment.entry), tip.state)
+
+
+def certified(step: Step | Unreadable) -> Certified:
+    """What certifies a step: half of a proof where another one contradicts it."""
+    certificate = step.certificate
+    return Certified(vote=vote_on(step.entry, certificate.ballot), certificate=certificate)
+
+
+def _authorities(position: Position, step: Step | Unreadable, charter: Charter) -> Authorities:
+    run_key = charter.authority_key
+    match step:
+        case Amendment(entry=Resume()):
+            return Authorities((run_key,))
+        case Unreadable(certificate=certificate) if {key for key, _ in certificate.signatures} == {run_key}:
+            return Authorities((run_key,))  # it may be of a kind that the run key certifies
+        case _:
+            return position.authorities(run_key)

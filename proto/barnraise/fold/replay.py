@@ -12,17 +12,18 @@ from enum import Enum
 from functools import cached_property
 from typing import Literal
 
-from barnraise.contract.archive import close_path, contribution_path, folder_of
+from barnraise.contract.archive import contribution_path, entry_path, folder_of
+from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
-from barnraise.core.errors import MalformedBlob, TrustError
-from barnraise.core.ids import PublicKey, Round, StateHash, blob_hash
+from barnraise.core.errors import MalformedBlob, NewerVersion, StateError, TrustError
+from barnraise.core.ids import PublicKey, StateHash, blob_hash
 from barnraise.fold.codec import Decoder, blob_sizes, format_sizes
 from barnraise.fold.fold import Contribution, fold
-from barnraise.fold.log import Link, check_link, is_named
+from barnraise.fold.log import Amendment, Link, Step, Unreadable, amended, check_step, is_named, read_step
 
 
 class Cause(Enum):
@@ -42,7 +43,7 @@ class Cause(Enum):
 class Difference:
     """The first item that is not as expected."""
 
-    what: Literal["charter", "close", "contribution", "manifest", "file", "state"]
+    what: Literal["charter", "entry", "contribution", "manifest", "file", "state", "history"]
     where: str
     """Its path in the archive, or the state."""
     expected: str
@@ -57,18 +58,18 @@ class RoundReader:
     charter: Charter
     layout: Layout
 
-    def open(self, round: Round, wire: bytes) -> Link | Difference:
-        """Check the close of `round`: its signatures, and whether its blobs have possible sizes."""
+    def open(self, where: str, payload: bytes, certificate: Certificate) -> Step | Unreadable | Difference:
+        """Check the entry at the path `where` but for its certificate and place, which `Replay` checks."""
         try:
-            link = check_link(wire, self.charter, round)
+            step = read_step(payload, certificate, self.charter)
         except TrustError as error:
-            expected = f"the close of round {round}, signed by the run's key"
-            return Difference("close", close_path(round), expected, error.problem, Cause.SOURCE)
-        for commit in link.commits:
+            expected = "an entry of the run's log, with commits that their owners signed"
+            return Difference("entry", where, expected, error.problem, Cause.SOURCE)
+        for commit in step.commits if isinstance(step, Link) else ():
             if commit.size not in self._sizes:
                 expected = f"{format_sizes(self._sizes)} bytes"
                 return _contribution(commit, expected, f"{commit.size} bytes", Cause.COORDINATOR)
-        return link
+        return step
 
     def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Contribution, ...] | Difference:
         """Check and decode a close's contributions. blobs: in the order of its commits."""
@@ -120,19 +121,35 @@ class Replay:
             return Difference("state", where, charter.genesis, manifest.state, Cause.COORDINATOR)
         return cls(charter, manifest.tip, state, manifest.tokens)
 
+    def check(self, step: Step | Unreadable) -> Step | Difference:
+        """Check that the step is certified and continues the log. Raises NewerVersion."""
+        position = self.tip.position
+        epoch = step.entry.envelope.epoch if isinstance(step, Unreadable) else step.entry.epoch
+        where = entry_path(epoch, position.height)
+        try:
+            return check_step(position, step, self.charter)
+        except NewerVersion:
+            raise
+        except TrustError as error:
+            expected = f"the entry of height {position.height}, certified by the run's keys"
+            return Difference("entry", where, expected, error.problem, Cause.SOURCE)
+        except StateError as error:
+            expected = f"it follows {position.previous}, the log up to there"
+            return Difference("entry", where, expected, error.problem, Cause.COORDINATOR)
+
+    def amend(self, amendment: Amendment) -> Replay:
+        """Pass an entry that folds nothing, which `check` returned."""
+        return replace(self, tip=amended(self.tip, amendment, self.charter))
+
     def fold(self, link: Link, contributions: Sequence[Contribution]) -> Replay | Difference:
-        """Fold one round, if the close continues the log and starts from the current state."""
+        """Fold one round, which `check` returned, if it starts from the current state."""
         close, tip = link.close, self.tip
-        if (close.round, close.previous) != (tip.round, tip.previous):
-            found = f"it follows {close.previous}"
-            expected = f"it follows {tip.previous}, the log up to there"
-            return Difference("close", close_path(close.round), expected, found, Cause.COORDINATOR)
         if close.base_state != tip.state:
             return self._state(StateHash(close.base_state), f"the close of round {close.round}")
         folded = fold(self.state, contributions, self.charter.spec)
         return replace(
             self,
-            tip=Tip(Round(tip.round + 1), link.hash, folded.hash()),
+            tip=Tip(tip.position.after(close), folded.hash()),
             state=folded,
             tokens=self.tokens + sum(commit.tokens for commit in link.commits),
             rounds=self.rounds + 1,
@@ -146,8 +163,10 @@ class Replay:
         for name, expected, found in (
             ("round", self.tip.round, manifest.round),
             ("form", "trained", manifest.form),
-            ("spec", self.charter.spec.digest(), manifest.spec),
+            ("charter", self.charter.digest, manifest.charter),
             ("head of the log", self.tip.previous, manifest.previous),
+            ("epoch", self.tip.epoch, manifest.epoch),
+            ("height", self.tip.position.height, manifest.height),
             ("tokens", self.tokens, manifest.tokens),
         ):
             if found != expected:

@@ -89,8 +89,8 @@ class RecordCache:
         return [versions[-1] for _, versions in sorted(self._commits.get(round, {}).items())]
 
     def _receive_head(self, head: Head) -> Novelty:
-        if self.head is not None and head.at <= self.head.at:
-            return Novelty.DUPLICATE if head.at == self.head.at else Novelty.STALE
+        if self.head is not None and head.order <= self.head.order:
+            return Novelty.DUPLICATE if head.order == self.head.order else Novelty.STALE
         self.head = head
         for round in [round for round in self._commits if round <= head.round - ROUNDS_KEPT]:
             del self._commits[round]

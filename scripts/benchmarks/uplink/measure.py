@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST
-from barnraise.contract.records import Close, Commit, blob_name
+from barnraise.contract.records import Commit, blob_name, open_commits
 from barnraise.core.ids import BlobHash
-from barnraise.core.signed import open_signed, open_text
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import ARCHIVE
 from scripts.benchmarks.round import POLL_SECONDS, Tail, trains
@@ -149,9 +150,10 @@ def folded(folder: Path) -> list[Commit]:
     blobs = BlobStore(folder / "blobs")
     with closing(sqlite3.connect(folder / "journal.sqlite")) as journal:
         rows = journal.execute("SELECT body FROM events WHERE kind = 'closed' ORDER BY id").fetchall()
-    wires = [blobs.get(BlobHash(body.hex())) for (body,) in rows]
-    closes = [open_signed(Close, wire, signer=None, limit=len(wire)).value for wire in wires]
-    return [open_text(Commit, text, signer=None).value for close in closes for text in close.commits]
+    names = [BlobHash(Certified.model_validate_json(body).vote.entry) for (body,) in rows]
+    entries = [parse_entry(blobs.get(name)) for name in names]
+    closes = [entry for entry in entries if isinstance(entry, Close)]
+    return [commit for close in closes for commit in open_commits(close)]
 
 
 def _interrupt(*_: object) -> None:

@@ -16,18 +16,18 @@ from barnraise.contract.archive import (
     CHARTER,
     INDEX,
     ArchiveIndex,
-    close_path,
     contribution_path,
+    entry_path,
     folder_of,
     parse_index,
 )
 from barnraise.contract.charter import Charter
+from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, Manifest, open_manifest
-from barnraise.contract.records import blob_name
+from barnraise.contract.records import blob_name, open_commits
 from barnraise.core.errors import DiskFull, StateError
-from barnraise.core.ids import BlobHash, Round, blob_hash
+from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.signed import open_signed, sign
-from barnraise.fold.log import check_link
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -62,9 +62,11 @@ def sound(store: RunStore, folder: Path) -> ArchiveIndex:
     """The index of an archive, after a check of every file that it names."""
     index = parse_index((folder / INDEX).read_bytes())
     charter = open_signed(Charter, (folder / CHARTER).read_bytes(), signer=AUTHORITY.public).value
-    for round in range(index.closed):
-        link = check_link((folder / close_path(round)).read_bytes(), charter, Round(round))
-        for commit in link.commits if round >= index.replay_from else ():
+    for height in range(index.entries):
+        close = parse_entry((folder / index.path_of(height)).read_bytes())
+        assert isinstance(close, Close)
+        assert close.run == charter.run
+        for commit in open_commits(close) if close.round >= index.replay_from else ():
             blob = (folder / contribution_path(blob_name(commit))).read_bytes()
             assert blob_hash(blob) == commit.blob
     for repo in index.repos:
@@ -110,7 +112,7 @@ def test_the_archive_drops_what_retention_dropped(store: RunStore) -> None:
     assert index.replay_from > 0
     assert not any((archive(store) / path).exists() for path in dropped)
     assert not (archive(store) / folder_of("trained", 0)).exists()
-    assert (archive(store) / close_path(0)).exists(), "closes stay"
+    assert (archive(store) / entry_path(0, 0)).exists(), "closes stay"
 
 
 def test_publishing_again_changes_nothing(store: RunStore) -> None:

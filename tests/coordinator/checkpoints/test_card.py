@@ -23,6 +23,8 @@ from barnraise.contract.spec import (
     SourceSpec,
     TrainSpec,
 )
+from barnraise.contract.tip import Position
+from barnraise.core.ids import BlobHash, Round
 from coordinator.checkpoints.card import (
     CURVE,
     MOST_NAMES,
@@ -81,7 +83,7 @@ def facts(
         round=12,
         tokens=3_456_789,
         state=parts.HASH_A,
-        previous=parts.HASH_B,
+        position=Position(Round(12), BlobHash(parts.HASH_B)),
         held_out=HeldOut(loss=1.5, tokens=32_000),
         first=HeldOut(loss=2.5, tokens=32_000),
         curve=True,
@@ -125,7 +127,7 @@ def test_a_checkpoint_s_card_has_all_facts() -> None:
         "licence: apache-2.0", "chats.jsonl", "licence: cc-by-4.0", "LoRA adapter of rank 4", "Rounds: 12",
         "3,456,789",
         "1.5000 nats a token (the base model: 2.5000)", "32,000 tokens that were not trained on",
-        made.charter.spec.digest(), f"({CURVE})", "Ada: 1,000 tokens in 3 rounds",
+        made.charter.digest, f"({CURVE})", "Ada: 1,000 tokens in 3 rounds",
         "Ben: 500 tokens in 1 round\n", "and 2 more", "PeftModel.from_pretrained",
         "HF_HUB_DISABLE_IMPLICIT_TOKEN=1", parts.AUTHORITY.public, parts.HASH_A, "peer verify",
     ):  # fmt: skip

@@ -11,7 +11,7 @@ from coordinator.messages.recovery import recovery_message
 from coordinator.reasons import recovery as reasons
 from tests.support.parts import ADA, HASH_A, commit
 
-CLOSE = reasons.CloseFile(BlobHash(HASH_A), 3)
+CLOSE = reasons.EntryFile(BlobHash(HASH_A), 0, 3)
 WEIGHTS = reasons.CheckpointFile(BlobHash(HASH_A), 4, "model.safetensors", 10)
 WORK = reasons.ContributionFile(commit(ADA, round=2))
 
@@ -21,7 +21,7 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
     [
         (
             reasons.FileLost(CLOSE, Path("damaged/x"), reasons.TakenFromArchive()),
-            "the close of round 3 was damaged (its bytes are in damaged/x): taken from the archive",
+            "entry 3 of the log was damaged (its bytes are in damaged/x): taken from the archive",
         ),
         (
             reasons.FileLost(WEIGHTS, None, reasons.TakenFromMirror("https://m.example/x")),
@@ -40,10 +40,10 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
             reasons.FirstStateRecomputed(),
             "no checkpoint is intact: the state is computed from the base model and the whole log",
         ),
-        (reasons.FetchedFromVolunteer(CLOSE), "the close of round 3 was fetched from a volunteer"),
+        (reasons.FetchedFromVolunteer(CLOSE), "entry 3 of the log was fetched from a volunteer"),
         (
             reasons.AwaitingVolunteers((CLOSE,)),
-            "no archive has the close of round 3: waiting for volunteers that have it. A backup of the"
+            "no archive has entry 3 of the log: waiting for volunteers that have it. A backup of the"
             " folder, or --mirror with a copy of the archive, helps as well",
         ),
     ],

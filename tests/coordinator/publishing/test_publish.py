@@ -12,8 +12,10 @@ import pytest
 from click.testing import CliRunner
 from fsspec.implementations.memory import MemoryFileSystem
 
-from barnraise.contract.archive import INDEX, ArchiveIndex, close_path, folder_of, parse_index
+from barnraise.contract.archive import INDEX, ArchiveIndex, entry_path, folder_of, parse_index
+from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, open_manifest
+from barnraise.contract.records import open_commits
 from barnraise.core.errors import (
     BadSignature,
     BarnraiseError,
@@ -21,8 +23,7 @@ from barnraise.core.errors import (
     Unreachable,
     UserError,
 )
-from barnraise.core.ids import Round, blob_hash
-from barnraise.fold.log import check_link
+from barnraise.core.ids import blob_hash
 from coordinator.cli import main
 from coordinator.publishing.destination import Destination
 from coordinator.store.run_store import RunStore
@@ -63,10 +64,11 @@ def check_complete(store: RunStore, files: dict[str, bytes]) -> ArchiveIndex | N
             assert blob_hash(wire) == revision.manifest
             for entry in open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value.files:
                 assert blob_hash(files[f"{revision.folder}/{entry.name}"]) == entry.hash, entry.name
-    for round in range(index.closed):
-        link = check_link(files[close_path(round)], store.charter, Round(round))
-        if round >= index.replay_from:
-            assert all(blob_hash(files[f"contributions/{it.blob}"]) == it.blob for it in link.commits)
+    for height in range(index.entries):
+        close = parse_entry(files[index.path_of(height)])
+        assert isinstance(close, Close)
+        if close.round >= index.replay_from:
+            assert all(blob_hash(files[f"contributions/{it.blob}"]) == it.blob for it in open_commits(close))
     return index
 
 
@@ -212,7 +214,7 @@ def test_damage_on_the_mirror_is_repaired(store: RunStore, tmp_path: Path) -> No
     sent(store, mirror)
     (mirror / folder_of("trained", 2) / MANIFEST).unlink()
     flip(mirror / folder_of("trained", 2) / "tokenizer.json")
-    (mirror / close_path(0)).write_bytes(b"half")
+    (mirror / entry_path(0, 0)).write_bytes(b"half")
     sent(store, mirror)
     assert tree(mirror) == tree(archive(store))
 

@@ -19,7 +19,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, FileEntry, Manifest, open_manifest
 from barnraise.contract.spec import AdamW, DataSpec, Full, Lora, RunSpec, Sgd, TrainSpec
 from barnraise.contract.state import TrainState
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import DiskFull, MalformedBlob, StateError
 from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.models.causal_lm import quiet
@@ -69,7 +69,7 @@ def written(
     """The folder of state's checkpoint, its manifest, and the store that holds its files too."""
     (folder / CHAT_TEMPLATE).write_text(OTHER_TEMPLATE, encoding="utf-8")
     blobs = BlobStore(folder / "blobs")
-    tip = Tip(Round(state.step), BlobHash(parts.HASH_B), state.hash())
+    tip = Tip(Position(Round(state.step), BlobHash(parts.HASH_B)), state.hash())
     signed = write_checkpoint(folder, charter, base, state, tip, 1234, parts.AUTHORITY, blobs)
     laid_out = folder / "checkpoints" / str(state.step)
     lay_out(signed, blobs, laid_out)
@@ -170,7 +170,7 @@ def test_the_state_is_read_back_with_its_buffers(
     state = TrainState(parts.tensors(1), {kind: parts.tensors(n) for n, kind in enumerate(buffers)}, step=7)
     charter = charter_for(target, state, outer)
     folder, manifest, blobs = written(tmp_path, base, charter, state)
-    assert manifest.tip == Tip(Round(7), BlobHash(parts.HASH_B), state.hash())
+    assert manifest.tip == Tip(Position(Round(7), BlobHash(parts.HASH_B)), state.hash())
     found = read_state(manifest, charter.layout, blobs.path)
     assert found.hash() == state.hash()
     assert tuple(found.buffers) == buffers
@@ -232,7 +232,8 @@ def test_files_without_tensors_are_refused(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"\xff" * 100)
     entry = FileEntry(name="model.safetensors", hash=parts.HASH_A, size=100)
     manifest = Manifest(
-        form="trained", run="barn", round=0, state=parts.HASH_A, previous=parts.HASH_A, spec=parts.HASH_A,
+        form="trained", run="barn", round=0, state=parts.HASH_A, previous=parts.HASH_A,
+        epoch=0, height=0, closers=(), charter=parts.HASH_A,
         tokens=0, held_out=None, files=(entry,),
     )  # fmt: skip
     with pytest.raises(MalformedBlob, match=r"model\.safetensors is not"):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.archive import close_path, contribution_path
+from barnraise.contract.archive import contribution_path, entry_path
 from barnraise.contract.records import blob_name
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import FileDamaged, StateError
 from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.runtime.damaged import DAMAGED
-from coordinator.reasons.recovery import CloseFile, ContributionFile
+from coordinator.reasons.recovery import ContributionFile, EntryFile
 from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.store import restoring
 from coordinator.store.restoring import CopiesNeeded
@@ -77,7 +77,7 @@ def kept_whole(store: RunStore, again: RunStore) -> None:
     """Assert that the restart came to the same run."""
     assert again.state.hash() == store.state.hash()
     assert again.snapshot.tip == store.snapshot.tip
-    assert again.snapshot.closes == store.snapshot.closes
+    assert again.snapshot.log == store.snapshot.log
     assert again.snapshot.accepted.keys() == store.snapshot.accepted.keys()
 
 
@@ -89,8 +89,8 @@ def test_a_damaged_file_is_set_aside_and_taken_from_the_archive(
     show(store)
     run = store.snapshot
     names = {
-        "close": run.closes[1],
-        "old close": run.closes[0],
+        "close": run.log[1].name,
+        "old close": run.log[0].name,
         "contribution": next(iter(run.history.blobs[1])),
         "checkpoint": _state_file(store, 1),
     }
@@ -106,13 +106,13 @@ def test_a_file_that_the_archive_lacks_is_taken_from_a_mirror(store: RunStore, t
     show(store)
     copy = tmp_path / "copy"
     shutil.copytree(archive(store), copy)
-    name = store.snapshot.closes[0]
-    spoil_both(store, name, close_path(0))
+    name = store.snapshot.log[0].name
+    spoil_both(store, name, entry_path(0, 0))
     spoil_both(store, _state_file(store, 1), "checkpoints/round-000001/adapter_model.safetensors")
     with website(copy) as site, reopened(store, ("http://127.0.0.1:1", site.url)) as again:
         kept_whole(store, again)
         show(again)
-    assert (archive(store) / close_path(0)).read_bytes() == store.blobs.get(name)
+    assert (archive(store) / entry_path(0, 0)).read_bytes() == store.blobs.get(name)
     assert {path.name: path.read_bytes() for path in checkpoint(store, 1).iterdir()} == {
         path.name: path.read_bytes() for path in (copy / "checkpoints" / "round-000001").iterdir()
     }
@@ -179,15 +179,15 @@ def test_what_no_archive_has_is_fetched_from_volunteers(
     show(store)
     run = store.snapshot
     blob = next(iter(run.history.blobs[1]))
-    held = {name: store.blobs.get(name) for name in (run.closes[0], run.closes[1], blob)}
-    spoil_both(store, run.closes[0], close_path(0))
-    spoil_both(store, run.closes[1], close_path(1))
+    held = {name: store.blobs.get(name) for name in (run.log[0].name, run.log[1].name, blob)}
+    spoil_both(store, run.log[0].name, entry_path(0, 0))
+    spoil_both(store, run.log[1].name, entry_path(0, 1))
     spoil_both(store, blob, contribution_path(blob))
     present = [parts.presence(ADA)]
     swarm = FakeSwarm(store.blobs, held=held, present=present)
     with pytest.raises(CopiesNeeded) as closes, reopened(store):
         pass
-    assert closes.value.files == (CloseFile(run.closes[0], 0), CloseFile(run.closes[1], 1))
+    assert closes.value.files == (EntryFile(run.log[0].name, 0, 0), EntryFile(run.log[1].name, 0, 1))
     _fetch(closes.value, swarm)
     with pytest.raises(CopiesNeeded) as contributions, reopened(store):
         pass

@@ -1,8 +1,9 @@
-"""A journal and blobs that version 0.1 wrote lead to the same run.
+"""A journal and blobs of the version before lead to the same run, and the run continues.
 
-`golden_journal.json` was written before events had types: a run of eight rounds in which each kind of row
-occurs, checkpoints were evaluated by volunteers, dropped and replaced, contributions were forgotten, and the
-process died with a round open. Its summary is what that version restored. It is never written again.
+`tests.support.kept_run` wrote `golden_journal.json` with the first version of typed log entries: seven rounds
+and a resume, in which each kind of row occurs, checkpoints were evaluated by volunteers, dropped and replaced,
+contributions were forgotten, and the process died with a round open. Its summary is what that version
+restored. Every later version has to continue it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import base64
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.records import blob_name, seal
+from barnraise.core.errors import StateError
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.checkpoints.archive_writer import ArchiveContent
@@ -62,7 +66,8 @@ def summary(store: RunStore) -> dict[str, Any]:
         "state": store.state.hash(),
         "tokens": run.tokens,
         "loss": run.loss,
-        "closes": list(run.closes),
+        "log": [[logged.name, logged.epoch] for logged in run.log],
+        "epoch": run.position.epoch,
         "accepted": {owner: blob_name(commit.value) for owner, commit in run.accepted.items()},
         "checkpoints": {str(round): blob_hash(signed.wire) for round, signed in run.checkpoints.items()},
         "published": sorted(run.published),
@@ -92,11 +97,31 @@ def test_the_golden_journal_leads_to_the_same_run(journal: Journal, tmp_path: Pa
     assert summary(store) | {"files_removed": removed} == GOLDEN["summary"]
 
 
+def test_the_golden_journal_continues(journal: Journal, tmp_path: Path) -> None:
+    store = restored(journal, tmp_path)
+    before = store.snapshot
+    link = store.close("all contributed", parts.NOW)
+    store.fold(link)
+    assert link.close.previous == before.position.previous
+    assert store.snapshot.tip.round == before.round + 1
+    assert restored(journal, tmp_path).snapshot.position == store.snapshot.position
+
+
 def test_each_golden_row_is_read_and_written_as_it_was(journal: Journal, tmp_path: Path) -> None:
     charter = find_charter(ROWS, parts.AUTHORITY.public)
     assert charter is not None
     blobs = BlobStore(tmp_path / BLOBS)
-    reader = RowReader(charter.value, blobs, lambda name, _: blobs.get(name))
+    reader = RowReader(charter.value, blobs, lambda votes: blobs.get(BlobHash(votes.vote.entry)))
     events = [(row, event) for row in ROWS if (event := reader.read(row)) is not None]
     assert {row.kind for row, _ in events} == set(Kind)
     assert all(event.row() == row for row, event in events)
+
+
+def test_a_journal_of_the_unreleased_format_is_refused(journal: Journal) -> None:
+    row = next(row for row in ROWS if row.kind is Kind.CHARTERED)
+    signed = find_charter([row], parts.AUTHORITY.public)
+    assert signed is not None
+    old = signed.payload.replace(b'"needs":"0.1.0",', b"")
+    wire = bytes.fromhex(parts.AUTHORITY.public) + parts.AUTHORITY.sign(Charter.DOMAIN + old) + old
+    with pytest.raises(StateError, match="before its first release"):
+        find_charter([replace(row, body=wire)], parts.AUTHORITY.public)

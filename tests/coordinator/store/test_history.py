@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import reduce
 
-from barnraise.contract.records import Close, JoinClaim
+from barnraise.contract.records import JoinClaim
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, PublicKey, blob_hash
+from barnraise.core.ids import Millis, PublicKey, blob_hash
+from barnraise.core.signed import sign
 from barnraise.fold.log import Link
 from coordinator.checkpoints.card import Credits
 from coordinator.checkpoints.card_data import credits
@@ -22,11 +23,8 @@ def link(round: int, *given: tuple[Identity, int, str]) -> Link:
         parts.commit(owner, round=round, tokens=tokens, blob=blob_hash(blob.encode()), size=len(blob) * 10)
         for owner, tokens, blob in given
     )
-    close = Close(
-        run=parts.RUN, round=round, previous=parts.HASH_A, base_state=parts.HASH_B, commits=("x",),
-        at=parts.NOW, reason="",
-    )  # fmt: skip
-    return Link(close, commits, BlobHash(parts.HASH_A))
+    close = parts.close([sign(parts.ADA, commit) for commit in commits], previous=parts.HASH_A)
+    return Link(close, commits, parts.votes(close))
 
 
 def history_of(links: Iterable[Link]) -> History:

@@ -22,7 +22,8 @@ def manifest(round: int, contents: list[str]) -> Signed[Manifest]:
     return sign(
         AUTHORITY,
         Manifest(
-            form="trained", run=RUN, round=round, state=HASH_A, previous=HASH_A, spec=HASH_A, tokens=0,
+            form="trained", run=RUN, round=round, state=HASH_A, previous=HASH_A,
+            epoch=0, height=0, closers=(), charter=HASH_A, tokens=0,
             held_out=None, files=files,
         ),
     )  # fmt: skip

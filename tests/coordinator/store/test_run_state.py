@@ -11,9 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from barnraise.core.ids import BlobHash
 from barnraise.core.signed import sign
-from coordinator.reasons.recovery import CloseFile
+from coordinator.reasons.recovery import EntryFile
 from coordinator.store.events import Event, Journaled, Row, RunChartered
 from coordinator.store.restoring import CopiesNeeded, Restoring
 from coordinator.store.row_reader import find_charter
@@ -123,7 +122,7 @@ def test_a_close_whose_blob_is_missing_is_an_error() -> None:
         assert isinstance(event, get_args(Journaled))
         run = apply(run, event)
         rows.append(event.row())
-    made.blobs.remove(BlobHash(run.closes[0]))
+    made.blobs.remove(run.log[0].name)
     with pytest.raises(CopiesNeeded) as caught:
         restarted(rows, made.blobs)
-    assert caught.value.files == (CloseFile(run.closes[0], 0),)
+    assert caught.value.files == (EntryFile(run.log[0].name, 0, 0),)

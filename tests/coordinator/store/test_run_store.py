@@ -162,7 +162,10 @@ def test_no_blob_of_dropped_checkpoints_is_left(tmp_path: Path) -> None:
         for _ in range(4):
             train_round(store, ADA, BEN)
         [last] = store.snapshot.checkpoints.values()
-        named = {entry.hash for entry in last.value.files} | {blob_hash(last.wire), *store.snapshot.closes}
+        named = {entry.hash for entry in last.value.files} | {
+            blob_hash(last.wire),
+            *(logged.name for logged in store.snapshot.log),
+        }
         assert files_of(store) == named | {*store._replaced}
         assert not (archive(store) / folder_of("trained", 3)).exists()
 

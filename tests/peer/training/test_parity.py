@@ -24,7 +24,7 @@ from barnraise.contract.state import TrainState
 from barnraise.contract.tip import genesis_tip
 from barnraise.core.identity import Identity
 from barnraise.core.signed import Signed
-from barnraise.fold.log import Link, advance, check_link
+from barnraise.fold.log import Link, advance
 from barnraise.models.causal_lm import quiet
 from barnraise.models.trainable import adapter_config, initial_state, trainable_parameters
 from barnraise.runtime.blob_store import BlobStore
@@ -81,7 +81,7 @@ def swarm_run(
                 training.step(batch[start : start + BATCH])
             work.keep(work.encode(tip, state.layout, training.take(), parts.admission(work.identity)))
         commits = [pending(work) for work in works]
-        link = check_link(parts.close(commits, previous=tip.previous).wire, charter, tip.round)
+        link = parts.link(commits, previous=tip.previous)
         losses.append(loss_of(link))
         blobs = [work.blobs.get(blob_name(pending(work).value)) for work in works]
         for work in works:
@@ -95,7 +95,7 @@ def swarm_run(
 def peer_work(
     charter: Charter, work_in: Path, identity: Identity, life: ContributionLifecycle
 ) -> ContributionStore:
-    saves = SavedState(work_in / "work", charter.spec.digest())
+    saves = SavedState(work_in / "work", charter.digest)
     return ContributionStore(charter, identity, saves, BlobStore(work_in / "blobs"), life)
 
 

@@ -10,14 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.archive import CHARTER, INDEX, close_path, contribution_path, folder_of, parse_index
+from barnraise.contract.archive import (
+    CHARTER,
+    INDEX,
+    contribution_path,
+    entry_path,
+    folder_of,
+    parse_index,
+)
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import blob_name
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import BadSignature, InviteError, TrustError, UserError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import blob_hash
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.fold.replay import Cause
 from coordinator.store.events import CheckpointWritten
@@ -145,13 +151,13 @@ def test_a_late_log_is_replayed_from_the_checkpoint_there(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("place", "what", "where"),
     [
-        (lambda _: close_path(1), "close", close_path(1)),
+        (lambda _: entry_path(0, 1), "entry", entry_path(0, 1)),
         (lambda folder: contribution(folder, 2), "contribution", "contributions/"),
         (lambda _: f"{folder_of('trained', ROUNDS)}/{ADAPTER}", "file", ADAPTER),
         (lambda _: f"{folder_of('trained', ROUNDS)}/README.md", "file", "README.md"),
         (lambda _: f"{folder_of('trained', ROUNDS)}/{MANIFEST}", "manifest", MANIFEST),
     ],
-    ids=["close", "contribution", "adapter", "card", "manifest"],
+    ids=["entry", "contribution", "adapter", "card", "manifest"],
 )
 @pytest.mark.parametrize("spoil", [flip, Path.unlink], ids=["flipped", "missing"])
 def test_a_flipped_or_missing_file_is_named(
@@ -201,32 +207,36 @@ def test_a_truncated_log_is_named_at_its_end(copy: Path) -> None:
     for round in (2, 3):
         for commit in link(copy, round).commits:
             (copy / contribution_path(blob_name(commit))).unlink()
-        (copy / close_path(round)).unlink()
+        (copy / entry_path(0, round)).unlink()
     found = differs(options(copy))
-    assert (found.what, found.where, found.cause) == ("close", close_path(2), Cause.ABSENT)
+    assert (found.what, found.where, found.cause) == ("entry", entry_path(0, 2), Cause.ABSENT)
 
 
-def signed_close(folder: Path, round: int, by: Identity, **other: object) -> bytes:
-    return sign(by, link(folder, round).close.model_copy(update=other)).wire
+def replace_newest(folder: Path, by: Identity, **other: object) -> None:
+    """Put another last close, certified by `by`, in the place of the archive's."""
+    last = ROUNDS - 1
+    close = link(folder, last).close.model_copy(update=other)
+    (folder / entry_path(0, last)).write_bytes(close.payload)
+    index = parse_index((folder / INDEX).read_bytes())
+    index = index.model_copy(update={"certificate": parts.votes(close, by)})
+    (folder / INDEX).write_text(index.model_dump_json(), encoding="utf-8")
 
 
 def test_a_log_signed_by_another_key_is_named(copy: Path) -> None:
     """A mirror with a forged log under the run's charter."""
-    for round in range(ROUNDS):
-        (copy / close_path(round)).write_bytes(signed_close(copy, round, STRANGER))
+    replace_newest(copy, STRANGER, reason="forged")
     found = differs(options(copy))
-    assert (found.what, found.where, found.cause) == ("close", close_path(0), Cause.SOURCE)
+    assert (found.what, found.where, found.cause) == ("entry", entry_path(0, ROUNDS - 1), Cause.SOURCE)
 
 
 def test_a_gap_that_the_run_s_key_signed_is_the_coordinator_s_fault(copy: Path) -> None:
-    first = blob_hash((copy / close_path(0)).read_bytes())
-    (copy / close_path(2)).write_bytes(signed_close(copy, 2, AUTHORITY, previous=first))
+    replace_newest(copy, AUTHORITY, previous=link(copy, 0).hash)
     found = differs(options(copy))
-    assert (found.what, found.where, found.cause) == ("close", close_path(2), Cause.COORDINATOR)
+    assert (found.what, found.where, found.cause) == ("entry", entry_path(0, ROUNDS - 1), Cause.COORDINATOR)
 
 
 def test_a_manifest_that_differs_from_the_log_s_end_is_the_coordinator_s_fault(copy: Path) -> None:
-    (copy / close_path(3)).write_bytes(signed_close(copy, 3, AUTHORITY, reason="another one"))
+    replace_newest(copy, AUTHORITY, reason="another one")
     found = differs(options(copy))
     assert (found.what, found.cause) == ("manifest", Cause.COORDINATOR)
     assert "head of the log" in found.expected

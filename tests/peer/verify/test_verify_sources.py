@@ -18,7 +18,7 @@ from typing import BinaryIO
 import pytest
 from click.testing import CliRunner, Result
 
-from barnraise.contract.archive import close_path, folder_of
+from barnraise.contract.archive import entry_path, folder_of
 from barnraise.contract.spec import DataSpec, Full, ModelSpec, RunSpec, TrainSpec
 from barnraise.core.errors import HashMismatch, ModelUnavailable, Unreachable
 from barnraise.fold.replay import Cause, Difference
@@ -165,8 +165,8 @@ def test_a_file_that_a_mirror_changed_or_lacks_is_named(sound: Path, tmp_path: P
         flip(copy / flipped)
         found = differs(options(mirror.address))
         assert (found.what, found.where, found.cause) == ("contribution", flipped, Cause.SOURCE)
-        (copy / close_path(1)).unlink()
-        assert differs(options(mirror.address)).where == close_path(1)
+        (copy / entry_path(0, 1)).unlink()
+        assert differs(options(mirror.address)).where == entry_path(0, 1)
         adapter = f"{folder_of('trained', ROUNDS)}/{ADAPTER}"
         flip(copy / adapter)
         assert differs(options(mirror.address)).where == adapter

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.records import Close
 from barnraise.core.ids import BlobHash, Round
 from barnraise.core.signed import sign
-from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
 from peer.volunteer.blob_retention import BlobRetention
 from tests.support import parts
@@ -39,8 +37,8 @@ class Kept:
         commits = [
             sign(parts.ADA, parts.commit(parts.ADA, round=round, blob=self.put(letter))) for letter in letters
         ]
-        close: Close = parts.close(commits, previous=parts.HASH_A).value
-        link = Link(close, tuple(commit.value for commit in commits), self.put(str(round)))
+        link = parts.link(commits, previous=parts.HASH_A)
+        self.names[str(round)] = self.blobs.put(link.close.payload)
         self.retention.folded(link, Round(checkpoint))
 
     @property

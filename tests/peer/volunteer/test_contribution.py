@@ -14,12 +14,12 @@ from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.spec import AdamW, CodecSpec
 from barnraise.contract.state import Array
-from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.contract.tip import Position, Tip, genesis_tip
 from barnraise.core.errors import BadSignature, StateError
 from barnraise.core.ids import BlobHash, Round
 from barnraise.core.signed import Signed, open_text, sign
 from barnraise.fold.codec import Decoder
-from barnraise.fold.log import Link, check_link
+from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
 from peer.training.trainer import Update
 from peer.volunteer.contribution import ContributionStore
@@ -53,7 +53,7 @@ def work_in(folder: Path, codec: CodecSpec) -> ContributionStore:
 
 
 def store_in(folder: Path, charter: Charter) -> ContributionStore:
-    saves, blobs = SavedState(folder / "work", charter.spec.digest()), BlobStore(folder / "blobs")
+    saves, blobs = SavedState(folder / "work", charter.digest), BlobStore(folder / "blobs")
     return ContributionStore(charter, parts.ADA, saves, blobs, ContributionLifecycle())
 
 
@@ -94,7 +94,7 @@ def sent(work: ContributionStore) -> dict[str, Array]:
 
 
 def closed(work: ContributionStore, *commits: Signed[Commit]) -> Link:
-    return check_link(parts.close(commits, previous=tip(work).previous).wire, work.charter, Round(0))
+    return parts.link(commits, previous=tip(work).previous)
 
 
 def of_another_owner(work: ContributionStore) -> Signed[Commit]:
@@ -187,7 +187,7 @@ def test_a_contribution_is_settled_once(tmp_path: Path) -> None:
 def test_a_crash_before_the_hand_over_keeps_the_missed_contribution(tmp_path: Path) -> None:
     before = contributed(tmp_path, LOSSY)
     before.settle(LAYOUT, None)
-    before.save(Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash()), NEXT, INNER)
+    before.save(Tip(Position(Round(1), BlobHash(parts.HASH_A)), NEXT.hash()), NEXT, INNER)
     after = restarted(tmp_path, before)
     assert after.pending is None
     assert_close(after.residual, moved())
@@ -257,9 +257,9 @@ def test_work_put_aside_survives_a_restart(tmp_path: Path) -> None:
 def test_a_state_is_saved_with_what_is_owed(tmp_path: Path) -> None:
     work = contributed(tmp_path, LOSSY)
     work.settle(LAYOUT, closed(work, pending(work)))
-    after = Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash())
+    after = Tip(Position(Round(1), BlobHash(parts.HASH_A)), NEXT.hash())
     work.save(after, NEXT, {"steps": np.array([8], np.int64)})
-    saved = SavedState(tmp_path / "work", work.charter.spec.digest()).load()
+    saved = SavedState(tmp_path / "work", work.charter.digest).load()
     assert isinstance(saved, SavedWork)
     assert (saved.tip, saved.state.hash(), saved.pending) == (after, NEXT.hash(), "")
     assert saved.inner["steps"].tolist() == [8]
@@ -270,14 +270,14 @@ def test_a_residual_that_did_not_change_is_not_written_again(tmp_path: Path) -> 
     work = contributed(tmp_path, LOSSY)
     work.settle(LAYOUT, closed(work, pending(work)))
     before = set((tmp_path / "work").glob("residual*"))
-    work.save(Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash()), NEXT, Unchanged())
+    work.save(Tip(Position(Round(1), BlobHash(parts.HASH_A)), NEXT.hash()), NEXT, Unchanged())
     assert set((tmp_path / "work").glob("residual*")) == before
 
 
 def test_a_contribution_handed_over_is_no_longer_owed_after_the_next_save(tmp_path: Path) -> None:
     work = contributed(tmp_path, LOSSY)
     work.settle(LAYOUT, None)
-    after = Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash())
+    after = Tip(Position(Round(1), BlobHash(parts.HASH_A)), NEXT.hash())
     work.save(after, NEXT, Unchanged())
     assert_close(restarted(tmp_path, work).residual, moved())
     work.hand_over()

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 import peer.volunteer.contribution_state as module
 from barnraise.contract.records import blob_name
 from barnraise.contract.spec import AdamW, RunSpec
-from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.contract.tip import Position, Tip, genesis_tip
 from barnraise.core.errors import DiskFull
 from barnraise.core.ids import BlobHash, Round
 from barnraise.fold.log import Link
@@ -240,7 +240,7 @@ DILOCO, GRADIENT = parts.run_spec(parts.CODECS[0]), parts.run_spec(parts.CODECS[
 def started(folder: Path, spec: RunSpec) -> ContributionStore:
     """The store of a program that starts in `folder`."""
     charter = parts.charter(spec, GENESIS)
-    saves, blobs = SavedState(folder / "work", spec.digest()), BlobStore(folder / "blobs")
+    saves, blobs = SavedState(folder / "work", charter.digest), BlobStore(folder / "blobs")
     store = ContributionStore(charter, parts.ADA, saves, blobs, ContributionLifecycle())
     saved = store.load()
     if isinstance(saved, SavedWork):
@@ -257,8 +257,7 @@ def sign_in(store: ContributionStore) -> None:
 
 def close_of(store: ContributionStore) -> Link:
     assert store.pending is not None
-    close = parts.close([store.pending], previous=parts.HASH_A).value
-    return Link(close, (store.pending.value,), BlobHash(parts.HASH_B))
+    return parts.link([store.pending], previous=parts.HASH_A)
 
 
 def reach(store: ContributionStore, state: State) -> None:
@@ -289,7 +288,7 @@ def test_a_program_starts_again_as_the_table_says(tmp_path: Path, state: State, 
     before = started(tmp_path, spec)
     reach(before, state)
     if saved and state in (State.LISTED, State.MISSED, State.OWED, State.CARRYING):
-        before.save(Tip(Round(1), BlobHash(parts.HASH_A), NEXT.hash()), NEXT, Unchanged())
+        before.save(Tip(Position(Round(1), BlobHash(parts.HASH_A)), NEXT.hash()), NEXT, Unchanged())
     after = started(tmp_path, spec).lifecycle.state
     assert after in AFTER_CRASH[state]
     if state is State.LISTED:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.records import Head, blob_name
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import MachineError, StateError
 from barnraise.core.ids import BlobHash, Millis, blob_hash
 from coordinator.store.run_store import RunStore
@@ -41,7 +41,7 @@ def test_a_round_is_folded_and_saved(store: RunStore, tmp_path: Path) -> None:
     peer = played(store, tmp_path, play)
     assert peer.follower.tip == store.snapshot.tip
     assert peer.follower.state.hash() == store.snapshot.tip.state
-    saved = SavedState(tmp_path / "peer/work", store.charter.spec.digest()).load()
+    saved = SavedState(tmp_path / "peer/work", store.charter.digest).load()
     assert isinstance(saved, SavedWork)
     assert saved.tip == store.snapshot.tip
     assert saved.inner["steps"].tolist() == [3]
@@ -240,7 +240,7 @@ def test_a_state_that_is_not_the_run_s_is_replaced_by_the_checkpoint(
         wrong = parts.state(seed=77)
         tip = store.snapshot.tip if behind == 0 else peer.follower.tip
         peer.follower.state = wrong
-        peer.follower.tip = Tip(tip.round, tip.previous, wrong.hash())
+        peer.follower.tip = Tip(Position(tip.round, tip.previous), wrong.hash())
         await peer.catch_up(from_checkpoint=behind == 0)
 
     peer = played(store, tmp_path, play)

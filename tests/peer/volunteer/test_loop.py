@@ -13,7 +13,7 @@ import pytest
 from barnraise.contract.records import Activity, Commit, Head, Presence
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import DataSpec, RoundSpec, RunSpec
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.network.swarm import Swarm
@@ -59,7 +59,7 @@ class FakeTraining:
     """Steps end when the test says so; the contribution's state is the real one."""
 
     lifecycle: ContributionLifecycle = field(default_factory=ContributionLifecycle)
-    tip: Tip = field(default_factory=lambda: Tip(Round(3), BlobHash(parts.HASH_A), STATE.hash()))
+    tip: Tip = field(default_factory=lambda: Tip(Position(Round(3), BlobHash(parts.HASH_A)), STATE.hash()))
     tokens: int = 0
     samples: int = 0
     loss: float = 0.0
@@ -122,7 +122,7 @@ class FakeExchange:
         self.calls.append("publish")
 
     def hand_over(self) -> NewState:
-        return NewState(Tip(Round(4), BlobHash(parts.HASH_B), STATE.hash()), STATE, None)
+        return NewState(Tip(Position(Round(4), BlobHash(parts.HASH_B)), STATE.hash()), STATE, None)
 
     def keeps(self, open_round: Round) -> Round:
         return open_round

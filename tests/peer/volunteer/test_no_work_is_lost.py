@@ -10,9 +10,7 @@ import pytest
 
 from barnraise.contract.records import blob_name
 from barnraise.contract.spec import CodecSpec
-from barnraise.core.ids import BlobHash
 from barnraise.fold.codec import Decoder
-from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.saved_state import SavedState
@@ -65,8 +63,7 @@ class Volunteer:
     def next_round(self, in_close: bool) -> None:
         pending, link = self.work.pending, None
         if pending is not None and in_close:
-            close = parts.close([pending], previous=parts.HASH_A).value
-            link = Link(close, (pending.value,), BlobHash(parts.HASH_B))
+            link = parts.link([pending], previous=parts.HASH_A)
             decoder = Decoder(self.work.blobs.get(blob_name(pending.value)), self._codec, self.layout)
             for name in self.taken:
                 self.taken[name] += decoder.tensor(name)

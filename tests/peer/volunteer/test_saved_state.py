@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from barnraise.contract.state import TrainState
-from barnraise.contract.tip import Tip
+from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import DiskFull, FileDamaged
 from barnraise.core.ids import BlobHash, Round
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork, Unchanged
@@ -29,7 +29,7 @@ def state(round: int) -> TrainState:
 
 
 def tip(round: int) -> Tip:
-    return Tip(Round(round), BlobHash(HASH_B), state(round).hash())
+    return Tip(Position(Round(round), BlobHash(HASH_B)), state(round).hash())
 
 
 def save(store: SavedState, round: int, pending: str = "") -> None:

@@ -1,0 +1,55 @@
+"""Proofs of double signing that a volunteer keeps, as files in its folder of the run."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from barnraise.contract.certificates import Authorities
+from barnraise.contract.charter import Charter
+from barnraise.contract.double_signing import DoubleSigned, open_proof
+from barnraise.core.errors import TrustError
+from barnraise.core.ids import blob_hash
+from barnraise.runtime.files import write_atomic
+
+log = logging.getLogger("peer")
+
+PROOFS = "proofs"
+"""Folder of the run's folder. Its files have the names that an archive gives them."""
+
+
+@dataclass
+class Proofs:
+    """Synchronous."""
+
+    folder: Path
+    charter: Charter
+    _kept: dict[int, DoubleSigned] = field(default_factory=dict)
+    """By epoch."""
+
+    def __post_init__(self) -> None:
+        self._kept = {proof.first.vote.epoch: proof for proof in read_proofs(self.folder, self.charter)}
+
+    def newest(self, epoch: int) -> DoubleSigned | None:
+        """The proof that an epoch has two histories."""
+        return self._kept.get(epoch)
+
+    def keep(self, proof: DoubleSigned) -> Path:
+        """Write a proof to disk; return its path. Raises DiskFull."""
+        path = self.folder / blob_hash(proof.payload)
+        write_atomic(path, proof.payload)
+        self._kept[proof.first.vote.epoch] = proof
+        return path
+
+
+def read_proofs(folder: Path, charter: Charter) -> list[DoubleSigned]:
+    """The proofs in a folder that the run's key signed. Others are named in the program's log."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        try:
+            authorities = Authorities((charter.authority_key,))
+            found.append(open_proof(path.read_bytes(), run=charter.run, authorities=authorities))
+        except TrustError as error:
+            log.warning("%s is ignored: %s", path, error.problem)
+    return found

@@ -1,0 +1,39 @@
+"""Field types that the records of a run share."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from barnraise.core.ids import RUN_PATTERN
+
+Run = Annotated[str, Field(pattern=RUN_PATTERN)]
+RoundNumber = Annotated[int, Field(ge=0, lt=2**40)]
+Time = Annotated[int, Field(ge=0, lt=2**53)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Embedded = Annotated[str, Field(max_length=4096)]
+"""A small signed record in base64."""
+Epoch = Annotated[int, Field(ge=0, lt=2**31)]
+"""Number of a history of the run: a resume begins the next one (`barnraise.contract.log_entries`)."""
+Height = Annotated[int, Field(ge=0, lt=2**40)]
+"""Entries of the log before this one."""
+Kind = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
+"""Kind of a log entry."""
+Release = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]
+"""A version of Barnraise, such as 0.1.0."""
+
+_NUMBER = re.compile(r"\d+")
+
+
+def is_newer(release: str, than: str) -> bool:
+    """Whether one version of Barnraise is newer than another one."""
+    return _numbers(release) > _numbers(than)
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    found = [int(number) for number in _NUMBER.findall(release)]
+    while found and found[-1] == 0:
+        found.pop()
+    return tuple(found)

@@ -1,0 +1,188 @@
+"""The entries of the log: typed, versioned, and chained by the hashes of their payloads.
+
+The payload of an entry is its JSON without spaces, in the order of the fields below. Its SHA-256 names the
+entry, and its blob. The signatures are detached: the certificate of an entry
+(`barnraise.contract.certificates`) is in the payload of the entry after it, that of the newest one in the
+head. So one walk from a head back to the charter checks all of the log. The first entry names the charter's
+payload as `previous`.
+
+| entry      | what it changes                                                    | certified by         |
+|------------|--------------------------------------------------------------------|----------------------|
+| Close      | the round's contributions are folded, and the next round opens     | closers, or the run key |
+| Delegation | from the next round on, a majority of other keys certifies entries | closers, or the run key |
+| Resume     | an epoch begins; older entries that do not lead to it are void     | the run key          |
+
+Every later version keeps the fields of `Envelope`, so that a program recognizes an entry that it cannot read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from barnraise.contract.certificates import MAX_CLOSERS, Certificate, Vote
+from barnraise.contract.field_types import (
+    Embedded,
+    Epoch,
+    Height,
+    Kind,
+    Release,
+    RoundNumber,
+    Run,
+    Time,
+)
+from barnraise.core.errors import MalformedRecord
+from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.core.strict import Hex64, Strict
+
+ENTRY_VERSION: Literal[1] = 1
+"""Version of the formats below. Every change of one of them raises it."""
+NEEDS = "0.1.0"
+"""The first version of Barnraise that reads them."""
+MAX_ENTRY_BYTES = 4 * 2**20
+MAX_CONTRIBUTIONS = 1024
+
+
+class _Entry(Strict):
+    """What every entry begins with."""
+
+    version: Literal[1] = ENTRY_VERSION
+    needs: Release = NEEDS
+    """The version of Barnraise that a program needs to read this entry."""
+    kind: Kind
+    run: Run
+    epoch: Epoch
+    height: Height
+    round: RoundNumber
+    """The open round at this place of the log. A close ends it."""
+    previous: Hex64
+    """SHA-256 of the payload before: the entry at height - 1, or the charter."""
+    certificate: Certificate | None
+    """Of the entry before; None after the charter, which has a signature of its own."""
+
+    @property
+    def payload(self) -> bytes:
+        """The bytes that name the entry."""
+        return self.model_dump_json().encode()
+
+    @cached_property
+    def name(self) -> BlobHash:
+        """SHA-256 of the payload."""
+        return blob_hash(self.payload)
+
+
+class Close(_Entry):
+    """The ordered list of the commits that one round folds."""
+
+    kind: Literal["close"] = "close"
+    base_state: Hex64
+    commits: Annotated[tuple[Embedded, ...], Field(min_length=1, max_length=MAX_CONTRIBUTIONS)]
+    """`Signed[Commit]` in base64, in the order in which they are folded."""
+    at: Time
+    """Time of the close, at which the next round's TRAIN phase starts."""
+    reason: Annotated[str, Field(max_length=400)]
+
+
+class Delegation(_Entry):
+    """Names the closers of the rounds after this one. None: the run key closes alone."""
+
+    kind: Literal["delegation"] = "delegation"
+    closers: Annotated[tuple[Hex64, ...], Field(max_length=MAX_CLOSERS)]
+    """Public keys, sorted."""
+    at: Time
+
+    @field_validator("closers")
+    @classmethod
+    def _sorted(cls, closers: tuple[str, ...]) -> tuple[str, ...]:
+        if list(closers) != sorted(set(closers)):
+            raise ValueError("closers are not sorted and distinct")
+        return closers
+
+
+class Resume(_Entry):
+    """Begins an epoch after a loss of the journal or of the closers: the run key closes alone again."""
+
+    kind: Literal["resume"] = "resume"
+    at: Time
+
+
+Entry = Close | Delegation | Resume
+KINDS = frozenset({"close", "delegation", "resume"})
+
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+
+
+class Envelope(BaseModel):
+    """What every version of every entry says, also of kinds that this version does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    version: Annotated[int, Field(ge=1)]
+    needs: Release
+    kind: Kind
+    run: Run
+    epoch: Epoch
+    height: Height
+    round: RoundNumber
+    previous: Hex64
+    certificate: Certificate | None
+
+
+@dataclass(frozen=True)
+class NeedsNewer:
+    """An entry that this version cannot read. Its certificate shows whether the run has it."""
+
+    envelope: Envelope
+    name: BlobHash
+
+    @property
+    def release(self) -> str:
+        """The version of Barnraise that reads it."""
+        return self.envelope.needs
+
+
+def parse_entry(payload: bytes) -> Entry | NeedsNewer:
+    """Strict and canonical: the entry has exactly these bytes. Raises MalformedRecord."""
+    if len(payload) > MAX_ENTRY_BYTES:
+        raise _malformed(f"{len(payload)} bytes, where at most {MAX_ENTRY_BYTES} are read")
+    try:
+        envelope = Envelope.model_validate_json(payload)
+        if envelope.version > ENTRY_VERSION or envelope.kind not in KINDS:
+            return NeedsNewer(envelope, blob_hash(payload))
+        entry = _ENTRY.validate_json(payload)
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False)[0]
+        raise _malformed(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if entry.payload != payload:
+        raise _malformed("it is not in canonical form")
+    return entry
+
+
+def certificate_in(payload: bytes) -> Certificate | None:
+    """The certificate of the entry before. Raises MalformedRecord."""
+    entry = parse_entry(payload)
+    return entry.envelope.certificate if isinstance(entry, NeedsNewer) else entry.certificate
+
+
+def vote_on(entry: Entry | NeedsNewer, ballot: int) -> Vote:
+    """The statement that certifies `entry`."""
+    said = entry.envelope if isinstance(entry, NeedsNewer) else entry
+    return Vote(
+        run=said.run,
+        epoch=said.epoch,
+        height=said.height,
+        round=said.round,
+        kind=said.kind,
+        entry=entry.name,
+        ballot=ballot,
+    )
+
+
+def _malformed(why: str) -> MalformedRecord:
+    return MalformedRecord(
+        f"an entry of the log is none: {why}",
+        fix="It is dropped. If this repeats, report it to the run's maintainer.",
+    )
