@@ -318,7 +318,7 @@ def test_the_message_of_a_proof_of_the_first_state() -> None:
 def test_difference_messages(cause: Cause, advice: str) -> None:
     difference = Difference("entry", "log/0/000001.entry", "an entry", "junk", cause)
     problem, expected, found, fix = difference_message(difference).splitlines()
-    assert problem == "not proved: the log entry differs: log/0/000001.entry"
+    assert problem == "not proved: the entry differs: log/0/000001.entry"
     assert expected == "  expected: an entry"
     assert found == "  found:    junk"
     assert fix.startswith("  → ")

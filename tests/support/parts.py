@@ -9,7 +9,7 @@ import numpy as np
 
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
-from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, vote_on
+from barnraise.contract.log_entries import Close, Delegation, Entry, NeedsNewer, Resume, vote_on
 from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.contract.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
 from barnraise.contract.state import Array, Layout, TrainState
@@ -148,7 +148,7 @@ def close(commits: Sequence[Signed[Commit]], *, previous: str, **other: object) 
     return Close.model_validate(fields | other)
 
 
-def votes(entry: Entry, *by: Identity, ballot: int = 0) -> Certificate:
+def votes(entry: Entry | NeedsNewer, *by: Identity, ballot: int = 0) -> Certificate:
     """A certificate of `entry`; of the run key where nobody is named."""
     return certify(by or (AUTHORITY,), vote_on(entry, ballot))
 

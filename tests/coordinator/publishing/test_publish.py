@@ -17,9 +17,9 @@ from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, open_manifest
 from barnraise.contract.records import open_commits
 from barnraise.core.errors import (
-    BadSignature,
     BarnraiseError,
     HashMismatch,
+    TrustError,
     Unreachable,
     UserError,
 )
@@ -192,7 +192,7 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damaged", "kind"),
-    [("tokenizer.json", HashMismatch), ("contributions", HashMismatch), ("log", BadSignature)],
+    [("tokenizer.json", HashMismatch), ("contributions", HashMismatch), ("log/0", TrustError)],
 )
 def test_a_damaged_file_is_named_and_not_sent(
     store: RunStore, tmp_path: Path, damaged: str, kind: type[BarnraiseError]
@@ -202,7 +202,7 @@ def test_a_damaged_file_is_named_and_not_sent(
     with pytest.raises(kind) as refused:
         sent(store, tmp_path / "mirror")
     assert refused.value.exit_code == 5
-    assert kind is BadSignature or str(file) in refused.value.problem
+    assert kind is TrustError or str(file) in refused.value.problem
     found = tree(tmp_path / "mirror")
     assert file.relative_to(archive(store)).as_posix() not in found
     assert INDEX not in found

@@ -22,7 +22,8 @@ def revision(round: int, *names: str, form: str = "checkpoints") -> Revision:
 def index(*revisions: Revision, closed: int = 10, replay_from: int = 0, run: str = parts.RUN) -> ArchiveIndex:
     repo = Repo(id="ada/barn", kind="model", form="trained", revisions=revisions)
     return ArchiveIndex(
-        version=2, run=run, authority=parts.AUTHORITY.public, closed=closed, replay_from=replay_from,
+        version=2, run=run, authority=parts.AUTHORITY.public, closed=closed, entries=closed,
+        replay_from=replay_from,
         repos=(repo,) if revisions else (),
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """A journal and blobs of the version before lead to the same run, and the run continues.
 
 `tests.support.kept_run` wrote `golden_journal.json` with the first version of typed log entries: seven rounds
-and a resume, in which each kind of row occurs, checkpoints were evaluated by volunteers, dropped and replaced,
+and a resume. Each kind of row occurs, checkpoints were evaluated by volunteers, dropped and replaced,
 contributions were forgotten, and the process died with a round open. Its summary is what that version
 restored. Every later version has to continue it.
 """

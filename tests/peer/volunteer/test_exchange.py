@@ -171,7 +171,7 @@ def test_false_bytes_are_logged_and_requested_again(
 
     async def play(peer: Peer) -> None:
         peer.swarm.held[blob_hash(junk)] = junk
-        await peer.catch_up(head=peer.head.model_copy(update={"close": blob_hash(junk)}))
+        await peer.catch_up(head=peer.head.model_copy(update={"entry": blob_hash(junk)}))
         assert peer.follower.tip.round == 0
         assert "trying again" in caplog.text
         await peer.catch_up()
