@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from barnraise.contract.archive import (
     INDEX,
     LATEST,
     MAIN,
+    MAX_PROOFS,
+    PROOFS,
     ArchiveIndex,
     Repo,
     Revision,
@@ -28,13 +31,14 @@ from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, Manifest, open_manifest
 from barnraise.core.errors import StateError, TrustError
-from barnraise.core.ids import BlobHash, blob_hash, short
+from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import Batch, disk_errors, make_folder, write_atomic
 from coordinator.store.checkpoints import lay_out
+from coordinator.store.history import Logged
 from coordinator.store.promotion import Promotion
-from coordinator.store.run_state import Logged, RunState
+from coordinator.store.run_state import RunState
 
 log = logging.getLogger("coordinator.checkpoints.archive_writer")
 
@@ -172,7 +176,13 @@ class ArchiveWriter:
             replay_from=content.replay_from,
             repos=tuple(repo for repo in repos if repo.revisions),
             mirrors=tuple(content.mirrors),
+            proofs=self._proofs(),
         )
+
+    def _proofs(self) -> tuple[str, ...]:
+        """Proofs of double signing that somebody put into the archive. Readers check them."""
+        names = (path.name for path in (self.folder / PROOFS).glob("*"))
+        return tuple(sorted(name for name in names if re.fullmatch(HASH_PATTERN, name)))[:MAX_PROOFS]
 
     def _revisions(self, form: Form, content: ArchiveContent) -> tuple[Revision, ...]:
         """Those whose manifest is on disk. Forms other than `trained` exist for some of the rounds."""

@@ -13,6 +13,14 @@ from coordinator.store.append_only import AppendOnly
 
 
 @dataclass(frozen=True)
+class Logged:
+    """One entry of the log, which is a blob."""
+
+    name: BlobHash
+    epoch: int
+
+
+@dataclass(frozen=True)
 class Share:
     """What one volunteer contributed to the run."""
 

@@ -50,7 +50,7 @@ from coordinator.store.events import (
     RoundOpened,
     RunChartered,
 )
-from coordinator.store.history import History
+from coordinator.store.history import History, Logged
 from coordinator.store.promotion import Promotion, promote
 from coordinator.store.retention import outdated, replay_start
 
@@ -71,14 +71,6 @@ class Score:
 
 def _empty() -> Mapping[Any, Any]:
     return MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Logged:
-    """One entry of the log, which is a blob."""
-
-    name: BlobHash
-    epoch: int
 
 
 @dataclass(frozen=True)

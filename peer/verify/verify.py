@@ -47,6 +47,7 @@ from peer.verify.events import (
     ReadingBaseModel,
     StartFromCheckpoint,
 )
+from peer.verify.histories import two_histories
 from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved, Start
 from peer.verify.replay_pipeline import replay_rounds
 
@@ -101,6 +102,8 @@ async def verify(
         if isinstance(found, Difference):
             return found
         archive, claim = found
+        if (contradiction := await two_histories(archive)) is not None:
+            return contradiction
         manifest = claim.manifest
         scratch = stack.enter_context(scratch_folder(cache / SCRATCH))
         state_hash = StateHash(manifest.state)

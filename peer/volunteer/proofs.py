@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from barnraise.contract.archive import PROOFS as PROOFS
 from barnraise.contract.certificates import Authorities
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import DoubleSigned, open_proof
@@ -14,9 +15,6 @@ from barnraise.core.ids import blob_hash
 from barnraise.runtime.files import write_atomic
 
 log = logging.getLogger("peer")
-
-PROOFS = "proofs"
-"""Folder of the run's folder. Its files have the names that an archive gives them."""
 
 
 @dataclass

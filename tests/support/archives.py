@@ -29,8 +29,8 @@ from coordinator.checkpoints.export_program import write_data
 from coordinator.checkpoints.exports import Exporter
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
 from coordinator.store.checkpoints import published_manifest, write_checkpoint
+from coordinator.store.history import Logged
 from coordinator.store.promotion import promote
-from coordinator.store.run_state import Logged
 from tests.support import parts
 from tests.support.tiny import TEMPLATE, VOCABULARY, make_tiny_model, tiny_samples
 

@@ -35,6 +35,9 @@ CHARTER = "charter.bin"
 MAX_INDEX_BYTES = 8 * 2**20
 HELD_OUT_INDEX = "index.json"
 """The index of the held-out shards, as `barnraise.contract.shards.DataIndex`."""
+PROOFS = "proofs"
+"""Folder of the proofs of double signing, each named by its SHA-256."""
+MAX_PROOFS = 64
 MAIN = "main"
 """The branch: the promoted checkpoint."""
 LATEST = "latest"
@@ -100,7 +103,7 @@ class ArchiveIndex(Strict):
     """Which epoch each of them is of, oldest first."""
     certificate: Certificate | None = None
     """Of the newest entry; None where there is none."""
-    proofs: Annotated[tuple[Hex64, ...], Field(max_length=64)] = ()
+    proofs: Annotated[tuple[Hex64, ...], Field(max_length=MAX_PROOFS)] = ()
     """Proofs of double signing (`barnraise.contract.double_signing`)."""
     replay_from: Annotated[int, Field(ge=0)]
     """The archive has the contributions from this round on: 0, or the round of a checkpoint in it."""
@@ -160,7 +163,7 @@ def entry_path(epoch: int, height: int) -> str:
 
 
 def proof_path(name: str) -> str:
-    return f"proofs/{name}"
+    return f"{PROOFS}/{name}"
 
 
 def contribution_path(blob: BlobHash) -> str:

@@ -18,7 +18,6 @@ Every later version keeps the fields of `Envelope`, so that a program recognizes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
@@ -68,7 +67,7 @@ class _Entry(Strict):
         """The bytes that name the entry."""
         return self.model_dump_json().encode()
 
-    @cached_property
+    @property
     def name(self) -> BlobHash:
         """SHA-256 of the payload."""
         return blob_hash(self.payload)

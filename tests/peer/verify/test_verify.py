@@ -13,18 +13,23 @@ import pytest
 from barnraise.contract.archive import (
     CHARTER,
     INDEX,
+    Segment,
     contribution_path,
     entry_path,
     folder_of,
     parse_index,
+    proof_path,
 )
+from barnraise.contract.double_signing import proof_of
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import blob_name
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import BadSignature, InviteError, TrustError, UserError
 from barnraise.core.identity import Identity
+from barnraise.core.ids import blob_hash
 from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.fold.log import certified
 from barnraise.fold.replay import Cause
 from coordinator.store.events import CheckpointWritten
 from coordinator.store.run_state import apply
@@ -34,7 +39,7 @@ from peer.verify.events import (
     ContributionsDropped,
     StartFromCheckpoint,
 )
-from peer.verify.proof import FromAdapterSeed, FromCheckpoint
+from peer.verify.proof import FromAdapterSeed, FromCheckpoint, Proved
 from tests.support import parts
 from tests.support.coordinators import announce, archive, raises_with_fix, show, train_round
 from tests.support.coordinators import contribution as contributed
@@ -240,6 +245,32 @@ def test_a_manifest_that_differs_from_the_log_s_end_is_the_coordinator_s_fault(c
     found = differs(options(copy))
     assert (found.what, found.cause) == ("manifest", Cause.COORDINATOR)
     assert "head of the log" in found.expected
+
+
+@pytest.mark.parametrize(("epoch", "reported"), [(0, True), (1, False)])
+def test_a_proof_of_double_signing_is_reported_until_the_run_resumes(
+    copy: Path, epoch: int, reported: bool
+) -> None:
+    """epoch: the archive's newest."""
+    ours = link(copy, 1)
+    theirs = ours.close.model_copy(update={"reason": "another history"})
+    proof = proof_of(certified(ours), certified(replace(ours, entry=theirs, certificate=parts.votes(theirs))))
+    false = b"{}"
+    index = parse_index((copy / INDEX).read_bytes())
+    for payload in (proof.payload, false):
+        path = copy / proof_path(blob_hash(payload))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(payload)
+    epochs = (*index.epochs, *([Segment(epoch=1, start=ROUNDS)] if epoch else []))
+    names = tuple(sorted((blob_hash(proof.payload), blob_hash(false))))
+    index = index.model_copy(update={"proofs": names, "epochs": epochs})
+    (copy / INDEX).write_text(index.model_dump_json(), encoding="utf-8")
+    if not reported:
+        assert isinstance(outcome(options(copy)), Proved)
+        return
+    found = differs(options(copy))
+    assert (found.what, found.where) == ("history", proof_path(blob_hash(proof.payload)))
+    assert found.cause is Cause.COORDINATOR
 
 
 def set_tip(store: RunStore, tip: Tip) -> None:
