@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,8 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 def copied(store: RunStore, folder: Path) -> Iterator[RunStore]:
     """The coordinator that is started from a copy of its folder."""
     shutil.copytree(store.folder, folder)
-    store.folder, original = folder, store.folder
-    try:
-        with reopened(store) as copy:
-            yield copy
-    finally:
-        store.folder = original
+    with reopened(replace(store, folder=folder)) as copy:
+        yield copy
 
 
 def test_a_volunteer_steps_back_to_a_resume_and_owes_what_it_gave_beyond(

@@ -20,7 +20,7 @@ from barnraise.network.swarm import Swarm
 from barnraise.runtime.run_clock import RunClock
 from peer.timing import Timing
 from peer.training.trainer import Update
-from peer.volunteer.actions import Exchanging, LocalWork
+from peer.volunteer.actions import Exchanging, LocalWork, LogNews
 from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle
 from peer.volunteer.display import StatusDisplay, VolunteerStatus
 from peer.volunteer.durations import Advice, ExchangeShare, RoundTimer, StepCount, StepsPerRound
@@ -111,6 +111,9 @@ class FakeExchange:
         return self.busy
 
     def look(self) -> None: ...
+
+    def log_news(self, head: Head) -> LogNews:
+        return LogNews.NONE
 
     def catch_up(self, head: Head, *, from_checkpoint: bool) -> None:
         self.calls.append(f"catch up to {head.round}, checkpoint {from_checkpoint}")
