@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from barnraise.contract.double_signing import Certified
 from barnraise.core.ids import BlobHash
 from barnraise.runtime.blob_store import BlobStore
 from tests.support.programs import DEADLINE, Program, daemons, free_ports, stage
@@ -184,7 +185,11 @@ def assert_all_accepted_were_closed(folder: Path) -> None:
     blobs = BlobStore(folder / "blobs")
     with closing(sqlite3.connect(folder / "journal.sqlite")) as journal:
         events = journal.execute("SELECT kind, round, body FROM events ORDER BY id").fetchall()
-    closes = {round: blobs.get(BlobHash(body.hex())) for kind, round, body in events if kind == "closed"}
+    closes = {
+        round: blobs.get(BlobHash(Certified.model_validate_json(body).vote.entry))
+        for kind, round, body in events
+        if kind == "closed"
+    }
     accepted = [(round, body) for kind, round, body in events if kind == "accepted" and round in closes]
     assert accepted
     for round, commit in accepted:
