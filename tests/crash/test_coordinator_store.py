@@ -60,7 +60,7 @@ class Promises:
 
     def _check_store(self, store: RunStore) -> None:
         run = store.snapshot
-        assert list(run.closes[: len(self.closes)]) == self.closes
+        assert [logged.name for logged in run.log[: len(self.closes)]] == self.closes
         assert run.accepted.keys() >= self.accepted or run.round > len(self.closes)
         assert run.claims.keys() >= self.claims
         assert run.checkpoints.keys() >= self.checkpoints

@@ -12,7 +12,7 @@ import pytest
 from barnraise.contract.charter import Charter
 from barnraise.contract.records import blob_name
 from barnraise.contract.state import TrainState
-from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.contract.tip import Position, Tip, genesis_tip
 from barnraise.core.errors import StateError
 from barnraise.core.ids import BlobHash, Round
 from barnraise.runtime import files
@@ -35,11 +35,11 @@ INNER = {"steps": np.array([7], np.int64)}
 
 def later(round: int) -> tuple[Tip, TrainState]:
     state = parts.state(seed=9, step=round)
-    return Tip(Round(round), BlobHash(parts.HASH_A), state.hash()), state
+    return Tip(Position(Round(round), BlobHash(parts.HASH_A)), state.hash()), state
 
 
 def store_in(folder: Path, charter: Charter = CHARTER) -> ContributionStore:
-    saves, blobs = SavedState(folder / "work", charter.spec.digest()), BlobStore(folder / "blobs")
+    saves, blobs = SavedState(folder / "work", charter.digest), BlobStore(folder / "blobs")
     return ContributionStore(charter, parts.ADA, saves, blobs, ContributionLifecycle())
 
 
