@@ -26,8 +26,7 @@ class FolderSource:
 
     async def get_small(self, path: str, limit: int) -> bytes:
         """As `Source.get_small`."""
-        with await asyncio.to_thread(self.open, path) as file:
-            data = await asyncio.to_thread(file.read, limit + 1)
+        data = await asyncio.to_thread(self._first, path, limit + 1)
         if len(data) > limit:
             raise too_large(f"{self.name}/{path}", limit)
         return data
@@ -42,6 +41,11 @@ class FolderSource:
                     raise ended_early(f"{self.name}/{path}", length)
                 length -= len(piece)
                 yield piece
+
+    def _first(self, path: str, size: int) -> bytes:
+        """Opens and closes in one thread: a cancelled caller cannot leave the file open."""
+        with self.open(path) as file:
+            return file.read(size)
 
     def open(self, path: str) -> BinaryIO:
         """A file of the archive, to be read or mapped. Raises as `get_small` does."""

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from barnraise.contract.records import Activity
-from barnraise.contract.rounds import Window
+from barnraise.contract.rounds import Window, seconds_between
 from barnraise.core.ids import Millis, Round
 from peer.volunteer import reasons
 from peer.volunteer.contribution_state import ContributionState
 from peer.volunteer.durations import Durations
+
+SEND_MARGIN = 1.25
+"""A contribution may take this much longer to send than the last one did."""
 
 
 class LogNews(Enum):
@@ -80,6 +83,25 @@ class View:
     durations: Durations
     leaving: bool
     """The user asked to stop."""
+
+    @property
+    def until_end(self) -> float:
+        """Seconds of training time left."""
+        return seconds_between(self.now, self.window.train_ends)
+
+    @property
+    def until_sending(self) -> float:
+        """Seconds until sending has to start to end by the deadline."""
+        return seconds_between(self.now, self.window.deadline) - self.durations.send * SEND_MARGIN
+
+    @property
+    def rounds_trained(self) -> float:
+        """Rounds' worth of work for the next contribution, or since the last one."""
+        spec, work = self.window.spec, self.work
+        if spec.steps is not None:
+            return work.steps / spec.steps
+        return work.steps * self.durations.step / spec.seconds
+
     absence: int = 1
     """Rounds' worth that are trained at most while the coordinator is away (`absence`)."""
 

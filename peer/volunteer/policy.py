@@ -25,10 +25,6 @@ from peer.volunteer.contribution_state import ContributionState
 from peer.volunteer.durations import overlaps
 from peer.volunteer.reasons import Meanwhile
 
-SEND_MARGIN = 1.25
-"""A contribution may take this much longer to send than the last one did."""
-
-
 Rule = Callable[[View], Action | None]
 
 
@@ -66,9 +62,9 @@ def announce_step(view: View, elapsed: float) -> Train | None:
         return None
     sits_out = Train(reasons.StepOutlastsRound(), sits_out=True)
     if view.durations.step == 0:
-        return sits_out if _until_end(view) <= 0 else None
+        return sits_out if view.until_end <= 0 else None
     rest = max(0.0, view.durations.step - elapsed)
-    if rest > _until_sending(view):
+    if rest > view.until_sending:
         return sits_out
     return _late_step(rest) if _ends_after_round(view, rest) else None
 
@@ -166,7 +162,7 @@ def _hold_on_old_state(view: View) -> Action | None:
 
 def _train_through_absence(view: View) -> Action | None:
     """While the coordinator is away the state cannot change. The work counts in the rounds after that."""
-    away, trained = view.head.away, _rounds_trained(view)
+    away, trained = view.head.away, view.rounds_trained
     if away is None:
         return None
     if trained >= view.absence:
@@ -233,7 +229,7 @@ OUT_OF_TURN: tuple[Rule, ...] = (_wait_through_absence, _hold_steps_done, _train
 
 
 def _first_step_ends_after_close(view: View) -> Action | None:
-    too_long = view.durations.step > max(_until_end(view), _until_sending(view))
+    too_long = view.durations.step > max(view.until_end, view.until_sending)
     reason = reasons.StepEndsAfterClose(view.durations.step)
     return Train(reason, sits_out=True) if _may_train(view) and not view.work.tokens and too_long else None
 
@@ -244,14 +240,14 @@ def _first_step_is_late(view: View) -> Action | None:
 
 
 def _train(view: View) -> Action | None:
-    left = min(_until_end(view), _until_sending(view))
+    left = min(view.until_end, view.until_sending)
     fits = not view.work.tokens or view.durations.step <= left
     return Train(reasons.TimeToTrain(max(0.0, left))) if _may_train(view) and fits else None
 
 
 def _fill_round_in_absence(view: View) -> Action | None:
     """After the deadline of a round that cannot close, it still takes a round's worth."""
-    overdue = _phase(view) is Phase.CLOSE and _rounds_trained(view) < 1
+    overdue = _phase(view) is Phase.CLOSE and view.rounds_trained < 1
     return _train_through_absence(view) if overdue else None
 
 
@@ -270,7 +266,7 @@ def _steps_are_done(view: View) -> Action | None:
 
 
 def _sending_starts_now(view: View) -> Action | None:
-    due = _phase(view) is Phase.TRAIN and _until_sending(view) < _until_end(view)
+    due = _phase(view) is Phase.TRAIN and view.until_sending < view.until_end
     return Publish(reasons.SendingStartsNow(view.durations.send)) if due else None
 
 
@@ -280,7 +276,7 @@ def _no_time_for_step(view: View) -> Action | None:
 
 
 def _token_target_reached(view: View) -> Action | None:
-    return Publish(reasons.TokenTargetReached()) if _until_end(view) > 0 else None
+    return Publish(reasons.TokenTargetReached()) if view.until_end > 0 else None
 
 
 TRAINING: tuple[Rule, ...] = (
@@ -331,27 +327,9 @@ def _steps_done(view: View) -> bool:
     return limit is not None and view.work.steps >= limit
 
 
-def _rounds_trained(view: View) -> float:
-    """Rounds' worth of work for the next contribution, or since the last one."""
-    spec, work, durations = view.window.spec, view.work, view.durations
-    if spec.steps is not None:
-        return work.steps / spec.steps
-    return work.steps * durations.step / spec.seconds
-
-
-def _until_end(view: View) -> float:
-    """Seconds of training time left."""
-    return seconds_between(view.now, view.window.train_ends)
-
-
-def _until_sending(view: View) -> float:
-    """Seconds until sending has to start to end by the deadline."""
-    return seconds_between(view.now, view.window.deadline) - view.durations.send * SEND_MARGIN
-
-
 def _ends_after_round(view: View, rest: float) -> bool:
     """Whether a step longer than a round, with `rest` seconds to go, ends after the round's time."""
-    return view.durations.step > view.window.spec.seconds and rest > _until_end(view)
+    return view.durations.step > view.window.spec.seconds and rest > view.until_end
 
 
 def _late_step(rest: float) -> Train:

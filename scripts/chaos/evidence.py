@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.double_signing import Certified
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import TrainState
 from barnraise.core.ids import BlobHash, Millis, blob_hash, short
@@ -44,7 +45,10 @@ class JournalReader:
         charter = find_charter(self.rows(), load_identity(self.folder / AUTHORITY_KEY).public)
         assert charter is not None, "no run was chartered"
         self.charter: Charter = charter.value
-        self._reader = RowReader(self.charter, self.blobs, lambda name, _: read_blob(self.blobs, name))
+        self._reader = RowReader(self.charter, self.blobs, self._entry)
+
+    def _entry(self, votes: Certified) -> bytes:
+        return read_blob(self.blobs, BlobHash(votes.vote.entry))
 
     def rows(self, after: int = 0) -> list[Row]:
         """The rows behind the first `after` ones."""

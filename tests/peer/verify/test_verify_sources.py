@@ -191,7 +191,7 @@ def test_few_rounds_are_fetched_ahead_of_the_fold(tmp_path: Path, monkeypatch: p
     with run_of(tmp_path / "run", rounds=3 * AHEAD) as store:
         proved(options(archive(store)), Watching())
     assert len(ahead) == 3 * AHEAD
-    assert max(ahead) <= AHEAD
+    assert max(ahead) <= AHEAD + 1, "the certificate of each entry is in the next one"
 
 
 @contextmanager
