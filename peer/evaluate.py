@@ -24,7 +24,7 @@ from barnraise.core.errors import (
     UserError,
 )
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, blob_hash, short
+from barnraise.core.ids import BlobHash, blob_hash, short
 from barnraise.core.reason import Reason
 from barnraise.core.signed import sign
 from barnraise.evaluation.failures import failure_message
@@ -96,7 +96,6 @@ class Evaluator:
     listener: DownloadListener[EvaluationEvent | DownloadEvent]
     clock: Callable[[], float]
     """Seconds."""
-    now: Callable[[], Millis]
     timing: Timing = TIMING
     max_download: int | None = None
     """As of `DownloadOptions`."""
@@ -185,11 +184,12 @@ class Evaluator:
 
     async def _send(self, manifest: Manifest, held_out_set: BlobHash, found: HeldOut) -> None:
         self.listener.report(LossMeasured(manifest.round, found.loss))
-        evaluation = Evaluation(
-            run=self.invite.run, round=manifest.round, state=manifest.state, panel=held_out_set,
-            owner=self.identity.public, loss=found.loss, tokens=found.tokens, at=self.now(),
-        )  # fmt: skip
         async with connect(self.invite, self.timing) as api:
+            clock = await api.clock()  # the newest evaluation counts: this machine's clock may go back
+            evaluation = Evaluation(
+                run=self.invite.run, round=manifest.round, state=manifest.state, panel=held_out_set,
+                owner=self.identity.public, loss=found.loss, tokens=found.tokens, at=clock(),
+            )  # fmt: skip
             self.listener.report(CoordinatorAnswered(await api.evaluate(sign(self.identity, evaluation))))
 
 

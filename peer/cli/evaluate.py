@@ -64,15 +64,11 @@ def evaluate(
 
     from rich.console import Console
 
-    from barnraise.core.ids import Millis
     from barnraise.runtime.files import load_identity
     from peer.download.progress import download_display
     from peer.evaluate import Evaluator
     from peer.messages.evaluate import evaluation_message
     from peer.seed import until_interrupted
-
-    def now() -> Millis:
-        return Millis(time.time_ns() // 1_000_000)
 
     async def run(evaluator: Evaluator) -> None:
         await (evaluator.once() if once else evaluator.until(until_interrupted()))
@@ -81,7 +77,7 @@ def evaluate(
     identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
     with download_display(Console(stderr=True), evaluation_message) as display:
         evaluator = Evaluator(
-            wanted, identity, cache_dir, base, display, time.monotonic, now, max_download=max_download
+            wanted, identity, cache_dir, base, display, time.monotonic, max_download=max_download
         )
         asyncio.run(run(evaluator))
 
