@@ -27,6 +27,7 @@ from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from barnraise.runtime.run_clock import RunClock
@@ -120,6 +121,8 @@ async def serve(
         )
         bound = ports.bound
         public = announced(bound, _given(settings), own_addresses())
+        awake = AwakeClock()
+        stack.enter_context(ticking(awake))
         kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
         clock = kept.clock
         node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock)
@@ -142,7 +145,9 @@ async def serve(
         stack.push_async_callback(swarm.stop)
         for head in await swarm.heads():  # a backup is older than what was signed since
             clock.not_before(Millis(head.at))
-        session = Session(store, publisher, swarm, clock, await swarm.addresses(), timing, kept.keep)
+        session = Session(
+            store, publisher, swarm, clock, await swarm.addresses(), timing, kept.keep, awake.pauses
+        )
         http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
         stack.push_async_callback(http.stop)
         api = CoordinatorApi(store, publisher, session, clock, timing)

@@ -16,8 +16,6 @@ class Timing:
     head: float = 5.0
     """Between two announcements of the head while nothing changes. A peer that misses three of them takes the
     coordinator for silent."""
-    pause: float = 5.0
-    """A wait for the next tick that takes this long is a pause of the program, as by SIGSTOP."""
     heartbeat_transit: float = 1.0
     """A heartbeat reaches the coordinator within this time."""
     retry: float = 3.0

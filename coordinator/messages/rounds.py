@@ -18,8 +18,8 @@ def claim_refusal(reason: reasons.ClaimReason) -> RefusedError:
         case reasons.ClockOff(seconds):
             side = "behind" if seconds > 0 else "ahead of"
             return RefusedError(
-                f"your clock is {abs(seconds):.0f} s {side} the coordinator's",
-                fix="Set this machine's clock (turn network time on) and join again.",
+                f"your claim's time is {abs(seconds):.0f} s {side} the run's",
+                fix="Join again. If it is refused again, update Barnraise: its claims state the run's time.",
             )
         case _:
             assert_never(reason)

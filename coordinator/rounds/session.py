@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.pauses import Paused
 from coordinator.checkpoints.publisher import Publisher
 from coordinator.messages.rounds import close_message, progress_message
 from coordinator.reasons.rounds import (
@@ -45,6 +46,8 @@ class Session:
     timing: Timing = TIMING
     keep_time: Callable[[], None] = lambda: None
     """Writes the run's time to disk, for a restart."""
+    pauses: Callable[[], Sequence[Paused]] = tuple
+    """The pauses of this program since the last call."""
     members: Membership = field(default_factory=Membership)
     """The volunteers that were live at the last tick."""
     progress: Progress = field(default_factory=JustStarted)
@@ -73,9 +76,7 @@ class Session:
         try:
             while not stop.is_set() and not any(task.done() for task in parallel):
                 await self.tick()
-                waiting_since = self.clock()
                 await _pause(stop, self.timing.tick)
-                await self.resume(waiting_since)
         finally:
             for task in parallel:
                 task.cancel()
@@ -85,21 +86,17 @@ class Session:
             if not task.cancelled():
                 task.result()
 
-    async def resume(self, waiting_since: Millis) -> None:
-        """After a wait that was much longer than a tick, the program was paused: go on as after a start.
-
-        Heartbeats and contributions of that time are still to be received.
-        """
-        now = self.clock()
-        if seconds_between(waiting_since, now) < self.timing.pause:
-            return
-        self._report(Resumed(seconds_between(waiting_since, now)))
-        self._started = now
+    async def _resume(self, pause: Paused) -> None:
+        """Go on as after a start: heartbeats and contributions of that time are still to be received."""
+        self._report(Resumed(pause.seconds))
+        now = self._started = self.clock()
         if now > self.store.snapshot.window.train_ends:
             await self._reopen(now)
 
     async def tick(self) -> None:
         """One decision about the open round."""
+        for pause in self.pauses():
+            await self._resume(pause)
         now = self.clock()
         self.contributions.raise_failures()
         await self._read_heartbeats()

@@ -38,7 +38,7 @@ class AdmissionRenewal:
     async def keep(self, clock: RunClock) -> None:
         """Renew it until cancelled; a failed renewal is repeated. clock: the run's."""
         while True:
-            await self._until_half(clock)
+            await self._until_due(clock)
             try:
                 async with connect(self.invite, self.timing) as api:
                     joined = await api.join(self.identity, self.name, clock, credit=self.credit, renew=True)
@@ -50,12 +50,13 @@ class AdmissionRenewal:
                     self._seconds_left(clock()) / 3600,
                 )
 
-    async def _until_half(self, clock: RunClock) -> None:
+    async def _until_due(self, clock: RunClock) -> None:
         """Wait for half of the time that is left now. The run's clock may be set meanwhile."""
-        half = clock() + round(500 * self._seconds_left(clock()))
+        due = clock() + round(500 * self._seconds_left(clock()))
+        earliest = clock.elapsed() + round(1000 * self.timing.renew_retry)
         while True:
-            await asyncio.sleep(self.timing.renew_retry)
-            if clock() >= half:
+            await asyncio.sleep(self.timing.renew_look)
+            if clock() >= due and clock.elapsed() >= earliest:
                 return
 
     def _seconds_left(self, now: Millis) -> float:

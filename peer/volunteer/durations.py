@@ -10,6 +10,7 @@ from barnraise.contract.rounds import seconds_between
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis
 from barnraise.core.reason import Reason
+from peer.timing import TIMING
 
 LONG_EXCHANGE = 0.1
 """Share of a round's training. During a longer exchange, training continues."""
@@ -44,6 +45,8 @@ class RoundTimer:
 
     began: Millis
     """When the state that is trained from was taken up."""
+    silence: float = TIMING.reconnect_after
+    """A time without heads that is longer, in seconds, is an outage."""
     _train: float = 0.0
     _exchange: float = 0.0
     _send: float = 0.0
@@ -73,10 +76,9 @@ class RoundTimer:
         if self._published is not None:
             self._exchange = self._connected(self._published, now)
 
-    def head_arrived(self, now: Millis, silence: float) -> None:
-        """A newer head has arrived. More than `silence` seconds after the last one, an outage has ended."""
-        if self._heard is not None and seconds_between(self._heard, now) > silence:
-            self._outages.append((self._heard, now))
+    def head_arrived(self, now: Millis) -> None:
+        """A newer head has arrived."""
+        self._outages.extend(self._outage(now))
         self._heard = now
 
     def rebased(self, now: Millis) -> None:
@@ -110,9 +112,17 @@ class RoundTimer:
         return longest[max(0, len(longest) - 2)] if longest else 0.0
 
     def _connected(self, began: Millis, ended: Millis) -> float:
-        """Seconds from `began` to `ended` without the outages."""
-        away = sum(max(0, min(end, ended) - max(start, began)) for start, end in self._outages)
+        """Seconds from `began` to `ended`, which is now, without the outages."""
+        # What an outage held up may end before the next head says that the outage has ended.
+        outages = (*self._outages, *self._outage(ended))
+        away = sum(max(0, min(end, ended) - max(start, began)) for start, end in outages)
         return (ended - began - away) / 1000
+
+    def _outage(self, now: Millis) -> tuple[tuple[Millis, Millis], ...]:
+        """The time since the newest head where it is an outage."""
+        if self._heard is None or seconds_between(self._heard, now) <= self.silence:
+            return ()
+        return ((self._heard, now),)
 
 
 class StepCount(Enum):

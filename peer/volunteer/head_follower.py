@@ -60,7 +60,7 @@ class HeadFollower:
         if head.at > self.head.at:
             self.clock.head_received(Millis(head.at))
             self.head, self._resumed = head, None
-            self.timer.head_arrived(self.awake(), self.timing.reconnect_after)
+            self.timer.head_arrived(self.awake())
 
     def _notice_pauses(self) -> bool:
         """Whether this program was paused since the last call."""

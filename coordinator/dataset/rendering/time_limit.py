@@ -12,6 +12,8 @@ from collections.abc import Callable
 from threading import Lock, Thread, get_ident
 from typing import TypeVar
 
+from barnraise.runtime.awake_clock import AwakeClock
+
 _POLL_SECONDS = 0.05
 
 T = TypeVar("T")
@@ -27,7 +29,8 @@ class TimeLimit:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._lock = Lock()
-        self._deadlines: dict[int, float] = {}
+        self._clock = AwakeClock()  # the watcher reads it: a pause of the program is no time of a call
+        self._deadlines: dict[int, int] = {}
         self._watcher: Thread | None = None
         """None while there is no call."""
 
@@ -35,7 +38,7 @@ class TimeLimit:
         """The result of a call. Raises OutOfTime."""
         thread = get_ident()
         with self._lock:
-            self._deadlines[thread] = time.monotonic() + self.seconds
+            self._deadlines[thread] = self._clock() + round(1000 * self.seconds)
             if self._watcher is None:
                 self._watcher = Thread(target=self._watch, daemon=True, name="time-limit")
                 self._watcher.start()
@@ -52,7 +55,7 @@ class TimeLimit:
                 if not self._deadlines:
                     self._watcher = None
                     return
-                now = time.monotonic()
+                now = self._clock()
                 for thread in [each for each, deadline in self._deadlines.items() if deadline < now]:
                     del self._deadlines[thread]
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(

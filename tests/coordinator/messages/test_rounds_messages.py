@@ -12,15 +12,15 @@ from coordinator.messages import rounds as messages
 from coordinator.reasons import rounds as reasons
 
 BARN, STATE = RunId("barn"), StateHash("ab" * 32)
-CLOCK_FIX = "Set this machine's clock (turn network time on) and join again."
+CLOCK_FIX = "Join again. If it is refused again, update Barnraise: its claims state the run's time."
 
 
 @pytest.mark.parametrize(
     ("reason", "problem", "fix"),
     [
         (reasons.WrongRun(BARN, "shed"), "this is the run barn, not shed", "Ask for this run's invite."),
-        (reasons.ClockOff(901.2), "your clock is 901 s behind the coordinator's", CLOCK_FIX),
-        (reasons.ClockOff(-901.2), "your clock is 901 s ahead of the coordinator's", CLOCK_FIX),
+        (reasons.ClockOff(901.2), "your claim's time is 901 s behind the run's", CLOCK_FIX),
+        (reasons.ClockOff(-901.2), "your claim's time is 901 s ahead of the run's", CLOCK_FIX),
     ],
 )
 def test_a_refused_claim(reason: reasons.ClaimReason, problem: str, fix: str) -> None:

@@ -15,12 +15,10 @@ from barnraise.contract.records import Commit, Head, Presence
 from barnraise.core.errors import HashMismatch
 from barnraise.core.ids import Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed
+from barnraise.runtime.pauses import Paused
 from coordinator.reasons.rounds import (
     AwaitingHeartbeats,
-    JustStarted,
     NoVolunteers,
-    Progress,
-    Resumed,
     StillTraining,
     TooFewInTime,
 )
@@ -91,32 +89,31 @@ def test_a_start_within_the_round_s_time_leaves_it_open(store: RunStore) -> None
     assert store.snapshot.opens == opens
 
 
-def resumed_after(store: RunStore, seconds: float, now: Millis) -> Session:
-    """A session that waited for its next tick for `seconds` up to `now`."""
+def resumed(store: RunStore, now: Millis) -> Session:
+    """A session that decides for the first time after a pause up to `now`."""
+    pauses = [Paused(60.0, asleep=False)]
+
+    def unseen() -> list[Paused]:
+        return [pauses.pop()] if pauses else []
+
     session = session_of(store, now=now)
-    asyncio.run(session.resume(Millis(now - round(1000 * seconds))))
+    session.pauses = unseen
+    asyncio.run(session.tick())
     return session
 
 
 def test_after_a_pause_heartbeats_are_awaited(store: RunStore) -> None:
-    session = resumed_after(store, 60.0, Millis(store.snapshot.window.train_ends))
-    progress: list[Progress] = [session.progress]
-    asyncio.run(session.tick())
-    assert [*progress, session.progress] == [Resumed(60.0), AwaitingHeartbeats()]
+    opens = store.snapshot.opens
+    session = resumed(store, Millis(store.snapshot.window.train_ends))
+    assert session.progress == AwaitingHeartbeats()
+    assert store.snapshot.opens == opens
 
 
 def test_a_round_that_ended_during_a_pause_reopens(store: RunStore) -> None:
     """Else it would refuse what volunteers sent in time."""
     late = Millis(store.snapshot.window.deadline + 1)
-    resumed_after(store, 60.0, late)
+    assert resumed(store, late).progress == AwaitingHeartbeats()
     assert store.snapshot.opens == late
-
-
-def test_a_wait_of_a_busy_machine_is_no_pause(store: RunStore) -> None:
-    opens = store.snapshot.opens
-    session = resumed_after(store, 4.9, Millis(store.snapshot.window.deadline + 1))
-    assert session.progress == JustStarted()
-    assert store.snapshot.opens == opens
 
 
 def test_only_news_is_logged(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,8 +38,13 @@ class Joined:
     admission: Signed[Admission]
 
 
-def renewals(monkeypatch: pytest.MonkeyPatch, *errors: BarnraiseError) -> list[float]:
-    """The times of the requests for an admission of two hours, of which the first ones fail."""
+def renewals(
+    monkeypatch: pytest.MonkeyPatch, *errors: BarnraiseError, set_at: float | None = None
+) -> list[float]:
+    """The times of the requests for an admission of two hours, of which the first ones fail.
+
+    set_at: when a head says that the run's clock is a day further.
+    """
     times: list[float] = []
     failures = list(errors)
 
@@ -61,6 +66,8 @@ def renewals(monkeypatch: pytest.MonkeyPatch, *errors: BarnraiseError) -> list[f
         renewal = AdmissionRenewal(invite, parts.ADA, "ada", False, admission(2 * HOUR), TIMING_HERE)
         clock = RunClock(lambda: Millis(round(1000 * loop.time())), lambda: parts.NOW)
         keeping = asyncio.create_task(renewal.keep(clock))
+        if set_at is not None:
+            loop.call_later(set_at, lambda: clock.head_received(Millis(clock() + 86_400_000)))
         await asyncio.wait([keeping], timeout=3.2 * HOUR)
         assert not keeping.done()
         keeping.cancel()
@@ -80,3 +87,9 @@ def test_a_failed_renewal_is_repeated(
 ) -> None:
     assert renewals(monkeypatch, kind("no answer", fix="Wait.")) == [HOUR, 1.5 * HOUR, 2.5 * HOUR]
     assert "(no answer); it is valid for another 1 h" in caplog.text
+
+
+def test_it_is_renewed_at_once_where_the_run_s_clock_has_passed_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert renewals(monkeypatch, set_at=601.0)[0] == 605.0

@@ -114,18 +114,27 @@ def test_a_step_that_was_held_up_is_none() -> None:
 def test_an_outage_is_no_exchange() -> None:
     timer = RoundTimer(at(0))
     for second in (0, 5, 10):
-        timer.head_arrived(at(second), 20.0)
+        timer.head_arrived(at(second))
     timer.published(at(11))
-    timer.head_arrived(at(311), 20.0)
+    timer.head_arrived(at(311))
     timer.sent(at(11), at(312))
     timer.folded(at(314))
     assert times(timer) == (11.0, 3.0, 1.0)
 
 
+def test_what_an_outage_held_up_may_end_before_the_next_head() -> None:
+    timer = RoundTimer(at(0))
+    timer.head_arrived(at(10))
+    timer.published(at(9))
+    timer.folded(at(51))
+    timer.head_arrived(at(52))
+    assert times(timer) == (9.0, 1.0, 0.0)
+
+
 def test_an_outage_before_an_exchange_changes_nothing() -> None:
     timer = RoundTimer(at(0))
     for second in (0, 100, 105):
-        timer.head_arrived(at(second), 20.0)
+        timer.head_arrived(at(second))
     timer.published(at(104))
     timer.folded(at(109))
     assert times(timer) == (104.0, 5.0, 0.0)
