@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.fault_report import MAX_REPORT_BYTES, FaultReport
-from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation, JoinClaim
+from barnraise.contract.protocol import ClaimantDoesNotFit
+from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation, JoinClaim, open_claim
 from barnraise.contract.status import RunStatus
 from barnraise.core.errors import (
     BarnraiseError,
@@ -36,7 +37,6 @@ from coordinator.timing import TIMING, Timing
 Context = grpc.aio.ServicerContext[Any, Any]
 Owned = TypeVar("Owned", JoinClaim, Evaluation, FaultReport)
 
-MAX_CLAIM_BYTES = 4096
 _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
     (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
     (TrustError, grpc.StatusCode.UNAUTHENTICATED),
@@ -71,8 +71,10 @@ class Service(pb_grpc.CoordinatorServicer):
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         try:
-            claim = _own(open_signed(JoinClaim, request.signed_claim, signer=None, limit=MAX_CLAIM_BYTES))
-            joined = self._api.join(claim)
+            joined = self._api.join(_own(open_claim(request.signed_claim)))
+        except ClaimantDoesNotFit as error:
+            self._api.note_misfit(error.reason)
+            await _abort(context, error)
         except BarnraiseError as error:
             await _abort(context, error)
         return pb.JoinReply(

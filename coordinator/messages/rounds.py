@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
+from barnraise.contract.protocol import Misfit, TooNew, TooOld
 from barnraise.core.errors import RefusedError
 from barnraise.core.ids import short
 from barnraise.fold.codec import format_sizes
@@ -20,6 +21,20 @@ def claim_refusal(reason: reasons.ClaimReason) -> RefusedError:
             return RefusedError(
                 f"your claim's time is {abs(seconds):.0f} s {side} the run's",
                 fix="Join again. If it is refused again, update Barnraise: its claims state the run's time.",
+            )
+        case _:
+            assert_never(reason)
+
+
+def misfit_message(reason: Misfit) -> str:
+    """That volunteers of a version are refused, for the maintainer."""
+    match reason:
+        case TooOld(theirs, ours):
+            return f"refused a volunteer with Barnraise {theirs}: it is asked to install {ours} or newer"
+        case TooNew(theirs, ours):
+            return (
+                f"refused a volunteer with Barnraise {theirs}, which no longer works with {ours}: to admit"
+                f" it, update this coordinator: pip install -U 'barnraise>={theirs}'"
             )
         case _:
             assert_never(reason)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from barnraise.contract.fault_report import FaultReport
+from barnraise.contract.protocol import Misfit
 from barnraise.contract.records import Evaluation, JoinClaim, seal
 from barnraise.contract.status import RunStatus
 from barnraise.core.errors import RefusedError
@@ -17,7 +18,7 @@ from barnraise.core.ids import Millis, short
 from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.publisher import Publisher
 from coordinator.messages.checkpoints import evaluation_message, pending_message
-from coordinator.messages.rounds import claim_refusal, progress_message
+from coordinator.messages.rounds import claim_refusal, misfit_message, progress_message
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.rounds.fault_reports import FaultReports, Kept, TooManyReports
 from coordinator.rounds.session import Session
@@ -25,6 +26,9 @@ from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
 log = logging.getLogger("coordinator")
+
+MAX_MISFITS = 16
+"""A version is what a stranger says: no more of them are logged."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class CoordinatorApi:
     session: Session
     clock: Callable[[], Millis]
     timing: Timing
+    misfits: set[Misfit] = field(default_factory=set)
+    """Versions of volunteers that were refused and logged."""
     faults: FaultReports = field(default_factory=lambda: FaultReports(TIMING.fault_reports))
 
     def charter(self) -> bytes:
@@ -71,6 +77,12 @@ class CoordinatorApi:
                 self.store.admit(claim, now)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
                 return JoinResult(self.charter(), sign(authority, admission).wire, self.head())
+
+    def note_misfit(self, reason: Misfit) -> None:
+        """A volunteer was refused for its version. Logged once for each version."""
+        if reason not in self.misfits and len(self.misfits) < MAX_MISFITS:
+            self.misfits.add(reason)
+            log.warning("%s", misfit_message(reason))
 
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
         """As `Publisher.record_evaluation`."""

@@ -28,9 +28,9 @@ from scripts.benchmarks.simulation import Simulation
 from scripts.simulation.sizes import Size, sizes
 from tests.support.coordinators import NODE, FakeSwarm, until_published
 
-STEP_SECONDS = (20.0, 60.0)
+STEP_SECONDS = (60.0, 120.0)
 """An event of a simulated volunteer: several steps of a fast machine, one of a slow one."""
-TICK_SECONDS = 5.0
+TICK_SECONDS = 10.0
 BLOB_BYTES = 22_000_000
 """As of an adapter of rank 16 on an 8B model at 4 bits: for the time that it takes to send."""
 NEVER = Millis(0)

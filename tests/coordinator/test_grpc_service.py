@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from barnraise.contract.charter import Charter
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
+from barnraise.contract.protocol import Protocol, misfit
 from barnraise.contract.records import JoinClaim
 from barnraise.core.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
 from barnraise.core.ids import Millis, RunId
@@ -55,6 +56,9 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 def clock(now: Millis = parts.NOW) -> RunClock:
     """A volunteer's estimate of the run's clock, which does not advance."""
     return RunClock(lambda: Millis(0), lambda: now)
+
+
+NEWEST = Protocol(speaks=2, works_with=2, release="2.0")
 
 
 def asked(
@@ -145,6 +149,26 @@ def test_the_claim_for_another_run_is_refused(store: RunStore) -> None:
     code, details = refusal(store, sign(parts.ADA, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "shed" in details
+
+
+@pytest.mark.parametrize(("speaks", "install"), [(99, "=="), (1, ">=")])
+def test_a_volunteer_of_another_protocol_is_refused_with_what_to_install(
+    store: RunStore,
+    speaks: int,
+    install: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    theirs = Protocol(speaks=speaks, works_with=speaks, release="9.9")
+    monkeypatch.setattr("barnraise.contract.records.misfit", lambda found: misfit(found, NEWEST))
+    claim = JoinClaim(
+        run=parts.RUN, owner=parts.ADA.public, name="", credit=False, protocol=theirs, at=parts.NOW
+    )
+    code, details = refusal(store, sign(parts.ADA, claim).wire)
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "pip install" in details
+    assert f"barnraise{install}2.0" in details
+    assert "9.9" in caplog.text
 
 
 def test_an_invite_with_another_key_is_rejected(store: RunStore) -> None:

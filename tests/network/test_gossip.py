@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,11 +11,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from barnraise.contract.heartbeat import parts_for
+from barnraise.contract.protocol import CoordinatorDoesNotFit
 from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, dht_key_of, seal
 from barnraise.contract.rotation import turns_for
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round
-from barnraise.core.signed import Signed
+from barnraise.core.signed import Signed, sign
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
 from barnraise.network.gossip_policy import FAN_OUT
 from tests.support import parts
@@ -320,5 +322,40 @@ def test_silent_streams_do_not_block_others(monkeypatch: pytest.MonkeyPatch) -> 
         for (_, writer), _ in silent:
             writer.close()
         await asyncio.wait(serving)
+
+    play(scene)
+
+
+# Versions
+
+
+def newer_head(at: int) -> bytes:
+    """The head of a coordinator that this version does not fit to."""
+    known = json.loads(head(1).model_dump_json())
+    newer = {"protocol": {"speaks": 9, "works_with": 9, "release": "9.0"}, "at": at}
+    text = json.dumps(known | newer).encode()
+    signature = parts.AUTHORITY.sign(Head.DOMAIN + text)
+    return b"H" + bytes.fromhex(parts.AUTHORITY.public) + signature + text
+
+
+@pytest.mark.parametrize(("age", "known", "raises"), [(0, 2000, True), (0, -1, False), (600_000, 0, False)])
+def test_the_head_of_a_coordinator_that_does_not_fit_is_an_error_unless_it_is_old(
+    age: int, known: int, raises: bool
+) -> None:
+    async def scene(swarm: FakeSwarm) -> None:
+        node = swarm.node(parts.ADA)
+        swarm.node(parts.AUTHORITY)
+        if known:
+            node._receive(sign(parts.AUTHORITY, head(1, at=parts.NOW - known)))
+        value = newer_head(parts.NOW - age)
+        (_, writer), theirs = await stream_pair()
+        writer.write(len(value).to_bytes(4, "little") + value)
+        await node.serve("a peer", *theirs)
+        if raises:
+            with pytest.raises(CoordinatorDoesNotFit):
+                await node.heads()
+        else:
+            await node.heads()
+        writer.close()
 
     play(scene)

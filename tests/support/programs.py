@@ -55,8 +55,12 @@ class Program:
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
         on_line: Callable[[str | None], None] = lambda _: None,
+        root: Path = ROOT,
     ) -> None:
-        """on_line: called with each line of output, and with None at its end, in another thread."""
+        """on_line: called with each line of output, and with None at its end, in another thread.
+
+        root: where the packages are.
+        """
         command = [*python, "-c", f"from {module} import main; main()", *arguments]
         self.name = name
         self.lines: list[str] = []
@@ -69,10 +73,10 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             bufsize=1,
-            cwd=ROOT,
+            cwd=root,
             start_new_session=True,
             env=os.environ
-            | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "proto")]), "PYTHONUNBUFFERED": "1"},
+            | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "proto")]), "PYTHONUNBUFFERED": "1"},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -141,9 +145,10 @@ class Stage:
         *,
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
+        root: Path = ROOT,
     ) -> tuple[Program, str]:
         """A coordinator and its invite."""
-        program = self.launch(port, p2p_port, on=on, python=python)
+        program = self.launch(port, p2p_port, on=on, python=python, root=root)
         return program, program.wait_for(INVITE)[1]
 
     def launch(
@@ -153,6 +158,7 @@ class Stage:
         *,
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
+        root: Path = ROOT,
     ) -> Program:
         """A coordinator that is starting."""
         return self.start(
@@ -160,7 +166,7 @@ class Stage:
             "--host", on.address if on is not None else "127.0.0.1",
             "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
             "--data-dir", str(self.folder / "coordinator"),
-            "--cache-dir", str(self.folder / "cache"), on=on, python=python,
+            "--cache-dir", str(self.folder / "cache"), on=on, python=python, root=root,
         )  # fmt: skip
 
     def join(
@@ -170,13 +176,14 @@ class Stage:
         *more: str,
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
+        root: Path = ROOT,
     ) -> Program:
         listen = "0.0.0.0" if on is not None else "127.0.0.1"
         return self.start(
             name, "peer.cli.main", "join", invite, "--name", name, "--device", "cpu", "--threads", "1",
             "--base", str(self.folder / "model"), "--data-dir", str(self.folder / name),
             "--cache-dir", str(self.folder / "cache"), "--listen", f"/ip4/{listen}/tcp/0", *more, on=on,
-            python=python,
+            python=python, root=root,
         )  # fmt: skip
 
     def start(
@@ -186,13 +193,14 @@ class Stage:
         *arguments: str,
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
+        root: Path = ROOT,
     ) -> Program:
         """`main` of a module as a process, on this machine or on a host of a small internet.
 
-        python: the command of the interpreter.
+        python: the command of the interpreter. root: where the packages are.
         """
         on_line = functools.partial(self._on_line, name)
-        program = Program(name, module, *arguments, on=on, python=python, on_line=on_line)
+        program = Program(name, module, *arguments, on=on, python=python, on_line=on_line, root=root)
         self._programs.append(program)
         return program
 

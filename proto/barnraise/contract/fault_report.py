@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from barnraise.contract.records import Run, Time
-from barnraise.core.signed import Signable
+from barnraise.core.signed import Extensible
 from barnraise.core.strict import Hex64
 
 MAX_REPORT_BYTES = 4096
@@ -15,7 +15,7 @@ MAX_PROBLEM = 500
 """Characters."""
 
 
-class FaultReport(Signable):
+class FaultReport(Extensible):
     """A claim by any key that the run cannot be trained."""
 
     DOMAIN = b"barnraise/FaultReport/1\n"

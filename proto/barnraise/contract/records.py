@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import Self
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.field_types import Count as Count
@@ -29,19 +30,28 @@ from barnraise.contract.field_types import Time as Time
 from barnraise.contract.heartbeat import part_of
 from barnraise.contract.log_entries import Close
 from barnraise.contract.pieces import Wanted
+from barnraise.contract.protocol import (
+    OWN,
+    ClaimantDoesNotFit,
+    CoordinatorDoesNotFit,
+    Protocol,
+    misfit,
+    read_misfit,
+)
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
-from barnraise.core.signed import Signable, Signed, open_signed, open_text, sign
+from barnraise.core.signed import Extensible, Signed, open_signed, open_text, payload_of, sign
 from barnraise.core.strict import Hex64
 
 MAX_RECORD_BYTES = 16_384
 MAX_LOSS = 100.0
 """Nats a token; an untrained model has the logarithm of its vocabulary's size, about 12."""
 MAX_EVALUATION_BYTES = 4096
+MAX_CLAIM_BYTES = 4096
 
 
-class Admission(Signable):
+class Admission(Extensible):
     """The authority's statement that a key may take part until a time."""
 
     DOMAIN = b"barnraise/Admission/1\n"
@@ -57,7 +67,7 @@ Activity = Literal["training", "late", "waiting", "leaving"]
 awaited only where no peer is faster; a `waiting` one sits the round out; a `leaving` one ends."""
 
 
-class Presence(Signable):
+class Presence(Extensible):
     """A peer's heartbeat."""
 
     DOMAIN = b"barnraise/Presence/1\n"
@@ -84,7 +94,7 @@ class Presence(Signable):
     at: Time
 
 
-class Commit(Signable):
+class Commit(Extensible):
     """The signed description of a contribution, whose blob is fetched by its hash."""
 
     DOMAIN = b"barnraise/Commit/1\n"
@@ -107,7 +117,7 @@ class Commit(Signable):
     """Mean training loss, for display only."""
 
 
-class JoinClaim(Signable):
+class JoinClaim(Extensible):
     """A key's signed request to take part in one run."""
 
     DOMAIN = b"barnraise/JoinClaim/1\n"
@@ -117,10 +127,11 @@ class JoinClaim(Signable):
     name: Annotated[str, Field(max_length=40)]
     credit: bool
     """Whether model cards may name the owner."""
+    protocol: Protocol = OWN
     at: Time
 
 
-class Evaluation(Signable):
+class Evaluation(Extensible):
     """A checkpoint's held-out loss, by a vouched volunteer."""
 
     DOMAIN = b"barnraise/Evaluation/1\n"
@@ -139,7 +150,7 @@ class Evaluation(Signable):
     at: Time
 
 
-class Head(Signable):
+class Head(Extensible):
     """The position of the run. The newest one of the latest epoch is valid."""
 
     DOMAIN = b"barnraise/Head/1\n"
@@ -171,6 +182,15 @@ class Head(Signable):
     at: Time
     bootstrap: Annotated[tuple[Annotated[str, Field(max_length=450)], ...], Field(max_length=16)]
     """libp2p multiaddresses of the coordinator."""
+    protocol: Protocol = OWN
+    """What the coordinator speaks."""
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """Raises CoordinatorDoesNotFit where the coordinator's version does not fit to this one."""
+        if (found := read_misfit(payload)) is not None:
+            raise CoordinatorDoesNotFit(*found)
+        return super().parse(payload)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -229,20 +249,33 @@ def tagged(signed: Signed[Record]) -> bytes:
 def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Record]:
     """Check a record from the DHT or from gossip: signature, run, owner and admission.
 
-    Raises MalformedRecord, BadSignature.
+    Raises MalformedRecord, BadSignature; CoordinatorDoesNotFit for the head of a coordinator of another
+    protocol.
     """
     model = _TAGS.get(value[:1])
     if model is None:
         raise _refused("a record of an unknown kind")
-    signed: Signed[Record] = open_signed(model, value[1:], signer=None, limit=MAX_RECORD_BYTES)
+    signer = authority if model is Head else None
+    signed: Signed[Record] = open_signed(model, value[1:], signer=signer, limit=MAX_RECORD_BYTES)
     record = signed.value
     if record.run != run:
         raise _refused(f"a record of the run {record.run!r}")
-    if isinstance(record, Head):
-        _must_be(signed.signer, authority)
-    else:
+    if not isinstance(record, Head):
         _must_be(signed.signer, PublicKey(record.owner))
         check_admission(record.admission, PublicKey(record.owner), run=run, authority=authority, now=now)
+    return signed
+
+
+def open_claim(wire: bytes) -> Signed[JoinClaim]:
+    """A claim that arrives. Raises MalformedRecord, BadSignature; ClaimantDoesNotFit for another protocol."""
+    try:
+        signed = open_signed(JoinClaim, wire, signer=None, limit=MAX_CLAIM_BYTES)
+    except MalformedRecord:
+        if (found := read_misfit(payload_of(wire[:MAX_CLAIM_BYTES]))) is not None:
+            raise ClaimantDoesNotFit(found[0]) from None
+        raise
+    if (reason := misfit(signed.value.protocol)) is not None:
+        raise ClaimantDoesNotFit(reason)
     return signed
 
 

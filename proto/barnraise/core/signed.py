@@ -10,7 +10,7 @@ import base64
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 from typing_extensions import Self
 
 from barnraise.core.errors import BadSignature, MalformedRecord
@@ -37,6 +37,15 @@ class Signable(Strict):
     def payload(self) -> bytes:
         """The bytes that are signed after the domain line."""
         return self.model_dump_json().encode()
+
+
+class Extensible(Signable):
+    """Base of records between programs of different versions: fields that are not known are ignored.
+
+    What they were signed with stays in `Signed.wire`, so that others get them.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
 
 T = TypeVar("T", bound=Signable)
@@ -93,6 +102,11 @@ def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit:
             f"a {model.__name__} of {claimed[:8]} is not one: {invalid.errors(include_url=False)[0]['msg']}",
             fix="It is dropped. Its sender may run another version: compare `peer --version`.",
         ) from None
+
+
+def payload_of(wire: bytes) -> bytes:
+    """The bytes that a wire form says were signed. Nothing is checked."""
+    return wire[_PREFIX:]
 
 
 def open_text(model: type[T], text: str, *, signer: PublicKey | None, limit: int = 65_536) -> Signed[T]:

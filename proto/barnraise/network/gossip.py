@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from barnraise.contract.heartbeat import parts_for
+from barnraise.contract.protocol import CoordinatorDoesNotFit
 from barnraise.contract.records import (
     MAX_RECORD_BYTES,
     Commit,
@@ -24,6 +25,7 @@ from barnraise.contract.records import (
     peers_key,
     tagged,
 )
+from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import MalformedRecord, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, RunId, short
@@ -46,6 +48,8 @@ GOSSIP_PROTOCOL = "barnraise/tell/1"
 """Name of the libp2p protocol: four bytes of length, a record, and one byte back on receipt."""
 _LENGTH = 4
 _RECEIVED = b"\x01"
+HEAD_SECONDS = 60.0
+"""A head from longer ago than this says nothing about the coordinator's version: it may be a replay."""
 MAX_SENDS = 16
 """Records that are being sent at once."""
 
@@ -79,6 +83,7 @@ class Gossip:
         self._limits = StreamLimits()
         self._slots = asyncio.Semaphore(MAX_SENDS)
         self._sending: set[asyncio.Task[None]] = set()
+        self._misfit: CoordinatorDoesNotFit | None = None
 
     async def publish(self, record: Record) -> bool:
         """Sign a record, send it, and store it in the DHT. False when no DHT node took it."""
@@ -87,7 +92,12 @@ class Gossip:
         return await self._store(signed)
 
     async def heads(self) -> list[Head]:
-        """The newest head, if one was received."""
+        """The newest head, if one was received.
+
+        Raises CoordinatorDoesNotFit after a newer one by a coordinator of another protocol.
+        """
+        if self._misfit is not None:
+            raise self._misfit
         await self._poller.poll(head_key(self._run), readers=self._cache.volunteers, records=1)
         return [] if self._cache.head is None else [self._cache.head]
 
@@ -126,6 +136,8 @@ class Gossip:
                     await until_stalled(writer.drain(), self._timing)
         except TrustError as error:
             log.debug("%s sent %s", peer, error.problem)
+        except CoordinatorDoesNotFit as error:
+            self._note_misfit(error)
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("a gossip stream of %s ended early: %s", peer, error)
         finally:
@@ -142,6 +154,13 @@ class Gossip:
     @property
     def _is_coordinator(self) -> bool:
         return self._identity.public == self._authority
+
+    def _note_misfit(self, error: CoordinatorDoesNotFit) -> None:
+        """An old head proves nothing: the coordinator may have been updated since."""
+        known = self._cache.head
+        recent = seconds_between(error.at, self._clock()) < HEAD_SECONDS
+        if recent and (known is None or error.at > known.at):
+            self._misfit = error
 
     async def _read(self, reader: asyncio.StreamReader) -> Signed[Record]:
         size = int.from_bytes(await until_stalled(reader.readexactly(_LENGTH), self._timing), "little")

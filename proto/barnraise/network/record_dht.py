@@ -16,6 +16,7 @@ from hivemind.p2p import PeerID
 from hivemind.utils import MSGPackSerializer, timed_storage
 
 from barnraise.contract.heartbeat import is_early
+from barnraise.contract.protocol import CoordinatorDoesNotFit
 from barnraise.contract.records import Commit, Head, Presence, Record, dht_key_of, open_record, tagged
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
@@ -46,7 +47,7 @@ class RecordValidator(RecordValidatorBase):
             if not isinstance(value, bytes):
                 return False
             signed = open_record(value, run=self._run, authority=self._authority, now=self._clock())
-        except (TrustError, ValueError, TypeError) as error:
+        except (TrustError, CoordinatorDoesNotFit, ValueError, TypeError) as error:
             log.debug("refused a DHT record: %s", error)
             return False
         now = self._clock()
