@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from platformdirs import user_cache_path, user_data_path
+from platformdirs import user_cache_path
 
 from barnraise import __version__
 from barnraise.contract.invite import SCHEME, parse_invite
@@ -24,6 +24,8 @@ from barnraise.runtime.console import plain_errors, start_logging
 from barnraise.runtime.console_streams import outlive_display
 from barnraise.runtime.files import write_atomic
 from barnraise.runtime.open_files import raise_open_files
+from coordinator.backup.commands import backup, restore
+from coordinator.run_folder import runs_folder
 
 DEFAULT_PORT = 7451
 DEFAULT_P2P_PORT = 7452
@@ -241,7 +243,7 @@ def serve(
     from coordinator.serve import serve as serve_run
 
     spec = read_spec(spec_path)
-    folder = data_dir or user_data_path("barnraise") / "coordinator" / spec.name
+    folder = data_dir or runs_folder() / spec.name
     settings = ServeSettings(
         host=host,
         port=port,
@@ -269,6 +271,10 @@ def serve(
 
     outlive_display()
     asyncio.run(serve_run(spec_path, folder, cache_dir, settings, ready))
+
+
+main.add_command(backup)
+main.add_command(restore)
 
 
 @main.command()
@@ -332,4 +338,4 @@ def publish(
     from coordinator.publishing.command import publish as send
 
     options = PublishOptions(to=to, forms=forms, revision=revision, prune=prune, dry=dry_run)
-    send(find_archive(source, user_data_path("barnraise") / "coordinator"), options, click.echo)
+    send(find_archive(source, runs_folder()), options, click.echo)

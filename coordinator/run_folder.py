@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from barnraise.core.ids import RUN_PATTERN
+
 AUTHORITY_KEY = "authority.key"
 """The run's private key."""
 JOURNAL = "journal.sqlite"
@@ -16,3 +23,15 @@ CHAT_TEMPLATE = "chat_template.jinja"
 """The template that the data was rendered with: every checkpoint contains it."""
 HELD_OUT = "held-out"
 """Folder of the samples that no volunteer trains on. Its files are not served as blobs."""
+
+
+def runs_folder() -> Path:
+    """The folder of the runs that are served on this machine without --data-dir."""
+    return user_data_path("barnraise") / "coordinator"
+
+
+def run_folder(text: str) -> Path:
+    """The folder of a run that a command line names: its path, or the name of a run of this machine."""
+    named = runs_folder() / text
+    is_name = re.fullmatch(RUN_PATTERN, text) and not (Path(text) / JOURNAL).exists()
+    return named if is_name and (named / JOURNAL).exists() else Path(text)

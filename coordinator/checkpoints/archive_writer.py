@@ -228,7 +228,8 @@ class ArchiveWriter:
 def _missing_blob(blob: BlobHash, path: str) -> StateError:
     return StateError(
         f"the blob {short(blob)}, which the archive has as {path}, is missing",
-        fix="Restore the coordinator's folder from a backup.",
+        fix="Start `coordinator serve` again: it fetches a copy. Where there is none, bring it back from a"
+        " backup: coordinator restore BACKUP FOLDER",
     )
 
 

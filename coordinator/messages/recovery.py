@@ -24,7 +24,7 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
             names = ", ".join(file_message(file) for file in files)
             return (
                 f"no archive has {names}: waiting for volunteers that have it."
-                " A backup of the folder, or --mirror with a copy of the archive, helps as well"
+                " --mirror with a copy of the archive, or `coordinator restore` from a backup, helps as well"
             )
         case _:
             assert_never(reason)

@@ -179,7 +179,8 @@ class LocalArchive:
         if found != expected:
             raise HashMismatch(
                 f"{self.folder / path} is damaged: its hash is {short(found)}, not {short(expected)}",
-                fix="Nothing of it was sent. Check the disk, and restore the file from a backup.",
+                fix="Nothing of it was sent. Check the disk, and start `coordinator serve` again: it looks"
+                " for an intact copy.",
             )
         return self.folder / path
 

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import Millis
 from barnraise.runtime.damaged import DamagedFiles
-from barnraise.runtime.files import disk_errors, make_folder
+from barnraise.runtime.files import UNFINISHED, disk_errors, keep_file, make_folder
 from coordinator.store.events import Kind, Row
 from coordinator.store.journal_schema import SCHEMA, Schema, read_about, update, write_about
 
 _SQLITE_FULL = 13  # sqlite.org/rescode.html; the module names it from Python 3.11 on
 _DAMAGED = ("malformed", "not a database", "disk I/O error")
 """What SQLite's messages have for SQLITE_CORRUPT, SQLITE_NOTADB and SQLITE_IOERR."""
-_RESTORED = "restored"
+_BEHIND = "behind"
 
 BEGIN = b""
 """What the hash of the first row continues."""
@@ -50,10 +51,9 @@ class Journal:
         self._path = path
         try:
             self._db = _connected(path, schema)
-            newest = self._db.execute("SELECT chained FROM events ORDER BY id DESC LIMIT 1").fetchone()
+            self._chained = self._newest()
         except sqlite3.DatabaseError as error:
             raise _unusable(path, error) from None
-        self._chained: bytes = BEGIN if newest is None else newest[0]
 
     def append(self, row: Row) -> None:
         """Write `row` to disk before this returns. Raises DiskFull, StateError."""
@@ -96,25 +96,46 @@ class Journal:
         except (ValueError, TypeError) as error:  # no kind, no number or no bytes
             raise JournalDamaged(self._path, f"row {number}: {error}") from None
 
-    @property
-    def restored(self) -> Millis | None:
-        """When the backup was taken that this journal is from; None where it is from none, or caught up.
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Append all of `rows`, or none where `rows` raises. Raises DiskFull, StateError."""
+        before = self._chained
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for row in rows:
+                self.append(row)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            self._chained = before
+            raise
 
-        Rounds may have been closed after it, which the journal does not know.
+    @property
+    def behind(self) -> Millis | None:
+        """When the journal was complete last; None where it is complete.
+
+        It is from a backup of that time, or was cut short by damage: rounds may have been closed after it.
         """
-        found = read_about(self._db, _RESTORED)
+        found = read_about(self._db, _BEHIND)
         return None if found is None else Millis(int(found))
 
-    def mark_restored(self, taken: Millis | None) -> None:
-        """Set `restored`; None: the journal has caught up with what others hold."""
-        if taken is None:
-            self._db.execute("DELETE FROM about WHERE key = ?", (_RESTORED,))
+    def mark_behind(self, complete: Millis | None) -> None:
+        """Set `behind`; None: what others hold of the run's log is in the journal now."""
+        if complete is None:
+            self._db.execute("DELETE FROM about WHERE key = ?", (_BEHIND,))
         else:
-            write_about(self._db, _RESTORED, str(taken))
+            write_about(self._db, _BEHIND, str(complete))
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
+
+    def _newest(self) -> bytes:
+        try:
+            newest = self._db.execute("SELECT chained FROM events ORDER BY id DESC LIMIT 1").fetchone()
+        except sqlite3.DatabaseError:
+            self._db.close()
+            raise
+        return BEGIN if newest is None else bytes(newest[0])
 
 
 def journal_files(path: Path) -> tuple[Path, ...]:
@@ -135,30 +156,76 @@ def copy_journal(path: Path, target: Path) -> None:
         raise _unusable(path, error) from None
 
 
-def salvage(path: Path, damaged: DamagedFiles) -> int:
-    """Set a damaged journal aside, and write one with its intact first rows. Returns how many there are.
+@dataclass(frozen=True)
+class Chain:
+    """The intact rows of a journal, by their hashes, each of which names all rows before it."""
 
-    Raises DiskFull, StateError.
-    """
-    rows = _intact_rows(path)
-    for file in journal_files(path):
-        if file.exists():
-            damaged.set_aside(file)
-    with closing(Journal(path)) as journal:
-        for row in rows:
-            journal.append(row)
-    return len(rows)
+    hashes: tuple[bytes, ...]
+    damaged: bool
+    """Rows follow that are not intact, or the file cannot be read."""
+
+    def continues(self, other: Chain) -> bool:
+        """Whether it begins with all rows of `other`."""
+        count = len(other.hashes)
+        return self.hashes[count - 1 : count] == other.hashes[-1:]
 
 
-def _intact_rows(path: Path) -> list[Row]:
-    rows: list[Row] = []
+def read_chain(path: Path) -> Chain:
+    """Raises NewerVersion, StateError."""
+    hashes: list[bytes] = []
     try:
         with closing(Journal(path)) as journal:
             for row in journal.rows():
-                rows.append(row)
+                hashes.append(_chained(hashes[-1] if hashes else BEGIN, row))
     except JournalDamaged:
-        pass
-    return rows
+        return Chain(tuple(hashes), damaged=True)
+    return Chain(tuple(hashes), damaged=False)
+
+
+def salvage(path: Path, damaged: DamagedFiles) -> int:
+    """Set a damaged journal aside, and keep its intact first rows, marked as `behind`. Returns their number.
+
+    Raises DiskFull, StateError.
+    """
+    kept = path.with_name(f"{UNFINISHED}{path.name}")
+    for file in journal_files(kept):
+        file.unlink(missing_ok=True)
+    rows = _Intact(path)
+    with closing(Journal(kept)) as journal:
+        journal.extend(rows)
+        journal.mark_behind(Millis(rows.newest))
+    replace_journal(path, kept, damaged)
+    return rows.count
+
+
+def replace_journal(path: Path, new: Path, damaged: DamagedFiles) -> None:
+    """Set the journal `path` aside, if there is one, and rename `new` to it.
+
+    Raises DiskFull, MachineError.
+    """
+    rows, log, index = journal_files(path)
+    for file in (rows, log):
+        if file.exists():
+            damaged.set_aside(file)
+    with disk_errors(path):
+        index.unlink(missing_ok=True)
+        keep_file(new, path)
+
+
+@dataclass
+class _Intact:
+    """The rows before the damage."""
+
+    path: Path
+    count: int = 0
+    newest: int = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        with suppress(JournalDamaged), closing(Journal(self.path)) as journal:
+            for row in journal.rows():
+                self.count += 1
+                self.newest = row.at
+                yield row
 
 
 def _chained(before: bytes, row: Row) -> bytes:

@@ -58,7 +58,7 @@ class CopiesNeeded(StateError):
         names = ", ".join(file_message(file) for file in files)
         super().__init__(
             f"{folder} and its archive lack {names}",
-            fix="They are fetched from volunteers; a backup of the folder, or --mirror, helps as well.",
+            fix="They are fetched from volunteers. --mirror or `coordinator restore` helps too.",
         )
         self.run, self.files = run, files
 
@@ -190,7 +190,8 @@ def _entry_file(votes: Certified) -> EntryFile:
 def _hopeless(problem: str) -> StateError:
     return StateError(
         problem,
-        fix="Give --mirror with the address of a copy of the archive, or restore the folder from a backup.",
+        fix="Give --mirror with the address of a copy of the archive, or bring the files back from a backup:"
+        " coordinator restore BACKUP FOLDER",
     )
 
 

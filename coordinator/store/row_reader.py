@@ -43,7 +43,8 @@ def certified_in(row: Row) -> Certified:
         return Certified.model_validate_json(row.body)
     except ValidationError:
         raise MalformedRecord(
-            f"the journal's certificate of round {row.round} is none", fix="Restore the folder from a backup."
+            f"the journal's certificate of round {row.round} is none",
+            fix="Bring it back from a backup: coordinator restore BACKUP FOLDER",
         ) from None
 
 

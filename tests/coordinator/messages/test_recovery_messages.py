@@ -43,8 +43,8 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
         (reasons.FetchedFromVolunteer(CLOSE), "entry 3 of the log was fetched from a volunteer"),
         (
             reasons.AwaitingVolunteers((CLOSE,)),
-            "no archive has entry 3 of the log: waiting for volunteers that have it. A backup of the"
-            " folder, or --mirror with a copy of the archive, helps as well",
+            "no archive has entry 3 of the log: waiting for volunteers that have it. --mirror with a"
+            " copy of the archive, or `coordinator restore` from a backup, helps as well",
         ),
     ],
 )

@@ -16,7 +16,14 @@ from barnraise.core.errors import DiskFull, NewerVersion, StateError
 from barnraise.core.ids import Millis
 from barnraise.runtime.damaged import DamagedFiles
 from coordinator.store.events import Kind, Row
-from coordinator.store.journal import Journal, JournalDamaged, copy_journal, journal_files, salvage
+from coordinator.store.journal import (
+    Journal,
+    JournalDamaged,
+    copy_journal,
+    journal_files,
+    read_chain,
+    salvage,
+)
 from coordinator.store.journal_schema import SCHEMA, Schema
 
 rows = st.lists(
@@ -184,6 +191,7 @@ def test_damage_is_found_and_the_rows_before_it_are_kept(tmp_path: Path, where: 
     assert kept > 10 or where in ("header", "truncated")
     journal = Journal(path)
     assert read(journal) == MANY[:kept]
+    assert journal.behind == (found[-1].at if found else 0)
     journal.append(HISTORY[0])
     journal.close()
     assert len(list((tmp_path / "damaged").iterdir())) >= 1
@@ -217,11 +225,25 @@ def test_a_copy_has_what_is_in_the_write_ahead_log(tmp_path: Path) -> None:
     assert [file for file in journal_files(copy) if file.exists()] == [copy]
     again = Journal(copy)
     assert read(again) == HISTORY
-    again.mark_restored(Millis(7))
-    assert again.restored == 7
-    again.mark_restored(None)
-    assert again.restored is None
+    assert again.behind is None
+    again.mark_behind(Millis(7))
+    assert again.behind == 7
+    again.mark_behind(None)
+    assert again.behind is None
     again.close()
+
+
+def test_a_chain_continues_those_that_it_begins_with(tmp_path: Path) -> None:
+    written(tmp_path / "short", MANY[:3])
+    written(tmp_path / "long", MANY[:5])
+    written(tmp_path / "other", [*MANY[:2], MANY[7], MANY[4]])
+    written(tmp_path / "empty", [])
+    short, long, other, empty = (read_chain(tmp_path / name) for name in ("short", "long", "other", "empty"))
+    assert long.continues(short)
+    assert long.continues(long)
+    assert long.continues(empty)
+    assert not short.continues(long)
+    assert not other.continues(short)
 
 
 def _with_a_column(db: sqlite3.Connection) -> None:

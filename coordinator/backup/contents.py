@@ -1,0 +1,92 @@
+"""What a backup has of a run's folder: the files that the journal or the charter names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.contract.archive import HELD_OUT_INDEX
+from barnraise.contract.charter import Charter
+from barnraise.contract.shards import DataIndex
+from barnraise.core.errors import MalformedBlob, UserError
+from barnraise.core.identity import KEY_BYTES
+from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.core.signed import Signed
+from barnraise.models.lora_files import ADAPTER_CONFIG
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
+from coordinator.store.events import Kind
+from coordinator.store.journal import Journal
+from coordinator.store.row_reader import RowReader, find_charter
+from coordinator.store.run_state import RunState, apply
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A file of the run's folder."""
+
+    path: str
+    """In the folder."""
+    hash: BlobHash | None
+    """None where nothing that is signed names its hash."""
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """What a journal leads to."""
+
+    folder: Path
+    """The run's."""
+    charter: Signed[Charter]
+    state: RunState
+
+    @classmethod
+    def read(cls, path: Path, folder: Path) -> RunContents:
+        """path: a copy of the journal of `folder`.
+
+        Raises UserError where no run has begun; FileDamaged, FileNotFoundError for an entry of the log;
+        JournalDamaged, TrustError.
+        """
+        blobs = BlobStore(folder / BLOBS)
+        with closing(Journal(path)) as journal:
+            charter = _charter(journal, folder)
+            state = RunState.before_events(charter)
+            reader = RowReader(charter.value, blobs, lambda votes: blobs.get(BlobHash(votes.vote.entry)))
+            for event in reader.events(journal.rows()):
+                state = apply(state, event)
+        return cls(folder, charter, state)
+
+    def files(self) -> Iterator[NamedFile]:
+        """Every file but the journal and the key. What is lost is among them."""
+        index = self.charter.value.data_index_hash
+        log = (logged.name for logged in self.state.log)
+        shards = _shards(self.folder / BLOBS / index[:2] / index)
+        names = {*log, *self.state.names(), index, *shards}
+        yield from (_blob(BLOBS, name) for name in sorted(names))
+        held_out = self.folder / HELD_OUT / HELD_OUT_INDEX
+        yield from (_blob(HELD_OUT, name) for name in sorted(_shards(held_out)))
+        for path in (f"{HELD_OUT}/{HELD_OUT_INDEX}", CHAT_TEMPLATE, ADAPTER_CONFIG):
+            if (self.folder / path).is_file():
+                yield NamedFile(path, None)
+
+
+def _charter(journal: Journal, folder: Path) -> Signed[Charter]:
+    for row in journal.rows():
+        if row.kind is Kind.CHARTERED:
+            charter = find_charter([row], PublicKey(row.body[:KEY_BYTES].hex()))
+            assert charter is not None
+            return charter
+    raise UserError(f"the run in {folder} has not begun", fix="Start it with `coordinator serve` first.")
+
+
+def _shards(index: Path) -> set[BlobHash]:
+    """Those of a data index; none where it is damaged or missing."""
+    with suppress(OSError, MalformedBlob):
+        return {BlobHash(ref.hash) for ref in DataIndex.from_bytes(index.read_bytes()).shards}
+    return set()
+
+
+def _blob(folder: str, name: BlobHash) -> NamedFile:
+    return NamedFile(f"{folder}/{name[:2]}/{name}", name)
