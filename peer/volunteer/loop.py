@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import assert_never
 
-from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
+from barnraise.contract.heartbeat import heartbeat_seconds, next_time, parts_for
 from barnraise.contract.records import Activity, Head, Presence
 from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import Window, seconds_between
@@ -45,6 +45,8 @@ from peer.volunteer.waiting import forever, wait_out
 
 log = logging.getLogger("peer")
 
+NEVER = Millis(0)
+
 
 @dataclass
 class Volunteer:
@@ -71,6 +73,8 @@ class Volunteer:
     _reason: ActionReason = field(default_factory=Starting)
     _advised: dict[type[Advice], Advice] = field(default_factory=dict)
     _activity: Activity = "waiting"
+    _beat_at: Millis = NEVER
+    """Time of the last heartbeat."""
 
     @property
     def head(self) -> Head:
@@ -203,6 +207,7 @@ class Volunteer:
 
     async def _publish_presence(self) -> None:
         training = self.training
+        self._beat_at = next_time(self._beat_at, self._beat, self.clock())
         await self.swarm.publish(
             Presence(
                 run=self.spec.name,
@@ -217,7 +222,7 @@ class Volunteer:
                 parts=parts_for(self.head.volunteers),
                 beat=self._beat,
                 keeps=self.exchange.keeps(training.round),
-                at=self.clock(),
+                at=self._beat_at,
             )
         )
 

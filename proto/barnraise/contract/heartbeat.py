@@ -32,6 +32,14 @@ def is_early(at: Millis, beat: float, now: Millis) -> bool:
     return at - now > MISSED * beat * 1000
 
 
+def next_time(last: Millis, beat: float, now: Millis) -> Millis:
+    """Time of a volunteer's heartbeat after the one of time `last`: later, also where its clock is corrected.
+
+    `now` where the run's clock went back so far that the last one is early.
+    """
+    return now if is_early(last, beat, now) else Millis(max(now, last + 1))
+
+
 def parts_for(volunteers: int) -> int:
     """DHT entries that list `volunteers` heartbeats: a power of two, so that the number seldom changes."""
     return 1 << max(0, -(-volunteers // _PER_ENTRY) - 1).bit_length()
