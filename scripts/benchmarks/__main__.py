@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from scripts.benchmarks.absence import AWAY, measure_absence
 from scripts.benchmarks.absence import CASES as ABSENCE_CASES
-from scripts.benchmarks.absence import measure_absence
 from scripts.benchmarks.codec import KINDS, LAYOUTS, SEED
 from scripts.benchmarks.convergence.baseline import BaselineFailed
 from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
@@ -67,7 +67,9 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "memory": lambda options: [memory_table(options.kinds)],
     "round": lambda options: [measure_round(options.peers, options.rounds)],
     "convergence": lambda options: [convergence(options)],
-    "absence": lambda options: measure_absence(options.rounds, options.seed, options.cases, CACHE / "bench"),
+    "absence": lambda options: measure_absence(
+        options.rounds, options.seed, options.cases, options.away, CACHE / "bench"
+    ),
     "uplink": lambda options: [measure_uplink(options_of(options))],
     "models": lambda options: measure_models(options.cases, options.folder),
     "scale": _scale,
@@ -103,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     absence.add_argument("--rounds", type=int, nargs="*", default=[1, 3, 10, 30], help="lengths, ascending")
     absence.add_argument(
         "--cases", nargs="*", choices=[case.name for case in ABSENCE_CASES], default=[ABSENCE_CASES[0].name]
+    )
+    absence.add_argument(
+        "--away", nargs="*", choices=AWAY, default=list(AWAY), help="which machines are cut off"
     )
     absence.add_argument("--seed", type=int, default=1)
     add_uplink(commands.add_parser("uplink", help="real runs on lines of 20 Mbit/s, in network namespaces"))

@@ -1,13 +1,14 @@
 """`scripts/bench absence`: what training through an absence of the coordinator is worth.
 
 Four machines train the model of `scripts/bench convergence` in rounds of 20 steps. After two rounds no round
-closes for a while; then rounds close again. What is compared is what the machines do meanwhile, and how their
-work goes out afterwards. Everything but the network is real: trainer, codec, error feedback, fold.
+closes for a while, or one of the machines is cut off while the others go on; then all take part again.
+Compared are what is done meanwhile, and how the work goes out afterwards. Everything but the network is
+real: trainer, codec, error feedback, fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import chain
@@ -43,7 +44,7 @@ MEASURED = (1, 4, 8)
 CODEC = Dense.model_validate({"bits": 4})
 
 
-CAPS = (None, 4, 2)
+CAPS = (None, 8, 4)
 """Rounds' worth of tokens in one contribution; None: all that was trained."""
 
 
@@ -120,14 +121,15 @@ class _Swarm:
     judge: Trainer
     folded: int = 0
 
-    def round(self, cap: int | None = None) -> None:
-        """One whole round: all train, contribute and fold."""
-        for machine in self.machines:
+    def round(self, cap: int | None = None, *, cut_off: int = 0) -> None:
+        """One whole round: all but the first `cut_off` machines train, contribute and fold."""
+        present = self.machines[cut_off:]
+        for machine in present:
             machine.train(STEPS)
-        sent = [machine.contribute(self.state, cap) for machine in self.machines]
+        sent = [machine.contribute(self.state, cap) for machine in present]
         self.folded += sum(contribution.tokens for contribution, _ in sent)
         new = fold(self.state, [contribution for contribution, _ in sent], self.settings)
-        for machine, (_, at) in zip(self.machines, sent, strict=True):
+        for machine, (_, at) in zip(present, sent, strict=True):
             if at:
                 machine.trainer.merge(at, new)
             else:
@@ -139,8 +141,10 @@ class _Swarm:
         return held_out_loss(self.judge, self.held_out)
 
 
-def measure_absence(absences: Sequence[int], seed: int, cases: Sequence[str], cache: Path) -> Iterator[str]:
-    """A table for each case, one row for each absence and behaviour."""
+def measure_absence(
+    absences: Sequence[int], seed: int, cases: Sequence[str], away: Sequence[str], cache: Path
+) -> Iterator[str]:
+    """A table for each case, one row for each absence and behaviour. away: keys of AWAY."""
     text = read_text()
     start, held_out = common_start(text, cache), held_out_samples(text)
     steps = (BEFORE + max(absences) + max(MEASURED)) * STEPS
@@ -150,7 +154,7 @@ def measure_absence(absences: Sequence[int], seed: int, cases: Sequence[str], ca
             yield f"{case.name}:\n"
             yield HEADER
             begun = _begin(case, start, batches, held_out, seed)
-            for row in chain(rows(case, absences, deepcopy(begun)), reference(absences, begun)):
+            for row in chain.from_iterable(AWAY[who](case, absences, deepcopy(begun)) for who in away):
                 losses = " | ".join(f"{loss:.4f}" for loss in row.losses)
                 yield f"| {row.rounds} | {row.meanwhile} | {losses} | {row.folded:,} |"
 
@@ -172,13 +176,35 @@ def rows(case: Case, absences: Sequence[int], swarm: _Swarm) -> Iterator[Row]:
             machine.train(STEPS * (rounds - trained))
         trained = rounds
         for cap in CAPS:
-            if cap is None:
-                yield _afterwards(deepcopy(swarm), rounds, "train, then send all at once", cap)
-            elif cap <= rounds and case.train.method == "diloco":
-                yield _afterwards(deepcopy(swarm), rounds, f"train, then send {cap} rounds' worth each", cap)
+            if cap is None or (cap <= rounds and case.train.method == "diloco"):
+                yield _afterwards(deepcopy(swarm), rounds, f"train, then send {_amount(cap)}", cap)
 
 
-def reference(absences: Sequence[int], swarm: _Swarm) -> Iterator[Row]:
+def cut_off(case: Case, absences: Sequence[int], swarm: _Swarm) -> Iterator[Row]:
+    """The first machine is cut off while the others' rounds close."""
+    for _ in range(BEFORE):
+        swarm.round()
+    base, trained = swarm.state.params, 0
+    for rounds in absences:
+        for _ in range(rounds - trained):
+            swarm.machines[0].train(STEPS)
+            swarm.round(cut_off=1)
+        trained = rounds
+        back = deepcopy(swarm)
+        back.machines[0].trainer.load(back.state)
+        yield _afterwards(back, rounds, "one cut off: idle", None)
+        for cap in CAPS:
+            if cap is None or cap <= rounds:
+                back = deepcopy(swarm)
+                back.machines[0].trainer.merge(base, back.state)
+                yield _afterwards(back, rounds, f"one cut off: train, then send {_amount(cap)}", cap)
+
+
+def _amount(cap: int | None) -> str:
+    return "all at once" if cap is None else f"{cap} rounds' worth each"
+
+
+def reference(case: Case, absences: Sequence[int], swarm: _Swarm) -> Iterator[Row]:
     """The same, where the coordinator is never away."""
     losses: dict[int, float] = {}
     wanted = {BEFORE + rounds + number for rounds in absences for number in MEASURED}
@@ -189,6 +215,14 @@ def reference(absences: Sequence[int], swarm: _Swarm) -> Iterator[Row]:
     for rounds in absences:
         folded = (BEFORE + rounds + max(MEASURED)) * swarm.folded // max(wanted)
         yield Row(rounds, "never away", tuple(losses[BEFORE + rounds + n] for n in MEASURED), folded)
+
+
+AWAY: Mapping[str, Callable[[Case, Sequence[int], _Swarm], Iterator[Row]]] = {
+    "all": rows,
+    "none": reference,
+    "one": cut_off,
+}
+"""Which machines are without rounds: all of them, none (the reference), or one."""
 
 
 def _begin(case: Case, start: Path, batches: Batches, held_out: Sequence[Sample], seed: int) -> _Swarm:
