@@ -36,6 +36,8 @@ class Timing:
     no admission."""
     claim: float = 900.0
     """A claim to join further from the run's clock than this is a replay, or its sender's clock is off."""
+    silent: float = 120.0
+    """A key without heartbeats for this long may be used from another folder: a restart takes less."""
     fault_reports: float = 3600.0
     """In this time one report of a volunteer that the run cannot be trained is kept, and five of all: enough
     to learn of a fault, too few to fill a log."""

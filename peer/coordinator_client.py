@@ -21,6 +21,7 @@ from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission, Evaluation, Head, JoinClaim, open_record
 from barnraise.core.errors import (
     BarnraiseError,
+    KeyInUse,
     MalformedRecord,
     NetworkError,
     RefusedError,
@@ -87,14 +88,22 @@ class CoordinatorClient:
         return clock
 
     async def join(
-        self, identity: Identity, name: str, clock: RunClock, *, credit: bool = False, renew: bool = False
+        self,
+        identity: Identity,
+        name: str,
+        clock: RunClock,
+        *,
+        instance: str,
+        credit: bool = False,
+        renew: bool = False,
     ) -> Joined:
-        """clock: the run's, which the answer measures again.
+        """clock: the run's, which the answer measures again. instance: as `instance_number`.
 
-        Raises Unreachable, RefusedError, WrongRunKey, MalformedRecord.
+        Raises KeyInUse, Unreachable, RefusedError, WrongRunKey, MalformedRecord.
         """
         sent, now = clock.elapsed(), clock()
-        claim = JoinClaim(run=self._invite.run, owner=identity.public, name=name, credit=credit, at=now)
+        run, owner = self._invite.run, identity.public
+        claim = JoinClaim(run=run, owner=owner, instance=instance, name=name, credit=credit, at=now)
         call = self._stub.Renew if renew else self._stub.Join
         request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
         reply = await self._call(call(request, timeout=self._timing.request))
@@ -193,6 +202,8 @@ async def _error_of(error: grpc.aio.AioRpcError, endpoint: Endpoint, timing: Tim
     match error.code():
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
             return RefusedError(f"the coordinator refused: {problem}", fix=fix or "Ask the run's maintainer.")
+        case grpc.StatusCode.ALREADY_EXISTS:
+            return KeyInUse(problem, fix=fix)
         case grpc.StatusCode.NOT_FOUND:
             return UserError(problem, fix=fix)
         case grpc.StatusCode.INTERNAL:

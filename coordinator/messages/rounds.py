@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from barnraise.contract.protocol import Misfit, TooNew, TooOld
-from barnraise.core.errors import RefusedError
+from barnraise.core.errors import KeyInUse, RefusedError
 from barnraise.core.ids import short
 from barnraise.fold.codec import format_sizes
 from coordinator.reasons import rounds as reasons
@@ -21,6 +21,12 @@ def claim_refusal(reason: reasons.ClaimReason) -> RefusedError:
             return RefusedError(
                 f"your claim's time is {abs(seconds):.0f} s {side} the run's",
                 fix="Join again. If it is refused again, update Barnraise: its claims state the run's time.",
+            )
+        case reasons.HasOtherInstance(seconds):
+            return KeyInUse(
+                f"another program takes part with your key; it sent a heartbeat {seconds:.0f} s ago",
+                fix="A key is for one folder on one machine. Stop the other program, or give this one a new"
+                " key: --data-dir with a new folder.",
             )
         case _:
             assert_never(reason)

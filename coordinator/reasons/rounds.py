@@ -30,7 +30,15 @@ class ClockOff(Reason):
     """By how much the claimant's clock is behind; negative where it is ahead."""
 
 
-ClaimReason = WrongRun | ClockOff
+@dataclass(frozen=True)
+class HasOtherInstance(Reason):
+    """Another program takes part with the claim's key: its folder was copied, or its machine cloned."""
+
+    seconds: float
+    """Since that program's last heartbeat."""
+
+
+ClaimReason = WrongRun | ClockOff | HasOtherInstance
 
 # Why a commit does not fit the open round
 

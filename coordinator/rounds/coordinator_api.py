@@ -14,11 +14,12 @@ from barnraise.contract.protocol import Misfit
 from barnraise.contract.records import Evaluation, JoinClaim, seal
 from barnraise.contract.status import RunStatus
 from barnraise.core.errors import RefusedError
-from barnraise.core.ids import Millis, short
+from barnraise.core.ids import Millis, PublicKey, short
 from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.publisher import Publisher
 from coordinator.messages.checkpoints import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, misfit_message, progress_message
+from coordinator.reasons.rounds import ClaimReason
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.rounds.fault_reports import FaultReports, Kept, TooManyReports
 from coordinator.rounds.session import Session
@@ -27,6 +28,8 @@ from coordinator.timing import TIMING, Timing
 
 log = logging.getLogger("coordinator")
 
+MAX_REFUSED = 1024
+"""Keys whose last refusal is remembered."""
 MAX_MISFITS = 16
 """A version is what a stranger says: no more of them are logged."""
 
@@ -55,6 +58,8 @@ class CoordinatorApi:
     misfits: set[Misfit] = field(default_factory=set)
     """Versions of volunteers that were refused and logged."""
     faults: FaultReports = field(default_factory=lambda: FaultReports(TIMING.fault_reports))
+    _refused: dict[PublicKey, ClaimReason] = field(default_factory=dict)
+    """The last refusal of each key since it was admitted."""
 
     def charter(self) -> bytes:
         """The signed charter."""
@@ -68,13 +73,16 @@ class CoordinatorApi:
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         """Admit a volunteer, or renew its admission. Raises RefusedError, DiskFull."""
         now, charter, authority = self.clock(), self.store.charter, self.store.authority
-        match admit(claim.value, charter.run, now, self.timing):
+        in_use = self.session.instances.in_use(claim.value, now)
+        match admit(claim.value, charter.run, now, self.timing, in_use):
             case ClaimRefused(reason):
                 refusal = claim_refusal(reason)
-                log.info("refused %s: %s", short(claim.signer), refusal.problem)
+                self._report(claim, reason, refusal.problem)
                 raise refusal
             case Admitted(admission):
                 self.store.admit(claim, now)
+                self.session.instances.admitted(claim.value, now)
+                self._refused.pop(claim.signer, None)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
                 return JoinResult(self.charter(), sign(authority, admission).wire, self.head())
 
@@ -83,6 +91,14 @@ class CoordinatorApi:
         if reason not in self.misfits and len(self.misfits) < MAX_MISFITS:
             self.misfits.add(reason)
             log.warning("%s", misfit_message(reason))
+
+    def _report(self, claim: Signed[JoinClaim], reason: ClaimReason, problem: str) -> None:
+        """Log a refusal where it is news: claims are repeated."""
+        if reason.is_news_after(self._refused.get(claim.signer)):
+            name = claim.value.name or "a volunteer"
+            log.warning("refused a claim of %s (%s): %s", name, short(claim.signer), problem)
+        if claim.signer in self._refused or len(self._refused) < MAX_REFUSED:
+            self._refused[claim.signer] = reason
 
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
         """As `Publisher.record_evaluation`."""

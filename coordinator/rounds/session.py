@@ -24,6 +24,7 @@ from coordinator.reasons.rounds import (
 )
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
 from coordinator.rounds.contributions import Contributions
+from coordinator.rounds.instances import Instances
 from coordinator.rounds.membership import Membership
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
@@ -48,6 +49,8 @@ class Session:
     """Writes the run's time to disk, for a restart."""
     pauses: Callable[[], Sequence[Paused]] = tuple
     """The pauses of this program since the last call."""
+    instances: Instances = field(default_factory=Instances)
+    """Which program takes part with each key."""
     members: Membership = field(default_factory=Membership)
     """The volunteers that were live at the last tick."""
     progress: Progress = field(default_factory=JustStarted)
@@ -65,6 +68,7 @@ class Session:
         """Close rounds until `stop`. An error in a tick ends the run; no accepted contribution is lost."""
         self._started = self.clock()
         run = self.store.snapshot
+        self.instances = Instances.restored(run.claims, self._started, self.timing.silent)
         if self._started > run.window.train_ends:
             self.store.reopen(self._started)
         await self.swarm.heads()  # a head from before a restart has the number of volunteers
@@ -141,7 +145,9 @@ class Session:
             await self.announce_head()
 
     async def _read_heartbeats(self) -> None:
-        self.members = Membership.of(await self.swarm.peers())
+        heartbeats = await self.swarm.peers()
+        self.instances.heard(heartbeats, self.clock())
+        self.members = Membership.of(heartbeats)
 
     def _situation(self, now: Millis) -> Situation:
         run = self.store.snapshot

@@ -146,11 +146,11 @@ class RunStore:
         self._record(RoundOpened(now, self.snapshot.round))
 
     def admit(self, claim: Signed[JoinClaim], now: Millis) -> None:
-        """Record a volunteer's name and consent to be named. An unchanged claim is not written."""
+        """Record a volunteer's name, consent to be named and instance, where they are new."""
         with self._writing:
             run = self.snapshot
             known = run.claims.get(claim.signer)
-            if known is None or (known.name, known.credit) != (claim.value.name, claim.value.credit):
+            if known is None or _lasting(known) != _lasting(claim.value):
                 self._record(PeerAdmitted(now, run.round, claim))
 
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
@@ -335,3 +335,7 @@ class RunStore:
             for blob in blobs:
                 if blob not in needed:
                     self.blobs.remove(blob)
+
+
+def _lasting(claim: JoinClaim) -> tuple[str, bool, str]:
+    return claim.name, claim.credit, claim.instance

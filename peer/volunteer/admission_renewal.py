@@ -27,6 +27,7 @@ class AdmissionRenewal:
     invite: Invite
     identity: Identity
     name: str
+    instance: str
     credit: bool
     admission: Signed[Admission]
     timing: Timing = TIMING
@@ -40,15 +41,21 @@ class AdmissionRenewal:
         while True:
             await self._until_due(clock)
             try:
-                async with connect(self.invite, self.timing) as api:
-                    joined = await api.join(self.identity, self.name, clock, credit=self.credit, renew=True)
-                self.admission = joined.admission
+                await self.renew(clock)
             except (NetworkError, RefusedError, TrustError, UserError) as error:
                 log.warning(
                     "our admission was not renewed (%s); it is valid for another %.0f h",
                     error.problem,
                     self._seconds_left(clock()) / 3600,
                 )
+
+    async def renew(self, clock: RunClock) -> None:
+        """Claim again. Raises KeyInUse where another program takes part with our key, Unreachable, …"""
+        async with connect(self.invite, self.timing) as api:
+            joined = await api.join(
+                self.identity, self.name, clock, instance=self.instance, credit=self.credit, renew=True
+            )
+        self.admission = joined.admission
 
     async def _until_due(self, clock: RunClock) -> None:
         """Wait for half of the time that is left now. The run's clock may be set meanwhile."""

@@ -12,7 +12,8 @@ where a person is needed.
 | the server has another key than the invite | ends |
 | what was typed, a folder in use, a missing package | ends |
 | too little memory, no base model, a device or file that cannot be used | ends |
-| the coordinator refuses | ends |
+| another program takes part with the key | waited out: until it has ended |
+| the coordinator refuses otherwise | ends |
 | saved state or replicas that differ, after the newest checkpoint too | ends |
 | a run that cannot be trained | ends |
 """
@@ -24,6 +25,7 @@ from enum import Enum
 from barnraise.core.errors import (
     BarnraiseError,
     DiskFull,
+    KeyInUse,
     NetworkError,
     NotFinite,
     RefusedError,
@@ -52,6 +54,7 @@ FATES: tuple[tuple[type[BarnraiseError], Fate], ...] = (
     (NetworkError, Fate.WAITED_OUT),
     (TrustError, Fate.WAITED_OUT),
     (UserError, Fate.ENDS),
+    (KeyInUse, Fate.WAITED_OUT),
     (RefusedError, Fate.ENDS),
     (StateError, Fate.ENDS),
     (BarnraiseError, Fate.ENDS),

@@ -34,6 +34,7 @@ from barnraise.rehearsal.outcomes import StepFailed
 from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
+from barnraise.runtime.instance import instance_number
 from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
 from peer.archive.base_model import BaseFinder
@@ -106,13 +107,16 @@ async def join(
     leaving = _leave_on_signals()
     with owned_folder(folder, "peer"):
         identity = load_identity(folder / PEER_KEY)
-        claiming = persist(lambda: _admitted(invite, identity, settings, timing), identity.public, timing)
-        joined, clock = await _or_leave(claiming, leaving)
+        instance = instance_number(folder, identity.public)
+        claiming = functools.partial(_admitted, invite, identity, instance, settings, timing)
+        joined, clock = await _or_leave(persist(claiming, identity.public, timing), leaving)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
         preparing = _prepare(invite, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
-        admission = AdmissionRenewal(invite, identity, name, settings.credit, joined.admission, timing)
+        admission = AdmissionRenewal(
+            invite, identity, name, instance, settings.credit, joined.admission, timing
+        )
         starting = functools.partial(_start_node, identity, joined, clock, folder, settings, timing)
         node = await _or_leave(persist(starting, identity.public, timing), leaving)
         renewing = asyncio.create_task(admission.keep(node.clock))
@@ -134,11 +138,12 @@ async def join(
 
 
 async def _admitted(
-    invite: Invite, identity: Identity, settings: JoinSettings, timing: Timing
+    invite: Invite, identity: Identity, instance: str, settings: JoinSettings, timing: Timing
 ) -> tuple[Joined, RunClock]:
     async with connect(invite, timing) as api:
         clock = await api.clock()  # the claim states the run's time
-        return await api.join(identity, settings.name, clock, credit=settings.credit), clock
+        joined = await api.join(identity, settings.name, clock, instance=instance, credit=settings.credit)
+        return joined, clock
 
 
 async def _prepare(
@@ -224,6 +229,8 @@ async def _volunteer(
         spec=charter.spec,
         identity=node.identity,
         name=name,
+        instance=admission.instance,
+        claim=functools.partial(admission.renew, node.clock),
         admission=admission.text,
         clock=node.clock,
         awake=node.awake,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from typing_extensions import assert_never
@@ -14,7 +14,7 @@ from barnraise.contract.records import Activity, Head, Presence
 from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import Window, seconds_between
 from barnraise.contract.spec import RunSpec
-from barnraise.core.errors import BarnraiseError, NotFinite
+from barnraise.core.errors import BarnraiseError, KeyInUse, NotFinite
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, short
 from barnraise.network.swarm import Swarm
@@ -55,6 +55,10 @@ class Volunteer:
     spec: RunSpec
     identity: Identity
     name: str
+    instance: str
+    """Tells our program from another one with our key (`barnraise.runtime.instance`)."""
+    claim: Callable[[], Awaitable[None]]
+    """Claims our place in the run again. Raises KeyInUse where another program has it."""
     admission: Callable[[], str]
     """The newest admission, in base64."""
     clock: Callable[[], Millis]
@@ -75,6 +79,8 @@ class Volunteer:
     _activity: Activity = "waiting"
     _beat_at: Millis = NEVER
     """Time of the last heartbeat."""
+    _displaced: KeyInUse | None = None
+    """Another program takes part with our key."""
 
     @property
     def head(self) -> Head:
@@ -82,7 +88,10 @@ class Volunteer:
         return self.heads.head
 
     async def run(self) -> None:
-        """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError."""
+        """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError.
+
+        Raises KeyInUse where another program has our place in the run; our work is saved.
+        """
         await asyncio.to_thread(self.training.start)
         await forever(self.exchange.save, self.timing)
         loops = (self.heads.follow(), self._keep_present(), self._prefetch())
@@ -95,6 +104,8 @@ class Volunteer:
                 self.exchange.check_pending()
                 _raise_from_ended(tasks)
             await self._leave()
+            if self._displaced is not None:
+                raise self._displaced
         finally:
             self.exchange.stop()
             for task in tasks:
@@ -186,8 +197,9 @@ class Volunteer:
             await exchange.put_aside(await asyncio.to_thread(training.rest))
         if not await exchange.last_was_served():
             log.warning("no peer fetched our last contribution; it is kept for the next `peer join`")
-        self._activity = "leaving"
-        await self._publish_presence()
+        if self._displaced is None:
+            self._activity = "leaving"
+            await self._publish_presence()
 
     # In parallel with the actions
 
@@ -196,9 +208,24 @@ class Volunteer:
             await self._publish_presence()
             if (pending := self.exchange.pending) is not None:
                 await self.swarm.publish(pending)  # repeated, for a coordinator that restarted
-            self.exchange.update_others(self._others(await self.swarm.peers()))
+            present = await self.swarm.peers()
+            if any(beat.owner == self.identity.public and beat.instance != self.instance for beat in present):
+                await self._contest()
+            self.exchange.update_others(self._others(present))
             self._show()
             await asyncio.sleep(self._beat)
+
+    async def _contest(self) -> None:
+        """Ask the coordinator which of two programs with our key takes part; leave where it is the other."""
+        try:
+            await self.claim()
+        except KeyInUse as error:
+            self._displaced = error
+            self.leaving.set()
+        except BarnraiseError as error:
+            log.warning(
+                "another program uses our key, and the coordinator cannot be asked: %s", error.problem
+            )
 
     async def _prefetch(self) -> None:
         while True:
@@ -212,6 +239,7 @@ class Volunteer:
             Presence(
                 run=self.spec.name,
                 owner=self.identity.public,
+                instance=self.instance,
                 admission=self.admission(),
                 name=self.name,
                 round=training.round,

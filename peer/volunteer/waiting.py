@@ -55,6 +55,7 @@ async def persist(
 
     seed: differs between volunteers (`backoff_seconds`).
     """
+    kind: type[BarnraiseError] | None = None
     for attempt in itertools.count():
         try:
             return await work()
@@ -64,6 +65,8 @@ async def persist(
             first, longest = timing.first_wait, timing.longest_wait
             seconds = backoff_seconds(seed, attempt, first=first, longest=longest)
             log.warning("%s. Trying again in %.0f s; Ctrl-C ends", error.problem, seconds)
-            log.info("%s", error.fix)
+            if type(error) is not kind:
+                log.info("%s", error.fix)
+            kind = type(error)
             await sleep(seconds)
     raise AssertionError("unreachable")

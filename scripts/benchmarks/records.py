@@ -159,7 +159,8 @@ async def _heartbeat(node: Node, clock: RoundClock) -> None:
     while True:
         await node.swarm.publish(
             Presence(
-                run=RUN, owner=node.identity.public, admission=node.admission, name="volunteer",
+                run=RUN, owner=node.identity.public, instance="0" * 16,
+                admission=node.admission, name="volunteer",
                 round=clock.round, state=HASH, tokens=7,
                 tokens_per_second=100.0, doing="training",
                 parts=parts_for(clock.volunteers), beat=beat, keeps=0, at=_now(),

@@ -51,7 +51,8 @@ class SimulatedVolunteer:
         return seal(
             self.identity,
             Presence(
-                run=run, owner=self.identity.public, admission=self.admission, name="volunteer",
+                run=run, owner=self.identity.public, instance="0" * 16,
+                admission=self.admission, name="volunteer",
                 round=self.base, state=self.state, tokens=self.tokens, tokens_per_second=100.0,
                 doing=self.doing, parts=1, keeps=self.base, at=now,
                 beat=heartbeat_seconds(1),

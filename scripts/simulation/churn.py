@@ -139,7 +139,12 @@ class Churn(Simulation):
         node = replace(node, step_seconds=self._draws.uniform(*STEP_SECONDS), base=Round(len(self._closed)))
         key = node.identity.public
         claim = JoinClaim(
-            run=self._spec.name, owner=key, name=f"volunteer-{number}", credit=True, at=self.now
+            run=self._spec.name,
+            owner=key,
+            instance="0" * 16,
+            name=f"volunteer-{number}",
+            credit=True,
+            at=self.now,
         )
         self.api.join(sign(node.identity, claim))
         self._nodes[key] = node
@@ -166,7 +171,8 @@ class Churn(Simulation):
 
     def _receive(self, node: SimulatedVolunteer) -> None:
         presence = Presence(
-            run=self._spec.name, owner=node.identity.public, admission=node.admission, name="volunteer",
+            run=self._spec.name, owner=node.identity.public, instance="0" * 16,
+            admission=node.admission, name="volunteer",
             round=node.base, state=node.state, tokens=node.tokens, tokens_per_second=100.0,
             doing=node.doing, parts=1, beat=heartbeat_seconds(self._target), keeps=node.base, at=self.now,
         )  # fmt: skip

@@ -91,7 +91,7 @@ def refusal(store: RunStore, claim: bytes) -> tuple[grpc.StatusCode, str]:
 
 
 def test_a_volunteer_that_joins_gets_the_charter_an_admission_and_the_head(store: RunStore) -> None:
-    joined = asked(store, lambda there: there.join(parts.ADA, "ada", clock()))
+    joined = asked(store, lambda there: there.join(parts.ADA, "ada", clock(), instance=parts.INSTANCE))
     assert joined.charter == store.charter
     assert joined.admission.signer == parts.AUTHORITY.public
     assert joined.admission.value.peer == parts.ADA.public
@@ -105,14 +105,22 @@ def test_a_volunteer_that_joins_gets_the_run_s_clock(store: RunStore) -> None:
     later, found = Millis(parts.NOW + 86_400_000), clock()
     first = asked(store, lambda there: there.clock(), now=later)
     assert 0 <= first() - later < 60_000
-    asked(store, lambda there: there.join(parts.ADA, "ada", clock(later)), now=later)
-    asked(store, lambda there: there.join(parts.ADA, "ada", found), now=Millis(parts.NOW + 5_000))
+    asked(store, lambda there: there.join(parts.ADA, "ada", clock(later), instance=parts.INSTANCE), now=later)
+    asked(
+        store,
+        lambda there: there.join(parts.ADA, "ada", found, instance=parts.INSTANCE),
+        now=Millis(parts.NOW + 5_000),
+    )
     assert found() == parts.NOW + 5_000
 
 
 def test_an_admission_is_renewed_by_the_clock(store: RunStore) -> None:
     later = Millis(parts.NOW + 600_000)
-    renewed = asked(store, lambda there: there.join(parts.ADA, "ada", clock(), renew=True), now=later)
+    renewed = asked(
+        store,
+        lambda there: there.join(parts.ADA, "ada", clock(), instance=parts.INSTANCE, renew=True),
+        now=later,
+    )
     assert renewed.admission.value.expires == later + round(TIMING.admission * 1000)
 
 
@@ -121,7 +129,9 @@ def test_the_charter_needs_no_admission(store: RunStore) -> None:
 
 
 def test_a_claim_signed_by_another_key_is_refused(store: RunStore) -> None:
-    claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
+    claim = JoinClaim(
+        run=parts.RUN, owner=parts.ADA.public, instance=parts.INSTANCE, name="ada", credit=False, at=parts.NOW
+    )
     code, details = refusal(store, sign(parts.STRANGER, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "another key" in details
@@ -129,7 +139,9 @@ def test_a_claim_signed_by_another_key_is_refused(store: RunStore) -> None:
 
 @pytest.mark.parametrize("corrupt", [lambda wire: wire[:-1] + b"x", lambda _: b"", lambda _: b"\xff" * 5_000])
 def test_malformed_claims_are_refused(store: RunStore, corrupt: Callable[[bytes], bytes]) -> None:
-    claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
+    claim = JoinClaim(
+        run=parts.RUN, owner=parts.ADA.public, instance=parts.INSTANCE, name="ada", credit=False, at=parts.NOW
+    )
     code, details = refusal(store, corrupt(sign(parts.ADA, claim).wire))
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert all(details.split("\n")), "problem and fix on a line each"
@@ -138,14 +150,20 @@ def test_malformed_claims_are_refused(store: RunStore, corrupt: Callable[[bytes]
 @pytest.mark.parametrize("off", [901, -901])
 def test_a_clock_that_is_far_off_is_refused_with_the_fix(store: RunStore, off: int) -> None:
     with pytest.raises(RefusedError) as refused:
-        asked(store, lambda there: there.join(parts.ADA, "", clock()), now=Millis(parts.NOW + off * 1000))
+        asked(
+            store,
+            lambda there: there.join(parts.ADA, "", clock(), instance=parts.INSTANCE),
+            now=Millis(parts.NOW + off * 1000),
+        )
     expected = messages.claim_refusal(ClockOff(off))
     assert expected.problem in refused.value.problem
     assert refused.value.fix == expected.fix
 
 
 def test_the_claim_for_another_run_is_refused(store: RunStore) -> None:
-    claim = JoinClaim(run="shed", owner=parts.ADA.public, name="ada", credit=False, at=parts.NOW)
+    claim = JoinClaim(
+        run="shed", owner=parts.ADA.public, instance=parts.INSTANCE, name="ada", credit=False, at=parts.NOW
+    )
     code, details = refusal(store, sign(parts.ADA, claim).wire)
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "shed" in details
@@ -177,7 +195,7 @@ def test_an_invite_with_another_key_is_rejected(store: RunStore) -> None:
             served(session_of(store)) as invite,
             connect(with_key(invite, parts.STRANGER.public)) as it,
         ):
-            await it.join(parts.ADA, "ada", clock())
+            await it.join(parts.ADA, "ada", clock(), instance=parts.INSTANCE)
 
     with pytest.raises(WrongRunKey, match="has the key"):
         asyncio.run(ask())
@@ -283,7 +301,7 @@ def test_an_address_without_a_coordinator_is_reported() -> None:
 
     async def ask() -> None:
         async with connect(invite) as there:
-            await there.join(parts.ADA, "ada", clock())
+            await there.join(parts.ADA, "ada", clock(), instance=parts.INSTANCE)
 
     with pytest.raises(Unreachable, match=r"no coordinator answers at 127\.0\.0\.1") as unreachable:
         asyncio.run(ask())

@@ -22,6 +22,7 @@ from tests.support.parts import (
     AUTHORITY,
     HASH_A,
     HASH_B,
+    INSTANCE,
     LAYOUT,
     NOW,
     RUN,
@@ -65,7 +66,9 @@ def one_of_each() -> dict[str, Signed[Any]]:
             ADA, FaultReport(run=RUN, owner=ADA.public, device="CPU", problem="no loss", at=NOW)
         ),
         "head": sign(AUTHORITY, head()),
-        "join-claim": sign(ADA, JoinClaim(run=RUN, owner=ADA.public, name="ada", credit=True, at=NOW)),
+        "join-claim": sign(
+            ADA, JoinClaim(run=RUN, owner=ADA.public, instance=INSTANCE, name="ada", credit=True, at=NOW)
+        ),
         "manifest": sign(AUTHORITY, manifest),
         "presence": sign(ADA, presence()),
     }

@@ -36,6 +36,7 @@ from tests.support.parts import (
     AUTHORITY,
     BEN,
     HASH_B,
+    INSTANCE,
     NOW,
     RUN,
     STRANGER,
@@ -131,7 +132,10 @@ BORROWED: dict[str, Callable[[], bytes]] = {
     "a claim to join as admission": lambda: seal(
         ADA,
         commit(
-            ADA, admission=sign(ADA, JoinClaim(run=RUN, owner=ADA.public, name="", credit=False, at=NOW)).text
+            ADA,
+            admission=sign(
+                ADA, JoinClaim(run=RUN, owner=ADA.public, instance=INSTANCE, name="", credit=False, at=NOW)
+            ).text,
         ),
     ),
     "an admission that is not base64": lambda: seal(ADA, commit(ADA, admission="né")),

@@ -104,7 +104,14 @@ def serve(disk: RecordedDisk, promises: Promises, base: Path) -> None:
             store = RunStore.begin(parts.AUTHORITY, charter, parts.state(), base, folder, journal, parts.NOW)
             promises.chartered = True
             promises.checkpoints = {0}
-            claim = JoinClaim(run=parts.RUN, owner=ADA.public, name="ada", credit=True, at=parts.NOW)
+            claim = JoinClaim(
+                run=parts.RUN,
+                owner=ADA.public,
+                instance=parts.INSTANCE,
+                name="ada",
+                credit=True,
+                at=parts.NOW,
+            )
             store.admit(sign(ADA, claim), parts.NOW)
             promises.claims = {ADA.public}
             show(store)

@@ -25,6 +25,7 @@ RUN = RunId("barn")
 AUTHORITY, ADA, BEN, STRANGER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 5))
 NOW = Millis(1_700_000_000_000)
 HASH_A, HASH_B = "ab" * 32, "cd" * 32
+INSTANCE = "5a" * 8
 CERTIFICATE = Certificate(ballot=0, signatures=((AUTHORITY.public, "ef" * 64),))
 
 CODECS: tuple[CodecSpec, ...] = (
@@ -114,9 +115,9 @@ def commit(owner: Identity, *, round: int = 0, base: str = HASH_A, run: str = RU
 
 def presence(owner: Identity = ADA, **other: object) -> Presence:
     fields: dict[str, object] = {
-        "run": RUN, "owner": owner.public, "admission": admission(owner), "name": "ada", "round": 2,
-        "state": HASH_A, "tokens": 5, "tokens_per_second": 1.5, "doing": "training", "parts": 1, "beat": 5.0,
-        "keeps": 2, "at": NOW,
+        "run": RUN, "owner": owner.public, "instance": INSTANCE, "admission": admission(owner), "name": "ada",
+        "round": 2, "state": HASH_A, "tokens": 5, "tokens_per_second": 1.5, "doing": "training", "parts": 1,
+        "beat": 5.0, "keeps": 2, "at": NOW,
     }  # fmt: skip
     return Presence.model_validate(fields | other)
 

@@ -136,7 +136,12 @@ class Walk:
     def admit(self, run: RunState, choice: int) -> Event | None:
         owner = OWNERS[choice % 3]
         claim = JoinClaim(
-            run=parts.RUN, owner=owner.public, name=f"peer {choice}", credit=choice % 2 == 0, at=self.now()
+            run=parts.RUN,
+            owner=owner.public,
+            instance=parts.INSTANCE,
+            name=f"peer {choice}",
+            credit=choice % 2 == 0,
+            at=self.now(),
         )
         return PeerAdmitted(self.now(), run.round, sign(owner, claim))
 

@@ -51,6 +51,11 @@ MAX_EVALUATION_BYTES = 4096
 MAX_CLAIM_BYTES = 4096
 
 
+Instance = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""Tells two programs with one key apart (`barnraise.runtime.instance`)."""
+UNKNOWN_INSTANCE = "0" * 16
+
+
 class Admission(Extensible):
     """The authority's statement that a key may take part until a time."""
 
@@ -74,6 +79,7 @@ class Presence(Extensible):
 
     run: Run
     owner: Hex64
+    instance: Instance
     admission: Embedded
     name: Annotated[str, Field(max_length=40)]
     """Display name of the volunteer; empty for none."""
@@ -124,6 +130,8 @@ class JoinClaim(Extensible):
 
     run: Run
     owner: Hex64
+    instance: Instance = UNKNOWN_INSTANCE
+    """Older journals have claims without one."""
     name: Annotated[str, Field(max_length=40)]
     credit: bool
     """Whether model cards may name the owner."""

@@ -151,6 +151,10 @@ class RefusedError(BarnraiseError):
     fault = "the coordinator's rules"
 
 
+class KeyInUse(RefusedError):
+    """Another program takes part with the same key."""
+
+
 class StateError(BarnraiseError):
     """Saved state does not match, or replicas differ."""
 

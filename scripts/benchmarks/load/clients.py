@@ -98,7 +98,8 @@ class Crowd:
 
     def _presence(self, identity: Identity, admission: str, head: Head, beat: float) -> Presence:
         return Presence(
-            run=self.invite.run, owner=identity.public, admission=admission, name="volunteer",
+            run=self.invite.run, owner=identity.public, instance="0" * 16,
+                admission=admission, name="volunteer",
             round=head.round, state=head.state or "0" * 64, tokens=1000, tokens_per_second=100.0,
             doing="training", parts=parts_for(self.volunteers), beat=beat, keeps=0, at=_now(),
         )  # fmt: skip
@@ -132,7 +133,7 @@ class Crowd:
 async def _main(invite: Invite, volunteers: int, daemons: int, admissions: Path, folder: Path) -> None:
     crowd = Crowd(invite, volunteers, admissions)
     async with connect(invite) as api:
-        joined = await api.join(identity_of(0), "volunteer-0", RunClock(), credit=True)
+        joined = await api.join(identity_of(0), "volunteer-0", RunClock(), instance="0" * 16, credit=True)
     await crowd.start(min(daemons, volunteers), folder, list(joined.head.bootstrap))
     await crowd.run()
 

@@ -21,6 +21,12 @@ CLOCK_FIX = "Join again. If it is refused again, update Barnraise: its claims st
         (reasons.WrongRun(BARN, "shed"), "this is the run barn, not shed", "Ask for this run's invite."),
         (reasons.ClockOff(901.2), "your claim's time is 901 s behind the run's", CLOCK_FIX),
         (reasons.ClockOff(-901.2), "your claim's time is 901 s ahead of the run's", CLOCK_FIX),
+        (
+            reasons.HasOtherInstance(3.2),
+            "another program takes part with your key; it sent a heartbeat 3 s ago",
+            "A key is for one folder on one machine. Stop the other program, or give this one a new key:"
+            " --data-dir with a new folder.",
+        ),
     ],
 )
 def test_a_refused_claim(reason: reasons.ClaimReason, problem: str, fix: str) -> None:

@@ -10,14 +10,14 @@ from barnraise.core.signed import sign
 from coordinator.reasons.rounds import ClockOff, WrongRun
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.timing import Timing
-from tests.support.parts import ADA, AUTHORITY, NOW, RUN
+from tests.support.parts import ADA, AUTHORITY, INSTANCE, NOW, RUN
 
 TIMING = Timing()
 LIFE, CLAIM = round(TIMING.admission), round(TIMING.claim)
 
 
 def claim(run: str = RUN, at: int = NOW) -> JoinClaim:
-    return JoinClaim(run=run, owner=ADA.public, name="Ada", credit=False, at=at)
+    return JoinClaim(run=run, owner=ADA.public, instance=INSTANCE, name="Ada", credit=False, at=at)
 
 
 @pytest.mark.parametrize("off", [0, 1, -1, CLAIM, -CLAIM])

@@ -61,7 +61,9 @@ def test_a_blob_is_dropped_once_no_kept_round_folded_it() -> None:
 
 
 def claim(owner: Identity, name: str, credit: bool) -> tuple[PublicKey, JoinClaim]:
-    made = JoinClaim(run=parts.RUN, owner=owner.public, name=name, credit=credit, at=Millis(1))
+    made = JoinClaim(
+        run=parts.RUN, owner=owner.public, instance=parts.INSTANCE, name=name, credit=credit, at=Millis(1)
+    )
     return owner.public, made
 
 

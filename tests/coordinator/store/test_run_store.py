@@ -56,7 +56,9 @@ def named_by_head(store: RunStore) -> BlobHash:
 
 
 def claim(owner: Identity, name: str, credit: bool, at: int = parts.NOW) -> JoinClaim:
-    return JoinClaim(run=parts.RUN, owner=owner.public, name=name, credit=credit, at=Millis(at))
+    return JoinClaim(
+        run=parts.RUN, owner=owner.public, instance=parts.INSTANCE, name=name, credit=credit, at=Millis(at)
+    )
 
 
 def test_a_restart_finds_everything_that_was_published(tmp_path: Path) -> None:

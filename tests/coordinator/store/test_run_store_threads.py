@@ -61,7 +61,14 @@ def train(store: RunStore) -> None:
 def admit(store: RunStore, peers: Sequence[Identity]) -> None:
     for name in ("first", "second"):
         for peer in peers:
-            claim = JoinClaim(run=parts.RUN, owner=peer.public, name=name, credit=False, at=parts.NOW)
+            claim = JoinClaim(
+                run=parts.RUN,
+                owner=peer.public,
+                instance=parts.INSTANCE,
+                name=name,
+                credit=False,
+                at=parts.NOW,
+            )
             store.admit(sign(peer, claim), parts.NOW)
 
 

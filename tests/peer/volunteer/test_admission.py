@@ -63,7 +63,9 @@ def renewals(
     async def work() -> None:
         loop = asyncio.get_running_loop()
         invite = Invite((Endpoint("127.0.0.1", 1),), parts.RUN, parts.AUTHORITY.public)
-        renewal = AdmissionRenewal(invite, parts.ADA, "ada", False, admission(2 * HOUR), TIMING_HERE)
+        renewal = AdmissionRenewal(
+            invite, parts.ADA, "ada", parts.INSTANCE, False, admission(2 * HOUR), TIMING_HERE
+        )
         clock = RunClock(lambda: Millis(round(1000 * loop.time())), lambda: parts.NOW)
         keeping = asyncio.create_task(renewal.keep(clock))
         if set_at is not None:

@@ -16,8 +16,8 @@ from peer.volunteer.faults import Fate, fate_of
 from peer.volunteer.waiting import persist, until_stored
 
 WAITED_OUT = {
-    "DiskFull", "NetworkError", "Unreachable", "TrustError", "BadSignature", "HashMismatch", "MalformedBlob",
-    "MalformedRecord",
+    "DiskFull", "KeyInUse", "NetworkError", "Unreachable", "TrustError", "BadSignature", "HashMismatch",
+    "MalformedBlob", "MalformedRecord",
 }  # fmt: skip
 
 

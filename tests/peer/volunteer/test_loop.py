@@ -14,7 +14,7 @@ from barnraise.contract.records import Activity, Commit, Head, Presence
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import DataSpec, RoundSpec, RunSpec
 from barnraise.contract.tip import Position, Tip
-from barnraise.core.errors import Unreachable
+from barnraise.core.errors import BarnraiseError, KeyInUse, Unreachable
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.run_clock import RunClock
@@ -44,10 +44,14 @@ class FakeSwarm:
     """Publishes into a list."""
 
     published: list[Presence | Commit] = field(default_factory=list)
+    present: list[Presence] = field(default_factory=list)
     traffic: Any = field(default_factory=lambda: type("Traffic", (), {"up": 0, "down": 0}))
 
     async def publish(self, record: Presence | Commit) -> None:
         self.published.append(record)
+
+    async def peers(self) -> list[Presence]:
+        return self.present
 
     @property
     def activities(self) -> list[Activity]:
@@ -127,6 +131,8 @@ class FakeExchange:
     def hand_over(self) -> NewState:
         return NewState(Tip(Position(Round(4), BlobHash(parts.HASH_B)), STATE.hash()), STATE, None)
 
+    def update_others(self, others: Sequence[Presence]) -> None: ...
+
     def keeps(self, open_round: Round) -> Round:
         return open_round
 
@@ -187,10 +193,15 @@ class Stage:
         self.heads = HeadFollower(
             self.head(3), swarm, RunClock(now, now), now, tuple, self.timer, lambda _: None
         )
+        self.claims = 0
+        self.in_use: BarnraiseError | None = None
+        """What the coordinator answers to a claim."""
         self.volunteer = Volunteer(
             spec=SPEC,
             identity=parts.ADA,
             name="ada",
+            instance=parts.INSTANCE,
+            claim=self.claim,
             admission=lambda: "admission",
             clock=now,
             awake=now,
@@ -204,6 +215,11 @@ class Stage:
             leaving=asyncio.Event(),
             timing=Timing(poll=0.0, retry=0.0),
         )
+
+    async def claim(self) -> None:
+        self.claims += 1
+        if self.in_use is not None:
+            raise self.in_use
 
     def head(self, round: int) -> Head:
         known = parts.head()
@@ -345,3 +361,52 @@ def test_a_volunteer_that_leaves_saves_its_work_and_announces_it(has_work: bool,
     stage = played(play)
     assert stage.exchange.calls == calls
     assert stage.swarm.activities == ["leaving"]
+
+
+def beats(stage: Stage, *present: Presence) -> None:
+    stage.swarm.present = list(present)
+
+
+async def heard(stage: Stage) -> None:
+    """One heartbeat of the volunteer, and what it does about those of others."""
+    keeping = asyncio.create_task(stage.volunteer._keep_present())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    keeping.cancel()
+
+
+COPY = parts.presence(instance="0c" * 8)
+IN_USE = KeyInUse("another program takes part with your key", fix="Stop it.")
+
+
+@pytest.mark.parametrize(
+    ("present", "answer", "claims", "leaves"),
+    [
+        ([parts.presence(), parts.presence(parts.BEN, instance="0c" * 8)], None, 0, False),
+        ([COPY], None, 1, False),
+        ([COPY], Unreachable("away", fix="Wait."), 1, False),
+        ([COPY], IN_USE, 1, True),
+    ],
+)
+def test_a_heartbeat_of_another_program_with_our_key_is_contested(
+    present: list[Presence], answer: BarnraiseError | None, claims: int, leaves: bool
+) -> None:
+    async def play(stage: Stage) -> None:
+        stage.in_use = answer
+        beats(stage, *present)
+        await heard(stage)
+
+    stage = played(play)
+    assert (stage.claims, stage.volunteer.leaving.is_set()) == (claims, leaves)
+
+
+def test_a_displaced_volunteer_saves_its_work_and_sends_no_farewell() -> None:
+    async def play(stage: Stage) -> None:
+        stage.in_use, stage.training.has_work = IN_USE, True
+        beats(stage, COPY)
+        await heard(stage)
+        await stage.volunteer._leave()
+
+    stage = played(play)
+    assert "put aside" in stage.exchange.calls
+    assert "leaving" not in stage.swarm.activities

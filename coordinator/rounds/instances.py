@@ -1,0 +1,80 @@
+"""Which of several programs with one key takes part: pure.
+
+A folder that was copied, or a virtual machine that was cloned, has a second program with the same key. The
+two would overwrite each other's heartbeats and contributions. An instance number in claims and heartbeats
+(`barnraise.runtime.instance`) tells them apart; the one that was there first keeps the key:
+
+| holder of the key                       | claim or heartbeat of another instance |
+|-----------------------------------------|----------------------------------------|
+| live: it has sent heartbeats            | refused                                |
+| it left, or is silent (`Timing.silent`) | becomes the holder                     |
+| unknown                                 | becomes the holder                     |
+
+A restart has the same number, and so is not refused. After a start of the coordinator the instances of the
+claims in its journal count as live until they had time for a heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from barnraise.contract.heartbeat import MISSED, SHORTEST
+from barnraise.contract.records import UNKNOWN_INSTANCE, JoinClaim, Presence
+from barnraise.contract.rounds import seconds_between
+from barnraise.core.ids import Millis, PublicKey
+from coordinator.reasons.rounds import HasOtherInstance
+from coordinator.timing import TIMING
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The program that takes part with a key."""
+
+    instance: str
+    seen: Millis
+    """Time of its newest claim or heartbeat."""
+    beat: float
+    """Seconds between its heartbeats."""
+
+    def is_live(self, now: Millis, silent: float) -> bool:
+        """Whether the program, or a restart of it, is still to be expected. silent: as in `Timing`."""
+        return abs(now - self.seen) <= 1000 * max(silent, MISSED * self.beat)
+
+
+@dataclass
+class Instances:
+    """The holder of each key."""
+
+    silent: float = TIMING.silent
+    _holders: dict[PublicKey, Holder] = field(default_factory=dict)
+
+    @classmethod
+    def restored(cls, claims: Mapping[PublicKey, JoinClaim], now: Millis, silent: float) -> Instances:
+        """The holders at a start of the coordinator. claims: the newest of each key."""
+        known = {key: claim for key, claim in claims.items() if claim.instance != UNKNOWN_INSTANCE}
+        holders = {key: Holder(claim.instance, now, SHORTEST) for key, claim in known.items()}
+        return cls(silent, holders)
+
+    def in_use(self, claim: JoinClaim, now: Millis) -> HasOtherInstance | None:
+        """Why `claim` is refused; None where its program may take part."""
+        holder = self._holders.get(PublicKey(claim.owner))
+        if holder is None or holder.instance == claim.instance or not holder.is_live(now, self.silent):
+            return None
+        return HasOtherInstance(max(0.0, seconds_between(holder.seen, now)))
+
+    def admitted(self, claim: JoinClaim, now: Millis) -> None:
+        """The program of `claim` was admitted."""
+        self._holders[PublicKey(claim.owner)] = Holder(claim.instance, now, SHORTEST)
+
+    def heard(self, heartbeats: Iterable[Presence], now: Millis) -> None:
+        """Heartbeats that are live."""
+        for beat in heartbeats:
+            owner = PublicKey(beat.owner)
+            holder = self._holders.get(owner)
+            if holder is not None and holder.instance != beat.instance and holder.is_live(now, self.silent):
+                continue
+            if beat.doing == "leaving":
+                self._holders.pop(owner, None)
+            else:
+                self._holders[owner] = Holder(beat.instance, Millis(beat.at), beat.beat)
