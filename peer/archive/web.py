@@ -13,7 +13,7 @@ import httpx2
 from barnraise import __version__
 from barnraise.core.errors import BarnraiseError, InviteError, Unreachable
 from barnraise.network.blobs.rate_limiter import UNLIMITED, RateLimiter
-from barnraise.runtime.http_client import http_client, through_proxy
+from barnraise.runtime.http_client import cause_of, http_client, through_proxy
 from peer.archive.sources import Missing, checked, ended_early, too_large
 from peer.timing import TIMING, Timing
 
@@ -159,9 +159,8 @@ class WebSource:
         except BarnraiseError:
             raise
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            why = str(error) or type(error).__name__
             where = f"{self.name}/{path}{through_proxy(self._address)}"
-            raise Unreachable(f"{where} cannot be read: {why}", fix=_ELSEWHERE) from None
+            raise Unreachable(f"{where} cannot be read: {cause_of(error)}", fix=_ELSEWHERE) from None
 
 
 _ELSEWHERE = "Check the address and your connection, or try another source."

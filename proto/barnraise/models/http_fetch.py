@@ -25,7 +25,7 @@ from barnraise.core.errors import DiskFull, HashMismatch, Unreachable, UserError
 from barnraise.core.units import format_bytes
 from barnraise.models.fetching import FETCH_TIMING, FetchOptions, FetchTiming
 from barnraise.runtime.files import keep_file, make_folder, sweep
-from barnraise.runtime.http_client import http_client, through_proxy
+from barnraise.runtime.http_client import cause_of, http_client, through_proxy
 
 MAX_REDIRECTS = 5
 _RANGE = re.compile(r"^bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$")
@@ -212,7 +212,7 @@ class _Download:
                 problem = f"{shown(self.file.url)} ended {self.file.size - self.here} bytes too early"
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 where = f"{shown(self.file.url)}{through_proxy(self.file.url)}"
-                problem = f"{where} cannot be read: {str(error) or type(error).__name__}"
+                problem = f"{where} cannot be read: {cause_of(error)}"
             except FetchRefused as error:
                 if error.status not in _TRANSIENT:
                     raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -11,6 +12,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 import httpx2
 
 from barnraise.core.errors import UserError
+from barnraise.runtime.damaged import utc_now
 
 
 @asynccontextmanager
@@ -33,6 +35,14 @@ async def http_client(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
         ) from None
     async with client:
         yield client
+
+
+def cause_of(error: Exception, today: date | None = None) -> str:
+    """The text of a request's error, with this machine's date where a certificate is not valid at it."""
+    text = str(error) or type(error).__name__
+    if "is not yet valid" in text or "has expired" in text:  # OpenSSL's words
+        return f"{text}; this machine's date is {today or utc_now().date()}"
+    return text
 
 
 def through_proxy(url: str) -> str:
