@@ -218,6 +218,17 @@ def check(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the run. Default: one per run in the user's data folder.",
 )
+@click.option(
+    "--recover-from",
+    metavar="SOURCE",
+    help="Continue a run whose journal is lost, old or cut short, with the longest log that others hold."
+    " SOURCE: an archive's folder or URL, or the run's invite, which asks its volunteers.",
+)
+@click.option(
+    "--new-run",
+    is_flag=True,
+    help="Begin a run with a new key where the folder has a key and no journal. What was there is set aside.",
+)
 @plain_errors
 def serve(
     spec_path: Path,
@@ -236,6 +247,8 @@ def serve(
     max_download: int | None,
     rehearsal_memory: float | None,
     data_dir: Path | None,
+    recover_from: str | None,
+    new_run: bool,
 ) -> None:
     """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it."""
     from coordinator.messages.addresses import address_message
@@ -258,6 +271,8 @@ def serve(
         max_upload=parse_rate(max_upload) if max_upload else None,
         max_download=max_download,
         rehearsal_memory=_gigabytes(rehearsal_memory),
+        recover_from=recover_from,
+        new_run=new_run,
     )
 
     def ready(serving: Serving) -> None:

@@ -23,6 +23,8 @@ CHAT_TEMPLATE = "chat_template.jinja"
 """The template that the data was rendered with: every checkpoint contains it."""
 HELD_OUT = "held-out"
 """Folder of the samples that no volunteer trains on. Its files are not served as blobs."""
+EARLIER = "earlier-runs"
+"""Runs that `coordinator serve --new-run` moved aside, and journals that a recovery replaced."""
 
 
 def runs_folder() -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.files import load_identity, owned_folder
+from barnraise.runtime.files import owned_folder
 from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
 from coordinator.addresses.announced import Announced, Given, announced
@@ -40,10 +40,14 @@ from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
 from coordinator.messages.setup import base_delivery
 from coordinator.reasons.addresses import AddressDoubt
+from coordinator.recovery.beginning import Asked, Recover
+from coordinator.recovery.key_file import keep_key
+from coordinator.recovery.opening import open_folder
+from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.rounds.session import Session
-from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS, CLOCK, JOURNAL
+from coordinator.run_folder import ARCHIVE, BLOBS, CLOCK, JOURNAL
 from coordinator.setup.charter import check_unchanged
 from coordinator.store.journal import Journal
 from coordinator.store.kept_clock import KeptClock
@@ -84,6 +88,10 @@ class ServeSettings(Strict):
     """Limit for the download of the base model in bytes per second; None: no limit."""
     rehearsal_memory: int | None
     """Bytes that a new run's rehearsal may take; None: what is free."""
+    recover_from: str | None = None
+    """An archive or an invite from which to continue a run whose journal is lost, old or cut short."""
+    new_run: bool = False
+    """Begin a new run where the folder has the key of another one, which is set aside."""
 
 
 @dataclass(frozen=True)
@@ -126,16 +134,22 @@ async def serve(
         kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
         clock = kept.clock
         node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock)
-        authority = load_identity(folder / AUTHORITY_KEY)
+        authority, beginning = open_folder(folder, Asked(settings.recover_from, settings.new_run))
+        copies = settings.mirrors
+        if isinstance(beginning, Recover):
+            recovery = Recovery(folder, authority, spec.name, clock)
+            if beginning.source is not None:
+                copies = (*copies, await asyncio.to_thread(recovery.from_archive, beginning.source))
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
         kept.resume()
         opened = functools.partial(
-            _open_store, spec, spec_path, folder, cache, authority, journal, settings, clock
+            _open_store, spec, spec_path, folder, cache, authority, journal, settings, copies, clock
         )
         while (store := await _opened_or_lacking(opened, authority, folder, node, stop)) is None:
             if stop.is_set():
                 return
         kept.resume(journal.newest_time())
+        resume_after_recovery(store, journal, clock())
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await _unless_stopped(stop, publisher.try_base()):
             return
@@ -213,6 +227,7 @@ def _open_store(
     authority: Identity,
     journal: Journal,
     settings: ServeSettings,
+    copies: Sequence[str],
     clock: RunClock,
 ) -> RunStore:
     """Charter a new run, or restore the one that the journal records."""
@@ -224,13 +239,19 @@ def _open_store(
 
         rehearsing = functools.partial(rehearse, limits=Limits(memory=settings.rehearsal_memory))
         prepared = prepare(spec, authority.public, folder, cache, log.info, rehearsing, limiter)
-        return RunStore.begin(
+        store = RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
         )
+        keep_key(folder)
+        return store
     check_unchanged(charter.value, spec, spec_path)
+    if charter.value.data_index_hash not in BlobStore(folder / BLOBS):
+        from coordinator.setup.rebuild_data import rebuild_data
+
+        rebuild_data(charter.value, spec, folder, cache, log.info, limiter)
     revision, files = charter.value.spec.model.revision, charter.value.model_files
     base = resolve(spec.model.source, revision, cache, expected=files, progress=log.info, limiter=limiter)
-    return RunStore.restore(authority, charter, base.path, folder, journal, settings.mirrors)
+    return RunStore.restore(authority, charter, base.path, folder, journal, copies)
 
 
 def _given(settings: ServeSettings) -> Given:

@@ -24,12 +24,15 @@ from barnraise.contract.archive import (
     contribution_path,
     entry_path,
     folder_of,
+    parse_index,
     repo_id,
     round_tag,
 )
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, Form, Manifest, open_manifest
+from barnraise.contract.records import blob_name, open_commits
 from barnraise.core.errors import StateError, TrustError
 from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short
 from barnraise.core.signed import Signed
@@ -60,6 +63,8 @@ class ArchiveContent:
     replay_from: int
     checkpoints: Mapping[int, Signed[Manifest]]
     """Those that are published."""
+    shown: Collection[int]
+    """Rounds of all that ever were."""
     promotion: Promotion | None
     """None while none is published."""
     mirrors: Sequence[str] = ()
@@ -76,6 +81,7 @@ class ArchiveContent:
             contributions={round: frozenset(blobs) for round, blobs in state.history.blobs.items()},
             replay_from=state.replay_from,
             checkpoints={round: state.checkpoints[round] for round in sorted(state.published)},
+            shown=state.shown,
             promotion=state.promotion(),
             mirrors=mirrors,
         )
@@ -92,6 +98,8 @@ class ArchiveWriter:
     """This process linked the log's entries below this height."""
     _rounds: set[int] = field(default_factory=set, init=False)
     """Rounds whose contributions it linked."""
+    _kept_from: int = field(default=0, init=False)
+    """The archive has no contributions to earlier rounds."""
     _swept: bool = field(default=False, init=False)
 
     def write(self, content: ArchiveContent) -> ArchiveIndex:
@@ -101,6 +109,7 @@ class ArchiveWriter:
         """
         if not self._swept:
             self._sweep()
+            self._kept_from = self._written_replay_from()
         if not (self.folder / CHARTER).exists():
             write_atomic(self.folder / CHARTER, content.charter)
         self._link_log(content)
@@ -212,17 +221,37 @@ class ArchiveWriter:
         return blob_hash(wire) if signed.value.form == form else None
 
     def _remove_dropped(self, content: ArchiveContent) -> None:
+        """Remove what the run store had and dropped: nothing of which its journal does not know."""
         with disk_errors(self.folder):
             for form in ("trained", "merged", "gguf"):
-                kept = {self.folder / folder_of(form, round) for round in content.checkpoints}
-                for folder in (self.folder / folder_of(form, 0)).parent.glob("round-*"):
-                    if folder not in kept:
+                for round in content.shown:
+                    folder = self.folder / folder_of(form, round)
+                    if round not in content.checkpoints and folder.exists():
                         shutil.rmtree(folder)
-            needed = {blob for blobs in content.contributions.values() for blob in blobs}
-            for path in (self.folder / "contributions").iterdir():
-                if path.name not in needed:
-                    path.unlink()
+            for blob in self._dropped_contributions(content):
+                (self.folder / contribution_path(blob)).unlink(missing_ok=True)
+        self._kept_from = content.replay_from
         self._rounds &= content.contributions.keys()
+
+    def _dropped_contributions(self, content: ArchiveContent) -> set[BlobHash]:
+        """Those to the rounds from `_kept_from` up to the one from which a replay starts now."""
+        dropped: set[BlobHash] = set()
+        if self._kept_from >= content.replay_from:
+            return dropped
+        for logged in content.log[self._kept_from :]:  # a round's close is not below that height
+            entry = parse_entry(self.blobs.get(logged.name))
+            if isinstance(entry, Close) and entry.round >= content.replay_from:
+                break
+            if isinstance(entry, Close):
+                dropped |= {blob_name(commit) for commit in open_commits(entry)}
+        return dropped - {blob for blobs in content.contributions.values() for blob in blobs}
+
+    def _written_replay_from(self) -> int:
+        """Of the index that an earlier process wrote."""
+        try:
+            return parse_index((self.folder / INDEX).read_bytes()).replay_from
+        except (OSError, TrustError):
+            return 0
 
 
 def _missing_blob(blob: BlobHash, path: str) -> StateError:

@@ -1,4 +1,7 @@
-"""Copies of the run's files: in the archive folder of this coordinator, and on mirrors of it."""
+"""Copies of the run's files: in the archive folder of this coordinator, and on mirrors of it.
+
+A mirror is the address of a web server, or another folder.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,12 @@ class Copies:
             case Absent():
                 return self._bring(file, None)
 
+    def fetch(self, file: RunFile) -> bool:
+        """Whether the store has `file` by now; not whether it is intact. Logs nothing. Raises DiskFull."""
+        if file.name in self.blobs:
+            return True
+        return (self._from_archive(file) or self._from_mirrors(file)) is not None
+
     def _bring(self, file: RunFile, aside: Path | None) -> bool:
         outcome = self._from_archive(file) or self._from_mirrors(file) or Unrecovered()
         log.warning("%s", recovery_message(FileLost(file, aside, outcome)))
@@ -72,12 +81,24 @@ class Copies:
     def _from_mirrors(self, file: RunFile) -> CopyOutcome | None:
         for mirror in self.mirrors:
             url = f"{mirror.rstrip('/')}/{file.archive_path}"
+            if not mirror.startswith(("http://", "https://")):
+                if (found := self._from_folder(Path(url), file.name)) is not None:
+                    return found
+                continue
             try:
                 self._download(url, file.name, file.limit)
                 return TakenFromMirror(url)
             except (httpx2.HTTPError, httpx2.InvalidURL, Unreachable, HashMismatch) as error:
                 log.info("%s: %s", url, error)
         return None
+
+    def _from_folder(self, there: Path, name: BlobHash) -> CopyOutcome | None:
+        """The folder is a copy that somebody made: nothing in it is changed."""
+        if not there.is_file() or not _has_hash(there, name):
+            return None
+        with Batch() as batch:
+            self.blobs.adopt(there, batch)
+        return TakenFromMirror(str(there))
 
     def _download(self, url: str, name: BlobHash, limit: int) -> None:
         part, got = self.blobs.partial(name), 0

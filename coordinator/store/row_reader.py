@@ -59,6 +59,14 @@ def find_charter(rows: Iterable[Row], authority: PublicKey) -> Signed[Charter] |
     return None
 
 
+def charter_signer(rows: Iterable[Row]) -> PublicKey | None:
+    """The key that signed the charter of the run; None where the journal records none."""
+    for row in rows:
+        if row.kind is Kind.CHARTERED:
+            return open_signed(Charter, row.body, signer=None, limit=MAX_CHARTER_BYTES).signer
+    return None
+
+
 @dataclass(frozen=True)
 class RowReader:
     """Reads the journal of one run."""

@@ -11,7 +11,8 @@ every state:
 6. Contributions are kept of the rounds from `replay_from` up to the open one, and of no other.
 7. The round of `tip` is at most the open round.
 
-And across every event: `log` and `history.tokens` only grow, `replay_from` and `scores` never shrink.
+And across every event: `log` and `history.tokens` only grow, `replay_from`, `scores` and `shown` never
+shrink.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class RunState:
     """Those whose files are in the store, by round."""
     published: frozenset[int] = frozenset()
     """Rounds of the checkpoints that the archive shows: they were evaluated, or could not be."""
+    shown: frozenset[int] = frozenset()
+    """Rounds of all checkpoints that were ever published: the archive may still have dropped ones."""
     evaluating: int | None = None
     """Round of the checkpoint that the coordinator evaluates: it is kept until that ends."""
     scores: Mapping[int, Score] = field(default_factory=_empty)
@@ -274,6 +277,7 @@ def _published(state: RunState, event: CheckpointPublished) -> RunState:
         state,
         checkpoints=_with(state.checkpoints, round, event.manifest),
         published=state.published | {round},
+        shown=state.shown | {round},
     )
     if held_out is None:
         return shown

@@ -87,7 +87,12 @@ def test_the_etag_of_a_file_is_its_hash(client: httpx2.Client, place: str) -> No
 
 def test_files_that_never_change_are_immutable(client: httpx2.Client, revision: Revision) -> None:
     contribution = f"/contributions/{blob_hash(BLOB)}"
-    for place in ("/charter.bin", "/log/000000.close", contribution, resolve("config.json", revision.commit)):
+    for place in (
+        "/charter.bin",
+        "/log/0/000000.entry",
+        contribution,
+        resolve("config.json", revision.commit),
+    ):
         assert "immutable" in client.head(place).headers["cache-control"], place
     for place in ("/archive.json", f"/{FOLDER}/config.json", resolve("config.json"), "/"):
         assert client.head(place).headers["cache-control"] == "no-cache", place

@@ -75,6 +75,7 @@ def lay_out_run(work: Path) -> Laid:
         contributions={0: {blobs.put(CONTRIBUTION)}},
         replay_from=0,
         checkpoints=checkpoints,
+        shown=(),
         promotion=promote(LOSSES, charter.spec.checkpoint.promote_within),
     )
     archive.write(content)

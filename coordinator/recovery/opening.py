@@ -1,0 +1,61 @@
+"""What a start of `coordinator serve` finds in its folder, and the key that it goes on with."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from pathlib import Path
+
+from barnraise.contract.archive import CHARTER
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
+from barnraise.core.errors import TrustError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import PublicKey
+from barnraise.core.signed import open_signed
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun, decide_beginning
+from coordinator.recovery.key_file import keep_key, new_key, pending_key, run_key, set_run_aside
+from coordinator.run_folder import ARCHIVE, JOURNAL
+from coordinator.store.journal import Journal, JournalDamaged, salvage
+from coordinator.store.row_reader import charter_signer
+
+log = logging.getLogger("coordinator")
+
+
+def open_folder(folder: Path, asked: Asked) -> tuple[Identity, Beginning]:
+    """The run's key, and what to do about its log. Raises UserError, StateError, JournalDamaged, DiskFull."""
+    try:
+        facts = folder_facts(folder)
+    except JournalDamaged as damaged:
+        if asked.recover_from is None:
+            raise
+        kept = salvage(damaged.path, DamagedFiles(folder / DAMAGED))
+        log.warning("%s: its first %d rows are kept", damaged.problem, kept)
+        facts = folder_facts(folder)
+    beginning = decide_beginning(facts, asked)
+    if asked.new_run and not isinstance(beginning, NewRun):
+        log.warning("--new-run is ignored: %s has a complete run, which goes on", folder)
+    if isinstance(beginning, NewRun) and beginning.set_aside:
+        log.warning("the run that was in %s is now in %s", folder, set_run_aside(folder))
+    key = new_key(folder) if isinstance(beginning, NewRun) else run_key(folder)
+    assert key is not None, "decided above"
+    return key, beginning
+
+
+def folder_facts(folder: Path) -> FolderFacts:
+    """Raises StateError, JournalDamaged, DiskFull."""
+    with closing(Journal(folder / JOURNAL)) as journal:
+        signer, restored = charter_signer(journal.rows()), journal.behind is not None
+    pending = pending_key(folder)
+    if pending is not None and pending.public == signer:  # the start that began the run was interrupted
+        keep_key(folder)
+    key = run_key(folder)
+    return FolderFacts(folder, None if key is None else key.public, signer, _archive_signer(folder), restored)
+
+
+def _archive_signer(folder: Path) -> PublicKey | None:
+    try:
+        wire = (folder / ARCHIVE / CHARTER).read_bytes()
+        return open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES).signer
+    except (OSError, TrustError):
+        return None
