@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
-from barnraise.core.ids import Millis
 from barnraise.runtime.console import plain_errors
+from barnraise.runtime.machine_clocks import wall_ms
 from coordinator.run_folder import run_folder, runs_folder
 
 
@@ -31,7 +30,7 @@ def backup(run: str, target: Path, with_key: bool) -> None:
     from coordinator.backup.take import take_backup
     from coordinator.messages.backup import taken_lines
 
-    taken = take_backup(run_folder(run), target, _now, with_key=with_key)
+    taken = take_backup(run_folder(run), target, wall_ms, with_key=with_key)
     for line in taken_lines(taken):
         click.echo(line)
 
@@ -60,7 +59,3 @@ def restore(source: Path, run: str, key: Path | None) -> None:
     folder = runs_folder() / run if named else Path(run)
     for line in restored_lines(restore_backup(source, folder, key)):
         click.echo(line)
-
-
-def _now() -> Millis:
-    return Millis(time.time_ns() // 1_000_000)

@@ -8,20 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 
 from barnraise.runtime.files import disk_errors, flush, make_folder
+from barnraise.runtime.machine_clocks import utc_now
 
 DAMAGED = "damaged"
 """Name of the folder, next to what the files were in."""
 KEEP_BYTES = 1_000_000_000
 """Of damaged files: above it the oldest are removed, but never the newest."""
-
-
-def utc_now() -> datetime:
-    """The time of this machine."""
-    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)

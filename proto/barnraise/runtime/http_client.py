@@ -12,7 +12,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 import httpx2
 
 from barnraise.core.errors import UserError
-from barnraise.runtime.damaged import utc_now
+from barnraise.runtime.machine_clocks import utc_now
 
 
 @asynccontextmanager

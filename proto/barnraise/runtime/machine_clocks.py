@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timezone
 
 from barnraise.core.ids import Millis
 
@@ -21,3 +22,8 @@ def running_ms() -> Millis:
 def wall_ms() -> Millis:
     """The time of day, in milliseconds since 1970."""
     return Millis(time.time_ns() // 1_000_000)
+
+
+def utc_now() -> datetime:
+    """The date and time of day, for people."""
+    return datetime.now(timezone.utc)
