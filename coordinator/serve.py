@@ -129,8 +129,7 @@ async def serve(
         )
         bound = ports.bound
         public = announced(bound, _given(settings), own_addresses())
-        awake = AwakeClock()
-        stack.enter_context(ticking(awake))
+        awake = stack.enter_context(ticking(AwakeClock()))
         kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
         clock = kept.clock
         node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock)

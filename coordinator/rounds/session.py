@@ -66,6 +66,7 @@ class Session:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. An error in a tick ends the run; no accepted contribution is lost."""
+        self.pauses()  # nothing was decided yet
         self._started = self.clock()
         run = self.store.snapshot
         self.instances = Instances.restored(run.claims, self._started, self.timing.silent)

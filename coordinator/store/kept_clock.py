@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.core.errors import DiskFull
+from barnraise.core.errors import MachineError
 from barnraise.core.ids import Millis
 from barnraise.runtime.files import write_atomic
 from barnraise.runtime.run_clock import RunClock
@@ -42,7 +42,7 @@ class KeptClock:
             log.warning("%s", clock_message(step))
         try:
             write_atomic(self.path, str(self.clock()).encode())
-        except DiskFull as error:  # the journal's own error ends the program
+        except MachineError as error:  # the journal's own error ends the program
             log.debug("the run's time was not kept: %s", error.problem)
 
 

@@ -38,6 +38,7 @@ class HeadFollower:
 
     def __post_init__(self) -> None:
         self._dialled = self.awake()
+        self.pauses()  # nothing was decided yet
 
     async def follow(self) -> None:
         """Keep the head fresh until cancelled."""

@@ -105,7 +105,7 @@ async def join(
 ) -> None:
     """Take part in a run until Ctrl-C."""
     leaving = _leave_on_signals()
-    with owned_folder(folder, "peer"):
+    with owned_folder(folder, "peer"), ticking(AwakeClock()) as awake:
         identity = load_identity(folder / PEER_KEY)
         instance = instance_number(folder, identity.public)
         claiming = functools.partial(_admitted, invite, identity, instance, settings, timing)
@@ -117,7 +117,7 @@ async def join(
         admission = AdmissionRenewal(
             invite, identity, name, instance, settings.credit, joined.admission, timing
         )
-        starting = functools.partial(_start_node, identity, joined, clock, folder, settings, timing)
+        starting = functools.partial(_start_node, identity, joined, clock, awake, folder, settings, timing)
         node = await _or_leave(persist(starting, identity.public, timing), leaving)
         renewing = asyncio.create_task(admission.keep(node.clock))
         try:
@@ -126,7 +126,7 @@ async def join(
                 return await _volunteer(node, machine, folder, name, admission, displays.status, leaving)
 
             volunteer = await _or_leave(persist(assembled, identity.public, timing), leaving)
-            with displays.status, ticking(node.awake):
+            with displays.status:
                 await node.swarm.guard(volunteer.run())
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         except InvalidRun as error:
@@ -183,6 +183,7 @@ async def _start_node(
     identity: Identity,
     joined: Joined,
     clock: RunClock,
+    awake: AwakeClock,
     folder: Path,
     settings: JoinSettings,
     timing: Timing,
@@ -199,7 +200,7 @@ async def _start_node(
         bootstrap=joined.head.bootstrap,
         caps=Caps(settings.max_upload, settings.max_download),
     )
-    return _Node(identity, charter, joined.head, swarm, blobs, clock, AwakeClock(), timing)
+    return _Node(identity, charter, joined.head, swarm, blobs, clock, awake, timing)
 
 
 async def _volunteer(

@@ -50,7 +50,7 @@ class AwakeClock:
 
 
 @contextmanager
-def ticking(clock: AwakeClock) -> Iterator[None]:
+def ticking(clock: AwakeClock) -> Iterator[AwakeClock]:
     """Read `clock` in a thread, so that a gap between two readings is a pause and not a lack of calls."""
     ended = threading.Event()
 
@@ -61,7 +61,7 @@ def ticking(clock: AwakeClock) -> Iterator[None]:
     thread = threading.Thread(target=tick, name="awake-clock", daemon=True)
     thread.start()
     try:
-        yield
+        yield clock
     finally:
         ended.set()
         thread.join()

@@ -86,15 +86,23 @@ def test_a_silent_coordinator_is_dialled_at_intervals() -> None:
 
 
 def test_after_a_pause_the_coordinator_is_dialled_at_once() -> None:
-    stage = Stage(pauses=[PAUSE])
+    stage = Stage()
+    stage.pauses = [PAUSE]
     stage.look(after=0)
     assert (stage.notices, stage.swarm.dials, stage.heads.is_outdated()) == ([PAUSE], 1, True)
     stage.look(after=1, head=True)
     assert (stage.swarm.dials, stage.heads.is_outdated()) == (1, False)
 
 
-def test_after_a_pause_a_silent_coordinator_is_not_awaited() -> None:
+def test_a_pause_before_the_start_is_none() -> None:
     stage = Stage(pauses=[PAUSE])
+    stage.look(after=0)
+    assert (stage.notices, stage.swarm.dials, stage.heads.is_outdated()) == ([], 0, False)
+
+
+def test_after_a_pause_a_silent_coordinator_is_not_awaited() -> None:
+    stage = Stage()
+    stage.pauses = [PAUSE]
     stage.look(after=0)
     stage.look(after=14)
     assert stage.heads.is_outdated()
