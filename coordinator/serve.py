@@ -45,10 +45,11 @@ from coordinator.recovery.key_file import keep_key
 from coordinator.recovery.opening import open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.coordinator_api import CoordinatorApi
-from coordinator.rounds.missing_files import fetch_missing_files
+from coordinator.rounds.missing_files import fetch_missing_files, fetch_missing_shards
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, BLOBS, CLOCK, JOURNAL
 from coordinator.setup.charter import check_unchanged
+from coordinator.setup.data_repair import PreparedData
 from coordinator.store.journal import Journal
 from coordinator.store.kept_clock import KeptClock
 from coordinator.store.restoring import CopiesNeeded
@@ -158,6 +159,9 @@ async def serve(
         stack.push_async_callback(swarm.stop)
         for head in await swarm.heads():  # a backup is older than what was signed since
             clock.not_before(Millis(head.at))
+        absent = PreparedData(store.charter, folder).absent
+        shards = asyncio.create_task(fetch_missing_shards(absent, swarm, timing))
+        stack.push_async_callback(_ended, shards)
         session = Session(
             store, publisher, swarm, clock, await swarm.addresses(), timing, kept.keep, awake.pauses
         )
@@ -203,6 +207,13 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     """Do `work`; cancel it when `stop` is set first. Returns whether it was done. Raises what it raises."""
     tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
@@ -244,12 +255,9 @@ def _open_store(
         keep_key(folder)
         return store
     check_unchanged(charter.value, spec, spec_path)
-    if charter.value.data_index_hash not in BlobStore(folder / BLOBS):
-        from coordinator.setup.rebuild_data import rebuild_data
-
-        rebuild_data(charter.value, spec, folder, cache, log.info, limiter)
     revision, files = charter.value.spec.model.revision, charter.value.model_files
     base = resolve(spec.model.source, revision, cache, expected=files, progress=log.info, limiter=limiter)
+    PreparedData(charter.value, folder).repair(spec, base.path)
     return RunStore.restore(authority, charter, base.path, folder, journal, copies)
 
 

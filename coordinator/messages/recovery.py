@@ -16,6 +16,11 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
             return f"{file_message(file)} {was}: {_outcome(outcome)}"
         case reasons.CheckpointGivenUp(round):
             return f"the checkpoint of round {round} is dropped; the state is computed from an older one"
+        case reasons.OlderContributionsGivenUp(round):
+            return (
+                f"contributions to rounds before {round} are lost: the run goes on, and its log can be"
+                f" replayed from the checkpoint of round {round} on"
+            )
         case reasons.FirstStateRecomputed():
             return "no checkpoint is intact: the state is computed from the base model and the whole log"
         case reasons.FetchedFromVolunteer(file):
@@ -30,6 +35,30 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
             assert_never(reason)
 
 
+def data_message(reason: reasons.DataReason) -> str:
+    """One line of the log about the prepared data."""
+    match reason:
+        case reasons.DataDamaged(shards, held_out, index):
+            parts = [f"{shards} shards"] * bool(shards) + [f"{held_out} held-out shards"] * bool(held_out)
+            lost = " and ".join([*parts, *["an index"] * index])
+            return f"prepared data is damaged or missing ({lost}): building it from the dataset again"
+        case reasons.DataRebuilt():
+            return "the prepared data is complete again"
+        case reasons.DataChanged():
+            return "the dataset has changed since the run began, so it does not give the missing data"
+        case reasons.DataNotRebuilt(problem):
+            return f"the dataset cannot be built, so it does not give the missing data: {problem}"
+        case reasons.AwaitingShards(count):
+            return (
+                f"{count} shards are missing: they are fetched from volunteers that have them, while the run"
+                " goes on"
+            )
+        case reasons.ShardsFetched():
+            return "all shards are here again"
+        case _:
+            assert_never(reason)
+
+
 def file_message(file: reasons.RunFile) -> str:
     """What a file of the run is."""
     match file:
@@ -37,6 +66,8 @@ def file_message(file: reasons.RunFile) -> str:
             return f"entry {height} of the log"
         case reasons.ContributionFile(commit):
             return f"the contribution of {short(PublicKey(commit.owner))} to round {commit.round}"
+        case reasons.OlderContribution(name, round):
+            return f"the contribution {short(name)} to round {round}"
         case reasons.CheckpointFile(_, round, name):
             return f"{name} of the checkpoint of round {round}"
         case _:

@@ -56,6 +56,25 @@ class ContributionFile:
 
 
 @dataclass(frozen=True)
+class OlderContribution:
+    """A contribution that a checkpoint contains: it is kept so that others can replay the log."""
+
+    name: BlobHash
+    round: int
+    size: int
+
+    @property
+    def archive_path(self) -> str:
+        """Where archives have a copy."""
+        return contribution_path(self.name)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it has."""
+        return self.size
+
+
+@dataclass(frozen=True)
 class CheckpointFile:
     """A file that the manifest of a checkpoint lists."""
 
@@ -75,7 +94,7 @@ class CheckpointFile:
         return self.size
 
 
-RunFile = EntryFile | ContributionFile | CheckpointFile
+RunFile = EntryFile | ContributionFile | OlderContribution | CheckpointFile
 NeededFile = EntryFile | ContributionFile
 """Without it, the run cannot continue: it is fetched from volunteers where no archive has it."""
 
@@ -120,6 +139,14 @@ class CheckpointGivenUp(Reason):
 
 
 @dataclass(frozen=True)
+class OlderContributionsGivenUp(Reason):
+    """Contributions to earlier rounds are lost: the log can be replayed from a later checkpoint only."""
+
+    round: int
+    """Of that checkpoint."""
+
+
+@dataclass(frozen=True)
 class FirstStateRecomputed(Reason):
     """No checkpoint is intact: the state follows from the base model and the whole log."""
 
@@ -138,6 +165,57 @@ class AwaitingVolunteers(Reason):
     files: tuple[NeededFile, ...]
 
 
+# The prepared data
+
+
+@dataclass(frozen=True)
+class DataDamaged(Reason):
+    """Prepared data is damaged or missing."""
+
+    shards: int
+    held_out: int
+    """Shards of the held-out part."""
+    index: bool
+    """An index of shards is."""
+
+
+@dataclass(frozen=True)
+class DataRebuilt(Reason):
+    """It was built from the dataset again."""
+
+
+@dataclass(frozen=True)
+class DataChanged(Reason):
+    """The dataset gives other data than it did when the run began."""
+
+
+@dataclass(frozen=True)
+class DataNotRebuilt(Reason):
+    """The dataset cannot be built."""
+
+    problem: str
+    """Of the error that says why."""
+
+
+@dataclass(frozen=True)
+class AwaitingShards(Reason):
+    """Shards are fetched from volunteers, while the run goes on."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class ShardsFetched(Reason):
+    """All of them were fetched."""
+
+
+DataReason = DataDamaged | DataRebuilt | DataChanged | DataNotRebuilt | AwaitingShards | ShardsFetched
+
 RecoveryReason = (
-    FileLost | CheckpointGivenUp | FirstStateRecomputed | FetchedFromVolunteer | AwaitingVolunteers
+    FileLost
+    | CheckpointGivenUp
+    | OlderContributionsGivenUp
+    | FirstStateRecomputed
+    | FetchedFromVolunteer
+    | AwaitingVolunteers
 )

@@ -55,5 +55,18 @@ def _as_asked(pinned: RunSpec, asked: RunSpec) -> RunSpec:
     return pinned.model_copy(update={"model": pinned.model.model_copy(update=model), "data": data})
 
 
+def resolved_spec(pinned: RunSpec, asked: RunSpec) -> RunSpec:
+    """`asked` with what the coordinator resolved when the run began: the inverse of `_as_asked`."""
+    sources = tuple(
+        each.model_copy(update={"revision": then.revision})
+        for each, then in zip(asked.data.all_sources, pinned.data.all_sources, strict=True)
+    )
+    data = asked.data.with_sources(sources).model_copy(update={"packing": pinned.data.packing})
+    model = asked.model.model_copy(
+        update={"revision": pinned.model.revision, "attention": pinned.model.attention}
+    )
+    return asked.model_copy(update={"model": model, "data": data})
+
+
 def _bare(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source

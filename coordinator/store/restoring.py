@@ -4,7 +4,9 @@
 2. Each file of the kept checkpoints is checked. A checkpoint that stays incomplete is dropped.
 3. The state is that of the newest complete checkpoint, or state[0] from the base model; the contributions
    to later rounds are checked, and folded.
-4. Contributions that were accepted for the open round are checked. One that is lost is no longer accepted;
+4. Contributions to earlier rounds, which others need for a replay, are searched for where they are missing.
+   Where one is lost for good, the log can be replayed from a later checkpoint only.
+5. Contributions that were accepted for the open round are checked. One that is lost is no longer accepted;
    the session fetches it again.
 
 What 1 and 3 need and no archive has is raised as `CopiesNeeded`: volunteers may have it.
@@ -26,7 +28,7 @@ from barnraise.contract.records import Commit
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import StateError
-from barnraise.core.ids import BlobHash, PublicKey, RunId, blob_hash
+from barnraise.core.ids import BlobHash, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Link, Step, Unreadable, read_step
 from barnraise.models.checkpoint_files import read_state
@@ -40,6 +42,8 @@ from coordinator.reasons.recovery import (
     EntryFile,
     FirstStateRecomputed,
     NeededFile,
+    OlderContribution,
+    OlderContributionsGivenUp,
     RecoveryReason,
 )
 from coordinator.store.copies import Copies
@@ -125,6 +129,26 @@ class Restoring:
         files = [ContributionFile(commit) for link in links for commit in link.commits]
         self._need(tuple(file for file in files if not self.copies.ensure(file)))
         return found
+
+    def replay_from(self, state: RunState, start: Round) -> int:
+        """The first checkpoint from which others can replay the log: later than before where files are lost.
+
+        start: the checkpoint that contains the contributions in question. They are not hashed, as the run
+        does not need them: those who replay the log do that.
+        """
+        lost = [
+            round
+            for round, blobs in state.history.blobs.items()
+            if round < start and not all(self._has_older(name, round, blobs[name]) for name in blobs)
+        ]
+        if not lost:
+            return state.replay_from
+        found = min(at for at in state.checkpoints if at > max(lost))
+        _report(OlderContributionsGivenUp(found))
+        return found
+
+    def _has_older(self, name: BlobHash, round: int, size: int) -> bool:
+        return name in self.blobs or self.copies.ensure(OlderContribution(name, round, size))
 
     def _step(self, payload: bytes, certificate: Certificate | None) -> Step:
         assert certificate is not None, "only the first entry of the log has none"

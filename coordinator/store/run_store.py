@@ -126,6 +126,9 @@ class RunStore:
         store = cls(authority, base, folder, blobs, journal, snapshot, start.state, restoring.lost)
         for step in steps:
             store._pass(step)
+        replay_from = restoring.replay_from(snapshot, start.tip.round)
+        if replay_from > snapshot.replay_from:
+            store.forget_contributions(replay_from, snapshot.opens)
         store._remove([*restoring.named.files, *restoring.named.manifests])
         blobs.remove_stale_downloads(before=snapshot.opens / 1000)  # of earlier rounds
         return store

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from barnraise.core.ids import BlobHash
-from coordinator.messages.recovery import recovery_message
+from coordinator.messages.recovery import data_message, recovery_message
 from coordinator.reasons import recovery as reasons
 from tests.support.parts import ADA, HASH_A, commit
 
 CLOSE = reasons.EntryFile(BlobHash(HASH_A), 0, 3)
 WEIGHTS = reasons.CheckpointFile(BlobHash(HASH_A), 4, "model.safetensors", 10)
+OLDER = reasons.OlderContribution(BlobHash(HASH_A), 3, 10)
 WORK = reasons.ContributionFile(commit(ADA, round=2))
 
 
@@ -40,6 +41,15 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
             reasons.FirstStateRecomputed(),
             "no checkpoint is intact: the state is computed from the base model and the whole log",
         ),
+        (
+            reasons.FileLost(OLDER, None, reasons.TakenFromArchive()),
+            f"the contribution {HASH_A[:8]} to round 3 is missing: taken from the archive",
+        ),
+        (
+            reasons.OlderContributionsGivenUp(4),
+            "contributions to rounds before 4 are lost: the run goes on, and its log can be replayed from the"
+            " checkpoint of round 4 on",
+        ),
         (reasons.FetchedFromVolunteer(CLOSE), "entry 3 of the log was fetched from a volunteer"),
         (
             reasons.AwaitingVolunteers((CLOSE,)),
@@ -50,3 +60,35 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
 )
 def test_what_a_restart_finds(reason: reasons.RecoveryReason, words: str) -> None:
     assert recovery_message(reason) == words
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (
+            reasons.DataDamaged(shards=3, held_out=1, index=False),
+            "prepared data is damaged or missing (3 shards and 1 held-out shards): building it from the"
+            " dataset again",
+        ),
+        (
+            reasons.DataDamaged(shards=0, held_out=0, index=True),
+            "prepared data is damaged or missing (an index): building it from the dataset again",
+        ),
+        (reasons.DataRebuilt(), "the prepared data is complete again"),
+        (
+            reasons.DataChanged(),
+            "the dataset has changed since the run began, so it does not give the missing data",
+        ),
+        (
+            reasons.DataNotRebuilt("no file"),
+            "the dataset cannot be built, so it does not give the missing data: no file",
+        ),
+        (
+            reasons.AwaitingShards(2),
+            "2 shards are missing: they are fetched from volunteers that have them, while the run goes on",
+        ),
+        (reasons.ShardsFetched(), "all shards are here again"),
+    ],
+)
+def test_what_becomes_of_damaged_data(reason: reasons.DataReason, words: str) -> None:
+    assert data_message(reason) == words

@@ -231,3 +231,24 @@ def _state_file(store: RunStore, round: int) -> BlobHash:
 
 def _fetch(needed: CopiesNeeded, swarm: FakeSwarm) -> None:
     asyncio.run(fetch_missing_files(needed.files, swarm.as_swarm))
+
+
+def test_a_missing_older_contribution_comes_from_the_archive(store: RunStore) -> None:
+    name = next(iter(store.snapshot.history.blobs[0]))
+    store.blobs.path(name).unlink()
+    with reopened(store) as again:
+        assert name in again.blobs
+        assert again.snapshot.replay_from == store.snapshot.replay_from
+        kept_whole(store, again)
+
+
+def test_an_older_contribution_that_is_lost_for_good_moves_where_replays_begin(store: RunStore) -> None:
+    lost = next(iter(store.snapshot.history.blobs[0]))
+    store.blobs.path(lost).unlink()
+    (archive(store) / contribution_path(lost)).unlink()
+    with reopened(store) as again:
+        assert again.snapshot.replay_from == 1, "the checkpoint after that round"
+        assert again.state.hash() == store.state.hash()
+        show(again)
+        kept = {path.name for path in (archive(again) / "contributions").iterdir()}
+        assert kept == set(again.snapshot.history.blobs[1])
