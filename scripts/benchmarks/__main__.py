@@ -27,6 +27,7 @@ from scripts.benchmarks.convergence.measure import add_arguments as add_converge
 from scripts.benchmarks.convergence.measure import convergence
 from scripts.benchmarks.data import FILES, measure_data
 from scripts.benchmarks.download import DownloadFailed, measure_download
+from scripts.benchmarks.flushes import measure_file, measure_flushes
 from scripts.benchmarks.load.measure import measure_load
 from scripts.benchmarks.models import CASES, measure_models
 from scripts.benchmarks.records import measure_records
@@ -62,6 +63,15 @@ def _scale(options: argparse.Namespace) -> Iterator[str]:
     yield simulate(options.simulated, options.rounds, SEED)
 
 
+def _flushes(options: argparse.Namespace) -> Iterator[str]:
+    yield table(
+        ["part", "contributions", "flushes", "commits", "a flush, ms", "a commit, ms", "both, s"],
+        measure_flushes(options.contributions, options.rounds, options.folder),
+    )
+    flushed, cached = measure_file(options.rounds, options.folder)
+    yield f"A file of 500 MB: {flushed:.2f} s with its flush, {cached:.2f} s without.\n"
+
+
 MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "codec": lambda options: [codec_table(options.kinds, options.repeats, options.parameters)],
     "memory": lambda options: [memory_table(options.kinds)],
@@ -76,6 +86,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "records": lambda options: [measure_records(options.volunteers, options.rounds, options.seconds)],
     "data": lambda options: [measure_data(options.megabytes, options.repeats, options.kinds)],
     "load": lambda options: measure_load(options.volunteers, options.seconds, options.core),
+    "flushes": _flushes,
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
     "download": lambda options: [
         measure_download(options.gigabytes, options.repeats, options.crowd, options.megabits)
@@ -134,6 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--volunteers", type=int, nargs="*", default=[200, 2000])
     load.add_argument("--seconds", type=float, default=120.0, help="of each measurement")
     load.add_argument("--core", type=int, help="keep the coordinator on this core, and the rest off it")
+    flushes = commands.add_parser("flushes", help="what it costs that a power cut loses nothing")
+    flushes.add_argument("--contributions", type=int, nargs="*", default=[2, 16])
+    flushes.add_argument("--rounds", type=int, default=5)
+    flushes.add_argument("--folder", type=Path, required=True, help="on the disk that is measured")
     verify = commands.add_parser(
         "verify", help="the time to prove a checkpoint, against the time to train it"
     )

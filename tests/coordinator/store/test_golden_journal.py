@@ -3,7 +3,7 @@
 `tests.support.kept_run` wrote `golden_journal.json` with the first version of typed log entries: seven rounds
 and a resume. Each kind of row occurs, checkpoints were evaluated by volunteers, dropped and replaced,
 contributions were forgotten, and the process died with a round open. Its summary is what that version
-restored. Every later version has to continue it.
+restored. `journal_version_1.zlib` is the SQLite file with these rows. Every later version has to continue it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     blobs = BlobStore(tmp_path / BLOBS)
     for name, packed in GOLDEN["blobs"].items():
         assert blobs.put(zlib.decompress(base64.b64decode(packed))) == name
+    packed = (Path(__file__).parent / "journal_version_1.zlib").read_bytes()
+    (tmp_path / "journal.sqlite").write_bytes(zlib.decompress(packed))
     opened = Journal(tmp_path / "journal.sqlite")
-    for row in ROWS:
-        opened.append(row)
     yield opened
     opened.close()
 
@@ -125,3 +125,9 @@ def test_a_journal_of_the_unreleased_format_is_refused(journal: Journal) -> None
     wire = bytes.fromhex(parts.AUTHORITY.public) + parts.AUTHORITY.sign(Charter.DOMAIN + old) + old
     with pytest.raises(StateError, match="before its first release"):
         find_charter([replace(row, body=wire)], parts.AUTHORITY.public)
+
+
+def test_the_file_of_version_1_has_the_golden_rows_and_takes_more(journal: Journal) -> None:
+    assert list(journal.rows()) == ROWS
+    journal.append(ROWS[-1])
+    assert list(journal.rows()) == [*ROWS, ROWS[-1]]

@@ -1,0 +1,37 @@
+"""A journal that lacks its newest rows is noticed by the archive that was written from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from coordinator.run_folder import JOURNAL
+from coordinator.store.completeness import archive_is_ahead
+from coordinator.store.journal import Journal
+from coordinator.store.run_store import RunStore
+from tests.support.coordinators import archive, fold_round, opened_store, train_round
+from tests.support.parts import ADA
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    """A run with one round in its archive, and a second one that is closed."""
+    with opened_store(tmp_path / "run") as store:
+        train_round(store, ADA)
+        fold_round(store, ADA)
+        yield store
+
+
+def test_a_complete_journal_is_at_least_as_long_as_its_archive(store: RunStore) -> None:
+    assert not archive_is_ahead(store.journal, archive(store))
+
+
+def test_a_copy_without_the_write_ahead_log_is_shorter(store: RunStore, tmp_path: Path) -> None:
+    lone = tmp_path / JOURNAL
+    lone.write_bytes((store.folder / JOURNAL).read_bytes())
+    with closing(Journal(lone)) as journal:
+        assert archive_is_ahead(journal, archive(store))
+        assert not archive_is_ahead(journal, tmp_path), "no archive says nothing"
