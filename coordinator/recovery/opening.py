@@ -10,12 +10,13 @@ from barnraise.contract.archive import CHARTER
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.core.errors import TrustError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import PublicKey
+from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import open_signed
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun, decide_beginning
 from coordinator.recovery.key_file import keep_key, new_key, pending_key, run_key, set_run_aside
 from coordinator.run_folder import ARCHIVE, JOURNAL
+from coordinator.store.completeness import archive_is_ahead
 from coordinator.store.journal import Journal, JournalDamaged, salvage
 from coordinator.store.row_reader import charter_signer
 
@@ -45,6 +46,9 @@ def open_folder(folder: Path, asked: Asked) -> tuple[Identity, Beginning]:
 def folder_facts(folder: Path) -> FolderFacts:
     """Raises StateError, JournalDamaged, DiskFull."""
     with closing(Journal(folder / JOURNAL)) as journal:
+        if journal.behind is None and archive_is_ahead(journal, folder / ARCHIVE):
+            log.warning("the journal in %s is older than the archive next to it", folder)
+            journal.mark_behind(journal.newest_time() or Millis(0))
         signer, restored = charter_signer(journal.rows()), journal.behind is not None
     pending = pending_key(folder)
     if pending is not None and pending.public == signer:  # the start that began the run was interrupted

@@ -66,7 +66,7 @@ def _scale(options: argparse.Namespace) -> Iterator[str]:
 def _flushes(options: argparse.Namespace) -> Iterator[str]:
     yield table(
         ["part", "contributions", "flushes", "commits", "a flush, ms", "a commit, ms", "both, s"],
-        measure_flushes(options.contributions, options.rounds, options.folder),
+        list(measure_flushes(options.contributions, options.rounds, options.folder)),
     )
     flushed, cached = measure_file(options.rounds, options.folder)
     yield f"A file of 500 MB: {flushed:.2f} s with its flush, {cached:.2f} s without.\n"

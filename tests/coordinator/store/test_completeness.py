@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.run_folder import JOURNAL
+from coordinator.recovery.opening import folder_facts
+from coordinator.run_folder import AUTHORITY_KEY, JOURNAL
 from coordinator.store.completeness import archive_is_ahead
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
 from tests.support.coordinators import archive, fold_round, opened_store, train_round
-from tests.support.parts import ADA
+from tests.support.parts import ADA, AUTHORITY
 
 
 @pytest.fixture
@@ -35,3 +36,14 @@ def test_a_copy_without_the_write_ahead_log_is_shorter(store: RunStore, tmp_path
     with closing(Journal(lone)) as journal:
         assert archive_is_ahead(journal, archive(store))
         assert not archive_is_ahead(journal, tmp_path), "no archive says nothing"
+
+
+def test_a_start_without_the_write_ahead_log_recovers(store: RunStore) -> None:
+    (store.folder / AUTHORITY_KEY).write_bytes(AUTHORITY.seed)
+    assert not folder_facts(store.folder).restored
+    alone = (store.folder / JOURNAL).read_bytes()
+    store.journal.close()
+    (store.folder / JOURNAL).write_bytes(alone)
+    assert folder_facts(store.folder).restored
+    with closing(Journal(store.folder / JOURNAL)) as journal:
+        assert journal.behind is not None
