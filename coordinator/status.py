@@ -36,6 +36,8 @@ def render(status: RunStatus) -> str:
     console.print(f"  {status.tokens:,} tokens so far, training loss {loss} in the last round")
     console.print(f"  state {short(status.state)} of round {status.state_round}")
     console.print(f"  newest checkpoint: round {status.checkpoint_round}")
+    if status.divergence:
+        console.print(f"  training diverges: {status.divergence}")
     if not status.rehearsed:
         console.print("  not rehearsed: no step was completed before the run began")
     for fault in status.faults:

@@ -78,6 +78,8 @@ def _outcome(outcome: quorum.QuorumOutcome) -> str:
 def promotion_message(reason: reasons.NoneEvaluated | reasons.LossNearBest) -> str:
     """Why a checkpoint is `main`."""
     match reason:
+        case reasons.NoneEvaluated(main, diverged=True):
+            return f"round {main} is the newest from before training diverged; none could be evaluated"
         case reasons.NoneEvaluated(main):
             return f"round {main} is the newest; none could be evaluated"
         case reasons.LossNearBest(main, loss, best, best_loss, within, skipped):

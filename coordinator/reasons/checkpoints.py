@@ -42,6 +42,8 @@ class NoneEvaluated(Reason):
     """`main` is the newest checkpoint: no checkpoint was evaluated."""
 
     main: int
+    diverged: bool = False
+    """It is the newest one from before training diverged."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from barnraise.contract.divergence import divergence_message
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.protocol import Misfit
 from barnraise.contract.records import Evaluation, JoinClaim, seal
@@ -119,6 +120,7 @@ class CoordinatorApi:
     def status(self) -> RunStatus:
         """The status of the run."""
         now, run, members = self.clock(), self.store.snapshot, self.session.members
+        divergence = self.session.divergence
         phase = run.window.phase(now, members.tokens(run.round))
         return RunStatus(
             run=run.charter.run,
@@ -129,6 +131,7 @@ class CoordinatorApi:
             state_round=run.tip.round,
             tokens=run.tokens,
             loss=run.loss,
+            divergence=divergence_message(divergence) if divergence else "",
             checkpoint_round=run.newest_checkpoint.value.round,
             evaluation=pending_message(self.publisher.pending_evaluation()),
             peers=members.statuses(now),

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from barnraise.contract.divergence import Divergence, divergence_message
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis
@@ -55,6 +56,8 @@ class Session:
     """The volunteers that were live at the last tick."""
     progress: Progress = field(default_factory=JustStarted)
     """Why the open round is still open."""
+    divergence: Divergence | None = None
+    """Why training diverges; None where it does not."""
     _turns: int = 1
     """A volunteer contributes to one of this many rounds (`Head.turns`); set when a round opens."""
     _deserted: bool = False
@@ -180,12 +183,23 @@ class Session:
         self.contributions.restart()
         await self.announce_head()
         await asyncio.to_thread(self.store.fold, link)
+        self._check_trend()
         await self.announce_head()
         if self.store.checkpoint_due():
             await self.publisher.write_checkpoint()
             log.info("checkpoint of round %d written", link.close.round + 1)
             await self.announce_head()
         await self.publisher.update_archive()
+
+    def _check_trend(self) -> None:
+        """Log a divergence, and its end, where that is news."""
+        run, before = self.store.snapshot, self.divergence
+        self.divergence = found = run.trend.divergence(self.store.chance)
+        if found is not None and found.is_news_after(before):
+            log.warning("training diverges: %s", divergence_message(found))
+            log.warning("no checkpoint is promoted meanwhile; a lower train.inner.lr needs a new run")
+        elif found is None and before is not None:
+            log.info("training no longer diverges")
 
     def _turns_now(self) -> int:
         run = self.store.snapshot

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.divergence import LossTrend, round_loss
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, Head, JoinClaim, blob_name
 from barnraise.contract.rounds import Window
@@ -107,6 +108,7 @@ class RunState:
     """The score of each checkpoint that was ever evaluated, by round."""
     evaluations: Mapping[int, Mapping[PublicKey, Signed[Evaluation]]] = field(default_factory=_empty)
     """The newest evaluation of each vouched volunteer, by round, while the coordinator has none itself."""
+    trend: LossTrend = field(default_factory=LossTrend)
     history: History = field(default_factory=History)
     replay_from: int = 0
     """Contributions of the rounds from this one on are kept."""
@@ -159,10 +161,10 @@ class RunState:
 
     def promotion(self) -> Promotion | None:
         """Which checkpoints are `main`, `best` and `latest`; None before the first is published."""
-        found = {round: self.held_out(round) for round in sorted(self.published)}
-        losses = {round: held_out.loss if held_out else None for round, held_out in found.items()}
-        kept = self.spec.checkpoint
-        return promote(losses, kept.promote_within) if losses else None
+        found = ((round, self.held_out(round)) for round in sorted(self.published))
+        losses = {round: held_out.loss if held_out else None for round, held_out in found}
+        within = self.spec.checkpoint.promote_within
+        return promote(losses, within, self.trend.good_until) if losses else None
 
     def head(
         self, now: Millis, bootstrap: tuple[str, ...], *, turns: int, volunteers: int, tokens: int
@@ -189,22 +191,20 @@ class RunState:
 
     def next_replay_from(self) -> int:
         """Where `replay_from` moves to keep the contributions within the spec's limit."""
-        kept = self.spec.checkpoint
-        sizes = self.history.sizes()
-        return replay_start(self.replay_from, sizes, self.published, limit=kept.log_gigabytes * 1e9)
+        sizes, limit = self.history.sizes(), self.spec.checkpoint.log_gigabytes * 1e9
+        return replay_start(self.replay_from, sizes, self.published, limit=limit)
 
     def outdated_checkpoints(self) -> tuple[int, ...]:
         """Rounds of the checkpoints to drop: those that the spec does not keep and nothing needs."""
-        kept, promotion = self.spec.checkpoint, self.promotion()
-        named = (promotion.main, promotion.best) if promotion else ()
+        named = (promotion.main, promotion.best) if (promotion := self.promotion()) else ()
         needed = {round for round in (*named, self.replay_from, self.evaluating) if round is not None}
-        return tuple(outdated(self.checkpoints, kept.keep, needed))
+        return tuple(outdated(self.checkpoints, self.spec.checkpoint.keep, needed))
 
     def names(self) -> set[BlobHash]:
         """Blobs of the checkpoints and contributions that are kept."""
-        manifests, history = self.checkpoints.values(), self.history
+        manifests = self.checkpoints.values()
         files = (BlobHash(entry.hash) for signed in manifests for entry in signed.value.files)
-        folded = (blob for blobs in history.kept for blob in blobs)
+        folded = (blob for blobs in self.history.kept for blob in blobs)
         accepted = (blob_name(commit.value) for commit in self.accepted.values())
         return {*files, *folded, *accepted, *(blob_hash(signed.wire) for signed in manifests)}
 
@@ -237,6 +237,7 @@ def _closed(state: RunState, event: RoundClosed) -> RunState:
         _entered(state, event.link),
         opens=event.at,
         accepted=_empty(),
+        trend=state.trend.after(state.round, round_loss(event.link.commits)),
         history=state.history.with_close(event.link),
     )
 

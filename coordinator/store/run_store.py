@@ -8,6 +8,7 @@ name.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import Close, Entry, Resume, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name, fold_order
+from barnraise.contract.shards import DataIndex
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import FileDamaged, MalformedBlob, StateError, Unreachable
 from barnraise.core.identity import Identity
@@ -143,6 +145,14 @@ class RunStore:
         """Bytes that a contribution can have: the same for all of a run."""
         spec, state = self.snapshot.spec, self.state
         return blob_sizes(spec.codec, state.layout)
+
+    @cached_property
+    def chance(self) -> float | None:
+        """The loss of a model that knows nothing, in nats a token; None without the data's index."""
+        try:
+            return math.log(DataIndex.from_bytes(self.blobs.get(self.charter.data_index_hash)).vocab_size)
+        except (FileDamaged, FileNotFoundError, MalformedBlob):
+            return None
 
     def reopen(self, now: Millis) -> None:
         """Start the TRAIN phase of the open round, again where it has started."""

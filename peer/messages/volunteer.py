@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
+from barnraise.contract.divergence import LossAtChance, LossJumped, LossRises, divergence_message
 from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
 from peer.volunteer import reasons as volunteer
@@ -166,6 +167,9 @@ def _notice(notice: volunteer.Notice) -> str:
         case ClockSet(seconds):
             way = "forward" if seconds > 0 else "back"
             return f"this machine's clock was set {way} by {abs(seconds):.0f} s; the run's stays as it is"
+        case LossAtChance() | LossJumped() | LossRises():
+            what = divergence_message(notice)
+            return f"the run's training diverges: {what}. No checkpoint is promoted: write to the maintainer"
         case _:
             assert_never(notice)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from barnraise.contract.divergence import LossTrend
 from barnraise.contract.double_signing import DoubleSigned
 from barnraise.contract.log_entries import Resume
 from barnraise.contract.records import Commit, Head, Presence, blob_name
@@ -41,6 +42,8 @@ class NewState:
 
     tip: Tip
     state: TrainState
+    trend: LossTrend
+    """Of the run's losses."""
     missed: Decoder | None
     """Our contribution where it missed its close."""
 
@@ -102,7 +105,7 @@ class Exchange:
     def hand_over(self) -> NewState:
         """What the training has to be rebased onto."""
         follower = self.follower
-        return NewState(follower.tip, follower.state, self.store.hand_over())
+        return NewState(follower.tip, follower.state, follower.trend, self.store.hand_over())
 
     def log_news(self, head: Head) -> LogNews:
         """What a head says about the log that a change of the round does not say."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.divergence import LossTrend, round_loss
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
@@ -44,6 +45,8 @@ class LogFollower:
     state: TrainState
     passed: dict[int, Certified] = field(default_factory=dict)
     """The newest entries that were passed, by height: compared with those of another history."""
+    trend: LossTrend = field(default_factory=LossTrend)
+    """Of the training losses in the closes that were folded."""
     _others: Sequence[Presence] = ()
     """Other volunteers, which may hold contributions that we lack."""
 
@@ -97,6 +100,7 @@ class LogFollower:
 
         await asyncio.gather(*(fetch(commit) for commit in link.commits))
         self.tip, self.state = await asyncio.to_thread(self._advance, link)
+        self.trend = self.trend.after(link.close.round, round_loss(link.commits))
         self._passed(link)
 
     def _advance(self, link: Link) -> tuple[Tip, TrainState]:

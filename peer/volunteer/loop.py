@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import assert_never
 
+from barnraise.contract.divergence import Divergence, LossTrend
 from barnraise.contract.heartbeat import heartbeat_seconds, next_time, parts_for
 from barnraise.contract.records import Activity, Head, Presence
 from barnraise.contract.rotation import has_turn
@@ -79,6 +80,7 @@ class Volunteer:
     _activity: Activity = "waiting"
     _beat_at: Millis = NEVER
     """Time of the last heartbeat."""
+    _divergence: Divergence | None = None
     _displaced: KeyInUse | None = None
     """Another program takes part with our key."""
 
@@ -182,12 +184,19 @@ class Volunteer:
     async def _merge(self) -> None:
         new = self.exchange.hand_over()
         await asyncio.to_thread(self.training.rebase, new.tip, new.state, new.missed)
+        self._check_trend(new.trend)
         now = self.awake()
         self.timer.rebased(now)
         durations = self.timer.measured(now)
         if durations.exchange:
             self._advise(exchange_advice(durations, self.spec.round))
         await self._publish_presence()
+
+    def _check_trend(self, trend: LossTrend) -> None:
+        """Show where the run's training diverges."""
+        before, self._divergence = self._divergence, trend.divergence(self.samples.chance)
+        if self._divergence is not None and self._divergence.is_news_after(before):
+            self.display.notify(self._divergence)
 
     async def _leave(self) -> None:
         """Save the local work, wait until a peer has our last contribution, and say that we leave."""

@@ -81,7 +81,7 @@ def _first(rules: tuple[Rule, ...], view: View) -> Action | None:
 
 
 def _send_before_leaving(view: View) -> Action | None:
-    unsent = view.work.tokens and not _in_exchange(view)
+    unsent = view.work.tokens and _idle(view) and not view.work.contribution.taken
     in_time = view.work.round == view.window.round and view.now < view.window.deadline
     return Publish(reasons.LeavingWithWork()) if view.leaving and unsent and in_time else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from barnraise.contract.divergence import Divergence
 from barnraise.core.ids import Round
 from barnraise.core.reason import Reason
 from barnraise.runtime.clock_steps import ClockSet
@@ -268,5 +269,5 @@ WaitReason = (
     | AwayForLong
 )
 HoldReason = WaitReason | ExchangeReason
-Notice = StepSkipped | Paused | ClockSet
+Notice = StepSkipped | Paused | ClockSet | Divergence
 ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop

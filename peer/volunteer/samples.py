@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,11 @@ class Samples:
         self._owner, self._index, self._shard_sizes = owner, index, index.shard_sizes
         self._swarm, self._blobs = swarm, blobs
         self._parsed: OrderedDict[int, Shard] = OrderedDict()
+
+    @property
+    def chance(self) -> float:
+        """The loss of a model that knows nothing, in nats a token."""
+        return math.log(self._index.vocab_size)
 
     async def batch(self, round: Round, start: int, count: int) -> list[Sample]:
         """Samples start … start + count - 1 of this volunteer in `round`.

@@ -28,6 +28,7 @@ def rendered(name: str, problem: str = "") -> str:
         tokens=1,
         loss=None,
         checkpoint_round=0,
+        divergence="",
         evaluation="",
         peers=(peer,),
         faults=(FaultStatus(key="b" * 64, device="cpu", problem=problem, seconds_ago=60.0),),

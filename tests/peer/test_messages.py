@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.contract.divergence import LossJumped
 from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome, QuorumPending
 from barnraise.contract.manifest import HeldOut
 from barnraise.core.ids import PublicKey, Round, RunId, StateHash
@@ -53,6 +54,11 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] 
     ),
     (Paused(60.2, asleep=False), "this program was stopped for 60 s"),
     (Paused(3600.0, asleep=True), "this machine slept for 3600 s"),
+    (
+        LossJumped(3.4, 2.4),
+        "the run's training diverges: the training loss is 3.40 and was 2.40."
+        " No checkpoint is promoted: write to the maintainer",
+    ),
     (ClockSet(600.2), "this machine's clock was set forward by 600 s; the run's stays as it is"),
     (ClockSet(-600.2), "this machine's clock was set back by 600 s; the run's stays as it is"),
     (volunteer.Starting(), "starting"),

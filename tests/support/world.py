@@ -225,7 +225,7 @@ class World:
                 assert not peer.leaving
             case Leave():
                 could_publish = peer.base == view.window.round and view.now < view.window.deadline
-                free = not peer.lifecycle.taken and view.exchange is not Exchanging.BUSY
+                free = not peer.lifecycle.taken and view.exchange is Exchanging.IDLE
                 assert not (peer.tokens and could_publish and free), (
                     "left with tokens that it could have published"
                 )
@@ -257,6 +257,7 @@ class World:
             exchange=self._exchanging(peer),
             durations=peer.timer.measured(Millis(self.now)),
             leaving=peer.leaving,
+            absence=2,
         )
 
     def _exchanging(self, peer: Peer) -> Exchanging:

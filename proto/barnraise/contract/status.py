@@ -47,6 +47,8 @@ class RunStatus(Strict):
     loss: float | None
     """Token-weighted training loss of the last closed round."""
     checkpoint_round: int
+    divergence: str
+    """Why training diverges; empty where it does not."""
     evaluation: str
     """What the newest checkpoint without a held-out loss waits for; empty without vouched volunteers."""
     peers: tuple[PeerStatus, ...]

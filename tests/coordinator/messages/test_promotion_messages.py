@@ -11,6 +11,10 @@ from coordinator.reasons.checkpoints import HigherLoss, LossNearBest, NoneEvalua
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
+        (
+            NoneEvaluated(5, diverged=True),
+            "round 5 is the newest from before training diverged; none could be evaluated",
+        ),
         (NoneEvaluated(5), "round 5 is the newest; none could be evaluated"),
         (
             LossNearBest(5, 2.5, 5, 2.5, 0.01, None),

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from barnraise.contract.divergence import LossJumped, LossTrend
 from barnraise.contract.records import Activity, Commit, Head, Presence
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import DataSpec, RoundSpec, RunSpec
@@ -29,7 +30,14 @@ from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.loop import Volunteer
 from peer.volunteer.policy import plan
-from peer.volunteer.reasons import ActionReason, RoundClosed, StepOutlastsRound, TimeIsOver, TimeToTrain
+from peer.volunteer.reasons import (
+    ActionReason,
+    Notice,
+    RoundClosed,
+    StepOutlastsRound,
+    TimeIsOver,
+    TimeToTrain,
+)
 from peer.volunteer.samples import Samples
 from tests.support import parts
 from tests.support.programs import DEADLINE
@@ -108,6 +116,7 @@ class FakeExchange:
 
     calls: list[str] = field(default_factory=list)
     pending: Commit | None = None
+    trend: LossTrend = field(default_factory=LossTrend)
     busy: Exchanging = Exchanging.IDLE
     caught_up: threading.Event = field(default_factory=threading.Event)
 
@@ -129,7 +138,9 @@ class FakeExchange:
         self.calls.append("publish")
 
     def hand_over(self) -> NewState:
-        return NewState(Tip(Position(Round(4), BlobHash(parts.HASH_B)), STATE.hash()), STATE, None)
+        return NewState(
+            Tip(Position(Round(4), BlobHash(parts.HASH_B)), STATE.hash()), STATE, self.trend, None
+        )
 
     def update_others(self, others: Sequence[Presence]) -> None: ...
 
@@ -151,6 +162,7 @@ class FakeSamples:
     """Fails `failures` times, then returns empty batches."""
 
     failures: int = 0
+    chance: float = 10.8
     rounds: list[Round] = field(default_factory=list)
 
     async def batch(self, round: Round, start: int, count: int) -> list[Sample]:
@@ -167,6 +179,7 @@ class FakeDisplay:
 
     reasons: list[ActionReason] = field(default_factory=list)
     advice: list[Advice] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
     _queue: asyncio.Queue[ActionReason] = field(default_factory=asyncio.Queue)
 
     def show(self, status: VolunteerStatus) -> None:
@@ -179,6 +192,9 @@ class FakeDisplay:
 
     def advise(self, advice: Advice) -> None:
         self.advice.append(advice)
+
+    def notify(self, notice: Notice) -> None:
+        self.notices.append(notice)
 
 
 class Stage:
@@ -410,3 +426,13 @@ def test_a_displaced_volunteer_saves_its_work_and_sends_no_farewell() -> None:
     stage = played(play)
     assert "put aside" in stage.exchange.calls
     assert "leaving" not in stage.swarm.activities
+
+
+def test_a_divergence_of_the_run_is_shown_once() -> None:
+    async def play(stage: Stage) -> None:
+        good = LossTrend().after(1, 2.5)
+        for trend in (good, good.after(2, 4.0), good.after(2, 4.0).after(3, 4.5)):
+            stage.exchange.trend = trend
+            await stage.volunteer._merge()
+
+    assert played(play).display.notices == [LossJumped(4.0, 2.5)]

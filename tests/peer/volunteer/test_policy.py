@@ -141,6 +141,7 @@ TAKE_UP: list[tuple[View, Action]] = [
     (seen(exchange=FOLDED, leaving=True, round=Round(2)), STOP),
     (seen(exchange=BUSY, differs=True), Hold(FOLDS())),
     (seen(exchange=BUSY, leaving=True), STOP),
+    (seen(exchange=FOLDED, leaving=True), STOP),
 ]
 
 SLOW: list[tuple[View, Action]] = [
