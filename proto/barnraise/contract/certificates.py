@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,7 @@ from barnraise.contract.field_types import Epoch, Height, Kind, RoundNumber, Run
 from barnraise.core.errors import BadSignature
 from barnraise.core.identity import Identity, verify
 from barnraise.core.ids import PublicKey
+from barnraise.core.signed import Signable
 from barnraise.core.strict import Hex64, Strict
 
 MAX_CLOSERS = 64
@@ -23,10 +24,10 @@ MAX_CLOSERS = 64
 Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
-class Vote(Strict):
+class Vote(Signable):
     """The statement that a vote signs: this entry is the one at its place in the log."""
 
-    DOMAIN: ClassVar[bytes] = b"barnraise/Vote/1\n"
+    DOMAIN = b"barnraise/Vote/1\n"
 
     run: Run
     epoch: Epoch
@@ -41,7 +42,7 @@ class Vote(Strict):
     @property
     def message(self) -> bytes:
         """The bytes that are signed."""
-        return self.DOMAIN + self.model_dump_json().encode()
+        return self.DOMAIN + self.payload
 
 
 class Certificate(Strict):

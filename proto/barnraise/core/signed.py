@@ -65,6 +65,11 @@ class Signed(Generic[T]):
         return base64.b64encode(self.wire).decode()
 
     @property
+    def signature(self) -> str:
+        """The signature alone, in hexadecimal."""
+        return self.wire[KEY_BYTES:_PREFIX].hex()
+
+    @property
     def payload(self) -> bytes:
         """The bytes that were signed after the domain line."""
         return self.wire[_PREFIX:]

@@ -1,0 +1,1 @@
+"""How closers agree on the next entry of the log: Paxos, one decision for each place in the log."""
