@@ -22,7 +22,7 @@ from barnraise.consensus.statements import (
     RefusalMessage,
     Voted,
 )
-from barnraise.consensus.wire import decode, encode
+from barnraise.consensus.wire import Agreed, decode, encode
 from barnraise.contract.certificates import Authorities
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import Identity
@@ -150,7 +150,7 @@ def test_messages_are_read_as_they_were_sent() -> None:
         ProposalMessage(sign(identity, asked), (promised,)),
     ]
     for message in messages:
-        assert decode(encode(message)) == message
+        assert decode(encode(message)) == Agreed(message)
         with pytest.raises(BadSignature):
             decode(encode(message)[:-3] + b"9" + encode(message)[-2:])
     forged = Proposal.at(PLACE, 4, entry=value(1).entry, kind="close", promises=(promised.text[:-8],))

@@ -1,6 +1,12 @@
-"""Messages between closers as bytes: a tag, and the signed statement."""
+"""Messages between closers as bytes: a tag, and what is signed.
+
+An `Ask` and its answer `News` bring a closer that is behind to the newest place of the log. They are not part
+of the agreement.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from typing_extensions import assert_never
 
@@ -18,21 +24,92 @@ from barnraise.consensus.statements import (
     open_proposal,
 )
 from barnraise.contract.certificates import Vote
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.field_types import Run
 from barnraise.core.errors import MalformedRecord
-from barnraise.core.signed import open_signed
+from barnraise.core.identity import Identity
+from barnraise.core.ids import PublicKey, RunId
+from barnraise.core.signed import Signable, open_signed, sign
 
 MAX_MESSAGE_BYTES = 2**17
 """A proposal of 64 closers has 33 promises of about 800 bytes."""
 
 
+class AskStatement(Signable):
+    """The signer asks for the newest entry of the log."""
+
+    DOMAIN = b"barnraise/Ask/1\n"
+
+    run: Run
+
+
+class NewsStatement(Signable):
+    """The signer knows the log up to this entry."""
+
+    DOMAIN = b"barnraise/News/1\n"
+
+    newest: Certified
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A closer is behind."""
+
+    sender: PublicKey
+
+
+@dataclass(frozen=True)
+class News:
+    """The newest entry that the sender knows; its certificate is not checked yet."""
+
+    certified: Certified
+    sender: PublicKey
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """A message of the agreement."""
+
+    message: Message
+
+    @property
+    def sender(self) -> PublicKey:
+        """Who signed it."""
+        return self.message.signed.signer
+
+
+Inbound = Ask | News | Agreed
+
+
 def encode(message: Message) -> bytes:
-    """The bytes to send."""
+    """A message of the agreement, as it is sent."""
     return _tag(message) + message.signed.wire
 
 
-def decode(data: bytes) -> Message:
+def encode_ask(identity: Identity, run: RunId) -> bytes:
+    """A request for the newest entry, as it is sent."""
+    return b"A" + sign(identity, AskStatement(run=run)).wire
+
+
+def encode_news(identity: Identity, newest: Certified) -> bytes:
+    """The newest entry, as it is sent."""
+    return b"N" + sign(identity, NewsStatement(newest=newest)).wire
+
+
+def decode(data: bytes) -> Inbound:
     """Check a message: size, all signatures, schema. Raises MalformedRecord, BadSignature."""
     tag, wire = data[:1], data[1:]
+    match tag:
+        case b"A":
+            return Ask(open_signed(AskStatement, wire, signer=None).signer)
+        case b"N":
+            news = open_signed(NewsStatement, wire, signer=None)
+            return News(news.value.newest, news.signer)
+        case _:
+            return Agreed(_decode_message(tag, wire))
+
+
+def _decode_message(tag: bytes, wire: bytes) -> Message:
     match tag:
         case b"P":
             return PrepareMessage(open_signed(Prepare, wire, signer=None))

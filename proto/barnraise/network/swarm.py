@@ -25,6 +25,7 @@ from barnraise.network.blobs.rate_limiter import UNCAPPED, Caps
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Transfer
 from barnraise.network.daemon import Daemon, describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
+from barnraise.network.mail import MAIL_PROTOCOL, Mail
 from barnraise.network.peer_ids import write_identity
 from barnraise.network.record_dht import RecordDht
 from barnraise.network.timing import TIMING, Timing
@@ -41,6 +42,8 @@ class Swarm:
     _dht: RecordDht
     _gossip: Gossip
     _transfer: Transfer
+    mail: Mail
+    """Messages to and from single nodes."""
     _clock: Callable[[], Millis]
     _bootstrap: Sequence[str]
     _timing: Timing
@@ -91,8 +94,10 @@ class Swarm:
         await daemon.serve(WHOLE_PROTOCOL, transfer.serve)
         await daemon.serve(PIECE_PROTOCOL, transfer.serve_pieces)
         await daemon.serve(GOSSIP_PROTOCOL, gossip.serve)
+        mail = Mail(daemon.open_stream, timing)
+        await daemon.serve(MAIL_PROTOCOL, mail.serve)
         await daemon.keep_ports()
-        return cls(daemon, dht, gossip, transfer, clock, bootstrap, timing)
+        return cls(daemon, dht, gossip, transfer, mail, clock, bootstrap, timing)
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, and start the daemon again whenever it ends or hangs."""
@@ -127,6 +132,7 @@ class Swarm:
     async def stop(self) -> None:
         """Leave the swarm and end the daemon, even if it no longer answers."""
         await self._gossip.close()
+        self.mail.close()
         self._transfer.close()
         await self._dht.stop()
         await self._daemon.stop()

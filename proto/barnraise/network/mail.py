@@ -1,0 +1,87 @@
+"""Short messages between two nodes over libp2p streams. No libp2p in here.
+
+message:  4 bytes length, little-endian, then the message; the receiver sends one byte back
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from barnraise.core.errors import MalformedRecord, TrustError
+from barnraise.core.ids import PublicKey, short
+from barnraise.network.streams import OpenStream, StreamLimits, until_stalled
+from barnraise.network.timing import TIMING, Timing
+
+log = logging.getLogger("barnraise.swarm")
+
+MAIL_PROTOCOL = "barnraise/mail/1"
+MAX_MAIL_BYTES = 2**17
+MAX_QUEUED = 256
+"""Messages that are being sent at once; further ones are dropped. Their senders repeat what matters."""
+_LENGTH = 4
+_RECEIVED = b"\x01"
+
+
+def _drop(data: bytes) -> None:
+    """Until a program receives messages."""
+
+
+@dataclass
+class Mail:
+    """What one node sends to others, and receives from them."""
+
+    open_stream: OpenStream
+    timing: Timing = TIMING
+    deliver: Callable[[bytes], None] = _drop
+    """Takes a message. Raises TrustError where it is none."""
+    _limits: StreamLimits = field(default_factory=StreamLimits)
+    _sending: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def send(self, to: PublicKey, data: bytes) -> None:
+        """Send a message in the background, in one try."""
+        if len(self._sending) < MAX_QUEUED:
+            task = asyncio.create_task(self._send(to, data))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Receive one message from a peer's stream."""
+        try:
+            with self._limits.admitted(peer, writer) as stream:
+                if stream is not None:
+                    self._limits.set_idle(stream, True)  # evict silent streams first
+                    self.deliver(await self._read(reader))
+                    writer.write(_RECEIVED)
+                    await until_stalled(writer.drain(), self.timing)
+        except TrustError as error:
+            log.debug("%s sent %s", peer, error.problem)
+        except (OSError, EOFError, asyncio.TimeoutError) as error:
+            log.debug("a message of %s ended early: %s", peer, error)
+        finally:
+            writer.close()
+
+    def close(self) -> None:
+        """End what is under way."""
+        for task in self._sending:
+            task.cancel()
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        size = int.from_bytes(await until_stalled(reader.readexactly(_LENGTH), self.timing), "little")
+        if size > MAX_MAIL_BYTES:
+            raise MalformedRecord(f"a message of {size} bytes", fix="It is not read.")
+        return await until_stalled(reader.readexactly(size), self.timing)
+
+    async def _send(self, to: PublicKey, data: bytes) -> None:
+        try:
+            reader, writer = await until_stalled(self.open_stream(to, MAIL_PROTOCOL), self.timing)
+            try:
+                writer.write(len(data).to_bytes(_LENGTH, "little") + data)
+                await until_stalled(writer.drain(), self.timing)
+                await until_stalled(reader.readexactly(len(_RECEIVED)), self.timing)
+            finally:
+                writer.close()
+        except (OSError, EOFError, asyncio.TimeoutError) as error:
+            log.debug("could not send to %s: %s %s", short(to), type(error).__name__, error)
