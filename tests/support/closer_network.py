@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from barnraise.consensus.ballots import Ballots, Pace
@@ -109,7 +110,7 @@ class Network:
             self.nodes[key], self.side[key] = Node(key, positions=[first]), 0
         for node in self.nodes.values():
             self._arrive(node)
-            self._later(self.random.randrange(TICK), lambda node=node: self._tick(node))
+            self._later(self.random.randrange(TICK), partial(self._tick, node))
 
     # Faults
 

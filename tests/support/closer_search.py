@@ -25,7 +25,7 @@ from barnraise.consensus.statements import (
     VoteMessage,
 )
 from barnraise.consensus.turn import Turn
-from barnraise.core.ids import Millis
+from barnraise.core.ids import BlobHash, Millis
 from tests.support import closers
 
 NOW = Millis(0)
@@ -208,7 +208,7 @@ def majorities(messages: list[Message]) -> set[Value]:
     for message in messages:
         if isinstance(message, VoteMessage):
             vote = message.signed.value
-            about = vote.ballot, Value(closers.BlobHash(vote.entry), vote.kind)
+            about = vote.ballot, Value(BlobHash(vote.entry), vote.kind)
             voters.setdefault(about, set()).add(message.signed.signer)
     return {value for (_, value), keys in voters.items() if len(keys) >= 2}
 
