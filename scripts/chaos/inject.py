@@ -15,7 +15,7 @@ from scripts.chaos.schedule import Injection
 from scripts.chaos.victims import blob_of, saved_file
 from scripts.netns import cut, mend
 
-ABSENT = r"the last head of the coordinator is \d+ s old"
+ABSENT = r"last head (of the coordinator )?is \d+ \w+ old"
 """A volunteer prints this when it notices that the coordinator is away."""
 DAEMON_BACK = r"the libp2p daemon is back"
 NO_SPACE = r"(?i)disk is full|no space"

@@ -8,6 +8,7 @@ root, on Linux.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
@@ -62,14 +63,15 @@ class Tally:
 
 def main() -> int:
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: programs and disks are removed
     cases, reason = _cases(options)
     until = time.monotonic() + options.hours * 3600
     injections = _limited(endless(options.seed, options.volunteers, cases), options.faults, until)
     tally, number = Tally(), 0
-    with ExitStack() as stack:
-        net = stack.enter_context(network()) if not reason and not options.kills else None
-        while (first := next(injections, None)) is not None:
-            number += 1
+    while (first := next(injections, None)) is not None:
+        number += 1
+        with ExitStack() as stack:
+            net = stack.enter_context(network()) if not reason and not options.kills else None
             _run(options.work / f"run-{number}", options.volunteers, net, first, injections, tally)
     print(tally.table(), flush=True)
     for failure in tally.failures:

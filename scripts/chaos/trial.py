@@ -61,7 +61,9 @@ class Trial:
         run, began = self.run, time.monotonic()
         inject(run, injection, self._excuse)
         rounds = self._await_agreement()
-        self.check()
+        if judge(self._evidence()).violations:  # a line may be on its way to us: a loss is still one later
+            self._await_agreement()
+            self.check()
         name = run.volunteers[injection.volunteer].name
         self.survived.append(Survived(injection.case, name, time.monotonic() - began, rounds))
         return self.survived[-1]
@@ -101,16 +103,16 @@ class Trial:
         return needed
 
     def _evidence(self) -> Evidence:
-        reference = self._reference
+        reference, run = self._reference, self.run
         assert reference is not None, "begin comes first"
-        reference.catch_up()
-        run = self.run
+        senders = [self._sender(volunteer) for volunteer in run.volunteers]
+        reference.catch_up()  # after the senders: what they no longer wait for is in a close by now
         return Evidence(
             truth=reference.states,
             printed={actor.name: actor.states for actor in run.actors},
             listed=reference.listed,
             accepted=reference.accepted,
-            senders=[self._sender(volunteer) for volunteer in run.volunteers],
+            senders=senders,
         )
 
     def _sender(self, volunteer: Actor) -> SenderEvidence:

@@ -101,6 +101,8 @@ class World:
     opens: int = 1_000_000
     turns: int = 1
     peers: dict[PublicKey, Peer] = field(default_factory=dict)
+    cut: set[PublicKey] = field(default_factory=set)
+    """Volunteers without a network: they receive nothing, and what they send arrives afterwards."""
     presences: dict[PublicKey, Presence] = field(default_factory=dict)
     announced: dict[tuple[int, PublicKey], tuple[int, Commit]] = field(default_factory=dict)
     """By round and owner: when others see it, and the commit."""
@@ -183,7 +185,7 @@ class World:
         """Half a second: each program reads the records and acts once."""
         self.now += TICK
         for peer in self.live:
-            if self.heads[-1].at > peer.head.at:
+            if self.heads[-1].at > peer.head.at and peer.key not in self.cut:
                 peer.head = self.heads[-1]
             if self.now >= peer.busy_until:
                 self._act(peer)
@@ -234,6 +236,8 @@ class World:
                 peer.alive, peer.folded, peer.exchange_until = False, None, 0
                 self.presences.pop(peer.key, None)
                 return
+        if peer.key in self.cut:
+            return
         before = self.presences.get(peer.key)
         doing = activity(action, "training" if before is None else before.doing)
         self.presences[peer.key] = Presence(peer.base, self._tokens_of(peer), Millis(self.now), doing)
@@ -315,12 +319,13 @@ class World:
     def _coordinate(self) -> None:
         for owner, commit in list(self.fetching.items()):
             peer = self.peers[owner]
-            if peer.alive or commit.round != self.round:
+            if (peer.alive and owner not in self.cut) or commit.round != self.round:
                 del self.fetching[owner]
                 if peer.alive and commit.round == self.round and not self._full():
                     self.accepted[owner] = commit
         for (round, owner), (visible, commit) in self.announced.items():
-            if round == self.round and visible <= self.now and not self._full():
+            arrived = visible <= self.now and owner not in self.cut
+            if round == self.round and arrived and not self._full():
                 self._consider(owner, commit)
         situation = self._situation()
         self.decision = decide_close(situation)
