@@ -129,7 +129,7 @@ CASES = (
         Case(fault, target, phase, file)
         for fault in (Fault.DAMAGE, Fault.DELETE)
         for target, phase, file in (
-            (_C, Phase.FOLDED, File.CLOSE),
+            (_C, Phase.ACCEPTING, File.CLOSE),  # a volunteer has it: it contributed to the next round
             (_C, Phase.ACCEPTING, File.ACCEPTED),
             (_C, Phase.TRAINING, File.FOLDED),
             (_C, Phase.CHECKPOINTED, File.CHECKPOINT),

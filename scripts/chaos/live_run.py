@@ -26,8 +26,8 @@ from tests.support.tiny import make_tiny_model
 DEADLINE = 240.0
 """Seconds for any event, on a machine that does other work too."""
 NAMES = ("ada", "ben", "cyd", "dan", "eve", "fay", "gus", "hal")
-READY = r"^round \d+: "
-"""A volunteer prints this once it takes part."""
+READY = r"^round \d+: (training|\d+ steps are done)"
+"""A volunteer prints this once it takes part in the open round."""
 RUN = """\
 name = "tiny"
 seed = 3
@@ -45,7 +45,7 @@ lr = 1e-3
 [round]
 seconds = 4
 grace = 4
-steps = 3
+steps = 8
 min_contributions = 1
 [checkpoint]
 every = 3
