@@ -58,7 +58,7 @@ class HeadFollower:
             await self.swarm.reconnect(self.head.bootstrap)
 
     def _take(self, head: Head) -> None:
-        if head.at > self.head.at:
+        if head.order > self.head.order:
             self.clock.head_received(Millis(head.at))
             self.head, self._resumed = head, None
             self.timer.head_arrived(self.awake())

@@ -139,3 +139,12 @@ def test_a_newer_head_sets_the_run_s_clock() -> None:
     stage.swarm.found = [stage.head(ahead)]
     stage.look(after=0)
     assert (stage.heads.clock(), stage.heads.age()) == (ahead, 0.0)
+
+
+def test_a_head_of_a_later_epoch_is_taken_although_its_time_is_earlier() -> None:
+    """The run was recovered on another machine, whose clock is behind the one before."""
+    stage = Stage()
+    recovered = Millis(stage.now - 600_000)
+    stage.swarm.found = [stage.head(recovered).model_copy(update={"epoch": stage.heads.head.epoch + 1})]
+    stage.look(after=60)
+    assert (stage.heads.head.at, stage.heads.clock()) == (recovered, recovered)
