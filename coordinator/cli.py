@@ -210,6 +210,14 @@ def check(
     "--public-p2p-port", type=click.IntRange(1, 65_535), help="--p2p-port as volunteers see it, TCP and UDP."
 )
 @click.option("--public-http-port", type=click.IntRange(1, 65_535), help="--http-port as volunteers see it.")
+@click.option(
+    "--invite-node",
+    "invite_nodes",
+    multiple=True,
+    metavar="KEY@HOST:PORT",
+    help="Another node of the swarm, by key and p2p port, that the invite names too; may be repeated. It is"
+    " asked for this coordinator's newest address where the invite's is old.",
+)
 @click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 50Mbit.")
 @_max_download_option
 @_rehearsal_option
@@ -243,6 +251,7 @@ def serve(
     public_port: int | None,
     public_p2p_port: int | None,
     public_http_port: int | None,
+    invite_nodes: tuple[str, ...],
     max_upload: str | None,
     max_download: int | None,
     rehearsal_memory: float | None,
@@ -268,6 +277,7 @@ def serve(
         public_port=public_port,
         public_p2p_port=public_p2p_port,
         public_http_port=public_http_port,
+        invite_nodes=invite_nodes,
         max_upload=parse_rate(max_upload) if max_upload else None,
         max_download=max_download,
         rehearsal_memory=_gigabytes(rehearsal_memory),

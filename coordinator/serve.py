@@ -13,18 +13,18 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from barnraise.contract.endpoints import ip_address, public_host
-from barnraise.contract.invite import MAX_HOSTS, Invite
+from barnraise.contract.invite import Invite, parse_node
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.spec_file import read_spec
-from barnraise.core.errors import UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, RunId
 from barnraise.core.strict import Strict
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
+from barnraise.network.address_file import AddressFile, load_book
+from barnraise.network.address_upkeep import AddressUpkeep
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.awake_clock import AwakeClock, ticking
@@ -33,8 +33,10 @@ from barnraise.runtime.files import owned_folder
 from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
 from coordinator.addresses.announced import Announced, Given, announced
+from coordinator.addresses.option_checks import check_options
 from coordinator.addresses.own_addresses import own_addresses
 from coordinator.addresses.reserved_ports import ReservedPorts, reserve
+from coordinator.addresses.upkeep import keep_addresses
 from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
@@ -54,6 +56,7 @@ from coordinator.store.journal import Journal
 from coordinator.store.kept_clock import KeptClock
 from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.row_reader import find_charter
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
@@ -83,6 +86,8 @@ class ServeSettings(Strict):
     """TCP and UDP port of the libp2p daemon as others see it; None: the port itself."""
     public_http_port: int | None
     """TCP port of the HTTP gateway as others see it; None: the port itself."""
+    invite_nodes: tuple[str, ...]
+    """Other nodes of the swarm that the invite names, as KEY@HOST:PORT."""
     max_upload: int | None
     """Limit for the upload of blobs in bytes per second; None: no limit."""
     max_download: int | None
@@ -121,7 +126,9 @@ async def serve(
     model cannot be evaluated.
     """
     spec = read_spec(spec_path)
-    _check(settings)
+    check_options(
+        settings.host, settings.public_hosts, settings.invite_nodes, settings.http_url, settings.mirrors
+    )
     stop = _stop_signal()
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "coordinator"))
@@ -162,18 +169,35 @@ async def serve(
         absent = PreparedData(store.charter, folder).absent
         shards = asyncio.create_task(fetch_missing_shards(absent, swarm, timing))
         stack.push_async_callback(_ended, shards)
-        session = Session(
-            store, publisher, swarm, clock, await swarm.addresses(), timing, kept.keep, awake.pauses
-        )
+        addresses = CoordinatorAddresses(await swarm.addresses(), public.api, public.urls)
+        session = Session(store, publisher, swarm, clock, addresses, timing, kept.keep, awake.pauses)
         http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
         stack.push_async_callback(http.stop)
         api = CoordinatorApi(store, publisher, session, clock, timing)
         gateway = GatewayAddress(public.http_port, settings.http_url or "")
         server, _ = await serve_grpc(api, bound.host, bound.port, gateway)
         stack.push_async_callback(server.stop, timing.stop)
-        invite = Invite(public.endpoints, store.charter.run, authority.public)
+        nodes = tuple(map(parse_node, settings.invite_nodes))
+        invite = Invite(public.endpoints, store.charter.run, authority.public, nodes)
         ready(Serving(invite, public.urls[0], folder, store.charter.rehearsed, public.doubts))
-        await swarm.guard(session.run(stop))
+        file = AddressFile(folder, swarm.known_addresses())
+        upkeep = AddressUpkeep(swarm, file, authority.public, authority.public)
+        keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
+        await swarm.guard(_until_first(session.run(stop), keeping))
+
+
+async def _until_first(work: Coroutine[Any, Any, None], parallel: Coroutine[Any, Any, None]) -> None:
+    """Do `work`, and `parallel` meanwhile. Raises what either raises."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(parallel)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 async def _opened_or_lacking(
@@ -292,36 +316,5 @@ async def _start_swarm(
         listen=ports.bound.listens,
         announce=public.p2p,
         caps=Caps(up=max_upload),
+        book=load_book(folder, run, authority.public, clock()),
     )
-
-
-def _check(settings: ServeSettings) -> None:
-    """Raises UserError."""
-    _check_host(settings.host)
-    for host in settings.public_hosts:
-        public_host(host, "--public-host")
-    if len(settings.public_hosts) > MAX_HOSTS:
-        raise UserError(
-            f"{len(settings.public_hosts)} hosts are too many", fix=f"Give at most {MAX_HOSTS} --public-host."
-        )
-    if settings.http_url is not None:
-        _check_url(settings.http_url, "--http-url")
-    for mirror in settings.mirrors:
-        _check_url(mirror, "--mirror")
-
-
-def _check_host(host: str) -> None:
-    if ip_address(host) is None:
-        raise UserError(
-            f"cannot listen on {host!r}: it is not an IP address",
-            fix="Give --host an address of this machine, or 0.0.0.0 for all; names belong in --public-host.",
-        )
-
-
-def _check_url(url: str, option: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise UserError(
-            f"{url!r} is not the address of a web server",
-            fix=f"Give {option} as in https://models.example.org.",
-        )

@@ -5,6 +5,7 @@ Nothing else in `peer` imports grpc.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -41,6 +42,8 @@ from peer.unreachable import CoordinatorUnreachable, diagnose
 
 V = TypeVar("V")
 log = logging.getLogger("peer")
+ELSEWHERE = (NetworkError, RefusedError, TrustError, UserError)
+"""Errors of an address where the run's coordinator is not, or no longer."""
 _REPORT = "Report it to the run's maintainer."
 
 
@@ -50,7 +53,12 @@ class Joined:
 
     charter: Charter
     admission: Signed[Admission]
-    head: Head
+    signed_head: Signed[Head]
+
+    @property
+    def head(self) -> Head:
+        """The head at joining."""
+        return self.signed_head.value
 
 
 class CoordinatorClient:
@@ -59,7 +67,7 @@ class CoordinatorClient:
     def __init__(
         self, invite: Invite, endpoint: Endpoint, stub: pb_grpc.CoordinatorStub, timing: Timing
     ) -> None:
-        self._invite, self._endpoint, self._stub, self._timing = invite, endpoint, stub, timing
+        self._invite, self.endpoint, self._stub, self._timing = invite, endpoint, stub, timing
 
     async def charter(self) -> Charter:
         """Raises Unreachable, WrongRunKey, MalformedRecord."""
@@ -73,10 +81,10 @@ class CoordinatorClient:
             return reply.http_url
         if not 0 < reply.http_port < 2**16:
             raise Unreachable(
-                f"the coordinator at {self._endpoint} does not say where its archive is",
+                f"the coordinator at {self.endpoint} does not say where its archive is",
                 fix="It may be an older version: ask the maintainer for an address to download from.",
             )
-        return f"http://{self._endpoint.url_host}:{reply.http_port}"
+        return f"http://{self.endpoint.url_host}:{reply.http_port}"
 
     async def clock(self) -> RunClock:
         """The run's clock. Raises Unreachable, WrongRunKey, MalformedRecord."""
@@ -84,7 +92,7 @@ class CoordinatorClient:
         sent = clock.elapsed()
         reply = await self._get_charter()
         self._check_charter(reply.signed_charter)
-        clock.head_received(Millis(self._open_head(reply.head).at), sent)
+        clock.head_received(Millis(self._open_head(reply.head).value.at), sent)
         return clock
 
     async def join(
@@ -115,7 +123,7 @@ class CoordinatorClient:
                 "the admission is for another key", fix="Report it to the run's maintainer."
             )
         head = self._open_head(reply.head)
-        clock.head_received(Millis(head.at), sent)
+        clock.head_received(Millis(head.value.at), sent)
         return Joined(charter, admission, head)
 
     async def evaluate(self, evaluation: Signed[Evaluation]) -> str:
@@ -133,24 +141,24 @@ class CoordinatorClient:
         request = pb.GetCharterRequest(run=self._invite.run)
         return await self._call(self._stub.GetCharter(request, timeout=self._timing.request))
 
-    def _open_head(self, wire: bytes) -> Head:
+    def _open_head(self, wire: bytes) -> Signed[Head]:
         invite = self._invite
-        head = open_record(wire, run=invite.run, authority=invite.key, now=Millis(0)).value
-        if not isinstance(head, Head):
+        signed = open_record(wire, run=invite.run, authority=invite.key, now=Millis(0))
+        if not isinstance(signed.value, Head):
             raise MalformedRecord("the coordinator sent a record that is not a head", fix=_REPORT)
-        return head
+        return Signed(signed.value, signed.signer, signed.wire)
 
     def _check_charter(self, wire: bytes) -> Signed[Charter]:
         signed = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
         if signed.signer != self._invite.key or signed.value.authority != self._invite.key:
             raise WrongRunKey(
-                f"the coordinator at {self._endpoint} has the key {signed.signer[:8]}…,"
+                f"the coordinator at {self.endpoint} has the key {signed.signer[:8]}…,"
                 f" the invite says {self._invite.key[:8]}…",
                 fix="Another server has that address, or the run was created again: ask for a new invite.",
             )
         if signed.value.run != self._invite.run:
             raise UserError(
-                f"the coordinator at {self._endpoint} serves the run {signed.value.run},"
+                f"the coordinator at {self.endpoint} serves the run {signed.value.run},"
                 f" the invite is for {self._invite.run}",
                 fix="Ask the maintainer for the invite of the run that you want.",
             )
@@ -160,7 +168,7 @@ class CoordinatorClient:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise await _error_of(error, self._endpoint, self._timing) from None
+            raise await _error_of(error, self.endpoint, self._timing) from None
 
 
 @asynccontextmanager
@@ -179,22 +187,39 @@ async def connect(
 async def _first_that_answers(
     invite: Invite, endpoints: Sequence[Endpoint], timing: Timing, stack: AsyncExitStack
 ) -> CoordinatorClient:
-    causes: list[BarnraiseError] = []
+    """Asks one after the other, and the next one too after `timing.stagger` or a failure."""
+    clients = []
     for endpoint in endpoints:
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(endpoint)))
-        client = CoordinatorClient(invite, endpoint, pb_grpc.CoordinatorStub(channel), timing)
-        if len(endpoints) == 1:
-            return client
-        try:
-            await client.charter()
-            return client
-        except (NetworkError, RefusedError, TrustError, UserError) as error:
-            log.info("%s", error.problem)
-            causes.append(error)
+        clients.append(CoordinatorClient(invite, endpoint, pb_grpc.CoordinatorStub(channel), timing))
+    if len(clients) == 1:
+        return clients[0]
+    causes: list[BarnraiseError] = []
+    waiting, asked = clients[::-1], set[asyncio.Task[CoordinatorClient]]()
+    try:
+        while waiting or asked:
+            if waiting:
+                asked.add(asyncio.create_task(_answering(waiting.pop())))
+            patience = timing.stagger if waiting else None
+            done, asked = await asyncio.wait(asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                try:
+                    return task.result()
+                except ELSEWHERE as error:
+                    log.info("%s", error.problem)
+                    causes.append(error)
+    finally:
+        for task in asked:
+            task.cancel()
     raise Unreachable(
         "; ".join(error.problem for error in causes),
         fix="Check your connection; ask the maintainer for a new invite.",
     )
+
+
+async def _answering(client: CoordinatorClient) -> CoordinatorClient:
+    await client.charter()
+    return client
 
 
 async def _error_of(error: grpc.aio.AioRpcError, endpoint: Endpoint, timing: Timing) -> BarnraiseError:

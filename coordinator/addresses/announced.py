@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.contract.endpoints import Endpoint, ip_address, reach_of
-from barnraise.contract.invite import MAX_HOSTS
+from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, ip_address, multiaddress, reach_of
 from coordinator.reasons.addresses import AddressDoubt, LimitedReach, OtherFamily
 
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
@@ -63,6 +62,11 @@ class Announced:
     """The gateway's addresses."""
     doubts: tuple[AddressDoubt, ...]
 
+    @property
+    def api(self) -> tuple[str, ...]:
+        """The endpoints as text."""
+        return tuple(map(str, self.endpoints))
+
 
 def announced(bound: Bound, given: Given, own: tuple[str, ...]) -> Announced:
     """own: this machine's addresses towards the internet, at most one for each IP version."""
@@ -100,13 +104,6 @@ def _doubts(host: str, bound: Bound) -> list[AddressDoubt]:
     if address.version not in bound.versions:
         doubts.append(OtherFamily(host, address.version, bound.host))
     return doubts
-
-
-def multiaddress(host: str, port: int, versions: tuple[int, ...]) -> str:
-    """The libp2p address by TCP. versions: the IP versions that a DNS name is looked up for."""
-    version = _version(host)
-    kind = f"ip{version}" if version else "dns" if len(versions) > 1 else f"dns{versions[0]}"
-    return f"/{kind}/{host}/tcp/{port}"
 
 
 def _version(host: str) -> int | None:

@@ -32,7 +32,7 @@ def _reach(reach: Reach) -> str:
                 " the ports at the router and give its public address with --public-host"
             )
         case "no one":
-            return "not an address of the internet: no one can join with it. Give another --public-host"
+            return "not an address of the internet: no one there can join with it. Give another --public-host"
         case "everyone":
             return "reachable by everyone"
         case _:

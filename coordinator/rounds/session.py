@@ -27,6 +27,7 @@ from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide
 from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.instances import Instances
 from coordinator.rounds.membership import Membership
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
@@ -43,8 +44,8 @@ class Session:
     publisher: Publisher
     swarm: Swarm
     clock: Callable[[], Millis]
-    bootstrap: tuple[str, ...]
-    """Multiaddresses of the coordinator."""
+    addresses: CoordinatorAddresses
+    """Which the head has."""
     timing: Timing = TIMING
     keep_time: Callable[[], None] = lambda: None
     """Writes the run's time to disk, for a restart."""
@@ -132,7 +133,7 @@ class Session:
         run = self.store.snapshot
         return run.head(
             self.clock(),
-            self.bootstrap,
+            self.addresses,
             turns=self._turns,
             volunteers=len(self.members),
             tokens=self.members.tokens(run.round),

@@ -76,6 +76,18 @@ def _empty() -> Mapping[Any, Any]:
 
 
 @dataclass(frozen=True)
+class CoordinatorAddresses:
+    """Where others reach the coordinator."""
+
+    p2p: tuple[str, ...] = ()
+    """Multiaddresses of libp2p."""
+    api: tuple[str, ...] = ()
+    """HOST:PORT of the gRPC service."""
+    gateways: tuple[str, ...] = ()
+    """http(s) addresses of the archive."""
+
+
+@dataclass(frozen=True)
 class RunState:
     """What the coordinator knows of a run at one moment. Any thread may read it."""
 
@@ -167,7 +179,7 @@ class RunState:
         return promote(losses, within, self.trend.good_until) if losses else None
 
     def head(
-        self, now: Millis, bootstrap: tuple[str, ...], *, turns: int, volunteers: int, tokens: int
+        self, now: Millis, addresses: CoordinatorAddresses, *, turns: int, volunteers: int, tokens: int
     ) -> Head:
         """The head to announce. turns, volunteers, tokens: as in `Head`."""
         newest = self.newest_checkpoint
@@ -186,7 +198,9 @@ class RunState:
             checkpoint=blob_hash(newest.wire),
             checkpoint_round=newest.value.round,
             at=now,
-            bootstrap=bootstrap,
+            bootstrap=addresses.p2p,
+            api=addresses.api,
+            gateways=addresses.gateways,
         )
 
     def next_replay_from(self) -> int:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import Admission
+from barnraise.contract.records import Admission, Head
 from barnraise.contract.rounds import seconds_between
-from barnraise.core.errors import NetworkError, RefusedError, TrustError, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from barnraise.runtime.run_clock import RunClock
-from peer.coordinator_client import connect
+from peer.coordinator_client import ELSEWHERE, connect
 from peer.timing import TIMING, Timing
 
 log = logging.getLogger("peer")
@@ -24,7 +24,8 @@ log = logging.getLogger("peer")
 class AdmissionRenewal:
     """Holds the newest admission and renews it at half of its life."""
 
-    invite: Invite
+    invite: Callable[[], Invite]
+    """With the addresses of the coordinator that are known now."""
     identity: Identity
     name: str
     instance: str
@@ -42,20 +43,29 @@ class AdmissionRenewal:
             await self._until_due(clock)
             try:
                 await self.renew(clock)
-            except (NetworkError, RefusedError, TrustError, UserError) as error:
+            except ELSEWHERE as error:
                 log.warning(
                     "our admission was not renewed (%s); it is valid for another %.0f h",
                     error.problem,
                     self._seconds_left(clock()) / 3600,
                 )
 
-    async def renew(self, clock: RunClock) -> None:
+    async def ask_head(self, clock: RunClock) -> Signed[Head] | None:
+        """Renew it now, for the head that comes with it. None where the coordinator does not answer."""
+        try:
+            return await self.renew(clock)
+        except ELSEWHERE as error:
+            log.debug("no head: %s", error.problem)
+            return None
+
+    async def renew(self, clock: RunClock) -> Signed[Head]:
         """Claim again. Raises KeyInUse where another program takes part with our key, Unreachable, …"""
-        async with connect(self.invite, self.timing) as api:
+        async with connect(self.invite(), self.timing) as api:
             joined = await api.join(
                 self.identity, self.name, clock, instance=self.instance, credit=self.credit, renew=True
             )
         self.admission = joined.admission
+        return joined.signed_head
 
     async def _until_due(self, clock: RunClock) -> None:
         """Wait for half of the time that is left now. The run's clock may be set meanwhile."""

@@ -28,6 +28,7 @@ from barnraise.core.ids import BlobHash
 from barnraise.core.units import format_bytes
 from barnraise.models.causal_lm import model_shape
 from barnraise.models.trainable import layout
+from barnraise.network.address_file import load_book
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
 from barnraise.network.swarm import Swarm
 from barnraise.rehearsal.outcomes import StepFailed
@@ -35,17 +36,20 @@ from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
 from barnraise.runtime.instance import instance_number
+from barnraise.runtime.machine_clocks import wall_ms
 from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
 from peer.archive.base_model import BaseFinder
 from peer.archive.opening import open_archive
-from peer.coordinator_client import Joined, connect
+from peer.coordinator_client import CoordinatorClient, Joined
+from peer.coordinator_search import CoordinatorSearch
 from peer.data_dir import PEER_KEY
 from peer.timing import TIMING, Timing
 from peer.training.device import Device, free_memory, pick_device
 from peer.training.memory_fit import Fit, Processor, fit
 from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
+from peer.volunteer.address_search import AddressSearch
 from peer.volunteer.admission_renewal import AdmissionRenewal
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
@@ -108,18 +112,22 @@ async def join(
     with owned_folder(folder, "peer"), ticking(AwakeClock()) as awake:
         identity = load_identity(folder / PEER_KEY)
         instance = instance_number(folder, identity.public)
-        claiming = functools.partial(_admitted, invite, identity, instance, settings, timing)
+        book = load_book(folder, invite.run, invite.key, wall_ms())
+        search = CoordinatorSearch(invite, book, wall_ms, timing)
+        claiming = functools.partial(_admitted, search, identity, instance, settings)
         joined, clock = await _or_leave(persist(claiming, identity.public, timing), leaving)
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
-        preparing = _prepare(invite, charter, cache, settings, displays, timing)
+        book.learn_head(joined.signed_head)
+        preparing = _prepare(search.invite, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
         admission = AdmissionRenewal(
-            invite, identity, name, instance, settings.credit, joined.admission, timing
+            lambda: search.invite, identity, name, instance, settings.credit, joined.admission, timing
         )
-        starting = functools.partial(_start_node, identity, joined, clock, awake, folder, settings, timing)
+        starting = functools.partial(_start_node, joined, clock, awake, folder, settings, search, admission)
         node = await _or_leave(persist(starting, identity.public, timing), leaving)
-        renewing = asyncio.create_task(admission.keep(node.clock))
+        addresses = AddressSearch.of(node.swarm, folder, admission, node.clock, timing)
+        parallel = [asyncio.create_task(admission.keep(node.clock)), asyncio.create_task(addresses.run())]
         try:
 
             async def assembled() -> Volunteer:
@@ -130,20 +138,23 @@ async def join(
                 await node.swarm.guard(volunteer.run())
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         except InvalidRun as error:
-            await report_fault(invite, identity, machine.device.name, error, node.clock, timing)
+            await report_fault(search.invite, identity, machine.device.name, error, node.clock, timing)
             raise
         finally:
-            renewing.cancel()
+            for task in parallel:
+                task.cancel()
             await node.swarm.stop()
 
 
 async def _admitted(
-    invite: Invite, identity: Identity, instance: str, settings: JoinSettings, timing: Timing
+    search: CoordinatorSearch, identity: Identity, instance: str, settings: JoinSettings
 ) -> tuple[Joined, RunClock]:
-    async with connect(invite, timing) as api:
+    async def claim(api: CoordinatorClient) -> tuple[Joined, RunClock]:
         clock = await api.clock()  # the claim states the run's time
         joined = await api.join(identity, settings.name, clock, instance=instance, credit=settings.credit)
         return joined, clock
+
+    return await search.ask(claim)
 
 
 async def _prepare(
@@ -180,14 +191,15 @@ async def _or_leave(preparing: Coroutine[Any, Any, V], leaving: asyncio.Event) -
 
 
 async def _start_node(
-    identity: Identity,
     joined: Joined,
     clock: RunClock,
     awake: AwakeClock,
     folder: Path,
     settings: JoinSettings,
-    timing: Timing,
+    search: CoordinatorSearch,
+    admission: AdmissionRenewal,
 ) -> _Node:
+    identity, timing = admission.identity, admission.timing
     charter, blobs = joined.charter, BlobStore(folder / "blobs")
     swarm = await Swarm.start(
         identity,
@@ -199,6 +211,8 @@ async def _start_node(
         listen=settings.listen,
         bootstrap=joined.head.bootstrap,
         caps=Caps(settings.max_upload, settings.max_download),
+        book=search.book,
+        admission=admission.text,
     )
     return _Node(identity, charter, joined.head, swarm, blobs, clock, awake, timing)
 

@@ -58,7 +58,7 @@ class Volunteer:
     name: str
     instance: str
     """Tells our program from another one with our key (`barnraise.runtime.instance`)."""
-    claim: Callable[[], Awaitable[None]]
+    claim: Callable[[], Awaitable[object]]
     """Claims our place in the run again. Raises KeyInUse where another program has it."""
     admission: Callable[[], str]
     """The newest admission, in base64."""

@@ -21,6 +21,7 @@ from barnraise.network.gossip_policy import MAX_COUNTED, RecordCache
 from coordinator.checkpoints.publisher import publisher_of
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING
 from scripts.benchmarks.simulated_volunteer import SimulatedVolunteer, drawn
@@ -88,7 +89,9 @@ class Churn(Simulation):
         self._members: list[PublicKey] = []
         self.swarm = CachedSwarm(store.blobs)
         publisher = publisher_of(store, lambda: self.now)
-        self.session = Session(store, publisher, self.swarm.as_swarm, lambda: self.now, (NODE,), TIMING)
+        self.session = Session(
+            store, publisher, self.swarm.as_swarm, lambda: self.now, CoordinatorAddresses((NODE,)), TIMING
+        )
         self.api = CoordinatorApi(store, publisher, self.session, lambda: self.now, TIMING)
         self._store = store
         self._closes: list[Millis] = []

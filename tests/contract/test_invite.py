@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.contract.endpoints import Endpoint
-from barnraise.contract.invite import Invite, parse_invite
+from barnraise.contract.invite import Invite, InviteNode, parse_invite
 from barnraise.core.errors import InviteError
 from barnraise.core.ids import PublicKey, RunId
 
@@ -17,15 +17,18 @@ hosts = st.one_of(
     st.from_regex(r"[a-z]([a-z0-9-]{0,19}[a-z0-9])?(\.[a-z]{2,5})?", fullmatch=True),
     st.ip_addresses().map(str),
 )
+endpoints = st.builds(Endpoint, hosts, st.integers(1, 65_535))
+keys = st.from_regex(r"[0-9a-f]{64}", fullmatch=True).map(PublicKey)
 
 
 @given(
-    st.lists(st.builds(Endpoint, hosts, st.integers(1, 65_535)), min_size=1, max_size=8, unique=True),
+    st.lists(endpoints, min_size=1, max_size=8, unique=True),
     st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True),
-    st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+    keys,
+    st.lists(st.builds(InviteNode, keys, endpoints), max_size=8, unique=True),
 )
-def test_an_invite_round_trips(endpoints: list[Endpoint], run: str, key: str) -> None:
-    invite = Invite(tuple(endpoints), RunId(run), PublicKey(key))
+def test_an_invite_round_trips(hosts: list[Endpoint], run: str, key: str, nodes: list[InviteNode]) -> None:
+    invite = Invite(tuple(hosts), RunId(run), PublicKey(key), tuple(nodes))
     assert parse_invite(str(invite)) == invite
     assert parse_invite(f"  {invite}\n") == invite
 
@@ -44,11 +47,14 @@ def test_an_invite_round_trips(endpoints: list[Endpoint], run: str, key: str) ->
         (GOOD.replace("example.org", "::1"), "in brackets"),
         (GOOD.replace("example.org", "[fe80::1%eth0]"), "zone"),
         (GOOD.replace("example.org", "[192.0.2.1]"), "only IPv6"),
-        (GOOD.replace("example.org", "192.0.2"), "not a complete IPv4 address"),
+        (GOOD.replace("example.org", "192.0.2"), "not an IPv4 address"),
         (GOOD.replace("example.org", "user@example.org"), "neither an IP address nor a DNS name"),
         (GOOD.replace("example.org", "a.org:7000,"), "no HOST:PORT"),
         (GOOD.replace("example.org:7000", ",".join(f"h{i}:1" for i in range(9))), "9 hosts"),
-        (GOOD + "&x=" + "y" * 4096, "longer than 4096"),
+        (GOOD + "&x=" + "y" * 8192, "longer than 8192"),
+        (GOOD + "&node=example.org:1", "no KEY@"),
+        (GOOD + f"&node={KEY}@example.org", "no HOST:PORT"),
+        (GOOD + "".join(f"&node={KEY}@h{i}:1" for i in range(9)), "9 nodes"),
         (GOOD.replace("my-run", ""), "no run name"),
         (GOOD.replace("my-run", "My_Run"), "no run name"),
         (GOOD.replace("my-run", "a/b"), "no run name"),

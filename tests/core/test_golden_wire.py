@@ -22,6 +22,7 @@ from barnraise.contract.records import Admission, Evaluation, JoinClaim
 from barnraise.contract.state import TrainState
 from barnraise.core.ids import Round
 from barnraise.core.signed import Signable, Signed, open_signed, sign
+from tests.support.contacts import contact
 from tests.support.parts import (
     ADA,
     AUTHORITY,
@@ -82,6 +83,7 @@ def one_of_each() -> dict[str, Signed[Any]]:
         "fault-report": sign(
             ADA, FaultReport(run=RUN, owner=ADA.public, device="CPU", problem="no loss", at=NOW)
         ),
+        "contact": contact(),
         "head": sign(AUTHORITY, head()),
         "join-claim": sign(
             ADA, JoinClaim(run=RUN, owner=ADA.public, instance=INSTANCE, name="ada", credit=True, at=NOW)

@@ -39,6 +39,7 @@ from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import find_charter
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 from tests.support import parts
@@ -208,7 +209,7 @@ def session_of(
     """A session that is not running. now: the time of its clock."""
     fake = swarm or FakeSwarm(store.blobs)
     publisher = publisher or publisher_of(store, lambda: now)
-    return Session(store, publisher, fake.as_swarm, lambda: now, (NODE,), timing)
+    return Session(store, publisher, fake.as_swarm, lambda: now, CoordinatorAddresses((NODE,)), timing)
 
 
 def api_of(session: Session) -> CoordinatorApi:

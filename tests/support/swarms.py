@@ -15,6 +15,7 @@ import pytest
 from barnraise.contract.records import Commit, Head, Presence
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
+from barnraise.network.address_book import AddressBook
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from tests.support import parts
@@ -50,9 +51,16 @@ class SwarmNode:
 
 @asynccontextmanager
 async def node(
-    folder: Path, who: Identity, near: SwarmNode | None = None, announce: Sequence[str] = ()
+    folder: Path,
+    who: Identity,
+    near: SwarmNode | None = None,
+    announce: Sequence[str] = (),
+    *,
+    bootstrap: Sequence[str] = (),
+    book: AddressBook | None = None,
+    admission: str = "",
 ) -> AsyncIterator[SwarmNode]:
-    """near: the node to join by."""
+    """near: the node to join by. The rest is as `Swarm.start` takes it."""
     place = folder / who.public[:8]
     place.mkdir(exist_ok=True)
     blobs = BlobStore(place / "blobs")
@@ -64,8 +72,10 @@ async def node(
         blobs=blobs,
         folder=place,
         listen=(HERE,),
-        bootstrap=() if near is None else await near.swarm.addresses(),
+        bootstrap=bootstrap if near is None else await near.swarm.addresses(),
         announce=announce,
+        book=book,
+        admission=(lambda: admission) if admission else None,
     )
     try:
         yield SwarmNode(swarm, blobs, who.public)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from barnraise.core.errors import UserError
 
+MAX_HOSTS = 8
+"""Hosts at which one program is reached."""
 MAX_HOST = 253
 """Longest DNS name (RFC 1035)."""
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
@@ -40,6 +44,15 @@ class Endpoint:
         return f"{self.url_host}:{self.port}"
 
 
+def multiaddress(host: str, port: int, versions: tuple[int, ...] = (4, 6)) -> str:
+    """The libp2p address by TCP. versions: the IP versions that a DNS name is looked up for."""
+    address = ip_address(host)
+    if address is not None:
+        return f"/ip{address.version}/{host}/tcp/{port}"
+    kind = "dns" if len(versions) > 1 else f"dns{versions[0]}"
+    return f"/{kind}/{host}/tcp/{port}"
+
+
 def parse_host(text: str) -> str:
     """An IP address or DNS name in its usual spelling; IPv6 may be in brackets. Raises ValueError."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -56,7 +69,7 @@ def parse_host(text: str) -> str:
     if len(text) > MAX_HOST or not _NAME.fullmatch(text):
         raise ValueError("it is neither an IP address nor a DNS name")
     if re.fullmatch(r"[0-9.]+|0[xX][0-9a-fA-F]+", text):
-        raise ValueError("it is not a complete IPv4 address")
+        raise ValueError("it is not an IPv4 address")
     return text.lower()
 
 
@@ -70,6 +83,16 @@ def parse_endpoint(text: str) -> Endpoint:
     if ":" in host and not host.startswith("["):
         raise ValueError("an IPv6 address is in brackets, as in [2001:db8::1]:7451")
     return Endpoint(parse_host(host), int(port))
+
+
+def _host_port(text: str) -> str:
+    if str(parse_endpoint(text)) != text:
+        raise ValueError("it is not in its usual spelling")
+    return text
+
+
+HostPort = Annotated[str, Field(max_length=MAX_HOST + 8), AfterValidator(_host_port)]
+"""An `Endpoint` as text."""
 
 
 def ip_address(host: str) -> Address | None:

@@ -23,6 +23,7 @@ from pydantic import Field
 from typing_extensions import Self
 
 from barnraise.contract.certificates import Certificate
+from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, HostPort, parse_endpoint
 from barnraise.contract.field_types import Count as Count
 from barnraise.contract.field_types import Embedded, Epoch, Height, RoundNumber
 from barnraise.contract.field_types import Run as Run
@@ -190,6 +191,11 @@ class Head(Extensible):
     at: Time
     bootstrap: Annotated[tuple[Annotated[str, Field(max_length=450)], ...], Field(max_length=16)]
     """libp2p multiaddresses of the coordinator."""
+    api: Annotated[tuple[HostPort, ...], Field(max_length=MAX_HOSTS)] = ()
+    """HOST:PORT of the coordinator's gRPC service."""
+    gateways: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=MAX_HOSTS)] = ()
+    """http(s) addresses of the run's archive."""
+
     protocol: Protocol = OWN
     """What the coordinator speaks."""
 
@@ -199,6 +205,11 @@ class Head(Extensible):
         if (found := read_misfit(payload)) is not None:
             raise CoordinatorDoesNotFit(*found)
         return super().parse(payload)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Of the coordinator's gRPC service."""
+        return tuple(map(parse_endpoint, self.api))
 
     @property
     def order(self) -> tuple[int, int]:

@@ -23,13 +23,12 @@ from hivemind.p2p.p2p_daemon_bindings.utils import (
 from hivemind.proto import p2pd_pb2
 from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
-from typing_extensions import assert_never
 
 from barnraise.core.errors import MachineError, MalformedBlob, Unreachable
 from barnraise.core.ids import PublicKey
-from barnraise.core.reason import Reason
 from barnraise.network import die_with_parent, nat
 from barnraise.network.bound_ports import check_bound
+from barnraise.network.daemon_failure import DaemonEnded, DaemonFailure, DaemonHangs
 from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
 from barnraise.network.streams import Stream
 from barnraise.network.timing import TIMING, Timing
@@ -40,20 +39,6 @@ RELAY_TRIES = 4
 UNANSWERED = 2
 """Questions in a row without an answer, after which the daemon hangs: the machine may pause during one."""
 
-
-@dataclass(frozen=True)
-class DaemonEnded(Reason):
-    """The daemon ended before it was stopped."""
-
-    status: int
-
-
-@dataclass(frozen=True)
-class DaemonHangs(Reason):
-    """The daemon runs and does not answer."""
-
-
-DaemonFailure = DaemonEnded | DaemonHangs
 
 Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Serves an incoming stream: the peer's libp2p name, and the stream."""
@@ -92,17 +77,19 @@ class Daemon:
         bootstrap: Sequence[str],
         announce: Sequence[str],
         timing: Timing = TIMING,
+        relays: Sequence[str] = (),
     ) -> Daemon:
         """Start a daemon that joins by `bootstrap`, or, without any, that others join and are relayed by.
 
         identity: file of the node's key. listen: multiaddresses. announce: addresses to announce instead of
-        those that the daemon finds. Raises Unreachable; MachineError where a fixed port of `listen` is taken.
+        those that the daemon finds. relays: nodes that relay, where `bootstrap` names none of them.
+        Raises Unreachable; MachineError where a fixed port of `listen` is taken.
         """
         use_hivemind_log_handler("nowhere")
         asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
         remove_stale_sockets()
         try:
-            p2p = await _start_p2p(identity, listen, bootstrap, announce, timing)
+            p2p = await _start_p2p(identity, listen, bootstrap, relays or bootstrap, announce, timing)
         except P2PDaemonError as error:
             if "bootstrap" in str(error):
                 raise no_node_answered(bootstrap) from None
@@ -117,6 +104,18 @@ class Daemon:
             await daemon.stop()
             raise
         return daemon
+
+    @classmethod
+    async def start_asking(cls, timing: Timing = TIMING) -> Daemon:
+        """A daemon with a key of its own that serves nothing, to ask other nodes."""
+        use_hivemind_log_handler("nowhere")
+        asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
+        try:
+            return cls(await _ChildP2P.create(nat_port_map=False), Path(), (), (), timing)
+        except P2PDaemonError as error:
+            raise Unreachable(
+                f"the libp2p daemon did not start: {error}", fix="Is the program allowed to listen?"
+            ) from None
 
     @property
     def _process(self) -> int:
@@ -137,16 +136,18 @@ class Daemon:
             ended.cancel()
         return DaemonHangs()
 
-    async def restart(self, bootstrap: Sequence[str]) -> None:
-        """Kill it, and start one with the same key, ports and protocols. Raises Unreachable, MachineError."""
+    async def restart(self, bootstrap: Sequence[str], relays: Sequence[str]) -> Daemon:
+        """Kill it, and start one with the same key, ports and protocols. Raises as `start`."""
         old = self.p2p
         if old._child.returncode is None:
             old._child.kill()
         await old.shutdown()
-        new = await Daemon.start(self._identity, self._listen, bootstrap, self._announce, self.timing)
+        identity, listen, announce = self._identity, self._listen, self._announce
+        new = await Daemon.start(identity, listen, bootstrap, announce, self.timing, relays)
         self.p2p = new.p2p
         for protocol, handler in self._handlers.items():
             await self._serve(protocol, handler)
+        return self
 
     async def keep_ports(self) -> None:
         """Let a restart listen on the ports that were free at the start."""
@@ -154,7 +155,8 @@ class Daemon:
 
     async def _answers(self) -> bool:
         try:
-            await asyncio.wait_for(self._ask(), self.timing.daemon_answer)
+            identify = p2pd_pb2.Request(type=p2pd_pb2.Request.IDENTIFY)
+            await asyncio.wait_for(self._ask(identify), self.timing.daemon_answer)
         except (OSError, EOFError, P2PDaemonError, asyncio.TimeoutError):
             return False
         return True
@@ -167,15 +169,17 @@ class Daemon:
             child = self.p2p._child
             child.kill()
 
-    async def _ask(self) -> None:
-        """As hivemind's `identify`, which does not close its socket where no answer comes."""
+    async def _ask(self, request: p2pd_pb2.Request) -> p2pd_pb2.Response:
+        """As hivemind's calls, which do not close their socket where no answer comes."""
         control = self.p2p._client.control
         reader, writer = await control.daemon_connector.open_connection()
+        answer = p2pd_pb2.Response()
         try:
-            await write_pbmsg(writer, p2pd_pb2.Request(type=p2pd_pb2.Request.IDENTIFY))
-            await read_pbmsg_safe(reader, p2pd_pb2.Response())
+            await write_pbmsg(writer, request)
+            await read_pbmsg_safe(reader, answer)
         finally:
             writer.close()
+        return answer
 
     async def addresses(self) -> tuple[str, ...]:
         """Multiaddresses by which other nodes may reach this one."""
@@ -194,13 +198,27 @@ class Daemon:
     async def connect(self, address: str) -> PeerID | None:
         """Dial a node by its multiaddress. None where it is this node, or does not answer."""
         peer = peer_of(address)
+        return await self._dial(peer, [str(Multiaddr(address).decapsulate(Multiaddr(f"/p2p/{peer}")))])
+
+    async def dial(self, peer: PublicKey, addresses: Sequence[str]) -> PeerID | None:
+        """As `connect`, by addresses that do not name the node."""
+        return await self._dial(PeerID(peer_id_bytes(peer)), addresses)
+
+    async def dial_all(self, nodes: Sequence[tuple[PublicKey, Sequence[str]]]) -> list[str]:
+        """Dial nodes at once. Returns an address for each that answers, which only names it."""
+        found = await asyncio.gather(*(self.dial(*node) for node in nodes))
+        return [f"/p2p/{peer}" for peer in found if peer is not None]
+
+    async def _dial(self, peer: PeerID, addresses: Sequence[str]) -> PeerID | None:
         if peer == self.p2p.peer_id:
             return None
-        client = self.p2p._client
+        places = [Multiaddr(address).to_bytes() for address in addresses]
+        request = p2pd_pb2.ConnectRequest(peer=peer.to_bytes(), addrs=places)
+        asking = self._ask(p2pd_pb2.Request(type=p2pd_pb2.Request.CONNECT, connect=request))
         try:
-            await client.connect(peer, [Multiaddr(address).decapsulate(Multiaddr(f"/p2p/{peer}"))])
-        except (P2PDaemonError, OSError, EOFError) as error:
-            log.debug("cannot reach %s: %s", address, error)
+            raise_if_failed(await asyncio.wait_for(asking, self.timing.dial))
+        except (P2PDaemonError, OSError, EOFError, asyncio.TimeoutError) as error:
+            log.debug("cannot reach %s: %s", ", ".join(addresses), error)
             return None
         return peer
 
@@ -251,19 +269,13 @@ def no_node_answered(bootstrap: Sequence[str]) -> Unreachable:
     )
 
 
-def describe_failure(failure: DaemonFailure) -> str:
-    """What happened to the daemon, in words."""
-    match failure:
-        case DaemonEnded(status):
-            return f"the libp2p daemon ended by itself (status {status})"
-        case DaemonHangs():
-            return "the libp2p daemon no longer answers"
-        case _:
-            assert_never(failure)
-
-
 async def _start_p2p(
-    identity: Path, listen: Sequence[str], bootstrap: Sequence[str], announce: Sequence[str], timing: Timing
+    identity: Path,
+    listen: Sequence[str],
+    bootstrap: Sequence[str],
+    relays: Sequence[str],
+    announce: Sequence[str],
+    timing: Timing,
 ) -> P2P:
     """Restart the daemon while its relay limits connections (`nat.command_prefix` explains why)."""
     addresses, announced = nat.both_transports_of(listen), nat.both_transports_of(announce)
@@ -276,12 +288,12 @@ async def _start_p2p(
             announce_maddrs=announced or None,
             initial_peers=list(bootstrap) or None,
             nat_port_map=False,
-            **nat.p2p_options(bootstrap),
+            **nat.p2p_options(relays),
         )
 
     for _ in range(RELAY_TRIES):
         p2p = await start()
-        if bootstrap or await _relays_enough(p2p, addresses if announce else [], timing):
+        if relays or await _relays_enough(p2p, addresses if announce else [], timing):
             return p2p
         await p2p.shutdown()
     log.warning(

@@ -143,6 +143,15 @@ class Gossip:
         finally:
             writer.close()
 
+    def learn(self, head: Signed[Head]) -> None:
+        """Keep and forward a head that was found another way, and checked."""
+        self._receive(Signed(head.value, head.signer, head.wire))
+
+    @property
+    def signed_head(self) -> Signed[Head] | None:
+        """The newest head that was received."""
+        return self._cache.signed_head
+
     async def close(self) -> None:
         """Wait briefly for the records that are being sent, and end."""
         if self._sending:

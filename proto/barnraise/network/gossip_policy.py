@@ -50,6 +50,8 @@ class RecordCache:
     """The records that a node received, by gossip or from the DHT. Every one was checked before."""
 
     head: Head | None = None
+    signed_head: Signed[Head] | None = None
+    """The same, with its signature."""
     limit: int = MAX_VOLUNTEERS
     """Volunteers that are remembered, and that have commits to one round."""
     _present: dict[PublicKey, Presence] = field(default_factory=dict)
@@ -60,7 +62,10 @@ class RecordCache:
         """Keep a record where it is new. now: the run's clock."""
         match signed.value:
             case Head() as head:
-                return self._receive_head(head)
+                novelty = self._receive_head(head)
+                if novelty is Novelty.NEW:
+                    self.signed_head = Signed(head, signed.signer, signed.wire)
+                return novelty
             case Presence() as presence:
                 return self._receive_presence(presence, now)
             case Commit() as commit:

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from barnraise.contract.contacts import Contact, own_addresses
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import Commit, Head, Presence, Record
 from barnraise.core.errors import MachineError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
-from barnraise.core.signed import Signed
+from barnraise.core.signed import Signed, sign
+from barnraise.network.address_book import AddressBook, Node
+from barnraise.network.address_protocol import ADDRESS_PROTOCOL, AddressProtocol
 from barnraise.network.blobs.rate_limiter import UNCAPPED, Caps
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Transfer
-from barnraise.network.daemon import Daemon, describe_failure
+from barnraise.network.daemon import Daemon
+from barnraise.network.daemon_failure import describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
 from barnraise.network.mail import MAIL_PROTOCOL, Mail
 from barnraise.network.peer_ids import write_identity
@@ -32,6 +36,9 @@ from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore
 
 log = logging.getLogger("barnraise.swarm")
+
+MAX_DIALS = 16
+"""Known volunteers that are dialled at once."""
 
 
 @dataclass
@@ -44,6 +51,7 @@ class Swarm:
     _transfer: Transfer
     mail: Mail
     """Messages to and from single nodes."""
+    _addresses: AddressProtocol
     _clock: Callable[[], Millis]
     _bootstrap: Sequence[str]
     _timing: Timing
@@ -66,16 +74,26 @@ class Swarm:
         announce: Sequence[str] = (),
         caps: Caps = UNCAPPED,
         timing: Timing = TIMING,
+        book: AddressBook | None = None,
+        admission: Callable[[], str] | None = None,
     ) -> Swarm:
         """Start the daemon and join the DHT.
 
-        listen: multiaddresses. bootstrap: addresses of nodes to join by; raises Unreachable where none of
-        them answers. announce: addresses to announce instead of those found, of which QUIC is announced too.
-        caps: limits on the traffic of blobs; records are small and have none.
+        listen: multiaddresses. bootstrap: addresses of nodes to join by, and to be relayed by; where none of
+        them answers, the volunteers of `book` are tried, and Unreachable is raised where none of those does.
+        announce: addresses to announce instead of those found, of which QUIC is announced too. caps: limits
+        on the traffic of blobs; records are small and have none. admission: of this node, in base64, where
+        other nodes may pass on its addresses.
         """
-        daemon = await Daemon.start(write_identity(identity, folder), listen, bootstrap, announce, timing)
+        book = AddressBook(run, authority) if book is None else book
+        key = write_identity(identity, folder)
+
+        async def start(bootstrap: Sequence[str], relays: Sequence[str]) -> Daemon:
+            return await Daemon.start(key, listen, bootstrap, announce, timing, relays)
+
+        daemon, nodes = await _entered(start, bootstrap, book)
         try:
-            dht = await RecordDht.join(daemon, run, authority, clock, bootstrap, timing)
+            dht = await RecordDht.join(daemon, run, authority, clock, nodes, timing)
         except Unreachable:
             await daemon.stop()
             raise
@@ -90,14 +108,24 @@ class Swarm:
             random=Random(),
             timing=timing,
         )
+
+        async def contact() -> Signed[Contact] | None:
+            if admission is None:
+                return None
+            return _contact(identity, run, admission(), await daemon.addresses(), clock())
+
+        addresses = AddressProtocol(
+            book, clock, contact, lambda: gossip.signed_head, gossip.learn, Random(), timing
+        )
         transfer = Transfer(identity.public, blobs, caps, daemon.open_stream, timing)
         await daemon.serve(WHOLE_PROTOCOL, transfer.serve)
         await daemon.serve(PIECE_PROTOCOL, transfer.serve_pieces)
         await daemon.serve(GOSSIP_PROTOCOL, gossip.serve)
         mail = Mail(daemon.open_stream, timing)
         await daemon.serve(MAIL_PROTOCOL, mail.serve)
+        await daemon.serve(ADDRESS_PROTOCOL, addresses.serve)
         await daemon.keep_ports()
-        return cls(daemon, dht, gossip, transfer, mail, clock, bootstrap, timing)
+        return cls(daemon, dht, gossip, transfer, mail, addresses, clock, bootstrap, timing)
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, and start the daemon again whenever it ends or hangs."""
@@ -122,8 +150,8 @@ class Swarm:
     async def _restart_daemon(self) -> bool:
         """Start the daemon again and rejoin. False, with a log line, where that failed."""
         try:
-            await self._daemon.restart(self._bootstrap)
-            await self._dht.rejoin(self._daemon, self._clock, self._bootstrap)
+            _, nodes = await _entered(self._daemon.restart, self._bootstrap, self._addresses.book)
+            await self._dht.rejoin(self._daemon, self._clock, nodes)
         except (Unreachable, MachineError, OSError, EOFError) as error:
             log.warning("the libp2p daemon is not back yet: %s", error)
             return False
@@ -155,6 +183,27 @@ class Swarm:
                 answered |= await self._dht.ping(peer)
         return answered
 
+    async def meet(self, peers: Sequence[Node]) -> int:
+        """Dial other volunteers, and exchange addresses and heads with them. Returns how many answered."""
+        return sum(await asyncio.gather(*(self._meet(*node) for node in peers[:MAX_DIALS])))
+
+    async def _meet(self, peer: PublicKey, addresses: Sequence[str]) -> bool:
+        found = await self._daemon.dial(peer, addresses)
+        return found is not None and await self.exchange_addresses(peer) and await self._dht.ping(found)
+
+    async def exchange_addresses(self, peer: PublicKey) -> bool:
+        """As `AddressProtocol.ask`."""
+        return await self._addresses.ask(peer, self._daemon.open_stream)
+
+    def learn(self, head: Signed[Head]) -> None:
+        """As `Gossip.learn`: a head that was found another way."""
+        self._gossip.learn(head)
+
+    def known_addresses(self) -> AddressBook:
+        """The book, with the newest head."""
+        self._addresses.update()
+        return self._addresses.book
+
     async def publish(self, record: Record) -> bool:
         """As `Gossip.publish`: send a record, and store it in the DHT."""
         return await self._gossip.publish(record)
@@ -182,3 +231,38 @@ class Swarm:
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
         """As `Transfer.wait_served`: whether all of a blob was sent."""
         return await self._transfer.wait_served(name, timeout)
+
+
+async def _entered(
+    start: Callable[[Sequence[str], Sequence[str]], Awaitable[Daemon]],
+    bootstrap: Sequence[str],
+    book: AddressBook,
+) -> tuple[Daemon, Sequence[str]]:
+    """A daemon that `start` makes by `bootstrap`, or, where nothing there answers, by volunteers of `book`.
+
+    Returns the addresses of nodes that answer too. Raises Unreachable where none does.
+    """
+    try:
+        return await start(bootstrap, bootstrap), bootstrap
+    except Unreachable as error:
+        candidates = book.candidates(without=())[:MAX_DIALS]
+        if not bootstrap or not candidates:
+            raise
+        log.info("%s; trying %d volunteers that are known", error.problem, len(candidates))
+        daemon = await start((), bootstrap)
+        nodes = await daemon.dial_all(candidates)
+        if nodes:
+            return daemon, nodes
+        await daemon.stop()
+        raise
+
+
+def _contact(
+    identity: Identity, run: RunId, admission: str, found: Sequence[str], now: Millis
+) -> Signed[Contact] | None:
+    """What other nodes pass on of this one. None while it has no address."""
+    addresses = own_addresses(found)
+    if not addresses:
+        return None
+    owner = identity.public
+    return sign(identity, Contact(run=run, owner=owner, admission=admission, addresses=addresses, at=now))

@@ -24,6 +24,8 @@ class Timing:
     """For a relay to answer a reservation request. It runs on the same machine, so the answer is quick or
     none."""
 
+    dial: float = 10.0
+    """For connecting to a node: a few round trips, and a hole punch."""
     daemon_poll: float = 5.0
     """Between two questions whether the libp2p daemon answers."""
     daemon_answer: float = 10.0

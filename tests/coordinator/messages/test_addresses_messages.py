@@ -13,7 +13,7 @@ from coordinator.reasons.addresses import AddressDoubt, LimitedReach, OtherFamil
     [
         (LimitedReach("127.0.0.1", "this machine"), "only programs on this machine can join"),
         (LimitedReach("10.0.0.1", "local network"), "only machines of the same network or VPN can join"),
-        (LimitedReach("192.0.2.1", "no one"), "no one can join with it"),
+        (LimitedReach("192.0.2.1", "no one"), "no one there can join with it"),
         (OtherFamily("2a00::1", 6, "0.0.0.0"), "this coordinator listens on 0.0.0.0"),
     ],
 )

@@ -28,6 +28,7 @@ from coordinator.run_folder import BLOBS
 from coordinator.store.events import Kind, Row
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import RowReader, find_charter
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 
@@ -58,7 +59,7 @@ def summary(store: RunStore) -> dict[str, Any]:
     run = store.snapshot
     promotion = run.promotion()
     assert promotion is not None
-    head = run.head(parts.NOW, ("/ip4/127.0.0.1",), turns=2, volunteers=3, tokens=5)
+    head = run.head(parts.NOW, CoordinatorAddresses(("/ip4/127.0.0.1",)), turns=2, volunteers=3, tokens=5)
     return {
         "round": run.round,
         "opens": run.opens,

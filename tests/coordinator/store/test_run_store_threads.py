@@ -18,7 +18,7 @@ from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.signed import sign
 from coordinator.checkpoints.archive_writer import ArchiveContent
 from coordinator.checkpoints.card_data import card_files
-from coordinator.store.run_state import RunState
+from coordinator.store.run_state import CoordinatorAddresses, RunState
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import contribution, fold_round, opened_store, reopened
@@ -85,7 +85,7 @@ def evaluate_all(store: RunStore) -> None:
 
 def read_all(run: RunState) -> None:
     """Read what the status, the head, the archive, the card and evaluations need of a state."""
-    run.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
+    run.head(parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0)
     ArchiveContent.of(run, ())
     promotion = run.promotion()
     assert promotion is None or {promotion.main, promotion.latest} <= run.published

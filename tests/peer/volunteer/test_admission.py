@@ -36,6 +36,7 @@ def admission(expires: float) -> Signed[Admission]:
 @dataclass
 class Joined:
     admission: Signed[Admission]
+    signed_head: None = None
 
 
 def renewals(
@@ -64,7 +65,7 @@ def renewals(
         loop = asyncio.get_running_loop()
         invite = Invite((Endpoint("127.0.0.1", 1),), parts.RUN, parts.AUTHORITY.public)
         renewal = AdmissionRenewal(
-            invite, parts.ADA, "ada", parts.INSTANCE, False, admission(2 * HOUR), TIMING_HERE
+            lambda: invite, parts.ADA, "ada", parts.INSTANCE, False, admission(2 * HOUR), TIMING_HERE
         )
         clock = RunClock(lambda: Millis(round(1000 * loop.time())), lambda: parts.NOW)
         keeping = asyncio.create_task(renewal.keep(clock))

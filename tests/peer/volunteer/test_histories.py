@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.double_signing import DoubleSigned
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from peer.volunteer.actions import LogNews
 from peer.volunteer.proofs import read_proofs
@@ -58,7 +59,7 @@ def test_a_volunteer_steps_back_to_a_resume_and_owes_what_it_gave_beyond(
             assert peer.follower.tip == copy.snapshot.tip
             assert peer.follower.tip.epoch == 1
             assert peer.exchange.log_news(store.snapshot.head(
-                parts.NOW, (), turns=1, volunteers=1, tokens=0
+                parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0
             )) is LogNews.NONE, "a head of the older epoch"  # fmt: skip
 
     played(store, tmp_path, play)

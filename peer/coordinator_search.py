@@ -1,0 +1,84 @@
+"""Finds a coordinator at the addresses in the invite, in the address book, and in those of other nodes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from barnraise.contract.endpoints import Endpoint, multiaddress
+from barnraise.contract.invite import Invite
+from barnraise.core.errors import NetworkError, TrustError, Unreachable, UserError
+from barnraise.core.ids import Millis
+from barnraise.network.address_book import AddressBook, Node
+from barnraise.network.address_lookup import look_up_addresses
+from barnraise.network.nat import both_transports
+from peer.coordinator_client import CoordinatorClient, connect
+from peer.timing import Timing
+
+log = logging.getLogger("peer")
+
+V = TypeVar("V")
+
+
+@dataclass
+class CoordinatorSearch:
+    """The ways to a coordinator that an invite and an address book name."""
+
+    _invite: Invite
+    book: AddressBook
+    clock: Callable[[], Millis]
+    timing: Timing
+    _last: Endpoint | None = None
+    """Where it answered last."""
+
+    @property
+    def invite(self) -> Invite:
+        """The invite with the addresses that are known now: where it answered last, then the newest."""
+        last = () if self._last is None else (self._last,)
+        head = self.book.head
+        newest = () if head is None else head.value.endpoints
+        endpoints = tuple(dict.fromkeys((*last, *self._invite.endpoints, *newest)))
+        return replace(self._invite, endpoints=endpoints)
+
+    async def ask(self, call: Callable[[CoordinatorClient], Awaitable[V]]) -> V:
+        """Call the coordinator. Where it does not answer, ask the invite's nodes and the known volunteers for
+        its newest addresses, and call it there. Raises as `call`, by the addresses known before.
+        """
+        tried = self.invite
+        try:
+            return await self._ask_at(tried, call)
+        except (NetworkError, TrustError, UserError):
+            if not (others := await self._looked_up(tried)):
+                raise
+        return await self._ask_at(replace(tried, endpoints=others), call)
+
+    async def _ask_at(self, invite: Invite, call: Callable[[CoordinatorClient], Awaitable[V]]) -> V:
+        async with connect(invite, self.timing) as client:
+            result = await call(client)
+            self._last = client.endpoint
+            return result
+
+    async def _looked_up(self, tried: Invite) -> tuple[Endpoint, ...]:
+        """Addresses that were not tried."""
+        nodes = invite_nodes(tried)
+        if not nodes and not self.book.candidates(()):
+            return ()
+        log.info("no coordinator answers at %s: asking other nodes where it is", tried.address)
+        try:
+            answered = await look_up_addresses(self.book, nodes, self.clock)
+        except Unreachable as error:
+            log.warning("%s", error.problem)
+            return ()
+        others = tuple(one for one in self.invite.endpoints if one not in tried.endpoints)
+        log.info("%d of them answered; new addresses: %s", answered, ", ".join(map(str, others)) or "none")
+        return others
+
+
+def invite_nodes(invite: Invite) -> list[Node]:
+    """The nodes of an invite, as the network layer dials them."""
+    return [
+        (node.key, both_transports(multiaddress(node.endpoint.host, node.endpoint.port)))
+        for node in invite.nodes
+    ]

@@ -1,0 +1,124 @@
+"""What a node knows of where a run's other nodes are. Pure: what is kept, offered and dialled."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from barnraise.contract.contacts import (
+    MAX_PAGE_CONTACTS,
+    Contact,
+    ContactPage,
+    open_contact,
+    open_head,
+)
+from barnraise.contract.records import Head, Record, tagged
+from barnraise.core.errors import RefusedError, TrustError
+from barnraise.core.ids import Millis, PublicKey, RunId
+from barnraise.core.signed import Signed
+
+MAX_CONTACTS = MAX_PAGE_CONTACTS
+OFFERED = 16
+"""Contacts in a page for another node: a joiner needs one that is up."""
+
+Node = tuple[PublicKey, Sequence[str]]
+"""A node, and its addresses, which do not name it."""
+Draw = Callable[[list[PublicKey], int], list[PublicKey]]
+"""Picks a number of list items at random."""
+
+
+@dataclass
+class AddressBook:
+    """The newest head of a run, and the newest contacts of up to MAX_CONTACTS volunteers."""
+
+    run: RunId
+    authority: PublicKey
+    head: Signed[Head] | None = None
+    """It has the coordinator's addresses."""
+    changes: int = 0
+    """Counts what was learned."""
+    _contacts: dict[PublicKey, Signed[Contact]] = field(default_factory=dict)
+    _answered: set[PublicKey] = field(default_factory=set)
+    """Volunteers that answered this program: strangers with many keys do not replace them."""
+
+    def learn(self, page: ContactPage, now: Millis) -> int:
+        """Keep what is valid and newer; return how many records are neither."""
+        refused = 0
+        if page.head is not None:
+            refused += not self._try(lambda text: self.learn_head(self._opened_head(text, now)), page.head)
+        known = {contact.text for contact in self._contacts.values()}
+        for text in page.contacts:
+            if text not in known:  # a signature takes a tenth of a millisecond
+                refused += not self._try(lambda text: self.learn_contact(self._opened(text, now)), text)
+        return refused
+
+    def learn_head(self, head: Signed[Head]) -> None:
+        """Keep a head, which was checked, if it is newer."""
+        if self.head is None or head.value.order > self.head.value.order:
+            moved = self.head is None or self.head.value.bootstrap != head.value.bootstrap
+            self.head = head
+            self.changes += moved
+
+    def learn_contact(self, contact: Signed[Contact]) -> None:
+        """Keep a contact, which was checked, if it is newer than that of its owner."""
+        known = self._contacts.get(contact.signer)
+        if known is not None and known.value.at >= contact.value.at:
+            return
+        moved = known is None or known.value.addresses != contact.value.addresses
+        self._contacts[contact.signer] = contact
+        self.changes += moved
+        if len(self._contacts) > MAX_CONTACTS:
+            self._forget_one()
+
+    def mark_answered(self, peer: PublicKey) -> None:
+        """Remember that a volunteer answered this program."""
+        self._answered.add(peer)
+
+    def page(self, contacts: Iterable[PublicKey] | None = None) -> ContactPage:
+        """The head, and the contacts of some or of all."""
+        chosen = self._contacts if contacts is None else contacts
+        return ContactPage(
+            head=self._sealed_head(), contacts=tuple(self._contacts[key].text for key in chosen)
+        )
+
+    def _sealed_head(self) -> str | None:
+        if self.head is None:
+            return None
+        head: Signed[Record] = Signed(self.head.value, self.head.signer, self.head.wire)
+        return base64.b64encode(tagged(head)).decode()
+
+    def offered(self, asked: ContactPage, draw: Draw) -> ContactPage:
+        """The answer to another node's page: the head, and some contacts at random that it did not send."""
+        others = [
+            key for key, contact in sorted(self._contacts.items()) if contact.text not in asked.contacts
+        ]
+        return self.page(draw(others, min(OFFERED, len(others))))
+
+    def candidates(self, without: Iterable[PublicKey]) -> list[Node]:
+        """Other volunteers to dial, with their addresses: first who answered, then by the newest contact."""
+        skipped = set(without)
+        ranked = sorted(self._contacts.values(), key=self._rank, reverse=True)
+        return [(entry.signer, entry.value.addresses) for entry in ranked if entry.signer not in skipped]
+
+    def _rank(self, contact: Signed[Contact]) -> tuple[bool, int]:
+        return contact.signer in self._answered, contact.value.at
+
+    def _forget_one(self) -> None:
+        last = min(self._contacts.values(), key=self._rank)
+        del self._contacts[last.signer]
+        self._answered.discard(last.signer)
+
+    def _opened(self, text: str, now: Millis) -> Signed[Contact]:
+        return open_contact(text, run=self.run, authority=self.authority, now=now)
+
+    def _opened_head(self, text: str, now: Millis) -> Signed[Head]:
+        return open_head(text, run=self.run, authority=self.authority, now=now)
+
+    @staticmethod
+    def _try(learn: Callable[[str], None], text: str) -> bool:
+        try:
+            learn(text)
+        except (TrustError, RefusedError):  # the latter: of another version
+            return False
+        return True

@@ -1,0 +1,54 @@
+"""The address book on disk. It is a copy of what others know, so one that cannot be read is replaced."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.contract.contacts import MAX_PAGE_BYTES, open_page
+from barnraise.core.errors import MachineError, TrustError
+from barnraise.core.ids import Millis, PublicKey, RunId
+from barnraise.network.address_book import AddressBook
+from barnraise.runtime.files import write_atomic
+
+log = logging.getLogger("barnraise.swarm")
+
+ADDRESS_FILE = "addresses.json"
+
+
+def load_book(folder: Path, run: RunId, authority: PublicKey, now: Millis) -> AddressBook:
+    """The book in a folder; an empty one where there is none of this run."""
+    book, path = AddressBook(run, authority), folder / ADDRESS_FILE
+    try:
+        with path.open("rb") as file:
+            page = open_page(file.read(MAX_PAGE_BYTES + 1))
+    except FileNotFoundError:
+        return book
+    except (TrustError, OSError) as error:
+        log.warning("the addresses in %s cannot be read (%s): they are collected again", path, error)
+        return book
+    if refused := book.learn(page, now):
+        log.warning("%d of the addresses in %s are not valid: they are dropped", refused, path)
+    return book
+
+
+@dataclass
+class AddressFile:
+    """Saves a book where something new was learned."""
+
+    folder: Path
+    book: AddressBook
+    _saved: int = 0
+
+    def save(self) -> None:
+        """Write the book, durably. A full disk costs only addresses, so it is logged."""
+        if self.book.changes == self._saved:
+            return
+        changes = self.book.changes
+        try:
+            write_atomic(self.folder / ADDRESS_FILE, self.book.page().model_dump_json().encode())
+        except MachineError as error:
+            log.warning("known addresses are not saved: %s", error.problem)
+            return
+        self._saved = changes

@@ -1,0 +1,35 @@
+"""How the libp2p daemon fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from typing_extensions import assert_never
+
+from barnraise.core.reason import Reason
+
+
+@dataclass(frozen=True)
+class DaemonEnded(Reason):
+    """The daemon ended before it was stopped."""
+
+    status: int
+
+
+@dataclass(frozen=True)
+class DaemonHangs(Reason):
+    """The daemon runs and does not answer."""
+
+
+DaemonFailure = DaemonEnded | DaemonHangs
+
+
+def describe_failure(failure: DaemonFailure) -> str:
+    """What happened to the daemon, in words."""
+    match failure:
+        case DaemonEnded(status):
+            return f"the libp2p daemon ended by itself (status {status})"
+        case DaemonHangs():
+            return "the libp2p daemon no longer answers"
+        case _:
+            assert_never(failure)

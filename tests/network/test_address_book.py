@@ -1,0 +1,106 @@
+"""What is kept of other nodes' addresses, what is offered and what is dialled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from barnraise.contract.contacts import ContactPage
+from barnraise.core.identity import Identity
+from barnraise.core.ids import PublicKey
+from barnraise.network.address_book import MAX_CONTACTS, OFFERED, AddressBook
+from barnraise.network.address_file import ADDRESS_FILE, AddressFile, load_book
+from tests.support import parts
+from tests.support.contacts import contact, signed_head
+
+OTHER = "/ip4/127.0.0.1/tcp/8"
+
+
+def empty() -> AddressBook:
+    return AddressBook(parts.RUN, parts.AUTHORITY.public)
+
+
+def someone(n: int) -> Identity:
+    return Identity.from_seed(n.to_bytes(32, "big"))
+
+
+def first(keys: list[PublicKey], count: int) -> list[PublicKey]:
+    return keys[:count]
+
+
+def test_the_newest_contact_of_each_volunteer_is_kept() -> None:
+    book = empty()
+    book.learn_contact(contact(at=parts.NOW + 1))
+    book.learn_contact(contact(addresses=[OTHER], at=parts.NOW))
+    assert book.candidates(()) == [(parts.ADA.public, ("/ip4/127.0.0.1/tcp/7",))]
+    book.learn_contact(contact(addresses=[OTHER], at=parts.NOW + 2))
+    assert book.candidates(()) == [(parts.ADA.public, (OTHER,))]
+
+
+def test_the_newest_head_is_kept() -> None:
+    book = empty()
+    old, new = signed_head(at=parts.NOW), signed_head(at=parts.NOW + 1)
+    book.learn_head(new)
+    book.learn_head(old)
+    assert book.head == new
+    later_epoch = signed_head(epoch=1, at=parts.NOW - 1)
+    book.learn_head(later_epoch)
+    assert book.head == later_epoch
+
+
+def test_who_answered_is_dialled_first_and_forgotten_last() -> None:
+    book = empty()
+    book.learn_contact(contact(parts.ADA, at=parts.NOW - 1000))
+    book.learn_contact(contact(parts.BEN, at=parts.NOW))
+    assert [key for key, _ in book.candidates(())] == [parts.BEN.public, parts.ADA.public]
+    book.mark_answered(parts.ADA.public)
+    assert [key for key, _ in book.candidates(())] == [parts.ADA.public, parts.BEN.public]
+    assert [key for key, _ in book.candidates([parts.ADA.public])] == [parts.BEN.public]
+    for n in range(MAX_CONTACTS):
+        book.learn_contact(contact(someone(100 + n), at=parts.NOW + n))
+    keys = [key for key, _ in book.candidates(())]
+    assert len(keys) == MAX_CONTACTS
+    assert keys[0] == parts.ADA.public
+    assert parts.BEN.public not in keys
+
+
+def test_an_offer_is_bounded() -> None:
+    book = empty()
+    for n in range(OFFERED + 5):
+        book.learn_contact(contact(someone(100 + n)))
+    assert len(book.offered(ContactPage(head=None, contacts=()), first).contacts) == OFFERED
+
+
+def test_hostile_records_are_counted_and_dropped() -> None:
+    book = empty()
+    page = ContactPage(head="AAAA", contacts=("AAAA", contact(run="shed").text, contact().text))
+    assert book.learn(page, parts.NOW) == 3
+    assert book.head is None
+    assert [key for key, _ in book.candidates(())] == [parts.ADA.public]
+    assert book.learn(ContactPage(head=None, contacts=(contact().text,)), parts.NOW) == 0
+
+
+def test_a_saved_book_is_loaded(tmp_path: Path) -> None:
+    book, file = empty(), tmp_path / ADDRESS_FILE
+    saving = AddressFile(tmp_path, book)
+    saving.save()
+    assert not file.exists(), "nothing was learned"
+    book.learn_head(signed_head(bootstrap=(f"{OTHER}/p2p/x",)))
+    book.learn_contact(contact())
+    saving.save()
+    found = load_book(tmp_path, parts.RUN, parts.AUTHORITY.public, parts.NOW)
+    assert (found.head, found.candidates(())) == (book.head, book.candidates(()))
+    file.unlink()
+    book.learn_contact(contact(at=parts.NOW + 5))
+    saving.save()
+    assert not file.exists(), "the addresses are the same"
+
+
+def test_a_damaged_or_another_run_s_file_is_replaced(tmp_path: Path) -> None:
+    book = empty()
+    book.learn_contact(contact())
+    AddressFile(tmp_path, book).save()
+    other_key = load_book(tmp_path, parts.RUN, parts.BEN.public, parts.NOW)
+    assert other_key.candidates(()) == []
+    for damaged in (b"", b"\x00" * 100, b"{}", b"[" * 10_000):
+        (tmp_path / ADDRESS_FILE).write_bytes(damaged)
+        assert load_book(tmp_path, parts.RUN, parts.AUTHORITY.public, parts.NOW).candidates(()) == []

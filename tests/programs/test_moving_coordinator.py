@@ -1,0 +1,52 @@
+"""A coordinator moves to another address while real volunteers run, and an old invite still leads to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.programs.test_processes import check_agreement, prepare
+from tests.support.programs import Program, Stage, free_ports, stage
+
+pytestmark = pytest.mark.slow
+
+FOUND_SECONDS = 90.0
+"""A coordinator that moved is found within 30 s on an idle machine; this one runs other tests."""
+
+
+def serve_at(act: Stage, host: str, port: int, p2p_port: int) -> tuple[Program, str]:
+    program = act.start(
+        f"coordinator at {host}:{port}", "coordinator.cli", "serve", str(act.folder / "run.toml"),
+        "--host", host, "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
+        "--data-dir", str(act.folder / "coordinator"), "--cache-dir", str(act.folder / "cache"),
+    )  # fmt: skip
+    return program, program.wait_for(r"(barnraise://\S+)'")[1]
+
+
+def test_a_coordinator_that_moves_is_found(tmp_path: Path) -> None:
+    """First to other ports, then to another host. The last volunteer has the first invite only."""
+    prepare(tmp_path)
+    ports = free_ports(6)
+    with stage(tmp_path) as act:
+        coordinator, old = serve_at(act, "127.0.0.1", ports[0], ports[1])
+        ada, ben = act.join("ada", old), act.join("ben", old)
+        cyd = act.join("cyd", old)
+        coordinator.wait_for(r"folded: 3 contributions")
+        assert cyd.interrupt() == 0
+
+        for host, at in (("127.0.0.1", 2), ("127.0.0.2", 4)):
+            coordinator.kill()
+            coordinator, invite = serve_at(act, host, ports[at], ports[at + 1])
+            assert f"{host}:{ports[at]}" in invite
+            last = int(coordinator.wait_for(r"round (\d+) folded: 2 contributions", FOUND_SECONDS)[1])
+            for peer in (ada, ben):
+                peer.wait_for(rf"^round {last + 1}: ")
+
+        again = act.join("cyd", old)
+        again.wait_for(rf"new addresses: .*127\.0\.0\.2:{ports[4]}")
+        again.wait_for(r"^round \d+: ")
+        coordinator.wait_for(r"folded: 3 contributions")
+        check_agreement(coordinator, ada, ben, again)
+        for program in (coordinator, ada, ben, again):
+            assert "Traceback" not in program.output
