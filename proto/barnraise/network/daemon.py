@@ -91,6 +91,7 @@ class Daemon:
         try:
             p2p = await _start_p2p(identity, listen, bootstrap, relays or bootstrap, announce, timing)
         except P2PDaemonError as error:
+            remove_stale_sockets()
             if "bootstrap" in str(error):
                 raise no_node_answered(bootstrap) from None
             raise Unreachable(
@@ -113,6 +114,7 @@ class Daemon:
         try:
             return cls(await _ChildP2P.create(nat_port_map=False), Path(), (), (), timing)
         except P2PDaemonError as error:
+            remove_stale_sockets()
             raise Unreachable(
                 f"the libp2p daemon did not start: {error}", fix="Is the program allowed to listen?"
             ) from None

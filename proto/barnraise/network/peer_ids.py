@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -33,14 +34,19 @@ def write_identity(identity: Identity, folder: Path) -> Path:
 
 
 def remove_stale_sockets() -> None:
-    """Remove sockets of our programs that were killed."""
+    """Remove sockets of our programs that were killed, and of this program's daemons that did not start."""
     for path in Path(tempfile.gettempdir()).glob(f"{SOCKET_PREFIX}*-p2p*.sock"):
         owner = path.name.split("-")[1]
-        if owner.isdigit() and not _process_lives(int(owner)):
+        if owner.isdigit() and not (_answers(path) if int(owner) == os.getpid() else _lives(int(owner))):
             path.unlink(missing_ok=True)
 
 
-def _process_lives(process: int) -> bool:
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(str(path)) == 0
+
+
+def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
