@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,12 +40,25 @@ def test_no_daemon_or_socket_remains_when_a_node_stops(tmp_path: Path) -> None:
     assert sockets_of(os.getpid()) == []
 
 
+def test_the_socket_of_a_daemon_of_ours_that_ended_is_removed() -> None:
+    used, unused = (Path(tempfile.gettempdir(), f"barnraise-{os.getpid()}-p2pd-{n}.sock") for n in "ab")
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(used))
+            listening.listen()
+            unused.touch()
+            remove_stale_sockets()
+            assert [path.exists() for path in (used, unused)] == [True, False]
+    finally:
+        used.unlink(missing_ok=True)
+
+
 def test_sockets_of_dead_programs_are_removed_and_no_others() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     folder = Path(tempfile.gettempdir())
     dead, living, foreign = (
-        folder / f"barnraise-{name}-p2pd-test.sock" for name in (ended.pid, os.getpid(), "x")
+        folder / f"barnraise-{name}-p2pd-test.sock" for name in (ended.pid, os.getppid(), "x")
     )
     try:
         for path in (dead, living, foreign):
