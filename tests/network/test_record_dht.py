@@ -10,6 +10,7 @@ from hivemind.dht.protocol import DHTProtocol
 from hivemind.dht.routing import DHTID
 
 from barnraise.contract.records import Record, dht_key_of, seal
+from barnraise.core.ids import Millis
 from tests.support import parts
 from tests.support.swarms import HIVEMIND_WARNS, NOW, SwarmNode, admission, head, presence, with_two
 
@@ -78,6 +79,21 @@ def test_an_old_head_is_not_kept_alive_beyond_its_time(
         assert [found.round for found in await coordinator.swarm.heads()] == [5]
 
     with_two(tmp_path, scene)
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_records_expire_by_the_run_s_clock(tmp_path: Path, days: int) -> None:
+    """Not by the machine's, which may be set at any time."""
+    off = days * 86_400_000
+    fresh, old = head(round=5, later=off), presence(later=off - 3_601_000)
+
+    async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
+        assert await coordinator.swarm.publish(fresh)
+        found = await ada.swarm._dht.look_up(dht_key_of(fresh).key, newest=True)
+        assert [signed.value for signed in found] == [fresh]
+        assert not await force(ada, old, seal(parts.ADA, old), ttl=off / 1000 + 20)
+
+    with_two(tmp_path, scene, Millis(NOW + off))
 
 
 def test_records_in_answers_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

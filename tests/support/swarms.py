@@ -26,7 +26,7 @@ HIVEMIND_WARNS = pytest.mark.filterwarnings("ignore:path is deprecated:Deprecati
 """For tests with real nodes: hivemind 1.1.12 finds its daemon in a way that Python deprecates."""
 HERE = "/ip4/127.0.0.1/tcp/0"
 NOW = Millis(time.time_ns() // 1_000_000)
-"""The nodes' clock, which does not advance. It starts at the real time: hivemind drops expired records."""
+"""The run's time: the nodes' clock, which does not advance."""
 
 
 @dataclass
@@ -59,8 +59,11 @@ async def node(
     bootstrap: Sequence[str] = (),
     book: AddressBook | None = None,
     admission: str = "",
+    now: Millis = NOW,
 ) -> AsyncIterator[SwarmNode]:
-    """near: the node to join by. The rest is as `Swarm.start` takes it."""
+    """near: the node to join by. now: the run's time, at which its clock stands. The rest is as `Swarm.start`
+    takes it.
+    """
     place = folder / who.public[:8]
     place.mkdir(exist_ok=True)
     blobs = BlobStore(place / "blobs")
@@ -68,7 +71,7 @@ async def node(
         who,
         parts.RUN,
         parts.AUTHORITY.public,
-        clock=lambda: NOW,
+        clock=lambda: now,
         blobs=blobs,
         folder=place,
         listen=(HERE,),
@@ -83,11 +86,14 @@ async def node(
         await swarm.stop()
 
 
-def with_two(folder: Path, scene: Callable[[SwarmNode, SwarmNode], Awaitable[V]]) -> V:
-    """Run a scenario between the coordinator's node and Ada's."""
+def with_two(folder: Path, scene: Callable[[SwarmNode, SwarmNode], Awaitable[V]], now: Millis = NOW) -> V:
+    """Run a scenario between the coordinator's node and Ada's. now: the run's time."""
 
     async def play() -> V:
-        async with node(folder, parts.AUTHORITY) as coordinator, node(folder, parts.ADA, coordinator) as ada:
+        async with (
+            node(folder, parts.AUTHORITY, now=now) as coordinator,
+            node(folder, parts.ADA, coordinator, now=now) as ada,
+        ):
             return await scene(coordinator, ada)
 
     return asyncio.run(play())
