@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from barnraise.contract.contacts import ContactPage
+from barnraise.contract.records import seal
 from barnraise.core.identity import Identity
-from barnraise.core.ids import PublicKey
+from barnraise.core.ids import Millis, PublicKey
 from barnraise.network.address_book import MAX_CONTACTS, OFFERED, AddressBook
 from barnraise.network.address_file import ADDRESS_FILE, AddressFile, load_book
 from tests.support import parts
@@ -77,6 +79,13 @@ def test_hostile_records_are_counted_and_dropped() -> None:
     assert book.head is None
     assert [key for key, _ in book.candidates(())] == [parts.ADA.public]
     assert book.learn(ContactPage(head=None, contacts=(contact().text,)), parts.NOW) == 0
+
+
+def test_a_machine_whose_clock_is_behind_learns_by_the_head_s_time() -> None:
+    yesterday, head = Millis(parts.NOW - 86_400_000), parts.head(at=parts.NOW)
+    sealed = base64.b64encode(seal(parts.AUTHORITY, head)).decode()
+    assert empty().learn(ContactPage(head=sealed, contacts=(contact().text,)), yesterday) == 0
+    assert empty().learn(ContactPage(head=None, contacts=(contact().text,)), yesterday) == 1
 
 
 def test_a_saved_book_is_loaded(tmp_path: Path) -> None:

@@ -43,10 +43,14 @@ class AddressBook:
     """Volunteers that answered this program: strangers with many keys do not replace them."""
 
     def learn(self, page: ContactPage, now: Millis) -> int:
-        """Keep what is valid and newer; return how many records are neither."""
+        """Keep what is valid and newer; return how many records are neither.
+
+        now: the run's time; before a program has joined, its machine's, which may be behind: a head is not.
+        """
         refused = 0
         if page.head is not None:
             refused += not self._try(lambda text: self.learn_head(self._opened_head(text, now)), page.head)
+        now = now if self.head is None else Millis(max(now, self.head.value.at))
         known = {contact.text for contact in self._contacts.values()}
         for text in page.contacts:
             if text not in known:  # a signature takes a tenth of a millisecond
