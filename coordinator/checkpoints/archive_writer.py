@@ -110,7 +110,7 @@ class ArchiveWriter:
         if not self._swept:
             self._sweep()
             self._kept_from = self._written_replay_from()
-        if not (self.folder / CHARTER).exists():
+        if not self._has_charter(content.charter):
             write_atomic(self.folder / CHARTER, content.charter)
         self._link_log(content)
         for round, signed in content.checkpoints.items():
@@ -120,6 +120,10 @@ class ArchiveWriter:
         write_atomic(self.folder / INDEX, index.model_dump_json(indent=1).encode())
         self._remove_dropped(content)
         return index
+
+    def _has_charter(self, charter: bytes) -> bool:
+        path = self.folder / CHARTER
+        return path.is_file() and path.read_bytes() == charter
 
     def _link_log(self, content: ArchiveContent) -> None:
         rounds = content.contributions.keys() - self._rounds

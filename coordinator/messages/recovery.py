@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from typing_extensions import assert_never
 
 from barnraise.core.ids import PublicKey, short
@@ -12,15 +14,16 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
     """One line of the log."""
     match reason:
         case reasons.FileLost(file, aside, outcome):
-            was = "is missing" if aside is None else f"was damaged (its bytes are in {aside})"
-            return f"{file_message(file)} {was}: {_outcome(outcome)}"
+            return f"{file_message(file)} {_was(aside)}: {_outcome(outcome)}"
         case reasons.CheckpointGivenUp(round):
-            return f"the checkpoint of round {round} is dropped; the state is computed from an older one"
+            return f"the checkpoint of round {round} is dropped: its state follows from the log"
         case reasons.OlderContributionsGivenUp(round):
             return (
                 f"contributions to rounds before {round} are lost: the run goes on, and its log can be"
                 f" replayed from the checkpoint of round {round} on"
             )
+        case reasons.OwnFileRestored(file, aside):
+            return f"{file} {_was(aside)}: taken from the newest checkpoint"
         case reasons.FirstStateRecomputed():
             return "no checkpoint is intact: the state is computed from the base model and the whole log"
         case reasons.FetchedFromVolunteer(file):
@@ -72,6 +75,10 @@ def file_message(file: reasons.RunFile) -> str:
             return f"{name} of the checkpoint of round {round}"
         case _:
             assert_never(file)
+
+
+def _was(aside: Path | None) -> str:
+    return "is missing" if aside is None else f"was damaged (its bytes are in {aside})"
 
 
 def _outcome(outcome: reasons.CopyOutcome) -> str:

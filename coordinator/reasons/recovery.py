@@ -147,6 +147,15 @@ class OlderContributionsGivenUp(Reason):
 
 
 @dataclass(frozen=True)
+class OwnFileRestored(Reason):
+    """A file of the folder that goes into each checkpoint was damaged or missing: the newest one has it."""
+
+    file: str
+    aside: Path | None
+    """Where the damaged bytes are; None where the file was missing."""
+
+
+@dataclass(frozen=True)
 class FirstStateRecomputed(Reason):
     """No checkpoint is intact: the state follows from the base model and the whole log."""
 
@@ -215,6 +224,7 @@ RecoveryReason = (
     FileLost
     | CheckpointGivenUp
     | OlderContributionsGivenUp
+    | OwnFileRestored
     | FirstStateRecomputed
     | FetchedFromVolunteer
     | AwaitingVolunteers

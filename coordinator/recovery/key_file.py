@@ -10,6 +10,7 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
+from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
 from barnraise.runtime.damaged import DAMAGED
 from barnraise.runtime.files import Batch, disk_errors, flush, load_identity, make_folder
@@ -22,7 +23,16 @@ _NEW_KEY = "new-authority.key"
 def run_key(folder: Path) -> Identity | None:
     """The key of the run in `folder`; None where none began. Raises StateError for a broken file."""
     path = folder / AUTHORITY_KEY
-    return load_identity(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return load_identity(path)
+    except StateError as error:
+        raise StateError(
+            error.problem,
+            fix=f"Put {AUTHORITY_KEY} back from where you keep a copy: `coordinator restore --key FILE BACKUP"
+            f" {folder}`, or copy the file.",
+        ) from None
 
 
 def new_key(folder: Path) -> Identity:

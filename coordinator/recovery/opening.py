@@ -10,7 +10,7 @@ from barnraise.contract.archive import CHARTER
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.core.errors import TrustError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.ids import PublicKey
 from barnraise.core.signed import open_signed
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun, decide_beginning
@@ -46,10 +46,11 @@ def open_folder(folder: Path, asked: Asked) -> tuple[Identity, Beginning]:
 def folder_facts(folder: Path) -> FolderFacts:
     """Raises StateError, JournalDamaged, DiskFull."""
     with closing(Journal(folder / JOURNAL)) as journal:
-        if journal.behind is None and archive_is_ahead(journal, folder / ARCHIVE):
+        signer = charter_signer(journal.rows())
+        if signer is not None and journal.behind is None and archive_is_ahead(journal, folder / ARCHIVE):
             log.warning("the journal in %s is older than the archive next to it", folder)
-            journal.mark_behind(journal.newest_time() or Millis(0))
-        signer, restored = charter_signer(journal.rows()), journal.behind is not None
+            journal.mark_behind(journal.newest_time())
+        restored = journal.behind is not None
     pending = pending_key(folder)
     if pending is not None and pending.public == signer:  # the start that began the run was interrupted
         keep_key(folder)

@@ -36,7 +36,8 @@ class JournalDamaged(StateError):
         super().__init__(
             f"the journal {path} is damaged: {problem}",
             fix=f"Restore it: `coordinator restore BACKUP {path.parent}` keeps what is intact in the folder."
-            " Check the disk.",
+            " Without a backup, `coordinator serve RUN.TOML --recover-from SOURCE` keeps its first rows, and"
+            " takes the rest from an archive, a mirror or the run's volunteers. Check the disk.",
         )
         self.path = path
 

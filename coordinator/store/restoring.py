@@ -32,8 +32,10 @@ from barnraise.core.ids import BlobHash, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Link, Step, Unreadable, read_step
 from barnraise.models.checkpoint_files import read_state
+from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.models.trainable import initial_state
-from barnraise.runtime.blob_store import BlobStore, SetAside
+from barnraise.runtime.blob_store import BlobStore, SetAside, file_hash
+from barnraise.runtime.files import write_atomic
 from coordinator.messages.recovery import file_message, recovery_message
 from coordinator.reasons.recovery import (
     CheckpointFile,
@@ -44,8 +46,10 @@ from coordinator.reasons.recovery import (
     NeededFile,
     OlderContribution,
     OlderContributionsGivenUp,
+    OwnFileRestored,
     RecoveryReason,
 )
+from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.copies import Copies
 from coordinator.store.events import CheckpointsDropped, ContributionsLost, Kind, Row
 from coordinator.store.retention import NamedBlobs
@@ -107,6 +111,7 @@ class Restoring:
         usable = [at for at in state.checkpoints if at >= state.replay_from]
         if usable:
             manifest = state.checkpoints[max(usable)].value
+            self._restore_own_files(manifest)
             return Start(
                 manifest.tip, manifest.tokens, read_state(manifest, self._charter.layout, self.blobs.path)
             )
@@ -197,6 +202,18 @@ class Restoring:
                 file = CheckpointFile(name, manifest.round, entry.name, entry.size)
                 checked[name] = self.copies.ensure(file)
         return all(checked[BlobHash(entry.hash)] for entry in manifest.files)
+
+    def _restore_own_files(self, manifest: Manifest) -> None:
+        """Bring back what the folder has for all checkpoints, from one of them."""
+        for entry in manifest.files:
+            path, name = self.blobs.folder.parent / entry.name, BlobHash(entry.hash)
+            if entry.name not in (CHAT_TEMPLATE, ADAPTER_CONFIG) or (
+                path.is_file() and file_hash(path) == name
+            ):
+                continue
+            aside = self.blobs.set_file_aside(path) if path.exists() else None
+            write_atomic(path, self.blobs.get(name))
+            _report(OwnFileRestored(entry.name, aside))
 
     def _without_lost(self, state: RunState) -> RunState:
         accepted = state.accepted.values()

@@ -35,7 +35,7 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
         ),
         (
             reasons.CheckpointGivenUp(4),
-            "the checkpoint of round 4 is dropped; the state is computed from an older one",
+            "the checkpoint of round 4 is dropped: its state follows from the log",
         ),
         (
             reasons.FirstStateRecomputed(),
@@ -44,6 +44,10 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
         (
             reasons.FileLost(OLDER, None, reasons.TakenFromArchive()),
             f"the contribution {HASH_A[:8]} to round 3 is missing: taken from the archive",
+        ),
+        (
+            reasons.OwnFileRestored("chat_template.jinja", Path("damaged/x")),
+            "chat_template.jinja was damaged (its bytes are in damaged/x): taken from the newest checkpoint",
         ),
         (
             reasons.OlderContributionsGivenUp(4),

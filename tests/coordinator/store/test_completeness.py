@@ -41,6 +41,8 @@ def test_a_copy_without_the_write_ahead_log_is_shorter(store: RunStore, tmp_path
 def test_a_start_without_the_write_ahead_log_recovers(store: RunStore) -> None:
     (store.folder / AUTHORITY_KEY).write_bytes(AUTHORITY.seed)
     assert not folder_facts(store.folder).restored
+    store.journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    train_round(store, ADA)
     alone = (store.folder / JOURNAL).read_bytes()
     store.journal.close()
     (store.folder / JOURNAL).write_bytes(alone)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.archive import contribution_path, entry_path
+from barnraise.contract.archive import CHARTER, contribution_path, entry_path
 from barnraise.contract.records import blob_name
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import FileDamaged, StateError
@@ -18,6 +18,7 @@ from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.runtime.damaged import DAMAGED
 from coordinator.reasons.recovery import ContributionFile, EntryFile
 from coordinator.rounds.missing_files import fetch_missing_files
+from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store import restoring
 from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.run_store import RunStore
@@ -252,3 +253,25 @@ def test_an_older_contribution_that_is_lost_for_good_moves_where_replays_begin(s
         show(again)
         kept = {path.name for path in (archive(again) / "contributions").iterdir()}
         assert kept == set(again.snapshot.history.blobs[1])
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_what_goes_into_each_checkpoint_comes_from_the_newest(store: RunStore, damage: str) -> None:
+    template = store.folder / CHAT_TEMPLATE
+    before = template.read_bytes()
+    if damage == "gone":
+        template.unlink()
+    else:
+        template.write_bytes(b"changed")
+    with reopened(store) as again:
+        assert template.read_bytes() == before
+        assert bool(set_aside(again)) == (damage == "changed")
+
+
+def test_a_damaged_charter_in_the_archive_is_written_again(store: RunStore) -> None:
+    charter = archive(store) / CHARTER
+    before = charter.read_bytes()
+    charter.write_bytes(before[:-1])
+    with reopened(store) as again:
+        show(again)
+    assert charter.read_bytes() == before
