@@ -15,12 +15,15 @@ from barnraise.contract.invite import SCHEME, Invite, parse_invite
 from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import InviteError, TrustError, Unreachable, UserError
 from barnraise.core.ids import HASH_PATTERN, PublicKey, RunId
+from barnraise.network.address_book import AddressBook
 from barnraise.network.blobs.rate_limiter import UNLIMITED, RateLimiter
+from barnraise.runtime.machine_clocks import wall_ms
 from peer.archive.folder import FolderSource
 from peer.archive.reading import LoneCheckpoint, RunArchive, read_archive, read_lone
 from peer.archive.sources import Missing, Source
 from peer.archive.web import WebSource, web_address, web_client
-from peer.coordinator_client import connect
+from peer.coordinator_client import CoordinatorClient
+from peer.coordinator_search import CoordinatorSearch
 from peer.timing import TIMING, Timing
 
 log = logging.getLogger("peer")
@@ -57,8 +60,8 @@ async def _of_invite(
     client: httpx2.AsyncClient, invite: Invite, timing: Timing, limiter: RateLimiter, mirrors: Sequence[str]
 ) -> RunArchive:
     try:
-        async with connect(invite, timing) as api:
-            address = await api.gateway()
+        book = AddressBook(invite.run, invite.key)
+        address = await CoordinatorSearch(invite, book, wall_ms, timing).ask(CoordinatorClient.gateway)
         return await read_archive(WebSource(client, address, timing, limiter), invite.key)
     except Unreachable as away:
         for mirror in mirrors:

@@ -100,8 +100,12 @@ def test_a_saved_book_is_loaded(tmp_path: Path) -> None:
     assert (found.head, found.candidates(())) == (book.head, book.candidates(()))
     file.unlink()
     book.learn_contact(contact(at=parts.NOW + 5))
+    book.learn_head(signed_head(bootstrap=(f"{OTHER}/p2p/x",), at=parts.NOW + 5))
     saving.save()
     assert not file.exists(), "the addresses are the same"
+    book.learn_head(signed_head(bootstrap=(f"{OTHER}/p2p/x",), api=("a.org:1",), at=parts.NOW + 6))
+    saving.save()
+    assert file.exists()
 
 
 def test_a_damaged_or_another_run_s_file_is_replaced(tmp_path: Path) -> None:

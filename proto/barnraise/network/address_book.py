@@ -60,7 +60,7 @@ class AddressBook:
     def learn_head(self, head: Signed[Head]) -> None:
         """Keep a head, which was checked, if it is newer."""
         if self.head is None or head.value.order > self.head.value.order:
-            moved = self.head is None or self.head.value.bootstrap != head.value.bootstrap
+            moved = self.head is None or _addresses(self.head.value) != _addresses(head.value)
             self.head = head
             self.changes += moved
 
@@ -126,3 +126,7 @@ class AddressBook:
         except (TrustError, RefusedError):  # the latter: of another version
             return False
         return True
+
+
+def _addresses(head: Head) -> tuple[tuple[str, ...], ...]:
+    return head.bootstrap, head.api, head.gateways

@@ -184,8 +184,11 @@ class Daemon:
         return answer
 
     async def addresses(self) -> tuple[str, ...]:
-        """Multiaddresses by which other nodes may reach this one."""
-        return tuple(str(address) for address in await self.p2p.get_visible_maddrs(latest=True))
+        """Multiaddresses by which other nodes may reach this one. Raises OSError, EOFError while down."""
+        try:
+            return tuple(str(address) for address in await self.p2p.get_visible_maddrs(latest=True))
+        except P2PDaemonError as error:
+            raise ConnectionError(str(error)) from None
 
     async def routes(self, peer: PublicKey) -> list[str]:
         """The addresses of the present connections to a peer."""
