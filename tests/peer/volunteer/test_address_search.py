@@ -1,0 +1,115 @@
+"""When a volunteer exchanges addresses, and when it searches for its coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from barnraise.contract.records import Head
+from barnraise.core.ids import Millis
+from barnraise.core.signed import Signed
+from barnraise.runtime.run_clock import RunClock
+from peer.timing import TIMING
+from peer.volunteer.address_search import AddressSearch
+from tests.support import parts, virtual_time
+from tests.support.contacts import signed_head
+
+TIMES = replace(TIMING, address_poll=5.0, longest_search=30.0, address_exchange=300.0, reconnect_after=15.0)
+
+
+@dataclass
+class World:
+    """The swarm, the upkeep and the admission of one volunteer; `log` has what they were asked, and when."""
+
+    head_at: float | None = 0.0
+    """When the newest head was signed; None: now, always."""
+    answer_after: float = float("inf")
+    """From then on the coordinator answers a renewal."""
+    others: Sequence[object] = ()
+    own: str = parts.ADA.public
+    log: list[tuple[str, float]] = field(default_factory=list)
+    learned: list[Signed[Head]] = field(default_factory=list)
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def did(self, what: str) -> None:
+        self.log.append((what, self.now()))
+
+    def times(self, what: str) -> list[float]:
+        return [at for done, at in self.log if done == what]
+
+    # The swarm
+
+    async def heads(self) -> list[Head]:
+        at = self.now() if self.head_at is None else self.head_at
+        return [parts.head(at=parts.NOW + round(1000 * at))]
+
+    async def peers(self) -> list[object]:
+        return [parts.presence(parts.ADA), parts.presence(parts.BEN)]
+
+    def learn(self, head: Signed[Head]) -> None:
+        self.learned.append(head)
+        self.head_at = None
+
+    # The upkeep
+
+    async def follow_coordinator(self) -> None:
+        self.did("follow")
+
+    async def search(self) -> int:
+        self.did("search")
+        return 0
+
+    async def exchange(self, present: Sequence[str]) -> None:
+        assert parts.BEN.public in present
+        self.did("exchange")
+
+    async def save(self) -> None:
+        self.did("save")
+
+    # The admission
+
+    async def ask_head(self, clock: RunClock) -> Signed[Head] | None:
+        return signed_head() if self.now() >= self.answer_after else None
+
+
+def run(world: World, seconds: float) -> World:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        clock = RunClock(lambda: Millis(round(1000 * loop.time())), lambda: parts.NOW)
+        there = cast(Any, world)
+        task = asyncio.create_task(AddressSearch(there, there, there, clock, TIMES).run())
+        await asyncio.wait([task], timeout=seconds)
+        assert not task.done()
+        task.cancel()
+
+    virtual_time.run(play())
+    return world
+
+
+def test_addresses_are_exchanged_often_until_enough_are_known() -> None:
+    few = run(World(head_at=None), 100).times("exchange")
+    assert [round(at) for at in few] == [0, 30, 60, 90]
+    enough = run(World(head_at=None, others=["ben"]), 400).times("exchange")
+    assert [round(at) for at in enough] == [0, 300]
+
+
+def test_a_silent_coordinator_is_searched_for_with_growing_pauses() -> None:
+    world = run(World(head_at=0.0), 200)
+    searches = world.times("search")
+    pauses = [after - before for before, after in itertools.pairwise(searches)]
+    assert searches[0] > TIMES.reconnect_after
+    assert len(searches) >= 5
+    assert max(pauses) <= TIMES.longest_search
+    assert not [at for at in world.times("exchange") if at > searches[0]]
+
+
+def test_the_head_of_a_renewal_ends_the_search() -> None:
+    world = run(World(head_at=0.0, answer_after=60.0), 300)
+    assert world.learned == [signed_head()]
+    assert max(world.times("search")) <= 60.0 + TIMES.longest_search
+    assert max(world.times("exchange")) > 60.0
