@@ -20,8 +20,8 @@ class BlobRetention:
 
     blobs: BlobStore
     keep_bytes: int = KEEP_BYTES
-    _folded: dict[Round, tuple[dict[BlobHash, int], BlobHash]] = field(default_factory=dict)
-    """By round: sizes by name of the contributions that its close lists, and the close's own blob."""
+    _folded: dict[Round, dict[BlobHash, int]] = field(default_factory=dict)
+    """By round: sizes by name of the contributions that its close lists."""
     _fetched: set[BlobHash] = field(default_factory=set)
     """Contributions to the open round, whose close is not known."""
 
@@ -34,16 +34,15 @@ class BlobRetention:
         listed = {blob_name(commit): commit.size for commit in link.commits}
         self._drop(self._fetched - set(listed))
         self._fetched = set()
-        self._folded[Round(link.close.round)] = (listed, link.hash)
+        self._folded[Round(link.close.round)] = listed
         while len(self._folded) > 1 and (min(self._folded) < checkpoint or self._size > self.keep_bytes):
-            names, close = self._folded.pop(min(self._folded))
-            self._drop([*names, close])
+            self._drop(self._folded.pop(min(self._folded)))
 
     def forget(self) -> None:
         """Drop everything: the volunteer continues from a checkpoint."""
         folded, self._folded = self._folded, {}
-        for names, close in folded.values():
-            self._drop([*names, close])
+        for names in folded.values():
+            self._drop(names)
 
     def keeps(self, open_round: Round) -> Round:
         """The oldest round whose contributions are all here."""
@@ -51,11 +50,11 @@ class BlobRetention:
 
     @property
     def _size(self) -> int:
-        return sum(sum(names.values()) for names, _ in self._folded.values())
+        return sum(sum(names.values()) for names in self._folded.values())
 
     def _drop(self, names: Iterable[BlobHash]) -> None:
         # A blob that arrived late for one round may be listed by its close, or by another round's.
-        kept = {name for listed, _ in self._folded.values() for name in listed}
+        kept = {name for listed in self._folded.values() for name in listed}
         for name in names:
             if name not in kept:
                 self.blobs.remove(name)

@@ -61,6 +61,7 @@ from peer.volunteer.first_rehearsal import invalid_run, must_rehearse, rehearse_
 from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.join_options import JoinDisplays, JoinSettings
 from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.log_copy import NEWEST, LogCopy
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
 from peer.volunteer.prefetch import Prefetch
@@ -236,7 +237,9 @@ async def _volunteer(
     samples = Samples(charter, node.identity.public, index, swarm, blobs)
     if must_rehearse(charter, node.head):
         await rehearse_run(trainer, samples)
-    blobs.keep_only(_still_needed(charter, index, store))
+    log_copy = LogCopy(charter, swarm, blobs, folder / NEWEST, follower.others, node.timing)
+    await asyncio.to_thread(log_copy.load)
+    blobs.keep_only(_still_needed(charter, index, store) | log_copy.names)
     proofs = Proofs(folder / PROOFS, charter)
     retention, timer = BlobRetention(blobs), RoundTimer(began=node.awake())
     prefetch = Prefetch(follower, retention, node.timing)
@@ -258,6 +261,7 @@ async def _volunteer(
         timer=timer,
         display=display,
         heads=_head_follower(node, timer, display),
+        log_copy=log_copy,
         leaving=leaving,
         timing=node.timing,
     )

@@ -65,6 +65,10 @@ class LogFollower:
         """The tensors of the run's states."""
         return self.state.layout
 
+    def others(self) -> Sequence[Presence]:
+        """The other volunteers, as of the last `update_others`."""
+        return self._others
+
     def update_others(self, others: Sequence[Presence]) -> None:
         """The other volunteers that are present now."""
         self._others = others
@@ -136,7 +140,9 @@ class LogFollower:
         return blob_sizes(charter.spec.codec, self.layout)
 
     async def _read(self, name: BlobHash) -> bytes:
-        return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, self.charter.authority_key)
+        """From the coordinator, or from a volunteer that has a copy of the log."""
+        holders = [self.charter.authority_key, *(PublicKey(other.owner) for other in self._others)]
+        return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *holders)
 
     def _passed(self, step: Step) -> None:
         self.passed[step.entry.height] = certified(step)

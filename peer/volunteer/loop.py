@@ -39,6 +39,7 @@ from peer.volunteer.durations import Advice, RoundTimer, exchange_advice, step_a
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.log_copy import LogCopy
 from peer.volunteer.policy import plan, plan_during_step
 from peer.volunteer.reasons import ActionReason, Starting, StepSkipped
 from peer.volunteer.samples import Samples
@@ -73,6 +74,7 @@ class Volunteer:
     timer: RoundTimer
     display: StatusDisplay
     heads: HeadFollower
+    log_copy: LogCopy
     leaving: asyncio.Event
     timing: Timing = TIMING
     _reason: ActionReason = field(default_factory=Starting)
@@ -96,7 +98,8 @@ class Volunteer:
         """
         await asyncio.to_thread(self.training.start)
         await forever(self.exchange.save, self.timing)
-        loops = (self.heads.follow(), self._keep_present(), self._prefetch())
+        copying = self.log_copy.follow(lambda: self.head)
+        loops = (self.heads.follow(), self._keep_present(), self._prefetch(), copying)
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             while not isinstance(action := plan(self._view()), Leave):
@@ -259,6 +262,7 @@ class Volunteer:
                 parts=parts_for(self.head.volunteers),
                 beat=self._beat,
                 keeps=self.exchange.keeps(training.round),
+                log=self.log_copy.name,
                 at=self._beat_at,
             )
         )

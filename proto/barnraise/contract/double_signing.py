@@ -21,6 +21,11 @@ class Certified(Strict):
     vote: Vote
     certificate: Certificate
 
+    @property
+    def payload(self) -> bytes:
+        """Its bytes as a blob. Volunteers name that of their newest entry in each heartbeat."""
+        return self.model_dump_json().encode()
+
 
 class DoubleSigned(Strict):
     """Two certified entries of which a log can have only one. The one with the lower hash is the first."""

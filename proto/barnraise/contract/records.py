@@ -98,6 +98,8 @@ class Presence(Extensible):
     """Seconds until its next heartbeat at the latest (`barnraise.contract.heartbeat`)."""
     keeps: RoundNumber
     """The oldest round whose contributions this peer still serves, for volunteers who join late."""
+    log: Hex64 | None = None
+    """The blob of what certifies the newest log entry of which this peer has a copy (`Certified`)."""
     at: Time
 
 

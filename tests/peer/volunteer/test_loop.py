@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -18,6 +19,7 @@ from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import BarnraiseError, KeyInUse, Unreachable
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.run_clock import RunClock
 from peer.timing import Timing
 from peer.training.trainer import Update
@@ -28,6 +30,7 @@ from peer.volunteer.durations import Advice, ExchangeShare, RoundTimer, StepCoun
 from peer.volunteer.exchange import Exchange, NewState
 from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.local_training import LocalTraining
+from peer.volunteer.log_copy import LogCopy
 from peer.volunteer.loop import Volunteer
 from peer.volunteer.policy import plan
 from peer.volunteer.reasons import (
@@ -212,7 +215,9 @@ class Stage:
         self.claims = 0
         self.in_use: BarnraiseError | None = None
         """What the coordinator answers to a claim."""
+        nowhere = Path("nowhere")
         self.volunteer = Volunteer(
+            log_copy=LogCopy(parts.charter(SPEC, STATE), swarm, BlobStore(nowhere), nowhere, tuple),
             spec=SPEC,
             identity=parts.ADA,
             name="ada",
