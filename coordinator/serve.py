@@ -47,6 +47,7 @@ from coordinator.recovery.key_file import keep_key
 from coordinator.recovery.opening import open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.coordinator_api import CoordinatorApi
+from coordinator.rounds.log_watch import LogIsBehind
 from coordinator.rounds.missing_files import fetch_missing_files, fetch_missing_shards
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, BLOBS, CLOCK, JOURNAL
@@ -130,6 +131,24 @@ async def serve(
         settings.host, settings.public_hosts, settings.invite_nodes, settings.http_url, settings.mirrors
     )
     stop = _stop_signal()
+    again: ServeSettings | None = settings
+    while again is not None:
+        again = await _serve(spec, spec_path, folder, cache, again, ready, stop, timing)
+
+
+async def _serve(
+    spec: RunSpec,
+    spec_path: Path,
+    folder: Path,
+    cache: Path,
+    settings: ServeSettings,
+    ready: Callable[[Serving], None],
+    stop: asyncio.Event,
+    timing: Timing,
+) -> ServeSettings | None:
+    """Serve until `stop`, and return None; or until volunteers hold more of the log than the journal has:
+    then return the settings to start again with, on the same ports.
+    """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "coordinator"))
         ports = stack.enter_context(
@@ -145,8 +164,10 @@ async def serve(
         copies = settings.mirrors
         if isinstance(beginning, Recover):
             recovery = Recovery(folder, authority, spec.name, clock)
-            if beginning.source is not None:
-                copies = (*copies, await asyncio.to_thread(recovery.from_archive, beginning.source))
+            copies = (*copies, *await asyncio.to_thread(recovery.from_source, beginning.source))
+            if not await _unless_stopped(stop, recovery.ask_volunteers(node, timing)):
+                return None
+            await asyncio.to_thread(recovery.check_recovered)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
         kept.resume()
         opened = functools.partial(
@@ -154,14 +175,14 @@ async def serve(
         )
         while (store := await _opened_or_lacking(opened, authority, folder, node, stop)) is None:
             if stop.is_set():
-                return
+                return None
         kept.resume(journal.newest_time())
         resume_after_recovery(store, journal, clock())
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await _unless_stopped(stop, publisher.try_base()):
-            return
+            return None
         if not await _unless_stopped(stop, _deliver_base(publisher)):
-            return
+            return None
         swarm = await node(store.authority, store.charter.run, store.blobs)
         stack.push_async_callback(swarm.stop)
         for head in await swarm.heads():  # a backup is older than what was signed since
@@ -183,7 +204,14 @@ async def serve(
         file = AddressFile(folder, swarm.known_addresses())
         upkeep = AddressUpkeep(swarm, file, authority.public, authority.public)
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
-        await swarm.guard(_until_first(session.run(stop), keeping))
+        try:
+            await swarm.guard(_until_first(session.run(stop), keeping))
+        except LogIsBehind as behind:
+            log.warning("%s. %s", behind.problem, behind.fix)
+            journal.mark_behind(journal.newest_time())
+            ports_now = {"port": bound.port, "p2p_port": bound.p2p_port, "http_port": bound.http_port}
+            return settings.model_copy(update=ports_now)
+    return None
 
 
 async def _until_first(work: Coroutine[Any, Any, None], parallel: Coroutine[Any, Any, None]) -> None:

@@ -22,6 +22,9 @@ class Timing:
     coordinator for silent."""
     heartbeat_transit: float = 1.0
     """A heartbeat reaches the coordinator within this time."""
+    ask_holders: float = 60.0
+    """After a start with a journal, volunteers get this long to say whether the run went further; a volunteer
+    dials a silent coordinator every 5 s."""
     retry: float = 3.0
     """After a contribution could not be fetched, before the next attempt: its owner may be reconnecting."""
     fetch_attempts: int = 5

@@ -74,6 +74,8 @@ def progress_message(reason: reasons.Progress) -> str:
             return "starting"
         case reasons.AwaitingHeartbeats():
             return "waiting for heartbeats"
+        case reasons.AskingHolders(seconds):
+            return f"asking volunteers for up to {seconds:.0f} s whether the run went further"
         case reasons.Resumed(seconds):
             return f"this program was paused for {seconds:.0f} s"
         case reasons.JustClosed(round, because):

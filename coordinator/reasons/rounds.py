@@ -242,6 +242,14 @@ class AwaitingHeartbeats(Reason):
 
 
 @dataclass(frozen=True)
+class AskingHolders(Reason):
+    """After a start no round closes before volunteers said whether the run went further than the journal."""
+
+    seconds: float
+    """They get this long at most."""
+
+
+@dataclass(frozen=True)
 class JustClosed(Reason):
     """A round is closed and is being folded."""
 
@@ -249,5 +257,5 @@ class JustClosed(Reason):
     because: CloseReason
 
 
-Progress = JustStarted | Resumed | AwaitingHeartbeats | JustClosed | ReopenReason | WaitReason
+Progress = JustStarted | Resumed | AwaitingHeartbeats | AskingHolders | JustClosed | ReopenReason | WaitReason
 """Why the open round is still open."""

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from barnraise.contract.archive import INDEX
+from barnraise.contract.charter import Charter
+from barnraise.contract.invite import SCHEME, parse_invite
+from barnraise.core.errors import NetworkError, StateError, TrustError, UserError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, RunId
 from barnraise.fold.log import Link
+from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.reasons.recovery import ContributionFile
 from coordinator.recovery.archive_copy import ArchiveCopy, ArchivedRun
+from coordinator.recovery.holders import Holders
 from coordinator.recovery.rebuild import rebuild_journal
-from coordinator.run_folder import ARCHIVE, BLOBS
+from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
 from coordinator.store.copies import Copies
 from coordinator.store.journal import Journal
+from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
+from coordinator.timing import Timing
 
 log = logging.getLogger("coordinator")
+
+Node = Callable[[Identity, RunId, BlobStore], Awaitable[Swarm]]
+"""Starts this coordinator's node of the swarm."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,25 @@ class Recovery:
     authority: Identity
     run: str
     clock: Callable[[], Millis]
+
+    def from_source(self, source: str | None) -> tuple[str, ...]:
+        """Take the log of the archive in the folder and that of `source`, which may be the run's invite.
+
+        Returns where copies of the run's files are. Raises UserError, Unreachable, TrustError, StateError.
+        """
+        self._from_own_archive()
+        if source is None:
+            return ()
+        if not source.startswith(SCHEME):
+            return (self.from_archive(source),)
+        invite = parse_invite(source)
+        if (invite.key, invite.run) != (self.authority.public, self.run):
+            raise UserError(
+                f"the invite is of the run {invite.run} with the key {invite.key[:8]}; this is {self.run}"
+                f" with {self.authority.public[:8]}",
+                fix="Give the invite of this run, or the folder or address of its archive.",
+            )
+        return ()
 
     def from_archive(self, source: str) -> str:
         """Take an archive's log where it is longer; returns where copies of its files are.
@@ -45,6 +77,55 @@ class Recovery:
             copy.location, found.chain.position.round, rebuilt.entries, rebuilt.replaced,
         )  # fmt: skip
         return copy.location
+
+    async def ask_volunteers(self, node: Node, timing: Timing) -> None:
+        """Take the longest log that volunteers hold where it is longer. Raises StateError, DiskFull."""
+        blobs = BlobStore(self.folder / BLOBS)
+        swarm = await node(self.authority, RunId(self.run), blobs)
+        try:
+            await swarm.guard(self.from_volunteers(swarm, blobs, timing))
+        finally:
+            await swarm.stop()
+
+    async def from_volunteers(self, swarm: Swarm, blobs: BlobStore, timing: Timing) -> None:
+        """As `ask_volunteers`, in a swarm that is running."""
+        log.warning("asking the run's volunteers for their log, for up to %.0f s", timing.ask_holders)
+        holders = Holders(
+            swarm, blobs, self.authority, RunId(self.run), timing.ask_holders, pause=timing.tick * 4
+        )
+        await holders.ask()
+        found = await holders.longest(await asyncio.to_thread(self._charter))
+        if found is None:
+            log.warning("no volunteer that is here holds the log")
+            return
+        rebuilt = await asyncio.to_thread(rebuild_journal, self.folder, found, (), 0, self.clock())
+        log.info(
+            "the volunteers hold the log up to round %d: %d entries taken, %d of ours replaced",
+            found.position.round, rebuilt.entries, rebuilt.replaced,
+        )  # fmt: skip
+
+    def _from_own_archive(self) -> None:
+        """Take the log of the archive in the run's own folder, where there is one that can be read."""
+        if (self.folder / ARCHIVE / INDEX).is_file():
+            try:
+                self.from_archive(str(self.folder / ARCHIVE))
+            except (TrustError, NetworkError, UserError, StateError) as error:
+                log.warning("the archive in %s is not used: %s", self.folder, error.problem)
+
+    def check_recovered(self) -> None:
+        """Raises StateError where the journal still has no run: nobody held its log."""
+        if self._charter() is None:
+            raise StateError(
+                "nobody who was asked holds the log of this run",
+                fix="Start this again while volunteers of the run are running, or give --recover-from the"
+                " folder or the address of a copy of its archive. If there is none,"
+                " `coordinator serve --new-run` begins a new run.",
+            )
+
+    def _charter(self) -> Charter | None:
+        with closing(Journal(self.folder / JOURNAL)) as journal:
+            signed = find_charter(journal.rows(), self.authority.public)
+            return None if signed is None else signed.value
 
     def _fetch_contributions(self, copy: ArchiveCopy, found: ArchivedRun) -> int:
         """The round from which on all contributions are here: that of a checkpoint, or 0."""

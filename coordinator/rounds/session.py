@@ -16,6 +16,7 @@ from barnraise.runtime.pauses import Paused
 from coordinator.checkpoints.publisher import Publisher
 from coordinator.messages.rounds import close_message, progress_message
 from coordinator.reasons.rounds import (
+    AskingHolders,
     AwaitingHeartbeats,
     CloseReason,
     JustClosed,
@@ -26,6 +27,7 @@ from coordinator.reasons.rounds import (
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
 from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.instances import Instances
+from coordinator.rounds.log_watch import LogWatch
 from coordinator.rounds.membership import Membership
 from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
@@ -64,14 +66,18 @@ class Session:
     _deserted: bool = False
     """`Situation.deserted` of the next tick."""
     _started: Millis = NEVER
+    """Of this program, or the end of its last pause."""
+    _began: Millis = NEVER
+    """Of this program."""
 
     def __post_init__(self) -> None:
+        self.watch = LogWatch(self.store, self.swarm)
         self.contributions = Contributions(self.store, self.swarm, self.clock, self.timing)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. An error in a tick ends the run; no accepted contribution is lost."""
         self.pauses()  # nothing was decided yet
-        self._started = self.clock()
+        self._started = self._began = self.clock()
         run = self.store.snapshot
         self.instances = Instances.restored(run.claims, self._started, self.timing.silent)
         if self._started > run.window.train_ends:
@@ -90,6 +96,7 @@ class Session:
             for task in parallel:
                 task.cancel()
             self.contributions.cancel()
+            self.watch.cancel()
             await asyncio.wait(parallel)  # they end before the run store is closed
         for task in parallel:
             if not task.cancelled():
@@ -115,6 +122,10 @@ class Session:
         self.contributions.consider([*announced, *lost], self.members, now)
         if seconds_between(self._started, now) < self.timing.first_decision:
             self._report(AwaitingHeartbeats())
+            return
+        await self.watch.look(self.members)
+        if not self.watch.confirmed and seconds_between(self._began, now) < self.timing.ask_holders:
+            self._report(AskingHolders(self.timing.ask_holders))
             return
         situation = self._situation(now)
         decision = decide_close(situation)

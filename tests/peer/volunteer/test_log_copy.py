@@ -13,6 +13,7 @@ from barnraise.contract.records import Head
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash
 from barnraise.runtime.blob_store import BlobStore
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from peer.volunteer.log_copy import LogCopy
 from tests.support import parts
@@ -28,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 
 def head_of(store: RunStore) -> Head:
-    return store.snapshot.head(parts.NOW, (), turns=1, volunteers=1, tokens=0)
+    return store.snapshot.head(parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0)
 
 
 def copied(store: RunStore, folder: Path, play: Callable[[LogCopy], Awaitable[None]]) -> LogCopy:

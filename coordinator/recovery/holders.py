@@ -1,0 +1,146 @@
+"""Asks the volunteers of a run for the longest log that they hold.
+
+Each names what certifies the newest entry of its copy in its heartbeat; the entries, and the charter, are
+blobs that any of them serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from barnraise.contract.certificates import Authorities, Certificate, check_certificate
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.double_signing import MAX_PROOF_BYTES, Certified
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES, NeedsNewer, parse_entry
+from barnraise.contract.records import Presence
+from barnraise.core.errors import MalformedRecord, NetworkError, StateError, TrustError
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, PublicKey, RunId
+from barnraise.core.signed import sign
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.recovery.chain import Chain, checked_chain
+
+log = logging.getLogger("coordinator")
+
+
+@dataclass(frozen=True)
+class LogEnd:
+    """The end of a log that a volunteer holds, certified by the run's key."""
+
+    epoch: int
+    height: int
+    """Of its newest entry."""
+    entry: BlobHash
+    certificate: Certificate
+
+
+@dataclass
+class Holders:
+    """The volunteers that dial this coordinator at the address that they know."""
+
+    swarm: Swarm
+    blobs: BlobStore
+    """The store of `swarm`."""
+    authority: Identity
+    run: RunId
+    seconds: float
+    """They are asked for this long at most."""
+    pause: float
+    """Between two looks at who is there."""
+    ends: dict[BlobHash, LogEnd] = field(default_factory=dict)
+    """By entry: what was found."""
+    _asked: set[BlobHash] = field(default_factory=set)
+    _owners: set[PublicKey] = field(default_factory=set)
+    _expected: int | None = None
+    """Volunteers of the run by its newest head."""
+
+    async def ask(self) -> None:
+        """Wait for the volunteers and find where their logs end."""
+        until = asyncio.get_running_loop().time() + self.seconds
+        while True:
+            await self._look()
+            everybody = self._expected is not None and len(self._owners) >= self._expected > 0
+            if everybody or asyncio.get_running_loop().time() >= until:
+                return
+            await asyncio.sleep(self.pause)
+
+    async def longest(self, charter: Charter | None) -> Chain | None:
+        """The longest of the logs that verifies. charter: the run's, where it is known."""
+        for end in sorted(self.ends.values(), key=lambda end: (end.epoch, end.height), reverse=True):
+            try:
+                return await self._chain(end, charter)
+            except (NetworkError, TrustError, StateError) as error:
+                log.warning("a log of %d entries cannot be used: %s", end.height + 1, error.problem)
+        return None
+
+    async def _look(self) -> None:
+        for head in await self.swarm.heads():
+            self._expected = head.volunteers
+            if head.certificate is not None:
+                end = LogEnd(head.epoch, head.height - 1, BlobHash(head.entry), head.certificate)
+                self.ends.setdefault(end.entry, end)
+        for presence in await self.swarm.peers():
+            if presence.log is not None:
+                await self._ask(presence, BlobHash(presence.log))
+
+    async def _ask(self, presence: Presence, name: BlobHash) -> None:
+        try:
+            if name not in self._asked:
+                certified = await certified_end(
+                    self.swarm, self.blobs, presence, self.run, self.authority.public
+                )
+                vote = certified.vote
+                end = LogEnd(vote.epoch, vote.height, BlobHash(vote.entry), certified.certificate)
+                self.ends.setdefault(end.entry, end)
+                self._asked.add(name)
+            self._owners.add(PublicKey(presence.owner))
+        except (NetworkError, TrustError, StateError) as error:
+            log.debug("%s does not say where its log ends: %s", presence.owner[:8], error.problem)
+
+    async def _chain(self, end: LogEnd, charter: Charter | None) -> Chain:
+        payloads, name, height = list[bytes](), end.entry, 1
+        while height > 0:
+            payloads.append(await self._read(name, MAX_ENTRY_BYTES))
+            entry = parse_entry(payloads[-1])
+            said = entry.envelope if isinstance(entry, NeedsNewer) else entry
+            name, height = BlobHash(said.previous), said.height
+        if charter is None:
+            charter = _parsed(await self._read(name, MAX_CHARTER_BYTES))
+        if (charter.run, charter.authority_key) != (self.run, self.authority.public):
+            raise MalformedRecord("it is the log of another run", fix="It is not used.")
+        return checked_chain(sign(self.authority, charter), payloads[::-1], end.certificate)
+
+    async def _read(self, name: BlobHash, limit: int) -> bytes:
+        await self.swarm.fetch(name, limit, sorted(self._owners))
+        return await asyncio.to_thread(self.blobs.get, name)
+
+
+async def certified_end(
+    swarm: Swarm, blobs: BlobStore, presence: Presence, run: RunId, run_key: PublicKey
+) -> Certified:
+    """What certifies the newest entry of a volunteer's copy. Raises Unreachable, TrustError, StateError."""
+    assert presence.log is not None, "it names one"
+    name = BlobHash(presence.log)
+    await swarm.fetch(name, MAX_PROOF_BYTES, [PublicKey(presence.owner)])
+    payload = await asyncio.to_thread(blobs.get, name)
+    blobs.remove(name)
+    try:
+        certified = Certified.model_validate_json(payload)
+    except ValidationError:
+        raise MalformedRecord("the certificate of an entry is none", fix="It is dropped.") from None
+    if certified.vote.run != run:
+        raise MalformedRecord(f"the certificate is of the run {certified.vote.run}", fix="It is dropped.")
+    check_certificate(certified.vote, certified.certificate, Authorities((run_key,)))
+    return certified
+
+
+def _parsed(payload: bytes) -> Charter:
+    try:
+        return Charter.parse(payload)
+    except ValidationError:
+        raise MalformedRecord("the charter is none", fix="It is dropped.") from None

@@ -1,0 +1,106 @@
+"""Compares the logs that volunteers hold with the run store's, before the first close and after it.
+
+The journal of an old copy of the folder, or one that was cut short, looks complete: volunteers hold the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from barnraise.contract.certificates import Vote
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.log_entries import parse_entry, vote_on
+from barnraise.contract.records import Presence
+from barnraise.core.errors import NetworkError, StateError, TrustError
+from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.network.swarm import Swarm
+from coordinator.recovery.holders import certified_end
+from coordinator.rounds.membership import Membership
+from coordinator.store.run_state import RunState
+from coordinator.store.run_store import RunStore
+
+log = logging.getLogger("coordinator")
+
+AT_ONCE = 4
+"""Volunteers that are asked in parallel."""
+
+
+class LogIsBehind(StateError):
+    """A volunteer holds an entry that the run's key signed and that the journal does not have."""
+
+    def __init__(self, vote: Vote) -> None:
+        super().__init__(
+            f"a volunteer holds the {vote.kind} of round {vote.round} (epoch {vote.epoch}), which the run's"
+            " key signed and the journal does not have",
+            fix="The volunteers are asked for the rest, and the run resumes behind it.",
+        )
+
+
+@dataclass
+class LogWatch:
+    """What the volunteers' heartbeats say about the log."""
+
+    store: RunStore
+    swarm: Swarm
+    confirmed: bool = False
+    """A volunteer holds the same newest entry."""
+    _known: set[BlobHash] = field(default_factory=set)
+    """What volunteers named and was compared."""
+    _own: tuple[BlobHash, BlobHash] | None = None
+    """Our newest entry, and the name of what certifies it."""
+    _asking: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.confirmed = not self.store.snapshot.log
+
+    async def look(self, members: Membership) -> None:
+        """Compare what is new. Raises LogIsBehind."""
+        own = await self._own_name()
+        for presence in members.presences.values():
+            if presence.log == own and own is not None:
+                self.confirmed = True
+            elif presence.log is not None and presence.log not in self._known and len(self._asking) < AT_ONCE:
+                self._known.add(BlobHash(presence.log))
+                self._asking.add(asyncio.create_task(self._compare(presence)))
+        for task in [task for task in self._asking if task.done()]:
+            self._asking.discard(task)
+            task.result()
+
+    def cancel(self) -> None:
+        """End what is under way."""
+        for task in self._asking:
+            task.cancel()
+
+    async def _compare(self, presence: Presence) -> None:
+        run, store = self.store.snapshot.charter.run, self.store
+        try:
+            found = await certified_end(self.swarm, store.blobs, presence, run, store.authority.public)
+        except (NetworkError, TrustError, StateError) as error:
+            log.debug("%s does not say where its log ends: %s", presence.owner[:8], error.problem)
+            if presence.log is not None:
+                self._known.discard(BlobHash(presence.log))  # the next heartbeat names it again
+            return
+        if is_news(found.vote, self.store.snapshot):
+            raise LogIsBehind(found.vote)
+
+    async def _own_name(self) -> BlobHash | None:
+        """The name of what certifies our newest entry; None while there is none."""
+        run = self.store.snapshot
+        if run.certificate is None:
+            return None
+        newest = run.log[-1].name
+        if self._own is None or self._own[0] != newest:
+            entry = parse_entry(await asyncio.to_thread(self.store.blobs.get, newest))
+            votes = Certified(vote=vote_on(entry, run.certificate.ballot), certificate=run.certificate)
+            self._own = newest, blob_hash(votes.payload)
+            self._known.add(self._own[1])
+        return self._own[1]
+
+
+def is_news(vote: Vote, run: RunState) -> bool:
+    """Whether an entry that the run's key signed is one that the log lacks and that no resume made void."""
+    if vote.epoch < run.position.epoch:
+        return False
+    return vote.height >= len(run.log) or run.log[vote.height].name != vote.entry

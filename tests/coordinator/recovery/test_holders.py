@@ -1,0 +1,137 @@
+"""The longest log that volunteers hold is found by their heartbeats, and checked before it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.log_entries import parse_entry, vote_on
+from barnraise.contract.records import Presence
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, RunId
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.recovery.chain import Chain
+from coordinator.recovery.holders import Holders
+from coordinator.rounds.log_watch import LogIsBehind, LogWatch
+from coordinator.rounds.membership import Membership
+from coordinator.store.run_store import RunStore
+from tests.support import parts
+from tests.support.coordinators import FakeSwarm, fold_round, opened_store, reopened
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path / "run") as made:
+        fold_round(made, parts.BEN)
+        fold_round(made, parts.ADA)
+        yield made
+
+
+def held_by(store: RunStore, identity: Identity = parts.ADA) -> tuple[Presence, dict[BlobHash, bytes]]:
+    """The heartbeat of a volunteer that has a copy of the log of `store`, and what it serves."""
+    run = store.snapshot
+    assert run.certificate is not None
+    entry = parse_entry(store.blobs.get(run.log[-1].name))
+    newest = Certified(vote=vote_on(entry, 0), certificate=run.certificate).payload
+    served = {logged.name: store.blobs.get(logged.name) for logged in run.log}
+    named = store.blobs.put(newest)
+    served |= {named: newest, BlobHash(store.charter.digest): store.charter.payload}
+    return parts.presence(identity).model_copy(update={"log": named}), served
+
+
+def longest(
+    folder: Path,
+    known: RunStore | None,
+    *held: tuple[Presence, dict[BlobHash, bytes]],
+    key: Identity | None = None,
+) -> Chain | None:
+    blobs = BlobStore(folder)
+    swarm = FakeSwarm(blobs, present=[presence for presence, _ in held])
+    for _, served in held:
+        swarm.held |= served
+    holders = Holders(swarm.as_swarm, blobs, key or parts.AUTHORITY, RunId(parts.RUN), seconds=0.0, pause=0.0)
+
+    async def ask() -> Chain | None:
+        await holders.ask()
+        return await holders.longest(None if known is None else known.charter)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("knows_charter", [False, True])
+def test_the_log_is_taken_from_a_volunteer(store: RunStore, tmp_path: Path, knows_charter: bool) -> None:
+    chain = longest(tmp_path / "blobs", store if knows_charter else None, held_by(store))
+    assert chain is not None
+    assert chain.charter.wire == store.snapshot.signed_charter.wire
+    assert [step.hash for step in chain.steps] == [logged.name for logged in store.snapshot.log]
+
+
+def test_the_longest_that_verifies_is_taken(store: RunStore, tmp_path: Path) -> None:
+    shorter = held_by(store, parts.BEN)
+    fold_round(store, parts.BEN)
+    whole = held_by(store)
+    chain = longest(tmp_path / "blobs", None, shorter, whole)
+    assert chain is not None
+    assert chain.position.height == 3
+    lacking = whole[0], {**whole[1], store.snapshot.log[-1].name: b"junk"}
+    chain = longest(tmp_path / "others", None, shorter, lacking)
+    assert chain is not None
+    assert chain.position.height == 2
+
+
+def test_what_another_key_signed_does_not_count(store: RunStore, tmp_path: Path) -> None:
+    assert longest(tmp_path / "blobs", None, held_by(store), key=parts.STRANGER) is None
+
+
+def watch(store: RunStore, *held: tuple[Presence, dict[BlobHash, bytes]]) -> LogWatch:
+    """What a coordinator with `store` concludes from heartbeats."""
+    swarm = FakeSwarm(store.blobs)
+    for _, served in held:
+        swarm.held |= served
+    looking = LogWatch(store, swarm.as_swarm)
+
+    async def look() -> None:
+        members = Membership.of([presence for presence, _ in held])
+        await looking.look(members)
+        await asyncio.sleep(0)
+        while looking._asking:
+            await asyncio.wait(looking._asking)
+            await looking.look(members)
+
+    asyncio.run(look())
+    return looking
+
+
+def test_a_volunteer_with_the_same_log_confirms_it(store: RunStore) -> None:
+    assert watch(store, held_by(store)).confirmed
+
+
+def test_a_volunteer_that_is_behind_says_nothing_new(store: RunStore) -> None:
+    behind = held_by(store)
+    fold_round(store, parts.BEN)
+    assert not watch(store, behind).confirmed
+
+
+def test_a_volunteer_with_more_of_the_log_shows_that_the_journal_is_behind(
+    store: RunStore, tmp_path: Path
+) -> None:
+    shutil.copytree(store.folder, tmp_path / "old")
+    fold_round(store, parts.BEN)
+    ahead = held_by(store)
+    with reopened(replace(store, folder=tmp_path / "old")) as old, pytest.raises(LogIsBehind):
+        watch(old, ahead)
+
+
+def test_what_a_resume_made_void_is_no_news(store: RunStore, tmp_path: Path) -> None:
+    shutil.copytree(store.folder, tmp_path / "old")
+    fold_round(store, parts.BEN)
+    ahead = held_by(store)
+    with reopened(replace(store, folder=tmp_path / "old")) as old:
+        old.resume(parts.NOW)
+        watch(old, ahead)
