@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.contract.heartbeat import SHORTEST
+from barnraise.contract.heartbeat import MISSED, SHORTEST
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,14 @@ class Timing:
     fault_reports: float = 3600.0
     """In this time one report of a volunteer that the run cannot be trained is kept, and five of all: enough
     to learn of a fault, too few to fill a log."""
+
+    @property
+    def pause(self) -> float:
+        """A pause of the program that is longer has to be made good: many heartbeats were not received.
+
+        Half of the time for which one counts. A machine that is overloaded has shorter ones all the time.
+        """
+        return MISSED * SHORTEST / 2
 
     @property
     def first_decision(self) -> float:

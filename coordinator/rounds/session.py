@@ -112,7 +112,8 @@ class Session:
     async def tick(self) -> None:
         """One decision about the open round."""
         for pause in self.pauses():
-            await self._resume(pause)
+            if pause.seconds > self.timing.pause:
+                await self._resume(pause)
         now = self.clock()
         self.contributions.raise_failures()
         await self._read_heartbeats()

@@ -64,13 +64,14 @@ class HeadFollower:
             self.timer.head_arrived(self.awake())
 
     def _notice_pauses(self) -> bool:
-        """Whether this program was paused since the last call."""
+        """Whether this program was paused since the last call, for so long that its head is out of date."""
         pauses = self.pauses()
         for pause in pauses:
             self.notify(pause)
-        if pauses:
+        resumed = any(pause.seconds > self.timing.reconnect_after for pause in pauses)
+        if resumed:
             self._resumed = self.awake()
-        return bool(pauses)
+        return resumed
 
     def age(self) -> float:
         """Seconds since the newest head was signed."""

@@ -89,9 +89,9 @@ def test_a_start_within_the_round_s_time_leaves_it_open(store: RunStore) -> None
     assert store.snapshot.opens == opens
 
 
-def resumed(store: RunStore, now: Millis) -> Session:
-    """A session that decides for the first time after a pause up to `now`."""
-    pauses = [Paused(60.0, asleep=False)]
+def resumed(store: RunStore, now: Millis, seconds: float = 60.0) -> Session:
+    """A session that decides for the first time after a pause of `seconds` up to `now`."""
+    pauses = [Paused(seconds, asleep=False)]
 
     def unseen() -> list[Paused]:
         return [pauses.pop()] if pauses else []
@@ -107,6 +107,11 @@ def test_after_a_pause_heartbeats_are_awaited(store: RunStore) -> None:
     session = resumed(store, Millis(store.snapshot.window.train_ends))
     assert session.progress == AwaitingHeartbeats()
     assert store.snapshot.opens == opens
+
+
+def test_after_a_short_pause_the_round_goes_on(store: RunStore) -> None:
+    """An overloaded machine would else never close a round."""
+    assert resumed(store, parts.NOW, 15.0).progress == NoVolunteers()
 
 
 def test_a_round_that_ended_during_a_pause_reopens(store: RunStore) -> None:

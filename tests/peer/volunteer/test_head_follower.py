@@ -100,6 +100,13 @@ def test_a_pause_before_the_start_is_none() -> None:
     assert (stage.notices, stage.swarm.dials, stage.heads.is_outdated()) == ([], 0, False)
 
 
+def test_after_a_short_pause_the_head_is_not_out_of_date() -> None:
+    stage = Stage()
+    stage.pauses = [Paused(15.0, asleep=False)]
+    stage.look(after=0)
+    assert (len(stage.notices), stage.swarm.dials, stage.heads.is_outdated()) == (1, 0, False)
+
+
 def test_after_a_pause_a_silent_coordinator_is_not_awaited() -> None:
     stage = Stage()
     stage.pauses = [PAUSE]
