@@ -19,6 +19,11 @@ class Timing:
     """At the start, after the first failed attempt; each further one doubles it."""
     longest_wait: float = 120.0
     """Limit of that pause: a volunteer is back two minutes after its coordinator."""
+    state_retry: float = 30.0
+    """Where the newest checkpoint and the log lead to different states, before the next attempt: a newer
+    checkpoint takes rounds."""
+    repeat: float = 600.0
+    """A fault that lasts is logged again after this long."""
     retry: float = 2.0
     """After a network error, before the same request is sent again."""
     reconnect_after: float = 15.0

@@ -25,6 +25,7 @@ from barnraise.core.errors import (
     HashMismatch,
     MalformedRecord,
     ModelUnavailable,
+    ModelUnreachable,
     ModelUnusable,
     NetworkError,
     TrustError,
@@ -248,6 +249,8 @@ class BaseFinder:
                 assert_never(why)
         if isinstance(error, NetworkError):
             fix = f"{error.fix} Or: {fix}"
+            if not isinstance(error, Missing):
+                return ModelUnreachable(f"{problem}, and {error.problem}", fix=fix)
         return ModelUnavailable(f"{problem}, and {error.problem}", fix=fix)
 
 

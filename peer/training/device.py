@@ -7,11 +7,11 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from barnraise.core.errors import MachineError, TooLargeForMemory, UserError
+from barnraise.core.errors import DeviceFailed, MachineError, TooLargeForMemory, UserError
 from barnraise.core.reason import Reason
 from barnraise.models.memory_estimate import MICRO_BATCH_CPU, MICRO_BATCH_GPU, Precision
 from barnraise.runtime.memory import available_memory
@@ -169,6 +169,14 @@ def _cpu(probe: Probe, requested: bool, broken: BrokenGpu | None = None) -> Devi
     return Device("CPU", "cpu", faster, probe.threads, CpuChosen(faster, speedup, requested, broken))
 
 
+def instead_of(gpu: Device, problem: str, threads: int | None = None) -> Device:
+    """The CPU, in place of a GPU that failed."""
+    cpu = pick_device("cpu", threads)
+    assert isinstance(cpu.reason, CpuChosen)
+    reason = replace(cpu.reason, requested=False, broken=BrokenGpu(gpu.name, problem))
+    return replace(cpu, reason=reason)
+
+
 def compute_failure(torch_device: str) -> str:
     """Why a device cannot compute a product and its gradient; empty where it can."""
     try:
@@ -213,6 +221,24 @@ def memory_limit(device: torch.device, doing: str) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise too_large(device, doing) from error
+
+
+@contextmanager
+def device_failures(device: torch.device) -> Iterator[None]:
+    """Turn what a GPU's driver or library raises into DeviceFailed.
+
+    After an error of CUDA the process cannot use the GPU any more.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if device.type == "cpu":
+            raise
+        what = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise DeviceFailed(
+            f"{device} failed: {what}",
+            fix="Start again. If this repeats, check the GPU's driver, or train with --device cpu.",
+        ) from error
 
 
 def too_large(device: torch.device, doing: str) -> TooLargeForMemory:

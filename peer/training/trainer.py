@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from barnraise.models.memory_estimate import Precision
 from barnraise.rehearsal.isolation import Isolated
 from barnraise.rehearsal.outcomes import Fault
 from barnraise.rehearsal.samples import RehearsalSamples
-from peer.training.device import Device
+from peer.training.device import Device, device_failures
 from peer.training.inner_optimizer import OptimizerState
 from peer.training.local_model import LocalModel
 from peer.training.methods import method_for
@@ -48,6 +49,20 @@ class Update:
     """Samples used."""
     loss: float
     """Mean training loss of those tokens, in nats; 0 if there were none."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _on_device(method: Method) -> Method:
+    """A method of a trainer that raises DeviceFailed where its GPU fails."""
+
+    @functools.wraps(method)
+    def guarded(self: Trainer, *args: Any, **kwargs: Any) -> Any:
+        with device_failures(self._model.device):
+            return method(self, *args, **kwargs)
+
+    return cast(Method, guarded)
 
 
 class Trainer:
@@ -100,6 +115,7 @@ class Trainer:
         """As `peer.training.rehearsal.rehearse`; before the first `step`."""
         return rehearse(self._model, self._spec, samples, exact=self._exact)
 
+    @_on_device
     def load(self, state: TrainState) -> None:
         """Start from `state`, dropping unfinished work. The inner optimizer keeps its moments.
 
@@ -109,6 +125,7 @@ class Trainer:
         self._method.restart()
         self._forget()
 
+    @_on_device
     def merge(self, before: Tensors, after: TrainState) -> None:
         """Move to the state `after`, and keep the work done since `before`, counters included.
 
@@ -117,10 +134,12 @@ class Trainer:
         """
         self._method.merge(before, after.params)
 
+    @_on_device
     def params(self) -> dict[str, Array]:
         """Copies of the local parameters, fp32."""
         return self._model.tensors()
 
+    @_on_device
     def step(self, samples: Sequence[Sample]) -> StepResult:
         """Train on one batch: take an inner step (`diloco`), or accumulate the gradient (`gradient`).
 
@@ -133,6 +152,7 @@ class Trainer:
         self._loss += loss.total
         return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
 
+    @_on_device
     def take_update(self, state: TrainState, limit: int | None = None) -> Update:
         """The contribution to the round that started from `state`, of at most about `limit` tokens.
 

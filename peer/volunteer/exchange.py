@@ -15,7 +15,7 @@ from barnraise.contract.records import Commit, Head, Presence, blob_name
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
-from barnraise.core.errors import BarnraiseError, StateError
+from barnraise.core.errors import BarnraiseError, MachineError, StateError
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.fold.codec import Decoder
 from barnraise.fold.log import Link, Step
@@ -31,7 +31,7 @@ from peer.volunteer.log_walk import Continues, Differs, IsVoid
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import Proofs
 from peer.volunteer.saved_state import Unchanged
-from peer.volunteer.waiting import until_stored, wait_out
+from peer.volunteer.waiting import Patience, until_stored
 
 log = logging.getLogger("peer")
 
@@ -63,9 +63,13 @@ class Exchange:
     awake: Callable[[], Millis]
     """Measures durations: it leaves pauses out."""
     timing: Timing = TIMING
+    _patience: Patience = field(init=False)
     _task: asyncio.Task[None] | None = None
     _inner_saved: Millis | None = None
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._patience = Patience(self.timing)
 
     def progress(self, tip: Tip) -> Exchanging:
         """The exchange's progress, as seen by a training at `tip`."""
@@ -174,15 +178,19 @@ class Exchange:
         async def with_pause() -> None:
             try:
                 await work
+                self._patience.over()
             except BarnraiseError as error:
-                await wait_out(error, self.timing)
+                await self._patience.wait_out(error)
 
         assert self._task is None, "one task at a time"
         self._task = asyncio.create_task(with_pause())
 
     async def _publish(self, tip: Tip, update: Update, admission: str) -> None:
         began, layout = self.awake(), self.follower.layout
-        encoded = await asyncio.to_thread(self.store.encode, tip, layout, update, admission)
+        try:
+            encoded = await asyncio.to_thread(self.store.encode, tip, layout, update, admission)
+        except StateError as error:  # another attempt would fail too
+            raise MachineError(error.problem, fix=error.fix) from error
         commit = await until_stored(lambda: self.store.keep(encoded), self.timing)
         await self.swarm.publish(commit.value)
         watching = asyncio.create_task(self._watch_sending(blob_name(commit.value), began))

@@ -14,7 +14,10 @@ where a person is needed.
 | too little memory, no base model, a device or file that cannot be used | ends |
 | another program takes part with the key | waited out: until it has ended |
 | the coordinator refuses otherwise | ends |
-| saved state or replicas that differ, after the newest checkpoint too | ends |
+| the network, while the base model is fetched | waited out |
+| replicas that differ, after the newest checkpoint too | waited out: for another checkpoint |
+| a GPU that fails while it computes, chosen by `auto` | training continues on the CPU |
+| something in the format of a newer version | ends |
 | a run that cannot be trained | ends |
 """
 
@@ -25,8 +28,11 @@ from enum import Enum
 from barnraise.core.errors import (
     BarnraiseError,
     DiskFull,
+    InvalidRun,
     KeyInUse,
+    ModelUnreachable,
     NetworkError,
+    NewerVersion,
     NotFinite,
     RefusedError,
     StateError,
@@ -53,10 +59,13 @@ FATES: tuple[tuple[type[BarnraiseError], Fate], ...] = (
     (WrongRunKey, Fate.ENDS),
     (NetworkError, Fate.WAITED_OUT),
     (TrustError, Fate.WAITED_OUT),
+    (ModelUnreachable, Fate.WAITED_OUT),
     (UserError, Fate.ENDS),
     (KeyInUse, Fate.WAITED_OUT),
     (RefusedError, Fate.ENDS),
-    (StateError, Fate.ENDS),
+    (NewerVersion, Fate.ENDS),
+    (InvalidRun, Fate.ENDS),
+    (StateError, Fate.WAITED_OUT),
     (BarnraiseError, Fate.ENDS),
 )
 """The first class that fits an error decides."""

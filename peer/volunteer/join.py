@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import os
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +16,18 @@ from barnraise.contract.invite import Invite
 from barnraise.contract.records import Head, blob_name
 from barnraise.contract.shards import DataIndex
 from barnraise.core.errors import (
+    DeviceFailed,
     InvalidRun,
-    ModelUnavailable,
-    SpecError,
     StateError,
+    TooLargeForMemory,
     TrustError,
 )
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash
 from barnraise.core.units import format_bytes
-from barnraise.models.causal_lm import model_shape
-from barnraise.models.trainable import layout
 from barnraise.network.address_file import load_book
-from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
+from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.swarm import Swarm
-from barnraise.rehearsal.outcomes import StepFailed
 from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity, owned_folder
@@ -39,15 +35,10 @@ from barnraise.runtime.instance import instance_number
 from barnraise.runtime.machine_clocks import wall_ms
 from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
-from peer.archive.base_model import BaseFinder
-from peer.archive.opening import open_archive
 from peer.coordinator_client import CoordinatorClient, Joined
 from peer.coordinator_search import CoordinatorSearch
 from peer.data_dir import PEER_KEY
 from peer.timing import TIMING, Timing
-from peer.training.device import Device, free_memory, pick_device
-from peer.training.memory_fit import Fit, Processor, fit
-from peer.training.quantized_weights import has_four_bit
 from peer.training.trainer import Trainer
 from peer.volunteer.address_search import AddressSearch
 from peer.volunteer.admission_renewal import AdmissionRenewal
@@ -57,13 +48,14 @@ from peer.volunteer.contribution_state import ContributionLifecycle
 from peer.volunteer.display import StatusDisplay
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.exchange import Exchange
-from peer.volunteer.first_rehearsal import invalid_run, must_rehearse, rehearse_run, report_fault
+from peer.volunteer.first_rehearsal import must_rehearse, rehearse_run, report_fault
 from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.join_options import JoinDisplays, JoinSettings
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_copy import NEWEST, LogCopy
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
+from peer.volunteer.machine import Machine, load_trainer, prepare, without_gpu
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import PROOFS, Proofs
 from peer.volunteer.samples import Samples, fetch_index
@@ -73,16 +65,6 @@ from peer.volunteer.waiting import persist
 log = logging.getLogger("peer")
 
 V = TypeVar("V")
-
-
-@dataclass(frozen=True)
-class _Machine:
-    """What this machine trains with."""
-
-    base: Path
-    """The folder of the base model."""
-    device: Device
-    fit: Fit
 
 
 @dataclass(frozen=True)
@@ -120,7 +102,7 @@ async def join(
         charter, name = joined.charter, settings.name
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
         book.learn_head(joined.signed_head)
-        preparing = _prepare(search.invite, charter, cache, settings, displays, timing)
+        preparing = prepare(search.invite, identity.public, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
         admission = AdmissionRenewal(
             lambda: search.invite, identity, name, instance, settings.credit, joined.admission, timing
@@ -130,13 +112,8 @@ async def join(
         addresses = AddressSearch.of(node.swarm, folder, admission, node.clock, timing)
         parallel = [asyncio.create_task(admission.keep(node.clock)), asyncio.create_task(addresses.run())]
         try:
-
-            async def assembled() -> Volunteer:
-                return await _volunteer(node, machine, folder, name, admission, displays.status, leaving)
-
-            volunteer = await _or_leave(persist(assembled, identity.public, timing), leaving)
-            with displays.status:
-                await node.swarm.guard(volunteer.run())
+            work = _take_part(node, machine, folder, settings, admission, displays, leaving)
+            await node.swarm.guard(work)
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         except InvalidRun as error:
             await report_fault(search.invite, identity, machine.device.name, error, node.clock, timing)
@@ -158,24 +135,29 @@ async def _admitted(
     return await search.ask(claim)
 
 
-async def _prepare(
-    invite: Invite,
-    charter: Charter,
-    cache: Path,
+async def _take_part(
+    node: _Node,
+    machine: Machine,
+    folder: Path,
     settings: JoinSettings,
+    admission: AdmissionRenewal,
     displays: JoinDisplays,
-    timing: Timing,
-) -> _Machine:
-    """Choose the device, get the base model, and fit the training into the free memory."""
-    device = pick_device(settings.device, settings.threads)
-    log.info("training on %s: %s", device.name, displays.render(device.reason))
-    limiter = RateLimiter(settings.max_download)
-    with displays.download as listener:
-        finder = BaseFinder(charter, settings.base, cache, listener, time.monotonic, timing, limiter)
-        base = await finder.find(lambda: open_archive(str(invite), timing=timing, limiter=limiter))
-    fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
-    log.info("%s", displays.render(fitted))
-    return _Machine(base, device, fitted)
+    leaving: asyncio.Event,
+) -> None:
+    """Train until the user leaves; on the CPU from where a GPU fails, unless the user chose the GPU."""
+    while True:
+        assembling = functools.partial(
+            _volunteer, node, machine, folder, settings.name, admission, displays.status, leaving
+        )
+        volunteer = await _or_leave(persist(assembling, node.identity.public, node.timing), leaving)
+        try:
+            with displays.status:
+                await volunteer.run()
+            return
+        except (DeviceFailed, TooLargeForMemory) as error:
+            if settings.device != "auto" or machine.device.torch_device == "cpu":
+                raise
+            machine = await without_gpu(machine, error.problem, node.charter, settings, displays)
 
 
 async def _or_leave(preparing: Coroutine[Any, Any, V], leaving: asyncio.Event) -> V:
@@ -220,7 +202,7 @@ async def _start_node(
 
 async def _volunteer(
     node: _Node,
-    machine: _Machine,
+    machine: Machine,
     folder: Path,
     name: str,
     admission: AdmissionRenewal,
@@ -229,7 +211,7 @@ async def _volunteer(
 ) -> Volunteer:
     """Load the model and the saved work, and put the volunteer together."""
     charter, swarm, blobs, lifecycle = node.charter, node.swarm, node.blobs, ContributionLifecycle()
-    trainer = await asyncio.to_thread(_load_trainer, machine, charter)
+    trainer = await asyncio.to_thread(load_trainer, machine, charter)
     saves = SavedState(folder / "work", charter.digest)
     store = ContributionStore(charter, node.identity, saves, blobs, lifecycle)
     follower = await _resume(node, machine.base, store, trainer)
@@ -274,24 +256,6 @@ def _head_follower(node: _Node, timer: RoundTimer, display: StatusDisplay) -> He
     )
 
 
-def _load_trainer(machine: _Machine, charter: Charter) -> Trainer:
-    """Raises InvalidRun where the model cannot be loaded and the coordinator has not tried it."""
-    fit = machine.fit
-    try:
-        return Trainer(
-            machine.base,
-            charter.spec,
-            machine.device,
-            fit.micro_batch,
-            frozen=fit.frozen,
-            checkpointing=fit.checkpointing,
-        )
-    except (ModelUnavailable, SpecError) as error:
-        if charter.rehearsed:
-            raise
-        raise invalid_run(StepFailed("loading the model", error.problem)) from error
-
-
 async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Trainer) -> LogFollower:
     """Continue with what the folder holds, or start from the run's newest checkpoint."""
     charter, swarm, blobs = node.charter, node.swarm, node.blobs
@@ -315,20 +279,6 @@ def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) 
     shards = {ref.blob for ref in index.shards}
     pending = set() if store.pending is None else {blob_name(store.pending.value)}
     return {charter.data_index_hash} | shards | pending
-
-
-def _fitted(charter: Charter, base: Path, device: Device, settings: JoinSettings) -> Fit:
-    """How to train in the memory that is free. Raises TooLargeForMemory before anything large is loaded."""
-    target = charter.spec.train.target
-    return fit(
-        charter.spec,
-        model_shape(base),
-        layout(base, target).parameters,
-        free_memory(device),
-        Processor(device.torch_device != "cpu", device.autocast, has_four_bit()),
-        micro_batch=settings.micro_batch,
-        frozen=settings.frozen,
-    )
 
 
 def _leave_on_signals() -> asyncio.Event:

@@ -43,7 +43,7 @@ from peer.volunteer.log_copy import LogCopy
 from peer.volunteer.policy import plan, plan_during_step
 from peer.volunteer.reasons import ActionReason, Starting, StepSkipped
 from peer.volunteer.samples import Samples
-from peer.volunteer.waiting import forever, wait_out
+from peer.volunteer.waiting import Patience, forever
 
 log = logging.getLogger("peer")
 
@@ -83,8 +83,12 @@ class Volunteer:
     _beat_at: Millis = NEVER
     """Time of the last heartbeat."""
     _divergence: Divergence | None = None
+    _patience: Patience = field(init=False)
     _displaced: KeyInUse | None = None
     """Another program takes part with our key."""
+
+    def __post_init__(self) -> None:
+        self._patience = Patience(self.timing)
 
     @property
     def head(self) -> Head:
@@ -134,11 +138,12 @@ class Volunteer:
                 case _:
                     assert_never(action)
         except BarnraiseError as error:
-            await wait_out(error, self.timing)
+            await self._patience.wait_out(error)
 
     async def _train(self) -> None:
         training, spec = self.training, self.spec
         batch = await self.samples.batch(training.counts_in, training.samples, spec.train.batch)
+        self._patience.over()
         began = self.awake()
         step = asyncio.create_task(asyncio.to_thread(training.step, batch))
         while not step.done():

@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
-from barnraise.core.errors import BarnraiseError, DiskFull
+from barnraise.core.errors import BarnraiseError, DiskFull, StateError
 from peer.backoff import backoff_seconds
 from peer.timing import Timing
 from peer.volunteer.faults import Fate, fate_of
@@ -18,31 +19,61 @@ log = logging.getLogger("peer")
 V = TypeVar("V")
 
 
-async def wait_out(error: BarnraiseError, timing: Timing) -> None:
-    """Log `error`, and pause before the next attempt. Raises it where it ends the program (`faults`)."""
-    if fate_of(error) is Fate.ENDS:
-        raise error
-    seconds = timing.disk_retry if isinstance(error, DiskFull) else timing.retry
-    log.warning("%s; trying again", error.problem)
-    await asyncio.sleep(seconds)
+@dataclass
+class Patience:
+    """Waits between attempts, and logs a fault that lasts once and then rarely."""
+
+    timing: Timing
+    _fault: type[BarnraiseError] | None = None
+    _logged: float = 0.0
+    """When the fault was logged, on the event loop's clock."""
+
+    async def wait_out(self, error: BarnraiseError) -> None:
+        """Pause before the next attempt. Raises `error` where it ends the program (`faults`)."""
+        if fate_of(error) is Fate.ENDS:
+            raise error
+        now = asyncio.get_running_loop().time()
+        news = type(error) is not self._fault or now - self._logged >= self.timing.repeat
+        log.log(logging.WARNING if news else logging.DEBUG, "%s; trying again", error.problem)
+        if news:
+            self._fault, self._logged = type(error), now
+        await asyncio.sleep(_pause(error, self.timing))
+
+    def over(self) -> None:
+        """An attempt has succeeded."""
+        if self._fault is not None:
+            log.info("that works again")
+        self._fault = None
+
+
+def _pause(error: BarnraiseError, timing: Timing) -> float:
+    match error:
+        case DiskFull():
+            return timing.disk_retry
+        case StateError():
+            return timing.state_retry
+        case _:
+            return timing.retry
 
 
 async def forever(work: Callable[[], Awaitable[V]], timing: Timing) -> V:
     """Do `work` until it succeeds. Raises what ends the program."""
+    patience = Patience(timing)
     while True:
         try:
             return await work()
         except BarnraiseError as error:
-            await wait_out(error, timing)
+            await patience.wait_out(error)
 
 
 async def until_stored(work: Callable[[], V], timing: Timing) -> V:
     """Do `work`, which writes to the disk, in a thread until the disk has space."""
+    patience = Patience(timing)
     while True:
         try:
             return await asyncio.to_thread(work)
         except DiskFull as error:
-            await wait_out(error, timing)
+            await patience.wait_out(error)
 
 
 async def persist(

@@ -38,6 +38,7 @@ from peer.messages.archive import archive_message
 from peer.messages.volunteer import volunteer_message
 from peer.training.memory_fit import FreeMemory
 from peer.volunteer import join as joining
+from peer.volunteer import machine
 from peer.volunteer.display import StatusLines
 from peer.volunteer.join_options import JoinDisplays, JoinSettings
 from peer.volunteer.samples import read_blob
@@ -191,11 +192,11 @@ def test_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_model_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = make_tiny_model(tmp_path / "model")
     charter = parts.charter(parts.run_spec(), parts.state())
-    monkeypatch.setattr(joining, "free_memory", lambda _: FreeMemory(10**12, 10**12, shared=True))
-    joining._fitted(charter, base, CPU, SETTINGS)
-    monkeypatch.setattr(joining, "free_memory", lambda _: FreeMemory(10**9, 10**9, shared=True))
+    monkeypatch.setattr(machine, "free_memory", lambda _: FreeMemory(10**12, 10**12, shared=True))
+    machine._fitted(charter, base, CPU, SETTINGS)
+    monkeypatch.setattr(machine, "free_memory", lambda _: FreeMemory(10**9, 10**9, shared=True))
     with raises_with_fix(TooLargeForMemory, 3, "1.0 GB are free here", "a machine with more memory"):
-        joining._fitted(charter, base, CPU, SETTINGS)
+        machine._fitted(charter, base, CPU, SETTINGS)
 
 
 # Shards

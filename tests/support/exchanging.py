@@ -86,7 +86,7 @@ class Peer:
         self.retention, self.timer = BlobRetention(blobs), RoundTimer(self.now)
         trainer = cast(Trainer, Inner())
         swarm = self.swarm.as_swarm
-        timing = Timing(retry=0.0)
+        timing = Timing(retry=0.0, state_retry=0.0)
         prefetch = Prefetch(self.follower, self.retention, timing)
         self.exchange = Exchange(
             self.follower,

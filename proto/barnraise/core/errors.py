@@ -102,6 +102,14 @@ class ModelUnavailable(MachineError):
     """The base model cannot be fetched or read."""
 
 
+class ModelUnreachable(ModelUnavailable):
+    """The network failed while the base model was fetched; trying again later may help."""
+
+
+class DeviceFailed(MachineError):
+    """A GPU failed while it computed."""
+
+
 class ModelMissing(ModelUnavailable):
     """No folder or repository has the base model's name."""
 

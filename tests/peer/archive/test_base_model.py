@@ -23,6 +23,7 @@ from barnraise.core.errors import (
     HashMismatch,
     MalformedRecord,
     ModelUnavailable,
+    ModelUnreachable,
     TrustError,
 )
 from barnraise.core.ids import blob_hash
@@ -66,6 +67,8 @@ class Search:
     given: Path | None = None
     source: str | None = None
     """Instead of the one in the charter."""
+    served_at: str | None = None
+    """Where the base model is looked for, instead of `archive`."""
 
     def find(self) -> Path:
         return asyncio.run(self._find())
@@ -82,7 +85,9 @@ class Search:
             finder = BaseFinder(
                 charter, self.given, self.cache, self.listener, time.monotonic, replace(TIMING, lock_poll=0.0)
             )
-            return await finder.find(lambda: open_archive(self.archive, parts.AUTHORITY.public))
+            return await finder.find(
+                lambda: open_archive(self.served_at or self.archive, parts.AUTHORITY.public)
+            )
 
 
 @pytest.fixture
@@ -143,6 +148,13 @@ def test_an_archive_without_it_says_what_to_do(search: Search, laid: Laid, tmp_p
     shutil.rmtree(archive / folder_of("base", 0))
     with pytest.raises(ModelUnavailable, match="does not serve it") as caught:
         replace(search, archive=str(archive)).find()
+    assert not isinstance(caught.value, ModelUnreachable)
+    assert "--base PATH" in caught.value.fix
+
+
+def test_a_run_that_cannot_be_reached_may_be_reached_later(search: Search) -> None:
+    with pytest.raises(ModelUnreachable) as caught:
+        replace(search, served_at="http://127.0.0.1:9").find()
     assert "--base PATH" in caught.value.fix
 
 

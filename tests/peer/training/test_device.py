@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from barnraise.core.errors import MachineError, UserError
-from peer.training.device import BrokenGpu, CpuChosen, Probe, choose_device, compute_failure
+from barnraise.core.errors import DeviceFailed, MachineError, TooLargeForMemory, UserError
+from peer.training.device import (
+    BrokenGpu,
+    CpuChosen,
+    CudaChosen,
+    Device,
+    Probe,
+    choose_device,
+    compute_failure,
+    device_failures,
+    instead_of,
+    too_large,
+)
 
 
 def works(_: str) -> str:
@@ -53,3 +65,28 @@ def test_a_requested_gpu_that_cannot_compute_is_an_error(requested: str) -> None
 def test_a_device_is_tried_by_computing() -> None:
     assert compute_failure("cpu") == ""
     assert compute_failure("meta") != ""
+
+
+GPU = torch.device("cuda")
+
+
+def test_what_a_gpu_raises_says_that_it_failed() -> None:
+    with pytest.raises(DeviceFailed) as caught, device_failures(GPU):
+        raise RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+    assert "unspecified launch failure" in caught.value.problem
+    assert "DSA" not in caught.value.problem
+
+
+def test_faults_of_a_program_and_a_full_memory_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError), device_failures(torch.device("cpu")):
+        raise RuntimeError("shapes do not match")
+    with pytest.raises(TooLargeForMemory), device_failures(GPU):
+        raise too_large(GPU, "a step")
+
+
+def test_the_cpu_takes_the_place_of_a_gpu_that_failed_and_says_why() -> None:
+    gpu = Device("H200", "cuda", True, 2, CudaChosen(True))
+    cpu = instead_of(gpu, "it failed", threads=3)
+    assert (cpu.torch_device, cpu.threads) == ("cpu", 3)
+    assert isinstance(cpu.reason, CpuChosen)
+    assert cpu.reason.broken == BrokenGpu("H200", "it failed")

@@ -13,11 +13,11 @@ from barnraise.core.errors import BarnraiseError
 from peer.backoff import backoff_seconds
 from peer.timing import TIMING
 from peer.volunteer.faults import Fate, fate_of
-from peer.volunteer.waiting import persist, until_stored
+from peer.volunteer.waiting import Patience, persist, until_stored
 
 WAITED_OUT = {
     "DiskFull", "KeyInUse", "NetworkError", "Unreachable", "TrustError", "BadSignature", "HashMismatch",
-    "MalformedBlob", "MalformedRecord",
+    "MalformedBlob", "MalformedRecord", "ModelUnreachable", "StateError", "FileDamaged",
 }  # fmt: skip
 
 
@@ -72,3 +72,36 @@ def test_a_full_disk_is_waited_out() -> None:
         return "stored"
 
     assert asyncio.run(until_stored(work, replace(TIMING, disk_retry=0.0))) == "stored"
+
+
+def waited(caplog: pytest.LogCaptureFixture, *faults: BarnraiseError | None) -> list[str]:
+    """What is logged about faults in a row; None: an attempt that succeeds."""
+
+    async def work() -> None:
+        patience = Patience(replace(TIMING, retry=0.0, disk_retry=0.0, state_retry=0.0))
+        for fault in faults:
+            if fault is None:
+                patience.over()
+            else:
+                await patience.wait_out(fault)
+
+    with caplog.at_level("INFO", "peer"):
+        asyncio.run(work())
+    return [record.message for record in caplog.records]
+
+
+AWAY, FULL = errors.Unreachable("away", fix="Wait."), errors.DiskFull("full", fix="Free some.")
+
+
+def test_a_fault_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    lines = waited(caplog, AWAY, AWAY, FULL, FULL, AWAY, None, None, AWAY)
+    again = "trying again"
+    assert lines == [
+        f"away; {again}", f"full; {again}", f"away; {again}", "that works again", f"away; {again}",
+    ]  # fmt: skip
+
+
+def test_replicas_that_differ_wait_for_another_checkpoint() -> None:
+    assert fate_of(errors.StateError("the fold led to another state", fix="Wait.")) is Fate.WAITED_OUT
+    with pytest.raises(errors.NewerVersion):
+        asyncio.run(Patience(TIMING).wait_out(errors.NewerVersion("the log", "9.0")))
