@@ -25,6 +25,7 @@ from barnraise.runtime.console_streams import outlive_display
 from barnraise.runtime.files import write_atomic
 from barnraise.runtime.open_files import raise_open_files
 from coordinator.backup.commands import backup, restore
+from coordinator.key_commands import key
 from coordinator.run_folder import runs_folder
 
 DEFAULT_PORT = 7451
@@ -300,6 +301,7 @@ def serve(
 
 main.add_command(backup)
 main.add_command(restore)
+main.add_command(key)
 
 
 @main.command()
