@@ -106,5 +106,28 @@ def test_a_daemon_that_ends_or_hangs_is_started_again(
     with_two(tmp_path, scene)
 
 
+def test_streams_open_for_as_long_as_a_node_runs(tmp_path: Path) -> None:
+    """A QUIC connection whose streams libp2p's daemon did not end takes no more after about 400."""
+    count, protocol = 600, "/barnraise/echo"
+
+    async def echo(_: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(4))
+        await reader.read(1)
+        writer.close()
+
+    async def scene(coordinator: SwarmNode, ada: SwarmNode) -> int:
+        ada.swarm._daemon.timing = replace(TIMING, open_stream=3.0)
+        await coordinator.swarm._daemon.serve(protocol, echo)
+        echoed = 0
+        for _ in range(count):
+            reader, writer = await ada.open_stream(coordinator, protocol)
+            writer.write(b"ping")
+            echoed += await reader.readexactly(4) == b"ping"
+            writer.close()
+        return echoed
+
+    assert with_two(tmp_path, scene) == count
+
+
 def _p2pd(pid: int) -> int:
     return next(child.pid for child in daemons() if child.pid == pid)

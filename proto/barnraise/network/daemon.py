@@ -228,6 +228,24 @@ class Daemon:
         return peer
 
     async def open_stream(self, peer: PublicKey, protocol: str) -> Stream:
+        """A new stream to a peer. Raises ConnectionError, OSError, EOFError or TimeoutError.
+
+        Over QUIC, libp2p's daemon does not end some of the streams that were closed. Once a connection holds
+        256 of them, no further one opens: it is closed then, and dialled again.
+        """
+        try:
+            return await asyncio.wait_for(self._open_stream(peer, protocol), self.timing.open_stream)
+        except asyncio.TimeoutError:
+            log.debug("no stream to %s opens: its connection is closed", peer[:8])
+            await self._disconnect(peer)
+            return await self._open_stream(peer, protocol)
+
+    async def _disconnect(self, peer: PublicKey) -> None:
+        request = p2pd_pb2.DisconnectRequest(peer=peer_id_bytes(peer))
+        asking = self._ask(p2pd_pb2.Request(type=p2pd_pb2.Request.DISCONNECT, disconnect=request))
+        await asyncio.wait_for(asking, self.timing.daemon_answer)
+
+    async def _open_stream(self, peer: PublicKey, protocol: str) -> Stream:
         """As hivemind's `stream_open`, which does not close its socket where the peer cannot be reached.
 
         Raises ConnectionError.

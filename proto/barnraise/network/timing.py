@@ -26,6 +26,8 @@ class Timing:
 
     dial: float = 10.0
     """For connecting to a node: a few round trips, and a hole punch."""
+    open_stream: float = 10.0
+    """For a stream to open: a few round trips. After it the connection is dialled again."""
     daemon_poll: float = 5.0
     """Between two questions whether the libp2p daemon answers."""
     daemon_answer: float = 10.0
