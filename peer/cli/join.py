@@ -13,6 +13,7 @@ from barnraise.contract.invite import parse_invite
 from barnraise.core.errors import UserError
 from barnraise.runtime.console import plain_errors
 from barnraise.runtime.console_streams import outlive_display
+from peer.cli.listen_option import check_listens
 from peer.cli.options import (
     base_option,
     cache_option,
@@ -86,6 +87,7 @@ def join(
     The same command resumes your work.
     """
     wanted = parse_invite(invite)
+    check_listens(listen)
     if credit and not name:
         raise UserError("--credit needs a name to credit", fix="Add --name, as in `--name ada --credit`.")
 

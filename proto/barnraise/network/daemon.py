@@ -67,6 +67,8 @@ class Daemon:
     _listen: Sequence[str]
     _announce: Sequence[str]
     timing: Timing = TIMING
+    _kept: Sequence[str] = ()
+    """`_listen` with the ports that were free at the start."""
     _handlers: dict[str, Handler] = field(default_factory=dict)
 
     @classmethod
@@ -144,8 +146,14 @@ class Daemon:
         if old._child.returncode is None:
             old._child.kill()
         await old.shutdown()
-        identity, listen, announce = self._identity, self._listen, self._announce
-        new = await Daemon.start(identity, listen, bootstrap, announce, self.timing, relays)
+        identity, announce = self._identity, self._announce
+        try:
+            listen = self._kept or self._listen
+            new = await Daemon.start(identity, listen, bootstrap, announce, self.timing, relays)
+        except MachineError:  # another program has a port that was ours
+            if self._kept in ((), self._listen):
+                raise
+            new = await Daemon.start(identity, self._listen, bootstrap, announce, self.timing, relays)
         self.p2p = new.p2p
         for protocol, handler in self._handlers.items():
             await self._serve(protocol, handler)
@@ -153,7 +161,7 @@ class Daemon:
 
     async def keep_ports(self) -> None:
         """Let a restart listen on the ports that were free at the start."""
-        self._listen = nat.with_ports(self._listen, await self.addresses())
+        self._kept = nat.with_ports(self._listen, await self.addresses())
 
     async def _answers(self) -> bool:
         try:
