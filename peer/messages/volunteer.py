@@ -88,6 +88,11 @@ def _wait(reason: volunteer.WaitReason) -> str:
             return "too late for this round: what we trained waits for the next one"
         case volunteer.StepsDoneOutOfTurn():
             return "the steps of this round are done, and a later round sends them"
+        case volunteer.AwayForLong(away, 0):
+            return (
+                f"the coordinator is away (its last head is {_long(away)} old): more samples in one gradient"
+                " would not help"
+            )
         case volunteer.AwayForLong(away, limit):
             return (
                 f"the coordinator is away (its last head is {_long(away)} old), and {_rounds(limit)} worth is"

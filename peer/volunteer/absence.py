@@ -11,10 +11,10 @@ from typing import Literal
 
 from barnraise.contract.spec import RoundSpec
 
-TRAINED_ROUNDS: Mapping[Literal["diloco", "gradient"], int] = {"diloco": 30, "gradient": 1}
+TRAINED_ROUNDS: Mapping[Literal["diloco", "gradient"], int] = {"diloco": 30, "gradient": 0}
 """Rounds' worth of steps that are trained from one state at most, by `train.method`.
 
-docs/PERFORMANCE.md has the measurements. A gradient of more samples is the same step with less noise."""
+docs/PERFORMANCE.md has the measurements. A gradient of more samples is one step still, and does not help."""
 SENT_ROUNDS = 4
 """Rounds' worth of tokens in one contribution at most, and more only where turns are rarer."""
 

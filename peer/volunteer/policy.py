@@ -163,7 +163,7 @@ def _hold_on_old_state(view: View) -> Action | None:
 def _train_through_absence(view: View) -> Action | None:
     """While the coordinator is away the state cannot change. The work counts in the rounds after that."""
     away, trained = view.head.away, view.rounds_trained
-    if away is None:
+    if away is None or not view.absence:
         return None
     if trained >= view.absence:
         return Hold(reasons.AwayForLong(away, view.absence), sits_out=not view.work.contribution.taken)
@@ -215,7 +215,9 @@ def _hold_steps_done(view: View) -> Action | None:
 
 
 def _wait_through_absence(view: View) -> Action | None:
-    return _train_through_absence(view) if view.window.phase(view.now, 0) is Phase.CLOSE else None
+    if view.head.away is None or view.window.phase(view.now, 0) is not Phase.CLOSE:
+        return None
+    return _train_through_absence(view) or Hold(reasons.AwayForLong(view.head.away, 0), sits_out=True)
 
 
 def _train_out_of_turn(view: View) -> Action | None:

@@ -96,6 +96,10 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] 
     (volunteer.TooLate(), "too late for this round: what we trained waits for the next one"),
     (volunteer.StepsDoneOutOfTurn(), "the steps of this round are done, and a later round sends them"),
     (
+        volunteer.AwayForLong(21.0, 0),
+        "the coordinator is away (its last head is 21 s old): more samples in one gradient would not help",
+    ),
+    (
         volunteer.AwayForLong(21.0, 30),
         "the coordinator is away (its last head is 21 s old), and 30 rounds' worth is trained: more would not"
         " help. It is sent after the coordinator's return; Ctrl-C saves it",

@@ -24,4 +24,4 @@ def test_without_a_measurement_there_is_no_limit() -> None:
 
 def test_what_one_absence_trains_goes_out_in_finitely_many_rounds() -> None:
     assert SENT_ROUNDS > 1
-    assert all(rounds >= 1 for rounds in TRAINED_ROUNDS.values())
+    assert TRAINED_ROUNDS == {"diloco": 30, "gradient": 0}

@@ -191,6 +191,13 @@ ABSENCE: list[tuple[View, Action]] = [
         Train(reasons.CoordinatorAway(AWAY, 29.75, 30)),
     ),
     (published(STEPS_LIMIT, away=AWAY, steps=120, absence=30), Hold(reasons.AwayForLong(AWAY, 30))),
+    (published(away=AWAY, absence=0), Hold(OUT(70.0, AWAY))),
+    (out_of_turn(now=after(120), away=AWAY, absence=0), Hold(reasons.AwayForLong(AWAY, 0), sits_out=True)),
+    (published(ALWAYS, away=AWAY, absence=0), Train(OUT(70.0, AWAY, ON))),
+    (
+        seen(now=after(120), away=AWAY, tokens=0, steps=0, absence=0),
+        Hold(reasons.NothingTrained(Round(3), AWAY), sits_out=True),
+    ),
     # Its close is known and cannot be fetched.
     (folding(away=AWAY), Train(reasons.CoordinatorAway(AWAY, 0.02, 1))),
     (
