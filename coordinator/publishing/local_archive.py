@@ -179,8 +179,9 @@ class LocalArchive:
         if found != expected:
             raise HashMismatch(
                 f"{self.folder / path} is damaged: its hash is {short(found)}, not {short(expected)}",
-                fix="Nothing of it was sent. Check the disk, and start `coordinator serve` again: it looks"
-                " for an intact copy.",
+                fix=f"Nothing of it was sent. Check the disk. In a run's folder, remove the file and"
+                f" blobs/{expected[:2]}/{expected}, and start `coordinator serve` again: it looks for an intact"
+                " copy.",
             )
         return self.folder / path
 
