@@ -180,8 +180,8 @@ class LocalArchive:
             raise HashMismatch(
                 f"{self.folder / path} is damaged: its hash is {short(found)}, not {short(expected)}",
                 fix=f"Nothing of it was sent. Check the disk. In a run's folder, remove the file and"
-                f" blobs/{expected[:2]}/{expected}, and start `coordinator serve` again: it looks for an intact"
-                " copy.",
+                f" blobs/{expected[:2]}/{expected}, and start `coordinator serve` again: it looks for"
+                " another copy.",
             )
         return self.folder / path
 
