@@ -18,6 +18,7 @@ from barnraise.contract.shards import DataIndex
 from barnraise.core.errors import (
     DeviceFailed,
     InvalidRun,
+    NewerVersion,
     StateError,
     TooLargeForMemory,
     TrustError,
@@ -269,6 +270,8 @@ async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Tr
                 return LogFollower(charter, swarm, blobs, saved.tip, saved.state, passed)
             case NotSaved():
                 log.info("starting from the run's newest checkpoint")
+    except NewerVersion:  # an older save would overwrite it
+        raise
     except (StateError, TrustError) as error:
         log.warning("%s %s", error.problem, error.fix)
     return await first_follower(charter, base, swarm, blobs, node.head)

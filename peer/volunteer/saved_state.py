@@ -6,20 +6,21 @@ Each is a file with its own name; `current.json`, replaced atomically, names tho
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Position, Tip
-from barnraise.core.errors import FileDamaged
+from barnraise.core.errors import FileDamaged, NewerVersion
 from barnraise.core.ids import BlobHash, PublicKey, Round, StateHash, short
 from barnraise.core.strict import Strict
 from barnraise.models.checkpoint_files import join_groups, split_groups
@@ -30,9 +31,22 @@ from barnraise.runtime.files import Batch, write_atomic
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _CURRENT = "current.json"
+VERSION = 1
+RELEASE = "0.1"
+"""Of what `current.json` and the files that it names hold. A later one reads the one before it."""
+
+
+class _Header(BaseModel):
+    """What every version of `current.json` has."""
+
+    version: int
+    release: str
+    """The first release that reads this version."""
 
 
 class _Current(Strict):
+    version: int
+    release: str
     charter: str
     """Its digest."""
     round: int
@@ -113,10 +127,14 @@ class SavedState:
         self._write(pending, {"residual": residual})
 
     def load(self) -> SavedWork | NotSaved:
-        """Raises FileDamaged, and sets the save aside, when it is damaged or of another run."""
+        """Raises FileDamaged, and sets the save aside, when it is damaged or of another run.
+
+        Raises NewerVersion where a newer version wrote it, and leaves it as it is.
+        """
         path = self._folder / _CURRENT
         if not path.exists():
             return NotSaved()
+        self._check_version(path)
         try:
             current = _Current.model_validate_json(path.read_bytes())
             tensors = {kind: load_file(self._folder / name) for kind, name in current.files.items()}
@@ -141,6 +159,12 @@ class SavedState:
             tip, current.certified, state, tensors["residual"], tensors["inner"], current.pending
         )
 
+    def _check_version(self, path: Path) -> None:
+        with suppress(ValidationError, OSError):
+            header = _Header.model_validate_json(path.read_bytes())
+            if header.version > VERSION:
+                raise NewerVersion(f"the saved work in {self._folder}", header.release)
+
     def _write(self, pending: str, changed: Mapping[str, Arrays]) -> None:
         assert self._tip is not None, "save_state or load comes first"
         self._number += 1
@@ -150,6 +174,8 @@ class SavedState:
                 files[kind] = f"{kind}-{self._number}.safetensors"
                 write_tensors(self._folder / files[kind], tensors, batch)
         current = _Current(
+            version=VERSION,
+            release=RELEASE,
             charter=self._charter,
             **vars(self._tip.position),
             certified=self._certified,

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Position, Tip
-from barnraise.core.errors import DiskFull, FileDamaged
+from barnraise.core.errors import DiskFull, FileDamaged, NewerVersion
 from barnraise.core.ids import BlobHash, Round
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork, Unchanged
 from tests.support.parts import HASH_A, HASH_B, tensors
@@ -220,3 +220,18 @@ def test_the_save_of_another_run_is_a_state_error(tmp_path: Path) -> None:
     save(SavedState(tmp_path, HASH_A), 3)
     with pytest.raises(FileDamaged):
         SavedState(tmp_path, HASH_B).load()
+
+
+def test_the_save_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
+    save(SavedState(tmp_path, HASH_A), 3)
+    path = tmp_path / "current.json"
+    table = json.loads(path.read_bytes()) | {
+        "version": 2,
+        "release": "9.1",
+        "more": "than this version knows",
+    }
+    path.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(NewerVersion) as refused:
+        SavedState(tmp_path, HASH_A).load()
+    assert refused.value.release == "9.1"
+    assert json.loads(path.read_bytes()) == table
