@@ -48,8 +48,8 @@ grace = 4
 steps = 8
 min_contributions = 1
 [checkpoint]
-every = 3
-keep = 40
+every = 8
+keep = 16
 """
 
 V = TypeVar("V")

@@ -63,6 +63,9 @@ class Tally:
 
 def main() -> int:
     options = _parser().parse_args()
+    if options.list:
+        print("\n".join(map(str, CASES)))
+        return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: programs and disks are removed
     cases, reason = _cases(options)
     until = time.monotonic() + options.hours * 3600
@@ -124,7 +127,9 @@ def _cases(options: argparse.Namespace) -> tuple[list[Case], str]:
     if reason:
         print(f"left out, {reason}: full disks and cut networks", file=sys.stderr)
     left_out = (Fault.CUT, Fault.FULL_DISK) if reason else ()
-    cases = [case for case in CASES if case.fault not in left_out]
+    cases = [case for case in CASES if case.fault not in left_out and options.only in str(case)]
+    if not cases:
+        raise SystemExit(f"error: no fault has {options.only!r} in its name: see --list")
     return [case for case in cases if not options.kills or case.fault is Fault.KILL], reason
 
 
@@ -133,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hours", type=float, default=1.0, help="begin no fault after this time; default: 1")
     parser.add_argument("--faults", type=int, help="inject this many faults, however long it takes")
     parser.add_argument("--kills", action="store_true", help="inject SIGKILL alone, in every phase")
+    parser.add_argument("--only", default="", help="inject the faults that have this text in their name")
+    parser.add_argument("--list", action="store_true", help="print the names of all faults")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--volunteers", type=int, default=4, choices=range(2, len(NAMES) + 1))
     parser.add_argument("--work", type=Path, default=ROOT / ".soak", help="the folder of all files")
