@@ -19,6 +19,9 @@ class Timing:
     """At the start, after the first failed attempt; each further one doubles it."""
     longest_wait: float = 120.0
     """Limit of that pause: a volunteer is back two minutes after its coordinator."""
+    longest_retry: float = 15.0
+    """Limit of the pause after a fault that lasts: it doubles from `retry` on. A coordinator that is back is
+    asked within this time."""
     state_retry: float = 30.0
     """Where the newest checkpoint and the log lead to different states, before the next attempt: a newer
     checkpoint takes rounds."""

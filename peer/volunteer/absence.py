@@ -7,7 +7,7 @@ rounds after the absence; what one contribution cannot hold goes out with the ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Protocol
 
 from barnraise.contract.spec import RoundSpec
 
@@ -19,14 +19,24 @@ SENT_ROUNDS = 4
 """Rounds' worth of tokens in one contribution at most, and more only where turns are rarer."""
 
 
-def most_tokens(spec: RoundSpec, turns: int, tokens_per_second: float, tokens_per_step: float) -> int | None:
+class Speed(Protocol):
+    """How fast a volunteer trains, as measured; 0 before its first step."""
+
+    @property
+    def tokens_per_second(self) -> float: ...
+
+    @property
+    def tokens_per_step(self) -> float: ...
+
+
+def most_tokens(spec: RoundSpec, turns: int, speed: Speed) -> int | None:
     """Tokens that one contribution holds at most; None where nothing was measured.
 
-    turns: a volunteer contributes to one round in `turns`. tokens_per_second, tokens_per_step: measured.
+    turns: a volunteer contributes to one round in `turns`.
     """
-    if not tokens_per_second:
+    if not speed.tokens_per_second:
         return None
-    of_round = tokens_per_second * spec.seconds
+    of_round = speed.tokens_per_second * spec.seconds
     if spec.steps is not None:
-        of_round = min(of_round, tokens_per_step * spec.steps)
+        of_round = min(of_round, speed.tokens_per_step * spec.steps)
     return max(1, round(of_round * max(SENT_ROUNDS, turns)))

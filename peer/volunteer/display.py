@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,7 +63,7 @@ class StatusLines:
 
     def __init__(self, render: Render) -> None:
         self._render = render
-        self._last: VolunteerStatus | None = None
+        self._last: deque[VolunteerStatus] = deque(maxlen=2)
 
     def __enter__(self) -> StatusLines:
         return self
@@ -71,11 +72,11 @@ class StatusLines:
         return
 
     def show(self, status: VolunteerStatus) -> None:
-        """Print `status` where its round or its reason is news."""
-        last = self._last
-        if last is not None and status.round == last.round and not status.doing.is_news_after(last.doing):
+        """Print `status` where its round or its reason is news; two reasons that alternate are not."""
+        known = [last.doing for last in self._last if last.round == status.round]
+        if any(not status.doing.is_news_after(reason) for reason in known):
             return
-        self._last = status
+        self._last.append(status)
         loss = f"loss {status.loss:.3f}, " if status.loss else ""
         click.echo(
             f"round {status.round}: {self._render(status.doing)} "

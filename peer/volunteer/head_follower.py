@@ -77,6 +77,11 @@ class HeadFollower:
         """Seconds since the newest head was signed."""
         return max(0.0, seconds_between(Millis(self.head.at), self.clock()))
 
+    def away(self) -> float | None:
+        """The age of the newest head where the coordinator is silent, else None."""
+        age = self.age()
+        return age if age > self.timing.silent_after else None
+
     def is_outdated(self) -> bool:
         """Whether a pause has just ended and no newer head has arrived, for a while at most."""
         resumed = self._resumed

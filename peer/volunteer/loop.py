@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -96,15 +97,12 @@ class Volunteer:
         return self.heads.head
 
     async def run(self) -> None:
-        """Take part until `leaving` is set. Raises what ends a volunteer's work: MachineError, StateError.
-
-        Raises KeyInUse where another program has our place in the run; our work is saved.
-        """
+        """Take part until `leaving` is set. Raises what ends a volunteer (`faults`)."""
         await asyncio.to_thread(self.training.start)
         await forever(self.exchange.save, self.timing)
-        copying = self.log_copy.follow(lambda: self.head)
-        loops = (self.heads.follow(), self._keep_present(), self._prefetch(), copying)
-        tasks = [asyncio.create_task(loop) for loop in loops]
+        copying = functools.partial(self.log_copy.follow, lambda: self.head)
+        loops = (self.heads.follow, self._keep_present, self._prefetch, copying)
+        tasks = [asyncio.create_task(forever(loop, self.timing)) for loop in loops]
         try:
             while not isinstance(action := plan(self._view()), Leave):
                 await self._announce(action)
@@ -142,7 +140,9 @@ class Volunteer:
 
     async def _train(self) -> None:
         training, spec = self.training, self.spec
-        batch = await self.samples.batch(training.counts_in, training.samples, spec.train.batch)
+        counts_in, start = training.counts_in, training.samples
+        away = self.heads.away() is not None
+        batch = await self.samples.batch(counts_in, start, spec.train.batch, away=away)
         self._patience.over()
         began = self.awake()
         step = asyncio.create_task(asyncio.to_thread(training.step, batch))
@@ -177,17 +177,13 @@ class Volunteer:
 
     async def _publish(self) -> None:
         try:
-            update = await asyncio.to_thread(self.training.take, self._most_tokens())
+            limit = most_tokens(self.spec.round, self.head.turns, self.timer)
+            update = await asyncio.to_thread(self.training.take, limit)
         except NotFinite as error:
             log.warning("%s: it is dropped, and training starts again from the run's state", error.problem)
             return
         self.timer.published(self.awake())
         self.exchange.publish(update, self.admission())
-
-    def _most_tokens(self) -> int | None:
-        """What one contribution holds at most: after an absence of the coordinator there is more."""
-        timer = self.timer
-        return most_tokens(self.spec.round, self.head.turns, timer.tokens_per_second, timer.tokens_per_step)
 
     async def _merge(self) -> None:
         new = self.exchange.hand_over()
@@ -247,6 +243,7 @@ class Volunteer:
     async def _prefetch(self) -> None:
         while True:
             await self.exchange.look_ahead(Round(self.head.round))
+            await self.samples.prefetch(Round(self.head.round + 1))
             await asyncio.sleep(self.timing.poll)
 
     async def _publish_presence(self) -> None:
@@ -290,9 +287,9 @@ class Volunteer:
 
     def _view(self) -> View:
         head, tip, now = self.head, self.training.tip, self.clock()
-        same_round, age = head.round == tip.round, self.heads.age()
+        same_round = head.round == tip.round
         facts = HeadFacts(
-            away=age if age > self.timing.silent_after else None,
+            away=self.heads.away(),
             differs=same_round and head.state not in (None, tip.state),
             checkpoint=Round(head.checkpoint_round),
             turn=has_turn(self.spec.seed, tip.round, self.identity.public, head.turns),

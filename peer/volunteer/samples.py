@@ -6,12 +6,12 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.charter import Charter
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, ShardRef, parse_shard
-from barnraise.core.errors import FileDamaged, InvalidRun, MalformedBlob
+from barnraise.core.errors import BarnraiseError, FileDamaged, InvalidRun, MalformedBlob
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
@@ -28,6 +28,7 @@ class Samples:
         self._seed, self._authority = charter.spec.seed, charter.authority_key
         self._owner, self._index, self._shard_sizes = owner, index, index.shard_sizes
         self._swarm, self._blobs = swarm, blobs
+        self._prefetched: Round | None = None
         self._parsed: OrderedDict[int, Shard] = OrderedDict()
 
     @property
@@ -35,14 +36,44 @@ class Samples:
         """The loss of a model that knows nothing, in nats a token."""
         return math.log(self._index.vocab_size)
 
-    async def batch(self, round: Round, start: int, count: int) -> list[Sample]:
+    async def batch(self, round: Round, start: int, count: int, *, away: bool = False) -> list[Sample]:
         """Samples start … start + count - 1 of this volunteer in `round`.
 
+        away: the coordinator is; samples of shards that are here take the place of others.
         Raises Unreachable, or InvalidRun where the run's data cannot be trained on.
         """
+        places = self._assignment(round).take(start, count)
+        if away:
+            places = tuple(self._here(shard, row) for shard, row in places)
+        return [(await self._shard(shard)).sample(row) for shard, row in places]
+
+    async def prefetch(self, round: Round) -> None:
+        """Fetch the shard that `round` begins with, which may open while the coordinator is away.
+
+        One attempt for each round: a failure leaves it to `batch`.
+        """
+        if round == self._prefetched:
+            return
+        self._prefetched = round
+        with suppress(BarnraiseError):
+            shard, _ = self._assignment(round).at(0)
+            ref = self._index.shards[shard]
+            await self._swarm.fetch(ref.blob, ref.size, (self._authority,))
+
+    def _assignment(self, round: Round) -> Assignment:
         with _signed_by_maintainer("the run's data"):
-            assignment = Assignment(self._seed, round, self._owner, self._shard_sizes)
-        return [(await self._shard(shard)).sample(row) for shard, row in assignment.take(start, count)]
+            return Assignment(self._seed, round, self._owner, self._shard_sizes)
+
+    def _here(self, shard: int, row: int) -> tuple[int, int]:
+        """A sample of a shard that is here: the given one where it is, or where none is."""
+        shards = self._index.shards
+        if shards[shard].blob in self._blobs:
+            return shard, row
+        held = [number for number, ref in enumerate(shards) if ref.blob in self._blobs]
+        if not held:
+            return shard, row
+        other = held[shard % len(held)]
+        return other, row % self._shard_sizes[other]
 
     async def _shard(self, number: int) -> Shard:
         if number not in self._parsed:

@@ -27,6 +27,8 @@ class Patience:
     _fault: type[BarnraiseError] | None = None
     _logged: float = 0.0
     """When the fault was logged, on the event loop's clock."""
+    _attempts: int = 0
+    """Failed attempts in a row."""
 
     async def wait_out(self, error: BarnraiseError) -> None:
         """Pause before the next attempt. Raises `error` where it ends the program (`faults`)."""
@@ -37,13 +39,16 @@ class Patience:
         log.log(logging.WARNING if news else logging.DEBUG, "%s; trying again", error.problem)
         if news:
             self._fault, self._logged = type(error), now
-        await asyncio.sleep(_pause(error, self.timing))
+        first = _pause(error, self.timing)
+        longest = max(first, self.timing.longest_retry)
+        await asyncio.sleep(min(longest, first * 2.0 ** min(self._attempts, 60)))
+        self._attempts += 1
 
     def over(self) -> None:
         """An attempt has succeeded."""
         if self._fault is not None:
             log.info("that works again")
-        self._fault = None
+        self._fault, self._attempts = None, 0
 
 
 def _pause(error: BarnraiseError, timing: Timing) -> float:

@@ -290,13 +290,14 @@ def owned_folder(folder: Path, what: str) -> Iterator[None]:
     with disk_errors(folder):
         make_folder(folder)
     lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FolderInUse(
-            f"another {what} is running in {folder}",
-            fix="Stop it first, or give this one its own folder with --data-dir.",
-        ) from None
+    with disk_errors(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise FolderInUse(
+                f"another {what} is running in {folder}",
+                fix="Stop it first, or give this one its own folder with --data-dir.",
+            ) from None
     try:
         sweep(folder)
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -14,6 +15,7 @@ from peer.backoff import backoff_seconds
 from peer.timing import TIMING
 from peer.volunteer.faults import Fate, fate_of
 from peer.volunteer.waiting import Patience, persist, until_stored
+from tests.support import virtual_time
 
 WAITED_OUT = {
     "DiskFull", "KeyInUse", "NetworkError", "Unreachable", "TrustError", "BadSignature", "HashMismatch",
@@ -105,3 +107,19 @@ def test_replicas_that_differ_wait_for_another_checkpoint() -> None:
     assert fate_of(errors.StateError("the fold led to another state", fix="Wait.")) is Fate.WAITED_OUT
     with pytest.raises(errors.NewerVersion):
         asyncio.run(Patience(TIMING).wait_out(errors.NewerVersion("the log", "9.0")))
+
+
+def test_the_pauses_of_a_fault_that_lasts_grow() -> None:
+    async def work() -> list[float]:
+        patience, loop, times = Patience(TIMING), asyncio.get_running_loop(), [0.0]
+        for fault in [AWAY] * 6:
+            await patience.wait_out(fault)
+            times.append(loop.time())
+        patience.over()
+        await patience.wait_out(AWAY)
+        times.append(loop.time())
+        return [after - before for before, after in pairwise(times)]
+
+    first, longest = TIMING.retry, TIMING.longest_retry
+    pauses = virtual_time.run(work())
+    assert pauses[1:] == [2 * first, 4 * first, longest, longest, longest, first]

@@ -168,7 +168,7 @@ class FakeSamples:
     chance: float = 10.8
     rounds: list[Round] = field(default_factory=list)
 
-    async def batch(self, round: Round, start: int, count: int) -> list[Sample]:
+    async def batch(self, round: Round, start: int, count: int, *, away: bool = False) -> list[Sample]:
         self.rounds.append(round)
         if self.failures:
             self.failures -= 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.shards import DataIndex, Sample
+from barnraise.contract.shards import DataIndex, Sample, parse_shard
 from barnraise.core.errors import InvalidRun, NetworkError, TrustError
 from barnraise.core.ids import BlobHash, Round
 from barnraise.runtime.blob_store import BlobStore
@@ -57,3 +57,31 @@ def test_an_index_that_its_maintainer_built_wrongly_ends_the_work(tmp_path: Path
     charter = parts.charter(parts.run_spec(), parts.state()).model_copy(update={"data_index": name})
     with pytest.raises(InvalidRun):
         asyncio.run(fetch_index(charter, FakeSwarm(blobs).as_swarm, blobs))
+
+
+def test_while_the_coordinator_is_away_samples_that_are_here_are_taken(tmp_path: Path) -> None:
+    store, own = BlobStore(tmp_path / "holder"), BlobStore(tmp_path / "own")
+    index = packed(store, *(tiny_samples(3, seed=seed) for seed in range(4)))
+    held = {ref.blob: store.get(ref.blob) for ref in index.shards}
+    charter = parts.charter(parts.run_spec(), parts.state())
+    samples = Samples(charter, parts.ADA.public, index, FakeSwarm(own, held=held).as_swarm, own)
+    alone = Samples(charter, parts.ADA.public, index, FakeSwarm(own, held={}).as_swarm, own)
+    with pytest.raises(NetworkError):
+        asyncio.run(alone.batch(Round(5), 0, 12, away=True))
+    asyncio.run(samples.prefetch(Round(5)))
+    (here,) = (ref.blob for ref in index.shards if ref.blob in own)
+    first = asyncio.run(alone.batch(Round(5), 0, 3))
+    assert sorted(sample.input_ids.tobytes() for sample in first) == sorted(
+        sample.input_ids.tobytes() for sample in parse_shard(held[here], 24, None)
+    )
+    with pytest.raises(NetworkError):
+        asyncio.run(alone.batch(Round(5), 0, 12))
+    assert len(asyncio.run(alone.batch(Round(5), 0, 12, away=True))) == 12
+
+
+def test_a_prefetch_that_fails_is_left_to_the_batch(tmp_path: Path) -> None:
+    own = BlobStore(tmp_path / "own")
+    index = packed(BlobStore(tmp_path / "holder"), tiny_samples(3))
+    charter = parts.charter(parts.run_spec(), parts.state())
+    samples = Samples(charter, parts.ADA.public, index, FakeSwarm(own, held={}).as_swarm, own)
+    asyncio.run(samples.prefetch(Round(5)))
