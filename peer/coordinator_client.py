@@ -206,7 +206,7 @@ async def _first_that_answers(
                 try:
                     return task.result()
                 except ELSEWHERE as error:
-                    log.info("%s", error.problem)
+                    log.debug("%s", error.problem)
                     causes.append(error)
     finally:
         for task in asked:

@@ -57,6 +57,8 @@ class CoordinatorSearch:
     async def _ask_at(self, invite: Invite, call: Callable[[CoordinatorClient], Awaitable[V]]) -> V:
         async with connect(invite, self.timing) as client:
             result = await call(client)
+            if client.endpoint not in (self._last, *self._invite.endpoints):
+                log.info("the coordinator is at %s now", client.endpoint)
             self._last = client.endpoint
             return result
 
