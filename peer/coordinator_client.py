@@ -86,6 +86,12 @@ class CoordinatorClient:
             )
         return f"http://{self.endpoint.url_host}:{reply.http_port}"
 
+    async def head(self) -> Signed[Head]:
+        """The newest head. Raises Unreachable, WrongRunKey, MalformedRecord."""
+        reply = await self._get_charter()
+        self._check_charter(reply.signed_charter)
+        return self._open_head(reply.head)
+
     async def clock(self) -> RunClock:
         """The run's clock. Raises Unreachable, WrongRunKey, MalformedRecord."""
         clock = RunClock()

@@ -9,12 +9,14 @@ from typing import TypeVar
 
 from barnraise.contract.endpoints import Endpoint, multiaddress
 from barnraise.contract.invite import Invite
+from barnraise.contract.records import Head
 from barnraise.core.errors import NetworkError, TrustError, Unreachable, UserError
 from barnraise.core.ids import Millis
+from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook, Node
 from barnraise.network.address_lookup import look_up_addresses
 from barnraise.network.nat import both_transports
-from peer.coordinator_client import CoordinatorClient, connect
+from peer.coordinator_client import ELSEWHERE, CoordinatorClient, connect
 from peer.timing import Timing
 
 log = logging.getLogger("peer")
@@ -53,6 +55,14 @@ class CoordinatorSearch:
             if not (others := await self._looked_up(tried)):
                 raise
         return await self._ask_at(replace(tried, endpoints=others), call)
+
+    async def newest_head(self) -> Signed[Head] | None:
+        """The coordinator's head, from any address that is known. None where it does not answer."""
+        try:
+            return await self._ask_at(self.invite, CoordinatorClient.head)
+        except ELSEWHERE as error:
+            log.debug("no head: %s", error.problem)
+            return None
 
     async def _ask_at(self, invite: Invite, call: Callable[[CoordinatorClient], Awaitable[V]]) -> V:
         async with connect(invite, self.timing) as client:

@@ -13,8 +13,8 @@ from barnraise.network.address_upkeep import AddressUpkeep
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.run_clock import RunClock
 from peer.backoff import backoff_seconds
+from peer.coordinator_search import CoordinatorSearch
 from peer.timing import Timing
-from peer.volunteer.admission_renewal import AdmissionRenewal
 
 ENOUGH = 8
 """Other volunteers whose addresses are known, after which exchanges are rare."""
@@ -26,7 +26,7 @@ class AddressSearch:
 
     swarm: Swarm
     upkeep: AddressUpkeep
-    renewal: AdmissionRenewal
+    coordinator: CoordinatorSearch
     clock: RunClock
     timing: Timing
     _searches: int = 0
@@ -36,12 +36,11 @@ class AddressSearch:
 
     @classmethod
     def of(
-        cls, swarm: Swarm, folder: Path, renewal: AdmissionRenewal, clock: RunClock, timing: Timing
+        cls, swarm: Swarm, folder: Path, own: PublicKey, search: CoordinatorSearch, clock: RunClock
     ) -> AddressSearch:
-        """The search of the volunteer that `renewal` admits, whose addresses are saved in `folder`."""
-        book, own = swarm.known_addresses(), renewal.identity.public
-        upkeep = AddressUpkeep(swarm, AddressFile(folder, book), own, book.authority)
-        return cls(swarm, upkeep, renewal, clock, timing)
+        """The search of the volunteer `own`, whose known addresses are saved in `folder`."""
+        upkeep = AddressUpkeep(swarm, AddressFile(folder, search.book), own, search.book.authority)
+        return cls(swarm, upkeep, search, clock, search.timing)
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -66,7 +65,7 @@ class AddressSearch:
     async def _search(self) -> None:
         """Ask the known volunteers, and the coordinator at all known addresses of its API."""
         await self.upkeep.search()
-        head = await self.renewal.ask_head(self.clock)
+        head = await self.coordinator.newest_head()
         if head is not None:
             self.swarm.learn(head)
         await self.upkeep.follow_coordinator()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import Admission, Head
+from barnraise.contract.records import Admission
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
@@ -50,22 +50,13 @@ class AdmissionRenewal:
                     self._seconds_left(clock()) / 3600,
                 )
 
-    async def ask_head(self, clock: RunClock) -> Signed[Head] | None:
-        """Renew it now, for the head that comes with it. None where the coordinator does not answer."""
-        try:
-            return await self.renew(clock)
-        except ELSEWHERE as error:
-            log.debug("no head: %s", error.problem)
-            return None
-
-    async def renew(self, clock: RunClock) -> Signed[Head]:
+    async def renew(self, clock: RunClock) -> None:
         """Claim again. Raises KeyInUse where another program takes part with our key, Unreachable, …"""
         async with connect(self.invite(), self.timing) as api:
             joined = await api.join(
                 self.identity, self.name, clock, instance=self.instance, credit=self.credit, renew=True
             )
         self.admission = joined.admission
-        return joined.signed_head
 
     async def _until_due(self, clock: RunClock) -> None:
         """Wait for half of the time that is left now. The run's clock may be set meanwhile."""

@@ -110,7 +110,7 @@ async def join(
         )
         starting = functools.partial(_start_node, joined, clock, awake, folder, settings, search, admission)
         node = await _or_leave(persist(starting, identity.public, timing), leaving)
-        addresses = AddressSearch.of(node.swarm, folder, admission, node.clock, timing)
+        addresses = AddressSearch.of(node.swarm, folder, identity.public, search, node.clock)
         parallel = [asyncio.create_task(admission.keep(node.clock)), asyncio.create_task(addresses.run())]
         try:
             work = _take_part(node, machine, folder, settings, admission, displays, leaving)

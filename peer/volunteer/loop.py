@@ -60,7 +60,7 @@ class Volunteer:
     name: str
     instance: str
     """Tells our program from another one with our key (`barnraise.runtime.instance`)."""
-    claim: Callable[[], Awaitable[object]]
+    claim: Callable[[], Awaitable[None]]
     """Claims our place in the run again. Raises KeyInUse where another program has it."""
     admission: Callable[[], str]
     """The newest admission, in base64."""

@@ -10,7 +10,9 @@ import pytest
 
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite, InviteNode
+from barnraise.contract.records import Head
 from barnraise.core.errors import RefusedError, Unreachable
+from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook, Node
 from coordinator.store.run_store import RunStore
 from peer import coordinator_search
@@ -100,6 +102,18 @@ def test_the_first_error_is_raised_where_no_one_knows_more(
         search.book.learn_contact(contact())
     with pytest.raises(Unreachable):
         asyncio.run(search.ask(run_of))
+
+
+def test_the_newest_head_comes_from_any_known_address(store: RunStore) -> None:
+    async def ask() -> tuple[object, object]:
+        async with served(session_of(store)) as now:
+            found = await search_for(invite_to(away(), *now.endpoints)).newest_head()
+        return found, await search_for(invite_to(away())).newest_head()
+
+    found, none = asyncio.run(ask())
+    assert isinstance(found, Signed)
+    assert isinstance(found.value, Head)
+    assert none is None
 
 
 def test_a_refusal_is_no_reason_to_search(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:

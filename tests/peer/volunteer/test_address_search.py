@@ -22,12 +22,12 @@ TIMES = replace(TIMING, address_poll=5.0, longest_search=30.0, address_exchange=
 
 @dataclass
 class World:
-    """The swarm, the upkeep and the admission of one volunteer; `log` has what they were asked, and when."""
+    """The swarm, the upkeep and the coordinator of a volunteer; `log` has what they were asked, and when."""
 
     head_at: float | None = 0.0
     """When the newest head was signed; None: now, always."""
     answer_after: float = float("inf")
-    """From then on the coordinator answers a renewal."""
+    """From then on the coordinator's API answers."""
     others: Sequence[object] = ()
     own: str = parts.ADA.public
     log: list[tuple[str, float]] = field(default_factory=list)
@@ -71,9 +71,9 @@ class World:
     async def save(self) -> None:
         self.did("save")
 
-    # The admission
+    # The coordinator's API
 
-    async def ask_head(self, clock: RunClock) -> Signed[Head] | None:
+    async def newest_head(self) -> Signed[Head] | None:
         return signed_head() if self.now() >= self.answer_after else None
 
 
@@ -108,7 +108,7 @@ def test_a_silent_coordinator_is_searched_for_with_growing_pauses() -> None:
     assert not [at for at in world.times("exchange") if at > searches[0]]
 
 
-def test_the_head_of_a_renewal_ends_the_search() -> None:
+def test_a_head_from_the_api_ends_the_search() -> None:
     world = run(World(head_at=0.0, answer_after=60.0), 300)
     assert world.learned == [signed_head()]
     assert max(world.times("search")) <= 60.0 + TIMES.longest_search

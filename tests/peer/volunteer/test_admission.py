@@ -36,7 +36,6 @@ def admission(expires: float) -> Signed[Admission]:
 @dataclass
 class Joined:
     admission: Signed[Admission]
-    signed_head: None = None
 
 
 def renewals(
