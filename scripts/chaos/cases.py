@@ -29,6 +29,7 @@ class Fault(Enum):
     DAMAGE = "SIGKILL, and one bit of a file flipped"
     DELETE = "SIGKILL, and a file deleted"
     FULL_DISK = "full disk, then space again"
+    SET_CLOCK = "clock set ten minutes ahead, then back"
     CUT = "network cut, then connected again"
 
 
@@ -140,6 +141,8 @@ CASES = (
     ),
     Case(Fault.FULL_DISK, _C, Phase.TRAINING),
     Case(Fault.FULL_DISK, _V, Phase.STEPPING),
+    Case(Fault.SET_CLOCK, _C, Phase.ACCEPTING),
+    Case(Fault.SET_CLOCK, _V, Phase.SENT),
     Case(Fault.CUT, _C, Phase.ACCEPTING),
     Case(Fault.CUT, _V, Phase.SENDING),
 )

@@ -19,6 +19,7 @@ ABSENT = r"last head (of the coordinator )?is \d+ \w+ old"
 """A volunteer prints this when it notices that the coordinator is away."""
 DAEMON_BACK = r"the libp2p daemon is back"
 NO_SPACE = r"(?i)disk is full|no space"
+AHEAD_SECONDS = 600
 ATTEMPTS = 5
 """A file that is to be damaged may not exist at the moment of the kill: then the phase is awaited again."""
 
@@ -109,6 +110,13 @@ def _fill_disk(run: LiveRun, actor: Actor) -> None:
         run.await_line(actor, READY, mark)
 
 
+def _set_clock(run: LiveRun, actor: Actor) -> None:
+    for ahead, way in ((AHEAD_SECONDS, "forward"), (0, "back")):
+        mark = run.mark(actor)
+        actor.clock.set(ahead)
+        run.await_line(actor, rf"this machine's clock was set {way}", mark)
+
+
 def _cut(run: LiveRun, actor: Actor) -> None:
     assert actor.host is not None, "CUT needs network namespaces"
     cut(actor.host)
@@ -138,6 +146,7 @@ _INJECT: Mapping[Fault, Callable[[LiveRun, Actor], None]] = {
     Fault.PAUSE_DAEMON: _pause_daemon,
     Fault.ABSENCE: _absence,
     Fault.FULL_DISK: _fill_disk,
+    Fault.SET_CLOCK: _set_clock,
     Fault.CUT: _cut,
 }
 
@@ -157,7 +166,7 @@ def _change_file(
         path = _path(actor.folder, case.file)
         if path is not None:
             on_damage(actor)
-            change = _flip_a_bit if case.fault is Fault.DAMAGE else Path.unlink
+            change = flip_a_bit if case.fault is Fault.DAMAGE else Path.unlink
             change(path)
         run.start(actor)
         if path is not None:
@@ -173,7 +182,7 @@ def _path(folder: Path, file: File) -> Path | None:
     return None if name is None else BlobStore(folder / "blobs").path(name)
 
 
-def _flip_a_bit(path: Path) -> None:
+def flip_a_bit(path: Path) -> None:
     """In the middle of the file, in place: other links to it change too, as on a bad disk."""
     with path.open("r+b") as stream:
         middle = path.stat().st_size // 2

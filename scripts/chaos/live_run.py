@@ -21,9 +21,10 @@ from scripts.chaos.cases import Target
 from scripts.chaos.disks import FILL, Disks
 from scripts.netns import Host, Network
 from tests.support.programs import INVITE, Program, Stage, daemons, free_ports
+from tests.support.settable_clock import SettableClock
 from tests.support.tiny import make_tiny_model
 
-DEADLINE = 240.0
+DEADLINE = 600.0
 """Seconds for any event, on a machine that does other work too."""
 NAMES = ("ada", "ben", "cyd", "dan", "eve", "fay", "gus", "hal")
 READY = r"^round \d+: (training|\d+ steps are done)"
@@ -78,6 +79,7 @@ class Actor:
     name: str
     target: Target
     folder: Path
+    clock: SettableClock
     host: Host | None = None
     program: Program | None = None
     lines: list[str] = field(default_factory=list)
@@ -215,14 +217,16 @@ class LiveRun:
     def _actor(self, name: str, target: Target) -> Actor:
         folder = self.folder / name
         self.disks.small(folder)
-        return Actor(name, target, folder, self.network.public(name) if self.network else None)
+        clock = SettableClock(self.folder / f"{name}.clock")
+        return Actor(name, target, folder, clock, self.network.public(name) if self.network else None)
 
     def _started(self, actor: Actor) -> int:
         mark, actor.ended = self.mark(actor), False
         if actor is self.coordinator:
-            actor.program = self._stage.launch(*self._ports, on=actor.host)
+            actor.program = self._stage.launch(*self._ports, on=actor.host, python=actor.clock.python)
         else:
-            actor.program = self._stage.join(actor.name, self._invite, on=actor.host)
+            name, python = actor.name, actor.clock.python
+            actor.program = self._stage.join(name, self._invite, on=actor.host, python=python)
         return mark
 
     def _heard(self, name: str, line: str | None) -> None:
