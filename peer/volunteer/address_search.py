@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from barnraise.runtime.run_clock import RunClock
 from peer.backoff import backoff_seconds
 from peer.coordinator_search import CoordinatorSearch
 from peer.timing import Timing
+
+log = logging.getLogger("peer")
 
 ENOUGH = 8
 """Other volunteers whose addresses are known, after which exchanges are rare."""
@@ -33,6 +36,9 @@ class AddressSearch:
     """Since the coordinator was heard last."""
     _exchange_due: float = 0.0
     """By the event loop's clock."""
+    _shown: bool = False
+    _pause: float = 2.5
+    """Between the last two exchanges; at first half of the first pause."""
 
     @classmethod
     def of(
@@ -55,6 +61,7 @@ class AddressSearch:
                 await self._exchange()
                 pause = self.timing.address_poll
             await self.upkeep.save()
+            self._show()
             await asyncio.sleep(pause)
 
     async def _silent(self) -> bool:
@@ -75,9 +82,21 @@ class AddressSearch:
         if now >= self._exchange_due:
             present = [PublicKey(presence.owner) for presence in await self.swarm.peers()]
             await self.upkeep.exchange(present)
-            enough = len(self.upkeep.others) >= min(ENOUGH, len(present) - 1)
-            timing = self.timing
-            self._exchange_due = now + (timing.address_exchange if enough else timing.longest_search)
+            self._exchange_due = now + self._until_next(len(self.upkeep.others), len(present) - 1)
+
+    def _until_next(self, known: int, others: int) -> float:
+        """The pause between two exchanges, which doubles while few of the other volunteers are known."""
+        rare = self.timing.address_exchange
+        self._pause = rare if known >= min(ENOUGH, others) else min(2 * self._pause, rare)
+        return self._pause
+
+    def _show(self) -> None:
+        """Say once that the run can be found again."""
+        if not self._shown and (known := len(self.upkeep.others)):
+            self._shown = True
+            log.info(
+                "the addresses of %d other volunteers are saved: a coordinator that moves is found", known
+            )
 
     def _backoff(self) -> float:
         first, longest = self.timing.address_poll, self.timing.longest_search

@@ -32,6 +32,7 @@ def test_a_coordinator_that_moves_is_found(tmp_path: Path) -> None:
         coordinator, old = serve_at(act, "127.0.0.1", ports[0], ports[1])
         ada, ben, cyd = (act.join(name, old) for name in ("ada", "ben", "cyd"))
         coordinator.wait_for(r"folded: 3 contributions")
+        cyd.wait_for("the addresses of . other volunteers are saved")
         assert cyd.interrupt() == 0
 
         coordinator.kill()

@@ -91,9 +91,9 @@ def run(world: World, seconds: float) -> World:
     return world
 
 
-def test_addresses_are_exchanged_often_until_enough_are_known() -> None:
-    few = run(World(head_at=None), 100).times("exchange")
-    assert [round(at) for at in few] == [0, 30, 60, 90]
+def test_addresses_are_exchanged_more_often_until_enough_are_known() -> None:
+    few = run(World(head_at=None), 700).times("exchange")
+    assert [round(at) for at in few] == [0, 5, 15, 35, 75, 155, 315, 615]
     enough = run(World(head_at=None, others=["ben"]), 400).times("exchange")
     assert [round(at) for at in enough] == [0, 300]
 
