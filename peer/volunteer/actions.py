@@ -100,7 +100,7 @@ class View:
         spec, work = self.window.spec, self.work
         if spec.steps is not None:
             return work.steps / spec.steps
-        return work.steps * self.durations.step / spec.seconds
+        return work.steps * self.durations.mean_step / spec.seconds
 
     absence: int = 1
     """Rounds' worth that are trained at most while the coordinator is away (`absence`)."""

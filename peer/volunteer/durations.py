@@ -37,6 +37,8 @@ class Durations:
     """From publishing until a peer had the whole contribution, without outages."""
     ahead: float = 0.0
     """Since the contribution to this round was published; 0 where it was not."""
+    mean_step: float = 0.0
+    """Mean of the last steps."""
 
 
 @dataclass
@@ -88,7 +90,9 @@ class RoundTimer:
     def measured(self, now: Millis) -> Durations:
         """All durations so far."""
         ahead = 0.0 if self._published is None else seconds_between(self._published, now)
-        return Durations(self._step, self._train, self._exchange, self._send, ahead)
+        recent = [seconds for _, seconds in self._recent]
+        mean = sum(recent) / max(1, len(recent))
+        return Durations(self._step, self._train, self._exchange, self._send, ahead, mean)
 
     @property
     def steady(self) -> bool:

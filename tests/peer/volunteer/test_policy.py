@@ -40,7 +40,7 @@ WORKING = View(
     head=HeadFacts(away=None, differs=False, checkpoint=Round(0), turn=True, swarm_tokens=200),
     work=LocalWork(Round(3), ContributionState.TRAINING, tokens=64, steps=4),
     exchange=Exchanging.IDLE,
-    durations=Durations(step=2.0),
+    durations=Durations(step=2.0, mean_step=2.0),
     leaving=False,
 )
 AWAY = 21.0
@@ -393,6 +393,7 @@ views = st.builds(
         exchange=st.sampled_from([0.0, 5.0, 50.0]),
         send=st.floats(0, 300),
         ahead=st.sampled_from([0.0, 50.0, 100.0]),
+        mean_step=st.floats(0, 300),
     ),
     leaving=st.booleans(),
     absence=st.sampled_from([1, 30]),
