@@ -150,8 +150,8 @@ async def _take_part(
         assembling = functools.partial(
             _volunteer, node, machine, folder, settings.name, admission, displays.status, leaving
         )
-        volunteer = await _or_leave(persist(assembling, node.identity.public, node.timing), leaving)
         try:
+            volunteer = await _or_leave(persist(assembling, node.identity.public, node.timing), leaving)
             with displays.status:
                 await volunteer.run()
             return
