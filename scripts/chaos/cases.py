@@ -61,7 +61,10 @@ class Phase(Enum):
     # A volunteer's
     JOINING = ("it joins", r" joined tiny")
     STEPPING = ("it trains", r"^round \d+: .*training ")
-    SENDING = ("its steps are done", r"^round \d+: .*steps are done ")
+    SENDING = (
+        "it sends",
+        r"^round \d+: .*(steps are done|has to start now|no time for another|time is over)",
+    )
     SENT = ("its contribution is published", r"^round \d+: our contribution is out")
     CLOSING = ("it folds the round", r"^round \d+: folding ")
     REBASING = ("it rebases onto the new state", r"^round \d+: the newest state is here")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from scripts.chaos.cases import Target
+from scripts.chaos.cases import Phase, Target
 from scripts.chaos.disks import FILL, Disks
 from scripts.netns import Host, Network
 from tests.support.programs import INVITE, Program, Stage, daemons, free_ports
@@ -27,7 +27,7 @@ from tests.support.tiny import make_tiny_model
 DEADLINE = 600.0
 """Seconds for any event, on a machine that does other work too."""
 NAMES = ("ada", "ben", "cyd", "dan", "eve", "fay", "gus", "hal")
-READY = r"^round \d+: (training|\d+ steps are done)"
+READY = rf"^round \d+: training|{Phase.SENDING.line}"
 """A volunteer prints this once it takes part in the open round."""
 RUN = """\
 name = "tiny"
