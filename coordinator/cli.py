@@ -25,6 +25,7 @@ from barnraise.runtime.console_streams import outlive_display
 from barnraise.runtime.files import write_atomic
 from barnraise.runtime.open_files import raise_open_files
 from coordinator.backup.commands import backup, restore
+from coordinator.follow_command import closer_key, follow
 from coordinator.key_commands import key
 from coordinator.run_folder import runs_folder
 
@@ -299,6 +300,8 @@ def serve(
     asyncio.run(serve_run(spec_path, folder, cache_dir, settings, ready))
 
 
+main.add_command(closer_key)
+main.add_command(follow)
 main.add_command(backup)
 main.add_command(restore)
 main.add_command(key)

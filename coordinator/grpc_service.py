@@ -152,6 +152,35 @@ async def serve(
     return server, port
 
 
+@dataclass(frozen=True)
+class JoinReply:
+    """A coordinator's answer to a claim, unchecked."""
+
+    charter: bytes
+    head: bytes
+
+
+async def ask_join(
+    endpoints: Sequence[Endpoint], claim: Signed[JoinClaim], timing: Timing = TIMING
+) -> JoinReply:
+    """Claim to take part, at the first endpoint that answers. Raises Unreachable."""
+    causes = []
+    for endpoint in endpoints:
+        async with grpc.aio.insecure_channel(str(endpoint)) as channel:
+            try:
+                reply = await pb_grpc.CoordinatorStub(channel).Join(
+                    pb.JoinRequest(signed_claim=claim.wire), timeout=timing.status
+                )
+            except grpc.aio.AioRpcError as error:
+                causes.append(f"{endpoint}: {error.details() or error.code().name.lower()}")
+                continue
+        return JoinReply(reply.signed_charter, reply.head)
+    raise Unreachable(
+        f"no coordinator lets this program follow it: {'; '.join(causes)}",
+        fix="Is the coordinator running, and is this invite its newest one?",
+    )
+
+
 async def ask_first(endpoints: Sequence[Endpoint], timing: Timing = TIMING) -> RunStatus:
     """The status at the first endpoint that answers. Raises Unreachable with the cause of each."""
     causes: list[str] = []

@@ -11,6 +11,12 @@ from barnraise.core.ids import RUN_PATTERN
 
 AUTHORITY_KEY = "authority.key"
 """The run's private key."""
+CLOSER_KEY = "closer.key"
+"""The private key of a follower."""
+VOTES = "votes.json"
+"""What this closer promised and voted. A backup never has it."""
+ADDRESSES = "addresses.json"
+"""Where a follower finds the swarm."""
 JOURNAL = "journal.sqlite"
 """Every event of the run."""
 CLOCK = "clock"

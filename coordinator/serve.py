@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.endpoints import ip_address, public_host
 from barnraise.contract.invite import Invite, parse_node
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.spec_file import read_spec
+from barnraise.contract.tip import closers_named, first_closers
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, RunId
 from barnraise.core.strict import Strict
@@ -47,10 +49,11 @@ from coordinator.recovery.key_file import keep_key
 from coordinator.recovery.opening import open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.coordinator_api import CoordinatorApi
+from coordinator.rounds.joint_closing import JointClosing, joint_closing
 from coordinator.rounds.log_watch import LogIsBehind
 from coordinator.rounds.missing_files import fetch_missing_files, fetch_missing_shards
 from coordinator.rounds.session import Session
-from coordinator.run_folder import ARCHIVE, BLOBS, CLOCK, JOURNAL
+from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS, CLOCK, JOURNAL, VOTES
 from coordinator.setup.charter import check_unchanged
 from coordinator.setup.data_repair import PreparedData
 from coordinator.store.journal import Journal
@@ -159,7 +162,7 @@ async def _serve(
         awake = stack.enter_context(ticking(AwakeClock()))
         kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
         clock = kept.clock
-        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock)
+        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock, spec)
         authority, beginning = open_folder(folder, Asked(settings.recover_from, settings.new_run))
         copies = settings.mirrors
         if isinstance(beginning, Recover):
@@ -191,7 +194,10 @@ async def _serve(
         shards = asyncio.create_task(fetch_missing_shards(absent, swarm, timing))
         stack.push_async_callback(_ended, shards)
         addresses = CoordinatorAddresses(await swarm.addresses(), public.api, public.urls)
-        session = Session(store, publisher, swarm, clock, addresses, timing, kept.keep, awake.pauses)
+        joint = _joint(store, swarm, authority, folder, clock, timing)
+        session = Session(
+            store, publisher, swarm, clock, addresses, timing, kept.keep, awake.pauses, joint=joint
+        )
         http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
         stack.push_async_callback(http.stop)
         api = CoordinatorApi(store, publisher, session, clock, timing)
@@ -226,6 +232,16 @@ async def _until_first(work: Coroutine[Any, Any, None], parallel: Coroutine[Any,
     for task in tasks:
         if not task.cancelled():
             task.result()
+
+
+def _joint(
+    store: RunStore, swarm: Swarm, authority: Identity, folder: Path, clock: RunClock, timing: Timing
+) -> JointClosing | None:
+    """How rounds are closed with others; None where the run key closes alone. Raises StateError."""
+    if not store.snapshot.position.closers:
+        return None
+    votes = VoteStore.open(folder / VOTES, authority.public, folder / AUTHORITY_KEY)
+    return joint_closing(store, swarm, authority, votes, clock, timing)
 
 
 async def _opened_or_lacking(
@@ -301,6 +317,8 @@ def _open_store(
 
         rehearsing = functools.partial(rehearse, limits=Limits(memory=settings.rehearsal_memory))
         prepared = prepare(spec, authority.public, folder, cache, log.info, rehearsing, limiter)
+        if first_closers(prepared.charter):
+            VoteStore.begin(folder / VOTES, authority.public)
         store = RunStore.begin(
             authority, prepared.charter, prepared.genesis, prepared.base.path, folder, journal, clock()
         )
@@ -329,6 +347,7 @@ async def _start_swarm(
     folder: Path,
     max_upload: int | None,
     clock: RunClock,
+    spec: RunSpec,
     authority: Identity,
     run: RunId,
     blobs: BlobStore,
@@ -345,4 +364,5 @@ async def _start_swarm(
         announce=public.p2p,
         caps=Caps(up=max_upload),
         book=load_book(folder, run, authority.public, clock()),
+        closers=closers_named(spec, authority.public),
     )

@@ -80,6 +80,8 @@ def progress_message(reason: reasons.Progress) -> str:
             return f"this program was paused for {seconds:.0f} s"
         case reasons.JustClosed(round, because):
             return f"round {round} closed: {close_message(because)}"
+        case reasons.JustCertified(round, votes):
+            return f"round {round} closed by the votes of {_count(votes, 'closer')}"
         case reasons.FirstVolunteers() | reasons.AllSitOut() | reasons.TooFewInTime():
             return reopen_message(reason)
         case _:

@@ -257,5 +257,22 @@ class JustClosed(Reason):
     because: CloseReason
 
 
-Progress = JustStarted | Resumed | AwaitingHeartbeats | AskingHolders | JustClosed | ReopenReason | WaitReason
+@dataclass(frozen=True)
+class JustCertified(Reason):
+    """A round is closed by the votes of closers, and is being folded."""
+
+    round: int
+    votes: int
+
+
+Progress = (
+    JustStarted
+    | Resumed
+    | AwaitingHeartbeats
+    | AskingHolders
+    | JustClosed
+    | JustCertified
+    | ReopenReason
+    | WaitReason
+)
 """Why the open round is still open."""

@@ -11,14 +11,16 @@ from barnraise.contract.divergence import Divergence, divergence_message
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis
+from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.pauses import Paused
-from coordinator.checkpoints.publisher import Publisher
+from coordinator.checkpoints.keeper import CheckpointKeeper
 from coordinator.messages.rounds import close_message, progress_message
 from coordinator.reasons.rounds import (
     AskingHolders,
     AwaitingHeartbeats,
     CloseReason,
+    JustCertified,
     JustClosed,
     JustStarted,
     Progress,
@@ -27,6 +29,7 @@ from coordinator.reasons.rounds import (
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
 from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.instances import Instances
+from coordinator.rounds.joint_closing import JointClosing
 from coordinator.rounds.log_watch import LogWatch
 from coordinator.rounds.membership import Membership
 from coordinator.store.run_state import CoordinatorAddresses
@@ -43,7 +46,7 @@ class Session:
     """One coordinator in its swarm. Each tick reads the records, decides by `decide_close` and acts on it."""
 
     store: RunStore
-    publisher: Publisher
+    publisher: CheckpointKeeper
     swarm: Swarm
     clock: Callable[[], Millis]
     addresses: CoordinatorAddresses
@@ -55,12 +58,18 @@ class Session:
     """The pauses of this program since the last call."""
     instances: Instances = field(default_factory=Instances)
     """Which program takes part with each key."""
+    joint: JointClosing | None = None
+    """With whom rounds are closed; None where the run key does alone."""
     members: Membership = field(default_factory=Membership)
     """The volunteers that were live at the last tick."""
     progress: Progress = field(default_factory=JustStarted)
     """Why the open round is still open."""
     divergence: Divergence | None = None
     """Why training diverges; None where it does not."""
+    _leads: bool = True
+    """Whether this program announces heads, and reopens rounds: of several closers, one does."""
+    _announced: int = 0
+    """Time of the last head that it announced."""
     _turns: int = 1
     """A volunteer contributes to one of this many rounds (`Head.turns`); set when a round opens."""
     _deserted: bool = False
@@ -73,6 +82,7 @@ class Session:
     def __post_init__(self) -> None:
         self.watch = LogWatch(self.store, self.swarm)
         self.contributions = Contributions(self.store, self.swarm, self.clock, self.timing)
+        self._leads = self.joint is None or self.joint.is_first
 
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. An error in a tick ends the run; no accepted contribution is lost."""
@@ -97,6 +107,8 @@ class Session:
                 task.cancel()
             self.contributions.cancel()
             self.watch.cancel()
+            if self.joint is not None:
+                self.joint.cancel()
             await asyncio.wait(parallel)  # they end before the run store is closed
         for task in parallel:
             if not task.cancelled():
@@ -124,8 +136,9 @@ class Session:
         if seconds_between(self._started, now) < self.timing.first_decision:
             self._report(AwaitingHeartbeats())
             return
-        await self.watch.look(self.members)
-        if not self.watch.confirmed and seconds_between(self._began, now) < self.timing.ask_holders:
+        if self.joint is not None:
+            await self._follow()
+        elif await self._asks_holders(now):
             self._report(AskingHolders(self.timing.ask_holders))
             return
         situation = self._situation(now)
@@ -134,11 +147,16 @@ class Session:
         match decision:
             case CloseNow(reason):
                 await self._close(reason, now)
-            case Reopen(reason):
+            case Reopen(reason) if self._leads:
                 self._report(reason)
                 await self._reopen(now)
-            case Wait(reason):
+            case Wait(reason) | Reopen(reason):
                 self._report(reason)
+
+    async def _asks_holders(self, now: Millis) -> bool:
+        """Whether volunteers may still say that the log goes on behind the journal. Raises LogIsBehind."""
+        await self.watch.look(self.members)
+        return not self.watch.confirmed and seconds_between(self._began, now) < self.timing.ask_holders
 
     def head(self) -> Head:
         """The head of the run now."""
@@ -152,8 +170,11 @@ class Session:
         )
 
     async def announce_head(self) -> None:
-        """Send the head to the swarm."""
-        await self.swarm.publish(self.head())
+        """Send the head to the swarm, unless another closer does."""
+        if self._leads:
+            head = self.head()
+            self._announced = head.at
+            await self.swarm.publish(head)
 
     async def _keep_announcing(self) -> None:
         while True:
@@ -190,9 +211,43 @@ class Session:
         await self.announce_head()
 
     async def _close(self, reason: CloseReason, now: Millis) -> None:
+        if self.joint is not None and self.joint.is_shared:
+            self.joint.propose(close_message(reason), now)
+            return
         link = self.store.close(close_message(reason), now)
+        await self._closed(link, JustClosed(link.close.round, reason))
+
+    async def _follow(self) -> None:
+        """Take part in the agreement with other closers, and enter what was agreed on."""
+        if self.joint is None:
+            return
+        self.joint.tick()
+        heads = await self.swarm.heads()
+        self._take_over(heads)
+        for step in await self.joint.next_steps(heads):
+            self.joint.enter(step)
+            if isinstance(step, Link):
+                votes = len(step.certificate.signatures)
+                await self._closed(step, JustCertified(step.close.round, votes))
+
+    def _take_over(self, heads: Sequence[Head]) -> None:
+        """Lead where no closer that comes first announces heads; else take over what those say."""
+        assert self.joint is not None, "it was checked"
+        position = self.store.snapshot.position
+        for head in heads:
+            if head.at == self._announced or self.joint.is_silent(head, self.clock()):
+                self._leads = True
+                continue
+            self._leads = self.joint.is_first
+            if not self._leads and head.height == position.height and head.epoch == position.epoch:
+                self._turns = head.turns
+                if head.opens > self.store.snapshot.opens:
+                    self.store.reopen(Millis(head.opens))
+
+    async def _closed(self, link: Link, report: JustClosed | JustCertified) -> None:
+        """Fold a round that is closed, and announce where the run is."""
         self._turns = self._turns_now()
-        self._report(JustClosed(link.close.round, reason))
+        self._report(report)
         self.contributions.restart()
         await self.announce_head()
         await asyncio.to_thread(self.store.fold, link)

@@ -19,7 +19,7 @@ from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import Close, Entry, Resume, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
-from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name, fold_order
+from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import FileDamaged, MalformedBlob, StateError, Unreachable
@@ -27,7 +27,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, short
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import blob_sizes
-from barnraise.fold.log import Amendment, Link, Step, advance, amended
+from barnraise.fold.log import Amendment, Link, Step, advance, amended, check_step
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import ARCHIVE, BLOBS
 from coordinator.store.checkpoints import published_manifest, write_checkpoint
@@ -51,6 +51,7 @@ from coordinator.store.events import (
     RunChartered,
 )
 from coordinator.store.journal import Journal
+from coordinator.store.next_close import close_of
 from coordinator.store.restoring import Restoring
 from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced
 from coordinator.store.run_state import RunState, apply
@@ -183,6 +184,28 @@ class RunStore:
             self._record(RoundClosed(now, link))
         return link
 
+    def candidate(self, reason: str, now: Millis) -> Close:
+        """The close that would end the open round now, in the blob store. It counts once it is certified."""
+        with self._writing:
+            close, _ = close_of(self.snapshot, reason, now)
+            self.blobs.put(close.payload)
+        return close
+
+    def enter(self, step: Step) -> None:
+        """Journal an entry that others certified, and remove what it leaves out.
+
+        Raises BadSignature, StateError unless it continues the log.
+        """
+        with self._writing:
+            run = self.snapshot
+            check_step(run.position, step, self.charter)
+            self.blobs.put(step.entry.payload)
+            at = Millis(step.entry.at)
+            self._record(RoundClosed(at, step) if isinstance(step, Link) else LogAmended(at, step))
+            listed = {blob_name(commit) for commit in step.commits} if isinstance(step, Link) else set()
+            accepted = {blob_name(commit.value) for commit in run.accepted.values()}
+            self._remove(accepted - listed if isinstance(step, Link) else ())
+
     def resume(self, now: Millis, *, after_epoch: int = 0) -> Amendment:
         """Begin an epoch: the run continues from here, and other ends of the epochs before are void.
 
@@ -246,6 +269,11 @@ class RunStore:
         self._forget(now)
         return signed
 
+    def adopt_checkpoint(self, signed: Signed[Manifest], now: Millis) -> None:
+        """Keep a checkpoint of the coordinator, whose files are in the store."""
+        self._record(CheckpointWritten(now, signed))
+        self._forget(now)
+
     def start_evaluation(self, round: int) -> None:
         """Keep the checkpoint of `round` until `end_evaluation`."""
         self._note(EvaluationStarted(round))
@@ -301,21 +329,8 @@ class RunStore:
 
     def _link(self, run: RunState, reason: str, now: Millis) -> Link:
         """The signed close of the open round, in the blob store."""
-        seed, round, position = run.spec.seed, run.round, run.position
-        ordered = sorted(run.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer))
-        close = Close(
-            run=run.charter.run,
-            epoch=position.epoch,
-            height=position.height,
-            round=round,
-            previous=position.previous,
-            certificate=run.certificate,
-            base_state=run.tip.state,
-            commits=tuple(commit.text for commit in ordered),
-            at=now,
-            reason=reason,
-        )
-        return Link(close, tuple(commit.value for commit in ordered), self._certified(close))
+        close, commits = close_of(run, reason, now)
+        return Link(close, commits, self._certified(close))
 
     def _certified(self, entry: Entry) -> Certificate:
         """Put an entry into the blob store, and certify it."""

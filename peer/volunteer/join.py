@@ -15,6 +15,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Head, blob_name
 from barnraise.contract.shards import DataIndex
+from barnraise.contract.tip import first_position
 from barnraise.core.errors import (
     DeviceFailed,
     InvalidRun,
@@ -197,6 +198,7 @@ async def _start_node(
         caps=Caps(settings.max_upload, settings.max_download),
         book=search.book,
         admission=admission.text,
+        closers=first_position(charter).closers,
     )
     return _Node(identity, charter, joined.head, swarm, blobs, clock, awake, timing)
 

@@ -15,7 +15,7 @@ from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
 from barnraise.contract.records import Commit, Head, Presence, blob_name, wanted
 from barnraise.contract.state import Layout, TrainState
-from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.contract.tip import Tip, genesis_tip, holders
 from barnraise.core.errors import MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import Signed
@@ -124,7 +124,7 @@ class LogFollower:
         """Fetch its blob from all that hold parts of it: owner, coordinator, volunteers."""
         others = [PublicKey(other.owner) for other in self._others if other.keeps <= commit.round]
         await self.swarm.fetch_pieces(
-            wanted(commit), [PublicKey(commit.owner), self.charter.authority_key, *others]
+            wanted(commit), [PublicKey(commit.owner), *holders(self.charter), *others]
         )
 
     async def take_checkpoint(self, head: Head) -> None:
@@ -140,9 +140,9 @@ class LogFollower:
         return blob_sizes(charter.spec.codec, self.layout)
 
     async def _read(self, name: BlobHash) -> bytes:
-        """From the coordinator, or from a volunteer that has a copy of the log."""
-        holders = [self.charter.authority_key, *(PublicKey(other.owner) for other in self._others)]
-        return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *holders)
+        """From the coordinator and the closers, or from a volunteer that has a copy of the log."""
+        having = [*holders(self.charter), *(PublicKey(other.owner) for other in self._others)]
+        return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *having)
 
     def _passed(self, step: Step) -> None:
         self.passed[step.entry.height] = certified(step)
@@ -151,7 +151,7 @@ class LogFollower:
 
 async def newest_manifest(charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head) -> Manifest:
     """The manifest of the head's checkpoint. Raises Unreachable, TrustError."""
-    wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, charter.authority_key)
+    wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, *holders(charter))
     return open_manifest(wire, run=charter.run, authority=charter.authority_key).value
 
 
@@ -159,10 +159,10 @@ async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest
     """The state of a checkpoint. Raises Unreachable, MalformedBlob, StateError."""
     for entry in manifest.files:
         if entry.name.endswith(".safetensors"):
-            name, holders = BlobHash(entry.hash), [charter.authority_key]
-            await swarm.fetch(name, entry.size, holders)
+            name, having = BlobHash(entry.hash), holders(charter)
+            await swarm.fetch(name, entry.size, having)
             if not isinstance(await asyncio.to_thread(blobs.check, name), Intact):  # of an earlier download
-                await swarm.fetch(name, entry.size, holders)
+                await swarm.fetch(name, entry.size, having)
     return await asyncio.to_thread(read_state, manifest, charter.layout, blobs.path)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from barnraise.contract.assign import Assignment
 from barnraise.contract.charter import Charter
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, ShardRef, parse_shard
+from barnraise.contract.tip import holders
 from barnraise.core.errors import BarnraiseError, FileDamaged, InvalidRun, MalformedBlob
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.network.swarm import Swarm
@@ -25,7 +26,7 @@ class Samples:
     def __init__(
         self, charter: Charter, owner: PublicKey, index: DataIndex, swarm: Swarm, blobs: BlobStore
     ) -> None:
-        self._seed, self._authority = charter.spec.seed, charter.authority_key
+        self._seed, self._holders = charter.spec.seed, holders(charter)
         self._owner, self._index, self._shard_sizes = owner, index, index.shard_sizes
         self._swarm, self._blobs = swarm, blobs
         self._prefetched: Round | None = None
@@ -79,7 +80,7 @@ class Samples:
         if number not in self._parsed:
             index = self._index
             ref = index.shards[number]
-            data = await read_blob(self._swarm, self._blobs, ref.blob, ref.size, self._authority)
+            data = await read_blob(self._swarm, self._blobs, ref.blob, ref.size, *self._holders)
             with _signed_by_maintainer(f"shard {number} of the run's data"):
                 shard = await asyncio.to_thread(parse_shard, data, index.sequence_length, index.vocab_size)
                 _check_rows(shard, ref)
@@ -100,7 +101,7 @@ def _check_rows(shard: Shard, ref: ShardRef) -> None:
 
 async def fetch_index(charter: Charter, swarm: Swarm, blobs: BlobStore) -> DataIndex:
     """The run's data index. Raises Unreachable, InvalidRun."""
-    data = await read_blob(swarm, blobs, charter.data_index_hash, MAX_INDEX_BYTES, charter.authority_key)
+    data = await read_blob(swarm, blobs, charter.data_index_hash, MAX_INDEX_BYTES, *holders(charter))
     with _signed_by_maintainer("the index of the run's data"):
         return DataIndex.from_bytes(data)
 
@@ -118,11 +119,11 @@ def _signed_by_maintainer(what: str) -> Iterator[None]:
         ) from None
 
 
-async def read_blob(swarm: Swarm, blobs: BlobStore, name: BlobHash, limit: int, *holders: PublicKey) -> bytes:
+async def read_blob(swarm: Swarm, blobs: BlobStore, name: BlobHash, limit: int, *having: PublicKey) -> bytes:
     """A blob's bytes, fetched where it is missing, and once more where our copy is damaged."""
-    await swarm.fetch(name, limit, holders)
+    await swarm.fetch(name, limit, having)
     try:
         return await asyncio.to_thread(blobs.get, name)
     except FileDamaged:
-        await swarm.fetch(name, limit, holders)
+        await swarm.fetch(name, limit, having)
         return await asyncio.to_thread(blobs.get, name)

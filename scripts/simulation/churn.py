@@ -10,6 +10,7 @@ import heapq
 import math
 import random
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from barnraise.contract.heartbeat import heartbeat_seconds
 from barnraise.contract.records import Commit, Head, JoinClaim, Presence, Record, blob_name
@@ -18,7 +19,7 @@ from barnraise.contract.spec import RunSpec
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed, sign
 from barnraise.network.gossip_policy import MAX_COUNTED, RecordCache
-from coordinator.checkpoints.publisher import publisher_of
+from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.store.run_state import CoordinatorAddresses
@@ -209,7 +210,7 @@ class Churn(Simulation):
             self._hashes.append(after.tip.state)
             self.swarm.held = {}
             if after.unpublished:
-                await until_published(self.session.publisher)
+                await until_published(cast(Publisher, self.session.publisher))
         self._follow_head()
         for name, size in sizes(self.session, self.api, self.swarm.cache, len(self._contributors)).items():
             if name not in self._largest or size.entries > self._largest[name].entries:

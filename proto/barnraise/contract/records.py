@@ -5,6 +5,7 @@
 | Presence  | RUN/peers/PARTS/PART | owner   | an admitted key |
 | Commit    | RUN/commits/ROUND    | owner   | an admitted key |
 | Head      | RUN/head             | –       | run authority   |
+| Head      | RUN/heads            | closer  | a closer        |
 
 They are gossiped too (`barnraise.network.gossip_policy`).
 
@@ -16,6 +17,7 @@ DHT can refuse records of unknown keys on its own. The head names the newest ent
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -40,7 +42,7 @@ from barnraise.contract.protocol import (
     read_misfit,
 )
 from barnraise.core.errors import BadSignature, MalformedRecord
-from barnraise.core.identity import Identity
+from barnraise.core.identity import KEY_BYTES, Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
 from barnraise.core.signed import Extensible, Signed, open_signed, open_text, payload_of, sign
 from barnraise.core.strict import Hex64
@@ -214,9 +216,9 @@ class Head(Extensible):
         return tuple(map(parse_endpoint, self.api))
 
     @property
-    def order(self) -> tuple[int, int]:
-        """The newest head has the highest."""
-        return self.epoch, self.at
+    def order(self) -> tuple[int, int, int]:
+        """The newest head has the highest. Of several closers, one may be behind."""
+        return self.epoch, self.height, self.at
 
 
 Record = Presence | Commit | Head
@@ -244,7 +246,12 @@ def head_key(run: RunId) -> str:
     return f"{run}/head"
 
 
-def dht_key_of(record: Record) -> DhtKey:
+def closer_heads_key(run: RunId) -> str:
+    return f"{run}/heads"
+
+
+def dht_key_of(record: Record, closer: PublicKey | None = None) -> DhtKey:
+    """closer: the signer of a head that is not of the run authority."""
     run = RunId(record.run)
     match record:
         case Presence():
@@ -253,7 +260,7 @@ def dht_key_of(record: Record) -> DhtKey:
         case Commit():
             return DhtKey(commits_key(run, Round(record.round)), record.owner)
         case Head():
-            return DhtKey(head_key(run), None)
+            return DhtKey(closer_heads_key(run), closer) if closer else DhtKey(head_key(run), None)
 
 
 def seal(identity: Identity, record: Record) -> bytes:
@@ -267,16 +274,24 @@ def tagged(signed: Signed[Record]) -> bytes:
     return tag + signed.wire
 
 
-def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Record]:
+def open_record(
+    value: bytes,
+    *,
+    run: RunId,
+    authority: PublicKey,
+    now: Millis,
+    closers: Container[PublicKey] = (),
+) -> Signed[Record]:
     """Check a record from the DHT or from gossip: signature, run, owner and admission.
 
+    closers: keys that may sign heads as the authority does.
     Raises MalformedRecord, BadSignature; CoordinatorDoesNotFit for the head of a coordinator of another
     protocol.
     """
     model = _TAGS.get(value[:1])
     if model is None:
         raise _refused("a record of an unknown kind")
-    signer = authority if model is Head else None
+    signer = _head_signer(value, authority, closers) if model is Head else None
     signed: Signed[Record] = open_signed(model, value[1:], signer=signer, limit=MAX_RECORD_BYTES)
     record = signed.value
     if record.run != run:
@@ -285,6 +300,12 @@ def open_record(value: bytes, *, run: RunId, authority: PublicKey, now: Millis) 
         _must_be(signed.signer, PublicKey(record.owner))
         check_admission(record.admission, PublicKey(record.owner), run=run, authority=authority, now=now)
     return signed
+
+
+def _head_signer(value: bytes, authority: PublicKey, closers: Container[PublicKey]) -> PublicKey:
+    """The key that must have signed a head: its own if that is a closer's, else the authority."""
+    claimed = PublicKey(value[1 : 1 + KEY_BYTES].hex())
+    return claimed if claimed in closers else authority
 
 
 def open_claim(wire: bytes) -> Signed[JoinClaim]:

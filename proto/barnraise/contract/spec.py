@@ -284,6 +284,21 @@ class CheckpointSpec(Strict):
         return self
 
 
+class ClosersSpec(Strict):
+    """Who closes rounds besides the coordinator, so that the run goes on without it."""
+
+    keys: Annotated[tuple[Hex64, ...], Field(max_length=63)] = ()
+    """Keys of closers, which `coordinator closer-key` prints.
+    A round is closed by the votes of a majority of them and the coordinator. With two, any one of the three
+    machines may be away. Name only people you trust: a majority of them decides what a round folds."""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> ClosersSpec:
+        if len(set(self.keys)) != len(self.keys):
+            raise ValueError("keys names a key twice")
+        return self
+
+
 class RunSpec(Strict):
     """One run. Everything here is fixed once the run has started."""
 
@@ -304,6 +319,7 @@ class RunSpec(Strict):
     codec: CodecSpec = Dense()
     """How an update is compressed."""
     checkpoint: CheckpointSpec = CheckpointSpec()
+    closers: ClosersSpec = Field(default=ClosersSpec(), exclude_if=lambda closers: not closers.keys)
 
     @model_validator(mode="after")
     def _gradient_takes_an_optimizer(self) -> RunSpec:

@@ -9,6 +9,7 @@ from typing_extensions import assert_never
 from barnraise.contract.certificates import Authorities
 from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import Close, Delegation, Entry, Resume
+from barnraise.contract.spec import RunSpec
 from barnraise.core.ids import BlobHash, PublicKey, Round, StateHash
 
 
@@ -72,7 +73,23 @@ class Tip:
 
 def first_position(charter: Charter) -> Position:
     """Where the log begins."""
-    return Position(Round(0), BlobHash(charter.digest))
+    return Position(Round(0), BlobHash(charter.digest), closers=first_closers(charter))
+
+
+def first_closers(charter: Charter) -> tuple[PublicKey, ...]:
+    """The keys that close rounds by votes until a delegation names others; none: the run key does alone."""
+    return closers_named(charter.spec, charter.authority_key)
+
+
+def closers_named(spec: RunSpec, run_key: PublicKey) -> tuple[PublicKey, ...]:
+    """As `first_closers`."""
+    named = spec.closers.keys
+    return tuple(sorted({run_key, *map(PublicKey, named)})) if named else ()
+
+
+def holders(charter: Charter) -> tuple[PublicKey, ...]:
+    """Who has all that a run consists of: the coordinator, and the closers that follow it."""
+    return tuple(dict.fromkeys((charter.authority_key, *first_closers(charter))))
 
 
 def genesis_tip(charter: Charter) -> Tip:

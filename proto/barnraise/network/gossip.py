@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from random import Random
 
 from barnraise.contract.heartbeat import parts_for
@@ -19,6 +19,7 @@ from barnraise.contract.records import (
     Head,
     Presence,
     Record,
+    closer_heads_key,
     commits_key,
     head_key,
     open_record,
@@ -73,8 +74,10 @@ class Gossip:
         random: Random,
         timing: Timing = TIMING,
         elapsed: Callable[[], Millis] = elapsed_ms,
+        closers: Collection[PublicKey] = (),
     ) -> None:
-        """clock: the run's. elapsed: measures the time between polls."""
+        """clock: the run's. elapsed: measures the time between polls. closers: as in `open_record`."""
+        self._closers = closers
         self._identity, self._run, self._authority, self._clock = identity, run, authority, clock
         self._store, self._open_stream = store, open_stream
         self._random, self._timing = random, timing
@@ -99,6 +102,9 @@ class Gossip:
         if self._misfit is not None:
             raise self._misfit
         await self._poller.poll(head_key(self._run), readers=self._cache.volunteers, records=1)
+        if self._closers:
+            key, records = closer_heads_key(self._run), len(self._closers)
+            await self._poller.poll(key, readers=self._cache.volunteers, records=records)
         return [] if self._cache.head is None else [self._cache.head]
 
     async def peers(self) -> list[Presence]:
@@ -162,7 +168,8 @@ class Gossip:
 
     @property
     def _is_coordinator(self) -> bool:
-        return self._identity.public == self._authority
+        """Or a closer, which counts the volunteers as well."""
+        return self._identity.public == self._authority or self._identity.public in self._closers
 
     def _note_misfit(self, error: CoordinatorDoesNotFit) -> None:
         """An old head proves nothing: the coordinator may have been updated since."""
@@ -176,7 +183,9 @@ class Gossip:
         if size > MAX_RECORD_BYTES:
             raise MalformedRecord(f"a record of {size} bytes", fix="It is not read.")
         value = await until_stalled(reader.readexactly(size), self._timing)
-        return open_record(value, run=self._run, authority=self._authority, now=self._clock())
+        return open_record(
+            value, run=self._run, authority=self._authority, now=self._clock(), closers=self._closers
+        )
 
     def _receive(self, signed: Signed[Record]) -> None:
         """Keep a record, and forward it where the policy says."""
@@ -187,6 +196,8 @@ class Gossip:
             authority=self._authority,
             present=self._cache.live(self._clock()),
             draw=self._random.sample,
+            closers=self._closers,
+            signer=signed.signer,
         )
         for peer in targets:
             task = asyncio.create_task(self._send_to(peer, tagged(signed)))

@@ -10,7 +10,7 @@ maintenance"), heartbeats go to the coordinator, and polls are so rare that no n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -142,18 +142,20 @@ def forward_targets(
     authority: PublicKey,
     present: Iterable[Presence],
     draw: Callable[[list[PublicKey], int], list[PublicKey]],
+    closers: Collection[PublicKey] = (),
+    signer: PublicKey | None = None,
 ) -> list[PublicKey]:
     """The nodes to which `own` sends a record that it received or made.
 
-    The coordinator receives heartbeats and commits from their owners, each time they are announced. Heads
-    and commits are forwarded, once, to some of the known volunteers.
+    The coordinator and the closers receive heartbeats and commits from their owners, and each other's heads,
+    each time they are announced. Heads and commits are forwarded, once, to some of the known volunteers.
 
-    novelty: what the record was to this node. draw: picks a number of list items at random.
+    novelty: what the record was to this node. draw: picks a number of list items at random. signer: of a
+    head that a closer signed.
     """
-    targets: list[PublicKey] = []
-    owner = authority if isinstance(record, Head) else PublicKey(record.owner)
-    if own == owner != authority:
-        targets.append(authority)
+    counting = {authority, *closers}
+    owner = (signer or authority) if isinstance(record, Head) else PublicKey(record.owner)
+    targets = sorted(counting - {own}) if own == owner else []
     if novelty is Novelty.NEW and not isinstance(record, Presence):
         others = [key for p in present if (key := PublicKey(p.owner)) not in (own, owner)]
         targets += draw(others, min(FAN_OUT, len(others)))

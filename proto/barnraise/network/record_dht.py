@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from hivemind.utils import MSGPackSerializer, timed_storage
 
 from barnraise.contract.heartbeat import is_early
 from barnraise.contract.protocol import CoordinatorDoesNotFit
-from barnraise.contract.records import Commit, Head, Presence, Record, dht_key_of, open_record, tagged
+from barnraise.contract.records import Commit, DhtKey, Head, Presence, Record, dht_key_of, open_record, tagged
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed
@@ -37,8 +37,14 @@ SKEW_SECONDS = 1200.0
 class RecordValidator(RecordValidatorBase):
     """Runs on every node for every record, so that records of strangers are not stored."""
 
-    def __init__(self, run: RunId, authority: PublicKey, clock: Callable[[], Millis]) -> None:
-        self._run, self._authority, self._clock = run, authority, clock
+    def __init__(
+        self,
+        run: RunId,
+        authority: PublicKey,
+        clock: Callable[[], Millis],
+        closers: Collection[PublicKey] = (),
+    ) -> None:
+        self._run, self._authority, self._clock, self._closers = run, authority, clock, closers
 
     def validate(self, record: DHTRecord) -> bool:
         """Whether it is a record of the run, at its own key, that does not outlive its time."""
@@ -46,18 +52,24 @@ class RecordValidator(RecordValidatorBase):
             value = MSGPackSerializer.loads(record.value)
             if not isinstance(value, bytes):
                 return False
-            signed = open_record(value, run=self._run, authority=self._authority, now=self._clock())
+            signed = open_record(
+                value, run=self._run, authority=self._authority, now=self._clock(), closers=self._closers
+            )
         except (TrustError, CoordinatorDoesNotFit, ValueError, TypeError) as error:
             log.debug("refused a DHT record: %s", error)
             return False
         now = self._clock()
         if isinstance(signed.value, Presence) and is_early(Millis(signed.value.at), signed.value.beat, now):
             return False
-        return _in_place(record, signed.value) and record.expiration_time <= _latest_expiry(signed.value, now)
+        place = dht_key_of(signed.value, _closer(signed, self._authority))
+        return _in_place(record, place) and record.expiration_time <= _latest_expiry(signed.value, now)
 
 
-def _in_place(stored: DHTRecord, record: Record) -> bool:
-    place = dht_key_of(record)
+def _closer(signed: Signed[Record], authority: PublicKey) -> PublicKey | None:
+    return signed.signer if signed.signer != authority else None
+
+
+def _in_place(stored: DHTRecord, place: DhtKey) -> bool:
     key, subkey = DHTID.generate(source=place.key).to_bytes(), MSGPackSerializer.dumps(place.subkey)
     return bool(stored.key == key and stored.subkey == subkey)
 
@@ -93,6 +105,7 @@ class RecordDht:
     _node: DHTNode
     _clock: Callable[[], Millis]
     _timing: Timing
+    _closers: Collection[PublicKey]
 
     @classmethod
     async def join(
@@ -103,8 +116,9 @@ class RecordDht:
         clock: Callable[[], Millis],
         bootstrap: Sequence[str],
         timing: Timing = TIMING,
+        closers: Collection[PublicKey] = (),
     ) -> RecordDht:
-        """Raises Unreachable when no node of `bootstrap` answers."""
+        """closers: as `open_record` takes them. Raises Unreachable when no node of `bootstrap` answers."""
         _expire_by(clock)
         node = await DHTNode.create(
             p2p=daemon.p2p,
@@ -112,7 +126,7 @@ class RecordDht:
             # hivemind's check has them call back before they answer. They try that over the connection that
             # we had before a crash, and give up with the call. They are pinged below instead.
             ensure_bootstrap_success=False,
-            record_validator=RecordValidator(run, authority, clock),
+            record_validator=RecordValidator(run, authority, clock, closers),
             strict=False,
             bucket_size=NEIGHBOURS,
             cache_locally=False,
@@ -121,7 +135,7 @@ class RecordDht:
             blacklist_time=timing.dht_blacklist,
             backoff_rate=1.0,
         )
-        dht = cls(run, authority, node, clock, timing)
+        dht = cls(run, authority, node, clock, timing, closers)
         peers = {peer_of(address) for address in bootstrap}
         if peers and not any(await asyncio.gather(*(dht.ping(peer) for peer in peers))):
             await node.shutdown()
@@ -131,7 +145,9 @@ class RecordDht:
     async def rejoin(self, daemon: Daemon, clock: Callable[[], Millis], bootstrap: Sequence[str]) -> None:
         """Join again after a restart of the daemon. Raises as `join`."""
         self._node.is_alive = False  # its handlers are gone with the old daemon
-        joined = await RecordDht.join(daemon, self._run, self._authority, clock, bootstrap, self._timing)
+        joined = await RecordDht.join(
+            daemon, self._run, self._authority, clock, bootstrap, self._timing, self._closers
+        )
         self._node = joined._node
 
     async def ping(self, peer: PeerID) -> bool:
@@ -141,7 +157,8 @@ class RecordDht:
 
     async def store(self, signed: Signed[Record]) -> bool:
         """Store a record. False when no node took it."""
-        place, expiry = dht_key_of(signed.value), _latest_expiry(signed.value, self._clock())
+        place = dht_key_of(signed.value, _closer(signed, self._authority))
+        expiry = _latest_expiry(signed.value, self._clock())
         if isinstance(signed.value, Commit):
             expiry -= SKEW_SECONDS
         return bool(await self._node.store(place.key, tagged(signed), expiry, subkey=place.subkey))
@@ -152,9 +169,12 @@ class RecordDht:
         if found is None:
             return []
         if not isinstance(found.value, dict):
-            return [_open_once(found.value, self._run, self._authority)]
+            return [self._open(found.value)]
         entries = [entry.value for _, entry in sorted(found.value.items())]
-        return [_open_once(value, self._run, self._authority) for value in entries]
+        return [self._open(value) for value in entries]
+
+    def _open(self, value: bytes) -> Signed[Record]:
+        return _open_once(value, self._run, self._authority, frozenset(self._closers))
 
     async def stop(self) -> None:
         """Leave the DHT."""
@@ -165,6 +185,8 @@ class RecordDht:
 
 
 @lru_cache(maxsize=4096)
-def _open_once(value: bytes, run: RunId, authority: PublicKey) -> Signed[Record]:
+def _open_once(
+    value: bytes, run: RunId, authority: PublicKey, closers: frozenset[PublicKey]
+) -> Signed[Record]:
     """The same records are read many times, and checking a signature is slow."""
-    return open_record(value, run=run, authority=authority, now=Millis(0))
+    return open_record(value, run=run, authority=authority, now=Millis(0), closers=closers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -76,6 +76,7 @@ class Swarm:
         timing: Timing = TIMING,
         book: AddressBook | None = None,
         admission: Callable[[], str] | None = None,
+        closers: Collection[PublicKey] = (),
     ) -> Swarm:
         """Start the daemon and join the DHT.
 
@@ -83,7 +84,7 @@ class Swarm:
         them answers, the volunteers of `book` are tried, and Unreachable is raised where none of those does.
         announce: addresses to announce instead of those found, of which QUIC is announced too. caps: limits
         on the traffic of blobs; records are small and have none. admission: of this node, in base64, where
-        other nodes may pass on its addresses.
+        other nodes may pass on its addresses. closers: as `open_record` takes them.
         """
         book = AddressBook(run, authority) if book is None else book
         key = write_identity(identity, folder)
@@ -93,7 +94,7 @@ class Swarm:
 
         daemon, nodes = await _entered(start, bootstrap, book)
         try:
-            dht = await RecordDht.join(daemon, run, authority, clock, nodes, timing)
+            dht = await RecordDht.join(daemon, run, authority, clock, nodes, timing, closers)
         except Unreachable:
             await daemon.stop()
             raise
@@ -107,6 +108,7 @@ class Swarm:
             open_stream=daemon.open_stream,
             random=Random(),
             timing=timing,
+            closers=closers,
         )
 
         async def contact() -> Signed[Contact] | None:

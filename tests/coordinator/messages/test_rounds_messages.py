@@ -60,6 +60,7 @@ PROGRESS: list[tuple[reasons.Progress, str]] = [
     (reasons.AwaitingHeartbeats(), "waiting for heartbeats"),
     (reasons.AskingHolders(60), "asking volunteers for up to 60 s whether the run went further"),
     (reasons.JustClosed(7, reasons.AllContributed(2)), "round 7 closed: all 2 volunteers contributed"),
+    (reasons.JustCertified(7, 2), "round 7 closed by the votes of 2 closers"),
     (reasons.FirstVolunteers(("ada",), 0), "the round's time starts with its first volunteers: ada"),
     (reasons.AllSitOut(2), "no volunteer contributes to this round and 2 sit it out: it restarts"),
     (

@@ -1,0 +1,65 @@
+"""The commands of a closer: `coordinator follow`, and `coordinator closer-key`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from barnraise.contract.invite import parse_invite
+from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console_streams import outlive_display
+from coordinator.run_folder import runs_folder
+
+
+@click.command()
+@click.argument("invite")
+@click.option(
+    "--listen",
+    multiple=True,
+    default=("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"),
+    show_default=True,
+    metavar="MULTIADDRESS",
+    help="libp2p address to listen on; may be repeated.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the follower. Default: one per run in the user's data folder.",
+)
+@plain_errors
+def follow(invite: str, listen: tuple[str, ...], data_dir: Path | None) -> None:
+    """Follow the run of INVITE, and close its rounds together with the coordinator.
+
+    A run whose `closers.keys` name this program's key continues while the coordinator is away.
+    """
+    from coordinator.follow import Following
+    from coordinator.follow import follow as follow_run
+
+    parsed = parse_invite(invite)
+    folder = data_dir or runs_folder().parent / "follower" / parsed.run
+
+    def ready(following: Following) -> None:
+        part = "closes rounds of" if following.closes else "follows"
+        click.echo(f"{following.key} {part} {parsed.run}\n")
+
+    outlive_display()
+    asyncio.run(follow_run(parsed, folder, listen, ready))
+
+
+@click.command("closer-key")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@plain_errors
+def closer_key(folder: Path) -> None:
+    """Print the public key of the closer in FOLDER, for `closers.keys` of a run.toml.
+
+    The key is made at the first call. Give the folder to `coordinator follow` with --data-dir.
+    """
+    from barnraise.consensus.vote_store import open_closer
+    from barnraise.runtime.files import owned_folder
+    from coordinator.run_folder import CLOSER_KEY, VOTES
+
+    with owned_folder(folder, "follower"):
+        identity, _ = open_closer(folder / CLOSER_KEY, folder / VOTES)
+    click.echo(identity.public)

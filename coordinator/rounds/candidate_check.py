@@ -1,0 +1,76 @@
+"""Whether an entry that another closer proposes may continue the log: pure, decided before its blobs are
+fetched."""
+
+from __future__ import annotations
+
+from barnraise.contract.certificates import Authorities, check_certificate
+from barnraise.contract.log_entries import Close, Entry, vote_on
+from barnraise.contract.records import Commit, check_admission, fold_order, open_commits
+from barnraise.core.errors import MalformedRecord
+from barnraise.core.ids import Millis, PublicKey
+from barnraise.fold.log import check_follows
+from coordinator.rounds.commit_check import Misfit, check_commit
+from coordinator.store.run_state import RunState
+
+AHEAD_SECONDS = 60
+"""A close may be dated at most so far ahead of a closer's clock: the next round opens at its time."""
+
+
+def check_candidate(
+    entry: Entry,
+    run: RunState,
+    before: tuple[Entry, Authorities] | None,
+    now: Millis,
+    blob_sizes: range,
+) -> tuple[Commit, ...]:
+    """The commits of a close that an honest closer may vote for once it has their blobs.
+
+    before: the newest entry of the log and the keys that certify it; None at the log's beginning. Raises
+    MalformedRecord, BadSignature, StateError.
+    """
+    if not isinstance(entry, Close):
+        raise _refused(f"a {entry.kind}, which no closer proposes")
+    check_follows(run.position, entry)
+    _check_previous(entry, before)
+    commits = open_commits(entry)
+    _check_list(entry, commits, run, now)
+    for commit in commits:
+        _check_commit(commit, run, Millis(entry.at), blob_sizes)
+    return commits
+
+
+def _check_previous(entry: Close, before: tuple[Entry, Authorities] | None) -> None:
+    """The certificate in an entry becomes part of the log: a false one would end it."""
+    if (entry.certificate is None) != (before is None):
+        raise _refused("an entry without the certificate of the one before")
+    if entry.certificate is not None and before is not None:
+        last, authorities = before
+        check_certificate(vote_on(last, entry.certificate.ballot), entry.certificate, authorities)
+
+
+def _check_list(entry: Close, commits: tuple[Commit, ...], run: RunState, now: Millis) -> None:
+    spec, seed = run.spec.round, run.spec.seed
+    owners = [PublicKey(commit.owner) for commit in commits]
+    if not spec.min_contributions <= len(commits) <= spec.max_contributions:
+        raise _refused(f"a close of {len(commits)} contributions")
+    if owners != sorted(owners, key=lambda owner: fold_order(seed, run.round, owner)):
+        raise _refused("a close in another order")
+    if entry.at > now + 1000 * AHEAD_SECONDS:
+        raise _refused("a close that is dated ahead")
+    if entry.base_state != run.tip.state:
+        raise _refused("a close of another state")
+
+
+def _check_commit(commit: Commit, run: RunState, at: Millis, blob_sizes: range) -> None:
+    charter, window = run.charter, run.window
+    owner = PublicKey(commit.owner)
+    check_admission(commit.admission, owner, run=charter.run, authority=charter.authority_key, now=at)
+    length = run.spec.data.sequence_length
+    # Whether it came in time is the proposer's to say: its close is what closers agree on.
+    match check_commit(commit, window, window.opens, run.tip.state, blob_sizes, length):
+        case Misfit(reason):
+            raise _refused(f"a close with a contribution that does not fit: {type(reason).__name__}")
+
+
+def _refused(what: str) -> MalformedRecord:
+    return MalformedRecord(what, fix="It gets no vote.")

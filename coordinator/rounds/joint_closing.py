@@ -1,0 +1,242 @@
+"""Closing rounds together with other closers: proposes, checks what others propose, and follows the log."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from barnraise.consensus.agreement import Agreement
+from barnraise.consensus.ballots import Pace
+from barnraise.consensus.lies import Lie
+from barnraise.consensus.statements import Value
+from barnraise.consensus.vote_store import VoteStore
+from barnraise.contract.certificates import Authorities, Certificate
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES, Entry, NeedsNewer, parse_entry, vote_on
+from barnraise.contract.records import Commit, Head, wanted
+from barnraise.contract.rounds import seconds_between
+from barnraise.contract.tip import Position
+from barnraise.core.errors import MachineError, MalformedRecord, StateError, TrustError, Unreachable
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, PublicKey, short
+from barnraise.fold.log import Link, Step, Unreadable, check_blob, read_step
+from barnraise.network.swarm import Swarm
+from coordinator.rounds.candidate_check import check_candidate
+from coordinator.store.run_store import RunStore
+from coordinator.timing import TIMING, Timing
+
+log = logging.getLogger("coordinator")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A certified entry that the log leads to, and who may have it."""
+
+    entry: BlobHash
+    certificate: Certificate
+    holders: tuple[PublicKey, ...] = ()
+
+
+@dataclass
+class JointClosing:
+    """One closer's, or follower's, part in closing rounds."""
+
+    store: RunStore
+    swarm: Swarm
+    agreement: Agreement
+    clock: Callable[[], Millis]
+    timing: Timing = TIMING
+    _before: tuple[Position, Position] | None = None
+    """The place before the newest entry, and the one after it."""
+    _proposed: Position | None = None
+    _checks: dict[Value, asyncio.Task[None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._arrive()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the open round is closed by votes."""
+        return bool(self.store.snapshot.position.closers)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this closer proposes first, and announces heads."""
+        return self.agreement.identity.public == self.agreement.run_key
+
+    def is_silent(self, head: Head, now: Millis) -> bool:
+        """Whether who announced a head missed three further ones; later closers wait for more."""
+        closers = self.store.snapshot.position.closers
+        own = self.agreement.identity.public
+        rank = 1 + closers.index(own) if own in closers else 1 + len(closers)
+        return seconds_between(Millis(head.at), now) > self.timing.head * (2 + rank)
+
+    def propose(self, reason: str, now: Millis) -> None:
+        """Have the accepted contributions closed, once for each place of the log."""
+        position = self.store.snapshot.position
+        if self._proposed != position and self.agreement.takes_part:
+            self._proposed = position
+            close = self.store.candidate(reason, now)
+            self.agreement.propose(close.name, close.kind)
+
+    def tick(self) -> None:
+        """Let time pass, and check what others propose."""
+        self.agreement.tick()
+        for check in [value for value, task in self._checks.items() if task.done()]:
+            self._checks.pop(check).result()
+        for value, holders in self.agreement.wanted.items():
+            if value not in self._checks:
+                self._checks[value] = asyncio.create_task(self._check(value, holders))
+
+    def cancel(self) -> None:
+        """End what is under way."""
+        for task in self._checks.values():
+            task.cancel()
+
+    async def next_steps(self, heads: Sequence[Head]) -> list[Step]:
+        """The certified entries after our place, oldest first, with the contributions that they fold."""
+        goal = self._goal(heads)
+        if goal is None:
+            return []
+        try:
+            steps = await self._walk(goal)
+            for step in steps:
+                if isinstance(step, Link):
+                    await self._fetch_all(step.commits, goal.holders)
+        except (Unreachable, TrustError) as error:
+            log.info("the log goes on, and %s", error.problem)
+            self.agreement.later = None
+            return []
+        return steps
+
+    def enter(self, step: Step) -> None:
+        """Journal an entry. Raises BadSignature, StateError."""
+        before = self.store.snapshot.position
+        self.store.enter(step)
+        self._before = before, self.store.snapshot.position
+        self._arrive()
+
+    def _arrive(self) -> None:
+        run = self.store.snapshot
+        newest = None
+        if run.certificate is not None:
+            vote = vote_on(self._newest_entry(), run.certificate.ballot)
+            newest = Certified(vote=vote, certificate=run.certificate)
+        self.agreement.arrive(run.position, newest)
+
+    def _newest_entry(self) -> Entry:
+        entry = parse_entry(self.store.blobs.get(self.store.snapshot.position.previous))
+        assert not isinstance(entry, NeedsNewer), "it was entered"
+        return entry
+
+    # Following
+
+    def _goal(self, heads: Sequence[Head]) -> Goal | None:
+        agreement, here = self.agreement, self.store.snapshot.position
+        if agreement.decided is not None:
+            return _goal_of(agreement.decided)
+        if agreement.later is not None:
+            goal = _goal_of(agreement.later.certified)
+            return Goal(goal.entry, goal.certificate, (agreement.later.holder, *goal.holders))
+        for head in heads:
+            if head.epoch == here.epoch and head.height > here.height and head.certificate is not None:
+                return Goal(BlobHash(head.entry), head.certificate)
+        return None
+
+    async def _walk(self, goal: Goal) -> list[Step]:
+        position, charter = self.store.snapshot.position, self.store.charter
+        found: list[Step] = []
+        name: BlobHash = goal.entry
+        certificate: Certificate | None = goal.certificate
+        while name != position.previous and certificate is not None:
+            step = read_step(await self._entry(name, goal.holders), certificate, charter)
+            if isinstance(step, Unreadable):
+                raise MalformedRecord("the entry is of a newer version", fix="Update Barnraise.")
+            if step.entry.height < position.height:
+                break
+            found.append(step)
+            name, certificate = BlobHash(step.entry.previous), step.entry.certificate
+        if found and found[-1].entry.previous != position.previous:
+            raise MalformedRecord("it is another log than ours", fix="Ask the run's maintainer.")
+        return found[::-1]
+
+    async def _entry(self, name: BlobHash, holders: Sequence[PublicKey]) -> bytes:
+        await self.swarm.fetch(name, MAX_ENTRY_BYTES, self._holders(holders))
+        return await asyncio.to_thread(self.store.blobs.get, name)
+
+    def _holders(self, first: Sequence[PublicKey]) -> list[PublicKey]:
+        run = self.store.snapshot
+        keys = dict.fromkeys([*first, *run.position.closers, run.charter.authority_key])
+        return [key for key in keys if key != self.agreement.identity.public]
+
+    async def _fetch_all(self, commits: Sequence[Commit], holders: Sequence[PublicKey]) -> None:
+        store = self.store
+        for commit in commits:
+            owner = PublicKey(commit.owner)
+            path = await self.swarm.fetch_pieces(wanted(commit), [owner, *self._holders(holders)])
+            blob = await asyncio.to_thread(path.read_bytes)
+            await asyncio.to_thread(check_blob, commit, blob, store.charter, store.state.layout)
+
+    # Voting
+
+    async def _check(self, value: Value, holders: Sequence[PublicKey]) -> None:
+        """Check an entry and its blobs; it is tried again after a pause where that failed."""
+        try:
+            entry = parse_entry(await self._entry(value.entry, holders))
+            if isinstance(entry, NeedsNewer) or entry.kind != value.kind:
+                raise MalformedRecord("it is of another kind", fix="It gets no vote.")
+            store = self.store
+            commits = check_candidate(entry, store.snapshot, self._last(), self.clock(), store.blob_sizes)
+            await self._fetch_all(commits, holders)
+        except (Unreachable, TrustError, StateError, MachineError, FileNotFoundError) as error:
+            log.info("no vote yet for %s: %s", short(value.entry), error)
+            await asyncio.sleep(self.timing.retry)
+            return
+        self.agreement.checked(value)
+
+    def _last(self) -> tuple[Entry, Authorities] | None:
+        """The newest entry and the keys that certify it."""
+        run = self.store.snapshot
+        if run.certificate is None:
+            return None
+        known = self._before is not None and self._before[1] == run.position
+        place = self._before[0] if self._before is not None and known else run.position
+        return self._newest_entry(), place.authorities(run.charter.authority_key)
+
+
+def joint_closing(
+    store: RunStore,
+    swarm: Swarm,
+    identity: Identity,
+    votes: VoteStore,
+    clock: Callable[[], Millis],
+    timing: Timing = TIMING,
+) -> JointClosing:
+    """The part of this program in closing rounds, connected with the other closers."""
+    charter = store.charter
+    agreement = Agreement(
+        identity,
+        votes,
+        charter.run,
+        charter.authority_key,
+        Pace(round(1000 * charter.spec.round.grace), charter.spec.seed),
+        clock,
+        swarm.mail.send,
+        functools.partial(_publish_lie, store),
+    )
+    swarm.mail.deliver = agreement.receive
+    return JointClosing(store, swarm, agreement, clock, timing)
+
+
+def _publish_lie(store: RunStore, lie: Lie) -> None:
+    """Keep the proof, and serve it as a blob."""
+    name = store.blobs.put(lie.payload)
+    log.error("the closer %s contradicts itself (%s): proof %s", lie.closer, lie.kind.value, name)
+
+
+def _goal_of(certified: Certified) -> Goal:
+    voters = tuple(PublicKey(key) for key, _ in certified.certificate.signatures)
+    return Goal(BlobHash(certified.vote.entry), certified.certificate, voters)
