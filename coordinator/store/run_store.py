@@ -17,12 +17,12 @@ from pathlib import Path
 
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
-from barnraise.contract.log_entries import Close, Entry, Resume, vote_on
+from barnraise.contract.log_entries import Close, Entry, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.state import TrainState
-from barnraise.core.errors import FileDamaged, MalformedBlob, StateError, Unreachable
+from barnraise.core.errors import FileDamaged, MalformedBlob, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, short
 from barnraise.core.signed import Signed, sign
@@ -51,7 +51,7 @@ from coordinator.store.events import (
     RunChartered,
 )
 from coordinator.store.journal import Journal
-from coordinator.store.next_close import close_of
+from coordinator.store.next_entry import close_of, resume_of
 from coordinator.store.restoring import Restoring
 from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced
 from coordinator.store.run_state import RunState, apply
@@ -180,7 +180,8 @@ class RunStore:
     def close(self, reason: str, now: Millis) -> Link:
         """Sign and journal the close of the open round; the next one opens at once."""
         with self._writing:
-            link = self._link(self.snapshot, reason, now)
+            close, commits = close_of(self.snapshot, reason, now)
+            link = Link(close, commits, self._certified(close))
             self._record(RoundClosed(now, link))
         return link
 
@@ -202,9 +203,9 @@ class RunStore:
             self.blobs.put(step.entry.payload)
             at = Millis(step.entry.at)
             self._record(RoundClosed(at, step) if isinstance(step, Link) else LogAmended(at, step))
-            listed = {blob_name(commit) for commit in step.commits} if isinstance(step, Link) else set()
-            accepted = {blob_name(commit.value) for commit in run.accepted.values()}
-            self._remove(accepted - listed if isinstance(step, Link) else ())
+            if isinstance(step, Link):
+                listed = {blob_name(commit) for commit in step.commits}
+                self._remove({blob_name(commit.value) for commit in run.accepted.values()} - listed)
 
     def resume(self, now: Millis, *, after_epoch: int = 0) -> Amendment:
         """Begin an epoch: the run continues from here, and other ends of the epochs before are void.
@@ -212,19 +213,7 @@ class RunStore:
         after_epoch: the latest epoch that anybody has seen. Raises StateError while a round is being folded.
         """
         with self._writing:
-            run = self.snapshot
-            position = run.position
-            if run.tip.position != position:
-                raise StateError("a round is being folded", fix="Try again when it is.")
-            entry = Resume(
-                run=run.charter.run,
-                epoch=max(position.epoch, after_epoch) + 1,
-                height=position.height,
-                round=position.round,
-                previous=position.previous,
-                certificate=run.certificate,
-                at=now,
-            )
+            entry = resume_of(self.snapshot, now, after_epoch)
             amendment = Amendment(entry, self._certified(entry))
             self._record(LogAmended(now, amendment))
         return amendment
@@ -326,11 +315,6 @@ class RunStore:
         after = self.snapshot
         removed = [before.checkpoints[round] for round in rounds]
         self._remove(blobs_of_dropped(removed, after.checkpoints.values()))
-
-    def _link(self, run: RunState, reason: str, now: Millis) -> Link:
-        """The signed close of the open round, in the blob store."""
-        close, commits = close_of(run, reason, now)
-        return Link(close, commits, self._certified(close))
 
     def _certified(self, entry: Entry) -> Certificate:
         """Put an entry into the blob store, and certify it."""

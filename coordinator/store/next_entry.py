@@ -1,9 +1,10 @@
-"""The close that would end the open round now: pure."""
+"""The entries that a run could continue its log by: pure."""
 
 from __future__ import annotations
 
-from barnraise.contract.log_entries import Close
+from barnraise.contract.log_entries import Close, Resume
 from barnraise.contract.records import Commit, fold_order
+from barnraise.core.errors import StateError
 from barnraise.core.ids import Millis
 from coordinator.store.run_state import RunState
 
@@ -25,3 +26,19 @@ def close_of(run: RunState, reason: str, now: Millis) -> tuple[Close, tuple[Comm
         reason=reason,
     )
     return close, tuple(commit.value for commit in ordered)
+
+
+def resume_of(run: RunState, now: Millis, after_epoch: int) -> Resume:
+    """A resume after the epoch that is the latest one. Raises StateError while a round is being folded."""
+    position = run.position
+    if run.tip.position != position:
+        raise StateError("a round is being folded", fix="Try again when it is.")
+    return Resume(
+        run=run.charter.run,
+        epoch=max(position.epoch, after_epoch) + 1,
+        height=position.height,
+        round=position.round,
+        previous=position.previous,
+        certificate=run.certificate,
+        at=now,
+    )
