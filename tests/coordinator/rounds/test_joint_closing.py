@@ -1,0 +1,168 @@
+"""Three closers with real run stores close rounds together, and one that was away follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from barnraise.consensus.vote_store import VoteStore
+from barnraise.contract.pieces import Wanted
+from barnraise.core.errors import Unreachable
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.fold.log import Link
+from barnraise.network.mail import Mail
+from barnraise.network.swarm import Swarm
+from coordinator.rounds.joint_closing import JointClosing, joint_closing
+from coordinator.store.run_store import RunStore
+from tests.support import parts
+from tests.support.coordinators import contribution, opened_store
+
+CLOSERS = [parts.AUTHORITY, *(Identity.from_seed(bytes([n]) * 32) for n in (7, 8))]
+
+
+@dataclass
+class Hub:
+    """The network of three closers: mail, and blobs that any present one serves."""
+
+    now: int = parts.NOW
+    stores: dict[PublicKey, RunStore] = field(default_factory=dict)
+    joints: dict[PublicKey, JointClosing] = field(default_factory=dict)
+    away: set[PublicKey] = field(default_factory=set)
+    mail: list[tuple[PublicKey, bytes]] = field(default_factory=list)
+
+    async def settle(self) -> list[str]:
+        """Let time pass until nothing is sent, and enter what was agreed on. Returns who entered an entry."""
+        entered = []
+        for _ in range(20):
+            for key, joint in self.joints.items():
+                if key not in self.away:
+                    joint.tick()
+                    await asyncio.gather(*joint._checks.values())
+                    for step in await joint.next_steps([]):
+                        joint.enter(step)
+                        assert isinstance(step, Link)
+                        joint.store.fold(step)
+                        entered.append(key)
+            sent, self.mail = self.mail, []
+            for to, data in sent:
+                if to not in self.away:
+                    self.joints[to].agreement.receive(data)
+        return entered
+
+
+@dataclass
+class Node:
+    """What a closer uses of its swarm."""
+
+    hub: Hub
+    own: PublicKey
+    mail: Any = None
+
+    async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
+        blobs = self.hub.stores[self.own].blobs
+        for holder in holders:
+            theirs = self.hub.stores[holder].blobs if holder in self.hub.stores else None
+            if theirs is not None and holder not in self.hub.away and name in theirs:
+                blobs.put(theirs.get(name))
+        if name not in blobs:
+            raise Unreachable("nobody has it", fix="It is fetched again.")
+        return blobs.path(name)
+
+    async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
+        return await self.fetch(wanted.blob, wanted.size, holders)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    keys = tuple(identity.public for identity in CLOSERS[1:])
+    spec = parts.run_spec()
+    spec = spec.model_copy(update={"closers": spec.closers.model_copy(update={"keys": keys})})
+    made = Hub()
+    with ExitStack() as stack:
+        for identity in CLOSERS:
+            folder = tmp_path / identity.public[:8]
+            store = stack.enter_context(opened_store(folder, spec, published=False))
+            node = Node(made, identity.public)
+            node.mail = cast(Mail, _Outbox(made))
+            votes = VoteStore.begin(folder / "votes.json", identity.public)
+            made.stores[identity.public] = store
+            made.joints[identity.public] = joint_closing(
+                store, cast(Swarm, node), identity, votes, lambda: Millis(made.now)
+            )
+        yield made
+
+
+@dataclass
+class _Outbox:
+    hub: Hub
+    deliver: Any = None
+
+    def send(self, to: PublicKey, data: bytes) -> None:
+        self.hub.mail.append((to, data))
+
+
+def accept(store: RunStore) -> None:
+    """Accept two contributions to the open round, which this closer alone holds."""
+    for seed, owner in enumerate((parts.ADA, parts.BEN)):
+        commit, blob = contribution(store, owner, seed + 10 * store.snapshot.round)
+        store.blobs.put(blob)
+        store.accept(commit, parts.NOW)
+
+
+def propose(hub: Hub, identity: Identity) -> None:
+    accept(hub.stores[identity.public])
+    hub.joints[identity.public].propose("all contributed", parts.NOW)
+
+
+def states(hub: Hub) -> list[tuple[int, str]]:
+    tips = [store.snapshot.tip for store in hub.stores.values()]
+    return [(tip.round, tip.state) for tip in tips]
+
+
+def test_all_fold_what_the_coordinator_proposes(hub: Hub) -> None:
+    propose(hub, CLOSERS[0])
+    assert len(asyncio.run(hub.settle())) == 3
+    assert len(set(states(hub))) == 1
+    assert states(hub)[0][0] == 1
+    opens = {store.snapshot.opens for store in hub.stores.values()}
+    assert opens == {hub.now}, "the next round opens at the time of the close"
+
+
+def test_a_follower_closes_while_the_coordinator_is_away_and_it_follows_later(hub: Hub) -> None:
+    first, second, _ = CLOSERS
+    hub.away = {first.public}
+    for _ in range(2):
+        propose(hub, second)
+        hub.now += 60_000
+        asyncio.run(hub.settle())
+    assert [round for round, _ in states(hub)] == [0, 2, 2]
+    hub.away = set()
+    propose(hub, first)
+    asyncio.run(hub.settle())
+    asyncio.run(hub.settle())
+    assert len(set(states(hub))) == 1
+    assert states(hub)[0][0] == 2, "what it proposed at an older place is void"
+
+
+def test_one_closer_alone_closes_nothing(hub: Hub) -> None:
+    hub.away = {CLOSERS[1].public, CLOSERS[2].public}
+    propose(hub, CLOSERS[0])
+    assert asyncio.run(hub.settle()) == []
+
+
+def test_a_candidate_that_nobody_else_can_check_gets_no_vote(hub: Hub) -> None:
+    """Its contributions are nowhere else."""
+    lone = hub.stores[CLOSERS[0].public]
+    propose(hub, CLOSERS[0])
+    for commit in lone.snapshot.accepted.values():
+        lone.blobs.remove(BlobHash(commit.value.blob))
+    for joint in hub.joints.values():
+        joint.timing = replace(joint.timing, retry=0.0)
+    assert asyncio.run(hub.settle()) == []
