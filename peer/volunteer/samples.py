@@ -59,7 +59,7 @@ class Samples:
         with suppress(BarnraiseError):
             shard, _ = self._assignment(round).at(0)
             ref = self._index.shards[shard]
-            await self._swarm.fetch(ref.blob, ref.size, (self._authority,))
+            await self._swarm.fetch(ref.blob, ref.size, self._holders)
 
     def _assignment(self, round: Round) -> Assignment:
         with _signed_by_maintainer("the run's data"):

@@ -39,7 +39,7 @@ class Hub:
 
     async def settle(self) -> list[str]:
         """Let time pass until nothing is sent, and enter what was agreed on. Returns who entered an entry."""
-        entered = []
+        entered: list[str] = []
         for _ in range(20):
             for key, joint in self.joints.items():
                 if key not in self.away:
