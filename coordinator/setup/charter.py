@@ -31,6 +31,11 @@ def check_unchanged(charter: Charter, spec: RunSpec, where: Path) -> None:
     pinned, now = _as_asked(charter.spec, spec), public_spec(spec)
     if pinned == now:
         return
+    if pinned.name != now.name:
+        raise SpecError(
+            f"{where} is of the run {now.name!r}, and the folder has the run {pinned.name!r}",
+            fix="Give each run its own folder with --data-dir.",
+        )
     changed = [name for name in RunSpec.model_fields if getattr(pinned, name) != getattr(now, name)]
     raise SpecError(
         f"{where} has changed since the run began: [{'], ['.join(changed)}]",

@@ -71,3 +71,10 @@ def test_what_the_coordinator_resolved_for_auto_is_no_change() -> None:
     model = spec.model.model_copy(update={"attention": "eager"})
     with pytest.raises(SpecError, match=r"\[model\]"):
         check_unchanged(charter, spec.model_copy(update={"model": model}), WHERE)
+
+
+def test_the_folder_of_another_run_is_named() -> None:
+    charter = parts.charter(public_spec(spec_of()), parts.state())
+    with pytest.raises(SpecError) as refused:
+        check_unchanged(charter, spec_of(name="other"), WHERE)
+    assert "--data-dir" in refused.value.fix
