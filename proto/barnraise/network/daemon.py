@@ -114,7 +114,13 @@ class Daemon:
         use_hivemind_log_handler("nowhere")
         asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
         try:
-            return cls(await _ChildP2P.create(nat_port_map=False), Path(), (), (), timing)
+            return cls(
+                await _ChildP2P.create(nat_port_map=False, startup_timeout=timing.daemon_start),
+                Path(),
+                (),
+                (),
+                timing,
+            )
         except P2PDaemonError as error:
             remove_stale_sockets()
             raise Unreachable(
@@ -319,6 +325,7 @@ async def _start_p2p(
             announce_maddrs=announced or None,
             initial_peers=list(bootstrap) or None,
             nat_port_map=False,
+            startup_timeout=timing.daemon_start,
             **nat.p2p_options(relays),
         )
 

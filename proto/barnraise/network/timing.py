@@ -24,6 +24,8 @@ class Timing:
     """For a relay to answer a reservation request. It runs on the same machine, so the answer is quick or
     none."""
 
+    daemon_start: float = 60.0
+    """For the daemon to start: half a second on an idle machine; 15 s were too few on one that is overloaded."""
     dial: float = 10.0
     """For connecting to a node: a few round trips, and a hole punch."""
     open_stream: float = 10.0
