@@ -114,13 +114,7 @@ class Daemon:
         use_hivemind_log_handler("nowhere")
         asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
         try:
-            return cls(
-                await _ChildP2P.create(nat_port_map=False, startup_timeout=timing.daemon_start),
-                Path(),
-                (),
-                (),
-                timing,
-            )
+            return cls(await _asker(timing), Path(), (), (), timing)
         except P2PDaemonError as error:
             remove_stale_sockets()
             raise Unreachable(
@@ -340,11 +334,15 @@ async def _start_p2p(
     return await start()
 
 
+async def _asker(timing: Timing) -> P2P:
+    return await _ChildP2P.create(nat_port_map=False, startup_timeout=timing.daemon_start)
+
+
 async def _relays_enough(p2p: P2P, listens: Sequence[str], timing: Timing) -> bool:
     """Whether a relay that has just started carries whole blobs. A second daemon asks it for its limits."""
     own = Multiaddr(f"/p2p/{p2p.peer_id}")
     found = listens or [str(address.decapsulate(own)) for address in await p2p.get_visible_maddrs()]
-    asker = await _ChildP2P.create(nat_port_map=False)
+    asker = await _asker(timing)
     client = asker._client
     try:
         await client.connect(p2p.peer_id, [Multiaddr(text) for text in nat.local_addresses(found)])

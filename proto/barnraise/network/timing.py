@@ -25,7 +25,7 @@ class Timing:
     none."""
 
     daemon_start: float = 60.0
-    """For the daemon to start: half a second on an idle machine; 15 s were too few on one that is overloaded."""
+    """For the daemon to start: half a second on an idle machine; 15 s were too few on an overloaded one."""
     dial: float = 10.0
     """For connecting to a node: a few round trips, and a hole punch."""
     open_stream: float = 10.0
