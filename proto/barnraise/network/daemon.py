@@ -28,7 +28,7 @@ from barnraise.core.errors import MachineError, MalformedBlob, Unreachable
 from barnraise.core.ids import PublicKey
 from barnraise.network import die_with_parent, nat
 from barnraise.network.bound_ports import check_bound
-from barnraise.network.daemon_failure import DaemonEnded, DaemonFailure, DaemonHangs
+from barnraise.network.daemon_failure import DaemonEnded, DaemonFailure, DaemonHangs, no_node_answered
 from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
 from barnraise.network.streams import Stream
 from barnraise.network.timing import TIMING, Timing
@@ -102,7 +102,7 @@ class Daemon:
             ) from None
         daemon = cls(p2p, identity, listen, announce, timing)
         try:
-            check_bound(daemon._process, nat.both_transports_of(listen))
+            check_bound(int(p2p._child.pid), nat.both_transports_of(listen))
         except MachineError:
             await daemon.stop()
             raise
@@ -120,11 +120,6 @@ class Daemon:
             raise Unreachable(
                 f"the libp2p daemon did not start: {error}", fix="Is the program allowed to listen?"
             ) from None
-
-    @property
-    def _process(self) -> int:
-        child = self.p2p._child
-        return int(child.pid)
 
     async def fails(self) -> DaemonFailure:
         """How it fails, once it has ended or stopped to answer."""
@@ -290,14 +285,6 @@ class Daemon:
 def peer_of(address: str) -> PeerID:
     """The peer that a multiaddress names."""
     return PeerID.from_base58(Multiaddr(address)["p2p"])
-
-
-def no_node_answered(bootstrap: Sequence[str]) -> Unreachable:
-    """The error of a node that cannot join."""
-    return Unreachable(
-        f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
-        fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
-    )
 
 
 async def _start_p2p(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from typing_extensions import assert_never
 
+from barnraise.core.errors import Unreachable
 from barnraise.core.reason import Reason
 
 
@@ -33,3 +35,11 @@ def describe_failure(failure: DaemonFailure) -> str:
             return "the libp2p daemon no longer answers"
         case _:
             assert_never(failure)
+
+
+def no_node_answered(bootstrap: Sequence[str]) -> Unreachable:
+    """The error of a node that cannot join."""
+    return Unreachable(
+        f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
+        fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
+    )

@@ -21,7 +21,8 @@ from barnraise.contract.records import Commit, DhtKey, Head, Presence, Record, d
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed
-from barnraise.network.daemon import Daemon, no_node_answered, peer_of
+from barnraise.network.daemon import Daemon, peer_of
+from barnraise.network.daemon_failure import no_node_answered
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
