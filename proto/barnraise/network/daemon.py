@@ -38,8 +38,6 @@ log = logging.getLogger("barnraise.swarm")
 RELAY_TRIES = 4
 UNANSWERED = 2
 """Questions in a row without an answer, after which the daemon hangs: the machine may pause during one."""
-
-
 Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Serves an incoming stream: the peer's libp2p name, and the stream."""
 
