@@ -11,6 +11,7 @@ from hivemind.utils import MSGPackSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barnraise.contract.dht_keys import dht_key_of
 from barnraise.contract.log_entries import Close
 from barnraise.contract.records import (
     MAX_RECORD_BYTES,
@@ -20,7 +21,6 @@ from barnraise.contract.records import (
     JoinClaim,
     Presence,
     Record,
-    dht_key_of,
     fold_order,
     open_commits,
     open_record,

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from barnraise.contract.dht_keys import dht_key_of
 from barnraise.contract.heartbeat import parts_for
 from barnraise.contract.protocol import CoordinatorDoesNotFit
-from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, dht_key_of, seal
+from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, seal
 from barnraise.contract.rotation import turns_for
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round

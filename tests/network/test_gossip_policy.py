@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barnraise.contract.dht_keys import dht_key_of
 from barnraise.contract.heartbeat import MISSED, heartbeat_seconds, part_of, parts_for
-from barnraise.contract.records import Presence, Record, dht_key_of
+from barnraise.contract.records import Presence, Record
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed, sign

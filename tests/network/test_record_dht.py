@@ -9,7 +9,8 @@ import pytest
 from hivemind.dht.protocol import DHTProtocol
 from hivemind.dht.routing import DHTID
 
-from barnraise.contract.records import Record, dht_key_of, seal
+from barnraise.contract.dht_keys import dht_key_of
+from barnraise.contract.records import Record, seal
 from barnraise.core.ids import Millis
 from tests.support import parts
 from tests.support.swarms import HIVEMIND_WARNS, NOW, SwarmNode, admission, head, presence, with_two

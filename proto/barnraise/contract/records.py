@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -30,7 +29,6 @@ from barnraise.contract.field_types import Count as Count
 from barnraise.contract.field_types import Embedded, Epoch, Height, RoundNumber
 from barnraise.contract.field_types import Run as Run
 from barnraise.contract.field_types import Time as Time
-from barnraise.contract.heartbeat import part_of
 from barnraise.contract.log_entries import Close
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.protocol import (
@@ -224,43 +222,6 @@ class Head(Extensible):
 Record = Presence | Commit | Head
 
 _TAGS: dict[bytes, type[Record]] = {b"P": Presence, b"C": Commit, b"H": Head}
-
-
-@dataclass(frozen=True)
-class DhtKey:
-    """The DHT key and subkey of a record."""
-
-    key: str
-    subkey: str | None
-
-
-def peers_key(run: RunId, parts: int, part: int) -> str:
-    return f"{run}/peers/{parts}/{part}"
-
-
-def commits_key(run: RunId, round: Round) -> str:
-    return f"{run}/commits/{round}"
-
-
-def head_key(run: RunId) -> str:
-    return f"{run}/head"
-
-
-def closer_heads_key(run: RunId) -> str:
-    return f"{run}/heads"
-
-
-def dht_key_of(record: Record, closer: PublicKey | None = None) -> DhtKey:
-    """closer: the signer of a head that is not of the run authority."""
-    run = RunId(record.run)
-    match record:
-        case Presence():
-            part = part_of(PublicKey(record.owner), record.parts)
-            return DhtKey(peers_key(run, record.parts, part), record.owner)
-        case Commit():
-            return DhtKey(commits_key(run, Round(record.round)), record.owner)
-        case Head():
-            return DhtKey(closer_heads_key(run), closer) if closer else DhtKey(head_key(run), None)
 
 
 def seal(identity: Identity, record: Record) -> bytes:

@@ -11,21 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from random import Random
 
+from barnraise.contract.dht_keys import closer_heads_key, commits_key, head_key, peers_key
 from barnraise.contract.heartbeat import parts_for
 from barnraise.contract.protocol import CoordinatorDoesNotFit
-from barnraise.contract.records import (
-    MAX_RECORD_BYTES,
-    Commit,
-    Head,
-    Presence,
-    Record,
-    closer_heads_key,
-    commits_key,
-    head_key,
-    open_record,
-    peers_key,
-    tagged,
-)
+from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, open_record, tagged
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import MalformedRecord, TrustError
 from barnraise.core.identity import Identity

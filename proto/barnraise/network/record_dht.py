@@ -15,9 +15,10 @@ from hivemind.dht.validation import DHTRecord, RecordValidatorBase
 from hivemind.p2p import PeerID
 from hivemind.utils import MSGPackSerializer, timed_storage
 
+from barnraise.contract.dht_keys import DhtKey, dht_key_of
 from barnraise.contract.heartbeat import is_early
 from barnraise.contract.protocol import CoordinatorDoesNotFit
-from barnraise.contract.records import Commit, DhtKey, Head, Presence, Record, dht_key_of, open_record, tagged
+from barnraise.contract.records import Commit, Head, Presence, Record, open_record, tagged
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed

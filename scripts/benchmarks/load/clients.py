@@ -18,9 +18,10 @@ from pathlib import Path
 from hivemind.dht.routing import DHTID
 from hivemind.utils import MSGPackSerializer
 
+from barnraise.contract.dht_keys import dht_key_of
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
 from barnraise.contract.invite import Invite, parse_invite
-from barnraise.contract.records import Head, Presence, Record, dht_key_of, tagged
+from barnraise.contract.records import Head, Presence, Record, tagged
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
