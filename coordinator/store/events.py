@@ -17,6 +17,7 @@ from barnraise.contract.tip import Tip
 from barnraise.core.ids import Millis, PublicKey, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Amendment, Link, Step, certified
+from coordinator.store.snapshot import Snapshot
 
 
 class Kind(Enum):
@@ -42,6 +43,8 @@ class Kind(Enum):
     """body: the signed evaluation"""
     FORGOT = "forgot"
     """body: empty"""
+    SAVED = "saved"
+    """body: the signed snapshot"""
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,18 @@ class ContributionsForgotten:
 
 
 @dataclass(frozen=True)
+class StateSaved:
+    """The state that the rows up to here lead to: a restart begins with the newest snapshot."""
+
+    at: Millis
+    round: int
+    snapshot: Signed[Snapshot]
+
+    def row(self) -> Row:
+        return Row(Kind.SAVED, self.at, self.round, self.snapshot.wire)
+
+
+@dataclass(frozen=True)
 class RoundFolded:
     """The state at `tip` is known: a fold finished, or a restart read a checkpoint."""
 
@@ -222,6 +237,7 @@ Journaled = (
     | CheckpointPublished
     | EvaluationReceived
     | ContributionsForgotten
+    | StateSaved
 )
 Local = RoundFolded | CheckpointsDropped | ContributionsLost | EvaluationStarted | EvaluationEnded
 Event = Journaled | Local

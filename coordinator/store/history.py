@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -10,6 +10,7 @@ from barnraise.contract.records import blob_name
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.fold.log import Link
 from coordinator.store.append_only import AppendOnly
+from coordinator.store.layered import Layered
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,24 @@ class Share:
 
 @dataclass(frozen=True)
 class History:
-    """A summary of the closes, one after another. Immutable."""
+    """A summary of the closes, one after another. Immutable.
 
+    Of the rounds whose contributions are kept it has each contribution, of the earlier ones the sums.
+    """
+
+    earlier: Mapping[PublicKey, Share] = field(default_factory=Layered)
+    """What each volunteer contributed to the rounds before `kept_from`."""
+    kept_from: int = 0
+    """The first round whose contributions are kept."""
     tokens: AppendOnly[Mapping[PublicKey, int]] = field(default_factory=AppendOnly)
-    """What each volunteer trained on for the close of each round."""
+    """What each volunteer trained on for the close of each round from `kept_from` on."""
     kept: AppendOnly[Mapping[BlobHash, int]] = field(default_factory=AppendOnly)
-    """Bytes of each contribution to the newest rounds: those whose contributions are kept."""
+    """Bytes of each contribution to these rounds."""
 
     @property
-    def kept_from(self) -> int:
-        """The first round whose contributions are kept."""
-        return len(self.tokens) - len(self.kept)
+    def closed(self) -> int:
+        """Rounds that were closed."""
+        return self.kept_from + len(self.kept)
 
     @property
     def blobs(self) -> dict[int, Mapping[BlobHash, int]]:
@@ -51,27 +59,45 @@ class History:
         """The summary after the close of the next round."""
         tokens = MappingProxyType({PublicKey(commit.owner): commit.tokens for commit in link.commits})
         sizes = MappingProxyType({blob_name(commit): commit.size for commit in link.commits})
-        return History(self.tokens.extended(tokens), self.kept.extended(sizes))
+        return History(self.earlier, self.kept_from, self.tokens.extended(tokens), self.kept.extended(sizes))
 
     def without_before(self, round: int) -> History:
         """The summary after the contributions to the rounds below `round` are forgotten."""
-        kept = self.kept[max(0, round - self.kept_from) :]
-        return History(self.tokens, AppendOnly(kept))
+        count = max(0, round - self.kept_from)
+        return History(
+            Layered(_added(self.earlier, self.tokens[:count])),
+            self.kept_from + len(self.tokens[:count]),
+            AppendOnly(self.tokens[count:]),
+            AppendOnly(self.kept[count:]),
+        )
 
     def only_before(self, round: int) -> set[BlobHash]:
         """Kept contributions to the rounds below `round` that no later round folded too."""
         earlier = {blob for at, blobs in self.blobs.items() if at < round for blob in blobs}
         return earlier - {blob for at, blobs in self.blobs.items() if at >= round for blob in blobs}
 
+    def tokens_of(self, round: int) -> int:
+        """Tokens that a round folded, whose contributions are kept."""
+        return sum(self.tokens[round - self.kept_from].values())
+
     def shares(self, before: int) -> dict[PublicKey, Share]:
-        """What each volunteer contributed to state[before]."""
-        shares: dict[PublicKey, Share] = {}
-        for round in self.tokens[:before]:
-            for owner, tokens in round.items():
-                had = shares.get(owner, Share(0, 0))
-                shares[owner] = Share(had.rounds + 1, had.tokens + tokens)
-        return shares
+        """What each volunteer contributed to state[before], or to the state of `kept_from` where that is
+        later.
+        """
+        return _added(self.earlier, self.tokens[: max(0, before - self.kept_from)])
 
     def sizes(self) -> dict[int, int]:
         """Bytes of each round's kept contributions."""
         return {round: sum(blobs.values()) for round, blobs in self.blobs.items()}
+
+
+def _added(
+    shares: Mapping[PublicKey, Share], rounds: Iterable[Mapping[PublicKey, int]]
+) -> dict[PublicKey, Share]:
+    """The shares with what was contributed to further rounds."""
+    total = dict(shares)
+    for round in rounds:
+        for owner, tokens in round.items():
+            had = total.get(owner, Share(0, 0))
+            total[owner] = Share(had.rounds + 1, had.tokens + tokens)
+    return total

@@ -50,6 +50,8 @@ class Journal:
         with disk_errors(path):
             make_folder(path.parent)
         self._path = path
+        self.since_snapshot = 0
+        """Rows after the newest snapshot, of those that were read or appended."""
         try:
             self._db = _connected(path, schema)
             self._chained = self._newest()
@@ -72,6 +74,7 @@ class Journal:
                 ) from None
             raise _unusable(self._path, error) from None
         self._chained = chained
+        self._count(row)
 
     def newest_time(self) -> Millis:
         """The latest time of a row; 0 without any. `rows` have to be read before: they are checked there."""
@@ -84,6 +87,7 @@ class Journal:
     def rows(self) -> Iterator[Row]:
         """All rows, oldest first. Raises JournalDamaged after the intact ones, and StateError."""
         before, number = BEGIN, 0
+        self.since_snapshot = 0
         try:
             found = self._db.execute("SELECT kind, at, round, body, chained FROM events ORDER BY id")
             for number, (kind, at, round, body, chained) in enumerate(found, 1):
@@ -91,6 +95,7 @@ class Journal:
                 before = _chained(before, row)
                 if chained != before:
                     raise JournalDamaged(self._path, f"row {number} has changed since it was written")
+                self._count(row)
                 yield row
         except sqlite3.DatabaseError as error:
             raise _unusable(self._path, error, f" after row {number}") from None
@@ -125,6 +130,9 @@ class Journal:
             self._db.execute("DELETE FROM about WHERE key = ?", (_BEHIND,))
         else:
             write_about(self._db, _BEHIND, str(complete))
+
+    def _count(self, row: Row) -> None:
+        self.since_snapshot = 0 if row.kind is Kind.SAVED else self.since_snapshot + 1
 
     def close(self) -> None:
         """Close the database."""

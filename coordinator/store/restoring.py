@@ -1,6 +1,7 @@
 """A restart: the journal's run, with every file that it needs checked by its hash before it is used.
 
-1. Each close is read. One that is damaged or missing is taken from a copy (`Copies`).
+1. The state begins with the newest snapshot of the journal. Each close after it is read. One that is damaged
+   or missing is taken from a copy (`Copies`).
 2. Each file of the kept checkpoints is checked. A checkpoint that stays incomplete is dropped.
 3. The state is that of the newest complete checkpoint, or state[0] from the base model; the contributions
    to later rounds are checked, and folded.
@@ -53,8 +54,9 @@ from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.copies import Copies
 from coordinator.store.events import CheckpointsDropped, ContributionsLost, Kind, Row
 from coordinator.store.retention import NamedBlobs
-from coordinator.store.row_reader import RowReader, certified_in
+from coordinator.store.row_reader import RowReader, certified_in, open_snapshot, since_snapshot
 from coordinator.store.run_state import RunState, apply
+from coordinator.store.state_snapshot import state_of
 
 log = logging.getLogger("coordinator.store.restoring")
 
@@ -92,12 +94,15 @@ class Restoring:
     """What the journal names."""
     lost: tuple[Signed[Commit], ...] = ()
     """Contributions to the open round that were accepted, and whose blobs are lost."""
+    own: PublicKey | None = None
+    """The key that signs this folder's snapshots; None: the run key."""
 
     def replay(self, rows: Iterable[Row]) -> RunState:
         """The state that the journal leads to, without what is lost. Raises CopiesNeeded."""
-        state, rows = RunState.before_events(self.charter), iter(rows)
+        saved, after = since_snapshot(rows)
+        state, rows = self._state_in(saved), iter(after)
         try:
-            for event in RowReader(self.charter.value, self.blobs, self._entry).events(rows):
+            for event in RowReader(self.charter.value, self.blobs, self._entry).events(rows, state.position):
                 self.named.add(event)
                 state = apply(state, event)
         except CopiesNeeded as needed:
@@ -105,6 +110,15 @@ class Restoring:
             self._need((*needed.files, *(file for file in rest if not self.copies.ensure(file))))
         log.info("resuming with round %d", state.round)
         return self._without_lost(self._without_incomplete(state))
+
+    def _state_in(self, saved: Row | None) -> RunState:
+        """The state of a snapshot; that before all events where there is none."""
+        if saved is None:
+            return RunState.before_events(self.charter)
+        state = state_of(open_snapshot(saved, self.own or self._charter.authority_key).value, self.charter)
+        contributions = (blob for blobs in state.history.kept for blob in blobs)
+        self.named.add_kept(state.checkpoints.values(), contributions)
+        return state
 
     def start(self, state: RunState) -> Start:
         """Where to fold from. Raises StateError where nothing is left that the log continues."""

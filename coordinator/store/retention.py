@@ -11,6 +11,10 @@ from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.signed import Signed
 from coordinator.store.events import CheckpointPublished, CheckpointWritten, Event, RoundClosed
 
+KEPT_ROUNDS = 4096
+"""Rounds whose contributions are kept at most, and those up to the next checkpoint. Of ten minutes each, they
+are four weeks."""
+
 
 @dataclass
 class NamedBlobs:
@@ -20,12 +24,21 @@ class NamedBlobs:
     """Contributions, and files of checkpoints."""
     manifests: set[BlobHash] = field(default_factory=set)
 
+    def add_kept(self, manifests: Iterable[Signed[Manifest]], contributions: Iterable[BlobHash]) -> None:
+        """Add what a snapshot names."""
+        self.files.update(contributions)
+        for signed in manifests:
+            self._add_manifest(signed)
+
+    def _add_manifest(self, signed: Signed[Manifest]) -> None:
+        self.files.update(BlobHash(entry.hash) for entry in signed.value.files)
+        self.manifests.add(blob_hash(signed.wire))
+
     def add(self, event: Event) -> None:
         """Add what `event` names."""
         match event:
             case CheckpointWritten(manifest=signed) | CheckpointPublished(manifest=signed):
-                self.files.update(BlobHash(entry.hash) for entry in signed.value.files)
-                self.manifests.add(blob_hash(signed.wire))
+                self._add_manifest(signed)
             case RoundClosed(link=link):
                 self.files.update(blob_name(commit) for commit in link.commits)
             case _:
@@ -72,6 +85,7 @@ def replay_start(start: int, sizes: Mapping[int, int], checkpoints: Collection[i
     """
     for candidate in (start, *(round for round in sorted(checkpoints) if round > start)):
         start = candidate
-        if sum(size for round, size in sizes.items() if round >= start) <= limit:
+        kept = [size for round, size in sizes.items() if round >= start]
+        if sum(kept) <= limit and len(kept) <= KEPT_ROUNDS:
             break
     return start

@@ -12,7 +12,7 @@ from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim
-from barnraise.contract.tip import first_position
+from barnraise.contract.tip import Position, first_position
 from barnraise.core.errors import FileDamaged, MalformedRecord, NewerVersion
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import Signed, open_signed
@@ -33,6 +33,7 @@ from coordinator.store.events import (
     Row,
     RunChartered,
 )
+from coordinator.store.snapshot import MAX_SNAPSHOT_BYTES, Snapshot
 
 log = logging.getLogger("coordinator.store.row_reader")
 
@@ -67,6 +68,23 @@ def charter_signer(rows: Iterable[Row]) -> PublicKey | None:
     return None
 
 
+def open_snapshot(row: Row, authority: PublicKey) -> Signed[Snapshot]:
+    """The snapshot in a row. Raises MalformedRecord, BadSignature."""
+    return open_signed(Snapshot, row.body, signer=authority, limit=MAX_SNAPSHOT_BYTES)
+
+
+def since_snapshot(rows: Iterable[Row]) -> tuple[Row | None, list[Row]]:
+    """The newest snapshot's row, and the rows after it; all rows where there is none."""
+    newest: Row | None = None
+    after: list[Row] = []
+    for row in rows:
+        if row.kind is Kind.SAVED:
+            newest, after = row, []
+        else:
+            after.append(row)
+    return newest, after
+
+
 @dataclass(frozen=True)
 class RowReader:
     """Reads the journal of one run."""
@@ -76,15 +94,17 @@ class RowReader:
     entry: Callable[[Certified], bytes]
     """The payload of an entry of the log."""
 
-    def events(self, rows: Iterable[Row]) -> Iterator[Journaled]:
+    def events(self, rows: Iterable[Row], position: Position | None = None) -> Iterator[Journaled]:
         """The events that lead to the state which all `rows` together lead to.
+
+        position: the place in the log before the rows; None: its beginning.
 
         Left out is what has no effect on that state and is slow or impossible to open: commits of closed
         rounds, which their close holds too, and manifests that were dropped or damaged since. Raises what
         `entry` raises, MalformedRecord, BadSignature; StateError where the entries are no chain.
         """
         accepted: list[Row] = []
-        position = first_position(self.charter)
+        position = position or first_position(self.charter)
         for row in rows:
             if row.kind is Kind.ACCEPTED:
                 accepted.append(row)
@@ -101,7 +121,7 @@ class RowReader:
             yield _accepted(self, row)
 
     def read(self, row: Row) -> Journaled | None:
-        """The event of one row; None for a checkpoint whose manifest is missing. Raises as `events`."""
+        """The event of one row; None for a snapshot, or a checkpoint without manifest. Raises as `events`."""
         return _READERS[row.kind](self, row)
 
     def open_manifest(self, wire: bytes) -> Signed[Manifest]:
@@ -159,6 +179,10 @@ def _evaluated(reader: RowReader, row: Row) -> Journaled:
     return EvaluationReceived(row.at, open_signed(Evaluation, row.body, signer=None))
 
 
+def _saved(reader: RowReader, row: Row) -> None:
+    """A snapshot changes nothing for who read the rows before it."""
+
+
 def _forgot(reader: RowReader, row: Row) -> Journaled:
     return ContributionsForgotten(row.at, row.round)
 
@@ -174,4 +198,5 @@ _READERS: Mapping[Kind, Callable[[RowReader, Row], Journaled | None]] = {
     Kind.PUBLISHED: _published,
     Kind.EVALUATED: _evaluated,
     Kind.FORGOT: _forgot,
+    Kind.SAVED: _saved,
 }

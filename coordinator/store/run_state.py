@@ -11,7 +11,7 @@ every state:
 6. Contributions are kept of the rounds from `replay_from` up to the open one, and of no other.
 7. The round of `tip` is at most the open round.
 
-And across every event: `log` and `history.tokens` only grow, `replay_from`, `scores` and `shown` never
+And across every event: `log` and `history.closed` only grow, `replay_from`, `scores` and `shown` never
 shrink.
 """
 
@@ -51,8 +51,10 @@ from coordinator.store.events import (
     RoundFolded,
     RoundOpened,
     RunChartered,
+    StateSaved,
 )
 from coordinator.store.history import History, Logged
+from coordinator.store.layered import Layered
 from coordinator.store.promotion import Promotion, promote
 from coordinator.store.retention import outdated, replay_start
 
@@ -60,6 +62,11 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 NEVER = Millis(0)
+
+
+MAX_WAITING = 2**15
+"""Admitted peers without a contribution whose claims are remembered: twice as many at most. One that is
+forgotten is recorded again when it renews its admission."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +131,8 @@ class RunState:
     history: History = field(default_factory=History)
     replay_from: int = 0
     """Contributions of the rounds from this one on are kept."""
-    claims: Mapping[PublicKey, JoinClaim] = field(default_factory=_empty)
-    """The newest claim of each peer that was ever admitted."""
+    claims: Layered[PublicKey, JoinClaim] = field(default_factory=Layered)
+    """The newest claim of each peer that contributed, and of the peers that were admitted last."""
 
     @classmethod
     def before_events(cls, charter: Signed[Charter]) -> RunState:
@@ -233,7 +240,18 @@ def _chartered(state: RunState, event: RunChartered) -> RunState:
 
 
 def _admitted(state: RunState, event: PeerAdmitted) -> RunState:
-    return replace(state, claims=_with(state.claims, event.claim.signer, event.claim.value))
+    claims = state.claims.with_items({event.claim.signer: event.claim.value})
+    if len(claims) >= 2 * MAX_WAITING + len(state.history.earlier):
+        claims = _without_oldest(claims, state.history)
+    return replace(state, claims=claims)
+
+
+def _without_oldest(claims: Layered[PublicKey, JoinClaim], history: History) -> Layered[PublicKey, JoinClaim]:
+    """Those of peers that contributed, and MAX_WAITING of the others: those that were admitted last."""
+    shares = history.shares(before=history.closed)
+    waiting = [owner for owner in claims if owner not in shares]
+    dropped = {*waiting[:-MAX_WAITING]}
+    return Layered({owner: claim for owner, claim in claims.items() if owner not in dropped})
 
 
 def _opened(state: RunState, event: RoundOpened) -> RunState:
@@ -316,6 +334,10 @@ def _forgot(state: RunState, event: ContributionsForgotten) -> RunState:
     return replace(state, replay_from=event.round, history=state.history.without_before(event.round))
 
 
+def _saved(state: RunState, event: StateSaved) -> RunState:
+    return state
+
+
 def _dropped(state: RunState, event: CheckpointsDropped) -> RunState:
     return replace(
         state,
@@ -357,6 +379,7 @@ _TRANSITIONS: Mapping[type[Event], Callable[[RunState, Any], RunState]] = {
     CheckpointPublished: _published,
     EvaluationReceived: _evaluated,
     ContributionsForgotten: _forgot,
+    StateSaved: _saved,
     CheckpointsDropped: _dropped,
     ContributionsLost: _lost,
     EvaluationStarted: _evaluation_started,

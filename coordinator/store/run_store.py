@@ -49,14 +49,20 @@ from coordinator.store.events import (
     RoundFolded,
     RoundOpened,
     RunChartered,
+    StateSaved,
 )
 from coordinator.store.journal import Journal
 from coordinator.store.next_entry import close_of, resume_of
 from coordinator.store.restoring import Restoring
 from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced
 from coordinator.store.run_state import RunState, apply
+from coordinator.store.state_snapshot import snapshot_of
 
 log = logging.getLogger("coordinator.store.run_store")
+
+SNAPSHOT_ROWS = 2**15
+"""Rows of the journal after which the next close takes a snapshot: some 900 rounds of 32 contributions. A
+restart opens at most the records of about that many."""
 
 
 @dataclass
@@ -121,7 +127,8 @@ class RunStore:
         damaged or no copy of a file can exist.
         """
         blobs = BlobStore(folder / BLOBS)
-        restoring = Restoring(charter, base, blobs, Copies(blobs, folder / ARCHIVE, mirrors))
+        copies = Copies(blobs, folder / ARCHIVE, mirrors)
+        restoring = Restoring(charter, base, blobs, copies, own=authority.public)
         snapshot = restoring.replay(journal.rows())
         start = restoring.start(snapshot)
         steps = restoring.steps(snapshot, start.tip.position.height)
@@ -183,6 +190,7 @@ class RunStore:
             close, commits = close_of(self.snapshot, reason, now)
             link = Link(close, commits, self._certified(close))
             self._record(RoundClosed(now, link))
+            self._save_if_due(now)
         return link
 
     def candidate(self, reason: str, now: Millis) -> Close:
@@ -206,6 +214,20 @@ class RunStore:
             if isinstance(step, Link):
                 listed = {blob_name(commit) for commit in step.commits}
                 self._remove({blob_name(commit.value) for commit in run.accepted.values()} - listed)
+                self._save_if_due(at)
+
+    def save(self, now: Millis) -> None:
+        """Journal a snapshot, with which a restart begins.
+
+        No contribution may be accepted, as after a close.
+        """
+        with self._writing:
+            snapshot = sign(self.authority, snapshot_of(self.snapshot))
+            self._record(StateSaved(now, self.snapshot.round, snapshot))
+
+    def _save_if_due(self, now: Millis) -> None:
+        if self.journal.since_snapshot >= SNAPSHOT_ROWS:
+            self.save(now)
 
     def resume(self, now: Millis, *, after_epoch: int = 0) -> Amendment:
         """Begin an epoch: the run continues from here, and other ends of the epochs before are void.

@@ -37,6 +37,7 @@ from scripts.benchmarks.uplink.measure import measure_uplink
 from scripts.benchmarks.uplink.settings import add_options as add_uplink
 from scripts.benchmarks.uplink.settings import options_of
 from scripts.benchmarks.verify import measure_verify
+from scripts.benchmarks.year import measure_year
 from scripts.demo import CACHE
 from scripts.netns import NetworkFailed
 from scripts.stage import ROOT, DemoFailed
@@ -87,6 +88,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "data": lambda options: [measure_data(options.megabytes, options.repeats, options.kinds)],
     "load": lambda options: measure_load(options.volunteers, options.seconds, options.core),
     "flushes": _flushes,
+    "year": lambda options: measure_year(options.rounds, options.contributions),
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
     "download": lambda options: [
         measure_download(options.gigabytes, options.repeats, options.crowd, options.megabits)
@@ -149,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     flushes.add_argument("--contributions", type=int, nargs="*", default=[2, 16])
     flushes.add_argument("--rounds", type=int, default=5)
     flushes.add_argument("--folder", type=Path, required=True, help="on the disk that is measured")
+    year = commands.add_parser("year", help="the files and a restart of a run of many generated rounds")
+    year.add_argument("--rounds", type=int, default=100_000)
+    year.add_argument("--contributions", type=int, default=3, help="to each round")
     verify = commands.add_parser(
         "verify", help="the time to prove a checkpoint, against the time to train it"
     )

@@ -35,8 +35,10 @@ from coordinator.store.events import (
     RoundClosed,
     RoundFolded,
     RoundOpened,
+    StateSaved,
 )
 from coordinator.store.run_state import RunState
+from coordinator.store.state_snapshot import snapshot_of
 from tests.support import parts
 from tests.support.parts import ADA, AUTHORITY, BEN, HASH_A, STRANGER
 
@@ -48,7 +50,7 @@ OWNERS = (ADA, BEN, STRANGER)
 
 def check_laws(run: RunState) -> None:
     """Assert the laws in the docstring of `coordinator.store.run_state`, by number."""
-    assert len(run.history.tokens) == run.round <= len(run.log) == run.position.height, "law 1"
+    assert run.history.closed == run.round <= len(run.log) == run.position.height, "law 1"
     assert all(owner == commit.signer for owner, commit in run.accepted.items()), "law 2"
     assert all(commit.value.round == run.round for commit in run.accepted.values()), "law 2"
     assert all(at == signed.value.round <= run.round for at, signed in run.checkpoints.items()), "law 3"
@@ -67,7 +69,7 @@ def check_laws(run: RunState) -> None:
 def check_growth(before: RunState, after: RunState) -> None:
     """Assert what it states of every transition."""
     assert after.log[: len(before.log)] == before.log
-    assert after.history.tokens[: before.round] == before.history.tokens
+    assert after.history.closed >= before.history.closed
     assert after.replay_from >= before.replay_from
     assert after.scores.keys() >= before.scores.keys()
 
@@ -181,6 +183,11 @@ class Walk:
         self.blobs.put(link.close.payload)
         return RoundClosed(self.now(), link)
 
+    def save(self, run: RunState, choice: int) -> Event | None:
+        if run.accepted:
+            return None
+        return StateSaved(self.now(), run.round, sign(parts.AUTHORITY, snapshot_of(run)))
+
     def resume(self, run: RunState, choice: int) -> Event | None:
         if choice % 4:  # rarely
             return None
@@ -193,7 +200,7 @@ class Walk:
             return None
         round = Round(run.tip.round + 1)
         tip = Tip(replace(run.position, round=round), StateHash(blob_hash(b"state %d" % round)))
-        return RoundFolded(tip, run.tokens + sum(run.history.tokens[run.tip.round].values()), 2.5)
+        return RoundFolded(tip, run.tokens + run.history.tokens_of(run.tip.round), 2.5)
 
     def write(self, run: RunState, choice: int) -> Event | None:
         if run.tip.round in run.checkpoints:
@@ -268,7 +275,7 @@ STEPS: Mapping[str, Callable[[Walk, RunState, int], Event | None]] = {
     for step in (
         Walk.lose, Walk.accept_late, Walk.evaluate_late, Walk.start_evaluation, Walk.end_evaluation,
         Walk.drop, Walk.forget, Walk.evaluate, Walk.publish, Walk.write, Walk.fold, Walk.close, Walk.accept,
-        Walk.resume, Walk.open, Walk.admit,
+        Walk.save, Walk.resume, Walk.open, Walk.admit,
     )
 }  # fmt: skip
 """Each after those that it makes possible, so that a walk which cannot take a step moves the run on."""

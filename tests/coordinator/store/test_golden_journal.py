@@ -114,7 +114,7 @@ def test_each_golden_row_is_read_and_written_as_it_was(journal: Journal, tmp_pat
     blobs = BlobStore(tmp_path / BLOBS)
     reader = RowReader(charter.value, blobs, lambda votes: blobs.get(BlobHash(votes.vote.entry)))
     events = [(row, event) for row in ROWS if (event := reader.read(row)) is not None]
-    assert {row.kind for row, _ in events} == set(Kind)
+    assert {row.kind for row, _ in events} == set(Kind) - {Kind.SAVED}, "test_snapshot has snapshots"
     assert all(event.row() == row for row, event in events)
 
 

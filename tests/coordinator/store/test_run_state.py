@@ -24,8 +24,9 @@ CHARTER = sign(parts.AUTHORITY, parts.charter(parts.run_spec(), parts.state()))
 EVERY_KIND = [
     (step, 0)
     for step in (
-        "publish", "admit", "accept", "lose", "accept", "close", "accept_late", "fold", "open", "write",
-        "start_evaluation", "end_evaluation", "evaluate", "publish", "evaluate_late", "forget", "drop",
+        "publish", "admit", "accept", "lose", "accept", "close", "save", "accept_late", "fold", "open",
+        "write", "start_evaluation", "end_evaluation", "evaluate", "publish", "evaluate_late",
+        "forget", "drop",
     )
 ]  # fmt: skip
 """A walk that takes each kind of event."""
