@@ -14,7 +14,7 @@ import click
 
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.synonyms import SYNONYMS
-from coordinator import cli as coordinator_cli
+from coordinator.cli.serve import serve
 from coordinator.setup.settings import Setting, Table, tables_of
 from peer.cli.join import join
 
@@ -65,7 +65,7 @@ def configuration() -> str:
             _SYNONYMS,
             *(f"{line}\n" for line in synonyms),
             _MACHINES,
-            *(f"{line}\n" for line in _options(coordinator_cli.serve)),
+            *(f"{line}\n" for line in _options(serve)),
             _VOLUNTEERS,
             *(f"{line}\n" for line in _options(join)),
         ]

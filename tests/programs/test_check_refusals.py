@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from coordinator.cli import main
+from coordinator.cli.main import main
 from tests.support.programs import restored_logging
 from tests.support.tiny import make_tiny_model
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from barnraise import __version__
 from barnraise.contract.spec_file import read_spec
-from coordinator.cli import main as coordinator
+from coordinator.cli.main import main as coordinator
 from peer.cli.main import main as peer
 from tests.support import parts
 from tests.support.coordinators import unused_port

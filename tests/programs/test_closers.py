@@ -18,7 +18,13 @@ FOLLOWERS = ("eva", "fay")
 
 
 def closer_key(folder: Path) -> str:
-    command = [sys.executable, "-c", "from coordinator.cli import main; main()", "closer-key", str(folder)]
+    command = [
+        sys.executable,
+        "-c",
+        "from coordinator.cli.main import main; main()",
+        "closer-key",
+        str(folder),
+    ]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment())
     return found.stdout.strip()
 
@@ -30,7 +36,7 @@ def environment() -> dict[str, str]:
 def follow(act: Stage, name: str, invite: str) -> Program:
     folder = act.folder / name
     program = act.start(
-        name, "coordinator.cli", "follow", invite, "--data-dir", str(folder),
+        name, "coordinator.cli.main", "follow", invite, "--data-dir", str(folder),
         "--listen", "/ip4/127.0.0.1/tcp/0",
     )  # fmt: skip
     program.wait_for("closes rounds of")

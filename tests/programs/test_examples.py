@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from barnraise.contract.spec_file import read_spec
-from coordinator.cli import main as coordinator
+from coordinator.cli.main import main as coordinator
 from tests.support.programs import ROOT
 from tests.support.tiny import make_tiny_model
 

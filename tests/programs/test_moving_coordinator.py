@@ -17,7 +17,7 @@ FOUND_SECONDS = 90.0
 
 def serve_at(act: Stage, host: str, port: int, p2p_port: int) -> tuple[Program, str]:
     program = act.start(
-        f"coordinator at {host}:{port}", "coordinator.cli", "serve", str(act.folder / "run.toml"),
+        f"coordinator at {host}:{port}", "coordinator.cli.main", "serve", str(act.folder / "run.toml"),
         "--host", host, "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
         "--data-dir", str(act.folder / "coordinator"), "--cache-dir", str(act.folder / "cache"),
     )  # fmt: skip

@@ -162,7 +162,7 @@ class Stage:
     ) -> Program:
         """A coordinator that is starting."""
         return self.start(
-            "coordinator", "coordinator.cli", "serve", str(self.folder / "run.toml"),
+            "coordinator", "coordinator.cli.main", "serve", str(self.folder / "run.toml"),
             "--host", on.address if on is not None else "127.0.0.1",
             "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
             "--data-dir", str(self.folder / "coordinator"),

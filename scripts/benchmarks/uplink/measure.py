@@ -62,7 +62,7 @@ def run_ours(stage: Stage, hosts: Sequence[Host], options: Options) -> Ours:
     """Run the coordinator and the volunteers until all measured rounds are over."""
     work = stage.work
     coordinator = start(
-        stage, hosts[0], "coordinator", "-c", "from coordinator.cli import main; main()", "serve",
+        stage, hosts[0], "coordinator", "-c", "from coordinator.cli.main import main; main()", "serve",
         str(work / "run.toml"), "--host", hosts[0].address, "--data-dir", str(work / "coordinator"),
     )  # fmt: skip
     invite = wait_for(coordinator, r"(barnraise://\S+?)'")

@@ -24,7 +24,7 @@ from barnraise.core.errors import (
     UserError,
 )
 from barnraise.core.ids import blob_hash
-from coordinator.cli import main
+from coordinator.cli.main import main
 from coordinator.publishing.destination import Destination
 from coordinator.store.run_store import RunStore
 from tests.support import parts

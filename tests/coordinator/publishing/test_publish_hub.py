@@ -44,8 +44,8 @@ def published(
     }  # fmt: skip
     env = {name: value for name, value in environment().items() if not name.startswith("HF_")}
     return subprocess.run(
-        [sys.executable, "-c", "from coordinator.cli import main; main()", "publish", str(laid.folder.parent),
-         "--to", f"hf://{to}", *more],
+        [sys.executable, "-c", "from coordinator.cli.main import main; main()", "publish",
+         str(laid.folder.parent), "--to", f"hf://{to}", *more],
         cwd=ROOT, env=env | own, capture_output=True, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
 

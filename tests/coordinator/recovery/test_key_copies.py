@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from barnraise.core.errors import UserError
 from barnraise.runtime.files import write_atomic
-from coordinator.cli import main
+from coordinator.cli.main import main
 from coordinator.recovery.key_copies import check_key, copy_key, put_key
 from coordinator.run_folder import AUTHORITY_KEY
 from coordinator.store.run_store import RunStore

@@ -1,0 +1,1 @@
+"""The `coordinator` command line: each command parses its options and calls the module that does it."""

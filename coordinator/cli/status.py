@@ -1,0 +1,31 @@
+"""`coordinator status`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from barnraise.contract.invite import SCHEME, parse_invite
+from barnraise.runtime.console import plain_errors
+from coordinator.cli.options import DEFAULT_PORT
+
+
+@click.command()
+@click.argument("address", metavar="[HOST:PORT|INVITE]", default=f"127.0.0.1:{DEFAULT_PORT}")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_errors
+def status(address: str, as_json: bool) -> None:
+    """Show the status of the run at HOST:PORT or of INVITE.
+
+    Default: the coordinator on this machine, at 127.0.0.1:7451.
+    """
+    from coordinator.grpc_service import ask_first, ask_status
+    from coordinator.status import render
+
+    if address.startswith(SCHEME):
+        endpoints = parse_invite(address).endpoints
+        found = asyncio.run(ask_first(endpoints))
+    else:
+        found = asyncio.run(ask_status(address))
+    click.echo(found.model_dump_json(indent=2) if as_json else render(found))
