@@ -9,6 +9,8 @@ from barnraise.network.gossip_policy import ROUNDS_KEPT, VERSIONS, RecordCache
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.fault_reports import KEPT
 from coordinator.rounds.session import Session
+from coordinator.store.retention import KEPT_ROUNDS
+from coordinator.store.run_state import MAX_WAITING
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ def sizes(session: Session, api: CoordinatorApi, cache: RecordCache, contributor
         "contributions considered": Size(sum(len(wires) for wires in intake._states.values()), 4 * limit),
         "fetches": Size(len(session.contributions._fetches), limit),
         "accepted": Size(len(run.accepted), limit),
+        "claims": Size(len(run.claims), 2 * MAX_WAITING + contributors),
+        "sums of contributors": Size(len(run.history.earlier), contributors),
+        "rounds whose contributions are kept": Size(
+            len(run.history.kept), KEPT_ROUNDS + run.spec.checkpoint.every
+        ),
         "fault reports": Size(len(api.faults._kept), KEPT),
         "checkpoints": Size(len(run.checkpoints), checkpoints),
         "published": Size(len(run.published), checkpoints),
