@@ -20,7 +20,8 @@ from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
 from coordinator.store.events import Kind
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import RowReader, find_charter
-from coordinator.store.run_state import RunState, apply
+from coordinator.store.run_state import RunState
+from coordinator.store.transitions import apply
 
 
 @dataclass(frozen=True)

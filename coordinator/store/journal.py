@@ -42,6 +42,11 @@ class JournalDamaged(StateError):
         self.path = path
 
 
+SNAPSHOT_ROWS = 2**15
+"""Rows of the journal after which the next close takes a snapshot: some 900 rounds of 32 contributions. A
+restart opens at most the records of about that many."""
+
+
 class Journal:
     """Append-only. Used by one thread at a time."""
 
@@ -50,7 +55,7 @@ class Journal:
         with disk_errors(path):
             make_folder(path.parent)
         self._path = path
-        self.since_snapshot = 0
+        self._since_snapshot = 0
         """Rows after the newest snapshot, of those that were read or appended."""
         try:
             self._db = _connected(path, schema)
@@ -87,7 +92,7 @@ class Journal:
     def rows(self) -> Iterator[Row]:
         """All rows, oldest first. Raises JournalDamaged after the intact ones, and StateError."""
         before, number = BEGIN, 0
-        self.since_snapshot = 0
+        self._since_snapshot = 0
         try:
             found = self._db.execute("SELECT kind, at, round, body, chained FROM events ORDER BY id")
             for number, (kind, at, round, body, chained) in enumerate(found, 1):
@@ -131,8 +136,13 @@ class Journal:
         else:
             write_about(self._db, _BEHIND, str(complete))
 
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether enough rows are after the newest snapshot for the next one."""
+        return self._since_snapshot >= SNAPSHOT_ROWS
+
     def _count(self, row: Row) -> None:
-        self.since_snapshot = 0 if row.kind is Kind.SAVED else self.since_snapshot + 1
+        self._since_snapshot = 0 if row.kind is Kind.SAVED else self._since_snapshot + 1
 
     def close(self) -> None:
         """Close the database."""

@@ -55,8 +55,9 @@ from coordinator.store.copies import Copies
 from coordinator.store.events import CheckpointsDropped, ContributionsLost, Kind, Row
 from coordinator.store.retention import NamedBlobs
 from coordinator.store.row_reader import RowReader, certified_in, open_snapshot, since_snapshot
-from coordinator.store.run_state import RunState, apply
+from coordinator.store.run_state import RunState
 from coordinator.store.state_snapshot import state_of
+from coordinator.store.transitions import apply
 
 log = logging.getLogger("coordinator.store.restoring")
 

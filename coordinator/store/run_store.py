@@ -8,7 +8,6 @@ name.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,14 +54,11 @@ from coordinator.store.journal import Journal
 from coordinator.store.next_entry import close_of, resume_of
 from coordinator.store.restoring import Restoring
 from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced
-from coordinator.store.run_state import RunState, apply
+from coordinator.store.run_state import RunState
 from coordinator.store.state_snapshot import snapshot_of
+from coordinator.store.transitions import apply
 
 log = logging.getLogger("coordinator.store.run_store")
-
-SNAPSHOT_ROWS = 2**15
-"""Rows of the journal after which the next close takes a snapshot: some 900 rounds of 32 contributions. A
-restart opens at most the records of about that many."""
 
 
 @dataclass
@@ -158,7 +154,7 @@ class RunStore:
     def chance(self) -> float | None:
         """The loss of a model that knows nothing, in nats a token; None without the data's index."""
         try:
-            return math.log(DataIndex.from_bytes(self.blobs.get(self.charter.data_index_hash)).vocab_size)
+            return DataIndex.from_bytes(self.blobs.get(self.charter.data_index_hash)).chance
         except (FileDamaged, FileNotFoundError, MalformedBlob):
             return None
 
@@ -169,10 +165,8 @@ class RunStore:
     def admit(self, claim: Signed[JoinClaim], now: Millis) -> None:
         """Record a volunteer's name, consent to be named and instance, where they are new."""
         with self._writing:
-            run = self.snapshot
-            known = run.claims.get(claim.signer)
-            if known is None or _lasting(known) != _lasting(claim.value):
-                self._record(PeerAdmitted(now, run.round, claim))
+            if self.snapshot.has_news(claim):
+                self._record(PeerAdmitted(now, self.snapshot.round, claim))
 
     def accept(self, commit: Signed[Commit], now: Millis) -> None:
         """Record a contribution whose blob was checked: a restart keeps it.
@@ -190,7 +184,8 @@ class RunStore:
             close, commits = close_of(self.snapshot, reason, now)
             link = Link(close, commits, self._certified(close))
             self._record(RoundClosed(now, link))
-            self._save_if_due(now)
+            if self.journal.snapshot_due:
+                self.save(now)
         return link
 
     def candidate(self, reason: str, now: Millis) -> Close:
@@ -214,20 +209,14 @@ class RunStore:
             if isinstance(step, Link):
                 listed = {blob_name(commit) for commit in step.commits}
                 self._remove({blob_name(commit.value) for commit in run.accepted.values()} - listed)
-                self._save_if_due(at)
+                if self.journal.snapshot_due:
+                    self.save(at)
 
     def save(self, now: Millis) -> None:
-        """Journal a snapshot, with which a restart begins.
-
-        No contribution may be accepted, as after a close.
-        """
+        """Journal a snapshot, with which a restart begins. No contribution may be accepted yet."""
         with self._writing:
             snapshot = sign(self.authority, snapshot_of(self.snapshot))
             self._record(StateSaved(now, self.snapshot.round, snapshot))
-
-    def _save_if_due(self, now: Millis) -> None:
-        if self.journal.since_snapshot >= SNAPSHOT_ROWS:
-            self.save(now)
 
     def resume(self, now: Millis, *, after_epoch: int = 0) -> Amendment:
         """Begin an epoch: the run continues from here, and other ends of the epochs before are void.
@@ -276,8 +265,7 @@ class RunStore:
         signed = write_checkpoint(
             self.folder, run.charter, self.base, self.state, run.tip, run.tokens, self.authority, self.blobs
         )
-        self._record(CheckpointWritten(now, signed))
-        self._forget(now)
+        self.adopt_checkpoint(signed, now)
         return signed
 
     def adopt_checkpoint(self, signed: Signed[Manifest], now: Millis) -> None:
@@ -301,17 +289,13 @@ class RunStore:
         signed = published_manifest(before.value, held_out, card_files, self.authority, self.blobs)
         self._record(CheckpointPublished(now, signed))
         self._remove(self._replaced)
-        run = self.snapshot
-        self._replaced = blobs_of_replaced(before, run.checkpoints.values())
+        self._replaced = blobs_of_replaced(before, self.snapshot.checkpoints.values())
         self._forget(now)
 
     def evaluate(self, evaluation: Signed[Evaluation], now: Millis) -> None:
         """Record a vouched volunteer's evaluation: a restart keeps it. The same loss changes nothing."""
-        new = evaluation.value
         with self._writing:
-            run = self.snapshot
-            known = run.evaluations.get(new.round, {}).get(evaluation.signer)
-            if known is None or (known.value.at < new.at and known.value.loss != new.loss):
+            if self.snapshot.has_other_loss(evaluation):
                 self._record(EvaluationReceived(now, evaluation))
 
     def forget_contributions(self, before: int, now: Millis) -> None:
@@ -326,17 +310,10 @@ class RunStore:
         start = before.next_replay_from()
         if start > before.replay_from:
             self.forget_contributions(start, now)
-        self._drop(self.snapshot.outdated_checkpoints())
-
-    def _drop(self, rounds: tuple[int, ...]) -> None:
-        """Drop the checkpoints of these rounds."""
-        if not rounds:
-            return
-        before = self.snapshot
-        self._note(CheckpointsDropped(rounds))
-        after = self.snapshot
-        removed = [before.checkpoints[round] for round in rounds]
-        self._remove(blobs_of_dropped(removed, after.checkpoints.values()))
+        if rounds := self.snapshot.outdated_checkpoints():
+            removed = [self.snapshot.checkpoints[round] for round in rounds]
+            self._note(CheckpointsDropped(rounds))
+            self._remove(blobs_of_dropped(removed, self.snapshot.checkpoints.values()))
 
     def _certified(self, entry: Entry) -> Certificate:
         """Put an entry into the blob store, and certify it."""
@@ -369,7 +346,3 @@ class RunStore:
             for blob in blobs:
                 if blob not in needed:
                     self.blobs.remove(blob)
-
-
-def _lasting(claim: JoinClaim) -> tuple[str, bool, str]:
-    return claim.name, claim.credit, claim.instance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +34,7 @@ class Samples:
     @property
     def chance(self) -> float:
         """The loss of a model that knows nothing, in nats a token."""
-        return math.log(self._index.vocab_size)
+        return self._index.chance
 
     async def batch(self, round: Round, start: int, count: int, *, away: bool = False) -> list[Sample]:
         """Samples start … start + count - 1 of this volunteer in `round`.

@@ -10,7 +10,7 @@ from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.fault_reports import KEPT
 from coordinator.rounds.session import Session
 from coordinator.store.retention import KEPT_ROUNDS
-from coordinator.store.run_state import MAX_WAITING
+from coordinator.store.transitions import MAX_WAITING
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ so a token takes six bytes and a shard cannot contradict itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -197,6 +198,11 @@ class DataIndex(Strict):
         if any(ref.size < ref.samples * self.sequence_length * BYTES_PER_TOKEN for ref in self.shards):
             raise ValueError("a shard is too small for its samples")
         return self
+
+    @property
+    def chance(self) -> float:
+        """The loss of a model that knows nothing, in nats a token."""
+        return math.log(self.vocab_size)
 
     @property
     def samples(self) -> int:

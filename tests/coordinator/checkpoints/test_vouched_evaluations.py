@@ -33,8 +33,8 @@ from coordinator.run_folder import HELD_OUT
 from coordinator.setup.check_forms import check_forms
 from coordinator.status import render
 from coordinator.store.events import RunChartered
-from coordinator.store.run_state import apply
 from coordinator.store.run_store import RunStore
+from coordinator.store.transitions import apply
 from peer.coordinator_client import connect
 from tests.support import parts
 from tests.support.coordinators import (

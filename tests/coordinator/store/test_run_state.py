@@ -16,7 +16,8 @@ from coordinator.reasons.recovery import EntryFile
 from coordinator.store.events import Event, Journaled, Row, RunChartered
 from coordinator.store.restoring import CopiesNeeded, Restoring
 from coordinator.store.row_reader import find_charter
-from coordinator.store.run_state import NEVER, RunState, apply
+from coordinator.store.run_state import NEVER, RunState
+from coordinator.store.transitions import apply
 from tests.support import parts
 from tests.support.run_walk import STEPS, MemoryBlobs, MemoryCopies, Walk, check_growth, check_laws, durable
 

@@ -44,7 +44,7 @@ def test_a_restart_from_a_snapshot_has_the_state_and_opens_no_older_entry(
 def test_a_close_takes_a_snapshot_once_many_rows_follow_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coordinator.store.run_store.SNAPSHOT_ROWS", 6)
+    monkeypatch.setattr("coordinator.store.journal.SNAPSHOT_ROWS", 6)
     with opened_store(tmp_path) as store:
         for _ in range(5):
             fold_round(store, parts.ADA, parts.BEN)

@@ -32,8 +32,8 @@ from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.fold.log import certified
 from barnraise.fold.replay import Cause
 from coordinator.store.events import CheckpointWritten
-from coordinator.store.run_state import apply
 from coordinator.store.run_store import RunStore
+from coordinator.store.transitions import apply
 from peer.messages.verify import difference_message
 from peer.verify.events import (
     ContributionsDropped,

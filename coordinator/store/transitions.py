@@ -1,0 +1,203 @@
+"""What each event changes in the state of a run: `apply` is the only transition function.
+
+The run store applies each event as it happens; a restart applies the events of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from barnraise.contract.divergence import round_loss
+from barnraise.contract.records import JoinClaim
+from barnraise.contract.tip import Tip
+from barnraise.core.ids import PublicKey
+from barnraise.fold.log import Step
+from coordinator.store.events import (
+    CheckpointPublished,
+    CheckpointsDropped,
+    CheckpointWritten,
+    ContributionAccepted,
+    ContributionsForgotten,
+    ContributionsLost,
+    EvaluationEnded,
+    EvaluationReceived,
+    EvaluationStarted,
+    Event,
+    LogAmended,
+    PeerAdmitted,
+    RoundClosed,
+    RoundFolded,
+    RoundOpened,
+    RunChartered,
+    StateSaved,
+)
+from coordinator.store.history import History, Logged
+from coordinator.store.layered import Layered
+from coordinator.store.run_state import RunState, Score, empty
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+MAX_WAITING = 2**15
+"""Admitted peers without a contribution whose claims are remembered: twice as many at most. One that is
+forgotten is recorded again when it renews its admission."""
+
+
+def apply(state: RunState, event: Event) -> RunState:
+    """The state after `event`. Pure: the only transition function, for live use and for restarts."""
+    return _TRANSITIONS[type(event)](state, event)
+
+
+def _chartered(state: RunState, event: RunChartered) -> RunState:
+    return replace(state, signed_charter=event.charter)
+
+
+def _admitted(state: RunState, event: PeerAdmitted) -> RunState:
+    claims = state.claims.with_items({event.claim.signer: event.claim.value})
+    if len(claims) >= 2 * MAX_WAITING + len(state.history.earlier):
+        claims = _without_oldest(claims, state.history)
+    return replace(state, claims=claims)
+
+
+def _without_oldest(claims: Layered[PublicKey, JoinClaim], history: History) -> Layered[PublicKey, JoinClaim]:
+    """Those of peers that contributed, and MAX_WAITING of the others: those that were admitted last."""
+    shares = history.shares(before=history.closed)
+    waiting = [owner for owner in claims if owner not in shares]
+    dropped = {*waiting[:-MAX_WAITING]}
+    return Layered({owner: claim for owner, claim in claims.items() if owner not in dropped})
+
+
+def _opened(state: RunState, event: RoundOpened) -> RunState:
+    return replace(state, opens=event.at)
+
+
+def _accepted(state: RunState, event: ContributionAccepted) -> RunState:
+    if event.commit.value.round != state.round:  # it came too late
+        return state
+    return replace(state, accepted=_with(state.accepted, event.commit.signer, event.commit))
+
+
+def _closed(state: RunState, event: RoundClosed) -> RunState:
+    return replace(
+        _entered(state, event.link),
+        opens=event.at,
+        accepted=empty(),
+        trend=state.trend.after(state.round, round_loss(event.link.commits)),
+        history=state.history.with_close(event.link),
+    )
+
+
+def _amended(state: RunState, event: LogAmended) -> RunState:
+    after = _entered(state, event.amendment)
+    folded = state.tip.position == state.position
+    return replace(after, tip=Tip(after.position, state.tip.state)) if folded else after
+
+
+def _entered(state: RunState, step: Step) -> RunState:
+    return replace(
+        state,
+        position=state.position.after(step.entry),
+        log=state.log.extended(Logged(step.hash, step.entry.epoch)),
+        certificate=step.certificate,
+    )
+
+
+def _folded(state: RunState, event: RoundFolded) -> RunState:
+    return replace(state, tip=event.tip, tokens=event.tokens, loss=event.loss)
+
+
+def _written(state: RunState, event: CheckpointWritten) -> RunState:
+    round = event.manifest.value.round
+    return replace(
+        state,
+        checkpoints=_with(state.checkpoints, round, event.manifest),
+        published=state.published - {round},
+        evaluations=_without(state.evaluations, (round,)),
+    )
+
+
+def _published(state: RunState, event: CheckpointPublished) -> RunState:
+    manifest = event.manifest.value
+    round, held_out = manifest.round, manifest.held_out
+    shown = replace(
+        state,
+        checkpoints=_with(state.checkpoints, round, event.manifest),
+        published=state.published | {round},
+        shown=state.shown | {round},
+    )
+    if held_out is None:
+        return shown
+    return replace(
+        shown,
+        scores=_with(state.scores, round, Score(manifest.tokens, held_out)),
+        evaluations=_without(state.evaluations, (round,)),
+    )
+
+
+def _evaluated(state: RunState, event: EvaluationReceived) -> RunState:
+    round = event.evaluation.value.round
+    if round not in state.published or state.held_out(round) is not None:  # it came too late
+        return state
+    known = state.evaluations.get(round, {})
+    found = _with(known, event.evaluation.signer, event.evaluation)
+    return replace(state, evaluations=_with(state.evaluations, round, found))
+
+
+def _forgot(state: RunState, event: ContributionsForgotten) -> RunState:
+    return replace(state, replay_from=event.round, history=state.history.without_before(event.round))
+
+
+def _saved(state: RunState, event: StateSaved) -> RunState:
+    return state
+
+
+def _dropped(state: RunState, event: CheckpointsDropped) -> RunState:
+    return replace(
+        state,
+        checkpoints=_without(state.checkpoints, event.rounds),
+        published=state.published - {*event.rounds},
+        evaluations=_without(state.evaluations, event.rounds),
+    )
+
+
+def _lost(state: RunState, event: ContributionsLost) -> RunState:
+    return replace(state, accepted=_without(state.accepted, event.owners))
+
+
+def _evaluation_started(state: RunState, event: EvaluationStarted) -> RunState:
+    return replace(state, evaluating=event.round)
+
+
+def _evaluation_ended(state: RunState, event: EvaluationEnded) -> RunState:
+    return replace(state, evaluating=None)
+
+
+def _with(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:
+    return MappingProxyType({**mapping, key: value})
+
+
+def _without(mapping: Mapping[K, V], keys: Collection[K]) -> Mapping[K, V]:
+    return MappingProxyType({key: value for key, value in mapping.items() if key not in keys})
+
+
+_TRANSITIONS: Mapping[type[Event], Callable[[RunState, Any], RunState]] = {
+    RunChartered: _chartered,
+    PeerAdmitted: _admitted,
+    RoundOpened: _opened,
+    ContributionAccepted: _accepted,
+    RoundClosed: _closed,
+    LogAmended: _amended,
+    RoundFolded: _folded,
+    CheckpointWritten: _written,
+    CheckpointPublished: _published,
+    EvaluationReceived: _evaluated,
+    ContributionsForgotten: _forgot,
+    StateSaved: _saved,
+    CheckpointsDropped: _dropped,
+    ContributionsLost: _lost,
+    EvaluationStarted: _evaluation_started,
+    EvaluationEnded: _evaluation_ended,
+}
