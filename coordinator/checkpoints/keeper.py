@@ -1,4 +1,4 @@
-"""What a session needs of whoever keeps a run's checkpoints: the publisher, or a follower's copies."""
+"""What a session needs of the keeper of a run's checkpoints: the publisher, or a follower's copies."""
 
 from __future__ import annotations
 

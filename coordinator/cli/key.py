@@ -17,8 +17,8 @@ _file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, d
 def key() -> None:
     """Show, copy and check the private key of a run.
 
-    Whoever has the key can sign for the run; without it nobody can go on with it. RUN: the name of a run that
-    is served on this machine without --data-dir. FOLDER: the folder of a run.
+    Everyone who has the key can sign for the run; without it nobody can continue it. RUN: the name of a run
+    that is served on this machine without --data-dir. FOLDER: the folder of a run.
     """
 
 

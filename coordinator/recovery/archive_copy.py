@@ -34,7 +34,7 @@ class ArchivedRun:
 
 @dataclass(frozen=True)
 class ArchiveCopy:
-    """Synchronous. Every byte is checked by whoever uses it."""
+    """Synchronous. Its caller checks every byte."""
 
     location: str
     """The address of the copy, or its folder."""

@@ -1,4 +1,4 @@
-"""The run's clock over restarts: what was signed stays in the past, whatever the wall clock says."""
+"""The run's clock over restarts: what was signed stays in the past, even if the wall clock was set back."""
 
 from __future__ import annotations
 

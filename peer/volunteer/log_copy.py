@@ -1,4 +1,4 @@
-"""A volunteer's copy of the run's log and charter, which it serves to whoever asks by their hashes.
+"""A volunteer's copy of the run's log and charter, which it serves by their hashes.
 
 A coordinator that lost its journal, and volunteers that cannot reach it, take the log from there. The blob of
 what certifies the newest entry is named in each heartbeat (`Presence.log`).

@@ -1,4 +1,4 @@
-"""A closer that contradicts itself is found, and the proof is checked by whoever gets it."""
+"""A closer that contradicts itself is found, and every receiver checks the proof."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A charter keeps the digest of the bytes that were signed, whatever the reader's version adds."""
+"""A charter keeps the digest of the bytes that were signed, also where the reader's version adds a field."""
 
 from __future__ import annotations
 

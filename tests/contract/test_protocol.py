@@ -1,4 +1,4 @@
-"""Which versions of the programs fit together, and what each of them is told where they do not."""
+"""Which versions of the programs fit together, and what each of them says where they do not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Agreement on one entry of the log: single-decree Paxos (Lamport 2001) as a pure state machine.
 
 `step(closer, event, now)` returns the closer after the event, and effects to carry out in their order. A
-closer keeps these laws, whatever it receives and whenever it crashes:
+closer keeps these laws for every message that it receives, and across crashes:
 
 1. It promises a ballot only if that is above all that it promised, and votes only in a ballot that is not
    below its promise. Its record is flushed before a promise or a vote is sent, or its own ballot begins.

@@ -285,7 +285,7 @@ class CheckpointSpec(Strict):
 
 
 class ClosersSpec(Strict):
-    """Who closes rounds besides the coordinator, so that the run goes on without it."""
+    """Who closes rounds with the coordinator, and without it while it is away."""
 
     keys: Annotated[tuple[Hex64, ...], Field(max_length=63)] = ()
     """Keys of closers, which `coordinator closer-key` prints.

@@ -1,4 +1,4 @@
-"""Which copy of a data folder a program runs from, so that two copies of one key are told apart."""
+"""Which copy of a data folder a program runs from, which distinguishes two programs with one key."""
 
 from __future__ import annotations
 
