@@ -12,9 +12,10 @@ class Timing:
     """Times in seconds. Passed to what waits; tests replace single fields (`dataclasses.replace`)."""
 
     first_search: float = 5.0
-    """Before the volunteers of the last start are dialled again while none is connected; it doubles."""
+    """Before the volunteers of the last start are dialled again while none is connected; it doubles. Also
+    between two saves of known addresses."""
     longest_search: float = 60.0
-    """Limit of that pause, and between two saves of known addresses."""
+    """Limit of that pause."""
     tick: float = 0.25
     """Between two decisions about the open round: small against any round."""
     head: float = 5.0

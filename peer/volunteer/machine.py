@@ -58,7 +58,8 @@ async def prepare(
             finder = BaseFinder(charter, settings.base, cache, listener, time.monotonic, timing, limiter)
             return await finder.find(lambda: open_archive(str(invite), timing=timing, limiter=limiter))
 
-    base = await persist(found, seed, timing)
+    # What --base names is on this machine: another try changes nothing.
+    base = await (persist(found, seed, timing) if settings.base is None else found())
     fitted = await asyncio.to_thread(_fitted, charter, base, device, settings)
     log.info("%s", displays.render(fitted))
     return Machine(base, device, fitted)

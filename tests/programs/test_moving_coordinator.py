@@ -33,6 +33,7 @@ def test_a_coordinator_that_moves_is_found(tmp_path: Path) -> None:
         ada, ben, cyd = (act.join(name, old) for name in ("ada", "ben", "cyd"))
         coordinator.wait_for(r"folded: 3 contributions")
         cyd.wait_for("the addresses of . other volunteers are saved")
+        coordinator.wait_for("the addresses of . volunteers are saved")
         assert cyd.interrupt() == 0
 
         coordinator.kill()

@@ -64,14 +64,12 @@ def test_a_version_that_does_not_fit_is_refused_with_what_to_install(tmp_path: P
         coordinator, invite = act.serve(port, p2p_port)
         ada = act.join("ada", invite)
         refused(act.join("ben", invite, root=newer), f"barnraise=={__version__}")
-        coordinator.wait_for(r"refused a volunteer with Barnraise 0\.9\.0.*barnraise>=0\.9\.0")
         coordinator.wait_for(r"folded: 1 contributions")
         assert coordinator.interrupt() == 0
 
         coordinator, _ = act.serve(port, p2p_port, root=newer)
         refused(ada, "barnraise>=0.9.0")
         refused(act.join("cyd", invite), "barnraise>=0.9.0")
-        coordinator.wait_for(rf"refused a volunteer with Barnraise {re.escape(__version__)}.*install 0\.9\.0")
 
 
 def refused(program: Program, install: str) -> None:
