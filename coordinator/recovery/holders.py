@@ -128,11 +128,12 @@ async def certified_end(
     name = BlobHash(presence.log)
     await swarm.fetch(name, MAX_PROOF_BYTES, [PublicKey(presence.owner)])
     payload = await asyncio.to_thread(blobs.get, name)
-    blobs.remove(name)
     try:
         certified = Certified.model_validate_json(payload)
     except ValidationError:
-        raise MalformedRecord("the certificate of an entry is none", fix="It is dropped.") from None
+        # It stays in the store: the volunteer may have named a blob that the run needs.
+        raise MalformedRecord("the certificate of an entry is none", fix="It is not used.") from None
+    blobs.remove(name)
     if certified.vote.run != run:
         raise MalformedRecord(f"the certificate is of the run {certified.vote.run}", fix="It is dropped.")
     check_certificate(certified.vote, certified.certificate, Authorities((run_key,)))

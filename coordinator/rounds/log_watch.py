@@ -48,6 +48,8 @@ class LogWatch:
     """A volunteer holds the same newest entry."""
     _known: set[BlobHash] = field(default_factory=set)
     """What volunteers named and was compared."""
+    _refused: set[str] = field(default_factory=set)
+    """Volunteers that named something else: each leaves one blob behind at most."""
     _own: tuple[BlobHash, BlobHash] | None = None
     """Our newest entry, and the name of what certifies it."""
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
@@ -61,7 +63,7 @@ class LogWatch:
         for presence in members.presences.values():
             if presence.log == own and own is not None:
                 self.confirmed = True
-            elif presence.log is not None and presence.log not in self._known and len(self._asking) < AT_ONCE:
+            elif presence.log is not None and self._may_ask(presence.owner, presence.log):
                 self._known.add(BlobHash(presence.log))
                 self._asking.add(asyncio.create_task(self._compare(presence)))
         for task in [task for task in self._asking if task.done()]:
@@ -73,11 +75,18 @@ class LogWatch:
         for task in self._asking:
             task.cancel()
 
+    def _may_ask(self, owner: str, name: str) -> bool:
+        return name not in self._known and owner not in self._refused and len(self._asking) < AT_ONCE
+
     async def _compare(self, presence: Presence) -> None:
         run, store = self.store.snapshot.charter.run, self.store
         try:
             found = await certified_end(self.swarm, store.blobs, presence, run, store.authority.public)
-        except (NetworkError, TrustError, StateError) as error:
+        except (TrustError, StateError) as error:
+            log.debug("%s names no certificate of the log: %s", presence.owner[:8], error.problem)
+            self._refused.add(presence.owner)
+            return
+        except NetworkError as error:
             log.debug("%s does not say where its log ends: %s", presence.owner[:8], error.problem)
             if presence.log is not None:
                 self._known.discard(BlobHash(presence.log))  # the next heartbeat names it again

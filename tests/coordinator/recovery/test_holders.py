@@ -135,3 +135,18 @@ def test_what_a_resume_made_void_is_no_news(store: RunStore, tmp_path: Path) -> 
     with reopened(replace(store, folder=tmp_path / "old")) as old:
         old.resume(parts.NOW)
         watch(old, ahead)
+
+
+def test_a_blob_of_the_run_that_a_volunteer_names_stays(store: RunStore) -> None:
+    hostile, _ = held_by(store)
+    entry = store.snapshot.log[-1].name
+    for name in (entry, *store.snapshot.names()):
+        watch(store, (hostile.model_copy(update={"log": name}), {}))
+        assert name in store.blobs
+
+
+def test_a_volunteer_that_names_no_certificate_is_asked_once(store: RunStore) -> None:
+    hostile, served = held_by(store)
+    names = [store.blobs.put(b"{}"), store.blobs.put(b"[]")]
+    looking = watch(store, *((hostile.model_copy(update={"log": name}), served) for name in names))
+    assert looking._refused == {hostile.owner}
