@@ -17,7 +17,7 @@ from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.records import Head, JoinClaim, open_record, wanted
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex
 from barnraise.contract.tip import first_closers, first_position, holders
-from barnraise.core.errors import BarnraiseError, MalformedRecord, Unreachable
+from barnraise.core.errors import BarnraiseError, MalformedRecord, Unreachable, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.core.signed import Signed, open_signed, sign
@@ -89,6 +89,12 @@ async def follow(
         clock = RunClock()
         joined = await _join(invite, identity, folder, journal, clock, timing)
         charter, blobs = joined.charter.value, BlobStore(folder / BLOBS)
+        if not first_closers(charter):
+            raise UserError(
+                f"the run {charter.run} names no closers: its coordinator alone closes its rounds",
+                fix="`coordinator publish` copies its archive. For the next run, what `coordinator closer-key"
+                " FOLDER` prints belongs into `closers.keys`.",
+            )
         swarm = await Swarm.start(
             identity,
             charter.run,

@@ -43,6 +43,17 @@ def follow(act: Stage, name: str, invite: str) -> Program:
     return program
 
 
+def test_a_run_without_closers_is_not_followed(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    with stage(tmp_path) as act:
+        _, invite = act.serve()
+        program = act.start(
+            "carol", "coordinator.cli.main", "follow", invite, "--data-dir", str(tmp_path / "carol")
+        )
+        assert program.wait() == 2, program.output
+        assert "names no closers" in program.output
+
+
 def test_rounds_close_without_the_coordinator(tmp_path: Path) -> None:
     prepare(tmp_path)
     keys = [closer_key(tmp_path / name) for name in FOLLOWERS]
