@@ -9,7 +9,7 @@ import pytest
 from tests.programs.test_processes import check_agreement, prepare
 from tests.support.programs import Program, Stage, free_ports, stage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full("five programs, one after another, take minutes")]
 
 FOUND_SECONDS = 90.0
 """A coordinator that moved is found within 30 s on an idle machine; this one runs other tests."""

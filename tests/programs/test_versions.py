@@ -13,7 +13,10 @@ from tests.programs.test_processes import prepare
 from tests.support.coordinators import unused_port
 from tests.support.programs import ROOT, Program, stage
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.full("four programs of two builds, one after another, take minutes"),
+]
 
 
 def build(folder: Path, release: str, *, spoken: int, oldest: int) -> Path:
