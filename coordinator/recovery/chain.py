@@ -14,18 +14,8 @@ from barnraise.contract.tip import Position, first_position
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.signed import Signed
-from barnraise.fold.log import Link, Step, check_step, read_step
-from coordinator.store.events import (
-    CheckpointPublished,
-    CheckpointWritten,
-    Kind,
-    LogAmended,
-    RoundClosed,
-    Row,
-)
-
-ENTRIES = (Kind.CLOSED, Kind.AMENDED)
-"""Rows that record an entry of the log."""
+from barnraise.fold.log import Step, check_step, read_step
+from coordinator.store.events import ENTRIES, CheckpointPublished, CheckpointWritten, Kind, Row, entered
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Chain:
 
     def rows(self, start: int) -> list[Row]:
         """The journal's rows of the entries from a height on."""
-        return [_row(step) for step in self.steps[start:]]
+        return [entered(step).row() for step in self.steps[start:]]
 
     def has(self, manifest: Manifest) -> bool:
         """Whether a checkpoint is of a place in this log."""
@@ -110,11 +100,6 @@ def checkpoint_rows(manifests: Iterable[Signed[Manifest]], chain: Chain, known: 
 def entry_of(votes: Certified) -> BlobHash:
     """The name of the entry that was certified."""
     return BlobHash(votes.vote.entry)
-
-
-def _row(step: Step) -> Row:
-    at = Millis(step.entry.at)
-    return RoundClosed(at, step).row() if isinstance(step, Link) else LogAmended(at, step).row()
 
 
 def _time_of(chain: Chain, height: int) -> Millis:

@@ -16,9 +16,8 @@ from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun, decide_beginning
 from coordinator.recovery.key_file import keep_key, new_key, pending_key, run_key, set_run_aside
 from coordinator.run_folder import ARCHIVE, JOURNAL
-from coordinator.store.completeness import archive_is_ahead
+from coordinator.store.completeness import archive_is_ahead, journal_facts
 from coordinator.store.journal import Journal, JournalDamaged, salvage
-from coordinator.store.row_reader import charter_signer
 
 log = logging.getLogger("coordinator")
 
@@ -46,8 +45,9 @@ def open_folder(folder: Path, asked: Asked) -> tuple[Identity, Beginning]:
 def folder_facts(folder: Path) -> FolderFacts:
     """Raises StateError, JournalDamaged, DiskFull."""
     with closing(Journal(folder / JOURNAL)) as journal:
-        signer = charter_signer(journal.rows())
-        if signer is not None and journal.behind is None and archive_is_ahead(journal, folder / ARCHIVE):
+        facts = journal_facts(journal.rows())
+        signer, ahead = facts.signer, archive_is_ahead(facts.entries, folder / ARCHIVE)
+        if signer is not None and journal.behind is None and ahead:
             log.warning("the journal in %s is older than the archive next to it", folder)
             journal.mark_behind(journal.newest_time())
         restored = journal.behind is not None

@@ -12,10 +12,10 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import Batch
-from coordinator.recovery.chain import ENTRIES, Chain, checkpoint_rows, entry_of, rows_before, shared_height
+from coordinator.recovery.chain import Chain, checkpoint_rows, entry_of, rows_before, shared_height
 from coordinator.recovery.key_file import set_journal_aside
 from coordinator.run_folder import BLOBS, JOURNAL
-from coordinator.store.events import ContributionsForgotten, Kind, Row, RunChartered
+from coordinator.store.events import ENTRIES, ContributionsForgotten, Kind, Row, RunChartered
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import certified_in
 

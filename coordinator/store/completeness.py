@@ -6,21 +6,37 @@ the newest rows. The archive next to it has the entries of the log that the miss
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.archive import INDEX, parse_index
 from barnraise.core.errors import MalformedRecord
-from coordinator.store.events import Kind
-from coordinator.store.journal import Journal
+from barnraise.core.ids import PublicKey
+from coordinator.store.events import ENTRIES, Row
+from coordinator.store.row_reader import charter_signer
 
 
-def archive_is_ahead(journal: Journal, archive: Path) -> bool:
-    """Whether the archive names more entries of the log. False where its index cannot be read.
+@dataclass(frozen=True)
+class JournalFacts:
+    """What a journal records, in short."""
 
-    Raises JournalDamaged.
-    """
+    signer: PublicKey | None
+    """The key that signed the charter of the run; None where it records no run."""
+    entries: int
+    """Entries of the log."""
+
+
+def journal_facts(rows: Iterable[Row]) -> JournalFacts:
+    """Reads all rows, so that damage is found. Raises JournalDamaged, StateError."""
+    rows = iter(rows)
+    signer = charter_signer(rows)  # it reads up to the charter, which is before all entries
+    return JournalFacts(signer, sum(row.kind in ENTRIES for row in rows))
+
+
+def archive_is_ahead(entries: int, archive: Path) -> bool:
+    """Whether the archive names more entries of the log. False where its index cannot be read."""
     try:
-        entries = parse_index((archive / INDEX).read_bytes()).entries
+        return parse_index((archive / INDEX).read_bytes()).entries > entries
     except (OSError, MalformedRecord):
         return False
-    return entries > sum(row.kind in (Kind.CLOSED, Kind.AMENDED) for row in journal.rows())

@@ -47,6 +47,10 @@ class Kind(Enum):
     """body: the signed snapshot"""
 
 
+ENTRIES = (Kind.CLOSED, Kind.AMENDED)
+"""Rows that record an entry of the log."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the journal."""
@@ -130,6 +134,12 @@ class LogAmended:
 
     def row(self) -> Row:
         return _row_of_step(Kind.AMENDED, self.at, self.amendment)
+
+
+def entered(step: Step) -> RoundClosed | LogAmended:
+    """The event of an entry that others made, at its own time."""
+    at = Millis(step.entry.at)
+    return RoundClosed(at, step) if isinstance(step, Link) else LogAmended(at, step)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ from coordinator.reasons.recovery import (
 )
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.copies import Copies
-from coordinator.store.events import CheckpointsDropped, ContributionsLost, Kind, Row
+from coordinator.store.events import ENTRIES, CheckpointsDropped, ContributionsLost, Row
 from coordinator.store.retention import NamedBlobs
 from coordinator.store.row_reader import RowReader, certified_in, open_snapshot, since_snapshot
 from coordinator.store.run_state import RunState
@@ -107,7 +107,7 @@ class Restoring:
                 self.named.add(event)
                 state = apply(state, event)
         except CopiesNeeded as needed:
-            rest = [_entry_file(certified_in(row)) for row in rows if row.kind in (Kind.CLOSED, Kind.AMENDED)]
+            rest = [_entry_file(certified_in(row)) for row in rows if row.kind in ENTRIES]
             self._need((*needed.files, *(file for file in rest if not self.copies.ensure(file))))
         log.info("resuming with round %d", state.round)
         return self._without_lost(self._without_incomplete(state))

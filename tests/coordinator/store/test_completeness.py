@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from coordinator.recovery.opening import folder_facts
+from coordinator.recovery.beginning import Asked, Recover
+from coordinator.recovery.opening import folder_facts, open_folder
 from coordinator.run_folder import AUTHORITY_KEY, JOURNAL
-from coordinator.store.completeness import archive_is_ahead
-from coordinator.store.journal import Journal
+from coordinator.store.completeness import archive_is_ahead, journal_facts
+from coordinator.store.journal import Journal, JournalDamaged
 from coordinator.store.run_store import RunStore
 from tests.support.coordinators import archive, fold_round, opened_store, train_round
 from tests.support.parts import ADA, AUTHORITY
@@ -27,15 +29,16 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 
 def test_a_complete_journal_is_at_least_as_long_as_its_archive(store: RunStore) -> None:
-    assert not archive_is_ahead(store.journal, archive(store))
+    assert not archive_is_ahead(journal_facts(store.journal.rows()).entries, archive(store))
 
 
 def test_a_copy_without_the_write_ahead_log_is_shorter(store: RunStore, tmp_path: Path) -> None:
     lone = tmp_path / JOURNAL
     lone.write_bytes((store.folder / JOURNAL).read_bytes())
     with closing(Journal(lone)) as journal:
-        assert archive_is_ahead(journal, archive(store))
-        assert not archive_is_ahead(journal, tmp_path), "no archive says nothing"
+        entries = journal_facts(journal.rows()).entries
+        assert archive_is_ahead(entries, archive(store))
+        assert not archive_is_ahead(entries, tmp_path), "no archive says nothing"
 
 
 def test_a_start_without_the_write_ahead_log_recovers(store: RunStore) -> None:
@@ -49,3 +52,17 @@ def test_a_start_without_the_write_ahead_log_recovers(store: RunStore) -> None:
     assert folder_facts(store.folder).restored
     with closing(Journal(store.folder / JOURNAL)) as journal:
         assert journal.behind is not None
+
+
+def test_the_first_rows_of_a_damaged_journal_are_kept_without_an_archive(store: RunStore) -> None:
+    (store.folder / AUTHORITY_KEY).write_bytes(AUTHORITY.seed)
+    shutil.rmtree(archive(store))
+    rows = len(list(store.journal.rows()))
+    store.journal._db.execute("UPDATE events SET round = round + 1 WHERE id = ?", (rows - 1,))
+    store.journal.close()
+    with pytest.raises(JournalDamaged):
+        open_folder(store.folder, Asked())
+    _, beginning = open_folder(store.folder, Asked(recover_from="https://mirror.example"))
+    assert beginning == Recover("https://mirror.example")
+    with closing(Journal(store.folder / JOURNAL)) as journal:
+        assert len(list(journal.rows())) == rows - 2
