@@ -37,10 +37,9 @@ from coordinator.store.events import (
     CheckpointWritten,
     ContributionsForgotten,
     Journaled,
-    LogAmended,
-    RoundClosed,
     RoundOpened,
     RunChartered,
+    entered,
 )
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import find_charter
@@ -171,8 +170,7 @@ async def _history(
     first = manifest.value.round
     events: list[Journaled] = [RunChartered(now, charter)]
     for step in await _steps(charter.value, head, swarm, blobs):
-        at = Millis(step.entry.at)
-        events.append(RoundClosed(at, step) if isinstance(step, Link) else LogAmended(at, step))
+        events.append(entered(step))
         if isinstance(step, Link) and step.close.round >= first:
             for commit in step.commits:
                 having = [PublicKey(commit.owner), *holders(charter.value)]

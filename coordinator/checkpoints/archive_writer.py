@@ -39,7 +39,7 @@ from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import Batch, disk_errors, make_folder, write_atomic
 from coordinator.store.checkpoints import lay_out
-from coordinator.store.history import Logged
+from coordinator.store.history import Logged, epoch_starts
 from coordinator.store.promotion import Promotion
 from coordinator.store.run_state import RunState
 
@@ -267,12 +267,11 @@ def _missing_blob(blob: BlobHash, path: str) -> StateError:
 
 
 def _segments(log: Sequence[Logged]) -> tuple[Segment, ...]:
-    """Which epoch each height is of. A log without entries begins with epoch 0."""
-    found = [Segment(epoch=0, start=0)]
-    for height, logged in enumerate(log):
-        if logged.epoch != found[-1].epoch:
-            found.append(Segment(epoch=logged.epoch, start=height))
-    return tuple(found)
+    """Which epoch each height is of. A log begins with epoch 0, also without entries."""
+    starts = epoch_starts(log)
+    if not starts or starts[0][0] != 0:
+        starts.insert(0, (0, 0))
+    return tuple(Segment(epoch=epoch, start=start) for epoch, start in starts)
 
 
 def _names(rounds: Sequence[int], promotion: Promotion | None) -> dict[int, tuple[str, ...]]:

@@ -14,11 +14,10 @@ from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, 
 from barnraise.core.errors import TrustError, Unreachable, UserError
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import Signed, open_signed
+from barnraise.runtime.http_client import is_web_address
 from coordinator.recovery.chain import Chain, checked_chain
 from coordinator.run_folder import ARCHIVE
-
-ANSWER_SECONDS = 30.0
-"""A server that sends nothing for this long is given up."""
+from coordinator.store.copies import MIRROR_SECONDS
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,13 @@ class ArchiveCopy:
 
     def _read(self, path: str, limit: int) -> bytes:
         try:
-            if not self.location.startswith(("http://", "https://")):
+            if not is_web_address(self.location):
                 with (Path(self.location) / path).open("rb") as file:
                     found = file.read(limit + 1)
                 _check_size(len(found), limit, path)
                 return found
             with httpx2.stream(
-                "GET", f"{self.location}/{path}", timeout=ANSWER_SECONDS, follow_redirects=True
+                "GET", f"{self.location}/{path}", timeout=MIRROR_SECONDS, follow_redirects=True
             ) as response:
                 response.raise_for_status()
                 data = bytearray()

@@ -7,13 +7,14 @@ interrupted goes on with it.
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from pathlib import Path
 
 from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
 from barnraise.runtime.damaged import DAMAGED
 from barnraise.runtime.files import Batch, disk_errors, flush, load_identity, make_folder
+from barnraise.runtime.machine_clocks import utc_now
 from coordinator.run_folder import AUTHORITY_KEY, EARLIER, JOURNAL
 from coordinator.store.journal import journal_files
 
@@ -55,26 +56,25 @@ def keep_key(folder: Path) -> None:
 
 def set_journal_aside(folder: Path) -> None:
     """Move a journal away whose end others have otherwise. Raises DiskFull."""
-    target = folder / EARLIER / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-journal"
-    with disk_errors(target):
-        make_folder(target)
-        for file in journal_files(folder / JOURNAL):
-            if file.exists():
-                os.replace(file, target / file.name)
-        flush(target)
-        flush(folder)
+    files = [file for file in journal_files(folder / JOURNAL) if file.exists()]
+    _move(files, folder / EARLIER / f"{utc_now():%Y%m%dT%H%M%SZ}-journal")
 
 
 def set_run_aside(folder: Path) -> Path:
     """Move all that `folder` has of a run into a folder below it. Raises DiskFull."""
-    target = folder / EARLIER / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}"
+    target = folder / EARLIER / f"{utc_now():%Y%m%dT%H%M%SZ}"
+    # The key is last: with it gone, the folder is that of a new run.
+    names = sorted(os.listdir(folder), key=lambda name: name == AUTHORITY_KEY)
+    moved = [name for name in names if not name.startswith(".") and name not in (EARLIER, DAMAGED)]
+    _move([folder / name for name in moved], target)
+    return target
+
+
+def _move(paths: Sequence[Path], target: Path) -> None:
+    """Move files and folders into a new folder, in this order. Raises DiskFull."""
     with disk_errors(target):
         make_folder(target)
-        # The key is last: with it gone, the folder is that of a new run.
-        names = sorted(os.listdir(folder), key=lambda name: name == AUTHORITY_KEY)
-        for name in names:
-            if not name.startswith(".") and name not in (EARLIER, DAMAGED):
-                os.replace(folder / name, target / name)
-        flush(target)
-        flush(folder)
-    return target
+        for path in paths:
+            os.replace(path, target / path.name)
+        for folder in (target, *{path.parent for path in paths}):
+            flush(folder)

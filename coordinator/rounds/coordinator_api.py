@@ -74,7 +74,8 @@ class CoordinatorApi:
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         """Admit a volunteer, or renew its admission. Raises RefusedError, DiskFull."""
         now, charter, authority = self.clock(), self.store.charter, self.store.authority
-        in_use = self.session.instances.in_use(claim.value, now)
+        instances = self.session.instances
+        in_use = instances.in_use(claim.value, now)
         match admit(claim.value, charter.run, now, self.timing, in_use):
             case ClaimRefused(reason):
                 refusal = claim_refusal(reason)
@@ -82,7 +83,7 @@ class CoordinatorApi:
                 raise refusal
             case Admitted(admission):
                 self.store.admit(claim, now)
-                self.session.instances.admitted(claim.value, now)
+                instances.admitted(claim.value, now)
                 self._refused.pop(claim.signer, None)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
                 return JoinResult(self.charter(), sign(authority, admission).wire, self.head())

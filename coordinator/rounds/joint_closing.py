@@ -58,25 +58,36 @@ class JointClosing:
         self._arrive()
 
     @property
+    def _position(self) -> Position:
+        """The end of the log."""
+        run = self.store.snapshot
+        return run.position
+
+    @property
+    def _own(self) -> PublicKey:
+        agreement = self.agreement
+        return agreement.identity.public
+
+    @property
     def is_shared(self) -> bool:
         """Whether the open round is closed by votes."""
-        return bool(self.store.snapshot.position.closers)
+        return bool(self._position.closers)
 
     @property
     def is_first(self) -> bool:
         """Whether this closer proposes first, and announces heads."""
-        return self.agreement.identity.public == self.agreement.run_key
+        return self._own == self.agreement.run_key
 
     def is_silent(self, head: Head, now: Millis) -> bool:
         """Whether who announced a head missed three further ones; later closers wait for more."""
-        closers = self.store.snapshot.position.closers
-        own = self.agreement.identity.public
+        closers = self._position.closers
+        own = self._own
         rank = 1 + closers.index(own) if own in closers else 1 + len(closers)
         return seconds_between(Millis(head.at), now) > self.timing.head * (2 + rank)
 
     def propose(self, reason: str, now: Millis) -> None:
         """Have the accepted contributions closed, once for each place of the log."""
-        position = self.store.snapshot.position
+        position = self._position
         if self._proposed != position and self.agreement.takes_part:
             self._proposed = position
             close = self.store.candidate(reason, now)
@@ -114,9 +125,9 @@ class JointClosing:
 
     def enter(self, step: Step) -> None:
         """Journal an entry. Raises BadSignature, StateError."""
-        before = self.store.snapshot.position
+        before = self._position
         self.store.enter(step)
-        self._before = before, self.store.snapshot.position
+        self._before = before, self._position
         self._arrive()
 
     def _arrive(self) -> None:
@@ -128,14 +139,14 @@ class JointClosing:
         self.agreement.arrive(run.position, newest)
 
     def _newest_entry(self) -> Entry:
-        entry = parse_entry(self.store.blobs.get(self.store.snapshot.position.previous))
+        entry = parse_entry(self.store.blobs.get(self._position.previous))
         assert not isinstance(entry, NeedsNewer), "it was entered"
         return entry
 
     # Following
 
     def _goal(self, heads: Sequence[Head]) -> Goal | None:
-        agreement, here = self.agreement, self.store.snapshot.position
+        agreement, here = self.agreement, self._position
         if agreement.decided is not None:
             return _goal_of(agreement.decided)
         if agreement.later is not None:
@@ -147,7 +158,7 @@ class JointClosing:
         return None
 
     async def _walk(self, goal: Goal) -> list[Step]:
-        position, charter = self.store.snapshot.position, self.store.charter
+        position, charter = self._position, self.store.charter
         found: list[Step] = []
         name: BlobHash = goal.entry
         certificate: Certificate | None = goal.certificate
@@ -170,7 +181,7 @@ class JointClosing:
     def _holders(self, first: Sequence[PublicKey]) -> list[PublicKey]:
         run = self.store.snapshot
         keys = dict.fromkeys([*first, *run.position.closers, run.charter.authority_key])
-        return [key for key in keys if key != self.agreement.identity.public]
+        return [key for key in keys if key != self._own]
 
     async def _fetch_all(self, commits: Sequence[Commit], holders: Sequence[PublicKey]) -> None:
         store = self.store

@@ -17,6 +17,7 @@ from barnraise.core.errors import HashMismatch, Unreachable
 from barnraise.core.ids import BlobHash
 from barnraise.runtime.blob_store import Absent, BlobStore, Intact, SetAside, file_hash
 from barnraise.runtime.files import Batch
+from barnraise.runtime.http_client import is_web_address
 from coordinator.messages.recovery import recovery_message
 from coordinator.reasons.recovery import (
     CheckpointFile,
@@ -81,7 +82,7 @@ class Copies:
     def _from_mirrors(self, file: RunFile) -> CopyOutcome | None:
         for mirror in self.mirrors:
             url = f"{mirror.rstrip('/')}/{file.archive_path}"
-            if not mirror.startswith(("http://", "https://")):
+            if not is_web_address(mirror):
                 if (found := self._from_folder(Path(url), file.name)) is not None:
                     return found
                 continue

@@ -21,6 +21,15 @@ class Logged:
     epoch: int
 
 
+def epoch_starts(log: Iterable[Logged]) -> list[tuple[int, int]]:
+    """Each epoch of the log, and the height of its first entry."""
+    found: list[tuple[int, int]] = []
+    for height, logged in enumerate(log):
+        if not found or logged.epoch != found[-1][0]:
+            found.append((logged.epoch, height))
+    return found
+
+
 @dataclass(frozen=True)
 class Share:
     """What one volunteer contributed to the run."""

@@ -49,6 +49,7 @@ from coordinator.store.events import (
     RoundOpened,
     RunChartered,
     StateSaved,
+    entered,
 )
 from coordinator.store.journal import Journal
 from coordinator.store.next_entry import close_of, resume_of
@@ -204,13 +205,12 @@ class RunStore:
             run = self.snapshot
             check_step(run.position, step, self.charter)
             self.blobs.put(step.entry.payload)
-            at = Millis(step.entry.at)
-            self._record(RoundClosed(at, step) if isinstance(step, Link) else LogAmended(at, step))
+            self._record(entered(step))
             if isinstance(step, Link):
                 listed = {blob_name(commit) for commit in step.commits}
                 self._remove({blob_name(commit.value) for commit in run.accepted.values()} - listed)
                 if self.journal.snapshot_due:
-                    self.save(at)
+                    self.save(Millis(step.entry.at))
 
     def save(self, now: Millis) -> None:
         """Journal a snapshot, with which a restart begins. No contribution may be accepted yet."""

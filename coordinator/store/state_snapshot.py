@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -16,7 +16,7 @@ from barnraise.contract.tip import Position
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round
 from barnraise.core.signed import Signed, open_text
 from coordinator.store.append_only import AppendOnly
-from coordinator.store.history import History, Logged, Share
+from coordinator.store.history import History, Logged, Share, epoch_starts
 from coordinator.store.layered import Layered
 from coordinator.store.run_state import RunState, Score
 from coordinator.store.snapshot import (
@@ -46,7 +46,7 @@ def snapshot_of(run: RunState) -> Snapshot:
         ),
         opens=run.opens,
         names="".join(logged.name for logged in run.log),
-        epochs=_epochs(run.log),
+        epochs=tuple(epoch_starts(run.log)),
         certificate=run.certificate,
         checkpoints=tuple(_saved_checkpoint(run, round) for round in sorted(run.checkpoints)),
         shown=tuple(sorted(run.shown)),
@@ -99,14 +99,6 @@ def state_of(snapshot: Snapshot, charter: Signed[Charter]) -> RunState:
         replay_from=snapshot.replay_from,
         claims=Layered({PublicKey(claim.owner): claim for claim in snapshot.claims}),
     )
-
-
-def _epochs(log: Sequence[Logged]) -> tuple[tuple[int, int], ...]:
-    found: list[tuple[int, int]] = []
-    for height, logged in enumerate(log):
-        if not found or logged.epoch != found[-1][0]:
-            found.append((logged.epoch, height))
-    return tuple(found)
 
 
 def _logged(snapshot: Snapshot) -> list[Logged]:

@@ -37,6 +37,11 @@ async def http_client(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
+def is_web_address(text: str) -> bool:
+    """Whether `text` is the address of a web server, and not a folder."""
+    return text.startswith(("http://", "https://"))
+
+
 def cause_of(error: Exception, today: date | None = None) -> str:
     """The text of a request's error, with this machine's date where a certificate is not valid at it."""
     text = str(error) or type(error).__name__
