@@ -9,7 +9,7 @@ from pathlib import Path
 
 from barnraise.core.errors import FileDamaged
 from barnraise.core.ids import BlobHash
-from barnraise.runtime.blob_store import file_hash
+from barnraise.runtime.blob_store import has_hash
 from barnraise.runtime.files import replacing
 
 
@@ -30,14 +30,6 @@ def checked_copy(source: Path, target: Path, expected: BlobHash | None, mode: in
         if expected is not None and found != expected:
             raise _damaged(source)
     return found
-
-
-def has_hash(file: Path, name: BlobHash) -> bool:
-    """Whether `file` is there with this hash. Slow: reads it."""
-    try:
-        return file_hash(file) == name
-    except OSError:
-        return False
 
 
 def _pieces(source: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:

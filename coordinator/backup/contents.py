@@ -11,13 +11,11 @@ from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.contract.charter import Charter
 from barnraise.contract.shards import DataIndex
 from barnraise.core.errors import MalformedBlob, UserError
-from barnraise.core.identity import KEY_BYTES
-from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.core.ids import BlobHash
 from barnraise.core.signed import Signed
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
-from coordinator.store.events import Kind
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import RowReader, find_charter
 from coordinator.store.run_state import RunState
@@ -74,12 +72,9 @@ class RunContents:
 
 
 def _charter(journal: Journal, folder: Path) -> Signed[Charter]:
-    for row in journal.rows():
-        if row.kind is Kind.CHARTERED:
-            charter = find_charter([row], PublicKey(row.body[:KEY_BYTES].hex()))
-            assert charter is not None
-            return charter
-    raise UserError(f"the run in {folder} has not begun", fix="Start it with `coordinator serve` first.")
+    if (charter := find_charter(journal.rows(), None)) is None:
+        raise UserError(f"the run in {folder} has not begun", fix="Start it with `coordinator serve` first.")
+    return charter
 
 
 def _shards(index: Path) -> set[BlobHash]:

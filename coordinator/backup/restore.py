@@ -13,9 +13,10 @@ from pathlib import Path
 from barnraise.core.errors import FileDamaged, StateError, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, RunId
+from barnraise.runtime.blob_store import has_hash
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import UNFINISHED, owned_folder, write_atomic
-from coordinator.backup.checked_copy import checked_copy, has_hash
+from coordinator.backup.checked_copy import checked_copy
 from coordinator.backup.manifest import BackupFile, BackupManifest, needed_manifest
 from coordinator.reasons.backup import BackupRestored, JournalUsed
 from coordinator.run_folder import AUTHORITY_KEY, JOURNAL

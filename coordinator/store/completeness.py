@@ -14,7 +14,7 @@ from barnraise.contract.archive import INDEX, parse_index
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import PublicKey
 from coordinator.store.events import ENTRIES, Row
-from coordinator.store.row_reader import charter_signer
+from coordinator.store.row_reader import find_charter
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class JournalFacts:
 def journal_facts(rows: Iterable[Row]) -> JournalFacts:
     """Reads all rows, so that damage is found. Raises JournalDamaged, StateError."""
     rows = iter(rows)
-    signer = charter_signer(rows)  # it reads up to the charter, which is before all entries
-    return JournalFacts(signer, sum(row.kind in ENTRIES for row in rows))
+    charter = find_charter(rows, None)  # it reads up to the charter, which is before all entries
+    entries = sum(row.kind in ENTRIES for row in rows)
+    return JournalFacts(None if charter is None else charter.signer, entries)
 
 
 def archive_is_ahead(entries: int, archive: Path) -> bool:

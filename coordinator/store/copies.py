@@ -15,7 +15,7 @@ import httpx2
 from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import HashMismatch, Unreachable
 from barnraise.core.ids import BlobHash
-from barnraise.runtime.blob_store import Absent, BlobStore, Intact, SetAside, file_hash
+from barnraise.runtime.blob_store import Absent, BlobStore, Intact, SetAside, has_hash
 from barnraise.runtime.files import Batch
 from barnraise.runtime.http_client import is_web_address
 from coordinator.messages.recovery import recovery_message
@@ -70,7 +70,7 @@ class Copies:
         there = self.archive / file.archive_path
         if not there.is_file():
             return None
-        if not _has_hash(there, file.name):
+        if not has_hash(there, file.name):
             self.blobs.set_file_aside(there)
             if isinstance(file, CheckpointFile):  # a folder without its manifest is laid out again
                 (there.parent / MANIFEST).unlink(missing_ok=True)
@@ -95,7 +95,7 @@ class Copies:
 
     def _from_folder(self, there: Path, name: BlobHash) -> CopyOutcome | None:
         """The folder is a copy that somebody made: nothing in it is changed."""
-        if not there.is_file() or not _has_hash(there, name):
+        if not has_hash(there, name):
             return None
         with Batch() as batch:
             self.blobs.adopt(there, batch)
@@ -114,10 +114,3 @@ class Copies:
                     raise Unreachable(f"more than {limit} bytes", fix="Another mirror is asked.")
                 file.write(piece)
         self.blobs.accept(name)
-
-
-def _has_hash(file: Path, name: BlobHash) -> bool:
-    try:
-        return file_hash(file) == name
-    except OSError:  # as unreadable as the blob that it links
-        return False

@@ -49,22 +49,14 @@ def certified_in(row: Row) -> Certified:
         ) from None
 
 
-def find_charter(rows: Iterable[Row], authority: PublicKey) -> Signed[Charter] | None:
+def find_charter(rows: Iterable[Row], authority: PublicKey | None) -> Signed[Charter] | None:
     """The charter of the run; None where the journal records no run yet.
 
-    Raises MalformedRecord, BadSignature.
+    authority: the key that must have signed it; None: any. Raises MalformedRecord, BadSignature.
     """
     for row in rows:
         if row.kind is Kind.CHARTERED:
             return open_signed(Charter, row.body, signer=authority, limit=MAX_CHARTER_BYTES)
-    return None
-
-
-def charter_signer(rows: Iterable[Row]) -> PublicKey | None:
-    """The key that signed the charter of the run; None where the journal records none."""
-    for row in rows:
-        if row.kind is Kind.CHARTERED:
-            return open_signed(Charter, row.body, signer=None, limit=MAX_CHARTER_BYTES).signer
     return None
 
 

@@ -235,3 +235,11 @@ def file_hash(file: Path) -> BlobHash:
         while piece := opened.read(1 << 20):
             digest.update(piece)
     return BlobHash(digest.hexdigest())
+
+
+def has_hash(file: Path, name: BlobHash) -> bool:
+    """Whether a file is there and can be read, and has this hash. Slow: reads it."""
+    try:
+        return file_hash(file) == name
+    except OSError:
+        return False
