@@ -95,7 +95,7 @@ class Copies:
 
     def _from_folder(self, there: Path, name: BlobHash) -> CopyOutcome | None:
         """The folder is a copy that somebody made: nothing in it is changed."""
-        if not has_hash(there, name):
+        if not there.is_file() or not has_hash(there, name):
             return None
         with Batch() as batch:
             self.blobs.adopt(there, batch)
