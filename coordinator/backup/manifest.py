@@ -65,10 +65,11 @@ def read_manifest(folder: Path) -> BackupManifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
+        header = _Header.model_validate_json(wire)
+        if header.version > VERSION:
+            raise NewerVersion(f"the backup in {folder}", header.release)
         return BackupManifest.model_validate_json(wire)
     except ValidationError:
-        if (newer := _newer_release(wire)) is not None:
-            raise NewerVersion(f"the backup in {folder}", newer) from None
         raise StateError(
             f"{folder / BACKUP} is damaged", fix="Use another backup, or take a new one in an empty folder."
         ) from None
@@ -81,17 +82,7 @@ def needed_manifest(folder: Path) -> BackupManifest:
             f"{folder} has no backup",
             fix="Give the folder that `coordinator backup` wrote: it has backup.json.",
         )
-    if found.version > VERSION:
-        raise NewerVersion(f"the backup in {folder}", found.release)
     return found
-
-
-def _newer_release(wire: bytes) -> str | None:
-    try:
-        header = _Header.model_validate_json(wire)
-    except ValidationError:
-        return None
-    return header.release if header.version > VERSION else None
 
 
 class _Header(Strict):

@@ -17,15 +17,13 @@ from coordinator.backup.manifest import BACKUP, needed_manifest
 from coordinator.backup.restore import restore_backup
 from coordinator.backup.take import take_backup
 from coordinator.reasons.backup import BackupRestored, BackupTaken, JournalUsed
-from coordinator.run_folder import AUTHORITY_KEY, HELD_OUT, JOURNAL
+from coordinator.run_folder import AUTHORITY_KEY, HELD_OUT, JOURNAL, VOTES
 from coordinator.store.journal import Journal, copy_journal
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import contribution, opened_store, train_round
 from tests.support.parts import ADA, BEN
-
-VOTES = "votes.sqlite"
 
 
 @pytest.fixture
@@ -289,7 +287,7 @@ def edited(change: Callable[[str], str], folder: Path) -> None:
         (lambda text: text[:200], StateError),
         (lambda text: text.replace('"version": 1', '"version": 2', 1), NewerVersion),
         (lambda text: text.replace('"held-out/index.json"', '"../index.json"'), StateError),
-        (lambda text: text.replace('"held-out/index.json"', '"votes.sqlite"'), StateError),
+        (lambda text: text.replace('"held-out/index.json"', f'"{VOTES}"'), StateError),
         (lambda text: text.replace('"held-out/index.json"', '"held-out/../../x"'), StateError),
     ],
 )
@@ -342,3 +340,10 @@ def test_restored_is_the_same_wherever_it_is_said(store: RunStore, tmp_path: Pat
     restored = restore_backup(tmp_path / "backup", tmp_path / "elsewhere")
     assert isinstance(restored, BackupRestored)
     assert (restored.run, restored.taken, restored.round) == (taken.run, taken.taken, taken.round)
+def test_a_backup_of_a_newer_release_is_not_overwritten(store: RunStore, tmp_path: Path) -> None:
+    backed_up(store, tmp_path / "backup")
+    edited(lambda text: text.replace('"version": 1', '"version": 2', 1), tmp_path / "backup")
+    with pytest.raises(NewerVersion):
+        backed_up(store, tmp_path / "backup")
+
+
