@@ -14,13 +14,21 @@ from pathlib import Path
 from barnraise import __version__
 from barnraise.core.errors import FileDamaged, StateError, UserError
 from barnraise.core.ids import Millis, RunId
+from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.runtime.blob_store import file_hash
-from barnraise.runtime.files import disk_errors, keep_file, owned_folder, scratch_folder, write_atomic
+from barnraise.runtime.files import (
+    UNFINISHED,
+    disk_errors,
+    keep_file,
+    owned_folder,
+    scratch_folder,
+    write_atomic,
+)
 from coordinator.backup.checked_copy import checked_copy
 from coordinator.backup.contents import RunContents
 from coordinator.backup.manifest import BACKUP, JOURNALS, VERSION, BackupFile, BackupManifest, read_manifest
 from coordinator.reasons.backup import BackupTaken
-from coordinator.run_folder import AUTHORITY_KEY, BLOBS, HELD_OUT, JOURNAL
+from coordinator.run_folder import AUTHORITY_KEY, BLOBS, CHAT_TEMPLATE, HELD_OUT, JOURNAL
 from coordinator.store.journal import copy_journal
 
 
@@ -90,7 +98,7 @@ def _copied(
 
 def _older(target: Path) -> BackupManifest | None:
     """The backup in `target`. Raises UserError where something else is there, StateError."""
-    known = {BACKUP, JOURNALS, BLOBS, HELD_OUT, ".lock"}  # without the first: an interrupted backup
+    known = {JOURNALS, BLOBS, HELD_OUT, CHAT_TEMPLATE, ADAPTER_CONFIG, ".lock"}  # of an interrupted backup
     found = read_manifest(target)
     if found is None and target.exists() and not (target.is_dir() and _names(target) <= known):
         raise UserError(
@@ -100,7 +108,7 @@ def _older(target: Path) -> BackupManifest | None:
 
 
 def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    return {path.name for path in folder.iterdir() if not path.name.startswith(UNFINISHED)}
 
 
 def _read(journal: Path, folder: Path) -> RunContents:

@@ -11,13 +11,15 @@ from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.core.errors import NewerVersion, StateError, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis
+from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.runtime.damaged import DAMAGED
+from barnraise.runtime.files import UNFINISHED
 from coordinator.backup import take
 from coordinator.backup.manifest import BACKUP, needed_manifest
 from coordinator.backup.restore import restore_backup
 from coordinator.backup.take import take_backup
 from coordinator.reasons.backup import BackupRestored, BackupTaken, JournalUsed
-from coordinator.run_folder import AUTHORITY_KEY, HELD_OUT, JOURNAL, VOTES
+from coordinator.run_folder import AUTHORITY_KEY, CHAT_TEMPLATE, HELD_OUT, JOURNAL, VOTES
 from coordinator.store.journal import Journal, copy_journal
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
@@ -182,6 +184,22 @@ def test_an_interrupted_backup_leaves_the_older_one(
     journal.close()
 
 
+def test_a_first_backup_that_was_interrupted_is_continued(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store.folder / CHAT_TEMPLATE).write_bytes(b"{{ messages }}")
+    (store.folder / ADAPTER_CONFIG).write_bytes(b"{}")
+    with monkeypatch.context() as patch:
+        patch.setattr(take, "write_atomic", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            backed_up(store, tmp_path / "backup", with_key=False)
+    assert not (tmp_path / "backup" / BACKUP).exists()
+    (tmp_path / "backup" / f"{UNFINISHED}x").mkdir()  # a killed program leaves its scratch folder
+    backed_up(store, tmp_path / "backup")
+    restore_backup(tmp_path / "backup", tmp_path / "elsewhere")
+    continues(tmp_path / "elsewhere", store)
+
+
 def _killed(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -335,11 +353,6 @@ def test_a_backup_of_another_run_is_not_overwritten(store: RunStore, tmp_path: P
         backed_up(store, tmp_path / "backup")
 
 
-def test_restored_is_the_same_wherever_it_is_said(store: RunStore, tmp_path: Path) -> None:
-    taken = backed_up(store, tmp_path / "backup")
-    restored = restore_backup(tmp_path / "backup", tmp_path / "elsewhere")
-    assert isinstance(restored, BackupRestored)
-    assert (restored.run, restored.taken, restored.round) == (taken.run, taken.taken, taken.round)
 def test_a_backup_of_a_newer_release_is_not_overwritten(store: RunStore, tmp_path: Path) -> None:
     backed_up(store, tmp_path / "backup")
     edited(lambda text: text.replace('"version": 1', '"version": 2', 1), tmp_path / "backup")
@@ -347,3 +360,8 @@ def test_a_backup_of_a_newer_release_is_not_overwritten(store: RunStore, tmp_pat
         backed_up(store, tmp_path / "backup")
 
 
+def test_restored_is_the_same_wherever_it_is_said(store: RunStore, tmp_path: Path) -> None:
+    taken = backed_up(store, tmp_path / "backup")
+    restored = restore_backup(tmp_path / "backup", tmp_path / "elsewhere")
+    assert isinstance(restored, BackupRestored)
+    assert (restored.run, restored.taken, restored.round) == (taken.run, taken.taken, taken.round)
