@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from barnraise.contract.contacts import ContactPage
@@ -91,27 +94,41 @@ def test_a_machine_whose_clock_is_behind_learns_by_the_head_s_time() -> None:
 def test_a_saved_book_is_loaded(tmp_path: Path) -> None:
     book, file = empty(), tmp_path / ADDRESS_FILE
     saving = AddressFile(tmp_path, book)
-    saving.save()
+    asyncio.run(saving.save())
     assert not file.exists(), "nothing was learned"
     book.learn_head(signed_head(bootstrap=(f"{OTHER}/p2p/x",)))
     book.learn_contact(contact())
-    saving.save()
+    asyncio.run(saving.save())
     found = load_book(tmp_path, parts.RUN, parts.AUTHORITY.public, parts.NOW)
     assert (found.head, found.candidates(())) == (book.head, book.candidates(()))
     file.unlink()
     book.learn_contact(contact(at=parts.NOW + 5))
     book.learn_head(signed_head(bootstrap=(f"{OTHER}/p2p/x",), at=parts.NOW + 5))
-    saving.save()
+    asyncio.run(saving.save())
     assert not file.exists(), "the addresses are the same"
     book.learn_head(signed_head(bootstrap=(f"{OTHER}/p2p/x",), api=("a.org:1",), at=parts.NOW + 6))
-    saving.save()
+    asyncio.run(saving.save())
     assert file.exists()
+
+
+def test_a_book_is_read_in_the_thread_that_changes_it(tmp_path: Path) -> None:
+    readers = []
+
+    class Observed(AddressBook):
+        def page(self, contacts: Iterable[PublicKey] | None = None) -> ContactPage:
+            readers.append(threading.current_thread())
+            return super().page(contacts)
+
+    book = Observed(parts.RUN, parts.AUTHORITY.public)
+    book.learn_contact(contact())
+    asyncio.run(AddressFile(tmp_path, book).save())
+    assert readers == [threading.current_thread()]
 
 
 def test_a_damaged_or_another_run_s_file_is_replaced(tmp_path: Path) -> None:
     book = empty()
     book.learn_contact(contact())
-    AddressFile(tmp_path, book).save()
+    asyncio.run(AddressFile(tmp_path, book).save())
     other_key = load_book(tmp_path, parts.RUN, parts.BEN.public, parts.NOW)
     assert other_key.candidates(()) == []
     for damaged in (b"", b"\x00" * 100, b"{}", b"[" * 10_000):

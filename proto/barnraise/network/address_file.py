@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,14 @@ class AddressFile:
     book: AddressBook
     _saved: int = 0
 
-    def save(self) -> None:
+    async def save(self) -> None:
         """Write the book, durably. A full disk costs only addresses, so it is logged."""
-        if self.book.changes == self._saved:
-            return
         changes = self.book.changes
+        if changes == self._saved:
+            return
+        wire = self.book.page().model_dump_json().encode()  # streams change the book while it is written
         try:
-            write_atomic(self.folder / ADDRESS_FILE, self.book.page().model_dump_json().encode())
+            await asyncio.to_thread(write_atomic, self.folder / ADDRESS_FILE, wire)
         except MachineError as error:
             log.warning("known addresses are not saved: %s", error.problem)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -60,4 +59,4 @@ class AddressUpkeep:
     async def save(self) -> None:
         """Save what is new."""
         self.swarm.known_addresses()
-        await asyncio.to_thread(self.file.save)
+        await self.file.save()
