@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from barnraise.contract.spec_file import read_spec
 from barnraise.network.blobs.rate_limiter import RateLimiter
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import FiniteRange, plain_errors
 from coordinator.cli.options import (
     cache_option,
     gigabytes,
@@ -19,16 +17,6 @@ from coordinator.cli.options import (
     rehearsal_option,
     spec_argument,
 )
-
-
-class _Finite(click.FloatRange):
-    """A range without NaN and infinity, which click's range lets pass."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
 
 
 @click.command()
@@ -39,7 +27,7 @@ class _Finite(click.FloatRange):
 )
 @click.option(
     "--uplink",
-    type=_Finite(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Their upload speed, in Mbit/s.",

@@ -8,6 +8,7 @@ import click
 from platformdirs import user_cache_path
 
 from barnraise.network.blobs.rate_limiter import parse_rate
+from barnraise.runtime.console import FiniteRange
 
 DEFAULT_PORT = 7451
 """TCP port that volunteers join at."""
@@ -24,7 +25,7 @@ cache_option = click.option(
 
 rehearsal_option = click.option(
     "--rehearsal-memory",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="GB",
     help="Memory for trying one step, in GB. Default: what is free. 0: the first volunteer tries it.",
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import FiniteRange, plain_errors
 from peer.cli.options import (
     announce,
     base_option,
@@ -36,7 +36,7 @@ from peer.cli.options import (
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.0,
     show_default=True,
     help="0: greedy decoding.",

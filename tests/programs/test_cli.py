@@ -191,6 +191,24 @@ def test_a_command_says_what_it_does_before_slow_imports(
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        (coordinator, ("check", "run.toml", "--uplink")),
+        (coordinator, ("check", "run.toml", "--rehearsal-memory")),
+        (coordinator, ("serve", "run.toml", "--rehearsal-memory")),
+        (peer, ("chat", "adapter", "--temperature")),
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused(
+    program: click.Group, command: tuple[str, ...], number: str
+) -> None:
+    result = run(program, *command, number)
+    assert result.exit_code == 2
+    assert "not a finite number" in result.stderr
+
+
 # Both programs
 
 

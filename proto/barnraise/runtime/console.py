@@ -1,14 +1,15 @@
-"""Shared by both command lines: errors as two lines and an exit status, logs as plain lines."""
+"""Shared by both command lines: errors as two lines and an exit status, finite numbers, plain logs."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
@@ -38,6 +39,16 @@ def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
             sys.exit(error.exit_code)
 
     return guarded
+
+
+class FiniteRange(click.FloatRange):
+    """A range without NaN and infinity, which click's range lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class _CurrentStderr(logging.Handler):
