@@ -14,7 +14,6 @@ from barnraise.core.errors import NetworkError, TrustError, Unreachable, UserErr
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook, Node
-from barnraise.network.address_lookup import look_up_addresses
 from barnraise.network.nat import both_transports
 from peer.coordinator_client import ELSEWHERE, CoordinatorClient, connect
 from peer.timing import Timing
@@ -37,7 +36,7 @@ class CoordinatorSearch:
 
     @property
     def invite(self) -> Invite:
-        """The invite with the addresses that are known now: where it answered last, then the newest."""
+        """The invite with all addresses that are known now; the one that answered last is first."""
         last = () if self._last is None else (self._last,)
         head = self.book.head
         newest = () if head is None else head.value.endpoints
@@ -78,8 +77,10 @@ class CoordinatorSearch:
         if not nodes and not self.book.candidates(()):
             return ()
         log.info("no coordinator answers at %s: asking other nodes where it is", tried.address)
+        from barnraise.network import address_lookup  # hivemind takes seconds
+
         try:
-            answered = await look_up_addresses(self.book, nodes, self.clock)
+            answered = await address_lookup.look_up_addresses(self.book, nodes, self.clock)
         except Unreachable as error:
             log.warning("%s", error.problem)
             return ()

@@ -23,6 +23,7 @@ from peer.archive.reading import LoneCheckpoint, RunArchive, read_archive, read_
 from peer.archive.sources import Missing, Source
 from peer.archive.web import WebSource, web_address, web_client
 from peer.coordinator_client import CoordinatorClient
+from peer.coordinator_search import CoordinatorSearch
 from peer.timing import TIMING, Timing
 
 log = logging.getLogger("peer")
@@ -59,10 +60,8 @@ async def _of_invite(
     client: httpx2.AsyncClient, invite: Invite, timing: Timing, limiter: RateLimiter, mirrors: Sequence[str]
 ) -> RunArchive:
     try:
-        book = AddressBook(invite.run, invite.key)
-        from peer.coordinator_search import CoordinatorSearch  # hivemind: a folder does not need it
-
-        address = await CoordinatorSearch(invite, book, wall_ms, timing).ask(CoordinatorClient.gateway)
+        search = CoordinatorSearch(invite, AddressBook(invite.run, invite.key), wall_ms, timing)
+        address = await search.ask(CoordinatorClient.gateway)
         return await read_archive(WebSource(client, address, timing, limiter), invite.key)
     except Unreachable as away:
         for mirror in mirrors:

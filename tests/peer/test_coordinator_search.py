@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,9 +15,9 @@ from barnraise.contract.invite import Invite, InviteNode
 from barnraise.contract.records import Head
 from barnraise.core.errors import RefusedError, Unreachable
 from barnraise.core.signed import Signed
+from barnraise.network import address_lookup
 from barnraise.network.address_book import AddressBook, Node
 from coordinator.store.run_store import RunStore
-from peer import coordinator_search
 from peer.coordinator_client import CoordinatorClient
 from peer.coordinator_search import CoordinatorSearch, invite_nodes
 from peer.timing import TIMING
@@ -80,7 +82,7 @@ def test_known_volunteers_are_asked_where_it_is(store: RunStore, monkeypatch: py
                 book.learn_head(signed_head(api=(str(now.endpoints[0]),)))
                 return 1
 
-            monkeypatch.setattr(coordinator_search, "look_up_addresses", look_up)
+            monkeypatch.setattr(address_lookup, "look_up_addresses", look_up)
             search = search_for(invite_to(away()))
             search.book.learn_contact(contact())
             return await search.ask(run_of)
@@ -96,7 +98,7 @@ def test_the_first_error_is_raised_where_no_one_knows_more(
         assert known, "there is no one to ask"
         return 0
 
-    monkeypatch.setattr(coordinator_search, "look_up_addresses", look_up)
+    monkeypatch.setattr(address_lookup, "look_up_addresses", look_up)
     search = search_for(invite_to(away()))
     if known:
         search.book.learn_contact(contact())
@@ -136,3 +138,9 @@ def test_the_invite_s_nodes_are_dialled_by_both_transports() -> None:
     assert invite_nodes(invite) == [
         (parts.ADA.public, ["/dns/run.example.org/tcp/7452", "/dns/run.example.org/udp/7452/quic-v1"])
     ]
+
+
+def test_a_coordinator_that_answers_is_found_without_hivemind() -> None:
+    """Its import takes seconds; only a search among other nodes needs it."""
+    code = "import sys, peer.archive.opening; assert 'hivemind' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
