@@ -113,13 +113,14 @@ class Exchange:
 
     def log_news(self, head: Head) -> LogNews:
         """What a head says about the log that a change of the round does not say."""
-        ours, place = self.follower.tip.position, self.follower.place
-        if (head.epoch, head.round) == (ours.epoch, ours.round) and head.height > ours.height:
-            return LogNews.AMENDED
+        place = self.follower.place
+        ours = place.position
         if head.epoch > ours.epoch:
             return LogNews.AMENDED
         if self.proofs.newest(ours.epoch) is not None:
             return LogNews.DOUBLE_SIGNED
+        if (head.epoch, head.round) == (ours.epoch, ours.round) and head.height > ours.height:
+            return LogNews.AMENDED
         return LogNews.NONE if place.passed_by(head) else LogNews.CONTRADICTS
 
     async def look_ahead(self, round: Round) -> None:

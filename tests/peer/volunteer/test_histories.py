@@ -92,6 +92,8 @@ def test_two_closes_of_a_round_stop_a_volunteer_until_a_resume(store: RunStore, 
             await peer.catch_up()
             assert peer.follower.tip == ours
             assert peer.exchange.log_news(peer.head) is LogNews.DOUBLE_SIGNED
+            longer = peer.head.model_copy(update={"height": peer.head.height + 1})
+            assert peer.exchange.log_news(longer) is LogNews.DOUBLE_SIGNED, "it has a delegation too"
             assert peer.restarted().exchange.log_news(peer.head) is LogNews.DOUBLE_SIGNED
             [proof] = read_proofs(peer.folder / "proofs", store.charter)
             assert isinstance(proof, DoubleSigned)
