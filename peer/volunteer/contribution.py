@@ -209,11 +209,13 @@ class ContributionStore:
         """Owe our contributions to the rounds from `round` on again: their closes are void.
 
         They go into the residual, because the local parameters no longer stem from their states. Returns the
-        rounds. Raises DiskFull.
+        rounds whose blobs are still here. Raises DiskFull.
         """
-        void = sorted(known for known in self._folded if known >= round)
+        names = {known: self._folded.pop(known) for known in sorted(self._folded) if known >= round}
+        void = [known for known, name in names.items() if isinstance(self.blobs.check(name), Intact)]
+        codec = self.charter.spec.codec
         for known in void:
-            missed = Decoder(self.blobs.get(self._folded.pop(known)), self.charter.spec.codec, layout)
+            missed = Decoder(self.blobs.get(names[known]), codec, layout)
             self.residual = _sum(self.residual or zeros(layout), missed)
         if void:
             self._is_saved = False

@@ -328,6 +328,20 @@ def test_an_update_that_is_not_finite_is_not_published(tmp_path: Path) -> None:
     assert restarted(tmp_path, work).pending is None
 
 
+@pytest.mark.parametrize("is_here", [True, False])
+def test_a_void_contribution_is_owed_again_where_its_blob_is_here(tmp_path: Path, is_here: bool) -> None:
+    work = contributed(tmp_path, LOSSY)
+    commit, link = pending(work).value, closed(work, pending(work))
+    work.settle(LAYOUT, link)
+    work.folded(link)
+    left = parts.copied(work.residual)
+    if not is_here:
+        work.blobs.remove(blob_name(commit))  # the volunteer took a checkpoint meanwhile
+    assert work.take_back(Round(0), LAYOUT) == ([Round(0)] if is_here else [])
+    assert_close(work.residual, moved() if is_here else left)
+    assert work.take_back(Round(0), LAYOUT) == []
+
+
 def test_a_missed_close_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "peer")
     contributed(tmp_path, LOSSY).settle(LAYOUT, None)
