@@ -80,9 +80,10 @@ class AddressSearch:
     async def _exchange(self) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._exchange_due:
-            present = [PublicKey(presence.owner) for presence in await self.swarm.peers()]
-            await self.upkeep.exchange(present)
-            self._exchange_due = now + self._until_next(len(self.upkeep.others), len(present) - 1)
+            owners = [PublicKey(presence.owner) for presence in await self.swarm.peers()]
+            others = [owner for owner in owners if owner != self.upkeep.own]
+            await self.upkeep.exchange(others)
+            self._exchange_due = now + self._until_next(len(self.upkeep.others), len(others))
 
     def _until_next(self, known: int, others: int) -> float:
         """The pause between two exchanges, which doubles while few of the other volunteers are known."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from barnraise.contract.records import Head
+from barnraise.contract.records import Head, Presence
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from barnraise.runtime.run_clock import RunClock
@@ -29,6 +29,7 @@ class World:
     answer_after: float = float("inf")
     """From then on the coordinator's API answers."""
     others: Sequence[object] = ()
+    present: Sequence[Presence] = (parts.presence(parts.ADA), parts.presence(parts.BEN))
     own: str = parts.ADA.public
     log: list[tuple[str, float]] = field(default_factory=list)
     learned: list[Signed[Head]] = field(default_factory=list)
@@ -48,8 +49,8 @@ class World:
         at = self.now() if self.head_at is None else self.head_at
         return [parts.head(at=parts.NOW + round(1000 * at))]
 
-    async def peers(self) -> list[object]:
-        return [parts.presence(parts.ADA), parts.presence(parts.BEN)]
+    async def peers(self) -> Sequence[Presence]:
+        return self.present
 
     def learn(self, head: Signed[Head]) -> None:
         self.learned.append(head)
@@ -94,6 +95,8 @@ def run(world: World, seconds: float) -> World:
 def test_addresses_are_exchanged_more_often_until_enough_are_known() -> None:
     few = run(World(head_at=None), 700).times("exchange")
     assert [round(at) for at in few] == [0, 5, 15, 35, 75, 155, 315, 615]
+    before_our_first_heartbeat = (parts.presence(parts.BEN),)
+    assert run(World(head_at=None, present=before_our_first_heartbeat), 700).times("exchange") == few
     enough = run(World(head_at=None, others=["ben"]), 400).times("exchange")
     assert [round(at) for at in enough] == [0, 300]
 
