@@ -12,13 +12,13 @@ from barnraise.consensus.agreement import Agreement, Later
 from barnraise.consensus.ballots import Pace
 from barnraise.consensus.lies import Lie, LieKind
 from barnraise.consensus.state import vote_in
-from barnraise.consensus.statements import Voted, VoteMessage
+from barnraise.consensus.statements import Promise, Voted, VoteMessage
 from barnraise.consensus.vote_store import VoteStore
 from barnraise.consensus.wire import encode
-from barnraise.contract.certificates import certify, check_certificate
+from barnraise.contract.certificates import Vote, certify, check_certificate
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.tip import Position
-from barnraise.core.errors import BadSignature
+from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round
 from barnraise.core.signed import sign
@@ -136,6 +136,26 @@ def test_a_false_certificate_and_a_stranger_are_refused(tmp_path: Path) -> None:
     stranger = VoteMessage(sign(STRANGER, vote_in(PLACE, VOTED)))
     with pytest.raises(BadSignature):
         town.programs[CLOSERS[1].public].receive(encode(stranger))
+
+
+@pytest.mark.parametrize(
+    ("tag", "statement"),
+    [
+        (b"V", vote_in(PLACE, VOTED)),  # its signature would not be valid in a certificate
+        (b"M", Promise.at(PLACE, 1, voted=None)),  # a proposal could not embed it
+    ],
+)
+def test_a_statement_in_another_form_is_refused(
+    tmp_path: Path, tag: bytes, statement: Vote | Promise
+) -> None:
+    town = Town(tmp_path)
+    town.programs[CLOSERS[0].public].propose(value(1).entry, "close")
+    payload = statement.payload + 5_000 * b" "
+    signature = CLOSERS[2].sign(statement.DOMAIN + payload)
+    with pytest.raises(MalformedRecord, match="canonical"):
+        town.programs[CLOSERS[0].public].receive(tag + bytes.fromhex(CLOSERS[2].public) + signature + payload)
+    town.settle()
+    assert town.decisions() == [value(1).entry] * 3
 
 
 def test_two_votes_in_one_ballot_are_published(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ of the agreement.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from typing_extensions import assert_never
 
@@ -28,8 +29,10 @@ from barnraise.contract.double_signing import Certified
 from barnraise.contract.field_types import Run
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.identity import Identity
-from barnraise.core.ids import PublicKey, RunId
-from barnraise.core.signed import Signable, open_signed, sign
+from barnraise.core.ids import PublicKey, RunId, short
+from barnraise.core.signed import Signable, Signed, open_signed, sign
+
+T = TypeVar("T", bound=Signable)
 
 MAX_MESSAGE_BYTES = 2**17
 """A proposal of 64 closers has 33 promises of about 800 bytes."""
@@ -112,20 +115,31 @@ def decode(data: bytes) -> Inbound:
 def _decode_message(tag: bytes, wire: bytes) -> Message:
     match tag:
         case b"P":
-            return PrepareMessage(open_signed(Prepare, wire, signer=None))
+            return PrepareMessage(_open(Prepare, wire))
         case b"M":
-            return PromiseMessage(open_signed(Promise, wire, signer=None))
+            return PromiseMessage(_open(Promise, wire))
         case b"R":
-            return RefusalMessage(open_signed(Refusal, wire, signer=None))
+            return RefusalMessage(_open(Refusal, wire))
         case b"O":
-            return open_proposal(open_signed(Proposal, wire, signer=None, limit=MAX_MESSAGE_BYTES))
+            return open_proposal(_open(Proposal, wire, MAX_MESSAGE_BYTES))
         case b"V":
-            return VoteMessage(open_signed(Vote, wire, signer=None))
+            return VoteMessage(_open(Vote, wire))
         case _:
             raise MalformedRecord(
                 "a message between closers of an unknown kind",
                 fix="It is dropped. Its sender may run another version.",
             )
+
+
+def _open(model: type[T], wire: bytes, limit: int = 65_536) -> Signed[T]:
+    """A canonical statement: certificates keep only signatures, and proposals embed promises."""
+    signed = open_signed(model, wire, signer=None, limit=limit)
+    if signed.payload != signed.value.payload:
+        raise MalformedRecord(
+            f"a {model.__name__} of {short(signed.signer)} that is not in canonical form",
+            fix="It is dropped.",
+        )
+    return signed
 
 
 def _tag(message: Message) -> bytes:
