@@ -81,6 +81,14 @@ def test_what_an_honest_closer_may_sign_is_none(one: Witnessed, other: Witnessed
     assert lie_in(one, other) is None
 
 
+def test_a_vote_of_the_run_key_alone_is_none() -> None:
+    votes = [sign(CLOSER, vote_in(PLACE, voted(1, name)).model_copy(update={"ballot": 0})) for name in (1, 2)]
+    assert lie_in(*votes) is None
+    assert lie_in(votes[0], promise(1, None)) is None
+    witness = Witness()
+    assert [lie for signed in votes for lie in witness.hear(VoteMessage(signed))] == []
+
+
 def test_a_witness_finds_a_lie_among_messages() -> None:
     witness = Witness()
     first, second = vote_message(1, 1), PromiseMessage(sign(CLOSER, Promise.at(PLACE, 4, voted=None)))

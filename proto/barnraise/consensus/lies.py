@@ -148,6 +148,8 @@ def _vote_of(statement: Vote | Promise) -> Voted | None:
     """The vote that a statement admits."""
     if isinstance(statement, Promise):
         return statement.voted
+    if statement.ballot == 0:
+        return None  # no ballot of the closers' agreement
     return Voted(ballot=statement.ballot, entry=statement.entry, kind=statement.kind)
 
 
