@@ -11,6 +11,7 @@ from barnraise.consensus.statements import (
     Promise,
     PromiseMessage,
     Proposal,
+    ProposalMessage,
     Voted,
     VoteMessage,
 )
@@ -21,6 +22,7 @@ from barnraise.core.signed import sign
 from tests.support.closers import PLACE, RUN, value
 
 CLOSER, OTHER = Identity.from_seed(b"c" * 32), Identity.from_seed(b"d" * 32)
+CLOSERS = {CLOSER.public, OTHER.public}
 NEXT = Place(RUN, PLACE.epoch, PLACE.height + 1, Round(PLACE.round + 1))
 
 
@@ -86,23 +88,46 @@ def test_a_vote_of_the_run_key_alone_is_none() -> None:
     assert lie_in(*votes) is None
     assert lie_in(votes[0], promise(1, None)) is None
     witness = Witness()
-    assert [lie for signed in votes for lie in witness.hear(VoteMessage(signed))] == []
+    assert [lie for signed in votes for lie in witness.hear(VoteMessage(signed), CLOSERS)] == []
 
 
 def test_a_witness_finds_a_lie_among_messages() -> None:
     witness = Witness()
     first, second = vote_message(1, 1), PromiseMessage(sign(CLOSER, Promise.at(PLACE, 4, voted=None)))
-    assert witness.hear(first) == []
-    assert [lie.kind for lie in witness.hear(second)] == [LieKind.CONCEALED_VOTE]
-    assert witness.hear(second) == [], "it is reported once"
+    assert witness.hear(first, CLOSERS) == []
+    assert [lie.kind for lie in witness.hear(second, CLOSERS)] == [LieKind.CONCEALED_VOTE]
+    assert witness.hear(second, CLOSERS) == [], "it is reported once"
 
 
 def test_a_witness_forgets_old_places() -> None:
     witness = Witness()
-    witness.hear(vote_message(1, 1))
+    witness.hear(vote_message(1, 1), CLOSERS)
     for height in range(8, 13):
-        witness.hear(vote_message(1, 1, Place(RUN, 0, height, Round(height))))
+        witness.hear(vote_message(1, 1, Place(RUN, 0, height, Round(height))), CLOSERS)
     assert len(witness._heard) == 4
+
+
+def test_a_witness_reports_one_lie_of_a_kind() -> None:
+    witness = Witness()
+    lies = [lie for name in range(9) for lie in witness.hear(vote_message(1, name), CLOSERS)]
+    assert [lie.kind for lie in lies] == [LieKind.TWO_VOTES]
+
+
+def test_a_witness_compares_only_what_closers_signed() -> None:
+    witness, stranger = Witness(), Identity.from_seed(b"s" * 32)
+    said = [sign(stranger, Promise.at(PLACE, 4, voted=voted(1, name))) for name in (1, 2)]
+    proposed = sign(CLOSER, Proposal.at(PLACE, 4, entry=value(1).entry, kind="close", promises=("",)))
+    assert witness.hear(ProposalMessage(proposed, tuple(said)), CLOSERS) == []
+    assert [signer for _, signer in witness._heard] == [CLOSER.public]
+
+
+def test_a_liar_hides_no_statement_of_another_closer() -> None:
+    witness = Witness()
+    witness.hear(VoteMessage(sign(OTHER, vote_in(PLACE, voted(1, 1)))), CLOSERS)
+    for height in range(8, 13):
+        witness.hear(vote_message(1, 1, Place(RUN, 0, height, Round(height))), CLOSERS)
+    second = VoteMessage(sign(OTHER, vote_in(PLACE, voted(1, 2))))
+    assert [lie.closer for lie in witness.hear(second, CLOSERS)] == [OTHER.public]
 
 
 def vote_message(ballot: int, name: int, place: Place = PLACE) -> VoteMessage:

@@ -217,7 +217,7 @@ class Network:
             self._deliver(node, self.nodes[to], lambda: self._receive(self.nodes[to], message))
 
     def _receive(self, node: Node, message: Message) -> None:
-        self.lies += node.witness.hear(message)
+        self.lies += node.witness.hear(message, self.nodes)
         if node.closer is None and place_of(message.signed.value).order > node.place.order:
             self._inform(self.nodes[message.signed.signer], node)
         self._feed(node, Received(message))

@@ -109,7 +109,8 @@ class Agreement:
     def receive(self, data: bytes) -> None:
         """Take a message. Raises TrustError where it is none, or of a key that is no closer."""
         inbound = decode(data)
-        if self._position is None or inbound.sender not in self._known():
+        known = self._known()
+        if inbound.sender not in known:
             raise BadSignature(
                 f"a message of {short(inbound.sender)}, which is no closer", fix="It is dropped."
             )
@@ -119,14 +120,15 @@ class Agreement:
             case News(certified, sender):
                 self._learn(certified, sender)
             case _:
-                for lie in self._witness.hear(inbound.message):
+                for lie in self._witness.hear(inbound.message, known):
                     self.publish_lie(lie)
                 self._feed(Received(inbound.message))
 
     def _known(self) -> set[PublicKey]:
-        """Keys that close, or that will after a delegation."""
+        """Keys that close, or that will after a delegation; none before the first place."""
         position = self._position
-        assert position is not None, "it was checked"
+        if position is None:
+            return set()
         return {*position.closers, *(position.next_closers or ()), self.run_key}
 
     def _at(self, position: Position) -> Closer | None:

@@ -13,6 +13,7 @@ A vote below a promised ballot that is made after the promise is the second kind
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Literal
@@ -163,13 +164,24 @@ def _conceals(statement: Vote | Promise, vote: Voted | None) -> bool:
 
 @dataclass
 class Witness:
-    """Compares what closers sign about the newest places. Its memory is bounded."""
+    """Compares what closers sign about the newest places. Its memory, and what it reports, are bounded."""
 
     _heard: dict[tuple[Place, PublicKey], list[Witnessed]] = field(default_factory=dict)
+    _proven: set[tuple[PublicKey, LieKind]] = field(default_factory=set)
 
-    def hear(self, message: Message) -> list[Lie]:
-        """The lies that a message of a closer proves, with what was heard before."""
-        return [lie for said in witnessed(message) for lie in self._compare(said)]
+    def hear(self, message: Message, closers: Container[PublicKey]) -> list[Lie]:
+        """The lies that a message proves, with earlier ones: the first of each kind of each closer.
+
+        The promises in a proposal may have any signer: only what `closers` signed counts.
+        """
+        said = [signed for signed in witnessed(message) if signed.signer in closers]
+        return [lie for signed in said for lie in self._compare(signed) if self._is_first(lie)]
+
+    def _is_first(self, lie: Lie) -> bool:
+        kind = lie.closer, lie.kind
+        is_first = kind not in self._proven
+        self._proven.add(kind)
+        return is_first
 
     def _compare(self, said: Witnessed) -> list[Lie]:
         known = self._heard.setdefault((place_of(said.value), said.signer), [])
@@ -178,12 +190,13 @@ class Witness:
         lies = [lie for other in known if (lie := lie_in(other, said)) is not None]
         if len(known) < STATEMENTS_KEPT:
             known.append(said)
-        self._forget()
+        self._forget(said.signer)
         return lies
 
-    def _forget(self) -> None:
-        places = sorted({place for place, _ in self._heard}, key=lambda place: place.order)
-        for old in [key for key in self._heard if key[0] in places[:-PLACES_KEPT]]:
+    def _forget(self, closer: PublicKey) -> None:
+        """Keep the newest places of a closer. Those that it makes up replace no statements of others."""
+        keys = [key for key in self._heard if key[1] == closer]
+        for old in sorted(keys, key=lambda key: key[0].order)[:-PLACES_KEPT]:
             del self._heard[old]
 
 
