@@ -116,6 +116,13 @@ def test_a_record_that_is_too_long_is_refused_before_it_is_parsed() -> None:
         opened(b"C" + bytes(MAX_RECORD_BYTES + 1))
 
 
+def test_a_commit_that_no_close_could_embed_is_refused() -> None:
+    payload = commit(ADA).payload + 3_000 * b" "
+    wire = bytes.fromhex(ADA.public) + ADA.sign(Commit.DOMAIN + payload) + payload
+    with pytest.raises(MalformedRecord, match="bytes"):
+        opened(b"C" + wire)
+
+
 BORROWED: dict[str, Callable[[], bytes]] = {
     "a stranger without admission": lambda: seal(STRANGER, commit(STRANGER, admission="")),
     "an admission that a stranger signed": lambda: seal(

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from barnraise.contract.endpoints import ip_address, reach_of
-from barnraise.contract.field_types import Embedded, Run, Time
+from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Run, Time
 from barnraise.contract.records import MAX_RECORD_BYTES, Head, check_admission, open_record
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.ids import Millis, PublicKey, RunId
@@ -24,7 +24,6 @@ from barnraise.core.strict import Hex64, Strict
 
 MAX_ADDRESSES = 8
 """Addresses of one node."""
-MAX_CONTACT_BYTES = 3072
 MAX_PAGE_CONTACTS = 64
 MAX_PAGE_BYTES = 2**18 + 2**15
 """A page with the most contacts, and a head."""
@@ -100,7 +99,7 @@ def open_contact(text: str, *, run: RunId, authority: PublicKey, now: Millis) ->
 
     Raises MalformedRecord, BadSignature.
     """
-    signed = open_signed(Contact, _bytes(text), signer=None, limit=MAX_CONTACT_BYTES)
+    signed = open_signed(Contact, _bytes(text), signer=None, limit=MAX_EMBEDDED_BYTES)
     contact = signed.value
     if contact.run != run or contact.at > now + MAX_AHEAD_MS:
         raise MalformedRecord("a contact of another run, or from the future", fix="It is dropped.")

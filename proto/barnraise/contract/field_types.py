@@ -13,7 +13,8 @@ Run = Annotated[str, Field(pattern=RUN_PATTERN)]
 RoundNumber = Annotated[int, Field(ge=0, lt=2**40)]
 Time = Annotated[int, Field(ge=0, lt=2**53)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-Embedded = Annotated[str, Field(max_length=4096)]
+MAX_EMBEDDED_BYTES = 3072
+Embedded = Annotated[str, Field(max_length=4 * MAX_EMBEDDED_BYTES // 3)]
 """A small signed record in base64."""
 Epoch = Annotated[int, Field(ge=0, lt=2**31)]
 """Number of a history of the run: a resume begins the next one (`barnraise.contract.log_entries`)."""

@@ -25,8 +25,8 @@ from typing_extensions import Self
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, HostPort, parse_endpoint
+from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Epoch, Height, RoundNumber
 from barnraise.contract.field_types import Count as Count
-from barnraise.contract.field_types import Embedded, Epoch, Height, RoundNumber
 from barnraise.contract.field_types import Run as Run
 from barnraise.contract.field_types import Time as Time
 from barnraise.contract.log_entries import Close
@@ -253,7 +253,8 @@ def open_record(
     if model is None:
         raise _refused("a record of an unknown kind")
     signer = _head_signer(value, authority, closers) if model is Head else None
-    signed: Signed[Record] = open_signed(model, value[1:], signer=signer, limit=MAX_RECORD_BYTES)
+    limit = MAX_EMBEDDED_BYTES if model is Commit else MAX_RECORD_BYTES  # a close embeds commits
+    signed: Signed[Record] = open_signed(model, value[1:], signer=signer, limit=limit)
     record = signed.value
     if record.run != run:
         raise _refused(f"a record of the run {record.run!r}")
@@ -302,7 +303,7 @@ def open_commits(close: Close) -> tuple[Commit, ...]:
     """
     commits = []
     for text in close.commits:
-        entry = open_text(Commit, text, signer=None, limit=MAX_RECORD_BYTES)
+        entry = open_text(Commit, text, signer=None, limit=MAX_EMBEDDED_BYTES)
         _must_be(entry.signer, PublicKey(entry.value.owner))
         commit = entry.value
         if (commit.run, commit.round, commit.base_state) != (close.run, close.round, close.base_state):
