@@ -55,8 +55,6 @@ class ContributionStore:
     """The newest contribution's."""
     _missed: Decoder | None = None
     """The contribution that missed its close, until the training takes it back."""
-    _seen: tuple[int, int] | None = None
-    """The stamp of the pending blob's file when its hash was checked."""
     _folded: dict[Round, BlobHash] = field(default_factory=dict)
     """Our contributions to folded rounds whose blobs are here."""
     _is_saved: bool = False
@@ -107,7 +105,6 @@ class ContributionStore:
         """Save a contribution so that a crash does not lose it. Raises DiskFull; it may be called again."""
         signed = encoded.commit
         self.blobs.put(encoded.blob)
-        self._seen = self._stamp(signed.value)
         self._save_contribution(signed)
         self._commit = signed
         self.lifecycle.advance(ContributionEvent.SIGN)
@@ -146,20 +143,12 @@ class ContributionStore:
     def has_changed(self) -> bool:
         """Whether the pending blob's file is missing, or was written since its hash was checked."""
         pending = self.pending
-        if pending is None:
-            return False
-        stamp = self._stamp(pending.value)
-        return stamp is None or stamp != self._seen
+        return pending is not None and not self.blobs.is_unchanged(blob_name(pending.value))
 
     def check_pending(self) -> None:
         """Give the pending contribution up where its blob was damaged or removed. Raises DiskFull."""
         pending = self.pending
-        if pending is None or not self.has_changed:
-            return
-        stamp = self._stamp(pending.value)
-        if self._is_intact(pending.value):
-            self._seen = stamp
-        else:
+        if pending is not None and self.has_changed and not self._is_intact(pending.value):
             self._give_up()
 
     def _give_up(self) -> None:
@@ -174,14 +163,6 @@ class ContributionStore:
         was = f"was damaged (its bytes are in {found.path})" if isinstance(found, SetAside) else "is missing"
         log.warning("our contribution to round %d %s: it is given up, training goes on", commit.round, was)
         return False
-
-    def _stamp(self, commit: Commit) -> tuple[int, int] | None:
-        """What changes when the blob's file is written; None where it is missing."""
-        try:
-            found = self.blobs.path(blob_name(commit)).stat()
-        except FileNotFoundError:
-            return None
-        return found.st_size, found.st_mtime_ns
 
     def hand_over(self) -> Decoder | None:
         """The contribution that missed its close, which the training takes back as it rebases."""
