@@ -44,7 +44,7 @@ from peer.volunteer.log_copy import LogCopy
 from peer.volunteer.policy import plan, plan_during_step
 from peer.volunteer.reasons import ActionReason, Starting, StepSkipped
 from peer.volunteer.samples import Samples
-from peer.volunteer.waiting import Patience, forever
+from peer.volunteer.waiting import Patience, until_done
 
 log = logging.getLogger("peer")
 
@@ -59,7 +59,7 @@ class Volunteer:
     identity: Identity
     name: str
     instance: str
-    """Tells our program from another one with our key (`barnraise.runtime.instance`)."""
+    """Distinguishes our program from another one with our key (`barnraise.runtime.instance`)."""
     claim: Callable[[], Awaitable[None]]
     """Claims our place in the run again. Raises KeyInUse where another program has it."""
     admission: Callable[[], str]
@@ -99,10 +99,10 @@ class Volunteer:
     async def run(self) -> None:
         """Take part until `leaving` is set. Raises what ends a volunteer (`faults`)."""
         await asyncio.to_thread(self.training.start)
-        await forever(self.exchange.save, self.timing)
+        await until_done(self.exchange.save, self.timing)
         copying = functools.partial(self.log_copy.follow, lambda: self.head)
         loops = (self.heads.follow, self._keep_present, self._prefetch, copying)
-        tasks = [asyncio.create_task(forever(loop, self.timing)) for loop in loops]
+        tasks = [asyncio.create_task(until_done(loop, self.timing)) for loop in loops]
         try:
             while not isinstance(action := plan(self._view()), Leave):
                 await self._announce(action)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from barnraise.core.errors import BarnraiseError, DiskFull, StateError
-from peer.backoff import backoff_seconds
+from peer.backoff import backoff_seconds, growing_seconds
 from peer.timing import Timing
 from peer.volunteer.faults import Fate, fate_of
 
@@ -41,7 +41,7 @@ class Patience:
             self._fault, self._logged = type(error), now
         first = _pause(error, self.timing)
         longest = max(first, self.timing.longest_retry)
-        await asyncio.sleep(min(longest, first * 2.0 ** min(self._attempts, 60)))
+        await asyncio.sleep(growing_seconds(self._attempts, first=first, longest=longest))
         self._attempts += 1
 
     def over(self) -> None:
@@ -61,7 +61,7 @@ def _pause(error: BarnraiseError, timing: Timing) -> float:
             return timing.retry
 
 
-async def forever(work: Callable[[], Awaitable[V]], timing: Timing) -> V:
+async def until_done(work: Callable[[], Awaitable[V]], timing: Timing) -> V:
     """Do `work` until it succeeds. Raises what ends the program."""
     patience = Patience(timing)
     while True:
@@ -73,12 +73,7 @@ async def forever(work: Callable[[], Awaitable[V]], timing: Timing) -> V:
 
 async def until_stored(work: Callable[[], V], timing: Timing) -> V:
     """Do `work`, which writes to the disk, in a thread until the disk has space."""
-    patience = Patience(timing)
-    while True:
-        try:
-            return await asyncio.to_thread(work)
-        except DiskFull as error:
-            await patience.wait_out(error)
+    return await until_done(lambda: asyncio.to_thread(work), timing)
 
 
 async def persist(
@@ -87,7 +82,7 @@ async def persist(
     timing: Timing,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> V:
-    """Do `work` until it succeeds, with pauses that grow. Raises what ends the program.
+    """As `until_done`, while the program starts: each pause is shown, and grows up to `timing.longest_wait`.
 
     seed: differs between volunteers (`backoff_seconds`).
     """
