@@ -18,6 +18,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES, NeedsNewer, parse_entry, vote_on
 from barnraise.contract.records import Head, Presence
+from barnraise.contract.tip import holders
 from barnraise.core.errors import BarnraiseError, FileDamaged, MalformedRecord
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash
 from barnraise.network.swarm import Swarm
@@ -117,10 +118,9 @@ class LogCopy:
             self.blobs.remove(before)
 
     async def _read(self, name: BlobHash) -> bytes:
-        others = [PublicKey(presence.owner) for presence in self.present()]
-        return await read_blob(
-            self.swarm, self.blobs, name, MAX_ENTRY_BYTES, self.charter.authority_key, *others
-        )
+        """As `LogFollower` does: from the coordinator, the closers, or a volunteer."""
+        having = [*holders(self.charter), *(PublicKey(presence.owner) for presence in self.present())]
+        return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *having)
 
     def _previous(self, name: BlobHash) -> BlobHash | None:
         try:
