@@ -33,12 +33,12 @@ class AddressSearch:
     clock: RunClock
     timing: Timing
     _searches: int = 0
-    """Since the coordinator was heard last."""
+    """Since the newest head of the coordinator arrived."""
     _exchange_due: float = 0.0
     """By the event loop's clock."""
     _shown: bool = False
-    _pause: float = 2.5
-    """Between the last two exchanges; at first half of the first pause."""
+    _pause: float = 0.0
+    """Between the last two exchanges; 0 before the second."""
 
     @classmethod
     def of(
@@ -87,8 +87,9 @@ class AddressSearch:
 
     def _until_next(self, known: int, others: int) -> float:
         """The pause between two exchanges, which doubles while few of the other volunteers are known."""
-        rare = self.timing.address_exchange
-        self._pause = rare if known >= min(ENOUGH, others) else min(2 * self._pause, rare)
+        first, rare = self.timing.address_poll, self.timing.address_exchange
+        few = known < min(ENOUGH, others)
+        self._pause = min(max(first, 2 * self._pause), rare) if few else rare
         return self._pause
 
     def _show(self) -> None:
