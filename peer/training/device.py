@@ -185,7 +185,11 @@ def compute_failure(torch_device: str) -> str:
         product.backward()
         return "" if float(product.detach()) == 64.0**3 else f"64 x 64 x 64 ones sum up to {float(product)}"
     except (RuntimeError, OSError) as error:
-        return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def cpu_bf16_speedup(size: int = 512, repetitions: int = 5) -> float:
@@ -234,9 +238,8 @@ def device_failures(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if device.type == "cpu":
             raise
-        what = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise DeviceFailed(
-            f"{device} failed: {what}",
+            f"{device} failed: {_first_line(error)}",
             fix="Start again. If this repeats, check the GPU's driver, or train with --device cpu.",
         ) from error
 

@@ -83,6 +83,8 @@ class View:
     durations: Durations
     leaving: bool
     """The user asked to stop."""
+    absence: int = 1
+    """Rounds' worth that are trained at most while the coordinator is away (`absence`)."""
 
     @property
     def until_end(self) -> float:
@@ -101,9 +103,6 @@ class View:
         if spec.steps is not None:
             return work.steps / spec.steps
         return work.steps * self.durations.mean_step / spec.seconds
-
-    absence: int = 1
-    """Rounds' worth that are trained at most while the coordinator is away (`absence`)."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class RoundTimer:
     _published: Millis | None = None
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
     """Tokens and seconds of the last steps."""
-    _heard: Millis | None = None
+    _head_at: Millis | None = None
     """When the newest head arrived."""
     _outages: deque[tuple[Millis, Millis]] = field(default_factory=lambda: deque(maxlen=OUTAGES))
     """Beginning and end of the last times without heads."""
@@ -81,7 +81,7 @@ class RoundTimer:
     def head_arrived(self, now: Millis) -> None:
         """A newer head has arrived."""
         self._outages.extend(self._outage(now))
-        self._heard = now
+        self._head_at = now
 
     def rebased(self, now: Millis) -> None:
         """The training went over to a newer state."""
@@ -124,9 +124,9 @@ class RoundTimer:
 
     def _outage(self, now: Millis) -> tuple[tuple[Millis, Millis], ...]:
         """The time since the newest head where it is an outage."""
-        if self._heard is None or seconds_between(self._heard, now) <= self.silence:
+        if self._head_at is None or seconds_between(self._head_at, now) <= self.silence:
             return ()
-        return ((self._heard, now),)
+        return ((self._head_at, now),)
 
 
 class StepCount(Enum):

@@ -58,7 +58,7 @@ class LogFollower:
     @property
     def newest(self) -> Certified | None:
         """The entry before the tip; None where the follower began there."""
-        return self.passed.get(self.tip.position.height - 1)
+        return self.passed.get(self.tip.height - 1)
 
     @property
     def layout(self) -> Layout:

@@ -215,7 +215,7 @@ def _hold_steps_done(view: View) -> Action | None:
 
 
 def _wait_through_absence(view: View) -> Action | None:
-    if view.head.away is None or view.window.phase(view.now, 0) is not Phase.CLOSE:
+    if view.head.away is None or _phase(view) is not Phase.CLOSE:
         return None
     return _train_through_absence(view) or Hold(reasons.AwayForLong(view.head.away, 0), sits_out=True)
 

@@ -70,6 +70,11 @@ class Tip:
         """As in `Position`."""
         return self.position.epoch
 
+    @property
+    def height(self) -> int:
+        """As in `Position`."""
+        return self.position.height
+
 
 def first_position(charter: Charter) -> Position:
     """Where the log begins."""

@@ -166,7 +166,7 @@ class Replay:
             ("charter", self.charter.digest, manifest.charter),
             ("head of the log", self.tip.previous, manifest.previous),
             ("epoch", self.tip.epoch, manifest.epoch),
-            ("height", self.tip.position.height, manifest.height),
+            ("height", self.tip.height, manifest.height),
             ("tokens", self.tokens, manifest.tokens),
         ):
             if found != expected:

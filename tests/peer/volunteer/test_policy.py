@@ -181,7 +181,7 @@ TURNS: list[tuple[View, Action]] = [
 ]
 
 ABSENCE: list[tuple[View, Action]] = [
-    # Our contribution is out: a round's worth by default, whatever the overlap, and more where it helps.
+    # Our contribution is out: a round's worth by default, with every `overlap`, and more where it helps.
     (published(away=AWAY), Train(reasons.CoordinatorAway(AWAY, 0.02, 1))),
     (published(NEVER, away=AWAY, steps=49, absence=30), Train(reasons.CoordinatorAway(AWAY, 0.98, 30))),
     (published(NEVER, away=AWAY, steps=1499, absence=30), Train(reasons.CoordinatorAway(AWAY, 29.98, 30))),
