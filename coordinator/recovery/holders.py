@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.double_signing import MAX_PROOF_BYTES, Certified
-from barnraise.contract.log_entries import MAX_ENTRY_BYTES, NeedsNewer, parse_entry
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES, common_fields, parse_entry
 from barnraise.contract.records import Presence
 from barnraise.core.errors import MalformedRecord, NetworkError, StateError, TrustError
 from barnraise.core.identity import Identity
@@ -106,8 +106,7 @@ class Holders:
         payloads, name, height = list[bytes](), end.entry, 1
         while height > 0:
             payloads.append(await self._read(name, MAX_ENTRY_BYTES))
-            entry = parse_entry(payloads[-1])
-            said = entry.envelope if isinstance(entry, NeedsNewer) else entry
+            said = common_fields(parse_entry(payloads[-1]))
             name, height = BlobHash(said.previous), said.height
         if charter is None:
             charter = _parsed(await self._read(name, MAX_CHARTER_BYTES))

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
-from barnraise.contract.log_entries import MAX_ENTRY_BYTES, NeedsNewer, parse_entry, vote_on
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES, common_fields, parse_entry, vote_on
 from barnraise.contract.records import Head, Presence
 from barnraise.contract.tip import holders
 from barnraise.core.errors import BarnraiseError, FileDamaged, MalformedRecord
@@ -130,5 +130,4 @@ class LogCopy:
 
 
 def _previous_of(payload: bytes) -> BlobHash:
-    entry = parse_entry(payload)
-    return BlobHash(entry.envelope.previous if isinstance(entry, NeedsNewer) else entry.previous)
+    return BlobHash(common_fields(parse_entry(payload)).previous)

@@ -162,13 +162,17 @@ def parse_entry(payload: bytes) -> Entry | NeedsNewer:
 
 def certificate_in(payload: bytes) -> Certificate | None:
     """The certificate of the entry before. Raises MalformedRecord."""
-    entry = parse_entry(payload)
-    return entry.envelope.certificate if isinstance(entry, NeedsNewer) else entry.certificate
+    return common_fields(parse_entry(payload)).certificate
+
+
+def common_fields(entry: Entry | NeedsNewer) -> Entry | Envelope:
+    """The fields that every version of an entry has."""
+    return entry.envelope if isinstance(entry, NeedsNewer) else entry
 
 
 def vote_on(entry: Entry | NeedsNewer, ballot: int) -> Vote:
     """The statement that certifies `entry`."""
-    said = entry.envelope if isinstance(entry, NeedsNewer) else entry
+    said = common_fields(entry)
     return Vote(
         run=said.run,
         epoch=said.epoch,

@@ -14,6 +14,7 @@ from barnraise.contract.log_entries import (
     Entry,
     NeedsNewer,
     Resume,
+    common_fields,
     parse_entry,
     vote_on,
 )
@@ -75,7 +76,7 @@ def read_step(payload: bytes, certificate: Certificate, charter: Charter) -> Ste
     Raises MalformedRecord, BadSignature.
     """
     entry = parse_entry(payload)
-    run = entry.envelope.run if isinstance(entry, NeedsNewer) else entry.run
+    run = common_fields(entry).run
     if run != charter.run:
         raise MalformedRecord(
             f"an entry of the run {run} where {charter.run} was expected",
@@ -96,7 +97,7 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
     """
     check_certificate(certified(step).vote, step.certificate, _authorities(position, step, charter))
     if isinstance(step, Unreadable):
-        raise NewerVersion(f"the run's log at round {step.entry.envelope.round}", step.entry.release)
+        raise NewerVersion(f"the run's log at round {common_fields(step.entry).round}", step.entry.release)
     check_follows(position, step.entry)
     return step
 

@@ -15,6 +15,7 @@ from typing import Literal
 from barnraise.contract.archive import contribution_path, entry_path, folder_of
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.log_entries import common_fields
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import Layout, TrainState
@@ -124,8 +125,7 @@ class Replay:
     def check(self, step: Step | Unreadable) -> Step | Difference:
         """Check that the step is certified and continues the log. Raises NewerVersion."""
         position = self.tip.position
-        epoch = step.entry.envelope.epoch if isinstance(step, Unreadable) else step.entry.epoch
-        where = entry_path(epoch, position.height)
+        where = entry_path(common_fields(step.entry).epoch, position.height)
         try:
             return check_step(position, step, self.charter)
         except NewerVersion:
