@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from barnraise.consensus.events import Decide, Transition
 from barnraise.consensus.statements import place_of
 from barnraise.consensus.turn import Turn
-from barnraise.contract.certificates import Certificate, Vote
+from barnraise.contract.certificates import Vote, certificate_of
 from barnraise.contract.double_signing import Certified
 from barnraise.core.signed import Signed
 
@@ -36,14 +35,6 @@ def learn(turn: Turn, certified: Certified) -> None:
         return
     turn.did(Transition.LEARNED)
     _decide(turn, certified)
-
-
-def certificate_of(votes: Sequence[Signed[Vote]]) -> Certificate:
-    """The certificate that equal votes make."""
-    return Certificate(
-        ballot=votes[0].value.ballot,
-        signatures=tuple(sorted((vote.signer, vote.signature) for vote in votes)),
-    )
 
 
 def _decide(turn: Turn, certified: Certified) -> None:

@@ -1,12 +1,12 @@
 """Certificates: signatures, detached from a log entry, that make it valid.
 
-A vote is an Ed25519 signature of `Vote.DOMAIN` and the vote's JSON. It has all that tells two entries apart
-that contradict each other, so that two certificates prove double signing without the entries themselves.
+A vote is an Ed25519 signature of `Vote.DOMAIN` and the vote's JSON. It has every field in which two entries
+that contradict each other differ. So two certificates prove double signing without the entries themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from barnraise.contract.field_types import Epoch, Height, Kind, RoundNumber, Run
 from barnraise.core.errors import BadSignature
 from barnraise.core.identity import Identity, verify
 from barnraise.core.ids import PublicKey
-from barnraise.core.signed import Signable
+from barnraise.core.signed import Signable, Signed, sign
 from barnraise.core.strict import Hex64, Strict
 
 MAX_CLOSERS = 64
@@ -75,8 +75,15 @@ class Authorities:
 
 def certify(identities: Iterable[Identity], vote: Vote) -> Certificate:
     """A certificate with a vote of each of `identities`."""
-    signatures = ((identity.public, identity.sign(vote.message).hex()) for identity in identities)
-    return Certificate(ballot=vote.ballot, signatures=tuple(sorted(signatures)))
+    return certificate_of([sign(identity, vote) for identity in identities])
+
+
+def certificate_of(votes: Sequence[Signed[Vote]]) -> Certificate:
+    """The certificate that equal votes make."""
+    return Certificate(
+        ballot=votes[0].value.ballot,
+        signatures=tuple(sorted((vote.signer, vote.signature) for vote in votes)),
+    )
 
 
 def check_certificate(vote: Vote, certificate: Certificate, authorities: Authorities) -> None:
