@@ -68,7 +68,7 @@ def test_a_claim_of_a_program_that_does_not_fit_says_what_to_install(more: dict[
     assert f"barnraise=={OWN.release}" in refused.value.fix
 
 
-def test_a_claim_that_is_none_is_malformed_whatever_version_it_has() -> None:
+def test_a_claim_with_a_wrong_field_is_malformed_in_every_version() -> None:
     with pytest.raises(MalformedRecord):
         open_claim(claim(**COMPATIBLE, name=3))
 

@@ -19,7 +19,7 @@ from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Run, Ti
 from barnraise.contract.records import MAX_RECORD_BYTES, Head, check_admission, open_record
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.ids import Millis, PublicKey, RunId
-from barnraise.core.signed import Signable, Signed, open_signed
+from barnraise.core.signed import Signable, Signed, open_text
 from barnraise.core.strict import Hex64, Strict
 
 MAX_ADDRESSES = 8
@@ -79,8 +79,8 @@ def own_addresses(found: Sequence[str]) -> tuple[str, ...]:
     """The addresses of a contact, of those by which a node says that it is reached: widest reach first."""
     direct = [address.partition("/p2p/")[0] for address in found if "/p2p-circuit" not in address]
     valid = dict.fromkeys(text for address in direct if (text := _valid(address)))
-    ranked = sorted(valid, key=lambda text: _REACHES.index(_reach(text)) if _reach(text) in _REACHES else 9)
-    return tuple(text for text in ranked if _reach(text) in _REACHES)[:MAX_ADDRESSES]
+    reached = [text for text in valid if _reach(text) in _REACHES]
+    return tuple(sorted(reached, key=lambda text: _REACHES.index(_reach(text)))[:MAX_ADDRESSES])
 
 
 def _valid(text: str) -> str | None:
@@ -99,7 +99,7 @@ def open_contact(text: str, *, run: RunId, authority: PublicKey, now: Millis) ->
 
     Raises MalformedRecord, BadSignature.
     """
-    signed = open_signed(Contact, _bytes(text), signer=None, limit=MAX_EMBEDDED_BYTES)
+    signed = open_text(Contact, text, signer=None, limit=MAX_EMBEDDED_BYTES)
     contact = signed.value
     if contact.run != run or contact.at > now + MAX_AHEAD_MS:
         raise MalformedRecord("a contact of another run, or from the future", fix="It is dropped.")
@@ -112,7 +112,11 @@ def open_contact(text: str, *, run: RunId, authority: PublicKey, now: Millis) ->
 
 def open_head(text: str, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Head]:
     """Check a sealed head in base64. Raises MalformedRecord, BadSignature."""
-    signed = open_record(_bytes(text), run=run, authority=authority, now=now)
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise MalformedRecord("a head that is not base64", fix="It is dropped.") from None
+    signed = open_record(value, run=run, authority=authority, now=now)
     if not isinstance(signed.value, Head):
         raise MalformedRecord("a record that is not a head", fix="It is dropped.")
     return Signed(signed.value, signed.signer, signed.wire)
@@ -126,10 +130,3 @@ def open_page(wire: bytes, limit: int = MAX_PAGE_BYTES) -> ContactPage:
         return ContactPage.model_validate_json(wire)
     except ValidationError:
         raise MalformedRecord("bytes that are no page of contacts", fix="They are dropped.") from None
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        raise MalformedRecord("a record that is not base64", fix="It is dropped.") from None

@@ -23,8 +23,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Reach = Literal["everyone", "local network", "this machine", "no one"]
 """Who can connect to an address."""
 
-_CARRIER_NAT = ipaddress.ip_network("100.64.0.0/10")
-"""Addresses of provider networks, and of VPNs such as Tailscale (RFC 6598)."""
+_PRIVATE_NETWORKS = [
+    ipaddress.ip_network(network)
+    for network in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",  # provider networks, and VPNs such as Tailscale (RFC 6598)
+        "fc00::/7",
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,7 @@ def reach_of(address: Address) -> Reach:
 
 
 def _in_private_network(address: Address) -> bool:
-    networks = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", str(_CARRIER_NAT), "fc00::/7")
-    return any(address in ipaddress.ip_network(network) for network in networks)
+    return any(address in network for network in _PRIVATE_NETWORKS)
 
 
 def public_host(text: str, option: str) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from barnraise import __version__
+from barnraise.contract.field_types import Time
 from barnraise.core.errors import RefusedError
 from barnraise.core.ids import Millis
 from barnraise.core.reason import Reason
@@ -115,7 +116,7 @@ class _Spoken(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     protocol: Protocol
-    at: Annotated[int, Field(ge=0, lt=2**53)]
+    at: Time
 
 
 def read_misfit(payload: bytes) -> tuple[Misfit, Millis] | None:

@@ -53,7 +53,7 @@ MAX_CLAIM_BYTES = 4096
 
 
 Instance = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-"""Tells two programs with one key apart (`barnraise.runtime.instance`)."""
+"""Distinguishes two programs with one key (`barnraise.runtime.instance`)."""
 UNKNOWN_INSTANCE = "0" * 16
 
 
@@ -123,7 +123,7 @@ class Commit(Extensible):
     """Tokens trained on: the contribution's weight."""
     samples: Annotated[int, Field(gt=0, lt=2**40)]
     loss: Annotated[float, Field(ge=0)]
-    """Mean training loss, for display only."""
+    """Mean training loss, for display and for `barnraise.contract.divergence`."""
 
 
 class JoinClaim(Extensible):
@@ -197,7 +197,6 @@ class Head(Extensible):
     """HOST:PORT of the coordinator's gRPC service."""
     gateways: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=MAX_HOSTS)] = ()
     """http(s) addresses of the run's archive."""
-
     protocol: Protocol = OWN
     """What the coordinator speaks."""
 
