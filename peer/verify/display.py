@@ -44,7 +44,8 @@ class VerifyLines(FetchLines):
         self.say(self._render(event))
 
     def replayed(self, progress: ReplayProgress) -> None:
-        if progress.rounds == progress.total or progress.rounds % -(-progress.total // LINES) == 0:
+        every = max(1, -(-progress.total // LINES))
+        if progress.rounds == progress.total or progress.rounds % every == 0:
             self.say(self._render(progress))
 
 

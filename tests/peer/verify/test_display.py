@@ -31,3 +31,9 @@ def test_lines_about_a_long_log_are_few(capsys: pytest.CaptureFixture[str]) -> N
     for done in range(1, 1001):
         display.replayed(ReplayProgress(done, 1000, done, 1.0))
     assert len(capsys.readouterr().err.splitlines()) == LINES
+
+
+def test_a_log_longer_than_the_checkpoint_s_round_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A manifest of round 0 whose height includes a close: its replay finds the difference."""
+    VerifyLines(message).replayed(ReplayProgress(1, 0, 1, 1.0))
+    assert "rounds=1" in capsys.readouterr().err
