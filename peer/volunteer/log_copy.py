@@ -16,7 +16,14 @@ from pydantic import ValidationError
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
-from barnraise.contract.log_entries import MAX_ENTRY_BYTES, common_fields, parse_entry, vote_on
+from barnraise.contract.log_entries import (
+    MAX_ENTRY_BYTES,
+    Entry,
+    NeedsNewer,
+    common_fields,
+    parse_entry,
+    vote_on,
+)
 from barnraise.contract.records import Head, Presence
 from barnraise.contract.tip import holders
 from barnraise.core.errors import BarnraiseError, FileDamaged, MalformedRecord
@@ -94,11 +101,11 @@ class LogCopy:
             return
         newest = await self._read(BlobHash(head.entry))
         entry, size, new = parse_entry(newest), len(newest), [BlobHash(head.entry)]
-        name = _previous_of(newest)
+        name = _previous_of(entry)
         while name != BlobHash(self.charter.digest) and name not in self._names and size < KEEP_BYTES:
             payload = await self._read(name)
             new.append(name)
-            size, name = size + len(payload), _previous_of(payload)
+            size, name = size + len(payload), _previous_of(parse_entry(payload))
         certified = Certified(vote=vote_on(entry, head.certificate.ballot), certificate=head.certificate)
         await asyncio.to_thread(self._keep, certified, new)
 
@@ -124,10 +131,10 @@ class LogCopy:
 
     def _previous(self, name: BlobHash) -> BlobHash | None:
         try:
-            return _previous_of(self.blobs.get(name))
+            return _previous_of(parse_entry(self.blobs.get(name)))
         except (FileNotFoundError, FileDamaged, MalformedRecord):
             return None
 
 
-def _previous_of(payload: bytes) -> BlobHash:
-    return BlobHash(common_fields(parse_entry(payload)).previous)
+def _previous_of(entry: Entry | NeedsNewer) -> BlobHash:
+    return BlobHash(common_fields(entry).previous)
