@@ -98,6 +98,16 @@ def test_a_second_proposal_of_a_ballot_gets_no_vote() -> None:
     assert stepped == Stepped(state, (), (Transition.REJECTED,))
 
 
+def test_a_second_proposal_of_a_ballot_is_not_obtained() -> None:
+    promises = promise(0, 1), promise(1, 1)
+    state = take(closer(2), Received(proposal(1, 1, *promises))).closer
+    stepped = take(state, Received(proposal(1, 2, *promises)))
+    assert (stepped.closer.pending, stepped.transitions) == (state.pending, (Transition.DROPPED,))
+    assert not stepped.effects
+    again = take(state, Received(proposal(1, 1, *promises)))
+    assert again.transitions == (Transition.ASKED,), "it may not be obtained yet"
+
+
 def test_promises_that_contradict_each_other_lead_to_no_proposal() -> None:
     state = take(closer(0, 5), Candidate(value(0))).closer
     state = take(state, Received(promise(1, 1, None)), Received(promise(2, 1, None))).closer

@@ -87,8 +87,12 @@ def consider(turn: Turn, message: ProposalMessage) -> None:
     if proposal.value in closer.checked:
         _vote(turn, proposal)
         return
-    if closer.pending is None or closer.pending.signed.value.ballot < proposal.ballot:
+    pending = None if closer.pending is None else closer.pending.signed.value
+    if pending is None or pending.ballot < proposal.ballot:
         turn.closer = replace(closer, pending=message)
+    elif pending.value != proposal.value:
+        turn.did(Transition.DROPPED)  # what is obtained stays bounded: one entry for each ballot
+        return
     voters = [signed.signer for signed in message.promises if _reports(signed.value, proposal)]
     holders = dict.fromkeys([message.signed.signer, *voters])
     turn.do(Obtain(proposal.value, tuple(key for key in holders if key != closer.key)))
