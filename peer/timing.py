@@ -43,7 +43,7 @@ class Timing:
     """Between two saves of the inner optimizer, which has twice the parameters' size. A crash costs its
     moments, means over hundreds of steps, at most this much of their history."""
     renew_look: float = 5.0
-    """Between two looks whether half of the admission's life has passed: the run's clock may be set."""
+    """Between two checks whether half of the admission's life has passed: the run's clock may be set."""
     renew_retry: float = 60.0
     """At least this long between two requests to renew the admission."""
 
