@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from barnraise.contract.assign import Assignment
@@ -44,7 +44,7 @@ class Samples:
         """
         places = self._assignment(round).take(start, count)
         if away:
-            places = tuple(self._here(shard, row) for shard, row in places)
+            places = await asyncio.to_thread(self._here, places)
         return [(await self._shard(shard)).sample(row) for shard, row in places]
 
     async def prefetch(self, round: Round) -> None:
@@ -64,16 +64,18 @@ class Samples:
         with _signed_by_maintainer("the run's data"):
             return Assignment(self._seed, round, self._owner, self._shard_sizes)
 
-    def _here(self, shard: int, row: int) -> tuple[int, int]:
-        """A sample of a shard that is here: the given one where it is, or where none is."""
+    def _here(self, places: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """Samples of shards that are here in the place of others. Slow where a run has many shards."""
         shards = self._index.shards
-        if shards[shard].blob in self._blobs:
-            return shard, row
-        held = [number for number, ref in enumerate(shards) if ref.blob in self._blobs]
+        lacking = {shard for shard, _ in places if shards[shard].blob not in self._blobs}
+        held = [number for number, ref in enumerate(shards) if ref.blob in self._blobs] if lacking else []
         if not held:
-            return shard, row
-        other = held[shard % len(held)]
-        return other, row % self._shard_sizes[other]
+            return tuple(places)
+        instead = {shard: held[shard % len(held)] for shard in lacking}
+        return tuple(
+            (instead[shard], row % self._shard_sizes[instead[shard]]) if shard in instead else (shard, row)
+            for shard, row in places
+        )
 
     async def _shard(self, number: int) -> Shard:
         if number not in self._parsed:
