@@ -13,6 +13,7 @@ from barnraise.core.errors import MalformedRecord, TrustError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook
+from barnraise.network.message_streams import read_message, write_message
 from barnraise.network.streams import OpenStream, Stream, StreamLimits, until_stalled
 from barnraise.network.timing import TIMING, Timing
 
@@ -20,7 +21,6 @@ log = logging.getLogger("barnraise.swarm")
 
 ADDRESS_PROTOCOL = "barnraise/addresses/1"
 """Name of the libp2p protocol: four bytes of length and a page, each way."""
-_LENGTH = 4
 MAX_ASKING_BYTES = 2**15
 """The asker's page: its own contact and a head."""
 MAX_ANSWER_BYTES = 2**17
@@ -103,12 +103,7 @@ class AddressProtocol:
             self._learn_head(self.book.head)
 
     async def _send(self, stream: Stream, page: ContactPage) -> None:
-        wire = page.model_dump_json().encode()
-        stream[1].write(len(wire).to_bytes(_LENGTH, "little") + wire)
-        await until_stalled(stream[1].drain(), self._timing)
+        await write_message(stream[1], page.model_dump_json().encode(), self._timing)
 
     async def _read(self, stream: Stream, limit: int) -> ContactPage:
-        size = int.from_bytes(await until_stalled(stream[0].readexactly(_LENGTH), self._timing), "little")
-        if size > limit:
-            raise MalformedRecord(f"a page of contacts of {size} bytes", fix="It is not read.")
-        return open_page(await until_stalled(stream[0].readexactly(size), self._timing))
+        return open_page(await read_message(stream[0], limit, "a page of contacts", self._timing))

@@ -16,7 +16,7 @@ from barnraise.contract.heartbeat import parts_for
 from barnraise.contract.protocol import CoordinatorDoesNotFit
 from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, open_record, tagged
 from barnraise.contract.rounds import seconds_between
-from barnraise.core.errors import MalformedRecord, TrustError
+from barnraise.core.errors import TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, RunId, short
 from barnraise.core.signed import Signed, sign
@@ -28,6 +28,7 @@ from barnraise.network.gossip_policy import (
     RecordCache,
     forward_targets,
 )
+from barnraise.network.message_streams import RECEIVED, read_message, send_message
 from barnraise.network.streams import OpenStream, StreamLimits, until_stalled
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.machine_clocks import elapsed_ms
@@ -36,8 +37,6 @@ log = logging.getLogger("barnraise.swarm")
 
 GOSSIP_PROTOCOL = "barnraise/tell/1"
 """Name of the libp2p protocol: four bytes of length, a record, and one byte back on receipt."""
-_LENGTH = 4
-_RECEIVED = b"\x01"
 HEAD_SECONDS = 60.0
 """A head from longer ago than this says nothing about the coordinator's version: it may be a replay."""
 MAX_SENDS = 16
@@ -127,7 +126,7 @@ class Gossip:
                 if stream is not None:
                     self._limits.set_idle(stream, True)  # evict silent gossip streams first
                     self._receive(await self._read(reader))
-                    writer.write(_RECEIVED)
+                    writer.write(RECEIVED)
                     await until_stalled(writer.drain(), self._timing)
         except TrustError as error:
             log.debug("%s sent %s", peer, error.problem)
@@ -168,10 +167,7 @@ class Gossip:
             self._misfit = error
 
     async def _read(self, reader: asyncio.StreamReader) -> Signed[Record]:
-        size = int.from_bytes(await until_stalled(reader.readexactly(_LENGTH), self._timing), "little")
-        if size > MAX_RECORD_BYTES:
-            raise MalformedRecord(f"a record of {size} bytes", fix="It is not read.")
-        value = await until_stalled(reader.readexactly(size), self._timing)
+        value = await read_message(reader, MAX_RECORD_BYTES, "a record", self._timing)
         return open_record(
             value, run=self._run, authority=self._authority, now=self._clock(), closers=self._closers
         )
@@ -200,12 +196,6 @@ class Gossip:
         """One try: a peer that misses it receives it from another, or finds it in the DHT."""
         async with self._slots:
             try:
-                reader, writer = await until_stalled(self._open_stream(peer, GOSSIP_PROTOCOL), self._timing)
-                try:
-                    writer.write(len(value).to_bytes(_LENGTH, "little") + value)
-                    await until_stalled(writer.drain(), self._timing)
-                    await until_stalled(reader.readexactly(len(_RECEIVED)), self._timing)
-                finally:
-                    writer.close()
+                await send_message(peer, GOSSIP_PROTOCOL, value, self._open_stream, self._timing)
             except (OSError, EOFError, asyncio.TimeoutError) as error:
                 log.debug("could not send to %s: %s %s", short(peer), type(error).__name__, error)

@@ -1,7 +1,4 @@
-"""Short messages between two nodes over libp2p streams. No libp2p in here.
-
-message:  4 bytes length, little-endian, then the message; the receiver sends one byte back
-"""
+"""Short messages between two nodes over libp2p streams. No libp2p in here."""
 
 from __future__ import annotations
 
@@ -10,19 +7,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from barnraise.core.errors import MalformedRecord, TrustError
+from barnraise.core.errors import TrustError
 from barnraise.core.ids import PublicKey, short
+from barnraise.network.message_streams import RECEIVED, read_message, send_message
 from barnraise.network.streams import OpenStream, StreamLimits, until_stalled
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
 
 MAIL_PROTOCOL = "barnraise/mail/1"
+"""Name of the libp2p protocol: four bytes of length, a message, and one byte back on receipt."""
 MAX_MAIL_BYTES = 2**17
 MAX_QUEUED = 256
 """Messages that are being sent at once; further ones are dropped. Their senders repeat what matters."""
-_LENGTH = 4
-_RECEIVED = b"\x01"
 
 
 def _drop(data: bytes) -> None:
@@ -53,8 +50,8 @@ class Mail:
             with self._limits.admitted(peer, writer) as stream:
                 if stream is not None:
                     self._limits.set_idle(stream, True)  # evict silent streams first
-                    self.deliver(await self._read(reader))
-                    writer.write(_RECEIVED)
+                    self.deliver(await read_message(reader, MAX_MAIL_BYTES, "a message", self.timing))
+                    writer.write(RECEIVED)
                     await until_stalled(writer.drain(), self.timing)
         except TrustError as error:
             log.debug("%s sent %s", peer, error.problem)
@@ -68,20 +65,8 @@ class Mail:
         for task in self._sending:
             task.cancel()
 
-    async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        size = int.from_bytes(await until_stalled(reader.readexactly(_LENGTH), self.timing), "little")
-        if size > MAX_MAIL_BYTES:
-            raise MalformedRecord(f"a message of {size} bytes", fix="It is not read.")
-        return await until_stalled(reader.readexactly(size), self.timing)
-
     async def _send(self, to: PublicKey, data: bytes) -> None:
         try:
-            reader, writer = await until_stalled(self.open_stream(to, MAIL_PROTOCOL), self.timing)
-            try:
-                writer.write(len(data).to_bytes(_LENGTH, "little") + data)
-                await until_stalled(writer.drain(), self.timing)
-                await until_stalled(reader.readexactly(len(_RECEIVED)), self.timing)
-            finally:
-                writer.close()
+            await send_message(to, MAIL_PROTOCOL, data, self.open_stream, self.timing)
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("could not send to %s: %s %s", short(to), type(error).__name__, error)
