@@ -47,8 +47,8 @@ def reserve(host: str, port: int, p2p_port: int, http_port: int) -> Iterator[Res
     )
     _check_different(wanted)
     with ExitStack() as held:
-        ports = [_hold(host, one, held) for one in sorted(wanted, key=lambda one: one.port == 0)]
-        found = dict(zip(sorted(wanted, key=lambda one: one.port == 0), ports, strict=True))
+        free_last = sorted(wanted, key=lambda one: one.port == 0)
+        found = {one: _hold(host, one, held) for one in free_last}
         yield ReservedPorts(Bound(host, *(found[one] for one in wanted)), held)
 
 

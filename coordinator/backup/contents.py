@@ -61,7 +61,7 @@ class RunContents:
         """Every file but the journal and the key. What is lost is among them."""
         index = self.charter.value.data_index_hash
         log = (logged.name for logged in self.state.log)
-        shards = _shards(self.folder / BLOBS / index[:2] / index)
+        shards = _shards(BlobStore(self.folder / BLOBS).path(BlobHash(index)))
         names = {*log, *self.state.names(), index, *shards}
         yield from (_blob(BLOBS, name) for name in sorted(names))
         held_out = self.folder / HELD_OUT / HELD_OUT_INDEX

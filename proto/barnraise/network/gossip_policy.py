@@ -49,9 +49,8 @@ class Novelty(Enum):
 class RecordCache:
     """The records that a node received, by gossip or from the DHT. Every one was checked before."""
 
-    head: Head | None = None
     signed_head: Signed[Head] | None = None
-    """The same, with its signature."""
+    """The newest."""
     limit: int = MAX_VOLUNTEERS
     """Volunteers that are remembered, and that have commits to one round."""
     _present: dict[PublicKey, Presence] = field(default_factory=dict)
@@ -62,14 +61,16 @@ class RecordCache:
         """Keep a record where it is new. now: the run's clock."""
         match signed.value:
             case Head() as head:
-                novelty = self._receive_head(head)
-                if novelty is Novelty.NEW:
-                    self.signed_head = Signed(head, signed.signer, signed.wire)
-                return novelty
+                return self._receive_head(Signed(head, signed.signer, signed.wire))
             case Presence() as presence:
                 return self._receive_presence(presence, now)
             case Commit() as commit:
                 return self._receive_commit(Signed(commit, signed.signer, signed.wire))
+
+    @property
+    def head(self) -> Head | None:
+        """The newest head, without its signature."""
+        return None if self.signed_head is None else self.signed_head.value
 
     @property
     def volunteers(self) -> int:
@@ -93,10 +94,11 @@ class RecordCache:
         """The newest commit of each volunteer to a round, by key."""
         return [versions[-1] for _, versions in sorted(self._commits.get(round, {}).items())]
 
-    def _receive_head(self, head: Head) -> Novelty:
-        if self.head is not None and head.order <= self.head.order:
-            return Novelty.DUPLICATE if head.order == self.head.order else Novelty.STALE
-        self.head = head
+    def _receive_head(self, signed: Signed[Head]) -> Novelty:
+        head, known = signed.value, self.head
+        if known is not None and head.order <= known.order:
+            return Novelty.DUPLICATE if head.order == known.order else Novelty.STALE
+        self.signed_head = signed
         for round in [round for round in self._commits if round <= head.round - ROUNDS_KEPT]:
             del self._commits[round]
         return Novelty.NEW

@@ -144,11 +144,11 @@ class RecordDht:
             raise no_node_answered(bootstrap)
         return dht
 
-    async def rejoin(self, daemon: Daemon, clock: Callable[[], Millis], bootstrap: Sequence[str]) -> None:
+    async def rejoin(self, daemon: Daemon, bootstrap: Sequence[str]) -> None:
         """Join again after a restart of the daemon. Raises as `join`."""
         self._node.is_alive = False  # its handlers are gone with the old daemon
         joined = await RecordDht.join(
-            daemon, self._run, self._authority, clock, bootstrap, self._timing, self._closers
+            daemon, self._run, self._authority, self._clock, bootstrap, self._timing, self._closers
         )
         self._node = joined._node
 

@@ -52,7 +52,6 @@ class Swarm:
     mail: Mail
     """Messages to and from single nodes."""
     _addresses: AddressProtocol
-    _clock: Callable[[], Millis]
     _bootstrap: Sequence[str]
     _timing: Timing
 
@@ -127,7 +126,7 @@ class Swarm:
         await daemon.serve(MAIL_PROTOCOL, mail.serve)
         await daemon.serve(ADDRESS_PROTOCOL, addresses.serve)
         await daemon.keep_ports()
-        return cls(daemon, dht, gossip, transfer, mail, addresses, clock, bootstrap, timing)
+        return cls(daemon, dht, gossip, transfer, mail, addresses, bootstrap, timing)
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, and start the daemon again whenever it ends or hangs."""
@@ -153,7 +152,7 @@ class Swarm:
         """Start the daemon again and rejoin. False, with a log line, where that failed."""
         try:
             _, nodes = await _entered(self._daemon.restart, self._bootstrap, self._addresses.book)
-            await self._dht.rejoin(self._daemon, self._clock, nodes)
+            await self._dht.rejoin(self._daemon, nodes)
         except (Unreachable, MachineError, OSError, EOFError) as error:
             log.warning("the libp2p daemon is not back yet: %s", error)
             return False
