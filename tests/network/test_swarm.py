@@ -37,6 +37,17 @@ def test_published_records_are_received(tmp_path: Path) -> None:
     with_two(tmp_path, scene)
 
 
+def test_addresses_that_are_none_are_not_dialled(tmp_path: Path) -> None:
+    async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
+        (address, *_) = await coordinator.swarm.addresses()
+        place, named, key = address.rpartition("/p2p/")
+        bad = ("junk", "", place, f"{named}{key}", f"{place}{named}x", f"/ip4/1.2.3.999/tcp/1{named}{key}")
+        assert not await ada.swarm.reconnect(bad)
+        assert await ada.swarm.reconnect((*bad, address))
+
+    with_two(tmp_path, scene)
+
+
 def test_gossip_arrives_without_another_poll(tmp_path: Path) -> None:
     """The clock stands still, so that no node polls the DHT a second time."""
 

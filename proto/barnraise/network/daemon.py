@@ -29,6 +29,7 @@ from barnraise.core.ids import PublicKey
 from barnraise.network import die_with_parent, nat
 from barnraise.network.bound_ports import check_bound
 from barnraise.network.daemon_failure import DaemonEnded, DaemonFailure, DaemonHangs, no_node_answered
+from barnraise.network.node_addresses import peer_of, place_of
 from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
 from barnraise.network.streams import Stream
 from barnraise.network.timing import TIMING, Timing
@@ -203,8 +204,7 @@ class Daemon:
 
     async def connect(self, address: str) -> PeerID | None:
         """Dial a node by its multiaddress. None where it is this node, or does not answer."""
-        peer = peer_of(address)
-        return await self._dial(peer, [str(Multiaddr(address).decapsulate(Multiaddr(f"/p2p/{peer}")))])
+        return await self._dial(peer_of(address), [place_of(address)])
 
     async def dial(self, peer: PublicKey, addresses: Sequence[str]) -> PeerID | None:
         """As `connect`, by addresses that do not name the node."""
@@ -278,11 +278,6 @@ class Daemon:
             await handler(str(info.peer_id), reader, writer)
 
         await self.p2p.add_binary_stream_handler(protocol, handle)
-
-
-def peer_of(address: str) -> PeerID:
-    """The peer that a multiaddress names."""
-    return PeerID.from_base58(Multiaddr(address)["p2p"])
 
 
 async def _start_p2p(

@@ -22,8 +22,9 @@ from barnraise.contract.records import Commit, Head, Presence, Record, open_reco
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed
-from barnraise.network.daemon import Daemon, peer_of
+from barnraise.network.daemon import Daemon
 from barnraise.network.daemon_failure import no_node_answered
+from barnraise.network.node_addresses import peer_of
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")

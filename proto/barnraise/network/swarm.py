@@ -30,6 +30,7 @@ from barnraise.network.daemon import Daemon
 from barnraise.network.daemon_failure import describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
 from barnraise.network.mail import MAIL_PROTOCOL, Mail
+from barnraise.network.node_addresses import names_node
 from barnraise.network.peer_ids import write_identity
 from barnraise.network.record_dht import RecordDht
 from barnraise.network.timing import TIMING, Timing
@@ -175,10 +176,14 @@ class Swarm:
         return await self._daemon.routes(peer)
 
     async def reconnect(self, addresses: Sequence[str]) -> bool:
-        """Dial nodes that may have come back, and enter them in the routing table. True if one answered."""
-        answered = False
-        self._bootstrap = self._bootstrap and addresses  # the newest are what a restart joins by
-        for address in addresses:
+        """Dial nodes that may have come back, and enter them in the routing table. True if one answered.
+
+        Addresses that are none are skipped: a closer may sign a head with any.
+        """
+        answered, valid = False, [address for address in addresses if names_node(address)]
+        if valid:
+            self._bootstrap = self._bootstrap and valid  # the newest are what a restart joins by
+        for address in valid:
             peer = await self._daemon.connect(address)
             if peer is not None:
                 answered |= await self._dht.ping(peer)
