@@ -45,6 +45,14 @@ class CachedSwarm(FakeSwarm):
     cache: RecordCache = field(default_factory=lambda: RecordCache(limit=MAX_COUNTED))
     now: Millis = NEVER
 
+    @property
+    def head(self) -> Head | None:
+        return self.cache.head
+
+    def receive(self, record: Signed[Record], now: Millis) -> None:
+        """As from a stream."""
+        self.cache.receive(record, now)
+
     async def commits(self, round: Round) -> list[Signed[Commit]]:
         return self.cache.commits(round)
 
@@ -52,7 +60,7 @@ class CachedSwarm(FakeSwarm):
         return self.cache.present(self.now)
 
     async def publish(self, record: Record) -> bool:
-        self.cache.receive(Signed(record, PublicKey("0" * 64), b""), self.now)
+        self.receive(Signed(record, PublicKey("0" * 64), b""), self.now)
         self.published = [record]
         return True
 
@@ -180,7 +188,7 @@ class Churn(Simulation):
             round=node.base, state=node.state, tokens=node.tokens, tokens_per_second=100.0,
             doing=node.doing, parts=1, beat=heartbeat_seconds(self._target), keeps=node.base, at=self.now,
         )  # fmt: skip
-        self.swarm.cache.receive(Signed(presence, node.identity.public, b""), self.now)
+        self.swarm.receive(Signed(presence, node.identity.public, b""), self.now)
 
     # The coordinator.
 
@@ -194,7 +202,7 @@ class Churn(Simulation):
             if owner in self._nodes and owner in self._commits:
                 commit = self._commits.pop(owner)
                 self.swarm.held[blob_name(commit)] = self._blobs.pop(commit.blob)
-                self.swarm.cache.receive(sign(self._nodes[owner].identity, commit), self.now)
+                self.swarm.receive(sign(self._nodes[owner].identity, commit), self.now)
         before = self._store.snapshot
         await self.session.tick()
         await self.session.contributions.wait()
@@ -217,6 +225,6 @@ class Churn(Simulation):
                 self._largest[name] = size
 
     def _follow_head(self) -> None:
-        head = self.swarm.cache.head
+        head = self.swarm.head
         assert isinstance(head, Head)
         self._turns, self._checkpoint = head.turns, Round(head.checkpoint_round)
