@@ -88,7 +88,7 @@ class AddressSearch:
     def _until_next(self, known: int, others: int) -> float:
         """The pause between two exchanges, which doubles while few of the other volunteers are known."""
         first, rare = self.timing.address_poll, self.timing.address_exchange
-        few = known < min(ENOUGH, others)
+        few = known < min(ENOUGH, max(1, others))  # the first heartbeats of others may not be here yet
         self._pause = min(max(first, 2 * self._pause), rare) if few else rare
         return self._pause
 

@@ -65,8 +65,8 @@ class World:
         self.did("search")
         return 0
 
-    async def exchange(self, present: Sequence[str]) -> None:
-        assert parts.BEN.public in present
+    async def exchange(self, others: Sequence[str]) -> None:
+        assert others == [each.owner for each in self.present if each.owner != self.own]
         self.did("exchange")
 
     async def save(self) -> None:
@@ -99,6 +99,13 @@ def test_addresses_are_exchanged_more_often_until_enough_are_known() -> None:
     assert run(World(head_at=None, present=before_our_first_heartbeat), 700).times("exchange") == few
     enough = run(World(head_at=None, others=["ben"]), 400).times("exchange")
     assert [round(at) for at in enough] == [0, 300]
+
+
+def test_a_volunteer_that_sees_no_other_yet_exchanges_soon_again() -> None:
+    """Else one whose first exchange precedes the heartbeats of others would know none for five minutes."""
+    for present in ((), (parts.presence(parts.ADA),)):
+        alone = run(World(head_at=None, present=present), 40).times("exchange")
+        assert [round(at) for at in alone] == [0, 5, 15, 35]
 
 
 def test_a_silent_coordinator_is_searched_for_with_growing_pauses() -> None:
