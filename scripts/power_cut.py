@@ -22,25 +22,26 @@ the first cut left a journal that named a blob which was not on the disk.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
 import shutil
 import signal
-import socket
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from barnraise.contract.double_signing import Certified
+from barnraise.contract.records import blob_name
 from barnraise.core.ids import BlobHash
-from barnraise.runtime.blob_store import BlobStore, Intact
+from barnraise.runtime.blob_store import Intact
+from coordinator.store.events import Kind
+from scripts.chaos.evidence import JournalReader
 from scripts.stage import DemoFailed, Program, running
-from tests.support.tiny import make_tiny_model
+from tests.support.programs import free_ports
+from tests.support.tiny import make_tiny_model, write_sums
 
 IMAGE_BYTES = 512 * 2**20
 RUN = """\
@@ -120,20 +121,18 @@ class Promised:
 
 def check_files(folder: Path, promised: Promised) -> tuple[int, int]:
     """Whether all that was promised is on the disk. Returns closes and accepted contributions."""
-    blobs = BlobStore(folder / "blobs")
-    with closing(sqlite3.connect(f"file:{folder / 'journal.sqlite'}?mode=ro", uri=True)) as journal:
-        rows = journal.execute("SELECT kind, round, body FROM events ORDER BY id").fetchall()
-    closes = [body.hex() for kind, _, body in rows if kind == "closed"]
-    accepted = [(round, body) for kind, round, body in rows if kind == "accepted"]
+    journal = JournalReader(folder)
+    rows = journal.rows()
+    votes = [Certified.model_validate_json(row.body).vote for row in rows if row.kind is Kind.CLOSED]
+    closes = [BlobHash(vote.entry) for vote in votes]
+    accepted = [blob_name(commit) for commit in journal.accepted(rows)]
     if len(closes) <= max(promised.states, default=-1):
         raise DemoFailed(f"{len(closes)} closes are left, round {max(promised.states)} was closed")
     if len(accepted) < promised.accepted:
         raise DemoFailed(f"{len(accepted)} accepted contributions are left of {promised.accepted}")
-    names = [*closes, *(blob for _, body in accepted for blob in re.findall(rb'"blob":"(\w{64})"', body))]
-    for name in names:
-        text = name if isinstance(name, str) else name.decode()
-        if blobs.check(BlobHash(text)) != Intact():
-            raise DemoFailed(f"{text} is named by the journal, and damaged or missing")
+    for name in (*closes, *accepted):
+        if journal.blobs.check(name) != Intact():
+            raise DemoFailed(f"{name} is named by the journal, and damaged or missing")
     return len(closes), len(accepted)
 
 
@@ -143,7 +142,7 @@ class Run:
     def __init__(self, work: Path, volunteers: int) -> None:
         self.work, self.volunteers = work, volunteers
         self.disk = work / "disk"
-        self.ports = [_free_port() for _ in range(3)]
+        self.ports = free_ports(3)
 
     def start(self) -> list[Program]:
         grpc, p2p, http = map(str, self.ports)
@@ -256,19 +255,7 @@ def main() -> None:
 def _write_run(work: Path) -> None:
     make_tiny_model(work / "model")
     (work / "run.toml").write_text(RUN, encoding="utf-8")
-    chance = random.Random(0)
-    with (work / "data.jsonl").open("w", encoding="utf-8") as file:
-        for _ in range(200):
-            a, b = chance.randrange(100), chance.randrange(100)
-            question = {"role": "user", "content": f"{a}+{b}="}
-            answer = {"role": "assistant", "content": str(a + b)}
-            file.write(json.dumps({"messages": [question, answer]}) + "\n")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    write_sums(work / "data.jsonl")
 
 
 def _run(*command: str) -> str:

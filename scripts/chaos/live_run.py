@@ -5,8 +5,6 @@ All waits are for events, with a deadline: a line of output, the end of a progra
 
 from __future__ import annotations
 
-import json
-import random
 import re
 import shutil
 import threading
@@ -22,7 +20,7 @@ from scripts.chaos.disks import FILL, Disks
 from scripts.netns import Host, Network
 from tests.support.programs import INVITE, Program, Stage, daemons, free_ports
 from tests.support.settable_clock import SettableClock
-from tests.support.tiny import make_tiny_model
+from tests.support.tiny import make_tiny_model, write_sums
 
 DEADLINE = 600.0
 """Seconds for any event, on a machine that does other work too."""
@@ -63,12 +61,7 @@ class Failed(Exception):
 def prepare(folder: Path) -> None:
     """Write the tiny model, the data and the run.toml into `folder`."""
     make_tiny_model(folder / "model")
-    draws = random.Random(0)
-    with (folder / "data.jsonl").open("w", encoding="utf-8") as file:
-        for _ in range(200):
-            a, b = draws.randrange(100), draws.randrange(100)
-            chat = [{"role": "user", "content": f"{a}+{b}="}, {"role": "assistant", "content": str(a + b)}]
-            file.write(json.dumps({"messages": chat}) + "\n")
+    write_sums(folder / "data.jsonl")
     (folder / "run.toml").write_text(RUN, encoding="utf-8")
 
 

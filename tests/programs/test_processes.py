@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
-import random
 import re
 import sqlite3
 from contextlib import closing
@@ -17,7 +15,7 @@ from barnraise.contract.double_signing import Certified
 from barnraise.core.ids import BlobHash
 from barnraise.runtime.blob_store import BlobStore
 from tests.support.programs import DEADLINE, Program, daemons, free_ports, stage
-from tests.support.tiny import make_tiny_model
+from tests.support.tiny import make_tiny_model, write_sums
 
 pytestmark = pytest.mark.slow
 
@@ -62,15 +60,7 @@ def prepare(
     steps: int | None = 3,
 ) -> None:
     make_tiny_model(folder / "model")
-    chance = random.Random(0)
-    with (folder / "data.jsonl").open("w", encoding="utf-8") as file:
-        for _ in range(200):
-            a, b = chance.randrange(100), chance.randrange(100)
-            chat = [
-                {"role": "user", "content": f"{a}+{b}="},
-                {"role": "assistant", "content": str(a + b)},
-            ]
-            file.write(json.dumps({"messages": chat}) + "\n")
+    write_sums(folder / "data.jsonl")
     run = RUN.format(
         method=method, target=target, outer=outer, lr=lr,
         seconds=seconds, grace=grace, min_contributions=min_contributions,

@@ -1,8 +1,10 @@
-"""A complete but tiny model folder, and samples for it, created quickly and without downloads."""
+"""A complete but tiny model folder, and data for it, created quickly and without downloads."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
@@ -61,6 +63,16 @@ def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
         pad_token="<|pad|>",
         chat_template=TEMPLATE,
     )
+
+
+def write_sums(file: Path) -> None:
+    """Write 200 chats of a sum and its result, one in each line."""
+    draws = Random(0)
+    with file.open("w", encoding="utf-8") as lines:
+        for _ in range(200):
+            a, b = draws.randrange(100), draws.randrange(100)
+            chat = [{"role": "user", "content": f"{a}+{b}="}, {"role": "assistant", "content": str(a + b)}]
+            lines.write(json.dumps({"messages": chat}) + "\n")
 
 
 def tiny_samples(count: int, length: int = 24, seed: int = 0) -> list[Sample]:

@@ -9,19 +9,13 @@ first checkpoint that reaches hivemind's held-out loss.
 from __future__ import annotations
 
 import signal
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 
-from barnraise.contract.double_signing import Certified
-from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST
-from barnraise.contract.records import Commit, blob_name, open_commits
-from barnraise.core.ids import BlobHash
-from barnraise.runtime.blob_store import BlobStore
+from barnraise.contract.records import Commit, blob_name
 from coordinator.run_folder import ARCHIVE
 from scripts.benchmarks.round import POLL_SECONDS, Tail, trains
 from scripts.benchmarks.uplink.baseline import run_baseline
@@ -29,6 +23,7 @@ from scripts.benchmarks.uplink.figures import Delivery
 from scripts.benchmarks.uplink.programs import START_SECONDS, Cpu, cpu_file, cpu_of, start, wait_for
 from scripts.benchmarks.uplink.report import Ours, compare, own_tables
 from scripts.benchmarks.uplink.settings import FIRST, Options, run_toml
+from scripts.chaos.evidence import JournalReader
 from scripts.demo import MODEL, corpus
 from scripts.netns import Host, Traffic, network
 from scripts.stage import DemoFailed, Program, Stage, running
@@ -147,13 +142,8 @@ def _follow(
 
 def folded(folder: Path) -> list[Commit]:
     """All commits that the coordinator's closes list."""
-    blobs = BlobStore(folder / "blobs")
-    with closing(sqlite3.connect(folder / "journal.sqlite")) as journal:
-        rows = journal.execute("SELECT body FROM events WHERE kind = 'closed' ORDER BY id").fetchall()
-    names = [BlobHash(Certified.model_validate_json(body).vote.entry) for (body,) in rows]
-    entries = [parse_entry(blobs.get(name)) for name in names]
-    closes = [entry for entry in entries if isinstance(entry, Close)]
-    return [commit for close in closes for commit in open_commits(close)]
+    journal = JournalReader(folder)
+    return [commit for link in journal.links(journal.rows()) for commit in link.commits]
 
 
 def _interrupt(*_: object) -> None:
