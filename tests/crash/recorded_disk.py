@@ -27,6 +27,8 @@ from typing import Protocol
 
 import pytest
 
+from barnraise.runtime import files
+
 DATABASE = "journal.sqlite"
 _DATABASE_FILES = (DATABASE, f"{DATABASE}-wal")
 
@@ -138,9 +140,9 @@ class RecordedDisk:
         self._files[status.st_ino] = os.pread(handle, status.st_size, 0)
 
     def _flush_all(self) -> None:
-        for place, _, files in os.walk(self.root):
+        for place, _, names in os.walk(self.root):
             self._record_folder(os.open(place, os.O_RDONLY))
-            for name in files:
+            for name in names:
                 self._record_file(os.open(Path(place) / name, os.O_RDONLY))
 
     def _lay_out(self, real: Path | None, inode: int, target: Path, kept: Survival) -> None:
@@ -168,6 +170,17 @@ class RecordedDisk:
             return flushed
         new = path.read_bytes()
         return flushed if flushed == new else kept.content(flushed, new)
+
+
+def forget_flushes(monkeypatch: pytest.MonkeyPatch, of: str) -> None:
+    """Leave out the flushes of all `files`, or of all `folders`."""
+    real = files.flush
+
+    def forgetful(path: Path) -> None:
+        if path.is_dir() == (of == "files"):
+            real(path)
+
+    monkeypatch.setattr(files, "flush", forgetful)
 
 
 def _entry(path: Path) -> Entry:

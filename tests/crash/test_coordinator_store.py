@@ -20,7 +20,7 @@ from coordinator.run_folder import AUTHORITY_KEY, CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
-from tests.crash.recorded_disk import DATABASE, RecordedDisk
+from tests.crash.recorded_disk import DATABASE, RecordedDisk, forget_flushes
 from tests.support import parts
 from tests.support.coordinators import contribution, show
 from tests.support.parts import ADA, BEN
@@ -160,12 +160,6 @@ def test_a_coordinator_survives_a_power_cut_at_every_flush(
 def test_the_harness_finds_a_missing_flush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    real = files.flush
-
-    def forgetful(path: Path) -> None:
-        if path.is_dir() == (missing == "files"):
-            real(path)
-
-    monkeypatch.setattr(files, "flush", forgetful)
+    forget_flushes(monkeypatch, missing)
     with pytest.raises((AssertionError, StateError)):
         cut(tmp_path, monkeypatch)

@@ -26,7 +26,7 @@ from peer.volunteer.contribution_state import ContributionEvent as Event
 from peer.volunteer.contribution_state import ContributionLifecycle
 from peer.volunteer.contribution_state import ContributionState as State
 from peer.volunteer.saved_state import NotSaved, SavedState
-from tests.crash.recorded_disk import RecordedDisk
+from tests.crash.recorded_disk import RecordedDisk, forget_flushes
 from tests.support import parts
 
 CHARTER = parts.charter(parts.run_spec(parts.CODECS[0]), parts.state())
@@ -134,12 +134,6 @@ def test_a_volunteer_survives_a_power_cut_at_every_flush(
 def test_the_harness_finds_a_missing_flush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    real = files.flush
-
-    def forgetful(path: Path) -> None:
-        if path.is_dir() == (missing == "files"):
-            real(path)
-
-    monkeypatch.setattr(files, "flush", forgetful)
+    forget_flushes(monkeypatch, missing)
     with pytest.raises((AssertionError, StateError)):
         cut(tmp_path, monkeypatch)
