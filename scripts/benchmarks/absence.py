@@ -40,10 +40,8 @@ STEPS = 20
 BEFORE = 2
 """Rounds before the absence."""
 MEASURED = (1, 4, 8)
-"""The loss is measured after so many rounds that close after the absence."""
+"""The loss is measured after each of these numbers of rounds that close after the absence."""
 CODEC = Dense.model_validate({"bits": 4})
-
-
 CAPS = (None, 8, 4)
 """Rounds' worth of tokens in one contribution; None: all that was trained."""
 
@@ -77,7 +75,7 @@ class Row:
     """The outcome of one behaviour."""
 
     rounds: int
-    """Away for so many rounds' time."""
+    """Length of the absence."""
     meanwhile: str
     losses: tuple[float, ...]
     """Held-out, in nats a byte, after MEASURED rounds."""

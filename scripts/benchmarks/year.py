@@ -65,7 +65,7 @@ def measure_year(rounds: int, contributions: int) -> Iterator[str]:
 
 
 def generate(folder: Path, rounds: int, contributions: int) -> None:
-    """Write the folder of a coordinator after so many rounds."""
+    """Write the folder of a coordinator after `rounds` rounds."""
     owners = [Identity.from_seed(number.to_bytes(31, "big") + b"\x0d") for number in range(OWNERS)]
     with opened_store(folder / "run", SPEC) as store:
         now = parts.NOW

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.chaos.cases import CASES, Case, Fault
+from scripts.chaos.cases import CASES, Case, Fault, Target
 from scripts.chaos.disks import disks
 from scripts.chaos.live_run import NAMES, Failed
 from scripts.chaos.oracle import Place
@@ -35,7 +35,7 @@ KEYS = [(fault, target) for fault, target in dict.fromkeys((case.fault, case.tar
 class Tally:
     """What happened so far."""
 
-    injected: Counter[tuple[Fault, object]] = field(default_factory=Counter)
+    injected: Counter[tuple[Fault, Target]] = field(default_factory=Counter)
     survived: list[Survived] = field(default_factory=list)
     places: Counter[Place] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -52,13 +52,12 @@ class Tally:
         lines += ["", f"{total} faults injected, {len(self.survived)} survived. Contributions: {counts}."]
         return "\n".join(lines)
 
-    def _row(self, fault: Fault, target: object) -> str:
+    def _row(self, fault: Fault, target: Target) -> str:
         mine = [each for each in self.survived if (each.case.fault, each.case.target) == (fault, target)]
         rounds = max((each.rounds for each in mine), default=0)
         seconds = sorted(each.seconds for each in mine)[len(mine) // 2] if mine else 0.0
-        name = getattr(target, "value", target)
-        injected = self.injected[fault, target]
-        return f"| {fault.value} | {name} | {injected} | {len(mine)} | at most {rounds} | {seconds:.0f} |"
+        counts = f"{self.injected[fault, target]} | {len(mine)}"
+        return f"| {fault.value} | {target.value} | {counts} | at most {rounds} | {seconds:.0f} |"
 
 
 def main() -> int:
@@ -109,7 +108,7 @@ def _run(
 
 def _line(tally: Tally) -> str:
     newest = tally.survived[-1]
-    who = "" if newest.case.target.value == "coordinator" else f" ({newest.volunteer})"
+    who = "" if newest.case.target is Target.COORDINATOR else f" ({newest.volunteer})"
     return f"{len(tally.survived):4}. {newest.case}{who}: {newest.seconds:.0f} s, {newest.rounds} rounds"
 
 

@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def simulate(volunteers: int, hours: float, seed: int, seconds: float, half_life: float) -> ChurnResult:
-    """One run with so many volunteers, half of which leave in each `half_life` seconds."""
+    """One run with `volunteers` at any time, half of which leave in each `half_life` seconds."""
     spec = RunSpec(
         name="barn",
         data=DataSpec(source="none", sequence_length=512),

@@ -67,7 +67,7 @@ class CachedSwarm(FakeSwarm):
 
 @dataclass(frozen=True)
 class ChurnResult:
-    """What was seen in so many hours."""
+    """What was seen in the simulated hours."""
 
     volunteers: int
     keys: int
@@ -109,7 +109,7 @@ class Churn(Simulation):
         self._contributors: set[PublicKey] = set()
 
     async def simulate(self, hours: float) -> ChurnResult:
-        """Let the run go on for so many hours."""
+        """Let the run go on for `hours` of its clock."""
         for _ in range(self._target):
             self._join()
         self.session._started = self.now

@@ -26,7 +26,7 @@ from coordinator.timing import TIMING
 from tests.support.world import HEAD_PAUSE, TICK, Peer, World
 
 STEP_TICKS = (1, 2, 3, 4)
-"""A step takes so many ticks of the simulated clock, half a second each: 0.5 to 2 s."""
+"""Ticks of the simulated clock that a step takes, half a second each: 0.5 to 2 s."""
 LAG_SECONDS = (0.5, 3.0)
 """From a contribution's end of training until the coordinator sees it."""
 FOLD_SECONDS = (0.5, 2.0)

@@ -25,7 +25,7 @@ class ModelHub:
     false: set[str] = field(default_factory=set)
     """Files whose last byte is sent wrong."""
     cut_after: int | None = None
-    """Connections are closed after so many bytes of a file."""
+    """Connections are closed after this many bytes of a file."""
     ranges: bool = True
     json_index: bool = True
     """Whether the package index has PEP 691 JSON, or only HTML."""

@@ -45,7 +45,7 @@ held_out_tokens = 0
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What one minute, or a few, of so many volunteers cost."""
+    """What the measured time with a number of volunteers cost."""
 
     volunteers: int
     present: int
