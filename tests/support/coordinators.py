@@ -98,6 +98,11 @@ class FakeSwarm:
         return cast(Swarm, self)
 
 
+def head_of(store: RunStore) -> Head:
+    """The head that the coordinator of a run store signs."""
+    return store.snapshot.head(parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0)
+
+
 @contextmanager
 def opened_store(
     folder: Path,

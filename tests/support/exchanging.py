@@ -17,7 +17,6 @@ from barnraise.core.errors import BarnraiseError
 from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from peer.timing import Timing
 from peer.training.trainer import Trainer, Update
@@ -32,7 +31,7 @@ from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import PROOFS, Proofs
 from peer.volunteer.saved_state import SavedState, SavedWork
 from tests.support import parts
-from tests.support.coordinators import FakeSwarm
+from tests.support.coordinators import FakeSwarm, head_of
 
 
 @dataclass
@@ -118,7 +117,7 @@ class Peer:
 
     @property
     def head(self) -> Head:
-        return self.store.snapshot.head(parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0)
+        return head_of(self.store)
 
     async def publish(self, seed: int = 1) -> Signed[Commit]:
         update = Update(parts.tensors(seed, scale=0.01), tokens=64, samples=4, loss=2.5)

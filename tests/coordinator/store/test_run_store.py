@@ -20,10 +20,9 @@ from coordinator.checkpoints.archive_writer import ArchiveContent
 from coordinator.checkpoints.card_data import card_facts, card_files
 from coordinator.store.events import ContributionsForgotten
 from coordinator.store.history import Share
-from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.coordinators import archive, fold_round, opened_store, reopened, show, train_round
+from tests.support.coordinators import archive, fold_round, head_of, opened_store, reopened, show, train_round
 from tests.support.parts import ADA, BEN, STRANGER
 
 
@@ -53,9 +52,7 @@ def restored(store: RunStore) -> dict[str, object]:
 
 
 def named_by_head(store: RunStore) -> BlobHash:
-    return BlobHash(
-        store.snapshot.head(parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0).checkpoint
-    )
+    return BlobHash(head_of(store).checkpoint)
 
 
 def claim(owner: Identity, name: str, credit: bool, at: int = parts.NOW) -> JoinClaim:

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.double_signing import DoubleSigned
-from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from peer.volunteer.actions import LogNews
 from peer.volunteer.proofs import read_proofs
 from tests.support import parts
-from tests.support.coordinators import fold_round, opened_store, reopened, train_round
+from tests.support.coordinators import fold_round, head_of, opened_store, reopened, train_round
 from tests.support.exchanging import Peer, played
 
 
@@ -58,9 +57,7 @@ def test_a_volunteer_steps_back_to_a_resume_and_owes_what_it_gave_beyond(
             await peer.catch_up()
             assert peer.follower.tip == copy.snapshot.tip
             assert peer.follower.tip.epoch == 1
-            assert peer.exchange.log_news(store.snapshot.head(
-                parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0
-            )) is LogNews.NONE, "a head of the older epoch"  # fmt: skip
+            assert peer.exchange.log_news(head_of(store)) is LogNews.NONE, "a head of the older epoch"
 
     played(store, tmp_path, play)
 

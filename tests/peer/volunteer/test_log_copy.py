@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.double_signing import Certified
-from barnraise.contract.records import Head
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from peer.volunteer.log_copy import LogCopy
 from tests.support import parts
-from tests.support.coordinators import FakeSwarm, fold_round, opened_store
+from tests.support.coordinators import FakeSwarm, fold_round, head_of, opened_store
 
 
 @pytest.fixture
@@ -26,10 +24,6 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         for _ in range(3):
             fold_round(made, parts.BEN)
         yield made
-
-
-def head_of(store: RunStore) -> Head:
-    return store.snapshot.head(parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0)
 
 
 def copied(store: RunStore, folder: Path, play: Callable[[LogCopy], Awaitable[None]]) -> LogCopy:
