@@ -57,6 +57,8 @@ class ContributionStore:
     """The contribution that missed its close, until the training takes it back."""
     _folded: dict[Round, BlobHash] = field(default_factory=dict)
     """Our contributions to folded rounds whose blobs are here."""
+    _before_start: dict[Round, BlobHash] = field(default_factory=dict)
+    """Such contributions of earlier starts: `BlobRetention` does not know of them."""
     _is_saved: bool = False
     """The residual on disk holds all work that is owed."""
 
@@ -72,6 +74,7 @@ class ContributionStore:
     def resume(self, saved: SavedWork) -> None:
         """Continue with saved work. Raises TrustError where another key signed it."""
         self.residual, self._is_saved = saved.residual, True
+        self._before_start = {Round(round): BlobHash(name) for round, name in saved.folded}
         if saved.pending:
             pending = open_text(Commit, saved.pending, signer=self.identity.public)
             if self._is_intact(pending.value):
@@ -130,11 +133,11 @@ class ContributionStore:
         missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
         if spec.train.method == "gradient":
             owed, event = _sum(self.residual, missed), ContributionEvent.OWE
-            self.saves.save_contribution(owed, "")
+            self.saves.save_contribution(owed, "", self._voidable())
             self.residual = owed
         else:
             event = ContributionEvent.MISS
-            self.saves.save_contribution(_sum(self.residual, missed), "")
+            self.saves.save_contribution(_sum(self.residual, missed), "", self._voidable())
             self._missed = missed
         self._is_saved = True
         self.lifecycle.advance(event)
@@ -178,8 +181,19 @@ class ContributionStore:
             self.residual[name] = array if kept is None else np.add(kept, array, out=kept)
         self._save_contribution(self.pending)
 
-    def folded(self, link: Link) -> None:
-        """Remember our contribution to a folded round: a resume may void the round."""
+    @property
+    def names(self) -> set[BlobHash]:
+        """Blobs that are still needed after a start of the program."""
+        pending = set() if self.pending is None else {blob_name(self.pending.value)}
+        return pending | set(self._before_start.values())
+
+    def folded(self, link: Link, checkpoint: Round) -> None:
+        """Remember our contribution to a folded round: a resume may void the round.
+
+        checkpoint: the round of the newest one. What is older is kept no longer.
+        """
+        for round in [known for known in self._before_start if known < checkpoint]:
+            self.blobs.remove(self._before_start.pop(round))
         for commit in link.commits:
             if commit.owner == self.identity.public:
                 self._folded[Round(commit.round)] = blob_name(commit)
@@ -192,27 +206,34 @@ class ContributionStore:
         They go into the residual, because the local parameters no longer stem from their states. Returns the
         rounds whose blobs are still here. Raises DiskFull.
         """
-        names = {known: self._folded.pop(known) for known in sorted(self._folded) if known >= round}
+        names = {known: name for known, name in self._voidable() if known >= round}
         void = [known for known, name in names.items() if isinstance(self.blobs.check(name), Intact)]
         codec = self.charter.spec.codec
         for known in void:
             missed = Decoder(self.blobs.get(names[known]), codec, layout)
             self.residual = _sum(self.residual or zeros(layout), missed)
+        for known in names:
+            self._folded.pop(known, None)
+            self._before_start.pop(known, None)
         if void:
             self._is_saved = False
             self._save_contribution(self.pending)
         return void
+
+    def _voidable(self) -> tuple[tuple[Round, BlobHash], ...]:
+        return tuple(sorted({**self._before_start, **self._folded}.items()))
 
     def save(
         self, tip: Tip, state: TrainState, inner: Arrays | Unchanged, certified: Certified | None = None
     ) -> None:
         """Save all that a restart from `state` needs. Raises DiskFull."""
         residual = Unchanged() if self._is_saved else self._owed()
-        self.saves.save_state(tip, state, residual, inner, _text(self.pending), certified)
+        pending = _text(self.pending)
+        self.saves.save_state(tip, state, residual, inner, pending, certified, self._voidable())
         self._is_saved = True
 
     def _save_contribution(self, pending: Signed[Commit] | None) -> None:
-        self.saves.save_contribution(self._owed(), _text(pending))
+        self.saves.save_contribution(self._owed(), _text(pending), self._voidable())
         self._is_saved = True
 
     def _owed(self) -> dict[str, Array]:

@@ -244,8 +244,9 @@ class Exchange:
         for step in steps:
             if isinstance(step, Link):
                 await self.follower.fold(step)
-                self.store.folded(step)
-                self.retention.folded(step, Round(head.checkpoint_round))
+                checkpoint = Round(head.checkpoint_round)
+                self.store.folded(step, checkpoint)
+                self.retention.folded(step, checkpoint)
             else:
                 self.follower.amend(step)
 

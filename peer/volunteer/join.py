@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import Head, blob_name
+from barnraise.contract.records import Head
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.tip import first_position
 from barnraise.core.errors import (
@@ -282,8 +282,7 @@ async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Tr
 def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) -> set[BlobHash]:
     """Stored blobs that this start of the program still uses."""
     shards = {ref.blob for ref in index.shards}
-    pending = set() if store.pending is None else {blob_name(store.pending.value)}
-    return {charter.data_index_hash} | shards | pending
+    return {charter.data_index_hash} | shards | store.names
 
 
 def _leave_on_signals() -> asyncio.Event:

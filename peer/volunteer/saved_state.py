@@ -29,6 +29,8 @@ from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import Batch, write_atomic
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Folded = tuple[tuple[int, str], ...]
+"""Rounds, and the blobs of our contributions to them that closes list."""
 
 _CURRENT = "current.json"
 VERSION = 1
@@ -60,6 +62,8 @@ class _Current(Strict):
     state: str
     pending: str
     """`Signed[Commit]` in base64 of the contribution whose close is not known; empty where there is none."""
+    folded: Folded = ()
+    """As in `SavedWork`."""
     files: dict[str, str]
     """File name by kind: state, residual, inner."""
 
@@ -85,6 +89,8 @@ class SavedWork:
     residual: dict[str, Array]
     inner: dict[str, npt.NDArray[Any]]
     pending: str
+    folded: Folded
+    """Owed again where a resume voids their rounds."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +121,18 @@ class SavedState:
         inner: Arrays | Unchanged,
         pending: str,
         certified: Certified | None = None,
+        folded: Folded = (),
     ) -> None:
         """Save the start of a round. Raises DiskFull; the older save then stays valid."""
         self._tip, self._certified = tip, certified
         parts = {"residual": residual, "inner": inner}
         changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Unchanged)}
-        self._write(pending, {"state": join_groups({"params": state.params, **state.buffers}), **changed})
+        saved = {"state": join_groups({"params": state.params, **state.buffers}), **changed}
+        self._write(pending, folded, saved)
 
-    def save_contribution(self, residual: Arrays, pending: str) -> None:
+    def save_contribution(self, residual: Arrays, pending: str, folded: Folded = ()) -> None:
         """Save the residual and the signed commit of a contribution; "" for none. Raises DiskFull."""
-        self._write(pending, {"residual": residual})
+        self._write(pending, folded, {"residual": residual})
 
     def load(self) -> SavedWork | NotSaved:
         """Raises FileDamaged, and sets the save aside, when it is damaged or of another run.
@@ -155,9 +163,8 @@ class SavedState:
         self._number = max(int(name.rpartition("-")[2].partition(".")[0]) for name in current.files.values())
         self._tip = tip = current.tip
         self._certified = current.certified
-        return SavedWork(
-            tip, current.certified, state, tensors["residual"], tensors["inner"], current.pending
-        )
+        residual, inner = tensors["residual"], tensors["inner"]
+        return SavedWork(tip, current.certified, state, residual, inner, current.pending, current.folded)
 
     def _check_version(self, path: Path) -> None:
         with suppress(ValidationError, OSError):
@@ -165,7 +172,7 @@ class SavedState:
             if header.version > VERSION:
                 raise NewerVersion(f"the saved work in {self._folder}", header.release)
 
-    def _write(self, pending: str, changed: Mapping[str, Arrays]) -> None:
+    def _write(self, pending: str, folded: Folded, changed: Mapping[str, Arrays]) -> None:
         assert self._tip is not None, "save_state or load comes first"
         self._number += 1
         files = dict(self._files)
@@ -181,6 +188,7 @@ class SavedState:
             certified=self._certified,
             state=self._tip.state,
             pending=pending,
+            folded=folded,
             files=files,
         )
         write_atomic(self._folder / _CURRENT, current.model_dump_json().encode())

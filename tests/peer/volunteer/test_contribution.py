@@ -333,13 +333,42 @@ def test_a_void_contribution_is_owed_again_where_its_blob_is_here(tmp_path: Path
     work = contributed(tmp_path, LOSSY)
     commit, link = pending(work).value, closed(work, pending(work))
     work.settle(LAYOUT, link)
-    work.folded(link)
+    work.folded(link, Round(0))
     left = parts.copied(work.residual)
     if not is_here:
         work.blobs.remove(blob_name(commit))  # the volunteer took a checkpoint meanwhile
     assert work.take_back(Round(0), LAYOUT) == ([Round(0)] if is_here else [])
     assert_close(work.residual, moved() if is_here else left)
     assert work.take_back(Round(0), LAYOUT) == []
+
+
+def test_a_void_contribution_is_owed_again_after_a_restart(tmp_path: Path) -> None:
+    before = contributed(tmp_path, LOSSY)
+    commit, link = pending(before).value, closed(before, pending(before))
+    before.settle(LAYOUT, link)
+    before.folded(link, Round(0))
+    before.save(tip(before), parts.state(), {})
+    after = restarted(tmp_path, before)
+    assert blob_name(commit) in after.names
+    assert after.take_back(Round(0), LAYOUT) == [Round(0)]
+    assert_close(after.residual, moved())
+    again = restarted(tmp_path, after)
+    assert (again.take_back(Round(0), LAYOUT), again.names) == ([], set())
+    assert_close(again.residual, moved())
+
+
+def test_a_contribution_of_an_earlier_start_is_dropped_behind_a_checkpoint(tmp_path: Path) -> None:
+    before = contributed(tmp_path, LOSSY)
+    name, link = blob_name(pending(before).value), closed(before, pending(before))
+    before.settle(LAYOUT, link)
+    before.folded(link, Round(0))
+    before.save(tip(before), parts.state(), {})
+    after = restarted(tmp_path, before)
+    later = Link(link.entry.model_copy(update={"round": 1, "commits": ()}), (), link.certificate)
+    after.folded(later, Round(0))
+    assert name in after.blobs
+    after.folded(later, Round(1))
+    assert (name in after.blobs, after.take_back(Round(0), LAYOUT)) == (False, [])
 
 
 def test_a_missed_close_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
