@@ -23,7 +23,8 @@ from enum import Enum
 
 from barnraise.contract.spec import RoundSpec
 from coordinator.timing import TIMING
-from tests.support.world import HEAD_PAUSE, TICK, Peer, World
+from tests.support.world import HEAD_PAUSE, TICK, World
+from tests.support.world_peers import Peer
 
 STEP_TICKS = (1, 2, 3, 4)
 """Ticks of the simulated clock that a step takes, half a second each: 0.5 to 2 s."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from barnraise.contract.records import Activity, Commit
+from barnraise.contract.records import Commit
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
 from barnraise.contract.spec import RoundSpec
@@ -38,59 +38,11 @@ from peer.volunteer.contribution_state import AFTER_CRASH, ContributionEvent, Co
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.policy import plan
 from peer.volunteer.reasons import ActionReason
+from tests.support.world_peers import Head, Peer, Presence
 
 SEED, BLOB_SIZE, LENGTH, CHECKPOINT_EVERY = 0, 100, 16, 3
 BLOB_SIZES = range(BLOB_SIZE, BLOB_SIZE + 1)
 TICK, PRESENCE_LIFE, HEAD_PAUSE = 500, 30_000, 5_000
-
-
-@dataclass(frozen=True)
-class Head:
-    round: Round
-    state: StateHash
-    opens: Millis
-    turns: int
-    checkpoint: Round
-    at: Millis
-
-
-@dataclass(frozen=True)
-class Presence:
-    round: Round
-    tokens: int
-    at: Millis
-    doing: Activity
-
-
-@dataclass
-class Peer:
-    key: PublicKey
-    name: str
-    head: Head
-    base: Round
-    state: StateHash
-    step: int = 1_000
-    """Milliseconds that a step takes."""
-    lag: int = 0
-    """Milliseconds until others see its commit."""
-    fold: int = 0
-    """Milliseconds that fetching and folding take."""
-    alive: bool = True
-    leaving: bool = False
-    faulty: bool = False
-    """Its next fold gives a wrong state."""
-    tokens: int = 0
-    steps: int = 0
-    busy_until: int = 0
-    pending: Commit | None = None
-    lifecycle: ContributionLifecycle = field(default_factory=ContributionLifecycle)
-    folded: tuple[Round, StateHash] | None = None
-    """The round and state that it reaches once its exchange ends."""
-    exchange_until: int = 0
-    timer: RoundTimer = field(default_factory=lambda: RoundTimer(Millis(0)))
-    owed: int = 0
-    """Tokens whose work is in the residual."""
-    action: Action | None = None
 
 
 @dataclass

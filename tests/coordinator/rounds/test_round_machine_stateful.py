@@ -16,7 +16,8 @@ from coordinator.rounds.closing import CloseNow, Reopen, Wait
 from coordinator.rounds.commit_check import Misfit
 from peer.volunteer import reasons
 from peer.volunteer.actions import Action, CatchUp, Hold, Leave, Merge, Publish, Train
-from tests.support.world import TICK, Peer, World
+from tests.support.world import TICK, World
+from tests.support.world_peers import Peer
 
 SPECS = (
     RoundSpec(seconds=10.0, grace=4.0, min_contributions=1),

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -20,10 +19,8 @@ from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import (
     BadSignature,
     DiskFull,
-    HashMismatch,
     InviteError,
     MachineError,
-    MalformedRecord,
     Unreachable,
     UserError,
     WrongRunKey,
@@ -31,12 +28,11 @@ from barnraise.core.errors import (
 from barnraise.core.ids import RunId
 from barnraise.core.reason import Reason
 from barnraise.gateway import listen
-from coordinator.grpc_service import GatewayAddress
 from coordinator.store.run_store import RunStore
 from peer.archive import partial_file as parts_module
 from peer.archive.events import SourceRetried
 from peer.archive.sources import Missing
-from peer.download.download import Downloaded, DownloadOptions, download
+from peer.download.download import DownloadOptions, download
 from peer.download.events import DownloadStarts
 from tests.support import parts
 from tests.support.coordinators import (
@@ -44,67 +40,14 @@ from tests.support.coordinators import (
     archive,
     checkpoint,
     files_in,
-    opened_store,
-    served,
-    session_of,
     train_round,
     unused_port,
     with_key,
 )
+from tests.support.downloading import all_of, get, got, in_folder
 from tests.support.gateways import GatewayProcess
 from tests.support.scripted import NO_PAUSES, RecordingListener
 from tests.support.websites import spoilt, website
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RunStore]:
-    with opened_store(tmp_path / "coordinator") as made:
-        yield made
-
-
-def get(options: DownloadOptions, listener: RecordingListener | None = None) -> Path:
-    async def ask() -> Path:
-        done = await download(
-            options, Path("/nowhere"), listener or RecordingListener(), time.monotonic, NO_PAUSES
-        )
-        assert isinstance(done, Downloaded)
-        return done.folder
-
-    return asyncio.run(ask())
-
-
-def got(
-    store: RunStore,
-    output: Path,
-    revision: str = "main",
-    invite: Callable[[Invite], Invite] = lambda invite: invite,
-    listener: RecordingListener | None = None,
-) -> Path:
-    """Download by the invite, from the real gRPC service and gateway."""
-
-    async def ask() -> Path:
-        gateway = await listen(archive(store), "127.0.0.1", 0)
-        try:
-            async with served(session_of(store), GatewayAddress(gateway.port)) as true:
-                options = DownloadOptions(str(invite(true)), revision=revision, output=output)
-                done = await download(
-                    options, Path("/nowhere"), listener or RecordingListener(), time.monotonic, NO_PAUSES
-                )
-                assert isinstance(done, Downloaded)
-                return done.folder
-        finally:
-            await gateway.stop()
-
-    return asyncio.run(ask())
-
-
-def all_of(store: RunStore, round: int = 0) -> dict[str, bytes]:
-    return files_in(checkpoint(store, round)) | {CHARTER: (archive(store) / CHARTER).read_bytes()}
-
-
-def in_folder(store: RunStore, output: Path, **other: str) -> Path:
-    """Download from the coordinator's archive as a local folder."""
-    return get(DownloadOptions(str(archive(store)), key=parts.AUTHORITY.public, output=output, **other))  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_is_downloaded_complete(store: RunStore, tmp_path: Path) -> None:
@@ -207,80 +150,6 @@ def test_a_folder_s_key_can_be_an_invite(store: RunStore, tmp_path: Path) -> Non
     assert files_in(get(DownloadOptions(str(archive(store)), key=invite, output=tmp_path / "out"))) == all_of(
         store
     )
-
-
-@pytest.mark.parametrize("place", [0, 350_000, 699_999])
-def test_a_flipped_byte_is_refused_by_name_and_removed(store: RunStore, tmp_path: Path, place: int) -> None:
-    blob = checkpoint(store) / LARGE
-    whole = blob.read_bytes()
-    blob.unlink()  # a hard link to the store's blob
-    blob.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    with pytest.raises(HashMismatch, match=LARGE) as refused:
-        got(store, tmp_path / "out")
-    assert refused.value.exit_code == 5
-    assert not any(LARGE in name for name in files_in(tmp_path / "out"))
-    assert MANIFEST not in files_in(tmp_path / "out"), "an incomplete folder has a manifest"
-    blob.write_bytes(whole)
-    assert files_in(got(store, tmp_path / "out")) == all_of(store)
-
-
-def test_a_flipped_byte_of_any_file_is_refused(store: RunStore, tmp_path: Path) -> None:
-    for number, name in enumerate(sorted(set(all_of(store)) - {CHARTER, "manifest.json"})):
-        file = checkpoint(store) / name
-        whole = file.read_bytes()
-        file.unlink()
-        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        with pytest.raises((HashMismatch, BadSignature)) as refused:
-            in_folder(store, tmp_path / str(number))
-        assert name == MANIFEST or name in refused.value.problem
-        file.write_bytes(whole)
-
-
-def test_a_missing_manifest_that_the_index_names_is_an_error(store: RunStore, tmp_path: Path) -> None:
-    (checkpoint(store) / MANIFEST).unlink()
-    with pytest.raises(Missing, match=MANIFEST):
-        got(store, tmp_path / "out")
-
-
-def test_a_missing_file_is_an_error(store: RunStore, tmp_path: Path) -> None:
-    (checkpoint(store) / LARGE).unlink()
-    with pytest.raises(Missing, match=LARGE):
-        in_folder(store, tmp_path / "out")
-    assert MANIFEST not in files_in(tmp_path / "out")
-
-
-def test_an_old_checkpoint_under_a_new_name_is_refused(store: RunStore, tmp_path: Path) -> None:
-    train_round(store, parts.ADA)
-    index = (archive(store) / INDEX).read_text(encoding="utf-8")
-    (archive(store) / INDEX).write_text(index.replace("round-000001", "round-000000"), encoding="utf-8")
-    with pytest.raises(MalformedRecord, match="of round 0 as the trained one of round 1"):
-        in_folder(store, tmp_path / "out", revision="1")
-
-
-def test_another_manifest_than_the_index_names_is_refused(store: RunStore, tmp_path: Path) -> None:
-    index = json.loads((archive(store) / INDEX).read_bytes())
-    index["repos"][0]["revisions"][0]["manifest"] = parts.HASH_A
-    (archive(store) / INDEX).write_text(json.dumps(index), encoding="utf-8")
-    with pytest.raises(HashMismatch, match="another one than"):
-        in_folder(store, tmp_path / "out")
-
-
-@pytest.mark.parametrize("folder", ["../other", "/etc", "checkpoints/../..", "a/b/c", ""])
-def test_an_index_that_leads_out_of_the_archive_is_refused(
-    store: RunStore, tmp_path: Path, folder: str
-) -> None:
-    index = json.loads((archive(store) / INDEX).read_bytes())
-    index["repos"][0]["revisions"][0]["folder"] = folder
-    (archive(store) / INDEX).write_text(json.dumps(index), encoding="utf-8")
-    with pytest.raises(MalformedRecord, match="folder"):
-        in_folder(store, tmp_path / "out")
-
-
-@pytest.mark.parametrize("index", [b"", b"{", b"[]", b"<!doctype html>", b"[" * 100_000, b"\xff\xfe"])
-def test_an_unreadable_index_is_an_error(store: RunStore, tmp_path: Path, index: bytes) -> None:
-    (archive(store) / INDEX).write_bytes(index)
-    with pytest.raises(MalformedRecord, match=INDEX):
-        in_folder(store, tmp_path / "out")
 
 
 def test_complete_files_are_not_fetched_again(store: RunStore, tmp_path: Path) -> None:

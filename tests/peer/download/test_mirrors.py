@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,6 @@ from tests.support.coordinators import (
     archive,
     checkpoint,
     files_in,
-    opened_store,
     train_round,
     unused_port,
 )
@@ -38,12 +37,6 @@ from tests.support.scripted import NO_PAUSES, RecordingListener
 from tests.support.websites import WebRequest, endless, ranged, short, spoilt, torn, unranged, website
 
 Answer = Callable[[WebRequest, bytes], None]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RunStore]:
-    with opened_store(tmp_path / "coordinator") as made:
-        yield made
 
 
 def get(

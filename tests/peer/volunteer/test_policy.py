@@ -2,96 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from barnraise.contract.records import Activity
-from barnraise.contract.rounds import Window
-from barnraise.contract.spec import RoundSpec
-from barnraise.core.ids import Millis, Round
+from barnraise.core.ids import Round
 from peer.volunteer import reasons
 from peer.volunteer.actions import (
     Action,
     CatchUp,
-    Exchanging,
-    HeadFacts,
     Hold,
-    Leave,
-    LocalWork,
-    Merge,
     Publish,
     Train,
     View,
     activity,
 )
 from peer.volunteer.contribution_state import ContributionState
-from peer.volunteer.durations import Durations
 from peer.volunteer.policy import announce_step, plan, plan_during_step
-from peer.volunteer.reasons import ActionReason, ContributionLost, ContributionOut, FoldingRounds, Meanwhile
-
-OPENS = 1_000_000
-SPEC = RoundSpec(seconds=100.0, grace=20.0)
-WORKING = View(
-    now=Millis(OPENS + 50_000),
-    window=Window(Round(3), Millis(OPENS), SPEC),
-    head=HeadFacts(away=None, differs=False, checkpoint=Round(0), turn=True, swarm_tokens=200),
-    work=LocalWork(Round(3), ContributionState.TRAINING, tokens=64, steps=4),
-    exchange=Exchanging.IDLE,
-    durations=Durations(step=2.0, mean_step=2.0),
-    leaving=False,
+from peer.volunteer.reasons import ContributionLost
+from tests.support.policy_views import (
+    AHEAD,
+    ALWAYS,
+    ALWAYS_STEPS,
+    AWAY,
+    BUSY,
+    FOLDED,
+    FOLDS,
+    LOST,
+    MERGE,
+    NEVER,
+    ON,
+    OUT,
+    PENDING,
+    STEPS_LIMIT,
+    STOP,
+    TARGET,
+    after,
+    changed,
+    folding,
+    out_of_turn,
+    published,
+    seen,
 )
-AWAY = 21.0
-PARTS = {
-    "head": ("away", "differs", "checkpoint", "turn", "swarm_tokens", "outdated"),
-    "work": ("round", "contribution", "tokens", "steps"),
-    "durations": ("step", "train", "exchange_took", "send", "ahead"),
-}
 
-
-def after(seconds: float) -> Millis:
-    return Millis(OPENS + round(seconds * 1000))
-
-
-def seen(spec: RoundSpec = SPEC, **change: object) -> View:
-    """`WORKING` under `spec`, with changed fields of the view and of its parts."""
-    return changed(replace(WORKING, window=Window(Round(3), Millis(OPENS), spec)), **change)
-
-
-def changed(view: View, **change: object) -> View:
-    for part, names in PARTS.items():
-        fields = {name.removesuffix("_took"): change.pop(name) for name in names if name in change}
-        change[part] = replace(getattr(view, part), **fields)
-    return replace(view, **change)  # type: ignore[arg-type]
-
-
-STEPS_LIMIT = RoundSpec(seconds=100.0, grace=20.0, steps=4)
-TARGET = RoundSpec(seconds=100.0, grace=20.0, target_tokens=200)
-ALWAYS = RoundSpec(seconds=100.0, grace=20.0, overlap="always")
-ALWAYS_STEPS = RoundSpec(seconds=100.0, grace=20.0, overlap="always", steps=4)
-NEVER = RoundSpec(seconds=100.0, grace=20.0, overlap="never")
-PENDING, FOLDED, BUSY = ContributionState.PENDING, Exchanging.FOLDED, Exchanging.BUSY
-LOST = ContributionState.LOST
-
-
-def published(spec: RoundSpec = SPEC, **change: object) -> View:
-    """Our contribution is pending, and one step was trained since."""
-    return seen(spec, **({"contribution": PENDING, "steps": 1, "ahead": 10.0} | change))
-
-
-def folding(spec: RoundSpec = SPEC, **change: object) -> View:
-    """The round is closed, and is being folded."""
-    return published(spec, **({"exchange": BUSY, "round": Round(2)} | change))
-
-
-def out_of_turn(spec: RoundSpec = SPEC, **change: object) -> View:
-    return seen(spec, **({"turn": False} | change))
-
-
-OUT, FOLDS, ON, AHEAD = ContributionOut, FoldingRounds, Meanwhile.TRAIN, Meanwhile.TRAINED_AHEAD
-STOP, MERGE = Leave(reasons.AskedToStop()), Merge(reasons.NewerState())
 LONG = reasons.AwayForLong(AWAY, 1)
 FOLD_2 = CatchUp(reasons.RoundClosed(Round(2)), False)
 OTHERS_TURN = Train(reasons.OutOfTurn(), sits_out=True)
@@ -358,86 +310,3 @@ def kind_of(train: Train | None) -> str | None:
 def test_a_volunteer_that_contributes_nothing_sits_out(view: View, sits_out: bool) -> None:
     action = plan(view)
     assert getattr(action, "sits_out", False) is sits_out
-
-
-views = st.builds(
-    View,
-    now=st.integers(-10_000, 200_000).map(lambda ms: Millis(OPENS + ms)),
-    window=st.builds(
-        Window,
-        st.integers(0, 4).map(Round),
-        st.just(Millis(OPENS)),
-        st.sampled_from([SPEC, STEPS_LIMIT, TARGET, ALWAYS, ALWAYS_STEPS, NEVER]),
-    ),
-    head=st.builds(
-        HeadFacts,
-        away=st.sampled_from([None, AWAY, 1e6]),
-        differs=st.booleans(),
-        checkpoint=st.integers(0, 4).map(Round),
-        turn=st.booleans(),
-        swarm_tokens=st.integers(0, 400),
-        outdated=st.booleans(),
-    ),
-    work=st.builds(
-        LocalWork,
-        round=st.integers(0, 4).map(Round),
-        contribution=st.sampled_from(ContributionState),
-        tokens=st.sampled_from([0, 1, 500]),
-        steps=st.integers(0, 6),
-    ),
-    exchange=st.sampled_from(Exchanging),
-    durations=st.builds(
-        Durations,
-        step=st.floats(0, 300),
-        train=st.sampled_from([0.0, 100.0]),
-        exchange=st.sampled_from([0.0, 5.0, 50.0]),
-        send=st.floats(0, 300),
-        ahead=st.sampled_from([0.0, 50.0, 100.0]),
-        mean_step=st.floats(0, 300),
-    ),
-    leaving=st.booleans(),
-    absence=st.sampled_from([1, 30]),
-)
-
-
-@given(views)
-def test_every_view_has_an_action_that_it_allows(view: View) -> None:
-    action = plan(view)
-    assert action == plan(view)
-    assert isinstance(action.reason, ActionReason)
-    spec, work, behind = view.window.spec, view.work, view.window.round - view.work.round
-    idle, taken = view.exchange is not Exchanging.BUSY, work.contribution.taken
-    match action:
-        case Train(reason=reasons.CoordinatorAway(_, rounds, limit)):
-            assert view.head.away is not None
-            assert rounds < limit == view.absence
-            assert not view.head.differs
-            assert behind in (0, 1)
-        case Train() if taken:
-            assert spec.overlap != "never"
-            assert behind in (0, 1)
-            assert view.durations.ahead < spec.seconds
-            assert spec.steps is None or work.steps < spec.steps
-            assert not view.head.differs
-        case Train() if not idle:
-            assert not view.head.turn
-            assert behind in (0, 1)
-            assert not view.head.differs
-        case Train():
-            assert behind == 0
-            assert not view.head.differs
-        case Publish():
-            assert behind == 0
-            assert work.tokens
-            assert not taken
-            assert idle
-            assert view.leaving or (view.head.turn and view.exchange is Exchanging.IDLE)
-        case CatchUp():
-            assert behind > 0 or view.head.differs
-            assert idle
-        case Merge():
-            assert view.exchange is Exchanging.FOLDED
-        case Hold():
-            assert not view.leaving
-        case Leave():
-            assert view.leaving
