@@ -31,6 +31,9 @@ class Timing:
     """After a network error, before the same request is sent again."""
     reconnect_after: float = 15.0
     """Age of the newest head after which the coordinator is dialled again: three pauses of a head (5 s)."""
+    back_after: float = 8.0
+    """Where the newest head is older than this, a newer one means that the coordinator is back: more than a
+    pause of a head (5 s) with its delay. What failed is then tried at once."""
     dial: float = 5.0
     """Between two dials of a silent coordinator."""
     silent_after: float = 20.0

@@ -98,6 +98,10 @@ class Exchange:
             if task is not None:
                 task.cancel()
 
+    def try_again(self) -> None:
+        """Try at once what failed, where its next attempt is waited for."""
+        self._patience.end_pause()
+
     def publish(self, update: Update, admission: str) -> None:
         """Start to send a contribution to the follower's round."""
         self._start(self._publish(self.follower.tip, update, admission))

@@ -33,12 +33,17 @@ class HeadFollower:
     timer: RoundTimer
     notify: Callable[[Paused | ClockSet], None]
     timing: Timing = TIMING
+    _when_back: Sequence[Callable[[], None]] = ()
     _resumed: Millis | None = None
     """When a pause ended, until a newer head arrives."""
 
     def __post_init__(self) -> None:
         self._dialled = self.awake()
         self.pauses()  # nothing was decided yet
+
+    def when_back(self, *acts: Callable[[], None]) -> None:
+        """Call `acts` whenever a head arrives from a coordinator that was silent."""
+        self._when_back = acts
 
     async def follow(self) -> None:
         """Keep the head fresh until cancelled."""
@@ -59,6 +64,9 @@ class HeadFollower:
 
     def _take(self, head: Head) -> None:
         if head.order > self.head.order:
+            if self.age() > self.timing.back_after:
+                for act in self._when_back:
+                    act()
             self.clock.head_received(Millis(head.at))
             self.head, self._resumed = head, None
             self.timer.head_arrived(self.awake())

@@ -90,6 +90,7 @@ class Volunteer:
 
     def __post_init__(self) -> None:
         self._patience = Patience(self.timing)
+        self.heads.when_back(self._patience.end_pause, self.exchange.try_again)
 
     @property
     def head(self) -> Head:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from barnraise.core.errors import BarnraiseError, DiskFull, StateError
@@ -29,6 +30,8 @@ class Patience:
     """When the fault was logged, on the event loop's clock."""
     _attempts: int = 0
     """Failed attempts in a row."""
+    _now: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends the pause before the next attempt."""
 
     async def wait_out(self, error: BarnraiseError) -> None:
         """Pause before the next attempt. Raises `error` where it ends the program (`faults`)."""
@@ -41,8 +44,16 @@ class Patience:
             self._fault, self._logged = type(error), now
         first = _pause(error, self.timing)
         longest = max(first, self.timing.longest_retry)
-        await asyncio.sleep(growing_seconds(self._attempts, first=first, longest=longest))
+        seconds = growing_seconds(self._attempts, first=first, longest=longest)
         self._attempts += 1
+        self._now.clear()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._now.wait(), seconds)
+
+    def end_pause(self) -> None:
+        """The cause may be over: the next attempt begins now, and pauses are short again."""
+        self._attempts = 0
+        self._now.set()
 
     def over(self) -> None:
         """An attempt has succeeded."""

@@ -122,6 +122,8 @@ class FakeExchange:
 
     def look(self) -> None: ...
 
+    def try_again(self) -> None: ...
+
     def log_news(self, head: Head) -> LogNews:
         return LogNews.NONE
 

@@ -109,6 +109,23 @@ def test_replicas_that_differ_wait_for_another_checkpoint() -> None:
         asyncio.run(Patience(TIMING).wait_out(errors.NewerVersion("the log", "9.0")))
 
 
+def test_a_pause_ends_when_the_cause_may_be_over() -> None:
+    """The pauses before it had grown; those after it begin again."""
+
+    async def work() -> list[float]:
+        patience, loop = Patience(TIMING), asyncio.get_running_loop()
+        for _ in range(6):
+            await patience.wait_out(AWAY)
+        loop.call_later(1.0, patience.end_pause)
+        times = [loop.time()]
+        for _ in range(3):
+            await patience.wait_out(AWAY)
+            times.append(loop.time())
+        return [after - before for before, after in pairwise(times)]
+
+    assert virtual_time.run(work()) == [1.0, TIMING.retry, 2 * TIMING.retry]
+
+
 def test_the_pauses_of_a_fault_that_lasts_grow() -> None:
     async def work() -> list[float]:
         patience, loop, times = Patience(TIMING), asyncio.get_running_loop(), [0.0]

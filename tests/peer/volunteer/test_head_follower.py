@@ -72,6 +72,17 @@ class Stage:
         return seen
 
 
+def test_a_head_after_a_silence_means_that_the_coordinator_is_back() -> None:
+    stage, acts = Stage(), list[str]()
+    stage.heads.when_back(lambda: acts.append("try again"))
+    stage.look(after=6, head=True)
+    assert acts == []
+    stage.look(after=9)
+    assert acts == []
+    stage.look(after=1, head=True)
+    assert acts == ["try again"]
+
+
 def test_a_silent_coordinator_is_dialled_at_intervals() -> None:
     stage = Stage()
     stage.look(after=14)
