@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from typing_extensions import Self
 
 from barnraise import __version__
-from barnraise.contract.field_types import Release, is_newer
+from barnraise.contract.field_types import Release
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import NewerVersion, StateError
 from barnraise.core.ids import BlobHash, CharterDigest, PublicKey, RunId, StateHash
+from barnraise.core.releases import is_newer
 from barnraise.core.signed import Signable
 from barnraise.core.strict import Hex64
 

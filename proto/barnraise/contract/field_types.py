@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import Field
@@ -24,17 +23,3 @@ Kind = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
 """Kind of a log entry."""
 Release = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]
 """A version of Barnraise, such as 0.1.0."""
-
-_NUMBER = re.compile(r"\d+")
-
-
-def is_newer(release: str, than: str) -> bool:
-    """Whether one version of Barnraise is newer than another one."""
-    return _numbers(release) > _numbers(than)
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    found = [int(number) for number in _NUMBER.findall(release)]
-    while found and found[-1] == 0:
-        found.pop()
-    return tuple(found)

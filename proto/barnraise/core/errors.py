@@ -35,6 +35,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from barnraise import __version__
+from barnraise.core.releases import is_newer
+
 
 class BarnraiseError(Exception):
     """An error in two sentences: `problem` says what is wrong, `fix` what to do next."""
@@ -178,11 +181,12 @@ class NewerVersion(StateError):
     """Something is in the format of a newer version of Barnraise."""
 
     def __init__(self, what: str, release: str) -> None:
-        """what: the subject of a sentence. release: the first version that reads it."""
-        super().__init__(
-            f"{what} needs Barnraise {release} or newer",
-            fix=f"Install it: pip install -U 'barnraise>={release}'",
-        )
+        """what: the subject of a sentence. release: the first version that reads it, as the format says."""
+        if is_newer(release, __version__):
+            problem, wanted = f"{what} needs Barnraise {release} or newer", f"'barnraise>={release}'"
+        else:
+            problem, wanted = f"{what} needs a newer Barnraise than {__version__}", "barnraise"
+        super().__init__(problem, fix=f"Install it: pip install -U {wanted}")
         self.release = release
 
 
