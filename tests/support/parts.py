@@ -13,9 +13,10 @@ from barnraise.contract.log_entries import Close, Delegation, Entry, NeedsNewer,
 from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.contract.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
 from barnraise.contract.state import Array, Layout, TrainState
+from barnraise.contract.state_index import index_of
 from barnraise.contract.tip import Position
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, Round, RunId
+from barnraise.core.ids import BlobHash, Millis, Round, RunId, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import Decoder, encode_in_place
 from barnraise.fold.fold import Contribution
@@ -62,6 +63,18 @@ def integers(seed: int, divisor: int, layout: Layout) -> dict[str, Array]:
             values.append(number % 1001 - 500)
         found[name] = np.array(values, np.float32).reshape(shape) / np.float32(divisor)
     return found
+
+
+def state_blobs(state: TrainState) -> dict[BlobHash, bytes]:
+    """The blobs by which a state is fetched: its index, and each tensor."""
+    groups = {"params": state.params, **state.buffers}
+    data = {
+        f"{group}/{name}": (array.shape, array.tobytes())
+        for group, arrays in groups.items()
+        for name, array in arrays.items()
+    }
+    index = index_of(state.step, ((name, shape, blob_hash(found)) for name, (shape, found) in data.items()))
+    return {blob_hash(index): index, **{blob_hash(found): found for _, found in data.values()}}
 
 
 def copied(arrays: dict[str, Array]) -> dict[str, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -71,15 +71,21 @@ class TrainState:
         return Layout.of(self.params)
 
     def hash(self) -> StateHash:
-        """SHA-256 over the step and each tensor's own SHA-256, little-endian, in layout order."""
+        """SHA-256 of the state's index: the step and each tensor's own SHA-256, in layout order."""
         groups = [("params", self.params), *sorted(self.buffers.items())]
         named = [(f"{group}/{name}", tensors[name]) for group, tensors in groups for name in sorted(tensors)]
         with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
             digests = list(pool.map(_tensor_digest, (array for _, array in named)))
-        lines = [
-            [name, list(array.shape), digest] for (name, array), digest in zip(named, digests, strict=True)
-        ]
-        return StateHash(hashlib.sha256(json.dumps([self.step, lines]).encode()).hexdigest())
+        lines = ((name, array.shape, digest) for (name, array), digest in zip(named, digests, strict=True))
+        return StateHash(hashlib.sha256(index_bytes(self.step, lines)).hexdigest())
+
+
+def index_bytes(step: int, tensors: Iterable[tuple[str, Sequence[int], str]]) -> bytes:
+    """The index of a state, whose SHA-256 is the state's hash (`barnraise.contract.state_index`).
+
+    tensors: name (GROUP/NAME), shape and SHA-256 of each, in the order of `TrainState.hash`.
+    """
+    return json.dumps([step, [[name, list(shape), digest] for name, shape, digest in tensors]]).encode()
 
 
 def _tensor_digest(array: Array) -> str:

@@ -85,6 +85,11 @@ class Timing:
     holds over short spans too."""
     rate_chunk: float = 0.02
     """A capped stream moves chunks of this much time, so that it is smooth and streams take turns."""
+    background_idle: float = 0.25
+    """After a chunk of another stream, before one in the background: more than most round trips, so that a
+    contribution that is being sent is not slowed down."""
+    background_wait: float = 2.0
+    """A stream in the background sends a chunk after this long in any case: well below `stall`."""
 
 
 TIMING = Timing()

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import mmap
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,15 @@ class SetAside:
     """Where its bytes are now."""
 
 
+@dataclass(frozen=True)
+class FilePart:
+    """A blob's bytes in a file that is not the store's own."""
+
+    path: Path
+    offset: int
+    size: int
+
+
 BlobCheck = Intact | Absent | SetAside
 Stamp = tuple[int, int]
 """Bytes of a file, and when it was written, in nanoseconds."""
@@ -55,6 +64,18 @@ class BlobStore:
         self._damaged = DamagedFiles(folder.parent / DAMAGED)
         self._intact: dict[BlobHash, Stamp] = {}
         """The stamp of each file when this process wrote it or checked its hash."""
+        self._lent: Mapping[BlobHash, FilePart] = {}
+
+    def lend(self, parts: Mapping[BlobHash, FilePart]) -> None:
+        """Let others fetch these parts of other files by their hashes; those that were lent before, no more.
+
+        The store does not contain them: they are only served.
+        """
+        self._lent = dict(parts)
+
+    def lent(self, name: BlobHash) -> FilePart | None:
+        """The part of another file that is served as the blob `name`."""
+        return self._lent.get(name)
 
     def path(self, name: BlobHash) -> Path:
         if not re.fullmatch(HASH_PATTERN, name):

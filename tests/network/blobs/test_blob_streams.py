@@ -13,6 +13,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import blob_hash
 from barnraise.network.blobs.holder_outcomes import BlobUnavailable, NotHeld, Rejected, WrongSize
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL
+from barnraise.runtime.blob_store import FilePart
 from tests.support import parts
 from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, node, with_two
 
@@ -36,6 +37,24 @@ def test_a_blob_is_fetched_and_counted(tmp_path: Path) -> None:
         assert await ada.swarm.wait_served(NAME, timeout=60)
         again = await coordinator.swarm.fetch(NAME, len(BLOB), [])
         assert (again, coordinator.swarm.traffic.down) == (path, len(BLOB)), "what is here is not fetched"
+
+    with_two(tmp_path, scene)
+
+
+def test_a_part_of_another_file_is_served_by_its_hash_until_it_is_taken_back(tmp_path: Path) -> None:
+    async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
+        file = tmp_path / "state"
+        file.write_bytes(b"header" + BLOB + b"another tensor")
+        ada.blobs.lend({NAME: FilePart(file, 6, len(BLOB))})
+        coordinator.blobs.partial(NAME).write_bytes(BLOB[:1_000_000])
+        await coordinator.swarm.fetch(NAME, len(BLOB), [ada.key])
+        assert coordinator.blobs.get(NAME) == BLOB
+        assert coordinator.swarm.traffic.down == len(BLOB) - 1_000_000
+        coordinator.blobs.remove(NAME)
+        ada.blobs.lend({})
+        with pytest.raises(BlobUnavailable) as failed:
+            await coordinator.swarm.fetch(NAME, len(BLOB), [ada.key])
+        assert failed.value.outcomes == {ada.key: NotHeld()}
 
     with_two(tmp_path, scene)
 

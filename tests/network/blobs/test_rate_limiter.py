@@ -62,6 +62,35 @@ def test_streams_take_turns() -> None:
     assert one + two == pytest.approx(1_000_000, rel=0.02)
 
 
+@pytest.mark.parametrize("rate", [100_000, None])
+def test_a_stream_in_the_background_stays_alive_and_takes_what_others_leave(rate: int | None) -> None:
+    async def scene() -> tuple[float, float, float]:
+        limiter = RateLimiter(rate)
+
+        async def busy() -> None:
+            while True:
+                await limiter.acquire(limiter.chunk)
+                await asyncio.sleep(0.01)
+
+        async def seconds() -> float:
+            began = asyncio.get_running_loop().time()
+            await limiter.acquire_in_background(limiter.chunk)
+            return asyncio.get_running_loop().time() - began
+
+        alone = await seconds()
+        other = asyncio.create_task(busy())
+        await asyncio.sleep(0.1)
+        during = await seconds()
+        other.cancel()
+        await asyncio.sleep(TIMING.background_wait)
+        return alone, during, await seconds()
+
+    alone, during, after = virtual_time.run(scene())
+    assert alone < 0.1
+    assert TIMING.background_wait <= during < TIMING.stall / 2
+    assert after < 0.1
+
+
 def test_without_a_cap_nothing_waits() -> None:
     async def scene() -> float:
         limiter = RateLimiter(None)

@@ -249,7 +249,7 @@ class PieceServer:
         view = memoryview(reply)
         for start in range(0, len(reply), self.limiter.chunk):
             chunk = view[start : start + self.limiter.chunk]
-            await send(writer, chunk, self.limiter, self.traffic, self.timing)
+            await send(writer, chunk, self.limiter.acquire, self.traffic, self.timing)
 
 
 def _head(kind: int, held: StoredBlob | PartialBlob) -> bytes:

@@ -76,6 +76,7 @@ class RateLimiter:
     def __init__(self, rate: int | None, timing: Timing = TIMING) -> None:
         """rate: bytes a second; None for no limit."""
         self._bucket = TokenBucket(rate, timing.rate_burst) if rate is not None else None
+        self._timing, self._busy_until = timing, 0.0
         self.chunk = chunk_bytes(rate, timing.rate_chunk)
         """Bytes that a stream moves at a time."""
 
@@ -86,6 +87,16 @@ class RateLimiter:
 
     async def acquire(self, count: int) -> None:
         """Wait until `count` bytes may pass."""
+        wait = 0.0 if self._bucket is None else self._bucket.take(count, now())
+        self._busy_until = now() + wait + self._timing.background_idle
+        if self._bucket is not None:
+            await asyncio.sleep(wait)
+
+    async def acquire_in_background(self, count: int) -> None:
+        """As `acquire`, after streams that use that one: while they are busy, only enough to stay alive."""
+        latest = now() + self._timing.background_wait
+        while (pause := min(self._busy_until, latest) - now()) > 0:  # noqa: ASYNC110 (until others pause)
+            await asyncio.sleep(pause)
         if self._bucket is not None:
             await asyncio.sleep(self._bucket.take(count, now()))
 

@@ -5,13 +5,13 @@
 
 Numbers are little-endian. The request has a fixed size, and a reply is read only up to the size that
 the asker allows, so a stranger cannot make either side hold more than a chunk. It serves closes,
-manifests, shards and checkpoints; contributions travel in pieces (`piece_protocol`).
+manifests, shards, checkpoints and states; contributions travel in pieces (`piece_protocol`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from io import FileIO
 
@@ -20,7 +20,7 @@ from barnraise.network.blobs.holder_outcomes import NotHeld, WrongSize
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
 from barnraise.network.streams import until_stalled
 from barnraise.network.timing import TIMING, Timing
-from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.blob_store import BlobStore, FilePart
 from barnraise.runtime.files import disk_errors
 
 NOT_HELD = 2**64 - 1
@@ -107,17 +107,23 @@ async def answer(
     # A blob that was damaged here is set aside: the asker tries another holder.
     if name in blobs and not blobs.is_unchanged(name):
         await asyncio.to_thread(blobs.check, name)
-    if name not in blobs:
+    own = FilePart(blobs.path(name), 0, blobs.size(name)) if name in blobs else None
+    part = own or blobs.lent(name)
+    if part is None:
         writer.write(NOT_HELD.to_bytes(8, "little"))
         await until_stalled(writer.drain(), timing)
         await until_stalled(reader.read(1), timing)
         return BlobNotHere(name)
-    with blobs.path(name).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        writer.write(size.to_bytes(8, "little"))
-        file.seek(min(offset, size))
-        while chunk := file.read(limiter.chunk):
-            await send(writer, chunk, limiter, traffic, timing)
+    # What is lent is the run's state, which nobody waits for in an ordinary round.
+    acquire = limiter.acquire if own else limiter.acquire_in_background
+    with part.path.open("rb") as file:
+        writer.write(part.size.to_bytes(8, "little"))
+        start = min(offset, part.size)
+        file.seek(part.offset + start)
+        left = part.size - start
+        while chunk := file.read(min(limiter.chunk, left)):
+            await send(writer, chunk, acquire, traffic, timing)
+            left -= len(chunk)
     await until_stalled(reader.read(1), timing)
     return BlobSent(name)
 
@@ -125,12 +131,15 @@ async def answer(
 async def send(
     writer: asyncio.StreamWriter,
     chunk: bytes | memoryview,
-    limiter: RateLimiter,
+    acquire: Callable[[int], Awaitable[None]],
     traffic: Traffic,
     timing: Timing = TIMING,
 ) -> None:
-    """Send one chunk, when the rate limit and the receiver allow. Raises OSError, TimeoutError."""
-    await limiter.acquire(len(chunk))
+    """Send one chunk, when the rate limit and the receiver allow. Raises OSError, TimeoutError.
+
+    acquire: waits for the rate limit.
+    """
+    await acquire(len(chunk))
     writer.write(chunk)
     await until_stalled(writer.drain(), timing)
     traffic.up += len(chunk)

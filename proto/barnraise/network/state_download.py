@@ -1,0 +1,32 @@
+"""Fetches a state by its hash from any holders (`barnraise.contract.state_index`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from barnraise.contract.state_index import MAX_STATE_INDEX_BYTES, StateTensor, WantedState, read_index
+from barnraise.core.ids import PublicKey
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
+
+AT_ONCE = 4
+"""Tensors fetched in parallel."""
+
+
+async def download_state(
+    wanted: WantedState, swarm: Swarm, blobs: BlobStore, holders: Sequence[PublicKey]
+) -> None:
+    """Get all blobs of a state into the store. What arrived before a failure is not fetched again.
+
+    Raises Unreachable where no holder serves all of it, MalformedBlob, FileDamaged, DiskFull.
+    """
+    await swarm.fetch(wanted.index, MAX_STATE_INDEX_BYTES, holders)
+    tensors = read_index(await asyncio.to_thread(blobs.get, wanted.index), wanted)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def fetch(tensor: StateTensor) -> None:
+        async with gate:
+            await swarm.fetch(tensor.blob, tensor.size, holders)
+
+    await asyncio.gather(*(fetch(tensor) for tensor in {each.blob: each for each in tensors}.values()))
