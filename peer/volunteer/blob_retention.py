@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from barnraise.contract.charter import Charter
+from barnraise.contract.double_signing import Certified
 from barnraise.contract.records import blob_name
+from barnraise.core.errors import FileDamaged, TrustError
 from barnraise.core.ids import BlobHash, Round
-from barnraise.fold.log import Link
+from barnraise.fold.log import Link, read_step
 from barnraise.runtime.blob_store import BlobStore
 
 KEEP_BYTES = 2_000_000_000
@@ -44,6 +47,11 @@ class BlobRetention:
         for names in folded.values():
             self._drop(names)
 
+    @property
+    def names(self) -> set[BlobHash]:
+        """The contributions to folded rounds that are kept."""
+        return {name for listed in self._folded.values() for name in listed}
+
     def keeps(self, open_round: Round) -> Round:
         """The oldest round whose contributions are all here."""
         return min(self._folded, default=open_round)
@@ -54,7 +62,23 @@ class BlobRetention:
 
     def _drop(self, names: Iterable[BlobHash]) -> None:
         # A blob that arrived late for one round may be listed by its close, or by another round's.
-        kept = {name for listed in self._folded.values() for name in listed}
+        kept = self.names
         for name in names:
             if name not in kept:
                 self.blobs.remove(name)
+
+
+def newest_close(newest: Certified | None, charter: Charter, blobs: BlobStore) -> Link | None:
+    """The close before a saved state, where all of its contributions are still here; else None.
+
+    With the state before that close (`peer.volunteer.served_states`), they are what a coordinator without
+    checkpoints needs. newest: what certified the newest entry that was passed.
+    """
+    if newest is None:
+        return None
+    try:
+        step = read_step(blobs.get(BlobHash(newest.vote.entry)), newest.certificate, charter)
+    except (FileNotFoundError, FileDamaged, TrustError):
+        return None
+    is_complete = isinstance(step, Link) and all(blob_name(commit) in blobs for commit in step.commits)
+    return step if isinstance(step, Link) and is_complete else None

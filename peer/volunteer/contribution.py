@@ -29,6 +29,7 @@ from barnraise.runtime.blob_store import BlobStore, Intact, SetAside
 from peer.training.trainer import Update
 from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
 from peer.volunteer.saved_state import Arrays, NotSaved, SavedState, SavedWork, Unchanged
+from peer.volunteer.served_states import ServedStates
 
 log = logging.getLogger("peer")
 
@@ -61,6 +62,10 @@ class ContributionStore:
     """Such contributions of earlier starts: `BlobRetention` does not know of them."""
     _is_saved: bool = False
     """The residual on disk holds all work that is owed."""
+    _served: ServedStates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._served = ServedStates(self.blobs)
 
     @property
     def pending(self) -> Signed[Commit] | None:
@@ -68,8 +73,10 @@ class ContributionStore:
         return self._commit if self.lifecycle.state is ContributionState.PENDING else None
 
     def load(self) -> SavedWork | NotSaved:
-        """The saved work. Raises StateError where it is damaged or of another run."""
-        return self.saves.load()
+        """The saved work; its states are served. Raises StateError where it is damaged or of another run."""
+        found = self.saves.load()
+        self._served.serve(self.saves.state_files)
+        return found
 
     def resume(self, saved: SavedWork) -> None:
         """Continue with saved work. Raises TrustError where another key signed it."""
@@ -185,7 +192,7 @@ class ContributionStore:
     def names(self) -> set[BlobHash]:
         """Blobs that are still needed after a start of the program."""
         pending = set() if self.pending is None else {blob_name(self.pending.value)}
-        return pending | set(self._before_start.values())
+        return pending | set(self._before_start.values()) | self._served.names
 
     def folded(self, link: Link, checkpoint: Round) -> None:
         """Remember our contribution to a folded round: a resume may void the round.
@@ -231,6 +238,7 @@ class ContributionStore:
         pending = _text(self.pending)
         self.saves.save_state(tip, state, residual, inner, pending, certified, self._voidable())
         self._is_saved = True
+        self._served.serve(self.saves.state_files)
 
     def _save_contribution(self, pending: Signed[Commit] | None) -> None:
         self.saves.save_contribution(self._owed(), _text(pending), self._voidable())

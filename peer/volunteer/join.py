@@ -25,7 +25,7 @@ from barnraise.core.errors import (
     TrustError,
 )
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash
+from barnraise.core.ids import BlobHash, Round
 from barnraise.core.units import format_bytes
 from barnraise.network.address_file import load_book
 from barnraise.network.blobs.rate_limiter import Caps
@@ -44,7 +44,7 @@ from peer.timing import TIMING, Timing
 from peer.training.trainer import Trainer
 from peer.volunteer.address_search import AddressSearch
 from peer.volunteer.admission_renewal import AdmissionRenewal
-from peer.volunteer.blob_retention import BlobRetention
+from peer.volunteer.blob_retention import BlobRetention, newest_close
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.contribution_state import ContributionLifecycle
 from peer.volunteer.display import StatusDisplay
@@ -218,15 +218,18 @@ async def _volunteer(
     saves = SavedState(folder / "work", charter.digest)
     store = ContributionStore(charter, node.identity, saves, blobs, lifecycle)
     follower = await _resume(node, machine.base, store, trainer)
-    index = await fetch_index(charter, swarm, blobs)
-    samples = Samples(charter, node.identity.public, index, swarm, blobs)
+    index = await fetch_index(charter, swarm, blobs, await swarm.peers())
+    samples = Samples(charter, node.identity.public, index, swarm, blobs, follower.others)
     if must_rehearse(charter, node.head):
         await rehearse_run(trainer, samples)
     log_copy = LogCopy(charter, swarm, blobs, folder / NEWEST, follower.others, node.timing)
     await asyncio.to_thread(log_copy.load)
-    blobs.keep_only(_still_needed(charter, index, store) | log_copy.names)
-    proofs = Proofs(folder / PROOFS, charter)
     retention, timer = BlobRetention(blobs), RoundTimer(began=node.awake())
+    last = await asyncio.to_thread(newest_close, follower.newest, charter, blobs)
+    if last is not None:
+        retention.folded(last, Round(node.head.checkpoint_round))
+    blobs.keep_only(_still_needed(charter, index, store) | log_copy.names | retention.names)
+    proofs = Proofs(folder / PROOFS, charter)
     prefetch = Prefetch(follower, retention, node.timing)
     return Volunteer(
         spec=charter.spec,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +27,10 @@ from barnraise.models.trainable import initial_state
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore, Intact
 from peer.volunteer.log_walk import Place, Walk, walk
+from peer.volunteer.named_state import TakenState, take_named_state
 from peer.volunteer.samples import read_blob
+
+log = logging.getLogger("peer")
 
 PASSED = 1000
 """Entries that a follower remembers."""
@@ -128,9 +132,17 @@ class LogFollower:
         )
 
     async def take_checkpoint(self, head: Head) -> None:
-        """Continue from the newest checkpoint's state. Raises Unreachable, TrustError, StateError."""
-        manifest = await newest_manifest(self.charter, self.swarm, self.blobs, head)
-        self.tip, self.state = manifest.tip, await fetch_state(self.charter, self.swarm, self.blobs, manifest)
+        """Continue from the newest checkpoint's state; from one that the log names where none is served.
+
+        Raises Unreachable, TrustError, StateError.
+        """
+        try:
+            manifest = await newest_manifest(self.charter, self.swarm, self.blobs, head)
+            state = await fetch_state(self.charter, self.swarm, self.blobs, manifest)
+            self.tip, self.state = manifest.tip, state
+        except Unreachable as error:
+            taken = await _named_state(self.charter, self.swarm, self.blobs, head, error)
+            self.tip, self.state = taken.tip, taken.state
         self.passed = {}
 
     @cached_property
@@ -171,16 +183,29 @@ async def first_follower(
 ) -> LogFollower:
     """A follower without saved work: it starts from state[0] computed here, or from a checkpoint.
 
-    The run continues meanwhile: if a checkpoint is dropped during its download, the next one is taken.
+    The run continues meanwhile: if a checkpoint is dropped during its download, the next one is taken. Where
+    nobody serves one, a state that the log names is taken from volunteers.
     Raises Unreachable where none can be fetched, TrustError, StateError.
     """
     while True:
         head = await newest_head(swarm, head)
         try:
             return await _follower_at(charter, base, swarm, blobs, head)
-        except Unreachable:
+        except Unreachable as error:
             if (await newest_head(swarm, head)).checkpoint == head.checkpoint:
-                raise
+                taken = await _named_state(charter, swarm, blobs, head, error)
+                return LogFollower(charter, swarm, blobs, taken.tip, taken.state)
+
+
+async def _named_state(
+    charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, error: Unreachable
+) -> TakenState:
+    """A state that the log names. Raises `error` where no volunteer serves one, TrustError."""
+    try:
+        return await take_named_state(charter, swarm, blobs, head)
+    except Unreachable as unavailable:
+        log.debug("%s", unavailable.problem)
+        raise error from None
 
 
 async def newest_head(swarm: Swarm, known: Head) -> Head:
@@ -191,11 +216,11 @@ async def newest_head(swarm: Swarm, known: Head) -> Head:
 async def _follower_at(
     charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
 ) -> LogFollower:
-    manifest = await newest_manifest(charter, swarm, blobs, head)
-    if manifest.round == 0:
+    if head.checkpoint_round == 0:  # its state follows from the base model: no manifest is needed
         spec = charter.spec
         state = await asyncio.to_thread(initial_state, base, spec.train.target, spec.seed)
         if await asyncio.to_thread(state.hash) == charter.genesis:
             return LogFollower(charter, swarm, blobs, genesis_tip(charter), state)
+    manifest = await newest_manifest(charter, swarm, blobs, head)
     state = await fetch_state(charter, swarm, blobs, manifest)
     return LogFollower(charter, swarm, blobs, manifest.tip, state)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.charter import Charter
+from barnraise.contract.records import Presence
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, ShardRef, parse_shard
 from barnraise.contract.tip import holders
 from barnraise.core.errors import BarnraiseError, FileDamaged, InvalidRun, MalformedBlob
@@ -17,14 +18,24 @@ from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 
 SHARDS_IN_MEMORY = 4
+MOST_OTHERS = 16
+"""Volunteers that are asked for a shard which neither the coordinator nor a closer serves."""
 
 
 class Samples:
     """The samples that are assigned to one volunteer."""
 
     def __init__(
-        self, charter: Charter, owner: PublicKey, index: DataIndex, swarm: Swarm, blobs: BlobStore
+        self,
+        charter: Charter,
+        owner: PublicKey,
+        index: DataIndex,
+        swarm: Swarm,
+        blobs: BlobStore,
+        others: Callable[[], Sequence[Presence]] = tuple,
     ) -> None:
+        """others: the volunteers that are present, which may have shards."""
+        self._others = others
         self._seed, self._holders = charter.spec.seed, holders(charter)
         self._owner, self._index, self._shard_sizes = owner, index, index.shard_sizes
         self._swarm, self._blobs = swarm, blobs
@@ -58,11 +69,14 @@ class Samples:
         with suppress(BarnraiseError):
             shard, _ = self._assignment(round).at(0)
             ref = self._index.shards[shard]
-            await self._swarm.fetch(ref.blob, ref.size, self._holders)
+            await self._swarm.fetch(ref.blob, ref.size, self._having())
 
     def _assignment(self, round: Round) -> Assignment:
         with _signed_by_maintainer("the run's data"):
             return Assignment(self._seed, round, self._owner, self._shard_sizes)
+
+    def _having(self) -> tuple[PublicKey, ...]:
+        return (*self._holders, *_owners(self._others()))
 
     def _here(self, places: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """Samples of shards that are here in the place of others. Slow where a run has many shards."""
@@ -81,7 +95,7 @@ class Samples:
         if number not in self._parsed:
             index = self._index
             ref = index.shards[number]
-            data = await read_blob(self._swarm, self._blobs, ref.blob, ref.size, *self._holders)
+            data = await read_blob(self._swarm, self._blobs, ref.blob, ref.size, *self._having())
             with _signed_by_maintainer(f"shard {number} of the run's data"):
                 shard = await asyncio.to_thread(parse_shard, data, index.sequence_length, index.vocab_size)
                 _check_rows(shard, ref)
@@ -100,9 +114,16 @@ def _check_rows(shard: Shard, ref: ShardRef) -> None:
         )
 
 
-async def fetch_index(charter: Charter, swarm: Swarm, blobs: BlobStore) -> DataIndex:
-    """The run's data index. Raises Unreachable, InvalidRun."""
-    data = await read_blob(swarm, blobs, charter.data_index_hash, MAX_INDEX_BYTES, *holders(charter))
+def _owners(present: Sequence[Presence]) -> tuple[PublicKey, ...]:
+    return tuple(PublicKey(presence.owner) for presence in present[:MOST_OTHERS])
+
+
+async def fetch_index(
+    charter: Charter, swarm: Swarm, blobs: BlobStore, others: Sequence[Presence] = ()
+) -> DataIndex:
+    """The run's data index. others: volunteers, which have it too. Raises Unreachable, InvalidRun."""
+    having = (*holders(charter), *_owners(others))
+    data = await read_blob(swarm, blobs, charter.data_index_hash, MAX_INDEX_BYTES, *having)
     with _signed_by_maintainer("the index of the run's data"):
         return DataIndex.from_bytes(data)
 

@@ -1,6 +1,8 @@
 """A volunteer's saved work: state, residual and inner optimizer, from which a killed peer continues.
 
-Each is a file with its own name; `current.json`, replaced atomically, names those that belong together.
+Each is a file with its own name; `current.json`, replaced atomically, names those that belong together. The
+state before stays until the next one is saved: the newest close names it, so others can use it
+(`peer.volunteer.served_states`).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from barnraise.models.checkpoint_files import join_groups, split_groups
 from barnraise.models.tensor_files import write_tensors
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import Batch, write_atomic
+from peer.volunteer.served_states import StateFile
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Folded = tuple[tuple[int, str], ...]
@@ -44,6 +47,14 @@ class _Header(BaseModel):
     version: int
     release: str
     """The first release that reads this version."""
+
+
+class _Before(Strict):
+    """The state that was saved before the newest one."""
+
+    round: int
+    state: str
+    file: str
 
 
 class _Current(Strict):
@@ -66,6 +77,7 @@ class _Current(Strict):
     """As in `SavedWork`."""
     files: dict[str, str]
     """File name by kind: state, residual, inner."""
+    before: _Before | None = None
 
     @property
     def tip(self) -> Tip:
@@ -94,6 +106,15 @@ class SavedWork:
 
 
 @dataclass(frozen=True)
+class _Place:
+    """What a save is of."""
+
+    tip: Tip
+    certified: Certified | None
+    before: _Before | None
+
+
+@dataclass(frozen=True)
 class Unchanged:
     """The file that was saved last is still valid: at 135M parameters it has half a gigabyte or one."""
 
@@ -109,9 +130,19 @@ class SavedState:
     def __init__(self, folder: Path, charter: str) -> None:
         self._folder, self._charter = folder, charter
         self._files: dict[str, str] = {}
-        self._tip: Tip | None = None
-        self._certified: Certified | None = None
+        self._place: _Place | None = None
         self._number = 0
+
+    @property
+    def state_files(self) -> dict[StateHash, StateFile]:
+        """The newest state and the one before it, where they are saved."""
+        if self._place is None:
+            return {}
+        tip, before = self._place.tip, self._place.before
+        found = {tip.state: StateFile(tip.round, self._folder / self._files["state"])}
+        if before is not None:
+            found[StateHash(before.state)] = StateFile(before.round, self._folder / before.file)
+        return found
 
     def save_state(
         self,
@@ -124,15 +155,22 @@ class SavedState:
         folded: Folded = (),
     ) -> None:
         """Save the start of a round. Raises DiskFull; the older save then stays valid."""
-        self._tip, self._certified = tip, certified
         parts = {"residual": residual, "inner": inner}
         changed = {kind: tensors for kind, tensors in parts.items() if not isinstance(tensors, Unchanged)}
         saved = {"state": join_groups({"params": state.params, **state.buffers}), **changed}
-        self._write(pending, folded, saved)
+        self._write(_Place(tip, certified, self._before(tip)), pending, folded, saved)
 
     def save_contribution(self, residual: Arrays, pending: str, folded: Folded = ()) -> None:
         """Save the residual and the signed commit of a contribution; "" for none. Raises DiskFull."""
-        self._write(pending, folded, {"residual": residual})
+        assert self._place is not None, "save_state or load comes first"
+        self._write(self._place, pending, folded, {"residual": residual})
+
+    def _before(self, tip: Tip) -> _Before | None:
+        """The state that is before `tip` once that is saved."""
+        place = self._place
+        if place is None or place.tip.state == tip.state:
+            return None if place is None else place.before
+        return _Before(round=place.tip.round, state=place.tip.state, file=self._files["state"])
 
     def load(self) -> SavedWork | NotSaved:
         """Raises FileDamaged, and sets the save aside, when it is damaged or of another run.
@@ -161,9 +199,11 @@ class SavedState:
             raise self._damaged(f"its state is not {short(current.state)}")
         self._files = dict(current.files)
         self._number = max(int(name.rpartition("-")[2].partition(".")[0]) for name in current.files.values())
-        self._tip = tip = current.tip
-        self._certified = current.certified
-        residual, inner = tensors["residual"], tensors["inner"]
+        before = current.before
+        if before is not None and not (self._folder / before.file).is_file():
+            before = None
+        self._place = _Place(current.tip, current.certified, before)
+        tip, residual, inner = current.tip, tensors["residual"], tensors["inner"]
         return SavedWork(tip, current.certified, state, residual, inner, current.pending, current.folded)
 
     def _check_version(self, path: Path) -> None:
@@ -172,8 +212,7 @@ class SavedState:
             if header.version > VERSION:
                 raise NewerVersion(f"the saved work in {self._folder}", header.release)
 
-    def _write(self, pending: str, folded: Folded, changed: Mapping[str, Arrays]) -> None:
-        assert self._tip is not None, "save_state or load comes first"
+    def _write(self, place: _Place, pending: str, folded: Folded, changed: Mapping[str, Arrays]) -> None:
         self._number += 1
         files = dict(self._files)
         with Batch() as batch:
@@ -184,17 +223,19 @@ class SavedState:
             version=VERSION,
             release=RELEASE,
             charter=self._charter,
-            **vars(self._tip.position),
-            certified=self._certified,
-            state=self._tip.state,
+            **vars(place.tip.position),
+            certified=place.certified,
+            state=place.tip.state,
             pending=pending,
             folded=folded,
             files=files,
+            before=place.before,
         )
         write_atomic(self._folder / _CURRENT, current.model_dump_json().encode())
-        self._files = files
+        self._files, self._place = files, place
+        named = {*files.values(), *(() if place.before is None else (place.before.file,))}
         for path in self._folder.glob("*.safetensors"):
-            if path.name not in files.values():
+            if path.name not in named:
                 path.unlink()
 
     def _damaged(self, why: str) -> FileDamaged:

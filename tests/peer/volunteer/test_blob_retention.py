@@ -8,8 +8,9 @@ import pytest
 
 from barnraise.core.ids import BlobHash, Round
 from barnraise.core.signed import sign
+from barnraise.fold.log import certified
 from barnraise.runtime.blob_store import BlobStore
-from peer.volunteer.blob_retention import BlobRetention
+from peer.volunteer.blob_retention import BlobRetention, newest_close
 from tests.support import parts
 
 OPEN = Round(9)
@@ -129,3 +130,18 @@ def test_a_contribution_in_two_closes_stays_as_long_as_either_round(kept: Kept) 
     kept.fold(1, "b")
     kept.fold(2, "c", checkpoint=1)
     assert kept.here == "bc"
+
+
+def test_a_restart_finds_the_newest_close_while_its_contributions_are_here(kept: Kept) -> None:
+    name = kept.put("a")
+    link = parts.link([sign(parts.ADA, parts.commit(parts.ADA, round=3, blob=name))], previous=parts.HASH_A)
+    charter, newest = parts.charter(parts.run_spec(), parts.state()), certified(link)
+    assert newest_close(newest, charter, kept.blobs) is None, "the entry is not here"
+    kept.blobs.put(link.entry.payload)
+    assert newest_close(newest, charter, kept.blobs) == link
+    kept.retention.folded(link, Round(7))
+    assert kept.retention.names == {name}
+    assert kept.keeps == 3
+    kept.blobs.remove(name)
+    assert newest_close(newest, charter, kept.blobs) is None
+    assert newest_close(None, charter, kept.blobs) is None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from barnraise.contract.shards import DataIndex, Sample, parse_shard
 from barnraise.core.errors import InvalidRun, NetworkError, TrustError
-from barnraise.core.ids import BlobHash, Round
+from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.runtime.blob_store import BlobStore
 from peer.volunteer.samples import Samples, fetch_index
 from tests.support import parts
@@ -44,6 +45,29 @@ def test_a_shard_with_other_rows_than_the_index_says_ends_the_work(tmp_path: Pat
     fewer = ref.model_copy(update={"samples": 2}).model_dump()
     with pytest.raises(InvalidRun):
         batch(tmp_path, shards=(fewer,), tokens=40, trained_tokens=1)
+
+
+def test_other_volunteers_are_asked_after_those_that_have_all_data(tmp_path: Path) -> None:
+    class Asked(FakeSwarm):
+        async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
+            asked.append(tuple(holders))
+            return await super().fetch(name, limit, holders)
+
+    asked: list[tuple[PublicKey, ...]] = []
+    store, present = BlobStore(tmp_path / "holder"), [parts.presence(parts.BEN)]
+    index = packed(store, tiny_samples(3))
+    name = store.put(index.model_dump_json().encode())
+    held = {ref.blob: store.get(ref.blob) for ref in index.shards} | {name: store.get(name)}
+    swarm = Asked(BlobStore(tmp_path / "own"), held=held)
+    charter = parts.charter(parts.run_spec(), parts.state()).model_copy(update={"data_index": name})
+
+    async def scene() -> None:
+        found = await fetch_index(charter, swarm.as_swarm, swarm.blobs, present)
+        samples = Samples(charter, parts.ADA.public, found, swarm.as_swarm, swarm.blobs, lambda: present)
+        await samples.batch(Round(0), 0, 1)
+
+    asyncio.run(scene())
+    assert asked == [(parts.AUTHORITY.public, parts.BEN.public)] * 2
 
 
 def test_an_index_without_shards_ends_the_work(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def test_unchanged_files_are_not_written_again(tmp_path: Path) -> None:
     store.save_state(tip(4), state(4), Unchanged(), Unchanged(), "a commit")
     check(loaded(tmp_path), 4, 53, "a commit")
     after = {path.name: path.stat().st_ino for path in tmp_path.glob("*.safetensors")}
-    assert {name.partition("-")[0] for name, _ in before.items() & after.items()} == {"residual", "inner"}
+    changed = {name.partition("-")[0] for name in after.keys() - before.keys()}
+    assert changed == {"state"}
 
 
 def test_saving_continues_after_a_load(tmp_path: Path) -> None:
@@ -94,7 +95,35 @@ def test_old_files_are_not_left_behind(tmp_path: Path) -> None:
     for round in range(4):
         save(store, round)
         store.save_contribution(tensors(9), "c")
-    assert len(list(tmp_path.iterdir())) == 4  # state, residual, inner, and the file that names them
+    # The state, the one before it, residual, inner, and the file that names them.
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_the_state_before_the_newest_stays(tmp_path: Path) -> None:
+    store = SavedState(tmp_path, HASH_A)
+    assert not store.state_files
+    for round in (3, 4, 6):
+        save(store, round)
+    save(store, 6)  # the same state again
+    store.save_contribution(tensors(9), "c")
+    again = SavedState(tmp_path, HASH_A)
+    again.load()
+    for each in (store, again):
+        assert {name: file.round for name, file in each.state_files.items()} == {
+            state(6).hash(): 6,
+            state(4).hash(): 4,
+        }
+        assert all(file.path.is_file() for file in each.state_files.values())
+
+
+def test_a_save_whose_state_before_is_gone_is_loaded(tmp_path: Path) -> None:
+    store = SavedState(tmp_path, HASH_A)
+    save(store, 3)
+    save(store, 4)
+    store.state_files[state(3).hash()].path.unlink()
+    again = SavedState(tmp_path, HASH_A)
+    again.load()
+    assert again.state_files.keys() == {state(4).hash()}
 
 
 Write = Callable[[Path, bytes], None]
