@@ -1,4 +1,4 @@
-"""Copies of the run's files: in the archive folder of this coordinator, and on mirrors of it.
+"""Copies of the run's files: in the archive folder of this coordinator, in the journal, and on mirrors.
 
 A mirror is the address of a web server, or another folder.
 """
@@ -6,7 +6,7 @@ A mirror is the address of a web server, or another folder.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from coordinator.messages.recovery import recovery_message
 from coordinator.reasons.recovery import (
     CheckpointFile,
     CopyOutcome,
+    EntryFile,
     FileLost,
     RunFile,
     TakenFromArchive,
+    TakenFromJournal,
     TakenFromMirror,
     Unrecovered,
 )
@@ -42,6 +44,8 @@ class Copies:
     blobs: BlobStore
     archive: Path
     mirrors: Sequence[str] = ()
+    entry: Callable[[BlobHash], bytes | None] = lambda _: None
+    """The payload of an entry of the log that the journal keeps."""
 
     def ensure(self, file: RunFile) -> bool:
         """Whether the store has `file` intact, by now. A damaged one is set aside. Raises DiskFull."""
@@ -61,9 +65,17 @@ class Copies:
         return (self._from_archive(file) or self._from_mirrors(file)) is not None
 
     def _bring(self, file: RunFile, aside: Path | None) -> bool:
-        outcome = self._from_archive(file) or self._from_mirrors(file) or Unrecovered()
+        found = self._from_archive(file) or self._from_journal(file) or self._from_mirrors(file)
+        outcome = found or Unrecovered()
         log.warning("%s", recovery_message(FileLost(file, aside, outcome)))
         return not isinstance(outcome, Unrecovered)
+
+    def _from_journal(self, file: RunFile) -> CopyOutcome | None:
+        payload = self.entry(file.name) if isinstance(file, EntryFile) else None
+        if payload is None:
+            return None
+        self.blobs.put(payload)
+        return TakenFromJournal()
 
     def _from_archive(self, file: RunFile) -> CopyOutcome | None:
         """The archive may link the damaged file; then its link is set aside, and made again."""

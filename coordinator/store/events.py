@@ -236,6 +236,17 @@ class EvaluationEnded:
     """The coordinator evaluates no checkpoint."""
 
 
+def payload_in(event: Journaled) -> bytes | None:
+    """The payload of the log's entry that an event records; None where it records none."""
+    match event:
+        case RoundClosed(link=link):
+            return link.entry.payload
+        case LogAmended(amendment=amendment):
+            return amendment.entry.payload
+        case _:
+            return None
+
+
 Journaled = (
     RunChartered
     | PeerAdmitted

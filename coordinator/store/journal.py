@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.core.errors import DiskFull, StateError
-from barnraise.core.ids import Millis
+from barnraise.core.ids import BlobHash, Millis, blob_hash
 from barnraise.runtime.damaged import DamagedFiles
 from barnraise.runtime.files import UNFINISHED, disk_errors, keep_file, make_folder
 from coordinator.store.events import Kind, Row
@@ -45,6 +45,9 @@ class JournalDamaged(StateError):
 SNAPSHOT_ROWS = 2**15
 """Rows of the journal after which the next close takes a snapshot: some 900 rounds of 32 contributions. A
 restart opens at most the records of about that many."""
+KEPT_ENTRIES = 8
+"""Payloads of the newest entries of the log that the journal has too: until an archive or a volunteer has a
+copy, that of the blob store is the only one."""
 
 
 class Journal:
@@ -63,14 +66,44 @@ class Journal:
         except sqlite3.DatabaseError as error:
             raise _unusable(path, error) from None
 
-    def append(self, row: Row) -> None:
-        """Write `row` to disk before this returns. Raises DiskFull, StateError."""
-        chained = _chained(self._chained, row)
+    def append(self, row: Row, entry: bytes | None = None) -> None:
+        """Write `row` to disk before this returns. Raises DiskFull, StateError.
+
+        entry: the payload of the log's entry that the row records; the newest `KEPT_ENTRIES` are kept.
+        """
+        with self._writing():
+            if entry is None:
+                self._insert(row)
+            else:
+                with self._transaction():
+                    self._insert(row)
+                    self._keep_entry(entry)
+        self._count(row)
+
+    def entry(self, name: BlobHash) -> bytes | None:
+        """The payload of an entry of the log; None where it is not one of the newest, or is damaged."""
         try:
-            self._db.execute(
-                "INSERT INTO events (kind, at, round, body, chained) VALUES (?, ?, ?, ?, ?)",
-                (row.kind.value, row.at, row.round, row.body, chained),
-            )
+            found = self._db.execute("SELECT payload FROM entries WHERE name = ?", (name,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self._path, error) from None
+        return None if found is None or blob_hash(bytes(found[0])) != name else bytes(found[0])
+
+    def _insert(self, row: Row) -> None:
+        chained = _chained(self._chained, row)
+        self._db.execute(
+            "INSERT INTO events (kind, at, round, body, chained) VALUES (?, ?, ?, ?, ?)",
+            (row.kind.value, row.at, row.round, row.body, chained),
+        )
+        self._chained = chained
+
+    def _keep_entry(self, payload: bytes) -> None:
+        self._db.execute("INSERT INTO entries (name, payload) VALUES (?, ?)", (blob_hash(payload), payload))
+        self._db.execute("DELETE FROM entries WHERE id <= (SELECT MAX(id) FROM entries) - ?", (KEPT_ENTRIES,))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL or "full" in str(error):
                 raise DiskFull(
@@ -78,8 +111,20 @@ class Journal:
                     fix="Free disk space and start `coordinator serve` again: it resumes.",
                 ) from None
             raise _unusable(self._path, error) from None
-        self._chained = chained
-        self._count(row)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of the block is written, or nothing."""
+        before = self._chained
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite ends it itself where the disk is full
+                self._db.execute("ROLLBACK")
+            self._chained = before
+            raise
 
     def newest_time(self) -> Millis:
         """The latest time of a row; 0 without any. `rows` have to be read before: they are checked there."""
@@ -109,16 +154,9 @@ class Journal:
 
     def extend(self, rows: Iterable[Row]) -> None:
         """Append all of `rows`, or none where `rows` raises. Raises DiskFull, StateError."""
-        before = self._chained
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._writing(), self._transaction():
             for row in rows:
                 self.append(row)
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            self._chained = before
-            raise
 
     @property
     def behind(self) -> Millis | None:

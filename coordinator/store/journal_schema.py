@@ -37,7 +37,11 @@ def _create(db: sqlite3.Connection) -> None:
     db.execute("CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
 
 
-SCHEMA = Schema(version=1, release="0.1", migrations={0: _create})
+def _add_entries(db: sqlite3.Connection) -> None:
+    db.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, name TEXT NOT NULL, payload BLOB NOT NULL)")
+
+
+SCHEMA = Schema(version=2, release="0.1", migrations={0: _create, 1: _add_entries})
 
 
 def update(db: sqlite3.Connection, path: Path, schema: Schema = SCHEMA) -> None:

@@ -50,6 +50,7 @@ from coordinator.store.events import (
     RunChartered,
     StateSaved,
     entered,
+    payload_in,
 )
 from coordinator.store.journal import Journal
 from coordinator.store.next_entry import close_of, resume_of
@@ -124,7 +125,7 @@ class RunStore:
         damaged or no copy of a file can exist.
         """
         blobs = BlobStore(folder / BLOBS)
-        copies = Copies(blobs, folder / ARCHIVE, mirrors)
+        copies = Copies(blobs, folder / ARCHIVE, mirrors, journal.entry)
         restoring = Restoring(charter, base, blobs, copies, own=authority.public)
         snapshot = restoring.replay(journal.rows())
         start = restoring.start(snapshot)
@@ -331,7 +332,7 @@ class RunStore:
     def _record(self, event: Journaled) -> None:
         """Journal an event, then apply it. Raises DiskFull, StateError, and then nothing has happened."""
         with self._writing:
-            self.journal.append(event.row())
+            self.journal.append(event.row(), payload_in(event))
             self.snapshot = apply(self.snapshot, event)
 
     def _note(self, event: Local) -> None:

@@ -79,8 +79,8 @@ class RecordedJournal(Journal):
 
     disk: RecordedDisk | None = None
 
-    def append(self, row):  # type: ignore[no-untyped-def]
-        super().append(row)
+    def append(self, row, entry=None):  # type: ignore[no-untyped-def]
+        super().append(row, entry)
         if self.disk is not None:
             self.disk.committed()
 

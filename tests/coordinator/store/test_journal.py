@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from barnraise.core.errors import DiskFull, NewerVersion, StateError
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, blob_hash
 from barnraise.runtime.damaged import DamagedFiles
 from coordinator.store.events import Kind, Row
 from coordinator.store.journal import (
+    KEPT_ENTRIES,
     Journal,
     JournalDamaged,
     copy_journal,
@@ -106,6 +107,39 @@ def test_a_write_ahead_log_cut_anywhere_gives_the_first_rows(tmp_path: Path) -> 
         assert found == HISTORY[: len(found)]
         seen.add(len(found))
     assert len(seen) > len(HISTORY) // 2
+
+
+def test_the_payloads_of_the_newest_entries_are_kept(tmp_path: Path) -> None:
+    payloads = [b"entry %d" % number for number in range(KEPT_ENTRIES + 3)]
+    with closing(Journal(tmp_path / "events.db")) as journal:
+        for payload in payloads:
+            journal.append(HISTORY[4], payload)
+        journal.append(HISTORY[0])
+    with closing(Journal(tmp_path / "events.db")) as again:
+        kept = [again.entry(blob_hash(payload)) for payload in payloads]
+        assert kept == [None] * 3 + payloads[3:]
+        assert read(again) == [HISTORY[4]] * len(payloads) + [HISTORY[0]]
+
+
+def test_a_damaged_payload_is_not_used(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "events.db")) as journal:
+        journal.append(HISTORY[4], b"an entry")
+        journal._db.execute("UPDATE entries SET payload = ?", (b"another",))
+        assert journal.entry(blob_hash(b"an entry")) is None
+
+
+def test_a_full_disk_keeps_neither_the_row_nor_its_payload(tmp_path: Path) -> None:
+    journal, large = Journal(tmp_path / "events.db"), bytes(10**6)
+    journal.append(HISTORY[0])
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(DiskFull):
+        journal.append(HISTORY[4], large)
+    journal._db.execute("PRAGMA max_page_count=1000000")
+    journal.append(HISTORY[1])
+    assert read(journal) == HISTORY[:2]
+    assert journal.entry(blob_hash(large)) is None
+    journal.close()
 
 
 def test_a_full_disk_raises_and_leaves_nothing_half_written(tmp_path: Path) -> None:
