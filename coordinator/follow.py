@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -31,8 +32,10 @@ from barnraise.runtime.stop_signals import on_stop_signals
 from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints, copy_checkpoint
 from coordinator.grpc_service import ask_join
 from coordinator.rounds.joint_closing import joint_closing
+from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ADDRESSES, BLOBS, CLOSER_KEY, JOURNAL, VOTES
+from coordinator.stopping import unless_stopped
 from coordinator.store.events import (
     CheckpointWritten,
     ContributionsForgotten,
@@ -42,6 +45,7 @@ from coordinator.store.events import (
     entered,
 )
 from coordinator.store.journal import Journal
+from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
@@ -110,7 +114,10 @@ async def follow(
             assert joined.head is not None, "it was joined"
             for event in await _history(joined.charter, joined.head, swarm, blobs, clock()):
                 journal.append(event.row())
-        store = await asyncio.to_thread(RunStore.restore, identity, joined.charter, folder, folder, journal)
+        restore = functools.partial(RunStore.restore, identity, joined.charter, folder, folder, journal)
+        store = await _restored(restore, swarm, stop, timing)
+        if store is None:
+            return
         joint = joint_closing(store, swarm, identity, votes, clock, timing)
         checkpoints = CopiedCheckpoints(store, swarm, clock, timing)
         session = Session(
@@ -137,6 +144,18 @@ def _addresses(own: tuple[str, ...], joined: _Joined) -> CoordinatorAddresses:
     head = joined.head
     p2p = (*own[:OWN_ADDRESSES], *known)
     return CoordinatorAddresses(p2p, head.api if head else (), head.gateways if head else ())
+
+
+async def _restored(
+    restore: Callable[[], RunStore], swarm: Swarm, stop: asyncio.Event, timing: Timing
+) -> RunStore | None:
+    """The run store, once what it lacks was fetched from others; None when `stop` is set before."""
+    while True:
+        try:
+            return await asyncio.to_thread(restore)
+        except CopiesNeeded as needed:
+            if not await unless_stopped(stop, fetch_missing_files(needed.files, swarm, timing)):
+                return None
 
 
 async def _join(
@@ -169,24 +188,32 @@ async def _history(
     manifest = await copy_checkpoint(charter.value, swarm, blobs, BlobHash(head.checkpoint))
     first = manifest.value.round
     events: list[Journaled] = [RunChartered(now, charter)]
-    for step in await _steps(charter.value, head, swarm, blobs):
+    having = await _holders(charter.value, swarm)
+    for step in await _steps(charter.value, head, swarm, blobs, having):
         events.append(entered(step))
         if isinstance(step, Link) and step.close.round >= first:
             for commit in step.commits:
-                having = [PublicKey(commit.owner), *holders(charter.value)]
-                await swarm.fetch_pieces(wanted(commit), having)
+                await swarm.fetch_pieces(wanted(commit), [PublicKey(commit.owner), *having])
     events.append(CheckpointWritten(now, manifest))
     if first:
         events.append(ContributionsForgotten(now, first))
     return [*events, RoundOpened(Millis(head.opens), head.round)]
 
 
-async def _steps(charter: Charter, head: Head, swarm: Swarm, blobs: BlobStore) -> list[Step]:
+async def _holders(charter: Charter, swarm: Swarm) -> tuple[PublicKey, ...]:
+    """Who may have the log and the newest contributions: the coordinator, closers, and volunteers."""
+    present = (PublicKey(presence.owner) for presence in await swarm.peers())
+    return tuple(dict.fromkeys((*holders(charter), *present)))
+
+
+async def _steps(
+    charter: Charter, head: Head, swarm: Swarm, blobs: BlobStore, having: Sequence[PublicKey]
+) -> list[Step]:
     """The whole log up to a head, checked. Raises Unreachable, TrustError, StateError."""
     found: list[Step] = []
     name, certificate = BlobHash(head.entry), head.certificate
     while certificate is not None:
-        await swarm.fetch(name, MAX_ENTRY_BYTES, holders(charter))
+        await swarm.fetch(name, MAX_ENTRY_BYTES, having)
         step = read_step(await asyncio.to_thread(blobs.get, name), certificate, charter)
         if isinstance(step, Unreadable):
             raise MalformedRecord("the run's log is of a newer version", fix="Update Barnraise.")

@@ -56,6 +56,7 @@ from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS, CLOCK, JOURNAL, VOTES
 from coordinator.setup.charter import check_unchanged
 from coordinator.setup.data_repair import PreparedData
+from coordinator.stopping import unless_stopped
 from coordinator.store.journal import Journal
 from coordinator.store.kept_clock import KeptClock
 from coordinator.store.restoring import CopiesNeeded
@@ -168,7 +169,7 @@ async def _serve(
         if isinstance(beginning, Recover):
             recovery = Recovery(folder, authority, spec.name, clock)
             copies = (*copies, *await asyncio.to_thread(recovery.from_source, beginning.source))
-            if not await _unless_stopped(stop, recovery.ask_volunteers(node, timing)):
+            if not await unless_stopped(stop, recovery.ask_volunteers(node, timing)):
                 return None
             await asyncio.to_thread(recovery.check_recovered)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
@@ -182,9 +183,9 @@ async def _serve(
         kept.resume(journal.newest_time())
         resume_after_recovery(store, journal, clock())
         publisher = publisher_of(store, clock, settings.mirrors)
-        if not await _unless_stopped(stop, publisher.try_base()):
+        if not await unless_stopped(stop, publisher.try_base()):
             return None
-        if not await _unless_stopped(stop, _deliver_base(publisher)):
+        if not await unless_stopped(stop, _deliver_base(publisher)):
             return None
         swarm = await node(store.authority, store.charter.run, store.blobs)
         stack.push_async_callback(swarm.stop)
@@ -257,7 +258,8 @@ async def _opened_or_lacking(
     except CopiesNeeded as needed:
         swarm = await node(authority, needed.run, BlobStore(folder / BLOBS))
         try:
-            await _unless_stopped(stop, swarm.guard(fetch_missing_files(needed.files, swarm)))
+            fetching = fetch_missing_files(needed.files, swarm, later=needed.later)
+            await unless_stopped(stop, swarm.guard(fetching))
         finally:
             await swarm.stop()
         return None
@@ -280,21 +282,6 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()
-
-
-async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do `work`; cancel it when `stop` is set first. Returns whether it was done. Raises what it raises."""
-    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    if tasks[0].cancelled():
-        return False
-    tasks[0].result()
-    return True
 
 
 def _open_store(

@@ -24,8 +24,13 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
             )
         case reasons.OwnFileRestored(file, aside):
             return f"{file} {_was(aside)}: taken from the newest checkpoint"
-        case reasons.FirstStateRecomputed():
-            return "no checkpoint is intact: the state is computed from the base model and the whole log"
+        case (
+            reasons.FirstStateRecomputed()
+            | reasons.AwaitingState()
+            | reasons.StateFetched()
+            | reasons.StateTaken()
+        ):
+            return _state_message(reason)
         case reasons.FetchedFromVolunteer(file):
             return f"{file_message(file)} was fetched from a volunteer"
         case reasons.AwaitingVolunteers(files):
@@ -33,6 +38,26 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
             return (
                 f"no archive has {names}: waiting for volunteers that have it."
                 " --mirror with a copy of the archive, or `coordinator restore` from a backup, helps as well"
+            )
+        case _:
+            assert_never(reason)
+
+
+def _state_message(reason: reasons.StateReason) -> str:
+    match reason:
+        case reasons.FirstStateRecomputed():
+            return "no checkpoint is intact: the state is computed from the base model and the whole log"
+        case reasons.AwaitingState():
+            return (
+                "no checkpoint is intact: waiting for a volunteer that has a state which the log names."
+                " --mirror with a copy of the archive, or `coordinator restore` from a backup, helps as well"
+            )
+        case reasons.StateFetched(round):
+            return f"the state of round {round} was fetched from volunteers: the log names it"
+        case reasons.StateTaken(round):
+            return (
+                f"what leads to round {round} is lost: the run goes on from the state of round {round} that"
+                " volunteers hold, which is the one that the log names"
             )
         case _:
             assert_never(reason)
@@ -83,6 +108,8 @@ def _was(aside: Path | None) -> str:
 
 def _outcome(outcome: reasons.CopyOutcome) -> str:
     match outcome:
+        case reasons.TakenFromJournal():
+            return "taken from the journal"
         case reasons.TakenFromArchive():
             return "taken from the archive"
         case reasons.TakenFromMirror(url):

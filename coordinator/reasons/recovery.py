@@ -102,6 +102,11 @@ NeededFile = EntryFile | ContributionFile
 
 
 @dataclass(frozen=True)
+class TakenFromJournal(Reason):
+    """The journal has a copy."""
+
+
+@dataclass(frozen=True)
 class TakenFromArchive(Reason):
     """The archive folder has an intact copy."""
 
@@ -118,7 +123,7 @@ class Unrecovered(Reason):
     """Neither the archive folder nor a mirror has a copy."""
 
 
-CopyOutcome = TakenFromArchive | TakenFromMirror | Unrecovered
+CopyOutcome = TakenFromJournal | TakenFromArchive | TakenFromMirror | Unrecovered
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,25 @@ class FileLost(Reason):
 @dataclass(frozen=True)
 class CheckpointGivenUp(Reason):
     """A checkpoint whose files are lost is dropped: the state follows from an older one and the log."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class AwaitingState(Reason):
+    """No checkpoint is left: a state that the log names is fetched from a volunteer."""
+
+
+@dataclass(frozen=True)
+class StateFetched(Reason):
+    """A volunteer has served a state."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class StateTaken(Reason):
+    """The run continues from a volunteer's state: what leads to it from the checkpoints before is lost."""
 
     round: int
 
@@ -220,12 +244,14 @@ class ShardsFetched(Reason):
 
 DataReason = DataDamaged | DataRebuilt | DataChanged | DataNotRebuilt | AwaitingShards | ShardsFetched
 
+StateReason = FirstStateRecomputed | AwaitingState | StateFetched | StateTaken
+
 RecoveryReason = (
     FileLost
     | CheckpointGivenUp
     | OlderContributionsGivenUp
     | OwnFileRestored
-    | FirstStateRecomputed
     | FetchedFromVolunteer
     | AwaitingVolunteers
+    | StateReason
 )

@@ -10,7 +10,9 @@
 5. Contributions that were accepted for the open round are checked. One that is lost is no longer accepted;
    the session fetches it again.
 
-What 1 and 3 need and no archive has is raised as `CopiesNeeded`: volunteers may have it.
+What 1 and 3 need and no archive has is raised as `CopiesNeeded`: volunteers may have it. Where contributions
+are lost, or no checkpoint is left, 3 begins with a state of a later round that a close names and a volunteer
+has served (`later_states`); the log can then be replayed from there only.
 """
 
 from __future__ import annotations
@@ -26,17 +28,18 @@ from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import certificate_in
 from barnraise.contract.manifest import Manifest
 from barnraise.contract.records import Commit
-from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import StateError
 from barnraise.core.ids import BlobHash, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Link, Step, Unreadable, read_step
+from barnraise.fold.named_states import named_states, wanted_state
 from barnraise.models.checkpoint_files import read_state
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore, SetAside, file_hash
 from barnraise.runtime.files import write_atomic
+from barnraise.runtime.stored_state import remove_state
 from coordinator.messages.recovery import file_message, recovery_message
 from coordinator.reasons.recovery import (
     CheckpointFile,
@@ -49,10 +52,12 @@ from coordinator.reasons.recovery import (
     OlderContributionsGivenUp,
     OwnFileRestored,
     RecoveryReason,
+    StateTaken,
 )
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.copies import Copies
 from coordinator.store.events import ENTRIES, CheckpointsDropped, ContributionsLost, Row
+from coordinator.store.later_states import LaterStates, Start, usable_states
 from coordinator.store.retention import NamedBlobs
 from coordinator.store.row_reader import RowReader, certified_in, open_snapshot, since_snapshot
 from coordinator.store.run_state import RunState
@@ -65,22 +70,36 @@ log = logging.getLogger("coordinator.store.restoring")
 class CopiesNeeded(StateError):
     """Files without which the run cannot continue, and that no archive has."""
 
-    def __init__(self, run: RunId, folder: Path, files: tuple[NeededFile, ...]) -> None:
-        names = ", ".join(file_message(file) for file in files)
+    def __init__(
+        self, run: RunId, folder: Path, files: tuple[NeededFile, ...], later: LaterStates | None = None
+    ) -> None:
+        """later: states that take the place of the contributions among `files`, or of lost checkpoints."""
+        names = ", ".join(file_message(file) for file in files) or "a state that the log continues"
         super().__init__(
             f"{folder} and its archive lack {names}",
             fix="They are fetched from volunteers. --mirror or `coordinator restore` helps too.",
         )
-        self.run, self.files = run, files
+        self.run, self.files, self.later = run, files, later
 
 
 @dataclass(frozen=True)
-class Start:
-    """A state from which the log is folded."""
+class NoStart:
+    """No state is here, and none can be computed."""
 
     tip: Tip
-    tokens: int
-    state: TrainState
+    """Where the log begins."""
+    problem: str
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Begin(Start):
+    """How the state of the newest round is computed."""
+
+    steps: tuple[Step, ...]
+    """The log from there, with all contributions that it folds in the store."""
+    taken: bool
+    """The state was taken from a volunteer: no checkpoint has it."""
 
 
 @dataclass
@@ -121,8 +140,45 @@ class Restoring:
         self.named.add_kept(state.checkpoints.values(), contributions)
         return state
 
-    def start(self, state: RunState) -> Start:
-        """Where to fold from. Raises StateError where nothing is left that the log continues."""
+    def begin(self, state: RunState) -> Begin:
+        """Where to fold from, and the log from there.
+
+        Raises CopiesNeeded; StateError where nothing is left that the log continues.
+        """
+        start = self._start(state)
+        steps, taken = self._steps(state, start.tip.position.height), False
+        while True:
+            missing = self._missing(steps) if isinstance(start, Start) else []
+            if isinstance(start, Start) and not missing:
+                return Begin(start.tip, start.tokens, start.state, tuple(steps), taken)
+            # Every state after the first gap leaves less to fetch; what is missing after it may be had.
+            gap = min((file.commit.round for file in missing), default=state.replay_from - 1)
+            later = self._later(start, steps, gap)
+            found = later.stored()
+            if found is None:
+                raise self._lacking(start, tuple(missing), later)
+            _report(StateTaken(found.tip.round))
+            steps = steps[found.tip.position.height - start.tip.position.height :]
+            start, taken = found, True
+
+    def drop_fetched(self, start: Start) -> None:
+        """Remove the blobs of a state that was taken, once a checkpoint has it."""
+        remove_state(wanted_state(start.tip, self._charter), self.blobs)
+
+    def _later(self, start: Start | NoStart, steps: list[Step], gap: int) -> LaterStates:
+        if self.own not in (None, self._charter.authority_key):  # it cannot sign the checkpoint
+            return LaterStates(self._charter, self.blobs)
+        named = named_states(start.tip.position, start.tokens, steps)
+        return LaterStates(self._charter, self.blobs, usable_states(named, gap))
+
+    def _lacking(
+        self, start: Start | NoStart, files: tuple[NeededFile, ...], later: LaterStates
+    ) -> StateError:
+        if isinstance(start, NoStart) and not later.named:
+            return _hopeless(start.problem)
+        return CopiesNeeded(self._charter.run, self.blobs.folder.parent, files, later)
+
+    def _start(self, state: RunState) -> Start | NoStart:
         usable = [at for at in state.checkpoints if at >= state.replay_from]
         if usable:
             manifest = state.checkpoints[max(usable)].value
@@ -130,25 +186,34 @@ class Restoring:
             return Start(
                 manifest.tip, manifest.tokens, read_state(manifest, self._charter.layout, self.blobs.path)
             )
+        genesis = genesis_tip(self._charter)
         if state.replay_from > 0:
-            raise _hopeless(f"no checkpoint of round {state.replay_from} or later is intact")
+            return NoStart(genesis, f"no checkpoint of round {state.replay_from} or later is intact")
         _report(FirstStateRecomputed())
         spec = self._charter.spec
         first = initial_state(self.base, spec.train.target, spec.seed)
         if first.hash() != self._charter.genesis:
-            raise _hopeless("no checkpoint is intact, and the base model's state[0] is not the charter's")
-        return Start(genesis_tip(self._charter), 0, first)
+            return NoStart(
+                genesis, "no checkpoint is intact, and the base model's state[0] is not the charter's"
+            )
+        return Start(genesis, 0, first)
 
-    def steps(self, state: RunState, height: int) -> list[Step]:
-        """The log from a height on, with all contributions that it folds. Raises CopiesNeeded."""
-        payloads = [self.blobs.get(logged.name) for logged in state.log[height:]]
+    def _steps(self, state: RunState, height: int) -> list[Step]:
+        """The log from a height on."""
+        logged = state.log[height:]
+        files = (EntryFile(each.name, each.epoch, at) for at, each in enumerate(logged, height))
+        missing = [file for file in files if file.name not in self.blobs]  # those of before a snapshot
+        self._need(tuple(file for file in missing if not self.copies.ensure(file)))
+        payloads = [self.blobs.get(each.name) for each in logged]
         # The certificate of each entry is in the next one.
         certificates = [*map(certificate_in, payloads), state.certificate][1:]
-        found = [self._step(*pair) for pair in zip(payloads, certificates, strict=True)]
-        links = [step for step in found if isinstance(step, Link)]
+        return [self._step(*pair) for pair in zip(payloads, certificates, strict=True)]
+
+    def _missing(self, steps: list[Step]) -> list[ContributionFile]:
+        """Contributions to `steps` that are neither here nor in a copy."""
+        links = [step for step in steps if isinstance(step, Link)]
         files = [ContributionFile(commit) for link in links for commit in link.commits]
-        self._need(tuple(file for file in files if not self.copies.ensure(file)))
-        return found
+        return [file for file in files if not self.copies.ensure(file)]
 
     def replay_from(self, state: RunState, start: Round) -> int:
         """The first checkpoint from which others can replay the log: later than before where files are lost.

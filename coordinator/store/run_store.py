@@ -122,20 +122,22 @@ class RunStore:
         """The run that the journal records, from its newest intact checkpoint and the closes after it.
 
         mirrors: addresses of copies of the archive. Raises CopiesNeeded, and StateError when the journal is
-        damaged or no copy of a file can exist.
+        damaged or no copy of a file can exist. A state that was fetched from volunteers becomes a checkpoint.
         """
         blobs = BlobStore(folder / BLOBS)
         copies = Copies(blobs, folder / ARCHIVE, mirrors, journal.entry)
         restoring = Restoring(charter, base, blobs, copies, own=authority.public)
         snapshot = restoring.replay(journal.rows())
-        start = restoring.start(snapshot)
-        steps = restoring.steps(snapshot, start.tip.position.height)
+        start = restoring.begin(snapshot)
         snapshot = apply(snapshot, RoundFolded(start.tip, start.tokens, None))
         store = cls(authority, base, folder, blobs, journal, snapshot, start.state, restoring.lost)
-        for step in steps:
+        if start.taken:  # the next start finds it as a checkpoint
+            store.write_checkpoint(snapshot.opens)
+        restoring.drop_fetched(start)
+        for step in start.steps:
             store._pass(step)
-        replay_from = restoring.replay_from(snapshot, start.tip.round)
-        if replay_from > snapshot.replay_from:
+        replay_from = restoring.replay_from(store.snapshot, start.tip.round)
+        if replay_from > store.snapshot.replay_from:
             store.forget_contributions(replay_from, snapshot.opens)
         store._remove([*restoring.named.files, *restoring.named.manifests])
         blobs.remove_stale_downloads(before=snapshot.opens / 1000)  # of earlier rounds
@@ -149,8 +151,7 @@ class RunStore:
     @cached_property
     def blob_sizes(self) -> range:
         """Bytes that a contribution can have: the same for all of a run."""
-        spec, state = self.snapshot.spec, self.state
-        return blob_sizes(spec.codec, state.layout)
+        return blob_sizes(self.charter.spec.codec, self.state.layout)
 
     @cached_property
     def chance(self) -> float | None:
@@ -216,8 +217,8 @@ class RunStore:
     def save(self, now: Millis) -> None:
         """Journal a snapshot, with which a restart begins. No contribution may be accepted yet."""
         with self._writing:
-            snapshot = sign(self.authority, snapshot_of(self.snapshot))
-            self._record(StateSaved(now, self.snapshot.round, snapshot))
+            run = self.snapshot
+            self._record(StateSaved(now, run.round, sign(self.authority, snapshot_of(run))))
 
     def resume(self, now: Millis, *, after_epoch: int = 0) -> Amendment:
         """Begin an epoch: the run continues from here, and other ends of the epochs before are void.

@@ -37,7 +37,9 @@ AWAY = volunteer.CoordinatorAway(24.0, 1.2, 30)
 REFUSED = CoordinatorUnreachable("203.0.113.5:7450", ConnectionRefused()).problem
 RENDERED = {
     recovery_message(recovery.FileLost(ENTRY, ASIDE, recovery.TakenFromArchive())),
+    recovery_message(recovery.FileLost(ENTRY, ASIDE, recovery.TakenFromJournal())),
     recovery_message(recovery.FileLost(CONTRIBUTION, None, recovery.Unrecovered())),
+    recovery_message(recovery.StateTaken(7)),
     recovery_message(recovery.AwaitingVolunteers((ENTRY,))),
     recovery_message(recovery.FirstStateRecomputed()),
     refusal_message(WrongRound(6, 7)),

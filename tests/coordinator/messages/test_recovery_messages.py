@@ -25,6 +25,10 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
             "entry 3 of the log was damaged (its bytes are in damaged/x): taken from the archive",
         ),
         (
+            reasons.FileLost(CLOSE, None, reasons.TakenFromJournal()),
+            "entry 3 of the log is missing: taken from the journal",
+        ),
+        (
             reasons.FileLost(WEIGHTS, None, reasons.TakenFromMirror("https://m.example/x")),
             "model.safetensors of the checkpoint of round 4 is missing: taken from https://m.example/x",
         ),
@@ -53,6 +57,17 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
             reasons.OlderContributionsGivenUp(4),
             "contributions to rounds before 4 are lost: the run goes on, and its log can be replayed from the"
             " checkpoint of round 4 on",
+        ),
+        (
+            reasons.AwaitingState(),
+            "no checkpoint is intact: waiting for a volunteer that has a state which the log names. --mirror"
+            " with a copy of the archive, or `coordinator restore` from a backup, helps as well",
+        ),
+        (reasons.StateFetched(4), "the state of round 4 was fetched from volunteers: the log names it"),
+        (
+            reasons.StateTaken(4),
+            "what leads to round 4 is lost: the run goes on from the state of round 4 that volunteers hold,"
+            " which is the one that the log names",
         ),
         (reasons.FetchedFromVolunteer(CLOSE), "entry 3 of the log was fetched from a volunteer"),
         (

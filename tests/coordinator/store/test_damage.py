@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from barnraise.contract.archive import CHARTER, contribution_path, entry_path
 from barnraise.contract.records import blob_name
 from barnraise.contract.state import TrainState
-from barnraise.core.errors import FileDamaged, StateError
+from barnraise.core.errors import FileDamaged, StateError, Unreachable
 from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.network.state_download import download_state
 from barnraise.runtime.damaged import DAMAGED
 from coordinator.reasons.recovery import ContributionFile, EntryFile
 from coordinator.rounds.missing_files import fetch_missing_files
@@ -22,6 +24,7 @@ from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store import restoring
 from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.run_store import RunStore
+from coordinator.timing import TIMING
 from tests.support import parts
 from tests.support.coordinators import (
     FakeSwarm,
@@ -109,6 +112,7 @@ def test_a_file_that_the_archive_lacks_is_taken_from_a_mirror(store: RunStore, t
     shutil.copytree(archive(store), copy)
     name = store.snapshot.log[0].name
     spoil_both(store, name, entry_path(0, 0))
+    store.journal._db.execute("DELETE FROM entries")  # a longer log than it keeps
     spoil_both(store, _state_file(store, 1), "checkpoints/round-000001/adapter_model.safetensors")
     with website(copy) as site, reopened(store, ("http://127.0.0.1:1", site.url)) as again:
         kept_whole(store, again)
@@ -173,6 +177,17 @@ def test_an_accepted_contribution_that_is_lost_is_fetched_again_before_the_close
         assert again.snapshot.accepted.keys() == {ADA.public}
 
 
+@pytest.mark.parametrize("how", ["cut", "emptied", "flipped", "gone"])
+def test_the_newest_close_is_taken_from_the_journal_before_anybody_has_a_copy(
+    store: RunStore, how: str
+) -> None:
+    newest = store.snapshot.log[-1].name
+    spoil(store.blobs.path(newest), how)
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert blob_hash(again.blobs.get(newest)) == newest
+
+
 def test_what_no_archive_has_is_fetched_from_volunteers(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -183,6 +198,7 @@ def test_what_no_archive_has_is_fetched_from_volunteers(
     held = {name: store.blobs.get(name) for name in (run.log[0].name, run.log[1].name, blob)}
     spoil_both(store, run.log[0].name, entry_path(0, 0))
     spoil_both(store, run.log[1].name, entry_path(0, 1))
+    store.journal._db.execute("DELETE FROM entries")  # a longer log than it keeps
     spoil_both(store, blob, contribution_path(blob))
     present = [parts.presence(ADA)]
     swarm = FakeSwarm(store.blobs, held=held, present=present)
@@ -197,6 +213,112 @@ def test_what_no_archive_has_is_fetched_from_volunteers(
     _fetch(contributions.value, swarm)
     with reopened(store) as again:
         kept_whole(store, again)
+
+
+def test_where_contributions_are_lost_the_run_goes_on_from_a_state_that_the_log_names(
+    store: RunStore,
+) -> None:
+    state = store.state
+    _lose_contributions(store, 1)
+    fold_round(store, ADA)
+    with pytest.raises(CopiesNeeded) as needed, reopened(store):
+        pass
+    assert {type(file) for file in needed.value.files} == {ContributionFile}
+    _fetch_state(needed.value, store, state)
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert again.snapshot.tokens == store.snapshot.tokens
+        assert max(again.snapshot.checkpoints) == again.snapshot.replay_from == 2
+        assert not parts.state_blobs(state).keys() & _blobs(again), "the checkpoint has the state now"
+        show(again)
+    with reopened(store) as once_more:
+        kept_whole(store, once_more)
+
+
+def test_the_newest_state_and_the_contributions_of_one_round_are_enough(store: RunStore) -> None:
+    """What volunteers have after a checkpoint that the coordinator lost."""
+    fold_round(store, ADA)
+    state = store.state
+    fold_round(store, ADA, BEN)
+    newest = {name: store.blobs.get(name) for name in store.snapshot.history.blobs[3]}
+    for round in (1, 2, 3):
+        _lose_contributions(store, round)
+    with pytest.raises(CopiesNeeded) as needed, reopened(store):
+        pass
+    assert needed.value.later is not None
+    assert [named.tip.round for named in needed.value.later.named] == [3, 2]
+    _fetch_state(needed.value, store, state, **newest)
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert again.snapshot.replay_from == 3
+
+
+def test_where_no_checkpoint_is_left_the_run_goes_on_from_a_state_that_the_log_names(
+    store: RunStore,
+) -> None:
+    state = store.state
+    train_round(store, ADA)
+    store.forget_contributions(1, parts.NOW)
+    for round in store.snapshot.checkpoints:
+        path = f"checkpoints/round-{round:06d}/adapter_model.safetensors"
+        spoil_both(store, _state_file(store, round), path)
+    with pytest.raises(CopiesNeeded) as needed, reopened(store):
+        pass
+    assert not needed.value.files
+    _fetch_state(needed.value, store, state)
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert again.snapshot.tokens == store.snapshot.tokens
+        assert max(again.snapshot.checkpoints) == 2
+
+
+def test_a_state_before_lost_contributions_does_not_help(store: RunStore) -> None:
+    earlier = store.state
+    fold_round(store, ADA)
+    _lose_contributions(store, 2)
+    later = store.state
+    fold_round(store, ADA)
+    with pytest.raises(CopiesNeeded) as needed, reopened(store):
+        pass
+    assert needed.value.later is not None
+    assert [named.tip.state for named in needed.value.later.named] == [later.hash()]
+    for blob in parts.state_blobs(earlier).values():
+        store.blobs.put(blob)
+    with pytest.raises(CopiesNeeded), reopened(store):
+        pass
+
+
+def test_a_state_with_a_wrong_tensor_is_not_used(store: RunStore) -> None:
+    state = store.state
+    _lose_contributions(store, 1)
+    fold_round(store, ADA)
+    with pytest.raises(CopiesNeeded) as needed, reopened(store):
+        pass
+    later = needed.value.later
+    assert later is not None
+    wanted = later.wanted(later.named[0])
+    blobs = parts.state_blobs(state)
+    wrong = next(name for name in blobs if name != wanted.index)
+    swarm = FakeSwarm(store.blobs, held=blobs | {wrong: bytes(len(blobs[wrong]))})
+    with pytest.raises(Unreachable):
+        asyncio.run(download_state(wanted, swarm.as_swarm, store.blobs, [ADA.public]))
+    assert later.stored() is None
+    with pytest.raises(CopiesNeeded), reopened(store):
+        pass
+
+
+def test_files_are_preferred_to_a_state(store: RunStore) -> None:
+    state, blobs = store.state, {}
+    for name in store.snapshot.history.blobs[1]:
+        blobs[name] = store.blobs.get(name)
+    _lose_contributions(store, 1)
+    fold_round(store, ADA)
+    with pytest.raises(CopiesNeeded) as needed, reopened(store):
+        pass
+    _fetch_state(needed.value, store, state, **blobs)
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert again.snapshot.replay_from == store.snapshot.replay_from
 
 
 def test_a_contribution_that_is_damaged_before_its_fold_is_an_error_that_a_restart_mends(
@@ -232,6 +354,23 @@ def _state_file(store: RunStore, round: int) -> BlobHash:
 
 def _fetch(needed: CopiesNeeded, swarm: FakeSwarm) -> None:
     asyncio.run(fetch_missing_files(needed.files, swarm.as_swarm))
+
+
+def _fetch_state(needed: CopiesNeeded, store: RunStore, state: TrainState, **more: bytes) -> None:
+    """Fetch what is needed from a volunteer that has `state`, and the blobs `more`."""
+    held = parts.state_blobs(state) | {BlobHash(name): blob for name, blob in more.items()}
+    swarm = FakeSwarm(store.blobs, held=held, present=[parts.presence(ADA)])
+    timing = replace(TIMING, retry=0.001, ask_holders=0.002)
+    asyncio.run(fetch_missing_files(needed.files, swarm.as_swarm, timing, needed.later))
+
+
+def _lose_contributions(store: RunStore, round: int) -> None:
+    for name in store.snapshot.history.blobs[round]:
+        store.blobs.remove(name)
+
+
+def _blobs(store: RunStore) -> set[BlobHash]:
+    return {BlobHash(path.name) for path in store.blobs.folder.glob("??/*")}
 
 
 def test_a_missing_older_contribution_comes_from_the_archive(store: RunStore) -> None:
