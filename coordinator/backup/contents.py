@@ -11,14 +11,16 @@ from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.contract.charter import Charter
 from barnraise.contract.shards import DataIndex
 from barnraise.core.errors import MalformedBlob, UserError
-from barnraise.core.ids import BlobHash
+from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
+from coordinator.store.events import CheckpointsDropped, Row
 from coordinator.store.journal import Journal
-from coordinator.store.row_reader import RowReader, find_charter
+from coordinator.store.row_reader import RowReader, find_charter, open_snapshot, since_snapshot
 from coordinator.store.run_state import RunState
+from coordinator.store.state_snapshot import state_of
 from coordinator.store.transitions import apply
 
 
@@ -51,11 +53,13 @@ class RunContents:
         blobs = BlobStore(folder / BLOBS)
         with closing(Journal(path)) as journal:
             charter = _charter(journal, folder)
-            state = RunState.before_events(charter)
+            saved, after = since_snapshot(journal.rows())
+            state = RunState.before_events(charter) if saved is None else _state_in(saved, charter)
             reader = RowReader(charter.value, blobs, lambda votes: blobs.get(BlobHash(votes.vote.entry)))
-            for event in reader.events(journal.rows()):
+            for event in reader.events(after, state.position):
                 state = apply(state, event)
-        return cls(folder, charter, state)
+        dropped = tuple(at for at, signed in state.checkpoints.items() if blob_hash(signed.wire) not in blobs)
+        return cls(folder, charter, apply(state, CheckpointsDropped(dropped)))
 
     def files(self) -> Iterator[NamedFile]:
         """Every file but the journal and the key. What is lost is among them."""
@@ -75,6 +79,11 @@ def _charter(journal: Journal, folder: Path) -> Signed[Charter]:
     if (charter := find_charter(journal.rows(), None)) is None:
         raise UserError(f"the run in {folder} has not begun", fix="Start it with `coordinator serve` first.")
     return charter
+
+
+def _state_in(saved: Row, charter: Signed[Charter]) -> RunState:
+    """The journal's hashes are what vouches for a snapshot here: a backup may lack the key that signed it."""
+    return state_of(open_snapshot(saved, None).value, charter)
 
 
 def _shards(index: Path) -> set[BlobHash]:

@@ -20,7 +20,9 @@ from coordinator.backup.checked_copy import checked_copy
 from coordinator.backup.manifest import BackupFile, BackupManifest, needed_manifest
 from coordinator.reasons.backup import BackupRestored, JournalUsed
 from coordinator.run_folder import AUTHORITY_KEY, JOURNAL
-from coordinator.store.journal import Chain, Journal, journal_files, read_chain, replace_journal, salvage
+from coordinator.store.journal import Journal, journal_files
+from coordinator.store.journal_chain import EMPTY, Chain, read_chain
+from coordinator.store.journal_salvage import replace_journal, salvage
 
 
 def restore_backup(source: Path, folder: Path, key: Path | None = None) -> BackupRestored:
@@ -54,7 +56,7 @@ def restore_backup(source: Path, folder: Path, key: Path | None = None) -> Backu
         taken=Millis(manifest.taken),
         round=manifest.round,
         journal=used,
-        rows=len((backup if used is JournalUsed.BACKUP else here).hashes),
+        rows=(backup if used is JournalUsed.BACKUP else here).rows,
         key=None if identity else folder / AUTHORITY_KEY,
         lost=tuple(lost),
     )
@@ -90,7 +92,7 @@ def _remove_journal(path: Path) -> None:
 
 
 def _chain(path: Path) -> Chain:
-    return read_chain(path) if path.exists() else Chain((), damaged=True)
+    return read_chain(path) if path.exists() else EMPTY
 
 
 def _chosen(here: Chain, backup: Chain, folder: Path) -> JournalUsed:
@@ -99,13 +101,13 @@ def _chosen(here: Chain, backup: Chain, folder: Path) -> JournalUsed:
         raise StateError(
             "the journal in the backup was damaged before it was copied", fix="Use another backup."
         )
-    if here.hashes and here.hashes[0] != backup.hashes[0]:
+    if here.charter is not None and here.charter != backup.charter:
         raise UserError(
             f"{folder} has the journal of another run",
             fix="Restore to the run's own folder or to an empty one.",
         )
     if backup.continues(here):
-        return JournalUsed.BACKUP if len(backup.hashes) > len(here.hashes) else JournalUsed.OWN
+        return JournalUsed.BACKUP if backup.rows > here.rows else JournalUsed.OWN
     if here.damaged:
         return JournalUsed.SALVAGED if here.continues(backup) else JournalUsed.BACKUP
     return JournalUsed.OWN

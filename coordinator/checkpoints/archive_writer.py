@@ -26,6 +26,7 @@ from barnraise.contract.archive import (
     folder_of,
     parse_index,
     repo_id,
+    round_of,
     round_tag,
 )
 from barnraise.contract.certificates import Certificate
@@ -44,6 +45,9 @@ from coordinator.store.promotion import Promotion
 from coordinator.store.run_state import RunState
 
 log = logging.getLogger("coordinator.checkpoints.archive_writer")
+
+_OF_ROUNDS: tuple[Form, ...] = ("trained", "merged", "gguf")
+"""The forms that have a folder for each round."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class ArchiveContent:
             log=state.log,
             certificate=state.certificate,
             closed=state.round,
-            contributions={round: frozenset(blobs) for round, blobs in state.history.blobs.items()},
+            contributions=state.history.blobs,
             replay_from=state.replay_from,
             checkpoints={round: state.checkpoints[round] for round in sorted(state.published)},
             shown=state.shown,
@@ -227,15 +231,22 @@ class ArchiveWriter:
     def _remove_dropped(self, content: ArchiveContent) -> None:
         """Remove what the run store had and dropped: nothing of which its journal does not know."""
         with disk_errors(self.folder):
-            for form in ("trained", "merged", "gguf"):
-                for round in content.shown:
-                    folder = self.folder / folder_of(form, round)
-                    if round not in content.checkpoints and folder.exists():
-                        shutil.rmtree(folder)
+            for folder in self._dropped_checkpoints(content):
+                shutil.rmtree(folder)
             for blob in self._dropped_contributions(content):
                 (self.folder / contribution_path(blob)).unlink(missing_ok=True)
         self._kept_from = content.replay_from
         self._rounds &= content.contributions.keys()
+
+    def _dropped_checkpoints(self, content: ArchiveContent) -> list[Path]:
+        """Folders of the checkpoints that were published once, and are not any more."""
+        kept = content.checkpoints
+        return [
+            folder
+            for form in _OF_ROUNDS
+            for folder in (self.folder / folder_of(form, 0)).parent.glob("*")
+            if (round := round_of(folder.name)) in content.shown and round not in kept
+        ]
 
     def _dropped_contributions(self, content: ArchiveContent) -> set[BlobHash]:
         """Those to the rounds from `_kept_from` up to the one from which a replay starts now."""

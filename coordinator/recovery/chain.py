@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
-from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import Close, certificate_in
 from barnraise.contract.manifest import Manifest
 from barnraise.contract.tip import Position, first_position
@@ -15,7 +14,7 @@ from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Step, check_step, read_step
-from coordinator.store.events import ENTRIES, CheckpointPublished, CheckpointWritten, Kind, Row, entered
+from coordinator.store.events import CheckpointPublished, CheckpointWritten, Row, entered
 
 
 @dataclass(frozen=True)
@@ -77,17 +76,7 @@ def shared_height(own: Sequence[BlobHash], chain: Chain) -> int:
     return shared
 
 
-def rows_before(rows: Iterable[Row], height: int) -> list[Row]:
-    """The rows that stay true where the log continues otherwise from `height` on."""
-    kept, entries = list[Row](), 0
-    for row in rows:
-        entries += row.kind in ENTRIES
-        if entries <= height or row.kind is Kind.ADMITTED:
-            kept.append(row)
-    return kept
-
-
-def checkpoint_rows(manifests: Iterable[Signed[Manifest]], chain: Chain, known: set[int]) -> list[Row]:
+def checkpoint_rows(manifests: Iterable[Signed[Manifest]], chain: Chain, known: Collection[int]) -> list[Row]:
     """The rows of published checkpoints of the log. known: rounds of those that the journal has."""
     rows = []
     for signed in sorted(manifests, key=lambda signed: signed.value.round):
@@ -95,11 +84,6 @@ def checkpoint_rows(manifests: Iterable[Signed[Manifest]], chain: Chain, known: 
             at = _time_of(chain, signed.value.height)
             rows += [CheckpointWritten(at, signed).row(), CheckpointPublished(at, signed).row()]
     return rows
-
-
-def entry_of(votes: Certified) -> BlobHash:
-    """The name of the entry that was certified."""
-    return BlobHash(votes.vote.entry)
 
 
 def _time_of(chain: Chain, height: int) -> Millis:

@@ -17,7 +17,8 @@ from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun
 from coordinator.recovery.key_file import keep_key, new_key, pending_key, run_key, set_run_aside
 from coordinator.run_folder import ARCHIVE, JOURNAL
 from coordinator.store.completeness import archive_is_ahead, journal_facts
-from coordinator.store.journal import Journal, JournalDamaged, salvage
+from coordinator.store.journal import Journal, JournalDamaged
+from coordinator.store.journal_salvage import salvage
 
 log = logging.getLogger("coordinator")
 

@@ -12,12 +12,12 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import Batch
-from coordinator.recovery.chain import Chain, checkpoint_rows, entry_of, rows_before, shared_height
+from coordinator.recovery.chain import Chain, checkpoint_rows, shared_height
 from coordinator.recovery.key_file import set_journal_aside
+from coordinator.recovery.own_log import OwnLog
 from coordinator.run_folder import BLOBS, JOURNAL
-from coordinator.store.events import ENTRIES, ContributionsForgotten, Kind, Row, RunChartered
-from coordinator.store.journal import Journal
-from coordinator.store.row_reader import certified_in
+from coordinator.store.events import ContributionsForgotten, Row, RunChartered
+from coordinator.store.journal import Journal, Pruned
 
 
 @dataclass(frozen=True)
@@ -39,25 +39,23 @@ def rebuild_journal(
     """
     path = folder / JOURNAL
     with closing(Journal(path)) as journal:
-        rows = list(journal.rows())
-        own = [certified_in(row) for row in rows if row.kind in ENTRIES]
-        newest = own[-1].vote if own else None
-        longer = newest is None or chain.length > (newest.epoch, newest.height + 1)
-        if not longer:
+        own = OwnLog.of(journal.rows())
+        if own.names and chain.length <= own.length:
             return Rebuilt(0, 0)
         journal.mark_behind(now)
-        shared = shared_height([entry_of(votes) for votes in own], chain)
+        shared = shared_height(own.names, chain)
         _store(folder, chain, shared, manifests)
-        added = _added(rows, chain, shared, manifests, replay_from)
-        if shared == len(own):
-            journal.extend(added)
+        if shared == len(own.names):
+            journal.extend(_added(own, chain, manifests, replay_from))
             return Rebuilt(len(chain.steps) - shared, 0)
-        kept = rows_before(rows, shared)
+        kept = own.before(shared)
+        pruned = journal.pruned if kept.names else Pruned()
     set_journal_aside(folder)
     with closing(Journal(path)) as journal:
         journal.mark_behind(now)
-        journal.extend([*kept, *added])
-    return Rebuilt(len(chain.steps) - shared, len(own) - shared)
+        journal.begin_after(pruned)
+        journal.extend([*kept.rows, *_added(kept, chain, manifests, replay_from)])
+    return Rebuilt(len(chain.steps) - shared, len(own.names) - shared)
 
 
 def _store(folder: Path, chain: Chain, shared: int, manifests: Sequence[Signed[Manifest]]) -> None:
@@ -70,14 +68,11 @@ def _store(folder: Path, chain: Chain, shared: int, manifests: Sequence[Signed[M
             blobs.put(signed.wire, batch)
 
 
-def _added(
-    rows: Sequence[Row], chain: Chain, shared: int, manifests: Sequence[Signed[Manifest]], replay_from: int
-) -> list[Row]:
-    first = [] if rows else [RunChartered(Millis(0), chain.charter).row()]
-    known = {row.round for row in rows if row.kind is Kind.CHECKPOINTED}
-    forgot = max((row.round for row in rows if row.kind is Kind.FORGOT), default=0)
-    added = [*first, *chain.rows(shared), *checkpoint_rows(manifests, chain, known)]
-    if replay_from > forgot:
+def _added(own: OwnLog, chain: Chain, manifests: Sequence[Signed[Manifest]], replay_from: int) -> list[Row]:
+    """The rows behind those of `own`, all of whose entries `chain` has."""
+    first = [] if own.rows else [RunChartered(Millis(0), chain.charter).row()]
+    added = [*first, *chain.rows(len(own.names)), *checkpoint_rows(manifests, chain, own.checkpoints)]
+    if replay_from > own.replay_from:
         at = added[-1].at if added else Millis(0)
         added.append(ContributionsForgotten(at, replay_from).row())
     return added

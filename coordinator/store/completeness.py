@@ -13,8 +13,8 @@ from pathlib import Path
 from barnraise.contract.archive import INDEX, parse_index
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import PublicKey
-from coordinator.store.events import ENTRIES, Row
-from coordinator.store.row_reader import find_charter
+from coordinator.store.events import ENTRIES, Kind, Row
+from coordinator.store.row_reader import find_charter, open_snapshot
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,14 @@ class JournalFacts:
 
 
 def journal_facts(rows: Iterable[Row]) -> JournalFacts:
-    """Reads all rows, so that damage is found. Raises JournalDamaged, StateError."""
+    """Reads all rows, so that damage is found. Raises JournalDamaged, StateError, MalformedRecord."""
     rows = iter(rows)
     charter = find_charter(rows, None)  # it reads up to the charter, which is before all entries
-    entries = sum(row.kind in ENTRIES for row in rows)
+    saved, entries = None, 0
+    for row in rows:
+        saved, entries = (row, 0) if row.kind is Kind.SAVED else (saved, entries + (row.kind in ENTRIES))
+    if saved is not None:
+        entries += open_snapshot(saved, None).value.position.height
     return JournalFacts(None if charter is None else charter.signer, entries)
 
 

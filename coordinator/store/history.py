@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -21,12 +22,14 @@ class Logged:
     epoch: int
 
 
-def epoch_starts(log: Iterable[Logged]) -> list[tuple[int, int]]:
-    """Each epoch of the log, and the height of its first entry."""
+def epoch_starts(log: Sequence[Logged]) -> list[tuple[int, int]]:
+    """Each epoch of the log, and the height of its first entry. Epochs never decrease."""
     found: list[tuple[int, int]] = []
-    for height, logged in enumerate(log):
-        if not found or logged.epoch != found[-1][0]:
-            found.append((logged.epoch, height))
+    height = 0
+    while height < len(log):
+        epoch = log[height].epoch
+        found.append((epoch, height))
+        height = bisect_right(log, epoch, lo=height, key=lambda logged: logged.epoch)
     return found
 
 

@@ -2,6 +2,9 @@
 
 Each row has a hash over itself and all rows before it. A row that a disk altered, or that is missing between
 others, is found when the journal is read; the rows before it are intact.
+
+A snapshot covers the rows before it. Those before the newest snapshot but one are pruned: where the newest is
+damaged, a restart begins with the one before it. Of the pruned rows the number and the hash are kept.
 """
 
 from __future__ import annotations
@@ -9,14 +12,13 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, Millis, blob_hash
-from barnraise.runtime.damaged import DamagedFiles
-from barnraise.runtime.files import UNFINISHED, disk_errors, keep_file, make_folder
+from barnraise.runtime.files import disk_errors, make_folder
 from coordinator.store.events import Kind, Row
 from coordinator.store.journal_schema import SCHEMA, Schema, read_about, update, write_about
 
@@ -24,9 +26,23 @@ _SQLITE_FULL = 13  # sqlite.org/rescode.html; the module names it from Python 3.
 _DAMAGED = ("malformed", "not a database", "disk I/O error")
 """What SQLite's messages have for SQLITE_CORRUPT, SQLITE_NOTADB and SQLITE_IOERR."""
 _BEHIND = "behind"
+_PRUNED = "pruned"
+_LAST_UNNEEDED = (
+    "SELECT last.id, last.chained FROM events AS saved"
+    " JOIN events AS chartered ON chartered.id = saved.id - 1 AND chartered.kind = ?"
+    " JOIN events AS last ON last.id = saved.id - 2"
+    " WHERE saved.kind = ? ORDER BY saved.id DESC LIMIT 1 OFFSET 1"
+)
+"""The last row that no restart needs: the one before the charter with the newest snapshot but one."""
 
-BEGIN = b""
-"""What the hash of the first row continues."""
+
+@dataclass(frozen=True)
+class Pruned:
+    """The rows that were removed, since a snapshot covers them."""
+
+    rows: int = 0
+    chained: bytes = b""
+    """The hash of the last of them, which that of the first row continues."""
 
 
 class JournalDamaged(StateError):
@@ -62,7 +78,7 @@ class Journal:
         """Rows after the newest snapshot, of those that were read or appended."""
         try:
             self._db = _connected(path, schema)
-            self._chained = self._newest()
+            self._pruned, self._chained = self._ends()
         except sqlite3.DatabaseError as error:
             raise _unusable(path, error) from None
 
@@ -89,12 +105,12 @@ class Journal:
         return None if found is None or blob_hash(bytes(found[0])) != name else bytes(found[0])
 
     def _insert(self, row: Row) -> None:
-        chained = _chained(self._chained, row)
+        hashed = chained(self._chained, row)
         self._db.execute(
             "INSERT INTO events (kind, at, round, body, chained) VALUES (?, ?, ?, ?, ?)",
-            (row.kind.value, row.at, row.round, row.body, chained),
+            (row.kind.value, row.at, row.round, row.body, hashed),
         )
-        self._chained = chained
+        self._chained = hashed
 
     def _keep_entry(self, payload: bytes) -> None:
         self._db.execute("INSERT INTO entries (name, payload) VALUES (?, ?)", (blob_hash(payload), payload))
@@ -135,15 +151,16 @@ class Journal:
         return Millis(newest)
 
     def rows(self) -> Iterator[Row]:
-        """All rows, oldest first. Raises JournalDamaged after the intact ones, and StateError."""
-        before, number = BEGIN, 0
+        """All that are kept, oldest first. Raises JournalDamaged after the intact ones, and StateError."""
+        before, number = self._pruned.chained, self._pruned.rows
         self._since_snapshot = 0
         try:
             found = self._db.execute("SELECT kind, at, round, body, chained FROM events ORDER BY id")
-            for number, (kind, at, round, body, chained) in enumerate(found, 1):
+            for kind, at, round, body, hashed in found:
+                number += 1
                 row = Row(Kind(kind), Millis(at), round, body)
-                before = _chained(before, row)
-                if chained != before:
+                before = chained(before, row)
+                if hashed != before:
                     raise JournalDamaged(self._path, f"row {number} has changed since it was written")
                 self._count(row)
                 yield row
@@ -157,6 +174,35 @@ class Journal:
         with self._writing(), self._transaction():
             for row in rows:
                 self.append(row)
+
+    @property
+    def pruned(self) -> Pruned:
+        """The rows before those that are kept."""
+        return self._pruned
+
+    def begin_after(self, pruned: Pruned) -> None:
+        """Let a journal without rows begin after those that another journal of the run has pruned."""
+        self._write_pruned(pruned)
+        self._pruned, self._chained = pruned, pruned.chained
+
+    def prune(self) -> None:
+        """Remove the rows before the charter that was recorded with the newest snapshot but one.
+
+        Raises DiskFull, StateError.
+        """
+        with self._writing():
+            found = self._db.execute(_LAST_UNNEEDED, (Kind.CHARTERED.value, Kind.SAVED.value)).fetchone()
+            if found is None:
+                return
+            last, hashed = found
+            with self._transaction():
+                removed = self._db.execute("DELETE FROM events WHERE id <= ?", (last,)).rowcount
+                pruned = Pruned(self._pruned.rows + removed, bytes(hashed))
+                self._write_pruned(pruned)
+        self._pruned = pruned
+
+    def _write_pruned(self, pruned: Pruned) -> None:
+        write_about(self._db, _PRUNED, f"{pruned.rows} {pruned.chained.hex()}")
 
     @property
     def behind(self) -> Millis | None:
@@ -186,13 +232,26 @@ class Journal:
         """Close the database."""
         self._db.close()
 
-    def _newest(self) -> bytes:
+    def _ends(self) -> tuple[Pruned, bytes]:
+        """What was pruned, and the hash of the newest row."""
         try:
+            pruned = _pruned_in(read_about(self._db, _PRUNED))
             newest = self._db.execute("SELECT chained FROM events ORDER BY id DESC LIMIT 1").fetchone()
         except sqlite3.DatabaseError:
             self._db.close()
             raise
-        return BEGIN if newest is None else bytes(newest[0])
+        except ValueError as error:
+            self._db.close()
+            raise JournalDamaged(self._path, str(error)) from None
+        return pruned, pruned.chained if newest is None else bytes(newest[0])
+
+
+def _pruned_in(value: str | None) -> Pruned:
+    """Raises ValueError."""
+    if value is None:
+        return Pruned()
+    rows, _, hashed = value.partition(" ")
+    return Pruned(int(rows), bytes.fromhex(hashed))
 
 
 def journal_files(path: Path) -> tuple[Path, ...]:
@@ -213,79 +272,7 @@ def copy_journal(path: Path, target: Path) -> None:
         raise _unusable(path, error) from None
 
 
-@dataclass(frozen=True)
-class Chain:
-    """The intact rows of a journal, by their hashes, each of which names all rows before it."""
-
-    hashes: tuple[bytes, ...]
-    damaged: bool
-    """Rows follow that are not intact, or the file cannot be read."""
-
-    def continues(self, other: Chain) -> bool:
-        """Whether it begins with all rows of `other`."""
-        count = len(other.hashes)
-        return self.hashes[count - 1 : count] == other.hashes[-1:]
-
-
-def read_chain(path: Path) -> Chain:
-    """Raises NewerVersion, StateError."""
-    hashes: list[bytes] = []
-    try:
-        with closing(Journal(path)) as journal:
-            for row in journal.rows():
-                hashes.append(_chained(hashes[-1] if hashes else BEGIN, row))
-    except JournalDamaged:
-        return Chain(tuple(hashes), damaged=True)
-    return Chain(tuple(hashes), damaged=False)
-
-
-def salvage(path: Path, damaged: DamagedFiles) -> int:
-    """Set a damaged journal aside, and keep its intact first rows, marked as `behind`. Returns their number.
-
-    Raises DiskFull, StateError.
-    """
-    kept = path.with_name(f"{UNFINISHED}{path.name}")
-    for file in journal_files(kept):
-        file.unlink(missing_ok=True)
-    rows = _Intact(path)
-    with closing(Journal(kept)) as journal:
-        journal.extend(rows)
-        journal.mark_behind(Millis(rows.newest))
-    replace_journal(path, kept, damaged)
-    return rows.count
-
-
-def replace_journal(path: Path, new: Path, damaged: DamagedFiles) -> None:
-    """Set the journal `path` aside, if there is one, and rename `new` to it.
-
-    Raises DiskFull, MachineError.
-    """
-    rows, log, index = journal_files(path)
-    for file in (rows, log):
-        if file.exists():
-            damaged.set_aside(file)
-    with disk_errors(path):
-        index.unlink(missing_ok=True)
-        keep_file(new, path)
-
-
-@dataclass
-class _Intact:
-    """The rows before the damage."""
-
-    path: Path
-    count: int = 0
-    newest: int = 0
-
-    def __iter__(self) -> Iterator[Row]:
-        with suppress(JournalDamaged), closing(Journal(self.path)) as journal:
-            for row in journal.rows():
-                self.count += 1
-                self.newest = row.at
-                yield row
-
-
-def _chained(before: bytes, row: Row) -> bytes:
+def chained(before: bytes, row: Row) -> bytes:
     """The hash of a row, given the hash of the row before it."""
     return hashlib.sha256(
         b"%b %b %d %d %b" % (before, row.kind.value.encode(), row.at, row.round, row.body)

@@ -60,8 +60,8 @@ def find_charter(rows: Iterable[Row], authority: PublicKey | None) -> Signed[Cha
     return None
 
 
-def open_snapshot(row: Row, authority: PublicKey) -> Signed[Snapshot]:
-    """The snapshot in a row. Raises MalformedRecord, BadSignature."""
+def open_snapshot(row: Row, authority: PublicKey | None) -> Signed[Snapshot]:
+    """The snapshot in a row. authority: its folder's key; None: any. Raises MalformedRecord, BadSignature."""
     return open_signed(Snapshot, row.body, signer=authority, limit=MAX_SNAPSHOT_BYTES)
 
 

@@ -145,7 +145,6 @@ class RunStore:
 
     @property
     def charter(self) -> Charter:
-        """The run's charter."""
         return self.snapshot.charter
 
     @cached_property
@@ -215,10 +214,12 @@ class RunStore:
                     self.save(Millis(step.entry.at))
 
     def save(self, now: Millis) -> None:
-        """Journal a snapshot, with which a restart begins. No contribution may be accepted yet."""
+        """Journal a snapshot, and prune what an older one covers. No contribution may be accepted yet."""
         with self._writing:
             run = self.snapshot
-            self._record(StateSaved(now, run.round, sign(self.authority, snapshot_of(run))))
+            saved = StateSaved(now, run.round, sign(self.authority, snapshot_of(run)))
+            self.journal.extend([RunChartered(now, run.signed_charter).row(), saved.row()])
+            self.journal.prune()
 
     def resume(self, now: Millis, *, after_epoch: int = 0) -> Amendment:
         """Begin an epoch: the run continues from here, and other ends of the epochs before are void.
@@ -255,8 +256,7 @@ class RunStore:
 
     def checkpoint_due(self) -> bool:
         """Whether the spec asks for a checkpoint of the newest state."""
-        run = self.snapshot
-        return run.tip.round % run.spec.checkpoint.every == 0
+        return self.snapshot.tip.round % self.snapshot.spec.checkpoint.every == 0
 
     def write_checkpoint(self, now: Millis) -> Signed[Manifest]:
         """Put the files of `state` into the store, and drop what the spec does not keep. Slow.

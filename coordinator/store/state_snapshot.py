@@ -101,12 +101,18 @@ def state_of(snapshot: Snapshot, charter: Signed[Charter]) -> RunState:
     )
 
 
-def _logged(snapshot: Snapshot) -> list[Logged]:
+def names_in(snapshot: Snapshot) -> list[BlobHash]:
+    """The names of the log's entries, by height."""
     names = snapshot.names
+    return [BlobHash(names[start : start + _NAME]) for start in range(0, len(names), _NAME)]
+
+
+def _logged(snapshot: Snapshot) -> list[Logged]:
+    names = names_in(snapshot)
     found: list[Logged] = []
-    ends = [*(start for _, start in snapshot.epochs), len(names) // _NAME][1:]
+    ends = [*(start for _, start in snapshot.epochs), len(names)][1:]
     for (epoch, start), end in zip(snapshot.epochs, ends, strict=True):
-        found += (Logged(BlobHash(names[_NAME * at : _NAME * (at + 1)]), epoch) for at in range(start, end))
+        found += (Logged(name, epoch) for name in names[start:end])
     return found
 
 

@@ -88,7 +88,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "data": lambda options: [measure_data(options.megabytes, options.repeats, options.kinds)],
     "load": lambda options: measure_load(options.volunteers, options.seconds, options.core),
     "flushes": _flushes,
-    "year": lambda options: measure_year(options.rounds, options.contributions),
+    "year": lambda options: measure_year(options.rounds, options.contributions, options.folder),
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
     "download": lambda options: [
         measure_download(options.gigabytes, options.repeats, options.crowd, options.megabits)
@@ -154,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     year = commands.add_parser("year", help="the files and a restart of a run of many generated rounds")
     year.add_argument("--rounds", type=int, default=100_000)
     year.add_argument("--contributions", type=int, default=3, help="to each round")
+    year.add_argument("--folder", type=Path, help="kept; the run that is there gets the rounds that it lacks")
     verify = commands.add_parser(
         "verify", help="the time to prove a checkpoint, against the time to train it"
     )

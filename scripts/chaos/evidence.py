@@ -50,12 +50,16 @@ class JournalReader:
     def _entry(self, votes: Certified) -> bytes:
         return read_blob(self.blobs, BlobHash(votes.vote.entry))
 
-    def rows(self, after: int = 0) -> list[Row]:
-        """The rows behind the first `after` ones."""
+    def rows(self) -> list[Row]:
+        """Those that the journal has not pruned."""
+        return [row for _, row in self.rows_after(0)]
+
+    def rows_after(self, id: int) -> list[tuple[int, Row]]:
+        """The rows after the one with this id, each with its own."""
         with closing(sqlite3.connect(f"file:{self.folder / JOURNAL}?mode=ro", uri=True)) as journal:
-            query = "SELECT kind, at, round, body FROM events ORDER BY id LIMIT -1 OFFSET ?"
-            found = journal.execute(query, (after,)).fetchall()
-        return [Row(Kind(kind), Millis(at), round, body) for kind, at, round, body in found]
+            query = "SELECT id, kind, at, round, body FROM events WHERE id > ? ORDER BY id"
+            found = journal.execute(query, (id,)).fetchall()
+        return [(id, Row(Kind(kind), Millis(at), round, body)) for id, kind, at, round, body in found]
 
     def accepted(self, rows: list[Row]) -> list[Commit]:
         """The contributions that `rows` accept."""
@@ -83,7 +87,8 @@ class Reference:
     """By round: the contributions in its close."""
     accepted: dict[int, dict[BlobHash, Commit]] = field(default_factory=dict)
     """By round: the contributions that the journal accepted."""
-    _read: int = 0
+    _newest: int = 0
+    """Id of the newest row that was read."""
 
     def __post_init__(self) -> None:
         first = self.journal.checkpoints(self.journal.rows())[0].manifest.value
@@ -95,8 +100,9 @@ class Reference:
 
     def catch_up(self) -> None:
         """Fold what was closed since. Raises what a false close or contribution raises."""
-        rows = self.journal.rows(self._read)
-        self._read += len(rows)
+        found = self.journal.rows_after(self._newest)
+        rows = [row for _, row in found]
+        self._newest = found[-1][0] if found else self._newest
         for commit in self.journal.accepted(rows):
             self.accepted.setdefault(commit.round, {})[blob_name(commit)] = commit
         for link in self.journal.links(rows):

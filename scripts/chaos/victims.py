@@ -29,7 +29,7 @@ def blob_of(folder: Path, file: File) -> BlobHash | None:
     rows = journal.rows()
     links = journal.links(rows)
     if file is File.ACCEPTED:
-        open_round = len(links)
+        open_round = links[-1].close.round + 1 if links else 0
         accepted = [commit for commit in journal.accepted(rows) if commit.round == open_round]
         return blob_name(accepted[0]) if accepted else None
     if not links:

@@ -158,6 +158,12 @@ def folder_of(form: Form, round: int) -> str:
     return _FOLDERS[form].format(round)
 
 
+def round_of(name: str) -> int | None:
+    """The round of a checkpoint's folder, by the folder's name; None for other names."""
+    digits = name.removeprefix("round-")
+    return int(digits) if digits != name and digits.isdecimal() else None
+
+
 def entry_path(epoch: int, height: int) -> str:
     return f"log/{epoch}/{height:06d}.entry"
 

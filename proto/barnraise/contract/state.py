@@ -18,6 +18,9 @@ from barnraise.core.ids import StateHash
 Array = npt.NDArray[np.float32]
 Tensors = Mapping[str, Array]
 
+_THREADS_FROM = 2**20
+"""Bytes from which on several threads hash a state: to start them takes longer than to hash less."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -74,8 +77,7 @@ class TrainState:
         """SHA-256 of the state's index: the step and each tensor's own SHA-256, in layout order."""
         groups = [("params", self.params), *sorted(self.buffers.items())]
         named = [(f"{group}/{name}", tensors[name]) for group, tensors in groups for name in sorted(tensors)]
-        with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
-            digests = list(pool.map(_tensor_digest, (array for _, array in named)))
+        digests = _tensor_digests([array for _, array in named])
         lines = ((name, array.shape, digest) for (name, array), digest in zip(named, digests, strict=True))
         return StateHash(hashlib.sha256(index_bytes(self.step, lines)).hexdigest())
 
@@ -86,6 +88,13 @@ def index_bytes(step: int, tensors: Iterable[tuple[str, Sequence[int], str]]) ->
     tensors: name (GROUP/NAME), shape and SHA-256 of each, in the order of `TrainState.hash`.
     """
     return json.dumps([step, [[name, list(shape), digest] for name, shape, digest in tensors]]).encode()
+
+
+def _tensor_digests(arrays: list[Array]) -> list[str]:
+    if sum(array.nbytes for array in arrays) < _THREADS_FROM:
+        return [*map(_tensor_digest, arrays)]
+    with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
+        return [*pool.map(_tensor_digest, arrays)]
 
 
 def _tensor_digest(array: Array) -> str:

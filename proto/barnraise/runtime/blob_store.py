@@ -82,7 +82,7 @@ class BlobStore:
             raise HashMismatch(
                 f"{name[:80]!r} is not a SHA-256", fix="The request is refused; nothing needs to be done."
             )
-        return self.folder / name[:2] / name
+        return self.folder.joinpath(name[:2], name)
 
     def __contains__(self, name: BlobHash) -> bool:
         return self.path(name).is_file()

@@ -20,11 +20,12 @@ from coordinator.store.journal import (
     KEPT_ENTRIES,
     Journal,
     JournalDamaged,
+    Pruned,
     copy_journal,
     journal_files,
-    read_chain,
-    salvage,
 )
+from coordinator.store.journal_chain import read_chain
+from coordinator.store.journal_salvage import salvage
 from coordinator.store.journal_schema import SCHEMA, Schema
 
 rows = st.lists(
@@ -278,6 +279,102 @@ def test_a_chain_continues_those_that_it_begins_with(tmp_path: Path) -> None:
     assert long.continues(empty)
     assert not short.continues(long)
     assert not other.continues(short)
+
+
+# Pruned rows
+
+
+CHARTERED, SAVED = (next(row for row in HISTORY if row.kind is kind) for kind in (Kind.CHARTERED, Kind.SAVED))
+COVERED = [CHARTERED, *MANY[:4], CHARTERED, SAVED, *MANY[4:6]]
+
+
+def test_pruning_keeps_the_rows_from_the_newest_snapshot_but_one_on(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    written(path, COVERED)
+    with closing(Journal(path)) as journal:
+        journal.prune()
+        assert read(journal) == COVERED, "it has one snapshot, which may be damaged"
+        for row in (CHARTERED, SAVED, MANY[6]):
+            journal.append(row)
+        journal.prune()
+        assert read(journal) == [*COVERED[5:], CHARTERED, SAVED, MANY[6]]
+        assert journal.pruned.rows == 5
+        journal.prune()
+        journal.append(MANY[7])
+    with closing(Journal(path)) as again:
+        assert read(again) == [*COVERED[5:], CHARTERED, SAVED, MANY[6], MANY[7]]
+        for row in (CHARTERED, SAVED):
+            again.append(row)
+        again.prune()
+        assert read(again) == [CHARTERED, SAVED, MANY[6], MANY[7], CHARTERED, SAVED]
+        assert again.pruned.rows == 9
+
+
+def pruned_journal(path: Path) -> list[Row]:
+    """A journal that has pruned its first five rows; all of its rows."""
+    written(path, recorded := [*COVERED, CHARTERED, SAVED, MANY[6]])
+    with closing(Journal(path)) as journal:
+        journal.prune()
+    return recorded
+
+
+@pytest.mark.parametrize("id", [6, 7, 9])
+def test_a_pruned_journal_is_damaged_where_a_kept_row_is_missing(tmp_path: Path, id: int) -> None:
+    pruned_journal(path := tmp_path / "events.db")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM events WHERE id = ?", (id,))
+    with closing(Journal(path)) as journal, pytest.raises(JournalDamaged) as damaged:
+        read(journal)
+    assert f"row {id} " in damaged.value.problem
+    assert salvage(path, DamagedFiles(tmp_path / "damaged")) == id - 6
+
+
+def test_an_altered_note_of_pruned_rows_is_damage(tmp_path: Path) -> None:
+    pruned_journal(path := tmp_path / "events.db")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE about SET value = 'five' WHERE key = 'pruned'")
+    with pytest.raises(JournalDamaged):
+        Journal(path)
+
+
+def test_the_rest_of_a_pruned_journal_continues_the_same_rows(tmp_path: Path) -> None:
+    recorded = pruned_journal(tmp_path / "pruned")
+    written(tmp_path / "whole", recorded)
+    written(tmp_path / "old", recorded[:3])
+    written(tmp_path / "new", [*recorded, MANY[7]])
+    written(tmp_path / "other", [*recorded[:8], MANY[8], *recorded[9:]])
+    names = ("pruned", "whole", "old", "new", "other")
+    pruned, whole, old, new, other = (read_chain(tmp_path / name) for name in names)
+    assert pruned.rows == whole.rows == len(recorded)
+    assert pruned.continues(whole)
+    assert whole.continues(pruned)
+    assert pruned.continues(old)
+    assert new.continues(pruned)
+    assert not old.continues(pruned)
+    assert not other.continues(pruned)
+    with closing(sqlite3.connect(tmp_path / "pruned")) as db, db:
+        db.execute("DELETE FROM events WHERE id = 12")  # the last
+        db.execute("UPDATE events SET body = x'00' WHERE id = 11")
+    assert salvage(tmp_path / "pruned", DamagedFiles(tmp_path / "damaged")) == 5
+    salvaged = read_chain(tmp_path / "pruned")
+    assert salvaged.pruned == pruned.pruned
+    assert whole.continues(salvaged)
+
+
+def test_a_journal_of_another_run_continues_none(tmp_path: Path) -> None:
+    pruned_journal(tmp_path / "pruned")
+    written(tmp_path / "other", [replace(CHARTERED, body=b"another charter"), MANY[0]])
+    assert not read_chain(tmp_path / "pruned").continues(read_chain(tmp_path / "other"))
+
+
+def test_a_journal_that_begins_after_pruned_rows_continues_their_hash(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "events.db")) as journal:
+        journal.begin_after(Pruned(5, b"hash"))
+        journal.append(CHARTERED)
+        assert read(journal) == [CHARTERED]
+    with closing(Journal(tmp_path / "events.db")) as again:
+        assert read(again) == [CHARTERED]
+        assert again.pruned == Pruned(5, b"hash")
 
 
 def _with_a_column(db: sqlite3.Connection) -> None:
