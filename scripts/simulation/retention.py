@@ -4,7 +4,9 @@ A run with faults is compared with the same run without. A fault takes one progr
 
 - a volunteer is killed, and loses what it trained since its last contribution;
 - a volunteer is cut off, trains on, and learns of the closes when it is connected again;
-- the coordinator is killed, and waits for heartbeats after its start.
+- the coordinator is killed, and waits for heartbeats after its start;
+- with three closers, another one is killed or cut off. Rounds close where two of the three are there; another
+  one leads once it takes the coordinator for silent.
 
 Retained is the share of the rate without faults: tokens in closes for each second that a volunteer lived. A
 volunteer's own seconds of being down count neither as training nor as a loss.
@@ -35,6 +37,11 @@ FOLD_SECONDS = (0.5, 2.0)
 WARM_UP = 5
 """Rounds before the measurement."""
 LEAST = 0.98
+ALONE, SHARED = 1, 3
+"""Closers of a run: the coordinator, without and with two others."""
+TAKEOVER = round(1000 * TIMING.head * 4)
+"""Age of the newest head, in milliseconds, after which another closer leads: `JointClosing.is_silent` for the
+second one. Where the coordinator's key comes later in their order, it is one pause of a head less."""
 
 
 class Victim(Enum):
@@ -43,6 +50,7 @@ class Victim(Enum):
     KILLED = "volunteer killed"
     CUT_OFF = "volunteer cut off"
     COORDINATOR = "coordinator killed"
+    CLOSER = "closer killed or cut off"
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,9 @@ class Plan:
     every: float
     """Seconds from one fault to the next."""
     seed: int
-    victims: Sequence[Victim] = tuple(Victim)
+    victims: Sequence[Victim]
+    closers: int = 1
+    """The coordinator is one of them."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +86,25 @@ class Measured:
         return self.tokens / self.lived
 
 
+@dataclass
 class FaultyWorld(World):
     """A `World` whose programs go away for a while."""
 
     decides_at: int = 0
     """After a start the coordinator waits for heartbeats until then."""
+    closers: int = 1
+    closers_away: int = 0
+    """Of those besides the coordinator."""
+    taken_over: bool = False
+    """Another closer leads."""
+
+    def tick(self) -> None:
+        """As of `World`; a closer leads where the coordinator is silent."""
+        super().tick()
+        others = self.closers - 1 - self.closers_away
+        self.taken_over = not self.up and bool(others) and (self.taken_over or self._silent)
+        if self.taken_over:
+            self._coordinate()
 
     def take_away(self, victim: Victim, peer: Peer) -> None:
         """peer: the volunteer, where it is one."""
@@ -91,6 +115,8 @@ class FaultyWorld(World):
                 self.cut.add(peer.key)
             case Victim.COORDINATOR:
                 self.crash_coordinator()
+            case Victim.CLOSER:
+                self.closers_away += 1
 
     def bring_back(self, victim: Victim, peer: Peer) -> None:
         """Undo `take_away`, as the programs' starts do."""
@@ -105,21 +131,32 @@ class FaultyWorld(World):
                 if self.now > self.window.train_ends:  # as `Session.run`
                     self.opens = self.now
                 self._announce_head()
+            case Victim.CLOSER:
+                self.closers_away -= 1
 
     def _coordinate(self) -> None:
         """As of `World`, without the commits of closed rounds: a long run has many."""
         for key in [key for key in self.announced if key[0] < self.round]:
             del self.announced[key]
-        if self.now >= self.decides_at:
+        if self.now >= self.decides_at and self._majority:
             super()._coordinate()
         elif self.now - self.heads[-1].at >= HEAD_PAUSE:
             self._announce_head()
+
+    @property
+    def _silent(self) -> bool:
+        return self.now - self.heads[-1].at > TAKEOVER
+
+    @property
+    def _majority(self) -> bool:
+        there = self.closers - self.closers_away - (not self.up)
+        return 2 * there > self.closers
 
 
 def measure(plan: Plan) -> Measured:
     """Simulate one run."""
     draws = random.Random(plan.seed)
-    world = FaultyWorld(plan.round)
+    world = FaultyWorld(plan.round, closers=plan.closers)
     for _ in range(plan.volunteers):
         peer = world.join()
         peer.step = TICK * draws.choice(STEP_TICKS)
@@ -145,6 +182,11 @@ def measure(plan: Plan) -> Measured:
     return Measured(tokens, lived / 1000, world.round - rounds, injected)
 
 
+def victims_of(closers: int) -> tuple[Victim, ...]:
+    """The programs of a run with this many closers."""
+    return tuple(victim for victim in Victim if closers > 1 or victim is not Victim.CLOSER)
+
+
 def _advance(world: FaultyWorld, milliseconds: int) -> int:
     """Let time pass; returns the milliseconds that volunteers lived in it, all together."""
     lived = 0
@@ -158,14 +200,18 @@ def main() -> int:
     options = _parser().parse_args()
     print(f"- command: `scripts/simulate retention {shlex.join(sys.argv[1:])}`, seed {options.seed}\n")
     print(
-        "| a fault each | killed | cut off | coordinator | rounds: without faults | with |"
+        "| a fault each | killed | cut off | coordinator | another closer | rounds: without faults | with |"
         " tokens/s of a volunteer: without | with | retained |"
     )
-    print("|" + " ---: |" * 9)
+    print("|" + " ---: |" * 10)
     lowest = 1.0
     spec = RoundSpec(seconds=options.seconds, grace=options.seconds / 2, min_contributions=1)
     for every in options.every:
-        plan = Plan(options.volunteers, spec, options.faults, options.away, every, options.seed)
+        victims = victims_of(options.closers)
+        plan = Plan(
+            options.volunteers, spec, options.faults, options.away, every, options.seed, victims,
+            options.closers,
+        )  # fmt: skip
         found, without = measure(plan), measure(replace(plan, fault_seconds=0.0))
         retained = found.rate / without.rate
         counts = " | ".join(str(found.injected[victim]) for victim in Victim)
@@ -185,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=int, default=62)
     parser.add_argument("--away", type=float, default=10.0, help="seconds of a fault")
     parser.add_argument("--every", type=float, nargs="+", default=[60.0, 30.0], help="seconds between two")
+    parser.add_argument("--closers", type=int, default=ALONE, choices=(ALONE, SHARED))
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
