@@ -23,6 +23,8 @@ from barnraise.core.ids import BlobHash, PublicKey, RunId
 from barnraise.core.signed import sign
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
+from coordinator.messages.recovered_log import log_message
+from coordinator.reasons.recovered_log import LogUnusable
 from coordinator.recovery.chain import Chain, checked_chain
 
 log = logging.getLogger("coordinator")
@@ -75,7 +77,7 @@ class Holders:
             try:
                 return await self._chain(end, charter)
             except (NetworkError, TrustError, StateError) as error:
-                log.warning("a log of %d entries cannot be used: %s", end.height + 1, error.problem)
+                log.warning("%s", log_message(LogUnusable(end.height + 1, error.problem)))
         return None
 
     async def _look(self) -> None:

@@ -13,6 +13,8 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import open_signed
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from coordinator.messages.recovered_log import log_message
+from coordinator.reasons.recovered_log import JournalOlder, JournalSalvaged, NewRunIgnored, RunSetAside
 from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun, decide_beginning
 from coordinator.recovery.key_file import keep_key, new_key, pending_key, run_key, set_run_aside
 from coordinator.run_folder import ARCHIVE, JOURNAL
@@ -31,13 +33,13 @@ def open_folder(folder: Path, asked: Asked) -> tuple[Identity, Beginning]:
         if asked.recover_from is None:
             raise
         kept = salvage(damaged.path, DamagedFiles(folder / DAMAGED))
-        log.warning("%s: its first %d rows are kept", damaged.problem, kept)
+        log.warning("%s", log_message(JournalSalvaged(damaged.problem, kept)))
         facts = folder_facts(folder)
     beginning = decide_beginning(facts, asked)
     if asked.new_run and not isinstance(beginning, NewRun):
-        log.warning("--new-run is ignored: %s has a complete run, which goes on", folder)
+        log.warning("%s", log_message(NewRunIgnored(folder)))
     if isinstance(beginning, NewRun) and beginning.set_aside:
-        log.warning("the run that was in %s is now in %s", folder, set_run_aside(folder))
+        log.warning("%s", log_message(RunSetAside(folder, set_run_aside(folder))))
     key = new_key(folder) if isinstance(beginning, NewRun) else run_key(folder)
     assert key is not None, "decided above"
     return key, beginning
@@ -49,7 +51,7 @@ def folder_facts(folder: Path) -> FolderFacts:
         facts = journal_facts(journal.rows())
         signer, ahead = facts.signer, archive_is_ahead(facts.entries, folder / ARCHIVE)
         if signer is not None and journal.behind is None and ahead:
-            log.warning("the journal in %s is older than the archive next to it", folder)
+            log.warning("%s", log_message(JournalOlder(folder)))
             journal.mark_behind(journal.newest_time())
         restored = journal.behind is not None
     pending = pending_key(folder)

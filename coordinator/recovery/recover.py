@@ -18,10 +18,19 @@ from barnraise.core.ids import Millis, RunId
 from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
+from coordinator.messages.recovered_log import log_message
+from coordinator.reasons.recovered_log import (
+    AskingVolunteers,
+    LogFound,
+    NoLogHeld,
+    OwnArchiveUnused,
+    RunResumed,
+)
 from coordinator.reasons.recovery import ContributionFile
 from coordinator.recovery.archive_copy import ArchiveCopy, ArchivedRun
+from coordinator.recovery.chain import Chain
 from coordinator.recovery.holders import Holders
-from coordinator.recovery.rebuild import rebuild_journal
+from coordinator.recovery.rebuild import Rebuilt, rebuild_journal
 from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
 from coordinator.store.copies import Copies
 from coordinator.store.journal import Journal
@@ -72,10 +81,7 @@ class Recovery:
         found = copy.read_run(self.authority.public)
         start = self._fetch_contributions(copy, found)
         rebuilt = rebuild_journal(self.folder, found.chain, found.manifests, start, self.clock())
-        log.info(
-            "%s has the log up to round %d: %d entries taken, %d of ours replaced",
-            copy.location, found.chain.position.round, rebuilt.entries, rebuilt.replaced,
-        )  # fmt: skip
+        _report_found(copy.location, found.chain, rebuilt)
         return copy.location
 
     async def ask_volunteers(self, node: Node, timing: Timing) -> None:
@@ -89,20 +95,17 @@ class Recovery:
 
     async def from_volunteers(self, swarm: Swarm, blobs: BlobStore, timing: Timing) -> None:
         """As `ask_volunteers`, in a swarm that is running."""
-        log.warning("asking the run's volunteers for their log, for up to %.0f s", timing.ask_holders)
+        log.warning("%s", log_message(AskingVolunteers(timing.ask_holders)))
         holders = Holders(
             swarm, blobs, self.authority, RunId(self.run), timing.ask_holders, pause=timing.tick * 4
         )
         await holders.ask()
         found = await holders.longest(await asyncio.to_thread(self._charter))
         if found is None:
-            log.warning("no volunteer that is here holds the log")
+            log.warning("%s", log_message(NoLogHeld()))
             return
         rebuilt = await asyncio.to_thread(rebuild_journal, self.folder, found, (), 0, self.clock())
-        log.info(
-            "the volunteers hold the log up to round %d: %d entries taken, %d of ours replaced",
-            found.position.round, rebuilt.entries, rebuilt.replaced,
-        )  # fmt: skip
+        _report_found(None, found, rebuilt)
 
     def _from_own_archive(self) -> None:
         """Take the log of the archive in the run's own folder, where there is one that can be read."""
@@ -110,7 +113,7 @@ class Recovery:
             try:
                 self.from_archive(str(self.folder / ARCHIVE))
             except (TrustError, NetworkError, UserError, StateError) as error:
-                log.warning("the archive in %s is not used: %s", self.folder, error.problem)
+                log.warning("%s", log_message(OwnArchiveUnused(self.folder, error.problem)))
 
     def check_recovered(self) -> None:
         """Raises StateError where the journal still has no run: nobody held its log."""
@@ -145,7 +148,9 @@ def resume_after_recovery(store: RunStore, journal: Journal, now: Millis, *, aft
         return
     resumed = store.resume(now, after_epoch=after_epoch)
     journal.mark_behind(None)
-    log.warning(
-        "the run resumes with round %d in epoch %d: what the journal did not know of later rounds is void",
-        resumed.entry.round, resumed.entry.epoch,
-    )  # fmt: skip
+    log.warning("%s", log_message(RunResumed(resumed.entry.round, resumed.entry.epoch)))
+
+
+def _report_found(location: str | None, chain: Chain, rebuilt: Rebuilt) -> None:
+    found = LogFound(location, chain.position.round, taken=rebuilt.entries, replaced=rebuilt.replaced)
+    log.info("%s", log_message(found))
