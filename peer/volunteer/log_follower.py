@@ -27,7 +27,7 @@ from barnraise.models.trainable import initial_state
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore, Intact
 from peer.volunteer.log_walk import Place, Walk, walk
-from peer.volunteer.named_state import TakenState, take_named_state
+from peer.volunteer.named_state import StateSearch, TakenState
 from peer.volunteer.samples import read_blob
 
 log = logging.getLogger("peer")
@@ -141,9 +141,14 @@ class LogFollower:
             state = await fetch_state(self.charter, self.swarm, self.blobs, manifest)
             self.tip, self.state = manifest.tip, state
         except Unreachable as error:
-            taken = await _named_state(self.charter, self.swarm, self.blobs, head, error)
+            taken = await _named_state(self._search, head, error)
             self.tip, self.state = taken.tip, taken.state
+        await self._search.clear()
         self.passed = {}
+
+    @cached_property
+    def _search(self) -> StateSearch:
+        return StateSearch(self.charter, self.swarm, self.blobs)
 
     @cached_property
     def _blob_sizes(self) -> range:
@@ -193,16 +198,14 @@ async def first_follower(
             return await _follower_at(charter, base, swarm, blobs, head)
         except Unreachable as error:
             if (await newest_head(swarm, head)).checkpoint == head.checkpoint:
-                taken = await _named_state(charter, swarm, blobs, head, error)
+                taken = await _named_state(StateSearch(charter, swarm, blobs), head, error)
                 return LogFollower(charter, swarm, blobs, taken.tip, taken.state)
 
 
-async def _named_state(
-    charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, error: Unreachable
-) -> TakenState:
+async def _named_state(search: StateSearch, head: Head, error: Unreachable) -> TakenState:
     """A state that the log names. Raises `error` where no volunteer serves one, TrustError."""
     try:
-        return await take_named_state(charter, swarm, blobs, head)
+        return await search.take(head)
     except Unreachable as unavailable:
         log.debug("%s", unavailable.problem)
         raise error from None

@@ -1,7 +1,8 @@
-"""From a head back to a volunteer's place in the log: whether the log continues from there."""
+"""From a head back along the log: whether it continues from a volunteer's place, or its newest part."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,10 +11,10 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified, DoubleSigned, contradict, proof_of
 from barnraise.contract.log_entries import Resume
 from barnraise.contract.records import Head
-from barnraise.contract.tip import Position
+from barnraise.contract.tip import Position, first_position
 from barnraise.core.errors import MalformedRecord
-from barnraise.core.ids import BlobHash
-from barnraise.fold.log import Step, Unreadable, certified, check_step, read_step
+from barnraise.core.ids import BlobHash, PublicKey, Round
+from barnraise.fold.log import Link, Step, Unreadable, certified, check_step, read_step
 
 Read = Callable[[BlobHash], Awaitable[bytes]]
 """An entry's payload by its name. Raises Unreachable, TrustError."""
@@ -60,7 +61,7 @@ async def walk(head: Head, place: Place, read: Read, charter: Charter) -> Walk:
     position = place.position
     if head.epoch < position.epoch or (head.epoch, head.entry) == (position.epoch, position.previous):
         return Continues(())
-    found = await _steps_back(head, position, read, charter)
+    found = await _steps_back(head, position, read, charter, functools.partial(_is_decided, position))
     if not found:
         return Continues(())
     oldest = found[-1].entry
@@ -74,11 +75,58 @@ async def walk(head: Head, place: Place, read: Read, charter: Charter) -> Walk:
     return _compare(found[-1], place, charter)
 
 
-async def _steps_back(head: Head, position: Position, read: Read, charter: Charter) -> list[Step]:
-    """The head's entries, newest first, down to the place, or below it where they do not lead there."""
+@dataclass(frozen=True)
+class NewestPart:
+    """The newest entries of a log, oldest first, and the place before them; each is checked."""
+
+    start: Position
+    steps: tuple[Step, ...]
+
+
+async def newest_part(head: Head, read: Read, charter: Charter, closes: int) -> NewestPart:
+    """The newest `closes` closes of a head's log, and what is between them.
+
+    It begins where the entries show that the run key certifies alone. While closers vote they do not show
+    who they are: the log is read back to a resume, to such a place, or to the charter. Raises Unreachable,
+    TrustError, NewerVersion.
+    """
+    start, run_key = first_position(charter), charter.authority_key
+    found = await _steps_back(head, start, read, charter, lambda back: _is_enough(back, closes, run_key))
+    if _is_enough(found, closes, run_key):
+        last = found.pop()
+        _check_vote(last, Authorities((run_key,)))
+        entry = last.entry
+        before = Position(Round(entry.round), BlobHash(entry.previous), entry.epoch, entry.height)
+        start = before.after(entry)
+    return NewestPart(start, _checked(start, found[::-1], charter))
+
+
+def _is_enough(found: list[Step], closes: int, run_key: PublicKey) -> bool:
+    """Whether the run key certifies alone behind the last of `found`, and the others are enough."""
+    if not found:
+        return False
+    *newer, last = found
+    # A close behind a delegation may be the last that the run key certifies: the next one shows it.
+    alone = len(newer) > 0 and all(_is_alone(step.certificate, run_key) for step in (last, newer[-1]))
+    begins = isinstance(last.entry, Resume) or (isinstance(last, Link) and alone)
+    return begins and sum(isinstance(step, Link) for step in newer) >= closes
+
+
+def _is_alone(certificate: Certificate, run_key: PublicKey) -> bool:
+    """Whether the run key decided alone: with other closers it votes in ballots from 1 on."""
+    return certificate.ballot == 0 and [key for key, _ in certificate.signatures] == [run_key]
+
+
+async def _steps_back(
+    head: Head, position: Position, read: Read, charter: Charter, is_enough: Callable[[list[Step]], bool]
+) -> list[Step]:
+    """The head's entries, newest first, until they are enough, or the charter is reached.
+
+    position: whose closers certify an entry of a newer version.
+    """
     found: list[Step] = []
     name, certificate, height = BlobHash(head.entry), head.certificate, head.height
-    while certificate is not None and not _is_decided(found, position):
+    while certificate is not None and not is_enough(found):
         step = await _read(name, certificate, position, read, charter)
         height -= 1
         if step.entry.height != height:
@@ -90,7 +138,8 @@ async def _steps_back(head: Head, position: Position, read: Read, charter: Chart
     return found
 
 
-def _is_decided(found: list[Step], position: Position) -> bool:
+def _is_decided(position: Position, found: list[Step]) -> bool:
+    """Whether `found` leads down to the place, or below it where it does not lead there."""
     if not found:
         return False
     last = found[-1].entry

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.records import Head, Presence
 from barnraise.contract.state import TrainState
-from barnraise.contract.tip import Tip, first_position, holders
+from barnraise.contract.state_index import WantedState
+from barnraise.contract.tip import Tip, holders
 from barnraise.core.errors import BarnraiseError, MachineError, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, StateHash
-from barnraise.fold.log import Step
 from barnraise.fold.named_states import named_states, wanted_state
 from barnraise.network.state_download import download_state
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.stored_state import remove_state, stored_state
-from peer.volunteer.log_walk import Continues, Place, walk
+from peer.volunteer.log_walk import NewestPart, newest_part
 from peer.volunteer.samples import read_blob
 
 log = logging.getLogger("peer")
@@ -40,36 +40,64 @@ class TakenState:
     state: TrainState
 
 
-async def take_named_state(charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head) -> TakenState:
-    """The newest state that a volunteer serves. Raises Unreachable where none does, TrustError, DiskFull."""
-    present = await swarm.peers()
-    owners = tuple(PublicKey(each.owner) for each in present)
+@dataclass
+class StateSearch:
+    """Looks for a state that the log names. Keeps what arrived of one until a state is taken."""
 
-    async def read(name: BlobHash) -> bytes:
-        return await read_blob(swarm, blobs, name, MAX_ENTRY_BYTES, *owners, *holders(charter))
+    charter: Charter
+    swarm: Swarm
+    blobs: BlobStore
+    _begun: dict[StateHash, WantedState] = field(default_factory=dict)
+    """States of which blobs may be here."""
 
-    start = first_position(charter)
-    walked = await walk(head, Place(start, {}), read, charter)
-    steps = walked.steps if isinstance(walked, Continues) else ()
-    closed = (named.tip for named in named_states(start, 0, steps))
-    for tip in (*_newest(charter, head, steps), *closed)[:MOST_STATES]:
-        wanted = wanted_state(tip, charter)
+    async def take(self, head: Head) -> TakenState:
+        """The newest state that a volunteer serves.
+
+        Raises Unreachable where none does, TrustError, NewerVersion, DiskFull.
+        """
+        present = await self.swarm.peers()
+        tips = await self._named(head, [PublicKey(each.owner) for each in present])
+        await self._remove({state for state in self._begun if state not in {tip.state for tip in tips}})
+        for tip in tips:
+            state = await self._fetched(tip, by_likelihood(present, tip))
+            if state is not None:
+                await self.clear()
+                log.info("took the state of round %d from volunteers: the log names it", tip.round)
+                return TakenState(tip, state)
+        raise Unreachable(
+            "no volunteer that is here serves a state that the log names",
+            fix="It is tried again. The coordinator has a checkpoint when it is back.",
+        )
+
+    async def clear(self) -> None:
+        """Remove what was fetched. Raises DiskFull."""
+        await self._remove(set(self._begun))
+
+    async def _named(self, head: Head, owners: Sequence[PublicKey]) -> list[Tip]:
+        """The newest states that a head's log names, newest first."""
+
+        async def read(name: BlobHash) -> bytes:
+            having = (*owners, *holders(self.charter))
+            return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *having)
+
+        part = await newest_part(head, read, self.charter, MOST_STATES)
+        closed = [named.tip for named in named_states(part.start, 0, part.steps)]
+        return [*_newest(part, head), *closed][:MOST_STATES]
+
+    async def _fetched(self, tip: Tip, having: Sequence[PublicKey]) -> TrainState | None:
+        wanted = self._begun.setdefault(tip.state, wanted_state(tip, self.charter))
         try:
-            await download_state(wanted, swarm, blobs, by_likelihood(present, tip))
-            state = await asyncio.to_thread(stored_state, wanted, blobs)
+            await download_state(wanted, self.swarm, self.blobs, having)
+            return await asyncio.to_thread(stored_state, wanted, self.blobs)
         except MachineError:
             raise
         except BarnraiseError as error:
             log.debug("the state of round %d: %s", tip.round, error.problem)
-            continue
-        if state is not None:
-            await asyncio.to_thread(remove_state, wanted, blobs)
-            log.info("took the state of round %d from volunteers: the log names it", tip.round)
-            return TakenState(tip, state)
-    raise Unreachable(
-        "no volunteer that is here serves a state that the log names",
-        fix="It is tried again. The coordinator has a checkpoint when it is back.",
-    )
+            return None
+
+    async def _remove(self, states: Collection[StateHash]) -> None:
+        for state in states:
+            await asyncio.to_thread(remove_state, self._begun.pop(state), self.blobs)
 
 
 def by_likelihood(present: Iterable[Presence], tip: Tip) -> list[PublicKey]:
@@ -81,10 +109,10 @@ def by_likelihood(present: Iterable[Presence], tip: Tip) -> list[PublicKey]:
     return [PublicKey(each.owner) for each in order]
 
 
-def _newest(charter: Charter, head: Head, steps: Sequence[Step]) -> tuple[Tip, ...]:
+def _newest(part: NewestPart, head: Head) -> tuple[Tip, ...]:
     """The state that the head itself names, which no close names yet."""
-    position = first_position(charter)
-    for step in steps:
+    position = part.start
+    for step in part.steps:
         position = position.after(step.entry)
     if head.state is None or (position.previous, position.height) != (head.entry, head.height):
         return ()

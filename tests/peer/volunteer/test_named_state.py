@@ -8,20 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.records import Head
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash, Round, StateHash
 from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
+from peer.volunteer import named_state
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.log_walk import Continues
-from peer.volunteer.named_state import TakenState, by_likelihood, take_named_state
+from peer.volunteer.named_state import StateSearch, TakenState, by_likelihood
 from tests.support import parts
-from tests.support.coordinators import FakeSwarm, opened_store, train_round
+from tests.support.coordinators import FakeSwarm, head_of, opened_store, train_round
 from tests.support.parts import ADA, BEN, HASH_A, HASH_B
 
 STATES: list[TrainState] = []
@@ -39,10 +38,6 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-def head_of(store: RunStore) -> Head:
-    return store.snapshot.head(parts.NOW, CoordinatorAddresses(), turns=1, volunteers=1, tokens=0)
-
-
 def swarm_with(store: RunStore, folder: Path, held: Mapping[BlobHash, bytes]) -> FakeSwarm:
     """Volunteers with the log, the contributions and `held`, and nobody with a checkpoint."""
     names = [
@@ -53,9 +48,13 @@ def swarm_with(store: RunStore, folder: Path, held: Mapping[BlobHash, bytes]) ->
     return FakeSwarm(BlobStore(folder), held=there | dict(held), present=[parts.presence(BEN)])
 
 
+def search_in(store: RunStore, swarm: FakeSwarm) -> StateSearch:
+    return StateSearch(store.charter, swarm.as_swarm, swarm.blobs)
+
+
 def taken(store: RunStore, folder: Path, held: Mapping[BlobHash, bytes]) -> TakenState:
     swarm = swarm_with(store, folder, held)
-    found = asyncio.run(take_named_state(store.charter, swarm.as_swarm, swarm.blobs, head_of(store)))
+    found = asyncio.run(search_in(store, swarm).take(head_of(store)))
     assert not any(name in swarm.blobs for name in parts.state_blobs(found.state))
     return found
 
@@ -88,8 +87,38 @@ def test_a_state_that_the_log_does_not_name_is_not_asked_for(store: RunStore, tm
     other = TrainState(parts.tensors(99), STATES[3].buffers, 3)
     swarm = swarm_with(store, tmp_path / "peer", parts.state_blobs(other))
     with pytest.raises(Unreachable):
-        asyncio.run(take_named_state(store.charter, swarm.as_swarm, swarm.blobs, head_of(store)))
+        asyncio.run(search_in(store, swarm).take(head_of(store)))
     assert BlobHash(other.hash()) not in swarm.fetched
+
+
+def test_what_was_fetched_of_a_state_is_kept_until_one_is_taken(store: RunStore, tmp_path: Path) -> None:
+    newest, before = parts.state_blobs(STATES[3]), parts.state_blobs(STATES[2])
+    *held, _ = newest.items()
+    swarm = swarm_with(store, tmp_path / "peer", dict(held))
+    search, head = search_in(store, swarm), head_of(store)
+    with pytest.raises(Unreachable):
+        asyncio.run(search.take(head))
+    assert {name for name in newest if name in swarm.blobs} == dict(held).keys()
+    swarm.held |= before
+    assert asyncio.run(search.take(head)).tip.round == 2
+    assert not any(name in swarm.blobs for name in newest | before)
+
+
+def test_what_was_fetched_of_a_state_that_is_named_no_more_is_removed(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named_state, "MOST_STATES", 1)
+    newest = parts.state_blobs(STATES[3])
+    *held, _ = newest.items()
+    swarm = swarm_with(store, tmp_path / "peer", dict(held))
+    search = search_in(store, swarm)
+    with pytest.raises(Unreachable):
+        asyncio.run(search.take(head_of(store)))
+    train_round(store, BEN)
+    swarm.held |= swarm_with(store, tmp_path / "peer", {}).held
+    with pytest.raises(Unreachable):
+        asyncio.run(search.take(head_of(store)))
+    assert not any(name in swarm.blobs for name in newest)
 
 
 def test_a_volunteer_joins_without_a_checkpoint_and_folds_on(store: RunStore, tmp_path: Path) -> None:

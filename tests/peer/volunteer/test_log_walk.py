@@ -1,0 +1,108 @@
+"""The newest part of a log, read back from a head."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from barnraise.contract.log_entries import Delegation, Resume
+from barnraise.contract.records import Head
+from barnraise.contract.tip import Position, first_position
+from barnraise.core.errors import BadSignature
+from barnraise.core.ids import BlobHash
+from barnraise.core.signed import sign
+from barnraise.fold.log import Link, Step
+from peer.volunteer.log_walk import NewestPart, newest_part
+from tests.support import parts
+from tests.support.parts import ADA, BEN, STRANGER
+
+CHARTER = parts.charter(parts.run_spec(), parts.state())
+CLOSERS = tuple(sorted(closer.public for closer in (ADA, BEN, STRANGER)))
+
+
+class Log:
+    """A log of closes, amendments, and closes that closers voted for, without contributions' blobs."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self.positions = [first_position(CHARTER)]
+        self.steps: list[Step] = []
+        for kind in kinds:
+            self.steps.append(self._step(kind, self.positions[-1]))
+            self.positions.append(self.positions[-1].after(self.steps[-1].entry))
+
+    def _step(self, kind: str, at: Position) -> Step:
+        before = self.steps[-1].certificate if self.steps else None
+        if kind == "resume":
+            return parts.amendment(Resume, at, certificate=before)
+        if kind == "delegation":
+            return parts.amendment(Delegation, at, certificate=before, closers=CLOSERS)
+        commit = sign(ADA, parts.commit(ADA, round=at.round))
+        place = {"epoch": at.epoch, "height": at.height, "certificate": before}
+        link = parts.link([commit], previous=at.previous, **place)
+        voted = parts.votes(link.close, ADA, BEN, ballot=1)
+        return replace(link, certificate=voted) if kind == "voted" else link
+
+    @property
+    def head(self) -> Head:
+        at, newest = self.positions[-1], self.steps[-1]
+        return parts.head(
+            round=at.round,
+            epoch=at.epoch,
+            height=at.height,
+            entry=newest.hash,
+            certificate=newest.certificate,
+        )
+
+    def part(self, closes: int) -> tuple[NewestPart, int]:
+        """The newest part, and how many entries were read for it."""
+        payloads = {step.hash: step.entry.payload for step in self.steps}
+        names: list[BlobHash] = []
+
+        async def read(name: BlobHash) -> bytes:
+            names.append(name)
+            return payloads[name]
+
+        return asyncio.run(newest_part(self.head, read, CHARTER, closes)), len(names)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "closes", "read"),
+    [
+        (["close"] * 9, 3, 4),
+        (["close"] * 3, 3, 3),
+        (["close"] * 3, 8, 3),
+        (["close"] * 5 + ["delegation", "close"], 1, 3),
+        (["close"] * 5 + ["delegation", "close", "voted"], 1, 4),
+        (["close"] * 5 + ["delegation", "close", "voted", "voted", "voted"], 2, 6),
+        (["delegation", "close"] + ["voted"] * 6, 2, 8),
+        (["delegation", "close"] + ["voted"] * 6 + ["resume"] + ["close"] * 3, 3, 4),
+        (["delegation", "close", "voted", "resume", "delegation", "close", "voted", "voted"], 2, 5),
+        (["close"] * 9 + ["resume", "resume"], 2, 5),
+    ],
+)
+def test_no_more_is_read_than_shows_who_certifies(kinds: list[str], closes: int, read: int) -> None:
+    log = Log(kinds)
+    found, reads = log.part(closes)
+    assert found.start == log.positions[len(kinds) - len(found.steps)]
+    assert found.steps == tuple(log.steps[len(kinds) - len(found.steps) :])
+    whole = sum(isinstance(step, Link) for step in log.steps)
+    assert sum(isinstance(step, Link) for step in found.steps) >= min(closes, whole)
+    assert reads == read
+
+
+def test_an_entry_that_others_certify_is_refused() -> None:
+    log = Log(["close"] * 9)
+    log.steps[-1] = replace(log.steps[-1], certificate=parts.votes(log.steps[-1].entry, STRANGER))
+    with pytest.raises(BadSignature):
+        log.part(3)
+
+
+def test_the_beginning_is_checked_too() -> None:
+    """Its certificate has a signature of another entry."""
+    log = Log(["close"] * 2)
+    log.steps[-1] = replace(log.steps[-1], certificate=parts.votes(log.steps[0].entry))
+    with pytest.raises(BadSignature):
+        log.part(1)
