@@ -33,7 +33,7 @@ from barnraise.core.errors import StateError
 from barnraise.core.ids import BlobHash, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Link, Step, Unreadable, read_step
-from barnraise.fold.named_states import named_states, wanted_state
+from barnraise.fold.named_states import NamedState, named_states, wanted_state
 from barnraise.models.checkpoint_files import read_state
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.models.trainable import initial_state
@@ -116,6 +116,8 @@ class Restoring:
     """Contributions to the open round that were accepted, and whose blobs are lost."""
     own: PublicKey | None = None
     """The key that signs this folder's snapshots; None: the run key."""
+    _named: list[NamedState] = field(default_factory=list)
+    """States of which blobs may be here: those that the log names behind the newest intact checkpoint."""
 
     def replay(self, rows: Iterable[Row]) -> RunState:
         """The state that the journal leads to, without what is lost. Raises CopiesNeeded."""
@@ -147,6 +149,7 @@ class Restoring:
         """
         start = self._start(state)
         steps, taken = self._steps(state, start.tip.position.height), False
+        self._named = named_states(start.tip.position, start.tokens, steps)
         while True:
             missing = self._missing(steps) if isinstance(start, Start) else []
             if isinstance(start, Start) and not missing:
@@ -161,9 +164,10 @@ class Restoring:
             steps = steps[found.tip.position.height - start.tip.position.height :]
             start, taken = found, True
 
-    def drop_fetched(self, start: Start) -> None:
-        """Remove the blobs of a state that was taken, once a checkpoint has it."""
-        remove_state(wanted_state(start.tip, self._charter), self.blobs)
+    def drop_fetched(self) -> None:
+        """Remove what was fetched of states that the log names: a checkpoint has the one that was taken."""
+        for named in self._named:
+            remove_state(wanted_state(named.tip, self._charter), self.blobs)
 
     def _later(self, start: Start | NoStart, steps: list[Step], gap: int) -> LaterStates:
         if self.own not in (None, self._charter.authority_key):  # it cannot sign the checkpoint

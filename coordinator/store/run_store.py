@@ -133,7 +133,7 @@ class RunStore:
         store = cls(authority, base, folder, blobs, journal, snapshot, start.state, restoring.lost)
         if start.taken:  # the next start finds it as a checkpoint
             store.write_checkpoint(snapshot.opens)
-        restoring.drop_fetched(start)
+        restoring.drop_fetched()
         for step in start.steps:
             store._pass(step)
         replay_from = restoring.replay_from(store.snapshot, start.tip.round)

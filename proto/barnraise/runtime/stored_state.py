@@ -17,10 +17,12 @@ def stored_state(wanted: WantedState, blobs: BlobStore) -> TrainState | None:
 
 
 def remove_state(wanted: WantedState, blobs: BlobStore) -> None:
-    """Remove the blobs of a state. Raises DiskFull."""
+    """Remove the blobs of a state, but not the index of one that is served. Raises DiskFull."""
     try:
         tensors = read_index(blobs.get(wanted.index), wanted)
     except (FileNotFoundError, FileDamaged, MalformedBlob):
         return
-    for name in (*(each.blob for each in tensors), wanted.index):
-        blobs.remove(name)
+    for each in tensors:
+        blobs.remove(each.blob)
+    if not any(blobs.lent(each.blob) for each in tensors):
+        blobs.remove(wanted.index)

@@ -307,6 +307,27 @@ def test_a_state_with_a_wrong_tensor_is_not_used(store: RunStore) -> None:
         pass
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_no_part_of_a_state_stays_behind(store: RunStore, taken: bool) -> None:
+    """Whether the run goes on from a state, or its owner came back with the contribution."""
+    states, blobs = [store.state], {}
+    for name in store.snapshot.history.blobs[1]:
+        blobs[name] = store.blobs.get(name)
+    _lose_contributions(store, 1)
+    for _ in range(2):
+        fold_round(store, ADA)
+        states.append(store.state)
+    fold_round(store, ADA)
+    *part, _ = parts.state_blobs(states[2]).items()
+    for name, data in [*part, *(parts.state_blobs(states[1]).items() if taken else blobs.items())]:
+        assert store.blobs.put(data) == name
+    with reopened(store) as again:
+        kept_whole(store, again)
+        assert (again.snapshot.replay_from > 0) == taken
+        for state in states:
+            assert not parts.state_blobs(state).keys() & _blobs(again)
+
+
 def test_files_are_preferred_to_a_state(store: RunStore) -> None:
     state, blobs = store.state, {}
     for name in store.snapshot.history.blobs[1]:

@@ -10,7 +10,9 @@ from barnraise.core.ids import BlobHash, StateHash
 from barnraise.models.checkpoint_files import join_groups
 from barnraise.models.tensor_files import write_tensors
 from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.stored_state import remove_state
 from peer.volunteer.served_states import ServedStates, StateFile
+from tests.support import parts
 from tests.support.parts import HASH_A, tensors
 
 
@@ -55,6 +57,18 @@ def test_a_state_that_is_not_kept_is_not_served(tmp_path: Path) -> None:
     assert BlobHash(state(3).hash()) not in blobs
     assert all(blobs.lent(name) is None for name in old)
     assert served(blobs, 4).hash() == state(4).hash()
+
+
+def test_removing_what_was_fetched_of_a_served_state_leaves_its_index(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path / "blobs")
+    ServedStates(blobs).serve(saved(tmp_path, 3))
+    expected = state(3)
+    wanted = WantedState(expected.hash(), 3, expected.layout.digest(), ("momentum",))
+    for data in parts.state_blobs(expected).values():
+        blobs.put(data)
+    remove_state(wanted, blobs)
+    assert served(blobs, 3).hash() == expected.hash()
+    assert [path.name for path in blobs.folder.glob("??/*")] == [wanted.index]
 
 
 def test_a_damaged_state_is_not_served(tmp_path: Path) -> None:
