@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -17,9 +17,9 @@ from pydantic import AfterValidator, Field, ValidationError
 from barnraise.contract.endpoints import ip_address, reach_of
 from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Run, Time
 from barnraise.contract.records import MAX_RECORD_BYTES, Head, check_admission, open_record
-from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.core.errors import BadSignature, MalformedRecord, RefusedError, TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
-from barnraise.core.signed import Signable, Signed, open_text
+from barnraise.core.signed import Signable, Signed, open_text, signer_of
 from barnraise.core.strict import Hex64, Strict
 
 MAX_ADDRESSES = 8
@@ -94,10 +94,12 @@ def _reach(text: str) -> str:
     return reach_of(ipaddress.ip_address(text.split("/")[2]))
 
 
-def open_contact(text: str, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Contact]:
+def open_contact(
+    text: str, *, run: RunId, authority: PublicKey, now: Millis, closers: Container[PublicKey] = ()
+) -> Signed[Contact]:
     """Check a contact in base64. Its owner may have left: the admission has to hold when it was signed.
 
-    Raises MalformedRecord, BadSignature.
+    closers: as in `open_record`. Raises MalformedRecord, BadSignature.
     """
     signed = open_text(Contact, text, signer=None, limit=MAX_EMBEDDED_BYTES)
     contact = signed.value
@@ -106,20 +108,30 @@ def open_contact(text: str, *, run: RunId, authority: PublicKey, now: Millis) ->
     if signed.signer != contact.owner:
         raise BadSignature(f"a contact of {contact.owner[:8]} signed by another", fix="It is dropped.")
     owner, at = PublicKey(contact.owner), Millis(contact.at)
-    check_admission(contact.admission, owner, run=run, authority=authority, now=at)
+    check_admission(contact.admission, owner, run=run, authority=authority, now=at, closers=closers)
     return signed
 
 
-def open_head(text: str, *, run: RunId, authority: PublicKey, now: Millis) -> Signed[Head]:
-    """Check a sealed head in base64. Raises MalformedRecord, BadSignature."""
-    try:
-        value = base64.b64decode(text, validate=True)
-    except ValueError:
-        raise MalformedRecord("a head that is not base64", fix="It is dropped.") from None
-    signed = open_record(value, run=run, authority=authority, now=now)
+def open_head(
+    text: str, *, run: RunId, authority: PublicKey, now: Millis, closers: Container[PublicKey] = ()
+) -> Signed[Head]:
+    """Check a sealed head in base64. closers: as in `open_record`. Raises MalformedRecord, BadSignature."""
+    signed = open_record(_bytes(text), run=run, authority=authority, now=now, closers=closers)
     if not isinstance(signed.value, Head):
         raise MalformedRecord("a record that is not a head", fix="It is dropped.")
     return Signed(signed.value, signed.signer, signed.wire)
+
+
+def unproved_head(text: str, run: RunId) -> Head | None:
+    """The head of a signer that is unknown, who may be a closer. Its addresses are worth a try, and no more.
+
+    None where it is no head of the run.
+    """
+    try:
+        wire = _bytes(text)
+        return open_head(text, run=run, authority=signer_of(wire[1:]), now=Millis(0)).value
+    except (TrustError, RefusedError):
+        return None
 
 
 def open_page(wire: bytes, limit: int = MAX_PAGE_BYTES) -> ContactPage:
@@ -130,3 +142,10 @@ def open_page(wire: bytes, limit: int = MAX_PAGE_BYTES) -> ContactPage:
         return ContactPage.model_validate_json(wire)
     except ValidationError:
         raise MalformedRecord("bytes that are no page of contacts", fix="They are dropped.") from None
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise MalformedRecord("a record that is not base64", fix="It is dropped.") from None

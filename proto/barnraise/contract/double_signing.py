@@ -6,10 +6,12 @@ resume begins another one, which replaces the end of the epoch before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import model_validator
 
 from barnraise.contract.certificates import Authorities, Certificate, Vote, check_certificate
-from barnraise.core.errors import MalformedRecord
+from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.strict import Strict
 
 MAX_PROOF_BYTES = 65_536
@@ -79,3 +81,13 @@ def open_proof(payload: bytes, *, run: str, authorities: Authorities) -> DoubleS
     for certified in (proof.first, proof.second):
         check_certificate(certified.vote, certified.certificate, authorities)
     return proof
+
+
+def open_proof_of_any(payload: bytes, *, run: str, known: Sequence[Authorities]) -> DoubleSigned:
+    """As `open_proof`, where the certificates may be of any of `known`."""
+    for authorities in known[:-1]:
+        try:
+            return open_proof(payload, run=run, authorities=authorities)
+        except BadSignature:
+            continue
+    return open_proof(payload, run=run, authorities=known[-1])

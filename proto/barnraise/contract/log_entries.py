@@ -92,6 +92,8 @@ class Delegation(_Entry):
     closers: Annotated[tuple[Hex64, ...], Field(max_length=MAX_CLOSERS)]
     """Public keys, sorted."""
     at: Time
+    order: Annotated[str, Field(max_length=2**14)] | None = None
+    """`Signed[ClosersOrder]` in base64; None where the run key certifies the entry alone."""
 
     @field_validator("closers")
     @classmethod

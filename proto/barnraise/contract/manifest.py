@@ -1,9 +1,11 @@
-"""The manifest of a checkpoint: every file's hash and size, signed by the run authority."""
+"""The manifest of a checkpoint: every file's hash and size, signed by the run authority, or, while that is
+away, by a closer (`check_interim`)."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -11,10 +13,10 @@ from pydantic import Field, field_validator
 from barnraise.contract.certificates import MAX_CLOSERS
 from barnraise.contract.field_types import Epoch, Height
 from barnraise.contract.tip import Position, Tip
-from barnraise.core.errors import MalformedRecord
+from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
-from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash
-from barnraise.core.signed import Signable, Signed, open_signed
+from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash, short
+from barnraise.core.signed import Signable, Signed, open_signed, signer_of
 from barnraise.core.strict import Hex64, Strict
 
 MANIFEST = "manifest.bin"
@@ -110,15 +112,34 @@ def position_fields(position: Position) -> dict[str, Any]:
     }
 
 
-def open_manifest(wire: bytes, *, run: RunId, authority: PublicKey) -> Signed[Manifest]:
-    """Raises MalformedRecord, BadSignature."""
-    signed = open_signed(Manifest, wire, signer=authority, limit=MAX_MANIFEST_BYTES)
+def open_manifest(
+    wire: bytes, *, run: RunId, authority: PublicKey, closers: Container[PublicKey] = ()
+) -> Signed[Manifest]:
+    """closers: keys that sign checkpoints too, while the coordinator is away.
+
+    Raises MalformedRecord, BadSignature.
+    """
+    signer = claimed if (claimed := signer_of(wire)) in closers else authority
+    signed = open_signed(Manifest, wire, signer=signer, limit=MAX_MANIFEST_BYTES)
     if signed.value.run != run:
         raise MalformedRecord(
             f"a checkpoint of the run {signed.value.run!r} where {run!r} was expected",
             fix="Ask for the right run's invite or address.",
         )
     return signed
+
+
+def check_interim(signed: Signed[Manifest], authority: PublicKey, position: Position) -> None:
+    """Refuse a checkpoint of a single closer that would change who certifies the log.
+
+    Its state needs no trust: the next close names the state that it folds to. position: the newest one that
+    is known. Raises BadSignature.
+    """
+    if signed.signer != authority and signed.value.tip.position.closers != position.closers:
+        raise BadSignature(
+            f"a checkpoint by {short(signed.signer)} that names other closers than the log",
+            fix="Another one is taken. The coordinator's name any closers.",
+        )
 
 
 def manifest_json(signed: Signed[Manifest]) -> bytes:

@@ -9,9 +9,9 @@
 
 They are gossiped too (`barnraise.network.gossip_policy`).
 
-An `Admission`, signed by the authority, is embedded in the records of a peer, so that every node of the
-DHT can refuse records of unknown keys on its own. The head names the newest entry of the log by hash
-(`barnraise.contract.log_entries`). A `JoinClaim` and an `Evaluation` go to the coordinator.
+An `Admission`, signed by the authority or a closer, is embedded in the records of a peer, so that every
+node of the DHT can refuse records of unknown keys on its own. The head names the newest entry of the log by
+hash (`barnraise.contract.log_entries`). A `JoinClaim` and an `Evaluation` go to the coordinator.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from barnraise.contract.protocol import (
 )
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import KEY_BYTES, Identity
-from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId
+from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId, short
 from barnraise.core.signed import Extensible, Signed, open_signed, open_text, payload_of, sign
 from barnraise.core.strict import Hex64
 
@@ -58,7 +58,7 @@ UNKNOWN_INSTANCE = "0" * 16
 
 
 class Admission(Extensible):
-    """The authority's statement that a key may take part until a time."""
+    """The statement of the authority, or of a closer, that a key may take part until a time."""
 
     DOMAIN = b"barnraise/Admission/1\n"
 
@@ -244,7 +244,7 @@ def open_record(
 ) -> Signed[Record]:
     """Check a record from the DHT or from gossip: signature, run, owner and admission.
 
-    closers: keys that may sign heads as the authority does.
+    closers: keys that may sign heads and admissions as the authority does.
     Raises MalformedRecord, BadSignature; CoordinatorDoesNotFit for the head of a coordinator of another
     protocol.
     """
@@ -259,7 +259,8 @@ def open_record(
         raise _refused(f"a record of the run {record.run!r}")
     if not isinstance(record, Head):
         _must_be(signed.signer, PublicKey(record.owner))
-        check_admission(record.admission, PublicKey(record.owner), run=run, authority=authority, now=now)
+        owner = PublicKey(record.owner)
+        check_admission(record.admission, owner, run=run, authority=authority, now=now, closers=closers)
     return signed
 
 
@@ -283,10 +284,22 @@ def open_claim(wire: bytes) -> Signed[JoinClaim]:
 
 
 def check_admission(
-    text: str, peer: PublicKey, *, run: RunId, authority: PublicKey, now: Millis
+    text: str,
+    peer: PublicKey,
+    *,
+    run: RunId,
+    authority: PublicKey,
+    now: Millis,
+    closers: Container[PublicKey] = (),
 ) -> Admission:
-    """Raises MalformedRecord or BadSignature unless the authority admitted `peer` until a later time."""
-    admission = open_text(Admission, text, signer=authority).value
+    """Raises MalformedRecord, BadSignature unless the authority or a closer admitted `peer` until later."""
+    signed = open_text(Admission, text, signer=None)
+    if signed.signer != authority and signed.signer not in closers:
+        raise BadSignature(
+            f"an admission by {short(signed.signer)}, which may admit nobody",
+            fix="It is dropped. The volunteer claims again, from the coordinator or a closer.",
+        )
+    admission = signed.value
     if admission.run != run or admission.peer != peer:
         raise _refused("an admission of another key or run")
     if admission.expires < now:

@@ -29,6 +29,11 @@ class Position:
     next_closers: tuple[PublicKey, ...] | None = None
     """Those from the next round on, where a delegation names others."""
 
+    @property
+    def named(self) -> tuple[PublicKey, ...]:
+        """The keys of the closers now, and of those from the next round on."""
+        return tuple(dict.fromkeys((*self.closers, *(self.next_closers or ()))))
+
     def authorities(self, run_key: PublicKey) -> Authorities:
         """The keys that certify the next close or delegation."""
         return Authorities(self.closers or (run_key,))
@@ -92,9 +97,19 @@ def closers_named(spec: RunSpec, run_key: PublicKey) -> tuple[PublicKey, ...]:
     return tuple(sorted({run_key, *map(PublicKey, named)})) if named else ()
 
 
-def holders(charter: Charter) -> tuple[PublicKey, ...]:
-    """Who has all that a run consists of: the coordinator, and the closers that follow it."""
-    return tuple(dict.fromkeys((charter.authority_key, *first_closers(charter))))
+def holders(charter: Charter, position: Position | None = None) -> tuple[PublicKey, ...]:
+    """Who has all that a run consists of: the coordinator, and the closers that follow it.
+
+    position: the newest place in the log that is known.
+    """
+    named = () if position is None else position.named
+    return tuple(dict.fromkeys((charter.authority_key, *named, *first_closers(charter))))
+
+
+def certifiers(charter: Charter) -> tuple[Authorities, ...]:
+    """Who may certify an entry without a delegation: the run key alone, or the charter's closers."""
+    closers, alone = first_closers(charter), Authorities((charter.authority_key,))
+    return (alone, Authorities(closers)) if closers else (alone,)
 
 
 def genesis_tip(charter: Charter) -> Tip:

@@ -109,6 +109,11 @@ def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit:
         ) from None
 
 
+def signer_of(wire: bytes) -> PublicKey:
+    """The key that a wire form says it is signed by. Nothing is checked."""
+    return PublicKey(wire[:KEY_BYTES].hex())
+
+
 def payload_of(wire: bytes) -> bytes:
     """The bytes that a wire form says were signed. Nothing is checked."""
     return wire[_PREFIX:]
