@@ -32,6 +32,7 @@ from barnraise.evaluation.runner import Evaluated, evaluate_checkpoint
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import scratch_folder, write_atomic
+from barnraise.runtime.waits import unless_stopped
 from peer.archive.events import DownloadListener
 from peer.archive.opening import open_archive
 from peer.archive.reading import RunArchive
@@ -121,13 +122,7 @@ class Evaluator:
 
     async def until(self, stop: asyncio.Event) -> None:
         """Repeat `once` until `stop`, and report its errors. Raises UserError as `once` does."""
-        work, end = asyncio.create_task(self._forever()), asyncio.create_task(stop.wait())
-        await asyncio.wait([work, end], return_when=asyncio.FIRST_COMPLETED)
-        for task in (work, end):
-            task.cancel()
-        await asyncio.wait([work, end])
-        if not work.cancelled():
-            work.result()
+        await unless_stopped(stop, self._forever())
 
     async def _forever(self) -> None:
         while True:
