@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,7 +19,15 @@ from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import Admission, Evaluation, Head, JoinClaim, open_record
+from barnraise.contract.records import (
+    Admission,
+    Evaluation,
+    Head,
+    JoinClaim,
+    check_admission,
+    open_record,
+)
+from barnraise.contract.tip import first_closers
 from barnraise.core.errors import (
     BarnraiseError,
     KeyInUse,
@@ -32,7 +40,7 @@ from barnraise.core.errors import (
     WrongRunKey,
 )
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
@@ -62,12 +70,19 @@ class Joined:
 
 
 class CoordinatorClient:
-    """Calls to one coordinator. `connect` makes one."""
+    """Calls to one coordinator, or to a closer, which answers for it. `connect` makes one."""
 
     def __init__(
-        self, invite: Invite, endpoint: Endpoint, stub: pb_grpc.CoordinatorStub, timing: Timing
+        self,
+        invite: Invite,
+        endpoint: Endpoint,
+        stub: pb_grpc.CoordinatorStub,
+        timing: Timing,
+        closers: Collection[PublicKey] = (),
     ) -> None:
+        """closers: keys of closers that the charter does not name."""
         self._invite, self.endpoint, self._stub, self._timing = invite, endpoint, stub, timing
+        self._closers = closers
 
     async def charter(self) -> Charter:
         """Raises Unreachable, WrongRunKey, MalformedRecord."""
@@ -89,16 +104,15 @@ class CoordinatorClient:
     async def head(self) -> Signed[Head]:
         """The newest head. Raises Unreachable, WrongRunKey, MalformedRecord."""
         reply = await self._get_charter()
-        self._check_charter(reply.signed_charter)
-        return self._open_head(reply.head)
+        return self._open_head(reply.head, self._check_charter(reply.signed_charter).value)
 
     async def clock(self) -> RunClock:
         """The run's clock. Raises Unreachable, WrongRunKey, MalformedRecord."""
         clock = RunClock()
         sent = clock.elapsed()
         reply = await self._get_charter()
-        self._check_charter(reply.signed_charter)
-        clock.head_received(Millis(self._open_head(reply.head).value.at), sent)
+        charter = self._check_charter(reply.signed_charter).value
+        clock.head_received(Millis(self._open_head(reply.head, charter).value.at), sent)
         return clock
 
     async def join(
@@ -121,14 +135,17 @@ class CoordinatorClient:
         call = self._stub.Renew if renew else self._stub.Join
         request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
         reply = await self._call(call(request, timeout=self._timing.request))
-        signed = self._check_charter(reply.signed_charter)
-        charter = signed.value
-        admission = open_signed(Admission, reply.signed_admission, signer=self._invite.key)
-        if (admission.value.run, admission.value.peer) != (self._invite.run, identity.public):
-            raise MalformedRecord(
-                "the admission is for another key", fix="Report it to the run's maintainer."
-            )
-        head = self._open_head(reply.head)
+        charter = self._check_charter(reply.signed_charter).value
+        admission = open_signed(Admission, reply.signed_admission, signer=None)
+        check_admission(
+            admission.text,
+            owner,
+            run=run,
+            authority=self._invite.key,
+            now=now,
+            closers=self._trusted(charter),
+        )
+        head = self._open_head(reply.head, charter)
         clock.head_received(Millis(head.value.at), sent)
         return Joined(charter, admission, head)
 
@@ -147,9 +164,13 @@ class CoordinatorClient:
         request = pb.GetCharterRequest(run=self._invite.run)
         return await self._call(self._stub.GetCharter(request, timeout=self._timing.request))
 
-    def _open_head(self, wire: bytes) -> Signed[Head]:
-        invite = self._invite
-        signed = open_record(wire, run=invite.run, authority=invite.key, now=Millis(0))
+    def _trusted(self, charter: Charter) -> frozenset[PublicKey]:
+        """The keys that sign heads and admissions as the run key does."""
+        return frozenset(first_closers(charter)) | frozenset(self._closers)
+
+    def _open_head(self, wire: bytes, charter: Charter) -> Signed[Head]:
+        invite, closers = self._invite, self._trusted(charter)
+        signed = open_record(wire, run=invite.run, authority=invite.key, now=Millis(0), closers=closers)
         if not isinstance(signed.value, Head):
             raise MalformedRecord("the coordinator sent a record that is not a head", fix=_REPORT)
         return Signed(signed.value, signed.signer, signed.wire)
@@ -179,25 +200,34 @@ class CoordinatorClient:
 
 @asynccontextmanager
 async def connect(
-    invite: Invite, timing: Timing = TIMING, more: Sequence[Endpoint] = ()
+    invite: Invite,
+    timing: Timing = TIMING,
+    more: Sequence[Endpoint] = (),
+    closers: Collection[PublicKey] = (),
 ) -> AsyncIterator[CoordinatorClient]:
     """A client of the first endpoint that answers with the run's charter: of the invite, then of `more`.
 
-    A single endpoint is not asked beforehand. Raises Unreachable with the cause of each.
+    closers: as `CoordinatorClient` takes them. A single endpoint is not asked beforehand. Raises Unreachable
+    with the cause of each.
     """
     endpoints = tuple(dict.fromkeys((*invite.endpoints, *more)))
     async with AsyncExitStack() as stack:
-        yield await _first_that_answers(invite, endpoints, timing, stack)
+        yield await _first_that_answers(invite, endpoints, timing, stack, closers)
 
 
 async def _first_that_answers(
-    invite: Invite, endpoints: Sequence[Endpoint], timing: Timing, stack: AsyncExitStack
+    invite: Invite,
+    endpoints: Sequence[Endpoint],
+    timing: Timing,
+    stack: AsyncExitStack,
+    closers: Collection[PublicKey],
 ) -> CoordinatorClient:
     """Asks one after the other, and the next one too after `timing.stagger` or a failure."""
     clients = []
     for endpoint in endpoints:
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(endpoint)))
-        clients.append(CoordinatorClient(invite, endpoint, pb_grpc.CoordinatorStub(channel), timing))
+        stub = pb_grpc.CoordinatorStub(channel)
+        clients.append(CoordinatorClient(invite, endpoint, stub, timing, closers))
     if len(clients) == 1:
         return clients[0]
     causes: list[BarnraiseError] = []

@@ -40,7 +40,7 @@ class CoordinatorSearch:
         last = () if self._last is None else (self._last,)
         head = self.book.head
         newest = () if head is None else head.value.endpoints
-        endpoints = tuple(dict.fromkeys((*last, *self._invite.endpoints, *newest)))
+        endpoints = tuple(dict.fromkeys((*last, *self._invite.endpoints, *newest, *self.book.hints)))
         return replace(self._invite, endpoints=endpoints)
 
     async def ask(self, call: Callable[[CoordinatorClient], Awaitable[V]]) -> V:
@@ -64,7 +64,7 @@ class CoordinatorSearch:
             return None
 
     async def _ask_at(self, invite: Invite, call: Callable[[CoordinatorClient], Awaitable[V]]) -> V:
-        async with connect(invite, self.timing) as client:
+        async with connect(invite, self.timing, closers=self.book.closers or ()) as client:
             result = await call(client)
             if client.endpoint not in (self._last, *self._invite.endpoints):
                 log.info("the coordinator is at %s now", client.endpoint)

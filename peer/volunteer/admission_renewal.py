@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.runtime.run_clock import RunClock
 from peer.coordinator_client import ELSEWHERE, connect
@@ -32,6 +32,8 @@ class AdmissionRenewal:
     credit: bool
     admission: Signed[Admission]
     timing: Timing = TIMING
+    closers: Collection[PublicKey] = ()
+    """Those in force. An admission by another one counts no longer."""
 
     def text(self) -> str:
         """The newest admission, in base64."""
@@ -52,7 +54,7 @@ class AdmissionRenewal:
 
     async def renew(self, clock: RunClock) -> None:
         """Claim again. Raises KeyInUse where another program takes part with our key, Unreachable, …"""
-        async with connect(self.invite(), self.timing) as api:
+        async with connect(self.invite(), self.timing, closers=self.closers) as api:
             joined = await api.join(
                 self.identity, self.name, clock, instance=self.instance, credit=self.credit, renew=True
             )
@@ -64,8 +66,12 @@ class AdmissionRenewal:
         earliest = clock.elapsed() + round(1000 * self.timing.renew_retry)
         while True:
             await asyncio.sleep(self.timing.renew_look)
-            if clock() >= due and clock.elapsed() >= earliest:
+            if (clock() >= due or not self._counts()) and clock.elapsed() >= earliest:
                 return
+
+    def _counts(self) -> bool:
+        """Whether the signer of our admission may still admit."""
+        return self.admission.signer in (self.invite().key, *self.closers)
 
     def _seconds_left(self, now: Millis) -> float:
         admission = self.admission.value

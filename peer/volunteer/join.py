@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Head
 from barnraise.contract.shards import DataIndex
-from barnraise.contract.tip import first_position
 from barnraise.core.errors import (
     DeviceFailed,
     InvalidRun,
@@ -81,6 +81,7 @@ class _Node:
     blobs: BlobStore
     clock: RunClock
     awake: AwakeClock
+    closers: ClosersInForce
     timing: Timing
 
 
@@ -106,10 +107,20 @@ async def join(
         book.learn_head(joined.signed_head)
         preparing = prepare(search.invite, identity.public, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
+        closers = ClosersInForce.of(charter)
         admission = AdmissionRenewal(
-            lambda: search.invite, identity, name, instance, settings.credit, joined.admission, timing
+            lambda: search.invite,
+            identity,
+            name,
+            instance,
+            settings.credit,
+            joined.admission,
+            timing,
+            closers,
         )
-        starting = functools.partial(_start_node, joined, clock, awake, folder, settings, search, admission)
+        starting = functools.partial(
+            _start_node, joined, clock, awake, folder, settings, search, admission, closers
+        )
         node = await _or_leave(persist(starting, identity.public, timing), leaving)
         addresses = AddressSearch.of(node.swarm, folder, identity.public, search, node.clock)
         parallel = [asyncio.create_task(admission.keep(node.clock)), asyncio.create_task(addresses.run())]
@@ -183,6 +194,7 @@ async def _start_node(
     settings: JoinSettings,
     search: CoordinatorSearch,
     admission: AdmissionRenewal,
+    closers: ClosersInForce,
 ) -> _Node:
     identity, timing = admission.identity, admission.timing
     charter, blobs = joined.charter, BlobStore(folder / "blobs")
@@ -198,9 +210,9 @@ async def _start_node(
         caps=Caps(settings.max_upload, settings.max_download),
         book=search.book,
         admission=admission.text,
-        closers=first_position(charter).closers,
+        closers=closers,
     )
-    return _Node(identity, charter, joined.head, swarm, blobs, clock, awake, timing)
+    return _Node(identity, charter, joined.head, swarm, blobs, clock, awake, closers, timing)
 
 
 async def _volunteer(
@@ -272,14 +284,16 @@ async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Tr
                 store.resume(saved)
                 log.info("going on with round %d", saved.tip.round)
                 passed = {} if saved.certified is None else {saved.certified.vote.height: saved.certified}
-                return LogFollower(charter, swarm, blobs, saved.tip, saved.state, passed)
+                return LogFollower(
+                    charter, swarm, blobs, saved.tip, saved.state, passed, closers=node.closers
+                )
             case NotSaved():
                 log.info("starting from the run's newest checkpoint")
     except NewerVersion:  # an older save would overwrite it
         raise
     except (StateError, TrustError) as error:
         log.warning("%s %s", error.problem, error.fix)
-    return await first_follower(charter, base, swarm, blobs, node.head)
+    return await first_follower(charter, base, swarm, blobs, node.head, node.closers)
 
 
 def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) -> set[BlobHash]:

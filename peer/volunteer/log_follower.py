@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.divergence import LossTrend, round_loss
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES
-from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
+from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, check_interim, open_manifest
 from barnraise.contract.records import Commit, Head, Presence, blob_name, wanted
 from barnraise.contract.state import Layout, TrainState
-from barnraise.contract.tip import Tip, genesis_tip, holders
+from barnraise.contract.tip import Position, Tip, genesis_tip, holders
 from barnraise.core.errors import MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import Signed
@@ -51,8 +52,18 @@ class LogFollower:
     """The newest entries that were passed, by height: compared with those of another history."""
     trend: LossTrend = field(default_factory=LossTrend)
     """Of the training losses in the closes that were folded."""
+    closers: ClosersInForce | None = None
+    """Of whom the network layer takes heads and admissions: they change with the tip."""
     _others: Sequence[Presence] = ()
     """Other volunteers, which may hold contributions that we lack."""
+
+    def __post_init__(self) -> None:
+        self._moved_to(self.tip)
+
+    def _moved_to(self, tip: Tip) -> None:
+        self.tip = tip
+        if self.closers is not None:
+            self.closers.follow(tip.position)
 
     @property
     def place(self) -> Place:
@@ -95,7 +106,7 @@ class LogFollower:
 
     def amend(self, amendment: Amendment) -> None:
         """Pass an entry that folds nothing. Raises BadSignature, StateError."""
-        self.tip = amended(self.tip, amendment, self.charter)
+        self._moved_to(amended(self.tip, amendment, self.charter))
         self._passed(amendment)
 
     async def fold(self, link: Link) -> None:
@@ -107,7 +118,8 @@ class LogFollower:
                 await self.fetch_contribution(commit)
 
         await asyncio.gather(*(fetch(commit) for commit in link.commits))
-        self.tip, self.state = await asyncio.to_thread(self._advance, link)
+        tip, self.state = await asyncio.to_thread(self._advance, link)
+        self._moved_to(tip)
         self.trend = self.trend.after(link.close.round, round_loss(link.commits))
         self._passed(link)
 
@@ -128,7 +140,7 @@ class LogFollower:
         """Fetch its blob from all that hold parts of it: owner, coordinator, volunteers."""
         others = [PublicKey(other.owner) for other in self._others if other.keeps <= commit.round]
         await self.swarm.fetch_pieces(
-            wanted(commit), [PublicKey(commit.owner), *holders(self.charter), *others]
+            wanted(commit), [PublicKey(commit.owner), *holders(self.charter, self.tip.position), *others]
         )
 
     async def take_checkpoint(self, head: Head) -> None:
@@ -136,13 +148,15 @@ class LogFollower:
 
         Raises Unreachable, TrustError, StateError.
         """
+        charter, swarm, blobs = self.charter, self.swarm, self.blobs
         try:
-            manifest = await newest_manifest(self.charter, self.swarm, self.blobs, head)
-            state = await fetch_state(self.charter, self.swarm, self.blobs, manifest)
-            self.tip, self.state = manifest.tip, state
+            manifest = await newest_manifest(charter, swarm, blobs, head, self.closers)
+            self.state = await fetch_state(charter, swarm, blobs, manifest, self.tip.position)
+            self._moved_to(manifest.tip)
         except Unreachable as error:
             taken = await _named_state(self._search, head, error)
-            self.tip, self.state = taken.tip, taken.state
+            self.state = taken.state
+            self._moved_to(taken.tip)
         await self._search.clear()
         self.passed = {}
 
@@ -158,7 +172,8 @@ class LogFollower:
 
     async def _read(self, name: BlobHash) -> bytes:
         """From the coordinator and the closers, or from a volunteer that has a copy of the log."""
-        having = [*holders(self.charter), *(PublicKey(other.owner) for other in self._others)]
+        known = holders(self.charter, self.tip.position)
+        having = [*known, *(PublicKey(other.owner) for other in self._others)]
         return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *having)
 
     def _passed(self, step: Step) -> None:
@@ -166,17 +181,25 @@ class LogFollower:
         self.passed.pop(step.entry.height - PASSED, None)
 
 
-async def newest_manifest(charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head) -> Manifest:
+async def newest_manifest(
+    charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, closers: ClosersInForce | None = None
+) -> Manifest:
     """The manifest of the head's checkpoint. Raises Unreachable, TrustError."""
-    wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, *holders(charter))
-    return open_manifest(wire, run=charter.run, authority=charter.authority_key).value
+    closers = ClosersInForce.of(charter) if closers is None else closers
+    having = holders(charter, closers.position)
+    wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, *having)
+    signed = open_manifest(wire, run=charter.run, authority=charter.authority_key, closers=closers)
+    check_interim(signed, charter.authority_key, closers.position)
+    return signed.value
 
 
-async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest: Manifest) -> TrainState:
-    """The state of a checkpoint. Raises Unreachable, MalformedBlob, StateError."""
+async def fetch_state(
+    charter: Charter, swarm: Swarm, blobs: BlobStore, manifest: Manifest, position: Position | None = None
+) -> TrainState:
+    """The state of a checkpoint. position: as of `holders`. Raises Unreachable, MalformedBlob, StateError."""
     for entry in manifest.files:
         if entry.name.endswith(".safetensors"):
-            name, having = BlobHash(entry.hash), holders(charter)
+            name, having = BlobHash(entry.hash), holders(charter, position)
             await swarm.fetch(name, entry.size, having)
             if not isinstance(await asyncio.to_thread(blobs.check, name), Intact):  # of an earlier download
                 await swarm.fetch(name, entry.size, having)
@@ -184,7 +207,12 @@ async def fetch_state(charter: Charter, swarm: Swarm, blobs: BlobStore, manifest
 
 
 async def first_follower(
-    charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
+    charter: Charter,
+    base: Path,
+    swarm: Swarm,
+    blobs: BlobStore,
+    head: Head,
+    closers: ClosersInForce | None = None,
 ) -> LogFollower:
     """A follower without saved work: it starts from state[0] computed here, or from a checkpoint.
 
@@ -195,11 +223,11 @@ async def first_follower(
     while True:
         head = await newest_head(swarm, head)
         try:
-            return await _follower_at(charter, base, swarm, blobs, head)
+            return await _follower_at(charter, base, swarm, blobs, head, closers)
         except Unreachable as error:
             if (await newest_head(swarm, head)).checkpoint == head.checkpoint:
                 taken = await _named_state(StateSearch(charter, swarm, blobs), head, error)
-                return LogFollower(charter, swarm, blobs, taken.tip, taken.state)
+                return LogFollower(charter, swarm, blobs, taken.tip, taken.state, closers=closers)
 
 
 async def _named_state(search: StateSearch, head: Head, error: Unreachable) -> TakenState:
@@ -217,13 +245,18 @@ async def newest_head(swarm: Swarm, known: Head) -> Head:
 
 
 async def _follower_at(
-    charter: Charter, base: Path, swarm: Swarm, blobs: BlobStore, head: Head
+    charter: Charter,
+    base: Path,
+    swarm: Swarm,
+    blobs: BlobStore,
+    head: Head,
+    closers: ClosersInForce | None,
 ) -> LogFollower:
     if head.checkpoint_round == 0:  # its state follows from the base model: no manifest is needed
         spec = charter.spec
         state = await asyncio.to_thread(initial_state, base, spec.train.target, spec.seed)
         if await asyncio.to_thread(state.hash) == charter.genesis:
-            return LogFollower(charter, swarm, blobs, genesis_tip(charter), state)
-    manifest = await newest_manifest(charter, swarm, blobs, head)
+            return LogFollower(charter, swarm, blobs, genesis_tip(charter), state, closers=closers)
+    manifest = await newest_manifest(charter, swarm, blobs, head, closers)
     state = await fetch_state(charter, swarm, blobs, manifest)
-    return LogFollower(charter, swarm, blobs, manifest.tip, state)
+    return LogFollower(charter, swarm, blobs, manifest.tip, state, closers=closers)

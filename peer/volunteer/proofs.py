@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.contract.archive import PROOFS as PROOFS
-from barnraise.contract.certificates import Authorities
 from barnraise.contract.charter import Charter
-from barnraise.contract.double_signing import DoubleSigned, open_proof
+from barnraise.contract.double_signing import DoubleSigned, open_proof_of_any
+from barnraise.contract.tip import certifiers
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import blob_hash
 from barnraise.runtime.files import write_atomic
@@ -42,12 +42,12 @@ class Proofs:
 
 
 def read_proofs(folder: Path, charter: Charter) -> list[DoubleSigned]:
-    """The proofs in a folder that the run's key signed. Others are named in the program's log."""
+    """The valid proofs in a folder: of the run's key, or of the charter's closers. Others are logged."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
-            authorities = Authorities((charter.authority_key,))
-            found.append(open_proof(path.read_bytes(), run=charter.run, authorities=authorities))
+            payload = path.read_bytes()
+            found.append(open_proof_of_any(payload, run=charter.run, known=certifiers(charter)))
         except TrustError as error:
             log.warning("%s is ignored: %s", path, error.problem)
     return found

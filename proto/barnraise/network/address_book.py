@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from barnraise.contract.contacts import (
@@ -12,13 +12,17 @@ from barnraise.contract.contacts import (
     ContactPage,
     open_contact,
     open_head,
+    unproved_head,
 )
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.records import Head, Record, tagged
 from barnraise.core.errors import RefusedError, TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed
 
 MAX_CONTACTS = MAX_PAGE_CONTACTS
+MAX_HINTS = 16
+"""Addresses that nobody vouches for and that are tried."""
 OFFERED = 16
 """Contacts in a page for another node: a joiner needs one that is up."""
 
@@ -36,11 +40,20 @@ class AddressBook:
     authority: PublicKey
     head: Signed[Head] | None = None
     """It has the coordinator's addresses."""
+    closers: Collection[PublicKey] | None = None
+    """As `open_record` takes them; None before the program has the run's charter."""
+    hints: tuple[Endpoint, ...] = ()
+    """Of gRPC services in heads of unknown signers, which may be closers: a program without the charter calls
+    them, and checks the charter that they answer with."""
     changes: int = 0
     """Counts what was learned."""
     _contacts: dict[PublicKey, Signed[Contact]] = field(default_factory=dict)
     _answered: set[PublicKey] = field(default_factory=set)
     """Volunteers that answered this program: strangers with many keys do not replace them."""
+
+    def trust(self, closers: Collection[PublicKey]) -> None:
+        """Take what these keys signed, too. They may change."""
+        self.closers = closers
 
     def learn(self, page: ContactPage, now: Millis) -> int:
         """Keep what is valid and newer; return how many records are neither.
@@ -48,8 +61,9 @@ class AddressBook:
         now: the run's time; before a program has joined, its machine's, which may be behind: a head is not.
         """
         refused = 0
-        if page.head is not None:
-            refused += not self._try(lambda text: self.learn_head(self._opened_head(text, now)), page.head)
+        if page.head is not None and not self._try(self._learner_of_heads(now), page.head):
+            refused += 1
+            self._take_hints(page.head)
         now = now if self.head is None else Millis(max(now, self.head.value.at))
         known = {contact.text for contact in self._contacts.values()}
         for text in page.contacts:
@@ -114,10 +128,18 @@ class AddressBook:
         self._answered.discard(last.signer)
 
     def _opened(self, text: str, now: Millis) -> Signed[Contact]:
-        return open_contact(text, run=self.run, authority=self.authority, now=now)
+        closers = self.closers or ()
+        return open_contact(text, run=self.run, authority=self.authority, now=now, closers=closers)
 
     def _opened_head(self, text: str, now: Millis) -> Signed[Head]:
-        return open_head(text, run=self.run, authority=self.authority, now=now)
+        return open_head(text, run=self.run, authority=self.authority, now=now, closers=self.closers or ())
+
+    def _learner_of_heads(self, now: Millis) -> Callable[[str], None]:
+        return lambda text: self.learn_head(self._opened_head(text, now))
+
+    def _take_hints(self, text: str) -> None:
+        if self.closers is None and (head := unproved_head(text, self.run)) is not None:
+            self.hints = tuple(dict.fromkeys((*self.hints, *head.endpoints)))[:MAX_HINTS]
 
     @staticmethod
     def _try(learn: Callable[[str], None], text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,15 @@ log = logging.getLogger("barnraise.swarm")
 ADDRESS_FILE = "addresses.json"
 
 
-def load_book(folder: Path, run: RunId, authority: PublicKey, now: Millis) -> AddressBook:
-    """The book in a folder; an empty one where there is none of this run."""
-    book, path = AddressBook(run, authority), folder / ADDRESS_FILE
+def load_book(
+    folder: Path,
+    run: RunId,
+    authority: PublicKey,
+    now: Millis,
+    closers: Collection[PublicKey] | None = None,
+) -> AddressBook:
+    """The book in a folder; an empty one where there is none of this run. closers: as in `AddressBook`."""
+    book, path = AddressBook(run, authority, closers=closers), folder / ADDRESS_FILE
     try:
         with path.open("rb") as file:
             page = open_page(file.read(MAX_PAGE_BYTES + 1))

@@ -4,6 +4,7 @@ possible."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import sys
@@ -28,7 +29,13 @@ from barnraise.core.errors import MachineError, MalformedBlob, Unreachable
 from barnraise.core.ids import PublicKey
 from barnraise.network import die_with_parent, nat
 from barnraise.network.bound_ports import check_bound
-from barnraise.network.daemon_failure import DaemonEnded, DaemonFailure, DaemonHangs, no_node_answered
+from barnraise.network.daemon_failure import (
+    DaemonEnded,
+    DaemonFailure,
+    DaemonHangs,
+    no_node_answered,
+    quiet_about,
+)
 from barnraise.network.node_addresses import peer_of, place_of
 from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
 from barnraise.network.streams import Stream
@@ -66,6 +73,8 @@ class Daemon:
     _listen: Sequence[str]
     _announce: Sequence[str]
     timing: Timing = TIMING
+    is_relay: bool = False
+    """Whether it relays for others although it joins by some of them."""
     _kept: Sequence[str] = ()
     """`_listen` with the ports that were free at the start."""
     _handlers: dict[str, Handler] = field(default_factory=dict)
@@ -79,18 +88,21 @@ class Daemon:
         announce: Sequence[str],
         timing: Timing = TIMING,
         relays: Sequence[str] = (),
+        *,
+        is_relay: bool = False,
     ) -> Daemon:
         """Start a daemon that joins by `bootstrap`, or, without any, that others join and are relayed by.
 
         identity: file of the node's key. listen: multiaddresses. announce: addresses to announce instead of
         those that the daemon finds. relays: nodes that relay, where `bootstrap` names none of them.
-        Raises Unreachable; MachineError where a fixed port of `listen` is taken.
+        is_relay: as the field. Raises Unreachable; MachineError where a fixed port of `listen` is taken.
         """
         use_hivemind_log_handler("nowhere")
-        asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
+        asyncio.get_running_loop().set_exception_handler(quiet_about(P2PDaemonError))
         remove_stale_sockets()
         try:
-            p2p = await _start_p2p(identity, listen, bootstrap, relays or bootstrap, announce, timing)
+            by = () if is_relay else relays or bootstrap
+            p2p = await _start_p2p(identity, listen, bootstrap, by, announce, timing)
         except P2PDaemonError as error:
             remove_stale_sockets()
             if "bootstrap" in str(error):
@@ -99,7 +111,7 @@ class Daemon:
                 f"the libp2p daemon did not start on {', '.join(listen)}: {error}",
                 fix="Is the port free, and is the program allowed to listen? Try another port.",
             ) from None
-        daemon = cls(p2p, identity, listen, announce, timing)
+        daemon = cls(p2p, identity, listen, announce, timing, is_relay)
         try:
             check_bound(int(p2p._child.pid), nat.both_transports_of(listen))
         except MachineError:
@@ -111,7 +123,7 @@ class Daemon:
     async def start_asking(cls, timing: Timing = TIMING) -> Daemon:
         """A daemon with a key of its own that serves nothing, to ask other nodes."""
         use_hivemind_log_handler("nowhere")
-        asyncio.get_running_loop().set_exception_handler(_log_lost_connections)
+        asyncio.get_running_loop().set_exception_handler(quiet_about(P2PDaemonError))
         try:
             return cls(await _asker(timing), Path(), (), (), timing)
         except P2PDaemonError as error:
@@ -140,14 +152,14 @@ class Daemon:
         if old._child.returncode is None:
             old._child.kill()
         await old.shutdown()
-        identity, announce = self._identity, self._announce
+        options = (bootstrap, self._announce, self.timing, relays)
+        start = functools.partial(Daemon.start, is_relay=self.is_relay)
         try:
-            listen = self._kept or self._listen
-            new = await Daemon.start(identity, listen, bootstrap, announce, self.timing, relays)
+            new = await start(self._identity, self._kept or self._listen, *options)
         except MachineError:  # another program has a port that was ours
             if self._kept in ((), self._listen):
                 raise
-            new = await Daemon.start(identity, self._listen, bootstrap, announce, self.timing, relays)
+            new = await start(self._identity, self._listen, *options)
         self.p2p = new.p2p
         for protocol, handler in self._handlers.items():
             await self._serve(protocol, handler)
@@ -333,12 +345,3 @@ async def _relays_enough(p2p: P2P, listens: Sequence[str], timing: Timing) -> bo
         return False
     finally:
         await asker.shutdown()
-
-
-def _log_lost_connections(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """hivemind's own tasks, which nothing awaits, fail when the daemon or a neighbour goes: log it
-    quietly."""
-    if isinstance(context.get("exception"), OSError | EOFError | P2PDaemonError):
-        log.debug("%s: %s", context["message"], context["exception"])
-    else:
-        loop.default_exception_handler(context)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from typing_extensions import assert_never
 
 from barnraise.core.errors import Unreachable
 from barnraise.core.reason import Reason
+
+log = logging.getLogger("barnraise.swarm")
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,18 @@ def no_node_answered(bootstrap: Sequence[str]) -> Unreachable:
         f"none of the swarm's nodes answered: {', '.join(bootstrap)}",
         fix="Is the coordinator's libp2p port open to you? Check its --p2p-port and any firewall.",
     )
+
+
+def quiet_about(lost: type[Exception]) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """An exception handler of event loops. lost: the error of a daemon that is gone.
+
+    hivemind's own tasks, which nothing awaits, fail when the daemon or a neighbour goes.
+    """
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), (OSError, EOFError, lost)):
+            log.debug("%s: %s", context["message"], context["exception"])
+        else:
+            loop.default_exception_handler(context)
+
+    return handle

@@ -63,9 +63,13 @@ class Gossip:
         timing: Timing = TIMING,
         elapsed: Callable[[], Millis] = elapsed_ms,
         closers: Collection[PublicKey] = (),
+        counts: bool = False,
     ) -> None:
-        """clock: the run's. elapsed: measures the time between polls. closers: as in `open_record`."""
-        self._closers = closers
+        """clock: the run's. elapsed: measures the time between polls. closers: as in `open_record`.
+
+        counts: as of `Swarm.start`.
+        """
+        self._closers, self._counts = closers, counts
         self._identity, self._run, self._authority, self._clock = identity, run, authority, clock
         self._store, self._open_stream = store, open_stream
         self._random, self._timing = random, timing
@@ -156,8 +160,9 @@ class Gossip:
 
     @property
     def _is_coordinator(self) -> bool:
-        """Or a closer, which counts the volunteers as well."""
-        return self._identity.public == self._authority or self._identity.public in self._closers
+        """Or a closer or follower, which counts the volunteers as well."""
+        own = self._identity.public
+        return self._counts or own == self._authority or own in self._closers
 
     def _note_misfit(self, error: CoordinatorDoesNotFit) -> None:
         """An old head proves nothing: the coordinator may have been updated since."""

@@ -167,17 +167,22 @@ class RecordDht:
         return bool(await self._node.store(place.key, tagged(signed), expiry, subkey=place.subkey))
 
     async def look_up(self, key: str, newest: bool) -> list[Signed[Record]]:
-        """As `dht_poller.Lookup`. The validator passed all that is found."""
+        """As `dht_poller.Lookup`. The validator passed all that is found; the closers may be others since."""
         found = await self._node.get(key, latest=newest)
         if found is None:
             return []
         if not isinstance(found.value, dict):
-            return [self._open(found.value)]
-        entries = [entry.value for _, entry in sorted(found.value.items())]
-        return [self._open(value) for value in entries]
+            return self._opened([found.value])
+        return self._opened([entry.value for _, entry in sorted(found.value.items())])
 
-    def _open(self, value: bytes) -> Signed[Record]:
-        return _open_once(value, self._run, self._authority, frozenset(self._closers))
+    def _opened(self, values: Sequence[bytes]) -> list[Signed[Record]]:
+        records, closers = [], frozenset(self._closers)
+        for value in values:
+            try:
+                records.append(_open_once(value, self._run, self._authority, closers))
+            except TrustError as error:
+                log.debug("a stored record counts no longer: %s", error)
+        return records
 
     async def stop(self) -> None:
         """Leave the DHT."""

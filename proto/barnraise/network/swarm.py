@@ -77,6 +77,8 @@ class Swarm:
         book: AddressBook | None = None,
         admission: Callable[[], str] | None = None,
         closers: Collection[PublicKey] = (),
+        relays: bool = False,
+        counts: bool = False,
     ) -> Swarm:
         """Start the daemon and join the DHT.
 
@@ -84,13 +86,17 @@ class Swarm:
         them answers, the volunteers of `book` are tried, and Unreachable is raised where none of those does.
         announce: addresses to announce instead of those found, of which QUIC is announced too. caps: limits
         on the traffic of blobs; records are small and have none. admission: of this node, in base64, where
-        other nodes may pass on its addresses. closers: as `open_record` takes them.
+        other nodes may pass on its addresses. closers: as `open_record` takes them; they may change. relays:
+        whether all others reach this node, which then relays for those that are not reached; a node without
+        `bootstrap` always does. counts: whether this node keeps the heartbeats of all volunteers, as the
+        coordinator and closers do.
         """
         book = AddressBook(run, authority) if book is None else book
+        book.trust(closers)
         key = write_identity(identity, folder)
 
-        async def start(bootstrap: Sequence[str], relays: Sequence[str]) -> Daemon:
-            return await Daemon.start(key, listen, bootstrap, announce, timing, relays)
+        async def start(bootstrap: Sequence[str], by: Sequence[str]) -> Daemon:
+            return await Daemon.start(key, listen, bootstrap, announce, timing, by, is_relay=relays)
 
         daemon, nodes = await _entered(start, bootstrap, book)
         try:
@@ -109,6 +115,7 @@ class Swarm:
             random=Random(),
             timing=timing,
             closers=closers,
+            counts=counts,
         )
 
         async def contact() -> Signed[Contact] | None:

@@ -57,7 +57,7 @@ def renewals(
             return Joined(admission(now + 2 * HOUR))
 
     @asynccontextmanager
-    async def connect(*_: object) -> AsyncIterator[CoordinatorClient]:
+    async def connect(*_: object, **__: object) -> AsyncIterator[CoordinatorClient]:
         yield cast(CoordinatorClient, Client())
 
     async def work() -> None:
