@@ -38,6 +38,11 @@ def verify_message(event: events.VerifyEvent | events.ReplayProgress) -> str:
             return f"initializing the adapter from the run's seed, {seed}"
         case events.ReadingBaseModel(source):
             return f"reading the base model {source}"
+        case events.CloserLied(closer, kind, round):
+            return (
+                f"proved: the closer {short(closer)}… lied in round {round} ({kind}). The log counts where a"
+                " majority of closers certified it; the run's maintainer should name another closer"
+            )
         case events.ReplayProgress(rounds, total):
             return f"replayed {rounds} of {total} rounds: {replay_rate(event)}"
         case _:

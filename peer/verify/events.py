@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.core.ids import RunId, StateHash
+from barnraise.core.ids import PublicKey, RunId, StateHash
 from barnraise.core.reason import Reason
 from peer.archive.events import BaseEvent
 
@@ -49,12 +49,23 @@ class ReadingBaseModel(Reason):
     source: str
 
 
+@dataclass(frozen=True)
+class CloserLied(Reason):
+    """The archive has the proof that a closer signed two statements of which an honest one signs one."""
+
+    closer: PublicKey
+    kind: str
+    """As of `barnraise.consensus.lies.LieKind`."""
+    round: int
+
+
 VerifyEvent = (
     CheckingFiles
     | ContributionsDropped
     | StartFromCheckpoint
     | InitializingAdapter
     | ReadingBaseModel
+    | CloserLied
     | BaseEvent
 )
 

@@ -266,6 +266,11 @@ VERIFY: list[tuple[verify.VerifyEvent | verify.ReplayProgress, str]] = [
         "starting from the checkpoint of round 2, which the run's key signed: the rounds before it are not"
         " proved",
     ),
+    (
+        verify.CloserLied(PublicKey("ab" * 32), "two-votes", 3),
+        "proved: the closer abababab… lied in round 3 (two-votes). The log counts where a"
+        " majority of closers certified it; the run's maintainer should name another closer",
+    ),
     (verify.InitializingAdapter(7), "initializing the adapter from the run's seed, 7"),
     (verify.ReadingBaseModel("tiny"), "reading the base model tiny"),
     (verify.ReplayProgress(3, 7, 12, 1.5), "replayed 3 of 7 rounds: 12 contributions, 2.0 rounds/s"),

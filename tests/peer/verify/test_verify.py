@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.consensus.lies import lie_in
 from barnraise.contract.archive import (
     CHARTER,
     INDEX,
@@ -20,6 +21,7 @@ from barnraise.contract.archive import (
     parse_index,
     proof_path,
 )
+from barnraise.contract.certificates import Vote
 from barnraise.contract.double_signing import proof_of
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import blob_name
@@ -36,6 +38,7 @@ from coordinator.store.run_store import RunStore
 from coordinator.store.transitions import apply
 from peer.messages.verify import difference_message
 from peer.verify.events import (
+    CloserLied,
     ContributionsDropped,
     StartFromCheckpoint,
 )
@@ -271,6 +274,30 @@ def test_a_proof_of_double_signing_is_reported_until_the_run_resumes(
     found = differs(options(copy))
     assert (found.what, found.where) == ("history", proof_path(blob_hash(proof.payload)))
     assert found.cause is Cause.COORDINATOR
+
+
+def test_a_proof_that_a_closer_lied_is_reported(copy: Path) -> None:
+    """The log is proved all the same."""
+    said = [
+        sign(
+            AUTHORITY,
+            Vote(run=parts.RUN, epoch=0, height=1, round=1, kind="close", entry=entry, ballot=7),
+        )
+        for entry in (parts.HASH_A, parts.HASH_B)
+    ]
+    lie = lie_in(*said)
+    assert lie is not None
+    path = copy / proof_path(blob_hash(lie.payload))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(lie.payload)
+    index = parse_index((copy / INDEX).read_bytes())
+    index = index.model_copy(update={"proofs": (blob_hash(lie.payload),)})
+    (copy / INDEX).write_text(index.model_dump_json(), encoding="utf-8")
+    display = RecordingDisplay()
+    assert isinstance(outcome(options(copy), display), Proved)
+    assert [event for event in display.events if isinstance(event, CloserLied)] == [
+        CloserLied(AUTHORITY.public, "two-votes", 1)
+    ]
 
 
 def set_tip(store: RunStore, tip: Tip) -> None:
