@@ -4,46 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.consensus.vote_store import open_closer
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
-from barnraise.contract.invite import Invite
-from barnraise.contract.log_entries import MAX_ENTRY_BYTES
-from barnraise.contract.records import Head, JoinClaim, open_record, wanted
+from barnraise.contract.closers_in_force import ClosersInForce
+from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, ip_address
+from barnraise.contract.invite import Invite, InviteNode
+from barnraise.contract.records import Head, JoinClaim, open_record
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex
-from barnraise.contract.tip import first_closers, first_position, holders
-from barnraise.core.errors import BarnraiseError, MalformedRecord, Unreachable, UserError
+from barnraise.contract.tip import first_closers, holders
+from barnraise.core.errors import BarnraiseError, MalformedRecord, Unreachable
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import Signed, open_signed, sign
-from barnraise.fold.log import Link, Step, Unreadable, check_step, read_step
+from barnraise.gateway import listen
+from barnraise.network.address_book import AddressBook
+from barnraise.network.address_file import AddressFile, load_book
+from barnraise.network.address_upkeep import AddressUpkeep
+from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.files import owned_folder, write_atomic
+from barnraise.runtime.files import owned_folder
+from barnraise.runtime.machine_clocks import wall_ms
 from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
-from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints, copy_checkpoint
-from coordinator.grpc_service import ask_join
+from barnraise.runtime.waits import end, unless_stopped, until_first
+from coordinator.addresses.announced import Announced, announced
+from coordinator.addresses.listening import ListenSettings
+from coordinator.addresses.option_checks import check_options
+from coordinator.addresses.own_addresses import own_addresses
+from coordinator.addresses.reserved_ports import ReservedPorts, reserve
+from coordinator.addresses.upkeep import keep_addresses
+from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints
+from coordinator.grpc_service import GatewayAddress, ask_join
+from coordinator.grpc_service import serve as serve_grpc
+from coordinator.reasons.addresses import AddressDoubt
+from coordinator.recovery.first_copy import first_copy
+from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.joint_closing import joint_closing
 from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.rounds.session import Session
-from coordinator.run_folder import ADDRESSES, BLOBS, CLOSER_KEY, JOURNAL, VOTES
-from coordinator.stopping import unless_stopped
-from coordinator.store.events import (
-    CheckpointWritten,
-    ContributionsForgotten,
-    Journaled,
-    RoundOpened,
-    RunChartered,
-    entered,
-)
+from coordinator.run_folder import ARCHIVE, BLOBS, CLOSER_KEY, JOURNAL, VOTES
 from coordinator.store.journal import Journal
 from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.row_reader import find_charter
@@ -54,7 +61,7 @@ from coordinator.timing import TIMING, Timing
 log = logging.getLogger("coordinator")
 
 MAX_ADDRESSES, OWN_ADDRESSES = 16, 8
-"""Addresses in a head, and those of the follower among them."""
+"""libp2p addresses in a head, and those of the follower among them."""
 
 
 @dataclass(frozen=True)
@@ -64,86 +71,88 @@ class Following:
     key: PublicKey
     closes: bool
     """Whether the run names its key."""
+    node: InviteNode
+    """Where other nodes find it: an invite may name it."""
+    url: str
+    """Address of the HTTP gateway."""
+    doubts: tuple[AddressDoubt, ...]
+    """Addresses that not everyone can reach."""
 
 
 @dataclass(frozen=True)
 class _Joined:
     charter: Signed[Charter]
-    head: Head | None
-    """None where the coordinator is away."""
-    addresses: tuple[str, ...]
+    head: Head
+    """The newest that is known."""
+    is_new: bool
+    """Whether the folder has nothing of the run yet."""
 
 
 async def follow(
     invite: Invite,
     folder: Path,
-    listen: Sequence[str],
+    settings: ListenSettings,
     ready: Callable[[Following], None],
     timing: Timing = TIMING,
 ) -> None:
     """Follow a run until SIGINT, SIGTERM or SIGHUP; close its rounds with others where it names our key."""
+    check_options(settings.host, settings.public_hosts, (), settings.http_url, ())
     stop = asyncio.Event()
     on_stop_signals(stop.set, stop.set)
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "follower"))
+        ports = stack.enter_context(
+            reserve(str(ip_address(settings.host)), settings.port, settings.p2p_port, settings.http_port)
+        )
+        bound, public = ports.bound, announced(ports.bound, settings.given, own_addresses())
         awake = stack.enter_context(ticking(AwakeClock()))
         identity, votes = open_closer(folder / CLOSER_KEY, folder / VOTES)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
-        clock = RunClock()
-        joined = await _join(invite, identity, folder, journal, clock, timing)
-        charter, blobs = joined.charter.value, BlobStore(folder / BLOBS)
-        if not first_closers(charter):
-            raise UserError(
-                f"the run {charter.run} names no closers: its coordinator alone closes its rounds",
-                fix="`coordinator publish` copies its archive. For the next run, what `coordinator closer-key"
-                " FOLDER` prints belongs into `closers.keys`.",
-            )
-        swarm = await Swarm.start(
-            identity,
-            charter.run,
-            invite.key,
-            clock=clock,
-            blobs=blobs,
-            folder=folder,
-            listen=listen,
-            bootstrap=joined.addresses,
-            closers=first_closers(charter),
+        clock, blobs = RunClock(), BlobStore(folder / BLOBS)
+        book = _book(invite, folder, journal)
+        joined = await _join(invite, identity, book, journal, clock, timing)
+        charter = joined.charter.value
+        closers = ClosersInForce.of(charter)
+        swarm = await _start_swarm(
+            ports, public, settings, identity, folder, blobs, clock, joined, book, closers
         )
         stack.push_async_callback(swarm.stop)
-        if find_charter(journal.rows(), invite.key) is None:
-            assert joined.head is not None, "it was joined"
-            for event in await _history(joined.charter, joined.head, swarm, blobs, clock()):
-                journal.append(event.row())
+        if book.head is not None:
+            swarm.learn(book.head)  # where nobody else is there, its age shows that this closer has to lead
+        if joined.is_new:
+            events = await first_copy(joined.charter, joined.head, swarm, blobs, clock())
+            journal.extend([event.row() for event in events])
         restore = functools.partial(RunStore.restore, identity, joined.charter, folder, folder, journal)
         store = await _restored(restore, swarm, stop, timing)
         if store is None:
             return
-        joint = joint_closing(store, swarm, identity, votes, clock, timing)
-        checkpoints = CopiedCheckpoints(store, swarm, clock, timing)
+        joint = joint_closing(store, swarm, identity, votes, clock, closers, timing)
+        checkpoints = CopiedCheckpoints.of(store, swarm, clock, timing)
+        addresses = _addresses(await swarm.addresses(), public, joined.head)
         session = Session(
-            store,
-            checkpoints,
-            swarm,
-            clock,
-            _addresses(await swarm.addresses(), joined),
-            timing,
-            pauses=awake.pauses,
-            joint=joint,
+            store, checkpoints, swarm, clock, addresses, timing, pauses=awake.pauses, joint=joint
         )
-        ready(Following(identity.public, identity.public in first_closers(charter)))
-        data = asyncio.create_task(_copy_data(charter, swarm, blobs, timing))
-        try:
-            await swarm.guard(session.run(stop))
-        finally:
-            data.cancel()
+        await checkpoints.update_archive()
+        http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
+        stack.push_async_callback(http.stop)
+        api = CoordinatorApi(store, checkpoints, session, clock, timing)
+        gateway = GatewayAddress(public.http_port, settings.http_url or "")
+        server, _ = await serve_grpc(api, bound.host, bound.port, gateway)
+        stack.push_async_callback(server.stop, timing.stop)
+        node = InviteNode(identity.public, Endpoint(public.endpoints[0].host, _p2p_port(settings, ports)))
+        closes = identity.public in store.snapshot.position.named
+        ready(Following(identity.public, closes, node, public.urls[0], public.doubts))
+        upkeep = AddressUpkeep(swarm, AddressFile(folder, book), identity.public, invite.key)
+        stack.push_async_callback(end, asyncio.create_task(_copy_data(charter, swarm, blobs, timing)))
+        keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
+        following = _follow_coordinator(upkeep, timing)
+        await swarm.guard(until_first(session.run(stop), keeping, following))
 
 
-def _addresses(own: tuple[str, ...], joined: _Joined) -> CoordinatorAddresses:
-    """What heads of this follower say: it is dialled first, and the coordinator may be back."""
-    known = joined.addresses[: MAX_ADDRESSES - len(own[:OWN_ADDRESSES])]
-    head = joined.head
-    p2p = (*own[:OWN_ADDRESSES], *known)
-    return CoordinatorAddresses(p2p, head.api if head else (), head.gateways if head else ())
+def _book(invite: Invite, folder: Path, journal: Journal) -> AddressBook:
+    known = find_charter(journal.rows(), invite.key)
+    closers = None if known is None else first_closers(known.value)
+    return load_book(folder, invite.run, invite.key, wall_ms(), closers)
 
 
 async def _restored(
@@ -159,70 +168,82 @@ async def _restored(
 
 
 async def _join(
-    invite: Invite, identity: Identity, folder: Path, journal: Journal, clock: RunClock, timing: Timing
+    invite: Invite, identity: Identity, book: AddressBook, journal: Journal, clock: RunClock, timing: Timing
 ) -> _Joined:
-    """Raises Unreachable where the coordinator is away and this folder has not followed the run before."""
+    """Raises Unreachable where nobody answers and this folder has not followed the run before."""
     claim = JoinClaim(run=invite.run, owner=identity.public, name="", credit=False, at=clock())
-    known = find_charter(journal.rows(), invite.key)
+    known, endpoints = find_charter(journal.rows(), invite.key), list(invite.endpoints)
+    if book.head is not None:
+        endpoints += [one for one in book.head.value.endpoints if one not in endpoints]
     try:
-        reply = await ask_join(invite.endpoints, sign(identity, claim), timing)
+        reply = await ask_join(endpoints, sign(identity, claim), timing)
     except Unreachable as error:
-        if known is None or not (folder / ADDRESSES).exists():
+        if known is None or book.head is None:
             raise
         log.info("%s; following without it", error.problem)
-        return _Joined(known, None, tuple(json.loads((folder / ADDRESSES).read_bytes())))
+        return _Joined(known, book.head.value, False)
     charter = open_signed(Charter, reply.charter, signer=invite.key, limit=MAX_CHARTER_BYTES)
     closers = first_closers(charter.value)
-    head = open_record(reply.head, run=invite.run, authority=invite.key, now=Millis(0), closers=closers).value
-    if not isinstance(head, Head):
+    head = open_record(reply.head, run=invite.run, authority=invite.key, now=Millis(0), closers=closers)
+    if not isinstance(head.value, Head):
         raise MalformedRecord("the coordinator sent a record that is not a head", fix="Report it.")
-    clock.head_received(Millis(head.at))
-    write_atomic(folder / ADDRESSES, json.dumps(head.bootstrap).encode())
-    return _Joined(charter, head, head.bootstrap)
+    clock.head_received(Millis(head.value.at))
+    book.learn_head(Signed(head.value, head.signer, head.wire))
+    return _Joined(charter, head.value, known is None)
 
 
-async def _history(
-    charter: Signed[Charter], head: Head, swarm: Swarm, blobs: BlobStore, now: Millis
-) -> list[Journaled]:
-    """What a journal has to record to continue from the head's checkpoint. Its files are in the store."""
-    manifest = await copy_checkpoint(charter.value, swarm, blobs, BlobHash(head.checkpoint))
-    first = manifest.value.round
-    events: list[Journaled] = [RunChartered(now, charter)]
-    having = await _holders(charter.value, swarm)
-    for step in await _steps(charter.value, head, swarm, blobs, having):
-        events.append(entered(step))
-        if isinstance(step, Link) and step.close.round >= first:
-            for commit in step.commits:
-                await swarm.fetch_pieces(wanted(commit), [PublicKey(commit.owner), *having])
-    events.append(CheckpointWritten(now, manifest))
-    if first:
-        events.append(ContributionsForgotten(now, first))
-    return [*events, RoundOpened(Millis(head.opens), head.round)]
+async def _start_swarm(
+    ports: ReservedPorts,
+    public: Announced,
+    settings: ListenSettings,
+    identity: Identity,
+    folder: Path,
+    blobs: BlobStore,
+    clock: RunClock,
+    joined: _Joined,
+    book: AddressBook,
+    closers: ClosersInForce,
+) -> Swarm:
+    charter, is_reached = joined.charter.value, settings.is_reached(public)
+    await AddressFile(folder, book).save()
+    ports.release()
+    return await Swarm.start(
+        identity,
+        charter.run,
+        charter.authority_key,
+        clock=clock,
+        blobs=blobs,
+        folder=folder,
+        listen=ports.bound.listens,
+        bootstrap=joined.head.bootstrap,
+        announce=public.p2p if is_reached else (),
+        caps=Caps(up=settings.max_upload),
+        book=book,
+        closers=closers,
+        relays=is_reached,
+        counts=True,
+    )
 
 
-async def _holders(charter: Charter, swarm: Swarm) -> tuple[PublicKey, ...]:
-    """Who may have the log and the newest contributions: the coordinator, closers, and volunteers."""
-    present = (PublicKey(presence.owner) for presence in await swarm.peers())
-    return tuple(dict.fromkeys((*holders(charter), *present)))
+def _p2p_port(settings: ListenSettings, ports: ReservedPorts) -> int:
+    return settings.public_p2p_port or ports.bound.p2p_port
 
 
-async def _steps(
-    charter: Charter, head: Head, swarm: Swarm, blobs: BlobStore, having: Sequence[PublicKey]
-) -> list[Step]:
-    """The whole log up to a head, checked. Raises Unreachable, TrustError, StateError."""
-    found: list[Step] = []
-    name, certificate = BlobHash(head.entry), head.certificate
-    while certificate is not None:
-        await swarm.fetch(name, MAX_ENTRY_BYTES, having)
-        step = read_step(await asyncio.to_thread(blobs.get, name), certificate, charter)
-        if isinstance(step, Unreadable):
-            raise MalformedRecord("the run's log is of a newer version", fix="Update Barnraise.")
-        found.append(step)
-        name, certificate = BlobHash(step.entry.previous), step.entry.certificate
-    position = first_position(charter)
-    for step in reversed(found):
-        position = position.after(check_step(position, step, charter).entry)
-    return found[::-1]
+def _addresses(own: tuple[str, ...], public: Announced, head: Head) -> CoordinatorAddresses:
+    """What heads of this follower say: it is called first, and the coordinator may be back."""
+    own = own[:OWN_ADDRESSES]
+    return CoordinatorAddresses(
+        tuple(dict.fromkeys((*own, *head.bootstrap)))[:MAX_ADDRESSES],
+        tuple(dict.fromkeys((*public.api, *head.api)))[:MAX_HOSTS],
+        tuple(dict.fromkeys((*public.urls, *head.gateways)))[:MAX_HOSTS],
+    )
+
+
+async def _follow_coordinator(upkeep: AddressUpkeep, timing: Timing) -> None:
+    """Dial the coordinator, or the closer that leads, wherever its newest head says that it is."""
+    while True:
+        await upkeep.follow_coordinator()
+        await asyncio.sleep(timing.head)
 
 
 async def _copy_data(charter: Charter, swarm: Swarm, blobs: BlobStore, timing: Timing) -> None:

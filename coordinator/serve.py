@@ -8,21 +8,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from barnraise.consensus.vote_store import VoteStore
-from barnraise.contract.endpoints import ip_address, public_host
+from barnraise.contract.closers_in_force import ClosersInForce
+from barnraise.contract.endpoints import ip_address
 from barnraise.contract.invite import Invite, parse_node
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.spec_file import read_spec
-from barnraise.contract.tip import closers_named, first_closers
+from barnraise.contract.tip import first_closers
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, RunId
-from barnraise.core.strict import Strict
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
 from barnraise.network.address_file import AddressFile, load_book
@@ -34,7 +33,9 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import owned_folder
 from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
-from coordinator.addresses.announced import Announced, Given, announced
+from barnraise.runtime.waits import end, unless_stopped, until_first
+from coordinator.addresses.announced import Announced, Bound, announced
+from coordinator.addresses.listening import ListenSettings
 from coordinator.addresses.option_checks import check_options
 from coordinator.addresses.own_addresses import own_addresses
 from coordinator.addresses.reserved_ports import ReservedPorts, reserve
@@ -49,14 +50,14 @@ from coordinator.recovery.key_file import keep_key
 from coordinator.recovery.opening import open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.coordinator_api import CoordinatorApi
+from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.joint_closing import JointClosing, joint_closing
 from coordinator.rounds.log_watch import LogIsBehind
 from coordinator.rounds.missing_files import fetch_missing_files, fetch_missing_shards
-from coordinator.rounds.session import Session
+from coordinator.rounds.session import ClosersNamed, Session
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS, CLOCK, JOURNAL, VOTES
 from coordinator.setup.charter import check_unchanged
 from coordinator.setup.data_repair import PreparedData
-from coordinator.stopping import unless_stopped
 from coordinator.store.journal import Journal
 from coordinator.store.kept_clock import KeptClock
 from coordinator.store.restoring import CopiesNeeded
@@ -68,33 +69,13 @@ from coordinator.timing import TIMING, Timing
 log = logging.getLogger("coordinator")
 
 
-class ServeSettings(Strict):
+class ServeSettings(ListenSettings):
     """What may differ between machines and restarts: no part of the run spec."""
 
-    host: str
-    """IP address to listen on; :: is IPv6 and IPv4."""
-    port: int
-    """TCP port of the gRPC service; 0 takes a free one."""
-    http_port: int
-    """TCP port of the HTTP gateway; 0 takes a free one."""
-    http_url: str | None
-    """Address of the gateway where it is not its own port, as behind a proxy with TLS."""
     mirrors: tuple[str, ...]
     """Addresses of other servers with a copy of the archive."""
-    p2p_port: int
-    """TCP and UDP port of the libp2p daemon; 0 takes a free one."""
-    public_hosts: tuple[str, ...]
-    """Names or addresses at which volunteers reach this machine; empty: those of its default routes."""
-    public_port: int | None
-    """TCP port of the gRPC service as others see it, as behind a router; None: the port itself."""
-    public_p2p_port: int | None
-    """TCP and UDP port of the libp2p daemon as others see it; None: the port itself."""
-    public_http_port: int | None
-    """TCP port of the HTTP gateway as others see it; None: the port itself."""
     invite_nodes: tuple[str, ...]
     """Other nodes of the swarm that the invite names, as KEY@HOST:PORT."""
-    max_upload: int | None
-    """Limit for the upload of blobs in bytes per second; None: no limit."""
     max_download: int | None
     """Limit for the download of the base model in bytes per second; None: no limit."""
     rehearsal_memory: int | None
@@ -150,8 +131,8 @@ async def _serve(
     stop: asyncio.Event,
     timing: Timing,
 ) -> ServeSettings | None:
-    """Serve until `stop`, and return None; or until volunteers hold more of the log than the journal has:
-    then return the settings to start again with, on the same ports.
+    """Serve until `stop`, and return None; or until volunteers hold more of the log than the journal has, or
+    other closers are named: then return the settings to start again with, on the same ports.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "coordinator"))
@@ -159,12 +140,13 @@ async def _serve(
             reserve(str(ip_address(settings.host)), settings.port, settings.p2p_port, settings.http_port)
         )
         bound = ports.bound
-        public = announced(bound, _given(settings), own_addresses())
+        public = announced(bound, settings.given, own_addresses())
         awake = stack.enter_context(ticking(AwakeClock()))
         kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
         clock = kept.clock
-        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock, spec)
         authority, beginning = open_folder(folder, Asked(settings.recover_from, settings.new_run))
+        closers = ClosersInForce.named_in(spec, authority.public)
+        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock, closers)
         copies = settings.mirrors
         if isinstance(beginning, Recover):
             recovery = Recovery(folder, authority, spec.name, clock)
@@ -182,6 +164,7 @@ async def _serve(
                 return None
         kept.resume(journal.newest_time())
         resume_after_recovery(store, journal, clock())
+        closers.follow(store.snapshot.position)
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await unless_stopped(stop, publisher.try_base()):
             return None
@@ -193,11 +176,20 @@ async def _serve(
             clock.not_before(Millis(head.at))
         absent = PreparedData(store.charter, folder).absent
         shards = asyncio.create_task(fetch_missing_shards(absent, swarm, timing))
-        stack.push_async_callback(_ended, shards)
+        stack.push_async_callback(end, shards)
         addresses = CoordinatorAddresses(await swarm.addresses(), public.api, public.urls)
-        joint = _joint(store, swarm, authority, folder, clock, timing)
+        joint = _joint(store, swarm, authority, folder, clock, closers, timing)
         session = Session(
-            store, publisher, swarm, clock, addresses, timing, kept.keep, awake.pauses, joint=joint
+            store,
+            publisher,
+            swarm,
+            clock,
+            addresses,
+            timing,
+            kept.keep,
+            awake.pauses,
+            joint=joint,
+            delegating=Delegating(store),
         )
         http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
         stack.push_async_callback(http.stop)
@@ -212,37 +204,37 @@ async def _serve(
         upkeep = AddressUpkeep(swarm, file, authority.public, authority.public)
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
         try:
-            await swarm.guard(_until_first(session.run(stop), keeping))
-        except LogIsBehind as behind:
-            log.warning("%s. %s", behind.problem, behind.fix)
-            journal.mark_behind(journal.newest_time())
-            ports_now = {"port": bound.port, "p2p_port": bound.p2p_port, "http_port": bound.http_port}
-            return settings.model_copy(update=ports_now)
+            await swarm.guard(until_first(session.run(stop), keeping))
+        except (LogIsBehind, ClosersNamed) as reason:
+            log.warning("%s. %s", reason.problem, reason.fix)
+            return _again(reason, journal, settings, bound)
     return None
 
 
-async def _until_first(work: Coroutine[Any, Any, None], parallel: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, and `parallel` meanwhile. Raises what either raises."""
-    tasks = [asyncio.create_task(work), asyncio.create_task(parallel)]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
+def _again(
+    reason: LogIsBehind | ClosersNamed, journal: Journal, settings: ServeSettings, bound: Bound
+) -> ServeSettings:
+    """How to start again, on the same ports."""
+    if isinstance(reason, LogIsBehind):
+        journal.mark_behind(journal.newest_time())
+    ports_now = {"port": bound.port, "p2p_port": bound.p2p_port, "http_port": bound.http_port}
+    return settings.model_copy(update=ports_now)
 
 
 def _joint(
-    store: RunStore, swarm: Swarm, authority: Identity, folder: Path, clock: RunClock, timing: Timing
+    store: RunStore,
+    swarm: Swarm,
+    authority: Identity,
+    folder: Path,
+    clock: RunClock,
+    closers: ClosersInForce,
+    timing: Timing,
 ) -> JointClosing | None:
     """How rounds are closed with others; None where the run key closes alone. Raises StateError."""
     if not store.snapshot.position.closers:
         return None
     votes = VoteStore.open(folder / VOTES, authority.public, folder / AUTHORITY_KEY)
-    return joint_closing(store, swarm, authority, votes, clock, timing)
+    return joint_closing(store, swarm, authority, votes, clock, closers, timing)
 
 
 async def _opened_or_lacking(
@@ -275,13 +267,6 @@ def _stop_signal() -> asyncio.Event:
     stop = asyncio.Event()
     on_stop_signals(stop.set, stop.set)
     return stop
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
 
 
 def _open_store(
@@ -318,23 +303,13 @@ def _open_store(
     return RunStore.restore(authority, charter, base.path, folder, journal, copies)
 
 
-def _given(settings: ServeSettings) -> Given:
-    return Given(
-        hosts=tuple(public_host(host, "--public-host") for host in settings.public_hosts),
-        port=settings.public_port,
-        p2p_port=settings.public_p2p_port,
-        http_port=settings.public_http_port,
-        http_url=settings.http_url,
-    )
-
-
 async def _start_swarm(
     ports: ReservedPorts,
     public: Announced,
     folder: Path,
     max_upload: int | None,
     clock: RunClock,
-    spec: RunSpec,
+    closers: ClosersInForce,
     authority: Identity,
     run: RunId,
     blobs: BlobStore,
@@ -351,5 +326,5 @@ async def _start_swarm(
         announce=public.p2p,
         caps=Caps(up=max_upload),
         book=load_book(folder, run, authority.public, clock()),
-        closers=closers_named(spec, authority.public),
+        closers=closers,
     )

@@ -1,20 +1,25 @@
-"""A follower's checkpoints: copies of those that the coordinator wrote and signed."""
+"""A follower's checkpoints: copies of those of the coordinator, and its own ones while that is away."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
-from barnraise.contract.tip import holders
+from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, check_interim, open_manifest
+from barnraise.contract.records import Evaluation, Head
+from barnraise.contract.tip import Position, first_closers, holders
 from barnraise.core.errors import StateError, TrustError, Unreachable
-from barnraise.core.ids import BlobHash, Millis
+from barnraise.core.ids import BlobHash, Millis, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
+from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
+from coordinator.checkpoints.interim import write_interim
+from coordinator.reasons.checkpoints import EvaluationProgress, EvaluationStatus
+from coordinator.run_folder import ARCHIVE
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
@@ -23,45 +28,98 @@ log = logging.getLogger("coordinator")
 
 @dataclass
 class CopiedCheckpoints:
-    """Keeps what the newest head names."""
+    """Keeps what the newest head names, and the archive of the run."""
 
     store: RunStore
     swarm: Swarm
     clock: Callable[[], Millis]
+    archive: ArchiveWriter
     timing: Timing = TIMING
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the set of files that the store keeps changes, and while they are linked."""
+
+    @classmethod
+    def of(
+        cls, store: RunStore, swarm: Swarm, clock: Callable[[], Millis], timing: Timing = TIMING
+    ) -> CopiedCheckpoints:
+        """Those of `store`, with the archive in its folder."""
+        return cls(
+            store, swarm, clock, ArchiveWriter(store.charter, store.folder / ARCHIVE, store.blobs), timing
+        )
 
     async def run(self) -> None:
-        """Copy each checkpoint that a head names, until cancelled. Raises DiskFull."""
+        """Copy each checkpoint that a head names, until cancelled. Raises DiskFull, StateError."""
+        await self.update_archive()
         while True:
             for head in await self.swarm.heads():
-                run = self.store.snapshot
-                if head.checkpoint_round not in run.checkpoints and head.checkpoint_round <= run.tip.round:
+                if self._is_new(head):
                     await self._copy(BlobHash(head.checkpoint))
             await asyncio.sleep(self.timing.head)
 
-    async def write_checkpoint(self) -> None:
-        """The coordinator writes it."""
+    async def write_checkpoint(self, *, leads: bool = True) -> None:
+        """Write an interim checkpoint where this closer leads: the coordinator is away. Raises DiskFull."""
+        run = self.store.snapshot
+        if not leads or self.store.authority.public not in run.position.closers:
+            return
+        async with self._writing:
+            signed = await asyncio.to_thread(write_interim, self.store)
+            await asyncio.to_thread(self.store.adopt_checkpoint, signed, self.clock())
+        log.info("checkpoint of round %d written while the coordinator is away", signed.value.round)
 
     async def update_archive(self) -> None:
-        """A follower has no archive yet."""
+        """Bring the archive up to the run store. Raises DiskFull, StateError."""
+        async with self._writing:
+            content = ArchiveContent.of(self.store.snapshot, ())
+            await asyncio.to_thread(self.archive.write, content)
+
+    def record_evaluation(self, evaluation: Signed[Evaluation]) -> EvaluationProgress:
+        """Raises Unreachable: the coordinator collects them."""
+        raise Unreachable(
+            "evaluations are collected by the run's coordinator, and this is a follower",
+            fix="Send it again when the coordinator is back.",
+        )
+
+    def pending_evaluation(self) -> EvaluationStatus | None:
+        """None: the coordinator knows."""
+        return None
+
+    def _is_new(self, head: Head) -> bool:
+        run = self.store.snapshot
+        known = run.checkpoints.get(head.checkpoint_round)
+        if head.checkpoint_round > run.tip.round or head.checkpoint_round < run.newest_checkpoint.value.round:
+            return False
+        return known is None or blob_hash(known.wire) != head.checkpoint
 
     async def _copy(self, name: BlobHash) -> None:
+        store, position = self.store, self.store.snapshot.position
         try:
-            signed = await copy_checkpoint(self.store.charter, self.swarm, self.store.blobs, name)
+            signed = await copy_checkpoint(store.charter, self.swarm, store.blobs, name, position)
         except (Unreachable, TrustError, StateError) as error:
             log.info("the newest checkpoint is not copied yet: %s", error.problem)
             return
-        self.store.adopt_checkpoint(signed, self.clock())
+        final = signed.signer == store.charter.authority_key
+        known = store.snapshot.checkpoints.get(signed.value.round)
+        if not final and known is not None:
+            return  # one of another closer, with the same state
+        async with self._writing:
+            await asyncio.to_thread(store.adopt_checkpoint, signed, self.clock(), shown=final)
         log.info("checkpoint of round %d copied", signed.value.round)
+        await self.update_archive()
 
 
 async def copy_checkpoint(
-    charter: Charter, swarm: Swarm, blobs: BlobStore, name: BlobHash
+    charter: Charter, swarm: Swarm, blobs: BlobStore, name: BlobHash, position: Position
 ) -> Signed[Manifest]:
-    """Have a checkpoint's manifest and files in the store. Raises Unreachable, TrustError."""
-    await swarm.fetch(name, MAX_MANIFEST_BYTES, holders(charter))
+    """Have a checkpoint's manifest and files in the store. position: the newest one that is known.
+
+    Raises Unreachable, TrustError.
+    """
+    having = holders(charter, position)
+    await swarm.fetch(name, MAX_MANIFEST_BYTES, having)
     wire = await asyncio.to_thread(blobs.get, name)
-    signed = open_manifest(wire, run=charter.run, authority=charter.authority_key)
+    closers = first_closers(charter)  # a restart knows no others yet when it opens the manifest
+    signed = open_manifest(wire, run=charter.run, authority=charter.authority_key, closers=closers)
+    check_interim(signed, charter.authority_key, position)
     for entry in signed.value.files:
-        await swarm.fetch(BlobHash(entry.hash), entry.size, holders(charter))
+        await swarm.fetch(BlobHash(entry.hash), entry.size, having)
     return signed

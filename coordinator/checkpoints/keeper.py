@@ -1,8 +1,15 @@
-"""What a session needs of the keeper of a run's checkpoints: the publisher, or a follower's copies."""
+"""What a session, and the gRPC service, need of the part that keeps a run's checkpoints.
+
+That is the publisher, or a follower's copies.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol
+
+from barnraise.contract.records import Evaluation
+from barnraise.core.signed import Signed
+from coordinator.reasons.checkpoints import EvaluationProgress, EvaluationStatus
 
 
 class CheckpointKeeper(Protocol):
@@ -11,8 +18,17 @@ class CheckpointKeeper(Protocol):
     async def run(self) -> None:
         """Work until cancelled. Raises DiskFull, StateError."""
 
-    async def write_checkpoint(self) -> None:
-        """A checkpoint of the newest state is due. Raises DiskFull."""
+    async def write_checkpoint(self, *, leads: bool = True) -> None:
+        """A checkpoint of the newest state is due. leads: whether this program announces heads.
+
+        Raises DiskFull.
+        """
 
     async def update_archive(self) -> None:
-        """The log has grown."""
+        """The log has grown. Raises DiskFull, StateError."""
+
+    def record_evaluation(self, evaluation: Signed[Evaluation]) -> EvaluationProgress:
+        """Record a vouched volunteer's evaluation. Raises RefusedError, Unreachable, DiskFull."""
+
+    def pending_evaluation(self) -> EvaluationStatus | None:
+        """The status of the newest checkpoint that waits for evaluators; None where none does."""

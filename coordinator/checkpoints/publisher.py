@@ -134,10 +134,14 @@ class Publisher:
         if not isinstance(outcome, Evaluated):
             log.info("checkpoints are not evaluated here: %s", not_evaluated_message(outcome))
 
-    async def write_checkpoint(self) -> None:
-        """Write the newest state as a checkpoint, which `run` evaluates and publishes. Raises DiskFull."""
+    async def write_checkpoint(self, *, leads: bool = True) -> None:
+        """Write the newest state as a checkpoint, which `run` evaluates and publishes. Raises DiskFull.
+
+        leads: has no effect, as the run key signs it.
+        """
         async with self._writing:
-            await asyncio.to_thread(self.store.write_checkpoint, self.clock())
+            signed = await asyncio.to_thread(self.store.write_checkpoint, self.clock())
+        log.info("checkpoint of round %d written", signed.value.round)
         self._new.set()
 
     async def update_archive(self) -> None:

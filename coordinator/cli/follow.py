@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import click
 
 from barnraise.contract.invite import parse_invite
 from barnraise.runtime.console import plain_errors
 from barnraise.runtime.console_streams import outlive_display
+from coordinator.cli.listening_options import listening_options
 from coordinator.run_folder import runs_folder
 
 
 @click.command()
 @click.argument("invite")
-@click.option(
-    "--listen",
-    multiple=True,
-    default=("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"),
-    show_default=True,
-    metavar="MULTIADDRESS",
-    help="libp2p address to listen on; may be repeated.",
-)
+@listening_options
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the follower. Default: one per run in the user's data folder.",
 )
 @plain_errors
-def follow(invite: str, listen: tuple[str, ...], data_dir: Path | None) -> None:
+def follow(invite: str, data_dir: Path | None, **listening: Any) -> None:
     """Follow the run of INVITE, and close its rounds together with the coordinator.
 
-    A run whose `closers.keys` name this program's key continues while the coordinator is away.
+    A run whose closers include this program's key continues while the coordinator is away. Each follower has
+    the run's archive, serves it over HTTP, and relays for volunteers behind routers; a closer also admits
+    volunteers.
     """
+    from coordinator.addresses.listening import ListenSettings
     from coordinator.follow import Following
     from coordinator.follow import follow as follow_run
+    from coordinator.messages.addresses import address_message
 
     parsed = parse_invite(invite)
     folder = data_dir or runs_folder().parent / "follower" / parsed.run
@@ -43,9 +42,13 @@ def follow(invite: str, listen: tuple[str, ...], data_dir: Path | None) -> None:
     def ready(following: Following) -> None:
         part = "closes rounds of" if following.closes else "follows"
         click.echo(f"{following.key} {part} {parsed.run}\n")
+        click.echo(f"It is reached at {following.node}, for --invite-node of `coordinator serve`\n")
+        for doubt in following.doubts:
+            click.echo(f"Note: {address_message(doubt)}.\n")
+        click.echo(f"The run's checkpoints, and how to download them, are at {following.url}\n")
 
     outlive_display()
-    asyncio.run(follow_run(parsed, folder, listen, ready))
+    asyncio.run(follow_run(parsed, folder, ListenSettings(**listening), ready))
 
 
 @click.command("closer-key")

@@ -10,6 +10,7 @@ from barnraise.runtime.console import start_logging
 from barnraise.runtime.open_files import raise_open_files
 from coordinator.cli.backup import backup, restore
 from coordinator.cli.check import check
+from coordinator.cli.delegate import delegate
 from coordinator.cli.follow import closer_key, follow
 from coordinator.cli.key import key
 from coordinator.cli.new import new
@@ -33,5 +34,5 @@ def main(debug: bool) -> None:
     raise_open_files()
 
 
-for command in (new, check, serve, status, publish, follow, closer_key, backup, restore, key):
+for command in (new, check, serve, status, publish, follow, closer_key, delegate, backup, restore, key):
     main.add_command(command)

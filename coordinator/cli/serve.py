@@ -8,11 +8,10 @@ from pathlib import Path
 import click
 
 from barnraise.contract.spec_file import read_spec
-from barnraise.network.blobs.rate_limiter import parse_rate
 from barnraise.runtime.console import plain_errors
 from barnraise.runtime.console_streams import outlive_display
+from coordinator.cli.listening_options import listening_options
 from coordinator.cli.options import (
-    DEFAULT_PORT,
     cache_option,
     gigabytes,
     max_download_option,
@@ -21,43 +20,11 @@ from coordinator.cli.options import (
 )
 from coordinator.run_folder import runs_folder
 
-DEFAULT_P2P_PORT = 7452
-DEFAULT_HTTP_PORT = 7453
-
 
 @click.command()
 @spec_argument
 @cache_option
-@click.option(
-    "--host",
-    default="0.0.0.0",
-    show_default=True,
-    help="IP address to listen on. 0.0.0.0: all of IPv4. '::': all of IPv6 and IPv4.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65_535),
-    default=DEFAULT_PORT,
-    show_default=True,
-    help="TCP port that volunteers join at; 0: a free one.",
-)
-@click.option(
-    "--p2p-port",
-    type=click.IntRange(0, 65_535),
-    default=DEFAULT_P2P_PORT,
-    show_default=True,
-    help="TCP and UDP port of the peer-to-peer network; 0: a free one.",
-)
-@click.option(
-    "--http-port",
-    type=click.IntRange(0, 65_535),
-    default=DEFAULT_HTTP_PORT,
-    show_default=True,
-    help="TCP port of the HTTP server for checkpoints; 0: a free one.",
-)
-@click.option(
-    "--http-url", metavar="URL", help="Public address of the HTTP server where a proxy is in front of it."
-)
+@listening_options
 @click.option(
     "--mirror",
     "mirrors",
@@ -66,23 +33,6 @@ DEFAULT_HTTP_PORT = 7453
     help="Address of a mirror that downloads may use; may be repeated.",
 )
 @click.option(
-    "--public-host",
-    "public_hosts",
-    multiple=True,
-    metavar="HOST",
-    help="Name or address at which volunteers reach this machine; may be repeated."
-    " Default: that of its default route.",
-)
-@click.option(
-    "--public-port",
-    type=click.IntRange(1, 65_535),
-    help="--port as volunteers see it behind a router or Docker.",
-)
-@click.option(
-    "--public-p2p-port", type=click.IntRange(1, 65_535), help="--p2p-port as volunteers see it, TCP and UDP."
-)
-@click.option("--public-http-port", type=click.IntRange(1, 65_535), help="--http-port as volunteers see it.")
-@click.option(
     "--invite-node",
     "invite_nodes",
     multiple=True,
@@ -90,7 +40,6 @@ DEFAULT_HTTP_PORT = 7453
     help="Another node of the swarm, by key and p2p port, that the invite names too; may be repeated. It is"
     " asked for this coordinator's newest address where the invite's is old.",
 )
-@click.option("--max-upload", metavar="RATE", help="Limit of the upload rate, as in 50Mbit.")
 @max_download_option
 @rehearsal_option
 @click.option(
@@ -124,7 +73,7 @@ def serve(
     public_p2p_port: int | None,
     public_http_port: int | None,
     invite_nodes: tuple[str, ...],
-    max_upload: str | None,
+    max_upload: int | None,
     max_download: int | None,
     rehearsal_memory: float | None,
     data_dir: Path | None,
@@ -143,14 +92,14 @@ def serve(
         port=port,
         p2p_port=p2p_port,
         http_port=http_port,
-        http_url=http_url.rstrip("/") if http_url else None,
+        http_url=http_url,
         mirrors=tuple(mirror.rstrip("/") for mirror in mirrors),
         public_hosts=public_hosts,
         public_port=public_port,
         public_p2p_port=public_p2p_port,
         public_http_port=public_http_port,
         invite_nodes=invite_nodes,
-        max_upload=parse_rate(max_upload) if max_upload else None,
+        max_upload=max_upload,
         max_download=max_download,
         rehearsal_memory=gigabytes(rehearsal_memory),
         recover_from=recover_from,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.double_signing import MAX_PROOF_BYTES, Certified
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES, common_fields, parse_entry
 from barnraise.contract.records import Presence
-from barnraise.core.errors import MalformedRecord, NetworkError, StateError, TrustError
+from barnraise.core.errors import BadSignature, MalformedRecord, NetworkError, StateError, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, PublicKey, RunId
 from barnraise.core.signed import sign
@@ -26,19 +27,22 @@ from barnraise.runtime.blob_store import BlobStore
 from coordinator.messages.recovered_log import log_message
 from coordinator.reasons.recovered_log import LogUnusable
 from coordinator.recovery.chain import Chain, checked_chain
+from coordinator.recovery.continuation import MAX_UNPROVED_BYTES
 
 log = logging.getLogger("coordinator")
 
 
 @dataclass(frozen=True)
 class LogEnd:
-    """The end of a log that a volunteer holds, certified by the run's key."""
+    """The end of a log that a volunteer holds."""
 
     epoch: int
     height: int
     """Of its newest entry."""
     entry: BlobHash
     certificate: Certificate
+    proved: bool = True
+    """Whether keys that are known here certified it; else its log has to show who may."""
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Holders:
     """They are asked for this long at most."""
     pause: float
     """Between two looks at who is there."""
+    known: Sequence[Authorities] = ()
+    """Who may certify an entry, next to the run key alone."""
     ends: dict[BlobHash, LogEnd] = field(default_factory=dict)
     """By entry: what was found."""
     _asked: set[BlobHash] = field(default_factory=set)
@@ -93,11 +99,10 @@ class Holders:
     async def _ask(self, presence: Presence, name: BlobHash) -> None:
         try:
             if name not in self._asked:
-                certified = await certified_end(
-                    self.swarm, self.blobs, presence, self.run, self.authority.public
-                )
+                certified = await certified_end(self.swarm, self.blobs, presence, self.run)
                 vote = certified.vote
-                end = LogEnd(vote.epoch, vote.height, BlobHash(vote.entry), certified.certificate)
+                proved = is_proved(certified, (Authorities((self.authority.public,)), *self.known))
+                end = LogEnd(vote.epoch, vote.height, BlobHash(vote.entry), certified.certificate, proved)
                 self.ends.setdefault(end.entry, end)
                 self._asked.add(name)
             self._owners.add(PublicKey(presence.owner))
@@ -105,9 +110,14 @@ class Holders:
             log.debug("%s does not say where its log ends: %s", presence.owner[:8], error.problem)
 
     async def _chain(self, end: LogEnd, charter: Charter | None) -> Chain:
-        payloads, name, height = list[bytes](), end.entry, 1
+        payloads, size, name, height = list[bytes](), 0, end.entry, 1
         while height > 0:
             payloads.append(await self._read(name, MAX_ENTRY_BYTES))
+            size += len(payloads[-1])
+            if size > MAX_UNPROVED_BYTES and not end.proved:
+                raise MalformedRecord(
+                    "it is long, and nobody who is known certified it", fix="It is not used."
+                )
             said = common_fields(parse_entry(payloads[-1]))
             name, height = BlobHash(said.previous), said.height
         if charter is None:
@@ -121,10 +131,11 @@ class Holders:
         return await asyncio.to_thread(self.blobs.get, name)
 
 
-async def certified_end(
-    swarm: Swarm, blobs: BlobStore, presence: Presence, run: RunId, run_key: PublicKey
-) -> Certified:
-    """What certifies the newest entry of a volunteer's copy. Raises Unreachable, TrustError, StateError."""
+async def certified_end(swarm: Swarm, blobs: BlobStore, presence: Presence, run: RunId) -> Certified:
+    """What is said to certify the newest entry of a volunteer's copy: `is_proved` checks it.
+
+    Raises Unreachable, TrustError, StateError.
+    """
     assert presence.log is not None, "it names one"
     name = BlobHash(presence.log)
     await swarm.fetch(name, MAX_PROOF_BYTES, [PublicKey(presence.owner)])
@@ -137,8 +148,18 @@ async def certified_end(
     blobs.remove(name)
     if certified.vote.run != run:
         raise MalformedRecord(f"the certificate is of the run {certified.vote.run}", fix="It is dropped.")
-    check_certificate(certified.vote, certified.certificate, Authorities((run_key,)))
     return certified
+
+
+def is_proved(certified: Certified, known: Sequence[Authorities]) -> bool:
+    """Whether any of `known` certified it."""
+    for authorities in known:
+        try:
+            check_certificate(certified.vote, certified.certificate, authorities)
+            return True
+        except BadSignature:
+            continue
+    return False
 
 
 def _parsed(payload: bytes) -> Charter:

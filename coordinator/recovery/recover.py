@@ -12,6 +12,7 @@ from pathlib import Path
 from barnraise.contract.archive import INDEX
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import SCHEME, parse_invite
+from barnraise.contract.tip import certifiers
 from barnraise.core.errors import NetworkError, StateError, TrustError, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, RunId
@@ -96,11 +97,18 @@ class Recovery:
     async def from_volunteers(self, swarm: Swarm, blobs: BlobStore, timing: Timing) -> None:
         """As `ask_volunteers`, in a swarm that is running."""
         log.warning("%s", log_message(AskingVolunteers(timing.ask_holders)))
+        charter = await asyncio.to_thread(self._charter)
         holders = Holders(
-            swarm, blobs, self.authority, RunId(self.run), timing.ask_holders, pause=timing.tick * 4
+            swarm,
+            blobs,
+            self.authority,
+            RunId(self.run),
+            timing.ask_holders,
+            pause=timing.tick * 4,
+            known=() if charter is None else certifiers(charter),
         )
         await holders.ask()
-        found = await holders.longest(await asyncio.to_thread(self._charter))
+        found = await holders.longest(charter)
         if found is None:
             log.warning("%s", log_message(NoLogHeld()))
             return

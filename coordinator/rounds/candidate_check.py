@@ -4,7 +4,8 @@ fetched."""
 from __future__ import annotations
 
 from barnraise.contract.certificates import Authorities, check_certificate
-from barnraise.contract.log_entries import Close, Entry, vote_on
+from barnraise.contract.closers_order import check_order
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, vote_on
 from barnraise.contract.records import Commit, check_admission, fold_order, open_commits
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import Millis, PublicKey
@@ -23,15 +24,18 @@ def check_candidate(
     now: Millis,
     blob_sizes: range,
 ) -> tuple[Commit, ...]:
-    """The commits of a close that an honest closer may vote for once it has their blobs.
+    """The commits of an entry that an honest closer may vote for once it has their blobs.
 
     before: the newest entry of the log and the keys that certify it; None at the log's beginning. Raises
     MalformedRecord, BadSignature, StateError.
     """
-    if not isinstance(entry, Close):
-        raise _refused(f"a {entry.kind}, which no closer proposes")
+    if isinstance(entry, Resume):
+        raise _refused("a resume, which no closer proposes")
     check_follows(run.position, entry)
     _check_previous(entry, before)
+    if isinstance(entry, Delegation):
+        check_order(entry, run.charter.authority_key)
+        return ()
     commits = open_commits(entry)
     _check_list(entry, commits, run, now)
     for commit in commits:
@@ -39,7 +43,7 @@ def check_candidate(
     return commits
 
 
-def _check_previous(entry: Close, before: tuple[Entry, Authorities] | None) -> None:
+def _check_previous(entry: Close | Delegation, before: tuple[Entry, Authorities] | None) -> None:
     """The certificate in an entry becomes part of the log: a false one would end it."""
     if (entry.certificate is None) != (before is None):
         raise _refused("an entry without the certificate of the one before")
@@ -64,7 +68,14 @@ def _check_list(entry: Close, commits: tuple[Commit, ...], run: RunState, now: M
 def _check_commit(commit: Commit, run: RunState, at: Millis, blob_sizes: range) -> None:
     charter, window = run.charter, run.window
     owner = PublicKey(commit.owner)
-    check_admission(commit.admission, owner, run=charter.run, authority=charter.authority_key, now=at)
+    check_admission(
+        commit.admission,
+        owner,
+        run=charter.run,
+        authority=charter.authority_key,
+        now=at,
+        closers=run.position.named,
+    )
     length = run.spec.data.sequence_length
     # Whether it came in time is the proposer's to say: its close is what closers agree on.
     match check_commit(commit, window, window.opens, run.tip.state, blob_sizes, length):

@@ -14,10 +14,10 @@ from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.protocol import Misfit
 from barnraise.contract.records import Evaluation, JoinClaim, seal
 from barnraise.contract.status import RunStatus
-from barnraise.core.errors import RefusedError
+from barnraise.core.errors import RefusedError, Unreachable
 from barnraise.core.ids import Millis, PublicKey, short
 from barnraise.core.signed import Signed, sign
-from coordinator.checkpoints.publisher import Publisher
+from coordinator.checkpoints.keeper import CheckpointKeeper
 from coordinator.messages.checkpoints import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, misfit_message, progress_message
 from coordinator.reasons.rounds import ClaimReason
@@ -49,10 +49,10 @@ class JoinResult:
 
 @dataclass(frozen=True)
 class CoordinatorApi:
-    """One method for each call of the gRPC service."""
+    """One method for each call of the gRPC service. A closer answers for a coordinator that is away."""
 
     store: RunStore
-    publisher: Publisher
+    publisher: CheckpointKeeper
     session: Session
     clock: Callable[[], Millis]
     timing: Timing
@@ -72,7 +72,11 @@ class CoordinatorApi:
         return seal(self.store.authority, self.session.head())
 
     def join(self, claim: Signed[JoinClaim]) -> JoinResult:
-        """Admit a volunteer, or renew its admission. Raises RefusedError, DiskFull."""
+        """Admit a volunteer, or renew its admission.
+
+        Raises RefusedError; Unreachable where nobody would take an admission from this program; DiskFull.
+        """
+        self._check_may_admit()
         now, charter, authority = self.clock(), self.store.charter, self.store.authority
         instances = self.session.instances
         in_use = instances.in_use(claim.value, now)
@@ -87,6 +91,14 @@ class CoordinatorApi:
                 self._refused.pop(claim.signer, None)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
                 return JoinResult(self.charter(), sign(authority, admission).wire, self.head())
+
+    def _check_may_admit(self) -> None:
+        run, own = self.store.snapshot, self.store.authority.public
+        if own != run.charter.authority_key and own not in run.position.named:
+            raise Unreachable(
+                "this program follows the run and is none of its closers",
+                fix="Ask the coordinator, or a closer.",
+            )
 
     def note_misfit(self, reason: Misfit) -> None:
         """A volunteer was refused for its version. Logged once for each version."""

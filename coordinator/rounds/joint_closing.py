@@ -13,18 +13,31 @@ from barnraise.consensus.ballots import Pace
 from barnraise.consensus.lies import Lie
 from barnraise.consensus.statements import Value
 from barnraise.consensus.vote_store import VoteStore
+from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Authorities, Certificate
+from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.double_signing import Certified
-from barnraise.contract.log_entries import MAX_ENTRY_BYTES, Entry, NeedsNewer, parse_entry, vote_on
+from barnraise.contract.log_entries import (
+    MAX_ENTRY_BYTES,
+    Close,
+    Delegation,
+    Entry,
+    NeedsNewer,
+    parse_entry,
+    vote_on,
+)
 from barnraise.contract.records import Commit, Head, wanted
 from barnraise.contract.rounds import seconds_between
-from barnraise.contract.tip import Position
+from barnraise.contract.tip import Position, holders
 from barnraise.core.errors import MachineError, MalformedRecord, StateError, TrustError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, short
 from barnraise.fold.log import Link, Step, Unreadable, check_blob, read_step
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.files import write_atomic
 from coordinator.rounds.candidate_check import check_candidate
+from coordinator.rounds.certifiers import certifiers_of_newest
+from coordinator.run_folder import ARCHIVE
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
@@ -48,9 +61,9 @@ class JointClosing:
     swarm: Swarm
     agreement: Agreement
     clock: Callable[[], Millis]
+    closers: ClosersInForce
+    """Of whom this program takes heads and admissions."""
     timing: Timing = TIMING
-    _before: tuple[Position, Position] | None = None
-    """The place before the newest entry, and the one after it."""
     _proposed: Position | None = None
     _checks: dict[Value, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -78,6 +91,11 @@ class JointClosing:
         """Whether this closer proposes first, and announces heads."""
         return self._own == self.agreement.run_key
 
+    @property
+    def may_lead(self) -> bool:
+        """Whether others take this program's heads."""
+        return self.is_first or self._own in self._position.named
+
     def is_silent(self, head: Head, now: Millis) -> bool:
         """Whether who announced a head missed three further ones; later closers wait for more."""
         closers = self._position.closers
@@ -87,20 +105,32 @@ class JointClosing:
 
     def propose(self, reason: str, now: Millis) -> None:
         """Have the accepted contributions closed, once for each place of the log."""
-        position = self._position
-        if self._proposed != position and self.agreement.takes_part:
-            self._proposed = position
-            close = self.store.candidate(reason, now)
-            self.agreement.propose(close.name, close.kind)
+        if self.may_propose:
+            self._propose(self.store.candidate(reason, now))
+
+    def propose_delegation(self, entry: Delegation) -> None:
+        """Have other closers named. Nothing else is proposed at this place of the log."""
+        if self.may_propose:
+            self.store.blobs.put(entry.payload)
+            self._propose(entry)
+
+    @property
+    def may_propose(self) -> bool:
+        """Whether this closer takes part, and has proposed nothing at this place of the log yet."""
+        return self._proposed != self._position and self.agreement.takes_part
+
+    def _propose(self, entry: Close | Delegation) -> None:
+        self._proposed = self._position
+        self.agreement.propose(entry.name, entry.kind)
 
     def tick(self) -> None:
         """Let time pass, and check what others propose."""
         self.agreement.tick()
         for check in [value for value, task in self._checks.items() if task.done()]:
             self._checks.pop(check).result()
-        for value, holders in self.agreement.wanted.items():
+        for value, having in self.agreement.wanted.items():
             if value not in self._checks:
-                self._checks[value] = asyncio.create_task(self._check(value, holders))
+                self._checks[value] = asyncio.create_task(self._check(value, having))
 
     def cancel(self) -> None:
         """End what is under way."""
@@ -125,13 +155,16 @@ class JointClosing:
 
     def enter(self, step: Step) -> None:
         """Journal an entry. Raises BadSignature, StateError."""
-        before = self._position
         self.store.enter(step)
-        self._before = before, self._position
+        self.moved()
+
+    def moved(self) -> None:
+        """The run store has an entry that it did not get from here."""
         self._arrive()
 
     def _arrive(self) -> None:
         run = self.store.snapshot
+        self.closers.follow(run.position)
         newest = None
         if run.certificate is not None:
             vote = vote_on(self._newest_entry(), run.certificate.ballot)
@@ -139,7 +172,10 @@ class JointClosing:
         self.agreement.arrive(run.position, newest)
 
     def _newest_entry(self) -> Entry:
-        entry = parse_entry(self.store.blobs.get(self._position.previous))
+        return self._own_entry(self._position.previous)
+
+    def _own_entry(self, name: BlobHash) -> Entry:
+        entry = parse_entry(self.store.blobs.get(name))
         assert not isinstance(entry, NeedsNewer), "it was entered"
         return entry
 
@@ -153,7 +189,8 @@ class JointClosing:
             goal = _goal_of(agreement.later.certified)
             return Goal(goal.entry, goal.certificate, (agreement.later.holder, *goal.holders))
         for head in heads:
-            if head.epoch == here.epoch and head.height > here.height and head.certificate is not None:
+            is_later = (head.epoch, head.height) > (here.epoch, here.height)  # an epoch begins by a resume
+            if is_later and head.certificate is not None:
                 return Goal(BlobHash(head.entry), head.certificate)
         return None
 
@@ -180,7 +217,7 @@ class JointClosing:
 
     def _holders(self, first: Sequence[PublicKey]) -> list[PublicKey]:
         run = self.store.snapshot
-        keys = dict.fromkeys([*first, *run.position.closers, run.charter.authority_key])
+        keys = dict.fromkeys([*first, *run.position.closers, *holders(run.charter, run.position)])
         return [key for key in keys if key != self._own]
 
     async def _fetch_all(self, commits: Sequence[Commit], holders: Sequence[PublicKey]) -> None:
@@ -213,9 +250,7 @@ class JointClosing:
         run = self.store.snapshot
         if run.certificate is None:
             return None
-        known = self._before is not None and self._before[1] == run.position
-        place = self._before[0] if self._before is not None and known else run.position
-        return self._newest_entry(), place.authorities(run.charter.authority_key)
+        return self._newest_entry(), certifiers_of_newest(run, self._own_entry)
 
 
 def joint_closing(
@@ -224,6 +259,7 @@ def joint_closing(
     identity: Identity,
     votes: VoteStore,
     clock: Callable[[], Millis],
+    closers: ClosersInForce,
     timing: Timing = TIMING,
 ) -> JointClosing:
     """The part of this program in closing rounds, connected with the other closers."""
@@ -239,12 +275,13 @@ def joint_closing(
         functools.partial(_publish_lie, store),
     )
     swarm.mail.deliver = agreement.receive
-    return JointClosing(store, swarm, agreement, clock, timing)
+    return JointClosing(store, swarm, agreement, clock, closers, timing)
 
 
 def _publish_lie(store: RunStore, lie: Lie) -> None:
-    """Keep the proof, and serve it as a blob."""
+    """Keep the proof, serve it as a blob, and put it into the archive, whose readers report it."""
     name = store.blobs.put(lie.payload)
+    write_atomic(store.folder / ARCHIVE / PROOFS / name, lie.payload)
     log.error("the closer %s contradicts itself (%s): proof %s", lie.closer, lie.kind.value, name)
 
 

@@ -9,14 +9,15 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from barnraise.contract.certificates import Vote
+from barnraise.contract.certificates import Authorities, Vote
 from barnraise.contract.double_signing import Certified
-from barnraise.contract.log_entries import parse_entry, vote_on
+from barnraise.contract.log_entries import MAX_ENTRY_BYTES, parse_entry, vote_on
 from barnraise.contract.records import Presence
 from barnraise.core.errors import NetworkError, StateError, TrustError
-from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.core.ids import BlobHash, PublicKey, blob_hash
 from barnraise.network.swarm import Swarm
-from coordinator.recovery.holders import certified_end
+from coordinator.recovery.continuation import continues
+from coordinator.recovery.holders import certified_end, is_proved
 from coordinator.rounds.membership import Membership
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
@@ -28,12 +29,12 @@ AT_ONCE = 4
 
 
 class LogIsBehind(StateError):
-    """A volunteer holds an entry that the run's key signed and that the journal does not have."""
+    """A volunteer holds a certified entry that the journal does not have."""
 
     def __init__(self, vote: Vote) -> None:
         super().__init__(
-            f"a volunteer holds the {vote.kind} of round {vote.round} (epoch {vote.epoch}), which the run's"
-            " key signed and the journal does not have",
+            f"a volunteer holds the {vote.kind} of round {vote.round} (epoch {vote.epoch}), certified,"
+            " and which the journal does not have",
             fix="The volunteers are asked for the rest, and the run resumes behind it.",
         )
 
@@ -79,9 +80,11 @@ class LogWatch:
         return name not in self._known and owner not in self._refused and len(self._asking) < AT_ONCE
 
     async def _compare(self, presence: Presence) -> None:
-        run, store = self.store.snapshot.charter.run, self.store
+        charter, store = self.store.charter, self.store
         try:
-            found = await certified_end(self.swarm, store.blobs, presence, run, store.authority.public)
+            found = await certified_end(self.swarm, store.blobs, presence, charter.run)
+            if not is_news(found.vote, store.snapshot) or not await self._is_certified(found, presence):
+                return
         except (TrustError, StateError) as error:
             log.debug("%s names no certificate of the log: %s", presence.owner[:8], error.problem)
             self._refused.add(presence.owner)
@@ -91,8 +94,20 @@ class LogWatch:
             if presence.log is not None:
                 self._known.discard(BlobHash(presence.log))  # the next heartbeat names it again
             return
-        if is_news(found.vote, self.store.snapshot):
-            raise LogIsBehind(found.vote)
+        raise LogIsBehind(found.vote)
+
+    async def _is_certified(self, found: Certified, presence: Presence) -> bool:
+        """By keys that are known here, or by those that its own log names behind ours."""
+        store, run = self.store, self.store.snapshot
+        alone = Authorities((store.authority.public,))
+        if is_proved(found, (alone, run.position.authorities(alone.keys[0]))):
+            return True
+
+        async def read(name: BlobHash) -> bytes:
+            await self.swarm.fetch(name, MAX_ENTRY_BYTES, [PublicKey(presence.owner)])
+            return await asyncio.to_thread(store.blobs.get, name)
+
+        return await continues(run.position, found, read, store.charter)
 
     async def _own_name(self) -> BlobHash | None:
         """The name of what certifies our newest entry; None while there is none."""
@@ -109,7 +124,7 @@ class LogWatch:
 
 
 def is_news(vote: Vote, run: RunState) -> bool:
-    """Whether an entry that the run's key signed is one that the log lacks and that no resume made void."""
+    """Whether a certified entry is one that the log lacks and that no resume made void."""
     if vote.epoch < run.position.epoch:
         return False
     return vote.height >= len(run.log) or run.log[vote.height].name != vote.entry

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from barnraise.contract.divergence import Divergence, divergence_message
+from barnraise.contract.log_entries import Delegation
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
+from barnraise.core.errors import StateError
 from barnraise.core.ids import Millis
 from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
@@ -28,6 +30,7 @@ from coordinator.reasons.rounds import (
 )
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
 from coordinator.rounds.contributions import Contributions
+from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.instances import Instances
 from coordinator.rounds.joint_closing import JointClosing
 from coordinator.rounds.log_watch import LogWatch
@@ -39,6 +42,13 @@ from coordinator.timing import TIMING, Timing
 log = logging.getLogger("coordinator")
 
 NEVER = Millis(0)
+
+
+class ClosersNamed(StateError):
+    """The run key closed alone, and a delegation has named others: the program starts again with them."""
+
+    def __init__(self) -> None:
+        super().__init__("other closers take part from now on", fix="Nothing: the coordinator goes on.")
 
 
 @dataclass
@@ -60,6 +70,8 @@ class Session:
     """Which program takes part with each key."""
     joint: JointClosing | None = None
     """With whom rounds are closed; None where the run key does alone."""
+    delegating: Delegating | None = None
+    """Has other closers named; None for a follower."""
     members: Membership = field(default_factory=Membership)
     """The volunteers that were live at the last tick."""
     progress: Progress = field(default_factory=JustStarted)
@@ -141,6 +153,7 @@ class Session:
         elif await self._asks_holders(now):
             self._report(AskingHolders(self.timing.ask_holders))
             return
+        await self._delegate(now)
         situation = self._situation(now)
         decision = decide_close(situation)
         self._deserted = deserted_after(situation, decision, any_live=bool(self.members))
@@ -211,11 +224,33 @@ class Session:
         await self.announce_head()
 
     async def _close(self, reason: CloseReason, now: Millis) -> None:
-        if self.joint is not None and self.joint.is_shared:
+        if self.joint is not None and (self.joint.is_shared or not self.joint.is_first):
             self.joint.propose(close_message(reason), now)
             return
         link = self.store.close(close_message(reason), now)
+        if self.joint is not None:
+            self.joint.moved()
         await self._closed(link, JustClosed(link.close.round, reason))
+        if self.joint is None and self.store.snapshot.position.closers:
+            raise ClosersNamed
+
+    async def _delegate(self, now: Millis) -> None:
+        """Have the log name the closers that the maintainer asked for. Raises DiskFull, MalformedRecord."""
+        if self.delegating is None:
+            return
+        if self.joint is not None and self.joint.is_shared:
+            if self.joint.may_propose and (entry := self.delegating.entry(now)) is not None:
+                self.joint.propose_delegation(entry)
+        elif (entry := self.delegating.entry(now)) is not None:
+            self.delegating.prepare_votes(self.store.snapshot)
+            self.store.amend(entry, now)
+            await self._delegated(entry)
+
+    async def _delegated(self, entry: Delegation) -> None:
+        log.info("from round %d on %d closers close rounds", entry.round + 1, len(entry.closers) or 1)
+        if self.joint is not None:
+            self.joint.moved()
+        await self.announce_head()
 
     async def _follow(self) -> None:
         """Take part in the agreement with other closers, and enter what was agreed on."""
@@ -229,6 +264,8 @@ class Session:
             if isinstance(step, Link):
                 votes = len(step.certificate.signatures)
                 await self._closed(step, JustCertified(step.close.round, votes))
+            elif isinstance(step.entry, Delegation):
+                await self._delegated(step.entry)
 
     def _take_over(self, heads: Sequence[Head]) -> None:
         """Lead where no closer that comes first announces heads; else take over what those say."""
@@ -236,7 +273,7 @@ class Session:
         position = self.store.snapshot.position
         for head in heads:
             if head.at == self._announced or self.joint.is_silent(head, self.clock()):
-                self._leads = True
+                self._leads = self.joint.may_lead
                 continue
             self._leads = self.joint.is_first
             if not self._leads and head.height == position.height and head.epoch == position.epoch:
@@ -254,8 +291,7 @@ class Session:
         self._check_trend()
         await self.announce_head()
         if self.store.checkpoint_due():
-            await self.publisher.write_checkpoint()
-            log.info("checkpoint of round %d written", link.close.round + 1)
+            await self.publisher.write_checkpoint(leads=self._leads)
             await self.announce_head()
         await self.publisher.update_archive()
 

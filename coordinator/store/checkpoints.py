@@ -132,9 +132,15 @@ def _write_files(folder: Path, own: Path, charter: Charter, base: Path, state: T
     adapter = isinstance(target, Lora)
     # state[r] is fp32, whatever the base's weights are.
     write_descriptions([own, base], folder, with_config=not adapter, dtype="float32")
+    write_tensors(folder, state, adapter=adapter)
     if isinstance(target, Lora):
-        _save(state.params, folder / ADAPTER)
         shutil.copyfile(_adapter_config(own, charter, target, base), folder / ADAPTER_CONFIG)
+
+
+def write_tensors(folder: Path, state: TrainState, *, adapter: bool) -> None:
+    """Write the files that hold `state`. Raises OSError."""
+    if adapter:
+        _save(state.params, folder / ADAPTER)
     else:
         _write_model(folder, state.params)
     if state.buffers:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from barnraise.contract.log_entries import Close, Resume
+from barnraise.contract.log_entries import Close, Delegation, Resume
 from barnraise.contract.records import Commit, fold_order
 from barnraise.core.errors import StateError
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, PublicKey
 from coordinator.store.run_state import RunState
 
 
@@ -26,6 +26,24 @@ def close_of(run: RunState, reason: str, now: Millis) -> tuple[Close, tuple[Comm
         reason=reason,
     )
     return close, tuple(commit.value for commit in ordered)
+
+
+def delegation_of(
+    run: RunState, closers: tuple[PublicKey, ...], order: str | None, now: Millis
+) -> Delegation:
+    """A delegation to `closers` from the next round on. order: as in `Delegation`."""
+    position = run.position
+    return Delegation(
+        run=run.charter.run,
+        epoch=position.epoch,
+        height=position.height,
+        round=position.round,
+        previous=position.previous,
+        certificate=run.certificate,
+        closers=closers,
+        at=now,
+        order=order,
+    )
 
 
 def resume_of(run: RunState, now: Millis, after_epoch: int) -> Resume:

@@ -28,7 +28,7 @@ from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import certificate_in
 from barnraise.contract.manifest import Manifest
 from barnraise.contract.records import Commit
-from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.contract.tip import Tip, first_closers, genesis_tip
 from barnraise.core.errors import StateError
 from barnraise.core.ids import BlobHash, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed
@@ -124,7 +124,8 @@ class Restoring:
         saved, after = since_snapshot(rows)
         state, rows = self._state_in(saved), iter(after)
         try:
-            for event in RowReader(self.charter.value, self.blobs, self._entry).events(rows, state.position):
+            reader = RowReader(self.charter.value, self.blobs, self._entry, self._signers)
+            for event in reader.events(rows, state.position):
                 self.named.add(event)
                 state = apply(state, event)
         except CopiesNeeded as needed:
@@ -133,11 +134,18 @@ class Restoring:
         log.info("resuming with round %d", state.round)
         return self._without_lost(self._without_incomplete(state))
 
+    @property
+    def _signers(self) -> tuple[PublicKey, ...]:
+        """Of checkpoints that a follower's journal may name, next to the run key."""
+        own = () if self.own is None else (self.own,)
+        return (*first_closers(self.charter.value), *own)
+
     def _state_in(self, saved: Row | None) -> RunState:
         """The state of a snapshot; that before all events where there is none."""
         if saved is None:
             return RunState.before_events(self.charter)
-        state = state_of(open_snapshot(saved, self.own or self._charter.authority_key).value, self.charter)
+        snapshot = open_snapshot(saved, self.own or self._charter.authority_key).value
+        state = state_of(snapshot, self.charter, self._signers)
         contributions = (blob for blobs in state.history.kept for blob in blobs)
         self.named.add_kept(state.checkpoints.values(), contributions)
         return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -85,6 +85,8 @@ class RowReader:
     blobs: BlobStore
     entry: Callable[[Certified], bytes]
     """The payload of an entry of the log."""
+    closers: Container[PublicKey] = ()
+    """Keys whose checkpoints this folder keeps, next to the run key's."""
 
     def events(self, rows: Iterable[Row], position: Position | None = None) -> Iterator[Journaled]:
         """The events that lead to the state which all `rows` together lead to.
@@ -118,7 +120,8 @@ class RowReader:
 
     def open_manifest(self, wire: bytes) -> Signed[Manifest]:
         """Raises MalformedRecord, BadSignature."""
-        return open_manifest(wire, run=self.charter.run, authority=self.charter.authority_key)
+        charter = self.charter
+        return open_manifest(wire, run=charter.run, authority=charter.authority_key, closers=self.closers)
 
 
 def _chartered(reader: RowReader, row: Row) -> Journaled:

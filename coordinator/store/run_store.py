@@ -16,7 +16,7 @@ from pathlib import Path
 
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
-from barnraise.contract.log_entries import Close, Entry, vote_on
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
 from barnraise.contract.shards import DataIndex
@@ -84,8 +84,7 @@ class RunStore:
     lost: tuple[Signed[Commit], ...] = ()
     """Contributions to the open round that were accepted before a restart, and whose blobs are lost."""
     _replaced: list[BlobHash] = field(default_factory=list)
-    """Blobs of the manifest that the last published one replaced. A head may still name it: they are removed
-    when the next checkpoint is published."""
+    """Blobs of the manifest that the last published one replaced: a head may name it until the next one."""
     _writing: threading.RLock = field(default_factory=threading.RLock)
     """Held from the decision for an event, or for a removal, to its end: the session uses several threads."""
 
@@ -227,7 +226,11 @@ class RunStore:
         after_epoch: the latest epoch that anybody has seen. Raises StateError while a round is being folded.
         """
         with self._writing:
-            entry = resume_of(self.snapshot, now, after_epoch)
+            return self.amend(resume_of(self.snapshot, now, after_epoch), now)
+
+    def amend(self, entry: Delegation | Resume, now: Millis) -> Amendment:
+        """Sign and journal an entry that the run key certifies alone."""
+        with self._writing:
             amendment = Amendment(entry, self._certified(entry))
             self._record(LogAmended(now, amendment))
         return amendment
@@ -259,10 +262,7 @@ class RunStore:
         return self.snapshot.tip.round % self.snapshot.spec.checkpoint.every == 0
 
     def write_checkpoint(self, now: Millis) -> Signed[Manifest]:
-        """Put the files of `state` into the store, and drop what the spec does not keep. Slow.
-
-        Raises DiskFull.
-        """
+        """Put the files of `state` into the store, and drop what is not kept. Slow. Raises DiskFull."""
         run = self.snapshot
         signed = write_checkpoint(
             self.folder, run.charter, self.base, self.state, run.tip, run.tokens, self.authority, self.blobs
@@ -270,9 +270,9 @@ class RunStore:
         self.adopt_checkpoint(signed, now)
         return signed
 
-    def adopt_checkpoint(self, signed: Signed[Manifest], now: Millis) -> None:
-        """Keep a checkpoint of the coordinator, whose files are in the store."""
-        self._record(CheckpointWritten(now, signed))
+    def adopt_checkpoint(self, signed: Signed[Manifest], now: Millis, *, shown: bool = False) -> None:
+        """Keep a checkpoint whose files are in the store. shown: the archive has it, too."""
+        self._record(CheckpointPublished(now, signed) if shown else CheckpointWritten(now, signed))
         self._forget(now)
 
     def start_evaluation(self, round: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -73,12 +73,12 @@ def snapshot_of(run: RunState) -> Snapshot:
     )
 
 
-def state_of(snapshot: Snapshot, charter: Signed[Charter]) -> RunState:
+def state_of(snapshot: Snapshot, charter: Signed[Charter], closers: Container[PublicKey] = ()) -> RunState:
     """The state that `snapshot_of` was given, without what a restart finds in the files.
 
-    Raises MalformedRecord, BadSignature.
+    closers: as of `RowReader`. Raises MalformedRecord, BadSignature.
     """
-    manifests = [_open_manifest(saved, charter.value) for saved in snapshot.checkpoints]
+    manifests = [_open_manifest(saved, charter.value, closers) for saved in snapshot.checkpoints]
     checkpoints = {signed.value.round: signed for signed in manifests}
     saved_by_round = dict(zip(checkpoints, snapshot.checkpoints, strict=True))
     return replace(
@@ -124,9 +124,11 @@ def _saved_checkpoint(run: RunState, round: int) -> SavedCheckpoint:
     )
 
 
-def _open_manifest(saved: SavedCheckpoint, charter: Charter) -> Signed[Manifest]:
+def _open_manifest(
+    saved: SavedCheckpoint, charter: Charter, closers: Container[PublicKey]
+) -> Signed[Manifest]:
     wire = base64.b64decode(saved.manifest)
-    return open_manifest(wire, run=charter.run, authority=charter.authority_key)
+    return open_manifest(wire, run=charter.run, authority=charter.authority_key, closers=closers)
 
 
 def _evaluations(saved: SavedCheckpoint) -> Mapping[PublicKey, Signed[Evaluation]]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from barnraise.contract.certificates import Authorities, certify
+from barnraise.contract.closers_order import ClosersOrder
 from barnraise.contract.log_entries import Close, Delegation, vote_on
 from barnraise.core.errors import BadSignature, MalformedRecord, StateError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.signed import sign
 from coordinator.rounds.candidate_check import check_candidate
+from coordinator.store.next_entry import delegation_of
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import contribution, opened_store
@@ -68,13 +72,45 @@ def test_a_close_of_another_place_gets_no_vote(store: RunStore) -> None:
         check(store, close.model_copy(update={"height": 1}))
 
 
-def test_a_delegation_gets_no_vote(store: RunStore) -> None:
-    close = store.candidate("all contributed", NOW)
-    same = {
-        name: getattr(close, name) for name in ("run", "epoch", "height", "round", "previous", "certificate")
+def order(store: RunStore, by: Identity = parts.AUTHORITY, **other: Any) -> str:
+    position = store.snapshot.position
+    fields: dict[str, Any] = {
+        "run": parts.RUN,
+        "epoch": position.epoch,
+        "height": position.height,
+        "previous": position.previous,
+        "closers": (parts.ADA.public,),
     }
-    with pytest.raises(MalformedRecord):
-        check(store, Delegation(closers=(), at=NOW, **same))
+    return sign(by, ClosersOrder(**(fields | other))).text
+
+
+def delegation(store: RunStore, order: str | None) -> Delegation:
+    return delegation_of(store.snapshot, (PublicKey(parts.ADA.public),), order, NOW)
+
+
+def test_a_delegation_that_the_run_key_ordered_gets_a_vote(store: RunStore) -> None:
+    check(store, delegation(store, order(store)))
+
+
+def test_another_delegation_gets_no_vote(store: RunStore) -> None:
+    for other in (None, order(store, height=1), order(store, closers=())):
+        with pytest.raises(MalformedRecord):
+            check(store, delegation(store, other))
+    with pytest.raises(BadSignature):
+        check(store, delegation(store, order(store, by=parts.STRANGER)))
+
+
+def test_a_contribution_with_an_admission_by_a_closer_gets_a_vote(store: RunStore) -> None:
+    position = store.snapshot.position
+    commit, blob = contribution(store, parts.ADA, seed=7)
+    value = commit.value.model_copy(update={"admission": parts.admission(parts.ADA, by=parts.STRANGER)})
+    store.blobs.put(blob)
+    store.accept(sign(parts.ADA, value), NOW)
+    close, run = store.candidate("all contributed", NOW), store.snapshot
+    with pytest.raises(BadSignature):
+        check_candidate(close, run, None, NOW, store.blob_sizes)
+    named = replace(position, next_closers=(PublicKey(parts.STRANGER.public),))
+    check_candidate(close, replace(run, position=named), None, NOW, store.blob_sizes)
 
 
 def test_the_certificate_in_a_close_is_checked(store: RunStore) -> None:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from barnraise.consensus.lies import LieKind, open_lie
+from barnraise.consensus.statements import VoteMessage
 from barnraise.consensus.vote_store import VoteStore
+from barnraise.consensus.wire import encode
+from barnraise.contract.archive import PROOFS
+from barnraise.contract.certificates import Vote
+from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.pieces import Wanted
-from barnraise.core.errors import Unreachable
+from barnraise.core.errors import TrustError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.core.signed import sign
 from barnraise.fold.log import Link
 from barnraise.network.mail import Mail
 from barnraise.network.swarm import Swarm
+from coordinator.rounds.delegating import Delegating, write_wish
 from coordinator.rounds.joint_closing import JointClosing, joint_closing
+from coordinator.run_folder import ARCHIVE, DELEGATION
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import contribution, opened_store
@@ -47,13 +57,14 @@ class Hub:
                     await asyncio.gather(*joint._checks.values())
                     for step in await joint.next_steps([]):
                         joint.enter(step)
-                        assert isinstance(step, Link)
-                        joint.store.fold(step)
+                        if isinstance(step, Link):
+                            joint.store.fold(step)
                         entered.append(key)
             sent, self.mail = self.mail, []
             for to, data in sent:
                 if to not in self.away:
-                    self.joints[to].agreement.receive(data)
+                    with suppress(TrustError):  # as `Mail` does: the sender may close no longer
+                        self.joints[to].agreement.receive(data)
         return entered
 
 
@@ -94,7 +105,12 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
             votes = VoteStore.begin(folder / "votes.json", identity.public)
             made.stores[identity.public] = store
             made.joints[identity.public] = joint_closing(
-                store, cast(Swarm, node), identity, votes, lambda: Millis(made.now)
+                store,
+                cast(Swarm, node),
+                identity,
+                votes,
+                lambda: Millis(made.now),
+                ClosersInForce.of(store.charter),
             )
         yield made
 
@@ -166,3 +182,82 @@ def test_a_candidate_that_nobody_else_can_check_gets_no_vote(hub: Hub) -> None:
     for joint in hub.joints.values():
         joint.timing = replace(joint.timing, retry=0.0)
     assert asyncio.run(hub.settle()) == []
+
+
+def delegate(hub: Hub, *keys: str) -> None:
+    """Have the coordinator propose other closers."""
+    first = CLOSERS[0]
+    store = hub.stores[first.public]
+    write_wish(store.folder, keys)
+    entry = Delegating(store).entry(Millis(hub.now))
+    assert entry is not None
+    hub.joints[first.public].propose_delegation(entry)
+
+
+def test_the_closers_decide_who_closes_after_them(hub: Hub) -> None:
+    first, second, third = CLOSERS
+    delegate(hub, second.public)
+    asyncio.run(hub.settle())
+    propose(hub, first)
+    asyncio.run(hub.settle())
+    named = tuple(sorted((first.public, second.public)))
+    for key, store in hub.stores.items():
+        assert store.snapshot.round == 1
+        assert store.snapshot.position.closers == named
+        assert tuple(hub.joints[key].closers) == named
+    assert not hub.joints[third.public].agreement.takes_part
+    hub.away = {third.public}
+    propose(hub, first)
+    asyncio.run(hub.settle())
+    assert [hub.stores[one.public].snapshot.round for one in CLOSERS] == [2, 2, 1]
+    hub.away = set()
+    follow(hub, third, after=first)
+    assert len(set(states(hub))) == 1, "who closes no longer follows the heads"
+
+
+def follow(hub: Hub, follower: Identity, after: Identity) -> None:
+    """Enter what a head says."""
+    run, joint = hub.stores[after.public].snapshot, hub.joints[follower.public]
+    head = run.head(Millis(hub.now), CoordinatorAddresses(), turns=1, volunteers=0, tokens=0)
+    for step in asyncio.run(joint.next_steps([head])):
+        joint.enter(step)
+        assert isinstance(step, Link)
+        joint.store.fold(step)
+
+
+def test_a_program_that_is_no_closer_closes_and_announces_nothing(hub: Hub) -> None:
+    third = hub.joints[CLOSERS[2].public]
+    assert third.may_lead
+    delegate(hub, CLOSERS[1].public)
+    asyncio.run(hub.settle())
+    assert third.may_lead, "until the round ends"
+    propose(hub, CLOSERS[0])
+    asyncio.run(hub.settle())
+    assert not third.may_lead
+    assert not third.may_propose
+
+
+def test_a_wish_that_is_fulfilled_is_forgotten(hub: Hub) -> None:
+    store = hub.stores[CLOSERS[0].public]
+    write_wish(store.folder, tuple(identity.public for identity in CLOSERS[1:]))
+    assert Delegating(store).entry(Millis(hub.now)) is None
+    assert not (store.folder / DELEGATION).exists()
+
+
+def test_a_proof_that_a_closer_lied_is_in_the_archive(hub: Hub) -> None:
+    first, second, _ = CLOSERS
+    store, position = hub.stores[first.public], hub.stores[first.public].snapshot.position
+    for entry in (parts.HASH_A, parts.HASH_B):
+        vote = Vote(
+            run=parts.RUN,
+            epoch=position.epoch,
+            height=position.height,
+            round=position.round,
+            kind="close",
+            entry=entry,
+            ballot=7,
+        )
+        hub.joints[first.public].agreement.receive(encode(VoteMessage(sign(second, vote))))
+    [path] = (store.folder / ARCHIVE / PROOFS).iterdir()
+    lie = open_lie(path.read_bytes(), run=parts.RUN)
+    assert (lie.closer, lie.kind) == (second.public, LieKind.TWO_VOTES)

@@ -1,0 +1,50 @@
+"""Where a program listens, and what others see of it: the settings that `serve` and `follow` share."""
+
+from __future__ import annotations
+
+from barnraise.contract.endpoints import public_host
+from barnraise.core.strict import Strict
+from coordinator.addresses.announced import Announced, Given
+
+
+class ListenSettings(Strict):
+    """Ports and addresses of one program."""
+
+    host: str
+    """IP address to listen on; :: is IPv6 and IPv4."""
+    port: int
+    """TCP port of the gRPC service; 0 takes a free one."""
+    http_port: int
+    """TCP port of the HTTP gateway; 0 takes a free one."""
+    http_url: str | None
+    """Address of the gateway where it is not its own port, as behind a proxy with TLS."""
+    p2p_port: int
+    """TCP and UDP port of the libp2p daemon; 0 takes a free one."""
+    public_hosts: tuple[str, ...]
+    """Names or addresses at which volunteers reach this machine; empty: those of its default routes."""
+    public_port: int | None
+    """TCP port of the gRPC service as others see it, as behind a router; None: the port itself."""
+    public_p2p_port: int | None
+    """TCP and UDP port of the libp2p daemon as others see it; None: the port itself."""
+    public_http_port: int | None
+    """TCP port of the HTTP gateway as others see it; None: the port itself."""
+    max_upload: int | None
+    """Limit for the upload of blobs in bytes per second; None: no limit."""
+
+    @property
+    def given(self) -> Given:
+        """What the maintainer says that others see."""
+        return Given(
+            hosts=tuple(public_host(host, "--public-host") for host in self.public_hosts),
+            port=self.public_port,
+            p2p_port=self.public_p2p_port,
+            http_port=self.public_http_port,
+            http_url=self.http_url,
+        )
+
+    def is_reached(self, public: Announced) -> bool:
+        """Whether others reach this program, as far as it can know: it relays for those that are not.
+
+        Behind a router without --public-host they do not.
+        """
+        return bool(self.public_hosts) or self.host not in ("0.0.0.0", "::") or not public.doubts

@@ -1,0 +1,61 @@
+"""Checkpoints of a closer while the coordinator is away: the state alone, signed by the closer.
+
+Volunteers that join need a state. They may take it from one closer, since the next close names the state that
+it folds to. Nobody evaluates such a checkpoint, and no archive shows it: the coordinator's replace it.
+"""
+
+from __future__ import annotations
+
+from barnraise.contract.charter import Charter
+from barnraise.contract.evaluations import EVALUATIONS
+from barnraise.contract.manifest import FileEntry, Manifest, position_fields
+from barnraise.contract.spec import Lora
+from barnraise.contract.tip import Tip
+from barnraise.core.signed import Signed, sign
+from barnraise.runtime.files import disk_errors, scratch_folder
+from coordinator.checkpoints.card import CARD, CURVE
+from coordinator.store.checkpoints import entries, write_tensors
+from coordinator.store.run_state import RunState
+from coordinator.store.run_store import RunStore
+
+SHOWN = (CARD, CURVE, EVALUATIONS)
+"""Files about one checkpoint alone."""
+
+
+def write_interim(store: RunStore) -> Signed[Manifest]:
+    """Put the files of the store's state and their manifest into its blobs. Slow. Raises DiskFull.
+
+    Other files, as the tokenizer's, are those of the newest checkpoint.
+    """
+    run, state = store.snapshot, store.state
+    target = run.spec.train.target
+    with scratch_folder(store.folder) as work, disk_errors(work):
+        write_tensors(work, state, adapter=isinstance(target, Lora))
+        written = entries(work, store.blobs)
+    files = _with_descriptions(written, run)
+    signed = sign(store.authority, _manifest(run.charter, run.tip, run.tokens, files))
+    store.blobs.put(signed.wire)
+    return signed
+
+
+def _with_descriptions(written: tuple[FileEntry, ...], run: RunState) -> tuple[FileEntry, ...]:
+    names = {entry.name for entry in written}
+    others = [
+        entry
+        for entry in run.newest_checkpoint.value.files
+        if entry.name not in (*names, *SHOWN) and not entry.name.endswith(".safetensors")
+    ]
+    return tuple(sorted([*written, *others], key=lambda entry: entry.name))
+
+
+def _manifest(charter: Charter, tip: Tip, tokens: int, files: tuple[FileEntry, ...]) -> Manifest:
+    return Manifest(
+        form="trained",
+        run=charter.spec.name,
+        state=tip.state,
+        charter=charter.digest,
+        tokens=tokens,
+        held_out=None,
+        files=files,
+        **position_fields(tip.position),
+    )

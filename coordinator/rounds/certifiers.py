@@ -1,0 +1,42 @@
+"""Whose votes certified the newest entry of a log, also where it changed the closers: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from barnraise.contract.certificates import Authorities
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume
+from barnraise.contract.tip import first_closers
+from barnraise.core.ids import BlobHash, PublicKey
+from coordinator.store.run_state import RunState
+
+Read = Callable[[BlobHash], Entry]
+"""An entry of the log by its name."""
+
+
+def certifiers_of_newest(run: RunState, read: Read) -> Authorities:
+    """The keys at the place before the newest entry. The log has one."""
+    run_key = run.charter.authority_key
+    newest = read(run.log[-1].name)
+    if isinstance(newest, Resume):
+        return Authorities((run_key,))
+    if isinstance(newest, Delegation) or not _delegated_in(run, newest, read):
+        return run.position.authorities(run_key)
+    return Authorities(_closers_of(newest, run, read) or (run_key,))
+
+
+def _delegated_in(run: RunState, close: Close, read: Read) -> bool:
+    """Whether a delegation takes effect with `close`: the entry before it is one of the same round."""
+    before = read(run.log[close.height - 1].name) if close.height else None
+    return isinstance(before, Delegation) and before.round == close.round
+
+
+def _closers_of(close: Close, run: RunState, read: Read) -> tuple[PublicKey, ...]:
+    """The closers of the round of `close`: an earlier delegation, a resume or the charter names them."""
+    for height in range(close.height - 1, -1, -1):
+        entry = read(run.log[height].name)
+        if isinstance(entry, Resume):
+            return ()
+        if isinstance(entry, Delegation) and entry.round < close.round:
+            return tuple(map(PublicKey, entry.closers))
+    return first_closers(run.charter)

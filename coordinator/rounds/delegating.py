@@ -1,0 +1,99 @@
+"""The maintainer's wish for other closers: a file that `coordinator delegate` writes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from barnraise.consensus.vote_store import VoteStore
+from barnraise.contract.certificates import MAX_CLOSERS
+from barnraise.contract.closers_order import ClosersOrder
+from barnraise.contract.log_entries import Delegation
+from barnraise.core.errors import MalformedRecord
+from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.signed import sign
+from barnraise.core.strict import Hex64, Strict
+from barnraise.runtime.files import write_atomic
+from coordinator.run_folder import DELEGATION, VOTES
+from coordinator.store.next_entry import delegation_of
+from coordinator.store.run_state import RunState
+from coordinator.store.run_store import RunStore
+
+log = logging.getLogger("coordinator")
+
+
+class WishedClosers(Strict):
+    """The file."""
+
+    version: Literal[1] = 1
+    keys: Annotated[tuple[Hex64, ...], Field(max_length=MAX_CLOSERS - 1)]
+    """Of closers next to the run key; none: the run key closes alone."""
+
+    def closers(self, run_key: PublicKey) -> tuple[PublicKey, ...]:
+        """As in a delegation."""
+        return tuple(sorted({run_key, *map(PublicKey, self.keys)})) if self.keys else ()
+
+
+@dataclass(frozen=True)
+class Delegating:
+    """Of one coordinator. Synchronous; the file is small."""
+
+    store: RunStore
+
+    @property
+    def _file(self) -> Path:
+        return self.store.folder / DELEGATION
+
+    def entry(self, now: Millis) -> Delegation | None:
+        """The delegation that is wished for and may follow now. Raises MalformedRecord."""
+        wish = read_wish(self.store.folder)
+        if wish is None:
+            return None
+        run = self.store.snapshot
+        closers = wish.closers(run.charter.authority_key)
+        named = run.position.closers if run.position.next_closers is None else run.position.next_closers
+        if closers == named:
+            self._file.unlink(missing_ok=True)
+            return None
+        if run.tip.position != run.position or run.position.next_closers is not None:
+            return None  # a round is being folded, or an earlier delegation takes effect first
+        return delegation_of(run, closers, self._order(run, closers), now)
+
+    def prepare_votes(self, run: RunState) -> None:
+        """Let the run key vote from this epoch on, where it closed alone and never voted. Raises DiskFull."""
+        votes = self.store.folder / VOTES
+        if not votes.exists():
+            VoteStore.begin(votes, run.charter.authority_key, run.position.epoch)
+
+    def _order(self, run: RunState, closers: tuple[PublicKey, ...]) -> str | None:
+        """The run key's order, which closers ask for; None where it decides alone."""
+        if not run.position.closers:
+            return None
+        order = ClosersOrder(
+            run=run.charter.run,
+            epoch=run.position.epoch,
+            height=run.position.height,
+            previous=run.position.previous,
+            closers=closers,
+        )
+        return sign(self.store.authority, order).text
+
+
+def write_wish(folder: Path, keys: tuple[str, ...]) -> None:
+    """Have the run in `folder` name other closers. Raises DiskFull."""
+    write_atomic(folder / DELEGATION, WishedClosers(keys=keys).model_dump_json().encode())
+
+
+def read_wish(folder: Path) -> WishedClosers | None:
+    """None where nothing is wished for. Raises MalformedRecord."""
+    path = folder / DELEGATION
+    try:
+        return WishedClosers.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise MalformedRecord(f"{path} names no closers", fix="Remove it, and delegate again.") from None
