@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,48 +19,39 @@ pytestmark = pytest.mark.slow
 FOLLOWERS = ("eva", "fay")
 
 
-def closer_key(folder: Path) -> str:
-    command = [
-        sys.executable,
-        "-c",
-        "from coordinator.cli.main import main; main()",
-        "closer-key",
-        str(folder),
-    ]
+def coordinator_command(*arguments: str) -> str:
+    command = [sys.executable, "-c", "from coordinator.cli.main import main; main()", *arguments]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment())
     return found.stdout.strip()
+
+
+def closer_key(folder: Path) -> str:
+    return coordinator_command("closer-key", str(folder))
 
 
 def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"}
 
 
-def follow(act: Stage, name: str, invite: str) -> Program:
+def follow(act: Stage, name: str, invite: str, part: str = "closes rounds of") -> Program:
     folder = act.folder / name
     program = act.start(
         name, "coordinator.cli.main", "follow", invite, "--data-dir", str(folder),
-        "--listen", "/ip4/127.0.0.1/tcp/0",
+        "--host", "127.0.0.1", "--port", "0", "--p2p-port", "0", "--http-port", "0",
     )  # fmt: skip
-    program.wait_for("closes rounds of")
+    program.wait_for(f" {part} ")
     return program
 
 
-def test_a_run_without_closers_is_not_followed(tmp_path: Path) -> None:
-    prepare(tmp_path)
-    with stage(tmp_path) as act:
-        _, invite = act.serve()
-        program = act.start(
-            "carol", "coordinator.cli.main", "follow", invite, "--data-dir", str(tmp_path / "carol")
-        )
-        assert program.wait() == 2, program.output
-        assert "names no closers" in program.output
+def name_closers(folder: Path, keys: list[str]) -> None:
+    spec = folder / "run.toml"
+    spec.write_text(spec.read_text() + f"[closers]\nkeys = {keys}\n")
 
 
 def test_rounds_close_without_the_coordinator(tmp_path: Path) -> None:
     prepare(tmp_path)
     keys = [closer_key(tmp_path / name) for name in FOLLOWERS]
-    spec = tmp_path / "run.toml"
-    spec.write_text(spec.read_text() + f"[closers]\nkeys = {keys}\n")
+    name_closers(tmp_path, keys)
     with stage(tmp_path) as act:
         ports = free_ports(2)
         coordinator, invite = act.serve(*ports)
@@ -76,4 +69,82 @@ def test_rounds_close_without_the_coordinator(tmp_path: Path) -> None:
         common = check_agreement(coordinator, again, *followers, *peers)
         assert {last + 1, last + 2, last + 3} <= common
         for program in (again, *followers, *peers):
+            assert "Traceback" not in program.output
+
+
+@pytest.mark.full("five programs take minutes")
+def test_a_volunteer_joins_and_an_archive_is_served_while_the_coordinator_is_away(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    name_closers(tmp_path, [closer_key(tmp_path / name) for name in FOLLOWERS])
+    with stage(tmp_path) as act:
+        coordinator, invite = act.serve()
+        followers = [follow(act, name, invite) for name in FOLLOWERS]
+        node = followers[0].wait_for(r"reached at (\S+@\S+), for")[1]
+        url = followers[0].wait_for(r"how to download them, are at (\S+)")[1]
+        ada = act.join("ada", invite)
+        coordinator.wait_for(r"round \d+ folded: 1 contribution")
+        coordinator.kill()
+        for follower in followers:
+            follower.wait_for(r"checkpoint of round \d+ written while|round \d+ folded")
+        ben = act.join("ben", f"{invite}&node={node}")
+        ben.wait_for(r"^round \d+: ")
+        followers[0].wait_for(r"round \d+ folded: 2 contributions")
+        assert check_agreement(*followers, ada, ben)
+        with urllib.request.urlopen(f"{url}/archive.json", timeout=10) as answer:
+            assert json.loads(answer.read())["closed"] > 0
+        for program in (*followers, ada, ben):
+            assert "Traceback" not in program.output
+
+
+@pytest.mark.full("four programs take minutes")
+def test_closers_are_named_while_a_run_goes_on(tmp_path: Path) -> None:
+    """At first the run key closes alone."""
+    prepare(tmp_path)
+    keys = [closer_key(tmp_path / name) for name in FOLLOWERS]
+    with stage(tmp_path) as act:
+        coordinator, invite = act.serve(*free_ports(2))
+        followers = [follow(act, name, invite, "follows") for name in FOLLOWERS]
+        peer = act.join("ada", invite)
+        coordinator.wait_for(r"round \d+ folded")
+        options = [option for key in keys for option in ("--closer", key)]
+        coordinator_command("delegate", str(tmp_path / "coordinator"), *options)
+        coordinator.wait_for("other closers take part from now on")
+        coordinator.wait_for(r"round \d+ folded")
+        coordinator.kill()
+        last = max(coordinator.states())
+        for follower in followers:
+            follower.wait_for(rf"round {last + 2} folded")
+        assert check_agreement(coordinator, *followers, peer)
+        for program in (*followers, peer):
+            assert "Traceback" not in program.output
+
+
+ACCEPTED, FOLDED = r" accepted \w+: ", r" round \d+ folded: "
+CLOSED = r"round \d+ closed by the votes of \d closers"
+
+
+@pytest.mark.full("five programs, and nine kills one after another, take minutes")
+def test_no_kill_of_a_closer_in_any_phase_stops_or_splits_the_run(tmp_path: Path) -> None:
+    """Each starts again at once. Nothing that a close has is missing anywhere: all states agree."""
+    prepare(tmp_path)
+    name_closers(tmp_path, [closer_key(tmp_path / name) for name in FOLLOWERS])
+    with stage(tmp_path) as act:
+        ports = free_ports(2)
+        coordinator, invite = act.serve(*ports)
+        running = {"coordinator": coordinator} | {name: follow(act, name, invite) for name in FOLLOWERS}
+        ended: list[Program] = []
+        peers = [act.join(name, invite) for name in ("ada", "ben")]
+        for phase in (ACCEPTED, CLOSED, FOLDED):
+            for name in ("coordinator", *FOLLOWERS):
+                program = running[name]
+                program.wait_for(phase)
+                program.kill()
+                ended.append(program)
+                again = act.serve(*ports)[0] if name == "coordinator" else follow(act, name, invite)
+                running[name] = again
+        last = max(max(program.states(), default=0) for program in running.values())
+        for program in running.values():
+            program.wait_for(rf"round {last + 2} folded")
+        assert check_agreement(*running.values(), *ended, *peers)
+        for program in (*running.values(), *ended, *peers):
             assert "Traceback" not in program.output
