@@ -26,6 +26,9 @@ from barnraise.core.ids import Millis, PublicKey
 from coordinator.reasons.rounds import HasOtherInstance
 from coordinator.timing import TIMING
 
+FEW = 2**14
+"""Holders that are kept although they fell silent."""
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -48,6 +51,8 @@ class Instances:
 
     silent: float = TIMING.silent
     _holders: dict[PublicKey, Holder] = field(default_factory=dict)
+    _enough: int = FEW
+    """With more holders the silent ones are dropped: they count as unknown ones do."""
 
     @classmethod
     def restored(cls, claims: Mapping[PublicKey, JoinClaim], now: Millis, silent: float) -> Instances:
@@ -66,15 +71,29 @@ class Instances:
     def admitted(self, claim: JoinClaim, now: Millis) -> None:
         """The program of `claim` was admitted."""
         self._holders[PublicKey(claim.owner)] = Holder(claim.instance, now, SHORTEST)
+        if len(self._holders) > self._enough:
+            self._forget_silent(now)
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def _forget_silent(self, now: Millis) -> None:
+        self._holders = {key: each for key, each in self._holders.items() if each.is_live(now, self.silent)}
+        self._enough = max(FEW, 2 * len(self._holders))
 
     def heard(self, heartbeats: Iterable[Presence], now: Millis) -> None:
         """Heartbeats that are live."""
         for beat in heartbeats:
             owner = PublicKey(beat.owner)
             holder = self._holders.get(owner)
-            if holder is not None and holder.instance != beat.instance and holder.is_live(now, self.silent):
+            if holder is not None and not self._is_news(holder, beat, now):
                 continue
             if beat.doing == "leaving":
                 self._holders.pop(owner, None)
             else:
                 self._holders[owner] = Holder(beat.instance, Millis(beat.at), beat.beat)
+
+    def _is_news(self, holder: Holder, beat: Presence, now: Millis) -> bool:
+        if holder.instance == beat.instance:
+            return (holder.seen, holder.beat) != (beat.at, beat.beat) or beat.doing == "leaving"
+        return not holder.is_live(now, self.silent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from barnraise.contract.records import Activity, Presence
 from barnraise.contract.rotation import has_turn, turns_for
@@ -49,7 +51,15 @@ class Membership:
 
     def tokens(self, round: Round) -> int:
         """Tokens that they report to have trained in `round`."""
-        return sum(presence.tokens for presence in self.presences.values() if presence.round == round)
+        return self._tokens[round]
+
+    @cached_property
+    def _tokens(self) -> Counter[int]:
+        """By round. Each head says it, and each volunteer that joins gets one."""
+        tokens = Counter[int]()
+        for presence in self.presences.values():
+            tokens[presence.round] += presence.tokens
+        return tokens
 
     def turns(self, limit: int) -> int:
         """`turns_for` this number of volunteers. limit: contributions that a round can have."""

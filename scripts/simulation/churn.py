@@ -215,6 +215,8 @@ class Churn(Simulation):
                 (len(before.accepted), self._first_commit or float(self.now), float(self.now))
             )
             self._first_commit = 0.0
+            self._commits, self._blobs, self._arriving = {}, {}, []  # fetches are cancelled
+            self._line_free = float(self.now)
             self._hashes.append(after.tip.state)
             self.swarm.held = {}
             if after.unpublished:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from barnraise.network.gossip_policy import ROUNDS_KEPT, VERSIONS, RecordCache
-from coordinator.rounds.coordinator_api import CoordinatorApi
+from coordinator.rounds.coordinator_api import MAX_REFUSED, CoordinatorApi
 from coordinator.rounds.fault_reports import KEPT
 from coordinator.rounds.session import Session
 from coordinator.store.retention import KEPT_ROUNDS
@@ -42,6 +42,8 @@ def sizes(session: Session, api: CoordinatorApi, cache: RecordCache, contributor
         "rounds whose contributions are kept": Size(
             len(run.history.kept), KEPT_ROUNDS + run.spec.checkpoint.every
         ),
+        "instances": Size(len(session.instances), 4 * cache.limit),
+        "refused claims": Size(len(api._refused), MAX_REFUSED),
         "fault reports": Size(len(api.faults._kept), KEPT),
         "checkpoints": Size(len(run.checkpoints), checkpoints),
         "published": Size(len(run.published), checkpoints),

@@ -132,6 +132,15 @@ def test_the_number_of_remembered_volunteers_is_bounded() -> None:
     assert {p.owner for p in known.present(parts.NOW)} == {parts.ADA.public, parts.STRANGER.public}
 
 
+def test_volunteers_that_fell_silent_are_forgotten() -> None:
+    known, later = RecordCache(), Millis(parts.NOW + round(2 * MISSED * BEAT * 1000) + 1)
+    for who in KEYS:
+        known.receive(sign(who, presence(who)), parts.NOW)
+    for who in KEYS[:10]:
+        known.receive(sign(who, presence(who, later)), later)
+    assert {*known._present} == {who.public for who in KEYS[:10]}
+
+
 def test_the_number_of_commits_to_a_round_is_bounded() -> None:
     known = RecordCache(limit=2)
     received = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -39,7 +40,7 @@ class Identity:
     def seed(self) -> bytes:
         return self._private.private_bytes_raw()
 
-    @property
+    @cached_property
     def public(self) -> PublicKey:
         return PublicKey(self._private.public_key().public_bytes_raw().hex())
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 from barnraise.contract.heartbeat import is_early, is_live
 from barnraise.contract.records import Commit, Head, Presence, Record
@@ -112,9 +113,18 @@ class RecordCache:
             return Novelty.DUPLICATE if presence.at == known.at else Novelty.STALE
         self._present.pop(owner, None)
         self._present[owner] = presence
-        if len(self._present) > self.limit:
-            del self._present[next(iter(self._present))]  # the one without news for longest
+        self._forget_silent(now)
         return Novelty.NEW
+
+    def _forget_silent(self, now: Millis) -> None:
+        """Drop the volunteers without news for longest that are too many, or were silent for twice as long as
+        their heartbeat counts: two at most.
+        """
+        for owner in [*islice(self._present, 2)]:
+            oldest = self._present[owner]
+            if len(self._present) <= self.limit and is_live(Millis(oldest.at), 2 * oldest.beat, now):
+                return
+            del self._present[owner]
 
     def _receive_commit(self, signed: Signed[Commit]) -> Novelty:
         round, open_round = Round(signed.value.round), 0 if self.head is None else self.head.round

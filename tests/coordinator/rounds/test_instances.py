@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.contract.heartbeat import MISSED
 from barnraise.contract.records import UNKNOWN_INSTANCE, Activity, JoinClaim, Presence
+from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from coordinator.reasons.rounds import HasOtherInstance
 from coordinator.rounds.instances import Instances
@@ -111,3 +113,23 @@ def test_heartbeats_that_are_rare_in_a_large_swarm_count_for_longer() -> None:
     instances.heard([presence(ADA, at=NOW, beat=60.0)], at(0))
     assert instances.in_use(claim(COPY), at(MISSED * 60_000)) == HasOtherInstance(360.0)
     assert instances.in_use(claim(COPY), at(MISSED * 60_000 + 1)) is None
+
+
+def test_programs_that_fell_silent_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.rounds.instances.FEW", 4)
+    instances = Instances(SILENT, _enough=4)
+    keys = [Identity.from_seed(number.to_bytes(32, "big")).public for number in range(100)]
+    for number, key in enumerate(keys):
+        instances.admitted(claim().model_copy(update={"owner": key}), at(number * LIVE // 3))
+        assert len(instances) <= 8
+    last = claim(COPY).model_copy(update={"owner": keys[-1]})
+    assert instances.in_use(last, at(99 * LIVE // 3)) == HasOtherInstance(0.0)
+
+
+def test_a_heartbeat_that_was_heard_changes_nothing_and_a_leaving_one_does() -> None:
+    instances = joined()
+    instances.heard([beat(5_000)], at(5_000))
+    instances.heard([beat(5_000)], at(9_000))
+    assert instances.in_use(claim(COPY), at(9_000)) == HasOtherInstance(4.0)
+    instances.heard([beat(5_000, doing="leaving")], at(9_000))
+    assert instances.in_use(claim(COPY), at(9_000)) is None
