@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from typing_extensions import assert_never
 
 from barnraise.core.ids import PublicKey, short
 from coordinator.reasons import recovery as reasons
+
+MOST_NAMED = 4
+"""Files that one message names: an old copy of a run's folder may lack thousands."""
 
 
 def recovery_message(reason: reasons.RecoveryReason) -> str:
@@ -34,9 +38,8 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
         case reasons.FetchedFromVolunteer(file):
             return f"{file_message(file)} was fetched from a volunteer"
         case reasons.AwaitingVolunteers(files):
-            names = ", ".join(file_message(file) for file in files)
             return (
-                f"no archive has {names}: waiting for volunteers that have it."
+                f"no archive has {files_message(files)}: waiting for volunteers that have it."
                 " --mirror with a copy of the archive, or `coordinator restore` from a backup, helps as well"
             )
         case _:
@@ -85,6 +88,12 @@ def data_message(reason: reasons.DataReason) -> str:
             return "all shards are here again"
         case _:
             assert_never(reason)
+
+
+def files_message(files: Sequence[reasons.RunFile]) -> str:
+    """What some files of the run are."""
+    more = [f"{len(files) - MOST_NAMED} more"] * (len(files) > MOST_NAMED)
+    return ", ".join([*map(file_message, files[:MOST_NAMED]), *more])
 
 
 def file_message(file: reasons.RunFile) -> str:

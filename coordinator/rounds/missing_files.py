@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -41,21 +42,36 @@ async def fetch_missing_files(
     later: states from which the run continues without the files. One is fetched where volunteers have been
     here for `timing.ask_holders` and some file is still missing: its owner may come back.
     """
-    missing, asked = list(files), 0.0
+    missing, states_from = list(files), math.inf
     log.warning("%s", recovery_message(AwaitingVolunteers(tuple(missing)) if missing else AwaitingState()))
-    while True:
-        holders = [PublicKey(presence.owner) for presence in await swarm.peers()]
-        for file in list(missing):
-            if holders and await _fetched(file, swarm, holders):
-                log.info("%s", recovery_message(FetchedFromVolunteer(file)))
-                missing.remove(file)
-        if files and not missing:
-            return
-        in_time = missing and asked < timing.ask_holders
-        if holders and later is not None and not in_time and await _state_fetched(later, swarm, holders):
-            return
+    while missing or later is not None:
+        if holders := [PublicKey(presence.owner) for presence in await swarm.peers()]:
+            now = asyncio.get_running_loop().time()
+            states_from = min(states_from, now + timing.ask_holders if missing else now)
+            is_late = now >= states_from
+            if is_late and later is not None and await _state_fetched(later, swarm, holders):
+                return
+            missing = await _still_missing(missing, swarm, holders, math.inf if is_late else states_from)
+            if files and not missing:
+                return
         await asyncio.sleep(timing.retry)
-        asked += timing.retry if holders else 0.0
+
+
+async def _still_missing(
+    files: Sequence[NeededFile], swarm: Swarm, holders: Sequence[PublicKey], until: float
+) -> list[NeededFile]:
+    """Fetch files until a time of the event loop; those that are missing after that.
+
+    The newest come first: of contributions, volunteers have those since the newest checkpoint.
+    """
+    missing = list(files)
+    for file in reversed(files):
+        if asyncio.get_running_loop().time() >= until:
+            break
+        if await _fetched(file, swarm, holders):
+            log.info("%s", recovery_message(FetchedFromVolunteer(file)))
+            missing.remove(file)
+    return missing
 
 
 async def fetch_missing_shards(

@@ -40,7 +40,7 @@ from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore, SetAside, file_hash
 from barnraise.runtime.files import write_atomic
 from barnraise.runtime.stored_state import remove_state
-from coordinator.messages.recovery import file_message, recovery_message
+from coordinator.messages.recovery import files_message, recovery_message
 from coordinator.reasons.recovery import (
     CheckpointFile,
     CheckpointGivenUp,
@@ -74,7 +74,7 @@ class CopiesNeeded(StateError):
         self, run: RunId, folder: Path, files: tuple[NeededFile, ...], later: LaterStates | None = None
     ) -> None:
         """later: states that take the place of the contributions among `files`, or of lost checkpoints."""
-        names = ", ".join(file_message(file) for file in files) or "a state that the log continues"
+        names = files_message(files) or "a state that the log continues"
         super().__init__(
             f"{folder} and its archive lack {names}",
             fix="They are fetched from volunteers. --mirror or `coordinator restore` helps too.",
@@ -161,6 +161,8 @@ class Restoring:
         while True:
             missing = self._missing(steps) if isinstance(start, Start) else []
             if isinstance(start, Start) and not missing:
+                if not taken and not _usable(state):
+                    _report(FirstStateRecomputed())
                 return Begin(start.tip, start.tokens, start.state, tuple(steps), taken)
             # Every state after the first gap leaves less to fetch; what is missing after it may be had.
             gap = min((file.commit.round for file in missing), default=state.replay_from - 1)
@@ -191,8 +193,7 @@ class Restoring:
         return CopiesNeeded(self._charter.run, self.blobs.folder.parent, files, later)
 
     def _start(self, state: RunState) -> Start | NoStart:
-        usable = [at for at in state.checkpoints if at >= state.replay_from]
-        if usable:
+        if usable := _usable(state):
             manifest = state.checkpoints[max(usable)].value
             self._restore_own_files(manifest)
             return Start(
@@ -201,7 +202,6 @@ class Restoring:
         genesis = genesis_tip(self._charter)
         if state.replay_from > 0:
             return NoStart(genesis, f"no checkpoint of round {state.replay_from} or later is intact")
-        _report(FirstStateRecomputed())
         spec = self._charter.spec
         first = initial_state(self.base, spec.train.target, spec.seed)
         if first.hash() != self._charter.genesis:
@@ -326,6 +326,11 @@ def _hopeless(problem: str) -> StateError:
         fix="Give --mirror with the address of a copy of the archive, or bring the files back from a backup:"
         " coordinator restore BACKUP FOLDER",
     )
+
+
+def _usable(state: RunState) -> list[int]:
+    """The rounds of checkpoints from which the log can be folded."""
+    return [at for at in state.checkpoints if at >= state.replay_from]
 
 
 def _report(reason: RecoveryReason) -> None:

@@ -71,6 +71,12 @@ WORK = reasons.ContributionFile(commit(ADA, round=2))
         ),
         (reasons.FetchedFromVolunteer(CLOSE), "entry 3 of the log was fetched from a volunteer"),
         (
+            reasons.AwaitingVolunteers((CLOSE,) * 9),
+            "no archive has entry 3 of the log, entry 3 of the log, entry 3 of the log, entry 3 of the log,"
+            " 5 more: waiting for volunteers that have it. --mirror with a copy of the archive, or"
+            " `coordinator restore` from a backup, helps as well",
+        ),
+        (
             reasons.AwaitingVolunteers((CLOSE,)),
             "no archive has entry 3 of the log: waiting for volunteers that have it. --mirror with a"
             " copy of the archive, or `coordinator restore` from a backup, helps as well",

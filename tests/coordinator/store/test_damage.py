@@ -6,7 +6,6 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +23,7 @@ from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store import restoring
 from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.run_store import RunStore
-from coordinator.timing import TIMING
-from tests.support import parts
+from tests.support import parts, virtual_time
 from tests.support.coordinators import (
     FakeSwarm,
     archive,
@@ -381,8 +379,7 @@ def _fetch_state(needed: CopiesNeeded, store: RunStore, state: TrainState, **mor
     """Fetch what is needed from a volunteer that has `state`, and the blobs `more`."""
     held = parts.state_blobs(state) | {BlobHash(name): blob for name, blob in more.items()}
     swarm = FakeSwarm(store.blobs, held=held, present=[parts.presence(ADA)])
-    timing = replace(TIMING, retry=0.001, ask_holders=0.002)
-    asyncio.run(fetch_missing_files(needed.files, swarm.as_swarm, timing, needed.later))
+    virtual_time.run(fetch_missing_files(needed.files, swarm.as_swarm, later=needed.later))
 
 
 def _lose_contributions(store: RunStore, round: int) -> None:
