@@ -86,7 +86,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "scale": _scale,
     "records": lambda options: [measure_records(options.volunteers, options.rounds, options.seconds)],
     "data": lambda options: [measure_data(options.megabytes, options.repeats, options.kinds)],
-    "load": lambda options: measure_load(options.volunteers, options.seconds, options.core),
+    "load": lambda options: measure_load(options.volunteers, options.seconds, options.core, options.profile),
     "flushes": _flushes,
     "year": lambda options: measure_year(options.rounds, options.contributions, options.folder),
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
@@ -147,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--volunteers", type=int, nargs="*", default=[200, 2000])
     load.add_argument("--seconds", type=float, default=120.0, help="of each measurement")
     load.add_argument("--core", type=int, help="keep the coordinator on this core, and the rest off it")
+    load.add_argument("--profile", type=Path, help="a file for cProfile's figures of the coordinator")
     flushes = commands.add_parser("flushes", help="what it costs that a power cut loses nothing")
     flushes.add_argument("--contributions", type=int, nargs="*", default=[2, 16])
     flushes.add_argument("--rounds", type=int, default=5)

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from barnraise.contract.spec import CheckpointSpec, DataSpec, RoundSpec, RunSpec
 from barnraise.contract.state import TrainState
@@ -31,17 +30,18 @@ def main() -> int:
     options = _parser().parse_args()
     print(f"- command: `scripts/simulate {shlex.join(sys.argv[1:])}`\n")
     print(
-        "| volunteers | joined in all | rounds | folded a round | round, s | longest, s | CPU, s | RSS, MB |"
+        "| volunteers | joined in all | rounds | folded a round | round, s | longest, s | CPU, s"
+        " | RSS after each hour, MB |"
     )
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     results = []
     for count in options.volunteers:
         began = time.process_time()
         found = simulate(count, options.hours, options.seed, options.seconds, options.half_life)
-        memory = psutil.Process().memory_info().rss / 1e6
+        memory = ", ".join(f"{size / 1e6:.0f}" for size in found.memory)
         print(
             f"| {count} | {found.keys} | {found.rounds} | {found.contributions:.1f} | {found.seconds:.0f}"
-            f" | {found.longest:.0f} | {time.process_time() - began:.0f} | {memory:.0f} |",
+            f" | {found.longest:.0f} | {time.process_time() - began:.0f} | {memory} |",
             flush=True,
         )
         results.append(found)

@@ -12,6 +12,8 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import psutil
+
 from barnraise.contract.heartbeat import heartbeat_seconds
 from barnraise.contract.records import Commit, Head, JoinClaim, Presence, Record, blob_name
 from barnraise.contract.rounds import Window, seconds_between
@@ -81,6 +83,8 @@ class ChurnResult:
     """Longest time from one close to the next."""
     sizes: dict[str, Size]
     """The largest that each collection was."""
+    memory: list[int]
+    """Resident bytes of this program, simulated volunteers included, at the end of each hour."""
 
     def exceeded(self) -> dict[str, Size]:
         return {name: size for name, size in self.sizes.items() if size.entries > size.bound}
@@ -117,7 +121,7 @@ class Churn(Simulation):
         await self.session.announce_head()
         self._follow_head()
         end = self.now + hours * 3_600_000
-        tick, beat = float(self.now), 0
+        tick, beat, memory = float(self.now), 0, list[int]()
         while tick < end:
             while self._events and self._events[0][0] <= tick:
                 when, number, key = heapq.heappop(self._events)
@@ -131,6 +135,8 @@ class Churn(Simulation):
             beat += 1
             await self._tick()
             tick += TICK_SECONDS * 1000
+            if beat % round(3600 / TICK_SECONDS) == 0:
+                memory.append(psutil.Process().memory_info().rss)
         rounds = len(self._closes)
         between = [seconds_between(*pair) for pair in zip(self._closes, self._closes[1:], strict=False)]
         return ChurnResult(
@@ -141,6 +147,7 @@ class Churn(Simulation):
             seconds=sum(between) / max(1, len(between)),
             longest=max(between, default=math.inf),
             sizes=self._largest,
+            memory=memory,
         )
 
     # Volunteers.

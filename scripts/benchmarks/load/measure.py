@@ -83,8 +83,9 @@ def measure_load(
 ) -> Iterator[str]:
     """A table, a row for each number of volunteers.
 
-    core: the coordinator runs on this core alone, and nothing else that is started here. profile: a file
-    for cProfile's figures of the coordinator.
+    core: the coordinator runs on this core alone, and nothing else that is started here. The program that
+    times the calls is on another one. Both have the highest priority: other work there counts little.
+    profile: a file for cProfile's figures of the coordinator.
     """
     yield (
         f"{seconds:g} s, {DAEMONS} libp2p daemons, {JOINS_PER_SECOND:g} joins of new keys and"
@@ -106,10 +107,9 @@ def _measure(volunteers: int, seconds: float, core: int | None, profile: Path | 
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stage:
         coordinator, invite, address = _serve(stage, group, core, profile)
         admissions, results = stage.work / "admissions", stage.work / "calls.json"
-        caller = stage.launch(
-            "caller", [sys.executable, "-m", "scripts.benchmarks.load.caller", invite, str(admissions),
-                       str(volunteers), str(JOINS_PER_SECOND), str(RENEWALS_PER_SECOND), str(results)]
-        )  # fmt: skip
+        calls = [sys.executable, "-m", "scripts.benchmarks.load.caller", invite, str(admissions),
+                 str(volunteers), str(JOINS_PER_SECOND), str(RENEWALS_PER_SECOND), str(results)]  # fmt: skip
+        caller = stage.launch("caller", inside(None, None, calls, first=core is not None))
         clients = stage.launch(
             "clients", [sys.executable, "-m", "scripts.benchmarks.load.clients", invite, str(volunteers),
                         str(DAEMONS), str(admissions), str(stage.work / "nodes")]
@@ -160,7 +160,7 @@ def _serve(
         *program, "serve", str(stage.work / "run.toml"), "--host", "127.0.0.1", "--port", "0",
         "--p2p-port", "0", "--http-port", "0", "--data-dir", str(stage.work / "coordinator"),
     ]  # fmt: skip
-    coordinator = stage.launch("coordinator", inside(group, core, command))
+    coordinator = stage.launch("coordinator", inside(group, core, command, first=core is not None))
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and coordinator.alive():
         if found := re.search(r"barnraise://(127\.0\.0\.1:\d+)/[^']*", coordinator.log.read_text()):

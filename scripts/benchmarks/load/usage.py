@@ -14,9 +14,11 @@ GROUPS = (Path("/sys/fs/cgroup/cpuacct"), Path("/sys/fs/cgroup/unified"), Path("
 """Where Linux shows control groups, of version 1 and 2."""
 _ENTER = """
 import os, sys
-core, group, *command = sys.argv[1:]
+core, group, first, *command = sys.argv[1:]
 if core:
     os.sched_setaffinity(0, {int(core)})
+if first:
+    os.setpriority(os.PRIO_PROCESS, 0, -20)
 if group:
     with open(group + "/cgroup.procs", "w") as file:
         file.write(str(os.getpid()))
@@ -64,9 +66,9 @@ def make_group(name: str) -> Path | None:
     return None
 
 
-def inside(group: Path | None, core: int | None, command: Sequence[str]) -> list[str]:
-    """The command that runs `command` in a group, on one core."""
-    where = ["" if core is None else str(core), "" if group is None else str(group)]
+def inside(group: Path | None, core: int | None, command: Sequence[str], *, first: bool = False) -> list[str]:
+    """The command that runs `command` in a group, on one core. first: before the machine's other programs."""
+    where = ["" if core is None else str(core), "" if group is None else str(group), "first" if first else ""]
     return [sys.executable, "-c", _ENTER, *where, *command]
 
 
