@@ -77,9 +77,12 @@ async def until_done(work: Callable[[], Awaitable[V]], timing: Timing) -> V:
     patience = Patience(timing)
     while True:
         try:
-            return await work()
+            done = await work()
         except BarnraiseError as error:
             await patience.wait_out(error)
+        else:
+            patience.over()
+            return done
 
 
 async def until_stored(work: Callable[[], V], timing: Timing) -> V:

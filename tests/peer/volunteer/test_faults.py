@@ -65,7 +65,7 @@ def test_what_needs_a_person_ends_at_once() -> None:
         asyncio.run(persist(work, "ada", TIMING))
 
 
-def test_a_full_disk_is_waited_out() -> None:
+def test_a_full_disk_is_waited_out(caplog: pytest.LogCaptureFixture) -> None:
     failures = [errors.DiskFull("full", fix="Free some.")] * 3
 
     def work() -> str:
@@ -73,7 +73,9 @@ def test_a_full_disk_is_waited_out() -> None:
             raise failures.pop()
         return "stored"
 
-    assert asyncio.run(until_stored(work, replace(TIMING, disk_retry=0.0))) == "stored"
+    with caplog.at_level("INFO", "peer"):
+        assert asyncio.run(until_stored(work, replace(TIMING, disk_retry=0.0))) == "stored"
+    assert [record.message for record in caplog.records] == ["full; trying again", "that works again"]
 
 
 def waited(caplog: pytest.LogCaptureFixture, *faults: BarnraiseError | None) -> list[str]:
