@@ -67,7 +67,7 @@ def _ended_by(number: signal.Signals) -> Callable[[LiveRun, Actor], None]:
 
 
 def _pause(run: LiveRun, actor: Actor) -> None:
-    """Stopped until the others noticed: rounds went on without a volunteer, the coordinator fell silent."""
+    """Stopped until the others noticed: it counts as away."""
     process = actor.running.process
     process.send_signal(signal.SIGSTOP)
     _without(run, actor)
@@ -127,14 +127,15 @@ def _cut(run: LiveRun, actor: Actor) -> None:
 
 
 def _without(run: LiveRun, actor: Actor) -> None:
-    """Wait until two rounds were folded without a volunteer, or all volunteers noticed the absence."""
+    """Wait until a round closes without awaiting the volunteer, or all volunteers noticed the absence."""
     if actor is run.coordinator:
         marks = [(volunteer, run.mark(volunteer)) for volunteer in run.volunteers]
         for volunteer, mark in marks:
             run.await_line(volunteer, ABSENT, mark)
     else:
-        target = run.folded() + 2
-        run.wait(lambda: run.folded() >= target or None, "two rounds")
+        others = len(run.volunteers) - 1
+        alone = "the only volunteer" if others == 1 else f"all {others} volunteers"
+        run.await_line(run.coordinator, f" closed: {alone} contributed", run.mark(run.coordinator))
 
 
 _INJECT: Mapping[Fault, Callable[[LiveRun, Actor], None]] = {

@@ -25,6 +25,8 @@ from tests.support.tiny import make_tiny_model, write_sums
 DEADLINE = 600.0
 """Seconds for any event, on a machine that does other work too."""
 NAMES = ("ada", "ben", "cyd", "dan", "eve", "fay", "gus", "hal")
+HEARD = r" accepted {0}: |(training:|waiting for|first volunteers:) .*\b{0}\b"
+"""The coordinator prints this when it hears a volunteer of that name."""
 READY = rf"^round \d+: training|{Phase.SENDING.line}"
 """A volunteer prints this once it takes part in the open round."""
 RUN = """\
@@ -44,7 +46,6 @@ lr = 1e-3
 [round]
 seconds = 4
 grace = 4
-steps = 8
 min_contributions = 1
 [checkpoint]
 every = 8
@@ -91,6 +92,10 @@ class Actor:
         """The first line from index `since` on that matches."""
         found = (re.search(pattern, line) for line in self.lines[since:])
         return next((match for match in found if match), None)
+
+    def reported(self) -> int:
+        """The newest round whose first state it printed."""
+        return max((round for round, _ in self.states), default=0)
 
     def read(self, line: str) -> None:
         """Take one line of its output."""
@@ -190,7 +195,7 @@ class LiveRun:
     def folded(self) -> int:
         """The round that the newest state of the coordinator is the base of."""
         with self._changed:
-            return max((round for round, _ in self.coordinator.states), default=0)
+            return self.coordinator.reported()
 
     def daemon(self, actor: Actor) -> int:
         """The process id of its libp2p daemon."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 from collections.abc import Iterator
@@ -16,13 +15,13 @@ from scripts.chaos.cases import Case
 from scripts.chaos.disks import Disks
 from scripts.chaos.evidence import JournalReader, Reference, SentWork
 from scripts.chaos.inject import inject
-from scripts.chaos.live_run import Actor, Failed, LiveRun, live_run
+from scripts.chaos.live_run import HEARD, Actor, Failed, LiveRun, live_run
 from scripts.chaos.oracle import Evidence, SenderEvidence, Verdict, judge
 from scripts.chaos.schedule import Injection
 from scripts.netns import Network
 
 WITHIN_ROUNDS = 2
-"""After a fault is over, all replicas agree within this many rounds."""
+"""After a fault is over and the coordinator hears a volunteer again, they agree within this many rounds."""
 KEPT = "kept"
 """Folder of the outputs and the folders of the programs of a run that failed."""
 MISSED = r"our contribution to round (\d+) missed its close"
@@ -37,7 +36,7 @@ class Survived:
     seconds: float
     """From the wait for its phase until all replicas agreed again."""
     rounds: int
-    """Rounds from the end of the fault until all replicas agreed."""
+    """From the end of the fault, when the coordinator heard each volunteer, until all replicas agreed."""
 
 
 @dataclass
@@ -61,8 +60,6 @@ class Trial:
         run, began = self.run, time.monotonic()
         inject(run, injection, self._excuse)
         rounds = self._await_agreement()
-        if rounds > WITHIN_ROUNDS:  # these rounds take a second, and finding a program again takes ten
-            rounds = self._await_agreement()
         if rounds > WITHIN_ROUNDS:
             raise Failed(f"a replica reported the run's state only {rounds} rounds after the fault")
         if judge(self._evidence()).violations:  # a line may be on its way to us: a loss is still one later
@@ -91,16 +88,18 @@ class Trial:
         return self.check()
 
     def _await_agreement(self) -> int:
-        """Wait until all volunteers reported a state that is newer than the open round's; returns rounds."""
-        run, needed = self.run, 0
-        open_round = run.folded()
-        target = open_round + WITHIN_ROUNDS
-        run.wait(lambda: run.folded() >= target or None, f"the close of round {target - 1}")
+        """Wait until all volunteers reported a state of a round that was not open yet; returns rounds."""
+        run = self.run
+        mark = run.mark(run.coordinator)
         for volunteer in run.volunteers:
-            look = functools.partial(_first_after, open_round, volunteer)
-            first = run.wait(look, f"{volunteer.name} to catch up")
-            needed = max(needed, first - open_round)
-        return needed
+            run.await_line(run.coordinator, HEARD.format(volunteer.name), mark)
+        open_round = run.folded()
+
+        def agreed() -> int | None:
+            newer = all(volunteer.reported() > open_round for volunteer in run.volunteers)
+            return run.folded() if newer else None
+
+        return max(1, run.wait(agreed, f"all volunteers to leave round {open_round} behind") - open_round)
 
     def _evidence(self) -> Evidence:
         reference, run = self._reference, self.run
@@ -156,8 +155,3 @@ def trial(folder: Path, volunteers: int, disks: Disks, network: Network | None) 
             run.end()
             run.keep(folder / KEPT)
             raise
-
-
-def _first_after(round: int, volunteer: Actor) -> int | None:
-    """The first round above `round` whose state a volunteer reported."""
-    return next((reported for reported, _ in volunteer.states if reported > round), None)
