@@ -35,6 +35,7 @@ from coordinator.rounds.instances import Instances
 from coordinator.rounds.joint_closing import JointClosing
 from coordinator.rounds.log_watch import LogWatch
 from coordinator.rounds.membership import Membership
+from coordinator.store.newest_entry import keep_newest_entry
 from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
@@ -138,6 +139,7 @@ class Session:
         for pause in self.pauses():
             if pause.seconds > self.timing.pause:
                 await self._resume(pause)
+        await keep_newest_entry(self.store)
         now = self.clock()
         self.contributions.raise_failures()
         await self._read_heartbeats()
