@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from barnraise.consensus.vote_store import open_closer
@@ -46,11 +47,13 @@ from coordinator.grpc_service import GatewayAddress, ask_join
 from coordinator.grpc_service import serve as serve_grpc
 from coordinator.reasons.addresses import AddressDoubt
 from coordinator.recovery.first_copy import first_copy
+from coordinator.recovery.key_file import set_journal_aside
 from coordinator.rounds.coordinator_api import CoordinatorApi
-from coordinator.rounds.joint_closing import joint_closing
+from coordinator.rounds.joint_closing import LogIsVoid, joint_closing
 from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, BLOBS, CLOSER_KEY, JOURNAL, VOTES
+from coordinator.store.events import RunChartered
 from coordinator.store.journal import Journal
 from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.row_reader import find_charter
@@ -84,8 +87,6 @@ class _Joined:
     charter: Signed[Charter]
     head: Head
     """The newest that is known."""
-    is_new: bool
-    """Whether the folder has nothing of the run yet."""
 
 
 async def follow(
@@ -99,6 +100,22 @@ async def follow(
     check_options(settings.host, settings.public_hosts, (), settings.http_url, ())
     stop = asyncio.Event()
     on_stop_signals(stop.set, stop.set)
+    again: ListenSettings | None = settings
+    while again is not None:
+        again = await _follow(invite, folder, again, ready, stop, timing)
+
+
+async def _follow(
+    invite: Invite,
+    folder: Path,
+    settings: ListenSettings,
+    ready: Callable[[Following], None],
+    stop: asyncio.Event,
+    timing: Timing,
+) -> ListenSettings | None:
+    """Follow until `stop`, and return None; or until the run resumed at an earlier place: then return the
+    settings to start again with, on the same ports.
+    """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "follower"))
         ports = stack.enter_context(
@@ -119,13 +136,12 @@ async def follow(
         stack.push_async_callback(swarm.stop)
         if book.head is not None:
             swarm.learn(book.head)  # where nobody else is there, its age shows that this closer has to lead
-        if joined.is_new:
-            events = await first_copy(joined.charter, joined.head, swarm, blobs, clock())
-            journal.extend([event.row() for event in events])
+        if not await unless_stopped(stop, _copy(joined, swarm, blobs, journal, clock, timing)):
+            return None
         restore = functools.partial(RunStore.restore, identity, joined.charter, folder, folder, journal)
         store = await _restored(restore, swarm, stop, timing)
         if store is None:
-            return
+            return None
         joint = joint_closing(store, swarm, identity, votes, clock, closers, timing)
         checkpoints = CopiedCheckpoints.of(store, swarm, clock, timing)
         addresses = _addresses(await swarm.addresses(), public, joined.head)
@@ -146,7 +162,33 @@ async def follow(
         stack.push_async_callback(end, asyncio.create_task(_copy_data(charter, swarm, blobs, timing)))
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
         following = _follow_coordinator(upkeep, timing)
-        await swarm.guard(until_first(session.run(stop), keeping, following))
+        try:
+            await swarm.guard(until_first(session.run(stop), keeping, following))
+        except LogIsVoid as void:
+            log.warning("%s. %s", void.problem, void.fix)
+            journal.close()
+            set_journal_aside(folder)
+            with closing(Journal(folder / JOURNAL)) as begun:
+                begun.append(RunChartered(clock(), joined.charter).row())
+            return settings.on(bound)
+    return None
+
+
+async def _copy(
+    joined: _Joined, swarm: Swarm, blobs: BlobStore, journal: Journal, clock: RunClock, timing: Timing
+) -> None:
+    """Begin the journal by what others hold, unless it has. Raises TrustError, StateError, DiskFull."""
+    begun = len(list(islice(journal.rows(), 2)))  # the charter alone, where the log was found void
+    while begun < 2:
+        head = max([joined.head, *await swarm.heads()], key=lambda head: head.order)
+        try:
+            events = await first_copy(joined.charter, head, swarm, blobs, clock())
+        except Unreachable as error:
+            log.info("the run is not copied yet: %s", error.problem)
+            await asyncio.sleep(timing.retry)
+        else:
+            journal.extend([event.row() for event in events[begun:]])
+            return
 
 
 def _book(invite: Invite, folder: Path, journal: Journal) -> AddressBook:
@@ -181,7 +223,7 @@ async def _join(
         if known is None or book.head is None:
             raise
         log.info("%s; following without it", error.problem)
-        return _Joined(known, book.head.value, False)
+        return _Joined(known, book.head.value)
     charter = open_signed(Charter, reply.charter, signer=invite.key, limit=MAX_CHARTER_BYTES)
     closers = first_closers(charter.value)
     head = open_record(reply.head, run=invite.run, authority=invite.key, now=Millis(0), closers=closers)
@@ -189,7 +231,7 @@ async def _join(
         raise MalformedRecord("the coordinator sent a record that is not a head", fix="Report it.")
     clock.head_received(Millis(head.value.at))
     book.learn_head(Signed(head.value, head.signer, head.wire))
-    return _Joined(charter, head.value, known is None)
+    return _Joined(charter, head.value)
 
 
 async def _start_swarm(

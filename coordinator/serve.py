@@ -51,7 +51,7 @@ from coordinator.recovery.opening import open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.delegating import Delegating
-from coordinator.rounds.joint_closing import JointClosing, joint_closing
+from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
 from coordinator.rounds.log_watch import LogIsBehind
 from coordinator.rounds.missing_files import fetch_missing_files, fetch_missing_shards
 from coordinator.rounds.session import ClosersNamed, Session
@@ -205,20 +205,19 @@ async def _serve(
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
         try:
             await swarm.guard(until_first(session.run(stop), keeping))
-        except (LogIsBehind, ClosersNamed) as reason:
+        except (LogIsBehind, LogIsVoid, ClosersNamed) as reason:
             log.warning("%s. %s", reason.problem, reason.fix)
             return _again(reason, journal, settings, bound)
     return None
 
 
 def _again(
-    reason: LogIsBehind | ClosersNamed, journal: Journal, settings: ServeSettings, bound: Bound
+    reason: LogIsBehind | LogIsVoid | ClosersNamed, journal: Journal, settings: ServeSettings, bound: Bound
 ) -> ServeSettings:
     """How to start again, on the same ports."""
-    if isinstance(reason, LogIsBehind):
+    if isinstance(reason, LogIsBehind | LogIsVoid):
         journal.mark_behind(journal.newest_time())
-    ports_now = {"port": bound.port, "p2p_port": bound.p2p_port, "http_port": bound.http_port}
-    return settings.model_copy(update=ports_now)
+    return settings.on(bound)
 
 
 def _joint(

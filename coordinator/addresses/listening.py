@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing_extensions import Self
+
 from barnraise.contract.endpoints import public_host
 from barnraise.core.strict import Strict
-from coordinator.addresses.announced import Announced, Given
+from coordinator.addresses.announced import Announced, Bound, Given
 
 
 class ListenSettings(Strict):
@@ -41,6 +43,11 @@ class ListenSettings(Strict):
             http_port=self.public_http_port,
             http_url=self.http_url,
         )
+
+    def on(self, bound: Bound) -> Self:
+        """The same on the ports that are bound."""
+        ports = {"port": bound.port, "p2p_port": bound.p2p_port, "http_port": bound.http_port}
+        return self.model_copy(update=ports)
 
     def is_reached(self, public: Announced) -> bool:
         """Whether others reach this program, as far as it can know: it relays for those that are not.

@@ -8,7 +8,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from barnraise.consensus.agreement import Agreement
+from typing_extensions import assert_never
+
+from barnraise.consensus.agreement import Agreement, Later
 from barnraise.consensus.ballots import Pace
 from barnraise.consensus.lies import Lie
 from barnraise.consensus.statements import Value
@@ -16,13 +18,14 @@ from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Authorities, Certificate
 from barnraise.contract.closers_in_force import ClosersInForce
-from barnraise.contract.double_signing import Certified
+from barnraise.contract.double_signing import Certified, DoubleSigned
 from barnraise.contract.log_entries import (
     MAX_ENTRY_BYTES,
     Close,
     Delegation,
     Entry,
     NeedsNewer,
+    Resume,
     parse_entry,
     vote_on,
 )
@@ -32,7 +35,8 @@ from barnraise.contract.tip import Position, holders
 from barnraise.core.errors import MachineError, MalformedRecord, StateError, TrustError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, short
-from barnraise.fold.log import Link, Step, Unreadable, check_blob, read_step
+from barnraise.fold.log import Link, Step, check_blob
+from barnraise.fold.log_walk import Continues, Differs, IsVoid, Place, walk
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.files import write_atomic
 from coordinator.rounds.candidate_check import check_candidate
@@ -44,13 +48,25 @@ from coordinator.timing import TIMING, Timing
 log = logging.getLogger("coordinator")
 
 
+class LogIsVoid(StateError):
+    """The run resumed at an earlier place: what this program holds after it counts no longer."""
+
+    def __init__(self, resume: Resume) -> None:
+        super().__init__(
+            f"the run resumed at round {resume.round}, and what follows there in our log is void",
+            fix="The log is copied again from others.",
+        )
+
+
 @dataclass(frozen=True)
 class Goal:
-    """A certified entry that the log leads to, and who may have it."""
+    """The end of a log that continues ours, as it is said, and who may have it: a `LogEnd`."""
 
+    epoch: int
+    height: int
     entry: BlobHash
     certificate: Certificate
-    holders: tuple[PublicKey, ...] = ()
+    holders: tuple[PublicKey, ...]
 
 
 @dataclass
@@ -64,7 +80,11 @@ class JointClosing:
     closers: ClosersInForce
     """Of whom this program takes heads and admissions."""
     timing: Timing = TIMING
+    volunteers: Sequence[PublicKey] = ()
+    """Those that are present: they hold the newest part of the log."""
     _proposed: Position | None = None
+    _failed: tuple[BlobHash, Millis] | None = None
+    """The newest goal that was not reached, and when."""
     _checks: dict[Value, asyncio.Task[None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -137,21 +157,45 @@ class JointClosing:
         for task in self._checks.values():
             task.cancel()
 
+    @property
+    def seeks(self) -> bool:
+        """Whether no entry after our place is known of yet."""
+        return self.agreement.decided is None and self.agreement.later is None
+
+    def learn(self, certified: Certified, holder: PublicKey) -> None:
+        """A volunteer holds a certified entry. It is followed where the run store does not have it."""
+        vote, here = certified.vote, self._position
+        if (vote.epoch, vote.height) >= (here.epoch, here.height):
+            self.agreement.later = Later(certified, holder)
+
     async def next_steps(self, heads: Sequence[Head]) -> list[Step]:
-        """The certified entries after our place, oldest first, with the contributions that they fold."""
+        """The certified entries after our place, oldest first, with the contributions that they fold.
+
+        Raises LogIsVoid, NewerVersion.
+        """
         goal = self._goal(heads)
-        if goal is None:
+        if goal is None or self._is_too_soon(goal):
             return []
         try:
-            steps = await self._walk(goal)
+            steps = await self._steps_to(goal)
             for step in steps:
                 if isinstance(step, Link):
                     await self._fetch_all(step.commits, goal.holders)
         except (Unreachable, TrustError) as error:
-            log.info("the log goes on, and %s", error.problem)
+            if self._failed is None or self._failed[0] != goal.entry:
+                log.info("the log goes on, and %s", error.problem)
+            self._failed = goal.entry, self.clock()
             self.agreement.later = None
             return []
+        if not steps:
+            self.agreement.later = None
         return steps
+
+    def _is_too_soon(self, goal: Goal) -> bool:
+        """Whether this goal was not reached a moment ago."""
+        if self._failed is None or self._failed[0] != goal.entry:
+            return False
+        return seconds_between(self._failed[1], self.clock()) < self.timing.retry
 
     def enter(self, step: Step) -> None:
         """Journal an entry. Raises BadSignature, StateError."""
@@ -186,30 +230,35 @@ class JointClosing:
         if agreement.decided is not None:
             return _goal_of(agreement.decided)
         if agreement.later is not None:
-            goal = _goal_of(agreement.later.certified)
-            return Goal(goal.entry, goal.certificate, (agreement.later.holder, *goal.holders))
+            return _goal_of(agreement.later.certified, agreement.later.holder)
         for head in heads:
             is_later = (head.epoch, head.height) > (here.epoch, here.height)  # an epoch begins by a resume
             if is_later and head.certificate is not None:
-                return Goal(BlobHash(head.entry), head.certificate)
+                voters = _signers(head.certificate)
+                return Goal(head.epoch, head.height, BlobHash(head.entry), head.certificate, voters)
         return None
 
-    async def _walk(self, goal: Goal) -> list[Step]:
-        position, charter = self._position, self.store.charter
-        found: list[Step] = []
-        name: BlobHash = goal.entry
-        certificate: Certificate | None = goal.certificate
-        while name != position.previous and certificate is not None:
-            step = read_step(await self._entry(name, goal.holders), certificate, charter)
-            if isinstance(step, Unreadable):
-                raise MalformedRecord("the entry is of a newer version", fix="Update Barnraise.")
-            if step.entry.height < position.height:
-                break
-            found.append(step)
-            name, certificate = BlobHash(step.entry.previous), step.entry.certificate
-        if found and found[-1].entry.previous != position.previous:
-            raise MalformedRecord("it is another log than ours", fix="Ask the run's maintainer.")
-        return found[::-1]
+    async def _steps_to(self, goal: Goal) -> list[Step]:
+        async def read(name: BlobHash) -> bytes:
+            return await self._entry(name, goal.holders)
+
+        newest = self.agreement.newest
+        passed = {} if newest is None else {newest.vote.height: newest}
+        match await walk(goal, Place(self._position, passed), read, self.store.charter):
+            case Continues(steps):
+                return list(steps)
+            case IsVoid(resume):
+                raise LogIsVoid(resume)
+            case DoubleSigned() as proof:
+                _publish(self.store, proof.payload)
+                raise MalformedRecord(
+                    "the run's keys signed two histories; neither is followed until one is resumed",
+                    fix="Ask the run's maintainer.",
+                )
+            case Differs():
+                raise MalformedRecord("it is another log than ours", fix="Ask the run's maintainer.")
+            case walked:
+                assert_never(walked)
 
     async def _entry(self, name: BlobHash, holders: Sequence[PublicKey]) -> bytes:
         await self.swarm.fetch(name, MAX_ENTRY_BYTES, self._holders(holders))
@@ -217,7 +266,7 @@ class JointClosing:
 
     def _holders(self, first: Sequence[PublicKey]) -> list[PublicKey]:
         run = self.store.snapshot
-        keys = dict.fromkeys([*first, *run.position.closers, *holders(run.charter, run.position)])
+        keys = dict.fromkeys([*first, *holders(run.charter, run.position), *self.volunteers])
         return [key for key in keys if key != self._own]
 
     async def _fetch_all(self, commits: Sequence[Commit], holders: Sequence[PublicKey]) -> None:
@@ -279,12 +328,22 @@ def joint_closing(
 
 
 def _publish_lie(store: RunStore, lie: Lie) -> None:
-    """Keep the proof, serve it as a blob, and put it into the archive, whose readers report it."""
-    name = store.blobs.put(lie.payload)
-    write_atomic(store.folder / ARCHIVE / PROOFS / name, lie.payload)
+    name = _publish(store, lie.payload)
     log.error("the closer %s contradicts itself (%s): proof %s", lie.closer, lie.kind.value, name)
 
 
-def _goal_of(certified: Certified) -> Goal:
-    voters = tuple(PublicKey(key) for key, _ in certified.certificate.signatures)
-    return Goal(BlobHash(certified.vote.entry), certified.certificate, voters)
+def _publish(store: RunStore, proof: bytes) -> BlobHash:
+    """Keep a proof, serve it as a blob, and put it into the archive, whose readers report it."""
+    name = store.blobs.put(proof)
+    write_atomic(store.folder / ARCHIVE / PROOFS / name, proof)
+    return name
+
+
+def _goal_of(certified: Certified, *holders: PublicKey) -> Goal:
+    vote, certificate = certified.vote, certified.certificate
+    having = (*holders, *_signers(certificate))
+    return Goal(vote.epoch, vote.height + 1, BlobHash(vote.entry), certificate, having)
+
+
+def _signers(certificate: Certificate) -> tuple[PublicKey, ...]:
+    return tuple(PublicKey(key) for key, _ in certificate.signatures)

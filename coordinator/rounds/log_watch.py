@@ -31,7 +31,8 @@ AT_ONCE = 4
 class LogIsBehind(StateError):
     """A volunteer holds a certified entry that the journal does not have."""
 
-    def __init__(self, vote: Vote) -> None:
+    def __init__(self, certified: Certified, holder: PublicKey) -> None:
+        vote, self.certified, self.holder = certified.vote, certified, holder
         super().__init__(
             f"a volunteer holds the {vote.kind} of round {vote.round} (epoch {vote.epoch}), certified,"
             " and which the journal does not have",
@@ -94,7 +95,9 @@ class LogWatch:
             if presence.log is not None:
                 self._known.discard(BlobHash(presence.log))  # the next heartbeat names it again
             return
-        raise LogIsBehind(found.vote)
+        if presence.log is not None and found.vote.height >= len(store.snapshot.log):
+            self._known.discard(BlobHash(presence.log))  # it is news until it is entered
+        raise LogIsBehind(found, PublicKey(presence.owner))
 
     async def _is_certified(self, found: Certified, presence: Presence) -> bool:
         """By keys that are known here, or by those that its own log names behind ours."""

@@ -33,7 +33,7 @@ from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.instances import Instances
 from coordinator.rounds.joint_closing import JointClosing
-from coordinator.rounds.log_watch import LogWatch
+from coordinator.rounds.log_watch import LogIsBehind, LogWatch
 from coordinator.rounds.membership import Membership
 from coordinator.store.newest_entry import keep_newest_entry
 from coordinator.store.run_state import CoordinatorAddresses
@@ -261,6 +261,7 @@ class Session:
         self.joint.tick()
         heads = await self.swarm.heads()
         self._take_over(heads)
+        await self._hear_volunteers(self.joint)
         for step in await self.joint.next_steps(heads):
             self.joint.enter(step)
             if isinstance(step, Link):
@@ -268,6 +269,17 @@ class Session:
                 await self._closed(step, JustCertified(step.close.round, votes))
             elif isinstance(step.entry, Delegation):
                 await self._delegated(step.entry)
+
+    async def _hear_volunteers(self, joint: JointClosing) -> None:
+        """Volunteers may hold more of the log than is known here: the heads of others are not taken where a
+        delegation that is not known yet names them.
+        """
+        joint.volunteers = tuple(self.members.presences)
+        if joint.seeks:
+            try:
+                await self.watch.look(self.members)
+            except LogIsBehind as behind:
+                joint.learn(behind.certified, behind.holder)
 
     def _take_over(self, heads: Sequence[Head]) -> None:
         """Lead where no closer that comes first announces heads; else take over what those say."""

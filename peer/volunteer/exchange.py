@@ -19,6 +19,7 @@ from barnraise.core.errors import BarnraiseError, MachineError, StateError
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.fold.codec import Decoder
 from barnraise.fold.log import Link, Step
+from barnraise.fold.log_walk import Continues, Differs, IsVoid
 from barnraise.network.swarm import Swarm
 from peer.timing import TIMING, Timing
 from peer.training.trainer import Trainer, Update
@@ -27,7 +28,6 @@ from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import LogFollower
-from peer.volunteer.log_walk import Continues, Differs, IsVoid
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import Proofs
 from peer.volunteer.saved_state import Unchanged

@@ -23,11 +23,11 @@ from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
 from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified
+from barnraise.fold.log_walk import Place, Walk, walk
 from barnraise.models.checkpoint_files import read_state
 from barnraise.models.trainable import initial_state
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore, Intact
-from peer.volunteer.log_walk import Place, Walk, walk
 from peer.volunteer.named_state import StateSearch, TakenState
 from peer.volunteer.samples import read_blob
 

@@ -18,12 +18,12 @@ from barnraise.contract.state_index import WantedState
 from barnraise.contract.tip import Tip, holders
 from barnraise.core.errors import BarnraiseError, MachineError, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, StateHash
+from barnraise.fold.log_walk import NewestPart, newest_part
 from barnraise.fold.named_states import named_states, wanted_state
 from barnraise.network.state_download import download_state
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.stored_state import remove_state, stored_state
-from peer.volunteer.log_walk import NewestPart, newest_part
 from peer.volunteer.samples import read_blob
 
 log = logging.getLogger("peer")

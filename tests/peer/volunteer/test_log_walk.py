@@ -15,7 +15,7 @@ from barnraise.core.errors import BadSignature
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import sign
 from barnraise.fold.log import Link, Step
-from peer.volunteer.log_walk import NewestPart, newest_part
+from barnraise.fold.log_walk import NewestPart, newest_part
 from tests.support import parts
 from tests.support.parts import ADA, BEN, STRANGER
 

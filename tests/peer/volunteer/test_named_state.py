@@ -13,11 +13,11 @@ from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash, Round, StateHash
 from barnraise.fold.log import Link
+from barnraise.fold.log_walk import Continues
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.store.run_store import RunStore
 from peer.volunteer import named_state
 from peer.volunteer.log_follower import LogFollower, first_follower
-from peer.volunteer.log_walk import Continues
 from peer.volunteer.named_state import StateSearch, TakenState, by_likelihood
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm, head_of, opened_store, train_round

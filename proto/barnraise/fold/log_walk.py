@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified, DoubleSigned, contradict, proof_of
 from barnraise.contract.log_entries import Resume
-from barnraise.contract.records import Head
 from barnraise.contract.tip import Position, first_position
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, PublicKey, Round
@@ -18,6 +18,26 @@ from barnraise.fold.log import Link, Step, Unreadable, certified, check_step, re
 
 Read = Callable[[BlobHash], Awaitable[bytes]]
 """An entry's payload by its name. Raises Unreachable, TrustError."""
+
+
+class LogEnd(Protocol):
+    """Where a log ends, as a head says it."""
+
+    @property
+    def epoch(self) -> int:
+        """Of its newest entry."""
+
+    @property
+    def height(self) -> int:
+        """Its number of entries."""
+
+    @property
+    def entry(self) -> str:
+        """The name of its newest entry."""
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Of its newest entry."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +64,19 @@ Walk = Continues | IsVoid | DoubleSigned | Differs
 
 @dataclass(frozen=True)
 class Place:
-    """Where a volunteer is in the log."""
+    """Where a program is in the log."""
 
     position: Position
     passed: Mapping[int, Certified]
     """The entries that it passed since it began, by height, as they were certified."""
 
-    def passed_by(self, head: Head) -> bool:
+    def passed_by(self, head: LogEnd) -> bool:
         """Whether the head's newest entry is one that was passed, or none can be compared with it."""
         known = self.passed.get(head.height - 1)
         return head.epoch < self.position.epoch or known is None or known.vote.entry == head.entry
 
 
-async def walk(head: Head, place: Place, read: Read, charter: Charter) -> Walk:
+async def walk(head: LogEnd, place: Place, read: Read, charter: Charter) -> Walk:
     """How `head` continues from `place`. Raises Unreachable, TrustError, NewerVersion."""
     position = place.position
     if head.epoch < position.epoch or (head.epoch, head.entry) == (position.epoch, position.previous):
@@ -83,7 +103,7 @@ class NewestPart:
     steps: tuple[Step, ...]
 
 
-async def newest_part(head: Head, read: Read, charter: Charter, closes: int) -> NewestPart:
+async def newest_part(head: LogEnd, read: Read, charter: Charter, closes: int) -> NewestPart:
     """The newest `closes` closes of a head's log, and what is between them.
 
     It begins where the entries show that the run key certifies alone. While closers vote they do not show
@@ -118,7 +138,7 @@ def _is_alone(certificate: Certificate, run_key: PublicKey) -> bool:
 
 
 async def _steps_back(
-    head: Head, position: Position, read: Read, charter: Charter, is_enough: Callable[[list[Step]], bool]
+    head: LogEnd, position: Position, read: Read, charter: Charter, is_enough: Callable[[list[Step]], bool]
 ) -> list[Step]:
     """The head's entries, newest first, until they are enough, or the charter is reached.
 
