@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs.test_processes import check_agreement, prepare
-from tests.support.programs import ROOT, Program, Stage, free_ports, stage
+from tests.support.programs import INVITE, ROOT, Program, Stage, free_ports, stage
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +116,45 @@ def test_closers_are_named_while_a_run_goes_on(tmp_path: Path) -> None:
             follower.wait_for(rf"round {last + 2} folded")
         assert check_agreement(coordinator, *followers, peer)
         for program in (*followers, peer):
+            assert "Traceback" not in program.output
+
+
+@pytest.mark.full("seven programs, some after others, take minutes")
+def test_a_follower_steps_back_to_a_resume(tmp_path: Path) -> None:
+    """The coordinator's disk is lost while nobody is there who knows what was closed meanwhile."""
+    prepare(tmp_path)
+    name_closers(tmp_path, [closer_key(tmp_path / name) for name in FOLLOWERS])
+    with stage(tmp_path) as act:
+        ports = free_ports(2)
+        coordinator, invite = act.serve(*ports)
+        followers = [follow(act, name, invite) for name in FOLLOWERS]
+        peer = act.join("ada", invite)
+        coordinator.wait_for(r"round \d+ folded")
+        coordinator.kill()
+        last = max(coordinator.states())
+        for follower in followers:
+            follower.wait_for(rf"round {last} folded")
+        for program in (*followers, peer):
+            program.interrupt()
+        for lost in (tmp_path / "coordinator").glob("journal.sqlite*"):
+            lost.unlink()
+        again = act.start(
+            "coordinator", "coordinator.cli.main", "serve", str(tmp_path / "run.toml"),
+            "--host", "127.0.0.1", "--port", str(ports[0]), "--p2p-port", str(ports[1]), "--http-port", "0",
+            "--data-dir", str(tmp_path / "coordinator"), "--cache-dir", str(tmp_path / "cache"),
+            "--recover-from", invite,
+        )  # fmt: skip
+        again.wait_for(INVITE)
+        followers = [follow(act, name, invite) for name in FOLLOWERS]
+        for follower in followers:
+            follower.wait_for("is void")
+            follower.wait_for(" follows ")
+        peer = act.join("ada", invite)
+        found = again.wait_for(r"round (\d+) folded")
+        for follower in followers:
+            follower.wait_for(rf"round {found[1]} folded")
+        assert check_agreement(again, *followers, peer)
+        for program in (again, *followers, peer):
             assert "Traceback" not in program.output
 
 
