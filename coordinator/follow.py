@@ -142,6 +142,7 @@ async def _follow(
         store = await _restored(restore, swarm, stop, timing)
         if store is None:
             return None
+        store.blobs.put(joined.charter.payload)  # for a coordinator that has lost all but its key
         joint = joint_closing(store, swarm, identity, votes, clock, closers, timing)
         checkpoints = CopiedCheckpoints.of(store, swarm, clock, timing)
         addresses = _addresses(await swarm.addresses(), public, joined.head)

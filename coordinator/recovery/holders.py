@@ -1,4 +1,4 @@
-"""Asks the volunteers of a run for the longest log that they hold.
+"""Asks the volunteers of a run, and closers that announce heads, for the longest log that they hold.
 
 Each names what certifies the newest entry of its copy in its heartbeat; the entries, and the charter, are
 blobs that any of them serves.
@@ -64,6 +64,8 @@ class Holders:
     """By entry: what was found."""
     _asked: set[BlobHash] = field(default_factory=set)
     _owners: set[PublicKey] = field(default_factory=set)
+    _closers: set[PublicKey] = field(default_factory=set)
+    """Those that certified what a head names: they have the log."""
     _expected: int | None = None
     """Volunteers of the run by its newest head."""
 
@@ -92,6 +94,7 @@ class Holders:
             if head.certificate is not None:
                 end = LogEnd(head.epoch, head.height - 1, BlobHash(head.entry), head.certificate)
                 self.ends.setdefault(end.entry, end)
+                self._closers |= {PublicKey(key) for key, _ in head.certificate.signatures}
         for presence in await self.swarm.peers():
             if presence.log is not None:
                 await self._ask(presence, BlobHash(presence.log))
@@ -127,7 +130,8 @@ class Holders:
         return checked_chain(sign(self.authority, charter), payloads[::-1], end.certificate)
 
     async def _read(self, name: BlobHash, limit: int) -> bytes:
-        await self.swarm.fetch(name, limit, sorted(self._owners))
+        closers = self._closers - {self.authority.public}
+        await self.swarm.fetch(name, limit, [*sorted(closers), *sorted(self._owners)])
         return await asyncio.to_thread(self.blobs.get, name)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.divergence import LossRises
+from barnraise.contract.log_entries import Resume
 from barnraise.core.ids import BlobHash
 from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
@@ -18,6 +19,7 @@ from coordinator.messages.recovery import recovery_message
 from coordinator.messages.rounds import claim_refusal, refusal_message
 from coordinator.reasons import recovery
 from coordinator.reasons.rounds import HasOtherInstance, WrongRound
+from coordinator.rounds.joint_closing import LogIsVoid
 from peer.messages.training import training_message
 from peer.messages.volunteer import volunteer_message
 from peer.training.device import BrokenGpu, CpuChosen
@@ -34,6 +36,9 @@ ENTRY = recovery.EntryFile(BlobHash(parts.HASH_A), epoch=0, height=7)
 ASIDE = Path("damaged/20261129T112914Z-6aaab597")
 CONTRIBUTION = recovery.ContributionFile(parts.commit(parts.ADA, round=7))
 AWAY = volunteer.CoordinatorAway(24.0, 1.2, 30)
+RESUME = Resume(
+    run=parts.RUN, epoch=1, height=7, round=7, previous=parts.HASH_A, certificate=None, at=parts.NOW
+)
 REFUSED = CoordinatorUnreachable("203.0.113.5:7450", ConnectionRefused()).problem
 RENDERED = {
     recovery_message(recovery.FileLost(ENTRY, ASIDE, recovery.TakenFromArchive())),
@@ -53,6 +58,7 @@ RENDERED = {
     volunteer_message(ClockSet(-600.0)),
     volunteer_message(LossRises(3.2, 8, 2.1)),
     training_message(CpuChosen(False, 1.0, False, BrokenGpu("NVIDIA T4", "no kernel image"))),
+    LogIsVoid(RESUME).problem,
     f"{REFUSED}. Trying again in 4 s; Ctrl-C ends",
 }
 """What `coordinator.messages` and `peer.messages` make of the reasons that the table quotes."""

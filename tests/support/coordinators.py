@@ -62,8 +62,11 @@ class FakeSwarm:
     present: list[Presence] = field(default_factory=list)
     published: list[Record] = field(default_factory=list)
     fetched: list[BlobHash] = field(default_factory=list)
+    asked_of: set[PublicKey] = field(default_factory=set)
+    """The holders that were named."""
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
+        self.asked_of |= set(holders)
         if name in self.blobs:
             return self.blobs.path(name)
         self.fetched.append(name)

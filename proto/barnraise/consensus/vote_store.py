@@ -22,7 +22,8 @@ from barnraise.runtime.files import load_identity, write_atomic
 
 _FIX = (
     "A closer without its votes could contradict them. Remove its key, {key}, to get a new one, and have the"
-    " run's maintainer name that one instead; the run key itself continues by a resume of the run."
+    " run's maintainer name that one instead by `coordinator delegate`; the run key itself continues by a"
+    " resume of the run."
 )
 
 

@@ -22,7 +22,7 @@ from coordinator.rounds.log_watch import LogIsBehind, LogWatch
 from coordinator.rounds.membership import Membership
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.coordinators import FakeSwarm, fold_round, opened_store, reopened
+from tests.support.coordinators import FakeSwarm, fold_round, head_of, opened_store, reopened
 
 
 @pytest.fixture
@@ -87,6 +87,23 @@ def test_the_longest_that_verifies_is_taken(store: RunStore, tmp_path: Path) -> 
 
 def test_what_another_key_signed_does_not_count(store: RunStore, tmp_path: Path) -> None:
     assert longest(tmp_path / "blobs", None, held_by(store), key=parts.STRANGER) is None
+
+
+def test_closers_that_certified_what_a_head_names_are_asked_too(store: RunStore, tmp_path: Path) -> None:
+    blobs, head = BlobStore(tmp_path / "blobs"), head_of(store)
+    assert head.certificate is not None
+    [(_, text)] = head.certificate.signatures
+    votes = ((parts.ADA.public, text),)
+    by_ada = head.certificate.model_copy(update={"signatures": votes})
+    swarm = FakeSwarm(blobs, published=[head.model_copy(update={"certificate": by_ada})])
+    holders = Holders(swarm.as_swarm, blobs, parts.AUTHORITY, RunId(parts.RUN), seconds=0.0, pause=0.0)
+
+    async def ask() -> Chain | None:
+        await holders.ask()
+        return await holders.longest(store.charter)
+
+    assert asyncio.run(ask()) is None, "nobody serves it"
+    assert swarm.asked_of == {parts.ADA.public}
 
 
 def watch(store: RunStore, *held: tuple[Presence, dict[BlobHash, bytes]]) -> LogWatch:
