@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from barnraise.contract.records import wanted
+from barnraise.contract.records import Presence, wanted
 from barnraise.core.errors import HashMismatch, NetworkError, StateError, TrustError, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey
-from barnraise.network.state_download import download_state
+from barnraise.network.state_download import MOST_ASKED, download_state, likely_holders
 from barnraise.network.swarm import Swarm
 from coordinator.messages.recovery import data_message, recovery_message
 from coordinator.reasons.recovery import (
@@ -45,20 +46,20 @@ async def fetch_missing_files(
     missing, states_from = list(files), math.inf
     log.warning("%s", recovery_message(AwaitingVolunteers(tuple(missing)) if missing else AwaitingState()))
     while missing or later is not None:
-        if holders := [PublicKey(presence.owner) for presence in await swarm.peers()]:
+        if present := await swarm.peers():
             now = asyncio.get_running_loop().time()
             states_from = min(states_from, now + timing.ask_holders if missing else now)
             is_late = now >= states_from
-            if is_late and later is not None and await _state_fetched(later, swarm, holders):
+            if is_late and later is not None and await _state_fetched(later, swarm, present):
                 return
-            missing = await _still_missing(missing, swarm, holders, math.inf if is_late else states_from)
+            missing = await _still_missing(missing, swarm, present, math.inf if is_late else states_from)
             if files and not missing:
                 return
         await asyncio.sleep(timing.retry)
 
 
 async def _still_missing(
-    files: Sequence[NeededFile], swarm: Swarm, holders: Sequence[PublicKey], until: float
+    files: Sequence[NeededFile], swarm: Swarm, present: Sequence[Presence], until: float
 ) -> list[NeededFile]:
     """Fetch files until a time of the event loop; those that are missing after that.
 
@@ -68,7 +69,7 @@ async def _still_missing(
     for file in reversed(files):
         if asyncio.get_running_loop().time() >= until:
             break
-        if await _fetched(file, swarm, holders):
+        if await _fetched(file, swarm, present):
             log.info("%s", recovery_message(FetchedFromVolunteer(file)))
             missing.remove(file)
     return missing
@@ -94,11 +95,12 @@ async def fetch_missing_shards(
         log.warning("%s", data_message(ShardsFetched()))
 
 
-async def _state_fetched(later: LaterStates, swarm: Swarm, holders: Sequence[PublicKey]) -> bool:
+async def _state_fetched(later: LaterStates, swarm: Swarm, present: Sequence[Presence]) -> bool:
     """Whether one of the newest states is in the store now."""
     for named in later.named[:MOST_STATES]:
         try:
-            await download_state(later.wanted(named), swarm, later.blobs, holders)
+            having = likely_holders(present, named.tip)
+            await download_state(later.wanted(named), swarm, later.blobs, having)
         except (NetworkError, TrustError, StateError) as error:
             log.debug("the state of round %d: %s", named.tip.round, error.problem)
             continue
@@ -107,14 +109,22 @@ async def _state_fetched(later: LaterStates, swarm: Swarm, holders: Sequence[Pub
     return False
 
 
-async def _fetched(file: NeededFile, swarm: Swarm, holders: Sequence[PublicKey]) -> bool:
+async def _fetched(file: NeededFile, swarm: Swarm, present: Sequence[Presence]) -> bool:
     try:
         match file:
             case EntryFile(name):
-                await swarm.fetch(name, file.limit, holders)
+                having = _likely(present, lambda each: each.log is not None)
+                await swarm.fetch(name, file.limit, having)
             case ContributionFile(commit):
-                await swarm.fetch_pieces(wanted(commit), [PublicKey(commit.owner), *holders])
+                having = _likely(present, lambda each: each.keeps <= commit.round)
+                await swarm.fetch_pieces(wanted(commit), [PublicKey(commit.owner), *having])
     except (Unreachable, HashMismatch) as error:
         log.debug("%s", error.problem)
         return False
     return True
+
+
+def _likely(present: Sequence[Presence], has: Callable[[Presence], bool]) -> list[PublicKey]:
+    """The volunteers that are asked, others each time: those that say they have a file first."""
+    order = sorted(random.sample(present, len(present)), key=lambda each: not has(each))
+    return [PublicKey(each.owner) for each in order[:MOST_ASKED]]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES
-from barnraise.contract.records import Head, Presence
+from barnraise.contract.records import Head
 from barnraise.contract.state import TrainState
 from barnraise.contract.state_index import WantedState
 from barnraise.contract.tip import Tip, holders
@@ -20,7 +20,7 @@ from barnraise.core.errors import BarnraiseError, MachineError, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, StateHash
 from barnraise.fold.log_walk import NewestPart, newest_part
 from barnraise.fold.named_states import named_states, wanted_state
-from barnraise.network.state_download import download_state
+from barnraise.network.state_download import MOST_ASKED, download_state, likely_holders
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.stored_state import remove_state, stored_state
@@ -56,10 +56,10 @@ class StateSearch:
         Raises Unreachable where none does, TrustError, NewerVersion, DiskFull.
         """
         present = await self.swarm.peers()
-        tips = await self._named(head, [PublicKey(each.owner) for each in present])
+        tips = await self._named(head, [PublicKey(each.owner) for each in present[:MOST_ASKED]])
         await self._remove({state for state in self._begun if state not in {tip.state for tip in tips}})
         for tip in tips:
-            state = await self._fetched(tip, by_likelihood(present, tip))
+            state = await self._fetched(tip, likely_holders(present, tip))
             if state is not None:
                 await self.clear()
                 log.info("took the state of round %d from volunteers: the log names it", tip.round)
@@ -98,15 +98,6 @@ class StateSearch:
     async def _remove(self, states: Collection[StateHash]) -> None:
         for state in states:
             await asyncio.to_thread(remove_state, self._begun.pop(state), self.blobs)
-
-
-def by_likelihood(present: Iterable[Presence], tip: Tip) -> list[PublicKey]:
-    """Volunteers in the order in which they are asked for the state of `tip`.
-
-    Those that train from it are first. Those that left it last are next: they have it as the one before.
-    """
-    order = sorted(present, key=lambda each: (each.state != tip.state, each.round < tip.round, each.round))
-    return [PublicKey(each.owner) for each in order]
 
 
 def _newest(part: NewestPart, head: Head) -> tuple[Tip, ...]:

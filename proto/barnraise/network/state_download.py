@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 
+from barnraise.contract.records import Presence
 from barnraise.contract.state_index import MAX_STATE_INDEX_BYTES, StateTensor, WantedState, read_index
+from barnraise.contract.tip import Tip
 from barnraise.core.ids import PublicKey
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 
 AT_ONCE = 4
 """Tensors fetched in parallel."""
+MOST_ASKED = 32
+"""Volunteers that are asked for one state: each of them has two."""
+
+
+def likely_holders(present: Sequence[Presence], tip: Tip) -> list[PublicKey]:
+    """The volunteers that are asked for the state of `tip`, in this order; among equals, others each time.
+
+    Those that train from it are first. Those that left it last are next: they have it as the one before.
+    """
+    shuffled = random.sample(present, len(present))
+    order = sorted(shuffled, key=lambda each: (each.state != tip.state, each.round < tip.round, each.round))
+    return [PublicKey(each.owner) for each in order[:MOST_ASKED]]
 
 
 async def download_state(

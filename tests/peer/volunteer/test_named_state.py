@@ -11,17 +11,17 @@ import pytest
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import Unreachable
-from barnraise.core.ids import BlobHash, Round, StateHash
+from barnraise.core.ids import BlobHash, Round
 from barnraise.fold.log import Link
 from barnraise.fold.log_walk import Continues
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.store.run_store import RunStore
 from peer.volunteer import named_state
 from peer.volunteer.log_follower import LogFollower, first_follower
-from peer.volunteer.named_state import StateSearch, TakenState, by_likelihood
+from peer.volunteer.named_state import StateSearch, TakenState
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm, head_of, opened_store, train_round
-from tests.support.parts import ADA, BEN, HASH_A, HASH_B
+from tests.support.parts import BEN, HASH_B
 
 STATES: list[TrainState] = []
 """Before each round of `store`, and the newest."""
@@ -154,12 +154,3 @@ def test_without_any_state_the_error_is_that_of_the_checkpoint(store: RunStore, 
     with pytest.raises(Unreachable) as failed:
         asyncio.run(first_follower(store.charter, tmp_path, swarm.as_swarm, swarm.blobs, head))
     assert head.checkpoint[:8] in failed.value.problem
-
-
-def test_who_trains_from_the_state_is_asked_first() -> None:
-    tip = Tip(Position(Round(4), BlobHash(HASH_B)), StateHash(HASH_A))
-    behind = parts.presence(ADA, round=3, state=HASH_B)
-    at_it = parts.presence(BEN, round=4, state=HASH_A)
-    left_it = parts.presence(parts.STRANGER, round=5, state=HASH_B)
-    owners = by_likelihood([behind, left_it, at_it], tip)
-    assert owners == [BEN.public, parts.STRANGER.public, ADA.public]
