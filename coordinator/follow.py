@@ -96,13 +96,24 @@ async def follow(
     ready: Callable[[Following], None],
     timing: Timing = TIMING,
 ) -> None:
-    """Follow a run until SIGINT, SIGTERM or SIGHUP; close its rounds with others where it names our key."""
+    """Follow a run until SIGINT, SIGTERM or SIGHUP; close its rounds with others where it names our key.
+
+    Where nobody of the run is there, it tries again.
+    """
     check_options(settings.host, settings.public_hosts, (), settings.http_url, ())
     stop = asyncio.Event()
     on_stop_signals(stop.set, stop.set)
     again: ListenSettings | None = settings
+    pause = timing.retry
     while again is not None:
-        again = await _follow(invite, folder, again, ready, stop, timing)
+        try:
+            again = await _follow(invite, folder, again, ready, stop, timing)
+            pause = timing.retry
+        except Unreachable as error:
+            log.warning("%s. Trying again in %.0f s; Ctrl-C ends", error.problem, pause)
+            if not await unless_stopped(stop, asyncio.sleep(pause)):
+                return
+            pause = min(2 * pause, timing.longest_search)
 
 
 async def _follow(
