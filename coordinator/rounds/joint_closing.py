@@ -123,10 +123,10 @@ class JointClosing:
         rank = 1 + closers.index(own) if own in closers else 1 + len(closers)
         return seconds_between(Millis(head.at), now) > self.timing.head * (2 + rank)
 
-    def propose(self, reason: str, now: Millis) -> None:
+    def propose(self, reason: str, now: Millis, turns: int = 1) -> None:
         """Have the accepted contributions closed, once for each place of the log."""
         if self.may_propose:
-            self._propose(self.store.candidate(reason, now))
+            self._propose(self.store.candidate(reason, now, turns))
 
     def propose_delegation(self, entry: Delegation) -> None:
         """Have other closers named. Nothing else is proposed at this place of the log."""

@@ -35,6 +35,7 @@ from coordinator.rounds.instances import Instances
 from coordinator.rounds.joint_closing import JointClosing
 from coordinator.rounds.log_watch import LogIsBehind, LogWatch
 from coordinator.rounds.membership import Membership
+from coordinator.rounds.turns import turns_of_open_round
 from coordinator.store.newest_entry import keep_newest_entry
 from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
@@ -84,7 +85,7 @@ class Session:
     _announced: int = 0
     """Time of the last head that it announced."""
     _turns: int = 1
-    """A volunteer contributes to one of this many rounds (`Head.turns`); set when a round opens."""
+    """A volunteer contributes to one of this many rounds (`Head.turns`), by the newest close."""
     _deserted: bool = False
     """`Situation.deserted` of the next tick."""
     _started: Millis = NEVER
@@ -96,6 +97,7 @@ class Session:
         self.watch = LogWatch(self.store, self.swarm)
         self.contributions = Contributions(self.store, self.swarm, self.clock, self.timing)
         self._leads = self.joint is None or self.joint.is_first
+        self._turns = turns_of_open_round(self.store)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. An error in a tick ends the run; no accepted contribution is lost."""
@@ -227,9 +229,9 @@ class Session:
 
     async def _close(self, reason: CloseReason, now: Millis) -> None:
         if self.joint is not None and (self.joint.is_shared or not self.joint.is_first):
-            self.joint.propose(close_message(reason), now)
+            self.joint.propose(close_message(reason), now, self._turns_now())
             return
-        link = self.store.close(close_message(reason), now)
+        link = self.store.close(close_message(reason), now, self._turns_now())
         if self.joint is not None:
             self.joint.moved()
         await self._closed(link, JustClosed(link.close.round, reason))
@@ -297,7 +299,7 @@ class Session:
 
     async def _closed(self, link: Link, report: JustClosed | JustCertified) -> None:
         """Fold a round that is closed, and announce where the run is."""
-        self._turns = self._turns_now()
+        self._turns = link.close.turns
         self._report(report)
         self.contributions.restart()
         await self.announce_head()

@@ -9,7 +9,7 @@ from barnraise.core.ids import Millis, PublicKey
 from coordinator.store.run_state import RunState
 
 
-def close_of(run: RunState, reason: str, now: Millis) -> tuple[Close, tuple[Commit, ...]]:
+def close_of(run: RunState, reason: str, now: Millis, turns: int) -> tuple[Close, tuple[Commit, ...]]:
     """The close of the open round with all that is accepted, and its commits in its order."""
     seed, round, position = run.spec.seed, run.round, run.position
     ordered = sorted(run.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer))
@@ -24,6 +24,7 @@ def close_of(run: RunState, reason: str, now: Millis) -> tuple[Close, tuple[Comm
         commits=tuple(commit.text for commit in ordered),
         at=now,
         reason=reason,
+        turns=turns,
     )
     return close, tuple(commit.value for commit in ordered)
 

@@ -179,20 +179,20 @@ class RunStore:
                 raise Unreachable("the blob was removed from the store", fix="It is fetched again.")
             self._record(ContributionAccepted(now, commit))
 
-    def close(self, reason: str, now: Millis) -> Link:
-        """Sign and journal the close of the open round; the next one opens at once."""
+    def close(self, reason: str, now: Millis, turns: int = 1) -> Link:
+        """Sign and journal the close of the open round. The next one opens at once. turns: as in `Close`."""
         with self._writing:
-            close, commits = close_of(self.snapshot, reason, now)
+            close, commits = close_of(self.snapshot, reason, now, turns)
             link = Link(close, commits, self._certified(close))
             self._record(RoundClosed(now, link))
             if self.journal.snapshot_due:
                 self.save(now)
         return link
 
-    def candidate(self, reason: str, now: Millis) -> Close:
+    def candidate(self, reason: str, now: Millis, turns: int = 1) -> Close:
         """The close that would end the open round now, in the blob store. It counts once it is certified."""
         with self._writing:
-            close, _ = close_of(self.snapshot, reason, now)
+            close, _ = close_of(self.snapshot, reason, now, turns)
             self.blobs.put(close.payload)
         return close
 

@@ -19,6 +19,8 @@ Epoch = Annotated[int, Field(ge=0, lt=2**31)]
 """Number of a history of the run: a resume begins the next one (`barnraise.contract.log_entries`)."""
 Height = Annotated[int, Field(ge=0, lt=2**40)]
 """Entries of the log before this one."""
+Turns = Annotated[int, Field(ge=1, le=2**20)]
+"""A volunteer contributes to one round in this number (`barnraise.contract.rotation`)."""
 Kind = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
 """Kind of a log entry."""
 Release = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]

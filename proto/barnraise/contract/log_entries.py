@@ -32,6 +32,7 @@ from barnraise.contract.field_types import (
     RoundNumber,
     Run,
     Time,
+    Turns,
 )
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, blob_hash
@@ -83,6 +84,13 @@ class Close(_Entry):
     at: Time
     """Time of the close, at which the next round's TRAIN phase starts."""
     reason: Annotated[str, Field(max_length=400)]
+    turns: Turns = 1
+    """Of the next round, by the volunteers that the proposer knew of."""
+
+    @property
+    def payload(self) -> bytes:
+        """The bytes that name the entry. It has no `turns` where they are 1, as before there were any."""
+        return self.model_dump_json(exclude={"turns"} if self.turns == 1 else None).encode()
 
 
 class Delegation(_Entry):

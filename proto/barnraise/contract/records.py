@@ -25,7 +25,7 @@ from typing_extensions import Self
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, HostPort, parse_endpoint
-from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Epoch, Height, RoundNumber
+from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Epoch, Height, RoundNumber, Turns
 from barnraise.contract.field_types import Count as Count
 from barnraise.contract.field_types import Run as Run
 from barnraise.contract.field_types import Time as Time
@@ -181,8 +181,7 @@ class Head(Extensible):
     """Hash of state[round], once the coordinator has folded it: a peer with another one resyncs."""
     opens: Time
     """Start of the open round's TRAIN phase. Moved forward when too few contributed in time."""
-    turns: Annotated[int, Field(ge=1, le=2**20)]
-    """A volunteer contributes to one round in `turns` (`barnraise.contract.rotation`)."""
+    turns: Turns
     volunteers: Count
     """Volunteers who are present."""
     tokens: Count
