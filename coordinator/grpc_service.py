@@ -73,7 +73,7 @@ class Service(pb_grpc.CoordinatorServicer):
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         try:
-            joined = self._api.join(_own(open_claim(request.signed_claim)))
+            joined = await self._api.join(_own(open_claim(request.signed_claim)))
         except ClaimantDoesNotFit as error:
             self._api.note_misfit(error.reason)
             await _abort(context, error)

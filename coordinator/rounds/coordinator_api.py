@@ -1,10 +1,12 @@
 """What a coordinator answers to volunteers and to `coordinator status`: the gRPC service without gRPC.
 
-The calls run in the event loop while other threads write to the run store: each reads one snapshot.
+The calls run in the event loop while other threads write to the run store: each reads one snapshot. A thread
+waits for the disk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,7 +73,7 @@ class CoordinatorApi:
         """The sealed head (`barnraise.contract.records.seal`): its time is the run's clock."""
         return seal(self.store.authority, self.session.head())
 
-    def join(self, claim: Signed[JoinClaim]) -> JoinResult:
+    async def join(self, claim: Signed[JoinClaim]) -> JoinResult:
         """Admit a volunteer, or renew its admission.
 
         Raises RefusedError; Unreachable where nobody would take an admission from this program; DiskFull.
@@ -86,8 +88,9 @@ class CoordinatorApi:
                 self._report(claim, reason, refusal.problem)
                 raise refusal
             case Admitted(admission):
-                self.store.admit(claim, now)
-                instances.admitted(claim.value, now)
+                instances.admitted(claim.value, now)  # from now on another program is refused
+                if self.store.snapshot.has_news(claim):
+                    await asyncio.to_thread(self.store.admit, claim, now)  # it waits for the disk
                 self._refused.pop(claim.signer, None)
                 log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
                 return JoinResult(self.charter(), sign(authority, admission).wire, self.head())

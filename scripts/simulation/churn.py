@@ -115,7 +115,7 @@ class Churn(Simulation):
     async def simulate(self, hours: float) -> ChurnResult:
         """Let the run go on for `hours` of its clock."""
         for _ in range(self._target):
-            self._join()
+            await self._join()
         self.session._started = self.now
         self._store.reopen(self.now)
         await self.session.announce_head()
@@ -130,7 +130,7 @@ class Churn(Simulation):
                     pause = self._act(self._nodes[key])
                     heapq.heappush(self._events, (when + pause * 1000, number, key))
             self.now = self.swarm.now = Millis(round(tick))
-            self._come_and_go()
+            await self._come_and_go()
             self._send_heartbeats(beat)
             beat += 1
             await self._tick()
@@ -152,7 +152,7 @@ class Churn(Simulation):
 
     # Volunteers.
 
-    def _join(self) -> None:
+    async def _join(self) -> None:
         number, self._numbers_drawn = self._numbers_drawn, self._numbers_drawn + 1
         node = drawn(number, self._draws, self._authority, self._spec.name, self.now, self._hashes[-1])
         node = replace(node, step_seconds=self._draws.uniform(*STEP_SECONDS), base=Round(len(self._closed)))
@@ -165,12 +165,12 @@ class Churn(Simulation):
             credit=True,
             at=self.now,
         )
-        self.api.join(sign(node.identity, claim))
+        await self.api.join(sign(node.identity, claim))
         self._nodes[key] = node
         self._members.append(key)
         heapq.heappush(self._events, (float(self.now), number, key))
 
-    def _come_and_go(self) -> None:
+    async def _come_and_go(self) -> None:
         """Half of the volunteers leave in each half-life: some say so, others vanish."""
         leaving = self._target * math.log(2) / self._half_life * TICK_SECONDS
         for _ in range(int(leaving) + (self._draws.random() < leaving % 1)):
@@ -180,7 +180,7 @@ class Churn(Simulation):
             if self._draws.random() < 0.5:
                 node.doing = "leaving"
                 self._receive(node)
-            self._join()
+            await self._join()
 
     def _send_heartbeats(self, tick: int) -> None:
         """Of each volunteer once in its interval."""

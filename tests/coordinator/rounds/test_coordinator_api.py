@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from coordinator.rounds.coordinator_api import CoordinatorApi
+from barnraise.contract.records import JoinClaim
+from barnraise.core.errors import RefusedError
+from barnraise.core.signed import sign
+from coordinator.rounds.coordinator_api import CoordinatorApi, JoinResult
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import api_of, fold_round, opened_store, session_of
@@ -53,3 +56,29 @@ def test_requests_are_answered_while_checkpoints_are_written_and_dropped(tmp_pat
         asyncio.run(act())
         assert store.snapshot.evaluations == {}, "checkpoints were dropped in the other thread"
         assert api.status().round == ROUNDS + 1
+
+
+def test_of_two_programs_that_join_with_one_key_at_once_one_is_admitted(tmp_path: Path) -> None:
+    """Also while the disk is waited for."""
+    with opened_store(tmp_path) as store:
+        api = api_of(session_of(store))
+        claims = [
+            JoinClaim(
+                run=parts.RUN,
+                owner=parts.ADA.public,
+                instance=instance,
+                name="Ada",
+                credit=True,
+                at=parts.NOW,
+            )
+            for instance in ("0a" * 8, "0b" * 8)
+        ]
+
+        async def act() -> list[JoinResult | BaseException]:
+            joins = (api.join(sign(parts.ADA, claim)) for claim in claims)
+            return await asyncio.gather(*joins, return_exceptions=True)
+
+        first, second = asyncio.run(act())
+        assert isinstance(first, JoinResult)
+        assert isinstance(second, RefusedError)
+        assert store.snapshot.claims[parts.ADA.public].instance == "0a" * 8
