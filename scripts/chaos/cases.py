@@ -14,6 +14,8 @@ class Target(Enum):
 
     COORDINATOR = "coordinator"
     VOLUNTEER = "volunteer"
+    CLOSER = "closer"
+    """Another one than the coordinator: `coordinator follow`."""
 
 
 class Fault(Enum):
@@ -48,11 +50,11 @@ class File(Enum):
 class Phase(Enum):
     """A phase of a round in one program: name, and the line that begins it."""
 
-    # The coordinator's
+    # The coordinator's, and some of them a closer's
     ADMITTING = ("a volunteer is admitted", r" admitted \w+")
     TRAINING = ("volunteers train", r" round \d+: training: ")
     ACCEPTING = ("a contribution is accepted", r" accepted \w+: ")
-    CLOSED = ("the close is signed, the fold begins", r" round \d+ closed: ")
+    CLOSED = ("the close is certified, the fold begins", r" round \d+ closed(: | by the votes of )")
     FOLDED = ("the round is folded", r" round \d+ folded: ")
     CHECKPOINTED = ("a checkpoint is written", r" checkpoint of round \d+ written")
     EVALUATED = ("a checkpoint is evaluated and published", r" checkpoint of round \d+: ")
@@ -106,6 +108,7 @@ VOLUNTEER_PHASES = (
     Phase.CLOSING,
     Phase.REBASING,
 )
+CLOSER_PHASES = (Phase.ACCEPTING, Phase.CLOSED, Phase.FOLDED)
 """A program is killed in each of its phases."""
 
 _C, _V = Target.COORDINATOR, Target.VOLUNTEER
@@ -149,3 +152,11 @@ CASES = (
     Case(Fault.CUT, _C, Phase.ACCEPTING),
     Case(Fault.CUT, _V, Phase.SENDING),
 )
+
+CLOSER_CASES = (
+    *(Case(Fault.KILL, Target.CLOSER, phase) for phase in CLOSER_PHASES),
+    Case(Fault.TERMINATE, Target.CLOSER, Phase.ACCEPTING),
+    Case(Fault.PAUSE, Target.CLOSER, Phase.CLOSED),
+    Case(Fault.CUT, Target.CLOSER, Phase.ACCEPTING),
+)
+"""What a run with further closers meets too."""

@@ -31,12 +31,22 @@ def inject(run: LiveRun, injection: Injection, on_damage: Callable[[Actor], None
     """
     case = injection.case
     volunteer = run.volunteers[injection.volunteer]
-    actor = run.coordinator if case.target is Target.COORDINATOR else volunteer
+    actor = _target(run, case.target, injection.volunteer)
     if case.file is not None:
         _change_file(run, actor, volunteer, injection, on_damage)
         return
     reach(run, actor, volunteer, case.phase)
     _INJECT[case.fault](run, actor)
+
+
+def _target(run: LiveRun, target: Target, number: int) -> Actor:
+    match target:
+        case Target.COORDINATOR:
+            return run.coordinator
+        case Target.CLOSER:
+            return run.closers[number % len(run.closers)]
+        case Target.VOLUNTEER:
+            return run.volunteers[number]
 
 
 def reach(run: LiveRun, actor: Actor, volunteer: Actor, phase: Phase) -> None:
@@ -73,7 +83,7 @@ def _pause(run: LiveRun, actor: Actor) -> None:
     _without(run, actor)
     mark = run.mark(actor)
     process.send_signal(signal.SIGCONT)
-    if actor is not run.coordinator:
+    if actor.target is Target.VOLUNTEER:
         run.await_line(actor, READY, mark)
 
 
@@ -127,8 +137,11 @@ def _cut(run: LiveRun, actor: Actor) -> None:
 
 
 def _without(run: LiveRun, actor: Actor) -> None:
-    """Wait until a round closes without awaiting the volunteer, or all volunteers noticed the absence."""
-    if actor is run.coordinator:
+    """Wait until rounds close without a closer or a volunteer, or all volunteers noticed the absence."""
+    if run.closers and actor.target is not Target.VOLUNTEER:
+        target = run.folded() + 2
+        run.wait(lambda: run.folded() >= target or None, f"two rounds without {actor.name}")
+    elif actor is run.coordinator:
         marks = [(volunteer, run.mark(volunteer)) for volunteer in run.volunteers]
         for volunteer, mark in marks:
             run.await_line(volunteer, ABSENT, mark)

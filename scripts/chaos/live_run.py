@@ -5,16 +5,20 @@ All waits are for events, with a deadline: a line of output, the end of a progra
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from barnraise.consensus.vote_store import open_closer
+from barnraise.runtime.files import owned_folder
+from coordinator.run_folder import CLOSER_KEY, VOTES
 from scripts.chaos.cases import Phase, Target
 from scripts.chaos.disks import FILL, Disks
 from scripts.netns import Host, Network
@@ -27,6 +31,9 @@ DEADLINE = 600.0
 NAMES = ("ada", "ben", "cyd", "dan", "eve", "fay", "gus", "hal")
 HEARD = r" accepted {0}: |(training:|waiting for|first volunteers:) .*\b{0}\b"
 """The coordinator prints this when it hears a volunteer of that name."""
+CLOSER_NAMES = ("kim", "lou")
+CLOSES = " closes rounds of "
+"""A closer prints this once it takes part."""
 READY = rf"^round \d+: training|{Phase.SENDING.line}"
 """A volunteer prints this once it takes part in the open round."""
 RUN = """\
@@ -68,7 +75,7 @@ def prepare(folder: Path) -> None:
 
 @dataclass
 class Actor:
-    """The coordinator or a volunteer: one folder and one key, and a process after another."""
+    """The coordinator, a closer or a volunteer: one folder and one key, and a process after another."""
 
     name: str
     target: Target
@@ -114,7 +121,7 @@ def printed_state(line: str) -> tuple[int, str] | None:
 
 
 class LiveRun:
-    """A coordinator and volunteers. `on_line` is called with the actor after each of its lines."""
+    """A coordinator, closers and volunteers. `on_line` is called with the actor after each of its lines."""
 
     def __init__(
         self,
@@ -123,7 +130,9 @@ class LiveRun:
         disks: Disks,
         network: Network | None,
         on_line: Callable[[Actor], None],
+        closers: int = 0,
     ) -> None:
+        """closers: besides the coordinator."""
         self.folder = folder
         self.network, self.disks = network, disks
         self._stage = Stage(folder, self._heard)
@@ -132,28 +141,35 @@ class LiveRun:
         self._ports = free_ports(2)
         self._invite = ""
         self.coordinator = self._actor("coordinator", Target.COORDINATOR)
+        self.closers = [self._actor(name, Target.CLOSER) for name in CLOSER_NAMES[:closers]]
         self.volunteers = [self._actor(name, Target.VOLUNTEER) for name in NAMES[:volunteers]]
 
     @property
     def actors(self) -> list[Actor]:
-        """The coordinator and all volunteers."""
-        return [self.coordinator, *self.volunteers]
+        """All programs."""
+        return [*self.sharing, *self.volunteers]
+
+    @property
+    def sharing(self) -> list[Actor]:
+        """Those that close rounds: the coordinator first."""
+        return [self.coordinator, *self.closers]
 
     def begin(self) -> None:
         """Start all programs; returns once all take part."""
+        if self.closers:
+            _name_closers(self.folder, self.closers)
         self.start(self.coordinator)
-        marks = [self._started(actor) for actor in self.volunteers]
-        for actor, mark in zip(self.volunteers, marks, strict=True):
-            self.await_line(actor, READY, mark)
+        for group in (self.closers, self.volunteers):
+            marks = [self._started(actor) for actor in group]
+            for actor, mark in zip(group, marks, strict=True):
+                self.await_line(actor, _TAKES_PART[actor.target], mark)
 
     def start(self, actor: Actor, *, until: str | None = None) -> None:
         """Start a program on its folder; returns once it takes part, or printed a line like `until`."""
         mark = self._started(actor)
+        found = self.await_line(actor, until or _TAKES_PART[actor.target], mark)
         if actor is self.coordinator:
-            found = self.await_line(actor, until or INVITE, mark)
             self._invite = self._invite or found[1]
-        else:
-            self.await_line(actor, until or READY, mark)
 
     def kill(self, actor: Actor) -> None:
         """SIGKILL; returns once the program and its daemon are gone."""
@@ -193,9 +209,9 @@ class LiveRun:
             return len(actor.lines)
 
     def folded(self) -> int:
-        """The round that the newest state of the coordinator is the base of."""
+        """The round that the newest state of the coordinator, or of a closer, is the base of."""
         with self._changed:
-            return self.coordinator.reported()
+            return max(actor.reported() for actor in self.sharing)
 
     def daemon(self, actor: Actor) -> int:
         """The process id of its libp2p daemon."""
@@ -220,11 +236,14 @@ class LiveRun:
 
     def _started(self, actor: Actor) -> int:
         mark, actor.ended = self.mark(actor), False
-        if actor is self.coordinator:
-            actor.program = self._stage.launch(*self._ports, on=actor.host, python=actor.clock.python)
-        else:
-            name, python = actor.name, actor.clock.python
-            actor.program = self._stage.join(name, self._invite, on=actor.host, python=python)
+        name, host, python = actor.name, actor.host, actor.clock.python
+        match actor.target:
+            case Target.COORDINATOR:
+                actor.program = self._stage.launch(*self._ports, on=host, python=python)
+            case Target.CLOSER:
+                actor.program = self._stage.follow(name, self._invite, on=host, python=python)
+            case Target.VOLUNTEER:
+                actor.program = self._stage.join(name, self._invite, on=host, python=python)
         return mark
 
     def _heard(self, name: str, line: str | None) -> None:
@@ -245,16 +264,32 @@ def live_run(
     disks: Disks,
     network: Network | None,
     on_line: Callable[[Actor], None] = lambda _: None,
+    closers: int = 0,
 ) -> Iterator[LiveRun]:
     """A prepared run whose programs are killed at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     prepare(folder)
-    run = LiveRun(folder, volunteers, disks, network, on_line)
+    run = LiveRun(folder, volunteers, disks, network, on_line, closers)
     try:
         yield run
     finally:
         run.end()
+
+
+_TAKES_PART = {Target.COORDINATOR: INVITE, Target.CLOSER: CLOSES, Target.VOLUNTEER: READY}
+"""What a program prints once it takes part."""
+
+
+def _name_closers(folder: Path, closers: Sequence[Actor]) -> None:
+    """Make the closers' keys, and name them in the run.toml."""
+    keys = []
+    for closer in closers:
+        with owned_folder(closer.folder, "follower"):
+            identity, _ = open_closer(closer.folder / CLOSER_KEY, closer.folder / VOTES)
+        keys.append(identity.public)
+    with (folder / "run.toml").open("a", encoding="utf-8") as spec:
+        spec.write(f"[closers]\nkeys = {json.dumps(keys)}\n")
 
 
 def _tail(actor: Actor) -> str:

@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from scripts.chaos.cases import CASES, Case, Fault, Target
+from scripts.chaos.cases import CASES, CLOSER_CASES, Case, Fault, Target
 from scripts.chaos.disks import disks
-from scripts.chaos.live_run import NAMES, Failed
+from scripts.chaos.live_run import CLOSER_NAMES, NAMES, Failed
 from scripts.chaos.oracle import Place
 from scripts.chaos.schedule import Injection, endless
 from scripts.chaos.trial import KEPT, Survived, trial
@@ -28,7 +29,8 @@ from scripts.stage import ROOT
 
 MANY = 40
 """Faults of one run; then its programs leave in order, and a new run begins."""
-KEYS = [(fault, target) for fault, target in dict.fromkeys((case.fault, case.target) for case in CASES)]
+ALL = (*CASES, *CLOSER_CASES)
+KEYS = list(dict.fromkeys((case.fault, case.target) for case in ALL))
 
 
 @dataclass
@@ -63,18 +65,19 @@ class Tally:
 def main() -> int:
     options = _parser().parse_args()
     if options.list:
-        print("\n".join(map(str, CASES)))
+        print("\n".join(map(str, ALL)))
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: programs and disks are removed
     cases, reason = _cases(options)
     until = time.monotonic() + options.hours * 3600
-    injections = _limited(endless(options.seed, options.volunteers, cases), options.faults, until)
+    order = islice(endless(options.seed, options.volunteers, cases), options.skip, None)
+    injections = _limited(order, options.faults, until)
     tally, number = Tally(), 0
     while (first := next(injections, None)) is not None:
         number += 1
         with ExitStack() as stack:
             net = stack.enter_context(network()) if not reason and not options.kills else None
-            _run(options.work / f"run-{number}", options.volunteers, net, first, injections, tally)
+            _run(options, options.work / f"run-{number}", net, first, injections, tally)
     print(tally.table(), flush=True)
     for failure in tally.failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -82,8 +85,8 @@ def main() -> int:
 
 
 def _run(
+    options: argparse.Namespace,
     folder: Path,
-    volunteers: int,
     net: Network | None,
     first: Injection,
     injections: Iterator[Injection],
@@ -92,7 +95,7 @@ def _run(
     """One run: up to `MANY` faults, or until one is not survived."""
     injection: Injection | None = first
     try:
-        with disks() as small, trial(folder, volunteers, small, net) as made:
+        with disks() as small, trial(folder, options.volunteers, small, net, options.closers) as made:
             while injection is not None:
                 case = injection.case
                 tally.injected[case.fault, case.target] += 1
@@ -126,7 +129,8 @@ def _cases(options: argparse.Namespace) -> tuple[list[Case], str]:
     if reason:
         print(f"left out, {reason}: full disks and cut networks", file=sys.stderr)
     left_out = (Fault.CUT, Fault.FULL_DISK) if reason else ()
-    cases = [case for case in CASES if case.fault not in left_out and options.only in str(case)]
+    known = ALL if options.closers else CASES
+    cases = [case for case in known if case.fault not in left_out and options.only in str(case)]
     if not cases:
         raise SystemExit(f"error: no fault has {options.only!r} in its name: see --list")
     return [case for case in cases if not options.kills or case.fault is Fault.KILL], reason
@@ -136,11 +140,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--hours", type=float, default=1.0, help="begin no fault after this time; default: 1")
     parser.add_argument("--faults", type=int, help="inject this many faults, however long it takes")
+    parser.add_argument("--skip", type=int, default=0, help="leave out this many: an earlier call had them")
     parser.add_argument("--kills", action="store_true", help="inject SIGKILL alone, in every phase")
     parser.add_argument("--only", default="", help="inject the faults that have this text in their name")
     parser.add_argument("--list", action="store_true", help="print the names of all faults")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--volunteers", type=int, default=4, choices=range(2, len(NAMES) + 1))
+    parser.add_argument(
+        "--closers", type=int, default=0, choices=(0, len(CLOSER_NAMES)), help="besides the coordinator"
+    )
     parser.add_argument("--work", type=Path, default=ROOT / ".soak", help="the folder of all files")
     return parser
 

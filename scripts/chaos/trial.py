@@ -78,7 +78,7 @@ class Trial:
 
     def finish(self) -> Verdict:
         """Ctrl-C for all programs, and the last count. Raises Failed."""
-        for actor in (*self.run.volunteers, self.run.coordinator):
+        for actor in reversed(self.run.actors):
             if status := actor.running.interrupt():
                 raise Failed(f"{actor.name} ended with status {status} after Ctrl-C")
             self._look(actor)
@@ -88,7 +88,7 @@ class Trial:
         return self.check()
 
     def _await_agreement(self) -> int:
-        """Wait until all volunteers reported a state of a round that was not open yet; returns rounds."""
+        """Wait until all programs reported a state of a round that was not open yet; returns rounds."""
         run = self.run
         mark = run.mark(run.coordinator)
         for volunteer in run.volunteers:
@@ -96,10 +96,10 @@ class Trial:
         open_round = run.folded()
 
         def agreed() -> int | None:
-            newer = all(volunteer.reported() > open_round for volunteer in run.volunteers)
+            newer = all(actor.reported() > open_round for actor in run.actors)
             return run.folded() if newer else None
 
-        return max(1, run.wait(agreed, f"all volunteers to leave round {open_round} behind") - open_round)
+        return max(1, run.wait(agreed, f"all programs to leave round {open_round} behind") - open_round)
 
     def _evidence(self) -> Evidence:
         reference, run = self._reference, self.run
@@ -110,7 +110,7 @@ class Trial:
             truth=reference.states,
             printed={actor.name: actor.states for actor in run.actors},
             listed=reference.listed,
-            accepted=reference.accepted,
+            accepted={} if run.closers else reference.accepted,  # another one's proposal may lack some
             senders=senders,
         )
 
@@ -137,7 +137,9 @@ class Trial:
 
 
 @contextmanager
-def trial(folder: Path, volunteers: int, disks: Disks, network: Network | None) -> Iterator[Trial]:
+def trial(
+    folder: Path, volunteers: int, disks: Disks, network: Network | None, closers: int = 0
+) -> Iterator[Trial]:
     """A run that has begun; its programs are killed at the end, and their logs kept where it failed."""
     sent: dict[str, SentWork] = {}
 
@@ -145,7 +147,7 @@ def trial(folder: Path, volunteers: int, disks: Disks, network: Network | None) 
         if (work := sent.get(actor.name)) is not None:
             work.look()
 
-    with live_run(folder, volunteers, disks, network, on_line) as run:
+    with live_run(folder, volunteers, disks, network, on_line, closers) as run:
         sent.update({actor.name: SentWork(actor.folder) for actor in run.volunteers})
         made = Trial(run, sent)
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.chaos.cases import Case, Fault, File, Phase, Target
+from scripts.chaos.cases import CLOSER_CASES, Case, Fault, File, Phase, Target
 from scripts.chaos.disks import Disks, disks
 from scripts.chaos.oracle import Place
 from scripts.chaos.schedule import Injection, hands, schedule
@@ -25,6 +25,7 @@ GATE = (
 """Short ones: a start of a program takes most of the time."""
 VOLUNTEERS = 2
 HANDS = hands(1, VOLUNTEERS, 6)
+WITH_CLOSERS = (Case(Fault.ABSENCE, Target.COORDINATOR, Phase.ACCEPTING), *CLOSER_CASES)
 
 
 @pytest.fixture
@@ -43,8 +44,10 @@ def cut_network() -> Iterator[Network | None]:
         yield made
 
 
-def play(folder: Path, injections: Sequence[Injection], small: Disks, net: Network | None) -> None:
-    with trial(folder, VOLUNTEERS, small, net) as made:
+def play(
+    folder: Path, injections: Sequence[Injection], small: Disks, net: Network | None, closers: int = 0
+) -> None:
+    with trial(folder, VOLUNTEERS, small, net, closers) as made:
         for injection in injections:
             made.survive(injection)
         verdict = made.finish()
@@ -60,6 +63,18 @@ def test_nothing_is_lost_under_the_faults_of_one_seed(tmp_path: Path) -> None:
 def test_nothing_is_lost_under_any_fault(
     tmp_path: Path, hand: int, small_disks: Disks, cut_network: Network | None
 ) -> None:
-    left_out = () if cut_network is not None and small_disks.can_mount else (Fault.CUT, Fault.FULL_DISK)
-    injections = [each for each in HANDS[hand] if each.case.fault not in left_out]
-    play(tmp_path / "run", injections, small_disks, cut_network)
+    play(tmp_path / "run", possible(HANDS[hand], small_disks, cut_network), small_disks, cut_network)
+
+
+@pytest.mark.full("five programs, and each fault of a closer")
+def test_nothing_is_lost_where_closers_fail(
+    tmp_path: Path, small_disks: Disks, cut_network: Network | None
+) -> None:
+    injections = possible(schedule(1, VOLUNTEERS, WITH_CLOSERS), small_disks, cut_network)
+    play(tmp_path / "run", injections, small_disks, cut_network, closers=2)
+
+
+def possible(injections: Sequence[Injection], small: Disks, net: Network | None) -> list[Injection]:
+    """Those that this machine can inject."""
+    left_out = () if net is not None and small.can_mount else (Fault.CUT, Fault.FULL_DISK)
+    return [each for each in injections if each.case.fault not in left_out]

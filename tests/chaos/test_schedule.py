@@ -7,8 +7,24 @@ from collections import Counter
 
 import pytest
 
-from scripts.chaos.cases import CASES, COORDINATOR_PHASES, VOLUNTEER_PHASES, Fault, Phase, Target
+from scripts.chaos.cases import (
+    CASES,
+    CLOSER_CASES,
+    CLOSER_PHASES,
+    COORDINATOR_PHASES,
+    VOLUNTEER_PHASES,
+    Fault,
+    Phase,
+    Target,
+)
 from scripts.chaos.schedule import hands, schedule
+
+ALL = (*CASES, *CLOSER_CASES)
+PHASES = {
+    Target.COORDINATOR: COORDINATOR_PHASES,
+    Target.VOLUNTEER: VOLUNTEER_PHASES,
+    Target.CLOSER: CLOSER_PHASES,
+}
 
 
 def test_a_schedule_has_each_case_once_and_depends_on_its_seed_alone() -> None:
@@ -25,22 +41,18 @@ def test_hands_are_the_schedule_in_parts() -> None:
     assert all(len(part) == 6 for part in parts[:-1])
 
 
-@pytest.mark.parametrize(
-    ("target", "phases"),
-    [(Target.COORDINATOR, COORDINATOR_PHASES), (Target.VOLUNTEER, VOLUNTEER_PHASES)],
-)
+@pytest.mark.parametrize(("target", "phases"), PHASES.items())
 def test_each_program_is_killed_in_each_phase(target: Target, phases: tuple[Phase, ...]) -> None:
-    killed = {case.phase for case in CASES if (case.fault, case.target) == (Fault.KILL, target)}
+    killed = {case.phase for case in ALL if (case.fault, case.target) == (Fault.KILL, target)}
     assert killed == set(phases)
 
 
 def test_each_fault_hits_a_program_and_no_case_stands_twice() -> None:
     assert {case.fault for case in CASES} == set(Fault)
-    assert len(set(CASES)) == len(CASES)
-    for case in CASES:
+    assert len(set(ALL)) == len(ALL)
+    for case in ALL:
         assert (case.file is not None) == (case.fault in (Fault.DAMAGE, Fault.DELETE))
-        own = COORDINATOR_PHASES if case.target is Target.COORDINATOR else VOLUNTEER_PHASES
-        assert case.phase in own
+        assert case.phase in PHASES[case.target]
 
 
 def test_every_phase_is_found_by_a_line_that_is_printed() -> None:
@@ -61,5 +73,6 @@ def test_every_phase_is_found_by_a_line_that_is_printed() -> None:
         "round 2: folding round 2 (loss 4.585, 366 tokens/s, 2 peers, up 94 kB, down 182 kB, state e747217b)",
         "round 2: the newest state is here: rebasing onto it (loss 4.585, 366 tokens/s, state e747217b)",
     )
+    assert re.search(Phase.CLOSED.line, "10:26:58 round 3: round 2 closed by the votes of 2 closers")
     for phase, line in zip(Phase, lines, strict=True):
         assert [other for other in Phase if re.search(other.line, line)] == [phase], line

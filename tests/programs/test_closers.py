@@ -34,11 +34,7 @@ def environment() -> dict[str, str]:
 
 
 def follow(act: Stage, name: str, invite: str, part: str = "closes rounds of") -> Program:
-    folder = act.folder / name
-    program = act.start(
-        name, "coordinator.cli.main", "follow", invite, "--data-dir", str(folder),
-        "--host", "127.0.0.1", "--port", "0", "--p2p-port", "0", "--http-port", "0",
-    )  # fmt: skip
+    program = act.follow(name, invite)
     program.wait_for(f" {part} ")
     return program
 

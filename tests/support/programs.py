@@ -186,6 +186,16 @@ class Stage:
             python=python, root=root,
         )  # fmt: skip
 
+    def follow(
+        self, name: str, invite: str, *, on: Host | None = None, python: Sequence[str] = (sys.executable,)
+    ) -> Program:
+        """A closer, or another follower, that is starting."""
+        host = on.address if on is not None else "127.0.0.1"
+        return self.start(
+            name, "coordinator.cli.main", "follow", invite, "--data-dir", str(self.folder / name),
+            "--host", host, "--port", "0", "--p2p-port", "0", "--http-port", "0", on=on, python=python,
+        )  # fmt: skip
+
     def start(
         self,
         name: str,
