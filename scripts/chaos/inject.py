@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from barnraise.core.ids import BlobHash
@@ -24,8 +25,10 @@ ATTEMPTS = 5
 """A file that is to be damaged may not exist at the moment of the kill: then the phase is awaited again."""
 
 
-def inject(run: LiveRun, injection: Injection, on_damage: Callable[[Actor], None]) -> None:
+def inject(run: LiveRun, injection: Injection, on_damage: Callable[[Actor], None]) -> tuple[Target, ...]:
     """Wait for the phase, inject the fault, and heal it; returns once all programs take part again.
+
+    Returns what was hit, one for each program.
 
     on_damage: called when a file of a stopped program is about to be damaged or deleted.
     """
@@ -34,9 +37,12 @@ def inject(run: LiveRun, injection: Injection, on_damage: Callable[[Actor], None
     actor = _target(run, case.target, injection.volunteer)
     if case.file is not None:
         _change_file(run, actor, volunteer, injection, on_damage)
-        return
+        return (case.target,)
     reach(run, actor, volunteer, case.phase)
+    if case.fault is Fault.KILL:
+        return _kill(run, [actor, *_fellows(run, actor, injection)])
     _INJECT[case.fault](run, actor)
+    return (case.target,)
 
 
 def _target(run: LiveRun, target: Target, number: int) -> Actor:
@@ -61,9 +67,15 @@ def reach(run: LiveRun, actor: Actor, volunteer: Actor, phase: Phase) -> None:
     run.await_line(actor, phase.line, mark)
 
 
-def _kill(run: LiveRun, actor: Actor) -> None:
-    run.kill(actor)
-    run.start(actor)
+def _fellows(run: LiveRun, actor: Actor, injection: Injection) -> list[Actor]:
+    others = [other for other in run.actors if other is not actor]
+    return random.Random(injection.draw).sample(others, min(injection.fellows, len(others)))
+
+
+def _kill(run: LiveRun, actors: Sequence[Actor]) -> tuple[Target, ...]:
+    run.kill(*actors)
+    run.start_all(actors)
+    return tuple(actor.target for actor in actors)
 
 
 def _ended_by(number: signal.Signals) -> Callable[[LiveRun, Actor], None]:
@@ -152,7 +164,6 @@ def _without(run: LiveRun, actor: Actor) -> None:
 
 
 _INJECT: Mapping[Fault, Callable[[LiveRun, Actor], None]] = {
-    Fault.KILL: _kill,
     Fault.TERMINATE: _ended_by(signal.SIGTERM),
     Fault.HANG_UP: _ended_by(signal.SIGHUP),
     Fault.PAUSE: _pause,

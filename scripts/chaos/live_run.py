@@ -58,6 +58,7 @@ min_contributions = 1
 every = 8
 keep = 16
 """
+WITHOUT_EVALUATION = "held_out_tokens = 0\n"
 
 V = TypeVar("V")
 
@@ -66,11 +67,15 @@ class Failed(Exception):
     """A promise did not hold, or an event did not come in time."""
 
 
-def prepare(folder: Path) -> None:
-    """Write the tiny model, the data and the run.toml into `folder`."""
+def prepare(folder: Path, *, evaluates: bool) -> None:
+    """Write the tiny model, the data and the run.toml into `folder`.
+
+    evaluates: whether checkpoints are evaluated, and the base model before the start.
+    """
     make_tiny_model(folder / "model")
     write_sums(folder / "data.jsonl")
-    (folder / "run.toml").write_text(RUN, encoding="utf-8")
+    run = RUN if evaluates else RUN + WITHOUT_EVALUATION
+    (folder / "run.toml").write_text(run, encoding="utf-8")
 
 
 @dataclass
@@ -160,9 +165,13 @@ class LiveRun:
             _name_closers(self.folder, self.closers)
         self.start(self.coordinator)
         for group in (self.closers, self.volunteers):
-            marks = [self._started(actor) for actor in group]
-            for actor, mark in zip(group, marks, strict=True):
-                self.await_line(actor, _TAKES_PART[actor.target], mark)
+            self.start_all(group)
+
+    def start_all(self, actors: Sequence[Actor]) -> None:
+        """Start programs together on their folders; returns once all take part."""
+        marks = [self._started(actor) for actor in actors]
+        for actor, mark in zip(actors, marks, strict=True):
+            self.await_line(actor, _TAKES_PART[actor.target], mark)
 
     def start(self, actor: Actor, *, until: str | None = None) -> None:
         """Start a program on its folder; returns once it takes part, or printed a line like `until`."""
@@ -171,10 +180,12 @@ class LiveRun:
         if actor is self.coordinator:
             self._invite = self._invite or found[1]
 
-    def kill(self, actor: Actor) -> None:
-        """SIGKILL; returns once the program and its daemon are gone."""
-        actor.running.process.kill()
-        self.await_end(actor)
+    def kill(self, *actors: Actor) -> None:
+        """SIGKILL; returns once the programs and their daemons are gone."""
+        for actor in actors:
+            actor.running.process.kill()
+        for actor in actors:
+            self.await_end(actor)
 
     def await_end(self, actor: Actor) -> int:
         """The exit status of a program that has to end."""
@@ -265,11 +276,13 @@ def live_run(
     network: Network | None,
     on_line: Callable[[Actor], None] = lambda _: None,
     closers: int = 0,
+    *,
+    evaluates: bool = True,
 ) -> Iterator[LiveRun]:
     """A prepared run whose programs are killed at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    prepare(folder)
+    prepare(folder, evaluates=evaluates)
     run = LiveRun(folder, volunteers, disks, network, on_line, closers)
     try:
         yield run

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from scripts.chaos.cases import CASES, Case
+from scripts.chaos.cases import CASES, Case, Fault
 
 
 @dataclass(frozen=True)
@@ -16,19 +16,31 @@ class Injection:
     case: Case
     volunteer: int
     """Which volunteer it concerns: the target, or the one that joins where a volunteer has to."""
+    fellows: int = 0
+    """Other programs that are killed together with the target."""
+    draw: int = 0
+    """Seed of the choice of them."""
 
 
-def schedule(seed: int, volunteers: int, cases: Sequence[Case] = CASES) -> tuple[Injection, ...]:
+def schedule(
+    seed: int, volunteers: int, cases: Sequence[Case] = CASES, fellows: int = 0
+) -> tuple[Injection, ...]:
     """Each case once, in an order and with volunteers that `seed` determines."""
     draws = random.Random(seed)
     order = draws.sample(list(cases), len(cases))
-    return tuple(Injection(case, draws.randrange(volunteers)) for case in order)
+    numbers = [draws.randrange(volunteers) for _ in order]
+    return tuple(
+        Injection(case, number, fellows if case.fault is Fault.KILL else 0, draws.randrange(2**32))
+        for case, number in zip(order, numbers, strict=True)
+    )
 
 
-def endless(seed: int, volunteers: int, cases: Sequence[Case] = CASES) -> Iterator[Injection]:
+def endless(
+    seed: int, volunteers: int, cases: Sequence[Case] = CASES, fellows: int = 0
+) -> Iterator[Injection]:
     """Schedules of the seeds `seed`, `seed` + 1, and so on."""
     while True:
-        yield from schedule(seed, volunteers, cases)
+        yield from schedule(seed, volunteers, cases, fellows)
         seed += 1
 
 

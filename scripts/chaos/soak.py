@@ -13,12 +13,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from scripts.chaos.cases import CASES, CLOSER_CASES, Case, Fault, Target
+from scripts.chaos.cases import CASES, CLOSER_CASES, Case, Fault, Phase, Target
 from scripts.chaos.disks import disks
 from scripts.chaos.live_run import CLOSER_NAMES, NAMES, Failed
 from scripts.chaos.oracle import Place
@@ -42,6 +42,11 @@ class Tally:
     places: Counter[Place] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
+    def add(self, survived: Survived) -> None:
+        """Count a fault that was survived, and the programs that it hit besides its target."""
+        self.survived.append(survived)
+        self.injected.update((survived.case.fault, target) for target in survived.hit[1:])
+
     def table(self) -> str:
         """Faults injected and survived, by kind, and where the contributions are."""
         lines = ["| fault | program | injected | survived | rounds to agree | seconds, median |"]
@@ -51,11 +56,14 @@ class Tally:
                 lines.append(self._row(*key))
         total = sum(self.injected.values())
         counts = ", ".join(f"{self.places[place]} {place.value}" for place in Place)
-        lines += ["", f"{total} faults injected, {len(self.survived)} survived. Contributions: {counts}."]
+        survived = sum(len(each.hit) for each in self.survived)
+        lines += ["", f"{total} faults injected, {survived} survived. Contributions: {counts}."]
         return "\n".join(lines)
 
     def _row(self, fault: Fault, target: Target) -> str:
-        mine = [each for each in self.survived if (each.case.fault, each.case.target) == (fault, target)]
+        mine = [
+            each for each in self.survived for hit in each.hit if (each.case.fault, hit) == (fault, target)
+        ]
         rounds = max((each.rounds for each in mine), default=0)
         seconds = sorted(each.seconds for each in mine)[len(mine) // 2] if mine else 0.0
         counts = f"{self.injected[fault, target]} | {len(mine)}"
@@ -70,14 +78,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: programs and disks are removed
     cases, reason = _cases(options)
     until = time.monotonic() + options.hours * 3600
-    order = islice(endless(options.seed, options.volunteers, cases), options.skip, None)
+    order = islice(endless(options.seed, options.volunteers, cases, options.together - 1), options.skip, None)
     injections = _limited(order, options.faults, until)
     tally, number = Tally(), 0
-    while (first := next(injections, None)) is not None:
-        number += 1
-        with ExitStack() as stack:
-            net = stack.enter_context(network()) if not reason and not options.kills else None
-            _run(options, options.work / f"run-{number}", net, first, injections, tally)
+    with suppress(KeyboardInterrupt):
+        while (first := next(injections, None)) is not None:
+            number += 1
+            with ExitStack() as stack:
+                net = stack.enter_context(network()) if not reason and not options.kills else None
+                _run(options, options.work / f"run-{number}", net, first, injections, tally)
     print(tally.table(), flush=True)
     for failure in tally.failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -95,11 +104,12 @@ def _run(
     """One run: up to `MANY` faults, or until one is not survived."""
     injection: Injection | None = first
     try:
-        with disks() as small, trial(folder, options.volunteers, small, net, options.closers) as made:
+        number, closers, evaluates = options.volunteers, options.closers, options.evaluation
+        with disks() as small, trial(folder, number, small, net, closers, evaluates=evaluates) as made:
             while injection is not None:
                 case = injection.case
                 tally.injected[case.fault, case.target] += 1
-                tally.survived.append(made.survive(injection))
+                tally.add(made.survive(injection))
                 print(_line(tally), flush=True)
                 injection = next(injections, None) if len(made.survived) < MANY else None
             tally.places.update(made.finish().places)
@@ -112,7 +122,9 @@ def _run(
 def _line(tally: Tally) -> str:
     newest = tally.survived[-1]
     who = "" if newest.case.target is Target.COORDINATOR else f" ({newest.volunteer})"
-    return f"{len(tally.survived):4}. {newest.case}{who}: {newest.seconds:.0f} s, {newest.rounds} rounds"
+    more = "".join(f", {target.value}" for target in newest.hit[1:])
+    total = sum(len(each.hit) for each in tally.survived)
+    return f"{total:4}. {newest.case}{who}{more}: {newest.seconds:.0f} s, {newest.rounds} rounds"
 
 
 def _limited(injections: Iterator[Injection], count: int | None, until: float) -> Iterator[Injection]:
@@ -133,6 +145,8 @@ def _cases(options: argparse.Namespace) -> tuple[list[Case], str]:
     cases = [case for case in known if case.fault not in left_out and options.only in str(case)]
     if not cases:
         raise SystemExit(f"error: no fault has {options.only!r} in its name: see --list")
+    if not options.evaluation:
+        cases = [case for case in cases if case.phase is not Phase.EVALUATED]
     return [case for case in cases if not options.kills or case.fault is Fault.KILL], reason
 
 
@@ -142,7 +156,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=int, help="inject this many faults, however long it takes")
     parser.add_argument("--skip", type=int, default=0, help="leave out this many: an earlier call had them")
     parser.add_argument("--kills", action="store_true", help="inject SIGKILL alone, in every phase")
+    parser.add_argument("--together", type=int, default=1, help="kill this many programs at once; default: 1")
     parser.add_argument("--only", default="", help="inject the faults that have this text in their name")
+    parser.add_argument(
+        "--no-evaluation", dest="evaluation", action="store_false",
+        help="evaluate no checkpoint, so that programs start sooner; leaves out the faults at that moment",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the names of all faults")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--volunteers", type=int, default=4, choices=range(2, len(NAMES) + 1))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from barnraise.contract.records import blob_name
 from barnraise.core.ids import BlobHash
-from scripts.chaos.cases import Case
+from scripts.chaos.cases import Case, Target
 from scripts.chaos.disks import Disks
 from scripts.chaos.evidence import JournalReader, Reference, SentWork
 from scripts.chaos.inject import inject
@@ -33,6 +33,8 @@ class Survived:
 
     case: Case
     volunteer: str
+    hit: tuple[Target, ...]
+    """The programs that the fault hit."""
     seconds: float
     """From the wait for its phase until all replicas agreed again."""
     rounds: int
@@ -58,7 +60,7 @@ class Trial:
     def survive(self, injection: Injection) -> Survived:
         """Inject one fault and check what has to hold. Raises Failed."""
         run, began = self.run, time.monotonic()
-        inject(run, injection, self._excuse)
+        hit = inject(run, injection, self._excuse)
         rounds = self._await_agreement()
         if rounds > WITHIN_ROUNDS:
             raise Failed(f"a replica reported the run's state only {rounds} rounds after the fault")
@@ -66,7 +68,7 @@ class Trial:
             self._await_agreement()
             self.check()
         name = run.volunteers[injection.volunteer].name
-        self.survived.append(Survived(injection.case, name, time.monotonic() - began, rounds))
+        self.survived.append(Survived(injection.case, name, hit, time.monotonic() - began, rounds))
         return self.survived[-1]
 
     def check(self) -> Verdict:
@@ -138,7 +140,13 @@ class Trial:
 
 @contextmanager
 def trial(
-    folder: Path, volunteers: int, disks: Disks, network: Network | None, closers: int = 0
+    folder: Path,
+    volunteers: int,
+    disks: Disks,
+    network: Network | None,
+    closers: int = 0,
+    *,
+    evaluates: bool = True,
 ) -> Iterator[Trial]:
     """A run that has begun; its programs are killed at the end, and their logs kept where it failed."""
     sent: dict[str, SentWork] = {}
@@ -147,7 +155,7 @@ def trial(
         if (work := sent.get(actor.name)) is not None:
             work.look()
 
-    with live_run(folder, volunteers, disks, network, on_line, closers) as run:
+    with live_run(folder, volunteers, disks, network, on_line, closers, evaluates=evaluates) as run:
         sent.update({actor.name: SentWork(actor.folder) for actor in run.volunteers})
         made = Trial(run, sent)
         try:

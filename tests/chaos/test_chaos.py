@@ -47,7 +47,8 @@ def cut_network() -> Iterator[Network | None]:
 def play(
     folder: Path, injections: Sequence[Injection], small: Disks, net: Network | None, closers: int = 0
 ) -> None:
-    with trial(folder, VOLUNTEERS, small, net, closers) as made:
+    evaluates = any(each.case.phase is Phase.EVALUATED for each in injections)
+    with trial(folder, VOLUNTEERS, small, net, closers, evaluates=evaluates) as made:
         for injection in injections:
             made.survive(injection)
         verdict = made.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,14 @@ def test_hands_are_the_schedule_in_parts() -> None:
     parts = hands(7, 2, 6)
     assert [injection for part in parts for injection in part] == list(schedule(7, 2))
     assert all(len(part) == 6 for part in parts[:-1])
+
+
+def test_only_a_kill_has_fellows() -> None:
+    alone, together = schedule(1, 3), schedule(1, 3, fellows=2)
+    assert {injection.fellows for injection in alone} == {0}
+    for injection, other in zip(alone, together, strict=True):
+        assert replace(injection, fellows=other.fellows) == other
+        assert other.fellows == (2 if other.case.fault is Fault.KILL else 0)
 
 
 @pytest.mark.parametrize(("target", "phases"), PHASES.items())
