@@ -84,6 +84,11 @@ class RecordedJournal(Journal):
         if self.disk is not None:
             self.disk.committed()
 
+    def prune(self) -> None:
+        super().prune()
+        if self.disk is not None:
+            self.disk.committed()
+
 
 def run_spec() -> RunSpec:
     spec = parts.run_spec()
@@ -92,7 +97,7 @@ def run_spec() -> RunSpec:
 
 
 def serve(disk: RecordedDisk, promises: Promises, base: Path) -> None:
-    """Two rounds of a run with checkpoints, retention and an archive."""
+    """Two rounds of a run with checkpoints, snapshots, retention and an archive."""
     folder = disk.root
     with owned_folder(folder, "coordinator"):
         promises.key = load_identity(folder / AUTHORITY_KEY).public
@@ -126,10 +131,12 @@ def serve(disk: RecordedDisk, promises: Promises, base: Path) -> None:
                 promises.accepted = set()
                 promises.closes.append(link.hash)
                 store.fold(link)
+                store.save(parts.NOW)
                 promises.checkpoints = set()  # older ones are dropped while the next is written
                 store.write_checkpoint(parts.NOW)
                 promises.checkpoints = {round}
                 show(store, loss=2.0 - round / 2)
+            assert journal.pruned.rows > 0
         finally:
             journal.close()
 
