@@ -16,7 +16,7 @@ from barnraise.consensus.lies import Lie
 from barnraise.consensus.statements import Value
 from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.archive import PROOFS
-from barnraise.contract.certificates import Authorities, Certificate
+from barnraise.contract.certificates import Authorities
 from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.double_signing import Certified, DoubleSigned
 from barnraise.contract.log_entries import (
@@ -41,11 +41,15 @@ from barnraise.network.swarm import Swarm
 from barnraise.runtime.files import write_atomic
 from coordinator.rounds.candidate_check import check_candidate
 from coordinator.rounds.certifiers import certifiers_of_newest
+from coordinator.rounds.log_goal import Goal, goal_of, goal_of_head
 from coordinator.run_folder import ARCHIVE
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
 log = logging.getLogger("coordinator")
+
+MAX_VOLUNTEERS = 16
+"""Asked at once for what no closer serves."""
 
 
 class LogIsVoid(StateError):
@@ -56,17 +60,6 @@ class LogIsVoid(StateError):
             f"the run resumed at round {resume.round}, and what follows there in our log is void",
             fix="The log is copied again from others.",
         )
-
-
-@dataclass(frozen=True)
-class Goal:
-    """The end of a log that continues ours, as it is said, and who may have it: a `LogEnd`."""
-
-    epoch: int
-    height: int
-    entry: BlobHash
-    certificate: Certificate
-    holders: tuple[PublicKey, ...]
 
 
 @dataclass
@@ -81,7 +74,7 @@ class JointClosing:
     """Of whom this program takes heads and admissions."""
     timing: Timing = TIMING
     volunteers: Sequence[PublicKey] = ()
-    """Those that are present: they hold the newest part of the log."""
+    """Some of those that are present: they hold the newest part of the log."""
     _proposed: Position | None = None
     _failed: tuple[BlobHash, Millis] | None = None
     """The newest goal that was not reached, and when."""
@@ -228,15 +221,10 @@ class JointClosing:
     def _goal(self, heads: Sequence[Head]) -> Goal | None:
         agreement, here = self.agreement, self._position
         if agreement.decided is not None:
-            return _goal_of(agreement.decided)
+            return goal_of(agreement.decided)
         if agreement.later is not None:
-            return _goal_of(agreement.later.certified, agreement.later.holder)
-        for head in heads:
-            is_later = (head.epoch, head.height) > (here.epoch, here.height)  # an epoch begins by a resume
-            if is_later and head.certificate is not None:
-                voters = _signers(head.certificate)
-                return Goal(head.epoch, head.height, BlobHash(head.entry), head.certificate, voters)
-        return None
+            return goal_of(agreement.later.certified, agreement.later.holder)
+        return next((goal for head in heads if (goal := goal_of_head(head, here))), None)
 
     async def _steps_to(self, goal: Goal) -> list[Step]:
         async def read(name: BlobHash) -> bytes:
@@ -337,13 +325,3 @@ def _publish(store: RunStore, proof: bytes) -> BlobHash:
     name = store.blobs.put(proof)
     write_atomic(store.folder / ARCHIVE / PROOFS / name, proof)
     return name
-
-
-def _goal_of(certified: Certified, *holders: PublicKey) -> Goal:
-    vote, certificate = certified.vote, certified.certificate
-    having = (*holders, *_signers(certificate))
-    return Goal(vote.epoch, vote.height + 1, BlobHash(vote.entry), certificate, having)
-
-
-def _signers(certificate: Certificate) -> tuple[PublicKey, ...]:
-    return tuple(PublicKey(key) for key, _ in certificate.signatures)

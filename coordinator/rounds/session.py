@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import sample
 
 from barnraise.contract.divergence import Divergence, divergence_message
 from barnraise.contract.log_entries import Delegation
@@ -32,7 +33,7 @@ from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide
 from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.instances import Instances
-from coordinator.rounds.joint_closing import JointClosing
+from coordinator.rounds.joint_closing import MAX_VOLUNTEERS, JointClosing
 from coordinator.rounds.log_watch import LogIsBehind, LogWatch
 from coordinator.rounds.membership import Membership
 from coordinator.rounds.turns import turns_of_open_round
@@ -276,7 +277,8 @@ class Session:
         """Volunteers may hold more of the log than is known here: the heads of others are not taken where a
         delegation that is not known yet names them.
         """
-        joint.volunteers = tuple(self.members.presences)
+        present = list(self.members.presences)
+        joint.volunteers = tuple(sample(present, min(len(present), MAX_VOLUNTEERS)))
         if joint.seeks:
             try:
                 await self.watch.look(self.members)
