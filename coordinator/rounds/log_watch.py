@@ -19,6 +19,7 @@ from barnraise.network.swarm import Swarm
 from coordinator.recovery.continuation import continues
 from coordinator.recovery.holders import certified_end, is_proved
 from coordinator.rounds.membership import Membership
+from coordinator.rounds.recent import Recent
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 
@@ -26,6 +27,8 @@ log = logging.getLogger("coordinator")
 
 AT_ONCE = 4
 """Volunteers that are asked in parallel."""
+REMEMBERED = 4096
+"""Names that were compared, and volunteers that named something else."""
 
 
 class LogIsBehind(StateError):
@@ -48,9 +51,9 @@ class LogWatch:
     swarm: Swarm
     confirmed: bool = False
     """A volunteer holds the same newest entry."""
-    _known: set[BlobHash] = field(default_factory=set)
+    _known: Recent[BlobHash] = field(default_factory=lambda: Recent(REMEMBERED))
     """What volunteers named and was compared."""
-    _refused: set[str] = field(default_factory=set)
+    _refused: Recent[str] = field(default_factory=lambda: Recent(REMEMBERED))
     """Volunteers that named something else: each leaves one blob behind at most."""
     _own: tuple[BlobHash, BlobHash] | None = None
     """Our newest entry, and the name of what certifies it."""

@@ -134,3 +134,10 @@ def test_a_damaged_or_another_run_s_file_is_replaced(tmp_path: Path) -> None:
     for damaged in (b"", b"\x00" * 100, b"{}", b"[" * 10_000):
         (tmp_path / ADDRESS_FILE).write_bytes(damaged)
         assert load_book(tmp_path, parts.RUN, parts.AUTHORITY.public, parts.NOW).candidates(()) == []
+
+
+def test_those_that_answered_and_have_no_contact_are_forgotten() -> None:
+    book = empty()
+    for number in range(10 * MAX_CONTACTS):
+        book.mark_answered(someone(number).public)
+    assert len(book._answered) <= 2 * MAX_CONTACTS + 1

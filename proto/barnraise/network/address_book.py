@@ -91,6 +91,8 @@ class AddressBook:
 
     def mark_answered(self, peer: PublicKey) -> None:
         """Remember that a volunteer answered this program."""
+        if len(self._answered) > 2 * MAX_CONTACTS:
+            self._answered &= self._contacts.keys()  # many have no contact any more
         self._answered.add(peer)
 
     def page(self, contacts: Iterable[PublicKey] | None = None) -> ContactPage:
