@@ -14,6 +14,7 @@ from barnraise.core.signed import Signed
 from barnraise.fold.log import Link, Step, Unreadable, check_step, read_step
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.files import write_atomic
 from coordinator.checkpoints.copied_checkpoints import copy_checkpoint
 from coordinator.store.events import (
     CheckpointPublished,
@@ -24,18 +25,23 @@ from coordinator.store.events import (
     RunChartered,
     entered,
 )
+from coordinator.store.restoring import OWN_FILES
 
 
 async def first_copy(
     charter: Signed[Charter], head: Head, swarm: Swarm, blobs: BlobStore, now: Millis
 ) -> list[Journaled]:
-    """What a journal has to record to continue from the head's checkpoint. Its files are in the store.
+    """What a journal has to record to continue from the head's checkpoint, whose files are in the store.
 
-    Raises Unreachable, TrustError, StateError.
+    What the store's folder has for all checkpoints is written. Raises Unreachable, TrustError, StateError.
     """
     present = [PublicKey(presence.owner) for presence in await swarm.peers()]
     steps, position = await _steps(charter.value, head, swarm, blobs, present)
     manifest = await copy_checkpoint(charter.value, swarm, blobs, BlobHash(head.checkpoint), position)
+    for entry in manifest.value.files:
+        if entry.name in OWN_FILES:
+            path, name = blobs.folder.parent / entry.name, BlobHash(entry.hash)
+            await asyncio.to_thread(write_atomic, path, blobs.get(name))
     first = manifest.value.round
     events: list[Journaled] = [RunChartered(now, charter)]
     for step in steps:

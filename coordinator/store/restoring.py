@@ -66,6 +66,9 @@ from coordinator.store.transitions import apply
 
 log = logging.getLogger("coordinator.store.restoring")
 
+OWN_FILES = (CHAT_TEMPLATE, ADAPTER_CONFIG)
+"""Files of every checkpoint that the run's folder has as well."""
+
 
 class CopiesNeeded(StateError):
     """Files without which the run cannot continue, and that no archive has."""
@@ -299,9 +302,7 @@ class Restoring:
         """Bring back what the folder has for all checkpoints, from one of them."""
         for entry in manifest.files:
             path, name = self.blobs.folder.parent / entry.name, BlobHash(entry.hash)
-            if entry.name not in (CHAT_TEMPLATE, ADAPTER_CONFIG) or (
-                path.is_file() and file_hash(path) == name
-            ):
+            if entry.name not in OWN_FILES or (path.is_file() and file_hash(path) == name):
                 continue
             aside = self.blobs.set_file_aside(path) if path.exists() else None
             write_atomic(path, self.blobs.get(name))
