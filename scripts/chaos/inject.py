@@ -120,6 +120,8 @@ def _absence(run: LiveRun, actor: Actor) -> None:
 
 def _fill_disk(run: LiveRun, actor: Actor) -> None:
     mark = run.mark(actor)
+    if actor is run.coordinator:
+        actor.expect_end()
     run.disks.fill(actor.folder)
     run.await_line(actor, NO_SPACE, mark)
     if actor is run.coordinator:  # it ends, and says to start it again

@@ -94,6 +94,8 @@ class Actor:
     """Rounds and the states (shortened hash) that they start from, as printed."""
     ended: bool = False
     """The newest process has ended and its output is complete."""
+    may_end: bool = False
+    """A fault ends it."""
 
     @property
     def running(self) -> Program:
@@ -104,6 +106,10 @@ class Actor:
         """The first line from index `since` on that matches."""
         found = (re.search(pattern, line) for line in self.lines[since:])
         return next((match for match in found if match), None)
+
+    def expect_end(self) -> None:
+        """Its newest process may end."""
+        self.may_end = True
 
     def reported(self) -> int:
         """The newest round whose first state it printed."""
@@ -183,12 +189,14 @@ class LiveRun:
     def kill(self, *actors: Actor) -> None:
         """SIGKILL; returns once the programs and their daemons are gone."""
         for actor in actors:
+            actor.expect_end()
             actor.running.process.kill()
         for actor in actors:
             self.await_end(actor)
 
     def await_end(self, actor: Actor) -> int:
         """The exit status of a program that has to end."""
+        actor.expect_end()
         self.wait(lambda: actor.ended or None, f"the end of {actor.name}")
         return actor.running.wait()
 
@@ -209,10 +217,17 @@ class LiveRun:
         until = time.monotonic() + DEADLINE
         with self._changed:
             while (found := look()) is None:
+                self._check_alive()
                 if not self._changed.wait(max(0.0, until - time.monotonic())):
                     tails = "\n".join(f"{actor.name}:\n{_tail(actor)}" for actor in self.actors)
                     raise Failed(f"waited {DEADLINE:.0f} s for {what}\n{tails}")
         return found
+
+    def _check_alive(self) -> None:
+        """Raises Failed where a program ended that nothing has asked to."""
+        for actor in self.actors:
+            if actor.ended and not actor.may_end:
+                raise Failed(f"{actor.name} ended by itself:\n{_tail(actor)}")
 
     def mark(self, actor: Actor) -> int:
         """An index: what the actor prints from now on is not before it."""
@@ -246,7 +261,7 @@ class LiveRun:
         return Actor(name, target, folder, clock, self.network.public(name) if self.network else None)
 
     def _started(self, actor: Actor) -> int:
-        mark, actor.ended = self.mark(actor), False
+        mark, actor.ended, actor.may_end = self.mark(actor), False, False
         name, host, python = actor.name, actor.host, actor.clock.python
         match actor.target:
             case Target.COORDINATOR:
