@@ -37,9 +37,14 @@ class Contributions:
     """The blob that each fetches."""
     _unchecked: set[BlobHash] = field(default_factory=set)
     """Blobs that were not in the store when their fetch started, and are not accepted yet."""
+    _is_listed: Callable[[BlobHash], bool] = lambda _: False
 
     def __post_init__(self) -> None:
         self.intake = Intake(self.timing)
+
+    def keep_where(self, is_listed: Callable[[BlobHash], bool]) -> None:
+        """Never remove a blob that a close lists on which closers may yet agree."""
+        self._is_listed = is_listed
 
     @property
     def pending(self) -> frozenset[PublicKey]:
@@ -126,13 +131,14 @@ class Contributions:
     def _remove_unused(self, name: BlobHash) -> None:
         """Remove the blob of a contribution that is invalid or too late from the store.
 
-        It stays where it was there before, and where a valid contribution of another owner names it too: a
-        commit may copy another's blob hash and describe the pieces wrongly.
+        It stays where it was there before, where a close of others lists it, and where a valid contribution
+        of another owner names it: a commit may copy another's blob hash and describe the pieces wrongly.
         """
         running = [blob for fetch, blob in self._fetches.items() if blob == name and not fetch.done()]
         if name in self._unchecked and len(running) == 1:
             self._unchecked.remove(name)
-            self.store.blobs.remove(name)
+            if not self._is_listed(name):
+                self.store.remove([name])
 
     def _refuse(self, commit: Signed[Commit], reason: RefusalReason, members: Membership) -> None:
         self.intake.refuse(commit, reason)

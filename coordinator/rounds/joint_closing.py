@@ -29,12 +29,12 @@ from barnraise.contract.log_entries import (
     parse_entry,
     vote_on,
 )
-from barnraise.contract.records import Commit, Head, wanted
+from barnraise.contract.records import Commit, Head, blob_name, wanted
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.tip import Position, holders
 from barnraise.core.errors import MachineError, MalformedRecord, StateError, TrustError, Unreachable
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, PublicKey, short
+from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, short
 from barnraise.fold.log import Link, Step, check_blob
 from barnraise.fold.log_walk import Continues, Differs, IsVoid, Place, walk
 from barnraise.network.swarm import Swarm
@@ -79,6 +79,8 @@ class JointClosing:
     _failed: tuple[BlobHash, Millis] | None = None
     """The newest goal that was not reached, and when."""
     _checks: dict[Value, asyncio.Task[None]] = field(default_factory=dict)
+    _listed: dict[BlobHash, Round] = field(default_factory=dict)
+    """Contributions of closes that may yet be entered, and their rounds."""
 
     def __post_init__(self) -> None:
         self._arrive()
@@ -135,6 +137,10 @@ class JointClosing:
     def _propose(self, entry: Close | Delegation) -> None:
         self._proposed = self._position
         self.agreement.propose(entry.name, entry.kind)
+
+    def lists(self, blob: BlobHash) -> bool:
+        """Whether a close that may yet be entered lists a contribution with this blob."""
+        return blob in self._listed
 
     def tick(self) -> None:
         """Let time pass, and check what others propose."""
@@ -201,6 +207,7 @@ class JointClosing:
 
     def _arrive(self) -> None:
         run = self.store.snapshot
+        self._listed = {blob: round for blob, round in self._listed.items() if round >= run.round}
         self.closers.follow(run.position)
         newest = None
         if run.certificate is not None:
@@ -259,6 +266,7 @@ class JointClosing:
 
     async def _fetch_all(self, commits: Sequence[Commit], holders: Sequence[PublicKey]) -> None:
         store = self.store
+        self._listed |= {blob_name(commit): Round(commit.round) for commit in commits}
         for commit in commits:
             owner = PublicKey(commit.owner)
             path = await self.swarm.fetch_pieces(wanted(commit), [owner, *self._holders(holders)])

@@ -97,6 +97,8 @@ class Session:
     def __post_init__(self) -> None:
         self.watch = LogWatch(self.store, self.swarm)
         self.contributions = Contributions(self.store, self.swarm, self.clock, self.timing)
+        if self.joint is not None:
+            self.contributions.keep_where(self.joint.lists)
         self._leads = self.joint is None or self.joint.is_first
         self._turns = turns_of_open_round(self.store)
 

@@ -138,7 +138,7 @@ class RunStore:
         replay_from = restoring.replay_from(store.snapshot, start.tip.round)
         if replay_from > store.snapshot.replay_from:
             store.forget_contributions(replay_from, snapshot.opens)
-        store._remove([*restoring.named.files, *restoring.named.manifests])
+        store.remove([*restoring.named.files, *restoring.named.manifests])
         blobs.remove_stale_downloads(before=snapshot.opens / 1000)  # of earlier rounds
         return store
 
@@ -208,7 +208,7 @@ class RunStore:
             self._record(entered(step))
             if isinstance(step, Link):
                 listed = {blob_name(commit) for commit in step.commits}
-                self._remove({blob_name(commit.value) for commit in run.accepted.values()} - listed)
+                self.remove({blob_name(commit.value) for commit in run.accepted.values()} - listed)
                 if self.journal.snapshot_due:
                     self.save(Millis(step.entry.at))
 
@@ -290,7 +290,7 @@ class RunStore:
         before = self.snapshot.checkpoints[round]
         signed = published_manifest(before.value, held_out, card_files, self.authority, self.blobs)
         self._record(CheckpointPublished(now, signed))
-        self._remove(self._replaced)
+        self.remove(self._replaced)
         self._replaced = blobs_of_replaced(before, self.snapshot.checkpoints.values())
         self._forget(now)
 
@@ -304,7 +304,7 @@ class RunStore:
         """Drop the contributions of the rounds below `before`. Closes stay."""
         history = self.snapshot.history
         self._record(ContributionsForgotten(now, before))
-        self._remove(history.only_before(before))
+        self.remove(history.only_before(before))
 
     def _forget(self, now: Millis) -> None:
         """Drop old contributions and checkpoints above what the spec keeps."""
@@ -315,7 +315,7 @@ class RunStore:
         if rounds := self.snapshot.outdated_checkpoints():
             removed = [self.snapshot.checkpoints[round] for round in rounds]
             self._note(CheckpointsDropped(rounds))
-            self._remove(blobs_of_dropped(removed, self.snapshot.checkpoints.values()))
+            self.remove(blobs_of_dropped(removed, self.snapshot.checkpoints.values()))
 
     def _certified(self, entry: Entry) -> Certificate:
         """Put an entry into the blob store, and certify it."""
@@ -341,7 +341,7 @@ class RunStore:
         with self._writing:
             self.snapshot = apply(self.snapshot, event)
 
-    def _remove(self, blobs: Collection[BlobHash]) -> None:
+    def remove(self, blobs: Collection[BlobHash]) -> None:
         """Remove blobs in this order, except those that a checkpoint or a kept contribution needs."""
         with self._writing:  # no contribution is accepted between the decision and the removal
             needed = self.snapshot.names() if blobs else set()

@@ -19,6 +19,7 @@ from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Vote
 from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.pieces import Wanted
+from barnraise.contract.records import blob_name
 from barnraise.core.errors import TrustError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey
@@ -165,6 +166,17 @@ def test_a_follower_closes_while_the_coordinator_is_away_and_it_follows_later(hu
     asyncio.run(hub.settle())
     assert len(set(states(hub))) == 1
     assert states(hub)[0][0] == 2, "what it proposed at an older place is void"
+
+
+def test_what_a_close_lists_is_kept_until_the_close_is_entered(hub: Hub) -> None:
+    first, second = (identity.public for identity in CLOSERS[:2])
+    propose(hub, CLOSERS[0])
+    commits = [signed.value for signed in hub.stores[first].snapshot.accepted.values()]
+    joint = hub.joints[second]
+    asyncio.run(joint._fetch_all(commits, [first]))
+    assert all(joint.lists(blob_name(commit)) for commit in commits)
+    asyncio.run(hub.settle())
+    assert not any(joint.lists(blob_name(commit)) for commit in commits)
 
 
 def test_one_closer_alone_closes_nothing(hub: Hub) -> None:

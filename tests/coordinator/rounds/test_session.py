@@ -235,6 +235,34 @@ def test_a_contribution_that_arrives_after_the_close_leaves_no_blob(store: RunSt
     assert store.snapshot.round == 1
 
 
+@pytest.mark.parametrize("certified", [True, False])
+def test_a_late_contribution_that_a_close_of_others_lists_stays(store: RunStore, certified: bool) -> None:
+    """certified: whether closers have agreed on that close, or still may."""
+    good, held = contribution(store, parts.ADA)
+    store.blobs.put(held)
+    store.accept(good, parts.NOW)
+    commit, blob = contribution(store, parts.BEN, seed=2)
+    swarm = SlowSwarm(store.blobs, held={blob_hash(blob): blob}, announced=[commit])
+
+    def close() -> None:
+        if certified:
+            store.accept(commit, parts.NOW)
+        store.close("by the votes of others", parts.NOW)
+
+    swarm.close = close
+
+    async def act() -> None:
+        session = session_of(store, swarm)
+        if not certified:
+            session.contributions.keep_where(lambda name: name == blob_hash(blob))
+        session.contributions.consider(swarm.announced, session.members, parts.NOW)
+        await until_idle(session)
+
+    asyncio.run(act())
+    assert store.snapshot.round == 1
+    assert blob_hash(blob) in store.blobs
+
+
 @dataclass
 class DroppingSwarm(FakeSwarm):
     """Returns paths of blobs that the store has dropped."""
