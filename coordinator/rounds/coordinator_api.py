@@ -92,7 +92,7 @@ class CoordinatorApi:
                 if self.store.snapshot.has_news(claim):
                     await asyncio.to_thread(self.store.admit, claim, now)  # it waits for the disk
                 self._refused.pop(claim.signer, None)
-                log.info("admitted %s (%s)", claim.value.name or "a volunteer", short(claim.signer))
+                log.info("admitted %s (%s)", self._who(claim), short(claim.signer))
                 return JoinResult(self.charter(), sign(authority, admission).wire, self.head())
 
     def _check_may_admit(self) -> None:
@@ -103,6 +103,10 @@ class CoordinatorApi:
                 fix="Ask the coordinator, or a closer.",
             )
 
+    def _who(self, claim: Signed[JoinClaim]) -> str:
+        run = self.store.snapshot
+        return claim.value.name or ("a closer" if claim.signer in run.position.named else "a volunteer")
+
     def note_misfit(self, reason: Misfit) -> None:
         """A volunteer was refused for its version. Logged once for each version."""
         if reason not in self.misfits and len(self.misfits) < MAX_MISFITS:
@@ -112,8 +116,7 @@ class CoordinatorApi:
     def _report(self, claim: Signed[JoinClaim], reason: ClaimReason, problem: str) -> None:
         """Log a refusal where it is news: claims are repeated."""
         if reason.is_news_after(self._refused.get(claim.signer)):
-            name = claim.value.name or "a volunteer"
-            log.warning("refused a claim of %s (%s): %s", name, short(claim.signer), problem)
+            log.warning("refused a claim of %s (%s): %s", self._who(claim), short(claim.signer), problem)
         if claim.signer in self._refused or len(self._refused) < MAX_REFUSED:
             self._refused[claim.signer] = reason
 

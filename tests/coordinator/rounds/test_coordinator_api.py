@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
-from barnraise.contract.records import JoinClaim
-from barnraise.core.errors import RefusedError
-from barnraise.core.signed import sign
+import pytest
+
+from barnraise.contract.records import Admission, JoinClaim
+from barnraise.core.errors import RefusedError, Unreachable
+from barnraise.core.signed import open_signed, sign
 from coordinator.rounds.coordinator_api import CoordinatorApi, JoinResult
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -82,3 +85,25 @@ def test_of_two_programs_that_join_with_one_key_at_once_one_is_admitted(tmp_path
         assert isinstance(first, JoinResult)
         assert isinstance(second, RefusedError)
         assert store.snapshot.claims[parts.ADA.public].instance == "0a" * 8
+
+
+def test_a_closer_admits_and_another_follower_does_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = parts.run_spec()
+    spec = spec.model_copy(update={"closers": spec.closers.model_copy(update={"keys": (parts.BEN.public,)})})
+    claim = sign(
+        parts.BEN, JoinClaim(run=parts.RUN, owner=parts.BEN.public, name="", credit=False, at=parts.NOW)
+    )
+    with opened_store(tmp_path, spec) as store:
+        api = api_of(session_of(store))
+        store.authority = parts.BEN
+        with caplog.at_level(logging.INFO):
+            admitted = asyncio.run(api.join(claim))
+        assert (
+            open_signed(Admission, admitted.admission, signer=parts.BEN.public).value.peer == parts.BEN.public
+        )
+        assert any("admitted a closer" in message for message in caplog.messages)
+        store.authority = parts.STRANGER
+        with pytest.raises(Unreachable):
+            asyncio.run(api.join(claim))
