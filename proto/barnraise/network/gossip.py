@@ -28,8 +28,8 @@ from barnraise.network.gossip_policy import (
     RecordCache,
     forward_targets,
 )
-from barnraise.network.message_streams import RECEIVED, read_message, send_message
-from barnraise.network.streams import OpenStream, StreamLimits, until_stalled
+from barnraise.network.message_streams import acknowledge, read_message, send_message
+from barnraise.network.streams import OpenStream, StreamLimits
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.machine_clocks import elapsed_ms
 
@@ -130,8 +130,7 @@ class Gossip:
                 if stream is not None:
                     self._limits.set_idle(stream, True)  # evict silent gossip streams first
                     self._receive(await self._read(reader))
-                    writer.write(RECEIVED)
-                    await until_stalled(writer.drain(), self._timing)
+                    await acknowledge(reader, writer, self._timing)
         except TrustError as error:
             log.debug("%s sent %s", peer, error.problem)
         except CoordinatorDoesNotFit as error:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import PublicKey, short
-from barnraise.network.message_streams import RECEIVED, read_message, send_message
-from barnraise.network.streams import OpenStream, StreamLimits, until_stalled
+from barnraise.network.message_streams import acknowledge, read_message, send_message
+from barnraise.network.streams import OpenStream, StreamLimits
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
@@ -51,8 +51,7 @@ class Mail:
                 if stream is not None:
                     self._limits.set_idle(stream, True)  # evict silent streams first
                     self.deliver(await read_message(reader, MAX_MAIL_BYTES, "a message", self.timing))
-                    writer.write(RECEIVED)
-                    await until_stalled(writer.drain(), self.timing)
+                    await acknowledge(reader, writer, self.timing)
         except TrustError as error:
             log.debug("%s sent %s", peer, error.problem)
         except (OSError, EOFError, asyncio.TimeoutError) as error:

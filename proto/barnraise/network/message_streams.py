@@ -13,7 +13,7 @@ from barnraise.network.streams import OpenStream, until_stalled
 from barnraise.network.timing import Timing
 
 _LENGTH = 4
-RECEIVED = b"\x01"
+_RECEIVED = b"\x01"
 """The answer to a message that needs no other."""
 
 
@@ -34,6 +34,16 @@ async def write_message(writer: asyncio.StreamWriter, data: bytes, timing: Timin
     await until_stalled(writer.drain(), timing)
 
 
+async def acknowledge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timing: Timing) -> None:
+    """Say that a message was received, and wait until its sender has read that. Raises OSError, TimeoutError.
+
+    The daemon drops what is under way when an end is closed: the sender closes first.
+    """
+    writer.write(_RECEIVED)
+    await until_stalled(writer.drain(), timing)
+    await until_stalled(reader.read(1), timing)
+
+
 async def send_message(
     peer: PublicKey, protocol: str, data: bytes, open_stream: OpenStream, timing: Timing
 ) -> None:
@@ -44,6 +54,6 @@ async def send_message(
     reader, writer = await until_stalled(open_stream(peer, protocol), timing)
     try:
         await write_message(writer, data, timing)
-        await until_stalled(reader.readexactly(len(RECEIVED)), timing)
+        await until_stalled(reader.readexactly(len(_RECEIVED)), timing)
     finally:
         writer.close()
