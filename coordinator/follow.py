@@ -12,20 +12,19 @@ from itertools import islice
 from pathlib import Path
 
 from barnraise.consensus.vote_store import open_closer
-from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.charter import Charter
 from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, ip_address
 from barnraise.contract.invite import Invite, InviteNode
-from barnraise.contract.records import Head, JoinClaim, open_record
+from barnraise.contract.records import Head
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex
 from barnraise.contract.tip import first_closers, holders
-from barnraise.core.errors import BarnraiseError, MalformedRecord, Unreachable
-from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, PublicKey
-from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.core.errors import BarnraiseError, Unreachable
+from barnraise.core.ids import PublicKey
 from barnraise.gateway import listen
 from barnraise.network.address_book import AddressBook
 from barnraise.network.address_file import AddressFile, load_book
+from barnraise.network.address_search import AddressSearch
 from barnraise.network.address_upkeep import AddressUpkeep
 from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.swarm import Swarm
@@ -37,13 +36,15 @@ from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
 from barnraise.runtime.waits import end, unless_stopped, until_first
 from coordinator.addresses.announced import Announced, announced
+from coordinator.addresses.closer_nodes import closer_nodes
 from coordinator.addresses.listening import ListenSettings
 from coordinator.addresses.option_checks import check_options
 from coordinator.addresses.own_addresses import own_addresses
 from coordinator.addresses.reserved_ports import ReservedPorts, reserve
 from coordinator.addresses.upkeep import keep_addresses
 from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints
-from coordinator.grpc_service import GatewayAddress, ask_join
+from coordinator.follower_claims import FollowerClaims, Joined
+from coordinator.grpc_service import GatewayAddress
 from coordinator.grpc_service import serve as serve_grpc
 from coordinator.reasons.addresses import AddressDoubt
 from coordinator.recovery.first_copy import first_copy
@@ -57,14 +58,11 @@ from coordinator.store.events import RunChartered
 from coordinator.store.journal import Journal
 from coordinator.store.restoring import CopiesNeeded
 from coordinator.store.row_reader import find_charter
-from coordinator.store.run_state import CoordinatorAddresses
+from coordinator.store.run_state import MAX_NODES, OWN_NODES, CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
 log = logging.getLogger("coordinator")
-
-MAX_ADDRESSES, OWN_ADDRESSES = 16, 8
-"""libp2p addresses in a head, and those of the follower among them."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,6 @@ class Following:
     """Address of the HTTP gateway."""
     doubts: tuple[AddressDoubt, ...]
     """Addresses that not everyone can reach."""
-
-
-@dataclass(frozen=True)
-class _Joined:
-    charter: Signed[Charter]
-    head: Head
-    """The newest that is known."""
 
 
 async def follow(
@@ -138,12 +129,11 @@ async def _follow(
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
         clock, blobs = RunClock(), BlobStore(folder / BLOBS)
         book = _book(invite, folder, journal)
-        joined = await _join(invite, identity, book, journal, clock, timing)
+        claims = FollowerClaims(invite, identity, book, clock, timing)
+        joined = await claims.join(find_charter(journal.rows(), invite.key))
         charter = joined.charter.value
         closers = ClosersInForce.of(charter)
-        swarm = await _start_swarm(
-            ports, public, settings, identity, folder, blobs, clock, joined, book, closers
-        )
+        swarm = await _start_swarm(ports, public, settings, folder, blobs, joined, claims, closers)
         stack.push_async_callback(swarm.stop)
         if book.head is not None:
             swarm.learn(book.head)  # where nobody else is there, its age shows that this closer has to lead
@@ -158,7 +148,15 @@ async def _follow(
         checkpoints = CopiedCheckpoints.of(store, swarm, clock, timing)
         addresses = _addresses(await swarm.addresses(), public, joined.head)
         session = Session(
-            store, checkpoints, swarm, clock, addresses, timing, pauses=awake.pauses, joint=joint
+            store,
+            checkpoints,
+            swarm,
+            clock,
+            addresses,
+            timing,
+            pauses=awake.pauses,
+            joint=joint,
+            nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
         await checkpoints.update_archive()
         http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
@@ -173,9 +171,11 @@ async def _follow(
         upkeep = AddressUpkeep(swarm, AddressFile(folder, book), identity.public, invite.key)
         stack.push_async_callback(end, asyncio.create_task(_copy_data(charter, swarm, blobs, timing)))
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
-        following = _follow_coordinator(upkeep, timing)
+        searching = AddressSearch(
+            swarm, upkeep, claims.newest_head, clock, silent_after=timing.coordinator_silent
+        )
         try:
-            await swarm.guard(until_first(session.run(stop), keeping, following))
+            await swarm.guard(until_first(session.run(stop), keeping, searching.run(), claims.renew()))
         except LogIsVoid as void:
             log.warning("%s. %s", void.problem, void.fix)
             journal.close()
@@ -187,7 +187,7 @@ async def _follow(
 
 
 async def _copy(
-    joined: _Joined, swarm: Swarm, blobs: BlobStore, journal: Journal, clock: RunClock, timing: Timing
+    joined: Joined, swarm: Swarm, blobs: BlobStore, journal: Journal, clock: RunClock, timing: Timing
 ) -> None:
     """Begin the journal by what others hold, unless it has. Raises TrustError, StateError, DiskFull."""
     begun = len(list(islice(journal.rows(), 2)))  # the charter alone, where the log was found void
@@ -221,58 +221,32 @@ async def _restored(
                 return None
 
 
-async def _join(
-    invite: Invite, identity: Identity, book: AddressBook, journal: Journal, clock: RunClock, timing: Timing
-) -> _Joined:
-    """Raises Unreachable where nobody answers and this folder has not followed the run before."""
-    claim = JoinClaim(run=invite.run, owner=identity.public, name="", credit=False, at=clock())
-    known, endpoints = find_charter(journal.rows(), invite.key), list(invite.endpoints)
-    if book.head is not None:
-        endpoints += [one for one in book.head.value.endpoints if one not in endpoints]
-    try:
-        reply = await ask_join(endpoints, sign(identity, claim), timing)
-    except Unreachable as error:
-        if known is None or book.head is None:
-            raise
-        log.info("%s; following without it", error.problem)
-        return _Joined(known, book.head.value)
-    charter = open_signed(Charter, reply.charter, signer=invite.key, limit=MAX_CHARTER_BYTES)
-    closers = first_closers(charter.value)
-    head = open_record(reply.head, run=invite.run, authority=invite.key, now=Millis(0), closers=closers)
-    if not isinstance(head.value, Head):
-        raise MalformedRecord("the coordinator sent a record that is not a head", fix="Report it.")
-    clock.head_received(Millis(head.value.at))
-    book.learn_head(Signed(head.value, head.signer, head.wire))
-    return _Joined(charter, head.value)
-
-
 async def _start_swarm(
     ports: ReservedPorts,
     public: Announced,
     settings: ListenSettings,
-    identity: Identity,
     folder: Path,
     blobs: BlobStore,
-    clock: RunClock,
-    joined: _Joined,
-    book: AddressBook,
+    joined: Joined,
+    claims: FollowerClaims,
     closers: ClosersInForce,
 ) -> Swarm:
     charter, is_reached = joined.charter.value, settings.is_reached(public)
-    await AddressFile(folder, book).save()
+    await AddressFile(folder, claims.book).save()
     ports.release()
     return await Swarm.start(
-        identity,
+        claims.identity,
         charter.run,
         charter.authority_key,
-        clock=clock,
+        clock=claims.clock,
         blobs=blobs,
         folder=folder,
         listen=ports.bound.listens,
         bootstrap=joined.head.bootstrap,
         announce=public.p2p if is_reached else (),
         caps=Caps(up=settings.max_upload),
-        book=book,
+        book=claims.book,
+        admission=claims.admission,
         closers=closers,
         relays=is_reached,
         counts=True,
@@ -285,19 +259,11 @@ def _p2p_port(settings: ListenSettings, ports: ReservedPorts) -> int:
 
 def _addresses(own: tuple[str, ...], public: Announced, head: Head) -> CoordinatorAddresses:
     """What heads of this follower say: it is called first, and the coordinator may be back."""
-    own = own[:OWN_ADDRESSES]
     return CoordinatorAddresses(
-        tuple(dict.fromkeys((*own, *head.bootstrap)))[:MAX_ADDRESSES],
+        tuple(dict.fromkeys((*own[:OWN_NODES], *head.bootstrap)))[:MAX_NODES],
         tuple(dict.fromkeys((*public.api, *head.api)))[:MAX_HOSTS],
         tuple(dict.fromkeys((*public.urls, *head.gateways)))[:MAX_HOSTS],
     )
-
-
-async def _follow_coordinator(upkeep: AddressUpkeep, timing: Timing) -> None:
-    """Dial the coordinator, or the closer that leads, wherever its newest head says that it is."""
-    while True:
-        await upkeep.follow_coordinator()
-        await asyncio.sleep(timing.head)
 
 
 async def _copy_data(charter: Charter, swarm: Swarm, blobs: BlobStore, timing: Timing) -> None:

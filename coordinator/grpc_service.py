@@ -157,6 +157,7 @@ class JoinReply:
     """A coordinator's answer to a claim, unchecked."""
 
     charter: bytes
+    admission: bytes
     head: bytes
 
 
@@ -174,7 +175,7 @@ async def ask_join(
             except grpc.aio.AioRpcError as error:
                 causes.append(f"{endpoint}: {error.details() or error.code().name.lower()}")
                 continue
-        return JoinReply(reply.signed_charter, reply.head)
+        return JoinReply(reply.signed_charter, reply.signed_admission, reply.head)
     raise Unreachable(
         f"no coordinator lets this program follow it: {'; '.join(causes)}",
         fix="Is the coordinator running, and is this invite its newest one?",

@@ -35,6 +35,7 @@ from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
 from barnraise.runtime.waits import end, unless_stopped, until_first
 from coordinator.addresses.announced import Announced, Bound, announced
+from coordinator.addresses.closer_nodes import closer_nodes
 from coordinator.addresses.listening import ListenSettings
 from coordinator.addresses.option_checks import check_options
 from coordinator.addresses.own_addresses import own_addresses
@@ -190,6 +191,7 @@ async def _serve(
             awake.pauses,
             joint=joint,
             delegating=Delegating(store),
+            nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
         http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
         stack.push_async_callback(http.stop)

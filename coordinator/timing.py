@@ -21,6 +21,8 @@ class Timing:
     head: float = 5.0
     """Between two announcements of the head while nothing changes. A peer that misses three of them takes the
     coordinator for silent."""
+    coordinator_silent: float = 15.0
+    """Age of the newest head after which a follower searches for who leads: three pauses of a head."""
     heartbeat_transit: float = 1.0
     """A heartbeat reaches the coordinator within this time."""
     ask_holders: float = 60.0

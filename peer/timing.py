@@ -50,13 +50,6 @@ class Timing:
     renew_retry: float = 60.0
     """At least this long between two requests to renew the admission."""
 
-    address_poll: float = 5.0
-    """Between two looks for a coordinator that moved, and after the first search for one that is silent."""
-    longest_search: float = 30.0
-    """Limit of the pause between two searches, which doubles: a coordinator that moved is found within a
-    minute."""
-    address_exchange: float = 300.0
-    """Between two exchanges of addresses with another node: some 10 kB. Home addresses change daily."""
     stagger: float = 2.0
     """Before the next known address of a coordinator is tried in parallel: more than most need to answer."""
 

@@ -63,7 +63,7 @@ class Session:
     swarm: Swarm
     clock: Callable[[], Millis]
     addresses: CoordinatorAddresses
-    """Which the head has."""
+    """Of this program, which the head has."""
     timing: Timing = TIMING
     keep_time: Callable[[], None] = lambda: None
     """Writes the run's time to disk, for a restart."""
@@ -73,6 +73,8 @@ class Session:
     """Which program takes part with each key."""
     joint: JointClosing | None = None
     """With whom rounds are closed; None where the run key does alone."""
+    nodes: Callable[[], Sequence[str]] = tuple
+    """libp2p addresses of closers, which the head has too."""
     delegating: Delegating | None = None
     """Has other closers named; None for a follower."""
     members: Membership = field(default_factory=Membership)
@@ -183,7 +185,7 @@ class Session:
         run = self.store.snapshot
         return run.head(
             self.clock(),
-            self.addresses,
+            self.addresses.and_nodes(self.nodes()),
             turns=self._turns,
             volunteers=len(self.members),
             tokens=self.members.tokens(run.round),

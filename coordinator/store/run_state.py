@@ -16,8 +16,8 @@ shrink.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +38,8 @@ from coordinator.store.promotion import Promotion, promote
 from coordinator.store.retention import outdated, replay_start
 
 NEVER = Millis(0)
+MAX_NODES, OWN_NODES = 16, 8
+"""libp2p addresses in a head, and those of its signer among them."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class CoordinatorAddresses:
     """HOST:PORT of the gRPC service."""
     gateways: tuple[str, ...] = ()
     """http(s) addresses of the archive."""
+
+    def and_nodes(self, others: Sequence[str]) -> CoordinatorAddresses:
+        """With libp2p addresses of other nodes to join by, as far as a head has space for them."""
+        return replace(self, p2p=tuple(dict.fromkeys((*self.p2p[:OWN_NODES], *others)))[:MAX_NODES])
 
 
 @dataclass(frozen=True)

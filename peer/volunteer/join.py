@@ -27,7 +27,9 @@ from barnraise.core.errors import (
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Round
 from barnraise.core.units import format_bytes
-from barnraise.network.address_file import load_book
+from barnraise.network.address_file import AddressFile, load_book
+from barnraise.network.address_search import AddressSearch
+from barnraise.network.address_upkeep import AddressUpkeep
 from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.awake_clock import AwakeClock, ticking
@@ -42,7 +44,6 @@ from peer.coordinator_search import CoordinatorSearch
 from peer.data_dir import PEER_KEY
 from peer.timing import TIMING, Timing
 from peer.training.trainer import Trainer
-from peer.volunteer.address_search import AddressSearch
 from peer.volunteer.admission_renewal import AdmissionRenewal
 from peer.volunteer.blob_retention import BlobRetention, newest_close
 from peer.volunteer.contribution import ContributionStore
@@ -122,7 +123,10 @@ async def join(
             _start_node, joined, clock, awake, folder, settings, search, admission, closers
         )
         node = await _or_leave(persist(starting, identity.public, timing), leaving)
-        addresses = AddressSearch.of(node.swarm, folder, identity.public, search, node.clock)
+        upkeep = AddressUpkeep(node.swarm, AddressFile(folder, book), identity.public, invite.key)
+        addresses = AddressSearch(
+            node.swarm, upkeep, search.newest_head, node.clock, silent_after=timing.reconnect_after
+        )
         parallel = [asyncio.create_task(admission.keep(node.clock)), asyncio.create_task(addresses.run())]
         try:
             work = _take_part(node, machine, folder, settings, admission, displays, leaving)

@@ -16,11 +16,11 @@ from barnraise.contract.records import Activity, Head, Presence
 from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import Window, seconds_between
 from barnraise.contract.spec import RunSpec
+from barnraise.core.backoff import backoff_seconds
 from barnraise.core.errors import BarnraiseError, KeyInUse, NotFinite
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, short
 from barnraise.network.swarm import Swarm
-from peer.backoff import backoff_seconds
 from peer.timing import TIMING, Timing
 from peer.volunteer.absence import TRAINED_ROUNDS, most_tokens
 from peer.volunteer.actions import (

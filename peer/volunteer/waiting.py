@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from barnraise.core.backoff import backoff_seconds, growing_seconds
 from barnraise.core.errors import BarnraiseError, DiskFull, StateError
-from peer.backoff import backoff_seconds, growing_seconds
 from peer.timing import Timing
 from peer.volunteer.faults import Fate, fate_of
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from barnraise.contract.contacts import ContactPage
+from barnraise.contract.contacts import ContactPage, open_contact
 from barnraise.contract.records import seal
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
@@ -66,6 +66,24 @@ def test_who_answered_is_dialled_first_and_forgotten_last() -> None:
     assert len(keys) == MAX_CONTACTS
     assert keys[0] == parts.ADA.public
     assert parts.BEN.public not in keys
+
+
+def test_closers_are_offered_and_dialled_first() -> None:
+    book = empty()
+    for n in range(MAX_CONTACTS):
+        book.learn_contact(contact(someone(100 + n)))
+    closers = [someone(99 + MAX_CONTACTS).public, someone(103).public]
+    book.trust(closers)
+    book.mark_answered(someone(105).public)
+    assert {key for key, _ in book.candidates([])[:2]} == set(closers)
+    offered = [open_of(text) for text in book.offered(ContactPage(head=None, contacts=()), first).contacts]
+    assert set(closers) < set(offered)
+    assert len(offered) == OFFERED
+
+
+def open_of(text: str) -> PublicKey:
+    signed = open_contact(text, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW)
+    return PublicKey(signed.signer)
 
 
 def test_an_offer_is_bounded() -> None:

@@ -109,20 +109,34 @@ class AddressBook:
         return base64.b64encode(tagged(head)).decode()
 
     def offered(self, asked: ContactPage, draw: Draw) -> ContactPage:
-        """The answer to another node's page: the head, and some contacts at random that it did not send."""
+        """The answer to another node's page: the head, and contacts that it did not send: those of closers,
+        which may lead the run, and some of volunteers at random.
+        """
         others = [
             key for key, contact in sorted(self._contacts.items()) if contact.text not in asked.contacts
         ]
-        return self.page(draw(others, min(OFFERED, len(others))))
+        closers = [key for key in others if self._is_closer(key)][:OFFERED]
+        rest = [key for key in others if key not in closers]
+        return self.page([*closers, *draw(rest, min(OFFERED - len(closers), len(rest)))])
+
+    def addresses_of(self, nodes: Iterable[PublicKey]) -> dict[PublicKey, Sequence[str]]:
+        """Where those of `nodes` are whose contacts are known, widest reach first."""
+        return {key: self._contacts[key].value.addresses for key in nodes if key in self._contacts}
 
     def candidates(self, without: Iterable[PublicKey]) -> list[Node]:
-        """Other volunteers to dial, with their addresses: first who answered, then by the newest contact."""
+        """Other nodes to dial, with their addresses: first closers, then who answered, then by the newest
+        contact.
+        """
         skipped = set(without)
         ranked = sorted(self._contacts.values(), key=self._rank, reverse=True)
         return [(entry.signer, entry.value.addresses) for entry in ranked if entry.signer not in skipped]
 
-    def _rank(self, contact: Signed[Contact]) -> tuple[bool, int]:
-        return contact.signer in self._answered, contact.value.at
+    def _rank(self, contact: Signed[Contact]) -> tuple[bool, bool, int]:
+        signer = contact.signer
+        return self._is_closer(signer), signer in self._answered, contact.value.at
+
+    def _is_closer(self, node: PublicKey) -> bool:
+        return self.closers is not None and node in self.closers
 
     def _forget_one(self) -> None:
         last = min(self._contacts.values(), key=self._rank)

@@ -45,10 +45,16 @@ class AddressUpkeep:
         return self.book.candidates([self.own])
 
     async def exchange(self, present: Sequence[PublicKey]) -> None:
-        """Exchange addresses: first with the coordinator, then with it or a volunteer that is present."""
+        """Exchange addresses: first with the coordinator, then with it or a node that is present.
+
+        A node that is not reached may be known to the coordinator alone, which is asked in its place.
+        """
         others = [self.authority, *present] if self._introduced else [self.authority]
         peer = self.random.choice([key for key in others if key != self.own])
-        self._introduced |= await self.swarm.exchange_addresses(peer)
+        answered = await self.swarm.exchange_addresses(peer)
+        if not answered and peer != self.authority:
+            answered = await self.swarm.exchange_addresses(self.authority)
+        self._introduced |= answered
 
     async def search(self) -> int:
         """Dial the next known volunteers, and exchange addresses. Returns how many answered."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from hivemind.p2p import PeerID
 from hivemind.utils.multiaddr import Multiaddr
 
+from barnraise.core.ids import PublicKey
+from barnraise.network.peer_ids import peer_id_bytes
+
 
 def peer_of(address: str) -> PeerID:
     """The peer that a multiaddress names."""
@@ -18,6 +21,11 @@ def names_node(address: str) -> bool:
     except (ValueError, LookupError):
         return False
     return True
+
+
+def naming(node: PublicKey, place: str) -> str:
+    """A multiaddress that names a node, of one that names only its place."""
+    return f"{place}/p2p/{PeerID(peer_id_bytes(node))}"
 
 
 def place_of(address: str) -> str:

@@ -86,10 +86,10 @@ class Swarm:
         them answers, the volunteers of `book` are tried, and Unreachable is raised where none of those does.
         announce: addresses to announce instead of those found, of which QUIC is announced too. caps: limits
         on the traffic of blobs; records are small and have none. admission: of this node, in base64, where
-        other nodes may pass on its addresses. closers: as `open_record` takes them; they may change. relays:
-        whether all others reach this node, which then relays for those that are not reached; a node without
-        `bootstrap` always does. counts: whether this node keeps the heartbeats of all volunteers, as the
-        coordinator and closers do.
+        other nodes may pass on its addresses; empty before it has one. closers: as `open_record` takes them;
+        they may change. relays: whether all others reach this node, which then relays for those that are not
+        reached; a node without `bootstrap` always does. counts: whether this node keeps the heartbeats of all
+        volunteers, as the coordinator and closers do.
         """
         book = AddressBook(run, authority) if book is None else book
         book.trust(closers)
@@ -119,9 +119,9 @@ class Swarm:
         )
 
         async def contact() -> Signed[Contact] | None:
-            if admission is None:
+            if admission is None or not (admitted := admission()):
                 return None
-            return _contact(identity, run, admission(), await daemon.addresses(), clock())
+            return _contact(identity, run, admitted, await daemon.addresses(), clock())
 
         addresses = AddressProtocol(
             book, clock, contact, lambda: gossip.signed_head, gossip.learn, Random(), timing
@@ -187,14 +187,14 @@ class Swarm:
 
         Addresses that are none are skipped: a closer may sign a head with any.
         """
-        answered, valid = False, [address for address in addresses if names_node(address)]
+        valid = [address for address in addresses if names_node(address)]
         if valid:
             self._bootstrap = self._bootstrap and valid  # the newest are what a restart joins by
-        for address in valid:
-            peer = await self._daemon.connect(address)
-            if peer is not None:
-                answered |= await self._dht.ping(peer)
-        return answered
+        return any(await asyncio.gather(*map(self._reconnect, valid)))
+
+    async def _reconnect(self, address: str) -> bool:
+        peer = await self._daemon.connect(address)
+        return peer is not None and await self._dht.ping(peer)
 
     async def meet(self, peers: Sequence[Node]) -> int:
         """Dial other volunteers, and exchange addresses and heads with them. Returns how many answered."""

@@ -39,6 +39,16 @@ class Timing:
     max_daemon_restart: float = 60.0
     """Limit of that pause."""
 
+    # Addresses
+
+    address_poll: float = 5.0
+    """Between two looks for a coordinator that moved, and after the first search for one that is silent."""
+    longest_search: float = 30.0
+    """Limit of the pause between two searches, which doubles: a coordinator that moved is found within a
+    minute."""
+    address_exchange: float = 300.0
+    """Between two exchanges of addresses with another node: some 10 kB. Home addresses change daily."""
+
     # Gossip
 
     gossip_flush: float = 2.0

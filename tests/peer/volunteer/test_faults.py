@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from barnraise.core import errors
+from barnraise.core.backoff import backoff_seconds
 from barnraise.core.errors import BarnraiseError
-from peer.backoff import backoff_seconds
 from peer.timing import TIMING
 from peer.volunteer.faults import Fate, fate_of
 from peer.volunteer.waiting import Patience, persist, until_stored

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peer.backoff import backoff_seconds
+from barnraise.core.backoff import backoff_seconds
 
 
 def test_a_pause_doubles_up_to_its_limit_and_is_spread_over_its_second_half() -> None:

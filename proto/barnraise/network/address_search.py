@@ -1,23 +1,22 @@
-"""A volunteer keeps the addresses of others, and searches for a coordinator that is silent."""
+"""A node keeps the addresses of others, and searches for a coordinator that is silent."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
+from barnraise.core.backoff import backoff_seconds
 from barnraise.core.ids import Millis, PublicKey
-from barnraise.network.address_file import AddressFile
+from barnraise.core.signed import Signed
 from barnraise.network.address_upkeep import AddressUpkeep
 from barnraise.network.swarm import Swarm
-from barnraise.runtime.run_clock import RunClock
-from peer.backoff import backoff_seconds
-from peer.coordinator_search import CoordinatorSearch
-from peer.timing import Timing
+from barnraise.network.timing import TIMING, Timing
 
-log = logging.getLogger("peer")
+log = logging.getLogger("barnraise.swarm")
 
 ENOUGH = 8
 """Other volunteers whose addresses are known, after which exchanges are rare."""
@@ -25,13 +24,16 @@ ENOUGH = 8
 
 @dataclass
 class AddressSearch:
-    """Runs in parallel with the volunteer's loop."""
+    """Runs in parallel with the loop of a volunteer or a follower."""
 
     swarm: Swarm
     upkeep: AddressUpkeep
-    coordinator: CoordinatorSearch
-    clock: RunClock
-    timing: Timing
+    ask_coordinator: Callable[[], Awaitable[Signed[Head] | None]]
+    """The coordinator's head, by gRPC at all addresses that are known. None where it does not answer."""
+    clock: Callable[[], Millis]
+    silent_after: float
+    """Age in seconds of the newest head after which the coordinator is searched for."""
+    timing: Timing = TIMING
     _searches: int = 0
     """Since the newest head of the coordinator arrived."""
     _exchange_due: float = 0.0
@@ -39,14 +41,6 @@ class AddressSearch:
     _shown: bool = False
     _pause: float = 0.0
     """Between the last two exchanges; 0 before the second."""
-
-    @classmethod
-    def of(
-        cls, swarm: Swarm, folder: Path, own: PublicKey, search: CoordinatorSearch, clock: RunClock
-    ) -> AddressSearch:
-        """The search of the volunteer `own`, whose known addresses are saved in `folder`."""
-        upkeep = AddressUpkeep(swarm, AddressFile(folder, search.book), own, search.book.authority)
-        return cls(swarm, upkeep, search, clock, search.timing)
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -67,12 +61,12 @@ class AddressSearch:
     async def _silent(self) -> bool:
         heads = await self.swarm.heads()
         newest = max((head.at for head in heads), default=0)
-        return seconds_between(Millis(newest), self.clock()) > self.timing.reconnect_after
+        return seconds_between(Millis(newest), self.clock()) > self.silent_after
 
     async def _search(self) -> None:
-        """Ask the known volunteers, and the coordinator at all known addresses of its API."""
+        """Ask the known nodes, and the coordinator."""
         await self.upkeep.search()
-        head = await self.coordinator.newest_head()
+        head = await self.ask_coordinator()
         if head is not None:
             self.swarm.learn(head)
         await self.upkeep.follow_coordinator()

@@ -11,13 +11,14 @@ from typing import Any, cast
 from barnraise.contract.records import Head, Presence
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
+from barnraise.network.address_search import AddressSearch
+from barnraise.network.timing import TIMING
 from barnraise.runtime.run_clock import RunClock
-from peer.timing import TIMING
-from peer.volunteer.address_search import AddressSearch
 from tests.support import parts, virtual_time
 from tests.support.contacts import signed_head
 
-TIMES = replace(TIMING, address_poll=5.0, longest_search=30.0, address_exchange=300.0, reconnect_after=15.0)
+TIMES = replace(TIMING, address_poll=5.0, longest_search=30.0, address_exchange=300.0)
+SILENT = 15.0
 
 
 @dataclass
@@ -83,7 +84,7 @@ def run(world: World, seconds: float) -> World:
         loop = asyncio.get_running_loop()
         clock = RunClock(lambda: Millis(round(1000 * loop.time())), lambda: parts.NOW)
         there = cast(Any, world)
-        task = asyncio.create_task(AddressSearch(there, there, there, clock, TIMES).run())
+        task = asyncio.create_task(AddressSearch(there, there, world.newest_head, clock, SILENT, TIMES).run())
         await asyncio.wait([task], timeout=seconds)
         assert not task.done()
         task.cancel()
@@ -112,7 +113,7 @@ def test_a_silent_coordinator_is_searched_for_with_growing_pauses() -> None:
     world = run(World(head_at=0.0), 200)
     searches = world.times("search")
     pauses = [after - before for before, after in itertools.pairwise(searches)]
-    assert searches[0] > TIMES.reconnect_after
+    assert searches[0] > SILENT
     assert len(searches) >= 5
     assert max(pauses) <= TIMES.longest_search
     assert not [at for at in world.times("exchange") if at > searches[0]]

@@ -1,0 +1,106 @@
+"""A follower's claims to take part: by them it joins, stays admitted, and finds a coordinator that moved."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
+from barnraise.contract.endpoints import Endpoint
+from barnraise.contract.invite import Invite
+from barnraise.contract.records import Admission, Head, JoinClaim, check_admission, open_record
+from barnraise.contract.tip import first_closers
+from barnraise.core.errors import MalformedRecord, RefusedError, TrustError, Unreachable
+from barnraise.core.identity import Identity
+from barnraise.core.ids import Millis
+from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.network.address_book import AddressBook
+from barnraise.runtime.run_clock import RunClock
+from coordinator.grpc_service import ask_join
+from coordinator.timing import Timing
+
+log = logging.getLogger("coordinator")
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a follower starts with."""
+
+    charter: Signed[Charter]
+    head: Head
+    """The newest that is known."""
+
+
+@dataclass
+class FollowerClaims:
+    """The claims of one follower, and the newest admission."""
+
+    invite: Invite
+    identity: Identity
+    book: AddressBook
+    """Has the newest head, and whom the run trusts."""
+    clock: RunClock
+    timing: Timing
+    _admission: Signed[Admission] | None = None
+
+    def admission(self) -> str:
+        """The newest one, in base64; empty before the first. A closer admits itself where nobody did."""
+        if self._admission is None and self.identity.public in (self.book.closers or ()):
+            expires = self.clock() + round(1000 * self.timing.admission)
+            own = Admission(run=self.invite.run, peer=self.identity.public, expires=expires)
+            return sign(self.identity, own).text
+        return "" if self._admission is None else self._admission.text
+
+    async def join(self, known: Signed[Charter] | None) -> Joined:
+        """Claim to take part. known: the charter, where this folder has followed the run before.
+
+        Raises Unreachable where nobody answers, unless both the charter and a head are known.
+        """
+        try:
+            return await self._claim()
+        except Unreachable as error:
+            if known is None or self.book.head is None:
+                raise
+            log.info("%s; following without it", error.problem)
+            return Joined(known, self.book.head.value)
+
+    async def newest_head(self) -> Signed[Head] | None:
+        """By another claim, at all addresses that are known. None where nobody answers."""
+        try:
+            await self._claim()
+        except (Unreachable, TrustError, RefusedError) as error:
+            log.debug("no head: %s", error.problem)
+            return None
+        return self.book.head
+
+    async def renew(self) -> None:
+        """Renew the admission at half of its life. Runs until it is cancelled."""
+        while True:
+            life = self.timing.admission if self._admission is not None else 0.0
+            await asyncio.sleep(max(life / 2, self.timing.longest_search))
+            await self.newest_head()
+
+    async def _claim(self) -> Joined:
+        run, key = self.invite.run, self.invite.key
+        claim = JoinClaim(run=run, owner=self.identity.public, name="", credit=False, at=self.clock())
+        reply = await ask_join(self._endpoints(), sign(self.identity, claim), self.timing)
+        charter = open_signed(Charter, reply.charter, signer=key, limit=MAX_CHARTER_BYTES)
+        closers = self.book.closers or first_closers(charter.value)
+        opened = open_record(reply.head, run=run, authority=key, now=Millis(0), closers=closers)
+        head = opened.value
+        if not isinstance(head, Head):
+            raise MalformedRecord("the coordinator sent a record that is not a head", fix="Report it.")
+        admission = open_signed(Admission, reply.admission, signer=None)
+        now = Millis(head.at)
+        check_admission(
+            admission.text, self.identity.public, run=run, authority=key, now=now, closers=closers
+        )
+        self._admission = admission
+        self.clock.head_received(now)
+        self.book.learn_head(Signed(head, opened.signer, opened.wire))
+        return Joined(charter, head)
+
+    def _endpoints(self) -> tuple[Endpoint, ...]:
+        newest = () if self.book.head is None else self.book.head.value.endpoints
+        return tuple(dict.fromkeys((*self.invite.endpoints, *newest, *self.book.hints)))
