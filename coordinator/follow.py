@@ -13,12 +13,12 @@ from pathlib import Path
 
 from barnraise.consensus.vote_store import open_closer
 from barnraise.contract.charter import Charter
-from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, ip_address
 from barnraise.contract.invite import Invite, InviteNode
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Head
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex
-from barnraise.contract.tip import first_closers, holders
+from barnraise.contract.tip import holders
 from barnraise.core.errors import BarnraiseError, Unreachable
 from barnraise.core.ids import PublicKey
 from barnraise.gateway import listen
@@ -132,8 +132,9 @@ async def _follow(
         claims = FollowerClaims(invite, identity, book, clock, timing)
         joined = await claims.join(find_charter(journal.rows(), invite.key))
         charter = joined.charter.value
-        closers = ClosersInForce.of(charter)
-        swarm = await _start_swarm(ports, public, settings, folder, blobs, joined, claims, closers)
+        keys = KeysInForce.of(charter)
+        keys.heard(joined.head.epoch, joined.head.successors, charter.run)
+        swarm = await _start_swarm(ports, public, settings, folder, blobs, joined, claims, keys)
         stack.push_async_callback(swarm.stop)
         if book.head is not None:
             swarm.learn(book.head)  # where nobody else is there, its age shows that this closer has to lead
@@ -144,7 +145,7 @@ async def _follow(
         if store is None:
             return None
         store.blobs.put(joined.charter.payload)  # for a coordinator that has lost all but its key
-        joint = joint_closing(store, swarm, identity, votes, clock, closers, timing)
+        joint = joint_closing(store, swarm, identity, votes, clock, keys, timing)
         checkpoints = CopiedCheckpoints.of(store, swarm, clock, timing)
         addresses = _addresses(await swarm.addresses(), public, joined.head)
         session = Session(
@@ -168,8 +169,8 @@ async def _follow(
         node = InviteNode(identity.public, Endpoint(public.endpoints[0].host, _p2p_port(settings, ports)))
         closes = identity.public in store.snapshot.position.named
         ready(Following(identity.public, closes, node, public.urls[0], public.doubts))
-        upkeep = AddressUpkeep(swarm, AddressFile(folder, book), identity.public, invite.key)
-        stack.push_async_callback(end, asyncio.create_task(_copy_data(charter, swarm, blobs, timing)))
+        upkeep = AddressUpkeep(swarm, AddressFile(folder, book), identity.public, keys)
+        stack.push_async_callback(end, asyncio.create_task(_copy_data(charter, swarm, blobs, keys, timing)))
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
         searching = AddressSearch(
             swarm, upkeep, claims.newest_head, clock, silent_after=timing.coordinator_silent
@@ -205,8 +206,8 @@ async def _copy(
 
 def _book(invite: Invite, folder: Path, journal: Journal) -> AddressBook:
     known = find_charter(journal.rows(), invite.key)
-    closers = None if known is None else first_closers(known.value)
-    return load_book(folder, invite.run, invite.key, wall_ms(), closers)
+    keys = KeysInForce.alone(invite.key) if known is None else KeysInForce.of(known.value)
+    return load_book(folder, invite.run, keys, wall_ms(), knows_closers=known is not None)
 
 
 async def _restored(
@@ -229,7 +230,7 @@ async def _start_swarm(
     blobs: BlobStore,
     joined: Joined,
     claims: FollowerClaims,
-    closers: ClosersInForce,
+    keys: KeysInForce,
 ) -> Swarm:
     charter, is_reached = joined.charter.value, settings.is_reached(public)
     await AddressFile(folder, claims.book).save()
@@ -237,7 +238,7 @@ async def _start_swarm(
     return await Swarm.start(
         claims.identity,
         charter.run,
-        charter.authority_key,
+        keys,
         clock=claims.clock,
         blobs=blobs,
         folder=folder,
@@ -247,7 +248,6 @@ async def _start_swarm(
         caps=Caps(up=settings.max_upload),
         book=claims.book,
         admission=claims.admission,
-        closers=closers,
         relays=is_reached,
         counts=True,
     )
@@ -266,14 +266,16 @@ def _addresses(own: tuple[str, ...], public: Announced, head: Head) -> Coordinat
     )
 
 
-async def _copy_data(charter: Charter, swarm: Swarm, blobs: BlobStore, timing: Timing) -> None:
+async def _copy_data(
+    charter: Charter, swarm: Swarm, blobs: BlobStore, keys: KeysInForce, timing: Timing
+) -> None:
     """Have the run's data, so that volunteers get it while the coordinator is away."""
     while True:
         try:
-            await swarm.fetch(charter.data_index_hash, MAX_INDEX_BYTES, holders(charter))
+            await swarm.fetch(charter.data_index_hash, MAX_INDEX_BYTES, holders(charter, keys.at_work))
             index = DataIndex.from_bytes(await asyncio.to_thread(blobs.get, charter.data_index_hash))
             for ref in index.shards:
-                await swarm.fetch(ref.blob, ref.size, holders(charter))
+                await swarm.fetch(ref.blob, ref.size, holders(charter, keys.at_work))
             return
         except BarnraiseError as error:
             log.info("the run's data is not copied yet: %s", error.problem)

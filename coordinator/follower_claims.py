@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Admission, Head, JoinClaim, check_admission, open_record
-from barnraise.contract.tip import first_closers
 from barnraise.core.errors import MalformedRecord, RefusedError, TrustError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
@@ -46,7 +46,7 @@ class FollowerClaims:
 
     def admission(self) -> str:
         """The newest one, in base64; empty before the first. A closer admits itself where nobody did."""
-        if self._admission is None and self.identity.public in (self.book.closers or ()):
+        if self._admission is None and self.identity.public in self.book.closers:
             expires = self.clock() + round(1000 * self.timing.admission)
             own = Admission(run=self.invite.run, peer=self.identity.public, expires=expires)
             return sign(self.identity, own).text
@@ -86,16 +86,15 @@ class FollowerClaims:
         claim = JoinClaim(run=run, owner=self.identity.public, name="", credit=False, at=self.clock())
         reply = await ask_join(self._endpoints(), sign(self.identity, claim), self.timing)
         charter = open_signed(Charter, reply.charter, signer=key, limit=MAX_CHARTER_BYTES)
-        closers = self.book.closers or first_closers(charter.value)
-        opened = open_record(reply.head, run=run, authority=key, now=Millis(0), closers=closers)
+        keys = self.book.keys if self.book.knows_closers else KeysInForce.of(charter.value)
+        opened = open_record(reply.head, run=run, signers=keys.signers, now=Millis(0))
         head = opened.value
         if not isinstance(head, Head):
             raise MalformedRecord("the coordinator sent a record that is not a head", fix="Report it.")
         admission = open_signed(Admission, reply.admission, signer=None)
         now = Millis(head.at)
-        check_admission(
-            admission.text, self.identity.public, run=run, authority=key, now=now, closers=closers
-        )
+        signers = keys.signers.introduced(head.successors, run)
+        check_admission(admission.text, self.identity.public, run=run, signers=signers, now=now)
         self._admission = admission
         self.clock.head_received(now)
         self.book.learn_head(Signed(head, opened.signer, opened.wire))

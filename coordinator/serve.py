@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.consensus.vote_store import VoteStore
-from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.endpoints import ip_address
 from barnraise.contract.invite import Invite, parse_node
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.spec_file import read_spec
 from barnraise.contract.tip import first_closers
@@ -48,10 +48,10 @@ from coordinator.messages.setup import base_delivery
 from coordinator.reasons.addresses import AddressDoubt
 from coordinator.recovery.beginning import Asked, Recover
 from coordinator.recovery.key_file import keep_key
-from coordinator.recovery.opening import open_folder
+from coordinator.recovery.opening import known_keys, open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
+from coordinator.rounds.amending import Amending
 from coordinator.rounds.coordinator_api import CoordinatorApi
-from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
 from coordinator.rounds.log_watch import LogIsBehind
 from coordinator.rounds.missing_files import fetch_missing_files, fetch_missing_shards
@@ -146,12 +146,11 @@ async def _serve(
         kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
         clock = kept.clock
         authority, beginning = open_folder(folder, Asked(settings.recover_from, settings.new_run))
-        closers = ClosersInForce.named_in(spec, authority.public)
-        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock, closers)
-        copies = settings.mirrors
+        recovery = Recovery(folder, authority, spec.name, clock)
+        copies = (*settings.mirrors, *await asyncio.to_thread(recovery.begin, beginning))
+        keys = await asyncio.to_thread(known_keys, folder, spec, authority.public)
+        node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock, keys)
         if isinstance(beginning, Recover):
-            recovery = Recovery(folder, authority, spec.name, clock)
-            copies = (*copies, *await asyncio.to_thread(recovery.from_source, beginning.source))
             if not await unless_stopped(stop, recovery.ask_volunteers(node, timing)):
                 return None
             await asyncio.to_thread(recovery.check_recovered)
@@ -165,7 +164,7 @@ async def _serve(
                 return None
         kept.resume(journal.newest_time())
         resume_after_recovery(store, journal, clock())
-        closers.follow(store.snapshot.position)
+        keys.follow(store.snapshot.position)
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await unless_stopped(stop, publisher.try_base()):
             return None
@@ -179,7 +178,7 @@ async def _serve(
         shards = asyncio.create_task(fetch_missing_shards(absent, swarm, timing))
         stack.push_async_callback(end, shards)
         addresses = CoordinatorAddresses(await swarm.addresses(), public.api, public.urls)
-        joint = _joint(store, swarm, authority, folder, clock, closers, timing)
+        joint = _joint(store, swarm, authority, folder, clock, keys, timing)
         session = Session(
             store,
             publisher,
@@ -190,7 +189,7 @@ async def _serve(
             kept.keep,
             awake.pauses,
             joint=joint,
-            delegating=Delegating(store),
+            amending=Amending(store),
             nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
         http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
@@ -200,10 +199,10 @@ async def _serve(
         server, _ = await serve_grpc(api, bound.host, bound.port, gateway)
         stack.push_async_callback(server.stop, timing.stop)
         nodes = tuple(map(parse_node, settings.invite_nodes))
-        invite = Invite(public.endpoints, store.charter.run, authority.public, nodes)
+        invite = Invite(public.endpoints, store.charter.run, store.charter.authority_key, nodes)
         ready(Serving(invite, public.urls[0], folder, store.charter.rehearsed, public.doubts))
         file = AddressFile(folder, swarm.known_addresses())
-        upkeep = AddressUpkeep(swarm, file, authority.public, authority.public)
+        upkeep = AddressUpkeep(swarm, file, authority.public, keys)
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
         try:
             await swarm.guard(until_first(session.run(stop), keeping))
@@ -228,14 +227,14 @@ def _joint(
     authority: Identity,
     folder: Path,
     clock: RunClock,
-    closers: ClosersInForce,
+    keys: KeysInForce,
     timing: Timing,
 ) -> JointClosing | None:
     """How rounds are closed with others; None where the run key closes alone. Raises StateError."""
     if not store.snapshot.position.closers:
         return None
     votes = VoteStore.open(folder / VOTES, authority.public, folder / AUTHORITY_KEY)
-    return joint_closing(store, swarm, authority, votes, clock, closers, timing)
+    return joint_closing(store, swarm, authority, votes, clock, keys, timing)
 
 
 async def _opened_or_lacking(
@@ -283,7 +282,7 @@ def _open_store(
 ) -> RunStore:
     """Charter a new run, or restore the one that the journal records."""
     limiter = RateLimiter(settings.max_download)
-    charter = find_charter(journal.rows(), authority.public)
+    charter = find_charter(journal.rows(), None)
     if charter is None:
         from barnraise.rehearsal.runner import Limits, rehearse
         from coordinator.setup.prepare import prepare  # a resumed run needs no dataset builder
@@ -310,7 +309,7 @@ async def _start_swarm(
     folder: Path,
     max_upload: int | None,
     clock: RunClock,
-    closers: ClosersInForce,
+    keys: KeysInForce,
     authority: Identity,
     run: RunId,
     blobs: BlobStore,
@@ -319,13 +318,13 @@ async def _start_swarm(
     return await Swarm.start(
         authority,
         run,
-        authority.public,
+        keys,
         clock=clock,
         blobs=blobs,
         folder=folder,
         listen=ports.bound.listens,
         announce=public.p2p,
         caps=Caps(up=max_upload),
-        book=load_book(folder, run, authority.public, clock()),
-        closers=closers,
+        book=load_book(folder, run, keys.since_the_start(), clock()),
+        counts=True,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,6 +19,7 @@ from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.invite import Invite
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import (
     Admission,
     Evaluation,
@@ -27,7 +28,7 @@ from barnraise.contract.records import (
     check_admission,
     open_record,
 )
-from barnraise.contract.tip import first_closers
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import (
     BarnraiseError,
     KeyInUse,
@@ -40,7 +41,7 @@ from barnraise.core.errors import (
     WrongRunKey,
 )
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
@@ -78,11 +79,11 @@ class CoordinatorClient:
         endpoint: Endpoint,
         stub: pb_grpc.CoordinatorStub,
         timing: Timing,
-        closers: Collection[PublicKey] = (),
+        keys: KeysInForce | None = None,
     ) -> None:
-        """closers: keys of closers that the charter does not name."""
+        """keys: those in force, where more is known than the invite and the charter say."""
         self._invite, self.endpoint, self._stub, self._timing = invite, endpoint, stub, timing
-        self._closers = closers
+        self._keys = keys
 
     async def charter(self) -> Charter:
         """Raises Unreachable, WrongRunKey, MalformedRecord."""
@@ -137,15 +138,9 @@ class CoordinatorClient:
         reply = await self._call(call(request, timeout=self._timing.request))
         charter = self._check_charter(reply.signed_charter).value
         admission = open_signed(Admission, reply.signed_admission, signer=None)
-        check_admission(
-            admission.text,
-            owner,
-            run=run,
-            authority=self._invite.key,
-            now=now,
-            closers=self._trusted(charter),
-        )
         head = self._open_head(reply.head, charter)
+        signers = self._signers(charter).introduced(head.value.successors, run)
+        check_admission(admission.text, owner, run=run, signers=signers, now=now)
         clock.head_received(Millis(head.value.at), sent)
         return Joined(charter, admission, head)
 
@@ -164,13 +159,12 @@ class CoordinatorClient:
         request = pb.GetCharterRequest(run=self._invite.run)
         return await self._call(self._stub.GetCharter(request, timeout=self._timing.request))
 
-    def _trusted(self, charter: Charter) -> frozenset[PublicKey]:
-        """The keys that sign heads and admissions as the run key does."""
-        return frozenset(first_closers(charter)) | frozenset(self._closers)
+    def _signers(self, charter: Charter) -> Signers:
+        """Whose heads and admissions count."""
+        return (KeysInForce.of(charter) if self._keys is None else self._keys).signers
 
     def _open_head(self, wire: bytes, charter: Charter) -> Signed[Head]:
-        invite, closers = self._invite, self._trusted(charter)
-        signed = open_record(wire, run=invite.run, authority=invite.key, now=Millis(0), closers=closers)
+        signed = open_record(wire, run=self._invite.run, signers=self._signers(charter), now=Millis(0))
         if not isinstance(signed.value, Head):
             raise MalformedRecord("the coordinator sent a record that is not a head", fix=_REPORT)
         return Signed(signed.value, signed.signer, signed.wire)
@@ -203,16 +197,16 @@ async def connect(
     invite: Invite,
     timing: Timing = TIMING,
     more: Sequence[Endpoint] = (),
-    closers: Collection[PublicKey] = (),
+    keys: KeysInForce | None = None,
 ) -> AsyncIterator[CoordinatorClient]:
     """A client of the first endpoint that answers with the run's charter: of the invite, then of `more`.
 
-    closers: as `CoordinatorClient` takes them. A single endpoint is not asked beforehand. Raises Unreachable
+    keys: as `CoordinatorClient` takes them. A single endpoint is not asked beforehand. Raises Unreachable
     with the cause of each.
     """
     endpoints = tuple(dict.fromkeys((*invite.endpoints, *more)))
     async with AsyncExitStack() as stack:
-        yield await _first_that_answers(invite, endpoints, timing, stack, closers)
+        yield await _first_that_answers(invite, endpoints, timing, stack, keys)
 
 
 async def _first_that_answers(
@@ -220,14 +214,14 @@ async def _first_that_answers(
     endpoints: Sequence[Endpoint],
     timing: Timing,
     stack: AsyncExitStack,
-    closers: Collection[PublicKey],
+    keys: KeysInForce | None,
 ) -> CoordinatorClient:
     """Asks one after the other, and the next one too after `timing.stagger` or a failure."""
     clients = []
     for endpoint in endpoints:
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(endpoint)))
         stub = pb_grpc.CoordinatorStub(channel)
-        clients.append(CoordinatorClient(invite, endpoint, stub, timing, closers))
+        clients.append(CoordinatorClient(invite, endpoint, stub, timing, keys))
     if len(clients) == 1:
         return clients[0]
     causes: list[BarnraiseError] = []

@@ -64,7 +64,8 @@ class CoordinatorSearch:
             return None
 
     async def _ask_at(self, invite: Invite, call: Callable[[CoordinatorClient], Awaitable[V]]) -> V:
-        async with connect(invite, self.timing, closers=self.book.closers or ()) as client:
+        keys = self.book.keys if self.book.knows_closers else None
+        async with connect(invite, self.timing, keys=keys) as client:
             result = await call(client)
             if client.endpoint not in (self._last, *self._invite.endpoints):
                 log.info("the coordinator is at %s now", client.endpoint)

@@ -46,7 +46,9 @@ class BackupManifest(Strict):
     run: Annotated[str, Field(pattern=RUN_PATTERN)]
     """Its name."""
     authority: Hex64
-    """The run's public key."""
+    """The run's first public key, which names it."""
+    keys: tuple[Hex64, ...] = ()
+    """The run key in force, and its successor where the log names one."""
     taken: int
     """When the journal was copied, in milliseconds since the epoch."""
     round: int

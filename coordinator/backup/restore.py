@@ -68,7 +68,7 @@ def _identity(manifest: BackupManifest, source: Path, folder: Path, key: Path | 
         if path is None or not path.exists():
             continue
         identity = Identity.from_seed(path.read_bytes())
-        if identity.public != manifest.authority:
+        if identity.public not in (manifest.keys or (manifest.authority,)):
             raise UserError(
                 f"{path} is not the key of the run {manifest.run} in the backup",
                 fix="Restore to the run's own folder or to an empty one, with the run's own key.",

@@ -88,6 +88,7 @@ def _copied(
                 release=__version__,
                 run=charter.run,
                 authority=charter.authority,
+                keys=contents.state.signers.current,
                 taken=taken,
                 round=contents.state.round,
                 journal=_keep_journal(copy, target),

@@ -34,6 +34,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, Form, Manifest, open_manifest
 from barnraise.contract.records import blob_name, open_commits
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import StateError, TrustError
 from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short
 from barnraise.core.signed import Signed
@@ -222,7 +223,7 @@ class ArchiveWriter:
             return None
         wire = path.read_bytes()
         try:
-            signed = open_manifest(wire, run=self.charter.run, authority=self.charter.authority_key)
+            signed = open_manifest(wire, run=self.charter.run, signers=Signers(self.charter.authority_key))
         except TrustError as error:
             log.warning("%s is left out of the archive: %s", folder, error.problem)
             return None

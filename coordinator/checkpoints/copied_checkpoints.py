@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, check_interim, open_manifest
 from barnraise.contract.records import Evaluation, Head
+from barnraise.contract.run_keys import Signers
 from barnraise.contract.tip import Position, first_closers, holders
 from barnraise.core.errors import StateError, TrustError, Unreachable
 from barnraise.core.ids import BlobHash, Millis, blob_hash
@@ -97,7 +98,7 @@ class CopiedCheckpoints:
         except (Unreachable, TrustError, StateError) as error:
             log.info("the newest checkpoint is not copied yet: %s", error.problem)
             return
-        final = signed.signer == store.charter.authority_key
+        final = signed.signer in store.snapshot.signers.run_keys
         known = store.snapshot.checkpoints.get(signed.value.round)
         if not final and known is not None:
             return  # one of another closer, with the same state
@@ -118,8 +119,9 @@ async def copy_checkpoint(
     await swarm.fetch(name, MAX_MANIFEST_BYTES, having)
     wire = await asyncio.to_thread(blobs.get, name)
     closers = first_closers(charter)  # a restart knows no others yet when it opens the manifest
-    signed = open_manifest(wire, run=charter.run, authority=charter.authority_key, closers=closers)
-    check_interim(signed, charter.authority_key, position)
+    signers = Signers(charter.authority_key, position.successors, closers=frozenset(closers))
+    signed = open_manifest(wire, run=charter.run, signers=signers)
+    check_interim(signed, signers, position)
     for entry in signed.value.files:
         await swarm.fetch(BlobHash(entry.hash), entry.size, having)
     return signed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from barnraise.contract.manifest import (
     open_manifest,
     position_fields,
 )
+from barnraise.contract.run_keys import Signers, Successors
 from barnraise.contract.spec import Lora, RunSpec
 from barnraise.core.identity import Identity
 from barnraise.core.signed import sign
@@ -52,6 +53,8 @@ class Exporter:
     blobs: Path
     """The folder of the blob store."""
     authority: Identity
+    successors: Callable[[], Successors] = tuple
+    """Of the charter's run key: they show that `authority` is one."""
 
     @property
     def spec(self) -> RunSpec:
@@ -140,7 +143,7 @@ class Exporter:
 
     def _manifest(self, form: Form, round: int) -> Manifest:
         wire = (self.archive / folder_of(form, round) / MANIFEST).read_bytes()
-        return open_manifest(wire, run=self.charter.run, authority=self.authority.public).value
+        return open_manifest(wire, run=self.charter.run, signers=Signers(self.charter.authority_key)).value
 
     def _replace_card(self, form: Form, facts: CardFacts, curve: Path) -> None:
         there = self.archive / folder_of(form, facts.round)
@@ -191,7 +194,7 @@ class Exporter:
             tokens=facts.tokens,
             held_out=facts.held_out,
             files=files,
-            **position_fields(facts.position),
+            **{**position_fields(facts.position), "successors": self.successors()},
         )
 
 

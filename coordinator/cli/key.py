@@ -28,9 +28,12 @@ def key() -> None:
 def show(run: str) -> None:
     """Show where the key is, and the public key, which each invite has."""
     from coordinator.recovery.key_copies import key_path, needed_key
+    from coordinator.recovery.successor_key import named_successor
 
     folder = run_folder(run)
     click.echo(f"{needed_key(folder).public}  {key_path(folder)}")
+    if (successor := named_successor(folder)) is not None:
+        click.echo(f"{successor}  the log names this successor")
 
 
 @key.command()
@@ -53,6 +56,43 @@ def check(run: str, file: Path) -> None:
     from coordinator.recovery.key_copies import check_key
 
     click.echo(f"{file} is the key {check_key(run_folder(run), file)[:8]} of the run")
+
+
+@key.command()
+@_run
+@_file
+@plain_errors
+def successor(run: str, file: Path) -> None:
+    """Make a successor of the key of RUN in FILE, on a stick that is kept off-line.
+
+    The running coordinator enters its name in the log, where it stands: nobody can name another one. When the
+    key of RUN is lost or stolen, `coordinator key rotate` puts the successor in its place.
+    """
+    from coordinator.recovery.successor_key import make_successor
+
+    public = make_successor(run_folder(run), file)
+    click.echo(f"the successor {public[:8]} is in {file}: keep it, and a copy of it, off-line")
+    click.echo("`coordinator serve` names it in the log; then `coordinator key show` has it")
+
+
+@key.command()
+@_run
+@_file
+@plain_errors
+def rotate(run: str, file: Path) -> None:
+    """Put the successor in FILE in the place of the lost or stolen key of RUN.
+
+    `coordinator serve` then resumes the run under it: what the key before signs from there on is void.
+    Volunteers follow, and invites stay valid. Without the journal of RUN, FOLDER is a new folder, and
+    `coordinator serve --recover-from` continues the run from its archive.
+    """
+    from coordinator.recovery.successor_key import has_journal, rotate
+
+    folder = run_folder(run)
+    public = rotate(folder, file)
+    click.echo(f"{public[:8]} is the key of the run: `coordinator serve` resumes it")
+    if not has_journal(folder):
+        click.echo("There is no journal: give --recover-from with the folder or address of an archive.")
 
 
 @key.command()

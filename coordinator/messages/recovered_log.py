@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
+from barnraise.core.ids import short
 from coordinator.reasons import recovered_log as reasons
 
 
@@ -33,6 +34,8 @@ def log_message(reason: reasons.LogReason) -> str:
                 f"the run resumes with round {round} in epoch {epoch}: what the journal did not know of later"
                 " rounds is void"
             )
+        case reasons.KeyReplaced(before, now):
+            return f"the run key is {short(now)} from now on: what {short(before)} signs after this is void"
         case _:
             assert_never(reason)
 

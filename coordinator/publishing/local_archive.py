@@ -30,6 +30,7 @@ from barnraise.contract.manifest import (
     manifest_json,
     open_manifest,
 )
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import HashMismatch, MalformedRecord, StateError, UserError
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
 from barnraise.core.signed import open_signed
@@ -120,7 +121,7 @@ class LocalArchive:
         wire = self.manifest(revision)
         if blob_hash(wire) != revision.manifest:
             raise _archive_changed(f"{revision.folder}/{MANIFEST}")
-        signed = open_manifest(wire, run=self.charter.run, authority=self.charter.authority_key)
+        signed = open_manifest(wire, run=self.charter.run, signers=Signers(self.charter.authority_key))
         if (signed.value.form, signed.value.round) != (form, revision.round):
             raise MalformedRecord(
                 f"{self.folder / revision.folder} holds the {signed.value.form} checkpoint of round"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, ArchiveIndex, Repo, parse_index
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, open_manifest
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import TrustError
 from barnraise.core.units import format_bytes
 from coordinator.publishing.destination import Destination
@@ -93,7 +94,7 @@ class Mirror:
         wire = self.destination.read(path, MAX_MANIFEST_BYTES)
         charter = self.archive.charter
         try:
-            manifest = open_manifest(wire, run=charter.run, authority=charter.authority_key).value
+            manifest = open_manifest(wire, run=charter.run, signers=Signers(charter.authority_key)).value
         except TrustError:  # cut off, or another key's: then its files are hashed themselves
             return {}
         return {entry.name: entry.hash for entry in manifest.files}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from barnraise.core.ids import PublicKey
 from barnraise.core.reason import Reason
 
 
@@ -92,8 +93,23 @@ class RunResumed(Reason):
     epoch: int
 
 
+@dataclass(frozen=True)
+class KeyReplaced(Reason):
+    """The successor of the run key resumed the run."""
+
+    before: PublicKey
+    now: PublicKey
+
+
 FolderReason = JournalSalvaged | JournalOlder | NewRunIgnored | RunSetAside
 
 LogReason = (
-    FolderReason | OwnArchiveUnused | AskingVolunteers | NoLogHeld | LogUnusable | LogFound | RunResumed
+    FolderReason
+    | OwnArchiveUnused
+    | AskingVolunteers
+    | NoLogHeld
+    | LogUnusable
+    | LogFound
+    | RunResumed
+    | KeyReplaced
 )

@@ -11,6 +11,7 @@ from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, ArchiveI
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, open_manifest
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import TrustError, Unreachable, UserError
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import Signed, open_signed
@@ -49,14 +50,14 @@ class ArchiveCopy:
         index = parse_index(self._read(INDEX, MAX_INDEX_BYTES))
         wire = self._read(CHARTER, MAX_CHARTER_BYTES)
         charter = open_signed(Charter, wire, signer=None, limit=MAX_CHARTER_BYTES)
-        if charter.signer != authority:
-            raise UserError(
-                f"{self.location} is the archive of a run that the key {charter.signer[:8]} signed;"
-                f" authority.key here is {authority[:8]}",
-                fix="Give the archive of this run, or put the key of that run into the folder.",
-            )
         payloads = [self._read(index.path_of(height), MAX_ENTRY_BYTES) for height in range(index.entries)]
         chain = checked_chain(charter, payloads, index.certificate)
+        if authority not in chain.position.run_keys(charter.signer):
+            raise UserError(
+                f"{self.location} is the archive of a run that the key {charter.signer[:8]} signed;"
+                f" authority.key here is {authority[:8]}, and its log does not name that as a successor",
+                fix="Give the archive of this run, or put the key of that run into the folder.",
+            )
         return ArchivedRun(chain, self._manifests(index, charter.value), index.replay_from)
 
     def _manifests(self, index: ArchiveIndex, charter: Charter) -> tuple[Signed[Manifest], ...]:
@@ -66,7 +67,7 @@ class ArchiveCopy:
         for revision in repo.revisions if repo is not None else ():
             try:
                 wire = self._read(f"{revision.folder}/{MANIFEST}", MAX_MANIFEST_BYTES)
-                found.append(open_manifest(wire, run=charter.run, authority=charter.authority_key))
+                found.append(open_manifest(wire, run=charter.run, signers=Signers(charter.authority_key)))
             except (TrustError, Unreachable):
                 continue
         return tuple(found)

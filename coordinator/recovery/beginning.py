@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from barnraise.contract.run_keys import Successors, keys_of
 from barnraise.core.errors import StateError, UserError
 from barnraise.core.ids import PublicKey
 
@@ -25,6 +26,20 @@ class FolderFacts:
     """The key that signed the charter in the archive; None where there is no archive."""
     restored: bool
     """The journal is from a backup, or a recovery was interrupted: rounds may be missing at its end."""
+    successors: Successors = ()
+    """Of `journal`, by the log that the journal records."""
+    generation: int = 0
+    """Of the run key that is in force there."""
+
+    @property
+    def run_keys(self) -> tuple[PublicKey, ...]:
+        """By generation, where the journal records a run."""
+        return () if self.journal is None else keys_of(self.journal, self.successors)
+
+    @property
+    def run_key(self) -> PublicKey | None:
+        """The one that is in force by the journal."""
+        return None if self.journal is None else self.run_keys[self.generation]
 
 
 @dataclass(frozen=True)
@@ -65,8 +80,8 @@ def decide_beginning(facts: FolderFacts, asked: Asked) -> Beginning:
         raise UserError("--new-run and --recover-from exclude each other", fix="Give one of them.")
     if facts.key is None:
         return _without_key(facts, asked)
-    if facts.journal is not None and facts.journal != facts.key:
-        raise _wrong_key(facts, facts.journal)
+    if facts.journal is not None and facts.key not in facts.run_keys[facts.generation :]:
+        raise _wrong_key(facts, facts.run_keys[facts.generation], facts.key in facts.run_keys)
     if asked.recover_from is not None:
         return Recover(asked.recover_from)
     if facts.journal is None:
@@ -77,7 +92,7 @@ def decide_beginning(facts: FolderFacts, asked: Asked) -> Beginning:
 
 
 def _without_key(facts: FolderFacts, asked: Asked) -> Beginning:
-    signer = facts.journal or facts.archive
+    signer = facts.run_key or facts.archive
     if signer is None and asked.recover_from is None:
         return NewRun(set_aside=False)
     if asked.new_run:
@@ -89,17 +104,24 @@ def _key_lost(facts: FolderFacts, signer: PublicKey | None) -> StateError:
     whose = "" if signer is None else f", which begins with {signer[:8]},"
     return StateError(
         f"{facts.folder} lacks authority.key: without the run's key{whose} nobody can close its rounds",
-        fix="Put authority.key back from where you keep a copy. If there is none, the run has ended: its"
-        " checkpoints stay valid, and `coordinator serve --new-run` begins a new run, for which volunteers"
+        fix="Put authority.key back from where you keep a copy, or let its successor take its place with"
+        " `coordinator key rotate` (docs/RUN_KEY.md). If there is neither, the run has ended: its checkpoints"
+        " stay valid, and `coordinator serve --new-run` begins a new run, for which volunteers"
         " need the new invite.",
     )
 
 
-def _wrong_key(facts: FolderFacts, signer: PublicKey) -> StateError:
+def _wrong_key(facts: FolderFacts, signer: PublicKey, replaced: bool) -> StateError:
+    if replaced:
+        return StateError(
+            f"authority.key in {facts.folder} is a run key that a successor replaced: nobody follows it",
+            fix=f"Put the newest key of the run back, which begins with {signer[:8]}.",
+        )
     return StateError(
         f"authority.key in {facts.folder} is not the key of the run that the journal records: that one begins"
         f" with {signer[:8]}",
-        fix="Put the key of this run back, or give the other run another folder with --data-dir.",
+        fix="Put the key of this run back (its successor: `coordinator key rotate`), or give the other run"
+        " another folder with --data-dir.",
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES, common_fields
 from barnraise.contract.records import Head, wanted
+from barnraise.contract.run_keys import Signers
 from barnraise.contract.tip import Position, first_position, holders
 from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.core.signed import Signed
@@ -50,7 +52,7 @@ async def first_copy(
             for commit in step.commits:
                 having = [PublicKey(commit.owner), *holders(charter.value, position), *present]
                 await swarm.fetch_pieces(wanted(commit), having)
-    final = manifest.signer == charter.value.authority_key
+    final = manifest.signer in Signers(charter.value.authority_key, manifest.value.successors).run_keys
     events.append(CheckpointPublished(now, manifest) if final else CheckpointWritten(now, manifest))
     if first:
         events.append(ContributionsForgotten(now, first))
@@ -62,9 +64,11 @@ async def _steps(
 ) -> tuple[list[Step], Position]:
     """The whole log up to a head, checked, and its end. present: volunteers that have copies of it."""
     found: list[Step | Unreadable] = []
+    there = replace(first_position(charter), epoch=head.epoch, successors=head.successors)
+    having = [*holders(charter, there), *present]
     name, certificate = BlobHash(head.entry), head.certificate
     while certificate is not None:
-        await swarm.fetch(name, MAX_ENTRY_BYTES, [*holders(charter), *present])
+        await swarm.fetch(name, MAX_ENTRY_BYTES, having)
         step = read_step(await asyncio.to_thread(blobs.get, name), certificate, charter)
         found.append(step)
         said = common_fields(step.entry)

@@ -21,7 +21,7 @@ from barnraise.contract.records import Presence
 from barnraise.core.errors import BadSignature, MalformedRecord, NetworkError, StateError, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, PublicKey, RunId
-from barnraise.core.signed import sign
+from barnraise.core.signed import Signed, sign
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.messages.recovered_log import log_message
@@ -79,7 +79,7 @@ class Holders:
                 return
             await asyncio.sleep(self.pause)
 
-    async def longest(self, charter: Charter | None) -> Chain | None:
+    async def longest(self, charter: Signed[Charter] | None) -> Chain | None:
         """The longest of the logs that verifies. charter: the run's, where it is known."""
         for end in sorted(self.ends.values(), key=lambda end: (end.epoch, end.height), reverse=True):
             try:
@@ -112,7 +112,7 @@ class Holders:
         except (NetworkError, TrustError, StateError) as error:
             log.debug("%s does not say where its log ends: %s", presence.owner[:8], error.problem)
 
-    async def _chain(self, end: LogEnd, charter: Charter | None) -> Chain:
+    async def _chain(self, end: LogEnd, charter: Signed[Charter] | None) -> Chain:
         payloads, size, name, height = list[bytes](), 0, end.entry, 1
         while height > 0:
             payloads.append(await self._read(name, MAX_ENTRY_BYTES))
@@ -123,11 +123,11 @@ class Holders:
                 )
             said = common_fields(parse_entry(payloads[-1]))
             name, height = BlobHash(said.previous), said.height
-        if charter is None:
-            charter = _parsed(await self._read(name, MAX_CHARTER_BYTES))
-        if (charter.run, charter.authority_key) != (self.run, self.authority.public):
-            raise MalformedRecord("it is the log of another run", fix="It is not used.")
-        return checked_chain(sign(self.authority, charter), payloads[::-1], end.certificate)
+        if charter is None:  # what volunteers hold lacks the signature, which only its key can add
+            charter = sign(self.authority, _parsed(await self._read(name, MAX_CHARTER_BYTES)))
+        if (charter.value.run, charter.value.authority) != (self.run, charter.signer):
+            raise MalformedRecord("it is the log of another run or key", fix="It is not used.")
+        return checked_chain(charter, payloads[::-1], end.certificate)
 
     async def _read(self, name: BlobHash, limit: int) -> bytes:
         closers = self._closers - {self.authority.public}

@@ -59,11 +59,11 @@ def put_key(folder: Path, file: Path) -> PublicKey:
 
 
 def _signer(folder: Path) -> PublicKey:
-    """The key that signed the run's charter, by all that the folder has of it."""
+    """The run key in force, by all that the folder has of the run."""
     if not (folder / JOURNAL).exists() and not (folder / ARCHIVE).exists():
         return needed_key(folder).public
     facts = folder_facts(folder)
-    signer = facts.journal or facts.archive or facts.key
+    signer = facts.run_key or facts.archive or facts.key
     if signer is None:
         raise StateError(f"{folder} has nothing of a run", fix="Name the folder of a run.")
     return signer

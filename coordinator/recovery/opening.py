@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from barnraise.contract.archive import CHARTER
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
-from barnraise.core.errors import TrustError
+from barnraise.contract.keys_in_force import KeysInForce
+from barnraise.contract.log_entries import Succession, parse_entry
+from barnraise.contract.run_keys import Successors, agreed, first_epoch, generation_of
+from barnraise.contract.spec import RunSpec
+from barnraise.core.errors import FileDamaged, TrustError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import PublicKey
+from barnraise.core.ids import PublicKey, short
 from barnraise.core.signed import open_signed
+from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from coordinator.messages.recovered_log import log_message
 from coordinator.reasons.recovered_log import JournalOlder, JournalSalvaged, NewRunIgnored, RunSetAside
 from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun, decide_beginning
 from coordinator.recovery.key_file import keep_key, new_key, pending_key, run_key, set_run_aside
-from coordinator.run_folder import ARCHIVE, JOURNAL
-from coordinator.store.completeness import archive_is_ahead, journal_facts
+from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
+from coordinator.store.completeness import JournalFacts, archive_is_ahead, journal_facts
 from coordinator.store.journal import Journal, JournalDamaged
 from coordinator.store.journal_salvage import salvage
 
@@ -45,6 +51,17 @@ def open_folder(folder: Path, asked: Asked) -> tuple[Identity, Beginning]:
     return key, beginning
 
 
+def known_keys(folder: Path, spec: RunSpec, own: PublicKey) -> KeysInForce:
+    """Those of the run that the journal records; before it records one, those of the spec, with our key."""
+    facts = folder_facts(folder)
+    if facts.journal is None:
+        return KeysInForce.named_in(spec, own)
+    keys = KeysInForce.named_in(spec, facts.journal)
+    epoch = first_epoch(facts.generation)
+    keys.follow(replace(keys.position, epoch=epoch, successors=facts.successors))
+    return keys
+
+
 def folder_facts(folder: Path) -> FolderFacts:
     """Raises StateError, JournalDamaged, DiskFull."""
     with closing(Journal(folder / JOURNAL)) as journal:
@@ -58,7 +75,31 @@ def folder_facts(folder: Path) -> FolderFacts:
     if pending is not None and pending.public == signer:  # the start that began the run was interrupted
         keep_key(folder)
     key = run_key(folder)
-    return FolderFacts(folder, None if key is None else key.public, signer, _archive_signer(folder), restored)
+    successors = _successors(folder, facts)
+    return FolderFacts(
+        folder,
+        None if key is None else key.public,
+        signer,
+        _archive_signer(folder),
+        restored,
+        successors,
+        min(generation_of(facts.epoch), len(successors)),
+    )
+
+
+def _successors(folder: Path, facts: JournalFacts) -> Successors:
+    """Those that the log names: its entries were checked before they were journaled."""
+    blobs = BlobStore(folder / BLOBS)
+    found = facts.named
+    for name in facts.successions:
+        try:
+            entry = parse_entry(blobs.get(name))
+        except (OSError, FileDamaged) as error:
+            log.warning("the successor that entry %s names is not known: %s", short(name), error)
+            break
+        if isinstance(entry, Succession):
+            found = agreed(found, (*found[: entry.named.statement.generation - 1], entry.named))
+    return found
 
 
 def _archive_signer(folder: Path) -> PublicKey | None:

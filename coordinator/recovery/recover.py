@@ -16,12 +16,14 @@ from barnraise.contract.tip import certifiers
 from barnraise.core.errors import NetworkError, StateError, TrustError, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, RunId
+from barnraise.core.signed import Signed
 from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.messages.recovered_log import log_message
 from coordinator.reasons.recovered_log import (
     AskingVolunteers,
+    KeyReplaced,
     LogFound,
     NoLogHeld,
     OwnArchiveUnused,
@@ -29,8 +31,10 @@ from coordinator.reasons.recovered_log import (
 )
 from coordinator.reasons.recovery import ContributionFile
 from coordinator.recovery.archive_copy import ArchiveCopy, ArchivedRun
+from coordinator.recovery.beginning import Beginning, Recover
 from coordinator.recovery.chain import Chain
 from coordinator.recovery.holders import Holders
+from coordinator.recovery.opening import folder_facts
 from coordinator.recovery.rebuild import Rebuilt, rebuild_journal
 from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
 from coordinator.store.copies import Copies
@@ -54,6 +58,10 @@ class Recovery:
     run: str
     clock: Callable[[], Millis]
 
+    def begin(self, beginning: Beginning) -> tuple[str, ...]:
+        """As `from_source`, where a run is recovered."""
+        return self.from_source(beginning.source) if isinstance(beginning, Recover) else ()
+
     def from_source(self, source: str | None) -> tuple[str, ...]:
         """Take the log of the archive in the folder and that of `source`, which may be the run's invite.
 
@@ -64,12 +72,14 @@ class Recovery:
             return ()
         if not source.startswith(SCHEME):
             return (self.from_archive(source),)
-        invite = parse_invite(source)
-        if (invite.key, invite.run) != (self.authority.public, self.run):
+        invite, charter = parse_invite(source), self._charter()
+        first = self.authority.public if charter is None else charter.signer
+        if (invite.key, invite.run) != (first, self.run):
             raise UserError(
                 f"the invite is of the run {invite.run} with the key {invite.key[:8]}; this is {self.run}"
-                f" with {self.authority.public[:8]}",
-                fix="Give the invite of this run, or the folder or address of its archive.",
+                f" with {first[:8]}",
+                fix="Give the invite of this run, or the folder or address of its archive, also"
+                " where the key here is a successor and the journal is lost.",
             )
         return ()
 
@@ -98,6 +108,7 @@ class Recovery:
         """As `ask_volunteers`, in a swarm that is running."""
         log.warning("%s", log_message(AskingVolunteers(timing.ask_holders)))
         charter = await asyncio.to_thread(self._charter)
+        known = await asyncio.to_thread(folder_facts, self.folder)
         holders = Holders(
             swarm,
             blobs,
@@ -105,7 +116,7 @@ class Recovery:
             RunId(self.run),
             timing.ask_holders,
             pause=timing.tick * 4,
-            known=() if charter is None else certifiers(charter),
+            known=() if charter is None else certifiers(charter.value, known.successors),
         )
         await holders.ask()
         found = await holders.longest(charter)
@@ -133,10 +144,9 @@ class Recovery:
                 " `coordinator serve --new-run` begins a new run.",
             )
 
-    def _charter(self) -> Charter | None:
+    def _charter(self) -> Signed[Charter] | None:
         with closing(Journal(self.folder / JOURNAL)) as journal:
-            signed = find_charter(journal.rows(), self.authority.public)
-            return None if signed is None else signed.value
+            return find_charter(journal.rows(), None)
 
     def _fetch_contributions(self, copy: ArchiveCopy, found: ArchivedRun) -> int:
         """The round from which on all contributions are here: that of a checkpoint, or 0."""
@@ -151,12 +161,19 @@ class Recovery:
 
 
 def resume_after_recovery(store: RunStore, journal: Journal, now: Millis, *, after_epoch: int = 0) -> None:
-    """Begin an epoch where the journal may lack rounds: others' ends of the log are void then."""
-    if journal.behind is None:
+    """Begin an epoch where the journal may lack rounds: others' ends of the log are void then.
+
+    So does a successor that takes the place of the run key. Raises StateError where the log does not name it.
+    """
+    before = store.snapshot.run_key
+    replaces = before != store.authority.public
+    if journal.behind is None and not replaces:
         return
     resumed = store.resume(now, after_epoch=after_epoch)
     journal.mark_behind(None)
     log.warning("%s", log_message(RunResumed(resumed.entry.round, resumed.entry.epoch)))
+    if replaces:
+        log.warning("%s", log_message(KeyReplaced(before, store.authority.public)))
 
 
 def _report_found(location: str | None, chain: Chain, rebuilt: Rebuilt) -> None:

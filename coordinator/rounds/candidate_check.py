@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from barnraise.contract.certificates import Authorities, check_certificate
 from barnraise.contract.closers_order import check_order
-from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, vote_on
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, Succession, vote_on
 from barnraise.contract.records import Commit, check_admission, fold_order, open_commits
+from barnraise.contract.tip import check_succession
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import check_follows
@@ -33,8 +34,11 @@ def check_candidate(
         raise _refused("a resume, which no closer proposes")
     check_follows(run.position, entry)
     _check_previous(entry, before)
+    if isinstance(entry, Succession):
+        check_succession(run.position, entry, run.charter.authority_key)
+        return ()
     if isinstance(entry, Delegation):
-        check_order(entry, run.charter.authority_key)
+        check_order(entry, run.run_key)
         return ()
     commits = open_commits(entry)
     _check_list(entry, commits, run, now)
@@ -43,7 +47,7 @@ def check_candidate(
     return commits
 
 
-def _check_previous(entry: Close | Delegation, before: tuple[Entry, Authorities] | None) -> None:
+def _check_previous(entry: Close | Delegation | Succession, before: tuple[Entry, Authorities] | None) -> None:
     """The certificate in an entry becomes part of the log: a false one would end it."""
     if (entry.certificate is None) != (before is None):
         raise _refused("an entry without the certificate of the one before")
@@ -72,9 +76,8 @@ def _check_commit(commit: Commit, run: RunState, at: Millis, blob_sizes: range) 
         commit.admission,
         owner,
         run=charter.run,
-        authority=charter.authority_key,
+        signers=run.signers,
         now=at,
-        closers=run.position.named,
     )
     length = run.spec.data.sequence_length
     # Whether it came in time is the proposer's to say: its close is what closers agree on.

@@ -16,19 +16,24 @@ Read = Callable[[BlobHash], Entry]
 
 def certifiers_of_newest(run: RunState, read: Read) -> Authorities:
     """The keys at the place before the newest entry. The log has one."""
-    run_key = run.charter.authority_key
+    first = run.charter.authority_key
     newest = read(run.log[-1].name)
     if isinstance(newest, Resume):
-        return Authorities((run_key,))
-    if isinstance(newest, Delegation) or not _delegated_in(run, newest, read):
-        return run.position.authorities(run_key)
-    return Authorities(_closers_of(newest, run, read) or (run_key,))
+        return Authorities((run.run_key,))
+    if not isinstance(newest, Close) or not _delegated_in(run, newest, read):
+        return run.position.authorities(first)
+    return Authorities(_closers_of(newest, run, read) or (run.run_key,))
 
 
 def _delegated_in(run: RunState, close: Close, read: Read) -> bool:
-    """Whether a delegation takes effect with `close`: the entry before it is one of the same round."""
-    before = read(run.log[close.height - 1].name) if close.height else None
-    return isinstance(before, Delegation) and before.round == close.round
+    """Whether a delegation takes effect with `close`: one of the same round is before it."""
+    for height in range(close.height - 1, -1, -1):
+        entry = read(run.log[height].name)
+        if entry.round != close.round or isinstance(entry, Close):
+            return False
+        if isinstance(entry, Delegation):
+            return True
+    return False
 
 
 def _closers_of(close: Close, run: RunState, read: Read) -> tuple[PublicKey, ...]:

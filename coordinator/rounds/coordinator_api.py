@@ -96,8 +96,7 @@ class CoordinatorApi:
                 return JoinResult(self.charter(), sign(authority, admission).wire, self.head())
 
     def _check_may_admit(self) -> None:
-        run, own = self.store.snapshot, self.store.authority.public
-        if own != run.charter.authority_key and own not in run.position.named:
+        if self.store.authority.public not in self.store.snapshot.signers:
             raise Unreachable(
                 "this program follows the run and is none of its closers",
                 fix="Ask the coordinator, or a closer.",

@@ -54,7 +54,7 @@ class Delegating:
         if wish is None:
             return None
         run = self.store.snapshot
-        closers = wish.closers(run.charter.authority_key)
+        closers = wish.closers(run.run_key)
         named = run.position.closers if run.position.next_closers is None else run.position.next_closers
         if closers == named:
             self._file.unlink(missing_ok=True)
@@ -67,7 +67,7 @@ class Delegating:
         """Let the run key vote from this epoch on, where it closed alone and never voted. Raises DiskFull."""
         votes = self.store.folder / VOTES
         if not votes.exists():
-            VoteStore.begin(votes, run.charter.authority_key, run.position.epoch)
+            VoteStore.begin(votes, run.run_key, run.position.epoch)
 
     def _order(self, run: RunState, closers: tuple[PublicKey, ...]) -> str | None:
         """The run key's order, which closers ask for; None where it decides alone."""

@@ -17,8 +17,8 @@ from barnraise.consensus.statements import Value
 from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Authorities
-from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.double_signing import Certified, DoubleSigned
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import (
     MAX_ENTRY_BYTES,
     Close,
@@ -26,6 +26,7 @@ from barnraise.contract.log_entries import (
     Entry,
     NeedsNewer,
     Resume,
+    Succession,
     parse_entry,
     vote_on,
 )
@@ -70,8 +71,8 @@ class JointClosing:
     swarm: Swarm
     agreement: Agreement
     clock: Callable[[], Millis]
-    closers: ClosersInForce
-    """Of whom this program takes heads and admissions."""
+    keys: KeysInForce
+    """Whose heads and admissions this program takes."""
     timing: Timing = TIMING
     volunteers: Sequence[PublicKey] = ()
     """Some of those that are present: they hold the newest part of the log."""
@@ -104,7 +105,7 @@ class JointClosing:
     @property
     def is_first(self) -> bool:
         """Whether this closer proposes first, and announces heads."""
-        return self._own == self.agreement.run_key
+        return self._own == self.keys.run_key
 
     @property
     def may_lead(self) -> bool:
@@ -123,8 +124,8 @@ class JointClosing:
         if self.may_propose:
             self._propose(self.store.candidate(reason, now, turns))
 
-    def propose_delegation(self, entry: Delegation) -> None:
-        """Have other closers named. Nothing else is proposed at this place of the log."""
+    def propose_amendment(self, entry: Delegation | Succession) -> None:
+        """Have other closers, or a successor, named. Nothing else is proposed at this place of the log."""
         if self.may_propose:
             self.store.blobs.put(entry.payload)
             self._propose(entry)
@@ -134,7 +135,7 @@ class JointClosing:
         """Whether this closer takes part, and has proposed nothing at this place of the log yet."""
         return self._proposed != self._position and self.agreement.takes_part
 
-    def _propose(self, entry: Close | Delegation) -> None:
+    def _propose(self, entry: Close | Delegation | Succession) -> None:
         self._proposed = self._position
         self.agreement.propose(entry.name, entry.kind)
 
@@ -208,7 +209,7 @@ class JointClosing:
     def _arrive(self) -> None:
         run = self.store.snapshot
         self._listed = {blob: round for blob, round in self._listed.items() if round >= run.round}
-        self.closers.follow(run.position)
+        self.keys.follow(run.position)
         newest = None
         if run.certificate is not None:
             vote = vote_on(self._newest_entry(), run.certificate.ballot)
@@ -231,6 +232,8 @@ class JointClosing:
             return goal_of(agreement.decided)
         if agreement.later is not None:
             return goal_of(agreement.later.certified, agreement.later.holder)
+        for head in heads:
+            self.keys.heard(head.epoch, head.successors, self.store.charter.run)
         return next((goal for head in heads if (goal := goal_of_head(head, here))), None)
 
     async def _steps_to(self, goal: Goal) -> list[Step]:
@@ -239,7 +242,7 @@ class JointClosing:
 
         newest = self.agreement.newest
         passed = {} if newest is None else {newest.vote.height: newest}
-        match await walk(goal, Place(self._position, passed), read, self.store.charter):
+        match await walk(goal, Place(self.keys.position, passed), read, self.store.charter):
             case Continues(steps):
                 return list(steps)
             case IsVoid(resume):
@@ -261,7 +264,7 @@ class JointClosing:
 
     def _holders(self, first: Sequence[PublicKey]) -> list[PublicKey]:
         run = self.store.snapshot
-        keys = dict.fromkeys([*first, *holders(run.charter, run.position), *self.volunteers])
+        keys = dict.fromkeys([*first, *holders(run.charter, self.keys.at_work), *self.volunteers])
         return [key for key in keys if key != self._own]
 
     async def _fetch_all(self, commits: Sequence[Commit], holders: Sequence[PublicKey]) -> None:
@@ -304,7 +307,7 @@ def joint_closing(
     identity: Identity,
     votes: VoteStore,
     clock: Callable[[], Millis],
-    closers: ClosersInForce,
+    keys: KeysInForce,
     timing: Timing = TIMING,
 ) -> JointClosing:
     """The part of this program in closing rounds, connected with the other closers."""
@@ -320,7 +323,7 @@ def joint_closing(
         functools.partial(_publish_lie, store),
     )
     swarm.mail.deliver = agreement.receive
-    return JointClosing(store, swarm, agreement, clock, closers, timing)
+    return JointClosing(store, swarm, agreement, clock, keys, timing)
 
 
 def _publish_lie(store: RunStore, lie: Lie) -> None:

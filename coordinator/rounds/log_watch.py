@@ -105,8 +105,8 @@ class LogWatch:
     async def _is_certified(self, found: Certified, presence: Presence) -> bool:
         """By keys that are known here, or by those that its own log names behind ours."""
         store, run = self.store, self.store.snapshot
-        alone = Authorities((store.authority.public,))
-        if is_proved(found, (alone, run.position.authorities(alone.keys[0]))):
+        alone = Authorities((run.run_key,))
+        if is_proved(found, (alone, run.position.authorities(run.charter.authority_key))):
             return True
 
         async def read(name: BlobHash) -> bytes:

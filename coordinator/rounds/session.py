@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import sample
 
 from barnraise.contract.divergence import Divergence, divergence_message
-from barnraise.contract.log_entries import Delegation
+from barnraise.contract.log_entries import Delegation, Succession
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import StateError
@@ -29,9 +29,9 @@ from coordinator.reasons.rounds import (
     Progress,
     Resumed,
 )
+from coordinator.rounds.amending import Amending, report_amended
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
 from coordinator.rounds.contributions import Contributions
-from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.instances import Instances
 from coordinator.rounds.joint_closing import MAX_VOLUNTEERS, JointClosing
 from coordinator.rounds.log_watch import LogIsBehind, LogWatch
@@ -75,8 +75,8 @@ class Session:
     """With whom rounds are closed; None where the run key does alone."""
     nodes: Callable[[], Sequence[str]] = tuple
     """libp2p addresses of closers, which the head has too."""
-    delegating: Delegating | None = None
-    """Has other closers named; None for a follower."""
+    amending: Amending | None = None
+    """Has other closers, or a successor, named; None for a follower."""
     members: Membership = field(default_factory=Membership)
     """The volunteers that were live at the last tick."""
     progress: Progress = field(default_factory=JustStarted)
@@ -162,7 +162,7 @@ class Session:
         elif await self._asks_holders(now):
             self._report(AskingHolders(self.timing.ask_holders))
             return
-        await self._delegate(now)
+        await self._amend(now)
         situation = self._situation(now)
         decision = decide_close(situation)
         self._deserted = deserted_after(situation, decision, any_live=bool(self.members))
@@ -243,20 +243,22 @@ class Session:
         if self.joint is None and self.store.snapshot.position.closers:
             raise ClosersNamed
 
-    async def _delegate(self, now: Millis) -> None:
-        """Have the log name the closers that the maintainer asked for. Raises DiskFull, MalformedRecord."""
-        if self.delegating is None:
+    async def _amend(self, now: Millis) -> None:
+        """Have the log say what the maintainer asked for. Raises DiskFull, MalformedRecord, BadSignature."""
+        shared = self.joint if self.joint is not None and self.joint.is_shared else None
+        if self.amending is None or (shared is not None and not shared.may_propose):
             return
-        if self.joint is not None and self.joint.is_shared:
-            if self.joint.may_propose and (entry := self.delegating.entry(now)) is not None:
-                self.joint.propose_delegation(entry)
-        elif (entry := self.delegating.entry(now)) is not None:
-            self.delegating.prepare_votes(self.store.snapshot)
-            self.store.amend(entry, now)
-            await self._delegated(entry)
+        entry = self.amending.entry(now)
+        if entry is None:
+            return
+        if shared is not None:
+            shared.propose_amendment(entry)
+            return
+        self.amending.enter(entry, now)
+        await self._amended(entry)
 
-    async def _delegated(self, entry: Delegation) -> None:
-        log.info("from round %d on %d closers close rounds", entry.round + 1, len(entry.closers) or 1)
+    async def _amended(self, entry: Delegation | Succession) -> None:
+        report_amended(entry)
         if self.joint is not None:
             self.joint.moved()
         await self.announce_head()
@@ -274,8 +276,8 @@ class Session:
             if isinstance(step, Link):
                 votes = len(step.certificate.signatures)
                 await self._closed(step, JustCertified(step.close.round, votes))
-            elif isinstance(step.entry, Delegation):
-                await self._delegated(step.entry)
+            elif isinstance(step.entry, Delegation | Succession):
+                await self._amended(step.entry)
 
     async def _hear_volunteers(self, joint: JointClosing) -> None:
         """Volunteers may hold more of the log than is known here: the heads of others are not taken where a

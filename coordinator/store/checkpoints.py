@@ -20,6 +20,7 @@ from barnraise.contract.manifest import (
     manifest_json,
     position_fields,
 )
+from barnraise.contract.run_keys import Successors
 from barnraise.contract.spec import Lora
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip
@@ -77,12 +78,14 @@ def published_manifest(
     manifest: Manifest,
     held_out: HeldOut | None,
     card_files: Mapping[str, bytes],
+    successors: Successors,
     authority: Identity,
     blobs: BlobStore,
 ) -> Signed[Manifest]:
     """The final manifest of a checkpoint, put into `blobs`: with its evaluation and its model card.
 
-    card_files: the model card and its figures, by file name. Raises DiskFull.
+    card_files: the model card and its figures, by file name. successors: they show that `authority` is a run
+    key. Raises DiskFull.
     """
     with Batch() as batch:
         added = [
@@ -91,7 +94,10 @@ def published_manifest(
         ]
     kept = [entry for entry in manifest.files if entry.name not in card_files]
     files = tuple(sorted([*kept, *added], key=lambda entry: entry.name))
-    signed = sign(authority, manifest.model_copy(update={"held_out": held_out, "files": files}))
+    signed = sign(
+        authority,
+        manifest.model_copy(update={"held_out": held_out, "files": files, "successors": successors}),
+    )
     blobs.put(signed.wire)
     return signed
 

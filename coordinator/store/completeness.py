@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.archive import INDEX, parse_index
+from barnraise.contract.run_keys import Successors
 from barnraise.core.errors import MalformedRecord
-from barnraise.core.ids import PublicKey
+from barnraise.core.ids import BlobHash, PublicKey
 from coordinator.store.events import ENTRIES, Kind, Row
-from coordinator.store.row_reader import find_charter, open_snapshot
+from coordinator.store.row_reader import certified_in, find_charter, open_snapshot
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,33 @@ class JournalFacts:
     """The key that signed the charter of the run; None where it records no run."""
     entries: int
     """Entries of the log."""
+    epoch: int = 0
+    """Of the newest entry."""
+    named: Successors = ()
+    """Successors of the run key, up to the newest snapshot."""
+    successions: tuple[BlobHash, ...] = ()
+    """Names of the entries after it that name successors."""
 
 
 def journal_facts(rows: Iterable[Row]) -> JournalFacts:
     """Reads all rows, so that damage is found. Raises JournalDamaged, StateError, MalformedRecord."""
     rows = iter(rows)
     charter = find_charter(rows, None)  # it reads up to the charter, which is before all entries
-    saved, entries = None, 0
+    saved, after = None, list[Row]()
     for row in rows:
-        saved, entries = (row, 0) if row.kind is Kind.SAVED else (saved, entries + (row.kind in ENTRIES))
-    if saved is not None:
-        entries += open_snapshot(saved, None).value.position.height
-    return JournalFacts(None if charter is None else charter.signer, entries)
+        if row.kind is Kind.SAVED:
+            saved, after = row, []
+        elif row.kind in ENTRIES:
+            after.append(row)
+    before = None if saved is None else open_snapshot(saved, None).value.position
+    votes = [certified_in(row).vote for row in after if row.kind is Kind.AMENDED]
+    return JournalFacts(
+        signer=None if charter is None else charter.signer,
+        entries=len(after) + (0 if before is None else before.height),
+        epoch=votes[-1].epoch if votes else 0 if before is None else before.epoch,
+        named=() if before is None else before.successors,
+        successions=tuple(BlobHash(vote.entry) for vote in votes if vote.kind == "succession"),
+    )
 
 
 def archive_is_ahead(entries: int, archive: Path) -> bool:

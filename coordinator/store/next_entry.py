@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from barnraise.contract.log_entries import Close, Delegation, Resume
+from barnraise.contract.log_entries import Close, Delegation, Resume, Succession
 from barnraise.contract.records import Commit, fold_order
+from barnraise.contract.run_keys import NamedSuccessor, first_epoch, generation_of
+from barnraise.contract.tip import check_succession
 from barnraise.core.errors import StateError
-from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.ids import Millis, PublicKey, short
 from coordinator.store.run_state import RunState
 
 
@@ -47,17 +49,51 @@ def delegation_of(
     )
 
 
-def resume_of(run: RunState, now: Millis, after_epoch: int) -> Resume:
-    """A resume after the epoch that is the latest one. Raises StateError while a round is being folded."""
+def succession_of(run: RunState, named: NamedSuccessor, now: Millis) -> Succession:
+    """The entry that names a successor. Raises BadSignature where the run key in force did not name it."""
     position = run.position
+    entry = Succession(
+        run=run.charter.run,
+        epoch=position.epoch,
+        height=position.height,
+        round=position.round,
+        previous=position.previous,
+        certificate=run.certificate,
+        named=named,
+        at=now,
+    )
+    check_succession(position, entry, run.charter.authority_key)
+    return entry
+
+
+def resume_of(run: RunState, now: Millis, after_epoch: int, own: PublicKey) -> Resume:
+    """A resume by the key `own`, after the epoch that is the latest one.
+
+    Where `own` is the successor of the run key, it takes its place. Raises StateError while a round is being
+    folded, or where the log does not name `own`.
+    """
+    position = run.position
+    epoch = _epoch_after(max(position.epoch, after_epoch), run, own)
     if run.tip.position != position:
         raise StateError("a round is being folded", fix="Try again when it is.")
     return Resume(
         run=run.charter.run,
-        epoch=max(position.epoch, after_epoch) + 1,
+        epoch=epoch,
         height=position.height,
         round=position.round,
         previous=position.previous,
         certificate=run.certificate,
         at=now,
     )
+
+
+def _epoch_after(epoch: int, run: RunState, own: PublicKey) -> int:
+    keys = run.signers.run_keys
+    generation = keys.index(own) if own in keys else -1
+    found = max(epoch + 1, first_epoch(generation))
+    if generation_of(found) != generation:
+        raise StateError(
+            f"the key {short(own)} cannot resume the run after epoch {epoch}: the log does not name it",
+            fix="Use the newest run key, or its successor: docs/RUN_KEY.md.",
+        )
+    return found

@@ -59,7 +59,7 @@ from coordinator.store.copies import Copies
 from coordinator.store.events import ENTRIES, CheckpointsDropped, ContributionsLost, Row
 from coordinator.store.later_states import LaterStates, Start, usable_states
 from coordinator.store.retention import NamedBlobs
-from coordinator.store.row_reader import RowReader, certified_in, open_snapshot, since_snapshot
+from coordinator.store.row_reader import RowReader, certified_in, open_own_snapshot, since_snapshot
 from coordinator.store.run_state import RunState
 from coordinator.store.state_snapshot import state_of
 from coordinator.store.transitions import apply
@@ -138,16 +138,16 @@ class Restoring:
         return self._without_lost(self._without_incomplete(state))
 
     @property
-    def _signers(self) -> tuple[PublicKey, ...]:
+    def _signers(self) -> frozenset[PublicKey]:
         """Of checkpoints that a follower's journal may name, next to the run key."""
         own = () if self.own is None else (self.own,)
-        return (*first_closers(self.charter.value), *own)
+        return frozenset((*first_closers(self.charter.value), *own))
 
     def _state_in(self, saved: Row | None) -> RunState:
         """The state of a snapshot; that before all events where there is none."""
         if saved is None:
             return RunState.before_events(self.charter)
-        snapshot = open_snapshot(saved, self.own or self._charter.authority_key).value
+        snapshot = open_own_snapshot(saved, self.own, self._charter.authority_key).value
         state = state_of(snapshot, self.charter, self._signers)
         contributions = (blob for blobs in state.history.kept for blob in blobs)
         self.named.add_kept(state.checkpoints.values(), contributions)

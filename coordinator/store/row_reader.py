@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -12,9 +12,10 @@ from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim
+from barnraise.contract.run_keys import Signers, keys_of
 from barnraise.contract.tip import Position, first_position
-from barnraise.core.errors import FileDamaged, MalformedRecord, NewerVersion
-from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.core.errors import BadSignature, FileDamaged, MalformedRecord, NewerVersion
+from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.core.signed import Signed, open_signed
 from barnraise.fold.log import Amendment, Link, Unreadable, check_step, read_step
 from barnraise.runtime.blob_store import BlobStore
@@ -65,6 +66,20 @@ def open_snapshot(row: Row, authority: PublicKey | None) -> Signed[Snapshot]:
     return open_signed(Snapshot, row.body, signer=authority, limit=MAX_SNAPSHOT_BYTES)
 
 
+def open_own_snapshot(row: Row, own: PublicKey | None, first: PublicKey) -> Signed[Snapshot]:
+    """A snapshot by a run key, or, in a follower's folder, by its key. first: the charter's run key.
+
+    Raises MalformedRecord, BadSignature.
+    """
+    signed = open_snapshot(row, None)
+    if signed.signer not in (own, *keys_of(first, signed.value.position.successors)):
+        raise BadSignature(
+            f"the journal's snapshot of round {row.round} is signed by {short(signed.signer)}",
+            fix="Bring the journal back from a backup: coordinator restore BACKUP FOLDER",
+        )
+    return signed
+
+
 def since_snapshot(rows: Iterable[Row]) -> tuple[Row | None, list[Row]]:
     """The newest snapshot's row, and the rows after it; all rows where there is none."""
     newest: Row | None = None
@@ -85,7 +100,7 @@ class RowReader:
     blobs: BlobStore
     entry: Callable[[Certified], bytes]
     """The payload of an entry of the log."""
-    closers: Container[PublicKey] = ()
+    closers: frozenset[PublicKey] = frozenset()
     """Keys whose checkpoints this folder keeps, next to the run key's."""
 
     def events(self, rows: Iterable[Row], position: Position | None = None) -> Iterator[Journaled]:
@@ -120,8 +135,8 @@ class RowReader:
 
     def open_manifest(self, wire: bytes) -> Signed[Manifest]:
         """Raises MalformedRecord, BadSignature."""
-        charter = self.charter
-        return open_manifest(wire, run=charter.run, authority=charter.authority_key, closers=self.closers)
+        signers = Signers(self.charter.authority_key, closers=self.closers)
+        return open_manifest(wire, run=self.charter.run, signers=signers)
 
 
 def _chartered(reader: RowReader, row: Row) -> Journaled:

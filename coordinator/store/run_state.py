@@ -27,6 +27,7 @@ from barnraise.contract.divergence import LossTrend
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, Head, JoinClaim, blob_name
 from barnraise.contract.rounds import Window
+from barnraise.contract.run_keys import Signers, generation_of
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.tip import Position, Tip, first_position, genesis_tip
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
@@ -128,6 +129,18 @@ class RunState:
         return self.charter.spec
 
     @property
+    def signers(self) -> Signers:
+        """Whose heads, admissions and manifests count."""
+        position = self.position
+        generation, closers = generation_of(position.epoch), frozenset(position.named)
+        return Signers(self.charter.authority_key, position.successors, generation, closers)
+
+    @property
+    def run_key(self) -> PublicKey:
+        """The one that is in force."""
+        return self.position.run_key(self.charter.authority_key)
+
+    @property
     def round(self) -> Round:
         """The open round."""
         return self.position.round
@@ -197,6 +210,7 @@ class RunState:
             bootstrap=addresses.p2p,
             api=addresses.api,
             gateways=addresses.gateways,
+            successors=self.position.successors,
         )
 
     def next_replay_from(self) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
-from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, vote_on
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, Succession, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
 from barnraise.contract.shards import DataIndex
@@ -226,9 +226,9 @@ class RunStore:
         after_epoch: the latest epoch that anybody has seen. Raises StateError while a round is being folded.
         """
         with self._writing:
-            return self.amend(resume_of(self.snapshot, now, after_epoch), now)
+            return self.amend(resume_of(self.snapshot, now, after_epoch, self.authority.public), now)
 
-    def amend(self, entry: Delegation | Resume, now: Millis) -> Amendment:
+    def amend(self, entry: Delegation | Succession | Resume, now: Millis) -> Amendment:
         """Sign and journal an entry that the run key certifies alone."""
         with self._writing:
             amendment = Amendment(entry, self._certified(entry))
@@ -287,8 +287,8 @@ class RunStore:
         self, round: int, held_out: HeldOut | None, card_files: Mapping[str, bytes], now: Millis
     ) -> None:
         """Give a checkpoint its final manifest. card_files: its model card and figures, by file name."""
-        before = self.snapshot.checkpoints[round]
-        signed = published_manifest(before.value, held_out, card_files, self.authority, self.blobs)
+        before, named = self.snapshot.checkpoints[round], self.snapshot.position.successors
+        signed = published_manifest(before.value, held_out, card_files, named, self.authority, self.blobs)
         self._record(CheckpointPublished(now, signed))
         self.remove(self._replaced)
         self._replaced = blobs_of_replaced(before, self.snapshot.checkpoints.values())

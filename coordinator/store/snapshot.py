@@ -14,6 +14,7 @@ from barnraise.contract.certificates import Certificate
 from barnraise.contract.field_types import Count, Epoch, Height, RoundNumber, Time
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import JoinClaim
+from barnraise.contract.run_keys import Successors
 from barnraise.core.signed import Signable
 from barnraise.core.strict import Hex64, Strict
 
@@ -29,6 +30,7 @@ class SavedPosition(Strict):
     height: Height
     closers: tuple[Hex64, ...]
     next_closers: tuple[Hex64, ...] | None
+    successors: Successors = ()
 
 
 class SavedRound(Strict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -12,6 +12,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.divergence import LossTrend
 from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation
+from barnraise.contract.run_keys import Signers
 from barnraise.contract.tip import Position
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round
 from barnraise.core.signed import Signed, open_text
@@ -43,6 +44,7 @@ def snapshot_of(run: RunState) -> Snapshot:
             height=position.height,
             closers=position.closers,
             next_closers=position.next_closers,
+            successors=position.successors,
         ),
         opens=run.opens,
         names="".join(logged.name for logged in run.log),
@@ -73,7 +75,9 @@ def snapshot_of(run: RunState) -> Snapshot:
     )
 
 
-def state_of(snapshot: Snapshot, charter: Signed[Charter], closers: Container[PublicKey] = ()) -> RunState:
+def state_of(
+    snapshot: Snapshot, charter: Signed[Charter], closers: frozenset[PublicKey] = frozenset()
+) -> RunState:
     """The state that `snapshot_of` was given, without what a restart finds in the files.
 
     closers: as of `RowReader`. Raises MalformedRecord, BadSignature.
@@ -125,10 +129,11 @@ def _saved_checkpoint(run: RunState, round: int) -> SavedCheckpoint:
 
 
 def _open_manifest(
-    saved: SavedCheckpoint, charter: Charter, closers: Container[PublicKey]
+    saved: SavedCheckpoint, charter: Charter, closers: frozenset[PublicKey]
 ) -> Signed[Manifest]:
     wire = base64.b64decode(saved.manifest)
-    return open_manifest(wire, run=charter.run, authority=charter.authority_key, closers=closers)
+    signers = Signers(charter.authority_key, closers=closers)
+    return open_manifest(wire, run=charter.run, signers=signers)
 
 
 def _evaluations(saved: SavedCheckpoint) -> Mapping[PublicKey, Signed[Evaluation]]:
@@ -147,6 +152,7 @@ def _position(saved: SavedPosition) -> Position:
         saved.height,
         tuple(map(PublicKey, saved.closers)),
         None if closers is None else tuple(map(PublicKey, closers)),
+        saved.successors,
     )
 
 

@@ -20,6 +20,7 @@ from barnraise.contract.archive import folder_of
 from barnraise.contract.base_files import GGUF, ArchivedBase, find_archived_base
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, open_manifest
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import (
     BarnraiseError,
     HashMismatch,
@@ -165,7 +166,7 @@ class BaseFinder:
         raise _NotServed(f"{sources[0].name} does not serve it", fix="")
 
     def _checked(self, name: str, wire: bytes, key: PublicKey) -> ArchivedBase:
-        manifest = open_manifest(wire, run=self.charter.run, authority=key).value
+        manifest = open_manifest(wire, run=self.charter.run, signers=Signers(key)).value
         fix = "Report it to the run's maintainer, or give the model's folder or .gguf file with --base PATH."
         if manifest.form != "base":
             raise MalformedRecord(f"{name} serves the {manifest.form} form as the base model", fix=fix)

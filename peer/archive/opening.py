@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from barnraise.contract.invite import SCHEME, Invite, parse_invite
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.manifest import MANIFEST
 from barnraise.core.errors import InviteError, TrustError, Unreachable, UserError
 from barnraise.core.ids import HASH_PATTERN, PublicKey, RunId
@@ -60,7 +61,9 @@ async def _of_invite(
     client: httpx2.AsyncClient, invite: Invite, timing: Timing, limiter: RateLimiter, mirrors: Sequence[str]
 ) -> RunArchive:
     try:
-        search = CoordinatorSearch(invite, AddressBook(invite.run, invite.key), wall_ms, timing)
+        search = CoordinatorSearch(
+            invite, AddressBook(invite.run, KeysInForce.alone(invite.key)), wall_ms, timing
+        )
         address = await search.ask(CoordinatorClient.gateway)
         return await read_archive(WebSource(client, address, timing, limiter), invite.key)
     except Unreachable as away:

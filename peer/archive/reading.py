@@ -13,7 +13,15 @@ from barnraise.contract.archive import (
     parse_index,
 )
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
-from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Form, Manifest, open_manifest
+from barnraise.contract.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    Form,
+    Manifest,
+    open_any_manifest,
+    open_manifest,
+)
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import HashMismatch, MalformedRecord, TrustError
 from barnraise.core.ids import PublicKey, RunId, blob_hash
 from barnraise.core.signed import Signed, open_signed
@@ -45,7 +53,7 @@ class RunArchive:
     async def manifest(self, revision: Revision, form: Form) -> Signed[Manifest]:
         """Raises BadSignature, MalformedRecord, HashMismatch unless it is the one that the index names."""
         wire = await self.source.get_small(f"{revision.folder}/{MANIFEST}", MAX_MANIFEST_BYTES)
-        signed = open_manifest(wire, run=self.run, authority=self.key)
+        signed = open_manifest(wire, run=self.run, signers=Signers(self.key))
         if (signed.value.form, signed.value.round) != (form, revision.round):
             raise MalformedRecord(
                 f"{self.source.name} serves the {signed.value.form} checkpoint of round {signed.value.round}"
@@ -90,4 +98,4 @@ async def read_archive(source: Source, key: PublicKey) -> RunArchive:
 async def read_lone(source: Source, key: PublicKey) -> LoneCheckpoint:
     """Raises Missing where there is no checkpoint, Unreachable, BadSignature, MalformedRecord."""
     wire = await source.get_small(MANIFEST, MAX_MANIFEST_BYTES)
-    return LoneCheckpoint(key, open_signed(Manifest, wire, signer=key, limit=MAX_MANIFEST_BYTES), source)
+    return LoneCheckpoint(key, open_any_manifest(wire, Signers(key)), source)

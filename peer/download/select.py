@@ -16,7 +16,7 @@ from barnraise.contract.archive import (
     folder_of,
     round_tag,
 )
-from barnraise.contract.manifest import Form, Manifest
+from barnraise.contract.manifest import Form, Manifest, first_key
 from barnraise.core.errors import UserError
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import Signed
@@ -61,7 +61,7 @@ def index_of(signed: Signed[Manifest], own: str | None = None) -> ArchiveIndex:
         revisions=(revision,),
     )
     return ArchiveIndex(
-        version=2, run=manifest.run, authority=signed.signer, closed=0, replay_from=0, repos=(repo,)
+        version=2, run=manifest.run, authority=first_key(signed), closed=0, replay_from=0, repos=(repo,)
     )
 
 

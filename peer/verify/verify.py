@@ -102,7 +102,9 @@ async def verify(
         if isinstance(found, Difference):
             return found
         archive, claim = found
-        if (contradiction := await two_histories(archive, display.report)) is not None:
+        if (
+            contradiction := await two_histories(archive, claim.manifest.successors, display.report)
+        ) is not None:
             return contradiction
         manifest = claim.manifest
         scratch = stack.enter_context(scratch_folder(cache / SCRATCH))

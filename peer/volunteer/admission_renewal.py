@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from barnraise.contract.invite import Invite
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Admission
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from barnraise.runtime.run_clock import RunClock
 from peer.coordinator_client import ELSEWHERE, connect
@@ -32,7 +33,7 @@ class AdmissionRenewal:
     credit: bool
     admission: Signed[Admission]
     timing: Timing = TIMING
-    closers: Collection[PublicKey] = ()
+    keys: KeysInForce | None = None
     """Those in force. An admission by another one counts no longer."""
 
     def text(self) -> str:
@@ -54,7 +55,7 @@ class AdmissionRenewal:
 
     async def renew(self, clock: RunClock) -> None:
         """Claim again. Raises KeyInUse where another program takes part with our key, Unreachable, …"""
-        async with connect(self.invite(), self.timing, closers=self.closers) as api:
+        async with connect(self.invite(), self.timing, keys=self.keys) as api:
             joined = await api.join(
                 self.identity, self.name, clock, instance=self.instance, credit=self.credit, renew=True
             )
@@ -71,7 +72,7 @@ class AdmissionRenewal:
 
     def _counts(self) -> bool:
         """Whether the signer of our admission may still admit."""
-        return self.admission.signer in (self.invite().key, *self.closers)
+        return self.keys is None or self.admission.signer in self.keys.signers
 
     def _seconds_left(self, now: Millis) -> float:
         admission = self.admission.value

@@ -19,7 +19,7 @@ from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
-from barnraise.core.identity import Identity
+from barnraise.core.identity import KEY_BYTES, Identity
 from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import Signed, open_text, sign
 from barnraise.fold.codec import Decoder
@@ -32,6 +32,9 @@ from peer.volunteer.saved_state import Arrays, NotSaved, SavedState, SavedWork, 
 from peer.volunteer.served_states import ServedStates
 
 log = logging.getLogger("peer")
+
+_SIGNER = 4 * (KEY_BYTES // 3)
+"""Characters at the beginning of a signed record in base64 that show its signer."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +250,12 @@ class ContributionStore:
     def _owed(self) -> dict[str, Array]:
         """All that a restart has to send again."""
         return self.residual if self._missed is None else _sum(self.residual, self._missed)
+
+
+def readmitted(commit: Commit, admission: str) -> Commit:
+    """The commit under an admission by another key: that of a key which was replaced counts no longer."""
+    same = commit.admission[:_SIGNER] == admission[:_SIGNER]
+    return commit if same else commit.model_copy(update={"admission": admission})
 
 
 def _sum(residual: dict[str, Array], missed: Decoder) -> dict[str, Array]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.invite import Invite
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Head
 from barnraise.contract.shards import DataIndex
 from barnraise.core.errors import (
@@ -82,7 +82,7 @@ class _Node:
     blobs: BlobStore
     clock: RunClock
     awake: AwakeClock
-    closers: ClosersInForce
+    keys: KeysInForce
     timing: Timing
 
 
@@ -99,7 +99,7 @@ async def join(
     with owned_folder(folder, "peer"), ticking(AwakeClock()) as awake:
         identity = load_identity(folder / PEER_KEY)
         instance = instance_number(folder, identity.public)
-        book = load_book(folder, invite.run, invite.key, wall_ms())
+        book = load_book(folder, invite.run, KeysInForce.alone(invite.key), wall_ms())
         search = CoordinatorSearch(invite, book, wall_ms, timing)
         claiming = functools.partial(_admitted, search, identity, instance, settings)
         joined, clock = await _or_leave(persist(claiming, identity.public, timing), leaving)
@@ -108,7 +108,8 @@ async def join(
         book.learn_head(joined.signed_head)
         preparing = prepare(search.invite, identity.public, charter, cache, settings, displays, timing)
         machine = await _or_leave(preparing, leaving)
-        closers = ClosersInForce.of(charter)
+        keys = KeysInForce.of(charter)
+        keys.heard(joined.head.epoch, joined.head.successors, charter.run)
         admission = AdmissionRenewal(
             lambda: search.invite,
             identity,
@@ -117,13 +118,13 @@ async def join(
             settings.credit,
             joined.admission,
             timing,
-            closers,
+            keys,
         )
         starting = functools.partial(
-            _start_node, joined, clock, awake, folder, settings, search, admission, closers
+            _start_node, joined, clock, awake, folder, settings, search, admission, keys
         )
         node = await _or_leave(persist(starting, identity.public, timing), leaving)
-        upkeep = AddressUpkeep(node.swarm, AddressFile(folder, book), identity.public, invite.key)
+        upkeep = AddressUpkeep(node.swarm, AddressFile(folder, book), identity.public, keys)
         addresses = AddressSearch(
             node.swarm, upkeep, search.newest_head, node.clock, silent_after=timing.reconnect_after
         )
@@ -198,14 +199,14 @@ async def _start_node(
     settings: JoinSettings,
     search: CoordinatorSearch,
     admission: AdmissionRenewal,
-    closers: ClosersInForce,
+    keys: KeysInForce,
 ) -> _Node:
     identity, timing = admission.identity, admission.timing
     charter, blobs = joined.charter, BlobStore(folder / "blobs")
     swarm = await Swarm.start(
         identity,
         charter.run,
-        charter.authority_key,
+        keys,
         clock=clock,
         blobs=blobs,
         folder=folder,
@@ -214,9 +215,8 @@ async def _start_node(
         caps=Caps(settings.max_upload, settings.max_download),
         book=search.book,
         admission=admission.text,
-        closers=closers,
     )
-    return _Node(identity, charter, joined.head, swarm, blobs, clock, awake, closers, timing)
+    return _Node(identity, charter, joined.head, swarm, blobs, clock, awake, keys, timing)
 
 
 async def _volunteer(
@@ -234,18 +234,18 @@ async def _volunteer(
     saves = SavedState(folder / "work", charter.digest)
     store = ContributionStore(charter, node.identity, saves, blobs, lifecycle)
     follower = await _resume(node, machine.base, store, trainer)
-    index = await fetch_index(charter, swarm, blobs, await swarm.peers())
-    samples = Samples(charter, node.identity.public, index, swarm, blobs, follower.others)
+    index = await fetch_index(charter, swarm, blobs, await swarm.peers(), node.keys.at_work)
+    samples = Samples(charter, node.identity.public, index, swarm, blobs, follower.others, node.keys)
     if must_rehearse(charter, node.head):
         await rehearse_run(trainer, samples)
-    log_copy = LogCopy(charter, swarm, blobs, folder / NEWEST, follower.others, node.timing)
+    log_copy = LogCopy(charter, swarm, blobs, folder / NEWEST, follower.others, node.timing, node.keys)
     await asyncio.to_thread(log_copy.load)
     retention, timer = BlobRetention(blobs), RoundTimer(began=node.awake())
     last = await asyncio.to_thread(newest_close, follower.newest, charter, blobs)
     if last is not None:
         retention.folded(last, Round(node.head.checkpoint_round))
     blobs.keep_only(_still_needed(charter, index, store) | log_copy.names | retention.names)
-    proofs = Proofs(folder / PROOFS, charter)
+    proofs = Proofs(folder / PROOFS, charter, node.keys.position.successors)
     prefetch = Prefetch(follower, retention, node.timing)
     return Volunteer(
         spec=charter.spec,
@@ -288,16 +288,14 @@ async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Tr
                 store.resume(saved)
                 log.info("going on with round %d", saved.tip.round)
                 passed = {} if saved.certified is None else {saved.certified.vote.height: saved.certified}
-                return LogFollower(
-                    charter, swarm, blobs, saved.tip, saved.state, passed, closers=node.closers
-                )
+                return LogFollower(charter, swarm, blobs, saved.tip, saved.state, passed, keys=node.keys)
             case NotSaved():
                 log.info("starting from the run's newest checkpoint")
     except NewerVersion:  # an older save would overwrite it
         raise
     except (StateError, TrustError) as error:
         log.warning("%s %s", error.problem, error.fix)
-    return await first_follower(charter, base, swarm, blobs, node.head, node.closers)
+    return await first_follower(charter, base, swarm, blobs, node.head, node.keys)
 
 
 def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) -> set[BlobHash]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import (
     MAX_ENTRY_BYTES,
     Entry,
@@ -53,6 +54,8 @@ class LogCopy:
     present: Callable[[], Iterable[Presence]]
     """The other volunteers, which have copies too."""
     timing: Timing = TIMING
+    keys: KeysInForce | None = None
+    """Of who has the log. They may change."""
     _newest: Certified | None = None
     _names: set[BlobHash] = field(default_factory=set)
 
@@ -126,7 +129,11 @@ class LogCopy:
 
     async def _read(self, name: BlobHash) -> bytes:
         """As `LogFollower` does: from the coordinator, the closers, or a volunteer."""
-        having = [*holders(self.charter), *(PublicKey(presence.owner) for presence in self.present())]
+        position = None if self.keys is None else self.keys.at_work
+        having = [
+            *holders(self.charter, position),
+            *(PublicKey(presence.owner) for presence in self.present()),
+        ]
         return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *having)
 
     def _previous(self, name: BlobHash) -> BlobHash | None:

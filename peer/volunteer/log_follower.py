@@ -10,16 +10,16 @@ from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.divergence import LossTrend, round_loss
 from barnraise.contract.double_signing import Certified
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, check_interim, open_manifest
 from barnraise.contract.records import Commit, Head, Presence, blob_name, wanted
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, genesis_tip, holders
 from barnraise.core.errors import MalformedBlob, Unreachable
-from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
 from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified
@@ -52,8 +52,8 @@ class LogFollower:
     """The newest entries that were passed, by height: compared with those of another history."""
     trend: LossTrend = field(default_factory=LossTrend)
     """Of the training losses in the closes that were folded."""
-    closers: ClosersInForce | None = None
-    """Of whom the network layer takes heads and admissions: they change with the tip."""
+    keys: KeysInForce | None = None
+    """Whose heads and admissions the network layer takes: they change with the tip."""
     _others: Sequence[Presence] = ()
     """Other volunteers, which may hold contributions that we lack."""
 
@@ -61,9 +61,20 @@ class LogFollower:
         self._moved_to(self.tip)
 
     def _moved_to(self, tip: Tip) -> None:
+        if self.keys is not None:
+            before = self.keys.run_key
+            self.keys.follow(tip.position)
+            tip = Tip(self.keys.position, tip.state)
+            if self.keys.run_key != before:
+                log.warning(
+                    "the run's key was replaced by its successor %s: what %s signs from now on is void",
+                    short(self.keys.run_key), short(before),
+                )  # fmt: skip
         self.tip = tip
-        if self.closers is not None:
-            self.closers.follow(tip.position)
+
+    @property
+    def _at_work(self) -> Position:
+        return self.tip.position if self.keys is None else self.keys.at_work
 
     @property
     def place(self) -> Place:
@@ -102,6 +113,9 @@ class LogFollower:
 
     async def walk(self, head: Head) -> Walk:
         """How the head's log continues from our tip. Raises Unreachable, TrustError, NewerVersion."""
+        if self.keys is not None:
+            self.keys.heard(head.epoch, head.successors, self.charter.run)
+            self._moved_to(self.tip)
         return await walk(head, self.place, self._read, self.charter)
 
     def amend(self, amendment: Amendment) -> None:
@@ -140,7 +154,7 @@ class LogFollower:
         """Fetch its blob from all that hold parts of it: owner, coordinator, volunteers."""
         others = [PublicKey(other.owner) for other in self._others if other.keeps <= commit.round]
         await self.swarm.fetch_pieces(
-            wanted(commit), [PublicKey(commit.owner), *holders(self.charter, self.tip.position), *others]
+            wanted(commit), [PublicKey(commit.owner), *holders(self.charter, self._at_work), *others]
         )
 
     async def take_checkpoint(self, head: Head) -> None:
@@ -150,8 +164,8 @@ class LogFollower:
         """
         charter, swarm, blobs = self.charter, self.swarm, self.blobs
         try:
-            manifest = await newest_manifest(charter, swarm, blobs, head, self.closers)
-            self.state = await fetch_state(charter, swarm, blobs, manifest, self.tip.position)
+            manifest = await newest_manifest(charter, swarm, blobs, head, self.keys)
+            self.state = await fetch_state(charter, swarm, blobs, manifest, self._at_work)
             self._moved_to(manifest.tip)
         except Unreachable as error:
             taken = await _named_state(self._search, head, error)
@@ -172,7 +186,7 @@ class LogFollower:
 
     async def _read(self, name: BlobHash) -> bytes:
         """From the coordinator and the closers, or from a volunteer that has a copy of the log."""
-        known = holders(self.charter, self.tip.position)
+        known = holders(self.charter, self._at_work)
         having = [*known, *(PublicKey(other.owner) for other in self._others)]
         return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *having)
 
@@ -182,14 +196,14 @@ class LogFollower:
 
 
 async def newest_manifest(
-    charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, closers: ClosersInForce | None = None
+    charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, keys: KeysInForce | None = None
 ) -> Manifest:
     """The manifest of the head's checkpoint. Raises Unreachable, TrustError."""
-    closers = ClosersInForce.of(charter) if closers is None else closers
-    having = holders(charter, closers.position)
+    keys = KeysInForce.of(charter) if keys is None else keys
+    having = holders(charter, keys.at_work)
     wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, *having)
-    signed = open_manifest(wire, run=charter.run, authority=charter.authority_key, closers=closers)
-    check_interim(signed, charter.authority_key, closers.position)
+    signed = open_manifest(wire, run=charter.run, signers=keys.signers)
+    check_interim(signed, keys.signers, keys.position)
     return signed.value
 
 
@@ -212,7 +226,7 @@ async def first_follower(
     swarm: Swarm,
     blobs: BlobStore,
     head: Head,
-    closers: ClosersInForce | None = None,
+    keys: KeysInForce | None = None,
 ) -> LogFollower:
     """A follower without saved work: it starts from state[0] computed here, or from a checkpoint.
 
@@ -223,11 +237,11 @@ async def first_follower(
     while True:
         head = await newest_head(swarm, head)
         try:
-            return await _follower_at(charter, base, swarm, blobs, head, closers)
+            return await _follower_at(charter, base, swarm, blobs, head, keys)
         except Unreachable as error:
             if (await newest_head(swarm, head)).checkpoint == head.checkpoint:
                 taken = await _named_state(StateSearch(charter, swarm, blobs), head, error)
-                return LogFollower(charter, swarm, blobs, taken.tip, taken.state, closers=closers)
+                return LogFollower(charter, swarm, blobs, taken.tip, taken.state, keys=keys)
 
 
 async def _named_state(search: StateSearch, head: Head, error: Unreachable) -> TakenState:
@@ -250,13 +264,14 @@ async def _follower_at(
     swarm: Swarm,
     blobs: BlobStore,
     head: Head,
-    closers: ClosersInForce | None,
+    keys: KeysInForce | None,
 ) -> LogFollower:
     if head.checkpoint_round == 0:  # its state follows from the base model: no manifest is needed
         spec = charter.spec
         state = await asyncio.to_thread(initial_state, base, spec.train.target, spec.seed)
         if await asyncio.to_thread(state.hash) == charter.genesis:
-            return LogFollower(charter, swarm, blobs, genesis_tip(charter), state, closers=closers)
-    manifest = await newest_manifest(charter, swarm, blobs, head, closers)
-    state = await fetch_state(charter, swarm, blobs, manifest)
-    return LogFollower(charter, swarm, blobs, manifest.tip, state, closers=closers)
+            return LogFollower(charter, swarm, blobs, genesis_tip(charter), state, keys=keys)
+    manifest = await newest_manifest(charter, swarm, blobs, head, keys)
+    position = None if keys is None else keys.at_work
+    state = await fetch_state(charter, swarm, blobs, manifest, position)
+    return LogFollower(charter, swarm, blobs, manifest.tip, state, keys=keys)

@@ -35,6 +35,7 @@ from peer.volunteer.actions import (
     View,
     activity,
 )
+from peer.volunteer.contribution import readmitted
 from peer.volunteer.display import StatusDisplay, VolunteerStatus
 from peer.volunteer.durations import Advice, RoundTimer, exchange_advice, step_advice
 from peer.volunteer.exchange import Exchange
@@ -221,7 +222,7 @@ class Volunteer:
         while True:
             await self._publish_presence()
             if (pending := self.exchange.pending) is not None:
-                await self.swarm.publish(pending)  # repeated, for a coordinator that restarted
+                await self.swarm.publish(readmitted(pending, self.admission()))  # the coordinator may be new
             present = await self.swarm.peers()
             if any(beat.owner == self.identity.public and beat.instance != self.instance for beat in present):
                 await self._contest()

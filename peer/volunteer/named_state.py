@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.records import Head
 from barnraise.contract.state import TrainState
 from barnraise.contract.state_index import WantedState
-from barnraise.contract.tip import Tip, holders
+from barnraise.contract.tip import Tip, first_position, holders
 from barnraise.core.errors import BarnraiseError, MachineError, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, StateHash
 from barnraise.fold.log_walk import NewestPart, newest_part
@@ -77,10 +77,11 @@ class StateSearch:
         """The newest states that a head's log names, newest first."""
 
         async def read(name: BlobHash) -> bytes:
-            having = (*owners, *holders(self.charter))
+            there = replace(first_position(self.charter), epoch=head.epoch, successors=head.successors)
+            having = (*owners, *holders(self.charter, there))
             return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *having)
 
-        part = await newest_part(head, read, self.charter, MOST_STATES)
+        part = await newest_part(head, head.successors, read, self.charter, MOST_STATES)
         closed = [named.tip for named in named_states(part.start, 0, part.steps)]
         return [*_newest(part, head), *closed][:MOST_STATES]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from barnraise.contract.archive import PROOFS as PROOFS
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import DoubleSigned, open_proof_of_any
+from barnraise.contract.run_keys import Successors
 from barnraise.contract.tip import certifiers
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import blob_hash
@@ -23,11 +24,14 @@ class Proofs:
 
     folder: Path
     charter: Charter
+    successors: Successors = ()
+    """Of the charter's run key: they may have signed two histories."""
     _kept: dict[int, DoubleSigned] = field(default_factory=dict)
     """By epoch."""
 
     def __post_init__(self) -> None:
-        self._kept = {proof.first.vote.epoch: proof for proof in read_proofs(self.folder, self.charter)}
+        found = read_proofs(self.folder, self.charter, self.successors)
+        self._kept = {proof.first.vote.epoch: proof for proof in found}
 
     def newest(self, epoch: int) -> DoubleSigned | None:
         """The proof that an epoch has two histories."""
@@ -41,13 +45,14 @@ class Proofs:
         return path
 
 
-def read_proofs(folder: Path, charter: Charter) -> list[DoubleSigned]:
-    """The valid proofs in a folder: of the run's key, or of the charter's closers. Others are logged."""
+def read_proofs(folder: Path, charter: Charter, successors: Successors = ()) -> list[DoubleSigned]:
+    """The valid proofs in a folder: of the run keys, or of the charter's closers. Others are logged."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
             payload = path.read_bytes()
-            found.append(open_proof_of_any(payload, run=charter.run, known=certifiers(charter)))
+            known = certifiers(charter, successors)
+            found.append(open_proof_of_any(payload, run=charter.run, known=known))
         except TrustError as error:
             log.warning("%s is ignored: %s", path, error.problem)
     return found

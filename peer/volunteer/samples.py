@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.charter import Charter
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Presence
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, ShardRef, parse_shard
-from barnraise.contract.tip import holders
+from barnraise.contract.tip import Position, holders
 from barnraise.core.errors import BarnraiseError, FileDamaged, InvalidRun, MalformedBlob
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.network.swarm import Swarm
@@ -33,14 +34,19 @@ class Samples:
         swarm: Swarm,
         blobs: BlobStore,
         others: Callable[[], Sequence[Presence]] = tuple,
+        keys: KeysInForce | None = None,
     ) -> None:
-        """others: the volunteers that are present, which may have shards."""
+        """others: the volunteers that are present, which may have shards. keys: of who has all of them."""
         self._others = others
-        self._seed, self._holders = charter.spec.seed, holders(charter)
+        self._seed, self._charter, self._keys = charter.spec.seed, charter, keys
         self._owner, self._index, self._shard_sizes = owner, index, index.shard_sizes
         self._swarm, self._blobs = swarm, blobs
         self._prefetched: Round | None = None
         self._parsed: OrderedDict[int, Shard] = OrderedDict()
+
+    @property
+    def _holders(self) -> tuple[PublicKey, ...]:
+        return holders(self._charter, None if self._keys is None else self._keys.at_work)
 
     @property
     def chance(self) -> float:
@@ -119,10 +125,17 @@ def _owners(present: Sequence[Presence]) -> tuple[PublicKey, ...]:
 
 
 async def fetch_index(
-    charter: Charter, swarm: Swarm, blobs: BlobStore, others: Sequence[Presence] = ()
+    charter: Charter,
+    swarm: Swarm,
+    blobs: BlobStore,
+    others: Sequence[Presence] = (),
+    position: Position | None = None,
 ) -> DataIndex:
-    """The run's data index. others: volunteers, which have it too. Raises Unreachable, InvalidRun."""
-    having = (*holders(charter), *_owners(others))
+    """The run's data index. others: volunteers, which have it too. position: as of `holders`.
+
+    Raises Unreachable, InvalidRun.
+    """
+    having = (*holders(charter, position), *_owners(others))
     data = await read_blob(swarm, blobs, charter.data_index_hash, MAX_INDEX_BYTES, *having)
     with _signed_by_maintainer("the index of the run's data"):
         return DataIndex.from_bytes(data)

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from barnraise.contract.double_signing import Certified
+from barnraise.contract.run_keys import Successors
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import FileDamaged, NewerVersion
@@ -68,6 +69,7 @@ class _Current(Strict):
     height: int
     closers: tuple[str, ...]
     next_closers: tuple[str, ...] | None
+    successors: Successors = ()
     certified: Certified | None
     """What certified the newest entry before the tip, where it is known."""
     state: str
@@ -85,7 +87,7 @@ class _Current(Strict):
         following = None if self.next_closers is None else tuple(map(PublicKey, self.next_closers))
         position = Position(
             Round(self.round), BlobHash(self.previous), self.epoch, self.height,
-            tuple(map(PublicKey, self.closers)), following,
+            tuple(map(PublicKey, self.closers)), following, self.successors,
         )  # fmt: skip
         return Tip(position, StateHash(self.state))
 

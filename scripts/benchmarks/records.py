@@ -20,6 +20,7 @@ from typing import Any
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, RunId, blob_hash
@@ -121,9 +122,10 @@ async def _measure(count: int, rounds: int, seconds: float) -> str:
 async def _node(folder: Path, identity: Identity, place: float, near: Swarm | None) -> Node:
     home = folder / identity.public[:8]
     home.mkdir()
+    keys, blobs = KeysInForce.alone(AUTHORITY.public), BlobStore(home / "blobs")
     swarm = await Swarm.start(
-        identity, RUN, AUTHORITY.public, clock=_now, blobs=BlobStore(home / "blobs"), folder=home,
-        listen=("/ip4/127.0.0.1/tcp/0",), bootstrap=() if near is None else await near.addresses(),
+        identity, RUN, keys, clock=_now, blobs=blobs, folder=home, listen=("/ip4/127.0.0.1/tcp/0",),
+        bootstrap=() if near is None else await near.addresses(),
     )  # fmt: skip
     return Node(identity, swarm, place)
 

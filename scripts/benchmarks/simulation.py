@@ -21,6 +21,7 @@ from barnraise.contract.heartbeat import heartbeat_seconds
 from barnraise.contract.records import Commit, Head, fold_order, open_record, seal
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
+from barnraise.contract.run_keys import Signers
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip
@@ -223,7 +224,9 @@ class Simulation:
         )  # fmt: skip
         if isinstance(verdict, Fits):
             wire = seal(self._nodes[commit_owner(commit)].identity, commit)
-            open_record(wire, run=RunId(self._spec.name), authority=self._authority.public, now=self.now)
+            open_record(
+                wire, run=RunId(self._spec.name), signers=Signers(self._authority.public), now=self.now
+            )
             Decoder(self._blobs[commit.blob], self._spec.codec, LAYOUT)
             self._accepted[commit_owner(commit)] = commit
 
@@ -281,7 +284,7 @@ class Simulation:
 
         def check() -> None:
             for value in values:
-                open_record(value, run=run, authority=self._authority.public, now=self.now)
+                open_record(value, run=run, signers=Signers(self._authority.public), now=self.now)
 
         self._timed(check)
 

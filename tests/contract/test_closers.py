@@ -6,11 +6,12 @@ import base64
 
 import pytest
 
-from barnraise.contract.closers_in_force import ClosersInForce
 from barnraise.contract.contacts import ContactPage
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Resume
 from barnraise.contract.manifest import FileEntry, Manifest, check_interim, open_manifest, position_fields
 from barnraise.contract.records import check_admission, open_record, seal
+from barnraise.contract.run_keys import Signers
 from barnraise.contract.tip import Position
 from barnraise.core.errors import BadSignature
 from barnraise.core.identity import Identity
@@ -24,32 +25,36 @@ RUN_KEY = PublicKey(parts.AUTHORITY.public)
 PLACE = Position(Round(3), BlobHash(parts.HASH_A), height=3, closers=(ADA,))
 
 
+def signers(*closers: PublicKey) -> Signers:
+    return Signers(RUN_KEY, closers=frozenset(closers))
+
+
 def test_an_admission_counts_by_the_run_key_or_a_closer() -> None:
     for by, closers in ((parts.AUTHORITY, ()), (parts.ADA, (ADA,))):
         text = parts.admission(parts.BEN, by=by)
-        check_admission(text, BEN, run=parts.RUN, authority=RUN_KEY, now=parts.NOW, closers=closers)
+        check_admission(text, BEN, run=parts.RUN, signers=signers(*closers), now=parts.NOW)
     text = parts.admission(parts.BEN, by=parts.ADA)
     with pytest.raises(BadSignature):
-        check_admission(text, BEN, run=parts.RUN, authority=RUN_KEY, now=parts.NOW, closers=(BEN,))
+        check_admission(text, BEN, run=parts.RUN, signers=signers(BEN), now=parts.NOW)
 
 
 def test_a_record_with_an_admission_by_a_closer_counts() -> None:
     commit = parts.commit(parts.BEN, admission=parts.admission(parts.BEN, by=parts.ADA))
     wire = seal(parts.BEN, commit)
-    open_record(wire, run=parts.RUN, authority=RUN_KEY, now=parts.NOW, closers=ClosersInForce(PLACE))
+    open_record(wire, run=parts.RUN, signers=KeysInForce(RUN_KEY, PLACE).signers, now=parts.NOW)
     with pytest.raises(BadSignature):
-        open_record(wire, run=parts.RUN, authority=RUN_KEY, now=parts.NOW)
+        open_record(wire, run=parts.RUN, signers=signers(), now=parts.NOW)
 
 
 def test_the_closers_in_force_change_with_the_log() -> None:
-    closers = ClosersInForce(PLACE)
+    keys = KeysInForce(RUN_KEY, PLACE)
     same = {"run": parts.RUN, "height": 3, "round": 3, "previous": parts.HASH_A, "certificate": None}
     delegated = PLACE.after(Delegation(epoch=0, closers=(BEN,), at=parts.NOW, **same))  # type: ignore[arg-type]
-    closers.follow(delegated)
-    assert set(closers) == {ADA, BEN}, "those of the open round, and those after it"
-    closers.follow(delegated.after(Resume(epoch=1, at=parts.NOW, **same)))  # type: ignore[arg-type]
-    assert not closers
-    assert ADA not in closers
+    keys.follow(delegated)
+    assert keys.signers.closers == {ADA, BEN}, "those of the open round, and those after it"
+    keys.follow(delegated.after(Resume(epoch=1, at=parts.NOW, **same)))  # type: ignore[arg-type]
+    assert not keys.signers.closers
+    assert ADA not in keys.signers
 
 
 def manifest(by: Identity, closers: tuple[PublicKey, ...]) -> Signed[Manifest]:
@@ -71,8 +76,8 @@ def manifest(by: Identity, closers: tuple[PublicKey, ...]) -> Signed[Manifest]:
 
 def test_a_checkpoint_of_a_closer_counts_where_it_names_the_closers_of_the_log() -> None:
     def opened(signed: Signed[Manifest], closers: tuple[PublicKey, ...] = (ADA,)) -> None:
-        found = open_manifest(signed.wire, run=parts.RUN, authority=RUN_KEY, closers=closers)
-        check_interim(found, RUN_KEY, PLACE)
+        found = open_manifest(signed.wire, run=parts.RUN, signers=signers(*closers))
+        check_interim(found, signers(*closers), PLACE)
 
     opened(manifest(parts.ADA, (ADA,)))
     opened(manifest(parts.AUTHORITY, (BEN,)))
@@ -83,13 +88,13 @@ def test_a_checkpoint_of_a_closer_counts_where_it_names_the_closers_of_the_log()
 
 def test_a_program_without_the_charter_tries_the_addresses_of_unknown_closers() -> None:
     sealed = base64.b64encode(seal(parts.ADA, parts.head(api=("198.51.100.7:7451",)))).decode()
-    book = AddressBook(parts.RUN, RUN_KEY)
+    book = AddressBook(parts.RUN, KeysInForce.alone(RUN_KEY))
     assert book.learn(ContactPage(head=sealed, contacts=()), parts.NOW) == 1
     assert book.head is None
     assert [str(one) for one in book.hints] == ["198.51.100.7:7451"]
-    book = AddressBook(parts.RUN, RUN_KEY, closers=(BEN,))
+    book = AddressBook(parts.RUN, KeysInForce.alone(RUN_KEY), knows_closers=True)
     book.learn(ContactPage(head=sealed, contacts=()), parts.NOW)
     assert book.hints == ()
-    book.trust((ADA,))
+    book.trust(KeysInForce(RUN_KEY, PLACE))
     assert book.learn(ContactPage(head=sealed, contacts=()), parts.NOW) == 0
     assert book.head is not None

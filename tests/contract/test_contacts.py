@@ -29,7 +29,7 @@ from tests.support.contacts import TCP, contact, signed_head
 
 
 def opened(text: str, now: int = parts.NOW, run: RunId = parts.RUN) -> object:
-    return open_contact(text, run=run, authority=parts.AUTHORITY.public, now=Millis(now)).value
+    return open_contact(text, run=run, signers=parts.SIGNERS, now=Millis(now)).value
 
 
 def test_a_contact_of_an_admitted_volunteer_is_opened_after_its_admission_ended() -> None:
@@ -82,7 +82,7 @@ def sealed(signed: Signed[Any]) -> str:
 
 
 def opened_head(text: str) -> Head:
-    return open_head(text, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW).value
+    return open_head(text, run=parts.RUN, signers=parts.SIGNERS, now=parts.NOW).value
 
 
 def test_a_head_is_the_run_key_s() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, manifest_json, open_manifest
+from barnraise.contract.run_keys import Signers
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.ids import RunId
@@ -94,25 +95,25 @@ def test_a_manifest_has_a_position_in_the_log() -> None:
 
 def test_a_manifest_of_the_authority_is_opened() -> None:
     signed = sign(AUTHORITY, manifest("a"))
-    assert open_manifest(signed.wire, run=RUN, authority=AUTHORITY.public) == signed
+    assert open_manifest(signed.wire, run=RUN, signers=Signers(AUTHORITY.public)) == signed
 
 
 def test_a_manifest_signed_by_another_key_is_refused() -> None:
     with pytest.raises(BadSignature):
-        open_manifest(sign(ADA, manifest("a")).wire, run=RUN, authority=AUTHORITY.public)
+        open_manifest(sign(ADA, manifest("a")).wire, run=RUN, signers=Signers(AUTHORITY.public))
 
 
 def test_a_manifest_of_another_run_is_refused() -> None:
     wire = sign(AUTHORITY, manifest("a", run="other")).wire
     with pytest.raises(MalformedRecord, match="other"):
-        open_manifest(wire, run=RUN, authority=AUTHORITY.public)
-    assert open_manifest(wire, run=RunId("other"), authority=AUTHORITY.public).value.run == "other"
+        open_manifest(wire, run=RUN, signers=Signers(AUTHORITY.public))
+    assert open_manifest(wire, run=RunId("other"), signers=Signers(AUTHORITY.public)).value.run == "other"
 
 
 @pytest.mark.parametrize("size", [0, 96, MAX_MANIFEST_BYTES + 1])
 def test_a_manifest_of_a_wrong_size_is_refused_before_it_is_parsed(size: int) -> None:
     with pytest.raises(MalformedRecord, match=f"{size} bytes"):
-        open_manifest(bytes(size), run=RUN, authority=AUTHORITY.public)
+        open_manifest(bytes(size), run=RUN, signers=Signers(AUTHORITY.public))
 
 
 def test_its_json_has_the_key_the_signature_and_the_content() -> None:

@@ -76,7 +76,7 @@ def test_a_claim_with_a_wrong_field_is_malformed_in_every_version() -> None:
 def test_a_head_of_a_coordinator_that_does_not_fit_says_what_to_install() -> None:
     wire = b"H" + signed(parts.AUTHORITY, b"barnraise/Head/1\n", {**NEWER, "everything": "else"})
     with pytest.raises(CoordinatorDoesNotFit) as refused:
-        open_record(wire, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW)
+        open_record(wire, run=parts.RUN, signers=parts.SIGNERS, now=parts.NOW)
     assert (refused.value.reason, refused.value.at) == (TooNew("8.0", OWN.release), parts.NOW)
     assert "barnraise>=8.0" in refused.value.fix
 
@@ -84,7 +84,7 @@ def test_a_head_of_a_coordinator_that_does_not_fit_says_what_to_install() -> Non
 def test_unknown_fields_of_a_heartbeat_are_ignored_and_passed_on() -> None:
     known = json.loads(parts.presence(at=parts.NOW).model_dump_json())
     wire = b"P" + signed(parts.ADA, Presence.DOMAIN, known | {"battery": 0.5})
-    found = open_record(wire, run=RunId(parts.RUN), authority=parts.AUTHORITY.public, now=parts.NOW)
+    found = open_record(wire, run=RunId(parts.RUN), signers=parts.SIGNERS, now=parts.NOW)
     assert found.wire == wire[1:]
     assert isinstance(found.value, Presence)
 

@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 def claims(*endpoints: Endpoint, book: AddressBook | None = None) -> FollowerClaims:
     invite = Invite(endpoints, parts.RUN, parts.AUTHORITY.public)
     clock = RunClock(lambda: Millis(0), lambda: parts.NOW)
-    book = AddressBook(parts.RUN, parts.AUTHORITY.public) if book is None else book
+    book = AddressBook(parts.RUN, parts.keys()) if book is None else book
     return FollowerClaims(invite, parts.ADA, book, clock, replace(TIMING, status=5.0))
 
 
@@ -44,9 +44,8 @@ def check(text: str, closers: tuple[PublicKey, ...] = ()) -> None:
         text,
         parts.ADA.public,
         run=parts.RUN,
-        authority=parts.AUTHORITY.public,
+        signers=parts.keys(*closers).signers,
         now=parts.NOW,
-        closers=closers,
     )
 
 
@@ -91,7 +90,7 @@ def test_without_anyone_it_goes_on_by_what_it_knows(store: RunStore) -> None:
 
 def test_a_closer_admits_itself_where_nobody_did() -> None:
     follower = claims(NOWHERE)
-    follower.book.trust([parts.BEN.public])
+    follower.book.trust(parts.keys(parts.BEN.public))
     assert follower.admission() == ""
-    follower.book.trust([parts.ADA.public])
+    follower.book.trust(parts.keys(parts.ADA.public))
     check(follower.admission(), closers=(parts.ADA.public,))

@@ -20,6 +20,7 @@ from barnraise.contract.double_signing import Certified
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.manifest import FileEntry, HeldOut, Manifest
 from barnraise.contract.records import Admission, Evaluation, JoinClaim
+from barnraise.contract.run_keys import name_successor
 from barnraise.contract.state import TrainState
 from barnraise.core.ids import Round
 from barnraise.core.signed import Signable, Signed, open_signed, sign
@@ -93,6 +94,7 @@ def one_of_each() -> dict[str, Signed[Any]]:
         ),
         "manifest": sign(AUTHORITY, manifest),
         "presence": sign(ADA, presence()),
+        "successor": sign(AUTHORITY, name_successor(RUN, 1, AUTHORITY, ADA).statement),
     }
 
 

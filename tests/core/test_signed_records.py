@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.contract.dht_keys import dht_key_of
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Close
 from barnraise.contract.records import (
     MAX_RECORD_BYTES,
@@ -26,6 +27,7 @@ from barnraise.contract.records import (
     open_record,
     seal,
 )
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import BadSignature, MalformedRecord, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
@@ -52,7 +54,7 @@ LATER = 4e9
 
 
 def opened(value: bytes, now: int = NOW) -> Signed[Record]:
-    return open_record(value, run=RUN, authority=AUTHORITY.public, now=Millis(now))
+    return open_record(value, run=RUN, signers=Signers(AUTHORITY.public), now=Millis(now))
 
 
 RECORDS: list[tuple[Identity, Record]] = [(ADA, presence()), (ADA, commit(ADA)), (AUTHORITY, head())]
@@ -171,7 +173,7 @@ def stored(value: bytes, *, key: str, subkey: str | None, expires: float) -> DHT
 
 
 def accepts(value: bytes, *, key: str, subkey: str | None, expires: float = NOW / 1000) -> bool:
-    validator = RecordValidator(RUN, AUTHORITY.public, lambda: NOW)
+    validator = RecordValidator(RUN, KeysInForce.alone(AUTHORITY.public), lambda: NOW)
     return validator.validate(stored(value, key=key, subkey=subkey, expires=expires))
 
 
@@ -204,7 +206,7 @@ def test_every_record_expires() -> None:
 
 @given(st.binary(max_size=60))
 def test_the_validator_refuses_noise_and_raises_nothing(noise: bytes) -> None:
-    validator = RecordValidator(RUN, AUTHORITY.public, lambda: NOW)
+    validator = RecordValidator(RUN, KeysInForce.alone(AUTHORITY.public), lambda: NOW)
     assert not validator.validate(DHTRecord(noise, noise, noise, 1.0))
     assert not accepts(noise, key=f"{RUN}/head", subkey=None)
 

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from barnraise.contract.contacts import ContactPage, open_contact
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import seal
+from barnraise.contract.run_keys import Signers
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.network.address_book import MAX_CONTACTS, OFFERED, AddressBook
@@ -21,7 +23,7 @@ OTHER = "/ip4/127.0.0.1/tcp/8"
 
 
 def empty() -> AddressBook:
-    return AddressBook(parts.RUN, parts.AUTHORITY.public)
+    return AddressBook(parts.RUN, parts.keys())
 
 
 def someone(n: int) -> Identity:
@@ -73,7 +75,7 @@ def test_closers_are_offered_and_dialled_first() -> None:
     for n in range(MAX_CONTACTS):
         book.learn_contact(contact(someone(100 + n)))
     closers = [someone(99 + MAX_CONTACTS).public, someone(103).public]
-    book.trust(closers)
+    book.trust(parts.keys(*closers))
     book.mark_answered(someone(105).public)
     assert {key for key, _ in book.candidates([])[:2]} == set(closers)
     offered = [open_of(text) for text in book.offered(ContactPage(head=None, contacts=()), first).contacts]
@@ -82,7 +84,7 @@ def test_closers_are_offered_and_dialled_first() -> None:
 
 
 def open_of(text: str) -> PublicKey:
-    signed = open_contact(text, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW)
+    signed = open_contact(text, run=parts.RUN, signers=Signers(parts.AUTHORITY.public), now=parts.NOW)
     return PublicKey(signed.signer)
 
 
@@ -117,7 +119,7 @@ def test_a_saved_book_is_loaded(tmp_path: Path) -> None:
     book.learn_head(signed_head(bootstrap=(f"{OTHER}/p2p/x",)))
     book.learn_contact(contact())
     asyncio.run(saving.save())
-    found = load_book(tmp_path, parts.RUN, parts.AUTHORITY.public, parts.NOW)
+    found = load_book(tmp_path, parts.RUN, parts.keys(), parts.NOW)
     assert (found.head, found.candidates(())) == (book.head, book.candidates(()))
     file.unlink()
     book.learn_contact(contact(at=parts.NOW + 5))
@@ -137,7 +139,7 @@ def test_a_book_is_read_in_the_thread_that_changes_it(tmp_path: Path) -> None:
             readers.append(threading.current_thread())
             return super().page(contacts)
 
-    book = Observed(parts.RUN, parts.AUTHORITY.public)
+    book = Observed(parts.RUN, parts.keys())
     book.learn_contact(contact())
     asyncio.run(AddressFile(tmp_path, book).save())
     assert readers == [threading.current_thread()]
@@ -147,11 +149,11 @@ def test_a_damaged_or_another_run_s_file_is_replaced(tmp_path: Path) -> None:
     book = empty()
     book.learn_contact(contact())
     asyncio.run(AddressFile(tmp_path, book).save())
-    other_key = load_book(tmp_path, parts.RUN, parts.BEN.public, parts.NOW)
+    other_key = load_book(tmp_path, parts.RUN, KeysInForce.alone(parts.BEN.public), parts.NOW)
     assert other_key.candidates(()) == []
     for damaged in (b"", b"\x00" * 100, b"{}", b"[" * 10_000):
         (tmp_path / ADDRESS_FILE).write_bytes(damaged)
-        assert load_book(tmp_path, parts.RUN, parts.AUTHORITY.public, parts.NOW).candidates(()) == []
+        assert load_book(tmp_path, parts.RUN, parts.keys(), parts.NOW).candidates(()) == []
 
 
 def test_those_that_answered_and_have_no_contact_are_forgotten() -> None:

@@ -27,7 +27,7 @@ class Side:
     """One node's end of the protocol."""
 
     def __init__(self, own: Signed[Contact] | None = None, head: Signed[Head] | None = None) -> None:
-        self.book = AddressBook(parts.RUN, parts.AUTHORITY.public)
+        self.book = AddressBook(parts.RUN, parts.keys())
         self.learned: list[Signed[Head]] = []
 
         async def contact() -> Signed[Contact] | None:
@@ -112,7 +112,7 @@ def test_a_stranger_finds_the_coordinator_by_a_volunteer(tmp_path: Path) -> None
         assert await ada.swarm.exchange_addresses(coordinator.key)
         known = coordinator.swarm.known_addresses().candidates(())
         assert [key for key, _ in known] == [parts.ADA.public]
-        book = AddressBook(parts.RUN, parts.AUTHORITY.public)
+        book = AddressBook(parts.RUN, parts.keys())
         assert await look_up_addresses(book, known, lambda: NOW) == 1
         return book
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.core.ids import PublicKey
 from barnraise.network.address_book import AddressBook
 from barnraise.network.address_file import AddressFile
@@ -32,9 +33,9 @@ class FakeSwarm:
 
 def exchanged(times: int, answers: Collection[PublicKey]) -> list[PublicKey]:
     swarm = FakeSwarm(answers)
-    book = AddressBook(parts.RUN, AUTHORITY)
+    book = AddressBook(parts.RUN, KeysInForce.alone(AUTHORITY))
     file = AddressFile(Path("nowhere"), book)
-    upkeep = AddressUpkeep(cast(Any, swarm), file, parts.ADA.public, AUTHORITY, Random(0))
+    upkeep = AddressUpkeep(cast(Any, swarm), file, parts.ADA.public, book.keys, Random(0))
 
     async def play() -> None:
         for _ in range(times):

@@ -66,7 +66,7 @@ class FakeSwarm:
         made = Gossip(
             who,
             parts.RUN,
-            PublicKey(parts.AUTHORITY.public),
+            parts.keys(),
             lambda: Millis(self.now),
             store=store,
             look_up=look_up,

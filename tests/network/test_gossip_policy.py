@@ -163,9 +163,10 @@ def targets_of(
         record,
         novelty,
         own=own.public,
-        authority=parts.AUTHORITY.public,
+        counting={parts.AUTHORITY.public},
         present=[presence(who) for who in present],
         draw=first_ones,
+        signer=parts.AUTHORITY.public,
     )
     assert len(set(found)) == len(found)
     return set(found)
@@ -221,9 +222,10 @@ def test_nearly_all_nodes_receive_a_head_within_a_few_hops(volunteers: int) -> N
                     head(1).value,
                     Novelty.NEW,
                     own=own,
-                    authority=PublicKey(parts.AUTHORITY.public),
+                    counting={parts.AUTHORITY.public},
                     present=[presences[key] for key in known],
                     draw=draw.sample,
+                    signer=parts.AUTHORITY.public,
                 )
             )
         sending = targets - received

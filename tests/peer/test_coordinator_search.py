@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 def search_for(invite: Invite, *others: str) -> CoordinatorSearch:
     """others: addresses of the coordinator in the newest known head."""
-    book = AddressBook(parts.RUN, parts.AUTHORITY.public)
+    book = AddressBook(parts.RUN, parts.keys())
     if others:
         book.learn_head(signed_head(api=others))
     return CoordinatorSearch(invite, book, lambda: parts.NOW, TIMING)

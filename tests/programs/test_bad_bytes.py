@@ -206,7 +206,7 @@ def test_a_record_without_the_right_signatures_is_refused(
     value: bytes, kind: type[TrustError], words: str
 ) -> None:
     with raises_with_fix(kind, 5, words):
-        open_record(value, run=parts.RUN, authority=parts.AUTHORITY.public, now=parts.NOW)
+        open_record(value, run=parts.RUN, signers=parts.SIGNERS, now=parts.NOW)
     assert not stored(value)
 
 
@@ -223,4 +223,4 @@ def stored(value: bytes) -> bool:
         MSGPackSerializer.dumps(value),
         parts.NOW / 1000 + 60,
     )
-    return RecordValidator(parts.RUN, parts.AUTHORITY.public, lambda: parts.NOW).validate(record)
+    return RecordValidator(parts.RUN, parts.keys(), lambda: parts.NOW).validate(record)

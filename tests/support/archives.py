@@ -120,7 +120,9 @@ def _checkpoint(
     signed = write_checkpoint(work, charter, base, state, tip, tokens, parts.AUTHORITY, blobs)
     held_out = HeldOut(loss=LOSSES[state.step], tokens=1000)
     facts = _facts(charter, signed.value, held_out)
-    return published_manifest(signed.value, held_out, {CARD: card(facts).encode()}, parts.AUTHORITY, blobs)
+    return published_manifest(
+        signed.value, held_out, {CARD: card(facts).encode()}, (), parts.AUTHORITY, blobs
+    )
 
 
 def _facts(charter: Charter, manifest: Manifest, held_out: HeldOut | None) -> CardFacts:

@@ -133,13 +133,15 @@ def opened_store(
 
 
 @contextmanager
-def reopened(store: RunStore, mirrors: Sequence[str] = ()) -> Iterator[RunStore]:
-    """The run store that a coordinator restores from the folder of `store` after a kill."""
+def reopened(
+    store: RunStore, mirrors: Sequence[str] = (), by: Identity = parts.AUTHORITY
+) -> Iterator[RunStore]:
+    """The run store that a coordinator with the key `by` restores from the folder of `store` after a kill."""
     journal = Journal(store.folder / "journal.sqlite")
     try:
         charter = find_charter(journal.rows(), parts.AUTHORITY.public)
         assert charter is not None
-        yield RunStore.restore(parts.AUTHORITY, charter, store.base, store.folder, journal, mirrors)
+        yield RunStore.restore(by, charter, store.base, store.folder, journal, mirrors)
     finally:
         journal.close()
 

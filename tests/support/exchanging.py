@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Commit, Head, blob_name
 from barnraise.contract.tip import genesis_tip
 from barnraise.core.errors import BarnraiseError
@@ -81,7 +82,10 @@ class Peer:
         self.swarm.gate.set()
         self.lifecycle = ContributionLifecycle()
         self.work = ContributionStore(charter, parts.ADA, self.saves, blobs, self.lifecycle)
-        self.follower = LogFollower(charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state())
+        self.keys = KeysInForce.of(charter)
+        self.follower = LogFollower(
+            charter, self.swarm.as_swarm, blobs, genesis_tip(charter), parts.state(), keys=self.keys
+        )
         self.retention, self.timer = BlobRetention(blobs), RoundTimer(self.now)
         trainer = cast(Trainer, Inner())
         swarm = self.swarm.as_swarm

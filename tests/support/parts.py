@@ -9,14 +9,16 @@ import numpy as np
 
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Close, Delegation, Entry, NeedsNewer, Resume, vote_on
 from barnraise.contract.records import Admission, Commit, Head, Presence
+from barnraise.contract.run_keys import Signers
 from barnraise.contract.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.state_index import index_of
 from barnraise.contract.tip import Position
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, Round, RunId, blob_hash
+from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import Decoder, encode_in_place
 from barnraise.fold.fold import Contribution
@@ -24,6 +26,8 @@ from barnraise.fold.log import Amendment, Link
 
 RUN = RunId("barn")
 AUTHORITY, ADA, BEN, STRANGER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 5))
+SIGNERS = Signers(AUTHORITY.public)
+"""Of a run without closers and successors."""
 NOW = Millis(1_700_000_000_000)
 HASH_A, HASH_B = "ab" * 32, "cd" * 32
 INSTANCE = "5a" * 8
@@ -40,6 +44,11 @@ CODECS: tuple[CodecSpec, ...] = (
 )
 LAYOUT = Layout((("a", (5, 7)), ("b", (3,)), ("c", (2, 2, 16))))
 """No tensor but the last fills its blocks."""
+
+
+def keys(*closers: PublicKey) -> KeysInForce:
+    """Of a run with these closers, and without successors."""
+    return KeysInForce(AUTHORITY.public, Position(Round(0), BlobHash(""), closers=closers))
 
 
 def codec_name(codec: CodecSpec) -> str:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.core.errors import Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, RunId, blob_hash
@@ -45,7 +46,7 @@ async def work(settings: dict[str, Any], folder: Path) -> None:
     swarm = await Swarm.start(
         identity(settings["seed"]),
         RunId(settings["run"]),
-        PublicKey(settings["authority"]),
+        KeysInForce.alone(PublicKey(settings["authority"])),
         clock=lambda: Millis(time.time_ns() // 1_000_000),
         blobs=blobs,
         folder=folder,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Commit, Head, Presence
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
@@ -60,6 +61,7 @@ async def node(
     book: AddressBook | None = None,
     admission: str = "",
     now: Millis = NOW,
+    keys: KeysInForce | None = None,
 ) -> AsyncIterator[SwarmNode]:
     """near: the node to join by. now: the run's time, at which its clock stands. The rest is as `Swarm.start`
     takes it.
@@ -70,7 +72,7 @@ async def node(
     swarm = await Swarm.start(
         who,
         parts.RUN,
-        parts.AUTHORITY.public,
+        parts.keys() if keys is None else keys,
         clock=lambda: now,
         blobs=blobs,
         folder=place,

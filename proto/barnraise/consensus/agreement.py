@@ -62,7 +62,8 @@ class Agreement:
     identity: Identity
     votes: VoteStore
     run: RunId
-    run_key: PublicKey
+    first: PublicKey
+    """The charter's run key."""
     pace: Pace
     clock: Callable[[], Millis]
     send: Callable[[PublicKey, bytes], None]
@@ -129,10 +130,10 @@ class Agreement:
         position = self._position
         if position is None:
             return set()
-        return {*position.closers, *(position.next_closers or ()), self.run_key}
+        return {*position.closers, *(position.next_closers or ()), position.run_key(self.first)}
 
     def _at(self, position: Position) -> Closer | None:
-        authorities = position.authorities(self.run_key)
+        authorities = position.authorities(self.first)
         if not position.closers or self.identity.public not in authorities.keys:
             return None
         place = Place(self.run, position.epoch, position.height, position.round)
@@ -140,7 +141,7 @@ class Agreement:
         if record is None:
             log.warning("taking no part at height %d: this closer has voted further on", place.height)
             return None
-        ballots = Ballots.of(authorities, self.run_key)
+        ballots = Ballots.of(authorities, position.run_key(self.first))
         seat = Seat(self.identity.public, partial(sign, self.identity), ballots, self.pace)
         return start(seat, record)
 
@@ -183,7 +184,7 @@ class Agreement:
         if place.order > here:
             self.later = Later(certified, sender)
             return
-        check_certificate(certified.vote, certified.certificate, position.authorities(self.run_key))
+        check_certificate(certified.vote, certified.certificate, position.authorities(self.first))
         if self._closer is None:
             self.decided = certified
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from barnraise.contract.endpoints import ip_address, reach_of
 from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Run, Time
 from barnraise.contract.records import MAX_RECORD_BYTES, Head, check_admission, open_record
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import BadSignature, MalformedRecord, RefusedError, TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signable, Signed, open_text, signer_of
@@ -94,12 +95,10 @@ def _reach(text: str) -> str:
     return reach_of(ipaddress.ip_address(text.split("/")[2]))
 
 
-def open_contact(
-    text: str, *, run: RunId, authority: PublicKey, now: Millis, closers: Container[PublicKey] = ()
-) -> Signed[Contact]:
+def open_contact(text: str, *, run: RunId, signers: Signers, now: Millis) -> Signed[Contact]:
     """Check a contact in base64. Its owner may have left: the admission has to hold when it was signed.
 
-    closers: as in `open_record`. Raises MalformedRecord, BadSignature.
+    signers: as in `open_record`. Raises MalformedRecord, BadSignature.
     """
     signed = open_text(Contact, text, signer=None, limit=MAX_EMBEDDED_BYTES)
     contact = signed.value
@@ -108,15 +107,13 @@ def open_contact(
     if signed.signer != contact.owner:
         raise BadSignature(f"a contact of {contact.owner[:8]} signed by another", fix="It is dropped.")
     owner, at = PublicKey(contact.owner), Millis(contact.at)
-    check_admission(contact.admission, owner, run=run, authority=authority, now=at, closers=closers)
+    check_admission(contact.admission, owner, run=run, signers=signers, now=at)
     return signed
 
 
-def open_head(
-    text: str, *, run: RunId, authority: PublicKey, now: Millis, closers: Container[PublicKey] = ()
-) -> Signed[Head]:
-    """Check a sealed head in base64. closers: as in `open_record`. Raises MalformedRecord, BadSignature."""
-    signed = open_record(_bytes(text), run=run, authority=authority, now=now, closers=closers)
+def open_head(text: str, *, run: RunId, signers: Signers, now: Millis) -> Signed[Head]:
+    """Check a sealed head in base64. signers: as in `open_record`. Raises MalformedRecord, BadSignature."""
+    signed = open_record(_bytes(text), run=run, signers=signers, now=now)
     if not isinstance(signed.value, Head):
         raise MalformedRecord("a record that is not a head", fix="It is dropped.")
     return Signed(signed.value, signed.signer, signed.wire)
@@ -129,7 +126,9 @@ def unproved_head(text: str, run: RunId) -> Head | None:
     """
     try:
         wire = _bytes(text)
-        return open_head(text, run=run, authority=signer_of(wire[1:]), now=Millis(0)).value
+        signer = signer_of(wire[1:])
+        itself = Signers(signer, closers=frozenset({signer}))
+        return open_head(text, run=run, signers=itself, now=Millis(0)).value
     except (TrustError, RefusedError):
         return None
 

@@ -10,7 +10,8 @@ payload as `previous`.
 |------------|--------------------------------------------------------------------|----------------------|
 | Close      | the round's contributions are folded, and the next round opens     | closers, or the run key |
 | Delegation | from the next round on, a majority of other keys certifies entries | closers, or the run key |
-| Resume     | an epoch begins; older entries that do not lead to it are void     | the run key          |
+| Succession | the run key's successor is named (`barnraise.contract.run_keys`)    | closers, or the run key |
+| Resume     | an epoch begins; older entries that do not lead to it are void     | a run key             |
 
 Every later version keeps the fields of `Envelope`, so that a program recognizes an entry that it cannot read.
 """
@@ -34,6 +35,7 @@ from barnraise.contract.field_types import (
     Time,
     Turns,
 )
+from barnraise.contract.run_keys import NamedSuccessor
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.strict import Hex64, Strict
@@ -111,15 +113,26 @@ class Delegation(_Entry):
         return closers
 
 
+class Succession(_Entry):
+    """Names the successor of the run key. The first one that the log has stands."""
+
+    kind: Literal["succession"] = "succession"
+    named: NamedSuccessor
+    at: Time
+
+
 class Resume(_Entry):
-    """Begins an epoch after a loss of the journal or of the closers: the run key closes alone again."""
+    """Begins an epoch after a loss of the journal or of the closers: the run key closes alone again.
+
+    By an epoch of its own, the successor of the run key takes its place.
+    """
 
     kind: Literal["resume"] = "resume"
     at: Time
 
 
-Entry = Close | Delegation | Resume
-KINDS = frozenset({"close", "delegation", "resume"})
+Entry = Close | Delegation | Succession | Resume
+KINDS = frozenset({"close", "delegation", "succession", "resume"})
 
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 

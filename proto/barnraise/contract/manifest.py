@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from barnraise.contract.certificates import MAX_CLOSERS
 from barnraise.contract.field_types import Epoch, Height
+from barnraise.contract.run_keys import Signers, Successors, generation_of
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
 from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash, short
-from barnraise.core.signed import Signable, Signed, open_signed, signer_of
+from barnraise.core.signed import Signable, Signed, open_signed
 from barnraise.core.strict import Hex64, Strict
 
 MANIFEST = "manifest.bin"
@@ -75,6 +75,8 @@ class Manifest(Signable):
     """Entries up to there."""
     closers: Annotated[tuple[Hex64, ...], Field(max_length=MAX_CLOSERS)]
     """Keys that certify the entries of `round`; none: the run key does."""
+    successors: Successors = ()
+    """Of the charter's run key, as far as they are named up to there."""
     charter: Hex64
     """The charter's digest."""
     tokens: Annotated[int, Field(ge=0)]
@@ -82,6 +84,12 @@ class Manifest(Signable):
     held_out: HeldOut | None
     """None where it was not evaluated."""
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=1000)]
+
+    @model_validator(mode="after")
+    def _has_run_key(self) -> Manifest:
+        if generation_of(self.epoch) > len(self.successors):
+            raise ValueError("an epoch of a run key that it does not name")
+        return self
 
     @field_validator("files")
     @classmethod
@@ -92,8 +100,14 @@ class Manifest(Signable):
 
     @property
     def tip(self) -> Tip:
-        closers = tuple(map(PublicKey, self.closers))
-        position = Position(Round(self.round), BlobHash(self.previous), self.epoch, self.height, closers)
+        position = Position(
+            Round(self.round),
+            BlobHash(self.previous),
+            self.epoch,
+            self.height,
+            tuple(map(PublicKey, self.closers)),
+            successors=self.successors,
+        )
         return Tip(position, StateHash(self.state))
 
     @property
@@ -109,18 +123,16 @@ def position_fields(position: Position) -> dict[str, Any]:
         "epoch": position.epoch,
         "height": position.height,
         "closers": position.closers,
+        "successors": position.successors,
     }
 
 
-def open_manifest(
-    wire: bytes, *, run: RunId, authority: PublicKey, closers: Container[PublicKey] = ()
-) -> Signed[Manifest]:
-    """closers: keys that sign checkpoints too, while the coordinator is away.
+def open_manifest(wire: bytes, *, run: RunId, signers: Signers) -> Signed[Manifest]:
+    """signers: those that are known, which may name successors in it.
 
     Raises MalformedRecord, BadSignature.
     """
-    signer = claimed if (claimed := signer_of(wire)) in closers else authority
-    signed = open_signed(Manifest, wire, signer=signer, limit=MAX_MANIFEST_BYTES)
+    signed = open_any_manifest(wire, signers)
     if signed.value.run != run:
         raise MalformedRecord(
             f"a checkpoint of the run {signed.value.run!r} where {run!r} was expected",
@@ -129,13 +141,32 @@ def open_manifest(
     return signed
 
 
-def check_interim(signed: Signed[Manifest], authority: PublicKey, position: Position) -> None:
+def open_any_manifest(wire: bytes, signers: Signers) -> Signed[Manifest]:
+    """As `open_manifest`, of whatever run these keys sign for."""
+    signed = open_signed(Manifest, wire, signer=None, limit=MAX_MANIFEST_BYTES)
+    known = signers.introduced(signed.value.successors, signed.value.run)
+    if not known.describes(signed.signer, signed.value.epoch):
+        raise BadSignature(
+            f"a checkpoint that {short(signed.signer)} signed, which is not a key of the run",
+            fix="Check that the invite or the key is of this run; or try another source.",
+        )
+    return signed
+
+
+def first_key(signed: Signed[Manifest]) -> PublicKey:
+    """The charter's run key, as a manifest of a run key says: its successors show it."""
+    successors = signed.value.successors
+    return PublicKey(successors[0].statement.key) if successors else signed.signer
+
+
+def check_interim(signed: Signed[Manifest], signers: Signers, position: Position) -> None:
     """Refuse a checkpoint of a single closer that would change who certifies the log.
 
     Its state needs no trust: the next close names the state that it folds to. position: the newest one that
     is known. Raises BadSignature.
     """
-    if signed.signer != authority and signed.value.tip.position.closers != position.closers:
+    known = signers.introduced(signed.value.successors, signed.value.run)
+    if signed.signer not in known.run_keys and signed.value.tip.position.closers != position.closers:
         raise BadSignature(
             f"a checkpoint by {short(signed.signer)} that names other closers than the log",
             fix="Another one is taken. The coordinator's name any closers.",

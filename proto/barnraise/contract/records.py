@@ -17,7 +17,6 @@ hash (`barnraise.contract.log_entries`). A `JoinClaim` and an `Evaluation` go to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -29,6 +28,7 @@ from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Epoch, 
 from barnraise.contract.field_types import Count as Count
 from barnraise.contract.field_types import Run as Run
 from barnraise.contract.field_types import Time as Time
+from barnraise.contract.head_signer import no_head_of, signer_of_head
 from barnraise.contract.log_entries import Close
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.protocol import (
@@ -39,8 +39,9 @@ from barnraise.contract.protocol import (
     misfit,
     read_misfit,
 )
+from barnraise.contract.run_keys import Signers, Successors
 from barnraise.core.errors import BadSignature, MalformedRecord
-from barnraise.core.identity import KEY_BYTES, Identity
+from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId, short
 from barnraise.core.signed import Extensible, Signed, open_signed, open_text, payload_of, sign
 from barnraise.core.strict import Hex64
@@ -196,6 +197,8 @@ class Head(Extensible):
     """HOST:PORT of the coordinator's gRPC service."""
     gateways: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=MAX_HOSTS)] = ()
     """http(s) addresses of the run's archive."""
+    successors: Successors = ()
+    """Of the charter's run key: they show that the signer is one."""
     protocol: Protocol = OWN
     """What the coordinator speaks."""
 
@@ -237,36 +240,33 @@ def open_record(
     value: bytes,
     *,
     run: RunId,
-    authority: PublicKey,
+    signers: Signers,
     now: Millis,
-    closers: Container[PublicKey] = (),
 ) -> Signed[Record]:
     """Check a record from the DHT or from gossip: signature, run, owner and admission.
 
-    closers: keys that may sign heads and admissions as the authority does.
-    Raises MalformedRecord, BadSignature; CoordinatorDoesNotFit for the head of a coordinator of another
-    protocol.
+    signers: keys that may sign heads and admissions; a head may bring successors along. Raises
+    MalformedRecord, BadSignature; CoordinatorDoesNotFit for the head of a coordinator of another protocol.
     """
     model = _TAGS.get(value[:1])
     if model is None:
         raise _refused("a record of an unknown kind")
-    signer = _head_signer(value, authority, closers) if model is Head else None
+    signer: PublicKey | None = None
+    if model is Head:
+        signer, signers = signer_of_head(value[1 : MAX_RECORD_BYTES + 1], run, signers)
     limit = MAX_EMBEDDED_BYTES if model is Commit else MAX_RECORD_BYTES  # a close embeds commits
     signed: Signed[Record] = open_signed(model, value[1:], signer=signer, limit=limit)
     record = signed.value
     if record.run != run:
         raise _refused(f"a record of the run {record.run!r}")
-    if not isinstance(record, Head):
-        _must_be(signed.signer, PublicKey(record.owner))
-        owner = PublicKey(record.owner)
-        check_admission(record.admission, owner, run=run, authority=authority, now=now, closers=closers)
+    if isinstance(record, Head):
+        if not signers.announces(signed.signer, record.epoch):
+            raise no_head_of(signed.signer)
+        return signed
+    owner = PublicKey(record.owner)
+    _must_be(signed.signer, owner)
+    check_admission(record.admission, owner, run=run, signers=signers, now=now)
     return signed
-
-
-def _head_signer(value: bytes, authority: PublicKey, closers: Container[PublicKey]) -> PublicKey:
-    """The key that must have signed a head: its own if that is a closer's, else the authority."""
-    claimed = PublicKey(value[1 : 1 + KEY_BYTES].hex())
-    return claimed if claimed in closers else authority
 
 
 def open_claim(wire: bytes) -> Signed[JoinClaim]:
@@ -287,13 +287,12 @@ def check_admission(
     peer: PublicKey,
     *,
     run: RunId,
-    authority: PublicKey,
+    signers: Signers,
     now: Millis,
-    closers: Container[PublicKey] = (),
 ) -> Admission:
-    """Raises MalformedRecord, BadSignature unless the authority or a closer admitted `peer` until later."""
+    """Raises MalformedRecord, BadSignature unless the run key or a closer admitted `peer` until later."""
     signed = open_text(Admission, text, signer=None)
-    if signed.signer != authority and signed.signer not in closers:
+    if signed.signer not in signers:
         raise BadSignature(
             f"an admission by {short(signed.signer)}, which may admit nobody",
             fix="It is dropped. The volunteer claims again, from the coordinator or a closer.",

@@ -8,7 +8,16 @@ from typing_extensions import assert_never
 
 from barnraise.contract.certificates import Authorities
 from barnraise.contract.charter import Charter
-from barnraise.contract.log_entries import Close, Delegation, Entry, Resume
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, Succession
+from barnraise.contract.run_keys import (
+    NamedSuccessor,
+    Successors,
+    agreed,
+    another_successor,
+    check_named,
+    generation_of,
+    keys_of,
+)
 from barnraise.contract.spec import RunSpec
 from barnraise.core.ids import BlobHash, PublicKey, Round, StateHash
 
@@ -28,15 +37,31 @@ class Position:
     """Keys that certify entries of the open round by majority; none: the run key does alone."""
     next_closers: tuple[PublicKey, ...] | None = None
     """Those from the next round on, where a delegation names others."""
+    successors: Successors = ()
+    """Of the charter's run key."""
 
     @property
     def named(self) -> tuple[PublicKey, ...]:
         """The keys of the closers now, and of those from the next round on."""
         return tuple(dict.fromkeys((*self.closers, *(self.next_closers or ()))))
 
-    def authorities(self, run_key: PublicKey) -> Authorities:
-        """The keys that certify the next close or delegation."""
-        return Authorities(self.closers or (run_key,))
+    def run_keys(self, first: PublicKey) -> tuple[PublicKey, ...]:
+        """All run keys, by generation. first: the charter's."""
+        return keys_of(first, self.successors)
+
+    def run_key(self, first: PublicKey) -> PublicKey:
+        """The one that is in force. first: the charter's."""
+        return self.run_keys(first)[generation_of(self.epoch)]
+
+    def authorities(self, first: PublicKey) -> Authorities:
+        """The keys that certify the next close, delegation or succession. first: the charter's run key."""
+        return Authorities(self.closers or (self.run_key(first),))
+
+    def resumers(self, epoch: int, first: PublicKey) -> Authorities:
+        """The run key that certifies a resume that begins `epoch`: nobody where that is not known here."""
+        generation, keys = generation_of(epoch), self.run_keys(first)
+        may = generation_of(self.epoch) <= generation < len(keys)
+        return Authorities((keys[generation],) if may else ())
 
     def after(self, entry: Entry) -> Position:
         """The place after `entry`, which continues the log from here."""
@@ -47,10 +72,15 @@ class Position:
                 return replace(here, round=Round(self.round + 1), closers=closers, next_closers=None)
             case Delegation():
                 return replace(here, next_closers=tuple(map(PublicKey, entry.closers)))
+            case Succession(named=named):
+                return replace(here, successors=agreed(self.successors, self._with(named)))
             case Resume():
                 return replace(here, epoch=entry.epoch, closers=(), next_closers=None)
             case _:
                 assert_never(entry)
+
+    def _with(self, named: NamedSuccessor) -> Successors:
+        return (*self.successors[: named.statement.generation - 1], named)
 
 
 @dataclass(frozen=True)
@@ -102,14 +132,27 @@ def holders(charter: Charter, position: Position | None = None) -> tuple[PublicK
 
     position: the newest place in the log that is known.
     """
-    named = () if position is None else position.named
-    return tuple(dict.fromkeys((charter.authority_key, *named, *first_closers(charter))))
+    here = first_position(charter) if position is None else position
+    return tuple(dict.fromkeys((here.run_key(charter.authority_key), *here.named, *first_closers(charter))))
 
 
-def certifiers(charter: Charter) -> tuple[Authorities, ...]:
-    """Who may certify an entry without a delegation: the run key alone, or the charter's closers."""
-    closers, alone = first_closers(charter), Authorities((charter.authority_key,))
-    return (alone, Authorities(closers)) if closers else (alone,)
+def certifiers(charter: Charter, successors: Successors = ()) -> tuple[Authorities, ...]:
+    """Who may certify an entry without a delegation: a run key alone, or the charter's closers."""
+    closers = first_closers(charter)
+    alone = [Authorities((key,)) for key in keys_of(charter.authority_key, successors)]
+    return (*alone, Authorities(closers)) if closers else tuple(alone)
+
+
+def check_succession(position: Position, entry: Succession, first: PublicKey) -> None:
+    """Refuse a successor that the run key in force did not name, and every one but the first.
+
+    first: the charter's run key. Raises BadSignature.
+    """
+    following = 1 + generation_of(position.epoch)
+    keys, named = position.run_keys(first), entry.named
+    if following < len(keys) and keys[following] != named.successor:
+        raise another_successor(keys[following], named.successor)
+    check_named(named, entry.run, keys[:following])
 
 
 def genesis_tip(charter: Charter) -> Tip:

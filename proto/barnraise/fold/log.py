@@ -14,15 +14,17 @@ from barnraise.contract.log_entries import (
     Entry,
     NeedsNewer,
     Resume,
+    Succession,
     common_fields,
     parse_entry,
     vote_on,
 )
 from barnraise.contract.records import Commit, open_commits
+from barnraise.contract.run_keys import generation_of
 from barnraise.contract.state import Layout, TrainState
-from barnraise.contract.tip import Position, Tip
+from barnraise.contract.tip import Position, Tip, check_succession
 from barnraise.core.errors import MalformedBlob, MalformedRecord, NewerVersion, StateError
-from barnraise.core.ids import BlobHash, blob_hash, short
+from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
 from barnraise.fold.codec import Decoder
 from barnraise.fold.fold import Contribution, fold
 
@@ -50,7 +52,7 @@ class Link:
 class Amendment:
     """An entry that folds nothing: it changes who certifies, or begins an epoch."""
 
-    entry: Delegation | Resume
+    entry: Delegation | Succession | Resume
     certificate: Certificate
 
     @property
@@ -99,6 +101,8 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
     if isinstance(step, Unreadable):
         raise NewerVersion(f"the run's log at round {common_fields(step.entry).round}", step.entry.release)
     check_follows(position, step.entry)
+    if isinstance(step.entry, Succession):
+        check_succession(position, step.entry, charter.authority_key)
     return step
 
 
@@ -167,11 +171,15 @@ def certified(step: Step | Unreadable) -> Certified:
 
 
 def _authorities(position: Position, step: Step | Unreadable, charter: Charter) -> Authorities:
-    run_key = charter.authority_key
+    first = charter.authority_key
     match step:
-        case Amendment(entry=Resume()):
-            return Authorities((run_key,))
-        case Unreadable(certificate=certificate) if {key for key, _ in certificate.signatures} == {run_key}:
-            return Authorities((run_key,))  # it may be of a kind that the run key certifies
+        case Amendment(entry=Resume(epoch=epoch)):
+            return position.resumers(epoch, first)
+        case Unreadable(certificate=certificate):
+            voters = tuple(PublicKey(key) for key, _ in certificate.signatures)
+            current = position.run_keys(first)[generation_of(position.epoch) :]
+            # It may be of a kind that the run key certifies.
+            alone = len(voters) == 1 and voters[0] in current
+            return Authorities(voters) if alone else position.authorities(first)
         case _:
-            return position.authorities(run_key)
+            return position.authorities(first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from barnraise.contract.certificates import Authorities, Certificate, check_cert
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified, DoubleSigned, contradict, proof_of
 from barnraise.contract.log_entries import Resume
+from barnraise.contract.run_keys import Successors, generation_of, keys_of
 from barnraise.contract.tip import Position, first_position
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, PublicKey, Round
@@ -89,9 +90,10 @@ async def walk(head: LogEnd, place: Place, read: Read, charter: Charter) -> Walk
         return Continues(_checked(position, found[::-1], charter))
     resumes = [step for step in found if _begins_later_epoch(step, position)]
     if resumes:
-        _check_vote(resumes[-1], Authorities((charter.authority_key,)))
-        assert isinstance(resumes[-1].entry, Resume)
-        return IsVoid(resumes[-1].entry)
+        resume = resumes[-1].entry
+        assert isinstance(resume, Resume)
+        _check_vote(resumes[-1], position.resumers(resume.epoch, charter.authority_key))
+        return IsVoid(resume)
     return _compare(found[-1], place, charter)
 
 
@@ -103,38 +105,56 @@ class NewestPart:
     steps: tuple[Step, ...]
 
 
-async def newest_part(head: LogEnd, read: Read, charter: Charter, closes: int) -> NewestPart:
+async def newest_part(
+    head: LogEnd, successors: Successors, read: Read, charter: Charter, closes: int
+) -> NewestPart:
     """The newest `closes` closes of a head's log, and what is between them.
+
+    successors: of the charter's run key, as the head says.
 
     It begins where the entries show that the run key certifies alone. While closers vote they do not show
     who they are: the log is read back to a resume, to such a place, or to the charter. Raises Unreachable,
     TrustError, NewerVersion.
     """
-    start, run_key = first_position(charter), charter.authority_key
-    found = await _steps_back(head, start, read, charter, lambda back: _is_enough(back, closes, run_key))
-    if _is_enough(found, closes, run_key):
+    start = first_position(charter)
+    keys = keys_of(charter.authority_key, successors)
+    found = await _steps_back(head, start, read, charter, lambda back: _is_enough(back, closes, keys))
+    if _is_enough(found, closes, keys):
         last = found.pop()
-        _check_vote(last, Authorities((run_key,)))
+        _check_vote(last, Authorities(_run_key_of(last, keys)))
         entry = last.entry
-        before = Position(Round(entry.round), BlobHash(entry.previous), entry.epoch, entry.height)
+        before = Position(
+            Round(entry.round),
+            BlobHash(entry.previous),
+            entry.epoch,
+            entry.height,
+            successors=successors,
+        )
         start = before.after(entry)
     return NewestPart(start, _checked(start, found[::-1], charter))
 
 
-def _is_enough(found: list[Step], closes: int, run_key: PublicKey) -> bool:
+def _is_enough(found: list[Step], closes: int, keys: Sequence[PublicKey]) -> bool:
     """Whether the run key certifies alone behind the last of `found`, and the others are enough."""
     if not found:
         return False
     *newer, last = found
     # A close behind a delegation may be the last that the run key certifies: the next one shows it.
-    alone = len(newer) > 0 and all(_is_alone(step.certificate, run_key) for step in (last, newer[-1]))
+    alone = len(newer) > 0 and all(_is_alone(step, keys) for step in (last, newer[-1]))
     begins = isinstance(last.entry, Resume) or (isinstance(last, Link) and alone)
     return begins and sum(isinstance(step, Link) for step in newer) >= closes
 
 
-def _is_alone(certificate: Certificate, run_key: PublicKey) -> bool:
+def _is_alone(step: Step, keys: Sequence[PublicKey]) -> bool:
     """Whether the run key decided alone: with other closers it votes in ballots from 1 on."""
-    return certificate.ballot == 0 and [key for key, _ in certificate.signatures] == [run_key]
+    voters = tuple(key for key, _ in step.certificate.signatures)
+    return step.certificate.ballot == 0 and voters == _run_key_of(step, keys)
+
+
+def _run_key_of(step: Step, keys: Sequence[PublicKey]) -> tuple[PublicKey, ...]:
+    """That of the epoch of an entry; none where it is not among `keys`, the run keys by generation."""
+    generation = generation_of(step.entry.epoch)
+    return tuple(keys[generation : generation + 1])
 
 
 async def _steps_back(

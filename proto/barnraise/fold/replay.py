@@ -18,6 +18,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import common_fields
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
+from barnraise.contract.run_keys import Successors
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import MalformedBlob, NewerVersion, StateError, TrustError
@@ -159,14 +160,15 @@ class Replay:
 
     def compare(self, manifest: Manifest) -> Difference | None:
         """Compare the checkpoint of this round with the replayed state; None where they are equal."""
-        where = f"{folder_of('trained', manifest.round)}/{MANIFEST}"
+        where, tip = f"{folder_of('trained', manifest.round)}/{MANIFEST}", self.tip
         for name, expected, found in (
-            ("round", self.tip.round, manifest.round),
+            ("round", tip.round, manifest.round),
             ("form", "trained", manifest.form),
             ("charter", self.charter.digest, manifest.charter),
-            ("head of the log", self.tip.previous, manifest.previous),
-            ("epoch", self.tip.epoch, manifest.epoch),
-            ("height", self.tip.height, manifest.height),
+            ("head of the log", tip.previous, manifest.previous),
+            ("epoch", tip.epoch, manifest.epoch),
+            ("height", tip.height, manifest.height),
+            ("successors", _keys(tip.position.successors), _keys(manifest.successors)),
             ("tokens", self.tokens, manifest.tokens),
         ):
             if found != expected:
@@ -182,6 +184,10 @@ class Replay:
         come_by = f"folding round {self.tip.round - 1}" if self.rounds else "what the replay began with"
         where, expected = f"state[{self.tip.round}]", f"{signed}, as {by} says"
         return Difference("state", where, expected, f"{self.tip.state}, by {come_by}", Cause.COORDINATOR)
+
+
+def _keys(successors: Successors) -> str:
+    return " ".join(named.successor for named in successors) or "none"
 
 
 def _contribution(commit: Commit, expected: str, found: str, cause: Cause) -> Difference:

@@ -24,6 +24,7 @@ from barnraise.contract.archive import (
 )
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, MAX_MANIFEST_BYTES, FileEntry, open_manifest
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import MalformedRecord, TrustError
 from barnraise.core.ids import RunId, blob_hash
 from barnraise.core.signed import open_signed
@@ -146,7 +147,7 @@ class ArchiveFolder:
             log.warning("%s is not served: its %s is not what %s says", revision.folder, MANIFEST, INDEX)
             return None
         try:
-            manifest = open_manifest(wire, run=RunId(index.run), authority=authority_of(index)).value
+            manifest = open_manifest(wire, run=RunId(index.run), signers=Signers(authority_of(index))).value
         except TrustError as error:
             log.warning("%s is not served: %s", revision.folder, error.problem)
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from barnraise.contract.contacts import (
@@ -15,6 +15,7 @@ from barnraise.contract.contacts import (
     unproved_head,
 )
 from barnraise.contract.endpoints import Endpoint
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Head, Record, tagged
 from barnraise.core.errors import RefusedError, TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
@@ -37,11 +38,11 @@ class AddressBook:
     """The newest head of a run, and the newest contacts of up to MAX_CONTACTS volunteers."""
 
     run: RunId
-    authority: PublicKey
+    keys: KeysInForce
     head: Signed[Head] | None = None
     """It has the coordinator's addresses."""
-    closers: Collection[PublicKey] | None = None
-    """As `open_record` takes them; None before the program has the run's charter."""
+    knows_closers: bool = False
+    """Whether `keys` has the closers of the charter: not before the program has that."""
     hints: tuple[Endpoint, ...] = ()
     """Of gRPC services in heads of unknown signers, which may be closers: a program without the charter calls
     them, and checks the charter that they answer with."""
@@ -51,9 +52,14 @@ class AddressBook:
     _answered: set[PublicKey] = field(default_factory=set)
     """Volunteers that answered this program: strangers with many keys do not replace them."""
 
-    def trust(self, closers: Collection[PublicKey]) -> None:
-        """Take what these keys signed, too. They may change."""
-        self.closers = closers
+    def trust(self, keys: KeysInForce) -> None:
+        """Take what these keys signed. They may change."""
+        self.keys, self.knows_closers = keys, True
+
+    @property
+    def closers(self) -> frozenset[PublicKey]:
+        """Those that are known, and the others that sign as they do."""
+        return self.keys.signers.closers
 
     def learn(self, page: ContactPage, now: Millis) -> int:
         """Keep what is valid and newer; return how many records are neither.
@@ -74,6 +80,7 @@ class AddressBook:
     def learn_head(self, head: Signed[Head]) -> None:
         """Keep a head, which was checked, if it is newer."""
         if self.head is None or head.value.order > self.head.value.order:
+            self.keys.heard(head.value.epoch, head.value.successors, self.run)
             moved = self.head is None or _addresses(self.head.value) != _addresses(head.value)
             self.head = head
             self.changes += moved
@@ -136,7 +143,7 @@ class AddressBook:
         return self._is_closer(signer), signer in self._answered, contact.value.at
 
     def _is_closer(self, node: PublicKey) -> bool:
-        return self.closers is not None and node in self.closers
+        return node in self.closers
 
     def _forget_one(self) -> None:
         last = min(self._contacts.values(), key=self._rank)
@@ -144,17 +151,16 @@ class AddressBook:
         self._answered.discard(last.signer)
 
     def _opened(self, text: str, now: Millis) -> Signed[Contact]:
-        closers = self.closers or ()
-        return open_contact(text, run=self.run, authority=self.authority, now=now, closers=closers)
+        return open_contact(text, run=self.run, signers=self.keys.signers, now=now)
 
     def _opened_head(self, text: str, now: Millis) -> Signed[Head]:
-        return open_head(text, run=self.run, authority=self.authority, now=now, closers=self.closers or ())
+        return open_head(text, run=self.run, signers=self.keys.signers, now=now)
 
     def _learner_of_heads(self, now: Millis) -> Callable[[str], None]:
         return lambda text: self.learn_head(self._opened_head(text, now))
 
     def _take_hints(self, text: str) -> None:
-        if self.closers is None and (head := unproved_head(text, self.run)) is not None:
+        if not self.knows_closers and (head := unproved_head(text, self.run)) is not None:
             self.hints = tuple(dict.fromkeys((*self.hints, *head.endpoints)))[:MAX_HINTS]
 
     @staticmethod

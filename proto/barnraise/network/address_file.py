@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.contacts import MAX_PAGE_BYTES, open_page
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.core.errors import MachineError, TrustError
-from barnraise.core.ids import Millis, PublicKey, RunId
+from barnraise.core.ids import Millis, RunId
 from barnraise.network.address_book import AddressBook
 from barnraise.runtime.files import write_atomic
 
@@ -20,14 +20,10 @@ ADDRESS_FILE = "addresses.json"
 
 
 def load_book(
-    folder: Path,
-    run: RunId,
-    authority: PublicKey,
-    now: Millis,
-    closers: Collection[PublicKey] | None = None,
+    folder: Path, run: RunId, keys: KeysInForce, now: Millis, *, knows_closers: bool = False
 ) -> AddressBook:
-    """The book in a folder; an empty one where there is none of this run. closers: as in `AddressBook`."""
-    book, path = AddressBook(run, authority, closers=closers), folder / ADDRESS_FILE
+    """The book in a folder; an empty one where there is none of this run. The rest is as in `AddressBook`."""
+    book, path = AddressBook(run, keys, knows_closers=knows_closers), folder / ADDRESS_FILE
     try:
         with path.open("rb") as file:
             page = open_page(file.read(MAX_PAGE_BYTES + 1))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.core.ids import PublicKey
 from barnraise.network.address_book import AddressBook, Node
 from barnraise.network.address_file import AddressFile
@@ -19,7 +20,7 @@ class AddressUpkeep:
     swarm: Swarm
     file: AddressFile
     own: PublicKey
-    authority: PublicKey
+    keys: KeysInForce
     random: Random = field(default_factory=Random)
     _dialled: Sequence[str] = ()
     """The coordinator's addresses that were dialled last."""
@@ -35,7 +36,7 @@ class AddressUpkeep:
     async def follow_coordinator(self) -> None:
         """Dial the coordinator where its addresses changed."""
         head = self.book.head
-        if head is not None and self.own != self.authority and head.value.bootstrap != self._dialled:
+        if head is not None and self.own != self.keys.coordinator and head.value.bootstrap != self._dialled:
             self._dialled = head.value.bootstrap
             await self.swarm.reconnect(head.value.bootstrap)
 
@@ -49,11 +50,12 @@ class AddressUpkeep:
 
         A node that is not reached may be known to the coordinator alone, which is asked in its place.
         """
-        others = [self.authority, *present] if self._introduced else [self.authority]
+        first = self.keys.coordinator
+        others = [first, *present] if self._introduced else [first]
         peer = self.random.choice([key for key in others if key != self.own])
         answered = await self.swarm.exchange_addresses(peer)
-        if not answered and peer != self.authority:
-            answered = await self.swarm.exchange_addresses(self.authority)
+        if not answered and peer != first:
+            answered = await self.swarm.exchange_addresses(first)
         self._introduced |= answered
 
     async def search(self) -> int:

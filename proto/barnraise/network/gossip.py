@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from random import Random
 
 from barnraise.contract.dht_keys import closer_heads_key, commits_key, head_key, peers_key
 from barnraise.contract.heartbeat import parts_for
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.protocol import CoordinatorDoesNotFit
 from barnraise.contract.records import MAX_RECORD_BYTES, Commit, Head, Presence, Record, open_record, tagged
 from barnraise.contract.rounds import seconds_between
@@ -53,7 +54,7 @@ class Gossip:
         self,
         identity: Identity,
         run: RunId,
-        authority: PublicKey,
+        keys: KeysInForce,
         clock: Callable[[], Millis],
         *,
         store: Store,
@@ -62,15 +63,11 @@ class Gossip:
         random: Random,
         timing: Timing = TIMING,
         elapsed: Callable[[], Millis] = elapsed_ms,
-        closers: Collection[PublicKey] = (),
         counts: bool = False,
     ) -> None:
-        """clock: the run's. elapsed: measures the time between polls. closers: as in `open_record`.
-
-        counts: as of `Swarm.start`.
-        """
-        self._closers, self._counts = closers, counts
-        self._identity, self._run, self._authority, self._clock = identity, run, authority, clock
+        """clock: the run's. elapsed: measures the time between polls. keys, counts: as of `Swarm.start`."""
+        self._keys, self._counts = keys, counts
+        self._identity, self._run, self._clock = identity, run, clock
         self._store, self._open_stream = store, open_stream
         self._random, self._timing = random, timing
         self._cache = RecordCache(limit=MAX_COUNTED if self._is_coordinator else MAX_VOLUNTEERS)
@@ -94,8 +91,9 @@ class Gossip:
         if self._misfit is not None:
             raise self._misfit
         await self._poller.poll(head_key(self._run), readers=self._cache.volunteers, records=1)
-        if self._closers:
-            key, records = closer_heads_key(self._run), len(self._closers)
+        closers = len(self._keys.signers.closers)
+        if closers:
+            key, records = closer_heads_key(self._run), closers
             await self._poller.poll(key, readers=self._cache.volunteers, records=records)
         return [] if self._cache.head is None else [self._cache.head]
 
@@ -160,8 +158,7 @@ class Gossip:
     @property
     def _is_coordinator(self) -> bool:
         """Or a closer or follower, which counts the volunteers as well."""
-        own = self._identity.public
-        return self._counts or own == self._authority or own in self._closers
+        return self._counts or self._identity.public in self._keys.signers
 
     def _note_misfit(self, error: CoordinatorDoesNotFit) -> None:
         """An old head proves nothing: the coordinator may have been updated since."""
@@ -172,9 +169,7 @@ class Gossip:
 
     async def _read(self, reader: asyncio.StreamReader) -> Signed[Record]:
         value = await read_message(reader, MAX_RECORD_BYTES, "a record", self._timing)
-        return open_record(
-            value, run=self._run, authority=self._authority, now=self._clock(), closers=self._closers
-        )
+        return open_record(value, run=self._run, signers=self._keys.signers, now=self._clock())
 
     def _receive(self, signed: Signed[Record]) -> None:
         """Keep a record, and forward it where the policy says."""
@@ -182,10 +177,9 @@ class Gossip:
             signed.value,
             self._keep(signed),
             own=self._identity.public,
-            authority=self._authority,
+            counting=self._keys.counting,
             present=self._cache.live(self._clock()),
             draw=self._random.sample,
-            closers=self._closers,
             signer=signed.signer,
         )
         for peer in targets:

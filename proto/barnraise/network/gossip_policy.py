@@ -151,23 +151,21 @@ def forward_targets(
     novelty: Novelty,
     *,
     own: PublicKey,
-    authority: PublicKey,
+    counting: Collection[PublicKey],
     present: Iterable[Presence],
     draw: Callable[[list[PublicKey], int], list[PublicKey]],
-    closers: Collection[PublicKey] = (),
-    signer: PublicKey | None = None,
+    signer: PublicKey,
 ) -> list[PublicKey]:
     """The nodes to which `own` sends a record that it received or made.
 
     The coordinator and the closers receive heartbeats and commits from their owners, and each other's heads,
     each time they are announced. Heads and commits are forwarded, once, to some of the known volunteers.
 
-    novelty: what the record was to this node. draw: picks a number of list items at random. signer: of a
-    head that a closer signed.
+    novelty: what the record was to this node. counting: the coordinator and the closers. draw: picks a number
+    of list items at random. signer: of the record.
     """
-    counting = {authority, *closers}
-    owner = (signer or authority) if isinstance(record, Head) else PublicKey(record.owner)
-    targets = sorted(counting - {own}) if own == owner else []
+    owner = signer if isinstance(record, Head) else PublicKey(record.owner)
+    targets = sorted(set(counting) - {own}) if own == owner else []
     if novelty is Novelty.NEW and not isinstance(record, Presence):
         others = [key for p in present if (key := PublicKey(p.owner)) not in (own, owner)]
         targets += draw(others, min(FAN_OUT, len(others)))

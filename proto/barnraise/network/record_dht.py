@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,8 +17,10 @@ from hivemind.utils import MSGPackSerializer, timed_storage
 
 from barnraise.contract.dht_keys import DhtKey, dht_key_of
 from barnraise.contract.heartbeat import is_early
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.protocol import CoordinatorDoesNotFit
 from barnraise.contract.records import Commit, Head, Presence, Record, open_record, tagged
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed
@@ -43,11 +45,10 @@ class RecordValidator(RecordValidatorBase):
     def __init__(
         self,
         run: RunId,
-        authority: PublicKey,
+        keys: KeysInForce,
         clock: Callable[[], Millis],
-        closers: Collection[PublicKey] = (),
     ) -> None:
-        self._run, self._authority, self._clock, self._closers = run, authority, clock, closers
+        self._run, self._keys, self._clock = run, keys, clock
 
     def validate(self, record: DHTRecord) -> bool:
         """Whether it is a record of the run, at its own key, that does not outlive its time."""
@@ -55,21 +56,20 @@ class RecordValidator(RecordValidatorBase):
             value = MSGPackSerializer.loads(record.value)
             if not isinstance(value, bytes):
                 return False
-            signed = open_record(
-                value, run=self._run, authority=self._authority, now=self._clock(), closers=self._closers
-            )
+            signed = open_record(value, run=self._run, signers=self._keys.signers, now=self._clock())
         except (TrustError, CoordinatorDoesNotFit, ValueError, TypeError) as error:
             log.debug("refused a DHT record: %s", error)
             return False
         now = self._clock()
         if isinstance(signed.value, Presence) and is_early(Millis(signed.value.at), signed.value.beat, now):
             return False
-        place = dht_key_of(signed.value, _closer(signed, self._authority))
+        place = dht_key_of(signed.value, _closer(signed, self._keys))
         return _in_place(record, place) and record.expiration_time <= _latest_expiry(signed.value, now)
 
 
-def _closer(signed: Signed[Record], authority: PublicKey) -> PublicKey | None:
-    return signed.signer if signed.signer != authority else None
+def _closer(signed: Signed[Record], keys: KeysInForce) -> PublicKey | None:
+    """The signer of a head, where it is none of the run's own keys."""
+    return None if signed.signer in keys.signers.run_keys else signed.signer
 
 
 def _in_place(stored: DHTRecord, place: DhtKey) -> bool:
@@ -104,24 +104,22 @@ class RecordDht:
     """This node of the DHT. Made by `join`, ended by `stop`."""
 
     _run: RunId
-    _authority: PublicKey
+    _keys: KeysInForce
     _node: DHTNode
     _clock: Callable[[], Millis]
     _timing: Timing
-    _closers: Collection[PublicKey]
 
     @classmethod
     async def join(
         cls,
         daemon: Daemon,
         run: RunId,
-        authority: PublicKey,
+        keys: KeysInForce,
         clock: Callable[[], Millis],
         bootstrap: Sequence[str],
         timing: Timing = TIMING,
-        closers: Collection[PublicKey] = (),
     ) -> RecordDht:
-        """closers: as `open_record` takes them. Raises Unreachable when no node of `bootstrap` answers."""
+        """keys: whose records are taken. Raises Unreachable when no node of `bootstrap` answers."""
         _expire_by(clock)
         node = await DHTNode.create(
             p2p=daemon.p2p,
@@ -129,7 +127,7 @@ class RecordDht:
             # hivemind's check has them call back before they answer. They try that over the connection that
             # we had before a crash, and give up with the call. They are pinged below instead.
             ensure_bootstrap_success=False,
-            record_validator=RecordValidator(run, authority, clock, closers),
+            record_validator=RecordValidator(run, keys, clock),
             strict=False,
             bucket_size=NEIGHBOURS,
             cache_locally=False,
@@ -138,7 +136,7 @@ class RecordDht:
             blacklist_time=timing.dht_blacklist,
             backoff_rate=1.0,
         )
-        dht = cls(run, authority, node, clock, timing, closers)
+        dht = cls(run, keys, node, clock, timing)
         peers = {peer_of(address) for address in bootstrap}
         if peers and not any(await asyncio.gather(*(dht.ping(peer) for peer in peers))):
             await node.shutdown()
@@ -148,9 +146,7 @@ class RecordDht:
     async def rejoin(self, daemon: Daemon, bootstrap: Sequence[str]) -> None:
         """Join again after a restart of the daemon. Raises as `join`."""
         self._node.is_alive = False  # its handlers are gone with the old daemon
-        joined = await RecordDht.join(
-            daemon, self._run, self._authority, self._clock, bootstrap, self._timing, self._closers
-        )
+        joined = await RecordDht.join(daemon, self._run, self._keys, self._clock, bootstrap, self._timing)
         self._node = joined._node
 
     async def ping(self, peer: PeerID) -> bool:
@@ -160,14 +156,14 @@ class RecordDht:
 
     async def store(self, signed: Signed[Record]) -> bool:
         """Store a record. False when no node took it."""
-        place = dht_key_of(signed.value, _closer(signed, self._authority))
+        place = dht_key_of(signed.value, _closer(signed, self._keys))
         expiry = _latest_expiry(signed.value, self._clock())
         if isinstance(signed.value, Commit):
             expiry -= SKEW_SECONDS
         return bool(await self._node.store(place.key, tagged(signed), expiry, subkey=place.subkey))
 
     async def look_up(self, key: str, newest: bool) -> list[Signed[Record]]:
-        """As `dht_poller.Lookup`. The validator passed all that is found; the closers may be others since."""
+        """As `dht_poller.Lookup`. The validator passed all that is found; the keys may be others since."""
         found = await self._node.get(key, latest=newest)
         if found is None:
             return []
@@ -176,10 +172,10 @@ class RecordDht:
         return self._opened([entry.value for _, entry in sorted(found.value.items())])
 
     def _opened(self, values: Sequence[bytes]) -> list[Signed[Record]]:
-        records, closers = [], frozenset(self._closers)
+        records, signers = [], self._keys.signers
         for value in values:
             try:
-                records.append(_open_once(value, self._run, self._authority, closers))
+                records.append(_open_once(value, self._run, signers))
             except TrustError as error:
                 log.debug("a stored record counts no longer: %s", error)
         return records
@@ -193,8 +189,6 @@ class RecordDht:
 
 
 @lru_cache(maxsize=4096)
-def _open_once(
-    value: bytes, run: RunId, authority: PublicKey, closers: frozenset[PublicKey]
-) -> Signed[Record]:
+def _open_once(value: bytes, run: RunId, signers: Signers) -> Signed[Record]:
     """The same records are read many times, and checking a signature is slow."""
-    return open_record(value, run=run, authority=authority, now=Millis(0), closers=closers)
+    return open_record(value, run=run, signers=signers, now=Millis(0))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from barnraise.contract.contacts import Contact, own_addresses
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import Commit, Head, Presence, Record
 from barnraise.core.errors import MachineError, Unreachable
@@ -64,7 +65,7 @@ class Swarm:
         cls,
         identity: Identity,
         run: RunId,
-        authority: PublicKey,
+        keys: KeysInForce,
         *,
         clock: Callable[[], Millis],
         blobs: BlobStore,
@@ -76,7 +77,6 @@ class Swarm:
         timing: Timing = TIMING,
         book: AddressBook | None = None,
         admission: Callable[[], str] | None = None,
-        closers: Collection[PublicKey] = (),
         relays: bool = False,
         counts: bool = False,
     ) -> Swarm:
@@ -86,13 +86,13 @@ class Swarm:
         them answers, the volunteers of `book` are tried, and Unreachable is raised where none of those does.
         announce: addresses to announce instead of those found, of which QUIC is announced too. caps: limits
         on the traffic of blobs; records are small and have none. admission: of this node, in base64, where
-        other nodes may pass on its addresses; empty before it has one. closers: as `open_record` takes them;
-        they may change. relays: whether all others reach this node, which then relays for those that are not
+        other nodes may pass on its addresses; empty before it has one. keys: whose records are taken; they
+        may change. relays: whether all others reach this node, which then relays for those that are not
         reached; a node without `bootstrap` always does. counts: whether this node keeps the heartbeats of all
         volunteers, as the coordinator and closers do.
         """
-        book = AddressBook(run, authority) if book is None else book
-        book.trust(closers)
+        book = AddressBook(run, keys) if book is None else book
+        book.trust(keys)
         key = write_identity(identity, folder)
 
         async def start(bootstrap: Sequence[str], by: Sequence[str]) -> Daemon:
@@ -100,21 +100,20 @@ class Swarm:
 
         daemon, nodes = await _entered(start, bootstrap, book)
         try:
-            dht = await RecordDht.join(daemon, run, authority, clock, nodes, timing, closers)
+            dht = await RecordDht.join(daemon, run, keys, clock, nodes, timing)
         except Unreachable:
             await daemon.stop()
             raise
         gossip = Gossip(
             identity,
             run,
-            authority,
+            keys,
             clock,
             store=dht.store,
             look_up=dht.look_up,
             open_stream=daemon.open_stream,
             random=Random(),
             timing=timing,
-            closers=closers,
             counts=counts,
         )
 

@@ -21,6 +21,7 @@ from hivemind.utils import MSGPackSerializer
 from barnraise.contract.dht_keys import dht_key_of
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
 from barnraise.contract.invite import Invite, parse_invite
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Head, Presence, Record, tagged
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
@@ -68,7 +69,7 @@ class Crowd:
             identity = identity_of(number)
             key = write_identity(identity, home)
             daemon = await Daemon.start(key, ["/ip4/127.0.0.1/tcp/0"], bootstrap, [])
-            dht = await RecordDht.join(daemon, self.invite.run, self.invite.key, _now, bootstrap)
+            dht = await RecordDht.join(daemon, self.invite.run, self._keys, _now, bootstrap)
             node = Node(daemon, dht, self._gossip(identity, daemon, dht))
             await daemon.serve(GOSSIP_PROTOCOL, node.gossip.serve)
             self.nodes.append(node)
@@ -105,6 +106,10 @@ class Crowd:
             doing="training", parts=parts_for(self.volunteers), beat=beat, keeps=0, at=_now(),
         )  # fmt: skip
 
+    @property
+    def _keys(self) -> KeysInForce:
+        return KeysInForce.alone(self.invite.key)
+
     def _gossip(self, identity: Identity, daemon: Daemon, dht: RecordDht) -> Gossip:
         async def store(signed: Signed[Record]) -> bool:
             if random.randrange(STORED) == 0:
@@ -112,7 +117,7 @@ class Crowd:
             return self._place(signed)
 
         return Gossip(
-            identity, self.invite.run, self.invite.key, _now,
+            identity, self.invite.run, self._keys, _now,
             store=store, look_up=dht.look_up, open_stream=daemon.open_stream, random=random.Random(),
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.network.address_book import AddressBook
 from coordinator.addresses.closer_nodes import closer_nodes
 from coordinator.store.run_state import MAX_NODES, OWN_NODES, CoordinatorAddresses
@@ -12,7 +13,7 @@ PLACES = ("/ip4/192.0.2.1/tcp/7", "/ip4/127.0.0.1/tcp/7")
 
 
 def test_the_first_address_of_each_closer_is_before_the_second_of_any() -> None:
-    book = AddressBook(parts.RUN, parts.AUTHORITY.public)
+    book = AddressBook(parts.RUN, KeysInForce.alone(parts.AUTHORITY.public))
     for one in (parts.ADA, parts.BEN, parts.STRANGER):
         book.learn_contact(contact(one, addresses=PLACES))
     closers = [parts.AUTHORITY.public, parts.ADA.public, parts.BEN.public]  # no contact of the first is known

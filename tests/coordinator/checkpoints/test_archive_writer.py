@@ -25,6 +25,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, Manifest, open_manifest
 from barnraise.contract.records import blob_name, open_commits
+from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.signed import open_signed, sign
@@ -73,7 +74,7 @@ def sound(store: RunStore, folder: Path) -> ArchiveIndex:
         for revision in repo.revisions:
             wire = (folder / revision.folder / MANIFEST).read_bytes()
             assert blob_hash(wire) == revision.manifest
-            for entry in open_manifest(wire, run=parts.RUN, authority=AUTHORITY.public).value.files:
+            for entry in open_manifest(wire, run=parts.RUN, signers=Signers(AUTHORITY.public)).value.files:
                 assert blob_hash((folder / revision.folder / entry.name).read_bytes()) == entry.hash
     trained = index.repo("trained")
     assert trained is not None

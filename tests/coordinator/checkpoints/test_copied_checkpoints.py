@@ -54,8 +54,7 @@ def test_a_closer_that_leads_writes_the_state_as_a_checkpoint(store: RunStore) -
     signed = run.newest_checkpoint
     assert (signed.signer, signed.value.tip) == (parts.ADA.public, run.tip)
     wire = store.blobs.get(blob_hash(signed.wire))
-    authority, closers = run.charter.authority_key, run.position.closers
-    assert open_manifest(wire, run=parts.RUN, authority=authority, closers=closers) == signed
+    assert open_manifest(wire, run=parts.RUN, signers=run.signers) == signed
     assert read_state(signed.value, store.charter.layout, store.blobs.path).hash() == run.tip.state
     names = {entry.name for entry in signed.value.files}
     assert "README.md" not in names

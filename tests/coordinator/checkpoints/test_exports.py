@@ -108,7 +108,7 @@ def manifest(store: RunStore, form: Form, round: int = 1) -> Manifest:
     """The manifest of a folder of the archive, after a check that every file is what was signed."""
     folder = place(store, form, round)
     wire = (folder / MANIFEST).read_bytes()
-    found = open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value
+    found = open_manifest(wire, run=parts.RUN, signers=parts.SIGNERS).value
     assert (found.form, found.round) == (form, round)
     for entry in found.files:
         data = (folder / entry.name).read_bytes()

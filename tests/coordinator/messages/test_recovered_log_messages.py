@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.core.ids import PublicKey
 from coordinator.messages.recovered_log import log_message
 from coordinator.reasons import recovered_log as reasons
 
@@ -34,6 +35,10 @@ RUN = Path("run")
         (
             reasons.RunResumed(7, 1),
             "the run resumes with round 7 in epoch 1: what the journal did not know of later rounds is void",
+        ),
+        (
+            reasons.KeyReplaced(PublicKey("ab" * 32), PublicKey("cd" * 32)),
+            "the run key is cdcdcdcd from now on: what abababab signs after this is void",
         ),
     ],
 )

@@ -62,7 +62,7 @@ def check_complete(store: RunStore, files: dict[str, bytes]) -> ArchiveIndex | N
         for revision in repo.revisions:
             wire = files[f"{revision.folder}/{MANIFEST}"]
             assert blob_hash(wire) == revision.manifest
-            for entry in open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value.files:
+            for entry in open_manifest(wire, run=parts.RUN, signers=parts.SIGNERS).value.files:
                 assert blob_hash(files[f"{revision.folder}/{entry.name}"]) == entry.hash, entry.name
     for height in range(index.entries):
         close = parse_entry(files[index.path_of(height)])

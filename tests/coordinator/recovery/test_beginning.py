@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.contract.run_keys import name_successor
 from barnraise.core.errors import StateError, UserError
 from coordinator.recovery.beginning import (
     Asked,
@@ -22,6 +23,9 @@ from tests.support import parts
 KEY, OTHER = parts.AUTHORITY.public, parts.STRANGER.public
 EMPTY = FolderFacts(Path("run"), key=None, journal=None, archive=None, restored=False)
 COMPLETE = replace(EMPTY, key=KEY, journal=KEY, archive=KEY)
+NAMED = name_successor(parts.RUN, 1, parts.AUTHORITY, parts.BEN)
+NAMING = replace(COMPLETE, successors=(NAMED,))
+ROTATED = replace(NAMING, key=parts.BEN.public, generation=1)
 KEY_ALONE = replace(EMPTY, key=KEY)
 NEW, FROM = Asked(new_run=True), Asked(recover_from="archive")
 
@@ -37,6 +41,10 @@ NEW, FROM = Asked(new_run=True), Asked(recover_from="archive")
         (KEY_ALONE, FROM, Recover("archive")),
         (KEY_ALONE, NEW, NewRun(set_aside=True)),
         (replace(COMPLETE, key=None), NEW, NewRun(set_aside=True)),
+        (NAMING, Asked(), Continue()),
+        (replace(NAMING, key=parts.BEN.public), Asked(), Continue()),
+        (replace(NAMING, key=parts.BEN.public), FROM, Recover("archive")),
+        (ROTATED, Asked(), Continue()),
     ],
 )
 def test_a_start_goes_on(facts: FolderFacts, asked: Asked, beginning: Beginning) -> None:
@@ -52,6 +60,10 @@ def test_a_start_goes_on(facts: FolderFacts, asked: Asked, beginning: Beginning)
         (replace(EMPTY, archive=KEY), Asked(), ("authority.key", KEY[:8])),
         (EMPTY, FROM, ("authority.key",)),
         (replace(COMPLETE, journal=OTHER), Asked(), (OTHER[:8], "--data-dir")),
+        (replace(NAMING, key=OTHER), Asked(), (KEY[:8], "coordinator key rotate")),
+        (replace(ROTATED, key=KEY), Asked(), (parts.BEN.public[:8], "nobody follows it")),
+        (replace(ROTATED, key=KEY), FROM, (parts.BEN.public[:8], "nobody follows it")),
+        (replace(ROTATED, key=None), Asked(), (parts.BEN.public[:8], "coordinator key rotate")),
     ],
 )
 def test_a_start_without_what_it_needs_names_the_way_out(

@@ -59,7 +59,7 @@ def longest(
 
     async def ask() -> Chain | None:
         await holders.ask()
-        return await holders.longest(None if known is None else known.charter)
+        return await holders.longest(None if known is None else known.snapshot.signed_charter)
 
     return asyncio.run(ask())
 
@@ -100,7 +100,7 @@ def test_closers_that_certified_what_a_head_names_are_asked_too(store: RunStore,
 
     async def ask() -> Chain | None:
         await holders.ask()
-        return await holders.longest(store.charter)
+        return await holders.longest(store.snapshot.signed_charter)
 
     assert asyncio.run(ask()) is None, "nobody serves it"
     assert swarm.asked_of == {parts.ADA.public}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from barnraise.contract.records import JoinClaim, check_admission
+from barnraise.contract.run_keys import Signers
 from barnraise.core.ids import Millis
 from barnraise.core.signed import sign
 from coordinator.reasons.rounds import ClockOff, WrongRun
@@ -33,7 +34,7 @@ def test_every_node_accepts_an_admission_until_it_expires() -> None:
     assert isinstance(admitted, Admitted)
     text = sign(AUTHORITY, admitted.admission).text
     for now in (NOW, NOW + LIFE * 1000):
-        found = check_admission(text, ADA.public, run=RUN, authority=AUTHORITY.public, now=Millis(now))
+        found = check_admission(text, ADA.public, run=RUN, signers=Signers(AUTHORITY.public), now=Millis(now))
         assert found == admitted.admission
 
 

@@ -17,7 +17,7 @@ from barnraise.consensus.vote_store import VoteStore
 from barnraise.consensus.wire import encode
 from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Vote
-from barnraise.contract.closers_in_force import ClosersInForce
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import blob_name
 from barnraise.core.errors import TrustError, Unreachable
@@ -111,7 +111,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
                 identity,
                 votes,
                 lambda: Millis(made.now),
-                ClosersInForce.of(store.charter),
+                KeysInForce.of(store.charter),
             )
         yield made
 
@@ -264,7 +264,7 @@ def delegate(hub: Hub, *keys: str) -> None:
     write_wish(store.folder, keys)
     entry = Delegating(store).entry(Millis(hub.now))
     assert entry is not None
-    hub.joints[first.public].propose_delegation(entry)
+    hub.joints[first.public].propose_amendment(entry)
 
 
 def test_the_closers_decide_who_closes_after_them(hub: Hub) -> None:
@@ -277,7 +277,7 @@ def test_the_closers_decide_who_closes_after_them(hub: Hub) -> None:
     for key, store in hub.stores.items():
         assert store.snapshot.round == 1
         assert store.snapshot.position.closers == named
-        assert tuple(hub.joints[key].closers) == named
+        assert hub.joints[key].keys.signers.closers == set(named)
     assert not hub.joints[third.public].agreement.takes_part
     hub.away = {third.public}
     propose(hub, first)

@@ -181,7 +181,7 @@ def test_the_manifest_lists_every_file_and_is_signed(tmp_path: Path, base: Path)
     state = parts.state(step=3)
     folder, manifest, blobs = written(tmp_path, base, charter_for(LORA, state), state)
     wire = (folder / MANIFEST).read_bytes()
-    assert open_manifest(wire, run=parts.RUN, authority=parts.AUTHORITY.public).value == manifest
+    assert open_manifest(wire, run=parts.RUN, signers=parts.SIGNERS).value == manifest
     assert {entry.name for entry in manifest.files} == names(folder) - {MANIFEST, MANIFEST_JSON}
     for entry in manifest.files:
         data = (folder / entry.name).read_bytes()

@@ -107,7 +107,7 @@ def copied(laid: Laid, folder: Path) -> Path:
 def replace_manifest(archive: Path, change: Callable[[Manifest], Manifest]) -> None:
     """Sign another list of the base model's files, as only the run's key can."""
     place = archive / folder_of("base", 0) / MANIFEST
-    found = open_manifest(place.read_bytes(), run=parts.RUN, authority=parts.AUTHORITY.public).value
+    found = open_manifest(place.read_bytes(), run=parts.RUN, signers=parts.SIGNERS).value
     place.write_bytes(sign(parts.AUTHORITY, change(found)).wire)
 
 
@@ -243,7 +243,7 @@ def charter_of(laid: Laid) -> Charter:
 
 def test_a_list_with_another_signature_is_refused(search: Search, hostile: Path) -> None:
     place = hostile / "base" / MANIFEST
-    value = open_manifest(place.read_bytes(), run=parts.RUN, authority=parts.AUTHORITY.public).value
+    value = open_manifest(place.read_bytes(), run=parts.RUN, signers=parts.SIGNERS).value
     place.write_bytes(sign(parts.STRANGER, value).wire)
     with website(hostile) as site:
         refused(search, site.url, BadSignature)

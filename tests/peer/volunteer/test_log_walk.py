@@ -65,7 +65,7 @@ class Log:
             names.append(name)
             return payloads[name]
 
-        return asyncio.run(newest_part(self.head, read, CHARTER, closes)), len(names)
+        return asyncio.run(newest_part(self.head, (), read, CHARTER, closes)), len(names)
 
 
 @pytest.mark.parametrize(

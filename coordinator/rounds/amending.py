@@ -1,0 +1,41 @@
+"""What the maintainer asks the log to say: who closes rounds, and who succeeds the run key."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from barnraise.contract.log_entries import Delegation, Succession
+from barnraise.core.ids import Millis, short
+from coordinator.rounds.delegating import Delegating
+from coordinator.store.naming_successor import NamingSuccessor
+from coordinator.store.run_store import RunStore
+
+log = logging.getLogger("coordinator")
+
+
+@dataclass(frozen=True)
+class Amending:
+    """Of one coordinator. Synchronous; the files are small."""
+
+    store: RunStore
+
+    def entry(self, now: Millis) -> Delegation | Succession | None:
+        """The entry that is asked for and may follow now. Raises MalformedRecord, BadSignature."""
+        named = NamingSuccessor(self.store).entry(now)
+        return Delegating(self.store).entry(now) if named is None else named
+
+    def enter(self, entry: Delegation | Succession, now: Millis) -> None:
+        """Have the run key certify it alone. Raises DiskFull."""
+        if isinstance(entry, Delegation):
+            Delegating(self.store).prepare_votes(self.store.snapshot)
+        self.store.amend(entry, now)
+
+
+def report_amended(entry: Delegation | Succession) -> None:
+    """Log what the log says now."""
+    match entry:
+        case Delegation(closers=closers):
+            log.info("from round %d on %d closers close rounds", entry.round + 1, len(closers) or 1)
+        case Succession(named=named):
+            log.info("the log names %s as the successor of the run key", short(named.successor))
