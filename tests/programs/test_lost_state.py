@@ -1,4 +1,4 @@
-"""A coordinator that has its key alone goes on from a state that its volunteers hold."""
+"""Runs whose files are lost go on from what others hold, with real programs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.run_folder import AUTHORITY_KEY
+from barnraise.contract.archive import folder_of
+from barnraise.runtime.blob_store import BlobStore, file_hash
+from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS
 from tests.programs.test_processes import check_agreement, prepare
 from tests.support.programs import Program, Stage, free_ports, stage
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.full("waits two minutes for what volunteers might have"),
+    pytest.mark.full("waits minutes for what volunteers might have"),
     pytest.mark.timeout(900),
 ]
 
@@ -35,6 +37,15 @@ def keep_only_the_key(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / AUTHORITY_KEY).write_bytes(key)
+
+
+def lose_checkpoint(folder: Path, round: int) -> None:
+    """Remove the state of a checkpoint from the coordinator's store. The archive keeps it."""
+    blobs = BlobStore(folder / BLOBS)
+    files = list((folder / ARCHIVE / folder_of("trained", round)).glob("*.safetensors"))
+    assert files
+    for path in files:
+        blobs.path(file_hash(path)).unlink()
 
 
 def test_a_coordinator_with_its_key_alone_goes_on(tmp_path: Path) -> None:
@@ -60,4 +71,27 @@ def test_a_coordinator_with_its_key_alone_goes_on(tmp_path: Path) -> None:
             peer.wait_for(rf"^round {last + 1}: ")
         check_agreement(second, ada, ben)
         for program in (ada, ben, second):
+            assert "Traceback" not in program.output
+
+
+def test_a_volunteer_joins_while_no_checkpoint_is_served(tmp_path: Path) -> None:
+    """The next checkpoint is sixteen rounds of eight seconds away."""
+    prepare(tmp_path, steps=None)
+    toml = tmp_path / "run.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace("every = 2", "every = 16"), encoding="utf-8")
+    with stage(tmp_path) as act:
+        coordinator, invite = act.serve()
+        ada, ben = act.join("ada", invite), act.join("ben", invite)
+        coordinator.wait_for(r"checkpoint of round 16\b.*: held-out loss", PATIENCE)
+        coordinator.wait_for(r"folded: ")  # by now the archive has it
+        lose_checkpoint(tmp_path / "coordinator", 16)
+
+        carl = act.join("carl", invite)
+        taken = int(carl.wait_for(r"took the state of round (\d+) from volunteers: the log names it")[1])
+        assert 16 <= taken < 32
+        carl.wait_for(rf"^round {taken + 1}: ")
+        last = int(coordinator.wait_for(r"round (\d+) folded: 3 contributions")[1])
+        carl.wait_for(rf"^round {last + 1}: ")
+        assert last + 1 in check_agreement(coordinator, ada, ben, carl)
+        for program in (coordinator, ada, ben, carl):
             assert "Traceback" not in program.output

@@ -19,7 +19,9 @@ NAME = blob_hash(DATA)
 
 
 @pytest.mark.parametrize("protocol", [PIECE_PROTOCOL, WHOLE_PROTOCOL])
-def test_a_damaged_blob_is_set_aside_when_it_is_asked_for(tmp_path: Path, protocol: str) -> None:
+def test_a_damaged_blob_is_set_aside_when_it_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
     async def play() -> bytes:
         net = Net(tmp_path)
         ada = net.node("ada")
@@ -35,7 +37,8 @@ def test_a_damaged_blob_is_set_aside_when_it_is_asked_for(tmp_path: Path, protoc
 
     refused = NOT_HELD.to_bytes(8, "little") if protocol == WHOLE_PROTOCOL else b"\x00"
     assert virtual_time.run(play()) == refused
-    assert len(list(tmp_path.rglob(f"{DAMAGED}/*"))) == 1
+    (aside,) = tmp_path.rglob(f"{DAMAGED}/*")
+    assert [record.args for record in caplog.records] == [(NAME[:8], aside)]
 
 
 def test_an_intact_blob_is_checked_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from barnraise.contract.pieces import PIECE_BYTES, PieceList, Wanted, every_piece, piece_count, piece_length
 from barnraise.core.ids import BlobHash
+from barnraise.network.blobs.served_blobs import set_damaged_aside
 from barnraise.runtime.blob_store import BlobStore, file_hash
 from barnraise.runtime.files import disk_errors, write_atomic
 
@@ -89,8 +90,7 @@ class PieceStore:
 
     async def verify(self, name: BlobHash) -> None:
         """Set a whole blob aside that was damaged since it was stored: others would be sent false pieces."""
-        if name in self.blobs and not self.blobs.is_unchanged(name):
-            await asyncio.to_thread(self.blobs.check, name)
+        await set_damaged_aside(self.blobs, name)
 
     def find(self, name: BlobHash, size: int) -> StoredBlob | PartialBlob | None:
         """What is here of a blob of `size` bytes. None where it is not here, or of another size."""

@@ -18,6 +18,7 @@ from io import FileIO
 from barnraise.core.ids import BlobHash
 from barnraise.network.blobs.holder_outcomes import NotHeld, WrongSize
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
+from barnraise.network.blobs.served_blobs import set_damaged_aside
 from barnraise.network.streams import until_stalled
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore, FilePart
@@ -105,8 +106,7 @@ async def answer(
     request = await until_stalled(reader.readexactly(_REQUEST_BYTES), timing)
     name, offset = BlobHash(request[:32].hex()), int.from_bytes(request[32:], "little")
     # A blob that was damaged here is set aside: the asker tries another holder.
-    if name in blobs and not blobs.is_unchanged(name):
-        await asyncio.to_thread(blobs.check, name)
+    await set_damaged_aside(blobs, name)
     own = FilePart(blobs.path(name), 0, blobs.size(name)) if name in blobs else None
     part = own or blobs.lent(name)
     if part is None:
