@@ -27,6 +27,7 @@ from barnraise.models.base_model import resolve
 from barnraise.network.address_file import AddressFile, load_book
 from barnraise.network.address_upkeep import AddressUpkeep
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter
+from barnraise.network.invite_nodes import dialled
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
@@ -85,6 +86,8 @@ class ServeSettings(ListenSettings):
     """An archive or an invite from which to continue a run whose journal is lost, old or cut short."""
     new_run: bool = False
     """Begin a new run where the folder has the key of another one, which is set aside."""
+    without_closers: bool = False
+    """Resume a run whose closers are lost for good: rounds that they closed without this machine are void."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ async def _serve(
         kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
         clock = kept.clock
         authority, beginning = open_folder(folder, Asked(settings.recover_from, settings.new_run))
-        recovery = Recovery(folder, authority, spec.name, clock)
+        nodes = tuple(map(parse_node, settings.invite_nodes))
+        recovery = Recovery(folder, authority, spec.name, clock, dialled(nodes))
         copies = (*settings.mirrors, *await asyncio.to_thread(recovery.begin, beginning))
         keys = await asyncio.to_thread(known_keys, folder, spec, authority.public)
         node = functools.partial(_start_swarm, ports, public, folder, settings.max_upload, clock, keys)
@@ -163,7 +167,8 @@ async def _serve(
             if stop.is_set():
                 return None
         kept.resume(journal.newest_time())
-        resume_after_recovery(store, journal, clock())
+        reached = None if settings.without_closers else recovery.reached
+        resume_after_recovery(store, journal, clock(), reached)
         keys.follow(store.snapshot.position)
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await unless_stopped(stop, publisher.try_base()):
@@ -198,7 +203,6 @@ async def _serve(
         gateway = GatewayAddress(public.http_port, settings.http_url or "")
         server, _ = await serve_grpc(api, bound.host, bound.port, gateway)
         stack.push_async_callback(server.stop, timing.stop)
-        nodes = tuple(map(parse_node, settings.invite_nodes))
         invite = Invite(public.endpoints, store.charter.run, store.charter.authority_key, nodes)
         ready(Serving(invite, public.urls[0], folder, store.charter.rehearsed, public.doubts))
         file = AddressFile(folder, swarm.known_addresses())

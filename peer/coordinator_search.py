@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from barnraise.contract.endpoints import Endpoint, multiaddress
+from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Head
 from barnraise.core.errors import NetworkError, TrustError, Unreachable, UserError
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
-from barnraise.network.address_book import AddressBook, Node
-from barnraise.network.nat import both_transports
+from barnraise.network.address_book import AddressBook
+from barnraise.network.invite_nodes import dialled
 from peer.coordinator_client import ELSEWHERE, CoordinatorClient, connect
 from peer.timing import Timing
 
@@ -74,7 +74,7 @@ class CoordinatorSearch:
 
     async def _looked_up(self, tried: Invite) -> tuple[Endpoint, ...]:
         """Addresses that were not tried."""
-        nodes = invite_nodes(tried)
+        nodes = dialled(tried.nodes)
         if not nodes and not self.book.candidates(()):
             return ()
         log.info("no coordinator answers at %s: asking other nodes where it is", tried.address)
@@ -88,11 +88,3 @@ class CoordinatorSearch:
         others = tuple(one for one in self.invite.endpoints if one not in tried.endpoints)
         log.info("%d of them answered; new addresses: %s", answered, ", ".join(map(str, others)) or "none")
         return others
-
-
-def invite_nodes(invite: Invite) -> list[Node]:
-    """The nodes of an invite, as the network layer dials them."""
-    return [
-        (node.key, both_transports(multiaddress(node.endpoint.host, node.endpoint.port)))
-        for node in invite.nodes
-    ]

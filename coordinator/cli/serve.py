@@ -58,6 +58,12 @@ from coordinator.run_folder import runs_folder
     is_flag=True,
     help="Begin a run with a new key where the folder has a key and no journal. What was there is set aside.",
 )
+@click.option(
+    "--without-closers",
+    is_flag=True,
+    help="Resume a run whose closers are lost for good. Rounds that they closed without this machine are"
+    " void.",
+)
 @plain_errors
 def serve(
     spec_path: Path,
@@ -79,6 +85,7 @@ def serve(
     data_dir: Path | None,
     recover_from: str | None,
     new_run: bool,
+    without_closers: bool,
 ) -> None:
     """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it."""
     from coordinator.messages.addresses import address_message
@@ -104,6 +111,7 @@ def serve(
         rehearsal_memory=gigabytes(rehearsal_memory),
         recover_from=recover_from,
         new_run=new_run,
+        without_closers=without_closers,
     )
 
     def ready(serving: Serving) -> None:

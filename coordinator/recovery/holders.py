@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -27,6 +27,7 @@ from barnraise.runtime.blob_store import BlobStore
 from coordinator.messages.recovered_log import log_message
 from coordinator.reasons.recovered_log import LogUnusable
 from coordinator.recovery.chain import Chain, checked_chain
+from coordinator.recovery.closers_reached import still_needed
 from coordinator.recovery.continuation import MAX_UNPROVED_BYTES
 
 log = logging.getLogger("coordinator")
@@ -45,6 +46,10 @@ class LogEnd:
     """Whether keys that are known here certified it; else its log has to show who may."""
 
 
+async def nothing() -> None:
+    """Dials nobody."""
+
+
 @dataclass
 class Holders:
     """The volunteers that dial this coordinator at the address that they know."""
@@ -60,6 +65,12 @@ class Holders:
     """Between two looks at who is there."""
     known: Sequence[Authorities] = ()
     """Who may certify an entry, next to the run key alone."""
+    closers: Collection[PublicKey] = ()
+    """Those that may have closed rounds meanwhile: they are asked, too."""
+    search: Callable[[], Awaitable[object]] = nothing
+    """Dials nodes whose addresses are known."""
+    reached: set[PublicKey] = field(default_factory=set)
+    """The closers that answered."""
     ends: dict[BlobHash, LogEnd] = field(default_factory=dict)
     """By entry: what was found."""
     _asked: set[BlobHash] = field(default_factory=set)
@@ -75,7 +86,8 @@ class Holders:
         while True:
             await self._look()
             everybody = self._expected is not None and len(self._owners) >= self._expected > 0
-            if everybody or asyncio.get_running_loop().time() >= until:
+            needed = still_needed(self.closers, self.authority.public, self.reached)
+            if (everybody and not needed) or asyncio.get_running_loop().time() >= until:
                 return
             await asyncio.sleep(self.pause)
 
@@ -89,6 +101,10 @@ class Holders:
         return None
 
     async def _look(self) -> None:
+        await self.search()
+        asked = [key for key in self.closers if key not in (self.authority.public, *self.reached)]
+        answers = await asyncio.gather(*map(self.swarm.exchange_addresses, asked))  # with the newest head
+        self.reached |= {key for key, answered in zip(asked, answers, strict=True) if answered}
         for head in await self.swarm.heads():
             self._expected = head.volunteers
             if head.certificate is not None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.contract.archive import INDEX
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import SCHEME, parse_invite
-from barnraise.contract.tip import certifiers
+from barnraise.contract.tip import certifiers, first_closers
 from barnraise.core.errors import NetworkError, StateError, TrustError, UserError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, RunId
+from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Link
+from barnraise.network.address_book import Node
+from barnraise.network.address_file import AddressFile
+from barnraise.network.address_upkeep import AddressUpkeep
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.messages.recovered_log import log_message
@@ -33,19 +36,21 @@ from coordinator.reasons.recovery import ContributionFile
 from coordinator.recovery.archive_copy import ArchiveCopy, ArchivedRun
 from coordinator.recovery.beginning import Beginning, Recover
 from coordinator.recovery.chain import Chain
+from coordinator.recovery.closers_reached import check_closers
 from coordinator.recovery.holders import Holders
 from coordinator.recovery.opening import folder_facts
 from coordinator.recovery.rebuild import Rebuilt, rebuild_journal
 from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
 from coordinator.store.copies import Copies
+from coordinator.store.events import ENTRIES
 from coordinator.store.journal import Journal
-from coordinator.store.row_reader import find_charter
+from coordinator.store.row_reader import certified_in, find_charter
 from coordinator.store.run_store import RunStore
 from coordinator.timing import Timing
 
 log = logging.getLogger("coordinator")
 
-Node = Callable[[Identity, RunId, BlobStore], Awaitable[Swarm]]
+StartNode = Callable[[Identity, RunId, BlobStore], Awaitable[Swarm]]
 """Starts this coordinator's node of the swarm."""
 
 
@@ -57,6 +62,10 @@ class Recovery:
     authority: Identity
     run: str
     clock: Callable[[], Millis]
+    nodes: Sequence[Node] = ()
+    """Others of the swarm that are dialled: volunteers and closers know this coordinator's old addresses."""
+    reached: set[PublicKey] = field(default_factory=set)
+    """Closers that answered."""
 
     def begin(self, beginning: Beginning) -> tuple[str, ...]:
         """As `from_source`, where a run is recovered."""
@@ -95,7 +104,7 @@ class Recovery:
         _report_found(copy.location, found.chain, rebuilt)
         return copy.location
 
-    async def ask_volunteers(self, node: Node, timing: Timing) -> None:
+    async def ask_volunteers(self, node: StartNode, timing: Timing) -> None:
         """Take the longest log that volunteers hold where it is longer. Raises StateError, DiskFull."""
         blobs = BlobStore(self.folder / BLOBS)
         swarm = await node(self.authority, RunId(self.run), blobs)
@@ -107,8 +116,11 @@ class Recovery:
     async def from_volunteers(self, swarm: Swarm, blobs: BlobStore, timing: Timing) -> None:
         """As `ask_volunteers`, in a swarm that is running."""
         log.warning("%s", log_message(AskingVolunteers(timing.ask_holders)))
-        charter = await asyncio.to_thread(self._charter)
+        charter, closers = await asyncio.to_thread(self._known)
         known = await asyncio.to_thread(folder_facts, self.folder)
+        book = swarm.known_addresses()
+        upkeep = AddressUpkeep(swarm, AddressFile(self.folder, book), self.authority.public, book.keys)
+        await swarm.meet(self.nodes)
         holders = Holders(
             swarm,
             blobs,
@@ -117,6 +129,9 @@ class Recovery:
             timing.ask_holders,
             pause=timing.tick * 4,
             known=() if charter is None else certifiers(charter.value, known.successors),
+            closers=closers,
+            search=upkeep.search,
+            reached=self.reached,
         )
         await holders.ask()
         found = await holders.longest(charter)
@@ -145,8 +160,20 @@ class Recovery:
             )
 
     def _charter(self) -> Signed[Charter] | None:
+        charter, _ = self._known()
+        return charter
+
+    def _known(self) -> tuple[Signed[Charter] | None, frozenset[PublicKey]]:
+        """The charter in the journal, and the closers that it names or that certified recorded entries."""
         with closing(Journal(self.folder / JOURNAL)) as journal:
-            return find_charter(journal.rows(), None)
+            rows = list(journal.rows())
+        signed = find_charter(rows, None)
+        if signed is None:
+            return None, frozenset()
+        signers = (
+            key for row in rows if row.kind in ENTRIES for key, _ in certified_in(row).certificate.signatures
+        )
+        return signed, frozenset(map(PublicKey, (*first_closers(signed.value), *signers)))
 
     def _fetch_contributions(self, copy: ArchiveCopy, found: ArchivedRun) -> int:
         """The round from which on all contributions are here: that of a checkpoint, or 0."""
@@ -160,15 +187,25 @@ class Recovery:
         return found.replay_from if lost < 0 else min(later, default=found.replay_from)
 
 
-def resume_after_recovery(store: RunStore, journal: Journal, now: Millis, *, after_epoch: int = 0) -> None:
+def resume_after_recovery(
+    store: RunStore,
+    journal: Journal,
+    now: Millis,
+    reached: Collection[PublicKey] | None = None,
+    *,
+    after_epoch: int = 0,
+) -> None:
     """Begin an epoch where the journal may lack rounds: others' ends of the log are void then.
 
-    So does a successor that takes the place of the run key. Raises StateError where the log does not name it.
+    So does a successor that takes the place of the run key. reached: closers that answered; None: they are
+    lost. Raises StateError where too few of them did, or where the log does not name the successor.
     """
     before = store.snapshot.run_key
     replaces = before != store.authority.public
     if journal.behind is None and not replaces:
         return
+    if reached is not None:
+        check_closers(store.snapshot.position.named, before, reached)
     resumed = store.resume(now, after_epoch=after_epoch)
     journal.mark_behind(None)
     log.warning("%s", log_message(RunResumed(resumed.entry.round, resumed.entry.epoch)))

@@ -17,9 +17,10 @@ from barnraise.core.errors import RefusedError, Unreachable
 from barnraise.core.signed import Signed
 from barnraise.network import address_lookup
 from barnraise.network.address_book import AddressBook, Node
+from barnraise.network.invite_nodes import dialled
 from coordinator.store.run_store import RunStore
 from peer.coordinator_client import CoordinatorClient
-from peer.coordinator_search import CoordinatorSearch, invite_nodes
+from peer.coordinator_search import CoordinatorSearch
 from peer.timing import TIMING
 from tests.support import parts
 from tests.support.contacts import contact, signed_head
@@ -135,7 +136,7 @@ def test_a_refusal_is_no_reason_to_search(store: RunStore, monkeypatch: pytest.M
 def test_the_invite_s_nodes_are_dialled_by_both_transports() -> None:
     node = InviteNode(parts.ADA.public, Endpoint("run.example.org", 7452))
     invite = Invite((away(),), parts.RUN, parts.AUTHORITY.public, (node,))
-    assert invite_nodes(invite) == [
+    assert dialled(invite.nodes) == [
         (parts.ADA.public, ["/dns/run.example.org/tcp/7452", "/dns/run.example.org/udp/7452/quic-v1"])
     ]
 

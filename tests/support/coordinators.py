@@ -64,6 +64,8 @@ class FakeSwarm:
     fetched: list[BlobHash] = field(default_factory=list)
     asked_of: set[PublicKey] = field(default_factory=set)
     """The holders that were named."""
+    answering: set[PublicKey] = field(default_factory=set)
+    """Nodes that exchange addresses."""
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
         self.asked_of |= set(holders)
@@ -91,6 +93,9 @@ class FakeSwarm:
 
     async def heads(self) -> list[Head]:
         return [record for record in self.published if isinstance(record, Head)][-1:]
+
+    async def exchange_addresses(self, peer: PublicKey) -> bool:
+        return peer in self.answering
 
     async def publish(self, record: Record) -> bool:
         self.published.append(record)

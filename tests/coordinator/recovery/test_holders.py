@@ -106,6 +106,36 @@ def test_closers_that_certified_what_a_head_names_are_asked_too(store: RunStore,
     assert swarm.asked_of == {parts.ADA.public}
 
 
+def test_closers_that_answer_are_remembered_over_several_looks(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path / "blobs")
+    swarm, looks = FakeSwarm(blobs), list[str]()
+    own, ada, ben = parts.AUTHORITY.public, parts.ADA.public, parts.BEN.public
+    swarm.answering = {own, parts.STRANGER.public}
+
+    async def search() -> None:
+        looks.append("dialled")
+
+    holders = Holders(
+        swarm.as_swarm,
+        blobs,
+        parts.AUTHORITY,
+        RunId(parts.RUN),
+        seconds=0.0,
+        pause=0.0,
+        closers=(own, ada, ben),
+        search=search,
+    )
+    asyncio.run(holders.ask())
+    assert holders.reached == set()
+    swarm.answering = {ben}
+    asyncio.run(holders.ask())
+    assert holders.reached == {ben}
+    swarm.answering = set()
+    asyncio.run(holders.ask())
+    assert holders.reached == {ben}
+    assert looks == ["dialled"] * 3
+
+
 def watch(store: RunStore, *held: tuple[Presence, dict[BlobHash, bytes]]) -> LogWatch:
     """What a coordinator with `store` concludes from heartbeats."""
     swarm = FakeSwarm(store.blobs)
