@@ -250,6 +250,7 @@ async def _start_swarm(
         admission=claims.admission,
         relays=is_reached,
         counts=True,
+        may_be_first=joined.is_known,
     )
 
 

@@ -30,6 +30,8 @@ class Joined:
     charter: Signed[Charter]
     head: Head
     """The newest that is known."""
+    is_known: bool = False
+    """Whether nobody answered, and this program has followed the run before."""
 
 
 @dataclass
@@ -63,7 +65,7 @@ class FollowerClaims:
             if known is None or self.book.head is None:
                 raise
             log.info("%s; following without it", error.problem)
-            return Joined(known, self.book.head.value)
+            return Joined(known, self.book.head.value, is_known=True)
 
     async def newest_head(self) -> Signed[Head] | None:
         """By another claim, at all addresses that are known. None where nobody answers."""

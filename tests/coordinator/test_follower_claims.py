@@ -84,7 +84,9 @@ def test_without_anyone_it_goes_on_by_what_it_knows(store: RunStore) -> None:
     with pytest.raises(Unreachable):
         asyncio.run(follower.join(known))
     follower.book.learn_head(signed_head())
-    assert asyncio.run(follower.join(known)).charter is known
+    joined = asyncio.run(follower.join(known))
+    assert joined.charter is known
+    assert joined.is_known
     assert asyncio.run(follower.newest_head()) is None
 
 

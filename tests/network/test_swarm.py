@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+from hivemind.p2p import PeerID
+
+from barnraise.core.errors import Unreachable
 from barnraise.core.ids import Round
+from barnraise.network.peer_ids import peer_id_bytes
 from tests.support import parts
-from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, commit, head, node, presence, with_two
+from tests.support.swarms import HERE, HIVEMIND_WARNS, SwarmNode, commit, head, node, presence, with_two
 
 pytestmark = HIVEMIND_WARNS
 
@@ -46,6 +51,23 @@ def test_addresses_that_are_none_are_not_dialled(tmp_path: Path) -> None:
         assert await ada.swarm.reconnect((*bad, address))
 
     with_two(tmp_path, scene)
+
+
+def test_others_join_by_a_node_that_began_where_nobody_answered(tmp_path: Path) -> None:
+    nobody = f"{HERE.removesuffix('0')}1/p2p/{PeerID(peer_id_bytes(parts.STRANGER.public))}"
+
+    async def play() -> None:
+        with pytest.raises(Unreachable):
+            async with node(tmp_path / "alone", parts.ADA, bootstrap=[nobody]):
+                pass
+        async with (
+            node(tmp_path / "first", parts.ADA, bootstrap=[nobody], may_be_first=True) as first,
+            node(tmp_path / "second", parts.BEN, first) as second,
+        ):
+            assert await second.swarm.publish(presence(parts.BEN))
+            assert [found.owner for found in await first.swarm.peers()] == [parts.BEN.public]
+
+    asyncio.run(play())
 
 
 def test_gossip_arrives_without_another_poll(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ async def node(
     *,
     bootstrap: Sequence[str] = (),
     book: AddressBook | None = None,
+    may_be_first: bool = False,
     admission: str = "",
     now: Millis = NOW,
     keys: KeysInForce | None = None,
@@ -67,7 +68,7 @@ async def node(
     takes it.
     """
     place = folder / who.public[:8]
-    place.mkdir(exist_ok=True)
+    place.mkdir(exist_ok=True, parents=True)
     blobs = BlobStore(place / "blobs")
     swarm = await Swarm.start(
         who,
@@ -80,6 +81,7 @@ async def node(
         bootstrap=bootstrap if near is None else await near.swarm.addresses(),
         announce=announce,
         book=book,
+        may_be_first=may_be_first,
         admission=(lambda: admission) if admission else None,
     )
     try:

@@ -118,8 +118,12 @@ class RecordDht:
         clock: Callable[[], Millis],
         bootstrap: Sequence[str],
         timing: Timing = TIMING,
+        *,
+        may_be_first: bool = False,
     ) -> RecordDht:
-        """keys: whose records are taken. Raises Unreachable when no node of `bootstrap` answers."""
+        """keys: whose records are taken. may_be_first: others may join by this node. Raises Unreachable when
+        no node of `bootstrap` answers, unless it may be the first.
+        """
         _expire_by(clock)
         node = await DHTNode.create(
             p2p=daemon.p2p,
@@ -138,15 +142,18 @@ class RecordDht:
         )
         dht = cls(run, keys, node, clock, timing)
         peers = {peer_of(address) for address in bootstrap}
-        if peers and not any(await asyncio.gather(*(dht.ping(peer) for peer in peers))):
+        answers = await asyncio.gather(*(dht.ping(peer) for peer in peers))
+        if peers and not any(answers) and not may_be_first:
             await node.shutdown()
             raise no_node_answered(bootstrap)
         return dht
 
-    async def rejoin(self, daemon: Daemon, bootstrap: Sequence[str]) -> None:
+    async def rejoin(self, daemon: Daemon, bootstrap: Sequence[str], *, may_be_first: bool = False) -> None:
         """Join again after a restart of the daemon. Raises as `join`."""
         self._node.is_alive = False  # its handlers are gone with the old daemon
-        joined = await RecordDht.join(daemon, self._run, self._keys, self._clock, bootstrap, self._timing)
+        joined = await RecordDht.join(
+            daemon, self._run, self._keys, self._clock, bootstrap, self._timing, may_be_first=may_be_first
+        )
         self._node = joined._node
 
     async def ping(self, peer: PeerID) -> bool:

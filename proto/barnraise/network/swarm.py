@@ -56,6 +56,8 @@ class Swarm:
     _addresses: AddressProtocol
     _bootstrap: Sequence[str]
     _timing: Timing
+    _may_be_first: bool = False
+    """Whether others may join by this node where no other is there."""
 
     def __post_init__(self) -> None:
         self.traffic = self._transfer.traffic
@@ -79,6 +81,7 @@ class Swarm:
         admission: Callable[[], str] | None = None,
         relays: bool = False,
         counts: bool = False,
+        may_be_first: bool = False,
     ) -> Swarm:
         """Start the daemon and join the DHT.
 
@@ -89,7 +92,8 @@ class Swarm:
         other nodes may pass on its addresses; empty before it has one. keys: whose records are taken; they
         may change. relays: whether all others reach this node, which then relays for those that are not
         reached; a node without `bootstrap` always does. counts: whether this node keeps the heartbeats of all
-        volunteers, as the coordinator and closers do.
+        volunteers, as the coordinator and closers do. may_be_first: whether it begins where none of them
+        answers, instead of raising: others may join by it.
         """
         book = AddressBook(run, keys) if book is None else book
         book.trust(keys)
@@ -98,9 +102,9 @@ class Swarm:
         async def start(bootstrap: Sequence[str], by: Sequence[str]) -> Daemon:
             return await Daemon.start(key, listen, bootstrap, announce, timing, by, is_relay=relays)
 
-        daemon, nodes = await _entered(start, bootstrap, book)
+        daemon, nodes = await _entered(start, bootstrap, book, may_be_first)
         try:
-            dht = await RecordDht.join(daemon, run, keys, clock, nodes, timing)
+            dht = await RecordDht.join(daemon, run, keys, clock, nodes, timing, may_be_first=may_be_first)
         except Unreachable:
             await daemon.stop()
             raise
@@ -133,7 +137,7 @@ class Swarm:
         await daemon.serve(MAIL_PROTOCOL, mail.serve)
         await daemon.serve(ADDRESS_PROTOCOL, addresses.serve)
         await daemon.keep_ports()
-        return cls(daemon, dht, gossip, transfer, mail, addresses, bootstrap, timing)
+        return cls(daemon, dht, gossip, transfer, mail, addresses, bootstrap, timing, may_be_first)
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, and start the daemon again whenever it ends or hangs."""
@@ -158,8 +162,9 @@ class Swarm:
     async def _restart_daemon(self) -> bool:
         """Start the daemon again and rejoin. False, with a log line, where that failed."""
         try:
-            _, nodes = await _entered(self._daemon.restart, self._bootstrap, self._addresses.book)
-            await self._dht.rejoin(self._daemon, nodes)
+            first, book = self._may_be_first, self._addresses.book
+            _, nodes = await _entered(self._daemon.restart, self._bootstrap, book, first)
+            await self._dht.rejoin(self._daemon, nodes, may_be_first=first)
         except (Unreachable, MachineError, OSError, EOFError) as error:
             log.warning("the libp2p daemon is not back yet: %s", error)
             return False
@@ -249,21 +254,23 @@ async def _entered(
     start: Callable[[Sequence[str], Sequence[str]], Awaitable[Daemon]],
     bootstrap: Sequence[str],
     book: AddressBook,
+    may_be_first: bool,
 ) -> tuple[Daemon, Sequence[str]]:
-    """A daemon that `start` makes by `bootstrap`, or, where nothing there answers, by volunteers of `book`.
+    """A daemon that `start` makes by `bootstrap`, or, where nothing there answers, by nodes of `book`.
 
-    Returns the addresses of nodes that answer too. Raises Unreachable where none does.
+    Returns the addresses of nodes that answer too. Raises Unreachable where none does, unless it may be the
+    first.
     """
     try:
         return await start(bootstrap, bootstrap), bootstrap
     except Unreachable as error:
         candidates = book.candidates(without=())[:MAX_DIALS]
-        if not bootstrap or not candidates:
+        if not bootstrap or not (candidates or may_be_first):
             raise
-        log.info("%s; trying %d volunteers that are known", error.problem, len(candidates))
+        log.info("%s; trying %d nodes that are known", error.problem, len(candidates))
         daemon = await start((), bootstrap)
         nodes = await daemon.dial_all(candidates)
-        if nodes:
+        if nodes or may_be_first:
             return daemon, nodes
         await daemon.stop()
         raise
