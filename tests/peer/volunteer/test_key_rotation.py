@@ -45,7 +45,7 @@ def copied(store: RunStore, folder: Path, by: Identity) -> Iterator[RunStore]:
 
 
 def test_a_volunteer_follows_the_successor_and_no_longer_the_key_before_it(
-    store: RunStore, tmp_path: Path
+    store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def play(peer: Peer) -> None:
         await peer.catch_up()
@@ -59,6 +59,7 @@ def test_a_volunteer_follows_the_successor_and_no_longer_the_key_before_it(
             await peer.catch_up()
             assert peer.keys.run_key == SUCCESSOR.public
             assert peer.follower.tip == rotated.snapshot.tip
+            assert caplog.text.count("the run's key was replaced by its successor") == 1
             store.resume(parts.NOW, after_epoch=77)
             assert peer.exchange.log_news(head_of(store)) is LogNews.NONE
             assert peer.restarted().keys.run_key == parts.AUTHORITY.public, "before it loads its work"
