@@ -15,7 +15,6 @@ from barnraise.consensus.ballots import Pace
 from barnraise.consensus.lies import Lie
 from barnraise.consensus.statements import Value
 from barnraise.consensus.vote_store import VoteStore
-from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Authorities
 from barnraise.contract.double_signing import Certified, DoubleSigned
 from barnraise.contract.keys_in_force import KeysInForce
@@ -39,11 +38,10 @@ from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, short
 from barnraise.fold.log import Link, Step, check_blob
 from barnraise.fold.log_walk import Continues, Differs, IsVoid, Place, walk
 from barnraise.network.swarm import Swarm
-from barnraise.runtime.files import write_atomic
 from coordinator.rounds.candidate_check import check_candidate
 from coordinator.rounds.certifiers import certifiers_of_newest
 from coordinator.rounds.log_goal import Goal, goal_of, goal_of_head
-from coordinator.run_folder import ARCHIVE
+from coordinator.rounds.proofs import publish_proof
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
@@ -248,7 +246,7 @@ class JointClosing:
             case IsVoid(resume):
                 raise LogIsVoid(resume)
             case DoubleSigned() as proof:
-                _publish(self.store, proof.payload)
+                publish_proof(self.store, proof.payload)
                 raise MalformedRecord(
                     "the run's keys signed two histories; neither is followed until one is resumed",
                     fix="Ask the run's maintainer.",
@@ -327,12 +325,5 @@ def joint_closing(
 
 
 def _publish_lie(store: RunStore, lie: Lie) -> None:
-    name = _publish(store, lie.payload)
+    name = publish_proof(store, lie.payload)
     log.error("the closer %s contradicts itself (%s): proof %s", lie.closer, lie.kind.value, name)
-
-
-def _publish(store: RunStore, proof: bytes) -> BlobHash:
-    """Keep a proof, serve it as a blob, and put it into the archive, whose readers report it."""
-    name = store.blobs.put(proof)
-    write_atomic(store.folder / ARCHIVE / PROOFS / name, proof)
-    return name

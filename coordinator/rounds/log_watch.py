@@ -6,6 +6,7 @@ The journal of an old copy of the folder, or one that was cut short, looks compl
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from dataclasses import dataclass, field
 
@@ -15,10 +16,12 @@ from barnraise.contract.log_entries import MAX_ENTRY_BYTES, parse_entry, vote_on
 from barnraise.contract.records import Presence
 from barnraise.core.errors import NetworkError, StateError, TrustError
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash
+from barnraise.network.proof_search import ProofSearch
 from barnraise.network.swarm import Swarm
 from coordinator.recovery.continuation import continues
 from coordinator.recovery.holders import certified_end, is_proved
 from coordinator.rounds.membership import Membership
+from coordinator.rounds.proofs import keep_double_signed
 from coordinator.rounds.recent import Recent
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
@@ -60,11 +63,20 @@ class LogWatch:
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.confirmed = not self.store.snapshot.log
+        store = self.store
+        self.confirmed = not store.snapshot.log
+        self._proofs = ProofSearch(
+            store.charter,
+            self.swarm,
+            store.blobs,
+            lambda: store.snapshot.position.successors,
+            functools.partial(keep_double_signed, store),
+        )
 
     async def look(self, members: Membership) -> None:
         """Compare what is new. Raises LogIsBehind."""
         own = await self._own_name()
+        self._proofs.look(members.presences.values())
         for presence in members.presences.values():
             if presence.log == own and own is not None:
                 self.confirmed = True
@@ -77,6 +89,7 @@ class LogWatch:
 
     def cancel(self) -> None:
         """End what is under way."""
+        self._proofs.cancel()
         for task in self._asking:
             task.cancel()
 

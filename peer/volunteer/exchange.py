@@ -20,12 +20,13 @@ from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.fold.codec import Decoder
 from barnraise.fold.log import Link, Step
 from barnraise.fold.log_walk import Continues, Differs, IsVoid
+from barnraise.network.proof_search import ProofSearch
 from barnraise.network.swarm import Swarm
 from peer.timing import TIMING, Timing
 from peer.training.trainer import Trainer, Update
 from peer.volunteer.actions import Exchanging, LogNews
 from peer.volunteer.blob_retention import BlobRetention
-from peer.volunteer.contribution import ContributionStore
+from peer.volunteer.contribution import ContributionStore, readmitted
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import LogFollower
 from peer.volunteer.prefetch import Prefetch
@@ -70,6 +71,14 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self._patience = Patience(self.timing)
+        follower = self.follower
+        self._search = ProofSearch(
+            follower.charter,
+            self.swarm,
+            follower.blobs,
+            lambda: follower.tip.position.successors,
+            self._learn_proof,
+        )
 
     def progress(self, tip: Tip) -> Exchanging:
         """The exchange's progress, as seen by a training at `tip`."""
@@ -94,6 +103,7 @@ class Exchange:
     def stop(self) -> None:
         """Cancel all tasks."""
         self.prefetch.stop()
+        self._search.cancel()
         for task in (self._task, *self._watching):
             if task is not None:
                 task.cancel()
@@ -135,6 +145,12 @@ class Exchange:
     def update_others(self, others: Sequence[Presence]) -> None:
         """The other volunteers that are present now."""
         self.follower.update_others(others)
+        self._search.look(others)
+
+    @property
+    def proof(self) -> BlobHash | None:
+        """The blob of the newest proof of two histories that we have."""
+        return self.proofs.name
 
     def keeps(self, open_round: Round) -> Round:
         """The oldest round whose contributions are all here."""
@@ -145,6 +161,11 @@ class Exchange:
         """Our contribution whose close is not known yet."""
         pending = self.store.pending
         return None if pending is None else pending.value
+
+    def announced(self, admission: str) -> Commit | None:
+        """`pending` as it is announced again: a coordinator with another key takes it under its admission."""
+        pending = self.pending
+        return None if pending is None else readmitted(pending, admission)
 
     def check_pending(self) -> None:
         """Start to give our pending contribution up where its blob was damaged or removed meanwhile.
@@ -269,11 +290,19 @@ class Exchange:
 
     async def _stop_following(self, proof: DoubleSigned) -> None:
         """Keep the proof, and follow neither history, until the run resumes in a later epoch."""
-        path = await asyncio.to_thread(self.proofs.keep, proof)
-        log.error(
-            "the run's key signed two histories at round %d: following neither. The proof is %s",
-            proof.first.vote.round, path,
-        )  # fmt: skip
+        await asyncio.to_thread(self._learn_proof, proof)
+
+    def _learn_proof(self, proof: DoubleSigned) -> None:
+        """Keep and serve a proof, found here or by another volunteer. Raises DiskFull."""
+        vote = proof.first.vote
+        if self.proofs.newest(vote.epoch) is not None:
+            return
+        path = self.proofs.keep(proof)
+        if vote.epoch >= self.follower.tip.epoch:
+            log.error(
+                "the run's key signed two histories at round %d: following neither. The proof is %s",
+                vote.round, path,
+            )  # fmt: skip
 
     async def _take_checkpoint(self, head: Head) -> None:
         await self.follower.take_checkpoint(head)

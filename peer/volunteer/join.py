@@ -245,7 +245,7 @@ async def _volunteer(
     if last is not None:
         retention.folded(last, Round(node.head.checkpoint_round))
     blobs.keep_only(_still_needed(charter, index, store) | log_copy.names | retention.names)
-    proofs = Proofs(folder / PROOFS, charter, node.keys.position.successors)
+    proofs = Proofs(folder / PROOFS, charter, blobs, node.keys.position.successors)
     prefetch = Prefetch(follower, retention, node.timing)
     return Volunteer(
         spec=charter.spec,

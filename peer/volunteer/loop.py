@@ -35,7 +35,6 @@ from peer.volunteer.actions import (
     View,
     activity,
 )
-from peer.volunteer.contribution import readmitted
 from peer.volunteer.display import StatusDisplay, VolunteerStatus
 from peer.volunteer.durations import Advice, RoundTimer, exchange_advice, step_advice
 from peer.volunteer.exchange import Exchange
@@ -221,8 +220,8 @@ class Volunteer:
     async def _keep_present(self) -> None:
         while True:
             await self._publish_presence()
-            if (pending := self.exchange.pending) is not None:
-                await self.swarm.publish(readmitted(pending, self.admission()))  # the coordinator may be new
+            if (pending := self.exchange.announced(self.admission())) is not None:
+                await self.swarm.publish(pending)  # repeated, for a coordinator that restarted
             present = await self.swarm.peers()
             if any(beat.owner == self.identity.public and beat.instance != self.instance for beat in present):
                 await self._contest()
@@ -267,6 +266,7 @@ class Volunteer:
                 beat=self._beat,
                 keeps=self.exchange.keeps(training.round),
                 log=self.log_copy.name,
+                proof=self.exchange.proof,
                 at=self._beat_at,
             )
         )

@@ -12,7 +12,8 @@ from barnraise.contract.double_signing import DoubleSigned, open_proof_of_any
 from barnraise.contract.run_keys import Successors
 from barnraise.contract.tip import certifiers
 from barnraise.core.errors import TrustError
-from barnraise.core.ids import blob_hash
+from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import write_atomic
 
 log = logging.getLogger("peer")
@@ -24,6 +25,8 @@ class Proofs:
 
     folder: Path
     charter: Charter
+    blobs: BlobStore
+    """Other nodes get them from there."""
     successors: Successors = ()
     """Of the charter's run key: they may have signed two histories."""
     _kept: dict[int, DoubleSigned] = field(default_factory=dict)
@@ -32,6 +35,13 @@ class Proofs:
     def __post_init__(self) -> None:
         found = read_proofs(self.folder, self.charter, self.successors)
         self._kept = {proof.first.vote.epoch: proof for proof in found}
+        for proof in found:
+            self.blobs.put(proof.payload)
+
+    @property
+    def name(self) -> BlobHash | None:
+        """The blob of the newest one; None where there is none."""
+        return blob_hash(self._kept[max(self._kept)].payload) if self._kept else None
 
     def newest(self, epoch: int) -> DoubleSigned | None:
         """The proof that an epoch has two histories."""
@@ -41,6 +51,7 @@ class Proofs:
         """Write a proof to disk; return its path. Raises DiskFull."""
         path = self.folder / blob_hash(proof.payload)
         write_atomic(path, proof.payload)
+        self.blobs.put(proof.payload)
         self._kept[proof.first.vote.epoch] = proof
         return path
 

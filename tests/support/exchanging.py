@@ -98,7 +98,7 @@ class Peer:
             swarm,
             self.retention,
             prefetch,
-            Proofs(self.folder / PROOFS, charter),
+            Proofs(self.folder / PROOFS, charter, blobs),
             self.timer,
             lambda: self.now,
             timing,

@@ -113,9 +113,13 @@ class FakeExchange:
 
     calls: list[str] = field(default_factory=list)
     pending: Commit | None = None
+    proof: BlobHash | None = None
     trend: LossTrend = field(default_factory=LossTrend)
     busy: Exchanging = Exchanging.IDLE
     caught_up: threading.Event = field(default_factory=threading.Event)
+
+    def announced(self, admission: str) -> Commit | None:
+        return self.pending
 
     def progress(self, _: Tip) -> Exchanging:
         return self.busy

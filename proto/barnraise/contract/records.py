@@ -101,6 +101,8 @@ class Presence(Extensible):
     """The oldest round whose contributions this peer still serves, for volunteers who join late."""
     log: Hex64 | None = None
     """The blob of what certifies the newest log entry of which this peer has a copy (`Certified`)."""
+    proof: Hex64 | None = None
+    """The blob of a proof that the run's keys signed two histories (`DoubleSigned`)."""
     at: Time
 
 

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.double_signing import DoubleSigned
+from barnraise.core.ids import BlobHash, blob_hash
+from coordinator.rounds.log_watch import LogWatch
+from coordinator.rounds.membership import Membership
 from coordinator.store.run_store import RunStore
 from peer.volunteer.actions import LogNews
 from peer.volunteer.proofs import read_proofs
 from tests.support import parts
-from tests.support.coordinators import fold_round, head_of, opened_store, reopened, train_round
+from tests.support.coordinators import FakeSwarm, fold_round, head_of, opened_store, reopened, train_round
 from tests.support.exchanging import Peer, played
 
 
@@ -97,7 +100,30 @@ def test_two_closes_of_a_round_stop_a_volunteer_until_a_resume(store: RunStore, 
             assert {proof.first.vote.entry, proof.second.vote.entry} == {
                 store.snapshot.position.previous, copy.snapshot.position.previous,
             }  # fmt: skip
+            await others_learn(peer, store, tmp_path)
             copy.resume(parts.NOW)
             assert peer.exchange.log_news(peer.head) is LogNews.AMENDED
 
     played(store, tmp_path, play)
+
+
+async def others_learn(peer: Peer, store: RunStore, folder: Path) -> None:
+    """A volunteer and the coordinator that saw one history get the proof, and the archive has it."""
+    named = parts.presence(parts.ADA, proof=peer.exchange.proof)
+    other = Peer(store, folder / "other")
+    assert other.exchange.log_news(other.head) is LogNews.NONE
+    peer.work.blobs.put(b"no proof")
+    for false in (blob_hash(b"no proof"), None):
+        other.exchange.update_others([parts.presence(parts.BEN, proof=false)])
+    held = (peer.folder / "blobs").glob("??/*")
+    other.swarm.held |= {BlobHash(path.name): path.read_bytes() for path in held}
+    other.exchange.update_others([named])
+    await other.exchange._search.finish()
+    assert other.exchange.log_news(other.head) is LogNews.DOUBLE_SIGNED
+    assert other.exchange.proof == other.restarted().exchange.proof == peer.exchange.proof
+    swarm = FakeSwarm(store.blobs, held=other.swarm.held)
+    watch = LogWatch(store, swarm.as_swarm)
+    await watch.look(Membership.of([named]))
+    await watch._proofs.finish()
+    watch.cancel()
+    assert [path.name for path in (store.folder / "archive" / "proofs").iterdir()] == [peer.exchange.proof]
