@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import Self
+
 from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.endpoints import ip_address
 from barnraise.contract.invite import Invite, parse_node
@@ -88,6 +90,10 @@ class ServeSettings(ListenSettings):
     """Begin a new run where the folder has the key of another one, which is set aside."""
     without_closers: bool = False
     """Resume a run whose closers are lost for good: rounds that they closed without this machine are void."""
+
+    def on(self, bound: Bound) -> Self:
+        """The same on the ports that are bound, with the run that the folder has: it is recovered once."""
+        return super().on(bound).model_copy(update={"recover_from": None, "new_run": False})
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,7 @@ async def _serve(
 def _again(
     reason: LogIsBehind | LogIsVoid | ClosersNamed, journal: Journal, settings: ServeSettings, bound: Bound
 ) -> ServeSettings:
-    """How to start again, on the same ports."""
+    """How to start again."""
     if isinstance(reason, LogIsBehind | LogIsVoid):
         journal.mark_behind(journal.newest_time())
     return settings.on(bound)

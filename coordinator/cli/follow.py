@@ -60,9 +60,10 @@ def closer_key(folder: Path) -> None:
     The key is made at the first call. Give the folder to `coordinator follow` with --data-dir.
     """
     from barnraise.consensus.vote_store import open_closer
-    from barnraise.runtime.files import owned_folder
+    from barnraise.runtime.files import load_identity, owned_folder
     from coordinator.run_folder import CLOSER_KEY, VOTES
 
-    with owned_folder(folder, "follower"):
-        identity, _ = open_closer(folder / CLOSER_KEY, folder / VOTES)
-    click.echo(identity.public)
+    if not (folder / CLOSER_KEY).exists():
+        with owned_folder(folder, "follower"):
+            open_closer(folder / CLOSER_KEY, folder / VOTES)
+    click.echo(load_identity(folder / CLOSER_KEY).public)  # also while `coordinator follow` runs there

@@ -51,7 +51,7 @@ class ClosersNamed(StateError):
     """The run key closed alone, and a delegation has named others: the program starts again with them."""
 
     def __init__(self) -> None:
-        super().__init__("other closers take part from now on", fix="Nothing: the coordinator goes on.")
+        super().__init__("other closers take part from now on", fix="The coordinator starts again with them.")
 
 
 @dataclass
