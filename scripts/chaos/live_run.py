@@ -6,8 +6,10 @@ All waits are for events, with a deadline: a line of output, the end of a progra
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -193,6 +195,15 @@ class LiveRun:
             actor.running.process.kill()
         for actor in actors:
             self.await_end(actor)
+
+    def interrupt(self, actors: Sequence[Actor]) -> None:
+        """Ctrl-C for programs at once; returns once they ended. Raises Failed where a status is not 0."""
+        for actor in actors:
+            actor.expect_end()
+            os.killpg(actor.running.process.pid, signal.SIGINT)
+        for actor in actors:
+            if status := self.await_end(actor):
+                raise Failed(f"{actor.name} ended with status {status} after Ctrl-C")
 
     def await_end(self, actor: Actor) -> int:
         """The exit status of a program that has to end."""

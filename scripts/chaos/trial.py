@@ -55,7 +55,6 @@ class Trial:
         """Start the programs and the reference."""
         self.run.begin()
         self._reference = Reference(JournalReader(self.run.coordinator.folder))
-        self._await_agreement()
 
     def survive(self, injection: Injection) -> Survived:
         """Inject one fault and check what has to hold. Raises Failed."""
@@ -80,10 +79,11 @@ class Trial:
 
     def finish(self) -> Verdict:
         """Ctrl-C for all programs, and the last count. Raises Failed."""
-        for actor in reversed(self.run.actors):
-            if status := actor.running.interrupt():
-                raise Failed(f"{actor.name} ended with status {status} after Ctrl-C")
-            self._look(actor)
+        run = self.run
+        for group in (run.volunteers, run.closers, [run.coordinator]):
+            run.interrupt(group)
+        for volunteer in run.volunteers:
+            self._look(volunteer)
         for actor in self.run.actors:
             if any("Traceback" in line for line in actor.lines):
                 raise Failed(f"{actor.name} printed a traceback")
