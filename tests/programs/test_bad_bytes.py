@@ -191,13 +191,13 @@ def play(
 @pytest.mark.parametrize(
     ("value", "kind", "words"),
     [
-        (seal(parts.STRANGER, parts.head()), BadSignature, "signed by"),
+        (seal(parts.STRANGER, parts.head()), BadSignature, "announces nothing"),
         (seal(parts.AUTHORITY, parts.head())[:-1] + b"!", BadSignature, "signature"),
         (seal(parts.ADA, parts.commit(parts.BEN)), BadSignature, "signed by"),
         (seal(parts.STRANGER, parts.commit(parts.STRANGER, admission=parts.admission(parts.ADA))),
          MalformedRecord, "an admission of another key"),
         (seal(parts.ADA, parts.commit(parts.ADA, admission=parts.admission(parts.ADA, by=parts.ADA))),
-         BadSignature, "where only"),
+         BadSignature, "may admit nobody"),
         (b"X" + seal(parts.AUTHORITY, parts.head())[1:], MalformedRecord, "unknown kind"),
         (b"", MalformedRecord, "unknown kind"),
     ],
