@@ -35,7 +35,7 @@ class Chain:
         return other.rows < self.pruned.rows or self._at(other.rows) == other._at(other.rows)
 
     def _at(self, count: int) -> bytes:
-        """The hash after so many rows."""
+        """The hash after that many rows."""
         kept = count - self.pruned.rows
         return self.hashes[kept - 1] if kept else self.pruned.chained
 

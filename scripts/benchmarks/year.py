@@ -81,7 +81,7 @@ def _in_memory() -> Iterator[str]:
 
 
 def generate(folder: Path, rounds: int, contributions: int) -> dict[str, float]:
-    """Bring the run in `folder` up to so many rounds."""
+    """Bring the run in `folder` up to `rounds` rounds."""
     owners = [Identity.from_seed(number.to_bytes(31, "big") + b"\x0d") for number in range(OWNERS)]
     with ExitStack() as stack:
         if (folder / "run" / JOURNAL).exists():

@@ -145,7 +145,7 @@ class LiveRun:
         on_line: Callable[[Actor], None],
         closers: int = 0,
     ) -> None:
-        """closers: besides the coordinator."""
+        """closers: how many, next to the coordinator."""
         self.folder = folder
         self.network, self.disks = network, disks
         self._stage = Stage(folder, self._heard)

@@ -43,7 +43,7 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
     def add(self, survived: Survived) -> None:
-        """Count a fault that was survived, and the programs that it hit besides its target."""
+        """Count a fault that was survived, and the programs that it hit next to its target."""
         self.survived.append(survived)
         self.injected.update((survived.case.fault, target) for target in survived.hit[1:])
 
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--volunteers", type=int, default=4, choices=range(2, len(NAMES) + 1))
     parser.add_argument(
-        "--closers", type=int, default=0, choices=(0, len(CLOSER_NAMES)), help="besides the coordinator"
+        "--closers", type=int, default=0, choices=(0, len(CLOSER_NAMES)), help="next to the coordinator"
     )
     parser.add_argument("--work", type=Path, default=ROOT / ".soak", help="the folder of all files")
     return parser

@@ -94,7 +94,7 @@ class FaultyWorld(World):
     """After a start the coordinator waits for heartbeats until then."""
     closers: int = 1
     closers_away: int = 0
-    """Of those besides the coordinator."""
+    """Of those next to the coordinator."""
     taken_over: bool = False
     """Another closer leads."""
 

@@ -1,4 +1,4 @@
-"""Who signed a head, before it is parsed: what a stranger sends is refused, whatever it says."""
+"""Who signed a head, before it is parsed: what a stranger sends is refused unread."""
 
 from __future__ import annotations
 

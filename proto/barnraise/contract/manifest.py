@@ -142,7 +142,7 @@ def open_manifest(wire: bytes, *, run: RunId, signers: Signers) -> Signed[Manife
 
 
 def open_any_manifest(wire: bytes, signers: Signers) -> Signed[Manifest]:
-    """As `open_manifest`, of whatever run these keys sign for."""
+    """As `open_manifest`, of any run that these keys sign for."""
     signed = open_signed(Manifest, wire, signer=None, limit=MAX_MANIFEST_BYTES)
     known = signers.introduced(signed.value.successors, signed.value.run)
     if not known.describes(signed.signer, signed.value.epoch):

@@ -2,7 +2,7 @@
 
 The charter names the first run key. Where it names a successor, both sign that, and the log has it (the entry
 `Succession`). When the run key is lost or stolen, the successor resumes the run in the first epoch that is
-its own. No key signs an epoch of another one, so whatever the key before it signs from then on is void, and
+its own. No key signs an epoch of another one, so that what the key before it signs later is void, and
 of two histories the successor's has the later epoch.
 
 | epochs                                        | run key            |
