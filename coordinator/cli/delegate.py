@@ -29,6 +29,8 @@ def delegate(run: str, closers: tuple[str, ...], nobody: bool) -> None:
     The coordinator proposes it, also where it is running; a majority of the present closers decides, and it
     takes effect with the round after. The run key stays one of the closers. Where a majority of them is lost,
     no vote is possible: `coordinator serve --recover-from` resumes the run by the run key alone first.
+
+    RUN: the name of a run that is served on this machine without --data-dir. FOLDER: the folder of a run.
     """
     from coordinator.rounds.delegating import write_wish
 

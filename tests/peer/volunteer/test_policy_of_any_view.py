@@ -79,6 +79,11 @@ def test_every_view_has_an_action_that_it_allows(view: View) -> None:
             assert rounds < limit == view.absence
             assert not view.head.differs
             assert behind in (0, 1)
+        case Train(reason=reasons.ContributionLost()):
+            assert work.contribution is ContributionState.LOST
+            assert view.durations.ahead < spec.seconds
+            assert spec.steps is None or work.steps < spec.steps
+            assert not view.head.differs
         case Train() if taken:
             assert spec.overlap != "never"
             assert behind in (0, 1)
