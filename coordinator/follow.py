@@ -129,7 +129,7 @@ async def _follow(
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
         clock, blobs = RunClock(), BlobStore(folder / BLOBS)
         book = _book(invite, folder, journal)
-        claims = FollowerClaims(invite, identity, book, clock, timing)
+        claims = FollowerClaims(invite, identity, book, clock, timing, public.endpoints)
         joined = await claims.join(find_charter(journal.rows(), invite.key))
         charter = joined.charter.value
         keys = KeysInForce.of(charter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
@@ -44,6 +45,8 @@ class FollowerClaims:
     """Has the newest head, and whom the run trusts."""
     clock: RunClock
     timing: Timing
+    own: Collection[Endpoint] = ()
+    """Where this follower admits others: it does not ask itself."""
     _admission: Signed[Admission] | None = None
 
     def admission(self) -> str:
@@ -104,4 +107,5 @@ class FollowerClaims:
 
     def _endpoints(self) -> tuple[Endpoint, ...]:
         newest = () if self.book.head is None else self.book.head.value.endpoints
-        return tuple(dict.fromkeys((*self.invite.endpoints, *newest, *self.book.hints)))
+        known = dict.fromkeys((*self.invite.endpoints, *newest, *self.book.hints))
+        return tuple(endpoint for endpoint in known if endpoint not in self.own)

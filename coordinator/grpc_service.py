@@ -173,13 +173,19 @@ async def ask_join(
                     pb.JoinRequest(signed_claim=claim.wire), timeout=timing.status
                 )
             except grpc.aio.AioRpcError as error:
-                causes.append(f"{endpoint}: {error.details() or error.code().name.lower()}")
+                causes.append(f"{endpoint}: {_cause(error)}")
                 continue
         return JoinReply(reply.signed_charter, reply.signed_admission, reply.head)
     raise Unreachable(
-        f"no coordinator lets this program follow it: {'; '.join(causes)}",
+        f"this program is not admitted: {'; '.join(causes)}",
         fix="Is the coordinator running, and is this invite its newest one?",
     )
+
+
+def _cause(error: grpc.aio.AioRpcError) -> str:
+    """Of a failed call: what the other side says, or the end of gRPC's own account of a connection."""
+    said = error.details() or error.code().name.lower()
+    return said.rpartition(": ")[2] if error.code() is grpc.StatusCode.UNAVAILABLE else said
 
 
 async def ask_first(endpoints: Sequence[Endpoint], timing: Timing = TIMING) -> RunStatus:

@@ -76,9 +76,20 @@ def test_it_asks_at_the_addresses_of_the_newest_head(store: RunStore) -> None:
     asyncio.run(play())
 
 
+def test_it_does_not_ask_itself(store: RunStore) -> None:
+    async def play() -> None:
+        async with served(session_of(store)) as invite:
+            follower = claims(NOWHERE)
+            follower.own = invite.endpoints
+            follower.book.learn_head(signed_head(api=tuple(map(str, invite.endpoints)), at=parts.NOW - 1000))
+            assert await follower.newest_head() is None
+
+    asyncio.run(play())
+
+
 def test_without_anyone_it_goes_on_by_what_it_knows(store: RunStore) -> None:
     follower = claims(NOWHERE)
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match=f"{NOWHERE}: Connection refused"):
         asyncio.run(follower.join(None))
     known = store.snapshot.signed_charter
     with pytest.raises(Unreachable):

@@ -56,6 +56,7 @@ def test_clocks_that_are_wrong_or_set_cost_at_most_a_round(tmp_path: Path) -> No
             assert "Traceback" not in program.output
 
 
+@pytest.mark.full("rounds before and after a stop take more than a minute")
 def test_a_volunteer_that_was_stopped_goes_on_as_before(tmp_path: Path) -> None:
     """The time of its pause is no step: else it would take one step a round for five rounds."""
     prepare(tmp_path, seconds=6, grace=2, steps=None)
