@@ -13,10 +13,10 @@ from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.certificates import MAX_CLOSERS
 from barnraise.contract.closers_order import ClosersOrder
 from barnraise.contract.log_entries import Delegation
-from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import sign
 from barnraise.core.strict import Hex64, Strict
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
 from coordinator.run_folder import DELEGATION, VOTES
 from coordinator.store.next_entry import delegation_of
@@ -49,8 +49,8 @@ class Delegating:
         return self.store.folder / DELEGATION
 
     def entry(self, now: Millis) -> Delegation | None:
-        """The delegation that is wished for and may follow now. Raises MalformedRecord."""
-        wish = read_wish(self.store.folder)
+        """The delegation that is wished for and may follow now. Raises DiskFull."""
+        wish = self._wish()
         if wish is None:
             return None
         run = self.store.snapshot
@@ -69,6 +69,17 @@ class Delegating:
         if not votes.exists():
             VoteStore.begin(votes, run.run_key, run.position.epoch)
 
+    def _wish(self) -> WishedClosers | None:
+        """None where nothing is wished for. A damaged file is set aside: the run continues without it."""
+        try:
+            return WishedClosers.model_validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            aside = DamagedFiles(self.store.folder / DAMAGED).set_aside(self._file)
+            log.error("%s names no closers: it is set aside as %s. Delegate again", self._file, aside)
+            return None
+
     def _order(self, run: RunState, closers: tuple[PublicKey, ...]) -> str | None:
         """The run key's order, which closers ask for; None where it decides alone."""
         if not run.position.closers:
@@ -86,14 +97,3 @@ class Delegating:
 def write_wish(folder: Path, keys: tuple[str, ...]) -> None:
     """Have the run in `folder` name other closers. Raises DiskFull."""
     write_atomic(folder / DELEGATION, WishedClosers(keys=keys).model_dump_json().encode())
-
-
-def read_wish(folder: Path) -> WishedClosers | None:
-    """None where nothing is wished for. Raises MalformedRecord."""
-    path = folder / DELEGATION
-    try:
-        return WishedClosers.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError:
-        raise MalformedRecord(f"{path} names no closers", fix="Remove it, and delegate again.") from None
