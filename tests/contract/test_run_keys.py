@@ -161,9 +161,18 @@ def test_a_successor_is_named_by_both_keys_for_this_place(named: NamedSuccessor)
 def test_a_chain_of_successors_is_proved_link_by_link() -> None:
     assert proved((NAMED, NEXT), parts.RUN, FIRST) == (NAMED, NEXT)
     assert proved((NAMED,), parts.RUN, FIRST, known=(NAMED, NEXT)) == (NAMED, NEXT)
-    for false in ((NEXT,), (BY_THIEF, NEXT), (NAMED, name_successor(parts.RUN, 2, THIEFS, THIRD))):
+    by_others = (name_successor(parts.RUN, 2, THIEFS, THIRD), BY_THIEF)
+    for false in ((NEXT,), (BY_THIEF, NEXT), *((NAMED, named) for named in by_others)):
+        for known in ((), (NAMED,)):
+            with pytest.raises(BadSignature):
+                proved(false, parts.RUN, FIRST, known)
+
+
+def test_a_stolen_key_names_no_successor_behind_its_own() -> None:
+    head = seal(THIEFS, parts.head(epoch=2 * EPOCHS_PER_KEY, successors=(NAMED, BY_THIEF)))
+    for position in (START, after(START, succession(START)), rotated()):
         with pytest.raises(BadSignature):
-            proved(false, parts.RUN, FIRST)
+            open_record(head, run=parts.RUN, signers=KeysInForce(FIRST, position).signers, now=parts.NOW)
 
 
 def test_what_a_program_knows_stays_whatever_a_stolen_key_says() -> None:

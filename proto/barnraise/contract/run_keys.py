@@ -118,8 +118,8 @@ def proved(said: Successors, run: str, first: PublicKey, known: Successors = ())
     """
     successors = agreed(known, said)
     keys = keys_of(first, successors)
-    for named in successors[len(known) :]:
-        check_named(named, run, keys[: named.statement.generation])
+    for generation, named in enumerate(successors[len(known) :], start=len(known) + 1):
+        check_named(named, run, keys[:generation])
     return successors
 
 
