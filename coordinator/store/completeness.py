@@ -15,7 +15,7 @@ from barnraise.contract.run_keys import Successors
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, PublicKey
 from coordinator.store.events import ENTRIES, Kind, Row
-from coordinator.store.row_reader import certified_in, find_charter, open_snapshot
+from coordinator.store.row_reader import certified_in, find_charter, open_snapshot, since_snapshot
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,12 @@ def journal_facts(rows: Iterable[Row]) -> JournalFacts:
     """Reads all rows, so that damage is found. Raises JournalDamaged, StateError, MalformedRecord."""
     rows = iter(rows)
     charter = find_charter(rows, None)  # it reads up to the charter, which is before all entries
-    saved, after = None, list[Row]()
-    for row in rows:
-        if row.kind is Kind.SAVED:
-            saved, after = row, []
-        elif row.kind in ENTRIES:
-            after.append(row)
+    saved, after = since_snapshot(rows)
     before = None if saved is None else open_snapshot(saved, None).value.position
     votes = [certified_in(row).vote for row in after if row.kind is Kind.AMENDED]
     return JournalFacts(
         signer=None if charter is None else charter.signer,
-        entries=len(after) + (0 if before is None else before.height),
+        entries=sum(row.kind in ENTRIES for row in after) + (0 if before is None else before.height),
         epoch=votes[-1].epoch if votes else 0 if before is None else before.epoch,
         named=() if before is None else before.successors,
         successions=tuple(BlobHash(vote.entry) for vote in votes if vote.kind == "succession"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from barnraise.contract.log_entries import Close, Delegation, Resume, Succession
 from barnraise.contract.records import Commit, fold_order
 from barnraise.contract.run_keys import NamedSuccessor, first_epoch, generation_of
@@ -13,20 +15,14 @@ from coordinator.store.run_state import RunState
 
 def close_of(run: RunState, reason: str, now: Millis, turns: int) -> tuple[Close, tuple[Commit, ...]]:
     """The close of the open round with all that is accepted, and its commits in its order."""
-    seed, round, position = run.spec.seed, run.round, run.position
+    seed, round = run.spec.seed, run.round
     ordered = sorted(run.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer))
     close = Close(
-        run=run.charter.run,
-        epoch=position.epoch,
-        height=position.height,
-        round=round,
-        previous=position.previous,
-        certificate=run.certificate,
         base_state=run.tip.state,
         commits=tuple(commit.text for commit in ordered),
-        at=now,
         reason=reason,
         turns=turns,
+        **_common_fields(run, now),
     )
     return close, tuple(commit.value for commit in ordered)
 
@@ -35,34 +31,13 @@ def delegation_of(
     run: RunState, closers: tuple[PublicKey, ...], order: str | None, now: Millis
 ) -> Delegation:
     """A delegation to `closers` from the next round on. order: as in `Delegation`."""
-    position = run.position
-    return Delegation(
-        run=run.charter.run,
-        epoch=position.epoch,
-        height=position.height,
-        round=position.round,
-        previous=position.previous,
-        certificate=run.certificate,
-        closers=closers,
-        at=now,
-        order=order,
-    )
+    return Delegation(closers=closers, order=order, **_common_fields(run, now))
 
 
 def succession_of(run: RunState, named: NamedSuccessor, now: Millis) -> Succession:
     """The entry that names a successor. Raises BadSignature where the run key in force did not name it."""
-    position = run.position
-    entry = Succession(
-        run=run.charter.run,
-        epoch=position.epoch,
-        height=position.height,
-        round=position.round,
-        previous=position.previous,
-        certificate=run.certificate,
-        named=named,
-        at=now,
-    )
-    check_succession(position, entry, run.charter.authority_key)
+    entry = Succession(named=named, **_common_fields(run, now))
+    check_succession(run.position, entry, run.charter.authority_key)
     return entry
 
 
@@ -76,15 +51,21 @@ def resume_of(run: RunState, now: Millis, after_epoch: int, own: PublicKey) -> R
     epoch = _epoch_after(max(position.epoch, after_epoch), run, own)
     if run.tip.position != position:
         raise StateError("a round is being folded", fix="Try again when it is.")
-    return Resume(
-        run=run.charter.run,
-        epoch=epoch,
-        height=position.height,
-        round=position.round,
-        previous=position.previous,
-        certificate=run.certificate,
-        at=now,
-    )
+    return Resume(**(_common_fields(run, now) | {"epoch": epoch}))
+
+
+def _common_fields(run: RunState, now: Millis) -> dict[str, Any]:
+    """The fields that every entry has, of one that follows the newest."""
+    position = run.position
+    return {
+        "run": run.charter.run,
+        "epoch": position.epoch,
+        "height": position.height,
+        "round": position.round,
+        "previous": position.previous,
+        "certificate": run.certificate,
+        "at": now,
+    }
 
 
 def _epoch_after(epoch: int, run: RunState, own: PublicKey) -> int:
