@@ -21,7 +21,7 @@ class Amending:
     store: RunStore
 
     def entry(self, now: Millis) -> Delegation | Succession | None:
-        """The entry that is asked for and may follow now. Raises MalformedRecord, BadSignature."""
+        """The entry that is asked for and may follow now. Raises DiskFull."""
         named = NamingSuccessor(self.store).entry(now)
         return Delegating(self.store).entry(now) if named is None else named
 

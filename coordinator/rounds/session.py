@@ -244,7 +244,7 @@ class Session:
             raise ClosersNamed
 
     async def _amend(self, now: Millis) -> None:
-        """Have the log say what the maintainer asked for. Raises DiskFull, MalformedRecord, BadSignature."""
+        """Have the log say what the maintainer asked for. Raises DiskFull."""
         shared = self.joint if self.joint is not None and self.joint.is_shared else None
         if self.amending is None or (shared is not None and not shared.may_propose):
             return

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.log_entries import Succession
 from barnraise.contract.run_keys import MAX_NAMED_BYTES, NamedSuccessor, generation_of, parse_named
-from barnraise.core.errors import MalformedRecord
+from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.ids import Millis
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
 from coordinator.run_folder import SUCCESSOR
 from coordinator.store.next_entry import succession_of
 from coordinator.store.run_store import RunStore
+
+log = logging.getLogger("coordinator")
+
+_MAKE_ANOTHER = "Where the log names none, make another: `coordinator key successor`."
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,19 @@ class NamingSuccessor:
     store: RunStore
 
     def entry(self, now: Millis) -> Succession | None:
-        """The entry that names the successor and may follow now. Raises MalformedRecord, BadSignature."""
+        """The entry that names the successor and may follow now. Raises DiskFull.
+
+        A file that is damaged, or that names the successor of another key, is set aside.
+        """
+        try:
+            return self._entry(now)
+        except (MalformedRecord, BadSignature) as error:
+            folder = self.store.folder
+            aside = DamagedFiles(folder / DAMAGED).set_aside(folder / SUCCESSOR)
+            log.error("%s: %s is set aside as %s. %s", error.problem, SUCCESSOR, aside, _MAKE_ANOTHER)
+            return None
+
+    def _entry(self, now: Millis) -> Succession | None:
         named = read_named(self.store.folder)
         if named is None:
             return None
@@ -49,6 +67,4 @@ def read_named(folder: Path) -> NamedSuccessor | None:
     except FileNotFoundError:
         return None
     except MalformedRecord:
-        raise MalformedRecord(
-            f"{path} names no successor", fix="Remove it, and make another: `coordinator key successor`."
-        ) from None
+        raise MalformedRecord(f"{path} names no successor", fix=f"Remove it. {_MAKE_ANOTHER}") from None

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from barnraise.contract.run_keys import EPOCHS_PER_KEY
 from barnraise.core.errors import StateError, UserError
 from barnraise.core.identity import Identity
+from barnraise.runtime.damaged import DAMAGED
 from barnraise.runtime.files import load_identity, write_atomic
 from coordinator.backup.restore import restore_backup
 from coordinator.backup.take import take_backup
@@ -71,6 +72,24 @@ def test_a_successor_is_private_kept_elsewhere_and_named_once(store: RunStore, t
     with pytest.raises(UserError):
         make_successor(store.folder, tmp_path / "other.key")
     assert not (tmp_path / "other.key").exists()
+
+
+def test_a_file_that_cannot_be_entered_is_set_aside(
+    store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_successor(store.folder, tmp_path / "next.key")
+    stale = (store.folder / SUCCESSOR).read_bytes()
+    enter(store)
+    with reopened(store, by=load_identity(tmp_path / "next.key")) as rotated:
+        rotated.resume(parts.NOW)
+        for wire in (b"\xff\x00", stale):
+            (store.folder / SUCCESSOR).write_bytes(wire)
+            assert NamingSuccessor(rotated).entry(parts.NOW) is None
+            assert not (store.folder / SUCCESSOR).exists()
+    asides = sorted((store.folder / DAMAGED).iterdir())
+    assert [aside.read_bytes() for aside in asides] == [b"\xff\x00", stale]
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [str(aside) in message for aside, message in zip(asides, messages, strict=True)] == [True, True]
 
 
 def test_it_takes_the_place_of_the_run_key(store: RunStore, tmp_path: Path) -> None:
