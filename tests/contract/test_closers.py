@@ -11,7 +11,7 @@ from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Resume
 from barnraise.contract.manifest import FileEntry, Manifest, check_interim, open_manifest, position_fields
 from barnraise.contract.records import check_admission, open_record, seal
-from barnraise.contract.run_keys import Signers
+from barnraise.contract.run_keys import Signers, Successors, name_successor
 from barnraise.contract.tip import Position
 from barnraise.core.errors import BadSignature
 from barnraise.core.identity import Identity
@@ -86,8 +86,12 @@ def test_a_checkpoint_of_a_closer_counts_where_it_names_the_closers_of_the_log()
             opened(signed, closers)
 
 
-def test_a_program_without_the_charter_tries_the_addresses_of_unknown_closers() -> None:
-    sealed = base64.b64encode(seal(parts.ADA, parts.head(api=("198.51.100.7:7451",)))).decode()
+@pytest.mark.parametrize("successors", [(), (name_successor(parts.RUN, 1, parts.AUTHORITY, parts.BEN),)])
+def test_a_program_without_the_charter_tries_the_addresses_of_unknown_closers(
+    successors: Successors,
+) -> None:
+    head = parts.head(api=("198.51.100.7:7451",), successors=successors)
+    sealed = base64.b64encode(seal(parts.ADA, head)).decode()
     book = AddressBook(parts.RUN, KeysInForce.alone(RUN_KEY))
     assert book.learn(ContactPage(head=sealed, contacts=()), parts.NOW) == 1
     assert book.head is None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -119,16 +120,15 @@ def open_head(text: str, *, run: RunId, signers: Signers, now: Millis) -> Signed
     return Signed(signed.value, signed.signer, signed.wire)
 
 
-def unproved_head(text: str, run: RunId) -> Head | None:
+def unproved_head(text: str, run: RunId, signers: Signers) -> Head | None:
     """The head of a signer that is unknown, who may be a closer. Its addresses are worth a try, and no more.
 
-    None where it is no head of the run.
+    signers: those that are known. None where it is no head of the run.
     """
     try:
-        wire = _bytes(text)
-        signer = signer_of(wire[1:])
-        itself = Signers(signer, closers=frozenset({signer}))
-        return open_head(text, run=run, signers=itself, now=Millis(0)).value
+        signer = signer_of(_bytes(text)[1:])
+        assumed = replace(signers, closers=frozenset({signer}))
+        return open_head(text, run=run, signers=assumed, now=Millis(0)).value
     except (TrustError, RefusedError):
         return None
 

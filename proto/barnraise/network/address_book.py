@@ -160,7 +160,10 @@ class AddressBook:
         return lambda text: self.learn_head(self._opened_head(text, now))
 
     def _take_hints(self, text: str) -> None:
-        if not self.knows_closers and (head := unproved_head(text, self.run)) is not None:
+        if self.knows_closers:
+            return
+        head = unproved_head(text, self.run, self.keys.signers)
+        if head is not None:
             self.hints = tuple(dict.fromkeys((*self.hints, *head.endpoints)))[:MAX_HINTS]
 
     @staticmethod
