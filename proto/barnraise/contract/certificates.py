@@ -39,11 +39,6 @@ class Vote(Signable):
     ballot: Annotated[int, Field(ge=0, lt=2**53)]
     """Of the closers' agreement on the entry; 0 where the run key decides alone."""
 
-    @property
-    def message(self) -> bytes:
-        """The bytes that are signed."""
-        return self.DOMAIN + self.payload
-
 
 class Certificate(Strict):
     """Votes of one ballot for one entry."""

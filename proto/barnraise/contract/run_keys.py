@@ -55,11 +55,6 @@ class SuccessorStatement(Signable):
     """Of the successor."""
     successor: Hex64
 
-    @property
-    def message(self) -> bytes:
-        """The bytes that are signed."""
-        return self.DOMAIN + self.payload
-
 
 class NamedSuccessor(Strict):
     """The statement, signed by both keys: by the successor too, so that nobody names a key of others."""

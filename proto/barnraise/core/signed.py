@@ -38,6 +38,11 @@ class Signable(Strict):
         """The bytes that are signed after the domain line."""
         return self.model_dump_json().encode()
 
+    @property
+    def message(self) -> bytes:
+        """The bytes that are signed."""
+        return self.DOMAIN + self.payload
+
 
 class Extensible(Signable):
     """Base of records between programs of different versions: fields that are not known are ignored.
@@ -92,8 +97,7 @@ def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit:
             f"a signed {model.__name__} of {len(wire)} bytes (at most {limit} are read)",
             fix="It is dropped. If this repeats, report its sender to the run's maintainer.",
         )
-    claimed = PublicKey(wire[:KEY_BYTES].hex())
-    payload = wire[_PREFIX:]
+    claimed, payload = signer_of(wire), payload_of(wire)
     verify(claimed, model.DOMAIN + payload, wire[KEY_BYTES:_PREFIX])
     if signer is not None and claimed != signer:
         raise BadSignature(
