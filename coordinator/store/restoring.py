@@ -169,7 +169,7 @@ class Restoring:
                 return Begin(start.tip, start.tokens, start.state, tuple(steps), taken)
             # Every state after the first gap leaves less to fetch; what is missing after it may be had.
             gap = min((file.commit.round for file in missing), default=state.replay_from - 1)
-            later = self._later(gap)
+            later = self._later(state, gap)
             found = later.stored()
             if found is None:
                 raise self._lacking(start, tuple(missing), later)
@@ -182,8 +182,8 @@ class Restoring:
         for named in self._named:
             remove_state(wanted_state(named.tip, self._charter), self.blobs)
 
-    def _later(self, gap: int) -> LaterStates:
-        if self.own not in (None, self._charter.authority_key):  # it cannot sign the checkpoint
+    def _later(self, state: RunState, gap: int) -> LaterStates:
+        if self.own not in (None, *state.signers.run_keys):  # it cannot sign the checkpoint
             return LaterStates(self._charter, self.blobs)
         return LaterStates(self._charter, self.blobs, usable_states(self._named, gap))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from barnraise.contract.records import blob_name
 from barnraise.contract.run_keys import EPOCHS_PER_KEY
 from barnraise.core.errors import StateError, UserError
 from barnraise.core.identity import Identity
@@ -148,6 +149,26 @@ def test_a_machine_that_is_gone_is_recovered_from_an_archive(store: RunStore, tm
         journal.close()
     with pytest.raises(UserError):
         ArchiveCopy.at(str(archive(store))).read_run(parts.STRANGER.public)
+
+
+def test_the_successor_goes_on_from_a_state_where_contributions_are_lost(
+    store: RunStore, tmp_path: Path
+) -> None:
+    successor, _ = successor_of(store, tmp_path)
+    with reopened(store, by=successor) as rotated:
+        rotated.resume(parts.NOW)
+        lost = fold_round(rotated, parts.BEN)
+        for blob in parts.state_blobs(rotated.state).values():
+            store.blobs.put(blob)
+        fold_round(rotated, parts.ADA)
+    for commit in lost.commits:
+        store.blobs.remove(blob_name(commit))
+    with reopened(store, by=successor) as again:
+        assert again.state.hash() == rotated.state.hash()
+        assert again.snapshot.newest_checkpoint.signer == successor.public
+        show(again)
+    with reopened(store, by=successor) as once_more:
+        assert once_more.snapshot.replay_from == max(once_more.snapshot.checkpoints) == 2
 
 
 def test_a_backup_is_restored_with_the_successor(store: RunStore, tmp_path: Path) -> None:
