@@ -208,6 +208,18 @@ def test_a_head_counts_by_the_key_of_its_epoch() -> None:
             open_record(wire, run=parts.RUN, signers=signers, now=parts.NOW)
 
 
+def test_a_head_of_a_run_key_that_it_does_not_name_is_refused() -> None:
+    """Also where the successor is known here: the signer may be a closer."""
+    ada = PublicKey(parts.ADA.public)
+    signers = KeysInForce(FIRST, replace(after(START, succession(START)), closers=(ada,))).signers
+    for identity in (parts.ADA, SUCCESSOR):
+        named = parts.head(epoch=EPOCHS_PER_KEY, successors=(NAMED,))
+        open_record(seal(identity, named), run=parts.RUN, signers=signers, now=parts.NOW)
+        alone = seal(identity, parts.head(epoch=EPOCHS_PER_KEY))
+        with pytest.raises(BadSignature):
+            open_record(alone, run=parts.RUN, signers=signers, now=parts.NOW)
+
+
 def test_a_replaced_key_admits_nobody() -> None:
     ada = PublicKey(parts.ADA.public)
     keys = KeysInForce(FIRST, after(START, succession(START)))
