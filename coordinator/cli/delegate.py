@@ -32,6 +32,7 @@ def delegate(run: str, closers: tuple[str, ...], nobody: bool) -> None:
 
     RUN: the name of a run that is served on this machine without --data-dir. FOLDER: the folder of a run.
     """
+    from barnraise.contract.certificates import MAX_CLOSERS
     from coordinator.rounds.delegating import write_wish
 
     folder = run_folder(run)
@@ -44,6 +45,9 @@ def delegate(run: str, closers: tuple[str, ...], nobody: bool) -> None:
             raise UserError(
                 f"{key[:80]!r} is not the key of a closer", fix="Give what `coordinator closer-key` prints."
             )
-    write_wish(folder, tuple(sorted(set(closers))))
-    named = f"{len(set(closers))} closers and the run key" if closers else "the run key alone"
+    keys = tuple(sorted(set(closers)))
+    if len(keys) >= MAX_CLOSERS:
+        raise UserError(f"{len(keys)} closers are too many", fix=f"Give at most {MAX_CLOSERS - 1} --closer.")
+    write_wish(folder, keys)
+    named = f"{len(keys)} closers and the run key" if closers else "the run key alone"
     click.echo(f"{named} will close rounds once the running coordinator has had it decided")
