@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from barnraise.contract.records import Commit
 from barnraise.fold.fold import Contribution
 from barnraise.fold.log import Amendment, Link, Step, Unreadable
 from barnraise.fold.replay import Difference, Replay, RoundReader
+from barnraise.runtime.waits import end_all
 from peer.verify.archive_reader import ArchiveReader
 from peer.verify.display import VerifyDisplay
 from peer.verify.entry_reader import EntryReader
@@ -96,7 +97,7 @@ async def _in_order(
             yield await ahead.popleft()
     finally:
         reader.close()
-        await _cancel(ahead)
+        await end_all(ahead)
 
 
 async def _prepare(
@@ -111,7 +112,7 @@ async def _prepare(
     try:
         found = await asyncio.gather(*fetching)
     finally:
-        await _cancel(fetching)
+        await end_all(fetching)
     lacking = next((each for each in found if isinstance(each, Difference)), None)
     if lacking is not None:
         return lacking
@@ -125,9 +126,3 @@ async def _fetch(
 ) -> memoryview | Difference:
     async with gate:
         return await archive_reader.contribution(commit)
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[object]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 
 async def until_first(*works: Coroutine[Any, Any, None]) -> None:
     """Do `works` in parallel until one ends, and cancel the others. Raises what any of them raises."""
     tasks = [asyncio.create_task(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    await _until_one_ends(tasks)
     for task in tasks:
         if not task.cancelled():
             task.result()
@@ -23,22 +18,30 @@ async def until_first(*works: Coroutine[Any, Any, None]) -> None:
 
 async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     """Do `work`; cancel it when `stop` is set first. Returns whether it was done. Raises what it raises."""
-    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    if tasks[0].cancelled():
+    task = asyncio.create_task(work)
+    await _until_one_ends([task, asyncio.create_task(stop.wait())])
+    if task.cancelled():
         return False
-    tasks[0].result()
+    task.result()
     return True
 
 
 async def end(task: asyncio.Task[None]) -> None:
     """Cancel `task` and wait for its end. Raises what it raised."""
-    task.cancel()
-    await asyncio.wait([task])
+    await end_all([task])
     if not task.cancelled():
         task.result()
+
+
+async def end_all(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for their ends. Their errors are dropped."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until_one_ends(tasks: Collection[asyncio.Task[Any]]) -> None:
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end_all(tasks)
