@@ -16,7 +16,7 @@ from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import FileDamaged, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import PublicKey, short
-from barnraise.core.signed import open_signed
+from barnraise.core.signed import Signed, open_signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from coordinator.messages.recovered_log import log_message
@@ -27,6 +27,7 @@ from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
 from coordinator.store.completeness import JournalFacts, archive_is_ahead, journal_facts
 from coordinator.store.journal import Journal, JournalDamaged
 from coordinator.store.journal_salvage import salvage
+from coordinator.store.row_reader import find_charter
 
 log = logging.getLogger("coordinator")
 
@@ -75,7 +76,7 @@ def folder_facts(folder: Path) -> FolderFacts:
     if pending is not None and pending.public == signer:  # the start that began the run was interrupted
         keep_key(folder)
     key = run_key(folder)
-    successors = _successors(folder, facts)
+    successors = logged_successors(folder, facts)
     return FolderFacts(
         folder,
         None if key is None else key.public,
@@ -87,7 +88,13 @@ def folder_facts(folder: Path) -> FolderFacts:
     )
 
 
-def _successors(folder: Path, facts: JournalFacts) -> Successors:
+def recorded_charter(folder: Path) -> Signed[Charter] | None:
+    """That in the journal; None where it records no run. Raises StateError, JournalDamaged, DiskFull."""
+    with closing(Journal(folder / JOURNAL)) as journal:
+        return find_charter(journal.rows(), None)
+
+
+def logged_successors(folder: Path, facts: JournalFacts) -> Successors:
     """Those that the log names: its entries were checked before they were journaled."""
     blobs = BlobStore(folder / BLOBS)
     found = facts.named

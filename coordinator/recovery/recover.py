@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.contract.archive import INDEX
+from barnraise.contract.certificates import Authorities
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import SCHEME, parse_invite
 from barnraise.contract.tip import certifiers, first_closers
@@ -38,9 +39,10 @@ from coordinator.recovery.beginning import Beginning, Recover
 from coordinator.recovery.chain import Chain
 from coordinator.recovery.closers_reached import check_closers
 from coordinator.recovery.holders import Holders
-from coordinator.recovery.opening import folder_facts
+from coordinator.recovery.opening import logged_successors, recorded_charter
 from coordinator.recovery.rebuild import Rebuilt, rebuild_journal
 from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
+from coordinator.store.completeness import journal_facts
 from coordinator.store.copies import Copies
 from coordinator.store.events import ENTRIES
 from coordinator.store.journal import Journal
@@ -81,7 +83,7 @@ class Recovery:
             return ()
         if not source.startswith(SCHEME):
             return (self.from_archive(source),)
-        invite, charter = parse_invite(source), self._charter()
+        invite, charter = parse_invite(source), recorded_charter(self.folder)
         first = self.authority.public if charter is None else charter.signer
         if (invite.key, invite.run) != (first, self.run):
             raise UserError(
@@ -116,8 +118,7 @@ class Recovery:
     async def from_volunteers(self, swarm: Swarm, blobs: BlobStore, timing: Timing) -> None:
         """As `ask_volunteers`, in a swarm that is running."""
         log.warning("%s", log_message(AskingVolunteers(timing.ask_holders)))
-        charter, closers = await asyncio.to_thread(self._known)
-        known = await asyncio.to_thread(folder_facts, self.folder)
+        charter, known, closers = await asyncio.to_thread(self._known)
         book = swarm.known_addresses()
         upkeep = AddressUpkeep(swarm, AddressFile(self.folder, book), self.authority.public, book.keys)
         await swarm.meet(self.nodes)
@@ -128,7 +129,7 @@ class Recovery:
             RunId(self.run),
             timing.ask_holders,
             pause=timing.tick * 4,
-            known=() if charter is None else certifiers(charter.value, known.successors),
+            known=known,
             closers=closers,
             search=upkeep.search,
             reached=self.reached,
@@ -151,7 +152,7 @@ class Recovery:
 
     def check_recovered(self) -> None:
         """Raises StateError where the journal still has no run: nobody held its log."""
-        if self._charter() is None:
+        if recorded_charter(self.folder) is None:
             raise StateError(
                 "nobody who was asked holds the log of this run",
                 fix="Start this again while volunteers of the run are running, or give --recover-from the"
@@ -159,21 +160,20 @@ class Recovery:
                 " `coordinator serve --new-run` begins a new run.",
             )
 
-    def _charter(self) -> Signed[Charter] | None:
-        charter, _ = self._known()
-        return charter
-
-    def _known(self) -> tuple[Signed[Charter] | None, frozenset[PublicKey]]:
-        """The charter in the journal, and the closers that it names or that certified recorded entries."""
+    def _known(self) -> tuple[Signed[Charter] | None, tuple[Authorities, ...], frozenset[PublicKey]]:
+        """The charter in the journal, who may certify an entry without a delegation, and the closers that the
+        charter names or that certified recorded entries.
+        """
         with closing(Journal(self.folder / JOURNAL)) as journal:
             rows = list(journal.rows())
         signed = find_charter(rows, None)
         if signed is None:
-            return None, frozenset()
+            return None, (), frozenset()
+        known = certifiers(signed.value, logged_successors(self.folder, journal_facts(rows)))
         signers = (
             key for row in rows if row.kind in ENTRIES for key, _ in certified_in(row).certificate.signatures
         )
-        return signed, frozenset(map(PublicKey, (*first_closers(signed.value), *signers)))
+        return signed, known, frozenset(map(PublicKey, (*first_closers(signed.value), *signers)))
 
     def _fetch_contributions(self, copy: ArchiveCopy, found: ArchivedRun) -> int:
         """The round from which on all contributions are here: that of a checkpoint, or 0."""

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 from barnraise.contract.run_keys import name_successor
 from barnraise.core.errors import UserError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import PublicKey, RunId, short
+from barnraise.core.ids import PublicKey, short
 from barnraise.runtime.files import Batch, load_identity, owned_folder, write_atomic
 from coordinator.recovery.beginning import FolderFacts
 from coordinator.recovery.key_copies import key_path, needed_key
 from coordinator.recovery.key_file import run_key
-from coordinator.recovery.opening import folder_facts
+from coordinator.recovery.opening import folder_facts, recorded_charter
 from coordinator.run_folder import JOURNAL, SUCCESSOR
-from coordinator.store.journal import Journal
 from coordinator.store.naming_successor import read_named, write_named
-from coordinator.store.row_reader import find_charter
 
 _REPLACED = "replaced-{}.key"
 
@@ -44,10 +41,12 @@ def make_successor(folder: Path, file: Path) -> PublicKey:
             fix=f"Serve the run until it is. Where the file of that key is lost, remove {SUCCESSOR} first.",
         )
     _check_place(folder, file)
+    charter = recorded_charter(folder)
+    assert charter is not None, "the facts say so"
     successor = Identity.generate()
     write_atomic(file, successor.seed, mode=0o600)
     kept = load_identity(file)
-    write_named(folder, name_successor(_run_of(folder), 1 + facts.generation, key, kept))
+    write_named(folder, name_successor(charter.value.run, 1 + facts.generation, key, kept))
     return kept.public
 
 
@@ -70,8 +69,7 @@ def rotate(folder: Path, file: Path) -> PublicKey:
 
 def has_journal(folder: Path) -> bool:
     """Whether the folder has a journal; without one the run is recovered from elsewhere."""
-    with closing(Journal(folder / JOURNAL)) as journal:
-        return find_charter(journal.rows(), None) is not None
+    return recorded_charter(folder) is not None
 
 
 def named_successor(folder: Path) -> PublicKey | None:
@@ -111,10 +109,3 @@ def _check_place(folder: Path, file: Path) -> None:
             f"{file} is in the folder of the run: who takes that has both keys",
             fix="Give a file on a stick, or elsewhere, that is kept off-line.",
         )
-
-
-def _run_of(folder: Path) -> RunId:
-    with closing(Journal(folder / JOURNAL)) as journal:
-        charter = find_charter(journal.rows(), None)
-    assert charter is not None, "it was checked"
-    return charter.value.run
