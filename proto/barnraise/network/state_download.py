@@ -12,6 +12,7 @@ from barnraise.contract.tip import Tip
 from barnraise.core.ids import PublicKey
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.waits import end_all
 
 AT_ONCE = 4
 """Tensors fetched in parallel."""
@@ -44,4 +45,8 @@ async def download_state(
         async with gate:
             await swarm.fetch(tensor.blob, tensor.size, holders)
 
-    await asyncio.gather(*(fetch(tensor) for tensor in {each.blob: each for each in tensors}.values()))
+    fetching = [asyncio.create_task(fetch(each)) for each in {each.blob: each for each in tensors}.values()]
+    try:
+        await asyncio.gather(*fetching)
+    finally:
+        await end_all(fetching)  # after a failure another state is fetched, and this one is removed
