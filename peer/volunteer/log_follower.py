@@ -162,15 +162,12 @@ class LogFollower:
 
         Raises Unreachable, TrustError, StateError.
         """
-        charter, swarm, blobs = self.charter, self.swarm, self.blobs
         try:
-            manifest = await newest_manifest(charter, swarm, blobs, head, self.keys)
-            self.state = await fetch_state(charter, swarm, blobs, manifest, self._at_work)
-            self._moved_to(manifest.tip)
+            taken = await newest_state(self.charter, self.swarm, self.blobs, head, self.keys)
         except Unreachable as error:
             taken = await _named_state(self._search, head, error)
-            self.state = taken.state
-            self._moved_to(taken.tip)
+        self._moved_to(taken.tip)
+        self.state = taken.state
         await self._search.clear()
         self.passed = {}
 
@@ -195,29 +192,31 @@ class LogFollower:
         self.passed.pop(step.entry.height - PASSED, None)
 
 
-async def newest_manifest(
+async def newest_state(
     charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, keys: KeysInForce | None = None
-) -> Manifest:
-    """The manifest of the head's checkpoint. Raises Unreachable, TrustError."""
+) -> TakenState:
+    """The state of the head's checkpoint. Raises Unreachable, TrustError, MalformedBlob, StateError."""
     keys = KeysInForce.of(charter) if keys is None else keys
+    manifest = await _newest_manifest(charter, swarm, blobs, head, keys)
+    having = holders(charter, keys.at_work)
+    for entry in manifest.files:
+        if entry.name.endswith(".safetensors"):
+            name = BlobHash(entry.hash)
+            await swarm.fetch(name, entry.size, having)
+            if not isinstance(await asyncio.to_thread(blobs.check, name), Intact):  # of an earlier download
+                await swarm.fetch(name, entry.size, having)
+    state = await asyncio.to_thread(read_state, manifest, charter.layout, blobs.path)
+    return TakenState(manifest.tip, state)
+
+
+async def _newest_manifest(
+    charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, keys: KeysInForce
+) -> Manifest:
     having = holders(charter, keys.at_work)
     wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, *having)
     signed = open_manifest(wire, run=charter.run, signers=keys.signers)
     check_interim(signed, keys.signers, keys.position)
     return signed.value
-
-
-async def fetch_state(
-    charter: Charter, swarm: Swarm, blobs: BlobStore, manifest: Manifest, position: Position | None = None
-) -> TrainState:
-    """The state of a checkpoint. position: as of `holders`. Raises Unreachable, MalformedBlob, StateError."""
-    for entry in manifest.files:
-        if entry.name.endswith(".safetensors"):
-            name, having = BlobHash(entry.hash), holders(charter, position)
-            await swarm.fetch(name, entry.size, having)
-            if not isinstance(await asyncio.to_thread(blobs.check, name), Intact):  # of an earlier download
-                await swarm.fetch(name, entry.size, having)
-    return await asyncio.to_thread(read_state, manifest, charter.layout, blobs.path)
 
 
 async def first_follower(
@@ -271,7 +270,5 @@ async def _follower_at(
         state = await asyncio.to_thread(initial_state, base, spec.train.target, spec.seed)
         if await asyncio.to_thread(state.hash) == charter.genesis:
             return LogFollower(charter, swarm, blobs, genesis_tip(charter), state, keys=keys)
-    manifest = await newest_manifest(charter, swarm, blobs, head, keys)
-    position = None if keys is None else keys.at_work
-    state = await fetch_state(charter, swarm, blobs, manifest, position)
-    return LogFollower(charter, swarm, blobs, manifest.tip, state, keys=keys)
+    taken = await newest_state(charter, swarm, blobs, head, keys)
+    return LogFollower(charter, swarm, blobs, taken.tip, taken.state, keys=keys)

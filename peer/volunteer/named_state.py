@@ -34,7 +34,7 @@ MOST_STATES = 8
 
 @dataclass(frozen=True)
 class TakenState:
-    """A state whose hash the log names, and its place there."""
+    """A state to continue from, and its place in the log."""
 
     tip: Tip
     state: TrainState
