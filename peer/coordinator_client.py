@@ -111,9 +111,8 @@ class CoordinatorClient:
         """The run's clock. Raises Unreachable, WrongRunKey, MalformedRecord."""
         clock = RunClock()
         sent = clock.elapsed()
-        reply = await self._get_charter()
-        charter = self._check_charter(reply.signed_charter).value
-        clock.head_received(Millis(self._open_head(reply.head, charter).value.at), sent)
+        head = await self.head()
+        clock.head_received(Millis(head.value.at), sent)
         return clock
 
     async def join(

@@ -102,11 +102,10 @@ async def verify(
         if isinstance(found, Difference):
             return found
         archive, claim = found
-        if (
-            contradiction := await two_histories(archive, claim.manifest.successors, display.report)
-        ) is not None:
-            return contradiction
         manifest = claim.manifest
+        contradiction = await two_histories(archive, manifest.successors, display.report)
+        if contradiction is not None:
+            return contradiction
         scratch = stack.enter_context(scratch_folder(cache / SCRATCH))
         state_hash = StateHash(manifest.state)
         display.report(

@@ -58,12 +58,10 @@ class Proofs:
 
 def read_proofs(folder: Path, charter: Charter, successors: Successors = ()) -> list[DoubleSigned]:
     """The valid proofs in a folder: of the run keys, or of the charter's closers. Others are logged."""
-    found = []
+    found, known = [], certifiers(charter, successors)
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
-            payload = path.read_bytes()
-            known = certifiers(charter, successors)
-            found.append(open_proof_of_any(payload, run=charter.run, known=known))
+            found.append(open_proof_of_any(path.read_bytes(), run=charter.run, known=known))
         except TrustError as error:
             log.warning("%s is ignored: %s", path, error.problem)
     return found

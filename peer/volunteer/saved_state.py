@@ -170,8 +170,10 @@ class SavedState:
     def _before(self, tip: Tip) -> _Before | None:
         """The state that is before `tip` once that is saved."""
         place = self._place
-        if place is None or place.tip.state == tip.state:
-            return None if place is None else place.before
+        if place is None:
+            return None
+        if place.tip.state == tip.state:
+            return place.before
         return _Before(round=place.tip.round, state=place.tip.state, file=self._files["state"])
 
     def load(self) -> SavedWork | NotSaved:
