@@ -13,9 +13,9 @@ from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Succession, parse_entry
 from barnraise.contract.run_keys import Successors, agreed, first_epoch, generation_of
 from barnraise.contract.spec import RunSpec
-from barnraise.core.errors import FileDamaged, TrustError
+from barnraise.core.errors import TrustError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import PublicKey, short
+from barnraise.core.ids import PublicKey
 from barnraise.core.signed import Signed, open_signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
@@ -25,6 +25,7 @@ from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun
 from coordinator.recovery.key_file import keep_key, new_key, pending_key, run_key, set_run_aside
 from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
 from coordinator.store.completeness import JournalFacts, archive_is_ahead, journal_facts
+from coordinator.store.copies import Copies
 from coordinator.store.journal import Journal, JournalDamaged
 from coordinator.store.journal_salvage import salvage
 from coordinator.store.row_reader import find_charter
@@ -72,11 +73,11 @@ def folder_facts(folder: Path) -> FolderFacts:
             log.warning("%s", log_message(JournalOlder(folder)))
             journal.mark_behind(journal.newest_time())
         restored = journal.behind is not None
+        successors = logged_successors(folder, journal, facts)
     pending = pending_key(folder)
     if pending is not None and pending.public == signer:  # the start that began the run was interrupted
         keep_key(folder)
     key = run_key(folder)
-    successors = logged_successors(folder, facts)
     return FolderFacts(
         folder,
         None if key is None else key.public,
@@ -94,16 +95,16 @@ def recorded_charter(folder: Path) -> Signed[Charter] | None:
         return find_charter(journal.rows(), None)
 
 
-def logged_successors(folder: Path, facts: JournalFacts) -> Successors:
-    """Those that the log names: its entries were checked before they were journaled."""
+def logged_successors(folder: Path, journal: Journal, facts: JournalFacts) -> Successors:
+    """Those that the log names: its entries were checked before they were journaled. Raises DiskFull."""
     blobs = BlobStore(folder / BLOBS)
+    copies = Copies(blobs, folder / ARCHIVE, entry=journal.entry)
     found = facts.named
-    for name in facts.successions:
-        try:
-            entry = parse_entry(blobs.get(name))
-        except (OSError, FileDamaged) as error:
-            log.warning("the successor that entry %s names is not known: %s", short(name), error)
+    for file in facts.successions:
+        if not copies.ensure(file):
+            log.warning("the successor that entry %d names is not known", file.height)
             break
+        entry = parse_entry(blobs.get(file.name))
         if isinstance(entry, Succession):
             found = agreed(found, (*found[: entry.named.statement.generation - 1], entry.named))
     return found

@@ -166,14 +166,15 @@ class Recovery:
         """
         with closing(Journal(self.folder / JOURNAL)) as journal:
             rows = list(journal.rows())
+            successors = logged_successors(self.folder, journal, journal_facts(rows))
         signed = find_charter(rows, None)
         if signed is None:
             return None, (), frozenset()
-        known = certifiers(signed.value, logged_successors(self.folder, journal_facts(rows)))
         signers = (
             key for row in rows if row.kind in ENTRIES for key, _ in certified_in(row).certificate.signatures
         )
-        return signed, known, frozenset(map(PublicKey, (*first_closers(signed.value), *signers)))
+        closers = frozenset(map(PublicKey, (*first_closers(signed.value), *signers)))
+        return signed, certifiers(signed.value, successors), closers
 
     def _fetch_contributions(self, copy: ArchiveCopy, found: ArchivedRun) -> int:
         """The round from which on all contributions are here: that of a checkpoint, or 0."""

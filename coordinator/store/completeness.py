@@ -13,9 +13,10 @@ from pathlib import Path
 from barnraise.contract.archive import INDEX, parse_index
 from barnraise.contract.run_keys import Successors
 from barnraise.core.errors import MalformedRecord
-from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.core.ids import PublicKey
+from coordinator.reasons.recovery import EntryFile
 from coordinator.store.events import ENTRIES, Kind, Row
-from coordinator.store.row_reader import certified_in, find_charter, open_snapshot, since_snapshot
+from coordinator.store.row_reader import certified_in, entry_file, find_charter, open_snapshot, since_snapshot
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class JournalFacts:
     """Of the newest entry."""
     named: Successors = ()
     """Successors of the run key, up to the newest snapshot."""
-    successions: tuple[BlobHash, ...] = ()
-    """Names of the entries after it that name successors."""
+    successions: tuple[EntryFile, ...] = ()
+    """The entries after it that name successors."""
 
 
 def journal_facts(rows: Iterable[Row]) -> JournalFacts:
@@ -40,13 +41,13 @@ def journal_facts(rows: Iterable[Row]) -> JournalFacts:
     charter = find_charter(rows, None)  # it reads up to the charter, which is before all entries
     saved, after = since_snapshot(rows)
     before = None if saved is None else open_snapshot(saved, None).value.position
-    votes = [certified_in(row).vote for row in after if row.kind is Kind.AMENDED]
+    amended = [certified_in(row) for row in after if row.kind is Kind.AMENDED]
     return JournalFacts(
         signer=None if charter is None else charter.signer,
         entries=sum(row.kind in ENTRIES for row in after) + (0 if before is None else before.height),
-        epoch=votes[-1].epoch if votes else 0 if before is None else before.epoch,
+        epoch=amended[-1].vote.epoch if amended else 0 if before is None else before.epoch,
         named=() if before is None else before.successors,
-        successions=tuple(BlobHash(vote.entry) for vote in votes if vote.kind == "succession"),
+        successions=tuple(entry_file(each) for each in amended if each.vote.kind == "succession"),
     )
 
 

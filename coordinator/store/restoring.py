@@ -59,7 +59,13 @@ from coordinator.store.copies import Copies
 from coordinator.store.events import ENTRIES, CheckpointsDropped, ContributionsLost, Row
 from coordinator.store.later_states import LaterStates, Start, usable_states
 from coordinator.store.retention import NamedBlobs
-from coordinator.store.row_reader import RowReader, certified_in, open_own_snapshot, since_snapshot
+from coordinator.store.row_reader import (
+    RowReader,
+    certified_in,
+    entry_file,
+    open_own_snapshot,
+    since_snapshot,
+)
 from coordinator.store.run_state import RunState
 from coordinator.store.state_snapshot import state_of
 from coordinator.store.transitions import apply
@@ -132,7 +138,7 @@ class Restoring:
                 self.named.add(event)
                 state = apply(state, event)
         except CopiesNeeded as needed:
-            rest = [_entry_file(certified_in(row)) for row in rows if row.kind in ENTRIES]
+            rest = [entry_file(certified_in(row)) for row in rows if row.kind in ENTRIES]
             self._need((*needed.files, *(file for file in rest if not self.copies.ensure(file))))
         log.info("resuming with round %d", state.round)
         return self._without_lost(self._without_incomplete(state))
@@ -260,7 +266,7 @@ class Restoring:
         return self.charter.value
 
     def _entry(self, votes: Certified) -> bytes:
-        file = _entry_file(votes)
+        file = entry_file(votes)
         if not self.copies.ensure(file):
             self._need((file,))
         return self.blobs.get(file.name)
@@ -313,11 +319,6 @@ class Restoring:
             commit for commit in accepted if not self.copies.ensure(ContributionFile(commit.value))
         )
         return apply(state, ContributionsLost(tuple(PublicKey(commit.signer) for commit in self.lost)))
-
-
-def _entry_file(votes: Certified) -> EntryFile:
-    vote = votes.vote
-    return EntryFile(BlobHash(vote.entry), vote.epoch, vote.height)
 
 
 def _hopeless(problem: str) -> StateError:

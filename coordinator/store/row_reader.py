@@ -19,6 +19,7 @@ from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.core.signed import Signed, open_signed
 from barnraise.fold.log import Amendment, Link, Unreadable, check_step, read_step
 from barnraise.runtime.blob_store import BlobStore
+from coordinator.reasons.recovery import EntryFile
 from coordinator.store.events import (
     CheckpointPublished,
     CheckpointWritten,
@@ -48,6 +49,12 @@ def certified_in(row: Row) -> Certified:
             f"the journal's certificate of round {row.round} is none",
             fix="Bring it back from a backup: coordinator restore BACKUP FOLDER",
         ) from None
+
+
+def entry_file(certified: Certified) -> EntryFile:
+    """The file of the entry that was certified."""
+    vote = certified.vote
+    return EntryFile(BlobHash(vote.entry), vote.epoch, vote.height)
 
 
 def find_charter(rows: Iterable[Row], authority: PublicKey | None) -> Signed[Charter] | None:

@@ -15,6 +15,7 @@ from barnraise.contract.records import blob_name
 from barnraise.contract.run_keys import EPOCHS_PER_KEY
 from barnraise.core.errors import StateError, UserError
 from barnraise.core.identity import Identity
+from barnraise.core.ids import blob_hash
 from barnraise.runtime.damaged import DAMAGED
 from barnraise.runtime.files import load_identity, write_atomic
 from coordinator.backup.restore import restore_backup
@@ -149,6 +150,27 @@ def test_a_machine_that_is_gone_is_recovered_from_an_archive(store: RunStore, tm
         journal.close()
     with pytest.raises(UserError):
         ArchiveCopy.at(str(archive(store))).read_run(parts.STRANGER.public)
+
+
+@pytest.mark.parametrize("has_copy", ["journal", "archive"])
+def test_it_is_known_where_the_entry_that_names_it_is_damaged(
+    store: RunStore, tmp_path: Path, has_copy: str
+) -> None:
+    successor, file = successor_of(store, tmp_path)
+    show(store)
+    rotate(store.folder, file)
+    with reopened(store, by=successor) as rotated:
+        resume_after_recovery(rotated, rotated.journal, parts.NOW)
+    entry = store.snapshot.log[-1].name
+    store.blobs.path(entry).unlink()  # the archive links it
+    store.blobs.path(entry).write_bytes(b"damaged")
+    if has_copy == "journal":
+        shutil.rmtree(archive(store))
+    else:
+        store.journal._db.execute("DELETE FROM entries")
+    key, beginning = open_folder(store.folder, Asked())
+    assert (key.public, beginning) == (successor.public, Continue())
+    assert blob_hash(store.blobs.get(entry)) == entry
 
 
 def test_the_successor_goes_on_from_a_state_where_contributions_are_lost(
