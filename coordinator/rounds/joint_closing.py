@@ -230,9 +230,20 @@ class JointClosing:
             return goal_of(agreement.decided)
         if agreement.later is not None:
             return goal_of(agreement.later.certified, agreement.later.holder)
-        for head in heads:
+        counting = [head for head in heads if self._counts(head)]
+        return next((goal for head in counting if (goal := goal_of_head(head, here))), None)
+
+    def _counts(self, head: Head) -> bool:
+        """Whether a head agrees with what is known here of the run key's successors.
+
+        It was checked when it was received, maybe before the first successor was known.
+        """
+        try:
             self.keys.heard(head.epoch, head.successors, self.store.charter.run)
-        return next((goal for head in heads if (goal := goal_of_head(head, here))), None)
+        except TrustError as error:
+            log.debug("a head is ignored: %s", error.problem)
+            return False
+        return True
 
     async def _steps_to(self, goal: Goal) -> list[Step]:
         async def read(name: BlobHash) -> bytes:

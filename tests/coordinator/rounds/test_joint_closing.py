@@ -20,6 +20,7 @@ from barnraise.contract.certificates import Vote
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import blob_name
+from barnraise.contract.run_keys import name_successor
 from barnraise.core.errors import TrustError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey
@@ -296,6 +297,15 @@ def follow(hub: Hub, follower: Identity, after: Identity) -> None:
         joint.enter(step)
         if isinstance(step, Link):
             joint.store.fold(step)
+
+
+def test_a_head_that_names_another_successor_is_ignored(hub: Hub) -> None:
+    joint = hub.joints[CLOSERS[0].public]
+    known, other = ((name_successor(parts.RUN, 1, CLOSERS[0], key),) for key in (parts.ADA, parts.BEN))
+    joint.keys.heard(0, known, parts.RUN)
+    head = joint.store.snapshot.head(Millis(hub.now), CoordinatorAddresses(), turns=1, volunteers=0, tokens=0)
+    assert asyncio.run(joint.next_steps([head.model_copy(update={"successors": other})])) == []
+    assert joint.keys.position.successors == known
 
 
 def test_a_program_that_is_no_closer_closes_and_announces_nothing(hub: Hub) -> None:
