@@ -18,7 +18,7 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.network.address_book import AddressBook
 from barnraise.runtime.run_clock import RunClock
-from coordinator.grpc_service import ask_join
+from coordinator.grpc_service import JoinReply, ask_join
 from coordinator.timing import Timing
 
 log = logging.getLogger("coordinator")
@@ -74,7 +74,7 @@ class FollowerClaims:
         """By another claim, at all addresses that are known. None where nobody answers."""
         try:
             await self._claim()
-        except (Unreachable, TrustError, RefusedError) as error:
+        except (Unreachable, RefusedError) as error:
             log.debug("no head: %s", error.problem)
             return None
         return self.book.head
@@ -87,9 +87,25 @@ class FollowerClaims:
             await self.newest_head()
 
     async def _claim(self) -> Joined:
+        """Claim at one address after another, until one answers as the run does.
+
+        Raises Unreachable; CoordinatorDoesNotFit.
+        """
+        run, own, causes = self.invite.run, self.identity.public, []
+        claim = sign(self.identity, JoinClaim(run=run, owner=own, name="", credit=False, at=self.clock()))
+        for endpoint in self._endpoints():
+            try:
+                return self._opened(await ask_join(endpoint, claim, self.timing))
+            except (Unreachable, TrustError) as error:
+                causes.append(f"{endpoint}: {error.problem}")
+        raise Unreachable(
+            f"this program is not admitted: {'; '.join(causes)}",
+            fix="Is the coordinator running, and is this invite its newest one?",
+        )
+
+    def _opened(self, reply: JoinReply) -> Joined:
+        """Raises MalformedRecord, BadSignature; CoordinatorDoesNotFit."""
         run, key = self.invite.run, self.invite.key
-        claim = JoinClaim(run=run, owner=self.identity.public, name="", credit=False, at=self.clock())
-        reply = await ask_join(self._endpoints(), sign(self.identity, claim), self.timing)
         charter = open_signed(Charter, reply.charter, signer=key, limit=MAX_CHARTER_BYTES)
         keys = self.book.keys if self.book.knows_closers else KeysInForce.of(charter.value)
         opened = open_record(reply.head, run=run, signers=keys.signers, now=Millis(0))

@@ -161,25 +161,16 @@ class JoinReply:
     head: bytes
 
 
-async def ask_join(
-    endpoints: Sequence[Endpoint], claim: Signed[JoinClaim], timing: Timing = TIMING
-) -> JoinReply:
-    """Claim to take part, at the first endpoint that answers. Raises Unreachable."""
-    causes = []
-    for endpoint in endpoints:
-        async with grpc.aio.insecure_channel(str(endpoint)) as channel:
-            try:
-                reply = await pb_grpc.CoordinatorStub(channel).Join(
-                    pb.JoinRequest(signed_claim=claim.wire), timeout=timing.status
-                )
-            except grpc.aio.AioRpcError as error:
-                causes.append(f"{endpoint}: {_cause(error)}")
-                continue
-        return JoinReply(reply.signed_charter, reply.signed_admission, reply.head)
-    raise Unreachable(
-        f"this program is not admitted: {'; '.join(causes)}",
-        fix="Is the coordinator running, and is this invite its newest one?",
-    )
+async def ask_join(endpoint: Endpoint, claim: Signed[JoinClaim], timing: Timing = TIMING) -> JoinReply:
+    """Claim to take part. Raises Unreachable."""
+    async with grpc.aio.insecure_channel(str(endpoint)) as channel:
+        try:
+            reply = await pb_grpc.CoordinatorStub(channel).Join(
+                pb.JoinRequest(signed_claim=claim.wire), timeout=timing.status
+            )
+        except grpc.aio.AioRpcError as error:
+            raise Unreachable(_cause(error), fix="Try another address of the run.") from None
+    return JoinReply(reply.signed_charter, reply.signed_admission, reply.head)
 
 
 def _cause(error: grpc.aio.AioRpcError) -> str:

@@ -11,14 +11,16 @@ import pytest
 
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
-from barnraise.contract.records import check_admission
+from barnraise.contract.records import JoinClaim, check_admission
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook
 from barnraise.runtime.run_clock import RunClock
 from coordinator.follower_claims import FollowerClaims
+from coordinator.grpc_service import JoinReply, ask_join
 from coordinator.store.run_store import RunStore
-from coordinator.timing import TIMING
+from coordinator.timing import TIMING, Timing
 from tests.support import parts
 from tests.support.contacts import signed_head
 from tests.support.coordinators import opened_store, served, session_of, unused_port
@@ -63,6 +65,23 @@ def test_it_is_admitted_at_the_first_address_that_answers(store: RunStore) -> No
             assert follower.book.head == head
 
     asyncio.run(play())
+
+
+def test_an_address_that_answers_otherwise_is_passed_over(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answered(endpoint: Endpoint, claim: Signed[JoinClaim], timing: Timing) -> JoinReply:
+        return JoinReply(b"", b"", b"") if endpoint == NOWHERE else await ask_join(endpoint, claim, timing)
+
+    async def play() -> None:
+        async with served(session_of(store)) as invite:
+            joined = await claims(NOWHERE, *invite.endpoints).join(None)
+            assert joined.charter.wire == store.snapshot.signed_charter.wire
+
+    monkeypatch.setattr("coordinator.follower_claims.ask_join", answered)
+    asyncio.run(play())
+    with pytest.raises(Unreachable, match=f"{NOWHERE}: "):
+        asyncio.run(claims(NOWHERE).join(None))
 
 
 def test_it_asks_at_the_addresses_of_the_newest_head(store: RunStore) -> None:
