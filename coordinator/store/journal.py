@@ -131,7 +131,7 @@ class Journal:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of the block is written, or nothing."""
-        before = self._chained
+        before = self._chained, self._since_snapshot
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -139,7 +139,7 @@ class Journal:
         except BaseException:
             if self._db.in_transaction:  # SQLite ends it itself where the disk is full
                 self._db.execute("ROLLBACK")
-            self._chained = before
+            self._chained, self._since_snapshot = before
             raise
 
     def newest_time(self) -> Millis:
@@ -181,8 +181,12 @@ class Journal:
         return self._pruned
 
     def begin_after(self, pruned: Pruned) -> None:
-        """Let a journal without rows begin after those that another journal of the run has pruned."""
-        self._write_pruned(pruned)
+        """Let a journal without rows begin after those that another journal of the run has pruned.
+
+        Raises DiskFull, StateError.
+        """
+        with self._writing():
+            self._write_pruned(pruned)
         self._pruned, self._chained = pruned, pruned.chained
 
     def prune(self) -> None:
@@ -214,11 +218,15 @@ class Journal:
         return None if found is None else Millis(int(found))
 
     def mark_behind(self, complete: Millis | None) -> None:
-        """Set `behind`; None: what others hold of the run's log is in the journal now."""
-        if complete is None:
-            self._db.execute("DELETE FROM about WHERE key = ?", (_BEHIND,))
-        else:
-            write_about(self._db, _BEHIND, str(complete))
+        """Set `behind`; None: what others hold of the run's log is in the journal now.
+
+        Raises DiskFull, StateError.
+        """
+        with self._writing():
+            if complete is None:
+                self._db.execute("DELETE FROM about WHERE key = ?", (_BEHIND,))
+            else:
+                write_about(self._db, _BEHIND, str(complete))
 
     @property
     def snapshot_due(self) -> bool:

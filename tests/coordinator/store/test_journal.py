@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -375,6 +375,41 @@ def test_a_journal_that_begins_after_pruned_rows_continues_their_hash(tmp_path: 
     with closing(Journal(tmp_path / "events.db")) as again:
         assert read(again) == [CHARTERED]
         assert again.pruned == Pruned(5, b"hash")
+
+
+def test_a_snapshot_that_was_not_written_stays_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.store.journal.SNAPSHOT_ROWS", 1)
+
+    def interrupted() -> Iterator[Row]:
+        yield Row(Kind.SAVED, Millis(1), 0, b"")
+        raise KeyboardInterrupt
+
+    with closing(Journal(tmp_path / "events.db")) as journal:
+        journal.append(CHARTERED)
+        with pytest.raises(KeyboardInterrupt):
+            journal.extend(interrupted())
+        assert journal.snapshot_due
+        assert read(journal) == [CHARTERED]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda journal: journal.mark_behind(Millis(1)),
+        lambda journal: journal.mark_behind(None),
+        lambda journal: journal.begin_after(Pruned(5, b"hash")),
+    ],
+)
+def test_a_journal_that_another_program_writes_is_a_state_error(
+    tmp_path: Path, write: Callable[[Journal], None]
+) -> None:
+    path = tmp_path / "events.db"
+    with closing(Journal(path)) as journal, closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        journal._db.execute("PRAGMA busy_timeout=0")
+        with pytest.raises(StateError, match="cannot be used"):
+            write(journal)
+        assert (journal.behind, journal.pruned) == (None, Pruned())
 
 
 def _with_a_column(db: sqlite3.Connection) -> None:
