@@ -16,13 +16,13 @@ from barnraise.contract.log_entries import MAX_ENTRY_BYTES, parse_entry, vote_on
 from barnraise.contract.records import Presence
 from barnraise.core.errors import NetworkError, StateError, TrustError
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash
+from barnraise.core.recent import Recent
 from barnraise.network.proof_search import ProofSearch
 from barnraise.network.swarm import Swarm
 from coordinator.recovery.continuation import continues
 from coordinator.recovery.holders import certified_end, is_proved
 from coordinator.rounds.membership import Membership
 from coordinator.rounds.proofs import keep_double_signed
-from coordinator.rounds.recent import Recent
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 

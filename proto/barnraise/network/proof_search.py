@@ -14,6 +14,7 @@ from barnraise.contract.run_keys import Successors
 from barnraise.contract.tip import certifiers
 from barnraise.core.errors import BarnraiseError, TrustError
 from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.core.recent import Recent
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 
@@ -21,6 +22,8 @@ log = logging.getLogger("barnraise.swarm")
 
 AT_ONCE = 4
 """Volunteers that are asked in parallel."""
+REMEMBERED = 4096
+"""Proofs that were checked, and volunteers that named something else."""
 
 
 @dataclass
@@ -35,9 +38,9 @@ class ProofSearch:
     """Of the charter's run key, which may have signed two histories as well."""
     keep: Callable[[DoubleSigned], object]
     """Gets each proof that is valid and new, in a thread."""
-    _known: set[str] = field(default_factory=set)
+    _known: Recent[str] = field(default_factory=lambda: Recent(REMEMBERED))
     """Names of proofs that were checked."""
-    _refused: set[str] = field(default_factory=set)
+    _refused: Recent[str] = field(default_factory=lambda: Recent(REMEMBERED))
     """Volunteers that named something else: they are not asked again."""
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
 
