@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from random import Random
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import MAX_PROOF_BYTES, DoubleSigned, open_proof_of_any
@@ -38,6 +39,7 @@ class ProofSearch:
     """Of the charter's run key, which may have signed two histories as well."""
     keep: Callable[[DoubleSigned], object]
     """Gets each proof that is valid and new, in a thread."""
+    random: Random = field(default_factory=Random)
     _known: Recent[str] = field(default_factory=lambda: Recent(REMEMBERED))
     """Names of proofs that were checked."""
     _refused: Recent[str] = field(default_factory=lambda: Recent(REMEMBERED))
@@ -45,8 +47,9 @@ class ProofSearch:
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
 
     def look(self, present: Iterable[Presence]) -> None:
-        """Begin to fetch what is new."""
-        for presence in present:
+        """Begin to fetch what is new, at random: volunteers that do not answer do not exclude others."""
+        everyone = [*present]
+        for presence in self.random.sample(everyone, len(everyone)):
             name, owner = presence.proof, presence.owner
             if name is None or name in self._known or owner in self._refused or len(self._asking) >= AT_ONCE:
                 continue
