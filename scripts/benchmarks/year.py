@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -152,18 +152,21 @@ def restart(folder: Path) -> dict[str, float]:
     with _restored(run) as (store, _):
         seconds, process = time.monotonic() - began, psutil.Process()
         archive = [file for file in (run / ARCHIVE).rglob("*") if file.is_file()]
-        log = [file for file in archive if file.suffix == ".entry"]
+        log = _bytes(file for file in archive if file.suffix == ".entry")
         return {
             "seconds": seconds,
             "cpu": sum(process.cpu_times()[:2]),
             "memory": process.memory_info().rss,
             "rounds": store.snapshot.round,
             "rows": sum(1 for _ in store.journal.rows()),
-            "journal": sum(file.stat().st_size for file in run.glob(f"{JOURNAL}*")),
-            "log": sum(file.stat().st_size for file in log),
-            "archive": sum(file.stat().st_size for file in archive)
-            - sum(file.stat().st_size for file in log),
+            "journal": _bytes(run.glob(f"{JOURNAL}*")),
+            "log": log,
+            "archive": _bytes(archive) - log,
         }
+
+
+def _bytes(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
 
 
 def _child(*arguments: str) -> str:

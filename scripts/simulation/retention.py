@@ -65,7 +65,7 @@ class Plan:
     """Seconds from one fault to the next."""
     seed: int
     victims: Sequence[Victim]
-    closers: int = 1
+    closers: int = ALONE
     """The coordinator is one of them."""
 
 
@@ -92,7 +92,7 @@ class FaultyWorld(World):
 
     decides_at: int = 0
     """After a start the coordinator waits for heartbeats until then."""
-    closers: int = 1
+    closers: int = ALONE
     closers_away: int = 0
     """Of those next to the coordinator."""
     taken_over: bool = False
