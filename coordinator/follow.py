@@ -13,7 +13,7 @@ from pathlib import Path
 
 from barnraise.consensus.vote_store import open_closer
 from barnraise.contract.charter import Charter
-from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, ip_address
+from barnraise.contract.endpoints import MAX_HOSTS, Endpoint
 from barnraise.contract.invite import Invite, InviteNode
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Head
@@ -21,7 +21,6 @@ from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex
 from barnraise.contract.tip import holders
 from barnraise.core.errors import BarnraiseError, Unreachable
 from barnraise.core.ids import PublicKey
-from barnraise.gateway import listen
 from barnraise.network.address_book import AddressBook
 from barnraise.network.address_file import AddressFile, load_book
 from barnraise.network.address_search import AddressSearch
@@ -33,27 +32,24 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import owned_folder
 from barnraise.runtime.machine_clocks import wall_ms
 from barnraise.runtime.run_clock import RunClock
-from barnraise.runtime.stop_signals import on_stop_signals
+from barnraise.runtime.stop_signals import until_interrupted
 from barnraise.runtime.waits import end, unless_stopped, until_first
-from coordinator.addresses.announced import Announced, announced
+from coordinator.addresses.announced import Announced
 from coordinator.addresses.closer_nodes import closer_nodes
 from coordinator.addresses.listening import ListenSettings
 from coordinator.addresses.option_checks import check_options
-from coordinator.addresses.own_addresses import own_addresses
-from coordinator.addresses.reserved_ports import ReservedPorts, reserve
+from coordinator.addresses.reserved_ports import ReservedPorts
 from coordinator.addresses.upkeep import keep_addresses
 from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints
 from coordinator.follower_claims import FollowerClaims, Joined
-from coordinator.grpc_service import GatewayAddress
-from coordinator.grpc_service import serve as serve_grpc
 from coordinator.reasons.addresses import AddressDoubt
 from coordinator.recovery.first_copy import first_copy
 from coordinator.recovery.key_file import set_journal_aside
-from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.joint_closing import LogIsVoid, joint_closing
 from coordinator.rounds.missing_files import fetch_missing_files
 from coordinator.rounds.session import Session
-from coordinator.run_folder import ARCHIVE, BLOBS, CLOSER_KEY, JOURNAL, VOTES
+from coordinator.run_folder import BLOBS, CLOSER_KEY, JOURNAL, VOTES
+from coordinator.servers import serving
 from coordinator.store.events import RunChartered
 from coordinator.store.journal import Journal
 from coordinator.store.restoring import CopiesNeeded
@@ -92,8 +88,7 @@ async def follow(
     Where nobody of the run is there, it tries again.
     """
     check_options(settings.host, settings.public_hosts, (), settings.http_url, ())
-    stop = asyncio.Event()
-    on_stop_signals(stop.set, stop.set)
+    stop = until_interrupted()
     again: ListenSettings | None = settings
     pause = timing.retry
     while again is not None:
@@ -120,10 +115,8 @@ async def _follow(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "follower"))
-        ports = stack.enter_context(
-            reserve(str(ip_address(settings.host)), settings.port, settings.p2p_port, settings.http_port)
-        )
-        bound, public = ports.bound, announced(ports.bound, settings.given, own_addresses())
+        ports = stack.enter_context(settings.reserved())
+        public = settings.announced(ports.bound)
         awake = stack.enter_context(ticking(AwakeClock()))
         identity, votes = open_closer(folder / CLOSER_KEY, folder / VOTES)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
@@ -160,12 +153,7 @@ async def _follow(
             nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
         await checkpoints.update_archive()
-        http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
-        stack.push_async_callback(http.stop)
-        api = CoordinatorApi(store, checkpoints, session, clock, timing)
-        gateway = GatewayAddress(public.http_port, settings.http_url or "")
-        server, _ = await serve_grpc(api, bound.host, bound.port, gateway)
-        stack.push_async_callback(server.stop, timing.stop)
+        await stack.enter_async_context(serving(session, settings, ports.bound, public))
         node = InviteNode(identity.public, Endpoint(public.endpoints[0].host, _p2p_port(settings, ports)))
         closes = identity.public in store.snapshot.position.named
         ready(Following(identity.public, closes, node, public.urls[0], public.doubts))
@@ -183,7 +171,7 @@ async def _follow(
             set_journal_aside(folder)
             with closing(Journal(folder / JOURNAL)) as begun:
                 begun.append(RunChartered(clock(), joined.charter).row())
-            return settings.on(bound)
+            return settings.on(ports.bound)
     return None
 
 

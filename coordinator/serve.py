@@ -16,7 +16,6 @@ from pathlib import Path
 from typing_extensions import Self
 
 from barnraise.consensus.vote_store import VoteStore
-from barnraise.contract.endpoints import ip_address
 from barnraise.contract.invite import Invite, parse_node
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.spec import RunSpec
@@ -24,7 +23,6 @@ from barnraise.contract.spec_file import read_spec
 from barnraise.contract.tip import first_closers
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, RunId
-from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
 from barnraise.network.address_file import AddressFile, load_book
 from barnraise.network.address_upkeep import AddressUpkeep
@@ -35,18 +33,15 @@ from barnraise.runtime.awake_clock import AwakeClock, ticking
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import owned_folder
 from barnraise.runtime.run_clock import RunClock
-from barnraise.runtime.stop_signals import on_stop_signals
+from barnraise.runtime.stop_signals import until_interrupted
 from barnraise.runtime.waits import end, unless_stopped, until_first
-from coordinator.addresses.announced import Announced, Bound, announced
+from coordinator.addresses.announced import Announced, Bound
 from coordinator.addresses.closer_nodes import closer_nodes
 from coordinator.addresses.listening import ListenSettings
 from coordinator.addresses.option_checks import check_options
-from coordinator.addresses.own_addresses import own_addresses
-from coordinator.addresses.reserved_ports import ReservedPorts, reserve
+from coordinator.addresses.reserved_ports import ReservedPorts
 from coordinator.addresses.upkeep import keep_addresses
 from coordinator.checkpoints.publisher import Publisher, publisher_of
-from coordinator.grpc_service import GatewayAddress
-from coordinator.grpc_service import serve as serve_grpc
 from coordinator.messages.setup import base_delivery
 from coordinator.reasons.addresses import AddressDoubt
 from coordinator.recovery.beginning import Asked, Recover
@@ -54,12 +49,12 @@ from coordinator.recovery.key_file import keep_key
 from coordinator.recovery.opening import known_keys, open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.amending import Amending
-from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
 from coordinator.rounds.log_watch import LogIsBehind
 from coordinator.rounds.missing_files import fetch_missing_files, fetch_missing_shards
 from coordinator.rounds.session import ClosersNamed, Session
-from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS, CLOCK, JOURNAL, VOTES
+from coordinator.run_folder import AUTHORITY_KEY, BLOBS, CLOCK, JOURNAL, VOTES
+from coordinator.servers import serving
 from coordinator.setup.charter import check_unchanged
 from coordinator.setup.data_repair import PreparedData
 from coordinator.store.journal import Journal
@@ -125,7 +120,7 @@ async def serve(
     check_options(
         settings.host, settings.public_hosts, settings.invite_nodes, settings.http_url, settings.mirrors
     )
-    stop = _stop_signal()
+    stop = until_interrupted()
     again: ServeSettings | None = settings
     while again is not None:
         again = await _serve(spec, spec_path, folder, cache, again, ready, stop, timing)
@@ -146,11 +141,8 @@ async def _serve(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_folder(folder, "coordinator"))
-        ports = stack.enter_context(
-            reserve(str(ip_address(settings.host)), settings.port, settings.p2p_port, settings.http_port)
-        )
-        bound = ports.bound
-        public = announced(bound, settings.given, own_addresses())
+        ports = stack.enter_context(settings.reserved())
+        public = settings.announced(ports.bound)
         awake = stack.enter_context(ticking(AwakeClock()))
         kept = KeptClock(RunClock(), folder / CLOCK, timing.head)
         clock = kept.clock
@@ -203,12 +195,7 @@ async def _serve(
             amending=Amending(store),
             nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
-        http = await listen(folder / ARCHIVE, bound.host, bound.http_port, settings.http_url)
-        stack.push_async_callback(http.stop)
-        api = CoordinatorApi(store, publisher, session, clock, timing)
-        gateway = GatewayAddress(public.http_port, settings.http_url or "")
-        server, _ = await serve_grpc(api, bound.host, bound.port, gateway)
-        stack.push_async_callback(server.stop, timing.stop)
+        await stack.enter_async_context(serving(session, settings, ports.bound, public))
         invite = Invite(public.endpoints, store.charter.run, store.charter.authority_key, nodes)
         ready(Serving(invite, public.urls[0], folder, store.charter.rehearsed, public.doubts))
         file = AddressFile(folder, swarm.known_addresses())
@@ -218,7 +205,7 @@ async def _serve(
             await swarm.guard(until_first(session.run(stop), keeping))
         except (LogIsBehind, LogIsVoid, ClosersNamed) as reason:
             log.warning("%s. %s", reason.problem, reason.fix)
-            return _again(reason, journal, settings, bound)
+            return _again(reason, journal, settings, ports.bound)
     return None
 
 
@@ -270,13 +257,6 @@ async def _opened_or_lacking(
 async def _deliver_base(publisher: Publisher) -> None:
     """Put the base model into the archive, and log how volunteers get it."""
     log.info("%s", base_delivery(await publisher.publish_base()))
-
-
-def _stop_signal() -> asyncio.Event:
-    """An event that Ctrl-C, `kill` or a closed terminal sets."""
-    stop = asyncio.Event()
-    on_stop_signals(stop.set, stop.set)
-    return stop
 
 
 def _open_store(

@@ -17,7 +17,6 @@ from barnraise.core.signed import Signed, open_signed
 from barnraise.gateway import listen
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
-from barnraise.runtime.stop_signals import on_stop_signals
 from peer.download.select import index_of
 
 log = logging.getLogger("peer.seed")
@@ -51,13 +50,6 @@ async def seed(
             await stop.wait()
         finally:
             await listening.stop()
-
-
-def until_interrupted() -> asyncio.Event:
-    """An event that Ctrl-C, `kill` or a closed terminal sets. Call it in a running event loop."""
-    stop = asyncio.Event()
-    on_stop_signals(stop.set, stop.set)
-    return stop
 
 
 @contextmanager

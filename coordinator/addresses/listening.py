@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from typing_extensions import Self
 
-from barnraise.contract.endpoints import public_host
+from barnraise.contract.endpoints import ip_address, public_host
 from barnraise.core.strict import Strict
-from coordinator.addresses.announced import Announced, Bound, Given
+from coordinator.addresses.announced import Announced, Bound, Given, announced
+from coordinator.addresses.own_addresses import own_addresses
+from coordinator.addresses.reserved_ports import ReservedPorts, reserve
 
 
 class ListenSettings(Strict):
@@ -43,6 +47,14 @@ class ListenSettings(Strict):
             http_port=self.public_http_port,
             http_url=self.http_url,
         )
+
+    def reserved(self) -> AbstractContextManager[ReservedPorts]:
+        """Its ports, held. Raises MachineError, UserError as `reserve`."""
+        return reserve(str(ip_address(self.host)), self.port, self.p2p_port, self.http_port)
+
+    def announced(self, bound: Bound) -> Announced:
+        """What others connect to, from this machine's addresses."""
+        return announced(bound, self.given, own_addresses())
 
     def on(self, bound: Bound) -> Self:
         """The same on the ports that are bound."""

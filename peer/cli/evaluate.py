@@ -65,10 +65,10 @@ def evaluate(
     from rich.console import Console
 
     from barnraise.runtime.files import load_identity
+    from barnraise.runtime.stop_signals import until_interrupted
     from peer.download.progress import download_display
     from peer.evaluate import Evaluator
     from peer.messages.evaluate import evaluation_message
-    from peer.seed import until_interrupted
 
     async def run(evaluator: Evaluator) -> None:
         await (evaluator.once() if once else evaluator.until(until_interrupted()))

@@ -24,7 +24,8 @@ def seed(folder: Path, host: str, port: int) -> None:
     FOLDER is one that `peer download` wrote, or a copy of a run's archive. Others download from this machine
     with --mirror; they check every byte, so they need not trust it.
     """
-    from peer.seed import Seeding, until_interrupted
+    from barnraise.runtime.stop_signals import until_interrupted
+    from peer.seed import Seeding
     from peer.seed import seed as serve
 
     def ready(seeding: Seeding) -> None:

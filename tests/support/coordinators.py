@@ -229,8 +229,7 @@ def session_of(
 
 def api_of(session: Session) -> CoordinatorApi:
     """The API that the gRPC service of a coordinator with this session calls."""
-    publisher = cast(Publisher, session.publisher)
-    return CoordinatorApi(session.store, publisher, session, session.clock, session.timing)
+    return CoordinatorApi(session.store, session.publisher, session, session.clock, session.timing)
 
 
 class Waited(asyncio.Event):

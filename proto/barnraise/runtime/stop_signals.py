@@ -7,6 +7,13 @@ import signal
 from collections.abc import Callable
 
 
+def until_interrupted() -> asyncio.Event:
+    """An event that Ctrl-C, `kill` or a closed terminal sets. Call it in a running event loop."""
+    stop = asyncio.Event()
+    on_stop_signals(stop.set, stop.set)
+    return stop
+
+
 def on_stop_signals(stop: Callable[[], None], hang_up: Callable[[], None]) -> None:
     """Call `stop` on SIGINT and SIGTERM, and `hang_up` on SIGHUP, in the running event loop.
 
