@@ -83,7 +83,7 @@ def _charter(journal: Journal, folder: Path) -> Signed[Charter]:
 
 def _state_in(saved: Row, charter: Signed[Charter]) -> RunState:
     """The journal's hashes are what vouches for a snapshot here: a backup may lack the key that signed it."""
-    return state_of(open_snapshot(saved, None).value, charter)
+    return state_of(open_snapshot(saved).value, charter)
 
 
 def _shards(index: Path) -> set[BlobHash]:

@@ -32,7 +32,7 @@ class OwnLog:
         """Raises MalformedRecord, BadSignature."""
         rows = tuple(rows)
         saved, after = since_snapshot(rows)
-        own = cls(rows) if saved is None else _of_snapshot(rows, open_snapshot(saved, None).value)
+        own = cls(rows) if saved is None else _of_snapshot(rows, open_snapshot(saved).value)
         votes = [certified_in(row).vote for row in after if row.kind in ENTRIES]
         return replace(
             own,

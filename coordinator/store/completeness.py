@@ -40,7 +40,7 @@ def journal_facts(rows: Iterable[Row]) -> JournalFacts:
     rows = iter(rows)
     charter = find_charter(rows, None)  # it reads up to the charter, which is before all entries
     saved, after = since_snapshot(rows)
-    before = None if saved is None else open_snapshot(saved, None).value.position
+    before = None if saved is None else open_snapshot(saved).value.position
     amended = [certified_in(row) for row in after if row.kind is Kind.AMENDED]
     return JournalFacts(
         signer=None if charter is None else charter.signer,

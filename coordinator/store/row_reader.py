@@ -68,9 +68,9 @@ def find_charter(rows: Iterable[Row], authority: PublicKey | None) -> Signed[Cha
     return None
 
 
-def open_snapshot(row: Row, authority: PublicKey | None) -> Signed[Snapshot]:
-    """The snapshot in a row. authority: its folder's key; None: any. Raises MalformedRecord, BadSignature."""
-    return open_signed(Snapshot, row.body, signer=authority, limit=MAX_SNAPSHOT_BYTES)
+def open_snapshot(row: Row) -> Signed[Snapshot]:
+    """The snapshot in a row, by any key. Raises MalformedRecord, BadSignature."""
+    return open_signed(Snapshot, row.body, signer=None, limit=MAX_SNAPSHOT_BYTES)
 
 
 def open_own_snapshot(row: Row, own: PublicKey | None, first: PublicKey) -> Signed[Snapshot]:
@@ -78,7 +78,7 @@ def open_own_snapshot(row: Row, own: PublicKey | None, first: PublicKey) -> Sign
 
     Raises MalformedRecord, BadSignature.
     """
-    signed = open_snapshot(row, None)
+    signed = open_snapshot(row)
     if signed.signer not in (own, *keys_of(first, signed.value.position.successors)):
         raise BadSignature(
             f"the journal's snapshot of round {row.round} is signed by {short(signed.signer)}",
