@@ -153,7 +153,7 @@ class Restoring:
         """The state of a snapshot; that before all events where there is none."""
         if saved is None:
             return RunState.before_events(self.charter)
-        snapshot = open_own_snapshot(saved, self.own, self._charter.authority_key).value
+        snapshot = open_own_snapshot(saved, self.own, self._charter).value
         state = state_of(snapshot, self.charter, self._signers)
         contributions = (blob for blobs in state.history.kept for blob in blobs)
         self.named.add_kept(state.checkpoints.values(), contributions)

@@ -12,7 +12,7 @@ from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim
-from barnraise.contract.run_keys import Signers, keys_of
+from barnraise.contract.run_keys import Signers
 from barnraise.contract.tip import Position, first_position
 from barnraise.core.errors import BadSignature, FileDamaged, MalformedRecord, NewerVersion
 from barnraise.core.ids import BlobHash, PublicKey, short
@@ -73,13 +73,14 @@ def open_snapshot(row: Row) -> Signed[Snapshot]:
     return open_signed(Snapshot, row.body, signer=None, limit=MAX_SNAPSHOT_BYTES)
 
 
-def open_own_snapshot(row: Row, own: PublicKey | None, first: PublicKey) -> Signed[Snapshot]:
-    """A snapshot by a run key, or, in a follower's folder, by its key. first: the charter's run key.
+def open_own_snapshot(row: Row, own: PublicKey | None, charter: Charter) -> Signed[Snapshot]:
+    """A snapshot by a run key, or, in a follower's folder, by its key.
 
     Raises MalformedRecord, BadSignature.
     """
     signed = open_snapshot(row)
-    if signed.signer not in (own, *keys_of(first, signed.value.position.successors)):
+    known = Signers(charter.authority_key).introduced(signed.value.position.successors, charter.run)
+    if signed.signer not in (own, *known.run_keys):
         raise BadSignature(
             f"the journal's snapshot of round {row.round} is signed by {short(signed.signer)}",
             fix="Bring the journal back from a backup: coordinator restore BACKUP FOLDER",

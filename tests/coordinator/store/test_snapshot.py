@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barnraise.contract.run_keys import Successors, name_successor
+from barnraise.core.errors import BadSignature
 from barnraise.core.ids import BlobHash
+from barnraise.core.signed import sign
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.store.events import Kind
+from coordinator.store.events import Kind, StateSaved
 from coordinator.store.layered import RECENT, Layered
+from coordinator.store.state_snapshot import snapshot_of
 from tests.support import parts
 from tests.support.coordinators import fold_round, opened_store, reopened, train_round
 
@@ -54,6 +58,18 @@ def test_a_close_takes_a_snapshot_once_many_rows_follow_the_last(
         assert ends[1] == [Kind.CLOSED, Kind.CHARTERED]
         with reopened(store) as again:
             assert again.state.hash() == store.state.hash()
+
+
+@pytest.mark.parametrize("named", [(), (name_successor(parts.RUN, 1, parts.BEN, parts.STRANGER),)])
+def test_a_snapshot_by_a_key_that_no_run_key_named_is_refused(tmp_path: Path, named: Successors) -> None:
+    with opened_store(tmp_path) as store:
+        fold_round(store, parts.ADA)
+        saved = snapshot_of(store.snapshot)
+        position = saved.position.model_copy(update={"successors": named})
+        forged = sign(parts.STRANGER, saved.model_copy(update={"position": position}))
+        store.journal.append(StateSaved(parts.NOW, store.snapshot.round, forged).row())
+        with pytest.raises(BadSignature), reopened(store):
+            pass
 
 
 @given(st.lists(st.dictionaries(st.integers(0, 400), st.integers(), max_size=3), max_size=40))
