@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 
 from barnraise.contract.contacts import ContactPage
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Resume
-from barnraise.contract.manifest import FileEntry, Manifest, check_interim, open_manifest, position_fields
+from barnraise.contract.manifest import Manifest, check_interim, open_manifest
 from barnraise.contract.records import check_admission, open_record, seal
 from barnraise.contract.run_keys import Signers, Successors, name_successor
 from barnraise.contract.tip import Position
@@ -48,30 +49,16 @@ def test_a_record_with_an_admission_by_a_closer_counts() -> None:
 
 def test_the_closers_in_force_change_with_the_log() -> None:
     keys = KeysInForce(RUN_KEY, PLACE)
-    same = {"run": parts.RUN, "height": 3, "round": 3, "previous": parts.HASH_A, "certificate": None}
-    delegated = PLACE.after(Delegation(epoch=0, closers=(BEN,), at=parts.NOW, **same))  # type: ignore[arg-type]
+    delegated = PLACE.after(parts.amendment(Delegation, PLACE, closers=(BEN,)).entry)
     keys.follow(delegated)
     assert keys.signers.closers == {ADA, BEN}, "those of the open round, and those after it"
-    keys.follow(delegated.after(Resume(epoch=1, at=parts.NOW, **same)))  # type: ignore[arg-type]
+    keys.follow(delegated.after(parts.amendment(Resume, delegated).entry))
     assert not keys.signers.closers
     assert ADA not in keys.signers
 
 
 def manifest(by: Identity, closers: tuple[PublicKey, ...]) -> Signed[Manifest]:
-    place = Position(PLACE.round, PLACE.previous, height=3, closers=closers)
-    return sign(
-        by,
-        Manifest(
-            form="trained",
-            run=parts.RUN,
-            state=parts.HASH_A,
-            charter=parts.HASH_B,
-            tokens=1,
-            held_out=None,
-            files=(FileEntry(name="a", hash=parts.HASH_A, size=1),),
-            **position_fields(place),
-        ),
-    )
+    return sign(by, parts.manifest(replace(PLACE, closers=closers)))
 
 
 def test_a_checkpoint_of_a_closer_counts_where_it_names_the_closers_of_the_log() -> None:

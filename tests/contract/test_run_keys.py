@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.contract.certificates import certify
 from barnraise.contract.keys_in_force import KeysInForce
-from barnraise.contract.log_entries import Resume, Succession, parse_entry, vote_on
-from barnraise.contract.manifest import FileEntry, Manifest, open_manifest, position_fields
+from barnraise.contract.log_entries import Resume, Succession, parse_entry
+from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import check_admission, open_record, seal
 from barnraise.contract.run_keys import (
     EPOCHS_PER_KEY,
@@ -44,30 +43,11 @@ BY_THIEF = name_successor(parts.RUN, 1, parts.AUTHORITY, THIEFS)
 def succession(
     position: Position, named: NamedSuccessor = NAMED, by: Identity = parts.AUTHORITY
 ) -> Amendment:
-    entry = Succession(
-        run=parts.RUN,
-        epoch=position.epoch,
-        height=position.height,
-        round=position.round,
-        previous=position.previous,
-        certificate=None,
-        named=named,
-        at=parts.NOW,
-    )
-    return Amendment(entry, certify([by], vote_on(entry, 0)))
+    return parts.amendment(Succession, position, by, named=named)
 
 
 def resume(position: Position, epoch: int, by: Identity) -> Amendment:
-    entry = Resume(
-        run=parts.RUN,
-        epoch=epoch,
-        height=position.height,
-        round=position.round,
-        previous=position.previous,
-        certificate=None,
-        at=parts.NOW,
-    )
-    return Amendment(entry, certify([by], vote_on(entry, 0)))
+    return parts.amendment(Resume, position, by, epoch=epoch)
 
 
 def after(position: Position, step: Amendment) -> Position:
@@ -233,16 +213,7 @@ def test_a_replaced_key_admits_nobody() -> None:
 
 
 def manifest(position: Position, successors: tuple[NamedSuccessor, ...]) -> Manifest:
-    return Manifest(
-        form="trained",
-        run=parts.RUN,
-        state=parts.HASH_A,
-        charter=CHARTER.digest,
-        tokens=1,
-        held_out=None,
-        files=(FileEntry(name="a", hash=parts.HASH_A, size=1),),
-        **{**position_fields(position), "successors": successors},
-    )
+    return parts.manifest(position, successors=successors)
 
 
 def test_a_checkpoint_brings_the_proof_of_its_signer_along() -> None:

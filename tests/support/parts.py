@@ -10,7 +10,8 @@ import numpy as np
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
 from barnraise.contract.keys_in_force import KeysInForce
-from barnraise.contract.log_entries import Close, Delegation, Entry, NeedsNewer, Resume, vote_on
+from barnraise.contract.log_entries import Close, Delegation, Entry, NeedsNewer, Resume, Succession, vote_on
+from barnraise.contract.manifest import FileEntry, Manifest, position_fields
 from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.contract.run_keys import Signers
 from barnraise.contract.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
@@ -182,14 +183,28 @@ def link(commits: Sequence[Signed[Commit]], *, previous: str, **other: object) -
     return Link(entry, tuple(commit.value for commit in commits), votes(entry))
 
 
-def amendment(kind: type[Resume] | type[Delegation], position: Position, **other: object) -> Amendment:
-    """An entry that folds nothing, certified by the run key. A resume begins the next epoch."""
+def amendment(
+    kind: type[Resume] | type[Delegation] | type[Succession],
+    position: Position,
+    by: Identity = AUTHORITY,
+    **other: object,
+) -> Amendment:
+    """An entry that folds nothing, certified by the run key or another. A resume begins the next epoch."""
     fields: dict[str, object] = {
         "run": RUN, "epoch": position.epoch + (kind is Resume), "height": position.height,
         "round": position.round, "previous": position.previous, "certificate": None, "at": NOW,
     }  # fmt: skip
     entry = kind.model_validate(fields | other)
-    return Amendment(entry, votes(entry))
+    return Amendment(entry, votes(entry, by))
+
+
+def manifest(position: Position, **other: object) -> Manifest:
+    """Of a checkpoint at a place of the log."""
+    fields: dict[str, object] = {
+        "form": "trained", "run": RUN, "state": HASH_A, "charter": HASH_B, "tokens": 1, "held_out": None,
+        "files": (FileEntry(name="a", hash=HASH_A, size=1),), **position_fields(position),
+    }  # fmt: skip
+    return Manifest.model_validate(fields | other)
 
 
 def state(seed: int = 0, step: int = 0) -> TrainState:
