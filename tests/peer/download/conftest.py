@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.store.run_store import RunStore
-from tests.support.coordinators import (
-    opened_store,
-)
+from tests.support.coordinators import opened_store
 
 
 @pytest.fixture

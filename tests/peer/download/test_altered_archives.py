@@ -9,21 +9,11 @@ import pytest
 
 from barnraise.contract.archive import CHARTER, INDEX
 from barnraise.contract.manifest import MANIFEST
-from barnraise.core.errors import (
-    BadSignature,
-    HashMismatch,
-    MalformedRecord,
-)
+from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord
 from coordinator.store.run_store import RunStore
 from peer.archive.sources import Missing
 from tests.support import parts
-from tests.support.coordinators import (
-    LARGE,
-    archive,
-    checkpoint,
-    files_in,
-    train_round,
-)
+from tests.support.coordinators import LARGE, archive, checkpoint, files_in, train_round
 from tests.support.downloading import all_of, got, in_folder
 
 
