@@ -71,8 +71,8 @@ class Holders:
     """Dials nodes whose addresses are known."""
     reached: set[PublicKey] = field(default_factory=set)
     """The closers that answered."""
-    ends: dict[BlobHash, LogEnd] = field(default_factory=dict)
-    """By entry: what was found."""
+    ends: list[LogEnd] = field(default_factory=list)
+    """What was found. An entry may be in several: not every certificate that is named counts."""
     _asked: set[BlobHash] = field(default_factory=set)
     _owners: set[PublicKey] = field(default_factory=set)
     _closers: set[PublicKey] = field(default_factory=set)
@@ -93,7 +93,7 @@ class Holders:
 
     async def longest(self, charter: Signed[Charter] | None) -> Chain | None:
         """The longest of the logs that verifies. charter: the run's, where it is known."""
-        for end in sorted(self.ends.values(), key=lambda end: (end.epoch, end.height), reverse=True):
+        for end in sorted(self.ends, key=lambda end: (end.epoch, end.height, end.proved), reverse=True):
             try:
                 return await self._chain(end, charter)
             except (NetworkError, TrustError, StateError) as error:
@@ -109,7 +109,7 @@ class Holders:
             self._expected = head.volunteers
             if head.certificate is not None:
                 end = LogEnd(head.epoch, head.height - 1, BlobHash(head.entry), head.certificate)
-                self.ends.setdefault(end.entry, end)
+                self._add(end)
                 self._closers |= {PublicKey(key) for key, _ in head.certificate.signatures}
         for presence in await self.swarm.peers():
             if presence.log is not None:
@@ -122,11 +122,15 @@ class Holders:
                 vote = certified.vote
                 proved = is_proved(certified, (Authorities((self.authority.public,)), *self.known))
                 end = LogEnd(vote.epoch, vote.height, BlobHash(vote.entry), certified.certificate, proved)
-                self.ends.setdefault(end.entry, end)
+                self._add(end)
                 self._asked.add(name)
             self._owners.add(PublicKey(presence.owner))
         except (NetworkError, TrustError, StateError) as error:
             log.debug("%s does not say where its log ends: %s", presence.owner[:8], error.problem)
+
+    def _add(self, end: LogEnd) -> None:
+        if end not in self.ends:
+            self.ends.append(end)
 
     async def _chain(self, end: LogEnd, charter: Signed[Charter] | None) -> Chain:
         payloads, size, name, height = list[bytes](), 0, end.entry, 1

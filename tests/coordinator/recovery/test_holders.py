@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.contract.certificates import certify
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import parse_entry, vote_on
 from barnraise.contract.records import Presence
@@ -81,6 +82,19 @@ def test_the_longest_that_verifies_is_taken(store: RunStore, tmp_path: Path) -> 
     assert chain.position.height == 3
     lacking = whole[0], {**whole[1], store.snapshot.log[-1].name: b"junk"}
     chain = longest(tmp_path / "others", None, shorter, lacking)
+    assert chain is not None
+    assert chain.position.height == 2
+
+
+def test_an_end_that_is_certified_wrongly_does_not_hide_the_right_one(
+    store: RunStore, tmp_path: Path
+) -> None:
+    hostile, served = held_by(store, parts.BEN)
+    vote = vote_on(parse_entry(store.blobs.get(store.snapshot.log[-1].name)), 0)
+    forged = Certified(vote=vote, certificate=certify([parts.BEN], vote)).payload
+    named = store.blobs.put(forged)
+    hostile = hostile.model_copy(update={"log": named})
+    chain = longest(tmp_path / "blobs", store, (hostile, served | {named: forged}), held_by(store))
     assert chain is not None
     assert chain.position.height == 2
 
