@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -68,24 +69,15 @@ from coordinator.run_folder import runs_folder
 def serve(
     spec_path: Path,
     cache_dir: Path,
-    host: str,
-    port: int,
-    p2p_port: int,
-    http_port: int,
-    http_url: str | None,
     mirrors: tuple[str, ...],
-    public_hosts: tuple[str, ...],
-    public_port: int | None,
-    public_p2p_port: int | None,
-    public_http_port: int | None,
     invite_nodes: tuple[str, ...],
-    max_upload: int | None,
     max_download: int | None,
     rehearsal_memory: float | None,
     data_dir: Path | None,
     recover_from: str | None,
     new_run: bool,
     without_closers: bool,
+    **listening: Any,
 ) -> None:
     """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it."""
     from coordinator.messages.addresses import address_message
@@ -95,18 +87,9 @@ def serve(
     spec = read_spec(spec_path)
     folder = data_dir or runs_folder() / spec.name
     settings = ServeSettings(
-        host=host,
-        port=port,
-        p2p_port=p2p_port,
-        http_port=http_port,
-        http_url=http_url,
+        **listening,
         mirrors=tuple(mirror.rstrip("/") for mirror in mirrors),
-        public_hosts=public_hosts,
-        public_port=public_port,
-        public_p2p_port=public_p2p_port,
-        public_http_port=public_http_port,
         invite_nodes=invite_nodes,
-        max_upload=max_upload,
         max_download=max_download,
         rehearsal_memory=gigabytes(rehearsal_memory),
         recover_from=recover_from,

@@ -134,12 +134,7 @@ def test_a_follower_steps_back_to_a_resume(tmp_path: Path) -> None:
             program.kill()
         for lost in (tmp_path / "coordinator").glob("journal.sqlite*"):
             lost.unlink()
-        again = act.start(
-            "coordinator", "coordinator.cli.main", "serve", str(tmp_path / "run.toml"),
-            "--host", "127.0.0.1", "--port", str(ports[0]), "--p2p-port", str(ports[1]), "--http-port", "0",
-            "--data-dir", str(tmp_path / "coordinator"), "--cache-dir", str(tmp_path / "cache"),
-            "--recover-from", invite, "--without-closers",
-        )  # fmt: skip
+        again = act.launch(*ports, more=["--recover-from", invite, "--without-closers"])
         again.wait_for(INVITE)
         followers = [follow(act, name, invite) for name in FOLLOWERS]
         for follower in followers:

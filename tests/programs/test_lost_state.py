@@ -11,7 +11,7 @@ from barnraise.contract.archive import folder_of
 from barnraise.runtime.blob_store import BlobStore, file_hash
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS
 from tests.programs.test_processes import check_agreement, prepare
-from tests.support.programs import Program, Stage, free_ports, stage
+from tests.support.programs import free_ports, stage
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,15 +21,6 @@ pytestmark = [
 
 PATIENCE = 400.0
 """Seconds for asking the volunteers for the log, then for contributions, on a busy machine."""
-
-
-def recover(act: Stage, invite: str, port: int, p2p_port: int) -> Program:
-    return act.start(
-        "coordinator", "coordinator.cli.main", "serve", str(act.folder / "run.toml"),
-        "--host", "127.0.0.1", "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
-        "--data-dir", str(act.folder / "coordinator"), "--cache-dir", str(act.folder / "cache"),
-        "--recover-from", invite,
-    )  # fmt: skip
 
 
 def keep_only_the_key(folder: Path) -> None:
@@ -61,7 +52,7 @@ def test_a_coordinator_with_its_key_alone_goes_on(tmp_path: Path) -> None:
         first.kill()
         keep_only_the_key(tmp_path / "coordinator")
 
-        second = recover(act, invite, port, p2p_port)
+        second = act.launch(port, p2p_port, more=["--recover-from", invite])
         taken = int(second.wait_for(r"what leads to round (\d+) is lost", PATIENCE)[1])
         assert taken >= 2
         second.wait_for(r"the run resumes with round \d+ in epoch 1", PATIENCE)

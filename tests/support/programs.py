@@ -156,17 +156,18 @@ class Stage:
         port: int = 0,
         p2p_port: int = 0,
         *,
+        more: Sequence[str] = (),
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
         root: Path = ROOT,
     ) -> Program:
-        """A coordinator that is starting."""
+        """A coordinator that is starting. more: options."""
         return self.start(
             "coordinator", "coordinator.cli.main", "serve", str(self.folder / "run.toml"),
             "--host", on.address if on is not None else "127.0.0.1",
             "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
             "--data-dir", str(self.folder / "coordinator"),
-            "--cache-dir", str(self.folder / "cache"), on=on, python=python, root=root,
+            "--cache-dir", str(self.folder / "cache"), *more, on=on, python=python, root=root,
         )  # fmt: skip
 
     def join(
