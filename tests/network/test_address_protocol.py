@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,7 @@ import pytest
 
 from barnraise.contract.contacts import Contact, ContactPage
 from barnraise.contract.records import Head
+from barnraise.contract.run_keys import name_successor
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook
@@ -70,6 +72,16 @@ def test_a_newer_head_of_the_asker_is_learned() -> None:
     asker, answerer = Side(head=signed_head(at=parts.NOW + 1)), Side(head=signed_head())
     assert exchange(asker, answerer)
     assert answerer.learned == [signed_head(at=parts.NOW + 1)]
+
+
+def test_a_head_with_another_successor_than_the_log_is_not_learned() -> None:
+    """It was received, by a key that was stolen, before the log named the successor."""
+    named, by_thief = (name_successor(parts.RUN, 1, parts.AUTHORITY, key) for key in (parts.ADA, parts.BEN))
+    asker = Side(head=signed_head(successors=(by_thief,)))
+    asker.book.keys.follow(replace(asker.book.keys.position, successors=(named,)))
+    answerer = Side(head=signed_head(at=parts.NOW - 1))
+    assert exchange(asker, answerer)
+    assert asker.book.head == signed_head(at=parts.NOW - 1)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class AddressBook:
         return refused
 
     def learn_head(self, head: Signed[Head]) -> None:
-        """Keep a head, which was checked, if it is newer."""
+        """Keep a head, which was checked, if it is newer. Raises BadSignature as `KeysInForce.heard`."""
         if self.head is None or head.value.order > self.head.value.order:
             self.keys.heard(head.value.epoch, head.value.successors, self.run)
             moved = self.head is None or _addresses(self.head.value) != _addresses(head.value)

@@ -87,8 +87,13 @@ class AddressProtocol:
 
     def update(self) -> None:
         """Enter this node's newest head into the book."""
-        if (head := self._newest()) is not None:
+        head = self._newest()
+        if head is None:
+            return
+        try:
             self.book.learn_head(head)
+        except TrustError as error:  # the log named another successor since the head was received
+            log.debug("the newest head counts no longer: %s", error.problem)
 
     async def _asking(self) -> ContactPage:
         own = await self._own()
