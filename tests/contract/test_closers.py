@@ -12,7 +12,7 @@ from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Resume
 from barnraise.contract.manifest import Manifest, check_interim, open_manifest
 from barnraise.contract.records import check_admission, open_record, seal
-from barnraise.contract.run_keys import Signers, Successors, name_successor
+from barnraise.contract.run_keys import EPOCHS_PER_KEY, Signers, Successors, name_successor
 from barnraise.contract.tip import Position
 from barnraise.core.errors import BadSignature
 from barnraise.core.identity import Identity
@@ -71,6 +71,20 @@ def test_a_checkpoint_of_a_closer_counts_where_it_names_the_closers_of_the_log()
     for signed, closers in ((manifest(parts.ADA, (BEN,)), (ADA,)), (manifest(parts.ADA, (ADA,)), ())):
         with pytest.raises(BadSignature):
             opened(signed, closers)
+
+
+def test_a_checkpoint_of_a_closer_puts_no_successor_into_the_run_key_s_place() -> None:
+    named = (name_successor(parts.RUN, 1, parts.AUTHORITY, parts.BEN),)
+    known, place = replace(signers(ADA), successors=named), replace(PLACE, successors=named)
+
+    def opened(epoch: int) -> None:
+        value = parts.manifest(replace(place, epoch=epoch))
+        found = open_manifest(sign(parts.ADA, value).wire, run=parts.RUN, signers=known)
+        check_interim(found, known, place)
+
+    opened(EPOCHS_PER_KEY - 1)
+    with pytest.raises(BadSignature):
+        opened(EPOCHS_PER_KEY)
 
 
 @pytest.mark.parametrize("successors", [(), (name_successor(parts.RUN, 1, parts.AUTHORITY, parts.BEN),)])

@@ -160,15 +160,16 @@ def first_key(signed: Signed[Manifest]) -> PublicKey:
 
 
 def check_interim(signed: Signed[Manifest], signers: Signers, position: Position) -> None:
-    """Refuse a checkpoint of a single closer that would change who certifies the log.
+    """Refuse a checkpoint of a single closer that would change who certifies the log, or the run key.
 
     Its state needs no trust: the next close names the state that it folds to. position: the newest one that
     is known. Raises BadSignature.
     """
-    known = signers.introduced(signed.value.successors, signed.value.run)
-    if signed.signer not in known.run_keys and signed.value.tip.position.closers != position.closers:
+    known, there = signers.introduced(signed.value.successors, signed.value.run), signed.value.tip.position
+    is_later = generation_of(there.epoch) > generation_of(position.epoch)
+    if signed.signer not in known.run_keys and (is_later or there.closers != position.closers):
         raise BadSignature(
-            f"a checkpoint by {short(signed.signer)} that names other closers than the log",
+            f"a checkpoint by {short(signed.signer)} with other closers than the log has, or a later run key",
             fix="Another one is taken. The coordinator's name any closers.",
         )
 
