@@ -21,6 +21,7 @@ from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex
 from barnraise.contract.tip import holders
 from barnraise.core.errors import BarnraiseError, Unreachable
 from barnraise.core.ids import PublicKey
+from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook
 from barnraise.network.address_file import AddressFile, load_book
 from barnraise.network.address_search import AddressSearch
@@ -121,9 +122,10 @@ async def _follow(
         identity, votes = open_closer(folder / CLOSER_KEY, folder / VOTES)
         journal = stack.enter_context(closing(Journal(folder / JOURNAL)))
         clock, blobs = RunClock(), BlobStore(folder / BLOBS)
-        book = _book(invite, folder, journal)
+        known = find_charter(journal.rows(), invite.key)
+        book = _book(invite, folder, known)
         claims = FollowerClaims(invite, identity, book, clock, timing, public.endpoints)
-        joined = await claims.join(find_charter(journal.rows(), invite.key))
+        joined = await claims.join(known)
         charter = joined.charter.value
         keys = KeysInForce.of(charter)
         keys.heard(joined.head.epoch, joined.head.successors, charter.run)
@@ -192,8 +194,8 @@ async def _copy(
             return
 
 
-def _book(invite: Invite, folder: Path, journal: Journal) -> AddressBook:
-    known = find_charter(journal.rows(), invite.key)
+def _book(invite: Invite, folder: Path, known: Signed[Charter] | None) -> AddressBook:
+    """known: the charter, where this folder has followed the run before."""
     keys = KeysInForce.alone(invite.key) if known is None else KeysInForce.of(known.value)
     return load_book(folder, invite.run, keys, wall_ms(), knows_closers=known is not None)
 

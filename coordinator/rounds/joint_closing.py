@@ -41,7 +41,7 @@ from barnraise.network.swarm import Swarm
 from coordinator.rounds.candidate_check import check_candidate
 from coordinator.rounds.certifiers import certifiers_of_newest
 from coordinator.rounds.log_goal import Goal, goal_of, goal_of_head
-from coordinator.rounds.proofs import publish_proof
+from coordinator.rounds.proofs import keep_double_signed, publish_proof
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
@@ -257,7 +257,7 @@ class JointClosing:
             case IsVoid(resume):
                 raise LogIsVoid(resume)
             case DoubleSigned() as proof:
-                publish_proof(self.store, proof.payload)
+                keep_double_signed(self.store, proof)
                 raise MalformedRecord(
                     "the run's keys signed two histories; neither is followed until one is resumed",
                     fix="Ask the run's maintainer.",

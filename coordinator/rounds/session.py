@@ -158,7 +158,7 @@ class Session:
             self._report(AwaitingHeartbeats())
             return
         if self.joint is not None:
-            await self._follow()
+            await self._follow(self.joint)
         elif await self._asks_holders(now):
             self._report(AskingHolders(self.timing.ask_holders))
             return
@@ -263,23 +263,21 @@ class Session:
             self.joint.moved()
         await self.announce_head()
 
-    async def _follow(self) -> None:
+    async def _follow(self, joint: JointClosing) -> None:
         """Take part in the agreement with other closers, and enter what was agreed on."""
-        if self.joint is None:
-            return
-        self.joint.tick()
+        joint.tick()
         heads = await self.swarm.heads()
-        self._take_over(heads)
-        await self._hear_volunteers(self.joint)
-        for step in await self.joint.next_steps(heads):
-            self.joint.enter(step)
+        self._take_over(joint, heads)
+        await self._ask_volunteers(joint)
+        for step in await joint.next_steps(heads):
+            joint.enter(step)
             if isinstance(step, Link):
                 votes = len(step.certificate.signatures)
                 await self._closed(step, JustCertified(step.close.round, votes))
             elif isinstance(step.entry, Delegation | Succession):
                 await self._amended(step.entry)
 
-    async def _hear_volunteers(self, joint: JointClosing) -> None:
+    async def _ask_volunteers(self, joint: JointClosing) -> None:
         """Volunteers may hold more of the log than is known here: the heads of others are not taken where a
         delegation that is not known yet names them.
         """
@@ -291,15 +289,14 @@ class Session:
             except LogIsBehind as behind:
                 joint.learn(behind.certified, behind.holder)
 
-    def _take_over(self, heads: Sequence[Head]) -> None:
+    def _take_over(self, joint: JointClosing, heads: Sequence[Head]) -> None:
         """Lead where no closer that comes first announces heads; else take over what those say."""
-        assert self.joint is not None, "it was checked"
         position = self.store.snapshot.position
         for head in heads:
-            if head.at == self._announced or self.joint.is_silent(head, self.clock()):
-                self._leads = self.joint.may_lead
+            if head.at == self._announced or joint.is_silent(head, self.clock()):
+                self._leads = joint.may_lead
                 continue
-            self._leads = self.joint.is_first
+            self._leads = joint.is_first
             if not self._leads and head.height == position.height and head.epoch == position.epoch:
                 self._turns = head.turns
                 if head.opens > self.store.snapshot.opens:
