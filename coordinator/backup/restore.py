@@ -7,7 +7,7 @@ been closed after it, and `coordinator serve` has to ask for them before it sign
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from barnraise.core.errors import FileDamaged, StateError, UserError
@@ -136,6 +136,5 @@ def _brought(file: BackupFile, source: Path, folder: Path, damaged: DamagedFiles
 
 
 def _mark(journal: Path, taken: Millis) -> None:
-    opened = Journal(journal)
-    opened.mark_behind(taken)
-    opened.close()
+    with closing(Journal(journal)) as opened:
+        opened.mark_behind(taken)

@@ -255,11 +255,7 @@ def test_where_no_checkpoint_is_left_the_run_goes_on_from_a_state_that_the_log_n
     store: RunStore,
 ) -> None:
     state = store.state
-    train_round(store, ADA)
-    store.forget_contributions(1, parts.NOW)
-    for round in store.snapshot.checkpoints:
-        path = f"checkpoints/round-{round:06d}/adapter_model.safetensors"
-        spoil_both(store, _state_file(store, round), path)
+    _lose_checkpoints(store)
     with pytest.raises(CopiesNeeded) as needed, reopened(store):
         pass
     assert not needed.value.files
@@ -356,11 +352,7 @@ def test_a_contribution_that_is_damaged_before_its_fold_is_an_error_that_a_resta
 
 
 def test_when_no_intact_checkpoint_continues_the_log_the_error_says_what_helps(store: RunStore) -> None:
-    train_round(store, ADA)
-    store.forget_contributions(1, parts.NOW)
-    for round in store.snapshot.checkpoints:
-        path = f"checkpoints/round-{round:06d}/adapter_model.safetensors"
-        spoil_both(store, _state_file(store, round), path)
+    _lose_checkpoints(store)
     with pytest.raises(StateError) as caught, reopened(store):
         pass
     assert "--mirror" in caught.value.fix
@@ -385,6 +377,15 @@ def _fetch_state(needed: CopiesNeeded, store: RunStore, state: TrainState, **mor
 def _lose_contributions(store: RunStore, round: int) -> None:
     for name in store.snapshot.history.blobs[round]:
         store.blobs.remove(name)
+
+
+def _lose_checkpoints(store: RunStore) -> None:
+    """Damage all, where the contributions that replace them were dropped."""
+    train_round(store, ADA)
+    store.forget_contributions(1, parts.NOW)
+    for round in store.snapshot.checkpoints:
+        path = f"checkpoints/round-{round:06d}/adapter_model.safetensors"
+        spoil_both(store, _state_file(store, round), path)
 
 
 def _blobs(store: RunStore) -> set[BlobHash]:
