@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
@@ -12,12 +10,10 @@ from barnraise.contract.tip import Position
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash
 from barnraise.fold.log import Step, Unreadable, check_step, read_step
+from barnraise.fold.log_walk import Read
 
 MAX_UNPROVED_BYTES = 2**28
 """Entries that are read before one of them is known to be certified."""
-
-Read = Callable[[BlobHash], Awaitable[bytes]]
-"""An entry's payload. Raises Unreachable, TrustError."""
 
 
 async def continues(position: Position, end: Certified, read: Read, charter: Charter) -> bool:
