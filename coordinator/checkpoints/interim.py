@@ -6,15 +6,13 @@ it folds to. Nobody evaluates such a checkpoint, and no archive shows it: the co
 
 from __future__ import annotations
 
-from barnraise.contract.charter import Charter
 from barnraise.contract.evaluations import EVALUATIONS
-from barnraise.contract.manifest import FileEntry, Manifest, position_fields
+from barnraise.contract.manifest import FileEntry, Manifest
 from barnraise.contract.spec import Lora
-from barnraise.contract.tip import Tip
-from barnraise.core.signed import Signed, sign
+from barnraise.core.signed import Signed
 from barnraise.runtime.files import disk_errors, scratch_folder
 from coordinator.checkpoints.card import CARD, CURVE
-from coordinator.store.checkpoints import entries, write_tensors
+from coordinator.store.checkpoints import entries, first_manifest, write_tensors
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 
@@ -33,9 +31,7 @@ def write_interim(store: RunStore) -> Signed[Manifest]:
         write_tensors(work, state, adapter=isinstance(target, Lora))
         written = entries(work, store.blobs)
     files = _with_descriptions(written, run)
-    signed = sign(store.authority, _manifest(run.charter, run.tip, run.tokens, files))
-    store.blobs.put(signed.wire)
-    return signed
+    return first_manifest(run.charter, run.tip, run.tokens, files, store.authority, store.blobs)
 
 
 def _with_descriptions(written: tuple[FileEntry, ...], run: RunState) -> tuple[FileEntry, ...]:
@@ -46,16 +42,3 @@ def _with_descriptions(written: tuple[FileEntry, ...], run: RunState) -> tuple[F
         if entry.name not in (*names, *SHOWN) and not entry.name.endswith(".safetensors")
     ]
     return tuple(sorted([*written, *others], key=lambda entry: entry.name))
-
-
-def _manifest(charter: Charter, tip: Tip, tokens: int, files: tuple[FileEntry, ...]) -> Manifest:
-    return Manifest(
-        form="trained",
-        run=charter.spec.name,
-        state=tip.state,
-        charter=charter.digest,
-        tokens=tokens,
-        held_out=None,
-        files=files,
-        **position_fields(tip.position),
-    )

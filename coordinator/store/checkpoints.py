@@ -59,16 +59,29 @@ def write_checkpoint(
     """
     with scratch_folder(folder) as work, disk_errors(work):
         _write_files(work, folder, charter, base, state)
-        manifest = Manifest(
-            form="trained",
-            run=charter.spec.name,
-            state=tip.state,
-            charter=charter.digest,
-            tokens=tokens,
-            held_out=None,
-            files=entries(work, blobs),
-            **position_fields(tip.position),
-        )
+        files = entries(work, blobs)
+    return first_manifest(charter, tip, tokens, files, authority, blobs)
+
+
+def first_manifest(
+    charter: Charter,
+    tip: Tip,
+    tokens: int,
+    files: tuple[FileEntry, ...],
+    authority: Identity,
+    blobs: BlobStore,
+) -> Signed[Manifest]:
+    """The manifest of a state that is not evaluated yet, put into `blobs`. Raises DiskFull."""
+    manifest = Manifest(
+        form="trained",
+        run=charter.spec.name,
+        state=tip.state,
+        charter=charter.digest,
+        tokens=tokens,
+        held_out=None,
+        files=files,
+        **position_fields(tip.position),
+    )
     signed = sign(authority, manifest)
     blobs.put(signed.wire)
     return signed
