@@ -11,7 +11,7 @@ from hivemind.utils import MSGPackSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnraise.contract.dht_keys import dht_key_of
+from barnraise.contract.dht_keys import closer_heads_key, dht_key_of, head_key
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Close
 from barnraise.contract.records import (
@@ -27,7 +27,7 @@ from barnraise.contract.records import (
     open_record,
     seal,
 )
-from barnraise.contract.run_keys import Signers
+from barnraise.contract.run_keys import Signers, first_epoch, name_successor
 from barnraise.core.errors import BadSignature, MalformedRecord, TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
@@ -185,6 +185,14 @@ def test_a_record_is_stored_only_at_its_own_key(by: Identity, record: Record) ->
     assert not accepts(value, key=place.key + "0", subkey=place.subkey)
     assert not accepts(value, key=place.key, subkey=None if place.subkey else ADA.public)
     assert not accepts(value[:-1], key=place.key, subkey=place.subkey)
+
+
+def test_a_head_of_a_successor_that_is_not_known_here_is_stored_as_the_run_keys() -> None:
+    named = (name_successor(RUN, 1, AUTHORITY, BEN),)
+    record = head(epoch=first_epoch(1), successors=named)
+    for value, accepted in ((seal(BEN, record), True), (seal(ADA, record), False)):
+        assert accepts(value, key=head_key(RUN), subkey=None) is accepted
+        assert not accepts(value, key=closer_heads_key(RUN), subkey=BEN.public)
 
 
 def test_the_subkey_of_another_owner_is_refused() -> None:

@@ -68,8 +68,13 @@ class RecordValidator(RecordValidatorBase):
 
 
 def _closer(signed: Signed[Record], keys: KeysInForce) -> PublicKey | None:
-    """The signer of a head, where it is none of the run's own keys."""
-    return None if signed.signer in keys.signers.run_keys else signed.signer
+    """The signer of a head, where it is none of the run's own keys.
+
+    A head may bring successors along that are not known here.
+    """
+    head = signed.value
+    brought = [named.successor for named in head.successors] if isinstance(head, Head) else []
+    return None if signed.signer in (*keys.signers.run_keys, *brought) else signed.signer
 
 
 def _in_place(stored: DHTRecord, place: DhtKey) -> bool:
