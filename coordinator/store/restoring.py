@@ -222,8 +222,8 @@ class Restoring:
         """The log from a height on."""
         logged = state.log[height:]
         files = (EntryFile(each.name, each.epoch, at) for at, each in enumerate(logged, height))
-        missing = [file for file in files if file.name not in self.blobs]  # those of before a snapshot
-        self._need(tuple(file for file in missing if not self.copies.ensure(file)))
+        unread = [file for file in files if not self.blobs.is_unchanged(file.name)]  # of before a snapshot
+        self._need(tuple(file for file in unread if not self.copies.ensure(file)))
         payloads = [self.blobs.get(each.name) for each in logged]
         # The certificate of each entry is in the next one.
         certificates = [*map(certificate_in, payloads), state.certificate][1:]

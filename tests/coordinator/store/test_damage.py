@@ -186,6 +186,16 @@ def test_the_newest_close_is_taken_from_the_journal_before_anybody_has_a_copy(
         assert blob_hash(again.blobs.get(newest)) == newest
 
 
+@pytest.mark.parametrize("how", ["cut", "emptied", "flipped", "gone"])
+def test_an_entry_between_the_checkpoint_and_a_snapshot_is_taken_from_a_copy(
+    store: RunStore, how: str
+) -> None:
+    store.save(parts.NOW)
+    spoil(store.blobs.path(store.snapshot.log[-1].name), how)
+    with reopened(store) as again:
+        kept_whole(store, again)
+
+
 def test_what_no_archive_has_is_fetched_from_volunteers(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:
