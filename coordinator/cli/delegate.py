@@ -33,7 +33,7 @@ def delegate(run: str, closers: tuple[str, ...], nobody: bool) -> None:
     RUN: the name of a run that is served on this machine without --data-dir. FOLDER: the folder of a run.
     """
     from barnraise.contract.certificates import MAX_CLOSERS
-    from coordinator.rounds.delegating import write_wish
+    from coordinator.rounds.delegating import request_closers
 
     folder = run_folder(run)
     if not (folder / JOURNAL).exists():
@@ -48,6 +48,6 @@ def delegate(run: str, closers: tuple[str, ...], nobody: bool) -> None:
     keys = tuple(sorted(set(closers)))
     if len(keys) >= MAX_CLOSERS:
         raise UserError(f"{len(keys)} closers are too many", fix=f"Give at most {MAX_CLOSERS - 1} --closer.")
-    write_wish(folder, keys)
+    request_closers(folder, keys)
     named = f"{len(keys)} closers and the run key" if closers else "the run key alone"
     click.echo(f"{named} will close rounds once the running coordinator has had it decided")

@@ -1,4 +1,4 @@
-"""The maintainer's wish for other closers: a file that `coordinator delegate` writes."""
+"""The maintainer's request for other closers: a file that `coordinator delegate` writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from coordinator.store.run_store import RunStore
 log = logging.getLogger("coordinator")
 
 
-class WishedClosers(Strict):
+class RequestedClosers(Strict):
     """The file."""
 
     version: Literal[1] = 1
@@ -49,12 +49,12 @@ class Delegating:
         return self.store.folder / DELEGATION
 
     def entry(self, now: Millis) -> Delegation | None:
-        """The delegation that is wished for and may follow now. Raises DiskFull."""
-        wish = self._wish()
-        if wish is None:
+        """The delegation that is requested and may follow now. Raises DiskFull."""
+        request = self._request()
+        if request is None:
             return None
         run = self.store.snapshot
-        closers = wish.closers(run.run_key)
+        closers = request.closers(run.run_key)
         named = run.position.closers if run.position.next_closers is None else run.position.next_closers
         if closers == named:
             self._file.unlink(missing_ok=True)
@@ -69,10 +69,10 @@ class Delegating:
         if not votes.exists():
             VoteStore.begin(votes, run.run_key, run.position.epoch)
 
-    def _wish(self) -> WishedClosers | None:
-        """None where nothing is wished for. A damaged file is set aside: the run continues without it."""
+    def _request(self) -> RequestedClosers | None:
+        """None where nothing is requested. A damaged file is set aside: the run continues without it."""
         try:
-            return WishedClosers.model_validate_json(self._file.read_bytes())
+            return RequestedClosers.model_validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError:
@@ -94,6 +94,6 @@ class Delegating:
         return sign(self.store.authority, order).text
 
 
-def write_wish(folder: Path, keys: tuple[str, ...]) -> None:
+def request_closers(folder: Path, keys: tuple[str, ...]) -> None:
     """Have the run in `folder` name other closers. Raises DiskFull."""
-    write_atomic(folder / DELEGATION, WishedClosers(keys=keys).model_dump_json().encode())
+    write_atomic(folder / DELEGATION, RequestedClosers(keys=keys).model_dump_json().encode())

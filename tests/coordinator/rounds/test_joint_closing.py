@@ -28,7 +28,7 @@ from barnraise.core.signed import sign
 from barnraise.fold.log import Link
 from barnraise.network.mail import Mail
 from barnraise.network.swarm import Swarm
-from coordinator.rounds.delegating import Delegating, write_wish
+from coordinator.rounds.delegating import Delegating, request_closers
 from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
 from coordinator.run_folder import ARCHIVE, DELEGATION
 from coordinator.store.run_state import CoordinatorAddresses
@@ -262,7 +262,7 @@ def delegate(hub: Hub, *keys: str) -> None:
     """Have the coordinator propose other closers."""
     first = CLOSERS[0]
     store = hub.stores[first.public]
-    write_wish(store.folder, keys)
+    request_closers(store.folder, keys)
     entry = Delegating(store).entry(Millis(hub.now))
     assert entry is not None
     hub.joints[first.public].propose_amendment(entry)
@@ -320,9 +320,9 @@ def test_a_program_that_is_no_closer_closes_and_announces_nothing(hub: Hub) -> N
     assert not third.may_propose
 
 
-def test_a_wish_that_is_fulfilled_is_forgotten(hub: Hub) -> None:
+def test_a_request_that_is_fulfilled_is_removed(hub: Hub) -> None:
     store = hub.stores[CLOSERS[0].public]
-    write_wish(store.folder, tuple(identity.public for identity in CLOSERS[1:]))
+    request_closers(store.folder, tuple(identity.public for identity in CLOSERS[1:]))
     assert Delegating(store).entry(Millis(hub.now)) is None
     assert not (store.folder / DELEGATION).exists()
 
