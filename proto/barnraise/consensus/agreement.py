@@ -130,7 +130,7 @@ class Agreement:
         position = self._position
         if position is None:
             return set()
-        return {*position.closers, *(position.next_closers or ()), position.run_key(self.first)}
+        return {*position.named, position.run_key(self.first)}
 
     def _at(self, position: Position) -> Closer | None:
         authorities = position.authorities(self.first)

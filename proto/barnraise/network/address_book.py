@@ -58,7 +58,7 @@ class AddressBook:
 
     @property
     def closers(self) -> frozenset[PublicKey]:
-        """Those that are known, and the others that sign as they do."""
+        """The keys of the closers that are known."""
         return self.keys.signers.closers
 
     def learn(self, page: ContactPage, now: Millis) -> int:

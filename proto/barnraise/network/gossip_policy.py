@@ -117,8 +117,8 @@ class RecordCache:
         return Novelty.NEW
 
     def _forget_silent(self, now: Millis) -> None:
-        """Drop the volunteers without news for longest that are too many, or were silent for twice as long as
-        their heartbeat counts: two at most.
+        """Drop at most two of the volunteers without news for longest: those over the limit, and those that
+        were silent for twice as long as their heartbeat counts.
         """
         for owner in [*islice(self._present, 2)]:
             oldest = self._present[owner]
