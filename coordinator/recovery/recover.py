@@ -179,13 +179,15 @@ class Recovery:
     def _fetch_contributions(self, copy: ArchiveCopy, found: ArchivedRun) -> int:
         """The round from which on all contributions are here: that of a checkpoint, or 0."""
         copies = Copies(BlobStore(self.folder / BLOBS), self.folder / ARCHIVE, (copy.location,))
+        rounds = [signed.value.round for signed in found.manifests if found.chain.has(signed.value)]
+        first = min(found.replay_from, max(rounds, default=0))  # the index is not signed
         lost = -1
         for step in found.chain.steps:
             for commit in step.commits if isinstance(step, Link) else ():
-                if commit.round >= found.replay_from and not copies.fetch(ContributionFile(commit)):
+                if commit.round >= first and not copies.fetch(ContributionFile(commit)):
                     lost = max(lost, commit.round)
-        later = [signed.value.round for signed in found.manifests if signed.value.round > lost]
-        return found.replay_from if lost < 0 else min(later, default=found.replay_from)
+        later = [round for round in rounds if round > lost]
+        return first if lost < 0 else min(later, default=first)
 
 
 def resume_after_recovery(

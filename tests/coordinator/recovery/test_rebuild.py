@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.contract.archive import INDEX, parse_index
 from barnraise.core.errors import TrustError, Unreachable, UserError
 from barnraise.core.identity import Identity
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
@@ -99,6 +100,20 @@ def test_an_archive_that_is_behind_changes_nothing(store: RunStore, tmp_path: Pa
     assert store.journal.behind is None
     with reopened(store) as found:
         assert found.snapshot.round == store.snapshot.round
+
+
+@pytest.mark.parametrize("said", [2, 10**6, 2**70])
+def test_contributions_are_not_forgotten_up_to_a_round_without_a_checkpoint(
+    store: RunStore, tmp_path: Path, said: int
+) -> None:
+    """What an archive's index says is not signed."""
+    copy = tmp_path / "archive"
+    shutil.copytree(store.folder / ARCHIVE, copy)
+    index = parse_index((copy / INDEX).read_bytes()).model_copy(update={"replay_from": said})
+    (copy / INDEX).write_text(index.model_dump_json(), encoding="utf-8")
+    found = recovered(lost(store, tmp_path / "new"), copy).snapshot
+    assert found.round == store.snapshot.round + 1
+    assert found.replay_from == 1
 
 
 def test_the_archive_of_another_key_is_refused(store: RunStore, tmp_path: Path) -> None:
