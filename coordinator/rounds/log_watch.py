@@ -9,6 +9,7 @@ import asyncio
 import functools
 import logging
 from dataclasses import dataclass, field
+from random import Random
 
 from barnraise.contract.certificates import Authorities, Vote
 from barnraise.contract.double_signing import Certified
@@ -54,6 +55,7 @@ class LogWatch:
     swarm: Swarm
     confirmed: bool = False
     """A volunteer holds the same newest entry."""
+    random: Random = field(default_factory=Random)
     _known: Recent[BlobHash] = field(default_factory=lambda: Recent(REMEMBERED))
     """What volunteers named and was compared."""
     _refused: Recent[str] = field(default_factory=lambda: Recent(REMEMBERED))
@@ -74,10 +76,13 @@ class LogWatch:
         )
 
     async def look(self, members: Membership) -> None:
-        """Compare what is new. Raises LogIsBehind."""
-        own = await self._own_name()
-        self._proofs.look(members.presences.values())
-        for presence in members.presences.values():
+        """Compare what is new, at random: volunteers that do not answer do not exclude others.
+
+        Raises LogIsBehind.
+        """
+        own, present = await self._own_name(), [*members.presences.values()]
+        self._proofs.look(present)
+        for presence in self.random.sample(present, len(present)):
             if presence.log == own and own is not None:
                 self.confirmed = True
             elif presence.log is not None and self._may_ask(presence.owner, presence.log):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -19,7 +20,7 @@ from barnraise.core.ids import BlobHash, RunId
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.recovery.chain import Chain
 from coordinator.recovery.holders import Holders
-from coordinator.rounds.log_watch import LogIsBehind, LogWatch
+from coordinator.rounds.log_watch import AT_ONCE, LogIsBehind, LogWatch
 from coordinator.rounds.membership import Membership
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -187,6 +188,25 @@ def test_a_volunteer_with_more_of_the_log_shows_that_the_journal_is_behind(
     ahead = held_by(store)
     with reopened(replace(store, folder=tmp_path / "old")) as old, pytest.raises(LogIsBehind):
         watch(old, ahead)
+
+
+def test_volunteers_that_do_not_answer_do_not_hide_that_the_journal_is_behind(
+    store: RunStore, tmp_path: Path
+) -> None:
+    shutil.copytree(store.folder, tmp_path / "old")
+    fold_round(store, parts.BEN)
+    ahead, served = held_by(store)
+    silent = [Identity.from_seed(bytes([100 + n]) * 32) for n in range(4 * AT_ONCE)]
+    unserved = [parts.presence(each).model_copy(update={"log": each.public}) for each in silent]
+
+    async def looks(old: RunStore) -> None:
+        watching = LogWatch(old, FakeSwarm(old.blobs, held=served).as_swarm, random=Random(1))
+        for _ in range(100):
+            await watching.look(Membership.of([*unserved, ahead]))
+            await asyncio.gather(*watching._asking, return_exceptions=True)
+
+    with reopened(replace(store, folder=tmp_path / "old")) as old, pytest.raises(LogIsBehind):
+        asyncio.run(looks(old))
 
 
 def test_what_a_resume_made_void_is_no_news(store: RunStore, tmp_path: Path) -> None:
