@@ -24,7 +24,7 @@ from coordinator.reasons.recovered_log import JournalOlder, JournalSalvaged, New
 from coordinator.recovery.beginning import Asked, Beginning, FolderFacts, NewRun, decide_beginning
 from coordinator.recovery.key_file import keep_key, new_key, pending_key, run_key, set_run_aside
 from coordinator.run_folder import ARCHIVE, BLOBS, JOURNAL
-from coordinator.store.completeness import JournalFacts, archive_is_ahead, journal_facts
+from coordinator.store.completeness import JournalFacts, archived_entries, journal_facts
 from coordinator.store.copies import Copies
 from coordinator.store.journal import Journal, JournalDamaged
 from coordinator.store.journal_salvage import salvage
@@ -66,10 +66,11 @@ def known_keys(folder: Path, spec: RunSpec, own: PublicKey) -> KeysInForce:
 
 def folder_facts(folder: Path) -> FolderFacts:
     """Raises StateError, JournalDamaged, DiskFull."""
+    archived = archived_entries(folder / ARCHIVE)
     with closing(Journal(folder / JOURNAL)) as journal:
         facts = journal_facts(journal.rows())
-        signer, ahead = facts.signer, archive_is_ahead(facts.entries, folder / ARCHIVE)
-        if signer is not None and journal.behind is None and ahead:
+        signer = facts.signer
+        if signer is not None and journal.behind is None and archived > facts.entries:
             log.warning("%s", log_message(JournalOlder(folder)))
             journal.mark_behind(journal.newest_time())
         restored = journal.behind is not None

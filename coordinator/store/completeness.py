@@ -51,9 +51,12 @@ def journal_facts(rows: Iterable[Row]) -> JournalFacts:
     )
 
 
-def archive_is_ahead(entries: int, archive: Path) -> bool:
-    """Whether the archive names more entries of the log. False where its index cannot be read."""
+def archived_entries(archive: Path) -> int:
+    """Entries of the log that the archive names; 0 where its index cannot be read.
+
+    A running coordinator adds to the journal first: read this before the journal that it is compared with.
+    """
     try:
-        return parse_index((archive / INDEX).read_bytes()).entries > entries
+        return parse_index((archive / INDEX).read_bytes()).entries
     except (OSError, MalformedRecord):
-        return False
+        return 0
