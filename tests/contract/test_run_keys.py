@@ -200,6 +200,26 @@ def test_a_head_of_a_run_key_that_it_does_not_name_is_refused() -> None:
             open_record(alone, run=parts.RUN, signers=signers, now=parts.NOW)
 
 
+def test_a_run_key_that_is_a_closer_signs_nothing_of_its_successors() -> None:
+    closers = frozenset((FIRST, PublicKey(SUCCESSOR.public)))
+    for signers in (Signers(FIRST, closers=closers), Signers(FIRST, (NAMED,), closers=closers)):
+        for key, epoch, counts in (
+            (FIRST, 3, True),
+            (FIRST, EPOCHS_PER_KEY, False),
+            (PublicKey(SUCCESSOR.public), 3, True),
+            (PublicKey(SUCCESSOR.public), EPOCHS_PER_KEY, True),
+        ):
+            known = signers.introduced((NAMED,), parts.RUN)
+            assert known.announces(key, epoch) is counts
+            assert known.describes(key, epoch) is counts
+    head = seal(parts.AUTHORITY, parts.head(epoch=EPOCHS_PER_KEY, successors=(NAMED,)))
+    with pytest.raises(BadSignature):
+        open_record(head, run=parts.RUN, signers=Signers(FIRST, closers=closers), now=parts.NOW)
+    wire = sign(parts.AUTHORITY, manifest(rotated(), (NAMED,))).wire
+    with pytest.raises(BadSignature):
+        open_manifest(wire, run=parts.RUN, signers=Signers(FIRST, closers=closers))
+
+
 def test_a_replaced_key_admits_nobody() -> None:
     ada = PublicKey(parts.ADA.public)
     keys = KeysInForce(FIRST, after(START, succession(START)))

@@ -166,7 +166,7 @@ class Signers:
 
     def announces(self, key: PublicKey, epoch: int) -> bool:
         """Whether a head of this epoch by this key counts."""
-        if key in self.closers:
+        if self._signs_as_closer(key, epoch):
             return self.generation <= generation_of(epoch) < len(self.run_keys)
         return key in self and self.run_keys.index(key) == generation_of(epoch)
 
@@ -175,6 +175,10 @@ class Signers:
 
         What earlier run keys signed of their own epochs stays valid, and later ones may sign it again.
         """
-        if key in self.closers:
+        if self._signs_as_closer(key, epoch):
             return True
         return key in self.run_keys and self.run_keys.index(key) >= generation_of(epoch)
+
+    def _signs_as_closer(self, key: PublicKey, epoch: int) -> bool:
+        """Whether the key counts as a closer's: a run key does not in the epochs of its successors."""
+        return key in self.closers and key not in self.run_keys[: generation_of(epoch)]
