@@ -65,10 +65,11 @@ class FollowerClaims:
         try:
             return await self._claim()
         except Unreachable as error:
-            if known is None or self.book.head is None:
+            head = self.book.head
+            if known is None or head is None:
                 raise
             log.info("%s; following without it", error.problem)
-            return Joined(known, self.book.head.value, is_known=True)
+            return Joined(known, head.value, is_known=True)
 
     async def newest_head(self) -> Signed[Head] | None:
         """By another claim, at all addresses that are known. None where nobody answers."""
@@ -122,6 +123,7 @@ class FollowerClaims:
         return Joined(charter, head)
 
     def _endpoints(self) -> tuple[Endpoint, ...]:
-        newest = () if self.book.head is None else self.book.head.value.endpoints
+        head = self.book.head
+        newest = () if head is None else head.value.endpoints
         known = dict.fromkeys((*self.invite.endpoints, *newest, *self.book.hints))
         return tuple(endpoint for endpoint in known if endpoint not in self.own)

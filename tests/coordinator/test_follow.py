@@ -17,19 +17,9 @@ from coordinator.addresses.listening import ListenSettings
 from coordinator.follow import Following, follow
 from coordinator.timing import TIMING
 from tests.support import parts
+from tests.support.listening import LISTENING
 
-SETTINGS = ListenSettings(
-    host="127.0.0.1",
-    port=0,
-    http_port=0,
-    http_url=None,
-    p2p_port=0,
-    public_hosts=(),
-    public_port=None,
-    public_p2p_port=None,
-    public_http_port=None,
-    max_upload=None,
-)
+SETTINGS = ListenSettings(**LISTENING)
 
 
 def test_it_tries_again_until_it_is_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from coordinator.addresses.announced import Bound
 from coordinator.serve import ServeSettings
+from tests.support.listening import LISTENING
 
 
 def test_a_run_is_recovered_or_begun_once() -> None:
     """A second recovery would resume the run again, and void what its closers have decided since."""
     settings = ServeSettings(
-        host="127.0.0.1",
-        port=0,
-        http_port=0,
-        http_url=None,
-        p2p_port=0,
-        public_hosts=(),
-        public_port=None,
-        public_p2p_port=None,
-        public_http_port=None,
-        max_upload=None,
+        **LISTENING,
         mirrors=("http://mirror.example.org",),
         invite_nodes=(),
         max_download=None,

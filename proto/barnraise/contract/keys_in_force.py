@@ -91,6 +91,11 @@ class KeysInForce:
         return frozenset((self.coordinator, *self._position.named))
 
     @property
+    def closers(self) -> frozenset[PublicKey]:
+        """Those of the open round and of the next one."""
+        return frozenset(self._position.named)
+
+    @property
     def run_key(self) -> PublicKey:
         """The one that is in force."""
         return self.signers.current[0]

@@ -59,7 +59,7 @@ class AddressBook:
     @property
     def closers(self) -> frozenset[PublicKey]:
         """The keys of the closers that are known."""
-        return self.keys.signers.closers
+        return self.keys.closers
 
     def learn(self, page: ContactPage, now: Millis) -> int:
         """Keep what is valid and newer; return how many records are neither.

@@ -91,7 +91,7 @@ class Gossip:
         if self._misfit is not None:
             raise self._misfit
         await self._poller.poll(head_key(self._run), readers=self._cache.volunteers, records=1)
-        closers = len(self._keys.signers.closers)
+        closers = len(self._keys.closers)
         if closers:
             key, records = closer_heads_key(self._run), closers
             await self._poller.poll(key, readers=self._cache.volunteers, records=records)
