@@ -35,14 +35,14 @@ def copy_key(folder: Path, file: Path) -> PublicKey:
         raise UserError(f"{file} exists already", fix="Choose another file; a key is never overwritten.")
     identity = needed_key(folder)
     write_atomic(file, identity.seed, mode=0o600)
-    return load_identity(file).public
+    return load_identity(file, is_copy=True).public
 
 
 def check_key(folder: Path, file: Path) -> PublicKey:
     """The public key of `file`. Raises UserError unless it is that of the run in `folder`."""
     if not file.is_file():
         raise UserError(f"there is no file {file}", fix="Give the file of a copy of the key.")
-    public, signer = load_identity(file).public, _signer(folder)
+    public, signer = load_identity(file, is_copy=True).public, _signer(folder)
     if public != signer:
         raise UserError(
             f"{file} is another key, {public[:8]}: the run's begins with {signer[:8]}",
@@ -54,7 +54,7 @@ def check_key(folder: Path, file: Path) -> PublicKey:
 def put_key(folder: Path, file: Path) -> PublicKey:
     """Raises UserError, StateError, DiskFull."""
     public = check_key(folder, file)
-    write_atomic(key_path(folder), load_identity(file).seed, mode=0o600)
+    write_atomic(key_path(folder), load_identity(file, is_copy=True).seed, mode=0o600)
     return public
 
 

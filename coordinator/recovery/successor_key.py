@@ -45,7 +45,7 @@ def make_successor(folder: Path, file: Path) -> PublicKey:
     assert charter is not None, "the facts say so"
     successor = Identity.generate()
     write_atomic(file, successor.seed, mode=0o600)
-    kept = load_identity(file)
+    kept = load_identity(file, is_copy=True)
     write_named(folder, name_successor(charter.value.run, 1 + facts.generation, key, kept))
     return kept.public
 
@@ -58,7 +58,7 @@ def rotate(folder: Path, file: Path) -> PublicKey:
     """
     if not file.is_file():
         raise UserError(f"there is no file {file}", fix="Give the file of the successor key.")
-    successor = load_identity(file)
+    successor = load_identity(file, is_copy=True)
     with owned_folder(folder, "coordinator"):
         if (folder / JOURNAL).exists():
             _check_named(folder_facts(folder), successor.public, file)

@@ -9,6 +9,7 @@ import pytest
 
 from barnraise.contract.records import blob_name
 from barnraise.core.ids import short
+from barnraise.runtime.files import write_atomic
 from coordinator.run_folder import AUTHORITY_KEY
 from coordinator.store.run_store import RunStore
 from scripts.chaos.cases import File
@@ -22,7 +23,7 @@ from tests.support.coordinators import contribution, fold_round, opened_store
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
     with opened_store(tmp_path) as made:
-        (tmp_path / AUTHORITY_KEY).write_bytes(parts.AUTHORITY.seed)
+        write_atomic(tmp_path / AUTHORITY_KEY, parts.AUTHORITY.seed, mode=0o600)
         yield made
 
 

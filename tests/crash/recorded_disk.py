@@ -162,6 +162,7 @@ class RecordedDisk:
             if chosen.folder:
                 self._lay_out(same, chosen.inode, target / name, kept)
             else:
+                (target / name).touch(mode=0o600)  # as a temporary file is made
                 (target / name).write_bytes(self._content(chosen, same, name, kept))
 
     def _content(self, entry: Entry, path: Path | None, name: str, kept: Survival) -> bytes:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from barnraise.network.peer_ids import remove_stale_sockets
+from barnraise.network.socket_folder import socket_folder
 from barnraise.network.timing import TIMING
 from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, presence, with_two
 
 pytestmark = HIVEMIND_WARNS
 
 
-def sockets_of(process: int) -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"barnraise-{process}-*"))
+def sockets() -> list[Path]:
+    return list(socket_folder().iterdir())
 
 
 def daemons() -> list[psutil.Process]:
@@ -33,41 +29,11 @@ def daemons() -> list[psutil.Process]:
 def test_no_daemon_or_socket_remains_when_a_node_stops(tmp_path: Path) -> None:
     async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
         assert len(daemons()) == 2
-        assert sockets_of(os.getpid())
+        assert sockets()
 
     with_two(tmp_path, scene)
     assert daemons() == []
-    assert sockets_of(os.getpid()) == []
-
-
-def test_the_socket_of_a_daemon_of_ours_that_ended_is_removed() -> None:
-    used, unused = (Path(tempfile.gettempdir(), f"barnraise-{os.getpid()}-p2pd-{n}.sock") for n in "ab")
-    try:
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(used))
-            listening.listen()
-            unused.touch()
-            remove_stale_sockets()
-            assert [path.exists() for path in (used, unused)] == [True, False]
-    finally:
-        used.unlink(missing_ok=True)
-
-
-def test_sockets_of_dead_programs_are_removed_and_no_others() -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    folder = Path(tempfile.gettempdir())
-    dead, living, foreign = (
-        folder / f"barnraise-{name}-p2pd-test.sock" for name in (ended.pid, os.getppid(), "x")
-    )
-    try:
-        for path in (dead, living, foreign):
-            path.touch()
-        remove_stale_sockets()
-        assert [path.exists() for path in (dead, living, foreign)] == [False, True, True]
-    finally:
-        for path in (dead, living, foreign):
-            path.unlink(missing_ok=True)
+    assert sockets() == []
 
 
 @pytest.mark.parametrize(

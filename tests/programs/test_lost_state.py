@@ -9,6 +9,7 @@ import pytest
 
 from barnraise.contract.archive import folder_of
 from barnraise.runtime.blob_store import BlobStore, file_hash
+from barnraise.runtime.files import write_atomic
 from coordinator.run_folder import ARCHIVE, AUTHORITY_KEY, BLOBS
 from tests.programs.test_processes import check_agreement, prepare
 from tests.support.programs import free_ports, stage
@@ -27,7 +28,7 @@ def keep_only_the_key(folder: Path) -> None:
     key = (folder / AUTHORITY_KEY).read_bytes()
     shutil.rmtree(folder)
     folder.mkdir()
-    (folder / AUTHORITY_KEY).write_bytes(key)
+    write_atomic(folder / AUTHORITY_KEY, key, mode=0o600)
 
 
 def lose_checkpoint(folder: Path, round: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.records import blob_name
+from barnraise.runtime.files import write_atomic
 from coordinator.run_folder import AUTHORITY_KEY
 from coordinator.store.run_store import RunStore
 from scripts.chaos.inject import flip_a_bit
@@ -20,7 +21,7 @@ from tests.support.coordinators import fold_round, opened_store
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
     with opened_store(tmp_path) as made:
-        (tmp_path / AUTHORITY_KEY).write_bytes(parts.AUTHORITY.seed)
+        write_atomic(tmp_path / AUTHORITY_KEY, parts.AUTHORITY.seed, mode=0o600)
         fold_round(made, parts.ADA, parts.BEN)
         fold_round(made, parts.ADA)
         yield made

@@ -8,7 +8,6 @@ import functools
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,8 @@ from barnraise.network.daemon_failure import (
     quiet_about,
 )
 from barnraise.network.node_addresses import peer_of, place_of
-from barnraise.network.peer_ids import SOCKET_PREFIX, peer_id_bytes, remove_stale_sockets
+from barnraise.network.peer_ids import peer_id_bytes
+from barnraise.network.socket_folder import remove_stale_sockets, socket_folder
 from barnraise.network.streams import Stream
 from barnraise.network.timing import TIMING, Timing
 
@@ -50,11 +50,18 @@ Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[
 """Serves an incoming stream: the peer's libp2p name, and the stream."""
 
 
+class _SocketPrefix:
+    """What hivemind's sockets begin with: their folder is made when the first daemon starts."""
+
+    def __get__(self, _: object, __: type) -> str:
+        return f"/unix{socket_folder()}/"
+
+
 class _ChildP2P(P2P):
-    """hivemind's P2P with a daemon that ends with this process, and sockets that carry its process id."""
+    """hivemind's P2P with a daemon that ends with this process, and sockets in a folder of its own."""
 
     _client_listen_maddr = None  # where `create` fails early, `__del__` reads it
-    _UNIX_SOCKET_PREFIX = f"/unix{tempfile.gettempdir()}/{SOCKET_PREFIX}{os.getpid()}-"
+    _UNIX_SOCKET_PREFIX = _SocketPrefix()
 
     @staticmethod
     def _make_process_args(*args: Any, **options: Any) -> list[str]:

@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 
 from barnraise.core.errors import DiskFull, FolderInUse, MachineError, StateError
 from barnraise.core.identity import Identity
+from barnraise.runtime.private_files import check_private, make_private
 
 F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS: its fsync hands the bytes to the drive, which may still lose them."""
@@ -286,9 +287,13 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def owned_folder(folder: Path, what: str) -> Iterator[None]:
-    """Lock `folder` for this program, and `sweep` it. Raises FolderInUse, DiskFull, MachineError."""
+    """Lock `folder` for this program and this user, and `sweep` it.
+
+    Raises FolderInUse, DiskFull, MachineError.
+    """
     with disk_errors(folder):
         make_folder(folder)
+        make_private(folder)
     lock = FileLock(folder / ".lock")
     with disk_errors(folder):
         try:
@@ -305,9 +310,15 @@ def owned_folder(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def load_identity(path: Path) -> Identity:
-    """The key in `path`, generated at the first call. Raises StateError for a broken file."""
+def load_identity(path: Path, *, is_copy: bool = False) -> Identity:
+    """The key in `path`, generated at the first call.
+
+    is_copy: kept elsewhere, as on a stick without owners and modes. Raises StateError for a broken file;
+    MachineError where other users may read or change it, unless it is a copy.
+    """
     if path.exists():
+        if not is_copy:
+            check_private(path)
         try:
             return Identity.from_seed(path.read_bytes())
         except StateError as error:

@@ -13,7 +13,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.runtime.damaged import DAMAGED
-from barnraise.runtime.files import UNFINISHED
+from barnraise.runtime.files import UNFINISHED, write_atomic
 from coordinator.backup import take
 from coordinator.backup.manifest import BACKUP, needed_manifest
 from coordinator.backup.restore import restore_backup
@@ -32,7 +32,7 @@ from tests.support.parts import ADA, BEN
 def store(tmp_path: Path) -> Iterator[RunStore]:
     """A run with two closed rounds and one accepted contribution."""
     with opened_store(tmp_path / "run") as store:
-        (store.folder / AUTHORITY_KEY).write_bytes(parts.AUTHORITY.seed)
+        write_atomic(store.folder / AUTHORITY_KEY, parts.AUTHORITY.seed, mode=0o600)
         (store.folder / VOTES).write_bytes(b"what a closer voted")
         (store.folder / HELD_OUT).mkdir()
         (store.folder / HELD_OUT / HELD_OUT_INDEX).write_bytes(b"{}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.runtime.files import write_atomic
 from coordinator.recovery import opening
 from coordinator.recovery.beginning import Asked, Recover
 from coordinator.recovery.opening import folder_facts, open_folder
@@ -44,7 +45,7 @@ def test_a_copy_without_the_write_ahead_log_is_shorter(store: RunStore, tmp_path
 
 
 def test_a_start_without_the_write_ahead_log_recovers(store: RunStore) -> None:
-    (store.folder / AUTHORITY_KEY).write_bytes(AUTHORITY.seed)
+    write_atomic(store.folder / AUTHORITY_KEY, AUTHORITY.seed, mode=0o600)
     assert not folder_facts(store.folder).restored
     store.journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     train_round(store, ADA)
@@ -59,7 +60,7 @@ def test_a_start_without_the_write_ahead_log_recovers(store: RunStore) -> None:
 def test_a_run_that_goes_on_while_its_folder_is_read_is_not_behind(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (store.folder / AUTHORITY_KEY).write_bytes(AUTHORITY.seed)
+    write_atomic(store.folder / AUTHORITY_KEY, AUTHORITY.seed, mode=0o600)
 
     def read(rows: Iterable[Row]) -> JournalFacts:
         found = journal_facts(rows)
@@ -71,7 +72,7 @@ def test_a_run_that_goes_on_while_its_folder_is_read_is_not_behind(
 
 
 def test_the_first_rows_of_a_damaged_journal_are_kept_without_an_archive(store: RunStore) -> None:
-    (store.folder / AUTHORITY_KEY).write_bytes(AUTHORITY.seed)
+    write_atomic(store.folder / AUTHORITY_KEY, AUTHORITY.seed, mode=0o600)
     shutil.rmtree(archive(store))
     rows = len(list(store.journal.rows()))
     store.journal._db.execute("UPDATE events SET round = round + 1 WHERE id = ?", (rows - 1,))

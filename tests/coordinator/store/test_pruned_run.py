@@ -15,6 +15,7 @@ from barnraise.contract.records import JoinClaim
 from barnraise.contract.spec import CheckpointSpec
 from barnraise.core.signed import sign
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from barnraise.runtime.files import write_atomic
 from coordinator.backup.restore import restore_backup
 from coordinator.backup.take import take_backup
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
@@ -42,7 +43,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
     with opened_store(tmp_path / "run", spec) as made:
         claim = JoinClaim(run=parts.RUN, owner=parts.ADA.public, name="Ada", credit=True, at=parts.NOW)
         made.admit(sign(parts.ADA, claim), parts.NOW)
-        (made.folder / AUTHORITY_KEY).write_bytes(parts.AUTHORITY.seed)
+        write_atomic(made.folder / AUTHORITY_KEY, parts.AUTHORITY.seed, mode=0o600)
         go_on(made, 10)
         assert made.journal.pruned.rows > ROWS
         yield made

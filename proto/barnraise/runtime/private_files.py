@@ -1,0 +1,44 @@
+"""Folders and keys that no other user of the machine may read or change."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from pathlib import Path
+
+from barnraise.core.errors import MachineError
+
+FOLDER_MODE = 0o700
+_OTHERS = 0o077
+"""Rights of the group and of others."""
+
+
+def make_private(folder: Path) -> None:
+    """Take all rights on a folder from other users. Raises MachineError where it is another's, OSError."""
+    found = folder.stat()
+    _check_owner(folder, found.st_uid)
+    if stat.S_IMODE(found.st_mode) & _OTHERS and found.st_uid == os.geteuid():
+        folder.chmod(FOLDER_MODE)
+
+
+def check_private(key: Path) -> None:
+    """Check the file of a key before it is read. Raises MachineError unless it is this user's alone."""
+    found = key.stat()
+    _check_owner(key, found.st_uid)
+    if stat.S_IMODE(found.st_mode) & _OTHERS:
+        raise MachineError(
+            f"other users of this machine may read or change the key {key}"
+            f" (mode {stat.S_IMODE(found.st_mode):o})",
+            fix=f"Type chmod 600 {shlex.quote(str(key))} if nobody else can have it. Where chmod has no"
+            " effect, as on a Windows drive, move the folder to your home folder.",
+        )
+
+
+def _check_owner(path: Path, owner: int) -> None:
+    """Root's is as good as ours: it can read and change everything."""
+    if owner not in (os.geteuid(), 0):
+        raise MachineError(
+            f"{path} belongs to another user, number {owner}; this program runs as number {os.geteuid()}",
+            fix=f"Run it as that user, or type chown -R {os.geteuid()} {shlex.quote(str(path))} as root.",
+        )
