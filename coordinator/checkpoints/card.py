@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut
 from barnraise.contract.spec import DataSpec, Lora, SourceSpec
 from barnraise.contract.tip import Position
+from barnraise.core.plain_text import blanked, is_plain, yaml_text
 from coordinator.reasons.setup import Redistributable
 from coordinator.setup.licences import card_fields, check_licence
 from coordinator.store.history import Share
@@ -20,7 +20,7 @@ CARD = "README.md"
 CURVE = "held-out.svg"
 MOST_NAMES = 200
 """Contributors that a card lists."""
-_MARKUP = re.compile(r"([\\`*_\[\]~|$]|:(?=/)|(?<=www)\.)", re.IGNORECASE)
+_MARKUP = re.compile(r"([\\`*_\[\]~|$@]|:(?=[\w/+-])|(?<=www)\.)", re.IGNORECASE)
 _BLOCK = re.compile(r"^(\d*)([.)#>=+-])")
 """What Markdown interprets as markup: anywhere, and at the start of a block."""
 
@@ -76,14 +76,13 @@ def card(facts: CardFacts, form: Form = "trained") -> str:
 
 def plain(text: str) -> str:
     """Untrusted text as Markdown that shows exactly that text, on one line."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    line = _MARKUP.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
+    line = _MARKUP.sub(r"\\\1", blanked(text).replace("&", "&amp;").replace("<", "&lt;"))
     return _BLOCK.sub(r"\1\\\2", line)
 
 
 def code(text: str) -> str:
     """Untrusted text as inline code."""
-    return "`" + ("".join(c for c in text if c.isprintable() and c != "`") or "?") + "`"
+    return "`" + ("".join(c for c in text if is_plain(c) and c != "`") or "?") + "`"
 
 
 def gguf_name(facts: CardFacts) -> str:
@@ -101,8 +100,7 @@ def lora_name(facts: CardFacts) -> str:
 
 
 def _front_matter(fields: dict[str, Any]) -> str:
-    # JSON is YAML, and untrusted text cannot end a JSON string.
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in fields.items()]
+    lines = [f"{key}: {yaml_text(value)}" for key, value in fields.items()]
     return "\n".join(["---", *lines, "---"])
 
 

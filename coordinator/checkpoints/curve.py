@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from barnraise.core.plain_text import one_line
+
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 36, 48
 """Margins, in the picture's own units."""
@@ -21,6 +23,7 @@ def held_out_svg(run: str, points: Sequence[Point]) -> str:
     """The loss over the tokens trained on. points: at least one, by tokens."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     x_axis, y_axis = _Axis(0, max(xs) or TICKS), _Axis.around(min(ys), max(ys))
+    run = one_line(run)
     title = f"{run}: held-out loss from {ys[0]:.3f} to {ys[-1]:.3f} over {max(xs):,} tokens"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'

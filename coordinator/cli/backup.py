@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from barnraise.runtime.machine_clocks import wall_ms
 from coordinator.run_folder import run_folder, runs_folder
 
@@ -32,7 +32,7 @@ def backup(run: str, target: Path, with_key: bool) -> None:
 
     taken = take_backup(run_folder(run), target, wall_ms, with_key=with_key)
     for line in taken_lines(taken):
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -58,4 +58,4 @@ def restore(source: Path, run: str, key: Path | None) -> None:
     named = run == needed_manifest(source).run and not Path(run).is_dir()
     folder = runs_folder() / run if named else Path(run)
     for line in restored_lines(restore_backup(source, folder, key)):
-        click.echo(line)
+        say(line)

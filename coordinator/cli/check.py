@@ -9,7 +9,7 @@ import click
 
 from barnraise.contract.spec_file import read_spec
 from barnraise.network.blobs.rate_limiter import RateLimiter
-from barnraise.runtime.console import FiniteRange, plain_errors
+from barnraise.runtime.console import FiniteRange, plain_errors, say
 from coordinator.cli.options import (
     cache_option,
     gigabytes,
@@ -53,4 +53,4 @@ def check(
 
     rehearsing = partial(rehearse, limits=Limits(memory=gigabytes(rehearsal_memory)))
     limiter = RateLimiter(max_download)
-    click.echo(check_report(check_run(read_spec(spec_path), cache_dir, peers, uplink, rehearsing, limiter)))
+    say(check_report(check_run(read_spec(spec_path), cache_dir, peers, uplink, rehearsing, limiter)))

@@ -8,7 +8,7 @@ import click
 
 from barnraise.core.errors import UserError
 from barnraise.core.ids import HASH_PATTERN
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from coordinator.run_folder import JOURNAL, run_folder
 
 
@@ -50,4 +50,4 @@ def delegate(run: str, closers: tuple[str, ...], nobody: bool) -> None:
         raise UserError(f"{len(keys)} closers are too many", fix=f"Give at most {MAX_CLOSERS - 1} --closer.")
     request_closers(folder, keys)
     named = f"{len(keys)} closers and the run key" if closers else "the run key alone"
-    click.echo(f"{named} will close rounds once the running coordinator has had it decided")
+    say(f"{named} will close rounds once the running coordinator has had it decided")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from barnraise.contract.invite import parse_invite
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from barnraise.runtime.console_streams import outlive_display
 from coordinator.cli.listening_options import listening_options
 from coordinator.run_folder import runs_folder
@@ -41,11 +41,11 @@ def follow(invite: str, data_dir: Path | None, **listening: Any) -> None:
 
     def ready(following: Following) -> None:
         part = "closes rounds of" if following.closes else "follows"
-        click.echo(f"{following.key} {part} {parsed.run}\n")
-        click.echo(f"It is reached at {following.node}, for --invite-node of `coordinator serve`\n")
+        say(f"{following.key} {part} {parsed.run}\n")
+        say(f"It is reached at {following.node}, for --invite-node of `coordinator serve`\n")
         for doubt in following.doubts:
-            click.echo(f"Note: {address_message(doubt)}.\n")
-        click.echo(f"The run's checkpoints, and how to download them, are at {following.url}\n")
+            say(f"Note: {address_message(doubt)}.\n")
+        say(f"The run's checkpoints, and how to download them, are at {following.url}\n")
 
     outlive_display()
     asyncio.run(follow_run(parsed, folder, ListenSettings(**listening), ready))
@@ -66,4 +66,4 @@ def closer_key(folder: Path) -> None:
     if not (folder / CLOSER_KEY).exists():
         with owned_folder(folder, "follower"):
             open_closer(folder / CLOSER_KEY, folder / VOTES)
-    click.echo(load_identity(folder / CLOSER_KEY).public)  # also while `coordinator follow` runs there
+    say(load_identity(folder / CLOSER_KEY).public)  # also while `coordinator follow` runs there

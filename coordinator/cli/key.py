@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from coordinator.run_folder import run_folder
 
 _run = click.argument("run", metavar="RUN|FOLDER")
@@ -31,9 +31,9 @@ def show(run: str) -> None:
     from coordinator.recovery.successor_key import named_successor
 
     folder = run_folder(run)
-    click.echo(f"{needed_key(folder).public}  {key_path(folder)}")
+    say(f"{needed_key(folder).public}  {key_path(folder)}")
     if (successor := named_successor(folder)) is not None:
-        click.echo(f"{successor}  the log names this successor")
+        say(f"{successor}  the log names this successor")
 
 
 @key.command()
@@ -44,7 +44,7 @@ def copy(run: str, file: Path) -> None:
     """Copy the key to FILE, as on a stick that is kept off-line. An existing file is never overwritten."""
     from coordinator.recovery.key_copies import copy_key
 
-    click.echo(f"the key {copy_key(run_folder(run), file)[:8]} is copied to {file}: keep it off-line")
+    say(f"the key {copy_key(run_folder(run), file)[:8]} is copied to {file}: keep it off-line")
 
 
 @key.command()
@@ -55,7 +55,7 @@ def check(run: str, file: Path) -> None:
     """Check that FILE is a copy of the key of RUN, by its journal or archive where the key is lost."""
     from coordinator.recovery.key_copies import check_key
 
-    click.echo(f"{file} is the key {check_key(run_folder(run), file)[:8]} of the run")
+    say(f"{file} is the key {check_key(run_folder(run), file)[:8]} of the run")
 
 
 @key.command()
@@ -71,8 +71,8 @@ def successor(run: str, file: Path) -> None:
     from coordinator.recovery.successor_key import make_successor
 
     public = make_successor(run_folder(run), file)
-    click.echo(f"the successor {public[:8]} is in {file}: keep it, and a copy of it, off-line")
-    click.echo("`coordinator serve` names it in the log; then `coordinator key show` has it")
+    say(f"the successor {public[:8]} is in {file}: keep it, and a copy of it, off-line")
+    say("`coordinator serve` names it in the log; then `coordinator key show` has it")
 
 
 @key.command()
@@ -90,9 +90,9 @@ def rotate(run: str, file: Path) -> None:
 
     folder = run_folder(run)
     public = rotate(folder, file)
-    click.echo(f"{public[:8]} is the key of the run: `coordinator serve` resumes it")
+    say(f"{public[:8]} is the key of the run: `coordinator serve` resumes it")
     if not has_journal(folder):
-        click.echo("There is no journal: give --recover-from with the folder or address of an archive.")
+        say("There is no journal: give --recover-from with the folder or address of an archive.")
 
 
 @key.command()
@@ -103,4 +103,4 @@ def put(run: str, file: Path) -> None:
     """Put the key in FILE back into the folder of RUN, after a check."""
     from coordinator.recovery.key_copies import put_key
 
-    click.echo(f"the key {put_key(run_folder(run), file)[:8]} is back: `coordinator serve` goes on")
+    say(f"the key {put_key(run_folder(run), file)[:8]} is back: `coordinator serve` goes on")

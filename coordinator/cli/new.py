@@ -9,7 +9,7 @@ import click
 
 from barnraise.core.errors import SpecError, UserError
 from barnraise.core.ids import RUN_PATTERN
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from barnraise.runtime.files import write_atomic
 
 
@@ -39,4 +39,4 @@ def new(name: str, output: Path) -> None:
     if output.exists():
         raise UserError(f"{output} exists already", fix="Choose another file with --output, or remove it.")
     write_atomic(output, template(name).encode())
-    click.echo(f"wrote {output}: set the model and the data, then `coordinator check {output}`")
+    say(f"wrote {output}: set the model and the data, then `coordinator check {output}`")

@@ -7,7 +7,7 @@ from typing import get_args
 import click
 
 from barnraise.contract.manifest import Form
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from coordinator.run_folder import runs_folder
 
 
@@ -52,4 +52,4 @@ def publish(
     from coordinator.publishing.command import publish as send
 
     options = PublishOptions(to=to, forms=forms, revision=revision, prune=prune, dry=dry_run)
-    send(find_archive(source, runs_folder()), options, click.echo)
+    send(find_archive(source, runs_folder()), options, say)

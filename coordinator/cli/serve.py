@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from barnraise.contract.spec_file import read_spec
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from barnraise.runtime.console_streams import outlive_display
 from coordinator.cli.listening_options import listening_options
 from coordinator.cli.options import (
@@ -98,13 +98,13 @@ def serve(
     )
 
     def ready(serving: Serving) -> None:
-        click.echo(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")
-        click.echo(f"    peer join '{serving.invite}'\n")
+        say(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")
+        say(f"    peer join '{serving.invite}'\n")
         for doubt in serving.doubts:
-            click.echo(f"Note: {address_message(doubt)}.\n")
+            say(f"Note: {address_message(doubt)}.\n")
         if not serving.rehearsed:
-            click.echo("It is not rehearsed: the first volunteer tries one step before it trains.\n")
-        click.echo(f"Its checkpoints, and how to download them, are at {serving.url}\n")
+            say("It is not rehearsed: the first volunteer tries one step before it trains.\n")
+        say(f"Its checkpoints, and how to download them, are at {serving.url}\n")
 
     outlive_display()
     asyncio.run(serve_run(spec_path, folder, cache_dir, settings, ready))

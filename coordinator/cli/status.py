@@ -7,7 +7,8 @@ import asyncio
 import click
 
 from barnraise.contract.invite import SCHEME, parse_invite
-from barnraise.runtime.console import plain_errors
+from barnraise.core.plain_text import json_text
+from barnraise.runtime.console import plain_errors, say
 from coordinator.cli.options import DEFAULT_PORT
 
 
@@ -28,4 +29,4 @@ def status(address: str, as_json: bool) -> None:
         found = asyncio.run(ask_first(endpoints))
     else:
         found = asyncio.run(ask_status(address))
-    click.echo(found.model_dump_json(indent=2) if as_json else render(found))
+    say(json_text(found.model_dump(mode="json")) if as_json else render(found))

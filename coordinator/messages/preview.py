@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from itertools import accumulate
 
 from rich.cells import cell_len
+
+from barnraise.core.plain_text import spelled
 
 LINES, COLUMNS = 24, 80
 _KEPT_END = 6
 """Lines of the end that are shown: the end of an answer is where masks go wrong."""
 _REPEATED = re.compile(r"(<[^<>\n]{1,40}>)\1{3,}")
 """Padding: a special token many times."""
-_JOINERS = "\u200c\u200d"
 _OPEN, _CLOSE = "⟦", "⟧"
 
 
@@ -25,7 +25,7 @@ def preview_lines(text: str) -> list[str]:
     the marks of trained text that the cut divides is closed before and opened again after.
     """
     shown = _REPEATED.sub(lambda run: f"{run[1]} × {len(run[0]) // len(run[1])}", text.rstrip("\n"))
-    lines = [piece for line in shown.split("\n") for piece in _wrapped(_escaped(line))]
+    lines = [piece for line in shown.split("\n") for piece in _wrapped(spelled(line, kept=""))]
     if len(lines) <= LINES:
         return lines
     begin, end = lines[: LINES - _KEPT_END - 1], lines[-_KEPT_END:]
@@ -42,15 +42,6 @@ def _is_open(lines: list[str]) -> bool:
     """Whether a trained part goes on after these lines."""
     joined = "".join(lines)
     return joined.rfind(_OPEN) > joined.rfind(_CLOSE)
-
-
-def _escaped(line: str) -> str:
-    return "".join(ascii(char)[1:-1] if _acts(char) else char for char in line)
-
-
-def _acts(char: str) -> bool:
-    """Whether a terminal may act on `char` or reorder the text around it; joiners of scripts may stay."""
-    return char not in _JOINERS and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def _wrapped(line: str) -> Iterator[str]:

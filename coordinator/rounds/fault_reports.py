@@ -11,6 +11,7 @@ from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.status import FaultStatus
 from barnraise.core.ids import Millis
+from barnraise.core.plain_text import one_line
 from barnraise.core.reason import Reason
 
 KEPT = 5
@@ -48,21 +49,16 @@ class FaultReports:
         if own or len(recent) >= KEPT:
             return TooManyReports(self.seconds - seconds_between((own or [recent[0][0]])[0], now))
         self._kept = [*self._kept, (now, report)][-KEPT:]
-        return Kept(_printable(report.device), _printable(report.problem))
+        return Kept(one_line(report.device), one_line(report.problem))
 
     def statuses(self, now: Millis) -> tuple[FaultStatus, ...]:
         """The newest reports, the newest first."""
         return tuple(
             FaultStatus(
                 key=report.owner,
-                device=_printable(report.device),
-                problem=_printable(report.problem),
+                device=one_line(report.device),
+                problem=one_line(report.problem),
                 seconds_ago=seconds_between(at, now),
             )
             for at, report in reversed(self._kept)
         )
-
-
-def _printable(text: str) -> str:
-    """`text` without line breaks and escape sequences, which could change what a terminal shows."""
-    return "".join(each if each.isprintable() else " " for each in text)

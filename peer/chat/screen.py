@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from peer.chat.terminal_escape import escape_text
+from barnraise.core.plain_text import one_line, spelled
+from barnraise.runtime.plain_console import PlainConsole
 
 WIDE = 100
 """Columns of text from which two answers are readable next to each other."""
@@ -19,7 +19,7 @@ WIDE = 100
 Write = Callable[[str], None]
 
 
-def screen_for(console: Console, sides: int) -> ColumnScreen | SequentialScreen:
+def screen_for(console: PlainConsole, sides: int) -> ColumnScreen | SequentialScreen:
     wide = console.is_terminal and console.width >= WIDE
     return ColumnScreen(console) if sides > 1 and wide else SequentialScreen(console)
 
@@ -28,7 +28,7 @@ def screen_for(console: Console, sides: int) -> ColumnScreen | SequentialScreen:
 class SequentialScreen:
     """Answers one after the other, with titles if there are two."""
 
-    console: Console
+    console: PlainConsole
 
     @contextmanager
     def answering(self, titles: tuple[str, ...]) -> Iterator[tuple[Write, ...]]:
@@ -38,9 +38,9 @@ class SequentialScreen:
         def writer(title: str) -> Write:
             def write(text: str) -> None:
                 if len(titles) > 1 and title not in started:
-                    self._write(("\n\n" if started else "") + f"{escape_text(title)}:\n")
+                    self._write(("\n\n" if started else "") + f"{one_line(title)}:\n")
                 started.add(title)
-                self._write(escape_text(text))
+                self._write(spelled(text))
 
             return write
 
@@ -59,7 +59,7 @@ class SequentialScreen:
 class ColumnScreen:
     """Answers next to each other, in columns."""
 
-    console: Console
+    console: PlainConsole
 
     @contextmanager
     def answering(self, titles: tuple[str, ...]) -> Iterator[tuple[Write, ...]]:
@@ -71,7 +71,7 @@ class ColumnScreen:
 
             def writer(text: Text) -> Write:
                 def write(piece: str) -> None:
-                    text.append(escape_text(piece))
+                    text.append(spelled(piece))
                     live.refresh()
 
                 return write
@@ -86,6 +86,6 @@ class ColumnScreen:
 def _table(titles: tuple[str, ...], texts: list[Text]) -> Table:
     table = Table(box=None, expand=True, padding=(0, 2, 0, 0))
     for title in titles:
-        table.add_column(Text(escape_text(title)), ratio=1, overflow="fold")
+        table.add_column(Text(one_line(title)), ratio=1, overflow="fold")
     table.add_row(*texts)
     return table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from barnraise.runtime.console import FiniteRange, plain_errors
+from barnraise.runtime.console import FiniteRange, plain_errors, say_line
 from peer.cli.options import (
     announce,
     base_option,
@@ -71,22 +71,18 @@ def chat(
     """
     announce(f"opening {place(source)}")
 
-    from rich.console import Console
-
+    from barnraise.runtime.plain_console import PlainConsole
     from peer.chat.screen import screen_for
     from peer.chat.session import HELP, Conversation, answer_lines, find_checkpoint, read_lines
     from peer.download.download import DownloadOptions
     from peer.download.progress import download_display
     from peer.messages.download import download_message
 
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
     options = DownloadOptions(source, key, revision, base=base, max_download=max_download)
     try:
-        display = download_display(Console(stderr=True), download_message)
+        display = download_display(PlainConsole(stderr=True), download_message)
         found = find_checkpoint(options, compare, cache_dir, display)
-        say(f"loading {found.title}")
+        say_line(f"loading {found.title}", err=True)
 
         from peer.chat.generator import Generator, SamplingParams, Side
         from peer.training.device import pick_device
@@ -94,15 +90,15 @@ def chat(
         generator = Generator(found.folder, found.base, pick_device(device, threads), found.attention)
         titles: dict[Side, str] = {"base": "base model"} if compare else {}
         titles["checkpoint"] = found.title
-        screen = screen_for(Console(), len(titles))
+        screen = screen_for(PlainConsole(), len(titles))
         conversation = Conversation(generator, titles, SamplingParams(max_tokens, temperature, seed), screen)
         if not generator.has_template:
-            say("this model has no chat template: it continues your text")
+            announce("this model has no chat template: it continues your text")
         if prompt is not None:
             conversation.ask(prompt)
         else:
-            say(HELP)
-            answer_lines(conversation, read_lines(), say)
+            announce(HELP)
+            answer_lines(conversation, read_lines(), announce)
     except KeyboardInterrupt:
-        say("")
+        announce("")
         sys.exit(130)

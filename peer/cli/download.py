@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from peer.cli.options import (
     announce,
     base_option,
@@ -62,20 +62,19 @@ def download(
 
     import time
 
-    from rich.console import Console
-
+    from barnraise.runtime.plain_console import PlainConsole
     from peer.download.download import Downloaded, DownloadOptions
     from peer.download.download import download as fetch
     from peer.download.progress import download_display
     from peer.messages.download import download_message
 
     options = DownloadOptions(source, key, revision, form, mirrors, output, base, max_download)
-    with download_display(Console(stderr=True), download_message) as display:
+    with download_display(PlainConsole(stderr=True), download_message) as display:
         done = asyncio.run(fetch(options, cache_dir, display, time.monotonic))
     if isinstance(done, Downloaded):
-        click.echo(f"{done.folder}: every file matches what the run's key signed")
+        say(f"{done.folder}: every file matches what the run's key signed")
     else:
-        click.echo(
+        say(
             f"{done.folder}: converted here from a checkpoint that the run's key signed;"
             " the result is not signed"
         )

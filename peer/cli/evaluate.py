@@ -11,7 +11,7 @@ import click
 from barnraise.contract.invite import SCHEME, parse_invite
 from barnraise.core.errors import UserError
 from barnraise.core.ids import RUN_PATTERN
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from barnraise.runtime.console_streams import outlive_display
 from peer.cli.options import announce, base_option, cache_option, max_download_option
 from peer.data_dir import PEER_KEY, own_folder
@@ -33,7 +33,7 @@ def key(run: str, data_dir: Path | None) -> None:
     """
     from barnraise.runtime.files import load_identity
 
-    click.echo(load_identity(own_folder(data_dir, _run_name(run)) / PEER_KEY).public)
+    say(load_identity(own_folder(data_dir, _run_name(run)) / PEER_KEY).public)
 
 
 @click.command()
@@ -62,9 +62,8 @@ def evaluate(
 
     import time
 
-    from rich.console import Console
-
     from barnraise.runtime.files import load_identity
+    from barnraise.runtime.plain_console import PlainConsole
     from barnraise.runtime.stop_signals import until_interrupted
     from peer.download.progress import download_display
     from peer.evaluate import Evaluator
@@ -75,7 +74,7 @@ def evaluate(
 
     outlive_display()
     identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
-    with download_display(Console(stderr=True), evaluation_message) as display:
+    with download_display(PlainConsole(stderr=True), evaluation_message) as display:
         evaluator = Evaluator(
             wanted, identity, cache_dir, base, display, time.monotonic, max_download=max_download
         )

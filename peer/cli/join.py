@@ -93,8 +93,7 @@ def join(
 
     log.info("joining %s at %s", wanted.run, wanted.address)  # the imports take seconds
 
-    from rich.console import Console
-
+    from barnraise.runtime.plain_console import PlainConsole
     from peer.download.progress import download_display
     from peer.messages.archive import archive_message
     from peer.messages.training import training_message
@@ -118,8 +117,8 @@ def join(
     outlive_display()
     folder = own_folder(data_dir, wanted.run)
     displays = JoinDisplays(
-        display_for(Console(stderr=True), volunteer_message),
-        download_display(Console(stderr=True), archive_message, log.info),
+        display_for(PlainConsole(stderr=True), volunteer_message),
+        download_display(PlainConsole(stderr=True), archive_message, log.info),
         training_message,
     )
     asyncio.run(join_run(wanted, folder, cache_dir, settings, displays))

@@ -10,6 +10,7 @@ import click
 from platformdirs import user_cache_path
 
 from barnraise.network.blobs.rate_limiter import parse_rate
+from barnraise.runtime.console import say
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -49,7 +50,7 @@ threads_option = click.option(
 
 def announce(doing: str) -> None:
     """Say what a command does before it imports what it needs, which takes seconds."""
-    click.echo(doing, err=True)
+    say(doing, err=True)
 
 
 def place(source: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from barnraise.runtime.console_streams import outlive_display
 
 
@@ -29,8 +29,8 @@ def seed(folder: Path, host: str, port: int) -> None:
     from peer.seed import seed as serve
 
     def ready(seeding: Seeding) -> None:
-        click.echo(f"serving {seeding.content} on port {seeding.port}")
-        click.echo(f"    peer download … --mirror http://ADDRESS_OF_THIS_MACHINE:{seeding.port}")
+        say(f"serving {seeding.content} on port {seeding.port}")
+        say(f"    peer download … --mirror http://ADDRESS_OF_THIS_MACHINE:{seeding.port}")
 
     async def run() -> None:
         await serve(folder, host, port, until_interrupted(), ready)

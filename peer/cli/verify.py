@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from barnraise.runtime.console import plain_errors
+from barnraise.runtime.console import plain_errors, say
 from peer.cli.options import (
     announce,
     base_option,
@@ -60,9 +60,8 @@ def verify(
 
     import time
 
-    from rich.console import Console
-
     from barnraise.core.errors import TrustError
+    from barnraise.runtime.plain_console import PlainConsole
     from peer.messages.verify import difference_message, proof_message, replay_rate, verify_message
     from peer.verify.display import verify_display
     from peer.verify.proof import Proved
@@ -70,9 +69,9 @@ def verify(
     from peer.verify.verify import verify as prove
 
     options = VerifyOptions(source, log, key, revision, start, base, max_download)
-    with verify_display(Console(stderr=True), verify_message, replay_rate) as display:
+    with verify_display(PlainConsole(stderr=True), verify_message, replay_rate) as display:
         outcome = asyncio.run(prove(options, cache_dir, display, time.monotonic))
     if not isinstance(outcome, Proved):
-        click.echo(difference_message(outcome), err=True)
+        say(difference_message(outcome), err=True)
         sys.exit(TrustError.exit_code)
-    click.echo(proof_message(outcome))
+    say(proof_message(outcome))

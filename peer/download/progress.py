@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-import click
-from rich.console import Console
-
+from barnraise.runtime.console import say_line
 from barnraise.runtime.fetch_display import FetchBars, FetchLines
+from barnraise.runtime.plain_console import PlainConsole
 from peer.archive.events import DownloadListener, Event
 
 E = TypeVar("E")
@@ -24,7 +23,7 @@ class DownloadDisplay(DownloadListener[Event], Protocol[Event]):
 
 
 def _to_stderr(text: str) -> None:
-    click.echo(text, err=True)
+    say_line(text, err=True)
 
 
 class DownloadLines(FetchLines, Generic[E]):
@@ -49,7 +48,7 @@ class DownloadLines(FetchLines, Generic[E]):
 class DownloadBars(FetchBars, Generic[E]):
     """Progress bars, with the events above them. render: renders an event."""
 
-    def __init__(self, console: Console, render: Callable[[E], str]) -> None:
+    def __init__(self, console: PlainConsole, render: Callable[[E], str]) -> None:
         super().__init__(console)
         self._render = render
 
@@ -62,7 +61,7 @@ class DownloadBars(FetchBars, Generic[E]):
 
 
 def download_display(
-    console: Console, render: Callable[[E], str], write: Callable[[str], None] = _to_stderr
+    console: PlainConsole, render: Callable[[E], str], write: Callable[[str], None] = _to_stderr
 ) -> DownloadDisplay[E]:
     """write: shows a line where `console` is no terminal."""
     return DownloadBars(console, render) if console.is_terminal else DownloadLines(render, write)

@@ -6,6 +6,7 @@ from typing_extensions import assert_never
 
 from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome, QuorumPending
 from barnraise.core.ids import short
+from barnraise.core.plain_text import one_line
 from barnraise.core.units import format_bytes
 from barnraise.fold.replay import Cause, Difference
 from peer.messages.archive import archive_message
@@ -56,11 +57,11 @@ def replay_rate(progress: events.ReplayProgress) -> str:
 
 def proof_message(proved: Proved) -> str:
     """What is proved, which keys and checkpoints are trusted for it, and how long it took."""
-    trusted = f"the run's key {short(proved.key)}…"
+    trusted, run = f"the run's key {short(proved.key)}…", one_line(proved.run)
     if isinstance(proved.start, FromCheckpoint):
         trusted += f", and its signature on {_start(proved.start)}: the rounds before it are not proved"
     return (
-        f"proved: round {proved.round} of {proved.run}, state {proved.state}, is {_replay(proved)}. The"
+        f"proved: round {proved.round} of {run}, state {proved.state}, is {_replay(proved)}. The"
         f" checkpoint's {_count(proved.files, 'file')} hold exactly that state.\n"
         f"trusted: {trusted}.\n"
         f"{_held_out(proved.held_out)}"
@@ -84,9 +85,9 @@ def difference_message(difference: Difference | EvaluationsDiffer) -> str:
 
 def _difference(problem: str, where: str, expected: str, found: str, cause: Cause) -> str:
     return (
-        f"not proved: the {problem}: {where}\n"
-        f"  expected: {expected}\n"
-        f"  found:    {found}\n"
+        f"not proved: the {one_line(problem)}: {one_line(where)}\n"
+        f"  expected: {one_line(expected)}\n"
+        f"  found:    {one_line(found)}\n"
         f"  → {_cause(cause)}"
     )
 
@@ -113,7 +114,7 @@ def _start(start: Start) -> str:
         case FromAdapterSeed(seed):
             return f"the adapter initialized from the run's seed {seed}"
         case FromBaseModel(source):
-            return f"the base model {source}"
+            return f"the base model {one_line(source)}"
         case FromCheckpoint(round):
             return f"the checkpoint of round {round}"
         case _:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
+from barnraise.runtime.console import say_line
 from barnraise.runtime.fetch_display import FetchBars, FetchLines
+from barnraise.runtime.plain_console import PlainConsole, plain_column
 from peer.archive.events import DownloadListener
 from peer.verify.events import ReplayProgress, VerifyEvent
 
@@ -55,11 +55,11 @@ class VerifyBar(FetchBars):
     rate: renders the speed of the replay.
     """
 
-    def __init__(self, console: Console, render: Render, rate: Callable[[ReplayProgress], str]) -> None:
+    def __init__(self, console: PlainConsole, render: Render, rate: Callable[[ReplayProgress], str]) -> None:
         super().__init__(console)
         self._render, self._rate = render, rate
         self._replay = Progress(
-            TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+            plain_column("replaying"), BarColumn(), MofNCompleteColumn(), plain_column(),
             console=console,
         )  # fmt: skip
         self._rounds = self._replay.add_task("", total=None, visible=False)
@@ -90,8 +90,10 @@ class VerifyBar(FetchBars):
 
 
 def _to_stderr(text: str) -> None:
-    click.echo(text, err=True)
+    say_line(text, err=True)
 
 
-def verify_display(console: Console, render: Render, rate: Callable[[ReplayProgress], str]) -> VerifyDisplay:
+def verify_display(
+    console: PlainConsole, render: Render, rate: Callable[[ReplayProgress], str]
+) -> VerifyDisplay:
     return VerifyBar(console, render, rate) if console.is_terminal else VerifyLines(render)

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import click
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from barnraise.core.plain_text import one_line
 from barnraise.core.units import format_bytes
+from barnraise.runtime.console import say_line
+from barnraise.runtime.plain_console import PlainConsole
 from peer.volunteer.durations import Advice
 from peer.volunteer.reasons import ActionReason, Notice
 
@@ -78,7 +79,7 @@ class StatusLines:
             return
         self._last.append(status)
         loss = f"loss {status.loss:.3f}, " if status.loss else ""
-        click.echo(
+        say_line(
             f"round {status.round}: {self._render(status.doing)} "
             f"({loss}{status.tokens_per_second:.0f} tokens/s, {status.peers} peers, "
             f"up {format_bytes(status.up)}, down {format_bytes(status.down)}, state {status.state})"
@@ -96,7 +97,7 @@ class StatusLines:
 class StatusPanel:
     """A few lines at the bottom of the terminal that change in place."""
 
-    def __init__(self, console: Console, render: Render) -> None:
+    def __init__(self, console: PlainConsole, render: Render) -> None:
         self._live, self._render = Live(console=console, refresh_per_second=4), render
 
     def __enter__(self) -> StatusPanel:
@@ -119,7 +120,7 @@ class StatusPanel:
         log.warning("%s", self._render(notice))
 
 
-def display_for(console: Console, render: Render) -> StatusDisplay:
+def display_for(console: PlainConsole, render: Render) -> StatusDisplay:
     """The display that suits `console`."""
     return StatusPanel(console, render) if console.is_terminal else StatusLines(render)
 
@@ -129,7 +130,7 @@ def _table(status: VolunteerStatus, doing: str) -> Table:
     table.add_column(style="bold")
     table.add_column()
     table.add_row(status.run, f"round {status.round}, state {status.state}")
-    table.add_row("now", doing)
+    table.add_row("now", one_line(doing))
     loss = f"{status.loss:.3f}" if status.loss else "–"
     table.add_row(
         "loss", f"{loss}   {status.tokens:,} tokens this round, {status.tokens_per_second:.0f} a second"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from barnraise.core.plain_text import one_line
 from coordinator.dataset.rows.row import Unusable
 
 MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
@@ -21,7 +22,7 @@ def shown(value: object) -> str:
     """A name or a value of someone's file for a message: one short line of printable characters."""
     text = str(value)
     cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in cut)
+    return one_line(cut)
 
 
 def fields_of(row: Mapping[str, object]) -> str:

@@ -36,20 +36,24 @@ from __future__ import annotations
 from typing import ClassVar
 
 from barnraise import __version__
+from barnraise.core.plain_text import one_line
 from barnraise.core.releases import is_newer
 
 
 class BarnraiseError(Exception):
-    """An error in two sentences: `problem` says what is wrong, `fix` what to do next."""
+    """An error in two sentences: `problem` says what is wrong, `fix` what to do next.
+
+    Both are plain text on one line, although they may quote what others wrote.
+    """
 
     exit_code: ClassVar[int] = 1
     fault: ClassVar[str] = "Barnraise"
     """Where the cause lies, in words."""
 
     def __init__(self, problem: str, *, fix: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.fix = fix
+        self.problem = one_line(problem)
+        self.fix = one_line(fix)
+        super().__init__(self.problem)
 
     def __str__(self) -> str:
         return f"{self.problem}\n  → {self.fix}"

@@ -5,10 +5,11 @@ Plain HTML without scripts. All values from the archive are escaped.
 
 from __future__ import annotations
 
-from html import escape
+import html
 from typing import Literal
 
 from barnraise.contract.archive import MAIN, Repo
+from barnraise.core.plain_text import one_line, printable
 from barnraise.core.units import format_bytes
 from barnraise.gateway.catalogue import Catalogue, find_file
 
@@ -24,6 +25,11 @@ _FORMS: dict[str, str] = {
     "base": "the base model",
     "data": "what the volunteers train on",
 }
+
+
+def escape(text: str, *, lines: bool = False) -> str:
+    """Text that HTML shows as it is. lines: it may have several."""
+    return html.escape(printable(text) if lines else one_line(text))
 
 
 def page(catalogue: Catalogue, url: str) -> str:
@@ -62,7 +68,7 @@ def _rehearsal(catalogue: Catalogue) -> str:
 def _repo(catalogue: Catalogue, repo: Repo, url: str) -> str:
     name, prefix = escape(repo.id), "datasets/" if repo.kind == "dataset" else ""
     rows = "".join(
-        f"<tr><td>{escape(', '.join(revision.names))}</td><td><code>{revision.commit}</code></td>"
+        f"<tr><td>{escape(', '.join(revision.names))}</td><td><code>{escape(revision.commit)}</code></td>"
         f'<td class="n">{format_bytes(sum(e.size for e in catalogue.files[revision.manifest]))}</td>'
         f'<td><a href="/{prefix}{name}/resolve/{revision.commit}/README.md">card</a>'
         f' <a href="/{prefix}{name}/resolve/{revision.commit}/manifest.json">files</a></td></tr>\n'
@@ -72,7 +78,7 @@ def _repo(catalogue: Catalogue, repo: Repo, url: str) -> str:
 <p>{_FORMS[repo.form].capitalize()}.</p>
 <table><tr><th>names</th><th>commit</th><th class="n">size</th><th></th></tr>
 {rows}</table>
-<pre>{escape(_use(catalogue, repo, url))}</pre>
+<pre>{escape(_use(catalogue, repo, url), lines=True)}</pre>
 """
 
 

@@ -1,4 +1,8 @@
-"""Shared by both command lines: errors as two lines and an exit status, finite numbers, plain logs."""
+"""Shared by both command lines: errors as two lines and an exit status, finite numbers, plain text and logs.
+
+Nothing else of both programs writes to the terminal, but `barnraise.runtime.plain_console` and the answers of
+`peer chat`: what others wrote is printed as text.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 import click
 
 from barnraise.core.errors import BarnraiseError
+from barnraise.core.plain_text import one_line, printable, spelled
 
 P = ParamSpec("P")
 V = TypeVar("V")
@@ -25,6 +31,16 @@ def debug_wanted() -> bool:
     return bool(os.environ.get(DEBUG_VARIABLE))
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print `text`, which may have several lines. err: to standard error."""
+    click.echo(spelled(text), err=err)
+
+
+def say_line(text: str, *, err: bool = False) -> None:
+    """Print `text` as one line, which no line end in it breaks."""
+    click.echo(one_line(text), err=err)
+
+
 def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
     """On a BarnraiseError, print its two lines and exit with its status; with --debug also a traceback."""
 
@@ -34,8 +50,8 @@ def plain_errors(command: Callable[P, V]) -> Callable[P, V]:
             return command(*args, **kwargs)
         except BarnraiseError as error:
             if debug_wanted():
-                traceback.print_exc()
-            click.echo(f"error: {error}", err=True)
+                say(traceback.format_exc(), err=True)
+            say(f"error: {error}", err=True)
             sys.exit(error.exit_code)
 
     return guarded
@@ -51,6 +67,16 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class PlainFormatter(logging.Formatter):
+    """Log lines as plain text. Further lines of a message are indented, so that none passes for a line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record)).replace("\n", "\n         ")
+
+
 class _CurrentStderr(logging.Handler):
     """Writes to the current standard error, which a live display replaces while it is shown."""
 
@@ -58,17 +84,19 @@ class _CurrentStderr(logging.Handler):
         click.echo(self.format(record), file=sys.stderr)
 
 
+def show_bug(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Print an exception that nothing handled, whose text may be of others. For `sys.excepthook`."""
+    say("".join(traceback.format_exception(kind, error, where)).rstrip(), err=True)
+
+
 def start_logging(debug: bool) -> None:
     """Log plain lines to standard error; libraries log warnings and errors only."""
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"
-    logging.basicConfig(
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        level=logging.WARNING,
-        handlers=[_CurrentStderr()],
-        force=True,
-    )
+    sys.excepthook = show_bug
+    handler = _CurrentStderr()
+    handler.setFormatter(PlainFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for ours in ("barnraise", "coordinator", "peer"):
         logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is first imported

@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
     Task,
     TaskID,
-    TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
+from barnraise.core.plain_text import one_line
 from barnraise.core.units import format_bytes
 from barnraise.runtime.fetch_listener import FetchListener
+from barnraise.runtime.plain_console import PlainConsole, plain_column
 
 _BAR = 20
 """Characters of the bar in a line."""
@@ -114,9 +114,9 @@ class FetchLines:
 class FetchBars:
     """Progress bars, with lines above them."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: PlainConsole) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            plain_column(), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(), console=console,
         )  # fmt: skip
         self._all = self._progress.add_task("all files", total=0, visible=False)
@@ -130,7 +130,9 @@ class FetchBars:
         self._progress.stop()
 
     def file(self, name: str, length: int, got: int) -> None:
-        self._files[name] = self._progress.add_task(name, total=length, completed=got, visible=got > 0)
+        self._files[name] = self._progress.add_task(
+            one_line(name), total=length, completed=got, visible=got > 0
+        )
         whole = self._task(self._all)
         self._progress.update(
             self._all, total=(whole.total or 0) + length, completed=whole.completed + got, visible=True
@@ -149,16 +151,15 @@ class FetchBars:
         self._progress.update(self._files[name], visible=False)
 
     def say(self, text: str) -> None:
-        console = self._progress.console
-        console.print(text, markup=False, highlight=False)
+        self._progress.console.print(one_line(text))
 
     def _task(self, number: TaskID) -> Task:
         return next(task for task in self._progress.tasks if task.id == number)
 
 
-def fetch_display(write: Callable[[str], None], console: Console | None = None) -> FetchDisplay:
+def fetch_display(write: Callable[[str], None], console: PlainConsole | None = None) -> FetchDisplay:
     """Bars if standard error is a terminal, and lines that `write` shows elsewhere."""
-    console = console or Console(stderr=True)
+    console = console or PlainConsole(stderr=True)
     return FetchBars(console) if console.is_terminal else FetchLines(write)
 
 

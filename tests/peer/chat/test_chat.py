@@ -22,11 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from barnraise.contract.archive import folder_of
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import ModelUnavailable, UserError
+from barnraise.core.plain_text import spelled
 from barnraise.models.causal_lm import quiet
 from barnraise.models.merge import merge
 from barnraise.models.model_files import write_descriptions
 from peer.chat.generator import ContextExceeded, Generator, SamplingParams, Side
-from peer.chat.terminal_escape import escape_text
 from tests.models.test_merge import make_adapter
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
@@ -201,7 +201,7 @@ def test_another_base_is_refused(adapter: Path, tmp_path: Path) -> None:
     ],
 )
 def test_control_characters_are_escaped(text: str, shown: str | None) -> None:
-    assert escape_text(text) == (text if shown is None else shown)
+    assert spelled(text) == (text if shown is None else shown)
 
 
 # The program
@@ -230,7 +230,7 @@ def test_an_invite_is_enough_to_chat(laid: Laid, adapter: Path, tmp_path: Path) 
         by_transformers(laid.base, None, HELLO, 24),
         by_transformers(laid.base, adapter, HELLO, 24),
     )
-    assert done.stdout == f"base model:\n{escape_text(base)}\n\nbarn, round 120:\n{escape_text(checkpoint)}\n"
+    assert done.stdout == f"base model:\n{spelled(base)}\n\nbarn, round 120:\n{spelled(checkpoint)}\n"
 
 
 def test_a_local_folder_is_loaded_as_it_is(laid: Laid, adapter: Path, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_local_folder_is_loaded_as_it_is(laid: Laid, adapter: Path, tmp_path: 
     first, _ = answer(generator, "checkpoint", sampling=sampling)
     said = [*HELLO, {"role": "assistant", "content": first}, *HELLO]
     second, _ = answer(generator, "checkpoint", said, sampling)
-    assert done.stdout == "".join(f"{escape_text(each)}\n" for each in (first, second, first))
+    assert done.stdout == "".join(f"{spelled(each)}\n" for each in (first, second, first))
     assert first != second
 
 
@@ -328,8 +328,8 @@ def test_ctrl_c_interrupts_an_answer(laid: Laid, adapter: Path, tmp_path: Path) 
     )  # fmt: skip
     terminal.until(lambda output: "> " in output)
     terminal.type("Hello there\n")
-    terminal.until(lambda output: escape_text(pieces[0]).strip() in output.partition("> Hello there")[2])
+    terminal.until(lambda output: spelled(pieces[0]).strip() in output.partition("> Hello there")[2])
     os.killpg(terminal.process.pid, signal.SIGINT)
     assert terminal.end() == 130, terminal.output
-    assert escape_text(pieces[-1]).strip() not in terminal.output
+    assert spelled(pieces[-1]).strip() not in terminal.output
     assert "Traceback" not in terminal.output

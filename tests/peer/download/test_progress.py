@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 
 import pytest
-from rich.console import Console
 
+from barnraise.runtime.plain_console import PlainConsole
 from peer.download.progress import DownloadBars, DownloadDisplay, DownloadLines, download_display
 
 
-def console(terminal: bool) -> Console:
-    return Console(file=io.StringIO(), force_terminal=terminal, width=120, legacy_windows=False)
+def console(terminal: bool) -> PlainConsole:
+    return PlainConsole(file=io.StringIO(), force_terminal=terminal, width=120)
 
 
 def show(display: DownloadDisplay[str]) -> None:

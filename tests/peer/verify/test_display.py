@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
-from rich.console import Console
 
+from barnraise.runtime.plain_console import PlainConsole
 from peer.verify.display import LINES, VerifyLines, verify_display
 from peer.verify.events import ReadingBaseModel, ReplayProgress, VerifyEvent
 
@@ -17,7 +17,7 @@ def message(event: VerifyEvent | ReplayProgress) -> str:
 
 def test_a_terminal_shows_a_bar_and_the_events() -> None:
     shown = io.StringIO()
-    console = Console(file=shown, force_terminal=True, width=100)
+    console = PlainConsole(file=shown, force_terminal=True, width=100)
     with verify_display(console, message, lambda progress: f"{progress.contributions} folded") as display:
         display.report(ReadingBaseModel("here"))
         display.replayed(ReplayProgress(3, 7, 12, 1.5))
