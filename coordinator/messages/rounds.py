@@ -59,6 +59,8 @@ def refusal_message(reason: reasons.RefusalReason) -> str:
             return f"its blob has {size} bytes, this run's have {format_sizes(allowed)}"
         case reasons.TooManyTokens(tokens, samples, sequence_length):
             return f"it claims {tokens} tokens from {samples} samples of {sequence_length}"
+        case reasons.WrongRanges(named, samples):
+            return f"its ranges name {named} of {samples} samples, or are not in order"
         case reasons.Unfetchable(problem, attempts):
             return f"{problem} ({attempts} attempts)"
         case reasons.InvalidBlob(problem):

@@ -83,7 +83,16 @@ class TooManyTokens(Reason):
     sequence_length: int
 
 
-MisfitReason = WrongRound | AfterDeadline | WrongBaseState | WrongBlobSize | TooManyTokens
+@dataclass(frozen=True)
+class WrongRanges(Reason):
+    """Its ranges do not name the samples that it states, or are not in order."""
+
+    named: int
+    """Samples that the ranges name."""
+    samples: int
+
+
+MisfitReason = WrongRound | AfterDeadline | WrongBaseState | WrongBlobSize | TooManyTokens | WrongRanges
 
 # Why a contribution is refused
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Window, seconds_between
+from barnraise.contract.sample_ranges import are_ordered, cover
 from barnraise.core.ids import Millis, StateHash
 from coordinator.reasons.rounds import (
     AfterDeadline,
@@ -13,6 +14,7 @@ from coordinator.reasons.rounds import (
     TooManyTokens,
     WrongBaseState,
     WrongBlobSize,
+    WrongRanges,
     WrongRound,
 )
 
@@ -43,4 +45,6 @@ def check_commit(
         return Misfit(WrongBlobSize(commit.size, blob_sizes))
     if commit.tokens > commit.samples * sequence_length:
         return Misfit(TooManyTokens(commit.tokens, commit.samples, sequence_length))
+    if not cover(commit.ranges, commit.samples) or not are_ordered(commit.ranges, commit.round):
+        return Misfit(WrongRanges(sum(each.count for each in commit.ranges), commit.samples))
     return Fits()

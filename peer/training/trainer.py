@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Array, Layout, Tensors, TrainState
@@ -49,6 +50,8 @@ class Update:
     """Samples used."""
     loss: float
     """Mean training loss of those tokens, in nats; 0 if there were none."""
+    ranges: tuple[SampleRange, ...] = ()
+    """Which samples they are, in the volunteer's assignments."""
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])

@@ -17,6 +17,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import Commit, blob_name
+from barnraise.contract.sample_ranges import MAX_RANGES
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import KEY_BYTES, Identity
@@ -111,6 +112,7 @@ class ContributionStore:
             tokens=update.tokens,
             samples=update.samples,
             loss=update.loss,
+            ranges=update.ranges[-MAX_RANGES:],
         )
         return Encoded(blob, sign(self.identity, commit))
 

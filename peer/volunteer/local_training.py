@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from barnraise.contract.sample_ranges import SampleRange, extended, split
 from barnraise.contract.shards import Sample
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip
@@ -37,6 +38,8 @@ class LocalTraining:
     """The local parameters when the contribution was taken, from the first step after it on."""
     _passed: int = 0
     """Samples of this round that were drawn before training started again from the run's state."""
+    _drawn: tuple[SampleRange, ...] = ()
+    """The samples behind the work that no contribution has taken."""
     _skipped: int = 0
     _skipped_in_a_row: int = 0
     _resets: int = 0
@@ -53,6 +56,9 @@ class LocalTraining:
         """
         if self.lifecycle.taken and not self._taken_at:
             self._taken_at = self.trainer.params()
+        if samples:
+            drawn = SampleRange(round=self.counts_in, start=self.samples, count=len(samples))
+            self._drawn = extended(self._drawn, drawn)
         try:
             result = self.trainer.step(samples)
         except NotFinite as error:
@@ -75,7 +81,7 @@ class LocalTraining:
         passed = self.samples
         self.trainer.load(self.state)
         self.trainer.forget_inner()
-        self._passed, self.steps, self._taken_at = passed, 0, {}
+        self._passed, self.steps, self._taken_at, self._drawn = passed, 0, {}, ()
 
     @property
     def tokens(self) -> int:
@@ -121,8 +127,9 @@ class LocalTraining:
             params = self.state.params
             self._taken_at = {name: params[name] - array for name, array in update.tensors.items()}
         self.steps = self._passed = 0
+        taken, self._drawn = split(self._drawn, update.samples)
         self.lifecycle.advance(ContributionEvent.TAKE)
-        return update
+        return replace(update, ranges=taken)
 
     def rest(self) -> Update:
         """The work that no contribution has taken, for a volunteer that leaves."""
@@ -143,6 +150,7 @@ class LocalTraining:
             self.trainer.merge(self._taken_at or self.state.params, state)
         else:
             self.trainer.load(state)
+            self._drawn = ()
         if not self.lifecycle.taken:
             self.steps = 0  # `round.steps` are for each round, and this one closed without us
         self.lifecycle.advance(ContributionEvent.REBASE)

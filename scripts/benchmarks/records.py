@@ -22,6 +22,7 @@ from barnraise.contract.certificates import Certificate
 from barnraise.contract.heartbeat import heartbeat_seconds, parts_for
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Admission, Commit, Head, Presence
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, RunId, blob_hash
 from barnraise.core.signed import sign
@@ -195,6 +196,7 @@ def _commit(node: Node, clock: RoundClock) -> Commit:
     return Commit(
         run=RUN, round=clock.round, base_state=HASH, owner=node.identity.public, admission=node.admission,
         blob=HASH, size=1, pieces=HASH, tokens=7, samples=1, loss=1.0,
+        ranges=(SampleRange(round=clock.round, start=0, count=1),),
     )  # fmt: skip
 
 

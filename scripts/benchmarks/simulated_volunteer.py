@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from barnraise.contract.heartbeat import heartbeat_seconds
 from barnraise.contract.records import Activity, Admission, Commit, Presence, seal
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.state import Array
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round, StateHash
@@ -87,7 +88,7 @@ class SimulatedVolunteer:
         commit = Commit(
             run=run, round=self.base, base_state=state, owner=self.identity.public,
             admission=self.admission, blob=state, pieces=state, size=blob_bytes, tokens=10**6,
-            samples=10**3, loss=1.0,
+            samples=10**3, loss=1.0, ranges=(SampleRange(round=self.base, start=0, count=10**3),),
         )  # fmt: skip
         return seal(self.identity, commit)
 

@@ -22,6 +22,7 @@ from barnraise.contract.records import Commit, Head, fold_order, open_record, se
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
 from barnraise.contract.run_keys import Signers
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip
@@ -170,10 +171,11 @@ class Simulation:
         node.residual = update
         name = blob_hash(blob)
         self._blobs[name] = blob
+        samples = -(-node.tokens // self._spec.data.sequence_length)
         commit = Commit(
             run=self._spec.name, round=node.base, base_state=node.state, owner=node.identity.public,
             admission=node.admission, blob=name, pieces=name, size=len(blob), tokens=node.tokens,
-            samples=-(-node.tokens // self._spec.data.sequence_length), loss=1.0,
+            samples=samples, loss=1.0, ranges=(SampleRange(round=node.base, start=0, count=samples),),
         )  # fmt: skip
         node.tokens = node.steps = 0
         node.lifecycle.advance(ContributionEvent.TAKE)

@@ -31,6 +31,7 @@ from coordinator.reasons.rounds import (
     Unfetchable,
     WrongBaseState,
     WrongBlobSize,
+    WrongRanges,
 )
 from coordinator.rounds.intake import Refused, State, Unfetched
 from coordinator.rounds.session import Session
@@ -123,6 +124,7 @@ def test_a_blob_that_no_peer_has_is_refused_after_some_attempts(store: RunStore)
         ({"base_state": parts.HASH_A}, WrongBaseState),
         ({"size": 7}, WrongBlobSize),
         ({"tokens": 10**9}, TooManyTokens),
+        ({"ranges": ()}, WrongRanges),
     ],
 )
 def test_the_blob_of_a_commit_that_does_not_fit_is_not_fetched(

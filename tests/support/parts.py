@@ -14,6 +14,7 @@ from barnraise.contract.log_entries import Close, Delegation, Entry, NeedsNewer,
 from barnraise.contract.manifest import FileEntry, Manifest, position_fields
 from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.contract.run_keys import Signers
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.state_index import index_of
@@ -133,7 +134,9 @@ def commit(owner: Identity, *, round: int = 0, base: str = HASH_A, run: str = RU
         "samples": 4,
         "loss": 2.5,
     }
-    return Commit.model_validate(fields | other)
+    fields |= other
+    drawn = SampleRange(round=round, start=0, count=int(str(fields["samples"])))
+    return Commit.model_validate({"ranges": (drawn,)} | fields)
 
 
 def presence(owner: Identity = ADA, **other: object) -> Presence:

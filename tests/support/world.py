@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from barnraise.contract.records import Commit
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, PublicKey, Round, StateHash
 from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, decide_close, deserted_after
@@ -260,6 +261,7 @@ class World:
             "run": "barn", "round": round, "base_state": state, "owner": key, "admission": "", "blob": blob,
             "pieces": blob,
             "size": BLOB_SIZE, "tokens": tokens, "samples": -(-tokens // LENGTH), "loss": 1.0,
+            "ranges": (SampleRange(round=round, start=0, count=-(-tokens // LENGTH)),),
         }  # fmt: skip
 
     def _drop(self, peer: Peer) -> None:

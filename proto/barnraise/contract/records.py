@@ -40,6 +40,7 @@ from barnraise.contract.protocol import (
     read_misfit,
 )
 from barnraise.contract.run_keys import Signers, Successors
+from barnraise.contract.sample_ranges import SampleRanges
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId, short
@@ -127,6 +128,8 @@ class Commit(Extensible):
     samples: Annotated[int, Field(gt=0, lt=2**40)]
     loss: Annotated[float, Field(ge=0)]
     """Mean training loss, for display and for `barnraise.contract.divergence`."""
+    ranges: SampleRanges = Field(default=(), exclude_if=lambda ranges: not ranges)
+    """The samples trained on, in the owner's assignments, oldest first. A round takes no commit without."""
 
 
 class JoinClaim(Extensible):

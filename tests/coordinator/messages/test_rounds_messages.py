@@ -40,6 +40,7 @@ REFUSALS: list[tuple[reasons.RefusalReason, str]] = [
     (reasons.WrongBaseState("cd" * 32, STATE), "it starts from state cdcdcdcd, the round's is abababab"),
     (reasons.WrongBlobSize(99, range(100, 101)), "its blob has 99 bytes, this run's have 100"),
     (reasons.TooManyTokens(65, 4, 16), "it claims 65 tokens from 4 samples of 16"),
+    (reasons.WrongRanges(3, 4), "its ranges name 3 of 4 samples, or are not in order"),
     (reasons.Unfetchable("no peer sent the blob", 5), "no peer sent the blob (5 attempts)"),
     (reasons.InvalidBlob("the blob of abababab is not finite"), "the blob of abababab is not finite"),
 ]

@@ -8,6 +8,7 @@ import pytest
 
 from barnraise.contract.records import Commit
 from barnraise.contract.rounds import Window
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, Round, StateHash
 from coordinator.reasons.rounds import (
@@ -16,6 +17,7 @@ from coordinator.reasons.rounds import (
     TooManyTokens,
     WrongBaseState,
     WrongBlobSize,
+    WrongRanges,
     WrongRound,
 )
 from coordinator.rounds.commit_check import Fits, Misfit, check_commit
@@ -41,6 +43,9 @@ MISFITS: list[tuple[Commit, float, MisfitReason]] = [
     (commit_like(base_state=HASH_B), 5, WrongBaseState(HASH_B, STATE)),
     (commit_like(size=99), 5, WrongBlobSize(99, SIZES)),
     (commit_like(tokens=65), 5, TooManyTokens(65, 4, 16)),
+    (commit_like(ranges=()), 5, WrongRanges(0, 4)),
+    (commit_like(samples=5), 5, WrongRanges(4, 5)),
+    (commit_like(ranges=(SampleRange(round=4, start=0, count=4),)), 5, WrongRanges(4, 4)),
 ]
 
 

@@ -34,6 +34,7 @@ CHEATS: tuple[dict[str, object], ...] = (
     {"size": 99},
     {"samples": 1, "tokens": 999},
     {"base_state": "d" * 64},
+    {"ranges": ()},
 )
 BOUND = 300
 """Seconds in which a round closes once enough volunteers stay: windows, slow steps, stale heartbeats."""

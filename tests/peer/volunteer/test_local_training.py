@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import Raw
 from barnraise.contract.state import Array, TrainState
 from barnraise.core.errors import NotFinite, StateError
@@ -165,6 +166,7 @@ def test_tokens_samples_and_steps_are_counted_since_the_contribution(training: L
     assert not training.lifecycle.taken
     update = training.take()
     assert (update.tokens, update.samples) == (sum(trained), 6)
+    assert update.ranges == (SampleRange(round=0, start=0, count=6),)
     assert (training.tokens, training.steps, training.samples) == (0, 0, 0)
     assert training.lifecycle.taken
     ahead = step(training, 4)
@@ -174,6 +176,30 @@ def test_tokens_samples_and_steps_are_counted_since_the_contribution(training: L
     later = step(training, 5)
     update = training.take()
     assert (update.tokens, update.samples) == (ahead + later, 4)
+    assert update.ranges == (SampleRange(round=1, start=0, count=4),)
+
+
+def test_a_share_of_the_work_names_its_samples_and_leaves_the_others(training: LocalTraining) -> None:
+    trained = [step(training, seed) for seed in (1, 2, 3, 4)]
+    first = training.take(sum(trained) // 2)
+    rebase(training)
+    step(training, 5)
+    second = training.take()
+    assert first.ranges == (SampleRange(round=0, start=0, count=first.samples),)
+    left = 8 - first.samples
+    assert 0 < first.samples < 8
+    assert sum(each.count for each in second.ranges) == second.samples == left + 2
+    assert second.ranges[0] == SampleRange(round=0, start=first.samples, count=left)
+
+
+def test_work_that_is_dropped_names_no_samples(training: LocalTraining) -> None:
+    step(training, seed=1)
+    with torch.no_grad():
+        next(iter(training.trainer._model.params.values())).fill_(float("nan"))
+    with pytest.raises(NotFinite):
+        training.take()
+    step(training, 2)
+    assert training.take().ranges == (SampleRange(round=0, start=2, count=2),)
 
 
 def test_the_steps_of_a_missed_round_do_not_count_in_the_next(training: LocalTraining) -> None:
