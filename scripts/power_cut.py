@@ -216,7 +216,8 @@ class Run:
 
     def _join(self, name: str, invite: str) -> Program:
         return self.stage.start(
-            name, "peer", "join", invite, "--name", name, "--device", "cpu", "--threads", "1",
+            name, "peer", "join", invite, "--name", name, "--credit", "--device", "cpu",
+            "--threads", "1",
             "--listen", "/ip4/127.0.0.1/tcp/0", "--base", str(self.work / "model"),
             "--data-dir", str(self.disk / name), "--cache-dir", str(self.disk / "cache"),
         )  # fmt: skip

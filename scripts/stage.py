@@ -79,7 +79,7 @@ class Stage:
     def volunteer(self, name: str, invite: str, *more: str) -> Program:
         """Start `peer join` with one thread."""
         return self.start(
-            name, "peer", "join", invite, "--name", name, "--threads", "1", "--micro-batch", "1",
+            name, "peer", "join", invite, "--name", name, "--credit", "--threads", "1", "--micro-batch", "1",
             "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir", str(self.work / name), *more,
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.status import FaultStatus
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, short
 from barnraise.core.plain_text import one_line
 from barnraise.core.reason import Reason
 
@@ -55,7 +55,7 @@ class FaultReports:
         """The newest reports, the newest first."""
         return tuple(
             FaultStatus(
-                key=report.owner,
+                key=short(report.owner),
                 device=one_line(report.device),
                 problem=one_line(report.problem),
                 seconds_ago=seconds_between(at, now),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from barnraise.contract.records import Activity, Presence
+from barnraise.contract.records import Activity, JoinClaim, Presence
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.status import PeerStatus
@@ -79,12 +79,15 @@ class Membership:
 
         return Attendance(doing("training"), doing("late"), len(self) - len(contributing))
 
-    def statuses(self, now: Millis) -> tuple[PeerStatus, ...]:
-        """The status of each volunteer, by key."""
+    def statuses(self, now: Millis, claims: Mapping[PublicKey, JoinClaim]) -> tuple[PeerStatus, ...]:
+        """The status of each volunteer, by key, for everybody to read.
+
+        claims: the newest of each volunteer, which says whether others may see its name.
+        """
         return tuple(
             PeerStatus(
-                name=presence.name,
-                key=owner,
+                name=public_name(claims.get(owner)),
+                key=short(owner),
                 round=presence.round,
                 state=presence.state,
                 tokens=presence.tokens,
@@ -93,3 +96,8 @@ class Membership:
             )
             for owner, presence in sorted(self.presences.items())
         )
+
+
+def public_name(claim: JoinClaim | None) -> str:
+    """The name that everybody may read; empty without consent."""
+    return claim.name if claim is not None and claim.credit else ""

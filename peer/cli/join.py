@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("invite")
-@click.option("--name", default="", help="Your name in the run's status. Default: none.")
-@click.option("--credit", is_flag=True, help="Allow model cards to name you. Needs --name.")
+@click.option(
+    "--name", default="", help="Your name, for the maintainer alone unless --credit. Default: none."
+)
+@click.option("--credit", is_flag=True, help="Let the run's status and model cards name you. Needs --name.")
 @device_option
 @threads_option
 @click.option(

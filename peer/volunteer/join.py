@@ -165,7 +165,7 @@ async def _take_part(
     """Train until the user leaves; on the CPU from where a GPU fails, unless the user chose the GPU."""
     while True:
         assembling = functools.partial(
-            _volunteer, node, machine, folder, settings.name, admission, displays.status, leaving
+            _volunteer, node, machine, folder, settings.public_name, admission, displays.status, leaving
         )
         try:
             volunteer = await _or_leave(persist(assembling, node.identity.public, node.timing), leaving)

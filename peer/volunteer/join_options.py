@@ -32,9 +32,9 @@ class JoinSettings(Strict):
     """A volunteer's own settings, which are not part of the run spec."""
 
     name: str
-    """The volunteer's name in the run's status; empty: none."""
+    """The volunteer's name, for the run's maintainer; empty: none."""
     credit: bool
-    """Whether the model cards of checkpoints may name the volunteer."""
+    """Whether the run's status and the model cards of checkpoints may name the volunteer."""
     device: str
     """auto, cpu, mps, cuda or cuda:N."""
     threads: int | None
@@ -51,3 +51,8 @@ class JoinSettings(Strict):
     """Limit for receiving blobs, bytes a second; None: no limit."""
     base: Path | None
     """The base model's folder or GGUF file; None: it is downloaded."""
+
+    @property
+    def public_name(self) -> str:
+        """The name in heartbeats, which everybody can read."""
+        return self.name if self.credit else ""

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 def volunteer(act: Stage, name: str, invite: str, *more: str) -> Program:
     """A volunteer on another machine: its cache is empty, and it has no model."""
     return act.start(
-        name, "peer.cli.main", "join", invite, "--name", name, "--device", "cpu", "--threads", "1",
+        name, "peer.cli.main", "join", invite, "--name", name, "--credit", "--device", "cpu",
+            "--threads", "1",
         "--data-dir", str(act.folder / name), "--cache-dir", str(act.folder / f"{name}-cache"),
         "--listen", "/ip4/127.0.0.1/tcp/0", *more,
     )  # fmt: skip

@@ -181,7 +181,8 @@ class Stage:
     ) -> Program:
         listen = "0.0.0.0" if on is not None else "127.0.0.1"
         return self.start(
-            name, "peer.cli.main", "join", invite, "--name", name, "--device", "cpu", "--threads", "1",
+            name, "peer.cli.main", "join", invite, "--name", name, "--credit", "--device", "cpu",
+            "--threads", "1",
             "--base", str(self.folder / "model"), "--data-dir", str(self.folder / name),
             "--cache-dir", str(self.folder / "cache"), "--listen", f"/ip4/{listen}/tcp/0", *more, on=on,
             python=python, root=root,

@@ -1,4 +1,4 @@
-"""The status of a run, for people and for tools: what `coordinator status` shows."""
+"""The status of a run, for people and for tools: what `coordinator status` shows. Everybody may read it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ class PeerStatus(Strict):
     """One volunteer by its newest heartbeat."""
 
     name: str
+    """Empty unless its owner joined with `--credit`."""
     key: str
+    """Shortened."""
     round: int
     """The round that it works on."""
     state: str
@@ -24,6 +26,7 @@ class FaultStatus(Strict):
     """A volunteer's claim that the run cannot be trained."""
 
     key: str
+    """Shortened."""
     device: str
     problem: str
     seconds_ago: float

@@ -66,7 +66,7 @@ def run_ours(stage: Stage, hosts: Sequence[Host], options: Options) -> Ours:
             start(
                 stage, host, name, "-m", "scripts.benchmarks.uplink.timed_peer", str(cpu_file(work, name)),
                 str(options.slow if name == options.names[-1] else 1), "join", invite,
-                "--name", name, "--device", "cpu", "--threads", "1", "--micro-batch", "1",
+                "--name", name, "--credit", "--device", "cpu", "--threads", "1", "--micro-batch", "1",
                 "--listen", f"/ip4/{host.address}/tcp/0", "--data-dir", str(work / name),
             )
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from barnraise.contract.records import Activity, Presence
+from barnraise.contract.records import Activity, JoinClaim, Presence
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, PublicKey, Round
+from barnraise.core.ids import Millis, PublicKey, Round, short
 from coordinator.rounds.membership import Attendance, Membership
-from tests.support.parts import ADA, BEN, NOW, STRANGER, presence
+from tests.support.parts import ADA, BEN, NOW, RUN, STRANGER, presence
 
 OPEN = Round(3)
 
@@ -16,6 +16,10 @@ OPEN = Round(3)
 def beat(owner: Identity, doing: Activity = "training", round: int = 3, name: str = "") -> Presence:
     update = {"doing": doing, "round": round, "name": name, "tokens": 64}
     return presence(owner).model_copy(update=update)
+
+
+def claim(owner: Identity, name: str, *, credit: bool) -> JoinClaim:
+    return JoinClaim(run=RUN, owner=owner.public, name=name, credit=credit, at=NOW)
 
 
 def key(owner: Identity) -> PublicKey:
@@ -65,7 +69,14 @@ def test_a_volunteer_whose_turn_is_another_round_is_idle() -> None:
 
 def test_the_status_lists_volunteers_by_key_with_the_age_of_their_heartbeat() -> None:
     members = Membership.of([beat(ADA), beat(BEN)])
-    first, second = members.statuses(Millis(NOW + 2_500))
-    assert [first.key, second.key] == sorted([ADA.public, BEN.public])
+    first, second = members.statuses(Millis(NOW + 2_500), {})
+    assert [first.key, second.key] == sorted([short(ADA.public), short(BEN.public)])
     assert first.seen_seconds_ago == 2.5
-    assert members.statuses(Millis(NOW - 2_500))[0].seen_seconds_ago == 0.0
+    assert members.statuses(Millis(NOW - 2_500), {})[0].seen_seconds_ago == 0.0
+
+
+def test_the_status_names_only_those_who_consented() -> None:
+    members = Membership.of([beat(ADA, name="Ada"), beat(BEN, name="Ben"), beat(STRANGER, name="Eve")])
+    claims = {key(ADA): claim(ADA, "Ada", credit=True), key(BEN): claim(BEN, "Ben", credit=False)}
+    shown = {each.key: each.name for each in members.statuses(NOW, claims)}
+    assert shown == {short(ADA.public): "Ada", short(BEN.public): "", short(STRANGER.public): ""}
