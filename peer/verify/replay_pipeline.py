@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from barnraise.contract.archive import ArchiveIndex
 from barnraise.contract.manifest import Manifest
 from barnraise.contract.records import Commit
-from barnraise.fold.fold import Contribution
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.log import Amendment, Link, Step, Unreadable
 from barnraise.fold.replay import Difference, Replay, RoundReader
 from barnraise.runtime.waits import end_all

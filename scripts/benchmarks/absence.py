@@ -17,9 +17,10 @@ from pathlib import Path
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import AdamW, Dense, Full, InnerSpec, Lora, RunSpec, Sgd, TrainSpec
 from barnraise.contract.state import Array, TrainState
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
 from scripts.benchmarks.convergence.arms import ADAMW, Batches
@@ -103,7 +104,7 @@ class _Machine:
         at = {name: state.params[name] - array for name, array in update.tensors.items()} if rest else {}
         blob = encode_with_feedback(CODEC, update.tensors, self.residual, state.layout)
         self.residual = update.tensors
-        return Contribution(Decoder(blob, CODEC, state.layout), update.tokens), at
+        return Contribution.unlimited(Decoder(blob, CODEC, state.layout), update.tokens), at
 
     @property
     def _rounds_here(self) -> int:

@@ -22,9 +22,10 @@ from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import MachineError
 from barnraise.core.ids import BlobHash, Round
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder, chunks, encode_in_place
 from barnraise.fold.error_feedback import encode_with_feedback
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.blob_store import BlobStore
 from peer.volunteer.saved_state import SavedState
@@ -173,7 +174,7 @@ def measure_codec(kind: str, repeats: int, layout: Layout) -> dict[str, float]:
                     decoder.values(name, start, stop)
 
         def folded(decoder: Decoder = decoder) -> None:
-            fold(state, [Contribution(decoder, 1)], spec)
+            fold(state, [Contribution.unlimited(decoder, 1)], spec)
 
         seconds["decode"].append(timed(decode))
         zeros(layout)  # a virtual machine gets pages from its host at first use, which is not the fold's time
@@ -211,7 +212,9 @@ def measure_memory(kind: str, _repeats: int, layout: Layout) -> dict[str, float]
 
         for count in (2, 4):
             memory.restart()
-            parts = [Contribution(Decoder(blobs.view(name), codec, layout), 1) for name in names[-count:]]
+            parts = [
+                Contribution.unlimited(Decoder(blobs.view(name), codec, layout), 1) for name in names[-count:]
+            ]
             fold(state, parts, spec).hash()
             del parts
             peaks[f"fold {count}"] = memory.peak()

@@ -28,9 +28,10 @@ from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, RunId, blob_hash
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder, blob_sizes
 from barnraise.fold.error_feedback import encode_with_feedback
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, decide_close
 from coordinator.rounds.commit_check import Fits, check_commit
 from peer.volunteer.actions import (
@@ -258,7 +259,7 @@ class Simulation:
 
         def folded() -> TrainState:
             parts = [
-                Contribution(Decoder(blob, self._spec.codec, LAYOUT), commit.tokens)
+                Contribution.unlimited(Decoder(blob, self._spec.codec, LAYOUT), commit.tokens)
                 for blob, commit in zip(blobs, ordered, strict=True)
             ]
             return fold(self._state, parts, self._spec)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from barnraise.contract.spec import AdamW, CodecSpec, Dense, Raw, RunSpec, Sgd
 from barnraise.contract.state import TrainState
 from barnraise.core.ids import StateHash
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import dense
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 from tests.support.parts import CODECS, codec_name, contribution, run_spec, state, tensors
 
 OUTERS: dict[str, Sgd | AdamW] = {

@@ -6,13 +6,17 @@ change parts its program from every run that is under way: it needs a new versio
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from barnraise.contract.spec import AdamW, CodecSpec, Dense, Raw, Sgd, Sparse
 from barnraise.contract.state import Layout, TrainState
 from barnraise.core.ids import blob_hash
+from barnraise.fold.aggregators import Aggregate, Contribution, factors
 from barnraise.fold.codec import encode_in_place
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 from tests.support.parts import CODECS, codec_name, contribution, integers, run_spec
 
 LAYOUT = Layout((("bias", (13,)), ("one", (1,)), ("weight", (24, 40))))
@@ -38,11 +42,22 @@ STATES = {
     "adamw sparse4": "5c67277c09ce3173146cb4475aa392894ba778d13d5be4ae6c0cc61982462901",
     "adamw raw": "61c5cff17295fd9be3ea545b8d5b77ba1635fd3df0e3549e0973d21a826ab62d",
 }
+CLIPPED = {
+    "dense2": "5d986adfeb977a9176ba5022960fe3851a461b8af2b0ae0f32a818d7a010be1e",
+    "dense4": "5c62dcb51f252300e8edebdd1bba73e715cb7423b8cde1a9a6344502a5b713fb",
+    "dense8": "1f9ee3332072aa97cb233c0cf378a00347a17293d61434a183b6d733bdf8bd87",
+    "dense16": "9468aefa03ea4899aa1ddc7eb5131b05c1549d62f25683c3c81ccf5eae09e10d",
+    "raw": "ede40f3f4d9e537b14ceffda296ef0b3b82ae9b8f5dac110ad730d648607e545",
+    "sparse2": "655a7b7afeafb8ab5e0a213c030a606e4b380e141b2b3f3d10141bc97f4762f9",
+    "sparse4": "58346718fc0538a9a0fdd86be7f79062884c639229dfa1f366a4740bb8b156e8",
+}
+"""Of the clipped mean, by codec."""
 OUTERS: dict[str, Sgd | AdamW] = {
     "mean": Sgd(),
     "nesterov": Sgd(lr=0.7, momentum=0.9, nesterov=True),
     "adamw": AdamW(lr=0.01, weight_decay=0.1),
 }
+AGGREGATES: tuple[Aggregate, ...] = ("clipped_mean", "mean")
 FOLDED: tuple[CodecSpec, ...] = (
     Dense(bits=4, block=16),
     Raw(),
@@ -57,11 +72,26 @@ def contributions(round: int, codec: CodecSpec) -> list[Contribution]:
     ]
 
 
-def folded(codec: CodecSpec, outer: Sgd | AdamW, rounds: int = 4) -> TrainState:
+def uneven(round: int, codec: CodecSpec) -> list[Contribution]:
+    """Of other norms, and one of a key on probation. Each round clips two of them."""
+    divisors = (1 << 12, 1 << 10, 3 << 11, 1 << 11)
+    found = [
+        contribution(integers(10 * round + peer, divisor, LAYOUT), 100 + 37 * peer, codec, LAYOUT)
+        for peer, divisor in enumerate(divisors)
+    ]
+    return [*found[:-1], replace(found[-1], weight=50, trusted=False)]
+
+
+def folded(
+    codec: CodecSpec,
+    outer: Sgd | AdamW,
+    sent: Callable[[int, CodecSpec], list[Contribution]] = contributions,
+    aggregate: Aggregate = "mean",
+) -> TrainState:
     state = TrainState(integers(0, 1 << 8, LAYOUT))
     spec = run_spec(codec, outer)
-    for round in range(rounds):
-        state = fold(state, contributions(round, codec), spec)
+    for round in range(4):
+        state = fold(state, sent(round, codec), spec, aggregate)
     return state
 
 
@@ -76,6 +106,18 @@ def test_blobs_have_the_pinned_bytes(codec: CodecSpec) -> None:
 @pytest.mark.parametrize("outer", OUTERS)
 def test_folded_states_have_the_pinned_hashes(codec: CodecSpec, outer: str) -> None:
     assert folded(codec, OUTERS[outer]).hash() == STATES[f"{outer} {codec_name(codec)}"]
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=codec_name)
+def test_states_of_the_clipped_mean_have_the_pinned_hashes(codec: CodecSpec) -> None:
+    shares = [
+        clipped / mean
+        for clipped, mean in zip(
+            *(factors(aggregate, uneven(0, codec)) for aggregate in AGGREGATES), strict=True
+        )
+    ]
+    assert [share < 1 for share in shares] == [False, True, False, False]
+    assert folded(codec, Sgd(), uneven, "clipped_mean").hash() == CLIPPED[codec_name(codec)]
 
 
 def test_the_first_state_has_the_pinned_hash() -> None:

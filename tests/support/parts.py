@@ -22,8 +22,8 @@ from barnraise.contract.tip import Position
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed, sign
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder, encode_in_place
-from barnraise.fold.fold import Contribution
 from barnraise.fold.log import Amendment, Link
 
 RUN = RunId("barn")
@@ -102,7 +102,9 @@ def contribution(
     update: dict[str, Array], tokens: int, codec: CodecSpec, layout: Layout = LAYOUT
 ) -> Contribution:
     """`update` is encoded from a copy."""
-    return Contribution(Decoder(encode_in_place(codec, copied(update), layout), codec, layout), tokens)
+    return Contribution.unlimited(
+        Decoder(encode_in_place(codec, copied(update), layout), codec, layout), tokens
+    )
 
 
 def charter(spec: RunSpec, genesis: TrainState) -> Charter:

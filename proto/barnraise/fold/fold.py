@@ -2,67 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 
 from barnraise.contract.spec import RunSpec
-from barnraise.contract.state import Array, TrainState
-from barnraise.fold.codec import Decoder, chunks
+from barnraise.contract.state import TrainState
+from barnraise.fold.aggregators import Aggregate, Contribution, combine, factors
+from barnraise.fold.codec import chunks
 from barnraise.fold.outer import outer_for
 
 
-@dataclass(frozen=True)
-class Contribution:
-    """One peer's part of a round: checked values, and their weight."""
-
-    decoder: Decoder
-    tokens: int
-
-
-class Aggregator(Protocol):
-    """Combines a chunk of every contribution, in the close's order, bit-exactly."""
-
-    def weights(self, tokens: Sequence[int]) -> list[np.float32]:
-        """tokens: of each contribution."""
-        ...
-
-    def combine(self, values: Iterable[Array], weights: Sequence[np.float32]) -> Array:
-        """values: one [n] array per contribution. Returns [n]; the inputs may be overwritten."""
-        ...
-
-
-class TokenWeightedMean:
-    """Σ (tokens_i / Σ tokens) · value_i, summed in fp32 in the close's order."""
-
-    def weights(self, tokens: Sequence[int]) -> list[np.float32]:
-        total = sum(tokens)
-        return [np.float32(count / total) for count in tokens]
-
-    def combine(self, values: Iterable[Array], weights: Sequence[np.float32]) -> Array:
-        pairs = zip(values, weights, strict=True)
-        first, weight = next(pairs)
-        total = np.multiply(first, weight, out=first)
-        for value, weight in pairs:
-            np.multiply(value, weight, out=value)
-            np.add(total, value, out=total)
-        return total
-
-
 def fold(
-    state: TrainState,
-    contributions: Sequence[Contribution],
-    spec: RunSpec,
-    aggregator: Aggregator | None = None,
+    state: TrainState, contributions: Sequence[Contribution], spec: RunSpec, aggregate: Aggregate = "mean"
 ) -> TrainState:
     """Fold a round's contributions, in the order of its close, into a new state.
 
     Extra memory: the new state and a few chunks. `state` does not change.
     """
-    aggregator = aggregator or TokenWeightedMean()
-    weights = aggregator.weights([contribution.tokens for contribution in contributions])
+    found = zip(contributions, factors(aggregate, contributions), strict=True)
+    counted = [(contribution.decoder, factor) for contribution, factor in found if factor]
+    shares = [factor for _, factor in counted]
     outer = outer_for(spec.outer, state.step)
     params = {name: array.copy() for name, array in state.params.items()}
     buffers = {
@@ -76,8 +36,10 @@ def fold(
         flat = array.reshape(-1)
         flat_buffers = {kind: tensors[name].reshape(-1) for kind, tensors in buffers.items()}
         for start, stop in chunks(spec.codec, flat.size):
-            update = aggregator.combine(
-                (contribution.decoder.values(name, start, stop) for contribution in contributions), weights
+            update = (
+                combine((decoder.values(name, start, stop) for decoder, _ in counted), shares)
+                if counted
+                else np.zeros(stop - start, np.float32)
             )
             outer.step(
                 flat[start:stop], update, {kind: buffer[start:stop] for kind, buffer in flat_buffers.items()}

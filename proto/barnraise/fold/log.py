@@ -25,8 +25,9 @@ from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, check_succession
 from barnraise.core.errors import MalformedBlob, MalformedRecord, NewerVersion, StateError
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def check_blob(commit: Commit, blob: bytes | memoryview, charter: Charter, layou
             f"the blob of {short(commit.owner)} is not the one that its commit names",
             fix="It is refused; another holder is tried.",
         )
-    return Contribution(Decoder(blob, charter.spec.codec, layout), commit.tokens)
+    return Contribution.unlimited(Decoder(blob, charter.spec.codec, layout), commit.tokens)
 
 
 def advance(

@@ -23,8 +23,9 @@ from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import MalformedBlob, NewerVersion, StateError, TrustError
 from barnraise.core.ids import PublicKey, StateHash, blob_hash
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder, blob_sizes, format_sizes
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 from barnraise.fold.log import Amendment, Link, Step, Unreadable, amended, check_step, is_named, read_step
 
 
@@ -85,7 +86,7 @@ class RoundReader:
             except MalformedBlob as error:
                 expected = "readable, since a close names it"
                 return _contribution(commit, expected, error.problem, Cause.COORDINATOR)
-            found.append(Contribution(decoder, commit.tokens))
+            found.append(Contribution.unlimited(decoder, commit.tokens))
         return tuple(found)
 
     @cached_property

@@ -18,9 +18,10 @@ from pydantic import TypeAdapter
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import CodecSpec, Full, InnerSpec, Lora, Raw, RunSpec, Sgd, TrainSpec
 from barnraise.contract.state import Array, TrainState
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
 from scripts.benchmarks.convergence.workload import BATCH, CPU, held_out_loss, spec
@@ -220,7 +221,7 @@ def _diloco(arm: Diloco, workload: Workload) -> Outcome:
                 peer.train_ahead(min(arm.ahead, peer.steps))
             if place not in late:
                 tokens = update.tokens if arm.weights == "tokens" else 1
-                contributions.append(Contribution(decoder, tokens))
+                contributions.append(Contribution.unlimited(decoder, tokens))
             else:
                 peer.miss(decoder, arm.late)
         state = fold(state, contributions, settings)

@@ -16,9 +16,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from barnraise.contract.spec import DataSpec, Dense, InnerSpec, Lora, RunSpec, TrainSpec
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import UserError
+from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
-from barnraise.fold.fold import Contribution, fold
+from barnraise.fold.fold import fold
 from barnraise.models.causal_lm import load, model_shape
 from barnraise.models.memory_estimate import Precision
 from barnraise.models.trainable import attach, initial_state
@@ -212,7 +213,7 @@ def test_peers_of_different_precision_fold_to_one_state(folder: Path) -> None:
 
 def folded(state: TrainState, blobs: Sequence[bytes], tokens: Sequence[int], layout: Any) -> TrainState:
     contributions = [
-        Contribution(Decoder(blob, SPEC.codec, layout), weight)
+        Contribution.unlimited(Decoder(blob, SPEC.codec, layout), weight)
         for blob, weight in zip(blobs, tokens, strict=True)
     ]
     return fold(state, contributions, SPEC)

@@ -87,6 +87,7 @@ class Decoder:
         form = _format(codec)
         self._codec = codec
         self._shapes = dict(layout.shapes)
+        self._norm: float | None = None
         self._sections: dict[str, Section] = {}
         stored, offset = np.frombuffer(blob, np.uint8), _HEADER.size
         for name, shape in layout:
@@ -97,6 +98,12 @@ class Decoder:
     def values(self, name: str, start: int, stop: int) -> Array:
         """Values [start, stop) of the flattened tensor: one of the ranges of `chunks`."""
         return self._sections[name].values(start, stop)
+
+    def norm(self) -> float:
+        """The Euclidean norm of all values together: the same bits on every machine."""
+        if self._norm is None:
+            self._norm = math.sqrt(math.fsum(section.squares() for section in self._sections.values()))
+        return self._norm
 
     def tensor(self, name: str) -> Array:
         shape = self._shapes[name]

@@ -34,6 +34,7 @@ from barnraise.fold.codec.formats import (
     malformed,
 )
 from barnraise.fold.codec.half import HALF_MAX, half_bits, half_values
+from barnraise.fold.codec.squares import ordered_sum, sum_of_squares
 
 CHUNK = 1 << 16
 """Values processed at once: small enough for the processor's cache. Not part of the format."""
@@ -53,6 +54,16 @@ def _units_of_bytes(bits: int) -> npt.NDArray[np.generic]:
 
 
 _UNITS = {bits: _units_of_bytes(bits) for bits in (2, 4)}
+
+
+def _squares_of_bytes(bits: int) -> npt.NDArray[np.uint8]:
+    """[256]: the sum of the squares of a byte's units, in quarters for 2 bits, so that it is an integer."""
+    units = _UNITS[bits].view(np.float32).reshape(256, -1)
+    return (np.square(units) / _SQUARE_UNIT[bits]).sum(axis=1).astype(np.uint8)
+
+
+_SQUARE_UNIT = {2: 0.25, 4: 1.0, 8: 1.0}
+_SQUARES = {bits: _squares_of_bytes(bits) for bits in (2, 4)}
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,9 @@ class _Singles:
 
     def values(self, start: int, stop: int) -> Array:
         return self.stored[start:stop].astype(np.float32)
+
+    def squares(self) -> float:
+        return sum_of_squares(self.values, self.stored.size)
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,9 @@ class _Halves:
 
     def values(self, start: int, stop: int) -> Array:
         return half_values(self.stored[start:stop])
+
+    def squares(self) -> float:
+        return sum_of_squares(self.values, self.stored.size)
 
 
 @dataclass(frozen=True)
@@ -199,7 +216,8 @@ class BlockFormat:
         scale_bytes, value_bytes = self._parts(size)
         middle = offset + scale_bytes
         end = middle + value_bytes
-        return _Blocks(self.bits, self.block, blob[offset:middle].view("<u2"), blob[middle:end]), end
+        scales, packed = blob[offset:middle].view("<u2"), blob[middle:end]
+        return _Blocks(self.bits, self.block, size, scales, packed), end
 
     def _parts(self, size: int) -> tuple[int, int]:
         """Bytes of the scales and of the values."""
@@ -211,6 +229,8 @@ class BlockFormat:
 class _Blocks:
     bits: int
     block: int
+    size: int
+    """Values; those that pad the last block do not count."""
     scales: npt.NDArray[np.uint16]
     packed: Bytes
 
@@ -222,6 +242,36 @@ class _Blocks:
         row = start // self.block
         blocks *= bfloat16_values(self.scales[row : row + count])[:, None]
         return units[: stop - start]
+
+    def squares(self) -> float:
+        """Of whole blocks by their codes, whose squares are integers."""
+        whole = self.size // self.block
+        sums = bfloat16_values(self.scales[:whole]).astype(np.float64)
+        np.square(sums, out=sums)
+        sums *= _SQUARE_UNIT[self.bits]
+        step = max(CHUNK // self.block, 1)
+        for first in range(0, whole, step):
+            rows = slice(first, min(first + step, whole))
+            sums[rows] *= self._code_squares(rows)
+        return ordered_sum(sums) + self._rest_squares(whole * self.block)
+
+    def _rest_squares(self, start: int) -> float:
+        """Of a last block that is not full."""
+        if start == self.size:
+            return 0.0
+        rest = self.values(start, self.size)
+        return sum_of_squares(lambda first, end: rest[first:end], rest.size)
+
+    def _code_squares(self, rows: slice) -> npt.NDArray[np.uint32]:
+        """[n]: of each block, the sum of its codes' squares in units of _SQUARE_UNIT."""
+        width = self.block * self.bits // 8
+        packed = self.packed[rows.start * width : rows.stop * width]
+        if self.bits == 8:
+            codes = packed.view(np.int8).astype(np.int16)
+            squares = np.multiply(codes, codes, out=codes)
+        else:
+            squares = _SQUARES[self.bits].take(packed)
+        return squares.reshape(-1, width).sum(axis=1, dtype=np.uint32)
 
 
 def _ranges(size: int, step: int) -> Iterator[tuple[int, int]]:

@@ -40,6 +40,10 @@ class Section(Protocol):
         """Values [start, stop) of the flattened tensor, as the format's `chunks` cuts it."""
         ...
 
+    def squares(self) -> float:
+        """The sum of the values' squares: the same bits on every machine."""
+        ...
+
 
 class Format(Protocol):
     """The encoding of one tensor's values in a blob."""

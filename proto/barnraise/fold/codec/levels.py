@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from barnraise.contract.state import Array
 from barnraise.fold.codec.formats import MAX_MAGNITUDE, bfloat16_values
+from barnraise.fold.codec.squares import Doubles
 
 Scales = npt.NDArray[np.uint16]
 
@@ -42,6 +43,21 @@ def values(bits: int, codes: npt.NDArray[np.uint8], lowest: Scales, steps: Scale
     signs = (codes >> np.uint8(bits - 1)).astype(np.uint32) << 31
     signed: Array = (magnitudes.reshape(-1).view(np.uint32) | signs).view(np.float32)
     return signed
+
+
+def squares(bits: int, codes: npt.NDArray[np.uint8], lowest: Scales, steps: Scales) -> Doubles:
+    """[blocks]: the sum of each block's squares, by the exact sums of its levels and of their squares.
+
+    Values are rounded to fp32 and this is not, which changes a norm by less than 1e-7 of it.
+    """
+    levels = (codes & np.uint8(_top(bits))).reshape(lowest.size, -1).astype(np.uint16)
+    low, step = (bfloat16_values(scales).astype(np.float64) for scales in (lowest, steps))
+    cross = low * step * levels.sum(axis=1, dtype=np.uint32)
+    cross *= 2
+    total = low * low * levels.shape[1]
+    total += cross
+    total += step * step * np.multiply(levels, levels, out=levels).sum(axis=1, dtype=np.uint32)
+    return total
 
 
 def are_sound(bits: int, lowest: Scales, steps: Scales) -> bool:

@@ -44,6 +44,7 @@ from barnraise.fold.codec.formats import (
     check_finite,
     malformed,
 )
+from barnraise.fold.codec.squares import Doubles, ordered_sum
 from barnraise.fold.codec.topk import largest
 
 CHUNK = 1 << 16
@@ -187,6 +188,9 @@ class SparseSection:
     def values(self, start: int, stop: int) -> Array:
         return self.chunks[-(-start // self.step)].values(self.blob)
 
+    def squares(self) -> float:
+        return ordered_sum(np.concatenate([chunk.squares(self.blob) for chunk in self.chunks]))
+
 
 @dataclass(frozen=True)
 class _Chunk:
@@ -253,10 +257,17 @@ class _Chunk:
         before = np.arange(cut.blocks) * cut.length
         before[1:] -= sums[:-1, -1]
         sums += (before - 1)[:, None]
-        codes = unpack_planes(blob[self.codes : self.end], cut.count, self.bits).astype(np.uint8, copy=False)
         out = np.zeros(cut.blocks * cut.length, np.float32)
-        out[sums.reshape(-1)] = levels.values(self.bits, codes, *self._scales(blob))
+        out[sums.reshape(-1)] = levels.values(self.bits, self._codes(blob), *self._scales(blob))
         return out
+
+    def squares(self, blob: Bytes) -> Doubles:
+        """[blocks]: of each block, the sum of its values' squares."""
+        return levels.squares(self.bits, self._codes(blob), *self._scales(blob))
+
+    def _codes(self, blob: Bytes) -> Bytes:
+        packed = blob[self.codes : self.end]
+        return unpack_planes(packed, self.cut.count, self.bits).astype(np.uint8, copy=False)
 
     def _scales(self, blob: Bytes) -> tuple[levels.Scales, levels.Scales]:
         """[blocks] each: the lowest magnitudes, and the steps."""
