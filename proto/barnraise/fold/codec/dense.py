@@ -59,7 +59,8 @@ _UNITS = {bits: _units_of_bytes(bits) for bits in (2, 4)}
 def _squares_of_bytes(bits: int) -> npt.NDArray[np.uint8]:
     """[256]: the sum of the squares of a byte's units, in quarters for 2 bits, so that it is an integer."""
     units = _UNITS[bits].view(np.float32).reshape(256, -1)
-    return (np.square(units) / _SQUARE_UNIT[bits]).sum(axis=1).astype(np.uint8)
+    sums: npt.NDArray[np.uint8] = (np.square(units) / _SQUARE_UNIT[bits]).sum(axis=1).astype(np.uint8)
+    return sums
 
 
 _SQUARE_UNIT = {2: 0.25, 4: 1.0, 8: 1.0}
@@ -271,7 +272,8 @@ class _Blocks:
             squares = np.multiply(codes, codes, out=codes)
         else:
             squares = _SQUARES[self.bits].take(packed)
-        return squares.reshape(-1, width).sum(axis=1, dtype=np.uint32)
+        sums: npt.NDArray[np.uint32] = squares.reshape(-1, width).sum(axis=1, dtype=np.uint32)
+        return sums
 
 
 def _ranges(size: int, step: int) -> Iterator[tuple[int, int]]:
