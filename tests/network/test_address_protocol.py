@@ -36,7 +36,7 @@ class Side:
             return own
 
         self.protocol = AddressProtocol(
-            self.book, lambda: parts.NOW, contact, lambda: head, self.learned.append, Random(0)
+            self.book, lambda: parts.NOW, contact, lambda: head, self.learned.append, parts.guard(), Random(0)
         )
 
     @property
@@ -49,7 +49,7 @@ def exchange(asker: Side, answerer: Side) -> bool:
         (ours, theirs), serving = await stream_pair(), []
 
         async def open_stream(peer: PublicKey, protocol: str) -> Stream:
-            serving.append(asyncio.create_task(answerer.protocol.serve("asker", *theirs)))
+            serving.append(asyncio.create_task(answerer.protocol.serve(parts.ADA.public, *theirs)))
             return ours
 
         answered = await asker.protocol.ask(parts.BEN.public, open_stream)
@@ -106,7 +106,7 @@ def test_hostile_askers_are_not_answered(sent: bytes) -> None:
         (reader, writer), theirs = await stream_pair()
         writer.write(sent)
         writer.write_eof()
-        await answerer.protocol.serve("stranger", *theirs)
+        await answerer.protocol.serve(parts.STRANGER.public, *theirs)
         answer = await reader.read()
         writer.close()
         return answer

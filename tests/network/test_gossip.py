@@ -71,6 +71,7 @@ class FakeSwarm:
             store=store,
             look_up=look_up,
             open_stream=open_stream,
+            guard=parts.guard(),
             random=random.Random(who.public),
             elapsed=lambda: Millis(self.now),
         )
@@ -274,7 +275,7 @@ def test_malformed_records_are_not_received(sent: bytes) -> None:
     async def scene(swarm: FakeSwarm) -> None:
         coordinator = swarm.node(parts.AUTHORITY)
         (reader, writer), served = await stream_pair()
-        serving = asyncio.create_task(coordinator.serve("stranger", *served))
+        serving = asyncio.create_task(coordinator.serve(parts.STRANGER.public, *served))
         writer.write(sent)
         writer.write_eof()
         assert await reader.read() == b""
@@ -293,7 +294,7 @@ def test_a_forged_record_is_neither_kept_nor_forwarded() -> None:
         )
         for value in [seal(parts.STRANGER, forged), seal(parts.ADA, head(9, at=parts.NOW + 9))]:
             (reader, writer), served = await stream_pair()
-            serving = asyncio.create_task(coordinator.serve("stranger", *served))
+            serving = asyncio.create_task(coordinator.serve(parts.STRANGER.public, *served))
             writer.write(len(value).to_bytes(4, "little") + value)
             assert await reader.read() == b""
             await serving
@@ -306,13 +307,13 @@ def test_a_forged_record_is_neither_kept_nor_forwarded() -> None:
 
 
 def test_silent_streams_do_not_block_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("barnraise.network.streams.MAX_STREAMS", 2)
+    monkeypatch.setattr("barnraise.network.stream_limits.MAX_STREAMS", 2)
 
     async def scene(swarm: FakeSwarm) -> None:
         coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
         silent = [await stream_pair() for _ in range(3)]
         serving = [
-            asyncio.create_task(coordinator.serve(f"stranger {number}", *served))
+            asyncio.create_task(coordinator.serve(CROWD[number].public, *served))
             for number, (_, served) in enumerate(silent)
         ]
         await asyncio.sleep(0)
@@ -351,7 +352,7 @@ def test_the_head_of_a_coordinator_that_does_not_fit_is_an_error_unless_it_is_ol
         value = newer_head(parts.NOW - age)
         (_, writer), theirs = await stream_pair()
         writer.write(len(value).to_bytes(4, "little") + value)
-        await node.serve("a peer", *theirs)
+        await node.serve(parts.STRANGER.public, *theirs)
         if raises:
             with pytest.raises(CoordinatorDoesNotFit):
                 await node.heads()

@@ -8,6 +8,7 @@ from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import PublicKey
 from barnraise.network.mail import MAX_MAIL_BYTES, Mail
 from barnraise.network.streams import Stream
+from tests.support import parts
 from tests.support.transfers import stream_pair
 
 PEER = PublicKey("b" * 64)
@@ -26,11 +27,11 @@ async def exchanged(*messages: bytes, refuse: bool = False) -> list[bytes]:
 
     async def open_stream(peer: PublicKey, protocol: str) -> Stream:
         ours, (reader, writer) = await stream_pair()
-        serving.append(asyncio.create_task(there.serve("a", reader, writer)))
+        serving.append(asyncio.create_task(there.serve(parts.ADA.public, reader, writer)))
         return ours
 
-    there = Mail(open_stream, deliver=deliver)
-    here = Mail(open_stream)
+    there = Mail(open_stream, parts.guard(), deliver=deliver)
+    here = Mail(open_stream, parts.guard())
     for message in messages:
         here.send(PEER, message)
         await asyncio.gather(*here._sending)
@@ -55,7 +56,7 @@ def test_a_peer_that_cannot_be_reached_gets_nothing() -> None:
         raise ConnectionError("no way there")
 
     async def send() -> None:
-        mail = Mail(nowhere)
+        mail = Mail(nowhere, parts.guard())
         mail.send(PEER, b"one")
         await asyncio.gather(*mail._sending)
         mail.close()

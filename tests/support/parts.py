@@ -25,6 +25,8 @@ from barnraise.core.signed import Signed, sign
 from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder, encode_in_place
 from barnraise.fold.log import Amendment, Link
+from barnraise.network.key_access import KeyAccess
+from barnraise.network.peer_guard import PeerGuard
 
 RUN = RunId("barn")
 AUTHORITY, ADA, BEN, STRANGER = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 5))
@@ -51,6 +53,11 @@ LAYOUT = Layout((("a", (5, 7)), ("b", (3,)), ("c", (2, 2, 16))))
 def keys(*closers: PublicKey) -> KeysInForce:
     """Of a run with these closers, and without successors."""
     return KeysInForce(AUTHORITY.public, Position(Round(0), BlobHash(""), closers=closers))
+
+
+def guard(*closers: PublicKey) -> PeerGuard:
+    """Of a node in such a run, which has seen no admission yet."""
+    return PeerGuard(KeyAccess(keys(*closers)))
 
 
 def codec_name(codec: CodecSpec) -> str:

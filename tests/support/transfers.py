@@ -28,7 +28,7 @@ from barnraise.network.blobs.rate_limiter import UNCAPPED, Caps
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, Transfer
 from barnraise.network.streams import Stream
 from barnraise.runtime.blob_store import BlobStore
-from tests.support import virtual_time
+from tests.support import parts, virtual_time
 
 V = TypeVar("V")
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -92,7 +92,7 @@ class Net:
             return await self._open(name, peer, protocol)
 
         blobs = BlobStore(self.folder / name)
-        node = Node(name, blobs, Transfer(key(name), blobs, caps, open_stream))
+        node = Node(name, blobs, Transfer(key(name), blobs, caps, open_stream, parts.guard()))
         self.nodes[key(name)] = node
         return node
 
@@ -106,7 +106,7 @@ class Net:
         else:
             transfer = self.nodes[peer].transfer
             serve = transfer.serve_pieces if protocol == PIECE_PROTOCOL else transfer.serve
-            work = serve(asker, reader, writer)
+            work = serve(key(asker), reader, writer)
         task = asyncio.ensure_future(work)
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)

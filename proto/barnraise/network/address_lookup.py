@@ -10,6 +10,8 @@ from barnraise.core.ids import Millis, PublicKey
 from barnraise.network.address_book import AddressBook, Node
 from barnraise.network.address_protocol import AddressProtocol
 from barnraise.network.daemon import Daemon
+from barnraise.network.key_access import KeyAccess
+from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.timing import TIMING, Timing
 
 WAVES = 3
@@ -25,7 +27,8 @@ async def look_up_addresses(
     Returns how many answered. Raises Unreachable where no libp2p daemon starts here.
     """
     daemon = await Daemon.start_asking(timing)
-    protocol = AddressProtocol(book, clock, _nothing, lambda: None, lambda _: None, Random(), timing)
+    guard = PeerGuard(KeyAccess(book.keys))
+    protocol = AddressProtocol(book, clock, _nothing, lambda: None, lambda _: None, guard, Random(), timing)
 
     async def ask(peer: PublicKey, addresses: Sequence[str]) -> bool:
         return await daemon.dial(peer, addresses) is not None and await protocol.ask(peer, daemon.open_stream)

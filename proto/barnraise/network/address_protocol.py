@@ -14,7 +14,9 @@ from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook
 from barnraise.network.message_streams import read_message, write_message
-from barnraise.network.streams import OpenStream, Stream, StreamLimits, until_stalled
+from barnraise.network.peer_guard import PeerGuard
+from barnraise.network.stream_limits import StreamLimits, message_rates
+from barnraise.network.streams import OpenStream, Stream, end_stream, until_stalled
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
@@ -37,6 +39,7 @@ class AddressProtocol:
         own: Callable[[], Awaitable[Signed[Contact] | None]],
         newest: Callable[[], Signed[Head] | None],
         learn: Callable[[Signed[Head]], None],
+        guard: PeerGuard,
         random: Random,
         timing: Timing = TIMING,
     ) -> None:
@@ -46,7 +49,7 @@ class AddressProtocol:
         self.book = book
         self._clock, self._own, self._newest, self._learn_head = clock, own, newest, learn
         self._random, self._timing = random, timing
-        self._limits = StreamLimits()
+        self._limits = StreamLimits(guard, message_rates())
 
     async def ask(self, peer: PublicKey, open_stream: OpenStream) -> bool:
         """Exchange pages with a peer. False where it does not answer, or not with a page."""
@@ -56,7 +59,7 @@ class AddressProtocol:
                 await self._send(stream, await self._asking())
                 page = await self._read(stream, MAX_ANSWER_BYTES)
             finally:
-                stream[1].close()
+                end_stream(stream[1])
         except (OSError, EOFError, asyncio.TimeoutError, TrustError) as error:
             log.debug("no addresses from %s: %s %s", peer[:8], type(error).__name__, error)
             return False
@@ -64,12 +67,14 @@ class AddressProtocol:
         self.book.mark_answered(peer)
         return True
 
-    async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(
+        self, peer: PublicKey, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Answer a page with a page."""
         try:
             with self._limits.admitted(peer, writer) as stream:
                 if stream is not None:
-                    self._limits.set_idle(stream, True)
+                    stream.set_idle(True)
                     page = await self._read((reader, writer), MAX_ASKING_BYTES)
                     if len(page.contacts) > 1:
                         raise MalformedRecord("an asker with contacts of others", fix="It is dropped.")
@@ -83,7 +88,7 @@ class AddressProtocol:
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("an address stream of %s ended early: %s", peer, error)
         finally:
-            writer.close()
+            end_stream(writer)
 
     def update(self) -> None:
         """Enter this node's newest head into the book."""
@@ -100,7 +105,7 @@ class AddressProtocol:
         self.update()
         return ContactPage(head=self.book.page(()).head, contacts=() if own is None else (own.text,))
 
-    def _learn(self, page: ContactPage, peer: str) -> None:
+    def _learn(self, page: ContactPage, peer: PublicKey) -> None:
         before = self.book.head
         if refused := self.book.learn(page, self._clock()):
             log.debug("%s sent %d records that are refused", peer, refused)

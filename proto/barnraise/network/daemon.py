@@ -14,19 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from hivemind.p2p import P2P, PeerID
-from hivemind.p2p.p2p_daemon_bindings.utils import (
-    P2PDaemonError,
-    raise_if_failed,
-    read_pbmsg_safe,
-    write_pbmsg,
-)
-from hivemind.proto import p2pd_pb2
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 
 from barnraise.core.errors import MachineError, MalformedBlob, Unreachable
 from barnraise.core.ids import PublicKey
-from barnraise.network import die_with_parent, nat
+from barnraise.network import daemon_calls, die_with_parent, nat
 from barnraise.network.bound_ports import check_bound
 from barnraise.network.daemon_failure import (
     DaemonEnded,
@@ -36,9 +30,9 @@ from barnraise.network.daemon_failure import (
     quiet_about,
 )
 from barnraise.network.node_addresses import peer_of, place_of
-from barnraise.network.peer_ids import peer_id_bytes
+from barnraise.network.peer_ids import key_of, peer_id_bytes
 from barnraise.network.socket_folder import remove_stale_sockets, socket_folder
-from barnraise.network.streams import Stream
+from barnraise.network.streams import Stream, end_stream
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
@@ -46,8 +40,8 @@ log = logging.getLogger("barnraise.swarm")
 RELAY_TRIES = 4
 UNANSWERED = 2
 """Questions in a row without an answer, after which the daemon hangs: the machine may pause during one."""
-Handler = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""Serves an incoming stream: the peer's libp2p name, and the stream."""
+Handler = Callable[[PublicKey, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Serves an incoming stream: the peer's key, and the stream."""
 
 
 class _SocketPrefix:
@@ -85,6 +79,7 @@ class Daemon:
     _kept: Sequence[str] = ()
     """`_listen` with the ports that were free at the start."""
     _handlers: dict[str, Handler] = field(default_factory=dict)
+    _dropping: dict[PublicKey, asyncio.Task[None]] = field(default_factory=dict)
 
     @classmethod
     async def start(
@@ -178,8 +173,7 @@ class Daemon:
 
     async def _answers(self) -> bool:
         try:
-            identify = p2pd_pb2.Request(type=p2pd_pb2.Request.IDENTIFY)
-            await asyncio.wait_for(self._ask(identify), self.timing.daemon_answer)
+            await asyncio.wait_for(daemon_calls.identify(self.p2p), self.timing.daemon_answer)
         except (OSError, EOFError, P2PDaemonError, asyncio.TimeoutError):
             return False
         return True
@@ -192,18 +186,6 @@ class Daemon:
             child = self.p2p._child
             child.kill()
 
-    async def _ask(self, request: p2pd_pb2.Request) -> p2pd_pb2.Response:
-        """As hivemind's calls, which do not close their socket where no answer comes."""
-        control = self.p2p._client.control
-        reader, writer = await control.daemon_connector.open_connection()
-        answer = p2pd_pb2.Response()
-        try:
-            await write_pbmsg(writer, request)
-            await read_pbmsg_safe(reader, answer)
-        finally:
-            writer.close()
-        return answer
-
     async def addresses(self) -> tuple[str, ...]:
         """Multiaddresses by which other nodes may reach this one. Raises OSError, EOFError while down."""
         try:
@@ -213,13 +195,8 @@ class Daemon:
 
     async def routes(self, peer: PublicKey) -> list[str]:
         """The addresses of the present connections to a peer."""
-        wanted = PeerID(peer_id_bytes(peer))
-        return [
-            str(address)
-            for found in await self.p2p.list_peers()
-            if found.peer_id == wanted
-            for address in found.addrs
-        ]
+        found = await daemon_calls.connected(self.p2p)
+        return [address for key, addresses in found if key == peer for address in addresses]
 
     async def connect(self, address: str) -> PeerID | None:
         """Dial a node by its multiaddress. None where it is this node, or does not answer."""
@@ -237,11 +214,8 @@ class Daemon:
     async def _dial(self, peer: PeerID, addresses: Sequence[str]) -> PeerID | None:
         if peer == self.p2p.peer_id:
             return None
-        places = [Multiaddr(address).to_bytes() for address in addresses]
-        request = p2pd_pb2.ConnectRequest(peer=peer.to_bytes(), addrs=places)
-        asking = self._ask(p2pd_pb2.Request(type=p2pd_pb2.Request.CONNECT, connect=request))
         try:
-            raise_if_failed(await asyncio.wait_for(asking, self.timing.dial))
+            await asyncio.wait_for(daemon_calls.connect(self.p2p, peer, addresses), self.timing.dial)
         except (P2PDaemonError, OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("cannot reach %s: %s", ", ".join(addresses), error)
             return None
@@ -254,38 +228,27 @@ class Daemon:
         256 of them, no further one opens: it is closed then, and dialled again.
         """
         try:
-            return await asyncio.wait_for(self._open_stream(peer, protocol), self.timing.open_stream)
+            opening = daemon_calls.open_stream(self.p2p, peer, protocol)
+            return await asyncio.wait_for(opening, self.timing.open_stream)
         except asyncio.TimeoutError:
             log.debug("no stream to %s opens: its connection is closed", peer[:8])
             await self._disconnect(peer)
-            return await self._open_stream(peer, protocol)
+            return await daemon_calls.open_stream(self.p2p, peer, protocol)
+
+    def drop(self, peer: PublicKey) -> None:
+        """Close the connections to a peer in the background. It may dial again."""
+        if peer not in self._dropping:
+            task = self._dropping[peer] = asyncio.create_task(self._drop(peer))
+            task.add_done_callback(lambda _: self._dropping.pop(peer))
+
+    async def _drop(self, peer: PublicKey) -> None:
+        try:
+            await self._disconnect(peer)
+        except (OSError, EOFError, asyncio.TimeoutError) as error:
+            log.debug("%s is not disconnected: %s %s", peer[:8], type(error).__name__, error)
 
     async def _disconnect(self, peer: PublicKey) -> None:
-        request = p2pd_pb2.DisconnectRequest(peer=peer_id_bytes(peer))
-        asking = self._ask(p2pd_pb2.Request(type=p2pd_pb2.Request.DISCONNECT, disconnect=request))
-        await asyncio.wait_for(asking, self.timing.daemon_answer)
-
-    async def _open_stream(self, peer: PublicKey, protocol: str) -> Stream:
-        """As hivemind's `stream_open`, which does not close its socket where the peer cannot be reached.
-
-        Raises ConnectionError.
-        """
-        control = self.p2p._client.control
-        reader, writer = await control.daemon_connector.open_connection()
-        request = p2pd_pb2.StreamOpenRequest(peer=peer_id_bytes(peer), proto=[protocol])
-        answer = p2pd_pb2.Response()
-        opened = False
-        try:
-            await write_pbmsg(writer, p2pd_pb2.Request(type=p2pd_pb2.Request.STREAM_OPEN, streamOpen=request))
-            await read_pbmsg_safe(reader, answer)
-            raise_if_failed(answer)
-            opened = True
-        except P2PDaemonError as error:
-            raise ConnectionError(str(error)) from None
-        finally:
-            if not opened:
-                writer.close()
-        return reader, writer
+        await asyncio.wait_for(daemon_calls.disconnect(self.p2p, peer), self.timing.daemon_answer)
 
     async def serve(self, protocol: str, handler: Handler) -> None:
         """Call `handler` for each stream that a peer opens."""
@@ -294,7 +257,11 @@ class Daemon:
 
     async def _serve(self, protocol: str, handler: Handler) -> None:
         async def handle(info: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await handler(str(info.peer_id), reader, writer)
+            peer = key_of(info.peer_id.to_bytes())
+            if peer is None:  # a key of another kind, which no node of a run has
+                end_stream(writer)
+            else:
+                await handler(peer, reader, writer)
 
         await self.p2p.add_binary_stream_handler(protocol, handle)
 

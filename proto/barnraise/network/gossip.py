@@ -30,7 +30,9 @@ from barnraise.network.gossip_policy import (
     forward_targets,
 )
 from barnraise.network.message_streams import acknowledge, read_message, send_message
-from barnraise.network.streams import OpenStream, StreamLimits
+from barnraise.network.peer_guard import PeerGuard
+from barnraise.network.stream_limits import StreamLimits, message_rates
+from barnraise.network.streams import OpenStream, end_stream
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.machine_clocks import elapsed_ms
 
@@ -60,6 +62,7 @@ class Gossip:
         store: Store,
         look_up: Lookup,
         open_stream: OpenStream,
+        guard: PeerGuard,
         random: Random,
         timing: Timing = TIMING,
         elapsed: Callable[[], Millis] = elapsed_ms,
@@ -72,7 +75,7 @@ class Gossip:
         self._random, self._timing = random, timing
         self._cache = RecordCache(limit=MAX_COUNTED if self._is_coordinator else MAX_VOLUNTEERS)
         self._poller = DhtPoller(look_up, self._keep, elapsed, random, timing)
-        self._limits = StreamLimits()
+        self._guard, self._limits = guard, StreamLimits(guard, message_rates())
         self._slots = asyncio.Semaphore(MAX_SENDS)
         self._sending: set[asyncio.Task[None]] = set()
         self._misfit: CoordinatorDoesNotFit | None = None
@@ -121,12 +124,14 @@ class Gossip:
             await self._poller.poll_later(key, readers=self._cache.volunteers, records=expected)
         return self._cache.commits(round)
 
-    async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(
+        self, peer: PublicKey, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Receive a record from a peer's stream."""
         try:
             with self._limits.admitted(peer, writer) as stream:
                 if stream is not None:
-                    self._limits.set_idle(stream, True)  # evict silent gossip streams first
+                    stream.set_idle(True)  # evict silent gossip streams first
                     self._receive(await self._read(reader))
                     await acknowledge(reader, writer, self._timing)
         except TrustError as error:
@@ -136,7 +141,7 @@ class Gossip:
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("a gossip stream of %s ended early: %s", peer, error)
         finally:
-            writer.close()
+            end_stream(writer)
 
     def learn(self, head: Signed[Head]) -> None:
         """Keep and forward a head that was found another way, and checked."""
@@ -188,6 +193,8 @@ class Gossip:
             task.add_done_callback(self._sending.discard)
 
     def _keep(self, signed: Signed[Record]) -> Novelty:
+        if not isinstance(signed.value, Head):
+            self._guard.admit(signed.signer)
         return self._cache.receive(signed, self._clock())
 
     async def _send_to(self, peer: PublicKey, value: bytes) -> None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import PublicKey, short
 from barnraise.network.message_streams import acknowledge, read_message, send_message
-from barnraise.network.streams import OpenStream, StreamLimits
+from barnraise.network.peer_guard import PeerGuard
+from barnraise.network.stream_limits import StreamLimits, message_rates
+from barnraise.network.streams import OpenStream, end_stream
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
@@ -31,11 +33,14 @@ class Mail:
     """What one node sends to others, and receives from them."""
 
     open_stream: OpenStream
+    guard: PeerGuard
     timing: Timing = TIMING
     deliver: Callable[[bytes], None] = _drop
     """Takes a message. Raises TrustError where it is none."""
-    _limits: StreamLimits = field(default_factory=StreamLimits)
     _sending: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._limits = StreamLimits(self.guard, message_rates())
 
     def send(self, to: PublicKey, data: bytes) -> None:
         """Send a message in the background, in one try."""
@@ -44,12 +49,14 @@ class Mail:
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 
-    async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(
+        self, peer: PublicKey, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Receive one message from a peer's stream."""
         try:
             with self._limits.admitted(peer, writer) as stream:
                 if stream is not None:
-                    self._limits.set_idle(stream, True)  # evict silent streams first
+                    stream.set_idle(True)  # evict silent streams first
                     self.deliver(await read_message(reader, MAX_MAIL_BYTES, "a message", self.timing))
                     await acknowledge(reader, writer, self.timing)
         except TrustError as error:
@@ -57,7 +64,7 @@ class Mail:
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("a message of %s ended early: %s", peer, error)
         finally:
-            writer.close()
+            end_stream(writer)
 
     def close(self) -> None:
         """End what is under way."""

@@ -9,7 +9,7 @@ import asyncio
 
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import PublicKey
-from barnraise.network.streams import OpenStream, until_stalled
+from barnraise.network.streams import OpenStream, end_stream, first_bytes, until_stalled
 from barnraise.network.timing import Timing
 
 _LENGTH = 4
@@ -22,7 +22,7 @@ async def read_message(reader: asyncio.StreamReader, limit: int, kind: str, timi
 
     Raises MalformedRecord where it is larger than `limit`; OSError, EOFError, TimeoutError.
     """
-    size = int.from_bytes(await until_stalled(reader.readexactly(_LENGTH), timing), "little")
+    size = int.from_bytes(await first_bytes(reader.readexactly(_LENGTH), timing), "little")
     if size > limit:
         raise MalformedRecord(f"{kind} of {size} bytes", fix="It is not read.")
     return await until_stalled(reader.readexactly(size), timing)
@@ -56,4 +56,4 @@ async def send_message(
         await write_message(writer, data, timing)
         await until_stalled(reader.readexactly(len(_RECEIVED)), timing)
     finally:
-        writer.close()
+        end_stream(writer)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from barnraise.core.identity import Identity
+from barnraise.core.identity import KEY_BYTES, Identity
 from barnraise.core.ids import PublicKey
 from barnraise.runtime.files import disk_errors
+
+_ED25519 = bytes([0x00, 0x24, 0x08, 0x01, 0x12, 0x20])
+"""Begins libp2p's name of an Ed25519 key: an identity multihash of 36 bytes, its protobuf."""
 
 
 def peer_id_bytes(key: PublicKey) -> bytes:
     """libp2p's name of an Ed25519 key: an identity multihash of its protobuf
     (github.com/libp2p/specs, peer-ids)."""
-    public = bytes([0x08, 0x01, 0x12, 0x20]) + bytes.fromhex(key)
-    return bytes([0x00, len(public)]) + public
+    return _ED25519 + bytes.fromhex(key)
+
+
+def key_of(name: bytes) -> PublicKey | None:
+    """The Ed25519 key that a libp2p name is of. None where it is of another kind of key."""
+    named = name[: len(_ED25519)] == _ED25519 and len(name) == len(_ED25519) + KEY_BYTES
+    return PublicKey(name[len(_ED25519) :].hex()) if named else None
 
 
 def write_identity(identity: Identity, folder: Path) -> Path:

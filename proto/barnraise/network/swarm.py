@@ -30,8 +30,10 @@ from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Tra
 from barnraise.network.daemon import Daemon
 from barnraise.network.daemon_failure import describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
+from barnraise.network.key_access import KeyAccess, nobody
 from barnraise.network.mail import MAIL_PROTOCOL, Mail
 from barnraise.network.node_addresses import names_node
+from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.peer_ids import write_identity
 from barnraise.network.record_dht import RecordDht
 from barnraise.network.timing import TIMING, Timing
@@ -54,6 +56,7 @@ class Swarm:
     mail: Mail
     """Messages to and from single nodes."""
     _addresses: AddressProtocol
+    _guard: PeerGuard
     _bootstrap: Sequence[str]
     _timing: Timing
     _may_be_first: bool = False
@@ -82,6 +85,7 @@ class Swarm:
         relays: bool = False,
         counts: bool = False,
         may_be_first: bool = False,
+        banned: Callable[[PublicKey], bool] = nobody,
     ) -> Swarm:
         """Start the daemon and join the DHT.
 
@@ -93,7 +97,7 @@ class Swarm:
         may change. relays: whether all others reach this node, which then relays for those that are not
         reached; a node without `bootstrap` always does. counts: whether this node keeps the heartbeats of all
         volunteers, as the coordinator and closers do. may_be_first: whether it begins where none of them
-        answers, instead of raising: others may join by it.
+        answers, instead of raising: others may join by it. banned: whether the log bans a key now.
         """
         book = AddressBook(run, keys) if book is None else book
         book.trust(keys)
@@ -108,6 +112,7 @@ class Swarm:
         except Unreachable:
             await daemon.stop()
             raise
+        guard = PeerGuard(KeyAccess(keys, banned), daemon.drop)
         gossip = Gossip(
             identity,
             run,
@@ -116,6 +121,7 @@ class Swarm:
             store=dht.store,
             look_up=dht.look_up,
             open_stream=daemon.open_stream,
+            guard=guard,
             random=Random(),
             timing=timing,
             counts=counts,
@@ -127,17 +133,17 @@ class Swarm:
             return _contact(identity, run, admitted, await daemon.addresses(), clock())
 
         addresses = AddressProtocol(
-            book, clock, contact, lambda: gossip.signed_head, gossip.learn, Random(), timing
+            book, clock, contact, lambda: gossip.signed_head, gossip.learn, guard, Random(), timing
         )
-        transfer = Transfer(identity.public, blobs, caps, daemon.open_stream, timing)
+        transfer = Transfer(identity.public, blobs, caps, daemon.open_stream, guard, timing)
         await daemon.serve(WHOLE_PROTOCOL, transfer.serve)
         await daemon.serve(PIECE_PROTOCOL, transfer.serve_pieces)
         await daemon.serve(GOSSIP_PROTOCOL, gossip.serve)
-        mail = Mail(daemon.open_stream, timing)
+        mail = Mail(daemon.open_stream, guard, timing)
         await daemon.serve(MAIL_PROTOCOL, mail.serve)
         await daemon.serve(ADDRESS_PROTOCOL, addresses.serve)
         await daemon.keep_ports()
-        return cls(daemon, dht, gossip, transfer, mail, addresses, bootstrap, timing, may_be_first)
+        return cls(daemon, dht, gossip, transfer, mail, addresses, guard, bootstrap, timing, may_be_first)
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, and start the daemon again whenever it ends or hangs."""
@@ -211,6 +217,10 @@ class Swarm:
     async def exchange_addresses(self, peer: PublicKey) -> bool:
         """As `AddressProtocol.ask`."""
         return await self._addresses.ask(peer, self._daemon.open_stream)
+
+    def admit(self, key: PublicKey) -> None:
+        """As `KeyAccess.admit`: the run has admitted a key, of which no record may be here yet."""
+        self._guard.admit(key)
 
     def learn(self, head: Signed[Head]) -> None:
         """As `Gossip.learn`: a head that was found another way."""

@@ -63,6 +63,9 @@ class Timing:
     stall: float = 20.0
     """A stream that moves nothing for this long is given up, and opening one may take as long: longer than a
     short outage of a home line, shorter than a round."""
+    first_bytes: float = 10.0
+    """For the first bytes of a stream that a peer opened: two round trips of a line whose queue is full. A
+    peer that opens one has what it sends."""
     idle: float = 120.0
     """An asker may stay silent for this long before its stream is closed: other holders may serve it."""
     piece: float = 120.0

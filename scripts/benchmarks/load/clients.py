@@ -28,6 +28,8 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from barnraise.network.daemon import Daemon
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
+from barnraise.network.key_access import KeyAccess
+from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.peer_ids import write_identity
 from barnraise.network.record_dht import RECORD_SECONDS, RecordDht
 from barnraise.runtime.run_clock import RunClock
@@ -118,7 +120,8 @@ class Crowd:
 
         return Gossip(
             identity, self.invite.run, self._keys, _now,
-            store=store, look_up=dht.look_up, open_stream=daemon.open_stream, random=random.Random(),
+            store=store, look_up=dht.look_up, open_stream=daemon.open_stream,
+            guard=PeerGuard(KeyAccess(self._keys)), random=random.Random(),
         )  # fmt: skip
 
     def _place(self, signed: Signed[Record]) -> bool:

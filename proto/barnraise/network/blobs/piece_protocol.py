@@ -32,7 +32,7 @@ from barnraise.core.ids import BlobHash
 from barnraise.network.blobs.piece_store import PartialBlob, PieceStore, StoredBlob
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
 from barnraise.network.blobs.whole_protocol import send
-from barnraise.network.streams import now, until_stalled
+from barnraise.network.streams import end_stream, now, until_stalled
 from barnraise.network.timing import TIMING, Timing
 
 HAVE, LIST = 2**32 - 1, 2**32 - 2
@@ -160,7 +160,7 @@ class PeerConnection:
     def close(self) -> None:
         """Close the stream; requests that wait for their answer fail."""
         self.closed = True
-        self._writer.close()
+        end_stream(self._writer)
 
     async def _read_reply(self, wanted: Wanted, index: int) -> Reply:
         kind = (await self._read(1))[0]

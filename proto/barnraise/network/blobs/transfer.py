@@ -35,7 +35,9 @@ from barnraise.network.blobs.whole_protocol import (
     answer,
     receive,
 )
-from barnraise.network.streams import IncomingStream, OpenStream, StreamLimits, until_stalled
+from barnraise.network.peer_guard import PeerGuard
+from barnraise.network.stream_limits import IncomingStream, StreamLimits
+from barnraise.network.streams import OpenStream, end_stream, until_stalled
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore
 
@@ -49,12 +51,18 @@ class Transfer:
     """All blobs that one node receives and serves."""
 
     def __init__(
-        self, own: PublicKey, blobs: BlobStore, caps: Caps, open_stream: OpenStream, timing: Timing = TIMING
+        self,
+        own: PublicKey,
+        blobs: BlobStore,
+        caps: Caps,
+        open_stream: OpenStream,
+        guard: PeerGuard,
+        timing: Timing = TIMING,
     ) -> None:
         self.traffic = Traffic()
         self._blobs, self._open, self._timing = blobs, open_stream, timing
         self._up, self._down = RateLimiter(caps.up, timing), RateLimiter(caps.down, timing)
-        self._limits, self._sent = StreamLimits(), SentPieces()
+        self._whole, self._pieces, self._sent = StreamLimits(guard), StreamLimits(guard), SentPieces()
         self._store = PieceStore(blobs)
         self._server = PieceServer(self._store, self._up, self.traffic, self._sent.piece_sent, timing)
         pool = ConnectionPool(
@@ -97,9 +105,11 @@ class Transfer:
         """Whether every piece of a blob is sent to some peer within `timeout` seconds."""
         return await self._sent.wait(name, timeout)
 
-    async def serve(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(
+        self, peer: PublicKey, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Answer the one request of a stream for a whole blob."""
-        with self._admitted(peer, writer) as stream:
+        with self._admitted(self._whole, peer, writer) as stream:
             if stream is None:
                 return
             match await answer(self._blobs, reader, writer, self._up, self.traffic, self._timing):
@@ -109,27 +119,29 @@ class Transfer:
                     log.debug("asked for %s, which is not here", short(name))
 
     async def serve_pieces(
-        self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, peer: PublicKey, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Answer the requests of a stream for pieces, until it ends."""
-        with self._admitted(peer, writer) as stream:
+        with self._admitted(self._pieces, peer, writer) as stream:
             if stream is not None:
-                await self._server.serve(reader, writer, lambda idle: self._limits.set_idle(stream, idle))
+                await self._server.serve(reader, writer, stream.set_idle)
 
     def close(self) -> None:
         """End what is under way."""
         self._context.close()
 
     @contextmanager
-    def _admitted(self, peer: str, writer: asyncio.StreamWriter) -> Iterator[IncomingStream | None]:
+    def _admitted(
+        self, limits: StreamLimits, peer: PublicKey, writer: asyncio.StreamWriter
+    ) -> Iterator[IncomingStream | None]:
         """Hold a slot for an incoming stream, and close it however the block ends."""
         try:
-            with self._limits.admitted(peer, writer) as stream:
+            with limits.admitted(peer, writer) as stream:
                 yield stream
         except (OSError, EOFError, asyncio.TimeoutError, MachineError, MalformedBlob) as error:
             log.debug("a blob stream ended early: %s", error)
         finally:
-            writer.close()
+            end_stream(writer)
 
     def _one_at_a_time(self, name: BlobHash) -> asyncio.Lock:
         """Two commits may name one blob."""
@@ -162,4 +174,4 @@ class Transfer:
                 name, limit, self._blobs, reader, writer, self._down, self.traffic, self._timing
             )
         finally:
-            writer.close()
+            end_stream(writer)

@@ -19,7 +19,7 @@ from barnraise.core.ids import BlobHash
 from barnraise.network.blobs.holder_outcomes import NotHeld, WrongSize
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
 from barnraise.network.blobs.served_blobs import set_damaged_aside
-from barnraise.network.streams import until_stalled
+from barnraise.network.streams import first_bytes, until_stalled
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore, FilePart
 from barnraise.runtime.files import disk_errors
@@ -103,7 +103,7 @@ async def answer(
 
     Raises EOFError, OSError or TimeoutError when the stream breaks.
     """
-    request = await until_stalled(reader.readexactly(_REQUEST_BYTES), timing)
+    request = await first_bytes(reader.readexactly(_REQUEST_BYTES), timing)
     name, offset = BlobHash(request[:32].hex()), int.from_bytes(request[32:], "little")
     # A blob that was damaged here is set aside: the asker tries another holder.
     await set_damaged_aside(blobs, name)

@@ -1,0 +1,78 @@
+"""How often a key may do something with a node. Pure: times are arguments.
+
+Each key has a token bucket, and strangers share one more: keys without an admission are free, so a rate for
+each of them bounds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from barnraise.core.ids import PublicKey
+from barnraise.network.key_access import Access
+
+MAX_BUCKETS = 4096
+"""Keys whose rate is remembered. A bucket that is forgotten begins full, as that of a new key."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one key may do."""
+
+    per_second: float
+    burst: float
+    """At once, after a pause."""
+
+
+class Verdict(Enum):
+    """Whether a key is within its rate."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    FLOODS = "floods"
+    """It was refused as often as its burst, and went on."""
+
+
+class _Bucket:
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate, self._level, self._at = rate, rate.burst, now
+
+    def take(self, amount: float, now: float) -> Verdict:
+        """What is refused counts too, so that only a pause helps."""
+        full = min(self._rate.burst, self._level + self._rate.per_second * max(0.0, now - self._at))
+        self._at, self._level = now, max(full - amount, -self._rate.burst)
+        if self._level >= 0:
+            return Verdict.ALLOWED
+        return Verdict.FLOODS if self._level <= -self._rate.burst else Verdict.REFUSED
+
+
+class KeyRates:
+    """The rates of all keys for one kind of act."""
+
+    def __init__(self, each: Mapping[Access, Rate], strangers: Rate) -> None:
+        """each: of one key; one that is missing has no limit. strangers: of all of them together."""
+        self._each, self._strangers = each, strangers
+        self._all_strangers: _Bucket | None = None
+        self._buckets: dict[PublicKey, _Bucket] = {}
+
+    def take(self, key: PublicKey, access: Access, now: float, amount: float = 1.0) -> Verdict:
+        """Count an act of a key. now: seconds on a clock that never goes back."""
+        rate = self._each.get(access)
+        if rate is None:
+            return Verdict.ALLOWED
+        verdict = self._bucket(key, rate, now).take(amount, now)
+        if access is not Access.STRANGER or verdict is not Verdict.ALLOWED:
+            return verdict
+        if self._all_strangers is None:
+            self._all_strangers = _Bucket(self._strangers, now)
+        shared = self._all_strangers.take(amount, now)
+        return Verdict.ALLOWED if shared is Verdict.ALLOWED else Verdict.REFUSED
+
+    def _bucket(self, key: PublicKey, rate: Rate, now: float) -> _Bucket:
+        bucket = self._buckets.pop(key, None) or _Bucket(rate, now)
+        self._buckets[key] = bucket
+        if len(self._buckets) > MAX_BUCKETS:
+            del self._buckets[next(iter(self._buckets))]
+        return bucket

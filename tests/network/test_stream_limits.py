@@ -1,0 +1,219 @@
+"""Which incoming streams are served: admitted keys first, and among equals those with the fewest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.core.ids import PublicKey
+from barnraise.network.key_access import Access, KeyAccess
+from barnraise.network.key_rates import KeyRates, Rate
+from barnraise.network.peer_guard import PeerGuard
+from barnraise.network.stream_limits import (
+    LONG_SECONDS,
+    MAX_PER_KEY,
+    MAX_STRANGERS,
+    MAX_STREAMS,
+    IncomingStream,
+    StreamLimits,
+    stream_to_end,
+)
+from barnraise.network.streams import Stream
+from tests.support import parts, virtual_time
+from tests.support.transfers import key, stream_pair
+
+V = TypeVar("V")
+Slot = AbstractContextManager[IncomingStream | None]
+
+
+class Node:
+    """The limits of one protocol of a node, and streams for it."""
+
+    def __init__(self, rates: KeyRates | None = None, banned: PublicKey | None = None) -> None:
+        self.dropped: list[PublicKey] = []
+        access = KeyAccess(parts.keys(key("closer")), lambda each: each == banned)
+        self.guard = PeerGuard(access, self.dropped.append)
+        self.limits = StreamLimits(self.guard, rates)
+        self.ours: list[Stream] = []
+        self.theirs: list[Stream] = []
+        self.slots: list[Slot] = []
+
+    def admit(self, *names: str) -> None:
+        for name in names:
+            self.guard.admit(key(name))
+
+    async def open(self, name: str) -> IncomingStream | None:
+        """A stream of a peer. None where it is not served."""
+        ours, theirs = await stream_pair()
+        self.ours.append(ours)
+        self.theirs.append(theirs)
+        slot = self.limits.admitted(key(name), ours[1])
+        self.slots.append(slot)
+        return slot.__enter__()
+
+    async def open_all(self, name: str, count: int) -> int:
+        """How many of some streams of a peer are served."""
+        return sum([await self.open(name) is not None for _ in range(count)])
+
+    def ended(self) -> list[int]:
+        return [number for number, (_, writer) in enumerate(self.ours) if writer.is_closing()]
+
+    def close(self) -> None:
+        for slot in self.slots:
+            slot.__exit__(None, None, None)
+        for _, writer in (*self.ours, *self.theirs):
+            writer.close()
+
+
+def play(scene: Callable[[Node], Awaitable[V]], node: Callable[[], Node] = Node) -> V:
+    async def go() -> V:
+        made = node()
+        try:
+            return await scene(made)
+        finally:
+            made.close()
+
+    return virtual_time.run(go())
+
+
+def test_each_key_gets_a_limited_number_of_streams() -> None:
+    async def scene(node: Node) -> None:
+        node.admit("ada")
+        served = {name: await node.open_all(name, 20) for name in ("ada", "stranger", "closer")}
+        assert list(served.values()) == [
+            MAX_PER_KEY[Access.ADMITTED],
+            MAX_PER_KEY[Access.STRANGER],
+            MAX_PER_KEY[Access.RUN],
+        ]
+
+    play(scene)
+
+
+def test_strangers_leave_the_places_of_admitted_keys_free() -> None:
+    async def scene(node: Node) -> None:
+        node.admit(*map(str, range(12)))
+        served = [await node.open_all(f"stranger {number}", 8) for number in range(12)]
+        assert min(served) >= 2, "a stranger with few streams takes the places of those with many"
+        assert sum(served) - len(node.ended()) == MAX_STRANGERS
+        assert sum([await node.open_all(str(number), 8) for number in range(12)]) == MAX_STREAMS
+
+    play(scene)
+
+
+def test_a_stranger_never_ends_a_stream_of_an_admitted_key() -> None:
+    async def scene(node: Node) -> None:
+        for number in range(12):
+            node.admit(str(number))
+            for _ in range(8):
+                stream = await node.open(str(number))
+                assert stream is not None
+                stream.set_idle(True)
+        assert await node.open("stranger") is None
+        assert node.ended() == []
+        assert await node.open("closer") is not None
+        assert node.ended() == [0]
+
+    play(scene)
+
+
+def test_idle_streams_give_way_to_equals_and_served_ones_after_a_while() -> None:
+    async def scene(node: Node) -> None:
+        node.admit(*map(str, range(200)))
+        held = [await node.open(str(number)) for number in range(MAX_STREAMS)]
+        assert await node.open("100") is None
+        for stream in held[5:7]:
+            assert stream is not None
+            stream.set_idle(True)
+        assert await node.open("101") is not None
+        assert await node.open("102") is not None
+        assert node.ended() == [5, 6], "the one that is idle longest first"
+        assert await node.open("103") is None
+        await asyncio.sleep(LONG_SECONDS + 1)
+        assert await node.open("104") is not None
+        assert node.ended() == [0, 5, 6]
+
+    play(scene)
+
+
+def test_a_key_with_many_streams_gives_way_to_one_with_few() -> None:
+    """Twelve admitted keys of one person cannot hold all streams."""
+
+    async def scene(node: Node) -> None:
+        node.admit("ada", *map(str, range(12)))
+        for number in range(12):
+            assert await node.open_all(str(number), 8) == 8
+        assert await node.open_all("ada", 4) == 4
+        assert len(node.ended()) == 4
+
+    play(scene)
+
+
+def test_a_banned_key_is_served_nothing() -> None:
+    async def scene(node: Node) -> None:
+        node.admit("ada")
+        assert await node.open("ada") is None
+        assert node.dropped == [key("ada")]
+
+    play(scene, lambda: Node(banned=key("ada")))
+
+
+def test_a_key_that_goes_on_after_refusals_is_disconnected() -> None:
+    async def scene(node: Node) -> None:
+        node.admit("ada")
+        assert [await node.open_all(name, 4) for name in ("ada", "stranger", "closer")] == [2, 2, 4]
+        assert set(node.dropped) == {key("ada"), key("stranger")}
+        node.dropped.clear()
+        await asyncio.sleep(4)
+        assert [await node.open_all(name, 3) for name in ("ada", "stranger")] == [2, 2]
+        assert node.dropped == []
+        await asyncio.sleep(5)
+        assert await node.open("ada") is not None
+
+    rates = KeyRates({Access.STRANGER: Rate(1, 2), Access.ADMITTED: Rate(1, 2)}, strangers=Rate(100, 100))
+    play(scene, lambda: Node(rates))
+
+
+def test_a_peer_that_reads_nothing_leaves_no_stream_behind() -> None:
+    """Closing waits for what is still to be sent, which is never read."""
+
+    async def scene(node: Node) -> None:
+        node.admit("ada", "ben", *map(str, range(12)))
+        stream = await node.open("ada")
+        assert stream is not None
+        stream.writer.write(bytes(2**22))
+        for number in range(12):
+            await node.open_all(str(number), 8)
+        await asyncio.sleep(LONG_SECONDS + 1)
+        assert stream.writer.transport.get_write_buffer_size()
+        stream.set_idle(True)
+        assert await node.open("ben") is not None
+        assert stream.writer.transport.is_closing()
+        assert not stream.writer.transport.get_write_buffer_size()
+
+    play(scene)
+
+
+keys = st.sampled_from([*map(PublicKey, "abcdef")])
+
+
+@given(st.lists(st.tuples(keys, st.sampled_from(Access), st.booleans(), st.integers(0, 60)), max_size=12))
+@pytest.mark.parametrize("access", [Access.STRANGER, Access.ADMITTED, Access.RUN])
+def test_only_lower_or_equal_access_gives_way(
+    access: Access, given_streams: list[tuple[PublicKey, Access, bool, int]]
+) -> None:
+    writer: asyncio.StreamWriter = None  # type: ignore[assignment]
+    streams = [IncomingStream(peer, of, writer, since, idle) for peer, of, idle, since in given_streams]
+    held = Counter(stream.peer for stream in streams)
+    ended = stream_to_end(streams, held, PublicKey("a"), access, 60.0)
+    if ended is None:
+        assert not any(stream.access < access for stream in streams)
+    else:
+        assert ended.access is min(stream.access for stream in streams)
+        assert ended.access <= access
