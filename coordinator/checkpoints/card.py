@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,6 @@ from barnraise.contract.archive import repo_id, round_tag
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut
 from barnraise.contract.spec import DataSpec, Lora, SourceSpec
-from barnraise.contract.tip import Position
 from barnraise.core.plain_text import blanked, is_plain, yaml_text
 from coordinator.reasons.setup import Redistributable
 from coordinator.setup.licences import card_fields, check_licence
@@ -52,8 +52,8 @@ class CardFacts:
     tokens: int
     """Tokens folded up to here."""
     state: str
-    position: Position
-    """Place in the log."""
+    place: Mapping[str, Any]
+    """The fields of a manifest that say where in the log the state is."""
     held_out: HeldOut | None
     first: HeldOut | None
     """Of the base model, where it was evaluated."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import HeldOut
+from barnraise.contract.manifest import HeldOut, position_fields
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.tip import first_position
 from barnraise.core.ids import PublicKey
@@ -23,7 +23,7 @@ def card_facts(run: RunState, round: int, held_out: HeldOut | None) -> CardFacts
         round=round,
         tokens=manifest.tokens,
         state=manifest.state,
-        position=manifest.tip.position,
+        place=manifest.place_fields,
         held_out=held_out,
         first=run.scores[0].held_out if 0 in run.scores else None,
         curve=bool(_points(run, round, held_out)),
@@ -38,7 +38,7 @@ def base_facts(charter: Charter) -> CardFacts:
         round=0,
         tokens=0,
         state=charter.genesis,
-        position=first_position(charter),
+        place=position_fields(first_position(charter)),
         held_out=None,
         first=None,
         curve=False,

@@ -18,7 +18,6 @@ from barnraise.contract.manifest import (
     Form,
     Manifest,
     open_manifest,
-    position_fields,
 )
 from barnraise.contract.run_keys import Signers, Successors
 from barnraise.contract.spec import Lora, RunSpec
@@ -194,7 +193,7 @@ class Exporter:
             tokens=facts.tokens,
             held_out=facts.held_out,
             files=files,
-            **{**position_fields(facts.position), "successors": self.successors()},
+            **{**facts.place, "successors": self.successors()},
         )
 
 

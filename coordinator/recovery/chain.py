@@ -44,8 +44,8 @@ class Chain:
         """Whether a checkpoint is of a place in this log."""
         if manifest.height >= len(self.positions):
             return False
-        here, there = self.positions[manifest.height], manifest.tip.position
-        return (here.previous, here.round) == (there.previous, there.round)
+        here = self.positions[manifest.height]
+        return (here.previous, here.round) == (manifest.previous, manifest.round)
 
 
 def checked_chain(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from barnraise.contract.log_entries import Delegation, Succession
+from typing_extensions import assert_never
+
+from barnraise.contract.log_entries import Delegation, Requested, Rollback, StandingChange, Succession
 from barnraise.core.ids import Millis, short
 from coordinator.rounds.delegating import Delegating
 from coordinator.store.naming_successor import NamingSuccessor
@@ -20,22 +22,28 @@ class Amending:
 
     store: RunStore
 
-    def entry(self, now: Millis) -> Delegation | Succession | None:
+    def entry(self, now: Millis) -> Requested | None:
         """The entry that is asked for and may follow now. Raises DiskFull."""
         named = NamingSuccessor(self.store).entry(now)
         return Delegating(self.store).entry(now) if named is None else named
 
-    def enter(self, entry: Delegation | Succession, now: Millis) -> None:
+    def enter(self, entry: Requested, now: Millis) -> None:
         """Have the run key certify it alone. Raises DiskFull."""
         if isinstance(entry, Delegation):
             Delegating(self.store).prepare_votes(self.store.snapshot)
         self.store.amend(entry, now)
 
 
-def report_amended(entry: Delegation | Succession) -> None:
+def report_amended(entry: Requested) -> None:
     """Log what the log says now."""
     match entry:
         case Delegation(closers=closers):
             log.info("from round %d on %d closers close rounds", entry.round + 1, len(closers) or 1)
         case Succession(named=named):
             log.info("the log names %s as the successor of the run key", short(named.successor))
+        case StandingChange(changes=changes):
+            log.info("the log changes the standing of %d keys", len(changes))
+        case Rollback(to=to, round=round):
+            log.info("round %d is rolled back to the state of round %d", round, to)
+        case _:
+            assert_never(entry)

@@ -4,8 +4,17 @@ fetched."""
 from __future__ import annotations
 
 from barnraise.contract.certificates import Authorities, check_certificate
-from barnraise.contract.closers_order import check_order
-from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, Succession, vote_on
+from barnraise.contract.entry_order import check_order
+from barnraise.contract.log_entries import (
+    Close,
+    Delegation,
+    Entry,
+    Resume,
+    Rollback,
+    StandingChange,
+    Succession,
+    vote_on,
+)
 from barnraise.contract.records import Commit, check_admission, fold_order, open_commits
 from barnraise.contract.tip import check_succession
 from barnraise.core.errors import MalformedRecord
@@ -37,7 +46,7 @@ def check_candidate(
     if isinstance(entry, Succession):
         check_succession(run.position, entry, run.charter.authority_key)
         return ()
-    if isinstance(entry, Delegation):
+    if isinstance(entry, Delegation | StandingChange | Rollback):
         check_order(entry, run.run_key)
         return ()
     commits = open_commits(entry)
@@ -47,7 +56,7 @@ def check_candidate(
     return commits
 
 
-def _check_previous(entry: Close | Delegation | Succession, before: tuple[Entry, Authorities] | None) -> None:
+def _check_previous(entry: Entry, before: tuple[Entry, Authorities] | None) -> None:
     """The certificate in an entry becomes part of the log: a false one would end it."""
     if (entry.certificate is None) != (before is None):
         raise _refused("an entry without the certificate of the one before")

@@ -11,10 +11,9 @@ from pydantic import Field, ValidationError
 
 from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.certificates import MAX_CLOSERS
-from barnraise.contract.closers_order import ClosersOrder
+from barnraise.contract.entry_order import with_order
 from barnraise.contract.log_entries import Delegation
 from barnraise.core.ids import Millis, PublicKey
-from barnraise.core.signed import sign
 from barnraise.core.strict import Hex64, Strict
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
@@ -61,7 +60,8 @@ class Delegating:
             return None
         if run.tip.position != run.position or run.position.next_closers is not None:
             return None  # a round is being folded, or an earlier delegation takes effect first
-        return delegation_of(run, closers, self._order(run, closers), now)
+        entry = delegation_of(run, closers, now)
+        return with_order(entry, self.store.authority) if run.position.closers else entry
 
     def prepare_votes(self, run: RunState) -> None:
         """Let the run key vote from this epoch on, where it closed alone and never voted. Raises DiskFull."""
@@ -79,19 +79,6 @@ class Delegating:
             aside = DamagedFiles(self.store.folder / DAMAGED).set_aside(self._file)
             log.error("%s names no closers: it is set aside as %s. Delegate again", self._file, aside)
             return None
-
-    def _order(self, run: RunState, closers: tuple[PublicKey, ...]) -> str | None:
-        """The run key's order, which closers ask for; None where it decides alone."""
-        if not run.position.closers:
-            return None
-        order = ClosersOrder(
-            run=run.charter.run,
-            epoch=run.position.epoch,
-            height=run.position.height,
-            previous=run.position.previous,
-            closers=closers,
-        )
-        return sign(self.store.authority, order).text
 
 
 def request_closers(folder: Path, keys: tuple[str, ...]) -> None:

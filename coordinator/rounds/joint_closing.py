@@ -21,11 +21,10 @@ from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import (
     MAX_ENTRY_BYTES,
     Close,
-    Delegation,
     Entry,
     NeedsNewer,
+    Requested,
     Resume,
-    Succession,
     parse_entry,
     vote_on,
 )
@@ -122,8 +121,8 @@ class JointClosing:
         if self.may_propose:
             self._propose(self.store.candidate(reason, now, turns))
 
-    def propose_amendment(self, entry: Delegation | Succession) -> None:
-        """Have other closers, or a successor, named. Nothing else is proposed at this place of the log."""
+    def propose_amendment(self, entry: Requested) -> None:
+        """Have the log say what is requested. Nothing else is proposed at this place of the log."""
         if self.may_propose:
             self.store.blobs.put(entry.payload)
             self._propose(entry)
@@ -133,7 +132,7 @@ class JointClosing:
         """Whether this closer takes part, and has proposed nothing at this place of the log yet."""
         return self._proposed != self._position and self.agreement.takes_part
 
-    def _propose(self, entry: Close | Delegation | Succession) -> None:
+    def _propose(self, entry: Close | Requested) -> None:
         self._proposed = self._position
         self.agreement.propose(entry.name, entry.kind)
 

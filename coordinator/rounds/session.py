@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import sample
 
 from barnraise.contract.divergence import Divergence, divergence_message
-from barnraise.contract.log_entries import Delegation, Succession
+from barnraise.contract.log_entries import Requested, Resume
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import StateError
@@ -257,7 +257,7 @@ class Session:
         self.amending.enter(entry, now)
         await self._amended(entry)
 
-    async def _amended(self, entry: Delegation | Succession) -> None:
+    async def _amended(self, entry: Requested) -> None:
         report_amended(entry)
         if self.joint is not None:
             self.joint.moved()
@@ -274,7 +274,7 @@ class Session:
             if isinstance(step, Link):
                 votes = len(step.certificate.signatures)
                 await self._closed(step, JustCertified(step.close.round, votes))
-            elif isinstance(step.entry, Delegation | Succession):
+            elif not isinstance(step.entry, Resume):
                 await self._amended(step.entry)
 
     async def _ask_volunteers(self, joint: JointClosing) -> None:

@@ -22,6 +22,7 @@ from barnraise.contract.manifest import (
 )
 from barnraise.contract.run_keys import Successors
 from barnraise.contract.spec import Lora
+from barnraise.contract.standing import STANDINGS_FILE
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.identity import Identity
@@ -59,6 +60,8 @@ def write_checkpoint(
     """
     with scratch_folder(folder) as work, disk_errors(work):
         _write_files(work, folder, charter, base, state)
+        if tip.position.standings:
+            (work / STANDINGS_FILE).write_bytes(tip.position.standings.payload)
         files = entries(work, blobs)
     return first_manifest(charter, tip, tokens, files, authority, blobs)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from barnraise.contract.log_entries import Close, Delegation, Resume, Succession
+from barnraise.contract.log_entries import Change, Close, Delegation, Resume, StandingChange, Succession
 from barnraise.contract.records import Commit, fold_order
 from barnraise.contract.run_keys import NamedSuccessor, first_epoch, generation_of
 from barnraise.contract.tip import check_succession
@@ -20,6 +21,9 @@ def close_of(run: RunState, reason: str, now: Millis, turns: int) -> tuple[Close
     close = Close(
         base_state=run.tip.state,
         commits=tuple(commit.text for commit in ordered),
+        weights=tuple(commit.value.tokens for commit in ordered),
+        standings=run.position.standings.name,
+        void=run.position.void,
         reason=reason,
         turns=turns,
         **_common_fields(run, now),
@@ -27,11 +31,15 @@ def close_of(run: RunState, reason: str, now: Millis, turns: int) -> tuple[Close
     return close, tuple(commit.value for commit in ordered)
 
 
-def delegation_of(
-    run: RunState, closers: tuple[PublicKey, ...], order: str | None, now: Millis
-) -> Delegation:
-    """A delegation to `closers` from the next round on. order: as in `Delegation`."""
-    return Delegation(closers=closers, order=order, **_common_fields(run, now))
+def delegation_of(run: RunState, closers: tuple[PublicKey, ...], now: Millis) -> Delegation:
+    """A delegation to `closers` from the next round on, without the order."""
+    return Delegation(closers=closers, **_common_fields(run, now))
+
+
+def standing_change_of(run: RunState, changes: Sequence[Change], now: Millis) -> StandingChange:
+    """The entry that changes standings, without the order."""
+    ordered = tuple(sorted(changes, key=lambda change: change.key))
+    return StandingChange(changes=ordered, **_common_fields(run, now))
 
 
 def succession_of(run: RunState, named: NamedSuccessor, now: Millis) -> Succession:
@@ -51,7 +59,8 @@ def resume_of(run: RunState, now: Millis, after_epoch: int, own: PublicKey) -> R
     epoch = _epoch_after(max(position.epoch, after_epoch), run, own)
     if run.tip.position != position:
         raise StateError("a round is being folded", fix="Try again when it is.")
-    return Resume(**(_common_fields(run, now) | {"epoch": epoch}))
+    fields = _common_fields(run, now) | {"epoch": epoch}
+    return Resume(standings=position.standings.name, void=position.void, **fields)
 
 
 def _common_fields(run: RunState, now: Millis) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from barnraise.core.ids import BlobHash, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Link, Step, Unreadable, read_step
 from barnraise.fold.named_states import NamedState, named_states, wanted_state
-from barnraise.models.checkpoint_files import read_state
+from barnraise.models.checkpoint_files import read_state, read_tip
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore, SetAside, file_hash
@@ -204,9 +204,8 @@ class Restoring:
         if usable := _usable(state):
             manifest = state.checkpoints[max(usable)].value
             self._restore_own_files(manifest)
-            return Start(
-                manifest.tip, manifest.tokens, read_state(manifest, self._charter.layout, self.blobs.path)
-            )
+            tip = read_tip(manifest, self.blobs.path)
+            return Start(tip, manifest.tokens, read_state(manifest, self._charter.layout, self.blobs.path))
         genesis = genesis_tip(self._charter)
         if state.replay_from > 0:
             return NoStart(genesis, f"no checkpoint of round {state.replay_from} or later is intact")

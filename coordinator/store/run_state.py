@@ -110,6 +110,8 @@ class RunState:
     history: History = field(default_factory=History)
     replay_from: int = 0
     """Contributions of the rounds from this one on are kept."""
+    lists: tuple[BlobHash, ...] = ()
+    """Names of the newest lists of standings, oldest first."""
     claims: Layered[PublicKey, JoinClaim] = field(default_factory=Layered)
     """The newest claim of each peer that contributed, and of the peers that were admitted last."""
 
@@ -211,6 +213,7 @@ class RunState:
             api=addresses.api,
             gateways=addresses.gateways,
             successors=self.position.successors,
+            standings=self.position.standings.name,
         )
 
     def next_replay_from(self) -> int:
@@ -230,7 +233,7 @@ class RunState:
         files = (BlobHash(entry.hash) for signed in manifests for entry in signed.value.files)
         folded = (blob for blobs in self.history.kept for blob in blobs)
         accepted = (blob_name(commit.value) for commit in self.accepted.values())
-        return {*files, *folded, *accepted, *(blob_hash(signed.wire) for signed in manifests)}
+        return {*files, *folded, *accepted, *self.lists, *(blob_hash(signed.wire) for signed in manifests)}
 
 
 def _lasting(claim: JoinClaim) -> tuple[str, bool, str]:

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
-from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, Succession, vote_on
+from barnraise.contract.log_entries import Close, Entry, Unfolded, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
-from barnraise.contract.shards import DataIndex
 from barnraise.contract.state import TrainState
 from barnraise.core.errors import FileDamaged, MalformedBlob, Unreachable
 from barnraise.core.identity import Identity
@@ -29,6 +28,7 @@ from barnraise.fold.codec import blob_sizes
 from barnraise.fold.log import Amendment, Link, Step, advance, amended, check_step
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import ARCHIVE, BLOBS
+from coordinator.store.chance import chance_of
 from coordinator.store.checkpoints import published_manifest, write_checkpoint
 from coordinator.store.copies import Copies
 from coordinator.store.events import (
@@ -57,6 +57,7 @@ from coordinator.store.next_entry import close_of, resume_of
 from coordinator.store.restoring import Restoring
 from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced
 from coordinator.store.run_state import RunState
+from coordinator.store.standing_lists import keep_list
 from coordinator.store.state_snapshot import snapshot_of
 from coordinator.store.transitions import apply
 
@@ -138,6 +139,7 @@ class RunStore:
         replay_from = restoring.replay_from(store.snapshot, start.tip.round)
         if replay_from > store.snapshot.replay_from:
             store.forget_contributions(replay_from, snapshot.opens)
+        keep_list(blobs, RunState.before_events(charter), store.snapshot)  # a crash may have lost it
         store.remove([*restoring.named.files, *restoring.named.manifests])
         blobs.remove_stale_downloads(before=snapshot.opens / 1000)  # of earlier rounds
         return store
@@ -154,10 +156,7 @@ class RunStore:
     @cached_property
     def chance(self) -> float | None:
         """The loss of a model that knows nothing, in nats a token; None without the data's index."""
-        try:
-            return DataIndex.from_bytes(self.blobs.get(self.charter.data_index_hash)).chance
-        except (FileDamaged, FileNotFoundError, MalformedBlob):
-            return None
+        return chance_of(self.charter, self.blobs)
 
     def reopen(self, now: Millis) -> None:
         """Start the TRAIN phase of the open round, again where it has started."""
@@ -228,7 +227,7 @@ class RunStore:
         with self._writing:
             return self.amend(resume_of(self.snapshot, now, after_epoch, self.authority.public), now)
 
-    def amend(self, entry: Delegation | Succession | Resume, now: Millis) -> Amendment:
+    def amend(self, entry: Unfolded, now: Millis) -> Amendment:
         """Sign and journal an entry that the run key certifies alone."""
         with self._writing:
             amendment = Amendment(entry, self._certified(entry))
@@ -334,7 +333,8 @@ class RunStore:
         """Journal an event, then apply it. Raises DiskFull, StateError, and then nothing has happened."""
         with self._writing:
             self.journal.append(event.row(), payload_in(event))
-            self.snapshot = apply(self.snapshot, event)
+            before, self.snapshot = self.snapshot, apply(self.snapshot, event)
+            self.remove(keep_list(self.blobs, before, self.snapshot))
 
     def _note(self, event: Local) -> None:
         """Apply an event that has no row."""

@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from barnraise.contract.certificates import Certificate
-from barnraise.contract.field_types import Count, Epoch, Height, RoundNumber, Time
+from barnraise.contract.field_types import Count, Epoch, Height, RoundNumber, Time, Void
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.run_keys import Successors
+from barnraise.contract.standing import SavedStandings
 from barnraise.core.signed import Signable
 from barnraise.core.strict import Hex64, Strict
 
@@ -31,6 +32,8 @@ class SavedPosition(Strict):
     closers: tuple[Hex64, ...]
     next_closers: tuple[Hex64, ...] | None
     successors: Successors = ()
+    standings: SavedStandings = Field(default={}, exclude_if=lambda saved: not saved)
+    void: Void = ()
 
 
 class SavedRound(Strict):
@@ -87,6 +90,8 @@ class Snapshot(Signable):
     """Rounds of all checkpoints that were ever published."""
     scores: tuple[SavedScore, ...]
     trend: SavedTrend
+    lists: Annotated[tuple[Hex64, ...], Field(exclude_if=lambda lists: not lists)] = ()
+    """Names of the newest lists of standings."""
     replay_from: RoundNumber
     rounds: tuple[SavedRound, ...]
     """Those whose contributions are kept."""

@@ -13,6 +13,7 @@ from barnraise.contract.divergence import LossTrend
 from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation
 from barnraise.contract.run_keys import Signers
+from barnraise.contract.standing import restored
 from barnraise.contract.tip import Position
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round
 from barnraise.core.signed import Signed, open_text
@@ -45,6 +46,8 @@ def snapshot_of(run: RunState) -> Snapshot:
             closers=position.closers,
             next_closers=position.next_closers,
             successors=position.successors,
+            standings=position.standings.saved,
+            void=position.void,
         ),
         opens=run.opens,
         names="".join(logged.name for logged in run.log),
@@ -61,6 +64,7 @@ def snapshot_of(run: RunState) -> Snapshot:
             SavedScore(round=round, tokens=score.tokens, held_out=score.held_out)
             for round, score in run.scores.items()
         ),
+        lists=run.lists,
         replay_from=run.replay_from,
         rounds=tuple(
             SavedRound(
@@ -100,6 +104,7 @@ def state_of(
             {round: _evaluations(saved) for round, saved in saved_by_round.items() if saved.evaluations}
         ),
         history=_history(snapshot),
+        lists=tuple(map(BlobHash, snapshot.lists)),
         replay_from=snapshot.replay_from,
         claims=Layered({PublicKey(claim.owner): claim for claim in snapshot.claims}),
     )
@@ -153,6 +158,8 @@ def _position(saved: SavedPosition) -> Position:
         tuple(map(PublicKey, saved.closers)),
         None if closers is None else tuple(map(PublicKey, closers)),
         saved.successors,
+        restored(saved.standings),
+        tuple((Round(first), Round(last)) for first, last in saved.void),
     )
 
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from barnraise.contract.divergence import round_loss
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.tip import Tip
-from barnraise.core.ids import PublicKey
-from barnraise.fold.log import Step
+from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.fold.log import Step, state_after
 from coordinator.store.events import (
     CheckpointPublished,
     CheckpointsDropped,
@@ -41,6 +41,8 @@ from coordinator.store.run_state import RunState, Score, empty
 K = TypeVar("K")
 V = TypeVar("V")
 
+MOST_LISTS = 32
+"""Lists of standings that are kept as blobs: a program enters the log a few rounds before its end."""
 MAX_WAITING = 2**15
 """Admitted peers without a contribution whose claims are remembered: twice as many at most. One that is
 forgotten is recorded again when it renews its admission."""
@@ -93,16 +95,26 @@ def _closed(state: RunState, event: RoundClosed) -> RunState:
 def _amended(state: RunState, event: LogAmended) -> RunState:
     after = _entered(state, event.amendment)
     folded = state.tip.position == state.position
-    return replace(after, tip=Tip(after.position, state.tip.state)) if folded else after
+    if not folded:
+        return after
+    return replace(after, tip=Tip(after.position, state_after(state.tip.state, event.amendment.entry)))
 
 
 def _entered(state: RunState, step: Step) -> RunState:
+    position = state.position.after(step.entry)
     return replace(
         state,
-        position=state.position.after(step.entry),
+        position=position,
+        lists=_with_list(state.lists, position.standings.name),
         log=state.log.extended(Logged(step.hash, step.entry.epoch)),
         certificate=step.certificate,
     )
+
+
+def _with_list(lists: tuple[BlobHash, ...], name: BlobHash | None) -> tuple[BlobHash, ...]:
+    if name is None or name in lists[-1:]:
+        return lists
+    return (*lists, name)[-MOST_LISTS:]
 
 
 def _folded(state: RunState, event: RoundFolded) -> RunState:

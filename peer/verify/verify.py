@@ -18,9 +18,11 @@ from barnraise.contract.evaluations import EVALUATIONS
 from barnraise.contract.invite import SCHEME
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.spec import Lora
+from barnraise.contract.standing import STANDINGS_FILE
 from barnraise.contract.state import Layout, TrainState
 from barnraise.core.errors import (
     MalformedBlob,
+    MalformedRecord,
     ModelUnavailable,
     SpecError,
     StateError,
@@ -30,7 +32,7 @@ from barnraise.core.errors import (
 from barnraise.core.ids import BlobHash, StateHash
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.fold.replay import Cause, Difference, Replay
-from barnraise.models.checkpoint_files import read_state
+from barnraise.models.checkpoint_files import read_state, read_tip
 from barnraise.network.blobs.rate_limiter import RateLimiter
 from barnraise.runtime.files import scratch_folder
 from peer.archive.base_model import BaseFinder
@@ -283,7 +285,12 @@ async def _from_checkpoint(
     state = await _state_of(files, revision.folder, manifest, archive.charter)
     if isinstance(state, Difference):
         return state
-    return Replay.from_checkpoint(archive.charter, manifest, state)
+    try:
+        tip = await asyncio.to_thread(read_tip, manifest, files.__getitem__)
+    except MalformedRecord as error:
+        where = f"{revision.folder}/{STANDINGS_FILE}"
+        return Difference("file", where, "a list of standings", error.problem, Cause.COORDINATOR)
+    return Replay.from_checkpoint(archive.charter, manifest, state, tip.position.standings)
 
 
 async def _first_state(

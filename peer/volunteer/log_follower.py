@@ -16,6 +16,7 @@ from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import MAX_ENTRY_BYTES
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, check_interim, open_manifest
 from barnraise.contract.records import Commit, Head, Presence, blob_name, wanted
+from barnraise.contract.standing import STANDINGS_FILE
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, genesis_tip, holders
 from barnraise.core.errors import MalformedBlob, Unreachable
@@ -24,7 +25,7 @@ from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
 from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified
 from barnraise.fold.log_walk import Place, Walk, walk
-from barnraise.models.checkpoint_files import read_state
+from barnraise.models.checkpoint_files import read_state, read_tip
 from barnraise.models.trainable import initial_state
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore, Intact
@@ -200,13 +201,13 @@ async def newest_state(
     manifest = await _newest_manifest(charter, swarm, blobs, head, keys)
     having = holders(charter, keys.at_work)
     for entry in manifest.files:
-        if entry.name.endswith(".safetensors"):
+        if entry.name.endswith(".safetensors") or entry.name == STANDINGS_FILE:
             name = BlobHash(entry.hash)
             await swarm.fetch(name, entry.size, having)
             if not isinstance(await asyncio.to_thread(blobs.check, name), Intact):  # of an earlier download
                 await swarm.fetch(name, entry.size, having)
     state = await asyncio.to_thread(read_state, manifest, charter.layout, blobs.path)
-    return TakenState(manifest.tip, state)
+    return TakenState(await asyncio.to_thread(read_tip, manifest, blobs.path), state)
 
 
 async def _newest_manifest(

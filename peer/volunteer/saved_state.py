@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from barnraise.contract.double_signing import Certified
+from barnraise.contract.field_types import Void
 from barnraise.contract.run_keys import Successors
+from barnraise.contract.standing import SavedStandings, restored
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import FileDamaged, NewerVersion
@@ -70,6 +72,8 @@ class _Current(Strict):
     closers: tuple[str, ...]
     next_closers: tuple[str, ...] | None
     successors: Successors = ()
+    standings: SavedStandings = Field(default={}, exclude_if=lambda saved: not saved)
+    void: Void = ()
     certified: Certified | None
     """What certified the newest entry before the tip, where it is known."""
     state: str
@@ -87,7 +91,8 @@ class _Current(Strict):
         following = None if self.next_closers is None else tuple(map(PublicKey, self.next_closers))
         position = Position(
             Round(self.round), BlobHash(self.previous), self.epoch, self.height,
-            tuple(map(PublicKey, self.closers)), following, self.successors,
+            tuple(map(PublicKey, self.closers)), following, self.successors, restored(self.standings),
+            tuple((Round(first), Round(last)) for first, last in self.void),
         )  # fmt: skip
         return Tip(position, StateHash(self.state))
 
@@ -227,7 +232,7 @@ class SavedState:
             version=VERSION,
             release=RELEASE,
             charter=self._charter,
-            **vars(place.tip.position),
+            **{**vars(place.tip.position), "standings": place.tip.position.standings.saved},
             certified=place.certified,
             state=place.tip.state,
             pending=pending,

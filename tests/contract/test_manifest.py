@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from barnraise.contract.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, manifest_json, open_manifest
 from barnraise.contract.run_keys import Signers
+from barnraise.contract.standing import NONE
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.ids import RunId
@@ -89,7 +90,7 @@ def test_a_manifest_lists_at_least_one_file() -> None:
 
 
 def test_a_manifest_has_a_position_in_the_log() -> None:
-    assert manifest("a", "b").tip == Tip(Position(5, HASH_B), HASH_A)  # type: ignore[arg-type]
+    assert manifest("a", "b").tip(NONE) == Tip(Position(5, HASH_B), HASH_A)  # type: ignore[arg-type]
     assert manifest("a", "b").size == 20
 
 

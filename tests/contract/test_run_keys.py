@@ -22,6 +22,7 @@ from barnraise.contract.run_keys import (
     name_successor,
     proved,
 )
+from barnraise.contract.standing import NONE
 from barnraise.contract.tip import Position, first_position, holders
 from barnraise.core.errors import BadSignature, StateError
 from barnraise.core.identity import Identity
@@ -244,7 +245,7 @@ def test_a_checkpoint_brings_the_proof_of_its_signer_along() -> None:
         (SUCCESSOR, manifest(START, (NAMED,))),
     ):
         open_manifest(sign(identity, value).wire, run=parts.RUN, signers=Signers(FIRST))
-    assert manifest(here, (NAMED,)).tip.position.run_key(FIRST) == SUCCESSOR.public
+    assert manifest(here, (NAMED,)).tip(NONE).position.run_key(FIRST) == SUCCESSOR.public
     for identity, value in (
         (parts.AUTHORITY, manifest(here, (NAMED,))),
         (SUCCESSOR, manifest(START, ())),

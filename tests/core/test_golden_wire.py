@@ -15,8 +15,8 @@ from barnraise.consensus.state import vote_in
 from barnraise.consensus.statements import Place, Prepare, Promise, Proposal, Refusal, Voted
 from barnraise.consensus.wire import AskStatement, NewsStatement
 from barnraise.contract.certificates import certify
-from barnraise.contract.closers_order import ClosersOrder
 from barnraise.contract.double_signing import Certified
+from barnraise.contract.entry_order import EntryOrder
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.manifest import FileEntry, HeldOut, Manifest
 from barnraise.contract.records import Admission, Evaluation, JoinClaim
@@ -70,7 +70,7 @@ def one_of_each() -> dict[str, Signed[Any]]:
     promise = sign(ADA, Promise.at(place, 5, voted=voted))
     proposal = Proposal.at(place, 5, entry=HASH_A, kind="close", promises=(promise.text,))
     vote = vote_in(place, voted)
-    order = ClosersOrder(run=RUN, epoch=1, height=9, previous=HASH_A, closers=(ADA.public,))
+    order = EntryOrder(run=RUN, epoch=1, height=9, previous=HASH_A, kind="delegation", content=HASH_B)
     return {
         "ask": sign(ADA, AskStatement(run=RUN)),
         "news": sign(ADA, NewsStatement(newest=Certified(vote=vote, certificate=certify([ADA], vote)))),
@@ -87,7 +87,7 @@ def one_of_each() -> dict[str, Signed[Any]]:
             ADA, FaultReport(run=RUN, owner=ADA.public, device="CPU", problem="no loss", at=NOW)
         ),
         "contact": contact(),
-        "closers-order": sign(AUTHORITY, order),
+        "entry-order": sign(AUTHORITY, order),
         "head": sign(AUTHORITY, head()),
         "join-claim": sign(
             ADA, JoinClaim(run=RUN, owner=ADA.public, instance=INSTANCE, name="ada", credit=True, at=NOW)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from barnraise.contract.log_entries import Delegation, Resume
+from barnraise.contract.log_entries import Change, Delegation, Resume, StandingChange
 from barnraise.contract.records import Head
 from barnraise.contract.tip import Position, first_position
 from barnraise.core.errors import BadSignature
@@ -36,11 +36,15 @@ class Log:
     def _step(self, kind: str, at: Position) -> Step:
         before = self.steps[-1].certificate if self.steps else None
         if kind == "resume":
-            return parts.amendment(Resume, at, certificate=before)
+            return parts.amendment(Resume, at, certificate=before, standings=at.standings.name)
+        if kind == "ban":
+            changes = (Change(key=ADA.public, level="banned", cause="order"),)
+            return parts.amendment(StandingChange, at, certificate=before, changes=changes)
         if kind == "delegation":
             return parts.amendment(Delegation, at, certificate=before, closers=CLOSERS)
         commit = sign(ADA, parts.commit(ADA, round=at.round))
-        place = {"epoch": at.epoch, "height": at.height, "certificate": before}
+        place: dict[str, object] = {"epoch": at.epoch, "height": at.height, "certificate": before}
+        place["standings"] = at.standings.name
         link = parts.link([commit], previous=at.previous, **place)
         voted = parts.votes(link.close, ADA, BEN, ballot=1)
         return replace(link, certificate=voted) if kind == "voted" else link
@@ -59,6 +63,8 @@ class Log:
     def part(self, closes: int) -> tuple[NewestPart, int]:
         """The newest part, and how many entries were read for it."""
         payloads = {step.hash: step.entry.payload for step in self.steps}
+        lists = [at.standings for at in self.positions]
+        payloads |= {each.name: each.payload for each in lists if each.name is not None}
         names: list[BlobHash] = []
 
         async def read(name: BlobHash) -> bytes:
@@ -81,6 +87,9 @@ class Log:
         (["delegation", "close"] + ["voted"] * 6 + ["resume"] + ["close"] * 3, 3, 4),
         (["delegation", "close", "voted", "resume", "delegation", "close", "voted", "voted"], 2, 5),
         (["close"] * 9 + ["resume", "resume"], 2, 5),
+        (["ban"] + ["close"] * 9, 3, 5),  # the list of standings is one of them
+        (["close"] * 5 + ["ban"] + ["close"] * 3, 2, 4),
+        (["ban"] + ["close"] * 3 + ["resume"] + ["close"] * 3, 3, 5),
     ],
 )
 def test_no_more_is_read_than_shows_who_certifies(kinds: list[str], closes: int, read: int) -> None:

@@ -128,7 +128,7 @@ def _checkpoint(
 def _facts(charter: Charter, manifest: Manifest, held_out: HeldOut | None) -> CardFacts:
     return replace(
         base_facts(charter), round=manifest.round, tokens=manifest.tokens, state=manifest.state,
-        position=manifest.tip.position, held_out=held_out,
+        place=manifest.place_fields, held_out=held_out,
     )  # fmt: skip
 
 

@@ -172,7 +172,15 @@ class Network:
             entry = Delegation(closers=chosen, **common)  # type: ignore[arg-type]
         else:
             reason = f"{node.key[:2]}/{node.lives}"
-            entry = Close(base_state=NO_STATE, commits=("Y29tbWl0",), reason=reason, **common)  # type: ignore[arg-type]
+            entry = Close.model_validate(
+                {
+                    "base_state": NO_STATE,
+                    "commits": ("Y29tbWl0",),
+                    "weights": (1,),
+                    "reason": reason,
+                    **common,
+                }
+            )
         self._entries[entry.name] = entry
         return Value(entry.name, entry.kind)
 

@@ -1,8 +1,8 @@
 """Makes the run that `tests/coordinator/store/golden_journal.json` keeps: see test_golden_journal.
 
-python -m tests.support.kept_run FOLDER    prints its rows and its blobs
+python -m tests.support.kept_run FOLDER    writes the run into an empty folder, and the two golden files
 
-It made the file once. A later version continues the file, and does not make it again.
+Once a version is released, later ones continue its files, and do not make them again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import sys
 import zlib
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import Evaluation, JoinClaim
-from barnraise.core.ids import Millis
+from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.signed import sign
 from barnraise.models.lora_files import ADAPTER_CONFIG
+from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import BLOBS, CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
@@ -70,7 +72,7 @@ def _evaluation(store: RunStore, owner: str, number: int) -> Evaluation:
     )  # fmt: skip
 
 
-def kept(folder: Path) -> dict[str, object]:
+def kept(folder: Path) -> dict[str, Any]:
     """The rows and the blobs of a run's folder."""
     with closing(Journal(folder / "journal.sqlite")) as journal:
         rows = [[row.kind.value, row.at, row.round, row.body.hex()] for row in journal.rows()]
@@ -79,6 +81,24 @@ def kept(folder: Path) -> dict[str, object]:
     return {"rows": rows, "blobs": blobs}
 
 
+def write_golden(folder: Path) -> None:
+    """Make the run in an empty folder, and write the golden files of what it left and leads to."""
+    from tests.coordinator.store import test_golden_journal as golden
+
+    make(folder)
+    found = kept(folder)
+    with closing(Journal(folder / "journal.sqlite")):
+        pass  # the write-ahead log is in the file
+    packed = zlib.compress((folder / "journal.sqlite").read_bytes(), 9)
+    with closing(Journal(folder / "journal.sqlite")) as journal:
+        summary = golden.summary(golden.restored(journal, folder))
+    blobs = BlobStore(folder / BLOBS)
+    removed = sorted(name for name in found["blobs"] if BlobHash(name) not in blobs)
+    found["summary"] = summary | {"files_removed": removed}
+    here = Path(golden.__file__).parent
+    (here / "golden_journal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (here / "journal_version_1.zlib").write_bytes(packed)
+
+
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
-    print(json.dumps(kept(Path(sys.argv[1])), indent=1))
+    write_golden(Path(sys.argv[1]))

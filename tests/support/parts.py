@@ -10,7 +10,7 @@ import numpy as np
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
 from barnraise.contract.keys_in_force import KeysInForce
-from barnraise.contract.log_entries import Close, Delegation, Entry, NeedsNewer, Resume, Succession, vote_on
+from barnraise.contract.log_entries import Close, Entry, NeedsNewer, Resume, Unfolded, vote_on
 from barnraise.contract.manifest import FileEntry, Manifest, position_fields
 from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.contract.run_keys import Signers
@@ -178,6 +178,7 @@ def close(commits: Sequence[Signed[Commit]], *, previous: str, **other: object) 
         "certificate": None,
         "base_state": first.base_state,
         "commits": tuple(entry.text for entry in commits),
+        "weights": tuple(entry.value.tokens for entry in commits),
         "at": NOW,
         "reason": "all contributed",
     }
@@ -196,7 +197,7 @@ def link(commits: Sequence[Signed[Commit]], *, previous: str, **other: object) -
 
 
 def amendment(
-    kind: type[Resume] | type[Delegation] | type[Succession],
+    kind: type[Unfolded],
     position: Position,
     by: Identity = AUTHORITY,
     **other: object,

@@ -23,5 +23,10 @@ Turns = Annotated[int, Field(ge=1, le=2**20)]
 """A volunteer contributes to one round in this number (`barnraise.contract.rotation`)."""
 Kind = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
 """Kind of a log entry."""
+Range = tuple[RoundNumber, RoundNumber]
+"""The first and the last round of several."""
+MAX_VOID = 256
+Void = Annotated[tuple[Range, ...], Field(max_length=MAX_VOID, exclude_if=lambda ranges: not ranges)]
+"""Rounds whose states are void, by rollbacks: sorted and disjoint."""
 Release = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]
 """A version of Barnraise, such as 0.1.0."""

@@ -6,13 +6,16 @@ entry, and its blob. The signatures are detached: the certificate of an entry
 head. So one walk from a head back to the charter checks all of the log. The first entry names the charter's
 payload as `previous`.
 
-| entry      | what it changes                                                    | certified by         |
-|------------|--------------------------------------------------------------------|----------------------|
-| Close      | the round's contributions are folded, and the next round opens     | closers, or the run key |
-| Delegation | from the next round on, a majority of other keys certifies entries | closers, or the run key |
-| Succession | the run key's successor is named (`barnraise.contract.run_keys`)    | closers, or the run key |
-| Resume     | an epoch begins; older entries that do not lead to it are void     | a run key             |
+| entry      | what it changes                                                      |
+|------------|----------------------------------------------------------------------|
+| Close      | the round's contributions are folded, and the next round opens       |
+| Delegation | from the next round on, a majority of other keys certifies entries   |
+| Succession | the run key's successor is named (`barnraise.contract.run_keys`)      |
+| Standing   | keys are banned, suspended or trusted (`barnraise.contract.standing`) |
+| Rollback   | the round folds nothing, and the next one begins with an older state |
+| Resume     | an epoch begins; older entries that do not lead to it are void       |
 
+A run key certifies a resume; of the other entries the closers do, or the run key where there are none.
 Every later version keeps the fields of `Envelope`, so that a program recognizes an entry that it cannot read.
 """
 
@@ -21,7 +24,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from barnraise.contract.certificates import MAX_CLOSERS, Certificate, Vote
 from barnraise.contract.field_types import (
@@ -34,8 +46,10 @@ from barnraise.contract.field_types import (
     Run,
     Time,
     Turns,
+    Void,
 )
 from barnraise.contract.run_keys import NamedSuccessor
+from barnraise.contract.standing import Level, Work
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.strict import Hex64, Strict
@@ -46,6 +60,15 @@ NEEDS = "0.1.0"
 """The first version of Barnraise that reads them."""
 MAX_ENTRY_BYTES = 4 * 2**20
 MAX_CONTRIBUTIONS = 1024
+MAX_CHANGES = 1024
+MAX_NOTE = 400
+MAX_VERDICT_BYTES = 3072
+
+Weight = Annotated[int, Field(ge=0, lt=2**40)]
+Order = Annotated[str, Field(max_length=2**14)]
+"""`Signed[EntryOrder]` in base64."""
+ListName = Annotated[Hex64 | None, Field(exclude_if=lambda name: name is None)]
+"""SHA-256 of a list of standings (`barnraise.contract.standing`); None for the empty one."""
 
 
 class _Entry(Strict):
@@ -83,6 +106,12 @@ class Close(_Entry):
     base_state: Hex64
     commits: Annotated[tuple[Embedded, ...], Field(min_length=1, max_length=MAX_CONTRIBUTIONS)]
     """`Signed[Commit]` in base64, in the order in which they are folded."""
+    weights: Annotated[tuple[Weight, ...], Field(max_length=MAX_CONTRIBUTIONS)]
+    """Of the commits, in their order."""
+    standings: ListName = None
+    """In force in this round."""
+    void: Void = ()
+    """As in `barnraise.contract.tip.Position`."""
     at: Time
     """Time of the close, at which the next round's TRAIN phase starts."""
     reason: Annotated[str, Field(max_length=400)]
@@ -94,6 +123,14 @@ class Close(_Entry):
         """The bytes that name the entry. It has no `turns` where they are 1, as before there were any."""
         return self.model_dump_json(exclude={"turns"} if self.turns == 1 else None).encode()
 
+    @model_validator(mode="after")
+    def _weighed(self) -> Close:
+        if len(self.weights) != len(self.commits):
+            raise ValueError("weights are not those of the commits")
+        if not any(self.weights):
+            raise ValueError("no contribution has a weight")
+        return self
+
 
 class Delegation(_Entry):
     """Names the closers of the rounds after this one. None: the run key closes alone."""
@@ -102,8 +139,8 @@ class Delegation(_Entry):
     closers: Annotated[tuple[Hex64, ...], Field(max_length=MAX_CLOSERS)]
     """Public keys, sorted."""
     at: Time
-    order: Annotated[str, Field(max_length=2**14)] | None = None
-    """`Signed[ClosersOrder]` in base64; None where the run key certifies the entry alone."""
+    order: Order | None = None
+    """Closers ask for it; None where the run key certifies the entry alone."""
 
     @field_validator("closers")
     @classmethod
@@ -121,6 +158,67 @@ class Succession(_Entry):
     at: Time
 
 
+class Change(Strict):
+    """The standing of one key from now on."""
+
+    key: Hex64
+    level: Level
+    work: Work = 0
+    """Its audited contributions."""
+    cause: Literal["order", "audit", "work"]
+    """order: of the maintainer. audit: a verdict. work: probation is served, or counts on."""
+    verdict: Annotated[str, Field(max_length=4 * MAX_VERDICT_BYTES // 3)] | None = None
+    """The signed verdict in base64, where an audit is the cause."""
+    note: Annotated[str, Field(max_length=MAX_NOTE)] = ""
+    """Why, in the maintainer's words."""
+
+
+Changes = Annotated[tuple[Change, ...], Field(max_length=MAX_CHANGES)]
+
+
+def _distinct(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    keys = [change.key for change in changes]
+    if keys != sorted(set(keys)):
+        raise ValueError("changes are not sorted by distinct keys")
+    return changes
+
+
+class StandingChange(_Entry):
+    """Changes the standing of keys, at once."""
+
+    kind: Literal["standing"] = "standing"
+    changes: Annotated[Changes, Field(min_length=1), AfterValidator(_distinct)]
+    at: Time
+    order: Order | None = None
+    """As in `Delegation`."""
+
+
+class Rollback(_Entry):
+    """Ends the open round without a fold: the next one begins with the state of an earlier round.
+
+    Round numbers go on rising. What was folded since that state is void, and is not folded again.
+    """
+
+    kind: Literal["rollback"] = "rollback"
+    to: RoundNumber
+    """The round whose state is taken."""
+    state: Hex64
+    """Its hash."""
+    changes: Annotated[Changes, AfterValidator(_distinct)] = ()
+    """The bans that it goes with."""
+    note: Annotated[str, Field(max_length=MAX_NOTE)]
+    """Why, in the maintainer's words."""
+    at: Time
+    order: Order | None = None
+    """As in `Delegation`."""
+
+    @model_validator(mode="after")
+    def _earlier(self) -> Rollback:
+        if self.to > self.round:
+            raise ValueError("a rollback to a later round")
+        return self
+
+
 class Resume(_Entry):
     """Begins an epoch after a loss of the journal or of the closers: the run key closes alone again.
 
@@ -128,11 +226,21 @@ class Resume(_Entry):
     """
 
     kind: Literal["resume"] = "resume"
+    standings: ListName = None
+    """In force."""
+    void: Void = ()
+    """As in `barnraise.contract.tip.Position`."""
     at: Time
 
 
-Entry = Close | Delegation | Succession | Resume
-KINDS = frozenset({"close", "delegation", "succession", "resume"})
+Ordered = Delegation | StandingChange | Rollback
+"""Entries that the run key orders where closers vote (`barnraise.contract.entry_order`)."""
+Requested = Succession | Ordered
+"""Entries that the coordinator proposes for its maintainer."""
+Unfolded = Requested | Resume
+"""Entries that fold nothing."""
+Entry = Close | Unfolded
+KINDS = frozenset({"close", "delegation", "succession", "standing", "rollback", "resume"})
 
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
@@ -191,6 +299,11 @@ def certificate_in(payload: bytes) -> Certificate | None:
 def common_fields(entry: Entry | NeedsNewer) -> Entry | Envelope:
     """The fields that every version of an entry has."""
     return entry.envelope if isinstance(entry, NeedsNewer) else entry
+
+
+def own_fields(entry: Ordered) -> bytes:
+    """What an entry says, apart from its place, its time and its order."""
+    return entry.model_dump_json(exclude={*_Entry.model_fields, "at", "order"}).encode()
 
 
 def vote_on(entry: Entry | NeedsNewer, ballot: int) -> Vote:

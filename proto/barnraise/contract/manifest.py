@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from barnraise.contract.certificates import MAX_CLOSERS
-from barnraise.contract.field_types import Epoch, Height
+from barnraise.contract.field_types import Epoch, Height, Void
+from barnraise.contract.log_entries import ListName
 from barnraise.contract.run_keys import Signers, Successors, generation_of
+from barnraise.contract.standing import STANDINGS_FILE, Standings
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
@@ -77,6 +79,10 @@ class Manifest(Signable):
     """Keys that certify the entries of `round`; none: the run key does."""
     successors: Successors = ()
     """Of the charter's run key, as far as they are named up to there."""
+    standings: ListName = None
+    """In force there. A checkpoint of the trained state has the list as a file."""
+    void: Void = ()
+    """As in `barnraise.contract.tip.Position`."""
     charter: Hex64
     """The charter's digest."""
     tokens: Annotated[int, Field(ge=0)]
@@ -98,8 +104,18 @@ class Manifest(Signable):
             raise ValueError("two files with one name")
         return files
 
+    @model_validator(mode="after")
+    def _has_standings(self) -> Manifest:
+        if self.form == "trained" and self.standings != self._standings_file:
+            raise ValueError("its list of standings is not among its files")
+        return self
+
     @property
-    def tip(self) -> Tip:
+    def _standings_file(self) -> str | None:
+        return next((entry.hash for entry in self.files if entry.name == STANDINGS_FILE), None)
+
+    def tip(self, standings: Standings) -> Tip:
+        """The place of its state. standings: the list that it names."""
         position = Position(
             Round(self.round),
             BlobHash(self.previous),
@@ -107,8 +123,15 @@ class Manifest(Signable):
             self.height,
             tuple(map(PublicKey, self.closers)),
             successors=self.successors,
+            standings=standings,
+            void=tuple((Round(first), Round(last)) for first, last in self.void),
         )
         return Tip(position, StateHash(self.state))
+
+    @property
+    def place_fields(self) -> dict[str, Any]:
+        """As `position_fields`."""
+        return {name: getattr(self, name) for name in _PLACE}
 
     @property
     def size(self) -> int:
@@ -124,7 +147,12 @@ def position_fields(position: Position) -> dict[str, Any]:
         "height": position.height,
         "closers": position.closers,
         "successors": position.successors,
+        "standings": position.standings.name,
+        "void": position.void,
     }
+
+
+_PLACE = ("round", "previous", "epoch", "height", "closers", "successors", "standings", "void")
 
 
 def open_manifest(wire: bytes, *, run: RunId, signers: Signers) -> Signed[Manifest]:
@@ -165,7 +193,7 @@ def check_interim(signed: Signed[Manifest], signers: Signers, position: Position
     Its state needs no trust: the next close names the state that it folds to. position: the newest one that
     is known. Raises BadSignature.
     """
-    known, there = signers.introduced(signed.value.successors, signed.value.run), signed.value.tip.position
+    known, there = signers.introduced(signed.value.successors, signed.value.run), signed.value
     is_later = generation_of(there.epoch) > generation_of(position.epoch)
     if signed.signer not in known.run_keys and (is_later or there.closers != position.closers):
         raise BadSignature(

@@ -7,11 +7,10 @@
 | Head      | RUN/head             | –       | run authority   |
 | Head      | RUN/heads            | closer  | a closer        |
 
-They are gossiped too (`barnraise.network.gossip_policy`).
-
-An `Admission`, signed by the authority or a closer, is embedded in the records of a peer, so that every
-node of the DHT can refuse records of unknown keys on its own. The head names the newest entry of the log by
-hash (`barnraise.contract.log_entries`). A `JoinClaim` and an `Evaluation` go to the coordinator.
+They are gossiped too (`barnraise.network.gossip_policy`). An `Admission`, signed by the authority or a
+closer, is embedded in the records of a peer, so that every node of the DHT can refuse records of unknown keys
+on its own. The head names the newest entry of the log by hash. A `JoinClaim` and an `Evaluation` go to the
+coordinator.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from barnraise.contract.field_types import Count as Count
 from barnraise.contract.field_types import Run as Run
 from barnraise.contract.field_types import Time as Time
 from barnraise.contract.head_signer import no_head_of, signer_of_head
-from barnraise.contract.log_entries import Close
+from barnraise.contract.log_entries import Close, ListName
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.protocol import (
     OWN,
@@ -52,7 +51,6 @@ MAX_LOSS = 100.0
 """Nats a token; an untrained model has the logarithm of its vocabulary's size, about 12."""
 MAX_EVALUATION_BYTES = 4096
 MAX_CLAIM_BYTES = 4096
-
 
 Instance = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 """Distinguishes two programs with one key (`barnraise.runtime.instance`)."""
@@ -204,6 +202,8 @@ class Head(Extensible):
     """http(s) addresses of the run's archive."""
     successors: Successors = ()
     """Of the charter's run key: they show that the signer is one."""
+    standings: ListName = None
+    """In force."""
     protocol: Protocol = OWN
     """What the coordinator speaks."""
 
@@ -241,13 +241,7 @@ def tagged(signed: Signed[Record]) -> bytes:
     return tag + signed.wire
 
 
-def open_record(
-    value: bytes,
-    *,
-    run: RunId,
-    signers: Signers,
-    now: Millis,
-) -> Signed[Record]:
+def open_record(value: bytes, *, run: RunId, signers: Signers, now: Millis) -> Signed[Record]:
     """Check a record from the DHT or from gossip: signature, run, owner and admission.
 
     signers: keys that may sign heads and admissions; a head may bring successors along. Raises
@@ -287,14 +281,7 @@ def open_claim(wire: bytes) -> Signed[JoinClaim]:
     return signed
 
 
-def check_admission(
-    text: str,
-    peer: PublicKey,
-    *,
-    run: RunId,
-    signers: Signers,
-    now: Millis,
-) -> Admission:
+def check_admission(text: str, peer: PublicKey, *, run: RunId, signers: Signers, now: Millis) -> Admission:
     """Raises MalformedRecord, BadSignature unless the run key or a closer admitted `peer` until later."""
     signed = open_text(Admission, text, signer=None)
     if signed.signer not in signers:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from barnraise.contract.data_spec import DataSpec as DataSpec
 from barnraise.contract.data_spec import SourceSpec as SourceSpec
+from barnraise.contract.trust_spec import TrustSpec as TrustSpec
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.core.strict import Hex64, Strict
 
@@ -148,6 +149,12 @@ class RoundSpec(Strict):
     """Whether peers train during the exchange of the round before.
     `auto`: where the exchange takes more than a tenth of the time. What a peer trains meanwhile counts in
     the next round."""
+    aggregate: Literal["auto", "mean", "clipped_mean"] = Field(
+        default="auto", exclude_if=lambda aggregate: aggregate == "auto"
+    )
+    """How a round's updates are combined: their weighted mean, or one of updates whose norms are clipped.
+    `clipped_mean` bounds what one update can do, by the norms of the round's others. `auto`: `clipped_mean`
+    where trust.mode is `open`, else `mean`."""
 
     @model_validator(mode="after")
     def _minimum_is_within_maximum(self) -> RoundSpec:
@@ -320,6 +327,14 @@ class RunSpec(Strict):
     """How an update is compressed."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     closers: ClosersSpec = Field(default=ClosersSpec(), exclude_if=lambda closers: not closers.keys)
+    trust: TrustSpec = Field(default=TrustSpec(), exclude_if=lambda trust: trust == TrustSpec())
+
+    @property
+    def aggregate(self) -> Literal["mean", "clipped_mean"]:
+        """As `round.aggregate`, resolved."""
+        if self.round.aggregate == "auto":
+            return "clipped_mean" if self.trust.mode == "open" else "mean"
+        return self.round.aggregate
 
     @model_validator(mode="after")
     def _gradient_takes_an_optimizer(self) -> RunSpec:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from typing_extensions import assert_never
 
 from barnraise.contract.certificates import Authorities
 from barnraise.contract.charter import Charter
-from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, Succession
+from barnraise.contract.log_entries import (
+    Change,
+    Close,
+    Delegation,
+    Entry,
+    Resume,
+    Rollback,
+    StandingChange,
+    Succession,
+)
 from barnraise.contract.run_keys import (
     NamedSuccessor,
     Successors,
@@ -19,6 +29,8 @@ from barnraise.contract.run_keys import (
     keys_of,
 )
 from barnraise.contract.spec import RunSpec
+from barnraise.contract.standing import NONE, Standing, Standings
+from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, PublicKey, Round, StateHash
 
 
@@ -39,6 +51,18 @@ class Position:
     """Those from the next round on, where a delegation names others."""
     successors: Successors = ()
     """Of the charter's run key."""
+    standings: Standings = NONE
+    """Of the keys that the log names."""
+    void: tuple[tuple[Round, Round], ...] = ()
+    """Rounds whose states are void, by rollbacks: the first and the last of each range, sorted."""
+
+    def is_void(self, round: int) -> bool:
+        """Whether the state of a round is void."""
+        return any(first <= round <= last for first, last in self.void)
+
+    def is_named_by(self, standings: str | None, void: Sequence[tuple[int, int]]) -> bool:
+        """Whether an entry or a record says these standings and void rounds."""
+        return (self.standings.name, self.void) == (standings, tuple(void))
 
     @property
     def named(self) -> tuple[PublicKey, ...]:
@@ -68,19 +92,36 @@ class Position:
         here = replace(self, previous=entry.name, height=self.height + 1)
         match entry:
             case Close():
-                closers = self.closers if self.next_closers is None else self.next_closers
-                return replace(here, round=Round(self.round + 1), closers=closers, next_closers=None)
+                return here._next_round()
             case Delegation():
                 return replace(here, next_closers=tuple(map(PublicKey, entry.closers)))
             case Succession(named=named):
                 return replace(here, successors=agreed(self.successors, self._with(named)))
+            case StandingChange(changes=changes):
+                return replace(here, standings=changed(self.standings, changes))
+            case Rollback(to=to, changes=changes):
+                void, standings = self._void_after(to), changed(self.standings, changes)
+                return replace(here._next_round(), standings=standings, void=void)
             case Resume():
                 return replace(here, epoch=entry.epoch, closers=(), next_closers=None)
             case _:
                 assert_never(entry)
 
+    def _next_round(self) -> Position:
+        closers = self.closers if self.next_closers is None else self.next_closers
+        return replace(self, round=Round(self.round + 1), closers=closers, next_closers=None)
+
+    def _void_after(self, to: int) -> tuple[tuple[Round, Round], ...]:
+        kept = tuple(each for each in self.void if each[1] < to)
+        return (*kept, (Round(to + 1), self.round)) if to < self.round else self.void
+
     def _with(self, named: NamedSuccessor) -> Successors:
         return (*self.successors[: named.statement.generation - 1], named)
+
+
+def changed(standings: Standings, changes: Iterable[Change]) -> Standings:
+    """The list after some changes."""
+    return standings.with_items((PublicKey(each.key), Standing(each.level, each.work)) for each in changes)
 
 
 @dataclass(frozen=True)
@@ -141,6 +182,12 @@ def certifiers(charter: Charter, successors: Successors = ()) -> tuple[Authoriti
     closers = first_closers(charter)
     alone = [Authorities((key,)) for key in keys_of(charter.authority_key, successors)]
     return (*alone, Authorities(closers)) if closers else tuple(alone)
+
+
+def check_rollback(position: Position, entry: Rollback) -> None:
+    """Refuse one to a state that is void. Raises MalformedRecord."""
+    if position.is_void(entry.to):
+        raise MalformedRecord(f"a rollback to round {entry.to}, whose state is void", fix="It is dropped.")
 
 
 def check_succession(position: Position, entry: Succession, first: PublicKey) -> None:

@@ -10,11 +10,12 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import (
     Close,
-    Delegation,
     Entry,
     NeedsNewer,
     Resume,
+    Rollback,
     Succession,
+    Unfolded,
     common_fields,
     parse_entry,
     vote_on,
@@ -22,9 +23,9 @@ from barnraise.contract.log_entries import (
 from barnraise.contract.records import Commit, open_commits
 from barnraise.contract.run_keys import generation_of
 from barnraise.contract.state import Layout, TrainState
-from barnraise.contract.tip import Position, Tip, check_succession
+from barnraise.contract.tip import Position, Tip, check_rollback, check_succession
 from barnraise.core.errors import MalformedBlob, MalformedRecord, NewerVersion, StateError
-from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
+from barnraise.core.ids import BlobHash, PublicKey, StateHash, blob_hash, short
 from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder
 from barnraise.fold.fold import fold
@@ -51,9 +52,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Amendment:
-    """An entry that folds nothing: it changes who certifies, or begins an epoch."""
+    """An entry that folds nothing: it changes who certifies or takes part, or where the run goes on."""
 
-    entry: Delegation | Succession | Resume
+    entry: Unfolded
     certificate: Certificate
 
     @property
@@ -104,6 +105,8 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
     check_follows(position, step.entry)
     if isinstance(step.entry, Succession):
         check_succession(position, step.entry, charter.authority_key)
+    if isinstance(step.entry, Rollback):
+        check_rollback(position, step.entry)
     return step
 
 
@@ -114,6 +117,11 @@ def check_follows(position: Position, entry: Entry) -> None:
     if place != (position.height, position.round, position.previous) or not later:
         raise StateError(
             f"the {entry.kind} of round {entry.round} does not continue the log at round {position.round}",
+            fix="The state is dropped and read from the newest checkpoint.",
+        )
+    if isinstance(entry, Close | Resume) and not position.is_named_by(entry.standings, entry.void):
+        raise StateError(
+            f"the {entry.kind} of round {entry.round} names other standings or void rounds than the log has",
             fix="The state is dropped and read from the newest checkpoint.",
         )
 
@@ -162,7 +170,12 @@ def advance(
 def amended(tip: Tip, amendment: Amendment, charter: Charter) -> Tip:
     """The tip after an entry that folds nothing. Raises BadSignature, StateError."""
     check_step(tip.position, amendment, charter)
-    return Tip(tip.position.after(amendment.entry), tip.state)
+    return Tip(tip.position.after(amendment.entry), state_after(tip.state, amendment.entry))
+
+
+def state_after(state: StateHash, entry: Entry) -> StateHash:
+    """The state with which the run goes on after an entry that folds nothing, from `state`."""
+    return StateHash(entry.state) if isinstance(entry, Rollback) else state
 
 
 def certified(step: Step | Unreadable) -> Certified:

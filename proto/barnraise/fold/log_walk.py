@@ -10,15 +10,16 @@ from typing import Protocol
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified, DoubleSigned, contradict, proof_of
-from barnraise.contract.log_entries import Resume
+from barnraise.contract.log_entries import Close, Entry, Resume
 from barnraise.contract.run_keys import Successors, generation_of, keys_of
+from barnraise.contract.standing import NONE, read_standings
 from barnraise.contract.tip import Position, first_position
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.fold.log import Link, Step, Unreadable, certified, check_step, read_step
 
 Read = Callable[[BlobHash], Awaitable[bytes]]
-"""An entry's payload by its name. Raises Unreachable, TrustError."""
+"""An entry's payload, or a list of standings, by its name. Raises Unreachable, TrustError."""
 
 
 class LogEnd(Protocol):
@@ -122,16 +123,23 @@ async def newest_part(
     if _is_enough(found, closes, keys):
         last = found.pop()
         _check_vote(last, Authorities(_run_key_of(last, keys)))
-        entry = last.entry
-        before = Position(
-            Round(entry.round),
-            BlobHash(entry.previous),
-            entry.epoch,
-            entry.height,
-            successors=successors,
-        )
-        start = before.after(entry)
+        start = (await _before(last.entry, successors, read)).after(last.entry)
     return NewestPart(start, _checked(start, found[::-1], charter))
+
+
+async def _before(entry: Entry, successors: Successors, read: Read) -> Position:
+    """The place before a close or a resume, which the run key certifies alone."""
+    assert isinstance(entry, Close | Resume), "other entries begin no part of a log"
+    name = entry.standings
+    return Position(
+        Round(entry.round),
+        BlobHash(entry.previous),
+        entry.epoch,
+        entry.height,
+        successors=successors,
+        standings=NONE if name is None else read_standings(await read(BlobHash(name)), name),
+        void=tuple((Round(first), Round(last)) for first, last in entry.void),
+    )
 
 
 def _is_enough(found: list[Step], closes: int, keys: Sequence[PublicKey]) -> bool:

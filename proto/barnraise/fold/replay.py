@@ -19,6 +19,7 @@ from barnraise.contract.log_entries import common_fields
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.run_keys import Successors
+from barnraise.contract.standing import NONE, Standings
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import MalformedBlob, NewerVersion, StateError, TrustError
@@ -117,12 +118,14 @@ class Replay:
         return cls(charter, genesis_tip(charter), state, 0)
 
     @classmethod
-    def from_checkpoint(cls, charter: Charter, manifest: Manifest, state: TrainState) -> Replay | Difference:
-        """Start at a checkpoint. state: read from its files, and equal to the manifest's."""
+    def from_checkpoint(
+        cls, charter: Charter, manifest: Manifest, state: TrainState, standings: Standings = NONE
+    ) -> Replay | Difference:
+        """Start at a checkpoint. state, standings: read from its files, and equal to the manifest's."""
         if manifest.round == 0 and manifest.state != charter.genesis:
             where = "state[0], in the checkpoint of round 0"
             return Difference("state", where, charter.genesis, manifest.state, Cause.COORDINATOR)
-        return cls(charter, manifest.tip, state, manifest.tokens)
+        return cls(charter, manifest.tip(standings), state, manifest.tokens)
 
     def check(self, step: Step | Unreadable) -> Step | Difference:
         """Check that the step is certified and continues the log. Raises NewerVersion."""
@@ -170,6 +173,8 @@ class Replay:
             ("epoch", tip.epoch, manifest.epoch),
             ("height", tip.height, manifest.height),
             ("successors", _keys(tip.position.successors), _keys(manifest.successors)),
+            ("standings", tip.position.standings.name, manifest.standings),
+            ("void rounds", tip.position.void, manifest.void),
             ("tokens", self.tokens, manifest.tokens),
         ):
             if found != expected:

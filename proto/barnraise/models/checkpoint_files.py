@@ -9,7 +9,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from barnraise.contract.manifest import Manifest
+from barnraise.contract.standing import read_standings
 from barnraise.contract.state import Array, Layout, TrainState
+from barnraise.contract.tip import Tip
 from barnraise.core.errors import MalformedBlob, StateError
 from barnraise.core.ids import BlobHash, short
 
@@ -40,6 +42,13 @@ def read_state(manifest: Manifest, layout_digest: str, path_of: Callable[[BlobHa
             fix="Remove the downloaded files and fetch them again.",
         )
     return state
+
+
+def read_tip(manifest: Manifest, path_of: Callable[[BlobHash], Path]) -> Tip:
+    """The place of the state in the log. path_of: as for `read_state`. Raises MalformedRecord."""
+    name = manifest.standings
+    payload = b"" if name is None else path_of(BlobHash(name)).read_bytes()
+    return manifest.tip(read_standings(payload, name))
 
 
 def split_groups(tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:

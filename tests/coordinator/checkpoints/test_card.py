@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from barnraise.contract.manifest import Form, HeldOut
+from barnraise.contract.manifest import Form, HeldOut, position_fields
 from barnraise.contract.spec import (
     CheckpointSpec,
     DataSpec,
@@ -83,7 +83,7 @@ def facts(
         round=12,
         tokens=3_456_789,
         state=parts.HASH_A,
-        position=Position(Round(12), BlobHash(parts.HASH_B)),
+        place=position_fields(Position(Round(12), BlobHash(parts.HASH_B))),
         held_out=HeldOut(loss=1.5, tokens=32_000),
         first=HeldOut(loss=2.5, tokens=32_000),
         curve=True,

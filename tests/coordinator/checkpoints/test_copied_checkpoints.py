@@ -13,6 +13,7 @@ from barnraise.contract.certificates import certify
 from barnraise.contract.log_entries import vote_on
 from barnraise.contract.manifest import open_manifest
 from barnraise.contract.records import Evaluation, open_commits
+from barnraise.contract.standing import NONE
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import blob_hash
 from barnraise.core.signed import sign
@@ -52,7 +53,7 @@ def test_a_closer_that_leads_writes_the_state_as_a_checkpoint(store: RunStore) -
     asyncio.run(copies(store).write_checkpoint(leads=True))
     run = store.snapshot
     signed = run.newest_checkpoint
-    assert (signed.signer, signed.value.tip) == (parts.ADA.public, run.tip)
+    assert (signed.signer, signed.value.tip(NONE)) == (parts.ADA.public, run.tip)
     wire = store.blobs.get(blob_hash(signed.wire))
     assert open_manifest(wire, run=parts.RUN, signers=run.signers) == signed
     assert read_state(signed.value, store.charter.layout, store.blobs.path).hash() == run.tip.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from barnraise.contract.certificates import Authorities, certify
-from barnraise.contract.closers_order import ClosersOrder
-from barnraise.contract.log_entries import Close, Delegation, vote_on
+from barnraise.contract.entry_order import EntryOrder
+from barnraise.contract.log_entries import Close, Delegation, own_fields, vote_on
 from barnraise.core.errors import BadSignature, MalformedRecord, StateError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
@@ -79,13 +80,15 @@ def order(store: RunStore, by: Identity = parts.AUTHORITY, **other: Any) -> str:
         "epoch": position.epoch,
         "height": position.height,
         "previous": position.previous,
-        "closers": (parts.ADA.public,),
+        "kind": "delegation",
+        "content": hashlib.sha256(own_fields(delegation(store, None))).hexdigest(),
     }
-    return sign(by, ClosersOrder(**(fields | other))).text
+    return sign(by, EntryOrder(**(fields | other))).text
 
 
 def delegation(store: RunStore, order: str | None) -> Delegation:
-    return delegation_of(store.snapshot, (PublicKey(parts.ADA.public),), order, NOW)
+    entry = delegation_of(store.snapshot, (PublicKey(parts.ADA.public),), NOW)
+    return entry.model_copy(update={"order": order})
 
 
 def test_a_delegation_that_the_run_key_ordered_gets_a_vote(store: RunStore) -> None:
@@ -93,7 +96,12 @@ def test_a_delegation_that_the_run_key_ordered_gets_a_vote(store: RunStore) -> N
 
 
 def test_another_delegation_gets_no_vote(store: RunStore) -> None:
-    for other in (None, order(store, height=1), order(store, closers=())):
+    for other in (
+        None,
+        order(store, height=1),
+        order(store, kind="standing"),
+        order(store, content=parts.HASH_A),
+    ):
         with pytest.raises(MalformedRecord):
             check(store, delegation(store, other))
     with pytest.raises(BadSignature):

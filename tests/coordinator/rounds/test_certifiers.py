@@ -38,7 +38,12 @@ def certifiers(*kinds: str) -> set[PublicKey]:
             case "close":
                 commits = ("AA==",)
                 entry = Close(
-                    epoch=position.epoch, base_state=parts.HASH_A, commits=commits, reason="", **same
+                    epoch=position.epoch,
+                    base_state=parts.HASH_A,
+                    commits=commits,
+                    weights=(1,),
+                    reason="",
+                    **same,
                 )
             case "resume":
                 entry = Resume(epoch=position.epoch + 1, **same)

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, FileEntry, Manifest, open_manifest
 from barnraise.contract.spec import AdamW, DataSpec, Full, Lora, RunSpec, Sgd, TrainSpec
+from barnraise.contract.standing import NONE
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import DiskFull, MalformedBlob, StateError
@@ -170,7 +171,7 @@ def test_the_state_is_read_back_with_its_buffers(
     state = TrainState(parts.tensors(1), {kind: parts.tensors(n) for n, kind in enumerate(buffers)}, step=7)
     charter = charter_for(target, state, outer)
     folder, manifest, blobs = written(tmp_path, base, charter, state)
-    assert manifest.tip == Tip(Position(Round(7), BlobHash(parts.HASH_B)), state.hash())
+    assert manifest.tip(NONE) == Tip(Position(Round(7), BlobHash(parts.HASH_B)), state.hash())
     found = read_state(manifest, charter.layout, blobs.path)
     assert found.hash() == state.hash()
     assert tuple(found.buffers) == buffers

@@ -1,0 +1,151 @@
+"""The standing of a key in a run: a pure function of the log.
+
+| level     | what it may do                                  | what leads to another level                  |
+|-----------|-------------------------------------------------|----------------------------------------------|
+| probation | contributes; all of them together have a share  | `trust.probation_work` audited contributions |
+| trusted   | contributes                                     | a verdict: suspended                         |
+| suspended | contributes with weight 0                       | audited work, or another verdict: banned     |
+| banned    | nothing: its records are dropped                | the maintainer's order                       |
+
+The maintainer's order may set every level. Keys start on probation in an open run, and trusted in others;
+those in `trust.vouched` are trusted from the start. `Standings` has the keys that the log names. Its bytes
+are a blob, named by a SHA-256 in closes, heads and manifests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from barnraise.contract.trust_spec import TrustSpec
+from barnraise.core.errors import MalformedRecord
+from barnraise.core.ids import BlobHash, PublicKey
+from barnraise.core.strict import Hex64, Strict
+
+Level = Literal["probation", "trusted", "suspended", "banned"]
+Work = Annotated[int, Field(ge=0, lt=2**40)]
+
+MAX_STANDINGS_BYTES = 4 * 2**20
+"""Of one list: about 45,000 keys."""
+STANDINGS_FILE = "standings.json"
+"""File of a checkpoint: the list at its place in the log. A checkpoint has none where the list is empty."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the log says of one key."""
+
+    level: Level
+    work: int = 0
+    """Its audited contributions."""
+
+    @property
+    def is_banned(self) -> bool:
+        """Whether its records are dropped."""
+        return self.level == "banned"
+
+
+SavedStandings = dict[Hex64, tuple[Level, Work]]
+"""As JSON."""
+
+
+class _List(Strict):
+    version: Literal[1] = 1
+    keys: SavedStandings
+
+
+@dataclass(frozen=True)
+class Standings:
+    """The keys that the log names, sorted, and their standings. Two are equal where their bytes are."""
+
+    by_key: Mapping[PublicKey, Standing]
+
+    def of(self, key: PublicKey, trust: TrustSpec) -> Standing:
+        """The standing of any key."""
+        return self.by_key.get(key) or first_standing(key, trust)
+
+    def bans(self, key: PublicKey) -> bool:
+        """Whether the key's records are dropped."""
+        return key in self.banned
+
+    @cached_property
+    def banned(self) -> frozenset[PublicKey]:
+        """All keys whose records are dropped."""
+        return frozenset(key for key, standing in self.by_key.items() if standing.is_banned)
+
+    def with_items(self, items: Iterable[tuple[PublicKey, Standing]]) -> Standings:
+        """With other standings of some keys."""
+        return standings_of({**self.by_key, **dict(items)})
+
+    @cached_property
+    def payload(self) -> bytes:
+        """The bytes that name the list."""
+        return _List(keys=self.saved).model_dump_json().encode()
+
+    @cached_property
+    def name(self) -> BlobHash | None:
+        """SHA-256 of the payload; None where the list is empty."""
+        return BlobHash(hashlib.sha256(self.payload).hexdigest()) if self.by_key else None
+
+    @property
+    def saved(self) -> SavedStandings:
+        """As JSON."""
+        return {str(key): (standing.level, standing.work) for key, standing in self.by_key.items()}
+
+    def __iter__(self) -> Iterator[PublicKey]:
+        return iter(self.by_key)
+
+    def __len__(self) -> int:
+        return len(self.by_key)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Standings) and self.name == other.name)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+def standings_of(by_key: Mapping[PublicKey, Standing]) -> Standings:
+    """A list of these keys."""
+    return Standings(MappingProxyType({key: by_key[key] for key in sorted(by_key)}))
+
+
+def restored(saved: SavedStandings) -> Standings:
+    """The list of which `Standings.saved` is the JSON."""
+    return standings_of({PublicKey(key): Standing(level, work) for key, (level, work) in saved.items()})
+
+
+NONE = standings_of({})
+"""Where the log names no key."""
+
+
+def read_standings(payload: bytes, name: str | None) -> Standings:
+    """The list that a record names: None for the empty one. Raises MalformedRecord."""
+    if name is None:
+        return NONE
+    if len(payload) > MAX_STANDINGS_BYTES:
+        raise _malformed(f"{len(payload)} bytes, where at most {MAX_STANDINGS_BYTES} are read")
+    try:
+        found = restored(_List.model_validate(json.loads(payload), strict=False).keys)
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise _malformed(str(error).splitlines()[0]) from None
+    if found.name != name or found.payload != payload:
+        raise _malformed(f"its bytes are not those of {name[:8]}")
+    return found
+
+
+def first_standing(key: PublicKey, trust: TrustSpec) -> Standing:
+    """The standing of a key that the log does not name."""
+    on_probation = trust.mode == "open" and key not in trust.vouched
+    return Standing("probation" if on_probation else "trusted")
+
+
+def _malformed(why: str) -> MalformedRecord:
+    return MalformedRecord(f"a list of standings is none: {why}", fix="It is dropped; another copy is tried.")
