@@ -1,0 +1,48 @@
+"""What an auditor found in the contributions of one round."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from barnraise.contract.audit_figures import Finding, Nano, Size
+from barnraise.contract.field_types import RoundNumber, Run, Time
+from barnraise.core.signed import Extensible
+from barnraise.core.strict import Hex64, Strict
+
+MAX_RESULTS = 128
+"""Contributions in a report."""
+MAX_AUDIT_REPORT_BYTES = 60_000
+MILLION = 10**6
+
+
+class AuditResult(Strict):
+    """Of one contribution."""
+
+    key: Hex64
+    """Its owner."""
+    blob: Hex64
+    finding: Finding
+    change: Nano
+    """As in `Figures`; 0 where it was not tried."""
+    error: Size
+    norm: Annotated[float, Field(ge=0)]
+    """Of its values."""
+    cosine: Annotated[int, Field(ge=-MILLION, le=MILLION)]
+    """Millionths, of its direction and that of the round's others."""
+
+
+class AuditReport(Extensible):
+    """Signed by an auditor, sent to the coordinator and journaled there."""
+
+    DOMAIN = b"barnraise/AuditReport/1\n"
+
+    run: Run
+    round: RoundNumber
+    base_state: Hex64
+    """Hash of the state that contributions were tried on."""
+    owner: Hex64
+    """The auditor."""
+    results: Annotated[tuple[AuditResult, ...], Field(min_length=1, max_length=MAX_RESULTS)]
+    at: Time

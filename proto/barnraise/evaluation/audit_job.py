@@ -1,0 +1,73 @@
+"""What the auditing program is asked, and what it answers. Both are JSON."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from barnraise.contract.audit_figures import Finding
+from barnraise.contract.spec import RunSpec
+from barnraise.core.strict import Hex64, Strict
+
+
+class Tried(Strict):
+    """One contribution of the round."""
+
+    key: Hex64
+    blob: Hex64
+    path: str
+    """File of the blob."""
+    audited: bool
+    """Whether its effect on the loss is measured; the others are compared and give the round's direction."""
+    seen: int | None
+    """When its commit was first seen, in milliseconds: of two that are alike the later one is the copy. None
+    where that is not known."""
+
+
+class SecretSample(Strict):
+    """A sample that nobody was assigned in the round."""
+
+    path: str
+    """File of the shard."""
+    row: int
+
+
+class AuditJob(Strict):
+    """One round's audit."""
+
+    base: str
+    """Folder of the base model."""
+    spec: RunSpec
+    round: int
+    state: str
+    """File with the tensors of the round's state."""
+    sequence_length: int
+    vocab_size: int
+    contributions: tuple[Tried, ...] = Field(min_length=1)
+    samples: tuple[SecretSample, ...]
+    sketches: str
+    """File with the sketches of earlier contributions; it is replaced by one that has this round's too."""
+    seed: int
+    """Of the sketches."""
+    threads: int
+
+
+class Measured(Strict):
+    """What was found in one contribution: as in `barnraise.contract.audit_report.AuditResult`."""
+
+    key: Hex64
+    blob: Hex64
+    finding: Finding
+    change: int
+    error: int
+    norm: float
+    cosine: int
+    audited: bool
+
+
+class AuditReply(Strict):
+    """What the program prints when it is done."""
+
+    results: tuple[Measured, ...]
+    forward_passes: int
+    seconds: float
+    """Of the process's own computing time."""

@@ -1,0 +1,215 @@
+"""The program that audits the contributions of a round: forward passes alone, at low priority.
+
+    python -m barnraise.evaluation.audit_program JOB_FILE
+
+Prints one line of JSON: an `AuditReply`, or a `MemoryReply` where the model does not fit into memory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save_file
+
+from barnraise.contract.audit_figures import MOST, STEP_SHARE, Finding
+from barnraise.contract.audit_report import MILLION
+from barnraise.contract.shards import Sample, parse_shard
+from barnraise.contract.spec import AdamW, RunSpec
+from barnraise.contract.state import Array, Layout
+from barnraise.evaluation.audit_job import AuditJob, AuditReply, Measured, Tried
+from barnraise.evaluation.program import FP32_BYTES, summed_loss
+from barnraise.evaluation.runner import MemoryReply
+from barnraise.evaluation.similarity import KEPT, Candidate, findings, positions
+from barnraise.fold.codec import Decoder
+from barnraise.models.causal_lm import load, quiet
+from barnraise.models.trainable import attach, parameter_count, trainable_parameters
+from barnraise.runtime.child_process import NICENESS
+from barnraise.runtime.memory import available_memory
+
+COPIES = 2
+"""Of the model in fp32: its parameters, and the state of the round or a decoded contribution."""
+NANO = 10**9
+
+Tensors = dict[str, Array]
+Sketches = npt.NDArray[np.float32]
+
+
+def main() -> None:
+    os.nice(NICENESS)
+    job = AuditJob.model_validate_json(Path(sys.argv[1]).read_bytes())
+    torch.set_num_threads(job.threads)
+    needed = COPIES * parameter_count(Path(job.base)) * FP32_BYTES
+    if (free := available_memory()) < needed:
+        print(MemoryReply(needed_bytes=needed, free_bytes=free).model_dump_json())
+        return
+    print(audit(job).model_dump_json())
+
+
+def audit(job: AuditJob) -> AuditReply:
+    """Compare all contributions, and try those that are audited."""
+    state = load_file(job.state)
+    layout = Layout.of(state)
+    directions = Directions(job, layout)
+    found = directions.findings()
+    wanted = [place for place, each in enumerate(job.contributions) if each.audited]
+    tried = dict(zip(wanted, _tried(job, state, layout, wanted), strict=True))
+    results = [
+        Measured(
+            key=each.key,
+            blob=each.blob,
+            finding=found[place],
+            change=tried.get(place, (0, 0))[0],
+            error=tried.get(place, (0, 0))[1],
+            norm=directions.norms[place],
+            cosine=round(MILLION * directions.cosine(place)),
+            audited=each.audited,
+        )
+        for place, each in enumerate(job.contributions)
+    ]
+    passes = (1 + len(wanted)) * len(job.samples) if wanted else 0
+    return AuditReply(results=tuple(results), forward_passes=passes, seconds=time.process_time())
+
+
+class Directions:
+    """Norms, cosines and sketches of a round's contributions. Holds one decoded contribution and the sum."""
+
+    def __init__(self, job: AuditJob, layout: Layout) -> None:
+        self._job, self._layout = job, layout
+        sizes = {name: math.prod(shape) for name, shape in layout}
+        self._places = positions(sizes, job.seed)
+        self.norms: list[float] = []
+        self._sketches: list[npt.NDArray[np.float32]] = []
+        total: Tensors = {name: np.zeros(shape, np.float32) for name, shape in layout}
+        for each in job.contributions:
+            update = decoded(each, job.spec, layout)
+            norm = math.sqrt(_dot(update, update))
+            self.norms.append(norm)
+            self._sketches.append(self._sketch(update))
+            for name, array in update.items():
+                total[name] += array / np.float32(norm or 1)
+        self._size = _dot(total, total)
+        self._dots = [_dot(decoded(each, job.spec, layout), total) for each in job.contributions]
+
+    def cosine(self, place: int) -> float:
+        """Of one contribution and the others' mean direction."""
+        norm = self.norms[place]
+        if norm == 0:
+            return 0.0
+        own = self._dots[place] / norm
+        others = self._size - 2 * own + 1
+        return max(-1.0, min(1.0, (own - 1) / math.sqrt(others))) if others > 1e-6 else 0.0
+
+    def findings(self) -> list[Finding]:
+        """What each contribution is; the sketches of this round are kept for the next ones."""
+        file, round = Path(self._job.sketches), self._job.round
+        earlier, rounds = _sketches(file, self._length, round)
+        candidates = [
+            Candidate(sketch, norm, each.seen)
+            for sketch, norm, each in zip(self._sketches, self.norms, self._job.contributions, strict=True)
+        ]
+        found = findings(candidates, list(earlier))
+        own = np.full(len(self._sketches), round)
+        kept = {
+            "sketches": np.concatenate([earlier, np.stack(self._sketches)])[-KEPT:],
+            "rounds": np.concatenate([rounds, own])[-KEPT:],
+        }
+        save_file(kept, file)
+        return found
+
+    @property
+    def _length(self) -> int:
+        return sum(map(len, self._places.values()))
+
+    def _sketch(self, update: Tensors) -> npt.NDArray[np.float32]:
+        return np.concatenate([update[name].reshape(-1)[places] for name, places in self._places.items()])
+
+
+def _sketches(file: Path, length: int, round: int) -> tuple[Sketches, npt.NDArray[np.int64]]:
+    """Those of rounds before `round`, and their rounds: a round that is audited again is none of them."""
+    if file.is_file():
+        found = load_file(file)
+        sketches, rounds = found["sketches"], found["rounds"]
+        if sketches.shape[1] == length:
+            return sketches[rounds < round], rounds[rounds < round]
+    return np.zeros((0, length), np.float32), np.zeros(0, np.int64)
+
+
+def decoded(each: Tried, spec: RunSpec, layout: Layout) -> Tensors:
+    """A contribution's values."""
+    decoder = Decoder(Path(each.path).read_bytes(), spec.codec, layout)
+    return {name: decoder.tensor(name) for name, _ in layout}
+
+
+def _dot(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
+    return math.fsum(float(np.vdot(one[name].astype(np.float64), other[name])) for name in one)
+
+
+def _tried(job: AuditJob, state: Tensors, layout: Layout, wanted: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Change of the loss and its standard error by each wanted contribution, in nanonats a token."""
+    if not wanted:
+        return
+    with quiet():
+        model = attach(load(Path(job.base), torch.float32, job.spec.model.attention), job.spec.train.target)
+    model.eval()
+    params = dict(trainable_parameters(model))
+    samples = list(_samples(job))
+    _set(params, state)
+    before = _losses(model, samples)
+    for place in wanted:
+        update = decoded(job.contributions[place], job.spec, layout)
+        share = np.float32(step_size(job.spec, update, layout) * STEP_SHARE)
+        _set(params, {name: state[name] - share * array for name, array in update.items()})
+        yield summary(_losses(model, samples) - before)
+
+
+def step_size(spec: RunSpec, update: Tensors, layout: Layout) -> float:
+    """What a step of the outer optimizer multiplies an update by. AdamW's steps have a size of their own."""
+    if not isinstance(spec.outer, AdamW):
+        return spec.outer.lr
+    return spec.outer.lr * math.sqrt(layout.parameters / (_dot(update, update) or 1))
+
+
+def summary(differences: npt.NDArray[np.float64]) -> tuple[int, int]:
+    """Mean and standard error in nanonats; MOST and 0 where a loss is not finite."""
+    if not np.isfinite(differences).all():
+        return MOST, 0
+    change = min(MOST, max(-MOST, round(NANO * float(np.mean(differences)))))
+    if len(differences) < 2:
+        return change, MOST
+    error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+    return change, min(MOST, round(NANO * error))
+
+
+def _set(params: Mapping[str, torch.nn.Parameter], values: Mapping[str, Array]) -> None:
+    with torch.no_grad():
+        for name, parameter in params.items():
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(values[name])))
+
+
+def _samples(job: AuditJob) -> Iterator[Sample]:
+    shards = {}
+    for each in job.samples:
+        if each.path not in shards:
+            data = Path(each.path).read_bytes()
+            shards[each.path] = parse_shard(data, job.sequence_length, job.vocab_size)
+        sample = shards[each.path].sample(each.row)
+        if sample.trained_tokens:
+            yield sample
+
+
+def _losses(model: Any, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+    """Nats a token of each sample."""
+    return np.array([summed_loss(model, sample) / sample.trained_tokens for sample in samples])
+
+
+if __name__ == "__main__":
+    main()
