@@ -93,15 +93,38 @@ def progress_message(reason: reasons.Progress) -> str:
 def close_message(reason: reasons.CloseReason) -> str:
     """Why a round closes: at most 400 characters, as `Close.reason` allows."""
     match reason:
-        case reasons.AllContributed(1):
+        case reasons.AllContributed(1, 0):
             return "the only volunteer contributed"
-        case reasons.AllContributed(contributions):
+        case reasons.AllContributed(contributions, 0):
             return f"all {contributions} volunteers contributed"
+        case reasons.AllContributed(contributions, passed_over):
+            return (
+                f"{_count(contributions, 'volunteer')} contributed, and {passed_over} did not for whom rounds"
+                " no longer wait"
+            )
         case reasons.RoundFull(contributions):
             return f"the round is full: {_count(contributions, 'volunteer')} contributed"
         case reasons.DeadlinePassed(contributions, missing, others):
             who = f"without {_names(missing, others)}" if missing else "from every awaited volunteer"
             return f"the deadline passed: {_count(contributions, 'contribution')}, {who}"
+        case _:
+            assert_never(reason)
+
+
+def not_awaited_message(reason: reasons.NotAwaited) -> str:
+    """Why a close does not wait for a volunteer that trains."""
+    match reason:
+        case reasons.MissedRounds(misses, owed):
+            return (
+                f"{_count(misses, 'round')} waited for it in vain; after {_count(owed, 'contribution')}"
+                " a close waits for it again"
+            )
+        case reasons.AllowanceSpent(0):
+            return (
+                "it is new, and rounds waited too long for others lately: no close waits until it contributed"
+            )
+        case reasons.AllowanceSpent(misses):
+            return f"{_count(misses, 'round')} waited for it in vain, and others waited too long lately"
         case _:
             assert_never(reason)
 

@@ -123,6 +123,8 @@ class AllContributed(Reason):
     """Every awaited volunteer contributed."""
 
     contributions: int
+    passed_over: int = 0
+    """Volunteers that train, and for whom the close did not wait."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,27 @@ class DeadlinePassed(Reason):
 
 
 CloseReason = AllContributed | RoundFull | DeadlinePassed
+
+# Why a close does not wait for a volunteer that trains
+
+
+@dataclass(frozen=True)
+class MissedRounds(Reason):
+    """Rounds waited for it in vain, and it has not contributed often enough since."""
+
+    misses: int
+    owed: int
+    """Contributions until a close waits for it again."""
+
+
+@dataclass(frozen=True)
+class AllowanceSpent(Reason):
+    """Rounds waited in vain so long lately that none waits for it, which is new, or missed rounds before."""
+
+    misses: int
+
+
+NotAwaited = MissedRounds | AllowanceSpent
 
 # Why a round reopens
 

@@ -21,6 +21,7 @@ from coordinator.reasons.rounds import (
     FetchingLast,
     FirstVolunteers,
     MoreVolunteersNeeded,
+    NotAwaited,
     NoVolunteers,
     ReopenReason,
     RoundFull,
@@ -29,6 +30,7 @@ from coordinator.reasons.rounds import (
     TooFewInTime,
     WaitReason,
 )
+from coordinator.rounds.conduct import Conduct, RoundEnd
 
 NAMES = 3
 """Missing volunteers that a reason names; it counts the others."""
@@ -47,25 +49,78 @@ class Situation:
     expected: Mapping[PublicKey, str]
     """Names of the live peers that train in this round, or are about to."""
     min_contributions: int
+    conduct: Conduct
+    """Of the volunteers in the rounds before."""
+    last_accepted: Millis
+    """When the newest of the accepted contributions was accepted, or the round opened."""
+    turns: int = 1
     late: Mapping[PublicKey, str] = field(default_factory=dict)
     """Names of the live peers whose step ends after the round's time."""
     idle: int = 0
     """Live peers that sit this round out, or whose turn is another one."""
     swarm_tokens: int = 0
-    """Tokens that the live peers report to have trained in this round."""
+    """Tokens that the live peers trained in this round, as far as measured speeds allow."""
+    begun: bool = False
+    """A live peer reports that it trained in this round."""
     deserted: bool = False
     """No peer was live at some earlier tick, and the round has waited since (`deserted_after`)."""
 
     @cached_property
-    def awaited(self) -> Mapping[PublicKey, str]:
-        """The expected peers; where they are too few for a close, the late ones too."""
-        few = len(self.expected) < self.min_contributions
+    def training(self) -> Mapping[PublicKey, str]:
+        """The expected peers; where a close waits for too few of them, the late ones too."""
+        counting = [key for key in self.expected if self._is_awaited(key)]
+        few = len(counting) < self.min_contributions
         return {**self.expected, **self.late} if few else self.expected
 
     @cached_property
+    def outstanding(self) -> Mapping[PublicKey, str]:
+        """Those that train, or whose contribution is being fetched, without an accepted one."""
+        fetched = {key: self.training.get(key, "") for key in self.pending}
+        return {key: name for key, name in {**self.training, **fetched}.items() if key not in self.accepted}
+
+    @cached_property
+    def not_awaited(self) -> Mapping[PublicKey, NotAwaited]:
+        """The outstanding peers for whom a close does not wait, and why.
+
+        A close waits for all where it would otherwise pass over more contributors than it lists.
+        """
+        by_time = self.phase is Phase.TRAIN and self.window.spec.steps is None
+        if not self.enough or self.overdue or by_time:
+            return {}
+        found = self.passed_over(self.waited)
+        contributors = [key for key in found if self.conduct.contributes(key, self.window.round, self.turns)]
+        if len(contributors) > self.contributions:
+            return {key: reason for key, reason in found.items() if key not in contributors}
+        return found
+
+    def passed_over(self, waited: float) -> Mapping[PublicKey, NotAwaited]:
+        """The outstanding peers for whom no round waits after `waited` seconds in vain."""
+        reasons = {
+            key: self.conduct.why_not_awaited(key, self.window.round, waited) for key in self.outstanding
+        }
+        return {key: reason for key, reason in reasons.items() if reason is not None}
+
+    def _is_awaited(self, key: PublicKey) -> bool:
+        return self.conduct.why_not_awaited(key, self.window.round, 0.0) is None
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the newest contribution."""
+        return max(0.0, seconds_between(self.last_accepted, self.now))
+
+    @cached_property
     def missing(self) -> Mapping[PublicKey, str]:
-        """The awaited peers without an accepted contribution."""
-        return {key: name for key, name in self.awaited.items() if key not in self.accepted}
+        """The peers that train without an accepted contribution, and for whom a close waits."""
+        return {
+            key: name
+            for key, name in self.training.items()
+            if key not in self.accepted and key not in self.not_awaited
+        }
+
+    @property
+    def fetching(self) -> bool:
+        """Whether a contribution is being fetched for which a close waits."""
+        return any(key not in self.not_awaited for key in self.pending)
 
     @property
     def contributions(self) -> int:
@@ -74,7 +129,7 @@ class Situation:
     @property
     def complete(self) -> bool:
         """No contribution is missing or being fetched."""
-        return not self.missing and not self.pending
+        return not self.missing and not self.fetching
 
     @property
     def empty(self) -> bool:
@@ -145,7 +200,7 @@ def decide_close(situation: Situation) -> Decision:
 
 def close_when_all_contributed(situation: Situation) -> CloseNow | None:
     if situation.enough and situation.complete:
-        return CloseNow(AllContributed(situation.contributions))
+        return CloseNow(AllContributed(situation.contributions, len(situation.not_awaited)))
     return None
 
 
@@ -156,14 +211,14 @@ def close_when_full(situation: Situation) -> CloseNow | None:
 
 
 def reopen_with_the_first(situation: Situation) -> Reopen | None:
-    untouched = situation.empty and not situation.swarm_tokens
-    if situation.deserted and untouched and situation.awaited:
+    untouched = situation.empty and not situation.begun
+    if situation.deserted and untouched and situation.training:
         return Reopen(FirstVolunteers(*situation.names()))
     return None
 
 
 def reopen_when_all_sit_out(situation: Situation) -> Reopen | None:
-    unused = situation.empty and not situation.awaited
+    unused = situation.empty and not situation.training
     if unused and situation.idle and situation.phase is not Phase.TRAIN:
         return Reopen(AllSitOut(situation.idle))
     return None
@@ -183,7 +238,7 @@ def reopen_at_the_deadline(situation: Situation) -> Reopen | None:
 
 
 def wait_for_volunteers(situation: Situation) -> Wait | None:
-    if not situation.awaited and not situation.idle and not situation.accepted:
+    if not situation.training and not situation.idle and not situation.accepted:
         return Wait(NoVolunteers())
     return None
 
@@ -230,6 +285,17 @@ RULES: tuple[Callable[[Situation], Decision | None], ...] = (
     wait_for_training,
 )
 """`wait_for_missing` applies if none of them does."""
+
+
+def conduct_after(situation: Situation, tokens: Mapping[PublicKey, int], closed: Millis) -> Conduct:
+    """`Situation.conduct` of the next round. tokens: of the contributions that the close lists."""
+    held_by: list[PublicKey] = []
+    waited = max(0.0, seconds_between(situation.last_accepted, closed))
+    if not situation.full and waited > 0:
+        passed_over = situation.passed_over(0.0)
+        held_by = [key for key in situation.outstanding if key not in passed_over and key not in tokens]
+    seconds = max(0.0, seconds_between(situation.window.opens, closed))
+    return situation.conduct.after(RoundEnd(situation.window.round, tokens, seconds, held_by, waited))
 
 
 def deserted_after(situation: Situation, decision: Decision, *, any_live: bool) -> bool:

@@ -139,7 +139,7 @@ class CoordinatorApi:
         """The status of the run."""
         now, run, members = self.clock(), self.store.snapshot, self.session.members
         divergence = self.session.divergence
-        phase = run.window.phase(now, members.tokens(run.round))
+        phase = run.window.phase(now, self.session.open_round.tokens(members, now))
         return RunStatus(
             run=run.charter.run,
             round=run.round,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from barnraise.contract.records import Activity, JoinClaim, Presence
-from barnraise.contract.rotation import has_turn, turns_for
+from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.status import PeerStatus
 from barnraise.core.ids import Millis, PublicKey, Round, short
@@ -49,21 +47,11 @@ class Membership:
         """Volunteers that hold the base of `round`: they exchange its contributions."""
         return [owner for owner, presence in self.presences.items() if presence.round == round]
 
-    def tokens(self, round: Round) -> int:
-        """Tokens that they report to have trained in `round`."""
-        return self._tokens[round]
-
-    @cached_property
-    def _tokens(self) -> Counter[int]:
-        """By round. Each head says it, and each volunteer that joins gets one."""
-        tokens = Counter[int]()
-        for presence in self.presences.values():
-            tokens[presence.round] += presence.tokens
-        return tokens
-
-    def turns(self, limit: int) -> int:
-        """`turns_for` this number of volunteers. limit: contributions that a round can have."""
-        return turns_for(len(self), limit)
+    def tokens(self, round: Round) -> Mapping[PublicKey, int]:
+        """Tokens that each reports to have trained in `round`."""
+        return {
+            owner: presence.tokens for owner, presence in self.presences.items() if presence.round == round
+        }
 
     def attendance(self, round: Round, seed: int, turns: int) -> Attendance:
         """seed, turns: as of `has_turn`."""
@@ -74,7 +62,7 @@ class Membership:
         }
 
         def doing(what: Activity) -> dict[PublicKey, str]:
-            near = {owner: p for owner, p in contributing.items() if p.round >= round - 1}
+            near = {owner: p for owner, p in contributing.items() if round - 1 <= p.round <= round}
             return {owner: p.name for owner, p in near.items() if p.doing == what}
 
         return Attendance(doing("training"), doing("late"), len(self) - len(contributing))

@@ -30,13 +30,13 @@ from coordinator.reasons.rounds import (
     Resumed,
 )
 from coordinator.rounds.amending import Amending, report_amended
-from coordinator.rounds.closing import CloseNow, Reopen, Situation, Wait, decide_close, deserted_after
+from coordinator.rounds.closing import CloseNow, Reopen, Wait, decide_close
 from coordinator.rounds.contributions import Contributions
 from coordinator.rounds.instances import Instances
 from coordinator.rounds.joint_closing import MAX_VOLUNTEERS, JointClosing
 from coordinator.rounds.log_watch import LogIsBehind, LogWatch
 from coordinator.rounds.membership import Membership
-from coordinator.rounds.turns import turns_of_open_round
+from coordinator.rounds.open_round import OpenRound
 from coordinator.store.newest_entry import keep_newest_entry
 from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
@@ -87,10 +87,6 @@ class Session:
     """Whether this program announces heads, and reopens rounds: of several closers, one does."""
     _announced: int = 0
     """Time of the last head that it announced."""
-    _turns: int = 1
-    """A volunteer contributes to one of this many rounds (`Head.turns`), by the newest close."""
-    _deserted: bool = False
-    """`Situation.deserted` of the next tick."""
     _started: Millis = NEVER
     """Of this program, or the end of its last pause."""
     _began: Millis = NEVER
@@ -102,7 +98,7 @@ class Session:
         if self.joint is not None:
             self.contributions.keep_where(self.joint.lists)
         self._leads = self.joint is None or self.joint.is_first
-        self._turns = turns_of_open_round(self.store)
+        self.open_round = OpenRound.of(self.store)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Close rounds until `stop`. An error in a tick ends the run; no accepted contribution is lost."""
@@ -163,9 +159,9 @@ class Session:
             self._report(AskingHolders(self.timing.ask_holders))
             return
         await self._amend(now)
-        situation = self._situation(now)
+        situation = self.open_round.situation(now, self.members, self.contributions.pending, announced)
         decision = decide_close(situation)
-        self._deserted = deserted_after(situation, decision, any_live=bool(self.members))
+        self.open_round.decided(situation, decision, any_live=bool(self.members))
         match decision:
             case CloseNow(reason):
                 await self._close(reason, now)
@@ -186,9 +182,9 @@ class Session:
         return run.head(
             self.clock(),
             self.addresses.and_nodes(self.nodes()),
-            turns=self._turns,
+            turns=self.open_round.turns,
             volunteers=len(self.members),
-            tokens=self.members.tokens(run.round),
+            tokens=self.open_round.tokens(self.members, self.clock()),
         )
 
     async def announce_head(self) -> None:
@@ -209,34 +205,17 @@ class Session:
         self.instances.heard(heartbeats, self.clock())
         self.members = Membership.of(heartbeats)
 
-    def _situation(self, now: Millis) -> Situation:
-        run = self.store.snapshot
-        attendance = self.members.attendance(run.round, run.spec.seed, self._turns)
-        return Situation(
-            now=now,
-            window=run.window,
-            accepted={owner: commit.value for owner, commit in run.accepted.items()},
-            pending=self.contributions.pending,
-            expected=attendance.expected,
-            late=attendance.late,
-            idle=attendance.idle,
-            min_contributions=run.spec.round.min_contributions,
-            swarm_tokens=self.members.tokens(run.round),
-            deserted=self._deserted,
-        )
-
     async def _reopen(self, now: Millis) -> None:
         self.contributions.restart()
-        run = self.store.snapshot
-        self._turns = self._turns_now() if run.accepted else 1
+        self.open_round.reopens()
         self.store.reopen(now)
         await self.announce_head()
 
     async def _close(self, reason: CloseReason, now: Millis) -> None:
         if self.joint is not None and (self.joint.is_shared or not self.joint.is_first):
-            self.joint.propose(close_message(reason), now, self._turns_now())
+            self.joint.propose(close_message(reason), now, self.open_round.next_turns(len(self.members)))
             return
-        link = self.store.close(close_message(reason), now, self._turns_now())
+        link = self.store.close(close_message(reason), now, self.open_round.next_turns(len(self.members)))
         if self.joint is not None:
             self.joint.moved()
         await self._closed(link, JustClosed(link.close.round, reason))
@@ -298,13 +277,13 @@ class Session:
                 continue
             self._leads = joint.is_first
             if not self._leads and head.height == position.height and head.epoch == position.epoch:
-                self._turns = head.turns
+                self.open_round.turns = head.turns
                 if head.opens > self.store.snapshot.opens:
                     self.store.reopen(Millis(head.opens))
 
     async def _closed(self, link: Link, report: JustClosed | JustCertified) -> None:
         """Fold a round that is closed, and announce where the run is."""
-        self._turns = link.close.turns
+        self.open_round.closed(link)
         self._report(report)
         self.contributions.restart()
         await self.announce_head()
@@ -325,10 +304,6 @@ class Session:
             log.warning("no checkpoint is promoted meanwhile; a lower train.inner.lr needs a new run")
         elif found is None and before is not None:
             log.info("training no longer diverges")
-
-    def _turns_now(self) -> int:
-        run = self.store.snapshot
-        return self.members.turns(run.spec.round.max_contributions)
 
     def _report(self, progress: Progress) -> None:
         """Record why the round is still open, and log it if that is news."""

@@ -34,6 +34,7 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import fold
 from coordinator.rounds.closing import CloseNow, Reopen, Situation, decide_close
 from coordinator.rounds.commit_check import Fits, check_commit
+from coordinator.rounds.conduct import Conduct
 from peer.volunteer.actions import (
     CatchUp,
     HeadFacts,
@@ -249,6 +250,8 @@ class Simulation:
             expected={key: "" for key, node in there.items() if node.doing == "training"},
             late={key: "" for key, node in there.items() if node.doing == "late"},
             min_contributions=self._spec.round.min_contributions,
+            conduct=Conduct.first(self._spec.round),
+            last_accepted=self._window.opens,
             idle=len(self._nodes) - len(contributing),
         )
 

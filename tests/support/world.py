@@ -13,13 +13,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from barnraise.contract.records import Commit
-from barnraise.contract.rotation import has_turn, turns_for
+from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import Window
 from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Millis, PublicKey, Round, StateHash
-from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, decide_close, deserted_after
+from coordinator.rounds.closing import (
+    CloseNow,
+    Decision,
+    Reopen,
+    Situation,
+    conduct_after,
+    decide_close,
+    deserted_after,
+)
 from coordinator.rounds.commit_check import Misfit, check_commit
+from coordinator.rounds.conduct import Conduct
+from coordinator.rounds.turns import Turnout, fewer_turns, next_turns, turnout_of
 from peer.timing import TIMING
 from peer.volunteer.actions import (
     Action,
@@ -70,6 +80,10 @@ class World:
     work_in: dict[str, int] = field(default_factory=dict)
     """Tokens whose work a blob carries: trained in its round, and owed from before."""
     decision: Decision | None = None
+    conduct: Conduct = field(init=False)
+    turnout: Turnout = field(default_factory=lambda: Turnout(1, 0))
+    turnouts: list[Turnout] = field(default_factory=list)
+    last_accepted: int = 0
     deserted: bool = False
     """`Situation.deserted` of the next tick."""
     trained: int = 0
@@ -81,6 +95,7 @@ class World:
     heads: list[Head] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.conduct = Conduct.first(self.spec)
         self._announce_head()
 
     @property
@@ -196,15 +211,14 @@ class World:
         self.presences[peer.key] = Presence(peer.base, self._tokens_of(peer), Millis(self.now), doing)
 
     def _view(self, peer: Peer) -> View:
-        # The tokens of others come from their heartbeats and may be old; the peer's own are exact.
-        others = sum(p.tokens for k, p in self._present().items() if p.round == peer.base and k != peer.key)
         head, age = peer.head, (self.now - peer.head.at) / 1000
         facts = HeadFacts(
             away=age if age > TIMING.silent_after else None,
             differs=head.round == peer.base and head.state != peer.state,
             checkpoint=head.checkpoint,
             turn=has_turn(SEED, peer.base, peer.key, head.turns),
-            swarm_tokens=others + self._tokens_of(peer),
+            # The head's may be old; the peer's own are exact.
+            swarm_tokens=max(head.tokens if head.round == peer.base else 0, self._tokens_of(peer)),
         )
         return View(
             now=Millis(self.now),
@@ -277,6 +291,7 @@ class World:
                 del self.fetching[owner]
                 if peer.alive and commit.round == self.round and not self._full():
                     self.accepted[owner] = commit
+                    self.last_accepted = self.now
         for (round, owner), (visible, commit) in self.announced.items():
             arrived = visible <= self.now and owner not in self.cut
             if round == self.round and arrived and not self._full():
@@ -287,12 +302,15 @@ class World:
         self.deserted = deserted_after(situation, self.decision, any_live=bool(self._present()))
         match self.decision:
             case CloseNow():
+                tokens = {owner: commit.tokens for owner, commit in self.accepted.items()}
+                self.conduct = conduct_after(situation, tokens, Millis(self.now))
+                self.turnout = turnout_of(situation, self._announced())
                 self._close(tuple(self.accepted.values()))
                 self.refused.clear()
                 self._announce_head()
             case Reopen():
                 self.opens = self.now
-                self.turns = self._turns_now() if self.accepted else 1
+                self.turns = fewer_turns(self.turns) if self.accepted else 1
                 self.refused.clear()  # late commits are in time again
                 self._announce_head()
         if self.now - self.heads[-1].at >= HEAD_PAUSE:
@@ -309,13 +327,21 @@ class World:
             self.folded[commit.blob] = self.work_in[commit.blob]
         self.closes.append(commits)
         self.states.append(_state_after([self.states[-1], *(commit.blob for commit in commits)]))
-        self.opens, self.accepted, self.turns = self.now, {}, self._turns_now()
+        turnout = self.turnout
+        self.turns = next_turns(turnout, self.turnouts, len(self._present()), self.spec.max_contributions)
+        self.turnouts.append(turnout)
+        self.opens, self.accepted = self.now, {}
 
     def _full(self) -> bool:
         return len(self.accepted) >= self.spec.max_contributions
 
-    def _turns_now(self) -> int:
-        return turns_for(len(self._present()), self.spec.max_contributions)
+    def _announced(self) -> set[PublicKey]:
+        """Owners of contributions to the open round."""
+        return {
+            key
+            for (round, key), (at, _) in self.announced.items()
+            if round == self.round and at <= self.now and key in self.peers
+        }
 
     def _consider(self, owner: PublicKey, commit: Commit) -> None:
         if owner in self.accepted or owner in self.fetching or commit.blob in self.refused:
@@ -334,7 +360,7 @@ class World:
             for key, presence in present.items()
             if presence.doing != "waiting" and has_turn(SEED, self.round, key, self.turns)
         }
-        there = {key: p for key, p in contributing.items() if p.round >= self.round - 1}
+        there = {key: p for key, p in contributing.items() if self.round - 1 <= p.round <= self.round}
         return Situation(
             now=Millis(self.now),
             window=self.window,
@@ -344,9 +370,18 @@ class World:
             late={key: self.peers[key].name for key, p in there.items() if p.doing == "late"},
             idle=len(present) - len(contributing),
             min_contributions=self.spec.min_contributions,
-            swarm_tokens=sum(p.tokens for p in present.values() if p.round == self.round),
+            conduct=self.conduct,
+            last_accepted=Millis(max(self.opens, self.last_accepted)),
+            turns=self.turns,
+            swarm_tokens=self._swarm_tokens(present),
+            begun=any(p.tokens for p in present.values() if p.round == self.round),
             deserted=self.deserted,
         )
+
+    def _swarm_tokens(self, present: dict[PublicKey, Presence]) -> int:
+        claimed = {key: p.tokens for key, p in present.items() if p.round == self.round}
+        claimed |= {key: commit.tokens for key, commit in self.accepted.items()}
+        return self.conduct.counted_tokens(claimed, (self.now - self.opens) / 1000)
 
     def _present(self) -> dict[PublicKey, Presence]:
         return {k: p for k, p in self.presences.items() if self.now - p.at < PRESENCE_LIFE}
@@ -354,7 +389,8 @@ class World:
     def _announce_head(self) -> None:
         checkpoint = Round(self.round // CHECKPOINT_EVERY * CHECKPOINT_EVERY)
         opens, now = Millis(self.opens), Millis(self.now)
-        self.heads.append(Head(self.round, self.states[-1], opens, self.turns, checkpoint, now))
+        tokens = self._swarm_tokens(self._present())
+        self.heads.append(Head(self.round, self.states[-1], opens, self.turns, tokens, checkpoint, now))
 
     def _note(self, action: Action) -> None:
         self.actions[type(action), without_numbers(action.reason)] += 1

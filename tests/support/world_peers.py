@@ -19,6 +19,7 @@ class Head:
     state: StateHash
     opens: Millis
     turns: int
+    tokens: int
     checkpoint: Round
     at: Millis
 

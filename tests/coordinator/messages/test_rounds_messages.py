@@ -47,6 +47,10 @@ REFUSALS: list[tuple[reasons.RefusalReason, str]] = [
 CLOSES: list[tuple[reasons.CloseReason, str]] = [
     (reasons.AllContributed(1), "the only volunteer contributed"),
     (reasons.AllContributed(2), "all 2 volunteers contributed"),
+    (
+        reasons.AllContributed(2, 1),
+        "2 volunteers contributed, and 1 did not for whom rounds no longer wait",
+    ),
     (reasons.RoundFull(2), "the round is full: 2 volunteers contributed"),
     (reasons.DeadlinePassed(1, ("ben",), 0), "the deadline passed: 1 contribution, without ben"),
     (reasons.DeadlinePassed(2, (), 0), "the deadline passed: 2 contributions, from every awaited volunteer"),
@@ -54,6 +58,17 @@ CLOSES: list[tuple[reasons.CloseReason, str]] = [
         reasons.DeadlinePassed(2, ("ben", "cem", "dan"), 1),
         "the deadline passed: 2 contributions, without ben, cem, dan and 1 more",
     ),
+]
+NOT_AWAITED: list[tuple[reasons.NotAwaited, str]] = [
+    (
+        reasons.MissedRounds(1, 1),
+        "1 round waited for it in vain; after 1 contribution a close waits for it again",
+    ),
+    (
+        reasons.AllowanceSpent(0),
+        "it is new, and rounds waited too long for others lately: no close waits until it contributed",
+    ),
+    (reasons.AllowanceSpent(2), "2 rounds waited for it in vain, and others waited too long lately"),
 ]
 PROGRESS: list[tuple[reasons.Progress, str]] = [
     (reasons.JustStarted(), "starting"),
@@ -90,6 +105,11 @@ def test_a_close(reason: reasons.CloseReason, words: str) -> None:
     assert messages.close_message(reason) == words
 
 
+@pytest.mark.parametrize(("reason", "words"), NOT_AWAITED)
+def test_a_volunteer_for_whom_no_close_waits(reason: reasons.NotAwaited, words: str) -> None:
+    assert messages.not_awaited_message(reason) == words
+
+
 @pytest.mark.parametrize(("reason", "words"), PROGRESS)
 def test_progress(reason: reasons.Progress, words: str) -> None:
     assert messages.progress_message(reason) == words
@@ -103,8 +123,13 @@ def test_a_close_with_the_longest_names_fits_its_record() -> None:
 
 @pytest.mark.parametrize(
     ("family", "rendered"),
-    [(reasons.RefusalReason, REFUSALS), (reasons.CloseReason, CLOSES), (reasons.Progress, PROGRESS)],
-    ids=["refusal", "close", "progress"],
+    [
+        (reasons.RefusalReason, REFUSALS),
+        (reasons.CloseReason, CLOSES),
+        (reasons.NotAwaited, NOT_AWAITED),
+        (reasons.Progress, PROGRESS),
+    ],
+    ids=["refusal", "close", "not awaited", "progress"],
 )
 def test_every_reason_has_an_example(family: object, rendered: list[tuple[Reason, str]]) -> None:
     assert {type(reason) for reason, _ in rendered} == set(get_args(family))

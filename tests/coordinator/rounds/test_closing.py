@@ -30,6 +30,7 @@ from coordinator.reasons.rounds import (
     WaitReason,
 )
 from coordinator.rounds.closing import CloseNow, Decision, Reopen, Situation, Wait, decide_close
+from coordinator.rounds.conduct import Conduct
 from tests.support.parts import ADA, commit
 
 OPENS = 1_000_000
@@ -61,11 +62,13 @@ def situation(
         expected={KEYS[name]: name for name in expected.split()},
         late={KEYS[name]: name for name in late.split()},
         min_contributions=enough,
+        conduct=Conduct.first(spec),
+        last_accepted=after(0),
         swarm_tokens=100,
     )
 
 
-EMPTY = replace(situation(), deserted=True, swarm_tokens=0)
+EMPTY = replace(situation(), deserted=True)
 ADA_NAMED = {KEYS["ada"]: "ada"}
 TWO = {**ADA_NAMED, KEYS["ben"]: "ben"}
 RULES: list[tuple[float, Situation, Decision]] = [
@@ -100,7 +103,7 @@ RULES: list[tuple[float, Situation, Decision]] = [
     (90, replace(EMPTY, idle=1), Wait(SittingOut(1, 30))),
     (90, replace(EMPTY, expected=ADA_NAMED), Reopen(FirstVolunteers(("ada",), 0))),
     (90, replace(EMPTY, late=ADA_NAMED), Reopen(FirstVolunteers(("ada",), 0))),
-    (90, replace(EMPTY, expected=ADA_NAMED, swarm_tokens=9), Wait(StillTraining(("ada",), 0, 30))),
+    (90, replace(EMPTY, expected=ADA_NAMED, begun=True), Wait(StillTraining(("ada",), 0, 30))),
     (
         90,
         replace(EMPTY, expected=TWO, pending=frozenset([KEYS["ada"]])),
@@ -159,7 +162,7 @@ def test_invariants_of_every_decision(
 ) -> None:
     slow = " ".join(set(slow.split()) - set(expected.split()))
     found = situation(accepted, expected, pending, enough, target, most, slow)
-    found = replace(found, idle=idle, deserted=deserted, swarm_tokens=0 if deserted else found.swarm_tokens)
+    found = replace(found, idle=idle, deserted=deserted)
     decided = decide_close(replace(found, now=after(seconds)))
     awaited = set(expected.split())
     if len(awaited) < enough:

@@ -41,7 +41,7 @@ def test_volunteers_without_a_name_have_a_short_key() -> None:
 
 def test_only_the_tokens_and_holders_of_the_open_round_count() -> None:
     members = Membership.of([beat(ADA), beat(BEN, round=2)])
-    assert members.tokens(OPEN) == 64
+    assert members.tokens(OPEN) == {key(ADA): 64}
     assert members.working_on(OPEN) == [ADA.public]
 
 
@@ -51,6 +51,7 @@ def test_only_the_tokens_and_holders_of_the_open_round_count() -> None:
         ("training", 3, Attendance({key(ADA): "Ada"}, {}, 0)),
         ("training", 2, Attendance({key(ADA): "Ada"}, {}, 0)),
         ("training", 1, Attendance({}, {}, 0)),
+        ("training", 4, Attendance({}, {}, 0)),
         ("late", 3, Attendance({}, {key(ADA): "Ada"}, 0)),
         ("late", 1, Attendance({}, {}, 0)),
         ("waiting", 3, Attendance({}, {}, 1)),

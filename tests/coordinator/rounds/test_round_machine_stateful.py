@@ -179,12 +179,12 @@ ACTIONS: set[tuple[type[Action], reasons.ActionReason]] = {
     (CatchUp, reasons.StateDiffers()),
     (Hold, reasons.AwayForLong(0, 0)),
     (Hold, reasons.ContributionOut(0, None, HOLD)),
+    (Hold, reasons.ContributionOut(0, 0, HOLD)),
     (Hold, reasons.ContributionOut(0, None, AHEAD)),
     (Hold, reasons.CoordinatorBehind(Round(0), Round(0), 0)),
     (Hold, reasons.FoldingRounds(HOLD)),
     (Hold, reasons.FoldingRounds(AHEAD)),
     (Hold, reasons.NothingTrained(Round(0), None)),
-    (Hold, reasons.NothingTrained(Round(0), 0)),
     (Hold, reasons.StepsDoneOutOfTurn()),
     (Hold, reasons.TooLate()),
     (Leave, reasons.AskedToStop()),
@@ -205,7 +205,8 @@ ACTIONS: set[tuple[type[Action], reasons.ActionReason]] = {
     (Train, reasons.StepIsLate(0)),
     (Train, reasons.TimeToTrain(0)),
 }
-"""Every action and reason of a volunteer, with 0 for each number."""
+"""Every action and reason of a volunteer, with 0 for each number. Left out is one that takes a token target,
+reached by others while the coordinator is away."""
 ANSWERS = {
     *((CloseNow, reason) for reason in get_args(CloseReason)),
     *((Reopen, reason) for reason in get_args(ReopenReason)),
