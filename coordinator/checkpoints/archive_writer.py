@@ -31,9 +31,10 @@ from barnraise.contract.archive import (
 )
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, Form, Manifest, open_manifest
-from barnraise.contract.records import blob_name, open_commits
+from barnraise.contract.records import blob_name
 from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import StateError, TrustError
 from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short

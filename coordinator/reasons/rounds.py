@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from barnraise.core.ids import RunId, StateHash
+from barnraise.contract.commit_rules import CommitMisfit
+from barnraise.contract.commit_rules import TooManyTokens as TooManyTokens
+from barnraise.contract.commit_rules import WrongBaseState as WrongBaseState
+from barnraise.contract.commit_rules import WrongBlobSize as WrongBlobSize
+from barnraise.contract.commit_rules import WrongRanges as WrongRanges
+from barnraise.contract.commit_rules import WrongRound as WrongRound
+from barnraise.core.ids import RunId
 from barnraise.core.reason import Reason
 
 # Why a claim to join is refused
@@ -44,55 +50,13 @@ ClaimReason = WrongRun | ClockOff | HasOtherInstance
 
 
 @dataclass(frozen=True)
-class WrongRound(Reason):
-    """The commit is for a round that is not open."""
-
-    round: int
-    open: int
-
-
-@dataclass(frozen=True)
 class AfterDeadline(Reason):
     """The commit was seen after the deadline."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
-class WrongBaseState(Reason):
-    """The commit was trained from another state than the round's base."""
-
-    trained: str
-    base: StateHash
-
-
-@dataclass(frozen=True)
-class WrongBlobSize(Reason):
-    """The blob has a size that the run's codec never produces."""
-
-    size: int
-    allowed: range
-
-
-@dataclass(frozen=True)
-class TooManyTokens(Reason):
-    """The commit claims more tokens than its samples can have."""
-
-    tokens: int
-    samples: int
-    sequence_length: int
-
-
-@dataclass(frozen=True)
-class WrongRanges(Reason):
-    """Its ranges do not name the samples that it states, or are not in order."""
-
-    named: int
-    """Samples that the ranges name."""
-    samples: int
-
-
-MisfitReason = WrongRound | AfterDeadline | WrongBaseState | WrongBlobSize | TooManyTokens | WrongRanges
+MisfitReason = CommitMisfit | AfterDeadline
 
 # Why a contribution is refused
 

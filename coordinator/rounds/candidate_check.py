@@ -4,9 +4,9 @@ fetched."""
 from __future__ import annotations
 
 from barnraise.contract.certificates import Authorities, check_certificate
+from barnraise.contract.close_rules import check_close, open_commits
 from barnraise.contract.entry_order import check_order
 from barnraise.contract.log_entries import (
-    Close,
     Delegation,
     Entry,
     Resume,
@@ -15,12 +15,11 @@ from barnraise.contract.log_entries import (
     Succession,
     vote_on,
 )
-from barnraise.contract.records import Commit, check_admission, fold_order, open_commits
+from barnraise.contract.records import Commit, check_admission
 from barnraise.contract.tip import check_succession
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import check_follows
-from coordinator.rounds.commit_check import Misfit, check_commit
 from coordinator.store.run_state import RunState
 
 AHEAD_SECONDS = 60
@@ -50,9 +49,15 @@ def check_candidate(
         check_order(entry, run.run_key)
         return ()
     commits = open_commits(entry)
-    _check_list(entry, commits, run, now)
+    # Whether a commit came in time is the proposer's to say: its close is what closers agree on.
+    check_close(entry, commits, run.spec, blob_sizes)
+    if entry.at > now + 1000 * AHEAD_SECONDS:
+        raise _refused("a close that is dated ahead")
+    if entry.base_state != run.tip.state:
+        raise _refused("a close of another state")
     for commit in commits:
-        _check_commit(commit, run, Millis(entry.at), blob_sizes)
+        owner, at = PublicKey(commit.owner), Millis(entry.at)
+        check_admission(commit.admission, owner, run=run.charter.run, signers=run.signers, now=at)
     return commits
 
 
@@ -63,36 +68,6 @@ def _check_previous(entry: Entry, before: tuple[Entry, Authorities] | None) -> N
     if entry.certificate is not None and before is not None:
         last, authorities = before
         check_certificate(vote_on(last, entry.certificate.ballot), entry.certificate, authorities)
-
-
-def _check_list(entry: Close, commits: tuple[Commit, ...], run: RunState, now: Millis) -> None:
-    spec, seed = run.spec.round, run.spec.seed
-    owners = [PublicKey(commit.owner) for commit in commits]
-    if not spec.min_contributions <= len(commits) <= spec.max_contributions:
-        raise _refused(f"a close of {len(commits)} contributions")
-    if owners != sorted(owners, key=lambda owner: fold_order(seed, run.round, owner)):
-        raise _refused("a close in another order")
-    if entry.at > now + 1000 * AHEAD_SECONDS:
-        raise _refused("a close that is dated ahead")
-    if entry.base_state != run.tip.state:
-        raise _refused("a close of another state")
-
-
-def _check_commit(commit: Commit, run: RunState, at: Millis, blob_sizes: range) -> None:
-    charter, window = run.charter, run.window
-    owner = PublicKey(commit.owner)
-    check_admission(
-        commit.admission,
-        owner,
-        run=charter.run,
-        signers=run.signers,
-        now=at,
-    )
-    length = run.spec.data.sequence_length
-    # Whether it came in time is the proposer's to say: its close is what closers agree on.
-    match check_commit(commit, window, window.opens, run.tip.state, blob_sizes, length):
-        case Misfit(reason):
-            raise _refused(f"a close with a contribution that does not fit: {type(reason).__name__}")
 
 
 def _refused(what: str) -> MalformedRecord:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
 
+from barnraise.contract.field_types import total
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import PublicKey, Round
 from coordinator.reasons.rounds import AllowanceSpent, MissedRounds, NotAwaited
@@ -165,7 +166,7 @@ class Conduct:
         if not measured:
             return 0
         highest = MAX_SPEED * median(measured)
-        return sum(
+        return total(
             min(tokens, round(FASTER * min(speeds[owner], highest) * max(0.0, seconds)))
             for owner, tokens in claimed.items()
         )

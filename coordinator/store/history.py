@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from barnraise.contract.field_types import total
 from barnraise.contract.records import blob_name
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.fold.log import Link
@@ -107,9 +108,9 @@ def _added(
     shares: Mapping[PublicKey, Share], rounds: Iterable[Mapping[PublicKey, int]]
 ) -> dict[PublicKey, Share]:
     """The shares with what was contributed to further rounds."""
-    total = dict(shares)
+    found = dict(shares)
     for round in rounds:
         for owner, tokens in round.items():
-            had = total.get(owner, Share(0, 0))
-            total[owner] = Share(had.rounds + 1, had.tokens + tokens)
-    return total
+            had = found.get(owner, Share(0, 0))
+            found[owner] = Share(had.rounds + 1, total((had.tokens, tokens)))
+    return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from barnraise.contract.close_rules import fold_order
 from barnraise.contract.log_entries import Change, Close, Delegation, Resume, StandingChange, Succession
-from barnraise.contract.records import Commit, fold_order
+from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import NamedSuccessor, first_epoch, generation_of
 from barnraise.contract.tip import check_succession
 from barnraise.core.errors import StateError

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import tokens_after
 from barnraise.contract.log_entries import Close, Entry, Unfolded, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
@@ -66,7 +67,7 @@ log = logging.getLogger("coordinator.store.run_store")
 
 @dataclass
 class RunStore:
-    """Synchronous; slow where it folds or writes a checkpoint: the session does that in a thread.
+    """Slow where it folds or writes a checkpoint: the session does that in a thread.
 
     `snapshot` may be read from any thread: each read gives one consistent state. A decision that needs two
     facts takes both from one snapshot. `fold`, `write_checkpoint` and `publish` are called one at a time.
@@ -250,7 +251,7 @@ class RunStore:
             ) from None
         tokens = sum(commit.tokens for commit in link.commits)
         loss = sum(commit.loss * commit.tokens for commit in link.commits) / tokens
-        self._note(RoundFolded(tip, before.tokens + tokens, loss))
+        self._note(RoundFolded(tip, tokens_after(before.tokens, link.commits), loss))
         log.info(
             "round %d folded: %d contributions, %d tokens, training loss %.4f, state %s",
             link.close.round, len(link.commits), tokens, loss, short(tip.state),
@@ -322,7 +323,6 @@ class RunStore:
         return certify([self.authority], vote_on(entry, ballot=0))
 
     def _pass(self, step: Step) -> None:
-        """Advance `state` by one entry."""
         if isinstance(step, Link):
             self.fold(step)
         else:

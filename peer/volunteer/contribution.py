@@ -15,6 +15,7 @@ import numpy as np
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
+from barnraise.contract.field_types import MAX_LOSS, MAX_TOKENS
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.sample_ranges import MAX_RANGES
@@ -109,9 +110,9 @@ class ContributionStore:
             blob=blob_hash(blob),
             size=len(blob),
             pieces=pieces_hash(blob),
-            tokens=update.tokens,
+            tokens=min(update.tokens, MAX_TOKENS),
             samples=update.samples,
-            loss=update.loss,
+            loss=min(update.loss, MAX_LOSS),
             ranges=update.ranges[-MAX_RANGES:],
         )
         return Encoded(blob, sign(self.identity, commit))

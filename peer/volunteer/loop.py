@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing_extensions import assert_never
 
 from barnraise.contract.divergence import Divergence, LossTrend
+from barnraise.contract.field_types import MAX_TOKENS, MAX_TOKENS_PER_SECOND
 from barnraise.contract.heartbeat import heartbeat_seconds, next_time, parts_for
 from barnraise.contract.records import Activity, Head, Presence
 from barnraise.contract.rotation import has_turn
@@ -94,7 +95,6 @@ class Volunteer:
 
     @property
     def head(self) -> Head:
-        """The newest head."""
         return self.heads.head
 
     async def run(self) -> None:
@@ -260,7 +260,7 @@ class Volunteer:
                 round=training.round,
                 state=training.tip.state,
                 tokens=self._tokens(),
-                tokens_per_second=self.timer.tokens_per_second,
+                tokens_per_second=min(self.timer.tokens_per_second, MAX_TOKENS_PER_SECOND),
                 doing=self._activity,
                 parts=parts_for(self.head.volunteers),
                 beat=self._beat,
@@ -315,7 +315,7 @@ class Volunteer:
         """What we trained for the round of our state, sent or not."""
         work, pending = self.training.work(), self.exchange.pending
         if not work.contribution.taken:
-            return work.tokens
+            return min(work.tokens, MAX_TOKENS)
         return 0 if pending is None else pending.tokens
 
     def _show(self) -> None:

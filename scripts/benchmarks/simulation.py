@@ -17,8 +17,9 @@ from typing import TypeVar
 import numpy as np
 
 from barnraise.contract.certificates import Certificate
+from barnraise.contract.close_rules import fold_order
 from barnraise.contract.heartbeat import heartbeat_seconds
-from barnraise.contract.records import Commit, Head, fold_order, open_record, seal
+from barnraise.contract.records import Commit, Head, open_record, seal
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
 from barnraise.contract.run_keys import Signers

@@ -47,7 +47,7 @@ COMPATIBLE = {"protocol": {"speaks": 8, "works_with": OWN.speaks, "release": "8.
 
 def signed(identity: Identity, domain: bytes, payload: dict[str, object]) -> bytes:
     """As a program of another version signs."""
-    text = json.dumps(payload).encode()
+    text = json.dumps(payload, separators=(",", ":")).encode()
     return bytes.fromhex(identity.public) + identity.sign(domain + text) + text
 
 

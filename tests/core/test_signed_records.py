@@ -11,6 +11,7 @@ from hivemind.utils import MSGPackSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barnraise.contract.close_rules import fold_order, open_commits
 from barnraise.contract.dht_keys import closer_heads_key, dht_key_of, head_key
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Close
@@ -22,8 +23,6 @@ from barnraise.contract.records import (
     JoinClaim,
     Presence,
     Record,
-    fold_order,
-    open_commits,
     open_record,
     seal,
 )

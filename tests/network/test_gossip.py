@@ -335,7 +335,7 @@ def newer_head(at: int) -> bytes:
     """The head of a coordinator that this version does not fit to."""
     known = json.loads(head(1).model_dump_json())
     newer = {"protocol": {"speaks": 9, "works_with": 9, "release": "9.0"}, "at": at}
-    text = json.dumps(known | newer).encode()
+    text = json.dumps(known | newer, separators=(",", ":")).encode()
     signature = parts.AUTHORITY.sign(Head.DOMAIN + text)
     return b"H" + bytes.fromhex(parts.AUTHORITY.public) + signature + text
 

@@ -14,9 +14,10 @@ from hivemind.dht.routing import DHTID
 from hivemind.dht.validation import DHTRecord
 from hivemind.utils import MSGPackSerializer
 
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.dht_keys import dht_key_of
 from barnraise.contract.log_entries import Close, parse_entry
-from barnraise.contract.records import Commit, open_commits, open_record, seal
+from barnraise.contract.records import Commit, open_record, seal
 from barnraise.contract.spec import Dense
 from barnraise.core.errors import BadSignature, MalformedBlob, MalformedRecord, TrustError
 from barnraise.core.ids import BlobHash, Millis, blob_hash

@@ -87,11 +87,11 @@ class Net:
     """The asker and the holder of each stream for pieces that was opened."""
     _serving: set[asyncio.Future[None]] = field(default_factory=set)
 
-    def node(self, name: str, caps: Caps = UNCAPPED) -> Node:
+    def node(self, name: str, caps: Caps = UNCAPPED, blobs: BlobStore | None = None) -> Node:
         async def open_stream(peer: PublicKey, protocol: str) -> Stream:
             return await self._open(name, peer, protocol)
 
-        blobs = BlobStore(self.folder / name)
+        blobs = blobs or BlobStore(self.folder / name)
         node = Node(name, blobs, Transfer(key(name), blobs, caps, open_stream, parts.guard()))
         self.nodes[key(name)] = node
         return node

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from barnraise.contract.archive import CHARTER, contribution_path, entry_path
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.log_entries import Close, parse_entry
-from barnraise.contract.records import blob_name, open_commits
+from barnraise.contract.records import blob_name
 from barnraise.contract.spec import RunSpec
 from barnraise.core.signed import open_signed
 from barnraise.fold.log import Link

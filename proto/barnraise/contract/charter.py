@@ -61,6 +61,10 @@ class Charter(Signable):
         charter._signed = payload
         return charter
 
+    def is_written_as(self, payload: bytes) -> bool:
+        """Always: it keeps the bytes of the version that wrote it, and only the run key signs one."""
+        return True
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Another charter has other bytes."""
         copy = super().model_copy(update=update, deep=deep)

@@ -7,7 +7,6 @@ so a false address costs a dial and nothing else.
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from barnraise.contract.records import MAX_RECORD_BYTES, Head, check_admission, 
 from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import BadSignature, MalformedRecord, RefusedError, TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
-from barnraise.core.signed import Signable, Signed, open_text, signer_of
+from barnraise.core.signed import Signable, Signed, open_base64, open_text, signer_of
 from barnraise.core.strict import Hex64, Strict
 
 MAX_ADDRESSES = 8
@@ -114,7 +113,7 @@ def open_contact(text: str, *, run: RunId, signers: Signers, now: Millis) -> Sig
 
 def open_head(text: str, *, run: RunId, signers: Signers, now: Millis) -> Signed[Head]:
     """Check a sealed head in base64. signers: as in `open_record`. Raises MalformedRecord, BadSignature."""
-    signed = open_record(_bytes(text), run=run, signers=signers, now=now)
+    signed = open_record(open_base64(text, "a head"), run=run, signers=signers, now=now)
     if not isinstance(signed.value, Head):
         raise MalformedRecord("a record that is not a head", fix="It is dropped.")
     return Signed(signed.value, signed.signer, signed.wire)
@@ -126,7 +125,7 @@ def unproved_head(text: str, run: RunId, signers: Signers) -> Head | None:
     signers: those that are known. None where it is no head of the run.
     """
     try:
-        signer = signer_of(_bytes(text)[1:])
+        signer = signer_of(open_base64(text, "a head")[1:])
         assumed = replace(signers, closers=frozenset({signer}))
         return open_head(text, run=run, signers=assumed, now=Millis(0)).value
     except (TrustError, RefusedError):
@@ -141,10 +140,3 @@ def open_page(wire: bytes, limit: int = MAX_PAGE_BYTES) -> ContactPage:
         return ContactPage.model_validate_json(wire)
     except ValidationError:
         raise MalformedRecord("bytes that are no page of contacts", fix="They are dropped.") from None
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        raise MalformedRecord("a record that is not base64", fix="It is dropped.") from None

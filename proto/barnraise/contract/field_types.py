@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import Field
@@ -11,7 +12,18 @@ from barnraise.core.ids import RUN_PATTERN
 Run = Annotated[str, Field(pattern=RUN_PATTERN)]
 RoundNumber = Annotated[int, Field(ge=0, lt=2**40)]
 Time = Annotated[int, Field(ge=0, lt=2**53)]
-Count = Annotated[int, Field(ge=0, lt=2**53)]
+MAX_COUNT = 2**53 - 1
+"""The largest integer that every JSON reader has exactly."""
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+MAX_TOKENS = 2**40 - 1
+"""Tokens of one volunteer in one round: 30 hours at ten million a second."""
+Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+MAX_TOKENS_PER_SECOND = 1e9
+Speed = Annotated[float, Field(ge=0, le=MAX_TOKENS_PER_SECOND)]
+"""Tokens a second of one volunteer."""
+MAX_LOSS = 100.0
+"""Nats a token; an untrained model has the logarithm of its vocabulary's size, about 12."""
+Loss = Annotated[float, Field(ge=0, le=MAX_LOSS)]
 MAX_EMBEDDED_BYTES = 3072
 Embedded = Annotated[str, Field(max_length=4 * MAX_EMBEDDED_BYTES // 3)]
 """A small signed record in base64."""
@@ -30,3 +42,8 @@ Void = Annotated[tuple[Range, ...], Field(max_length=MAX_VOID, exclude_if=lambda
 """Rounds whose states are void, by rollbacks: sorted and disjoint."""
 Release = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]
 """A version of Barnraise, such as 0.1.0."""
+
+
+def total(counts: Iterable[int]) -> int:
+    """The sum of numbers that others state, at most what a `Count` can be."""
+    return min(sum(counts), MAX_COUNT)

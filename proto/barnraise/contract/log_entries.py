@@ -37,6 +37,7 @@ from pydantic import (
 
 from barnraise.contract.certificates import MAX_CLOSERS, Certificate, Vote
 from barnraise.contract.field_types import (
+    MAX_EMBEDDED_BYTES,
     Embedded,
     Epoch,
     Height,
@@ -58,8 +59,9 @@ ENTRY_VERSION: Literal[1] = 1
 """Version of the formats below. Every change of one of them raises it."""
 NEEDS = "0.1.0"
 """The first version of Barnraise that reads them."""
-MAX_ENTRY_BYTES = 4 * 2**20
 MAX_CONTRIBUTIONS = 1024
+MAX_ENTRY_BYTES = MAX_CONTRIBUTIONS * 4 * MAX_EMBEDDED_BYTES // 3 + 2**20
+"""The commits of the largest close, and 1 MiB for its other fields."""
 MAX_CHANGES = 1024
 MAX_NOTE = 400
 MAX_VERDICT_BYTES = 3072

@@ -15,7 +15,6 @@ coordinator.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -23,12 +22,24 @@ from typing_extensions import Self
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, HostPort, parse_endpoint
-from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, Embedded, Epoch, Height, RoundNumber, Turns
+from barnraise.contract.field_types import (
+    MAX_EMBEDDED_BYTES,
+    MAX_TOKENS,
+    Embedded,
+    Epoch,
+    Height,
+    Loss,
+    RoundNumber,
+    Speed,
+    Tokens,
+    Turns,
+)
 from barnraise.contract.field_types import Count as Count
 from barnraise.contract.field_types import Run as Run
 from barnraise.contract.field_types import Time as Time
+from barnraise.contract.field_types import total as total
 from barnraise.contract.head_signer import no_head_of, signer_of_head
-from barnraise.contract.log_entries import Close, ListName
+from barnraise.contract.log_entries import ListName
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.protocol import (
     OWN,
@@ -42,13 +53,11 @@ from barnraise.contract.run_keys import Signers, Successors
 from barnraise.contract.sample_ranges import SampleRanges
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId, short
+from barnraise.core.ids import BlobHash, Millis, PublicKey, RunId, short
 from barnraise.core.signed import Extensible, Signed, open_signed, open_text, payload_of, sign
 from barnraise.core.strict import Hex64
 
 MAX_RECORD_BYTES = 16_384
-MAX_LOSS = 100.0
-"""Nats a token; an untrained model has the logarithm of its vocabulary's size, about 12."""
 MAX_EVALUATION_BYTES = 4096
 MAX_CLAIM_BYTES = 4096
 
@@ -88,9 +97,9 @@ class Presence(Extensible):
     """The round that this peer works on: it has folded all earlier ones."""
     state: Hex64
     """Hash of the state after these folds, for comparing replicas."""
-    tokens: Count
+    tokens: Tokens
     """Tokens trained in that round so far."""
-    tokens_per_second: Annotated[float, Field(ge=0)]
+    tokens_per_second: Speed
     doing: Activity
     parts: Annotated[int, Field(ge=1, le=2**16)]
     """Entries of the DHT that listed the volunteers when this was sent (`barnraise.contract.heartbeat`)."""
@@ -121,10 +130,10 @@ class Commit(Extensible):
     """Bytes of the blob."""
     pieces: Hex64
     """SHA-256 of the blob's piece list (`barnraise.contract.pieces`), which verifies each piece."""
-    tokens: Annotated[int, Field(gt=0, lt=2**40)]
+    tokens: Annotated[int, Field(gt=0, le=MAX_TOKENS)]
     """Tokens trained on: the contribution's weight."""
-    samples: Annotated[int, Field(gt=0, lt=2**40)]
-    loss: Annotated[float, Field(ge=0)]
+    samples: Annotated[int, Field(gt=0, le=MAX_TOKENS)]
+    loss: Loss
     """Mean training loss, for display and for `barnraise.contract.divergence`."""
     ranges: SampleRanges = Field(default=(), exclude_if=lambda ranges: not ranges)
     """The samples trained on, in the owner's assignments, oldest first. A round takes no commit without."""
@@ -158,7 +167,7 @@ class Evaluation(Extensible):
     panel: Hex64
     """SHA-256 of the held-out set's index of shards."""
     owner: Hex64
-    loss: Annotated[float, Field(ge=0, le=MAX_LOSS)]
+    loss: Loss
     """Mean cross entropy in nats a token."""
     tokens: Annotated[int, Field(ge=1, lt=2**40)]
     """Tokens that the mean covers."""
@@ -295,30 +304,6 @@ def check_admission(text: str, peer: PublicKey, *, run: RunId, signers: Signers,
     if admission.expires < now:
         raise _refused(f"an admission that ended {(now - admission.expires) // 1000} s ago")
     return admission
-
-
-def open_commits(close: Close) -> tuple[Commit, ...]:
-    """The commits of a close, checked: signatures, run, round and base state.
-
-    Admissions are not checked against a clock: the closers did that when they accepted the commit.
-    Raises MalformedRecord, BadSignature.
-    """
-    commits = []
-    for text in close.commits:
-        entry = open_text(Commit, text, signer=None, limit=MAX_EMBEDDED_BYTES)
-        _must_be(entry.signer, PublicKey(entry.value.owner))
-        commit = entry.value
-        if (commit.run, commit.round, commit.base_state) != (close.run, close.round, close.base_state):
-            raise _refused(f"a close of round {close.round} with a commit of another round or state")
-        commits.append(commit)
-    if len({commit.owner for commit in commits}) != len(commits):
-        raise _refused(f"a close of round {close.round} that counts one peer twice")
-    return tuple(commits)
-
-
-def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:
-    """Sort key of a close's commits; seeded, so that no key is always first."""
-    return hashlib.sha256(f"{seed}/{round}/{owner}".encode()).digest()
 
 
 def blob_name(commit: Commit) -> BlobHash:

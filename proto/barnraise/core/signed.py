@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import ConfigDict, ValidationError
+from pydantic_core import from_json, to_json
 from typing_extensions import Self
 
 from barnraise.core.errors import BadSignature, MalformedRecord
@@ -43,6 +44,18 @@ class Signable(Strict):
         """The bytes that are signed."""
         return self.DOMAIN + self.payload
 
+    def is_written_as(self, payload: bytes) -> bool:
+        """Whether the payload that this was parsed from is the canonical one.
+
+        Fields with a default may be absent: an older version wrote it.
+        """
+        return self._written == payload
+
+    @property
+    def _written(self) -> bytes:
+        """As this version writes the fields that the value was parsed from."""
+        return self.model_dump_json(exclude_unset=True).encode()
+
 
 class Extensible(Signable):
     """Base of records between programs of different versions: fields that are not known are ignored.
@@ -51,6 +64,21 @@ class Extensible(Signable):
     """
 
     model_config = ConfigDict(extra="ignore")
+
+    def is_written_as(self, payload: bytes) -> bool:
+        """As for all, of what is known; the rest has no white space, and each name once."""
+        known = self._written
+        if known == payload:
+            return True
+        found = from_json(payload)
+        return to_json(found) == payload and to_json(_common(found, from_json(known))) == known
+
+
+def _common(found: Any, known: Any) -> Any:
+    """What `found` has of `known`, in the order of `found`."""
+    if not isinstance(found, dict) or not isinstance(known, dict):
+        return found
+    return {name: _common(value, known[name]) for name, value in found.items() if name in known}
 
 
 T = TypeVar("T", bound=Signable)
@@ -87,7 +115,7 @@ def sign(identity: Identity, value: T) -> Signed[T]:
 
 
 def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit: int = 65_536) -> Signed[T]:
-    """Check size, signature and schema, in that order.
+    """Check size, signature, schema and spelling, in that order: a value has one payload.
 
     signer: the key that must have signed; None where the record itself names the key that may.
     Raises MalformedRecord, BadSignature.
@@ -105,12 +133,21 @@ def open_signed(model: type[T], wire: bytes, *, signer: PublicKey | None, limit:
             fix="It is dropped. If it is the run's own record, check that the invite is for this run.",
         )
     try:
-        return Signed(model.parse(payload), claimed, wire)
-    except ValidationError as invalid:
+        value = model.parse(payload)
+        if not value.is_written_as(payload):
+            raise ValueError("it is not in canonical form")
+    except ValueError as invalid:
         raise MalformedRecord(
-            f"a {model.__name__} of {claimed[:8]} is not one: {invalid.errors(include_url=False)[0]['msg']}",
+            f"a {model.__name__} of {claimed[:8]} is not one: {_first(invalid)}",
             fix="It is dropped. Its sender may run another version: compare `peer --version`.",
         ) from None
+    return Signed(value, claimed, wire)
+
+
+def _first(invalid: ValueError) -> str:
+    if isinstance(invalid, ValidationError):
+        return str(invalid.errors(include_url=False)[0]["msg"])
+    return str(invalid)
 
 
 def signer_of(wire: bytes) -> PublicKey:
@@ -125,10 +162,15 @@ def payload_of(wire: bytes) -> bytes:
 
 def open_text(model: type[T], text: str, *, signer: PublicKey | None, limit: int = 65_536) -> Signed[T]:
     """`open_signed` for base64 text."""
+    return open_signed(model, open_base64(text, f"a signed {model.__name__}"), signer=signer, limit=limit)
+
+
+def open_base64(text: str, what: str) -> bytes:
+    """The bytes of a text, which is the only one that they have. Raises MalformedRecord."""
     try:
         wire = base64.b64decode(text, validate=True)
     except ValueError:  # binascii.Error is a ValueError; text that is not ASCII raises ValueError itself
-        raise MalformedRecord(
-            f"a signed {model.__name__} that is not base64", fix="It is dropped; ask its sender to update."
-        ) from None
-    return open_signed(model, wire, signer=signer, limit=limit)
+        wire = b""
+    if base64.b64encode(wire).decode() != text:
+        raise MalformedRecord(f"{what} that is not base64", fix="It is dropped; ask its sender to update.")
+    return wire

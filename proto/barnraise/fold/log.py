@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import (
     Close,
@@ -20,7 +21,7 @@ from barnraise.contract.log_entries import (
     parse_entry,
     vote_on,
 )
-from barnraise.contract.records import Commit, open_commits
+from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import generation_of
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, check_rollback, check_succession

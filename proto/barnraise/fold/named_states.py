@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import tokens_after
 from barnraise.contract.state_index import WantedState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.ids import StateHash
@@ -32,7 +33,7 @@ def named_states(start: Position, tokens: int, steps: Iterable[Step]) -> list[Na
     for step in steps:
         if isinstance(step, Link):
             found.append(NamedState(Tip(position, StateHash(step.close.base_state)), tokens))
-            tokens += sum(commit.tokens for commit in step.commits)
+            tokens = tokens_after(tokens, step.commits)
         position = position.after(step.entry)
     return found[::-1]
 

@@ -15,6 +15,7 @@ from typing import Literal
 from barnraise.contract.archive import contribution_path, entry_path, folder_of
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import tokens_after
 from barnraise.contract.log_entries import common_fields
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
@@ -156,7 +157,7 @@ class Replay:
             self,
             tip=Tip(tip.position.after(close), folded.hash()),
             state=folded,
-            tokens=self.tokens + sum(commit.tokens for commit in link.commits),
+            tokens=tokens_after(self.tokens, link.commits),
             rounds=self.rounds + 1,
             contributions=self.contributions + len(link.commits),
             owners=self.owners | {PublicKey(commit.owner) for commit in link.commits},

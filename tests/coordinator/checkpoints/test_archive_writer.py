@@ -22,9 +22,10 @@ from barnraise.contract.archive import (
     parse_index,
 )
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, Manifest, open_manifest
-from barnraise.contract.records import blob_name, open_commits
+from barnraise.contract.records import blob_name
 from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import DiskFull, StateError
 from barnraise.core.ids import BlobHash, blob_hash

@@ -10,9 +10,10 @@ import pytest
 
 from barnraise.contract.archive import INDEX, parse_index
 from barnraise.contract.certificates import certify
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.log_entries import vote_on
 from barnraise.contract.manifest import open_manifest
-from barnraise.contract.records import Evaluation, open_commits
+from barnraise.contract.records import Evaluation
 from barnraise.contract.standing import NONE
 from barnraise.core.errors import Unreachable
 from barnraise.core.ids import blob_hash

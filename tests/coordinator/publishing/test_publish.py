@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from fsspec.implementations.memory import MemoryFileSystem
 
 from barnraise.contract.archive import INDEX, ArchiveIndex, entry_path, folder_of, parse_index
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.manifest import MANIFEST, open_manifest
-from barnraise.contract.records import open_commits
 from barnraise.core.errors import (
     BarnraiseError,
     HashMismatch,

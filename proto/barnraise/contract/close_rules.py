@@ -1,0 +1,84 @@
+"""What a close has to be, whoever certifies it: pure.
+
+Closers apply these rules before they vote, and volunteers and `peer verify` before they fold: a majority of
+the closers cannot have them fold what an honest coordinator refuses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from barnraise.contract.commit_rules import commit_misfit
+from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, total
+from barnraise.contract.log_entries import Close
+from barnraise.contract.records import Commit
+from barnraise.contract.spec import RunSpec
+from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.core.ids import PublicKey, Round, short
+from barnraise.core.signed import open_text
+
+ANY_SIZE = range(2**40)
+"""Where the tensors of the run are not known yet."""
+
+
+def open_commits(close: Close) -> tuple[Commit, ...]:
+    """The commits of a close, checked: signatures, run, round and base state.
+
+    Admissions are not checked against a clock: the closers did that when they accepted the commit.
+    Raises MalformedRecord, BadSignature.
+    """
+    commits = []
+    for text in close.commits:
+        entry = open_text(Commit, text, signer=None, limit=MAX_EMBEDDED_BYTES)
+        commit = entry.value
+        if entry.signer != commit.owner:
+            raise BadSignature(
+                f"a commit of {short(commit.owner)} signed by {short(entry.signer)}", fix="It is dropped."
+            )
+        if (commit.run, commit.round, commit.base_state) != (close.run, close.round, close.base_state):
+            raise _refused(close, "has a commit of another round or state")
+        commits.append(commit)
+    if len({commit.owner for commit in commits}) != len(commits):
+        raise _refused(close, "counts one peer twice")
+    return tuple(commits)
+
+
+def check_close(close: Close, commits: Sequence[Commit], spec: RunSpec, blob_sizes: range = ANY_SIZE) -> None:
+    """Raises MalformedRecord unless an honest coordinator could have closed the round so.
+
+    commits: those of the close, opened. blob_sizes: bytes that a contribution to the run can have.
+    """
+    least, most = spec.round.min_contributions, spec.round.max_contributions
+    if not least <= len(commits) <= most:
+        raise _refused(close, f"lists {len(commits)} contributions, where {least} to {most} are folded")
+    places = [fold_order(spec.seed, Round(close.round), PublicKey(commit.owner)) for commit in commits]
+    if places != sorted(places):
+        raise _refused(close, "lists its contributions in another order")
+    for commit in commits:
+        found = commit_misfit(
+            commit,
+            round=close.round,
+            base=close.base_state,
+            blob_sizes=blob_sizes,
+            sequence_length=spec.data.sequence_length,
+        )
+        if found is not None:
+            raise _refused(close, f"lists {short(commit.owner)}, which does not fit: {type(found).__name__}")
+
+
+def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:
+    """Sort key of a close's commits; seeded, so that no key is always first."""
+    return hashlib.sha256(f"{seed}/{round}/{owner}".encode()).digest()
+
+
+def tokens_after(before: int, commits: Iterable[Commit]) -> int:
+    """Tokens that the run has folded after a close, which folded `before` until then."""
+    return total((before, *(commit.tokens for commit in commits)))
+
+
+def _refused(close: Close, why: str) -> MalformedRecord:
+    return MalformedRecord(
+        f"the close of round {close.round} {why}",
+        fix="It is not folded. If this repeats, report it to the run's maintainer.",
+    )
