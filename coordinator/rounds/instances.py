@@ -16,10 +16,10 @@ claims in its journal count as live until they had time for a heartbeat.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from barnraise.contract.heartbeat import MISSED, SHORTEST
+from barnraise.contract.heartbeat import MISSED, SHORTEST, heartbeat_seconds
 from barnraise.contract.records import UNKNOWN_INSTANCE, JoinClaim, Presence
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, PublicKey
@@ -37,12 +37,6 @@ class Holder:
     instance: str
     seen: Millis
     """Time of its newest claim or heartbeat."""
-    beat: float
-    """Seconds between its heartbeats."""
-
-    def is_live(self, now: Millis, silent: float) -> bool:
-        """Whether the program, or a restart of it, is still to be expected. silent: as in `Timing`."""
-        return abs(now - self.seen) <= 1000 * max(silent, MISSED * self.beat)
 
 
 @dataclass
@@ -50,6 +44,9 @@ class Instances:
     """The holder of each key."""
 
     silent: float = TIMING.silent
+    """As in `Timing`."""
+    _beat: float = SHORTEST
+    """Seconds between the heartbeats of one volunteer."""
     _holders: dict[PublicKey, Holder] = field(default_factory=dict)
     _enough: int = FEW
     """With more holders the silent ones are dropped: they count as unknown ones do."""
@@ -58,31 +55,36 @@ class Instances:
     def restored(cls, claims: Mapping[PublicKey, JoinClaim], now: Millis, silent: float) -> Instances:
         """The holders at a start of the coordinator. claims: the newest of each key."""
         known = {key: claim for key, claim in claims.items() if claim.instance != UNKNOWN_INSTANCE}
-        holders = {key: Holder(claim.instance, now, SHORTEST) for key, claim in known.items()}
-        return cls(silent, holders)
+        holders = {key: Holder(claim.instance, now) for key, claim in known.items()}
+        return cls(silent, _holders=holders)
 
     def in_use(self, claim: JoinClaim, now: Millis) -> HasOtherInstance | None:
         """Why `claim` is refused; None where its program may take part."""
         holder = self._holders.get(PublicKey(claim.owner))
-        if holder is None or holder.instance == claim.instance or not holder.is_live(now, self.silent):
+        if holder is None or holder.instance == claim.instance or not self._is_live(holder, now):
             return None
         return HasOtherInstance(max(0.0, seconds_between(holder.seen, now)))
 
     def admitted(self, claim: JoinClaim, now: Millis) -> None:
         """The program of `claim` was admitted."""
-        self._holders[PublicKey(claim.owner)] = Holder(claim.instance, now, SHORTEST)
+        self._holders[PublicKey(claim.owner)] = Holder(claim.instance, now)
         if len(self._holders) > self._enough:
             self._forget_silent(now)
 
     def __len__(self) -> int:
         return len(self._holders)
 
+    def _is_live(self, holder: Holder, now: Millis) -> bool:
+        """Whether the program, or a restart of it, is still to be expected."""
+        return abs(now - holder.seen) <= 1000 * max(self.silent, MISSED * self._beat)
+
     def _forget_silent(self, now: Millis) -> None:
-        self._holders = {key: each for key, each in self._holders.items() if each.is_live(now, self.silent)}
+        self._holders = {key: each for key, each in self._holders.items() if self._is_live(each, now)}
         self._enough = max(FEW, 2 * len(self._holders))
 
-    def heard(self, heartbeats: Iterable[Presence], now: Millis) -> None:
+    def heard(self, heartbeats: Collection[Presence], now: Millis) -> None:
         """Heartbeats that are live."""
+        self._beat = heartbeat_seconds(len(heartbeats))
         for beat in heartbeats:
             owner = PublicKey(beat.owner)
             holder = self._holders.get(owner)
@@ -91,9 +93,9 @@ class Instances:
             if beat.doing == "leaving":
                 self._holders.pop(owner, None)
             else:
-                self._holders[owner] = Holder(beat.instance, Millis(beat.at), beat.beat)
+                self._holders[owner] = Holder(beat.instance, Millis(beat.at))
 
     def _is_news(self, holder: Holder, beat: Presence, now: Millis) -> bool:
         if holder.instance == beat.instance:
-            return (holder.seen, holder.beat) != (beat.at, beat.beat) or beat.doing == "leaving"
-        return not holder.is_live(now, self.silent)
+            return holder.seen != beat.at or beat.doing == "leaving"
+        return not self._is_live(holder, now)

@@ -263,7 +263,6 @@ class Volunteer:
                 tokens_per_second=min(self.timer.tokens_per_second, MAX_TOKENS_PER_SECOND),
                 doing=self._activity,
                 parts=parts_for(self.head.volunteers),
-                beat=self._beat,
                 keeps=self.exchange.keeps(training.round),
                 log=self.log_copy.name,
                 proof=self.exchange.proof,

@@ -166,7 +166,7 @@ async def _heartbeat(node: Node, clock: RoundClock) -> None:
                 admission=node.admission, name="volunteer",
                 round=clock.round, state=HASH, tokens=7,
                 tokens_per_second=100.0, doing="training",
-                parts=parts_for(clock.volunteers), beat=beat, keeps=0, at=_now(),
+                parts=parts_for(clock.volunteers), keeps=0, at=_now(),
             )
         )  # fmt: skip
         if clock.part() > TRAINING + PUBLISHING * node.place:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from barnraise.contract.heartbeat import heartbeat_seconds
 from barnraise.contract.records import Activity, Admission, Commit, Presence, seal
 from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.state import Array
@@ -56,7 +55,6 @@ class SimulatedVolunteer:
                 admission=self.admission, name="volunteer",
                 round=self.base, state=self.state, tokens=self.tokens, tokens_per_second=100.0,
                 doing=self.doing, parts=1, keeps=self.base, at=now,
-                beat=heartbeat_seconds(1),
             ),
         )  # fmt: skip
 

@@ -193,7 +193,7 @@ class Churn(Simulation):
             run=self._spec.name, owner=node.identity.public, instance="0" * 16,
             admission=node.admission, name="volunteer",
             round=node.base, state=node.state, tokens=node.tokens, tokens_per_second=100.0,
-            doing=node.doing, parts=1, beat=heartbeat_seconds(self._target), keeps=node.base, at=self.now,
+            doing=node.doing, parts=1, keeps=node.base, at=self.now,
         )  # fmt: skip
         self.swarm.receive(Signed(presence, node.identity.public, b""), self.now)
 

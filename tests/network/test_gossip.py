@@ -105,7 +105,7 @@ def head(round: int, **other: object) -> Head:
 
 
 def presence(of: Identity, **other: object) -> Presence:
-    return parts.presence(of, admission=admitted(of), beat=600.0, **other)
+    return parts.presence(of, admission=admitted(of), **other)
 
 
 def commit(of: Identity, round: int = 1) -> Commit:

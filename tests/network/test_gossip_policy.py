@@ -37,7 +37,7 @@ def head(round: int, at: int = parts.NOW) -> Signed[Record]:
 
 
 def presence(of: Identity, at: int = parts.NOW) -> Presence:
-    return parts.presence(of, beat=BEAT, at=at)
+    return parts.presence(of, at=at)
 
 
 def commit(of: Identity, round: int, tokens: int = 7) -> Signed[Record]:

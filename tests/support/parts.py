@@ -152,7 +152,7 @@ def presence(owner: Identity = ADA, **other: object) -> Presence:
     fields: dict[str, object] = {
         "run": RUN, "owner": owner.public, "instance": INSTANCE, "admission": admission(owner), "name": "ada",
         "round": 2, "state": HASH_A, "tokens": 5, "tokens_per_second": 1.5, "doing": "training", "parts": 1,
-        "beat": 5.0, "keeps": 2, "at": NOW,
+        "keeps": 2, "at": NOW,
     }  # fmt: skip
     return Presence.model_validate(fields | other)
 

@@ -50,7 +50,6 @@ class Staller:
     act: Callable[[Staller, AttackedWorld], None]
     since: Round
     """The round in which it joined."""
-    beat: Presence | None = None
 
     def says(self, world: AttackedWorld, **fields: object) -> None:
         """Send a heartbeat: training in the open round, unless `fields` says otherwise."""

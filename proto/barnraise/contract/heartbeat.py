@@ -1,4 +1,8 @@
-"""Heartbeats: how often volunteers send them, under which DHT entry, and how long one counts as live."""
+"""Heartbeats: how often volunteers send them, under which DHT entry, and how long one counts as live.
+
+Both follow from the number of volunteers, which the head says. A heartbeat states neither: its sender could
+count as live for as long as it likes.
+"""
 
 from __future__ import annotations
 

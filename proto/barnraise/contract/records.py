@@ -103,8 +103,6 @@ class Presence(Extensible):
     doing: Activity
     parts: Annotated[int, Field(ge=1, le=2**16)]
     """Entries of the DHT that listed the volunteers when this was sent (`barnraise.contract.heartbeat`)."""
-    beat: Annotated[float, Field(ge=1, le=600)]
-    """Seconds until its next heartbeat at the latest (`barnraise.contract.heartbeat`)."""
     keeps: RoundNumber
     """The oldest round whose contributions this peer still serves, for volunteers who join late."""
     log: Hex64 | None = None

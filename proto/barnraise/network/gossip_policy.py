@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
 
-from barnraise.contract.heartbeat import is_early, is_live
+from barnraise.contract.heartbeat import heartbeat_seconds, is_early, is_live
 from barnraise.contract.records import Commit, Head, Presence, Record
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed
@@ -89,7 +89,8 @@ class RecordCache:
 
     def live(self, now: Millis) -> Iterator[Presence]:
         """The heartbeats that have not expired, in any order. Nothing is computed until it is iterated."""
-        return (p for p in self._present.values() if is_live(Millis(p.at), p.beat, now))
+        beat = heartbeat_seconds(self.volunteers)
+        return (p for p in self._present.values() if is_live(Millis(p.at), beat, now))
 
     def commits(self, round: Round) -> list[Signed[Commit]]:
         """The newest commit of each volunteer to a round, by key."""
@@ -105,7 +106,7 @@ class RecordCache:
         return Novelty.NEW
 
     def _receive_presence(self, presence: Presence, now: Millis) -> Novelty:
-        if is_early(Millis(presence.at), presence.beat, now):
+        if is_early(Millis(presence.at), heartbeat_seconds(self.volunteers), now):
             return Novelty.STALE
         owner = PublicKey(presence.owner)
         known = self._present.get(owner)
@@ -120,9 +121,10 @@ class RecordCache:
         """Drop at most two of the volunteers without news for longest: those over the limit, and those that
         were silent for twice as long as their heartbeat counts.
         """
+        beat = heartbeat_seconds(self.volunteers)
         for owner in [*islice(self._present, 2)]:
             oldest = self._present[owner]
-            if len(self._present) <= self.limit and is_live(Millis(oldest.at), 2 * oldest.beat, now):
+            if len(self._present) <= self.limit and is_live(Millis(oldest.at), 2 * beat, now):
                 return
             del self._present[owner]
 

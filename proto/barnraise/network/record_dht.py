@@ -16,7 +16,7 @@ from hivemind.p2p import PeerID
 from hivemind.utils import MSGPackSerializer, timed_storage
 
 from barnraise.contract.dht_keys import DhtKey, dht_key_of
-from barnraise.contract.heartbeat import is_early
+from barnraise.contract.heartbeat import LONGEST, is_early
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.protocol import CoordinatorDoesNotFit
 from barnraise.contract.records import Commit, Head, Presence, Record, open_record, tagged
@@ -61,7 +61,7 @@ class RecordValidator(RecordValidatorBase):
             log.debug("refused a DHT record: %s", error)
             return False
         now = self._clock()
-        if isinstance(signed.value, Presence) and is_early(Millis(signed.value.at), signed.value.beat, now):
+        if isinstance(signed.value, Presence) and is_early(Millis(signed.value.at), LONGEST, now):
             return False
         place = dht_key_of(signed.value, _closer(signed, self._keys))
         return _in_place(record, place) and record.expiration_time <= _latest_expiry(signed.value, now)

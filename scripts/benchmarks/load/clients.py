@@ -105,7 +105,7 @@ class Crowd:
             run=self.invite.run, owner=identity.public, instance="0" * 16,
             admission=admission, name="volunteer",
             round=head.round, state=head.state or "0" * 64, tokens=1000, tokens_per_second=100.0,
-            doing="training", parts=parts_for(self.volunteers), beat=beat, keeps=0, at=_now(),
+            doing="training", parts=parts_for(self.volunteers), keeps=0, at=_now(),
         )  # fmt: skip
 
     @property

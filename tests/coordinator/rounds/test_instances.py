@@ -110,7 +110,8 @@ def test_at_any_time_at_most_one_of_two_programs_is_let_in(events: list[tuple[st
 
 def test_heartbeats_that_are_rare_in_a_large_swarm_count_for_longer() -> None:
     instances = Instances(SILENT)
-    instances.heard([presence(ADA, at=NOW, beat=60.0)], at(0))
+    others = [presence(ADA).model_copy(update={"owner": f"{number:064x}"}) for number in range(1200)]
+    instances.heard([presence(ADA, at=NOW), *others], at(0))
     assert instances.in_use(claim(COPY), at(MISSED * 60_000)) == HasOtherInstance(360.0)
     assert instances.in_use(claim(COPY), at(MISSED * 60_000 + 1)) is None
 
