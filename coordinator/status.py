@@ -47,5 +47,9 @@ def render(status: RunStatus) -> str:
         console.print(f"  {who} reports from {device}, {ago}: {one_line(fault.problem)}")
     if status.evaluation:
         console.print(f"  held-out loss: {one_line(status.evaluation)}")
+    for peer in status.peers:
+        if peer.not_awaited:
+            who = one_line(peer.name) or one_line(short(peer.key))
+            console.print(f"  no close waits for {who}: {one_line(peer.not_awaited)}")
     console.print(table)
     return text.getvalue().rstrip()

@@ -152,7 +152,7 @@ class CoordinatorApi:
             divergence=divergence_message(divergence) if divergence else "",
             checkpoint_round=run.newest_checkpoint.value.round,
             evaluation=pending_message(self.publisher.pending_evaluation()),
-            peers=members.statuses(now, run.claims),
+            peers=members.statuses(now, run.claims, self.session.open_round.not_awaited),
             rehearsed=run.charter.rehearsed,
             faults=self.faults.statuses(now),
         )

@@ -10,6 +10,8 @@ from barnraise.contract.rotation import has_turn
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.status import PeerStatus
 from barnraise.core.ids import Millis, PublicKey, Round, short
+from coordinator.messages.rounds import not_awaited_message
+from coordinator.reasons.rounds import NotAwaited
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,13 @@ class Membership:
 
         return Attendance(doing("training"), doing("late"), len(self) - len(contributing))
 
-    def statuses(self, now: Millis, claims: Mapping[PublicKey, JoinClaim]) -> tuple[PeerStatus, ...]:
+    def statuses(
+        self, now: Millis, claims: Mapping[PublicKey, JoinClaim], not_awaited: Mapping[PublicKey, NotAwaited]
+    ) -> tuple[PeerStatus, ...]:
         """The status of each volunteer, by key, for everybody to read.
 
-        claims: the newest of each volunteer, which says whether others may see its name.
+        claims: the newest of each volunteer, which says whether others may see its name. not_awaited: as of
+        `Situation`.
         """
         return tuple(
             PeerStatus(
@@ -81,6 +86,7 @@ class Membership:
                 tokens=presence.tokens,
                 tokens_per_second=presence.tokens_per_second,
                 seen_seconds_ago=max(0.0, seconds_between(Millis(presence.at), now)),
+                not_awaited=not_awaited_message(not_awaited[owner]) if owner in not_awaited else "",
             )
             for owner, presence in sorted(self.presences.items())
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from barnraise.contract.records import Commit
@@ -10,6 +10,7 @@ from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Link
+from coordinator.reasons.rounds import NotAwaited
 from coordinator.rounds.closing import Decision, Situation, conduct_after, deserted_after
 from coordinator.rounds.conduct import Conduct
 from coordinator.rounds.membership import Membership
@@ -96,6 +97,11 @@ class OpenRound:
         accepted = {owner: commit.value.tokens for owner, commit in run.accepted.items()}
         claimed = {**members.tokens(run.round), **accepted}
         return self.conduct.counted_tokens(claimed, seconds_between(run.opens, now))
+
+    @property
+    def not_awaited(self) -> Mapping[PublicKey, NotAwaited]:
+        """The volunteers that train in the open round, and for whom its close does not wait."""
+        return {} if self._seen is None else self._seen.passed_over(0.0)
 
     def decided(self, situation: Situation, decision: Decision, *, any_live: bool) -> None:
         """any_live: as of `deserted_after`."""

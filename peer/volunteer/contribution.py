@@ -142,7 +142,11 @@ class ContributionStore:
         if not self._is_intact(sent):
             self._give_up()
             return
-        log.info("our contribution to round %d missed its close and goes into the next", sent.round)
+        log.info(
+            "our contribution to round %d missed its close and goes into the next; until one is in time,"
+            " closes may not wait for us",
+            sent.round,
+        )
         missed = Decoder(self.blobs.get(blob_name(sent)), spec.codec, layout)
         if spec.train.method == "gradient":
             owed, event = _sum(self.residual, missed), ContributionEvent.OWE

@@ -8,7 +8,7 @@ from barnraise.contract.status import FaultStatus, PeerStatus, RunStatus
 from coordinator.status import render
 
 
-def rendered(name: str, problem: str = "") -> str:
+def rendered(name: str, problem: str = "", not_awaited: str = "") -> str:
     peer = PeerStatus(
         name=name,
         key="b" * 64,
@@ -17,6 +17,7 @@ def rendered(name: str, problem: str = "") -> str:
         tokens=1,
         tokens_per_second=1.0,
         seen_seconds_ago=1.0,
+        not_awaited=not_awaited,
     )
     status = RunStatus(
         run="barn",
@@ -44,3 +45,8 @@ def test_what_volunteers_write_is_shown_as_it_is(text: str) -> None:
 
 def test_what_volunteers_write_does_not_control_the_terminal() -> None:
     assert "\x1b" not in rendered("\x1b[31mada", "\x1b]0;x\x07")
+
+
+def test_it_says_for_whom_no_close_waits() -> None:
+    assert "no close waits for ada: it missed a round" in rendered("ada", not_awaited="it missed a round")
+    assert "no close waits" not in rendered("ada")

@@ -20,6 +20,8 @@ class PeerStatus(Strict):
     """Tokens trained in that round so far."""
     tokens_per_second: float
     seen_seconds_ago: float
+    not_awaited: str = ""
+    """Why no close waits for it; empty where one does, or where it does not train in the open round."""
 
 
 class FaultStatus(Strict):

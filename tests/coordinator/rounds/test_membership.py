@@ -7,6 +7,7 @@ import pytest
 from barnraise.contract.records import Activity, JoinClaim, Presence
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round, short
+from coordinator.reasons.rounds import MissedRounds
 from coordinator.rounds.membership import Attendance, Membership
 from tests.support.parts import ADA, BEN, NOW, RUN, STRANGER, presence
 
@@ -70,14 +71,15 @@ def test_a_volunteer_whose_turn_is_another_round_is_idle() -> None:
 
 def test_the_status_lists_volunteers_by_key_with_the_age_of_their_heartbeat() -> None:
     members = Membership.of([beat(ADA), beat(BEN)])
-    first, second = members.statuses(Millis(NOW + 2_500), {})
+    first, second = members.statuses(Millis(NOW + 2_500), {}, {key(BEN): MissedRounds(1, 1)})
     assert [first.key, second.key] == sorted([short(ADA.public), short(BEN.public)])
     assert first.seen_seconds_ago == 2.5
-    assert members.statuses(Millis(NOW - 2_500), {})[0].seen_seconds_ago == 0.0
+    assert {each.key: bool(each.not_awaited) for each in (first, second)}[short(key(BEN))]
+    assert members.statuses(Millis(NOW - 2_500), {}, {})[0].seen_seconds_ago == 0.0
 
 
 def test_the_status_names_only_those_who_consented() -> None:
     members = Membership.of([beat(ADA, name="Ada"), beat(BEN, name="Ben"), beat(STRANGER, name="Eve")])
     claims = {key(ADA): claim(ADA, "Ada", credit=True), key(BEN): claim(BEN, "Ben", credit=False)}
-    shown = {each.key: each.name for each in members.statuses(NOW, claims)}
+    shown = {each.key: each.name for each in members.statuses(NOW, claims, {})}
     assert shown == {short(ADA.public): "Ada", short(BEN.public): "", short(STRANGER.public): ""}
