@@ -17,6 +17,7 @@ from barnraise.contract.log_entries import (
 )
 from barnraise.contract.records import Commit, check_admission
 from barnraise.contract.tip import check_succession
+from barnraise.contract.weights import check_weights
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import check_follows
@@ -51,6 +52,7 @@ def check_candidate(
     commits = open_commits(entry)
     # Whether a commit came in time is the proposer's to say: its close is what closers agree on.
     check_close(entry, commits, run.spec, blob_sizes)
+    check_weights(entry, commits, run.position.standings, run.spec.trust)
     if entry.at > now + 1000 * AHEAD_SECONDS:
         raise _refused("a close that is dated ahead")
     if entry.base_state != run.tip.state:

@@ -10,6 +10,7 @@ from barnraise.contract.log_entries import Change, Close, Delegation, Resume, St
 from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import NamedSuccessor, first_epoch, generation_of
 from barnraise.contract.tip import check_succession
+from barnraise.contract.weights import weigh_commits
 from barnraise.core.errors import StateError
 from barnraise.core.ids import Millis, PublicKey, short
 from coordinator.store.run_state import RunState
@@ -19,10 +20,11 @@ def close_of(run: RunState, reason: str, now: Millis, turns: int) -> tuple[Close
     """The close of the open round with all that is accepted, and its commits in its order."""
     seed, round = run.spec.seed, run.round
     ordered = sorted(run.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer))
+    weighed = weigh_commits([commit.value for commit in ordered], run.position.standings, run.spec.trust)
     close = Close(
         base_state=run.tip.state,
         commits=tuple(commit.text for commit in ordered),
-        weights=tuple(commit.value.tokens for commit in ordered),
+        weights=tuple(each.weight for each in weighed),
         standings=run.position.standings.name,
         void=run.position.void,
         reason=reason,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from barnraise.contract.archive import ArchiveIndex
 from barnraise.contract.manifest import Manifest
 from barnraise.contract.records import Commit
-from barnraise.fold.aggregators import Contribution
+from barnraise.fold.codec import Decoder
 from barnraise.fold.log import Amendment, Link, Step, Unreadable
 from barnraise.fold.replay import Difference, Replay, RoundReader
 from barnraise.runtime.waits import end_all
@@ -40,7 +40,7 @@ class _Ready:
     """An entry that can be passed: of a close, with the decoded contributions."""
 
     step: Step | Unreadable
-    contributions: tuple[Contribution, ...] = ()
+    contributions: tuple[Decoder, ...] = ()
 
 
 async def replay_rounds(

@@ -15,10 +15,12 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.state import TrainState
+from barnraise.contract.tip import first_position
+from barnraise.contract.weights import check_weights
 from barnraise.core.ids import BlobHash, Millis, blob_hash, short
 from barnraise.core.signed import open_signed, open_text
 from barnraise.fold.fold import fold
-from barnraise.fold.log import Link, check_blob
+from barnraise.fold.log import Link, check_blob, contributions_of
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity
@@ -112,11 +114,14 @@ class Reference:
         charter, blobs, round = self.journal.charter, self.journal.blobs, link.close.round
         assert self._state.hash() == link.close.base_state, f"the close of round {round} has another base"
         layout = self._state.layout
-        contributions = [
+        decoders = [
             check_blob(commit, read_blob(blobs, blob_name(commit)), charter, layout)
             for commit in link.commits
         ]
-        self._state = fold(self._state, contributions, charter.spec)
+        position = first_position(charter)
+        assert link.close.standings is None, "this run bans nobody"
+        check_weights(link.close, link.commits, position.standings, charter.spec.trust)
+        self._state = fold(self._state, contributions_of(position, link, decoders, charter), charter.spec)
         self.states[round + 1] = short(self._state.hash())
         self.listed[round] = frozenset(blob_name(commit) for commit in link.commits)
 

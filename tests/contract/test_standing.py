@@ -37,7 +37,7 @@ def ban(position: Position, *banned: str) -> Position:
 
 
 def closed(position: Position, **other: object) -> Position:
-    commit = sign(ADA, parts.commit(ADA, round=position.round))
+    commit = sign(BEN, parts.commit(BEN, round=position.round))
     fields = {"height": position.height, "standings": position.standings.name, "void": position.void} | other
     link = parts.link([commit], previous=position.previous, **fields)
     return position.after(check_step(position, link, CHARTER).entry)

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barnraise.contract.standing import Level, Standing
+from barnraise.contract.trust_spec import TrustSpec
 from barnraise.contract.weights import (
     Claim,
     ClaimLimited,
     KeyShareLimited,
-    Level,
     Limits,
     NoWeight,
     OnProbation,
@@ -22,31 +23,29 @@ from barnraise.contract.weights import (
     weigh,
 )
 
-LIMITS = Limits(
-    probation_share=Fraction(1, 5), key_share=Fraction(1, 4), claim_factor=Fraction(4), probation_work=9
-)
+LIMITS = Limits.of(TrustSpec(probation_work=9))
 HUGE = 2**40 - 1
 """The most tokens that a commit can claim."""
 
 levels: st.SearchStrategy[Level] = st.sampled_from(["probation", "trusted", "suspended", "banned"])
 tokens = st.one_of(st.integers(1, HUGE), st.integers(1, 30), st.just(1000))
-claims = st.lists(st.builds(Claim, tokens, levels, st.integers(0, 20)), max_size=30)
+claims = st.lists(st.builds(Claim, tokens, st.builds(Standing, levels, st.integers(0, 20))), max_size=30)
 fractions = st.fractions(min_value=0, max_value=Fraction(49, 50), max_denominator=50)
 limits = st.builds(
     Limits,
     probation_share=fractions,
     key_share=fractions.map(lambda share: 1 - share),
-    claim_factor=st.integers(1, 9).map(Fraction),
+    claim_factor=st.integers(1, 9),
     probation_work=st.integers(0, 20),
 )
 
 
 def trusted(*tokens: int) -> list[Claim]:
-    return [Claim(count, "trusted") for count in tokens]
+    return [Claim(count, Standing("trusted")) for count in tokens]
 
 
 def new(*tokens: int, work: int = 0) -> list[Claim]:
-    return [Claim(count, "probation", work) for count in tokens]
+    return [Claim(count, Standing("probation", work)) for count in tokens]
 
 
 def weights(claims: list[Claim], limits: Limits = LIMITS) -> list[int]:
@@ -57,7 +56,7 @@ def sums(claims: list[Claim], found: tuple[Weighed, ...]) -> tuple[int, int, int
     """Of trusted keys, of keys on probation, of the largest weight."""
     by = {"trusted": 0, "probation": 0, "suspended": 0, "banned": 0}
     for claim, weighed in zip(claims, found, strict=True):
-        by[claim.level] += weighed.weight
+        by[claim.standing.level] += weighed.weight
     return by["trusted"], by["probation"], max((weighed.weight for weighed in found), default=0)
 
 
@@ -66,13 +65,13 @@ def test_no_weight_is_above_its_limits(claims: list[Claim], limits: Limits) -> N
     found = weigh(claims, limits)
     assert len(found) == len(claims)
     of_trusted, of_new, _ = sums(claims, found)
-    counted = [claim.tokens for claim in claims if claim.level == "trusted"]
-    counted = counted or [claim.tokens for claim in claims if claim.level == "probation"]
+    counted = [claim.tokens for claim in claims if claim.standing.level == "trusted"]
+    counted = counted or [claim.tokens for claim in claims if claim.standing.level == "probation"]
     for claim, weighed in zip(claims, found, strict=True):
         assert 0 <= weighed.weight <= weighed.tokens <= claim.tokens
         assert (weighed.weight < claim.tokens) == bool(weighed.limited)
-        assert weighed.trusted == (claim.level == "trusted")
-        if claim.level in ("suspended", "banned"):
+        assert weighed.trusted == (claim.standing.level == "trusted")
+        if claim.standing.level in ("suspended", "banned"):
             assert (weighed.weight, weighed.tokens) == (0, 0)
             assert [type(why) for why in weighed.limited] == [NoWeight]
         else:
@@ -85,7 +84,7 @@ def test_no_weight_is_above_its_limits(claims: list[Claim], limits: Limits) -> N
 def test_no_key_is_above_its_share_of_its_level(claims: list[Claim], limits: Limits) -> None:
     found = weigh(claims, limits)
     for level in ("trusted", "probation"):
-        weights = [w.weight for c, w in zip(claims, found, strict=True) if c.level == level]
+        weights = [w.weight for c, w in zip(claims, found, strict=True) if c.standing.level == level]
         if len(weights) < 5 or len(weights) * limits.key_share < 1:
             continue
         if level == "trusted" or not any(weighed.trusted for weighed in found):
@@ -94,7 +93,7 @@ def test_no_key_is_above_its_share_of_its_level(claims: list[Claim], limits: Lim
 
 @given(claims, limits)
 def test_only_keys_without_weight_leave_a_round_without_weight(claims: list[Claim], limits: Limits) -> None:
-    may = [claim for claim in claims if claim.level in ("trusted", "probation")]
+    may = [claim for claim in claims if claim.standing.level in ("trusted", "probation")]
     assert any(weights(claims, limits)) == bool(may)
 
 
@@ -109,7 +108,7 @@ def test_the_order_does_not_matter(claims: list[Claim], random: object) -> None:
 @given(st.integers(1, HUGE))
 def test_a_key_gains_nothing_by_claiming_more_than_its_limit(more: int) -> None:
     honest = trusted(1000, 1000, 1000, 1000)
-    assert weights([*honest, Claim(4000, "trusted")]) == weights([*honest, Claim(4000 + more, "trusted")])
+    assert weights([*honest, *trusted(4000)]) == weights([*honest, *trusted(4000 + more)])
 
 
 def test_honest_keys_weigh_their_tokens() -> None:
@@ -150,7 +149,7 @@ def test_a_new_key_with_few_tokens_weighs_something() -> None:
 
 @pytest.mark.parametrize("level", ["suspended", "banned"])
 def test_keys_without_weight_do_not_count_among_the_keys(level: Level) -> None:
-    found = weigh([*trusted(1, 1, 1, 100), *[Claim(HUGE, level)] * 9], LIMITS)
+    found = weigh([*trusted(1, 1, 1, 100), *[Claim(HUGE, Standing(level))] * 9], LIMITS)
     assert [weighed.weight for weighed in found[:4]] == [1, 1, 1, 4]
     assert sum(weighed.weight for weighed in found) == 7
 
@@ -160,6 +159,6 @@ def test_equal_claims_are_equal() -> None:
 
 
 def test_a_small_share_needs_as_many_keys() -> None:
-    tenth = Limits(Fraction(1, 5), Fraction(1, 10), Fraction(4), 9)
+    tenth = Limits.of(TrustSpec(key_share=0.1))
     assert weights(trusted(*[10] * 8, 40), tenth)[-1] == 40
     assert weights(trusted(*[10] * 9, 40), tenth)[-1] == 10

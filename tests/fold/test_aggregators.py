@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
 from barnraise.contract.state import Array, Layout
-from barnraise.fold.aggregators import CLIP, Contribution, factors
+from barnraise.fold.aggregators import CLIP, Aggregate, Contribution, factors
 from barnraise.fold.codec import Decoder, encode_in_place
 from barnraise.fold.codec import dense as dense_format
 from barnraise.fold.codec.squares import ordered_sum
 from barnraise.fold.fold import fold
 from tests.support.parts import CODECS, LAYOUT, codec_name, copied, run_spec, state, tensors
 
+AGGREGATES: tuple[Aggregate, ...] = ("mean", "clipped_mean")
 every_codec = pytest.mark.parametrize("codec", CODECS, ids=codec_name)
 
 
@@ -125,21 +126,21 @@ def test_large_claims_do_not_move_the_reference() -> None:
 
 
 def test_a_round_of_nothing_changes_nothing() -> None:
-    folded = fold(state(), [update(0.0, 100)] * 3, run_spec(), "clipped_mean")
-    assert all((folded.params[name] == array).all() for name, array in state().params.items())
-    folded = fold(state(), [update(0.0, 100), update(0.0, 100), update(1.0, 100)], run_spec(), "clipped_mean")
-    assert all((folded.params[name] == array).all() for name, array in state().params.items())
+    for last in (0.0, 1.0):
+        sent = [update(norm, 100) for norm in (0.0, 0.0, last)]
+        folded = fold(state(), sent, run_spec(aggregate="clipped_mean"))
+        assert all((folded.params[name] == array).all() for name, array in state().params.items())
 
 
 @every_codec
 def test_a_clipped_contribution_moves_the_state_by_its_limit(codec: CodecSpec) -> None:
-    spec, honest = run_spec(codec), tensors(1, scale=1e-3)
+    honest = tensors(1, scale=1e-3)
     attack = {name: array * np.float32(-100) for name, array in honest.items()}
     sent = [Contribution.unlimited(decoder(each, codec), 100) for each in (honest, honest, attack)]
     before = state()
     mean = {"mean": 0.0, "clipped_mean": 0.0}
-    for aggregate in ("mean", "clipped_mean"):
-        after = fold(before, sent, spec, aggregate)
+    for aggregate in AGGREGATES:
+        after = fold(before, sent, run_spec(codec, aggregate=aggregate))
         moved = [(before.params[n] - after.params[n]).astype(np.float64).ravel() for n, _ in LAYOUT]
         mean[aggregate] = float(np.linalg.norm(np.concatenate(moved))) / sent[0].decoder.norm()
     assert mean["mean"] > 20
@@ -148,8 +149,8 @@ def test_a_clipped_contribution_moves_the_state_by_its_limit(codec: CodecSpec) -
 
 @every_codec
 def test_a_contribution_without_weight_is_as_good_as_absent(codec: CodecSpec) -> None:
-    spec, sent = run_spec(codec), [Contribution.unlimited(decoder(tensors(n), codec), 100) for n in (1, 2)]
+    sent = [Contribution.unlimited(decoder(tensors(n), codec), 100) for n in (1, 2)]
     nothing = replace(Contribution.unlimited(decoder(tensors(3), codec), 100), weight=0)
-    for aggregate in ("mean", "clipped_mean"):
-        found = fold(state(), [*sent, nothing], spec, aggregate)
-        assert found.hash() == fold(state(), sent, spec, aggregate).hash()
+    for aggregate in AGGREGATES:
+        spec = run_spec(codec, aggregate=aggregate)
+        assert fold(state(), [*sent, nothing], spec).hash() == fold(state(), sent, spec).hash()

@@ -89,9 +89,9 @@ def folded(
     aggregate: Aggregate = "mean",
 ) -> TrainState:
     state = TrainState(integers(0, 1 << 8, LAYOUT))
-    spec = run_spec(codec, outer)
+    spec = run_spec(codec, outer, aggregate)
     for round in range(4):
-        state = fold(state, sent(round, codec), spec, aggregate)
+        state = fold(state, sent(round, codec), spec)
     return state
 
 

@@ -22,7 +22,16 @@ from barnraise.core.ids import BlobHash, Round, StateHash, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import encode_in_place
 from barnraise.fold.fold import fold
-from barnraise.fold.log import Link, advance, amended, certified, check_blob, check_step, read_step
+from barnraise.fold.log import (
+    Link,
+    advance,
+    amended,
+    certified,
+    check_blob,
+    check_step,
+    contributions_of,
+    read_step,
+)
 from tests.support.parts import (
     ADA,
     AUTHORITY,
@@ -78,7 +87,8 @@ def test_the_log_starts_at_the_charter_and_the_first_state() -> None:
 def test_a_follower_folds_each_close() -> None:
     step, blobs = closed(START)
     tip, after = advance(START, GENESIS, step, blobs, CHARTER)
-    parts = [check_blob(c, b, CHARTER, LAYOUT) for c, b in zip(step.commits, blobs, strict=True)]
+    decoders = [check_blob(c, b, CHARTER, LAYOUT) for c, b in zip(step.commits, blobs, strict=True)]
+    parts = contributions_of(START.position, step, decoders, CHARTER)
     expected = fold(GENESIS, parts, SPEC)
     assert after.hash() == expected.hash() == tip.state
     assert (tip.round, tip.previous) == (1, blob_hash(step.close.payload))

@@ -21,7 +21,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import certificate_in
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import blob_name
-from barnraise.contract.spec import AdamW, CodecSpec, RunSpec, Sgd
+from barnraise.contract.spec import AdamW, RunSpec, Sgd
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import genesis_tip
 from barnraise.core.ids import BlobHash, blob_hash
@@ -44,9 +44,12 @@ OUTERS: dict[str, Sgd | AdamW] = {
     "nesterov": Sgd(lr=0.7, momentum=0.9, nesterov=True),
     "adamw": AdamW(lr=0.01, weight_decay=0.1),
 }
-KINDS: dict[str, tuple[CodecSpec, Sgd | AdamW]] = {
-    f"{name} {parts.codec_name(codec)}": (codec, outer)
+KINDS: dict[str, RunSpec] = {
+    f"{name} {parts.codec_name(codec)}": parts.run_spec(codec, outer)
     for name, outer in OUTERS.items()
+    for codec in parts.CODECS
+} | {
+    f"clipped {parts.codec_name(codec)}": parts.run_spec(codec, aggregate="clipped_mean")
     for codec in parts.CODECS
 }
 
@@ -75,7 +78,7 @@ class Log:
 
 
 def spec_of(kind: str) -> RunSpec:
-    return parts.run_spec(*KINDS[kind])
+    return KINDS[kind]
 
 
 def genesis(spec: RunSpec) -> TrainState:
@@ -83,7 +86,7 @@ def genesis(spec: RunSpec) -> TrainState:
 
 
 def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
-    """A run of two volunteers."""
+    """A run of two volunteers. Where updates are clipped, those of the second one are."""
     state = genesis(spec)
     charter = parts.charter(spec, state)
     tip, closes, blobs = genesis_tip(charter), [], []
@@ -91,7 +94,8 @@ def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
     for round in range(rounds):
         commits, sent = [], []
         for number, owner in enumerate((parts.ADA, parts.BEN)):
-            update = parts.integers(2 * round + number, THIRDS, LAYOUT)
+            louder = 8 * number if spec.aggregate == "clipped_mean" else 0
+            update = parts.integers(2 * round + number, THIRDS // max(1, louder), LAYOUT)
             blob = bytes(encode_in_place(spec.codec, update, LAYOUT))
             commit = parts.commit(
                 owner, round=round, base=tip.state, blob=blob_hash(blob), size=len(blob),

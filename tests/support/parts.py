@@ -15,14 +15,25 @@ from barnraise.contract.manifest import FileEntry, Manifest, position_fields
 from barnraise.contract.records import Admission, Commit, Head, Presence
 from barnraise.contract.run_keys import Signers
 from barnraise.contract.sample_ranges import SampleRange
-from barnraise.contract.spec import AdamW, CodecSpec, DataSpec, Dense, Raw, RunSpec, Sgd, Sparse, TrainSpec
+from barnraise.contract.spec import (
+    AdamW,
+    CodecSpec,
+    DataSpec,
+    Dense,
+    Raw,
+    RoundSpec,
+    RunSpec,
+    Sgd,
+    Sparse,
+    TrainSpec,
+)
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.state_index import index_of
 from barnraise.contract.tip import Position
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, RunId, blob_hash
 from barnraise.core.signed import Signed, sign
-from barnraise.fold.aggregators import Contribution
+from barnraise.fold.aggregators import Aggregate, Contribution
 from barnraise.fold.codec import Decoder, encode_in_place
 from barnraise.fold.log import Amendment, Link
 from barnraise.network.key_access import KeyAccess
@@ -99,10 +110,13 @@ def copied(arrays: dict[str, Array]) -> dict[str, Array]:
     return {name: array.copy() for name, array in arrays.items()}
 
 
-def run_spec(codec: CodecSpec | None = None, outer: Sgd | AdamW | None = None) -> RunSpec:
-    outer = outer or Sgd()
+def run_spec(
+    codec: CodecSpec | None = None, outer: Sgd | AdamW | None = None, aggregate: Aggregate = "mean"
+) -> RunSpec:
+    outer, round = outer or Sgd(), RoundSpec(aggregate="auto" if aggregate == "mean" else aggregate)
     method = TrainSpec(method="gradient" if isinstance(outer, AdamW) else "diloco")
-    return RunSpec(name=RUN, data=DataSpec(source="x"), train=method, outer=outer, codec=codec or Raw())
+    data = DataSpec(source="x")
+    return RunSpec(name=RUN, data=data, train=method, outer=outer, codec=codec or Raw(), round=round)
 
 
 def contribution(

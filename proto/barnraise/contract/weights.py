@@ -22,12 +22,16 @@ from fractions import Fraction
 from statistics import median_high
 from typing import Literal
 
+from barnraise.contract.log_entries import Close
+from barnraise.contract.records import Commit
+from barnraise.contract.standing import Standing, Standings
+from barnraise.contract.trust_spec import TrustSpec
+from barnraise.core.errors import StateError
+from barnraise.core.ids import PublicKey, short
 from barnraise.core.reason import Reason
 
 KEYS_TO_SHARE = 5
 """Keys of a level from which on one of them is limited to its share."""
-
-Level = Literal["probation", "trusted", "suspended", "banned"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,7 @@ class Claim:
     """What a contribution's owner says, and what the log says of its owner."""
 
     tokens: int
-    level: Level
-    work: int = 0
-    """Audited contributions."""
+    standing: Standing
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,14 @@ class Limits:
 
     probation_share: Fraction
     key_share: Fraction
-    claim_factor: Fraction
+    claim_factor: int
     probation_work: int
+
+    @classmethod
+    def of(cls, trust: TrustSpec) -> Limits:
+        """Decimals as the spec has them: 0.2 is one fifth, which the nearest double is not."""
+        shares = Fraction(repr(trust.probation_share)), Fraction(repr(trust.key_share))
+        return cls(*shares, trust.claim_factor, trust.probation_work)
 
 
 @dataclass(frozen=True)
@@ -101,10 +109,33 @@ class Weighed:
     """What made the weight smaller, in the order of the table."""
 
 
+def weigh_commits(commits: Sequence[Commit], standings: Standings, trust: TrustSpec) -> tuple[Weighed, ...]:
+    """The weights of a round's commits. standings: in force in the round."""
+    claims = [Claim(commit.tokens, standings.of(PublicKey(commit.owner), trust)) for commit in commits]
+    return weigh(claims, Limits.of(trust))
+
+
+def check_weights(close: Close, commits: Sequence[Commit], standings: Standings, trust: TrustSpec) -> None:
+    """Raises StateError unless the weights are those that follow from the log.
+
+    Equal, not only at most: a share of a round is bounded only where nobody's weight is lowered.
+    """
+    found = weigh_commits(commits, standings, trust)
+    for commit, said, weighed in zip(commits, close.weights, found, strict=True):
+        if said != weighed.weight:
+            raise StateError(
+                f"the close of round {close.round} gives {short(PublicKey(commit.owner))} the weight {said},"
+                f" where {weighed.weight} follows from the log",
+                fix="It is not folded. Report it to the run's maintainer.",
+            )
+
+
 def weigh(claims: Sequence[Claim], limits: Limits) -> tuple[Weighed, ...]:
     """The contributions' weights, in the order of `claims`. All are 0 where no key may have one."""
     rows = [_Row(claim, claim.tokens) for claim in claims]
-    trusted, new = ([row for row in rows if row.claim.level == level] for level in ("trusted", "probation"))
+    trusted, new = (
+        [row for row in rows if row.claim.standing.level == level] for level in ("trusted", "probation")
+    )
     _limit_claims(trusted, new, limits)
     for row in new:
         _limit_probation(row, limits)
@@ -133,7 +164,7 @@ class _Row:
         self.tokens = self.weight
 
     def weighed(self) -> Weighed:
-        level = self.claim.level
+        level = self.claim.standing.level
         if level == "suspended" or level == "banned":
             return Weighed(0, 0, False, (NoWeight(level),))
         return Weighed(self.weight, self.tokens, level == "trusted", self.limited)
@@ -143,13 +174,13 @@ def _limit_claims(trusted: Sequence[_Row], new: Sequence[_Row], limits: Limits) 
     counted = trusted or new
     if not counted:
         return
-    most = int(limits.claim_factor * median_high(row.claim.tokens for row in counted))
+    most = limits.claim_factor * median_high(row.claim.tokens for row in counted)
     for row in (*trusted, *new):
         row.accept(most)
 
 
 def _limit_probation(row: _Row, limits: Limits) -> None:
-    work, needed = row.claim.work, limits.probation_work
+    work, needed = row.claim.standing.work, limits.probation_work
     ramp = Fraction(1 + min(work, needed), 1 + needed)
     row.limit(max(1, int(row.weight * ramp)), OnProbation(work, needed))
 

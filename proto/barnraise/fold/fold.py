@@ -8,19 +8,17 @@ import numpy as np
 
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import TrainState
-from barnraise.fold.aggregators import Aggregate, Contribution, combine, factors
+from barnraise.fold.aggregators import Contribution, combine, factors
 from barnraise.fold.codec import chunks
 from barnraise.fold.outer import outer_for
 
 
-def fold(
-    state: TrainState, contributions: Sequence[Contribution], spec: RunSpec, aggregate: Aggregate = "mean"
-) -> TrainState:
+def fold(state: TrainState, contributions: Sequence[Contribution], spec: RunSpec) -> TrainState:
     """Fold a round's contributions, in the order of its close, into a new state.
 
     Extra memory: the new state and a few chunks. `state` does not change.
     """
-    found = zip(contributions, factors(aggregate, contributions), strict=True)
+    found = zip(contributions, factors(spec.aggregate, contributions), strict=True)
     counted = [(contribution.decoder, factor) for contribution, factor in found if factor]
     shares = [factor for _, factor in counted]
     outer = outer_for(spec.outer, state.step)

@@ -25,6 +25,7 @@ from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import generation_of
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, check_rollback, check_succession
+from barnraise.contract.weights import check_weights, weigh_commits
 from barnraise.core.errors import MalformedBlob, MalformedRecord, NewerVersion, StateError
 from barnraise.core.ids import BlobHash, PublicKey, StateHash, blob_hash, short
 from barnraise.fold.aggregators import Contribution
@@ -104,6 +105,8 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
     if isinstance(step, Unreadable):
         raise NewerVersion(f"the run's log at round {common_fields(step.entry).round}", step.entry.release)
     check_follows(position, step.entry)
+    if isinstance(step, Link):
+        check_weights(step.close, step.commits, position.standings, charter.spec.trust)
     if isinstance(step.entry, Succession):
         check_succession(position, step.entry, charter.authority_key)
     if isinstance(step.entry, Rollback):
@@ -141,14 +144,14 @@ def is_named(commit: Commit, blob: bytes | memoryview) -> bool:
     return len(blob) == commit.size and blob_hash(blob) == commit.blob
 
 
-def check_blob(commit: Commit, blob: bytes | memoryview, charter: Charter, layout: Layout) -> Contribution:
+def check_blob(commit: Commit, blob: bytes | memoryview, charter: Charter, layout: Layout) -> Decoder:
     """Raises MalformedBlob unless `blob` has the commit's hash and the codec's format."""
     if not is_named(commit, blob):
         raise MalformedBlob(
             f"the blob of {short(commit.owner)} is not the one that its commit names",
             fix="It is refused; another holder is tried.",
         )
-    return Contribution.unlimited(Decoder(blob, charter.spec.codec, layout), commit.tokens)
+    return Decoder(blob, charter.spec.codec, layout)
 
 
 def advance(
@@ -161,11 +164,22 @@ def advance(
     check_step(tip.position, link, charter)
     check_base(tip, link)
     layout = state.layout
-    contributions = [
+    decoders = [
         check_blob(commit, blob, charter, layout) for commit, blob in zip(link.commits, blobs, strict=True)
     ]
-    folded = fold(state, contributions, charter.spec)
+    folded = fold(state, contributions_of(tip.position, link, decoders, charter), charter.spec)
     return Tip(tip.position.after(link.close), folded.hash()), folded
+
+
+def contributions_of(
+    position: Position, link: Link, decoders: Sequence[Decoder], charter: Charter
+) -> list[Contribution]:
+    """A round as it is folded, with the weights that follow from the log. decoders: in the close's order."""
+    weighed = weigh_commits(link.commits, position.standings, charter.spec.trust)
+    return [
+        Contribution(decoder, each.weight, each.tokens, each.trusted)
+        for decoder, each in zip(decoders, weighed, strict=True)
+    ]
 
 
 def amended(tip: Tip, amendment: Amendment, charter: Charter) -> Tip:

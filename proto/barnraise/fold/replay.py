@@ -25,10 +25,19 @@ from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.core.errors import MalformedBlob, NewerVersion, StateError, TrustError
 from barnraise.core.ids import PublicKey, StateHash, blob_hash
-from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder, blob_sizes, format_sizes
 from barnraise.fold.fold import fold
-from barnraise.fold.log import Amendment, Link, Step, Unreadable, amended, check_step, is_named, read_step
+from barnraise.fold.log import (
+    Amendment,
+    Link,
+    Step,
+    Unreadable,
+    amended,
+    check_step,
+    contributions_of,
+    is_named,
+    read_step,
+)
 
 
 class Cause(Enum):
@@ -76,19 +85,18 @@ class RoundReader:
                 return _contribution(commit, expected, f"{commit.size} bytes", Cause.COORDINATOR)
         return step
 
-    def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Contribution, ...] | Difference:
+    def read(self, link: Link, blobs: Sequence[bytes | memoryview]) -> tuple[Decoder, ...] | Difference:
         """Check and decode a close's contributions. blobs: in the order of its commits."""
-        found: list[Contribution] = []
+        found: list[Decoder] = []
         for commit, blob in zip(link.commits, blobs, strict=True):
             if not is_named(commit, blob):
                 actual = f"{len(blob)} bytes that hash to {blob_hash(blob)}"
                 return _contribution(commit, f"{commit.size} bytes", actual, Cause.SOURCE)
             try:
-                decoder = Decoder(blob, self.charter.spec.codec, self.layout)
+                found.append(Decoder(blob, self.charter.spec.codec, self.layout))
             except MalformedBlob as error:
                 expected = "readable, since a close names it"
                 return _contribution(commit, expected, error.problem, Cause.COORDINATOR)
-            found.append(Contribution.unlimited(decoder, commit.tokens))
         return tuple(found)
 
     @cached_property
@@ -147,11 +155,12 @@ class Replay:
         """Pass an entry that folds nothing, which `check` returned."""
         return replace(self, tip=amended(self.tip, amendment, self.charter))
 
-    def fold(self, link: Link, contributions: Sequence[Contribution]) -> Replay | Difference:
+    def fold(self, link: Link, decoders: Sequence[Decoder]) -> Replay | Difference:
         """Fold one round, which `check` returned, if it starts from the current state."""
         close, tip = link.close, self.tip
         if close.base_state != tip.state:
             return self._state(StateHash(close.base_state), f"the close of round {close.round}")
+        contributions = contributions_of(tip.position, link, decoders, self.charter)
         folded = fold(self.state, contributions, self.charter.spec)
         return replace(
             self,
