@@ -93,7 +93,10 @@ class FollowerClaims:
         Raises Unreachable; CoordinatorDoesNotFit.
         """
         run, own, causes = self.invite.run, self.identity.public, []
-        claim = sign(self.identity, JoinClaim(run=run, owner=own, name="", credit=False, at=self.clock()))
+        said = JoinClaim(
+            run=run, owner=own, name="", credit=False, invitation=self.invite.invitation, at=self.clock()
+        )
+        claim = sign(self.identity, said)
         for endpoint in self._endpoints():
             try:
                 return self._opened(await ask_join(endpoint, claim, self.timing))

@@ -21,6 +21,7 @@ from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation, JoinCla
 from barnraise.contract.status import RunStatus
 from barnraise.core.errors import (
     BarnraiseError,
+    KeyBanned,
     KeyInUse,
     MalformedRecord,
     NetworkError,
@@ -40,6 +41,7 @@ Owned = TypeVar("Owned", JoinClaim, Evaluation, FaultReport)
 
 _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
     (KeyInUse, grpc.StatusCode.ALREADY_EXISTS),
+    (KeyBanned, grpc.StatusCode.FAILED_PRECONDITION),
     (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
     (TrustError, grpc.StatusCode.UNAUTHENTICATED),
     (UserError, grpc.StatusCode.NOT_FOUND),

@@ -49,9 +49,11 @@ from coordinator.recovery.key_file import keep_key
 from coordinator.recovery.opening import known_keys, open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.amending import Amending
+from coordinator.rounds.invitations import MadeInvite, invite_to
 from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
 from coordinator.rounds.log_watch import LogIsBehind
 from coordinator.rounds.missing_files import fetch_missing_files, fetch_missing_shards
+from coordinator.rounds.peers_file import PeersKeeper
 from coordinator.rounds.session import ClosersNamed, Session
 from coordinator.run_folder import AUTHORITY_KEY, BLOBS, CLOCK, JOURNAL, VOTES
 from coordinator.servers import serving
@@ -95,7 +97,7 @@ class ServeSettings(ListenSettings):
 class Serving:
     """A coordinator that volunteers can join."""
 
-    invite: Invite
+    made: MadeInvite
     url: str
     """Address of the HTTP gateway."""
     folder: Path
@@ -192,17 +194,21 @@ async def _serve(
             kept.keep,
             awake.pauses,
             joint=joint,
-            amending=Amending(store),
+            amending=Amending(store, keys),
             nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
         await stack.enter_async_context(serving(session, settings, ports.bound, public))
-        invite = Invite(public.endpoints, store.charter.run, store.charter.authority_key, nodes)
-        ready(Serving(invite, public.urls[0], folder, store.charter.rehearsed, public.doubts))
+        plain = Invite(public.endpoints, store.charter.run, store.charter.authority_key, nodes)
+        made = invite_to(plain, store.snapshot, folder, authority, clock())
+        ready(Serving(made, public.urls[0], folder, store.charter.rehearsed, public.doubts))
         file = AddressFile(folder, swarm.known_addresses())
         upkeep = AddressUpkeep(swarm, file, authority.public, keys)
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
+        peers = PeersKeeper(
+            folder, lambda: store.snapshot, lambda: session.members.presences, clock, timing.peers
+        )
         try:
-            await swarm.guard(until_first(session.run(stop), keeping))
+            await swarm.guard(until_first(session.run(stop), keeping, peers.keep()))
         except (LogIsBehind, LogIsVoid, ClosersNamed) as reason:
             log.warning("%s. %s", reason.problem, reason.fix)
             return _again(reason, journal, settings, ports.bound)

@@ -21,6 +21,8 @@ class Timing:
     head: float = 5.0
     """Between two announcements of the head while nothing changes. A peer that misses three of them takes the
     coordinator for silent."""
+    peers: float = 10.0
+    """Between two writes of what `coordinator peers` shows: a few megabytes in the largest swarm."""
     coordinator_silent: float = 15.0
     """Age of the newest head after which a follower searches for who leads: three pauses of a head."""
     heartbeat_transit: float = 1.0

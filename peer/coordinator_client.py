@@ -31,6 +31,7 @@ from barnraise.contract.records import (
 from barnraise.contract.run_keys import Signers
 from barnraise.core.errors import (
     BarnraiseError,
+    KeyBanned,
     KeyInUse,
     MalformedRecord,
     NetworkError,
@@ -131,7 +132,10 @@ class CoordinatorClient:
         """
         sent, now = clock.elapsed(), clock()
         run, owner = self._invite.run, identity.public
-        claim = JoinClaim(run=run, owner=owner, instance=instance, name=name, credit=credit, at=now)
+        claim = JoinClaim(
+            run=run, owner=owner, instance=instance, name=name, credit=credit,
+            invitation=self._invite.invitation, at=now,
+        )  # fmt: skip
         call = self._stub.Renew if renew else self._stub.Join
         request = pb.JoinRequest(signed_claim=sign(identity, claim).wire)
         reply = await self._call(call(request, timeout=self._timing.request))
@@ -256,6 +260,8 @@ async def _error_of(error: grpc.aio.AioRpcError, endpoint: Endpoint, timing: Tim
     match error.code():
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
             return RefusedError(f"the coordinator refused: {problem}", fix=fix or "Ask the run's maintainer.")
+        case grpc.StatusCode.FAILED_PRECONDITION:
+            return KeyBanned(problem, fix=fix)
         case grpc.StatusCode.ALREADY_EXISTS:
             return KeyInUse(problem, fix=fix)
         case grpc.StatusCode.NOT_FOUND:

@@ -12,8 +12,10 @@ from coordinator.cli.backup import backup, restore
 from coordinator.cli.check import check
 from coordinator.cli.delegate import delegate
 from coordinator.cli.follow import closer_key, follow
+from coordinator.cli.invite import invite
 from coordinator.cli.key import key
 from coordinator.cli.new import new
+from coordinator.cli.peers import ban, peers, unban, vouch
 from coordinator.cli.publish import publish
 from coordinator.cli.serve import serve
 from coordinator.cli.status import status
@@ -34,5 +36,8 @@ def main(debug: bool) -> None:
     raise_open_files()
 
 
-for command in (new, check, serve, status, publish, follow, closer_key, delegate, backup, restore, key):
+for command in (
+    new, check, serve, status, publish, invite, peers, ban, unban, vouch, follow, closer_key, delegate,
+    backup, restore, key,
+):  # fmt: skip
     main.add_command(command)

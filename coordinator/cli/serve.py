@@ -81,6 +81,7 @@ def serve(
 ) -> None:
     """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it."""
     from coordinator.messages.addresses import address_message
+    from coordinator.messages.invitations import entrance_message
     from coordinator.serve import ServeSettings, Serving
     from coordinator.serve import serve as serve_run
 
@@ -99,7 +100,8 @@ def serve(
 
     def ready(serving: Serving) -> None:
         say(f"{spec.name} is served from {serving.folder}. Volunteers join with:\n")
-        say(f"    peer join '{serving.invite}'\n")
+        say(f"    peer join '{serving.made.invite}'\n")
+        say(f"{entrance_message(serving.made.entrance)} `coordinator invite` makes others.\n")
         for doubt in serving.doubts:
             say(f"Note: {address_message(doubt)}.\n")
         if not serving.rehearsed:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from barnraise.contract.protocol import Misfit, TooNew, TooOld
-from barnraise.core.errors import KeyInUse, RefusedError
+from barnraise.core.errors import KeyBanned, KeyInUse, RefusedError
 from barnraise.core.ids import short
+from barnraise.core.units import format_seconds
 from barnraise.fold.codec import format_sizes
 from coordinator.reasons import rounds as reasons
 
@@ -27,6 +28,49 @@ def claim_refusal(reason: reasons.ClaimReason) -> RefusedError:
                 f"another program takes part with your key; it sent a heartbeat {seconds:.0f} s ago",
                 fix="A key is for one folder on one machine. Stop the other program, or give this one a new"
                 " key: --data-dir with a new folder.",
+            )
+        case _:
+            return _barred(reason)
+
+
+_ANOTHER_INVITE = "Ask the run's maintainer for a new invite, which `coordinator invite` makes."
+
+
+def _barred(reason: reasons.EntranceReason) -> RefusedError:
+    match reason:
+        case reasons.Banned(note):
+            why = f": {note}" if note else ""
+            return KeyBanned(
+                f"this run has banned your key{why}",
+                fix="If that is a mistake, ask the run's maintainer, who can lift it.",
+            )
+        case reasons.NotInvited():
+            return RefusedError(
+                "this run admits volunteers by invitation, and your invite has none", fix=_ANOTHER_INVITE
+            )
+        case reasons.InvitationInvalid():
+            return RefusedError(
+                "the invitation in your invite is not one that this run's key signed",
+                fix=f"Copy the whole invite, in quotes. {_ANOTHER_INVITE}",
+            )
+        case reasons.InvitationExpired(seconds):
+            return RefusedError(
+                f"the invitation in your invite ended {format_seconds(seconds)} ago", fix=_ANOTHER_INVITE
+            )
+        case reasons.InvitationUsedUp(uses):
+            keys = "key" if uses == 1 else "keys"
+            return RefusedError(
+                f"the invitation in your invite is used up: it has admitted {uses} {keys}",
+                fix=_ANOTHER_INVITE,
+            )
+        case reasons.InvitationRevoked():
+            return RefusedError(
+                "the run's maintainer has revoked the invitation in your invite", fix=_ANOTHER_INVITE
+            )
+        case reasons.NotOnList(key):
+            return RefusedError(
+                f"this run admits the keys on its list, and yours, {short(key)}…, is not on it",
+                fix="Ask the run's maintainer to add it for the next run: `peer key` prints it.",
             )
         case _:
             assert_never(reason)

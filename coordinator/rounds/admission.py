@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from barnraise.contract.records import Admission, JoinClaim
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, RunId
-from coordinator.reasons.rounds import ClaimReason, ClockOff, HasOtherInstance, WrongRun
+from coordinator.reasons.rounds import ClaimReason, ClockOff, EntranceReason, HasOtherInstance, WrongRun
 from coordinator.timing import Timing
 
 
@@ -26,17 +26,24 @@ class ClaimRefused:
 
 
 def admit(
-    claim: JoinClaim, run: RunId, now: Millis, timing: Timing, in_use: HasOtherInstance | None = None
+    claim: JoinClaim,
+    run: RunId,
+    now: Millis,
+    timing: Timing,
+    in_use: HasOtherInstance | None = None,
+    barred: EntranceReason | None = None,
 ) -> Admitted | ClaimRefused:
     """Decide on a claim that the claimant's key has signed.
 
-    now: the run's clock. in_use: as `Instances.in_use`.
+    now: the run's clock. in_use: as `Instances.in_use`. barred: as `coordinator.rounds.entrance.barred`.
     """
     if claim.run != run:
         return ClaimRefused(WrongRun(run, claim.run))
     behind = seconds_between(Millis(claim.at), now)
     if abs(behind) > timing.claim:
         return ClaimRefused(ClockOff(behind))
+    if barred is not None:
+        return ClaimRefused(barred)
     if in_use is not None:
         return ClaimRefused(in_use)
     return Admitted(Admission(run=run, peer=claim.owner, expires=now + round(timing.admission * 1000)))

@@ -1,4 +1,4 @@
-"""What the maintainer asks the log to say: who closes rounds, and who succeeds the run key."""
+"""What the maintainer asks the log to say: standings, who closes rounds, and who succeeds the run key."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from typing_extensions import assert_never
 
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Requested, Rollback, StandingChange, Succession
 from barnraise.core.ids import Millis, short
 from coordinator.rounds.delegating import Delegating
+from coordinator.rounds.standing_orders import StandingOrders
 from coordinator.store.naming_successor import NamingSuccessor
 from coordinator.store.run_store import RunStore
 
@@ -21,17 +23,25 @@ class Amending:
     """Of one coordinator. Synchronous; the files are small."""
 
     store: RunStore
+    keys: KeysInForce | None = None
+    """Whose records the network layers take."""
 
     def entry(self, now: Millis) -> Requested | None:
-        """The entry that is asked for and may follow now. Raises DiskFull."""
-        named = NamingSuccessor(self.store).entry(now)
-        return Delegating(self.store).entry(now) if named is None else named
+        """The entry that is asked for and may follow now: bans come first. Raises DiskFull."""
+        for source in (StandingOrders, NamingSuccessor, Delegating):
+            entry = source(self.store).entry(now)
+            if entry is not None:
+                return entry
+        return None
 
     def enter(self, entry: Requested, now: Millis) -> None:
         """Have the run key certify it alone. Raises DiskFull."""
         if isinstance(entry, Delegation):
             Delegating(self.store).prepare_votes(self.store.snapshot)
         self.store.amend(entry, now)
+        if self.keys is not None:
+            run = self.store.snapshot
+            self.keys.follow(run.position)
 
 
 def report_amended(entry: Requested) -> None:

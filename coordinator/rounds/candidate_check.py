@@ -49,7 +49,7 @@ def check_candidate(
     if isinstance(entry, Delegation | StandingChange | Rollback):
         check_order(entry, run.run_key)
         return ()
-    commits = open_commits(entry)
+    commits = open_commits(entry)  # of banned keys no admission counts
     # Whether a commit came in time is the proposer's to say: its close is what closers agree on.
     check_close(entry, commits, run.spec, blob_sizes)
     check_weights(entry, commits, run.position.standings, run.spec.trust)

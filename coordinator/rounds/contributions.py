@@ -55,6 +55,8 @@ class Contributions:
         """Start a fetch for each new commit that fits the open round; refuse the others, once."""
         run = self.store.snapshot
         for commit in announced:
+            if run.position.standings.bans(commit.signer):
+                continue
             if commit.signer not in run.accepted and self.intake.wants(commit):
                 self._check(commit, members, now)
 
@@ -121,7 +123,9 @@ class Contributions:
             self._refuse(commit, InvalidBlob(error.problem), members)
             self._remove_unused(name)
             return
-        if commit.value.round != store.snapshot.round or self._is_full():
+        run = store.snapshot
+        banned = run.position.standings.bans(commit.signer)
+        if banned or commit.value.round != run.round or self._is_full():
             self._remove_unused(name)
             return
         store.accept(commit, self.clock())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from barnraise.contract.divergence import divergence_message
 from barnraise.contract.fault_report import FaultReport
+from barnraise.contract.invitation import invitation_id
 from barnraise.contract.protocol import Misfit
 from barnraise.contract.records import Evaluation, JoinClaim, seal
 from barnraise.contract.status import RunStatus
@@ -24,6 +25,7 @@ from coordinator.messages.checkpoints import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, misfit_message, progress_message
 from coordinator.reasons.rounds import ClaimReason
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
+from coordinator.rounds.entrance import barred
 from coordinator.rounds.fault_reports import FaultReports, Kept, TooManyReports
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
@@ -61,6 +63,8 @@ class CoordinatorApi:
     misfits: set[Misfit] = field(default_factory=set)
     """Versions of volunteers that were refused and logged."""
     faults: FaultReports = field(default_factory=lambda: FaultReports(TIMING.fault_reports))
+    _joining: dict[PublicKey, str] = field(default_factory=dict)
+    """The invitations by which keys are being admitted."""
     _refused: dict[PublicKey, ClaimReason] = field(default_factory=dict)
     """The last refusal of each key since it was admitted."""
 
@@ -82,18 +86,28 @@ class CoordinatorApi:
         now, charter, authority = self.clock(), self.store.charter, self.store.authority
         instances = self.session.instances
         in_use = instances.in_use(claim.value, now)
-        match admit(claim.value, charter.run, now, self.timing, in_use):
+        run, present = self.store.snapshot, self.session.members.presences
+        closed = barred(claim.value, run, present, now, self._joining)
+        match admit(claim.value, charter.run, now, self.timing, in_use, closed):
             case ClaimRefused(reason):
                 refusal = claim_refusal(reason)
                 self._report(claim, reason, refusal.problem)
                 raise refusal
             case Admitted(admission):
                 instances.admitted(claim.value, now)  # from now on another program is refused
-                if self.store.snapshot.has_news(claim):
-                    await asyncio.to_thread(self.store.admit, claim, now)  # it waits for the disk
+                if run.has_news(claim):
+                    await self._record(claim, now)
                 self._refused.pop(claim.signer, None)
                 log.info("admitted %s (%s)", self._who(claim), short(claim.signer))
                 return JoinResult(self.charter(), sign(authority, admission).wire, self.head())
+
+    async def _record(self, claim: Signed[JoinClaim], now: Millis) -> None:
+        """Journal a claim. Its use of an invitation counts meanwhile: the disk is waited for."""
+        self._joining[claim.signer] = invitation_id(claim.value.invitation)
+        try:
+            await asyncio.to_thread(self.store.admit, claim, now)
+        finally:
+            self._joining.pop(claim.signer, None)
 
     def _check_may_admit(self) -> None:
         if self.store.authority.public not in self.store.snapshot.signers:

@@ -10,9 +10,11 @@ from pathlib import Path
 from barnraise.core.errors import MachineError
 from barnraise.core.ids import Millis
 from barnraise.runtime.files import write_atomic
+from barnraise.runtime.machine_clocks import wall_ms
 from barnraise.runtime.run_clock import RunClock
 from coordinator.messages.clock import clock_message
 from coordinator.reasons.clock import ClockBehind
+from coordinator.run_folder import CLOCK
 
 log = logging.getLogger("coordinator")
 
@@ -44,6 +46,11 @@ class KeptClock:
             write_atomic(self.path, str(self.clock()).encode())
         except MachineError as error:  # the journal's own error ends the program
             log.debug("the run's time was not kept: %s", error.problem)
+
+
+def kept_time(folder: Path) -> Millis:
+    """The run's time, as far as a program that does not serve the run knows it."""
+    return max(wall_ms(), _read(folder / CLOCK))
 
 
 def _read(path: Path) -> Millis:

@@ -39,10 +39,12 @@ def delegation_of(run: RunState, closers: tuple[PublicKey, ...], now: Millis) ->
     return Delegation(closers=closers, **_common_fields(run, now))
 
 
-def standing_change_of(run: RunState, changes: Sequence[Change], now: Millis) -> StandingChange:
+def standing_change_of(
+    run: RunState, changes: Sequence[Change], revoked: Sequence[str], now: Millis
+) -> StandingChange:
     """The entry that changes standings, without the order."""
     ordered = tuple(sorted(changes, key=lambda change: change.key))
-    return StandingChange(changes=ordered, **_common_fields(run, now))
+    return StandingChange(changes=ordered, revoked=tuple(revoked), **_common_fields(run, now))
 
 
 def succession_of(run: RunState, named: NamedSuccessor, now: Millis) -> Succession:

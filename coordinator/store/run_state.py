@@ -24,6 +24,7 @@ from typing import Any
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.divergence import LossTrend
+from barnraise.contract.log_entries import Change
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, Head, JoinClaim, blob_name
 from barnraise.contract.rounds import Window
@@ -110,6 +111,10 @@ class RunState:
     history: History = field(default_factory=History)
     replay_from: int = 0
     """Contributions of the rounds from this one on are kept."""
+    changes: Mapping[PublicKey, Change] = field(default_factory=empty)
+    """Why keys have their standing: the newest change of each, without its verdict."""
+    invited: Mapping[PublicKey, str] = field(default_factory=empty)
+    """The invitation by which each key was admitted first."""
     lists: tuple[BlobHash, ...] = ()
     """Names of the newest lists of standings, oldest first."""
     claims: Layered[PublicKey, JoinClaim] = field(default_factory=Layered)
@@ -135,7 +140,8 @@ class RunState:
         """Whose heads, admissions and manifests count."""
         position = self.position
         generation, closers = generation_of(position.epoch), frozenset(position.named)
-        return Signers(self.charter.authority_key, position.successors, generation, closers)
+        banned = position.standings.banned
+        return Signers(self.charter.authority_key, position.successors, generation, closers, banned)
 
     @property
     def run_key(self) -> PublicKey:
@@ -179,9 +185,16 @@ class RunState:
         return promote(losses, within, self.trend.good_until) if losses else None
 
     def has_news(self, claim: Signed[JoinClaim]) -> bool:
-        """Whether a claim has another name, consent to be named or instance than the peer's last one."""
+        """Whether a claim has another name, consent to be named or instance than the peer's last one, or is
+        the first by an invitation.
+        """
         known = self.claims.get(claim.signer)
-        return known is None or _lasting(known) != _lasting(claim.value)
+        return self.is_first_use(claim.value) or known is None or _lasting(known) != _lasting(claim.value)
+
+    def is_first_use(self, claim: JoinClaim) -> bool:
+        """Whether an admission by this claim counts as a use of its invitation."""
+        asked = bool(claim.invitation) and self.spec.trust.mode == "invite"
+        return asked and PublicKey(claim.owner) not in self.invited
 
     def has_other_loss(self, evaluation: Signed[Evaluation]) -> bool:
         """Whether an evaluation is newer than its signer's last one, and has another loss."""

@@ -12,10 +12,12 @@ from pydantic import Field
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.field_types import Count, Epoch, Height, RoundNumber, Time, Void
+from barnraise.contract.invitation import InvitationId
+from barnraise.contract.log_entries import Change
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.run_keys import Successors
-from barnraise.contract.standing import SavedStandings
+from barnraise.contract.standing import SavedList
 from barnraise.core.signed import Signable
 from barnraise.core.strict import Hex64, Strict
 
@@ -32,7 +34,7 @@ class SavedPosition(Strict):
     closers: tuple[Hex64, ...]
     next_closers: tuple[Hex64, ...] | None
     successors: Successors = ()
-    standings: SavedStandings = Field(default={}, exclude_if=lambda saved: not saved)
+    standings: SavedList = SavedList()
     void: Void = ()
 
 
@@ -90,6 +92,13 @@ class Snapshot(Signable):
     """Rounds of all checkpoints that were ever published."""
     scores: tuple[SavedScore, ...]
     trend: SavedTrend
+    changes: Annotated[tuple[Change, ...], Field(exclude_if=lambda changes: not changes)] = ()
+    """Why keys have their standing."""
+    invited: Annotated[
+        dict[Hex64, InvitationId],
+        Field(default_factory=dict, exclude_if=lambda invited: not invited),
+    ]
+    """The invitation by which each key was admitted first."""
     lists: Annotated[tuple[Hex64, ...], Field(exclude_if=lambda lists: not lists)] = ()
     """Names of the newest lists of standings."""
     replay_from: RoundNumber

@@ -64,6 +64,8 @@ def snapshot_of(run: RunState) -> Snapshot:
             SavedScore(round=round, tokens=score.tokens, held_out=score.held_out)
             for round, score in run.scores.items()
         ),
+        changes=tuple(run.changes.values()),
+        invited={str(key): id for key, id in run.invited.items()},
         lists=run.lists,
         replay_from=run.replay_from,
         rounds=tuple(
@@ -104,6 +106,8 @@ def state_of(
             {round: _evaluations(saved) for round, saved in saved_by_round.items() if saved.evaluations}
         ),
         history=_history(snapshot),
+        changes=MappingProxyType({PublicKey(each.key): each for each in snapshot.changes}),
+        invited=MappingProxyType({PublicKey(key): id for key, id in snapshot.invited.items()}),
         lists=tuple(map(BlobHash, snapshot.lists)),
         replay_from=snapshot.replay_from,
         claims=Layered({PublicKey(claim.owner): claim for claim in snapshot.claims}),

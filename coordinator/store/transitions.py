@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from barnraise.contract.divergence import round_loss
+from barnraise.contract.invitation import invitation_id
+from barnraise.contract.log_entries import Change, Rollback, StandingChange
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.tip import Tip
 from barnraise.core.ids import BlobHash, PublicKey
@@ -58,7 +60,10 @@ def _chartered(state: RunState, event: RunChartered) -> RunState:
 
 
 def _admitted(state: RunState, event: PeerAdmitted) -> RunState:
-    claims = state.claims.with_items({event.claim.signer: event.claim.value})
+    claim, key = event.claim.value, event.claim.signer
+    if state.is_first_use(claim):
+        state = replace(state, invited=_with(state.invited, key, invitation_id(claim.invitation)))
+    claims = state.claims.with_items({key: claim})
     if len(claims) >= 2 * MAX_WAITING + len(state.history.earlier):
         claims = _without_oldest(claims, state.history)
     return replace(state, claims=claims)
@@ -93,18 +98,30 @@ def _closed(state: RunState, event: RoundClosed) -> RunState:
 
 
 def _amended(state: RunState, event: LogAmended) -> RunState:
-    after = _entered(state, event.amendment)
+    after = _without_banned(_entered(state, event.amendment))
     folded = state.tip.position == state.position
     if not folded:
         return after
     return replace(after, tip=Tip(after.position, state_after(state.tip.state, event.amendment.entry)))
 
 
+def _without_banned(state: RunState) -> RunState:
+    banned = state.position.standings.banned & state.accepted.keys()
+    return replace(state, accepted=_without(state.accepted, banned)) if banned else state
+
+
+def _changes_in(step: Step) -> dict[PublicKey, Change]:
+    if not isinstance(step.entry, StandingChange | Rollback):
+        return {}
+    return {PublicKey(each.key): each.model_copy(update={"verdict": None}) for each in step.entry.changes}
+
+
 def _entered(state: RunState, step: Step) -> RunState:
-    position = state.position.after(step.entry)
+    position, changes = state.position.after(step.entry), _changes_in(step)
     return replace(
         state,
         position=position,
+        changes=MappingProxyType({**state.changes, **changes}) if changes else state.changes,
         lists=_with_list(state.lists, position.standings.name),
         log=state.log.extended(Logged(step.hash, step.entry.epoch)),
         certificate=step.certificate,

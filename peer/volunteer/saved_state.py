@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.field_types import Void
 from barnraise.contract.run_keys import Successors
-from barnraise.contract.standing import SavedStandings, restored
+from barnraise.contract.standing import SavedList, restored
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.errors import FileDamaged, NewerVersion
@@ -72,7 +72,7 @@ class _Current(Strict):
     closers: tuple[str, ...]
     next_closers: tuple[str, ...] | None
     successors: Successors = ()
-    standings: SavedStandings = Field(default={}, exclude_if=lambda saved: not saved)
+    standings: SavedList = SavedList()
     void: Void = ()
     certified: Certified | None
     """What certified the newest entry before the tip, where it is known."""

@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 
 def claims(*endpoints: Endpoint, book: AddressBook | None = None) -> FollowerClaims:
-    invite = Invite(endpoints, parts.RUN, parts.AUTHORITY.public)
+    invite = Invite(endpoints, parts.RUN, parts.AUTHORITY.public, invitation=parts.invitation())
     clock = RunClock(lambda: Millis(0), lambda: parts.NOW)
     book = AddressBook(parts.RUN, parts.keys()) if book is None else book
     return FollowerClaims(invite, parts.ADA, book, clock, replace(TIMING, status=5.0))

@@ -18,6 +18,7 @@ from barnraise.contract.certificates import certify
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.entry_order import EntryOrder
 from barnraise.contract.fault_report import FaultReport
+from barnraise.contract.invitation import Invitation
 from barnraise.contract.manifest import FileEntry, HeldOut, Manifest
 from barnraise.contract.records import Admission, Evaluation, JoinClaim
 from barnraise.contract.run_keys import name_successor
@@ -89,6 +90,7 @@ def one_of_each() -> dict[str, Signed[Any]]:
         "contact": contact(),
         "entry-order": sign(AUTHORITY, order),
         "head": sign(AUTHORITY, head()),
+        "invitation": sign(AUTHORITY, Invitation(run=RUN, id="1f" * 8, uses=20, expires=NOW)),
         "join-claim": sign(
             ADA, JoinClaim(run=RUN, owner=ADA.public, instance=INSTANCE, name="ada", credit=True, at=NOW)
         ),

@@ -262,7 +262,8 @@ async def served(session: Session, gateway: GatewayAddress = NO_GATEWAY) -> Asyn
     """The real gRPC service on a free port of this machine, and the invite to it."""
     server, port = await serve(api_of(session), "127.0.0.1", 0, gateway)
     try:
-        yield Invite((Endpoint("127.0.0.1", port),), parts.RUN, parts.AUTHORITY.public)
+        endpoints, key = (Endpoint("127.0.0.1", port),), parts.AUTHORITY.public
+        yield Invite(endpoints, parts.RUN, key, invitation=parts.invitation())
     finally:
         await server.stop(None)
 

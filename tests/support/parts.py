@@ -9,10 +9,11 @@ import numpy as np
 
 from barnraise.contract.certificates import Certificate, certify
 from barnraise.contract.charter import Charter
+from barnraise.contract.invitation import make_invitation
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Close, Entry, NeedsNewer, Resume, Unfolded, vote_on
 from barnraise.contract.manifest import FileEntry, Manifest, position_fields
-from barnraise.contract.records import Admission, Commit, Head, Presence
+from barnraise.contract.records import Admission, Commit, Head, JoinClaim, Presence
 from barnraise.contract.run_keys import Signers
 from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import (
@@ -141,6 +142,27 @@ def charter(spec: RunSpec, genesis: TrainState) -> Charter:
 
 def admission(peer: Identity, *, run: str = RUN, by: Identity = AUTHORITY, expires: int = NOW + 1000) -> str:
     return sign(by, Admission(run=run, peer=peer.public, expires=expires)).text
+
+
+def invitation(
+    uses: int = 50,
+    expires: int = NOW + 10**12,
+    *,
+    by: Identity = AUTHORITY,
+    run: str = RUN,
+    id: str = "1f" * 8,
+) -> str:
+    """The text of an invitation."""
+    return str(make_invitation(by, RunId(run), id, uses, Millis(expires)))
+
+
+def claim(owner: Identity = ADA, **other: object) -> Signed[JoinClaim]:
+    """Of a volunteer with an invitation."""
+    fields: dict[str, object] = {
+        "run": RUN, "owner": owner.public, "instance": INSTANCE, "name": "ada", "credit": False,
+        "invitation": invitation(), "at": NOW,
+    }  # fmt: skip
+    return sign(owner, JoinClaim.model_validate(fields | other))
 
 
 def commit(owner: Identity, *, round: int = 0, base: str = HASH_A, run: str = RUN, **other: object) -> Commit:

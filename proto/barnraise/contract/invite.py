@@ -1,9 +1,10 @@
 """The invite: one line with the addresses of a run's coordinator and the run's key.
 
-barnraise://HOST:PORT[,HOST:PORT…]/RUN?key=<64 hex digits>[&node=<64 hex digits>@HOST:PORT…]
+barnraise://HOST:PORT[,HOST:PORT…]/RUN?key=<64 hex digits>[&node=<64 hex digits>@HOST:PORT…][&invitation=…]
 
 A node is of the run's peer-to-peer network, with its key and port there. Where no host of the invite answers,
-as after the coordinator moved, its nodes are asked for the coordinator's newest addresses.
+as after the coordinator moved, its nodes are asked for the coordinator's newest addresses. An invitation
+(`barnraise.contract.invitation`) admits the holder to a run that is not open to everybody.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TypeVar
 from urllib.parse import parse_qs
 
 from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, parse_endpoint
+from barnraise.contract.invitation import TEXT_PATTERN
 from barnraise.core.errors import InviteError
 from barnraise.core.ids import HASH_PATTERN, RUN_PATTERN, PublicKey, RunId
 
@@ -49,6 +51,8 @@ class Invite:
     """The run authority's public key, which all signed records of the run are checked against."""
     nodes: tuple[InviteNode, ...] = ()
     """Nodes that may know where the coordinator is now."""
+    invitation: str = ""
+    """Empty for none."""
 
     @property
     def address(self) -> str:
@@ -57,7 +61,8 @@ class Invite:
 
     def __str__(self) -> str:
         nodes = "".join(f"&node={node}" for node in self.nodes)
-        return f"{SCHEME}://{self.address}/{self.run}?key={self.key}{nodes}"
+        invitation = f"&invitation={self.invitation}" if self.invitation else ""
+        return f"{SCHEME}://{self.address}/{self.run}?key={self.key}{nodes}{invitation}"
 
 
 def parse_invite(text: str) -> Invite:
@@ -78,7 +83,8 @@ def parse_invite(text: str) -> Invite:
     keys = fields.get("key", [])
     if len(keys) != 1 or not re.fullmatch(HASH_PATTERN, keys[0]):
         raise _bad(text, "its key is not 64 hex digits; was the end cut off?")
-    return Invite(endpoints, RunId(run), PublicKey(keys[0]), _nodes(text, fields.get("node", [])))
+    nodes, invitation = _nodes(text, fields.get("node", [])), _invitation(text, fields.get("invitation", []))
+    return Invite(endpoints, RunId(run), PublicKey(keys[0]), nodes, invitation)
 
 
 def parse_node(text: str) -> InviteNode:
@@ -93,6 +99,14 @@ def _nodes(text: str, parts: Sequence[str]) -> tuple[InviteNode, ...]:
     if len(parts) > MAX_NODES:
         raise _bad(text, f"it has {len(parts)} nodes, at most {MAX_NODES} are allowed")
     return tuple(dict.fromkeys(_parsed(text, part, parse_node) for part in parts))
+
+
+def _invitation(text: str, parts: Sequence[str]) -> str:
+    if not parts:
+        return ""
+    if len(parts) > 1 or not re.fullmatch(TEXT_PATTERN, parts[0]):
+        raise _bad(text, "its invitation is damaged; was the end cut off?")
+    return parts[0]
 
 
 def _endpoints(text: str, authority: str) -> tuple[Endpoint, ...]:

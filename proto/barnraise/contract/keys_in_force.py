@@ -73,7 +73,12 @@ class KeysInForce:
     def signers(self) -> Signers:
         """All keys that count now."""
         here = self._position
-        return Signers(self.first, here.successors, self._generation, frozenset(here.named))
+        banned = here.standings.banned
+        return Signers(self.first, here.successors, self._generation, frozenset(here.named), banned)
+
+    def bans(self, key: PublicKey) -> bool:
+        """Whether the log bans a volunteer, as far as it is known."""
+        return self._position.standings.bans(key)
 
     @property
     def at_work(self) -> Position:

@@ -49,6 +49,7 @@ from barnraise.contract.field_types import (
     Turns,
     Void,
 )
+from barnraise.contract.invitation import InvitationId
 from barnraise.contract.run_keys import NamedSuccessor
 from barnraise.contract.standing import Level, Work
 from barnraise.core.errors import MalformedRecord
@@ -189,10 +190,18 @@ class StandingChange(_Entry):
     """Changes the standing of keys, at once."""
 
     kind: Literal["standing"] = "standing"
-    changes: Annotated[Changes, Field(min_length=1), AfterValidator(_distinct)]
+    changes: Annotated[Changes, AfterValidator(_distinct)]
+    revoked: Annotated[tuple[InvitationId, ...], Field(max_length=MAX_CHANGES)] = ()
+    """Invitations that admit nobody from now on."""
     at: Time
     order: Order | None = None
     """As in `Delegation`."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> StandingChange:
+        if not self.changes and not self.revoked:
+            raise ValueError("nothing changes")
+        return self
 
 
 class Rollback(_Entry):

@@ -39,6 +39,7 @@ from barnraise.contract.field_types import Run as Run
 from barnraise.contract.field_types import Time as Time
 from barnraise.contract.field_types import total as total
 from barnraise.contract.head_signer import no_head_of, signer_of_head
+from barnraise.contract.invitation import InvitationText
 from barnraise.contract.log_entries import ListName
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.protocol import (
@@ -51,7 +52,7 @@ from barnraise.contract.protocol import (
 )
 from barnraise.contract.run_keys import Signers, Successors
 from barnraise.contract.sample_ranges import SampleRanges
-from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.core.errors import BadSignature, BannedKey, MalformedRecord
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, RunId, short
 from barnraise.core.signed import Extensible, Signed, open_signed, open_text, payload_of, sign
@@ -149,6 +150,8 @@ class JoinClaim(Extensible):
     name: Annotated[str, Field(max_length=40)]
     credit: bool
     """Whether model cards may name the owner."""
+    invitation: Annotated[InvitationText | Literal[""], Field(exclude_if=lambda text: not text)] = ""
+    """Of the owner's invite (`barnraise.contract.invitation`); empty for none."""
     protocol: Protocol = OWN
     at: Time
 
@@ -289,13 +292,17 @@ def open_claim(wire: bytes) -> Signed[JoinClaim]:
 
 
 def check_admission(text: str, peer: PublicKey, *, run: RunId, signers: Signers, now: Millis) -> Admission:
-    """Raises MalformedRecord, BadSignature unless the run key or a closer admitted `peer` until later."""
+    """Raises MalformedRecord, BadSignature unless the run key or a closer admitted `peer` until later;
+    BannedKey.
+    """
     signed = open_text(Admission, text, signer=None)
     if signed.signer not in signers:
         raise BadSignature(
             f"an admission by {short(signed.signer)}, which may admit nobody",
             fix="It is dropped. The volunteer claims again, from the coordinator or a closer.",
         )
+    if peer in signers.banned:
+        raise BannedKey(f"a record of {short(peer)}, which the run has banned", fix="It is dropped.")
     admission = signed.value
     if admission.run != run or admission.peer != peer:
         raise _refused("an admission of another key or run")

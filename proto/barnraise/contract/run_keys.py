@@ -145,6 +145,8 @@ class Signers:
     """Of the run key that is in force."""
     closers: frozenset[PublicKey] = frozenset()
     """They sign as the run key does."""
+    banned: frozenset[PublicKey] = frozenset()
+    """Volunteers whose admissions count no longer."""
 
     def introduced(self, successors: Successors, run: str) -> Signers:
         """With the successors that a record brings along. Raises BadSignature as `proved`."""

@@ -8,14 +8,14 @@
 | banned    | nothing: its records are dropped                | the maintainer's order                       |
 
 The maintainer's order may set every level. Keys start on probation in an open run, and trusted in others;
-those in `trust.vouched` are trusted from the start. `Standings` has the keys that the log names. Its bytes
+those in `trust.vouched` are trusted from the start. `Standings` has the keys that the log names, and the
+invitations that are revoked. Its bytes
 are a blob, named by a SHA-256 in closes, heads and manifests.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from barnraise.contract.invitation import InvitationId
 from barnraise.contract.trust_spec import TrustSpec
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, PublicKey
@@ -56,9 +57,12 @@ SavedStandings = dict[Hex64, tuple[Level, Work]]
 """As JSON."""
 
 
-class _List(Strict):
+class SavedList(Strict):
+    """A list as JSON."""
+
     version: Literal[1] = 1
-    keys: SavedStandings
+    keys: SavedStandings = Field(default_factory=dict)
+    revoked: tuple[InvitationId, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Standings:
     """The keys that the log names, sorted, and their standings. Two are equal where their bytes are."""
 
     by_key: Mapping[PublicKey, Standing]
+    revoked: frozenset[str] = frozenset()
+    """Invitations that admit nobody any more."""
 
     def of(self, key: PublicKey, trust: TrustSpec) -> Standing:
         """The standing of any key."""
@@ -80,24 +86,30 @@ class Standings:
         """All keys whose records are dropped."""
         return frozenset(key for key, standing in self.by_key.items() if standing.is_banned)
 
-    def with_items(self, items: Iterable[tuple[PublicKey, Standing]]) -> Standings:
-        """With other standings of some keys."""
-        return standings_of({**self.by_key, **dict(items)})
+    def with_items(
+        self, items: Iterable[tuple[PublicKey, Standing]], revoked: Iterable[str] = ()
+    ) -> Standings:
+        """With other standings of some keys, and more invitations that are revoked."""
+        return standings_of({**self.by_key, **dict(items)}, self.revoked.union(revoked))
 
     @cached_property
     def payload(self) -> bytes:
         """The bytes that name the list."""
-        return _List(keys=self.saved).model_dump_json().encode()
+        return self.saved.model_dump_json().encode()
 
     @cached_property
     def name(self) -> BlobHash | None:
         """SHA-256 of the payload; None where the list is empty."""
-        return BlobHash(hashlib.sha256(self.payload).hexdigest()) if self.by_key else None
+        return BlobHash(hashlib.sha256(self.payload).hexdigest()) if self else None
 
     @property
-    def saved(self) -> SavedStandings:
+    def saved(self) -> SavedList:
         """As JSON."""
-        return {str(key): (standing.level, standing.work) for key, standing in self.by_key.items()}
+        keys = {str(key): (standing.level, standing.work) for key, standing in self.by_key.items()}
+        return SavedList(keys=keys, revoked=tuple(sorted(self.revoked)))
+
+    def __bool__(self) -> bool:
+        return bool(self.by_key or self.revoked)
 
     def __iter__(self) -> Iterator[PublicKey]:
         return iter(self.by_key)
@@ -112,14 +124,15 @@ class Standings:
         return hash(self.name)
 
 
-def standings_of(by_key: Mapping[PublicKey, Standing]) -> Standings:
-    """A list of these keys."""
-    return Standings(MappingProxyType({key: by_key[key] for key in sorted(by_key)}))
+def standings_of(by_key: Mapping[PublicKey, Standing], revoked: frozenset[str] = frozenset()) -> Standings:
+    """A list of these keys and invitations."""
+    return Standings(MappingProxyType({key: by_key[key] for key in sorted(by_key)}), revoked)
 
 
-def restored(saved: SavedStandings) -> Standings:
+def restored(saved: SavedList) -> Standings:
     """The list of which `Standings.saved` is the JSON."""
-    return standings_of({PublicKey(key): Standing(level, work) for key, (level, work) in saved.items()})
+    keys = {PublicKey(key): Standing(level, work) for key, (level, work) in saved.keys.items()}
+    return standings_of(keys, frozenset(saved.revoked))
 
 
 NONE = standings_of({})
@@ -133,8 +146,8 @@ def read_standings(payload: bytes, name: str | None) -> Standings:
     if len(payload) > MAX_STANDINGS_BYTES:
         raise _malformed(f"{len(payload)} bytes, where at most {MAX_STANDINGS_BYTES} are read")
     try:
-        found = restored(_List.model_validate(json.loads(payload), strict=False).keys)
-    except (ValidationError, ValueError, RecursionError) as error:
+        found = restored(SavedList.model_validate_json(payload))
+    except (ValidationError, ValueError) as error:
         raise _malformed(str(error).splitlines()[0]) from None
     if found.name != name or found.payload != payload:
         raise _malformed(f"its bytes are not those of {name[:8]}")

@@ -97,8 +97,8 @@ class Position:
                 return replace(here, next_closers=tuple(map(PublicKey, entry.closers)))
             case Succession(named=named):
                 return replace(here, successors=agreed(self.successors, self._with(named)))
-            case StandingChange(changes=changes):
-                return replace(here, standings=changed(self.standings, changes))
+            case StandingChange(changes=changes, revoked=revoked):
+                return replace(here, standings=changed(self.standings, changes, revoked))
             case Rollback(to=to, changes=changes):
                 void, standings = self._void_after(to), changed(self.standings, changes)
                 return replace(here._next_round(), standings=standings, void=void)
@@ -119,9 +119,10 @@ class Position:
         return (*self.successors[: named.statement.generation - 1], named)
 
 
-def changed(standings: Standings, changes: Iterable[Change]) -> Standings:
+def changed(standings: Standings, changes: Iterable[Change], revoked: Iterable[str] = ()) -> Standings:
     """The list after some changes."""
-    return standings.with_items((PublicKey(each.key), Standing(each.level, each.work)) for each in changes)
+    items = ((PublicKey(each.key), Standing(each.level, each.work)) for each in changes)
+    return standings.with_items(items, revoked)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@
     ├── TrustError         5   bytes from others that do not match their hash, signature or format
     │   ├── WrongRunKey
     │   ├── BadSignature
+    │   ├── BannedKey          a record of a key that the log bans
     │   ├── HashMismatch
     │   ├── MalformedBlob
     │   └── MalformedRecord
@@ -147,6 +148,10 @@ class BadSignature(TrustError):
     """A signature does not verify, or is of the wrong key."""
 
 
+class BannedKey(TrustError):
+    """A record of a key that the log bans."""
+
+
 class HashMismatch(TrustError):
     """Bytes do not have the expected hash."""
 
@@ -168,6 +173,10 @@ class RefusedError(BarnraiseError):
 
 class KeyInUse(RefusedError):
     """Another program takes part with the same key."""
+
+
+class KeyBanned(RefusedError):
+    """The run bans our key."""
 
 
 class StateError(BarnraiseError):

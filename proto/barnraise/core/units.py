@@ -1,4 +1,4 @@
-"""Formats numbers of bytes for people."""
+"""Formats numbers of bytes, and times, for people."""
 
 from __future__ import annotations
 
@@ -13,3 +13,11 @@ def format_bytes(count: int) -> str:
         if value < 999.5 or unit == "TB":
             break
     return f"{value:.3g} {unit}"
+
+
+def format_seconds(seconds: float) -> str:
+    """In the largest unit that the time has two of, such as "36 h"; never below seconds."""
+    for name, unit in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"

@@ -111,7 +111,18 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
         check_succession(position, step.entry, charter.authority_key)
     if isinstance(step.entry, Rollback):
         check_rollback(position, step.entry)
+    if isinstance(step, Link):
+        _check_owners(position, step)
     return step
+
+
+def _check_owners(position: Position, link: Link) -> None:
+    for commit in link.commits:
+        if position.standings.bans(PublicKey(commit.owner)):
+            raise StateError(
+                f"the close of round {link.close.round} lists {short(commit.owner)}, which the log bans",
+                fix="It is not folded. Ask the run's maintainer.",
+            )
 
 
 def check_follows(position: Position, entry: Entry) -> None:

@@ -113,7 +113,7 @@ class Gossip:
             listed = -(-volunteers // parts)
             key = self._random.choice(keys)
             await self._poller.poll(key, readers=listed, records=listed, newest=False, name="peers")
-        return self._cache.present(self._clock())
+        return [each for each in self._cache.present(self._clock()) if not self._is_banned(each)]
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:
         """The newest commit of each volunteer to a round, as far as they were received."""
@@ -122,7 +122,11 @@ class Gossip:
             await self._poller.poll(key, readers=1, records=expected)
         else:  # all volunteers ask when a round ends, and most receive its commits by gossip
             await self._poller.poll_later(key, readers=self._cache.volunteers, records=expected)
-        return self._cache.commits(round)
+        return [signed for signed in self._cache.commits(round) if not self._is_banned(signed.value)]
+
+    def _is_banned(self, record: Presence | Commit) -> bool:
+        """It was received before the log banned its owner."""
+        return self._keys.bans(PublicKey(record.owner))
 
     async def serve(
         self, peer: PublicKey, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -30,7 +30,7 @@ from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Tra
 from barnraise.network.daemon import Daemon
 from barnraise.network.daemon_failure import describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
-from barnraise.network.key_access import KeyAccess, nobody
+from barnraise.network.key_access import KeyAccess
 from barnraise.network.mail import MAIL_PROTOCOL, Mail
 from barnraise.network.node_addresses import names_node
 from barnraise.network.peer_guard import PeerGuard
@@ -85,7 +85,6 @@ class Swarm:
         relays: bool = False,
         counts: bool = False,
         may_be_first: bool = False,
-        banned: Callable[[PublicKey], bool] = nobody,
     ) -> Swarm:
         """Start the daemon and join the DHT.
 
@@ -97,7 +96,7 @@ class Swarm:
         may change. relays: whether all others reach this node, which then relays for those that are not
         reached; a node without `bootstrap` always does. counts: whether this node keeps the heartbeats of all
         volunteers, as the coordinator and closers do. may_be_first: whether it begins where none of them
-        answers, instead of raising: others may join by it. banned: whether the log bans a key now.
+        answers, instead of raising: others may join by it.
         """
         book = AddressBook(run, keys) if book is None else book
         book.trust(keys)
@@ -112,7 +111,7 @@ class Swarm:
         except Unreachable:
             await daemon.stop()
             raise
-        guard = PeerGuard(KeyAccess(keys, banned), daemon.drop)
+        guard = PeerGuard(KeyAccess(keys, keys.bans), daemon.drop)
         gossip = Gossip(
             identity,
             run,

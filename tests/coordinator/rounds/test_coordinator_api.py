@@ -65,20 +65,10 @@ def test_of_two_programs_that_join_with_one_key_at_once_one_is_admitted(tmp_path
     """Also while the disk is waited for."""
     with opened_store(tmp_path) as store:
         api = api_of(session_of(store))
-        claims = [
-            JoinClaim(
-                run=parts.RUN,
-                owner=parts.ADA.public,
-                instance=instance,
-                name="Ada",
-                credit=True,
-                at=parts.NOW,
-            )
-            for instance in ("0a" * 8, "0b" * 8)
-        ]
+        claims = [parts.claim(parts.ADA, instance=instance) for instance in ("0a" * 8, "0b" * 8)]
 
         async def act() -> list[JoinResult | BaseException]:
-            joins = (api.join(sign(parts.ADA, claim)) for claim in claims)
+            joins = (api.join(claim) for claim in claims)
             return await asyncio.gather(*joins, return_exceptions=True)
 
         first, second = asyncio.run(act())

@@ -18,7 +18,7 @@ from tests.support.coordinators import checkpoint, head_of, opened_store, reopen
 
 def ban(store: RunStore, *banned: Identity) -> None:
     changes = [Change(key=key.public, level="banned", cause="order") for key in banned]
-    store.amend(standing_change_of(store.snapshot, changes, parts.NOW), parts.NOW)
+    store.amend(standing_change_of(store.snapshot, changes, (), parts.NOW), parts.NOW)
 
 
 def test_a_restart_has_the_standings_and_their_list(tmp_path: Path) -> None:

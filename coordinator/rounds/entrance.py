@@ -1,0 +1,91 @@
+"""Whether a run is open to a key: pure.
+
+| mode       | admits                                                                        |
+|------------|-------------------------------------------------------------------------------|
+| open       | every key                                                                     |
+| invite     | keys with an invitation that has uses left; keys that one admitted before      |
+| allow-list | `trust.vouched`                                                               |
+
+Closers and the keys in `trust.vouched` need no invitation. Nobody admits a banned key. A key that is present
+was admitted by the coordinator or by a closer, whose journals differ: it is renewed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from barnraise.contract.invitation import Invitation, open_invitation
+from barnraise.contract.records import JoinClaim
+from barnraise.contract.rounds import seconds_between
+from barnraise.core.errors import TrustError
+from barnraise.core.ids import Millis, PublicKey
+from coordinator.reasons.rounds import (
+    Banned,
+    EntranceReason,
+    InvitationExpired,
+    InvitationInvalid,
+    InvitationRevoked,
+    InvitationUsedUp,
+    NotInvited,
+    NotOnList,
+)
+from coordinator.store.run_state import RunState
+
+
+def barred(
+    claim: JoinClaim,
+    run: RunState,
+    present: Collection[PublicKey],
+    now: Millis,
+    joining: Mapping[PublicKey, str] = MappingProxyType({}),
+) -> EntranceReason | None:
+    """Why the run is not open to the claim's key; None where it is.
+
+    present: keys of live volunteers. joining: the invitations by which keys are being admitted, as of
+    `RunState.invited`.
+    """
+    key = PublicKey(claim.owner)
+    if run.position.standings.bans(key):
+        change = run.changes.get(key)
+        return Banned("" if change is None else change.note)
+    trust = run.spec.trust
+    if trust.mode == "open" or key in trust.vouched or key in closers_of(run):
+        return None
+    if trust.mode == "allow-list":
+        return NotOnList(key)
+    if key in run.invited or key in present:
+        return None
+    return _uninvited(claim, run, now, {**joining, **run.invited})
+
+
+def closers_of(run: RunState) -> frozenset[str]:
+    """Keys that take part as closers, now or by the charter."""
+    return frozenset((run.run_key, *run.position.named, *run.spec.closers.keys))
+
+
+def uses_of(id: str, invited: Mapping[PublicKey, str]) -> int:
+    """Keys that an invitation has admitted. invited: as `RunState.invited`."""
+    return sum(each == id for each in invited.values())
+
+
+def _uninvited(
+    claim: JoinClaim, run: RunState, now: Millis, invited: Mapping[PublicKey, str]
+) -> EntranceReason | None:
+    if not claim.invitation:
+        return NotInvited()
+    try:
+        invitation = open_invitation(claim.invitation, run.charter.run, run.signers.current)
+    except TrustError:
+        return InvitationInvalid()
+    if invitation.id in run.position.standings.revoked:
+        return InvitationRevoked()
+    return _spent(invitation, uses_of(invitation.id, invited), now)
+
+
+def _spent(invitation: Invitation, used: int, now: Millis) -> EntranceReason | None:
+    if invitation.expires < now:
+        return InvitationExpired(seconds_between(Millis(invitation.expires), now))
+    if used >= invitation.uses:
+        return InvitationUsedUp(invitation.uses)
+    return None

@@ -1,0 +1,126 @@
+"""What the maintainer orders about keys and invitations: files that commands leave in the run's folder.
+
+Each order is a file of its own, so that two commands never overwrite each other. The next entry of the log
+has all of them; a file is removed once the log says what it asks for. Closers have no standing: another
+delegation takes a closer's part away.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from barnraise.contract.entry_order import with_order
+from barnraise.contract.invitation import InvitationId
+from barnraise.contract.log_entries import MAX_CHANGES, MAX_NOTE, Change, StandingChange
+from barnraise.contract.standing import Level, Standing, first_standing
+from barnraise.core.errors import UserError
+from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.strict import Hex64, Strict
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from barnraise.runtime.files import write_atomic
+from coordinator.rounds.entrance import closers_of
+from coordinator.run_folder import ORDERS
+from coordinator.store.next_entry import standing_change_of
+from coordinator.store.run_state import RunState
+from coordinator.store.run_store import RunStore
+
+log = logging.getLogger("coordinator")
+
+
+class StandingOrder(Strict):
+    """One file."""
+
+    version: Literal[1] = 1
+    keys: Annotated[tuple[Hex64, ...], Field(max_length=MAX_CHANGES)] = ()
+    level: Level | None = None
+    """Of the keys from now on; None: as if the log had never named them."""
+    revoked: Annotated[tuple[InvitationId, ...], Field(max_length=MAX_CHANGES)] = ()
+    """Invitations that admit nobody any more."""
+    note: Annotated[str, Field(max_length=MAX_NOTE)] = ""
+
+
+@dataclass(frozen=True)
+class StandingOrders:
+    """Of one coordinator. Synchronous; the files are small."""
+
+    store: RunStore
+
+    def entry(self, now: Millis) -> StandingChange | None:
+        """The entry that the orders ask for and that may follow now. Raises DiskFull."""
+        run = self.store.snapshot
+        orders = self._orders()
+        if not orders or run.tip.position != run.position or run.position.next_closers is not None:
+            return None  # a round is being folded, or a delegation takes effect first
+        open_orders = {path: order for path, order in orders.items() if not is_done(order, run)}
+        for path in orders.keys() - open_orders.keys():
+            path.unlink(missing_ok=True)
+        changes, revoked = merged(open_orders.values(), run)
+        if not changes and not revoked:
+            return None
+        entry = standing_change_of(run, changes, revoked, now)
+        return with_order(entry, self.store.authority) if run.position.closers else entry
+
+    def _orders(self) -> dict[Path, StandingOrder]:
+        """By file, the oldest first. A damaged file is set aside: the run continues without it."""
+        found: dict[Path, StandingOrder] = {}
+        for path in sorted((self.store.folder / ORDERS).glob("*.json")):
+            try:
+                found[path] = StandingOrder.model_validate_json(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            except ValidationError:
+                aside = DamagedFiles(self.store.folder / DAMAGED).set_aside(path)
+                log.error("%s is no order: it is set aside as %s. Give the command again", path, aside)
+        return found
+
+
+def is_done(order: StandingOrder, run: RunState) -> bool:
+    """Whether the log says what an order asks for."""
+    standings, keys = run.position.standings, sorted({*order.keys} - closers_of(run))
+    levels = (standings.of(PublicKey(key), run.spec.trust).level for key in keys)
+    wanted = (_level(order, PublicKey(key), run) for key in keys)
+    names = all(a == b for a, b in zip(levels, wanted, strict=True))
+    return names and standings.revoked >= {*order.revoked}
+
+
+def merged(orders: Iterable[StandingOrder], run: RunState) -> tuple[list[Change], list[str]]:
+    """What one entry says for several orders, oldest first: the newest about a key counts."""
+    changes: dict[str, Change] = {}
+    revoked: set[str] = set()
+    for order in orders:
+        for key in map(PublicKey, sorted({*order.keys} - closers_of(run))):
+            known = run.position.standings.by_key.get(key, Standing("probation"))
+            level = _level(order, key, run)
+            changes[key] = Change(key=key, level=level, work=known.work, cause="order", note=order.note)
+        revoked.update(order.revoked)
+    known_revoked = run.position.standings.revoked
+    return list(changes.values())[:MAX_CHANGES], sorted(revoked - known_revoked)[:MAX_CHANGES]
+
+
+def order_of(keys: tuple[str, ...], level: Level | None, note: str) -> StandingOrder:
+    """Raises UserError for too many keys, or a note that is too long."""
+    if len(keys) > MAX_CHANGES or len(note) > MAX_NOTE:
+        raise UserError(
+            f"{len(keys)} keys, and a note of {len(note)} characters",
+            fix=f"At most {MAX_CHANGES} keys, and {MAX_NOTE} characters, go into one entry of the log.",
+        )
+    return StandingOrder(keys=keys, level=level, note=note)
+
+
+def leave_order(folder: Path, order: StandingOrder) -> None:
+    """Have the run in `folder` follow an order. Raises DiskFull."""
+    orders = folder / ORDERS
+    orders.mkdir(mode=0o700, exist_ok=True)
+    write_atomic(orders / f"{time.time_ns():020d}-{token_hex(4)}.json", order.model_dump_json().encode())
+
+
+def _level(order: StandingOrder, key: PublicKey, run: RunState) -> Level:
+    return order.level or first_standing(key, run.spec.trust).level
