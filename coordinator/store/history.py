@@ -1,4 +1,6 @@
-"""What the closes of a run add up to: tokens by volunteer, and the contributions that each round folded."""
+"""What the closes of a run add up to: tokens by volunteer, and the contributions that each round folded.
+
+A round whose contributions a rollback made void has none."""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from barnraise.contract.field_types import total
 from barnraise.contract.records import blob_name
@@ -73,6 +76,13 @@ class History:
         tokens = MappingProxyType({PublicKey(commit.owner): commit.tokens for commit in link.commits})
         sizes = MappingProxyType({blob_name(commit): commit.size for commit in link.commits})
         return History(self.earlier, self.kept_from, self.tokens.extended(tokens), self.kept.extended(sizes))
+
+    def with_rollback(self, to: int) -> History:
+        """The summary after a round that folds nothing: the contributions from round `to` on are void."""
+        kept = max(0, to - self.kept_from)
+        void = [MappingProxyType[Any, int]({})] * (1 + len(self.kept) - kept)
+        tokens, sizes = (*self.tokens[:kept], *void), (*self.kept[:kept], *void)
+        return History(self.earlier, self.kept_from, AppendOnly(tokens), AppendOnly(sizes))
 
     def without_before(self, round: int) -> History:
         """The summary after the contributions to the rounds below `round` are forgotten."""

@@ -10,13 +10,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from barnraise.contract.divergence import round_loss
+from barnraise.contract.divergence import LossTrend, round_loss
 from barnraise.contract.invitation import invitation_id
 from barnraise.contract.log_entries import Change, Rollback, StandingChange
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.tip import Tip
-from barnraise.core.ids import BlobHash, PublicKey
-from barnraise.fold.log import Step, state_after
+from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.fold.log import Step
 from coordinator.store.events import (
     CheckpointPublished,
     CheckpointsDropped,
@@ -98,11 +98,23 @@ def _closed(state: RunState, event: RoundClosed) -> RunState:
 
 
 def _amended(state: RunState, event: LogAmended) -> RunState:
-    after = _without_banned(_entered(state, event.amendment))
+    after, entry = _without_banned(_entered(state, event.amendment)), event.amendment.entry
+    if isinstance(entry, Rollback):
+        return _rolled_back(after, entry)
     folded = state.tip.position == state.position
-    if not folded:
-        return after
-    return replace(after, tip=Tip(after.position, state_after(state.tip.state, event.amendment.entry)))
+    return replace(after, tip=Tip(after.position, state.tip.state)) if folded else after
+
+
+def _rolled_back(state: RunState, entry: Rollback) -> RunState:
+    """state: at the place after the rollback. Its state is computed next (`RoundFolded`)."""
+    return replace(
+        state,
+        opens=Millis(entry.at),
+        accepted=empty(),
+        trend=LossTrend(),
+        history=state.history.with_rollback(entry.to),
+        scores=_without(state.scores, [round for round in state.scores if state.position.is_void(round)]),
+    )
 
 
 def _without_banned(state: RunState) -> RunState:

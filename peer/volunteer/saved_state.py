@@ -55,7 +55,8 @@ class _Header(BaseModel):
 class _Before(Strict):
     """The state that was saved before the newest one."""
 
-    round: int
+    step: int
+    """As of `TrainState`."""
     state: str
     file: str
 
@@ -146,9 +147,9 @@ class SavedState:
         if self._place is None:
             return {}
         tip, before = self._place.tip, self._place.before
-        found = {tip.state: StateFile(tip.round, self._folder / self._files["state"])}
+        found = {tip.state: StateFile(tip.position.step, self._folder / self._files["state"])}
         if before is not None:
-            found[StateHash(before.state)] = StateFile(before.round, self._folder / before.file)
+            found[StateHash(before.state)] = StateFile(before.step, self._folder / before.file)
         return found
 
     def save_state(
@@ -179,7 +180,7 @@ class SavedState:
             return None
         if place.tip.state == tip.state:
             return place.before
-        return _Before(round=place.tip.round, state=place.tip.state, file=self._files["state"])
+        return _Before(step=place.tip.position.step, state=place.tip.state, file=self._files["state"])
 
     def load(self) -> SavedWork | NotSaved:
         """Raises FileDamaged, and sets the save aside, when it is damaged or of another run.
@@ -203,7 +204,7 @@ class SavedState:
             if not all(np.isfinite(array).all() for array in arrays.values()):
                 raise self._damaged(f"its {kind} has values that are not finite")
         groups = split_groups(tensors["state"])
-        state = TrainState(groups.pop("params"), groups, current.round)
+        state = TrainState(groups.pop("params"), groups, current.tip.position.step)
         if state.hash() != current.state:
             raise self._damaged(f"its state is not {short(current.state)}")
         self._files = dict(current.files)

@@ -25,7 +25,8 @@ log = logging.getLogger("peer")
 class StateFile:
     """A saved state."""
 
-    round: int
+    step: int
+    """As of `TrainState`."""
     path: Path
 
 
@@ -56,11 +57,11 @@ class ServedStates:
         try:
             tensors = stored_tensors(file.path)
         except FileDamaged as error:
-            log.warning("the state of round %d is not served: %s", file.round, error.problem)
+            log.warning("the state of step %d is not served: %s", file.step, error.problem)
             return
-        index = index_of(file.round, ((each.name, each.shape, each.digest) for each in tensors))
+        index = index_of(file.step, ((each.name, each.shape, each.digest) for each in tensors))
         if blob_hash(index) != BlobHash(state):
-            log.warning("the saved state of round %d is not %s: it is not served", file.round, short(state))
+            log.warning("the saved state of step %d is not %s: it is not served", file.step, short(state))
             return
         self.blobs.put(index)
         self._parts[state] = {each.digest: each.part for each in tensors}

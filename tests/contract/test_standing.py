@@ -77,24 +77,25 @@ def test_a_close_that_names_other_standings_does_not_continue_the_log(named: str
 
 def test_a_rollback_ends_the_round_and_voids_the_states_since() -> None:
     position = rolled_back(rounds(START, 4), to=2)
-    assert (position.round, position.void) == (5, ((3, 4),))
+    assert (position.round, position.void, position.step) == (5, ((2, 4),), 2)
     assert [round for round in range(7) if position.is_void(round)] == [3, 4]
     assert closed(position).void == position.void
 
 
 def test_a_rollback_to_an_earlier_state_covers_the_one_before() -> None:
     position = rolled_back(rounds(rolled_back(rounds(START, 4), to=3), 2), to=1)
-    assert position.void == ((2, 7),)
+    assert (position.void, position.step) == (((1, 7),), 1)
 
 
 def test_a_rollback_to_a_later_state_leaves_the_one_before() -> None:
     position = rolled_back(rounds(rolled_back(rounds(START, 4), to=2), 3), to=6)
-    assert position.void == ((3, 4), (7, 8))
+    assert (position.void, position.step) == (((2, 4), (6, 8)), 3)
 
 
 def test_the_open_round_alone_can_be_given_up() -> None:
     position = rolled_back(rounds(START, 2), to=2)
-    assert (position.round, position.void) == (3, ())
+    assert (position.round, position.void, position.step) == (3, ((2, 2),), 2)
+    assert not any(position.is_void(round) for round in range(9))
 
 
 def test_no_rollback_leads_to_a_void_state() -> None:
@@ -148,4 +149,4 @@ def test_other_bytes_are_no_list(spoil: object) -> None:
 
 
 def test_the_rounds_of_a_position_are_numbers() -> None:
-    assert rolled_back(rounds(START, 1), to=0).void == ((Round(1), Round(1)),)
+    assert rolled_back(rounds(START, 1), to=0).void == ((Round(0), Round(1)),)

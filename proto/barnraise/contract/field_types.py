@@ -39,7 +39,7 @@ Range = tuple[RoundNumber, RoundNumber]
 """The first and the last round of several."""
 MAX_VOID = 256
 Void = Annotated[tuple[Range, ...], Field(max_length=MAX_VOID, exclude_if=lambda ranges: not ranges)]
-"""Rounds whose states are void, by rollbacks: sorted and disjoint."""
+"""Rounds whose contributions are void, by rollbacks: sorted and disjoint."""
 Release = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]
 """A version of Barnraise, such as 0.1.0."""
 

@@ -207,7 +207,8 @@ class StandingChange(_Entry):
 class Rollback(_Entry):
     """Ends the open round without a fold: the next one begins with the state of an earlier round.
 
-    Round numbers go on rising. What was folded since that state is void, and is not folded again.
+    Round numbers go on rising. What was folded since that state is void, and is not folded again: who follows
+    the log from an older place passes those closes over.
     """
 
     kind: Literal["rollback"] = "rollback"

@@ -14,7 +14,7 @@ from barnraise.contract.field_types import Epoch, Height, Void
 from barnraise.contract.log_entries import ListName
 from barnraise.contract.run_keys import Signers, Successors, generation_of
 from barnraise.contract.standing import STANDINGS_FILE, Standings
-from barnraise.contract.tip import Position, Tip
+from barnraise.contract.tip import Position, Tip, steps_of
 from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
 from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash, short
@@ -127,6 +127,11 @@ class Manifest(Signable):
             void=tuple((Round(first), Round(last)) for first, last in self.void),
         )
         return Tip(position, StateHash(self.state))
+
+    @property
+    def step(self) -> int:
+        """Rounds that are folded into its state."""
+        return steps_of(self.round, self.void)
 
     @property
     def place_fields(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class TrainState:
     buffers: dict[str, dict[str, Array]] = field(default_factory=dict)
     """Outer optimizer buffers by kind (`momentum`; `m`, `v`), each shaped like the parameters."""
     step: int = 0
-    """Outer steps taken: the number of rounds folded."""
+    """Outer steps taken: the number of rounds folded, without those that a rollback made void."""
 
     @property
     def layout(self) -> Layout:

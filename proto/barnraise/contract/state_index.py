@@ -38,7 +38,7 @@ class WantedState:
 
     hash: StateHash
     step: int
-    """Its round."""
+    """Rounds that are folded into it."""
     layout: str
     """Digest of the run's `Layout`."""
     buffers: Collection[str]
@@ -74,7 +74,7 @@ def read_index(payload: bytes, wanted: WantedState) -> tuple[StateTensor, ...]:
     except ValidationError as invalid:
         raise _malformed(wanted, str(invalid.errors(include_url=False)[0]["msg"])) from None
     if step != wanted.step:
-        raise _malformed(wanted, f"it is of round {step}, and round {wanted.step} was expected")
+        raise _malformed(wanted, f"it is of step {step}, and step {wanted.step} was expected")
     tensors = tuple(
         StateTensor(*_split(name), shape=shape, blob=BlobHash(digest)) for name, shape, digest in lines
     )
@@ -123,6 +123,6 @@ def _split(full_name: str) -> tuple[str, str]:
 
 def _malformed(wanted: WantedState, why: str) -> MalformedBlob:
     return MalformedBlob(
-        f"the state {short(wanted.hash)} of round {wanted.step} cannot be used: {why}",
+        f"the state {short(wanted.hash)} of step {wanted.step} cannot be used: {why}",
         fix="It is dropped; another state that the log names is tried.",
     )

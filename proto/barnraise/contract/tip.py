@@ -54,11 +54,21 @@ class Position:
     standings: Standings = NONE
     """Of the keys that the log names."""
     void: tuple[tuple[Round, Round], ...] = ()
-    """Rounds whose states are void, by rollbacks: the first and the last of each range, sorted."""
+    """Rounds whose contributions are void, by rollbacks: the first and the last of each range, sorted. The
+    state of the first is the one that the round after the last begins with."""
 
     def is_void(self, round: int) -> bool:
         """Whether the state of a round is void."""
-        return any(first <= round <= last for first, last in self.void)
+        return any(first < round <= last for first, last in self.void)
+
+    def folds(self, round: int) -> bool:
+        """Whether the contributions to an earlier round are in the state of this place."""
+        return not any(first <= round <= last for first, last in self.void)
+
+    @property
+    def step(self) -> int:
+        """Rounds that are folded into the state of this place: `TrainState.step`."""
+        return steps_of(self.round, self.void)
 
     def is_named_by(self, standings: str | None, void: Sequence[tuple[int, int]]) -> bool:
         """Whether an entry or a record says these standings and void rounds."""
@@ -112,11 +122,15 @@ class Position:
         return replace(self, round=Round(self.round + 1), closers=closers, next_closers=None)
 
     def _void_after(self, to: int) -> tuple[tuple[Round, Round], ...]:
-        kept = tuple(each for each in self.void if each[1] < to)
-        return (*kept, (Round(to + 1), self.round)) if to < self.round else self.void
+        return (*(each for each in self.void if each[1] < to), (Round(to), self.round))
 
     def _with(self, named: NamedSuccessor) -> Successors:
         return (*self.successors[: named.statement.generation - 1], named)
+
+
+def steps_of(round: int, void: Sequence[tuple[int, int]]) -> int:
+    """Rounds that are folded into state[round]. void: as in `Position`, at that place."""
+    return round - sum(1 + last - first for first, last in void)
 
 
 def changed(standings: Standings, changes: Iterable[Change], revoked: Iterable[str] = ()) -> Standings:

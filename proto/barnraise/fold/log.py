@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
@@ -27,7 +27,7 @@ from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, check_rollback, check_succession
 from barnraise.contract.weights import check_weights, weigh_commits
 from barnraise.core.errors import MalformedBlob, MalformedRecord, NewerVersion, StateError
-from barnraise.core.ids import BlobHash, PublicKey, StateHash, blob_hash, short
+from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
 from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder
 from barnraise.fold.fold import fold
@@ -194,14 +194,33 @@ def contributions_of(
 
 
 def amended(tip: Tip, amendment: Amendment, charter: Charter) -> Tip:
-    """The tip after an entry that folds nothing. Raises BadSignature, StateError."""
-    check_step(tip.position, amendment, charter)
-    return Tip(tip.position.after(amendment.entry), state_after(tip.state, amendment.entry))
+    """The tip after an entry that folds nothing, which is checked first: the state stays.
+
+    Raises BadSignature; StateError, also at a rollback to another state than the tip's.
+    """
+    entry = check_step(tip.position, amendment, charter).entry
+    if isinstance(entry, Rollback) and entry.state != tip.state:
+        raise StateError(
+            f"the run went back to state {short(entry.state)}, of round {entry.to}: ours is"
+            f" {short(tip.state)}",
+            fix="The state is dropped and read from the newest checkpoint.",
+        )
+    return Tip(tip.position.after(entry), tip.state)
 
 
-def state_after(state: StateHash, entry: Entry) -> StateHash:
-    """The state with which the run goes on after an entry that folds nothing, from `state`."""
-    return StateHash(entry.state) if isinstance(entry, Rollback) else state
+def skipped(tip: Tip, link: Link, charter: Charter) -> Tip:
+    """The tip after a close whose contributions a later rollback made void: the state stays.
+
+    Raises BadSignature, StateError.
+    """
+    return Tip(tip.position.after(check_step(tip.position, link, charter).entry), tip.state)
+
+
+def place_after(position: Position, steps: Iterable[Step]) -> Position:
+    """The place after some steps, which are checked."""
+    for step in steps:
+        position = position.after(step.entry)
+    return position
 
 
 def certified(step: Step | Unreadable) -> Certified:

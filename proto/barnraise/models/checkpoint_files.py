@@ -35,7 +35,7 @@ def read_state(manifest: Manifest, layout_digest: str, path_of: Callable[[BlobHa
             buffers = split_groups(tensors)
         else:
             params.update(tensors)
-    state = TrainState(params=params, buffers=buffers, step=manifest.round)
+    state = TrainState(params=params, buffers=buffers, step=manifest.step)
     if Layout.of(params).digest() != layout_digest or state.hash() != manifest.state:
         raise StateError(
             f"the checkpoint of round {manifest.round} does not contain its state {short(manifest.state)}",

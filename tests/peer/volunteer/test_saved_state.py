@@ -109,7 +109,7 @@ def test_the_state_before_the_newest_stays(tmp_path: Path) -> None:
     again = SavedState(tmp_path, HASH_A)
     again.load()
     for each in (store, again):
-        assert {name: file.round for name, file in each.state_files.items()} == {
+        assert {name: file.step for name, file in each.state_files.items()} == {
             state(6).hash(): 6,
             state(4).hash(): 4,
         }
